@@ -1,0 +1,23 @@
+"""The identity library: a device is its DNS name, and its certificate stands in a DNSSEC-signed TLSA record.
+
+The rooms of the house, ground floor first, each importing only from those before it: `errors`, `names`, `settings`,
+`algorithms`, `records`, `keys`, `store`, `discovery`, `bootstrap`, `envelope`, `trust`, `transport`, `output`,
+`program`.
+`Bootstrap` is the class of the published article; programs import every other thing from its room.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from idlib.bootstrap import Bootstrap
+
+__all__ = ["Bootstrap"]
+
+
+def __getattr__(name: str) -> Any:
+    """Import `Bootstrap` when it is first asked for, so that a program that does without it starts small and fast."""
+    if name == "Bootstrap":
+        from idlib.bootstrap import Bootstrap
+
+        return Bootstrap
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,98 @@
+"""The keys and algorithms that the profile admits, each key prepared once for all its uses."""
+
+from dataclasses import dataclass, field
+from typing import Final
+
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from jwcrypto.jwk import JWK
+
+from idlib.errors import UnsuitableKeyError
+
+NativePublicKey = rsa.RSAPublicKey | ec.EllipticCurvePublicKey
+NativePrivateKey = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey
+
+_RSA_BITS: Final = range(2048, 4096 + 1)
+_MAX_PUBLIC_EXPONENT: Final = 2**32
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Algorithms:
+    """What a key of one type is used with.
+
+    Args:
+        signature: The JWS `alg` (RFC 7518, section 3).
+        key_management: The JWE `alg` (RFC 7518, section 4).
+        key_kind: The kind of key, for a person to read.
+    """
+
+    signature: str
+    key_management: str
+    key_kind: str
+
+
+RSA_ALGORITHMS: Final = Algorithms("RS256", "RSA-OAEP-256", "RSA")
+P256_ALGORITHMS: Final = Algorithms("ES256", "ECDH-ES+A256KW", "EC P-256")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PublicKey:
+    """Another device's public key, of a kind and size that the profile admits: RSA of 2048 to 4096 bits, or EC P-256.
+
+    Args:
+        native: The key as the `cryptography` package has it.
+
+    Raises:
+        UnsuitableKeyError: The key is of another kind or size.
+    """
+
+    native: NativePublicKey
+    algorithms: Algorithms = field(init=False)
+    jwk: JWK = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "algorithms", _algorithms_of(self.native))
+        object.__setattr__(self, "jwk", JWK.from_pyca(self.native))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PrivateKey:
+    """The device's own private key, of the same kinds and sizes; its numbers appear in no repr.
+
+    Args:
+        native: The key as the `cryptography` package has it.
+
+    Raises:
+        UnsuitableKeyError: The key is of another kind or size.
+    """
+
+    native: NativePrivateKey = field(repr=False)
+    public: PublicKey = field(init=False)
+    jwk: JWK = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.native, rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey):
+            raise UnsuitableKeyError(
+                f"a private key of type {type(self.native).__name__} is not supported", "use RSA or EC P-256"
+            )
+        object.__setattr__(self, "public", PublicKey(self.native.public_key()))
+        object.__setattr__(self, "jwk", JWK.from_pyca(self.native))
+
+    @property
+    def algorithms(self) -> Algorithms:
+        """What the key is used with."""
+        return self.public.algorithms
+
+
+def _algorithms_of(key: NativePublicKey) -> Algorithms:
+    if isinstance(key, rsa.RSAPublicKey):
+        exponent = key.public_numbers().e
+        if key.key_size not in _RSA_BITS:
+            raise UnsuitableKeyError(f"an RSA key of {key.key_size} bits is not used", "use 2048 to 4096 bits")
+        if not 3 <= exponent <= _MAX_PUBLIC_EXPONENT or exponent % 2 == 0:
+            raise UnsuitableKeyError("the RSA key's public exponent is even, below 3 or above 2^32", "use 65537")
+        return RSA_ALGORITHMS
+    if isinstance(key, ec.EllipticCurvePublicKey):
+        if not isinstance(key.curve, ec.SECP256R1):
+            raise UnsuitableKeyError(f"an EC key on the curve {key.curve.name} is not used", "use P-256")
+        return P256_ALGORITHMS
+    raise UnsuitableKeyError(f"a key of type {type(key).__name__} is not used", "use RSA or EC P-256")

@@ -1,0 +1,182 @@
+"""Every error of this library: the fact, a hint what the user can do, and the exit status or reason code it stands for.
+
+IdlibError
+ ├── ConfigurationError        1  an environment variable is missing or has a bad value
+ ├── StoreError                1  the file under DATA_PATH cannot be read or written
+ ├── DiscoveryError            2  no certificate was found in DNS; also a dane_discovery TLSAError
+ │    ├── NoRecordError           the name or its TLSA records are proven absent
+ │    ├── NoUsableRecordError     TLSA records are there, none can be used
+ │    ├── NotSecureError          the answer is not protected by DNSSEC
+ │    ├── BogusError              DNSSEC says that the answer was altered or is broken
+ │    └── TemporaryDiscoveryError DNS could not be asked, or did not answer
+ ├── TransportError            3  the broker was not reached, or did not acknowledge
+ ├── KeyFileError              4  a key or certificate file is missing, unusable, or in the way
+ ├── MessageError              5  the message cannot be sent as it is
+ ├── MalformedNameError       64  a text is no identity name, or no DNS URI of one
+ ├── MalformedRecordError         octets are no TLSA record
+ ├── UnusableRecordError          a TLSA record carries no key that we may use
+ ├── UnsuitableKeyError           a key is not of a kind or size that the profile admits
+ └── Refusal                      a verdict on a received message, with its reason code
+"""
+
+from enum import IntEnum, StrEnum
+from typing import ClassVar
+
+from dane_discovery.exceptions import TLSAError
+
+
+class ExitStatus(IntEnum):
+    """What a program's exit status says."""
+
+    OK = 0
+    CONFIGURATION = 1
+    DISCOVERY = 2
+    BROKER = 3
+    KEY = 4
+    MESSAGE = 5
+    USAGE = 64
+    THREAD_DIED = 70
+    INTERRUPTED = 130
+
+
+class Reason(StrEnum):
+    """Why a received message was refused: stable codes that operators count and search for."""
+
+    OVERSIZED = "oversized"
+    OUTER_MALFORMED = "outer-malformed"
+    OUTER_UNSUPPORTED = "outer-unsupported"
+    NOT_FOR_US = "not-for-us"
+    DECRYPTION_FAILED = "decryption-failed"
+    INNER_MALFORMED = "inner-malformed"
+    INNER_UNSUPPORTED = "inner-unsupported"
+    SENDER_MALFORMED = "sender-malformed"
+    BINDING_MALFORMED = "binding-malformed"
+    WRONG_AUDIENCE = "wrong-audience"
+    EXPIRED = "expired"
+    TOO_OLD = "too-old"
+    FROM_THE_FUTURE = "from-the-future"
+    SENDER_WITHOUT_RECORD = "sender-without-record"
+    SENDER_NOT_SECURE = "sender-not-secure"
+    SENDER_WITHOUT_USABLE_KEY = "sender-without-usable-key"
+    SIGNATURE_INVALID = "signature-invalid"
+    REPLAY = "replay"
+    REPLAY_FULL = "replay-full"
+    WAITING_FULL = "waiting-full"
+    WAITED_TOO_LONG = "waited-too-long"
+
+
+class IdlibError(Exception):
+    """The root of all errors of this library.
+
+    Args:
+        fact: What is wrong, in one line without a full stop.
+        hint: What the user can do about it, in one line without a full stop; empty where there is nothing to say.
+    """
+
+    exit_status: ClassVar[ExitStatus] = ExitStatus.CONFIGURATION
+
+    def __init__(self, fact: str, hint: str = "") -> None:
+        super().__init__(fact, hint)
+        self.fact = fact
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return f"{self.fact}; {self.hint}" if self.hint else self.fact
+
+
+class ConfigurationError(IdlibError):
+    """Environment variables are missing or have bad values.
+
+    Args:
+        problems: One line for each, ready to be shown.
+    """
+
+    exit_status = ExitStatus.CONFIGURATION
+
+    def __init__(self, *problems: str) -> None:
+        super().__init__("\n".join(problems))
+        self.problems = problems
+
+
+class StoreError(IdlibError):
+    """The store under DATA_PATH cannot be opened, read or written."""
+
+    exit_status = ExitStatus.CONFIGURATION
+
+
+class DiscoveryError(IdlibError, TLSAError):  # type: ignore[misc]  # dane_discovery carries no types
+    """No usable certificate was found in DNS.
+
+    It is a `dane_discovery.exceptions.TLSAError`, so that programs written against that library catch it.
+    """
+
+    exit_status = ExitStatus.DISCOVERY
+
+
+class NoRecordError(DiscoveryError):
+    """DNSSEC proves that the name does not exist or has no TLSA record: a verdict."""
+
+
+class NoUsableRecordError(DiscoveryError):
+    """The name has TLSA records, authenticated, of which none carries a key that we may use: a verdict."""
+
+
+class NotSecureError(DiscoveryError):
+    """The answer is not protected by DNSSEC: a verdict."""
+
+
+class BogusError(DiscoveryError):
+    """DNSSEC validation failed: no verdict, for whoever can break DNS for a while must not thereby delete mail."""
+
+
+class TemporaryDiscoveryError(DiscoveryError):
+    """DNS could not be asked or did not answer: no verdict."""
+
+
+class TransportError(IdlibError):
+    """The broker was not reached, refused, or did not acknowledge in time."""
+
+    exit_status = ExitStatus.BROKER
+
+
+class KeyFileError(IdlibError):
+    """A private key, certificate or request file is missing, unusable, does not match, or is in the way."""
+
+    exit_status = ExitStatus.KEY
+
+
+class MessageError(IdlibError):
+    """A message cannot be sent as it is: empty, too large, not UTF-8."""
+
+    exit_status = ExitStatus.MESSAGE
+
+
+class MalformedNameError(IdlibError):
+    """A text is no identity name, or no DNS URI of one."""
+
+    exit_status = ExitStatus.USAGE
+
+
+class MalformedRecordError(IdlibError):
+    """Octets are no TLSA record."""
+
+
+class UnusableRecordError(IdlibError):
+    """A TLSA record carries no key that we may use."""
+
+
+class UnsuitableKeyError(IdlibError):
+    """A key is not of a kind or size that the profile admits."""
+
+
+class Refusal(IdlibError):
+    """A verdict on a received message: it is not printed, and its reason is counted.
+
+    Args:
+        reason: The stable code.
+        fact: What is wrong with the message; never key material.
+    """
+
+    def __init__(self, reason: Reason, fact: str) -> None:
+        super().__init__(fact)
+        self.reason = reason

@@ -1,0 +1,101 @@
+"""The identity name and its DNS URI: frozen values, checked when made."""
+
+import re
+from dataclasses import dataclass
+from typing import Final
+
+from idlib.errors import MalformedNameError
+
+_LABEL: Final = re.compile(r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?")
+_MAX_NAME_OCTETS: Final = 253
+_ESCAPE: Final = re.compile(r"%([0-9A-Fa-f]{2})")
+_UNRESERVED_IN_A_NAME: Final = re.compile(r"[A-Za-z0-9_-]")
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class IdentityName:
+    """A device's DNS name, in lower case and without the trailing dot, so that equal identities are equal values.
+
+    Args:
+        text: At least two labels of letters, digits, hyphens and underscores, no hyphen at either end of a label, 1 to
+            63 octets each, 253 in all; any case; one trailing dot is dropped.
+
+    Raises:
+        MalformedNameError: The text is no such name.
+    """
+
+    text: str
+
+    def __post_init__(self) -> None:
+        normalized = self.text.removesuffix(".").lower() if self.text.isascii() else self.text
+        labels = normalized.split(".")
+        if len(normalized) > _MAX_NAME_OCTETS:
+            raise MalformedNameError(
+                f"a name of {len(normalized)} characters is no device name", f"give at most {_MAX_NAME_OCTETS}"
+            )
+        if len(labels) < 2 or not all(_LABEL.fullmatch(label) for label in labels):
+            raise MalformedNameError(
+                f"{self.text!a} is no device name",
+                "give a DNS name such as alice._device.example.com, an internationalized one in its xn-- form",
+            )
+        object.__setattr__(self, "text", normalized)
+
+    def __str__(self) -> str:
+        return self.text
+
+    @property
+    def uri(self) -> str:
+        """The DNS URI of the name's TLSA records, in the form that dane-jwe-jws writes."""
+        return f"dns://{self.text}?type=TLSA"
+
+
+def parse_dns_uri(uri: str) -> IdentityName:
+    """Return the name in a DNS URI of TLSA records.
+
+    Args:
+        uri: `dns://NAME?type=TLSA`, `dns:NAME?type=TLSA`, `dns:///NAME?type=TLSA` or `dns://AUTHORITY/NAME?type=TLSA`
+            (RFC 4501, and the form of dane-jwe-jws). The authority is read past: a sender does not choose our resolver.
+
+    Raises:
+        MalformedNameError: The text is no such URI.
+    """
+    scheme, colon, rest = uri.partition(":")
+    path, question_mark, query = rest.partition("?")
+    if not uri.isascii() or scheme.lower() != "dns" or not colon or not question_mark or not _asks_for_tlsa(query):
+        raise _malformed(uri)
+    if path.startswith("//"):
+        authority, slash, name = path[2:].partition("/")
+        if not slash:
+            authority, name = "", authority
+        if "@" in authority or ":" in authority or not _is_plain(authority):
+            raise _malformed(uri)
+    else:
+        name = path
+    try:
+        return IdentityName(_ESCAPE.sub(lambda escape: _unescape(escape, uri), name))
+    except MalformedNameError as error:
+        raise _malformed(uri) from error
+
+
+def _asks_for_tlsa(query: str) -> bool:
+    parameters = [parameter.lower().partition("=")[::2] for parameter in query.split(";")]
+    keys = [key for key, _ in parameters]
+    return (
+        keys.count("type") == 1 and keys.count("class") <= 1 and set(parameters) <= {("type", "tlsa"), ("class", "in")}
+    )
+
+
+def _is_plain(authority: str) -> bool:
+    return all(character.isalnum() or character in "._-" for character in authority)
+
+
+def _unescape(escape: re.Match[str], uri: str) -> str:
+    character = chr(int(escape[1], 16))
+    if not _UNRESERVED_IN_A_NAME.fullmatch(character):
+        raise _malformed(uri)
+    return character
+
+
+def _malformed(uri: str) -> MalformedNameError:
+    shown = uri if len(uri) <= 300 else uri[:300] + "…"
+    return MalformedNameError(f"{shown!a} is no DNS URI of TLSA records", "write dns://NAME?type=TLSA")

@@ -1,0 +1,278 @@
+"""Every environment variable that the programs read, once: its name, default, check, form and help."""
+
+import ipaddress
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, Final
+
+from idlib.errors import ConfigurationError, MalformedNameError
+from idlib.names import IdentityName
+
+DNS_PORT: Final = 53
+_MQTT_MAX_PAYLOAD_OCTETS: Final = 268_435_455
+_HOST: Final = re.compile(r"[A-Za-z0-9_.:-]{1,253}")
+
+
+class DnssecPolicy(StrEnum):
+    """Whether an answer from DNS must be authenticated."""
+
+    ON = "on"
+    OFF = "off"
+
+
+class OutputFormat(StrEnum):
+    """How the receiver prints a message."""
+
+    TEXT = "text"
+    JSON = "json"
+
+
+class MqttVersion(StrEnum):
+    """The version of MQTT that is spoken with the broker."""
+
+    V5 = "5"
+    V311 = "3.1.1"
+
+
+class KeyType(StrEnum):
+    """The type and size of a new private key."""
+
+    RSA2048 = "rsa2048"
+
+
+class LogLevel(StrEnum):
+    """The least important log line that is written."""
+
+    DEBUG = "debug"
+    INFO = "info"
+    WARNING = "warning"
+    ERROR = "error"
+
+
+@dataclass(frozen=True, slots=True)
+class ServerAddress:
+    """Where a DNS server listens.
+
+    Args:
+        address: An IPv4 or IPv6 address.
+        port: 1 to 65535.
+    """
+
+    address: str
+    port: int = DNS_PORT
+
+    def __str__(self) -> str:
+        return f"[{self.address}]:{self.port}" if ":" in self.address else f"{self.address}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What the environment says, checked: a field for each variable, under the variable's name in lower case."""
+
+    identity_name: IdentityName
+    crypto_path: Path
+    data_path: Path
+    app_uid: int
+    mqtt_host: str
+    mqtt_port: int
+    mqtt_version: MqttVersion
+    max_message_size: int
+    dns_resolver: ServerAddress | None
+    dnssec: DnssecPolicy
+    dnssec_trust_anchors: Path | None
+    output_format: OutputFormat
+    key_type: KeyType
+    state: str
+    country: str
+    locality: str
+    organization: str
+    log_level: LogLevel
+    balena_service_name: str | None
+
+    @property
+    def certificate_subject(self) -> dict[str, str]:
+        """The parts of a certificate's subject, under the names of `Bootstrap`'s keyword arguments."""
+        return {
+            "state": self.state,
+            "country": self.country,
+            "locality": self.locality,
+            "organization": self.organization,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Variable:
+    """One environment variable.
+
+    Args:
+        name: As it stands in the environment.
+        read: Makes the value of the text, or raises ValueError.
+        form: What a good value looks like, for an error message.
+        help: What it is for, for the README's table.
+        default: The text that holds where the variable is not set; None where there is none.
+        required: Whether the program cannot start without it.
+    """
+
+    name: str
+    read: Callable[[str], Any]
+    form: str
+    help: str
+    default: str | None = None
+    required: bool = False
+
+
+def load(environment: Mapping[str, str]) -> Settings:
+    """Return the settings that the environment holds.
+
+    Args:
+        environment: Usually `os.environ`.
+
+    Raises:
+        ConfigurationError: Variables are missing, empty or have bad values; all of them are named.
+    """
+    values: dict[str, Any] = {}
+    problems = []
+    for variable in VARIABLES:
+        text = environment.get(variable.name, variable.default)
+        if text == "" or (text is None and variable.required):
+            problems.append(f"Missing essential configuration env var: {variable.name}")
+        elif text is None:
+            values[variable.name.lower()] = None
+        else:
+            try:
+                values[variable.name.lower()] = variable.read(text)
+            except ValueError:
+                problems.append(f"Bad value of env var {variable.name}: {text!a}; set it to {variable.form}")
+    if problems:
+        raise ConfigurationError(*problems)
+    return Settings(**values)
+
+
+def _read_identity_name(text: str) -> IdentityName:
+    try:
+        return IdentityName(text)
+    except MalformedNameError as error:
+        raise ValueError(text) from error
+
+
+def _integer_in(allowed: range) -> Callable[[str], int]:
+    def read(text: str) -> int:
+        if not re.fullmatch(r"[0-9]{1,10}", text) or int(text) not in allowed:
+            raise ValueError(text)
+        return int(text)
+
+    return read
+
+
+def _matching(pattern: str) -> Callable[[str], str]:
+    def read(text: str) -> str:
+        if not re.fullmatch(pattern, text):
+            raise ValueError(text)
+        return text
+
+    return read
+
+
+def _read_host(text: str) -> str:
+    if not _HOST.fullmatch(text):
+        raise ValueError(text)
+    return text
+
+
+def _read_path(text: str) -> Path:
+    if "\0" in text:
+        raise ValueError(text)
+    return Path(text)
+
+
+def _read_server_address(text: str) -> ServerAddress:
+    bracketed = re.fullmatch(r"\[([^]]+)\](?::([0-9]{1,5}))?", text)
+    dotted = re.fullmatch(r"([0-9.]+):([0-9]{1,5})", text)
+    split = bracketed or dotted
+    address, port = (split[1], split[2] or str(DNS_PORT)) if split else (text, str(DNS_PORT))
+    if bracketed:
+        ipaddress.IPv6Address(address)
+    return ServerAddress(str(ipaddress.ip_address(address)), _integer_in(range(1, 65536))(port))
+
+
+def _choices(choices: type[StrEnum]) -> str:
+    return " or ".join(choices)
+
+
+VARIABLES: Final = (
+    Variable(
+        "IDENTITY_NAME",
+        _read_identity_name,
+        "a DNS name such as alice._device.example.com",
+        "the device's DNS name",
+        required=True,
+    ),
+    Variable("CRYPTO_PATH", _read_path, "a directory", "where key and certificate lie", "/identity/"),
+    Variable("DATA_PATH", _read_path, "a directory", "what must outlive a restart; created where missing", "/data/"),
+    Variable(
+        "APP_UID",
+        _integer_in(range(2**32 - 1)),
+        "a number from 0 to 4294967294",
+        "the user who owns the key files, where the process may give files away",
+        "1001",
+    ),
+    Variable("MQTT_HOST", _read_host, "a host name or an IP address", "the broker", "broker.hivemq.com"),
+    Variable("MQTT_PORT", _integer_in(range(1, 65536)), "a number from 1 to 65535", "the broker's port", "1883"),
+    Variable("MQTT_VERSION", MqttVersion, _choices(MqttVersion), "the MQTT version spoken with the broker", "5"),
+    Variable(
+        "MAX_MESSAGE_SIZE",
+        _integer_in(range(1, _MQTT_MAX_PAYLOAD_OCTETS + 1)),
+        f"a number from 1 to {_MQTT_MAX_PAYLOAD_OCTETS}",
+        "octets of an encrypted message at most, sent and received",
+        "65536",
+    ),
+    Variable(
+        "DNS_RESOLVER",
+        _read_server_address,
+        "an IP address, with a port as 192.0.2.1:5353 or [2001:db8::1]:5353",
+        "the validating resolver that is asked and, over this trusted path, believed; port 53 if none is given; without"
+        " it the system's are asked, and believed on 127.0.0.1 and ::1 alone",
+    ),
+    Variable(
+        "DNSSEC",
+        DnssecPolicy,
+        _choices(DnssecPolicy),
+        "off: believe DNS without DNSSEC, and so whoever answers first; only for trying things out",
+        "on",
+    ),
+    Variable(
+        "DNSSEC_TRUST_ANCHORS",
+        _read_path,
+        "a file of DS or DNSKEY records",
+        "DS or DNSKEY records of your own zone, in zone-file form; with them signatures are validated in the program,"
+        " and no resolver is trusted",
+    ),
+    Variable("OUTPUT_FORMAT", OutputFormat, _choices(OutputFormat), "how the receiver prints a message", "text"),
+    Variable("KEY_TYPE", KeyType, _choices(KeyType), "type and size of a new private key", "rsa2048"),
+    Variable("COUNTRY", _matching(r"[A-Za-z]{2}"), "two letters", "country in a certificate's subject", "US"),
+    Variable("STATE", _matching(r"[^\0]{1,128}"), "1 to 128 characters", "state in a certificate's subject", "CA"),
+    Variable(
+        "LOCALITY",
+        _matching(r"[^\0]{1,128}"),
+        "1 to 128 characters",
+        "locality in a certificate's subject",
+        "San Francisco",
+    ),
+    Variable(
+        "ORGANIZATION",
+        _matching(r"[^\0]{1,64}"),
+        "1 to 64 characters",
+        "organization in a certificate's subject",
+        "example",
+    ),
+    Variable("LOG_LEVEL", LogLevel, _choices(LogLevel), "the least important log line that is written", "info"),
+    Variable(
+        "BALENA_SERVICE_NAME",
+        _matching(r"[A-Za-z0-9_.-]{1,128}"),
+        "a service's name",
+        "set by balena: the name under which a service speaks of itself",
+    ),
+)

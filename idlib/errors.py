@@ -11,6 +11,7 @@ IdlibError
  │    └── TemporaryDiscoveryError DNS could not be asked, or did not answer
  ├── TransportError            3  the broker was not reached, or did not acknowledge
  ├── KeyFileError              4  a key or certificate file is missing, unusable, or in the way
+ │    └── UnknownAssetError       Bootstrap keeps no such file; also a ValueError
  ├── MessageError              5  the message cannot be sent as it is
  ├── MalformedNameError       64  a text is no identity name, or no DNS URI of one
  ├── MalformedRecordError         octets are no TLSA record
@@ -63,6 +64,7 @@ class Reason(StrEnum):
     REPLAY_FULL = "replay-full"
     WAITING_FULL = "waiting-full"
     WAITED_TOO_LONG = "waited-too-long"
+    INTERNAL_ERROR = "internal-error"
 
 
 class IdlibError(Exception):
@@ -143,6 +145,10 @@ class KeyFileError(IdlibError):
     """A private key, certificate or request file is missing, unusable, does not match, or is in the way."""
 
     exit_status = ExitStatus.KEY
+
+
+class UnknownAssetError(KeyFileError, ValueError):
+    """`Bootstrap` was asked for a file that is none of key, cert and csr."""
 
 
 class MessageError(IdlibError):

@@ -1,0 +1,76 @@
+"""What a person or a program reads of us: one line for each message, and text that cannot act on a terminal."""
+
+import json
+import re
+from datetime import UTC, datetime
+from typing import Final
+
+from idlib.names import IdentityName
+
+# C0, DEL and C1 controls; the Arabic letter mark and all bidirectional controls; line and paragraph separators; and
+# surrogates that stand alone, which are no characters at all.
+_ACTIVE: Final = re.compile(
+    "[\\x00-\\x1f\\x7f-\\x9f\\u061c\\u200e\\u200f\\u2028\\u2029\\u202a-\\u202e\\u2066-\\u2069\\ud800-\\udfff]"
+)
+
+
+def text_line(sender: IdentityName, text: str) -> str:
+    """Return the published form of an authenticated message: a JSON string, `NAME says: TEXT`, on one line.
+
+    Args:
+        sender: The name whose key verified.
+        text: The message.
+    """
+    return _json(f"{sender} says: {text}")
+
+
+def json_line(
+    sender: IdentityName, text: str, *, identifier: str | None, sent_at: int | None, received_at: float
+) -> str:
+    """Return an authenticated message as a JSON object on one line.
+
+    Args:
+        sender: The name whose key verified.
+        text: The message.
+        identifier: Its `jti`; None where the message is not bound to a recipient and a time.
+        sent_at: Its `iat` in seconds since the epoch, None likewise.
+        received_at: When it arrived here, in seconds since the epoch.
+    """
+    return _json(
+        {
+            "sender": str(sender),
+            "message": text,
+            "id": identifier,
+            "sent_at": None if sent_at is None else rfc3339(sent_at),
+            "received_at": rfc3339(received_at),
+            "bound": identifier is not None,
+        }
+    )
+
+
+def rfc3339(seconds: float) -> str:
+    """Return a time in UTC as RFC 3339 has it, to the millisecond where it is no whole second.
+
+    Args:
+        seconds: Since the epoch.
+    """
+    precision = "seconds" if seconds == int(seconds) else "milliseconds"
+    try:
+        moment = datetime.fromtimestamp(seconds, UTC)
+    except (ValueError, OverflowError, OSError):
+        moment = datetime.max.replace(tzinfo=UTC)
+    return moment.isoformat(timespec=precision).replace("+00:00", "Z")
+
+
+def harmless(text: str) -> str:
+    """Return the text with every character escaped that could act on a terminal or break a line.
+
+    Args:
+        text: Anything, an enemy's words included.
+    """
+    return _ACTIVE.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
+
+
+def _json(value: object) -> str:
+    # json.dumps escapes C0 itself; what is left can only stand inside a string, where \uXXXX means the same.
+    return harmless(json.dumps(value, ensure_ascii=False))

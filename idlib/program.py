@@ -1,0 +1,93 @@
+"""What all programs do alike: read settings, log to stderr, and turn an error into one line and an exit status."""
+
+import argparse
+import logging
+import os
+import sys
+import time
+from collections.abc import Callable
+from typing import NoReturn
+
+from idlib import settings
+from idlib.errors import ConfigurationError, DiscoveryError, ExitStatus, IdlibError
+from idlib.output import harmless
+
+
+class _Parser(argparse.ArgumentParser):
+    """An argument parser whose errors end with the status of wrong usage, as sysexits.h has it."""
+
+    def error(self, message: str) -> NoReturn:
+        print(f"{self.prog}: {harmless(message)}; see {self.prog} --help", file=sys.stderr)
+        sys.exit(ExitStatus.USAGE)
+
+
+class _Formatter(logging.Formatter):
+    """A time in UTC, the level and the text, on one line whatever the text holds."""
+
+    def __init__(self) -> None:
+        super().__init__("%(asctime)s.%(msecs)03dZ %(levelname)s %(message)s", "%Y-%m-%dT%H:%M:%S")
+        self.converter = time.gmtime
+
+    def format(self, record: logging.LogRecord) -> str:
+        return harmless(super().format(record))
+
+
+def parser(description: str, example: str) -> argparse.ArgumentParser:
+    """Return an argument parser that shows an example in its help and ends with status 64 on wrong usage.
+
+    Args:
+        description: What the program does, in a sentence or two.
+        example: A command line that works.
+    """
+    return _Parser(
+        description=description, epilog=f"example:\n  {example}", formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+
+
+def read_settings() -> settings.Settings:
+    """Return the settings of the environment, and log to stderr from now on what their LOG_LEVEL lets through.
+
+    Raises:
+        ConfigurationError: Environment variables are missing or have bad values.
+    """
+    read = settings.load(os.environ)
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_Formatter())
+    logging.basicConfig(level=read.log_level.upper(), handlers=[handler], force=True)
+    return read
+
+
+def run(main: Callable[[], int | None]) -> NoReturn:
+    """Run a program's main function and end the process with the status it returns, or with that of its error.
+
+    Args:
+        main: Returns an exit status, None for success.
+    """
+    try:
+        status = main() or ExitStatus.OK
+        sys.stdout.flush()
+    except IdlibError as error:
+        for line in lines_of(error):
+            print(harmless(line), file=sys.stderr)
+        status = error.exit_status
+    except KeyboardInterrupt:
+        print("Interrupted.", file=sys.stderr)
+        status = ExitStatus.INTERRUPTED
+    except BrokenPipeError:
+        # Whoever read our output has left; what is still buffered must not raise once more when Python ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        status = ExitStatus.CONFIGURATION
+    sys.exit(status)
+
+
+def lines_of(error: IdlibError) -> tuple[str, ...]:
+    """Return what a person is told of an error, ready for stderr.
+
+    Args:
+        error: Any of ours.
+    """
+    if isinstance(error, ConfigurationError):
+        return error.problems
+    if isinstance(error, DiscoveryError):
+        return (f"Trouble retrieving certificate from DNS: {error}",)
+    return (f"Error: {error}",)

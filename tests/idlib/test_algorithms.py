@@ -1,0 +1,46 @@
+import pytest
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+
+from idlib.algorithms import P256_ALGORITHMS, RSA_ALGORITHMS, PrivateKey, PublicKey
+from idlib.errors import UnsuitableKeyError
+
+
+def rsa_public_key(bits: int, exponent: int) -> rsa.RSAPublicKey:
+    return rsa.RSAPublicNumbers(exponent, 2 ** (bits - 1) + 1).public_key()
+
+
+@pytest.mark.parametrize("bits", [2048, 3072, 4096])
+def test_rsa_of_2048_to_4096_bits_is_used_with_rs256_and_oaep(bits: int) -> None:
+    assert PublicKey(rsa_public_key(bits, 65537)).algorithms is RSA_ALGORITHMS
+
+
+def test_p256_is_used_with_es256_and_ecdh_es() -> None:
+    assert PrivateKey(ec.generate_private_key(ec.SECP256R1())).algorithms is P256_ALGORITHMS
+
+
+@pytest.mark.parametrize(("bits", "exponent"), [(1024, 65537), (2047, 65537), (4097, 65537), (2048, 2**32 + 1)])
+def test_rsa_keys_of_other_sizes_and_exponents_are_not_used(bits: int, exponent: int) -> None:
+    with pytest.raises(UnsuitableKeyError):
+        PublicKey(rsa_public_key(bits, exponent))
+
+
+@pytest.mark.parametrize("curve", [ec.SECP384R1(), ec.SECP256K1()])
+def test_other_curves_are_not_used(curve: ec.EllipticCurve) -> None:
+    with pytest.raises(UnsuitableKeyError, match=curve.name):
+        PrivateKey(ec.generate_private_key(curve))
+
+
+def test_other_kinds_of_key_are_not_used() -> None:
+    key = ed25519.Ed25519PrivateKey.generate()
+    with pytest.raises(UnsuitableKeyError):
+        PrivateKey(key)  # type: ignore[arg-type]
+    with pytest.raises(UnsuitableKeyError):
+        PublicKey(key.public_key())  # type: ignore[arg-type]
+
+
+def test_a_private_key_shows_none_of_its_numbers() -> None:
+    key = PrivateKey(ec.generate_private_key(ec.SECP256R1()))
+    secret = key.native.private_numbers()
+    assert isinstance(secret, ec.EllipticCurvePrivateNumbers)
+    assert str(secret.private_value) not in repr(key)
+    assert key.jwk.export_private(as_dict=True)["d"] not in repr(key)

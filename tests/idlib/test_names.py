@@ -1,0 +1,165 @@
+import string
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from idlib.errors import MalformedNameError
+from idlib.names import IdentityName, parse_dns_uri
+
+LABEL = st.from_regex(r"[A-Za-z0-9_]([A-Za-z0-9_-]{0,8}[A-Za-z0-9_])?", fullmatch=True)
+NAME = st.lists(LABEL, min_size=2, max_size=6).map(".".join)
+
+
+@pytest.mark.parametrize(
+    ("text", "normalized"),
+    [
+        ("alice._device.example.com", "alice._device.example.com"),
+        ("ALICE._Device.Example.COM.", "alice._device.example.com"),
+        ("a.b", "a.b"),
+        ("xn--bcher-kva.example", "xn--bcher-kva.example"),
+        (f"{'a' * 63}.example", f"{'a' * 63}.example"),
+        (".".join(["a" * 49] * 5 + ["b" * 3]), ".".join(["a" * 49] * 5 + ["b" * 3])),
+    ],
+)
+def test_a_name_is_written_one_way(text: str, normalized: str) -> None:
+    assert str(IdentityName(text)) == normalized
+
+
+def test_names_are_equal_without_regard_to_case_and_the_trailing_dot() -> None:
+    assert IdentityName("ALICE.example.") == IdentityName("alice.EXAMPLE")
+    assert len({IdentityName("ALICE.example."), IdentityName("alice.example")}) == 1
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        ".",
+        "alice",
+        "alice.",
+        ".alice.example",
+        "alice..example",
+        "alice.example..",
+        "-alice.example",
+        "alice-.example",
+        "al ice.example",
+        "alice.example\n",
+        "alice.example\0",
+        "alice/x.example",
+        "bücher.example",
+        "\u212aelvin.example",  # the Kelvin sign, which lower() turns into a k
+        "\u0131stanbul.example",
+        "alice.exa\u200dmple",
+        f"{'a' * 64}.example",
+        ".".join(["a" * 49] * 5 + ["b" * 4]),
+        "#.example",
+        "+.example",
+    ],
+)
+def test_what_is_no_device_name_is_refused(text: str) -> None:
+    with pytest.raises(MalformedNameError) as caught:
+        IdentityName(text)
+    assert str(caught.value).isascii()
+    assert "\n" not in str(caught.value)
+
+
+@given(NAME)
+def test_every_name_survives_its_uri(text: str) -> None:
+    name = IdentityName(text)
+    assert parse_dns_uri(name.uri) == name
+
+
+@given(st.text())
+@example("dns:")
+def test_any_text_is_a_uri_or_a_malformed_one(text: str) -> None:
+    try:
+        name = parse_dns_uri(text)
+    except MalformedNameError:
+        return
+    assert IdentityName(str(name)) == name
+
+
+@given(st.text(alphabet=string.printable + "é\u200f"))
+def test_any_text_is_a_name_or_a_malformed_one(text: str) -> None:
+    try:
+        name = IdentityName(text)
+    except MalformedNameError:
+        return
+    assert set(str(name)) <= set(string.ascii_lowercase + string.digits + "-_.")
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "dns://alice.example?type=TLSA",
+        "dns:alice.example?type=TLSA",
+        "dns:///alice.example?type=TLSA",
+        "dns://192.0.2.1/alice.example?type=TLSA",
+        "dns://ns.example.net/alice.example?type=TLSA",
+        "DNS://ALICE.example.?TYPE=tlsa",
+        "dns:alice.example?class=IN;type=TLSA",
+        "dns:alice.example?type=TLSA;CLASS=in",
+        "dns:%61lice.example?type=TLSA",
+        "dns:alic%65.exampl%65?type=TLSA",
+    ],
+)
+def test_every_form_of_the_uri_is_read(uri: str) -> None:
+    assert parse_dns_uri(uri) == IdentityName("alice.example")
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "",
+        "dns",
+        "dns:",
+        "dns://",
+        "dns:?type=TLSA",
+        "dns://?type=TLSA",
+        "dns:///?type=TLSA",
+        "dns://alice.example/?type=TLSA",
+        "alice.example",
+        "https://alice.example?type=TLSA",
+        "dns://alice.example",
+        "dns://alice.example?",
+        "dns://alice.example?type=A",
+        "dns://alice.example?type=TLSA&class=IN",
+        "dns://alice.example?type=TLSA;type=TLSA",
+        "dns://alice.example?type=TLSA;class=CH",
+        "dns://alice.example?type=TLSA;class=IN;class=IN",
+        "dns://alice.example?type=TLSA;x=y",
+        "dns://alice.example?type=TLSA;",
+        "dns://alice.example?type=TLSA#f",
+        "dns://alice.example?type=TLSA?",
+        "dns://user@ns.example/alice.example?type=TLSA",
+        "dns://ns.example:53/alice.example?type=TLSA",
+        "dns://ns.example/x/alice.example?type=TLSA",
+        "dns:////alice.example?type=TLSA",
+        "dns:/alice.example?type=TLSA",
+        "dns://alice.example:53?type=TLSA",
+        "dns://alice.example?type=TLS%41",
+        "dns:alice%2eexample?type=TLSA",
+        "dns:alice%00.example?type=TLSA",
+        "dns:alice%0a.example?type=TLSA",
+        "dns:alice%.example?type=TLSA",
+        "dns:alice%4.example?type=TLSA",
+        "dns:alice%c3%bc.example?type=TLSA",
+        "dns:bücher.example?type=TLSA",
+        " dns:alice.example?type=TLSA",
+        "dns:alice.example?type=TLSA ",
+        "dns:alice.example\n?type=TLSA",
+        "dns://\n/alice.example?type=TLSA",
+        "dns:alice?type=TLSA",
+    ],
+)
+def test_any_other_uri_is_refused(uri: str) -> None:
+    with pytest.raises(MalformedNameError) as caught:
+        parse_dns_uri(uri)
+    assert str(caught.value).isascii()
+
+
+def test_an_endless_uri_makes_no_endless_error() -> None:
+    with pytest.raises(MalformedNameError) as caught:
+        parse_dns_uri("x" * 60_000)
+    assert len(str(caught.value)) < 1000

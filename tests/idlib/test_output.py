@@ -1,0 +1,69 @@
+import json
+import unicodedata
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from idlib.names import IdentityName
+from idlib.output import harmless, json_line, rfc3339, text_line
+
+ALICE = IdentityName("alice._device.example.com")
+BIDIRECTIONAL = "\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
+TEXTS = st.text(st.characters(exclude_categories=["Cs"]))
+
+
+def is_harmless(line: str) -> bool:
+    return not any(
+        unicodedata.category(character) in {"Cc", "Cs", "Zl", "Zp"} or character in BIDIRECTIONAL for character in line
+    )
+
+
+def test_a_message_is_a_json_string_that_people_of_every_script_can_read() -> None:
+    assert text_line(ALICE, 'Grüße, "Bob" 你好 🎉') == r'"alice._device.example.com says: Grüße, \"Bob\" 你好 🎉"'
+
+
+@pytest.mark.parametrize("character", ["\0", "\n", "\r", "\x1b", "\x7f", "\x9b", "\u2028", "\u2029", *BIDIRECTIONAL])
+def test_what_acts_on_a_terminal_is_escaped(character: str) -> None:
+    for line in (text_line(ALICE, character), harmless(character)):
+        assert character not in line
+        assert is_harmless(line)
+    assert json.loads(text_line(ALICE, character)) == f"{ALICE} says: {character}"
+
+
+@given(TEXTS)
+def test_any_text_is_one_harmless_line_and_comes_back_whole(text: str) -> None:
+    line = text_line(ALICE, text)
+    assert is_harmless(line)
+    assert json.loads(line) == f"{ALICE} says: {text}"
+
+
+@given(TEXTS, TEXTS, st.integers(0, 2**53 - 1), st.floats(0, 4e9))
+def test_any_message_is_one_json_object(text: str, identifier: str, sent_at: int, received_at: float) -> None:
+    line = json_line(ALICE, text, identifier=identifier, sent_at=sent_at, received_at=received_at)
+    assert is_harmless(line)
+    read = json.loads(line)
+    assert list(read) == ["sender", "message", "id", "sent_at", "received_at", "bound"]
+    assert (read["sender"], read["message"], read["id"], read["bound"]) == (str(ALICE), text, identifier, True)
+
+
+def test_an_unbound_message_says_so() -> None:
+    read = json.loads(json_line(ALICE, "hello", identifier=None, sent_at=None, received_at=1.5))
+    assert read == {
+        "sender": str(ALICE),
+        "message": "hello",
+        "id": None,
+        "sent_at": None,
+        "received_at": "1970-01-01T00:00:01.500Z",
+        "bound": False,
+    }
+
+
+def test_times_are_written_as_rfc_3339_in_utc() -> None:
+    assert rfc3339(1_795_392_000) == "2026-11-23T00:00:00Z"
+    assert rfc3339(1_795_392_000.25) == "2026-11-23T00:00:00.250Z"
+
+
+@given(st.text())
+def test_any_log_text_becomes_harmless(text: str) -> None:
+    assert is_harmless(harmless(text))

@@ -1,0 +1,103 @@
+import logging
+import os
+import subprocess
+import sys
+
+import pytest
+
+from idlib.errors import ConfigurationError, IdlibError, KeyFileError, NoRecordError, TransportError
+from idlib.program import lines_of, run
+
+PROGRAM = "from idlib.program import *; from idlib.errors import *; import logging\n"
+
+
+def run_program(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", PROGRAM + code],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={"PATH": os.environ["PATH"], "IDENTITY_NAME": "alice.example", **environment},
+    )
+
+
+@pytest.mark.parametrize(
+    ("error", "lines"),
+    [
+        (ConfigurationError("Missing essential configuration env var: A", "B"), 2),
+        (NoRecordError("no TLSA record", "publish it"), 1),
+        (KeyFileError("no key"), 1),
+        (TransportError("no broker"), 1),
+    ],
+)
+def test_an_error_is_its_lines_and_its_status(
+    error: IdlibError, lines: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail() -> None:
+        raise error
+
+    with pytest.raises(SystemExit) as ended:
+        run(fail)
+    assert ended.value.code == error.exit_status
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert shown.err.splitlines() == list(lines_of(error))
+    assert len(lines_of(error)) == lines
+
+
+def test_trouble_with_dns_is_told_in_the_published_words() -> None:
+    assert lines_of(NoRecordError("bob.example has no TLSA record")) == (
+        "Trouble retrieving certificate from DNS: bob.example has no TLSA record",
+    )
+
+
+def test_ctrl_c_ends_with_130_and_no_traceback() -> None:
+    ended = run_program("def main(): raise KeyboardInterrupt\nrun(main)")
+    assert (ended.returncode, ended.stderr) == (130, "Interrupted.\n")
+
+
+def test_an_error_cannot_act_on_the_terminal() -> None:
+    ended = run_program("def main(): raise KeyFileError('a\\x1b[2J\\nb')\nrun(main)")
+    assert ended.stderr == "Error: a\\u001b[2J\\u000ab\n"
+
+
+def test_wrong_usage_is_one_line_and_status_64() -> None:
+    ended = run_program("parser('What it does.', 'it --now').parse_args(['--nonsense'])")
+    assert ended.returncode == 64
+    assert ended.stderr.count("\n") == 1
+    assert "--help" in ended.stderr
+
+
+def test_help_shows_an_example() -> None:
+    ended = run_program("parser('What it does.', 'it --now').parse_args(['--help'])")
+    assert ended.returncode == 0
+    assert "it --now" in ended.stdout
+
+
+def test_a_log_line_has_a_time_a_level_and_no_second_line() -> None:
+    ended = run_program("read_settings(); logging.getLogger('x').warning('one\\ntwo %s', '\\u202e')")
+    time, level, text = ended.stderr.rstrip("\n").split(" ", 2)
+    assert time.endswith("Z")
+    assert level == "WARNING"
+    assert text == "one\\u000atwo \\u202e"
+    assert ended.stdout == ""
+
+
+@pytest.mark.parametrize(("level", "shown"), [("debug", True), ("info", True), ("warning", False), ("error", False)])
+def test_log_level_says_what_is_logged(level: str, *, shown: bool) -> None:
+    ended = run_program("read_settings(); logging.getLogger('x').info('told')", LOG_LEVEL=level)
+    assert ("told" in ended.stderr) is shown
+
+
+def test_a_reader_who_left_is_no_traceback() -> None:
+    ended = subprocess.run(
+        ["sh", "-c", f'{sys.executable} -c "{PROGRAM.strip()}\nrun(lambda: print(1 * chr(10) * 99999))" | true'],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ended.stderr == ""
+
+
+def test_logging_is_left_alone_until_the_settings_are_read() -> None:
+    assert logging.getLogger("idlib").handlers == []

@@ -1,0 +1,230 @@
+"""One SQLite file for what must outlive a restart: the session's client id, replay identifiers, messages that wait.
+
+Written in groups, each durable when the call returns; after a power cut the file holds whole groups only.
+"""
+
+import contextlib
+import fcntl
+import os
+import sqlite3
+import threading
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Self
+
+from idlib.errors import StoreError
+
+FILE_NAME: Final = "messages.sqlite3"
+_DIRECTORY_MODE: Final = 0o700
+_FILE_MODE: Final = 0o600
+_SCHEMA: Final = """
+CREATE TABLE IF NOT EXISTS fact (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS replay (identifier BLOB PRIMARY KEY, expires_at INTEGER NOT NULL) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS replay_by_expiry ON replay (expires_at);
+CREATE TABLE IF NOT EXISTS waiting (
+    number INTEGER PRIMARY KEY,
+    sender TEXT NOT NULL,
+    signed TEXT NOT NULL,
+    digest BLOB NOT NULL,
+    received_at REAL NOT NULL
+);
+CREATE INDEX IF NOT EXISTS waiting_by_sender ON waiting (sender);
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class ReplayEntry:
+    """One message that has been printed.
+
+    Args:
+        identifier: 32 octets that no other message shares.
+        expires_at: Until when it has to be known, in seconds since the epoch.
+    """
+
+    identifier: bytes
+    expires_at: int
+
+
+@dataclass(frozen=True, slots=True)
+class WaitingMessage:
+    """One message that waits for DNS.
+
+    Args:
+        number: The store's number of it.
+        sender: The name in its `x5u`.
+        signed: The JWS.
+        digest: What tells it from others where it is unbound.
+        received_at: In seconds since the epoch.
+    """
+
+    number: int
+    sender: str
+    signed: str
+    digest: bytes
+    received_at: float
+
+
+class Store:
+    """The file, held by one process at a time and used by any number of its threads.
+
+    Args:
+        directory: Where it lies; made where it is missing.
+
+    Raises:
+        StoreError: The directory or the file cannot be used, or another process holds it.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self._path = directory / FILE_NAME
+        self._lock = threading.Lock()
+        try:
+            directory.mkdir(_DIRECTORY_MODE, parents=True, exist_ok=True)
+            # SQLite gives its files the mode of the database, which for that must be there before it.
+            self._descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, _FILE_MODE)
+        except OSError as error:
+            raise StoreError(
+                f"{self._path} cannot be used: {error.strerror}", "set DATA_PATH to a directory that can be written"
+            ) from error
+        with self._translating_errors():
+            self._hold()
+            self._connection = sqlite3.connect(self._path, check_same_thread=False, isolation_level=None)
+            self._connection.execute("PRAGMA journal_mode = WAL")
+            self._connection.execute("PRAGMA synchronous = FULL")
+            self._connection.executescript(_SCHEMA)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the file and let another process have it."""
+        with self._lock:
+            self._connection.close()
+            os.close(self._descriptor)
+
+    def fact(self, name: str, value: str) -> str:
+        """Return the value that is kept under a name, after keeping the given one where there is none yet.
+
+        Args:
+            name: What it is.
+            value: What to keep the first time.
+        """
+        with self._transaction() as connection:
+            connection.execute("INSERT OR IGNORE INTO fact VALUES (?, ?)", (name, value))
+            return str(connection.execute("SELECT value FROM fact WHERE name = ?", (name,)).fetchone()[0])
+
+    def has_printed(self, identifier: bytes) -> bool:
+        """Tell whether a message with this replay identifier has been printed.
+
+        Args:
+            identifier: 32 octets.
+        """
+        with self._reading() as connection:
+            found = connection.execute("SELECT 1 FROM replay WHERE identifier = ?", (identifier,)).fetchone()
+        return found is not None
+
+    def finish(self, printed: Iterable[ReplayEntry], no_longer_waiting: Iterable[int]) -> None:
+        """Keep, in one durable group, which messages are printed, and forget those that waited.
+
+        Args:
+            printed: Their replay entries.
+            no_longer_waiting: Numbers of messages that waited and are printed or refused.
+        """
+        with self._transaction() as connection:
+            connection.executemany(
+                "INSERT OR IGNORE INTO replay VALUES (?, ?)", ((one.identifier, one.expires_at) for one in printed)
+            )
+            connection.executemany("DELETE FROM waiting WHERE number = ?", ((number,) for number in no_longer_waiting))
+
+    def forget_printed(self, now: int) -> None:
+        """Forget the messages that need not be known any more.
+
+        Args:
+            now: Seconds since the epoch.
+        """
+        with self._transaction() as connection:
+            connection.execute("DELETE FROM replay WHERE expires_at < ?", (now,))
+
+    def keep_waiting(self, sender: str, signed: str, digest: bytes, received_at: float) -> None:
+        """Keep a message that waits for DNS; it is durable when this returns.
+
+        Args:
+            sender: The name in its `x5u`.
+            signed: The JWS.
+            digest: What tells it from others where it is unbound.
+            received_at: In seconds since the epoch.
+        """
+        with self._transaction() as connection:
+            connection.execute(
+                "INSERT INTO waiting (sender, signed, digest, received_at) VALUES (?, ?, ?, ?)",
+                (sender, signed, digest, received_at),
+            )
+
+    def waiting_senders(self) -> tuple[str, ...]:
+        """Return the name of every sender of whom a message waits."""
+        with self._reading() as connection:
+            return tuple(row[0] for row in connection.execute("SELECT DISTINCT sender FROM waiting").fetchall())
+
+    def waiting_of(self, sender: str) -> tuple[WaitingMessage, ...]:
+        """Return every message of this sender that waits, the oldest first.
+
+        Args:
+            sender: The name in their `x5u`.
+        """
+        with self._reading() as connection:
+            rows = connection.execute(
+                "SELECT number, sender, signed, digest, received_at FROM waiting WHERE sender = ? ORDER BY number",
+                (sender,),
+            ).fetchall()
+        return tuple(WaitingMessage(*row) for row in rows)
+
+    def waiting_counts(self, sender: str) -> tuple[int, int]:
+        """Return how many messages of this sender wait, and how many in all.
+
+        Args:
+            sender: The name in their `x5u`.
+        """
+        with self._reading() as connection:
+            row = connection.execute("SELECT count(*) FILTER (WHERE sender = ?), count(*) FROM waiting", (sender,))
+            of_sender, in_all = row.fetchone()
+        return of_sender, in_all
+
+    def _hold(self) -> None:
+        try:
+            # flock, unlike the record locks that SQLite takes on the same file, does not meet those.
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            os.close(self._descriptor)
+            raise StoreError(
+                f"{self._path} is in use by another process",
+                "stop the other receiver, or give this one a DATA_PATH of its own",
+            ) from error
+
+    @contextlib.contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        with self._reading() as connection:
+            connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield connection
+                connection.execute("COMMIT")
+            except BaseException:
+                with contextlib.suppress(sqlite3.Error):
+                    connection.execute("ROLLBACK")
+                raise
+
+    @contextlib.contextmanager
+    def _reading(self) -> Iterator[sqlite3.Connection]:
+        with self._lock, self._translating_errors():
+            yield self._connection
+
+    @contextlib.contextmanager
+    def _translating_errors(self) -> Iterator[None]:
+        try:
+            yield
+        except (sqlite3.Error, OSError) as error:
+            raise StoreError(
+                f"{self._path} cannot be read or written: {error}", "check the disk's space and the file's owner"
+            ) from error

@@ -1,0 +1,338 @@
+"""The MQTT session: publish with acknowledgement, and subscribe with acknowledgement in the order of receipt.
+
+The broker is trusted with nothing but delivery (MQTT 5, https://docs.oasis-open.org/mqtt/mqtt/v5.0/mqtt-v5.0.html).
+"""
+
+import logging
+import random
+import secrets
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Final, Self
+
+from paho.mqtt.client import MQTT_ERR_SUCCESS, Client, MQTTMessage, MQTTMessageInfo
+from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
+from paho.mqtt.reasoncodes import ReasonCode
+
+from idlib.errors import TransportError
+from idlib.settings import MqttVersion, Settings
+
+_LOG = logging.getLogger(__name__)
+
+QOS_AT_LEAST_ONCE: Final = 1
+KEEPALIVE_SECONDS: Final = 60
+SESSION_EXPIRY_SECONDS: Final = 7 * 24 * 3600
+# The broker holds back what is beyond this, so that messages under way take a bounded part of the memory.
+RECEIVE_MAXIMUM: Final = 256
+_CONNECT_TIMEOUT_SECONDS: Final = 5.0
+_LOOP_SECONDS: Final = 0.25
+_SHORTEST_BACKOFF_SECONDS: Final = 0.5
+_LONGEST_BACKOFF_SECONDS: Final = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Broker:
+    """Where the broker is, and how it is spoken to.
+
+    Args:
+        host: A host name or an IP address.
+        port: 1 to 65535.
+        version: The version of MQTT.
+    """
+
+    host: str
+    port: int
+    version: MqttVersion
+
+    @classmethod
+    def from_settings(cls, settings: Settings) -> Self:
+        """Return the broker that the settings name."""
+        return cls(settings.mqtt_host, settings.mqtt_port, settings.mqtt_version)
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+def new_client_id() -> str:
+    """Return a client id of 128 random bits: who knows it can take over the session, so it says nothing of us."""
+    return secrets.token_hex(16)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Delivery:
+    """One arrival of a message, to be settled exactly once.
+
+    Args:
+        payload: What the message holds.
+        received_at: In seconds since the epoch.
+        connection: What it came through, and an acknowledgement must go through.
+        packet_id: MQTT's number of it within that connection.
+        qos: 0 or 1.
+    """
+
+    payload: bytes
+    received_at: float
+    connection: Client | None = field(default=None, repr=False)
+    packet_id: int = 0
+    qos: int = 0
+
+
+class Subscription:
+    """A persistent session at the broker that hands over every message of one topic.
+
+    Args:
+        broker: Where to subscribe.
+        client_id: The session's name, the same at each start.
+        topic: What to subscribe to.
+        deliver: Called with each message from the thread that runs the session; may block to hold the broker back.
+    """
+
+    def __init__(self, broker: Broker, client_id: str, topic: str, deliver: Callable[[Delivery], None]) -> None:
+        self._broker = broker
+        self._client_id = client_id
+        self._topic = topic
+        self._deliver = deliver
+        self._lock = threading.Lock()
+        self._connection: Client | None = None
+        self._unacknowledged: deque[Delivery] = deque()
+        self._settled: set[Delivery] = set()
+        self._subscribed = threading.Event()
+        self._backoff = _SHORTEST_BACKOFF_SECONDS
+
+    @property
+    def is_active(self) -> bool:
+        """Whether the broker has confirmed the subscription on the present connection."""
+        return self._subscribed.is_set()
+
+    def run(self, stopping: threading.Event) -> None:
+        """Stay connected and subscribed until told to stop, through every failure of the broker or the network.
+
+        Args:
+            stopping: Set by another thread when it is time to leave; what is settled by then is acknowledged.
+        """
+        while not stopping.is_set():
+            try:
+                self._run_connection(stopping)
+            except OSError as error:
+                _LOG.warning("The broker %s cannot be reached: %s", self._broker, error)
+            except Exception:  # noqa: BLE001  # whatever a broken broker makes the library raise must not end the thread
+                _LOG.exception("The connection to the broker %s broke", self._broker)
+            self._forget_connection()
+            if not stopping.is_set():
+                self._back_off(stopping)
+
+    def settle(self, delivery: Delivery) -> None:
+        """Let a message be acknowledged, as soon as all that came before it are (MQTT 5, section 4.6).
+
+        A message of an earlier connection is not: the broker brings it again.
+
+        Args:
+            delivery: Printed, refused or stored for good.
+        """
+        with self._lock:
+            if delivery.qos == 0 or delivery.connection is not self._connection or self._connection is None:
+                return
+            self._settled.add(delivery)
+            while self._unacknowledged and self._unacknowledged[0] in self._settled:
+                first = self._unacknowledged.popleft()
+                self._settled.discard(first)
+                self._connection.ack(first.packet_id, first.qos)
+
+    def _run_connection(self, stopping: threading.Event) -> None:
+        client = _new_client(self._broker, self._client_id, manual_ack=True)
+        client.on_connect = self._on_connect
+        client.on_subscribe = self._on_subscribe
+        client.on_message = self._on_message
+        client.on_disconnect = self._on_disconnect
+        with self._lock:
+            self._connection = client
+        _connect_for_session(client, self._broker)
+        while client.loop(_LOOP_SECONDS) == MQTT_ERR_SUCCESS and not stopping.is_set():
+            pass
+        if stopping.is_set() and client.is_connected():
+            client.disconnect()
+            while client.want_write() and client.loop(_LOOP_SECONDS) == MQTT_ERR_SUCCESS:
+                pass
+
+    def _forget_connection(self) -> None:
+        self._subscribed.clear()
+        with self._lock:
+            self._connection = None
+            self._unacknowledged.clear()
+            self._settled.clear()
+
+    def _back_off(self, stopping: threading.Event) -> None:
+        # A random part of the delay, so that a fleet does not come back all at once after the broker's restart.
+        stopping.wait(self._backoff * random.uniform(0.5, 1.0))  # noqa: S311  # no secret
+        self._backoff = min(self._backoff * 2, _LONGEST_BACKOFF_SECONDS)
+
+    def _on_connect(self, client: Client, _: Any, flags: Any, reason: ReasonCode, __: Properties | None) -> None:
+        if reason.is_failure:
+            _LOG.error("The broker %s refuses the connection: %s", self._broker, reason)
+            return
+        kept = "kept" if flags.session_present else "new"
+        _LOG.info("MQTT connection established with %s (session %s)", self._broker, kept)
+        client.subscribe(self._topic, QOS_AT_LEAST_ONCE)
+
+    def _on_subscribe(self, client: Client, _: Any, __: int, reasons: list[ReasonCode], ___: Properties | None) -> None:
+        if any(reason.is_failure for reason in reasons):
+            _LOG.error("The broker %s refuses the subscription: %s", self._broker, reasons[0])
+            client.disconnect()
+            return
+        self._backoff = _SHORTEST_BACKOFF_SECONDS
+        self._subscribed.set()
+        _LOG.info("MQTT subscription active.")
+
+    def _on_message(self, client: Client, _: Any, message: MQTTMessage) -> None:
+        delivery = Delivery(bytes(message.payload), time.time(), client, message.mid, message.qos)
+        if message.qos:
+            with self._lock:
+                self._unacknowledged.append(delivery)
+        self._deliver(delivery)
+
+    def _on_disconnect(self, _: Client, __: Any, ___: Any, reason: ReasonCode, ____: Properties | None) -> None:
+        if reason.is_failure:
+            _LOG.warning("The connection to the broker %s is lost: %s", self._broker, reason)
+
+
+@dataclass(frozen=True, slots=True)
+class Publication:
+    """A message handed to the session, acknowledged or not yet.
+
+    Args:
+        info: What the MQTT library knows of it.
+    """
+
+    info: MQTTMessageInfo = field(repr=False)
+
+
+class Publisher:
+    """A short session at the broker for publishing, used as a context manager.
+
+    Args:
+        broker: Where to publish.
+        timeout: How long the broker may take to accept the connection, and to acknowledge, in seconds.
+    """
+
+    def __init__(self, broker: Broker, timeout: float) -> None:
+        self._broker = broker
+        self._timeout = timeout
+        self._connected = threading.Event()
+        self._refusals: dict[int, ReasonCode] = {}
+        self._connect_reason: ReasonCode | None = None
+        self._client = _new_client(broker, new_client_id(), manual_ack=False)
+        self._client.on_connect = self._on_connect
+        self._client.on_publish = self._on_publish
+
+    def __enter__(self) -> Self:
+        """Connect.
+
+        Raises:
+            TransportError: The broker was not reached, refused, or did not answer in time.
+        """
+        self._client.connect_timeout = min(_CONNECT_TIMEOUT_SECONDS, self._timeout)
+        try:
+            _connect_for_publishing(self._client, self._broker)
+        except OSError as error:
+            raise TransportError(
+                f"the broker {self._broker} was not reached: {error}", "check MQTT_HOST and MQTT_PORT"
+            ) from error
+        self._client.loop_start()
+        answered = self._connected.wait(self._timeout)
+        if not answered or self._connect_reason is None or self._connect_reason.is_failure:
+            self._client.loop_stop()
+            said = self._connect_reason if answered else f"no answer within {self._timeout:g} s"
+            raise TransportError(
+                f"the broker {self._broker} did not accept the connection: {said}",
+                "check that an MQTT broker listens there and speaks the MQTT_VERSION that is set",
+            )
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._client.disconnect()
+        self._client.loop_stop()
+
+    def publish(self, topic: str, payload: bytes, lifetime: int) -> Publication:
+        """Hand a message to the session, without waiting for the broker.
+
+        Args:
+            topic: Where to publish.
+            payload: What to publish.
+            lifetime: After how many seconds the broker may drop it; MQTT 5 alone carries that.
+
+        Raises:
+            TransportError: The session takes no message.
+        """
+        properties = None
+        if self._broker.version is MqttVersion.V5:
+            properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]  # as paho has it
+            properties.MessageExpiryInterval = lifetime
+        info = self._client.publish(topic, payload, QOS_AT_LEAST_ONCE, retain=False, properties=properties)
+        return Publication(info)
+
+    def wait(self, publication: Publication) -> None:
+        """Return when the broker has acknowledged the message.
+
+        Args:
+            publication: From `publish`.
+
+        Raises:
+            TransportError: It refused the message, or did not acknowledge it in time.
+        """
+        info = publication.info
+        try:
+            info.wait_for_publish(self._timeout)
+        except (RuntimeError, ValueError) as error:
+            raise TransportError(f"the broker {self._broker} did not take the message: {error}") from error
+        if not info.is_published():
+            raise TransportError(
+                f"the broker {self._broker} did not acknowledge the message within {self._timeout:g} s",
+                "it may or may not be delivered; send it again to be sure",
+            )
+        refusal = self._refusals.pop(info.mid, None)
+        if refusal is not None:
+            raise TransportError(f"the broker {self._broker} refuses the message: {refusal}")
+
+    def _on_connect(self, _: Client, __: Any, ___: Any, reason: ReasonCode, ____: Properties | None) -> None:
+        self._connect_reason = reason
+        self._connected.set()
+
+    def _on_publish(self, _: Client, __: Any, packet_id: int, reason: ReasonCode, ___: Properties) -> None:
+        if reason.is_failure:
+            self._refusals[packet_id] = reason
+
+
+def _new_client(broker: Broker, client_id: str, *, manual_ack: bool) -> Client:
+    is_version_5 = broker.version is MqttVersion.V5
+    client = Client(
+        CallbackAPIVersion.VERSION2,
+        client_id,
+        # MQTT 5 says at connecting whether to begin anew.
+        clean_session=None if is_version_5 else not manual_ack,
+        protocol=MQTTProtocolVersion.MQTTv5 if is_version_5 else MQTTProtocolVersion.MQTTv311,
+        manual_ack=manual_ack,
+    )
+    client.connect_timeout = _CONNECT_TIMEOUT_SECONDS
+    return client
+
+
+def _connect_for_session(client: Client, broker: Broker) -> None:
+    if broker.version is MqttVersion.V311:
+        client.connect(broker.host, broker.port, KEEPALIVE_SECONDS)
+        return
+    properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]  # as paho has it
+    properties.SessionExpiryInterval = SESSION_EXPIRY_SECONDS
+    properties.ReceiveMaximum = RECEIVE_MAXIMUM
+    client.connect(broker.host, broker.port, KEEPALIVE_SECONDS, clean_start=False, properties=properties)
+
+
+def _connect_for_publishing(client: Client, broker: Broker) -> None:
+    if broker.version is MqttVersion.V311:
+        client.connect(broker.host, broker.port, KEEPALIVE_SECONDS)
+    else:
+        client.connect(broker.host, broker.port, KEEPALIVE_SECONDS, clean_start=True)

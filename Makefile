@@ -1,0 +1,52 @@
+# make setup | demo | test | lint | bench | lock | clean. Each sets up what it needs; nothing needs root.
+SHELL := /bin/sh
+PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { command -v $$p; break; }; done)
+BIN := .venv/bin
+COMPILE := uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header --no-annotate \
+	--python-version 3.11 --upgrade pyproject.toml
+
+.PHONY: setup demo test lint bench lock clean
+
+# What a device runs, and the demo's embedded broker.
+setup: .venv/demo.stamp
+
+.venv/bin/python:
+	@test -n "$(PYTHON)" || { echo 'Python 3.11 or newer is needed, and none was found on PATH.' >&2; exit 1; }
+	@$(PYTHON) -m venv .venv || { rm -rf .venv; \
+		echo 'No virtual environment could be made: on Debian and Ubuntu, install python3-venv.' >&2; exit 1; }
+	@$(BIN)/python -c 'import pathlib, sysconfig; \
+		pathlib.Path(sysconfig.get_path("purelib"), "idlib.pth").write_text(str(pathlib.Path.cwd()) + "\n")'
+
+.venv/%.stamp: requirements/%.txt | .venv/bin/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r $<
+	@touch $@
+
+demo: .venv/demo.stamp
+	@$(BIN)/python -m lab.demo
+
+test: .venv/development.stamp
+	@sh tests/install_daemons.sh
+	$(BIN)/python -m pytest
+
+lint: .venv/development.stamp
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy idlib lab tests benchmarks
+	@for service in maintenance messaging_sender messaging_receiver; do \
+		echo "mypy applications/$$service"; $(BIN)/mypy applications/$$service/src || exit 1; done
+
+bench: .venv/development.stamp
+	@sh tests/install_daemons.sh
+	@$(BIN)/python -m benchmarks
+
+# Needs uv. The pins of the reference libraries are overridden in pyproject.toml.
+lock:
+	$(COMPILE) --output-file requirements/runtime.txt
+	$(COMPILE) --extra demo --constraint requirements/runtime.txt --output-file requirements/demo.txt
+	$(COMPILE) --extra demo --extra development --constraint requirements/demo.txt \
+		--output-file requirements/development.txt
+
+clean:
+	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

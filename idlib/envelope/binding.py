@@ -1,0 +1,100 @@
+"""What binds a message to its recipient and its time: `aud`, `iat`, `jti` and `exp` in the JWS protected header."""
+
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final, Self
+
+from idlib.envelope import base64url
+from idlib.envelope.serialization import shown
+from idlib.errors import MalformedNameError, MessageError, Reason, Refusal
+from idlib.names import IdentityName
+
+_REQUIRED: Final = frozenset({"aud", "iat", "jti"})
+_ALL: Final = _REQUIRED | {"exp"}
+_MAX_INTEGER: Final = 2**53 - 1
+_MAX_IDENTIFIER_OCTETS: Final = 128
+_NEW_IDENTIFIER_OCTETS: Final = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Binding:
+    """To whom a message was written, when, and under what identifier.
+
+    Args:
+        audience: The recipient (`aud`).
+        issued_at: When it was written (`iat`): seconds since the epoch, 0 to 2^53-1.
+        identifier: Unique among the sender's messages (`jti`): 1 to 128 octets of UTF-8.
+        expires_at: From when on it is not to be believed (`exp`): later than issued_at; None where it has no end.
+
+    Raises:
+        MessageError: A value is outside its range.
+    """
+
+    audience: IdentityName
+    issued_at: int
+    identifier: str
+    expires_at: int | None = None
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.issued_at <= _MAX_INTEGER:
+            raise MessageError("a message's time of writing is outside 0 to 2^53-1", "set the clock")
+        if self.expires_at is not None and not self.issued_at < self.expires_at <= _MAX_INTEGER:
+            raise MessageError("a message's expiry is not after its writing or beyond 2^53-1", "set a lifetime above 0")
+        if not 1 <= len(self.identifier.encode(errors="surrogatepass")) <= _MAX_IDENTIFIER_OCTETS:
+            raise MessageError("a message's identifier is empty or too long", "use 1 to 128 octets")
+
+    @classmethod
+    def new(cls, audience: IdentityName, issued_at: int, lifetime: int | None = None) -> Self:
+        """Return a binding with a fresh random identifier of 128 bits.
+
+        Args:
+            audience: The recipient.
+            issued_at: Now, in seconds since the epoch.
+            lifetime: After how many seconds the message expires; None for never.
+
+        Raises:
+            MessageError: A value is outside its range.
+        """
+        identifier = base64url.encode(secrets.token_bytes(_NEW_IDENTIFIER_OCTETS))
+        return cls(audience, issued_at, identifier, None if lifetime is None else issued_at + lifetime)
+
+    def parameters(self) -> dict[str, str | int]:
+        """Return the header parameters that say the same."""
+        parameters: dict[str, str | int] = {
+            "aud": self.audience.text,
+            "iat": self.issued_at,
+            "jti": self.identifier,
+        }
+        if self.expires_at is not None:
+            parameters["exp"] = self.expires_at
+        return parameters
+
+
+def read_binding(header: Mapping[str, Any]) -> Binding | None:
+    """Return the binding that a JWS protected header holds, or None where the message is unbound.
+
+    Args:
+        header: From strict JSON.
+
+    Raises:
+        Refusal: Some of the parameters are missing, of another type, or outside their range.
+    """
+    present = _ALL & header.keys()
+    if not present:
+        return None
+    if missing := _REQUIRED - present:
+        raise _malformed(f"{min(present)} without {min(missing)}")
+    for name in sorted(present):
+        if type(header[name]) is not (int if name in ("iat", "exp") else str):
+            raise _malformed(f"{name} is of another JSON type")
+    try:
+        return Binding(IdentityName(header["aud"]), header["iat"], header["jti"], header.get("exp"))
+    except MalformedNameError:
+        raise _malformed(f"aud {shown(header['aud'])} is no device name") from None
+    except MessageError as error:
+        raise _malformed(error.fact) from None
+
+
+def _malformed(fact: str) -> Refusal:
+    return Refusal(Reason.BINDING_MALFORMED, f"binding: {fact}")

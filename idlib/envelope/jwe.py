@@ -1,0 +1,219 @@
+"""The outer layer: a signed message encrypted to its recipient (RFC 7516)."""
+
+import hashlib
+import secrets
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from cryptography.exceptions import InvalidSignature, InvalidTag
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.keywrap import InvalidUnwrap
+from jwcrypto.common import JWException
+from jwcrypto.jwa import JWA
+
+from idlib.algorithms import P256_ALGORITHMS, RSA_ALGORITHMS, PrivateKey, PublicKey
+from idlib.envelope import base64url, serialization, strict_json
+from idlib.envelope.serialization import JWE, JWS, shown
+from idlib.errors import MalformedNameError, Reason, Refusal, UnsuitableKeyError
+from idlib.names import IdentityName, parse_dns_uri
+
+_KEY_WRAP_OVERHEAD: Final = 8
+_COORDINATE_OCTETS: Final = 32
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _ContentEncryption:
+    """An `enc`, with the lengths in octets that it prescribes (RFC 7518, sections 5.2.5 and 5.3)."""
+
+    name: str
+    key_octets: int
+    iv_octets: int
+    tag_octets: int
+    block_octets: int
+    algorithm: Any
+
+
+# jwcrypto's JWE class re-reads what is already judged here, admits more than the profile does, and tells a failed key
+# decryption from a failed tag; these are the algorithms under it, and all that can be reached.
+_KEY_MANAGEMENT: Final = {
+    algorithms.key_management: JWA.keymgmt_alg(algorithms.key_management)
+    for algorithms in (RSA_ALGORITHMS, P256_ALGORITHMS)
+}
+_WRITTEN: Final = _ContentEncryption("A256CBC-HS512", 64, 16, 32, 16, JWA.encryption_alg("A256CBC-HS512"))
+_CONTENT_ENCRYPTION: Final = {
+    _WRITTEN.name: _WRITTEN,
+    "A256GCM": _ContentEncryption("A256GCM", 32, 12, 16, 1, JWA.encryption_alg("A256GCM")),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Decrypted:
+    """What a message held that was encrypted to the reader.
+
+    Args:
+        signed: The inner layer, not yet judged.
+        digest: SHA-256 over what was encrypted, the same for each copy of this message however it is serialized.
+    """
+
+    signed: str
+    digest: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class _EncryptedMessage:
+    """A JWE that is for the reader and on the profile: fit to cost a private-key operation."""
+
+    algorithm: str
+    content_encryption: _ContentEncryption
+    key_parameters: dict[str, Any]
+    protected: bytes
+    encrypted_key: bytes = field(repr=False)
+    iv: bytes
+    ciphertext: bytes = field(repr=False)
+    tag: bytes
+
+    @property
+    def digest(self) -> bytes:
+        return hashlib.sha256(self.protected + b"." + self.iv + self.ciphertext + self.tag).digest()
+
+
+def encrypt(signed: str, *, recipient: IdentityName, encryption_key: PublicKey) -> bytes:
+    """Return the signed message encrypted, in flattened JSON serialization.
+
+    Args:
+        signed: From `sign`.
+        recipient: Whose key it is.
+        encryption_key: The recipient's; its type decides the algorithm.
+
+    Raises:
+        UnsuitableKeyError: The key's numbers cannot be calculated with.
+    """
+    algorithm = encryption_key.algorithms.key_management
+    header = {"alg": algorithm, "enc": _WRITTEN.name, "typ": "JWE", "x5u": recipient.uri}
+    try:
+        wrapped = _KEY_MANAGEMENT[algorithm].wrap(encryption_key.jwk, _WRITTEN.key_octets * 8, None, header)
+    except ValueError:
+        raise UnsuitableKeyError(f"the key of {recipient} cannot be encrypted to") from None
+    header |= wrapped.get("header", {})
+    protected = base64url.encode(strict_json.write_object(header).encode())
+    iv, ciphertext, tag = _WRITTEN.algorithm.encrypt(wrapped["cek"], protected.encode(), signed.encode())
+    octets = (wrapped["ek"], iv, ciphertext, tag)
+    return serialization.write(JWE, (protected, *map(base64url.encode, octets))).encode()
+
+
+def decrypt(payload: bytes, reader: IdentityName, keys: Sequence[PrivateKey]) -> Decrypted:
+    """Return the signed message in a received payload.
+
+    What is off the profile or for another reader is refused before a private key is touched. Each fitting key is used
+    once; why it did not open the message makes no difference that can be seen (RFC 7516, section 11.5).
+
+    Args:
+        payload: Flattened JSON or compact serialization; the caller has bounded its length.
+        reader: Whose keys they are.
+        keys: The current and the previous ones, the likeliest first.
+
+    Raises:
+        Refusal: The payload is malformed, off the profile, for another reader, or no key opens it.
+    """
+    message = _read(payload, reader)
+    for key in keys:
+        if not _fits(message, key):
+            continue
+        plaintext = _open(message, key)
+        if plaintext is not None:
+            return Decrypted(serialization.read_utf8(JWS, "the plaintext", plaintext), message.digest)
+    raise Refusal(Reason.DECRYPTION_FAILED, f"no key of {reader} opens the message")
+
+
+def _read(payload: bytes, reader: IdentityName) -> _EncryptedMessage:
+    parts = serialization.read(JWE, serialization.read_utf8(JWE, "the message", payload))
+    protected = parts[0]
+    header = serialization.read_header(JWE, protected)
+    algorithm = _read_name(header, "alg", _KEY_MANAGEMENT)
+    content_encryption = _CONTENT_ENCRYPTION[_read_name(header, "enc", _CONTENT_ENCRYPTION)]
+    _check_recipient(header, reader)
+    key_parameters = {"alg": algorithm, "epk": _read_epk(header)} if algorithm == P256_ALGORITHMS.key_management else {}
+    octets = [serialization.read_octets(JWE, name, part) for name, part in zip(JWE.members[1:], parts[1:], strict=True)]
+    message = _EncryptedMessage(algorithm, content_encryption, key_parameters, protected.encode(), *octets)
+    _check_lengths(message)
+    return message
+
+
+def _read_name(header: dict[str, Any], parameter: str, supported: dict[str, Any]) -> str:
+    name = header.get(parameter)
+    if not isinstance(name, str):
+        raise JWE.refuse_malformed(f"{parameter} is missing or no string")
+    if name not in supported:
+        raise JWE.refuse_unsupported(f"{parameter} {shown(name)}")
+    return name
+
+
+def _check_recipient(header: dict[str, Any], reader: IdentityName) -> None:
+    uri = header.get("x5u")
+    if not isinstance(uri, str):
+        raise JWE.refuse_malformed("x5u is missing or no string")
+    try:
+        recipient = parse_dns_uri(uri)
+    except MalformedNameError:
+        raise JWE.refuse_malformed(f"x5u {shown(uri)} is no DNS URI of TLSA records") from None
+    if recipient != reader:
+        raise Refusal(Reason.NOT_FOR_US, f"the message is for {shown(recipient.text)}")
+
+
+def _read_epk(header: dict[str, Any]) -> dict[str, str]:
+    """Return the ephemeral public key alone, proven to be a point of P-256 before our private key meets it."""
+    if agreement := {"apu", "apv"} & header.keys():
+        raise JWE.refuse_unsupported(f"the protected header holds {min(agreement)}")
+    epk = header.get("epk")
+    if not isinstance(epk, dict) or not all(isinstance(epk.get(name), str) for name in ("kty", "crv", "x", "y")):
+        raise JWE.refuse_malformed("epk is missing or no EC public key")
+    if (epk["kty"], epk["crv"]) != ("EC", "P-256"):
+        raise JWE.refuse_unsupported(f"epk is of kty {shown(epk['kty'])} and crv {shown(epk['crv'])}")
+    if "d" in epk:
+        raise JWE.refuse_malformed("epk holds a private key")
+    x, y = (serialization.read_octets(JWE, f"epk's {name}", epk[name]) for name in ("x", "y"))
+    if len(x) != _COORDINATE_OCTETS or len(y) != _COORDINATE_OCTETS:
+        raise JWE.refuse_malformed(f"a coordinate of epk is not of {_COORDINATE_OCTETS} octets")
+    try:
+        ec.EllipticCurvePublicNumbers(int.from_bytes(x), int.from_bytes(y), ec.SECP256R1()).public_key()
+    except ValueError:
+        raise JWE.refuse_malformed("epk is no point of P-256") from None
+    return {name: epk[name] for name in ("kty", "crv", "x", "y")}
+
+
+def _check_lengths(message: _EncryptedMessage) -> None:
+    prescribed = message.content_encryption
+    if len(message.iv) != prescribed.iv_octets:
+        raise JWE.refuse_malformed(f"{prescribed.name} has no iv of {len(message.iv)} octets")
+    if len(message.tag) != prescribed.tag_octets:
+        raise JWE.refuse_malformed(f"{prescribed.name} has no tag of {len(message.tag)} octets")
+    if not message.ciphertext or len(message.ciphertext) % prescribed.block_octets:
+        raise JWE.refuse_malformed(f"{prescribed.name} has no ciphertext of {len(message.ciphertext)} octets")
+
+
+def _fits(message: _EncryptedMessage, key: PrivateKey) -> bool:
+    """Say whether the key is of the kind that `alg` needs, and the encrypted key of the length that it makes."""
+    if key.algorithms.key_management != message.algorithm:
+        return False
+    if isinstance(key.native, rsa.RSAPrivateKey):
+        return len(message.encrypted_key) == (key.native.key_size + 7) // 8
+    return len(message.encrypted_key) == message.content_encryption.key_octets + _KEY_WRAP_OVERHEAD
+
+
+def _open(message: _EncryptedMessage, key: PrivateKey) -> bytes | None:
+    prescribed = message.content_encryption
+    content_key = secrets.token_bytes(prescribed.key_octets)
+    # Where the key decryption fails, the random key goes on and fails at the tag, as any wrong key does.
+    with suppress(ValueError, InvalidUnwrap, JWException):
+        content_key = _KEY_MANAGEMENT[message.algorithm].unwrap(
+            key.jwk, prescribed.key_octets * 8, message.encrypted_key, message.key_parameters
+        )
+    try:
+        plaintext: bytes = prescribed.algorithm.decrypt(
+            content_key, message.protected, message.iv, message.ciphertext, message.tag
+        )
+    except (ValueError, InvalidSignature, InvalidTag):
+        return None
+    return plaintext

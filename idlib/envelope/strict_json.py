@@ -1,0 +1,64 @@
+"""JSON objects read so that no two readers can differ about them (RFC 8259, RFC 7493)."""
+
+import json
+import re
+from collections.abc import Mapping
+from typing import Any, Final, NoReturn
+
+MAX_DEPTH: Final = 16
+
+_STRING_OR_BRACKET: Final = re.compile(r'"(?:[^"\\]|\\.)*+"?|[][{}]', re.DOTALL)
+_SURROGATE_ESCAPE: Final = re.compile(r"\\u[Dd][89A-Fa-f]")
+
+
+def read_object(text: str) -> dict[str, Any]:
+    """Return the object that the text is.
+
+    An integer becomes an `int`, a number with a fraction or an exponent a `float`.
+
+    Args:
+        text: As decoded from UTF-8, without a byte order mark; the caller has bounded its length.
+
+    Raises:
+        ValueError: The text is no JSON object, names a member twice in one object, holds NaN, Infinity or half a
+            surrogate pair, or nests deeper than MAX_DEPTH.
+    """
+    if text.count("{") + text.count("[") > MAX_DEPTH and _depth(text) > MAX_DEPTH:
+        raise ValueError(f"JSON nests deeper than {MAX_DEPTH}")
+    value = _DECODER.decode(text)
+    if not isinstance(value, dict):
+        raise json.JSONDecodeError("Expecting an object", text, 0)
+    if _SURROGATE_ESCAPE.search(text):
+        json.dumps(value, ensure_ascii=False).encode()
+    return value
+
+
+def write_object(members: Mapping[str, Any]) -> str:
+    """Return the object as JSON in ASCII without white space."""
+    return json.dumps(members, separators=(",", ":"), allow_nan=False)
+
+
+def _depth(text: str) -> int:
+    """Return the deepest nesting before the first error, found without recursion: the parser itself recurses."""
+    depth = deepest = 0
+    for token in _STRING_OR_BRACKET.finditer(text):
+        if token[0] in "[{":
+            depth += 1
+            deepest = max(deepest, depth)
+        elif token[0] in "]}":
+            depth -= 1
+    return deepest
+
+
+def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    members = dict(pairs)
+    if len(members) != len(pairs):
+        raise ValueError("a JSON object names a member twice")
+    return members
+
+
+def _refuse_constant(constant: str) -> NoReturn:
+    raise ValueError(f"{constant} is no JSON number")
+
+
+_DECODER: Final = json.JSONDecoder(object_pairs_hook=_without_duplicates, parse_constant=_refuse_constant)

@@ -1,0 +1,155 @@
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from cryptography.hazmat.primitives import serialization
+from dane_jwe_jws.authentication import Authentication
+from dane_jwe_jws.encryption import Encryption
+from dane_jwe_jws.util import Util
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from jwcrypto.jwk import JWK
+
+from idlib.envelope import Binding, Decrypted, UnverifiedMessage, decrypt, parse, seal, verify
+from idlib.errors import MessageError, Refusal
+from tests.idlib.envelope.forge import NOW, Forge, compact, flattened
+
+KINDS = ["RSA", "P-256"]
+Opened = tuple[str, UnverifiedMessage, Decrypted]
+
+
+def sealed(forge: Forge, text: str = "hello", sender: str = "RSA", reader: str = "RSA") -> bytes:
+    return seal(
+        text,
+        sender=forge.alice,
+        signing_key=forge.sender_keys[sender],
+        recipient=forge.bob,
+        encryption_key=forge.reader_keys[reader].public,
+        binding=Binding(forge.bob, NOW, "id"),
+    )
+
+
+def opened(forge: Forge, payload: bytes) -> Opened:
+    decrypted = decrypt(payload, forge.bob, list(forge.reader_keys.values()))
+    message = parse(decrypted.signed)
+    return verify(message, [key.public for key in forge.sender_keys.values()]), message, decrypted
+
+
+@pytest.mark.parametrize("sender", KINDS)
+@pytest.mark.parametrize("reader", KINDS)
+@settings(deadline=None)
+@given(st.text(min_size=1))
+def test_any_text_survives_between_any_two_kinds_of_key(forge: Forge, sender: str, reader: str, text: str) -> None:
+    assert opened(forge, sealed(forge, text, sender, reader))[0] == text
+
+
+@pytest.mark.parametrize("text", ["😀" * 3000, "\0", "\u202e\x1b[31m", "\ufeff", " ", "\r\n", '{"a":1}', "a.b.c"])
+def test_special_texts_survive(forge: Forge, text: str) -> None:
+    assert opened(forge, sealed(forge, text))[0] == text
+
+
+def test_what_cannot_be_sent_is_not_sealed(forge: Forge) -> None:
+    with pytest.raises(MessageError):
+        sealed(forge, "")
+
+
+# What one changed octet can do. The messages that are written here have neither white space nor members that mean
+# nothing, so each octet counts.
+
+SHAPES: dict[str, Callable[[Forge], bytes]] = {
+    "RSA": sealed,
+    "P-256": lambda forge: sealed(forge, sender="P-256", reader="P-256"),
+    "P-256 to RSA": lambda forge: sealed(forge, sender="P-256"),
+    "compact RSA": lambda forge: compact(json.loads(sealed(forge))),
+    "compact P-256 A256GCM": lambda forge: compact(forge.outer("P-256", compact(forge.inner("P-256")), enc="A256GCM")),
+    "RSA A256GCM": lambda forge: json.dumps(forge.outer(enc="A256GCM"), separators=(",", ":")).encode(),
+}
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_every_octet_counts(forge: Forge, shape: str) -> None:
+    payload = SHAPES[shape](forge)
+    assert opened(forge, payload)
+    for place, octet in enumerate(payload):
+        changed = payload[:place] + bytes([octet ^ 1]) + payload[place + 1 :]
+        with pytest.raises(Refusal):
+            opened(forge, changed)
+
+
+@pytest.fixture(scope="module")
+def payloads(forge: Forge) -> dict[str, bytes]:
+    return {shape: make(forge) for shape, make in SHAPES.items()}
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.sampled_from(list(SHAPES)), st.data())
+def test_any_change_of_one_octet_is_refused(
+    forge: Forge, payloads: dict[str, bytes], shape: str, data: st.DataObject
+) -> None:
+    payload = payloads[shape]
+    place = data.draw(st.integers(0, len(payload) - 1))
+    octet = data.draw(st.integers(0, 255).filter(lambda octet: octet != payload[place]))
+    with pytest.raises(Refusal):
+        opened(forge, payload[:place] + bytes([octet]) + payload[place + 1 :])
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.sampled_from(list(SHAPES)), st.data())
+def test_an_octet_more_or_less_is_refused_or_the_same_message(
+    forge: Forge, payloads: dict[str, bytes], shape: str, data: st.DataObject
+) -> None:
+    payload = payloads[shape]
+    place = data.draw(st.integers(0, len(payload)))
+    added = data.draw(st.sampled_from([b"", b" ", b"\n", b'"', b"A", b"=", b"."]))
+    removed = 1 if not added else 0
+    changed = payload[:place] + added + payload[place + removed :]
+    try:
+        result = opened(forge, changed)
+    except Refusal:
+        return
+    assert result == opened(forge, payload)
+
+
+def test_white_space_and_meaningless_members_are_no_part_of_a_message(forge: Forge) -> None:
+    parts = forge.outer()
+    copies = [flattened(parts), flattened(parts, x=1), flattened(parts, y=[]), json.dumps(parts, indent=1).encode()]
+    results = [opened(forge, copy) for copy in copies]
+    assert all(result == results[0] for result in results)
+
+
+# The reference implementation reads key files and DNS; only its look-up is replaced.
+
+
+@pytest.fixture
+def key_files(forge: Forge, tmp_path: Path) -> dict[str, str]:
+    paths = {}
+    for role, key in (("alice", forge.sender_keys["RSA"]), ("bob", forge.reader_keys["RSA"])):
+        path = tmp_path / f"{role}.key.pem"
+        encoding = (serialization.Encoding.PEM, serialization.PrivateFormat.TraditionalOpenSSL)
+        path.write_bytes(key.native.private_bytes(*encoding, serialization.NoEncryption()))
+        paths[role] = str(path)
+    return paths
+
+
+@pytest.fixture
+def published(forge: Forge, monkeypatch: pytest.MonkeyPatch) -> None:
+    keys = {forge.alice.text: forge.sender_keys["RSA"], forge.bob.text: forge.reader_keys["RSA"]}
+    monkeypatch.setattr(
+        Util, "get_pubkey_from_dns", lambda name, *_, **__: JWK.from_pyca(keys[name].public.native), raising=True
+    )
+
+
+@pytest.mark.usefixtures("published")
+def test_dane_jwe_jws_reads_what_we_write(forge: Forge, key_files: dict[str, str]) -> None:
+    signed = Encryption.decrypt(sealed(forge, "grüße").decode(), key_files["bob"])
+    assert Authentication.verify(signed).decode() == "grüße"
+
+
+@pytest.mark.usefixtures("published")
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=5, deadline=None)
+@given(st.text(min_size=1))
+def test_we_read_what_dane_jwe_jws_writes(forge: Forge, key_files: dict[str, str], text: str) -> None:
+    payload = Encryption.encrypt(Authentication.sign(text, key_files["alice"], forge.alice.text), forge.bob.text)
+    read, message, _ = opened(forge, payload.encode())
+    assert (read, message.sender, message.binding) == (text, forge.alice, None)

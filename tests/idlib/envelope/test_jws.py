@@ -1,0 +1,124 @@
+import json
+from collections.abc import Callable
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from idlib.algorithms import PrivateKey
+from idlib.envelope import Binding, UnverifiedMessage, parse, sign, verify
+from idlib.errors import MessageError, Reason, Refusal
+from tests.idlib.envelope.forge import ABSENT, NOW, Forge, Parts, compact, flattened, unb64
+
+KINDS = ["RSA", "P-256"]
+
+
+def signed(forge: Forge, kind: str, text: str = "hello") -> str:
+    return sign(
+        text, sender=forge.alice, signing_key=forge.sender_keys[kind], binding=Binding(forge.bob, NOW, "id", NOW + 60)
+    )
+
+
+@pytest.mark.parametrize(("kind", "algorithm", "octets"), [("RSA", "RS256", 256), ("P-256", "ES256", 64)])
+def test_what_is_written(forge: Forge, kind: str, algorithm: str, octets: int) -> None:
+    parts = json.loads(signed(forge, kind))
+    assert parts.keys() == {"payload", "protected", "signature"}
+    assert json.loads(unb64(parts["protected"])) == {
+        "alg": algorithm,
+        "x5u": "dns://alice._device.example.test?type=TLSA",
+        "aud": "bob._device.example.test",
+        "iat": NOW,
+        "jti": "id",
+        "exp": NOW + 60,
+    }
+    assert unb64(parts["payload"]) == b"hello"
+    assert len(unb64(parts["signature"])) == octets
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_is_read(forge: Forge, kind: str) -> None:
+    message = parse(signed(forge, kind))
+    assert message.sender == forge.alice
+    assert message.binding == Binding(forge.bob, NOW, "id", NOW + 60)
+    assert verify(message, [forge.sender_keys[kind].public]) == "hello"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("write", [flattened, compact])
+def test_independent_writers_are_read(forge: Forge, kind: str, write: Callable[[Parts], bytes]) -> None:
+    message = parse(write(forge.inner(kind, "grüße".encode())).decode())
+    assert verify(message, [forge.sender_keys[kind].public]) == "grüße"
+
+
+@pytest.mark.parametrize("typ", [ABSENT, "JOSE", "JOSE+JSON", "jose", "Jose+Json", "application/jose"])
+def test_these_types_are_messages(forge: Forge, typ: object) -> None:
+    assert parse(flattened(forge.inner(typ=typ)).decode()).sender == forge.alice
+
+
+def test_what_means_nothing_is_ignored(forge: Forge) -> None:
+    parts = forge.inner(kid="k", jwk={"kty": "oct"}, jku="http://a", x5c=[1], cty="text/plain", nonsense=[None, {}])
+    message = parse(flattened(parts, nonsense={"a": 1.5}).decode())
+    assert verify(message, [forge.sender_keys["RSA"].public]) == "hello"
+
+
+def test_a_message_without_binding_is_unbound(forge: Forge) -> None:
+    message = parse(flattened(forge.inner(aud=ABSENT, iat=ABSENT, jti=ABSENT)).decode())
+    assert message.binding is None
+
+
+@pytest.mark.parametrize("text", ["", "\ud800", "a\udfffb"])
+def test_texts_that_cannot_be_sent(forge: Forge, text: str) -> None:
+    with pytest.raises(MessageError):
+        signed(forge, "RSA", text)
+
+
+def refused(message: UnverifiedMessage, keys: list[PrivateKey]) -> bool:
+    with pytest.raises(Refusal) as refusal:
+        verify(message, [key.public for key in keys])
+    return refusal.value.reason is Reason.SIGNATURE_INVALID
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_any_of_the_senders_keys_verifies_and_no_other(
+    forge: Forge, kind: str, other_rsa_key: PrivateKey, rsa3072_key: PrivateKey
+) -> None:
+    message = parse(signed(forge, kind))
+    others = [other_rsa_key, rsa3072_key, *forge.reader_keys.values()]
+    assert refused(message, others)
+    assert refused(message, [])
+    assert verify(message, [key.public for key in [*others, forge.sender_keys[kind]]]) == "hello"
+
+
+def test_a_key_of_the_other_kind_is_passed_over(forge: Forge) -> None:
+    for kind, other in zip(KINDS, reversed(KINDS), strict=True):
+        assert refused(parse(signed(forge, kind)), [forge.sender_keys[other]])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_signature_over_another_text_or_header_is_invalid(forge: Forge, kind: str) -> None:
+    parts = json.loads(signed(forge, kind))
+    for member in ("payload", "protected"):
+        other = json.loads(signed(forge, kind, "hell0")) | {"protected": forge.inner(kind)["protected"]}
+        message = parse(json.dumps(parts | {member: other[member]}))
+        assert refused(message, [forge.sender_keys[kind]])
+
+
+@settings(deadline=None)
+@given(st.data())
+def test_random_signatures_are_invalid(forge: Forge, data: st.DataObject) -> None:
+    kind = data.draw(st.sampled_from(KINDS))
+    octets = 256 if kind == "RSA" else 64
+    edge = st.sampled_from([b"\0" * octets, b"\xff" * octets, b"\0" * (octets - 1) + b"\1"])
+    message = parse(signed(forge, kind))
+    signature = data.draw(edge | st.binary(min_size=octets, max_size=octets))
+    forged = UnverifiedMessage(
+        message.sender, message.algorithm, message.binding, message.signing_input, signature, message.unverified_text
+    )
+    assert refused(forged, [forge.sender_keys[kind]])
+
+
+@settings(deadline=None)
+@given(st.text())
+def test_any_text_is_a_message_or_a_refusal(text: str) -> None:
+    with pytest.raises(Refusal):
+        parse(text)

@@ -75,7 +75,10 @@ class PrivateKey:
                 f"a private key of type {type(self.native).__name__} is not supported", "use RSA or EC P-256"
             )
         object.__setattr__(self, "public", PublicKey(self.native.public_key()))
-        object.__setattr__(self, "jwk", JWK.from_pyca(self.native))
+        jwk = JWK.from_pyca(self.native)
+        # Our own key, checked when it was made: checking it again costs 50 ms at each start.
+        jwk.unsafe_skip_rsa_key_validation = True
+        object.__setattr__(self, "jwk", jwk)
 
     @property
     def algorithms(self) -> Algorithms:
@@ -85,11 +88,13 @@ class PrivateKey:
 
 def _algorithms_of(key: NativePublicKey) -> Algorithms:
     if isinstance(key, rsa.RSAPublicKey):
-        exponent = key.public_numbers().e
+        exponent, modulus = key.public_numbers().e, key.public_numbers().n
         if key.key_size not in _RSA_BITS:
             raise UnsuitableKeyError(f"an RSA key of {key.key_size} bits is not used", "use 2048 to 4096 bits")
         if not 3 <= exponent <= _MAX_PUBLIC_EXPONENT or exponent % 2 == 0:
             raise UnsuitableKeyError("the RSA key's public exponent is even, below 3 or above 2^32", "use 65537")
+        if modulus % 2 == 0:
+            raise UnsuitableKeyError("the RSA key's modulus is even", "make a new key")
         return RSA_ALGORITHMS
     if isinstance(key, ec.EllipticCurvePublicKey):
         if not isinstance(key.curve, ec.SECP256R1):

@@ -24,6 +24,11 @@ def test_rsa_keys_of_other_sizes_and_exponents_are_not_used(bits: int, exponent:
         PublicKey(rsa_public_key(bits, exponent))
 
 
+def test_an_rsa_key_with_an_even_modulus_is_not_used() -> None:
+    with pytest.raises(UnsuitableKeyError, match="even"):
+        PublicKey(rsa.RSAPublicNumbers(65537, 2**2047 + 2).public_key())
+
+
 @pytest.mark.parametrize("curve", [ec.SECP384R1(), ec.SECP256K1()])
 def test_other_curves_are_not_used(curve: ec.EllipticCurve) -> None:
     with pytest.raises(UnsuitableKeyError, match=curve.name):

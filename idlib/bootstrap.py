@@ -1,0 +1,373 @@
+"""The published class: a device's own identity, made, kept and shown; a face over keys, records and discovery."""
+
+import logging
+import os
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, Self
+
+from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from idlib import certificates, keys, settings
+from idlib.algorithms import NativePrivateKey, PrivateKey
+from idlib.errors import ConfigurationError, DiscoveryError, KeyFileError, UnknownAssetError
+from idlib.names import IdentityName
+from idlib.settings import KeyType, Settings
+
+if TYPE_CHECKING:
+    from idlib.discovery import Discovery
+
+_USER_NUMBERS: Final = range(2**32 - 1)
+
+_LOGGER: Final = logging.getLogger(__name__)
+
+
+class Bootstrap:
+    """The identity of one device: its private key, certificate and certificate signing request, as files.
+
+    Args:
+        identity_name: The device's DNS name.
+        identity_path: The directory of the files; made with the first key where what is above it exists.
+        app_userid: The number of the user who is to own the files, where this process may give files away.
+        state: Of the subject of a certificate or request; so are the next three.
+        country: Two letters.
+        locality: A city, for example.
+        organization: At most 64 characters.
+        key_type: Type and size of a new private key.
+
+    Raises:
+        MalformedNameError: `identity_name` is no device name.
+        ConfigurationError: `app_userid` is no number, or the subject cannot stand in a certificate.
+    """
+
+    def __init__(
+        self,
+        identity_name: str,
+        identity_path: str,
+        app_userid: int | str,
+        *,
+        state: str = "CA",
+        country: str = "US",
+        locality: str = "San Francisco",
+        organization: str = "example",
+        key_type: KeyType = KeyType.RSA2048,
+    ) -> None:
+        self.identity_name = IdentityName(identity_name)
+        self._directory = Path(identity_path)
+        try:
+            self._uid = int(app_userid)
+        except ValueError as error:
+            raise _no_user_number(app_userid) from error
+        if self._uid not in _USER_NUMBERS:
+            raise _no_user_number(app_userid)
+        self._subject = {
+            "country": country,
+            "state": state,
+            "locality": locality,
+            "organization": organization,
+        }
+        self._key_type = key_type
+        self._paths = {
+            "key": keys.key_path(self._directory, self.identity_name),
+            "cert": keys.certificate_path(self._directory, self.identity_name),
+            "csr": keys.request_path(self._directory, self.identity_name),
+        }
+        self.build_x509_name()  # so that an impossible subject is told of before a key is made for it
+
+    @classmethod
+    def from_settings(cls, read: Settings) -> Self:
+        """Return the identity that the settings speak of."""
+        return cls(
+            read.identity_name.text,
+            str(read.crypto_path),
+            read.app_uid,
+            key_type=read.key_type,
+            **read.certificate_subject,
+        )
+
+    def has_private_key(self) -> bool:
+        """Return whether there is a private key, be it usable or not."""
+        return os.path.lexists(self._paths["key"])
+
+    def generate_private_key(self) -> None:
+        """Make the private key; an existing one is never replaced, which is what `replace_private_key` is for.
+
+        Raises:
+            KeyFileError: There is a key already, or it cannot be written.
+        """
+        key = self._new_key_where_none_is()
+        with keys.locked(self._directory):
+            keys.write_new(self._paths["key"], keys.encode_private_key(key), self._uid)
+        self._log_written("key")
+
+    def replace_private_key(self) -> None:
+        """Make a new private key in place of the one that may be there, which is kept as NAME.key.previous.pem.
+
+        The certificate and the request of the old key stay as they are, and do not match the new one.
+
+        Raises:
+            KeyFileError: A file cannot be read or written.
+        """
+        key = self._new_key()
+        with keys.locked(self._directory):
+            keys.replace_key(self._directory, self.identity_name, keys.encode_private_key(key), self._uid)
+        self._log_written("key")
+
+    def generate_csr(self) -> None:
+        """Make the certificate signing request (RFC 2986) for the private key, over one that may be there.
+
+        Raises:
+            KeyFileError: The private key is missing or unusable, or the request cannot be written.
+        """
+        with keys.locked(self._directory):
+            request = certificates.build_request(
+                self._read_private_key(), self.build_x509_name(), self.build_subject_alt_name()
+            )
+            keys.replace(self._paths["csr"], request.public_bytes(Encoding.PEM), self._uid)
+        self._log_written("csr")
+
+    def generate_selfsigned_certificate(self) -> None:
+        """Make a self-signed certificate for the private key, good for ten years, over one that may be there.
+
+        Raises:
+            KeyFileError: The private key is missing or unusable, or the certificate cannot be written.
+        """
+        with keys.locked(self._directory):
+            keys.replace(self._paths["cert"], self._self_signed(self._read_private_key()), self._uid)
+        self._log_written("cert")
+
+    def create_selfsigned_identity(self) -> None:
+        """Make a private key and its self-signed certificate; an existing key is never replaced.
+
+        Raises:
+            KeyFileError: There is a key already, or a file cannot be written; nothing is changed then.
+        """
+        key = self._new_key_where_none_is()
+        with keys.locked(self._directory):
+            keys.write_new(
+                self._paths["key"],
+                keys.encode_private_key(key),
+                self._uid,
+                {self._paths["cert"]: self._self_signed(key)},
+            )
+        self._log_written("key", "cert")
+
+    def replace_selfsigned_identity(self) -> None:
+        """Make a private key and its self-signed certificate in place of those that may be there.
+
+        The replaced key is kept as NAME.key.previous.pem, so that what was sealed to it can still be opened.
+
+        Raises:
+            KeyFileError: A file cannot be read or written; key and certificate are as before then.
+        """
+        key = self._new_key()
+        with keys.locked(self._directory):
+            keys.replace_key(
+                self._directory,
+                self.identity_name,
+                keys.encode_private_key(key),
+                self._uid,
+                {self._paths["cert"]: self._self_signed(key)},
+            )
+        self._log_written("key", "cert")
+
+    def install_certificate(self, pem: bytes) -> None:
+        """Put a certificate that a CA has issued for the private key into its place, over one that may be there.
+
+        What readers may stumble over (its names, its dates) is logged as a warning.
+
+        Args:
+            pem: One or more certificates in PEM form, in any order; the one for the private key is taken.
+
+        Raises:
+            KeyFileError: None is for the private key, the key is missing or unusable, or the file cannot be written.
+        """
+        try:
+            candidates = x509.load_pem_x509_certificates(pem)
+        except (ValueError, x509.InvalidVersion) as error:
+            raise KeyFileError(
+                "this is no certificate in PEM form", "give what lies between -----BEGIN and -----END, both included"
+            ) from error
+        with keys.locked(self._directory):
+            key = self._read_private_key()
+            certificate = next((candidate for candidate in candidates if _is_for(key, candidate)), None)
+            if certificate is None:
+                raise KeyFileError(
+                    f"the certificate is not for the key {self._paths['key']}",
+                    f"give the CA the request {self._paths['csr']}, which create_id_csr.py makes",
+                )
+            keys.replace(self._paths["cert"], certificate.public_bytes(Encoding.PEM), self._uid)
+        self._log_written("cert")
+        for concern in certificates.concerns(certificate, self.identity_name, datetime.now(UTC)):
+            _LOGGER.warning("%s", concern)
+
+    def build_x509_name(self) -> x509.Name:
+        """Return the subject: country, state, locality, organization, and the name where it has at most 64 characters.
+
+        Raises:
+            ConfigurationError: A part cannot stand in a certificate.
+        """
+        return certificates.build_subject(self.identity_name, **self._subject)
+
+    def build_subject_alt_name(self) -> x509.SubjectAlternativeName:
+        """Return the subject alternative name: the device's whole name as a dNSName, underscores included."""
+        return certificates.build_subject_alternative_name(self.identity_name)
+
+    def public_identity_is_valid(self, discovery: "Discovery | None" = None) -> bool:
+        """Return whether DNS has a usable record of this device's key; where not, why not is logged.
+
+        Args:
+            discovery: Asks DNS; without one the environment variables of `idlib.settings` say how it is asked.
+
+        Raises:
+            ConfigurationError: An environment variable has a bad value.
+            KeyFileError: The private key is missing or unusable.
+        """
+        own = self._read_private_key().public.native
+        finder = discovery or self._discovery_of_environment()
+        try:
+            if any(record.public_key.native == own for record in finder.find(self.identity_name).records):
+                return True
+            # What was found may be cached from before the record was replaced.
+            if any(record.public_key.native == own for record in finder.find_again(self.identity_name).records):
+                return True
+        except DiscoveryError as error:
+            _LOGGER.warning("%s", error)
+            return False
+        _LOGGER.warning("The TLSA records of %s are of other keys than %s", self.identity_name, self._paths["key"])
+        return False
+
+    def get_private_key_obj(self) -> NativePrivateKey:
+        """Return the private key, as the cryptography package has it.
+
+        Raises:
+            KeyFileError: It is missing or unusable.
+        """
+        return self._read_private_key().native
+
+    def get_local_cert_obj(self) -> x509.Certificate:
+        """Return the certificate, as the cryptography package has it.
+
+        Raises:
+            KeyFileError: It is missing or unusable.
+        """
+        return keys.parse_certificate(self.get_pki_asset("cert"), self._paths["cert"])
+
+    def get_pki_asset(self, asset_type: str) -> bytes:
+        """Return the octets of a file.
+
+        Args:
+            asset_type: One of key, cert, csr.
+
+        Raises:
+            KeyFileError: It cannot be read.
+            UnknownAssetError: There is no such type.
+        """
+        path = Path(self.get_path_for_pki_asset(asset_type))
+        _LOGGER.info("Reading %s", path)
+        return keys.read_file(path)
+
+    def write_pki_asset(self, asset: bytes, asset_type: str) -> None:
+        """Write a file as it is; a certificate or request goes over one that may be there, a key never does.
+
+        Args:
+            asset: In PEM form; it is not looked into.
+            asset_type: One of key, cert, csr.
+
+        Raises:
+            KeyFileError: It cannot be written, or there is a key already.
+            UnknownAssetError: There is no such type.
+        """
+        path = Path(self.get_path_for_pki_asset(asset_type))
+        keys.make_directory(self._directory, self._uid)
+        write = keys.write_new if asset_type == "key" else keys.replace
+        with keys.locked(self._directory):
+            write(path, asset, self._uid)
+        self._log_written(asset_type)
+
+    def get_path_for_pki_asset(self, asset_type: str) -> str:
+        """Return where a file lies.
+
+        Args:
+            asset_type: One of key, cert, csr.
+
+        Raises:
+            UnknownAssetError: There is no such type.
+        """
+        try:
+            return str(self._paths[asset_type])
+        except KeyError as error:
+            raise UnknownAssetError(
+                f"{asset_type!a} is no kind of file of an identity", "ask for key, cert or csr"
+            ) from error
+
+    def cert_matches_private_key(self, cert_obj: x509.Certificate) -> bool:
+        """Return whether a certificate is for the private key.
+
+        Raises:
+            KeyFileError: The private key is missing or unusable.
+        """
+        return _is_for(self._read_private_key(), cert_obj)
+
+    def render_tlsa_record(self) -> str:
+        """Return the TLSA record to publish at the device's name: `3 0 0 HEX` (RFC 6698, section 2.2).
+
+        Raises:
+            KeyFileError: Key or certificate is missing or unusable, or they do not belong together.
+        """
+        # It brings an HTTP client along, which nothing else here needs.
+        from dane_discovery.dane import DANE
+        from dane_discovery.exceptions import TLSAError
+
+        key, certificate = self._read_private_key(), self.get_local_cert_obj()
+        if not _is_for(key, certificate):
+            raise KeyFileError(
+                f"the certificate {self._paths['cert']} is not for the key {self._paths['key']}",
+                "make both anew with create_selfsigned_id.py --force, or let a CA sign what create_id_csr.py prints and"
+                " put its certificate in place with install_certificate.py",
+            )
+        try:
+            return str(DANE.generate_tlsa_record(3, 0, 0, certificate.public_bytes(Encoding.PEM)))
+        except (TLSAError, ValueError) as error:
+            raise KeyFileError(f"no TLSA record can be made of {self._paths['cert']}") from error
+
+    def _new_key_where_none_is(self) -> PrivateKey:
+        # Writing it decides, but who is to be refused need not wait for a key to be made.
+        if self.has_private_key():
+            raise keys.refusal_to_overwrite(self._paths["key"])
+        return self._new_key()
+
+    def _new_key(self) -> PrivateKey:
+        keys.make_directory(self._directory, self._uid)
+        return keys.generate_private_key(self._key_type)
+
+    def _self_signed(self, key: PrivateKey) -> bytes:
+        return certificates.build_self_signed_certificate(
+            key, self.build_x509_name(), self.build_subject_alt_name(), datetime.now(UTC)
+        ).public_bytes(Encoding.PEM)
+
+    def _read_private_key(self) -> PrivateKey:
+        return keys.parse_private_key(self.get_pki_asset("key"), self._paths["key"])
+
+    def _discovery_of_environment(self) -> "Discovery":
+        # DNS is asked by few users of this class.
+        from idlib.discovery import Discovery
+
+        return Discovery.from_settings(settings.load({**os.environ, "IDENTITY_NAME": self.identity_name.text}))
+
+    def _log_written(self, *asset_types: str) -> None:
+        for asset_type in asset_types:
+            _LOGGER.info("Wrote %s", self._paths[asset_type])
+
+
+def _is_for(key: PrivateKey, certificate: x509.Certificate) -> bool:
+    try:
+        return certificate.public_key() == key.public.native
+    except (ValueError, UnsupportedAlgorithm):
+        return False
+
+
+def _no_user_number(text: int | str) -> ConfigurationError:
+    return ConfigurationError(f"{text!a} is no user number; give one such as 1001")

@@ -1,0 +1,338 @@
+"""Private key, certificate and request files: read with care, written atomically, a key never overwritten unasked."""
+
+import errno
+import fcntl
+import hashlib
+import os
+import secrets
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+from types import MappingProxyType
+from typing import Final
+
+from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    load_pem_private_key,
+)
+
+from idlib.algorithms import PrivateKey
+from idlib.errors import KeyFileError, UnsuitableKeyError
+from idlib.names import IdentityName
+from idlib.settings import KeyType
+
+MAX_FILE_OCTETS: Final = 65536
+MAX_PREVIOUS_KEYS: Final = 3
+
+_PUBLIC_EXPONENT: Final = 65537
+_RSA_BITS: Final = MappingProxyType({KeyType.RSA2048: 2048})
+_MAX_FILE_NAME_OCTETS: Final = 255
+_LONGEST_SUFFIX: Final = ".key.previous3.pem"
+_CERTIFICATE_SUFFIX: Final = ".crt.pem"
+_HOW_TO_GET_A_KEY: Final = "make an identity with create_selfsigned_id.py, or with create_id_csr.py and a CA"
+_HOW_TO_GET_A_CERTIFICATE: Final = (
+    "install a CA's with install_certificate.py, or make key and certificate anew with create_selfsigned_id.py --force"
+)
+_STAGED_PREFIX: Final = ".idlib-"
+_STAGED_SUFFIX: Final = ".new"
+_LOCK_PAUSE_SECONDS: Final = 0.05
+_NO_COMPANIONS: Final[Mapping[Path, bytes]] = MappingProxyType({})
+
+
+def key_path(crypto_path: Path, name: IdentityName) -> Path:
+    """Return where the device's private key lies: NAME.key.pem."""
+    return crypto_path / f"{_file_stem(name)}.key.pem"
+
+
+def certificate_path(crypto_path: Path, name: IdentityName) -> Path:
+    """Return where the device's certificate lies: NAME.crt.pem."""
+    return crypto_path / f"{_file_stem(name)}{_CERTIFICATE_SUFFIX}"
+
+
+def request_path(crypto_path: Path, name: IdentityName) -> Path:
+    """Return where the device's certificate signing request lies: NAME.csr.pem."""
+    return crypto_path / f"{_file_stem(name)}.csr.pem"
+
+
+def previous_key_paths(crypto_path: Path, name: IdentityName) -> tuple[Path, ...]:
+    """Return where replaced private keys lie, youngest first: NAME.key.previous.pem, …previous2.pem, …previous3.pem."""
+    numbers = ("", *range(2, MAX_PREVIOUS_KEYS + 1))
+    return tuple(crypto_path / f"{_file_stem(name)}.key.previous{number}.pem" for number in numbers)
+
+
+def generate_private_key(key_type: KeyType) -> PrivateKey:
+    """Return a new private key of this type, which is on no disk yet."""
+    return PrivateKey(rsa.generate_private_key(_PUBLIC_EXPONENT, _RSA_BITS[key_type]))
+
+
+def encode_private_key(key: PrivateKey) -> bytes:
+    """Return the key in traditional PEM form: for RSA that of PKCS #1 (RFC 8017, appendix A.1.2)."""
+    return key.native.private_bytes(Encoding.PEM, PrivateFormat.TraditionalOpenSSL, NoEncryption())
+
+
+def read_private_key(path: Path) -> PrivateKey:
+    """Return the private key in a PEM file.
+
+    Raises:
+        KeyFileError: The file is missing, cannot be read, is protected by a password, or holds no key that we use.
+    """
+    return parse_private_key(read_file(path), path)
+
+
+def read_certificate(path: Path) -> x509.Certificate:
+    """Return the first certificate in a PEM file.
+
+    Raises:
+        KeyFileError: The file is missing, cannot be read, or holds no certificate.
+    """
+    return parse_certificate(read_file(path), path)
+
+
+def read_file(path: Path) -> bytes:
+    """Return the octets of a key, certificate or request file.
+
+    Raises:
+        KeyFileError: The file is missing, cannot be read, or has more than `MAX_FILE_OCTETS` octets.
+    """
+    try:
+        with path.open("rb") as file:
+            octets = file.read(MAX_FILE_OCTETS + 1)
+    except FileNotFoundError as error:
+        hint = _HOW_TO_GET_A_CERTIFICATE if path.name.endswith(_CERTIFICATE_SUFFIX) else _HOW_TO_GET_A_KEY
+        raise KeyFileError(f"there is no {path}", hint) from error
+    except OSError as error:
+        raise KeyFileError(
+            f"cannot read {path}: {error.strerror}", "see to it that user APP_UID owns it, and run this as that user"
+        ) from error
+    if len(octets) > MAX_FILE_OCTETS:
+        raise KeyFileError(f"{path} is too large for a key or certificate", "put the right file there")
+    return octets
+
+
+def parse_private_key(pem: bytes, source: Path) -> PrivateKey:
+    """Return the private key in PEM text.
+
+    Args:
+        pem: PKCS #1, SEC 1 or PKCS #8 in PEM form.
+        source: Where it comes from, for an error message.
+
+    Raises:
+        KeyFileError: It is protected by a password, or is no key that we use.
+    """
+    try:
+        # One's own file is trusted, and the checks that this leaves out cost 50 ms.
+        native = load_pem_private_key(pem, password=None, unsafe_skip_rsa_key_validation=True)
+        return PrivateKey(native)  # type: ignore[arg-type]  # which refuses the types that it does not name
+    except TypeError as error:
+        raise KeyFileError(
+            f"{source} is protected by a password, which nobody is there to type", "store the key without one"
+        ) from error
+    except (ValueError, UnsupportedAlgorithm) as error:
+        raise KeyFileError(
+            f"{source} holds no private key in PEM form",
+            "put the right file back, or make a new key with create_selfsigned_id.py --force",
+        ) from error
+    except UnsuitableKeyError as error:
+        raise KeyFileError(f"{source} holds a key that cannot be used: {error.fact}", error.hint) from error
+
+
+def parse_certificate(pem: bytes, source: Path) -> x509.Certificate:
+    """Return the first certificate in PEM text.
+
+    Args:
+        pem: One or more certificates in PEM form.
+        source: Where it comes from, for an error message.
+
+    Raises:
+        KeyFileError: There is none.
+    """
+    try:
+        return x509.load_pem_x509_certificate(pem)
+    except (ValueError, x509.InvalidVersion) as error:
+        raise KeyFileError(
+            f"{source} holds no certificate in PEM form",
+            _HOW_TO_GET_A_CERTIFICATE,
+        ) from error
+
+
+def make_directory(path: Path, uid: int) -> None:
+    """Create the directory of the key files, mode 0700, unless it is there; what is above it must be there.
+
+    Raises:
+        KeyFileError: It cannot be created.
+    """
+    with _os_errors_reported("create", path), suppress(FileExistsError):
+        if not path.is_dir():
+            path.mkdir(mode=0o700)
+            _give_away(path, uid)
+
+
+@contextmanager
+def locked(directory: Path, patience: float = 10.0) -> Iterator[None]:
+    """Hold the key files against other processes that write them; not to be nested.
+
+    What a writer that was killed left behind unfinished is removed.
+
+    Args:
+        directory: Where the key files lie.
+        patience: For how many seconds another holder is waited for.
+
+    Raises:
+        KeyFileError: There is no such directory, or somebody else holds it.
+    """
+    with ExitStack() as stack:
+        with _os_errors_reported("open", directory):
+            descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            stack.callback(os.close, descriptor)
+            _wait_for_lock(descriptor, directory, time.monotonic() + patience)
+            for leftover in directory.glob(f"{_STAGED_PREFIX}*{_STAGED_SUFFIX}"):
+                leftover.unlink(missing_ok=True)
+        yield
+
+
+def write_new(path: Path, data: bytes, uid: int, companions: Mapping[Path, bytes] = _NO_COMPANIONS) -> None:
+    """Write a file that must not exist yet, whole or not at all, mode 0600 from its creation; call it `locked`.
+
+    Args:
+        path: Where; a symbolic link there counts as a file.
+        data: All of its octets.
+        uid: Who is to own it, where this process may give files away.
+        companions: Further files, same directory, which go into place after it, also over existing ones.
+
+    Raises:
+        KeyFileError: There is such a file, or a file cannot be written; nothing is changed then.
+    """
+    with _os_errors_reported("write", path), ExitStack() as stack:
+        temporary = stack.enter_context(_staged(path, data, uid))
+        staged = [(stack.enter_context(_staged(other, octets, uid)), other) for other, octets in companions.items()]
+        try:
+            os.link(temporary, path)
+        except FileExistsError as error:
+            raise refusal_to_overwrite(path) from error
+        _sync_directory(path.parent)
+        _move_into_place(staged)
+
+
+def replace(path: Path, data: bytes, uid: int) -> None:
+    """Write a file, whole or not at all, mode 0600 from its creation, over one that may be there; call it `locked`.
+
+    A symbolic link there is replaced, not followed.
+
+    Raises:
+        KeyFileError: It cannot be written; nothing is changed then.
+    """
+    _replace_all({path: data}, uid)
+
+
+def replace_key(
+    crypto_path: Path, name: IdentityName, data: bytes, uid: int, companions: Mapping[Path, bytes] = _NO_COMPANIONS
+) -> None:
+    """Put a new private key into the place of the present one, which becomes the first previous key; call it `locked`.
+
+    Older previous keys move one place along, and the fourth is dropped. Killed at any moment it leaves the old or the
+    new key in place, and called again it goes on where it was.
+
+    Args:
+        crypto_path: The directory of the key files.
+        name: Whose key it is.
+        data: The new key in PEM form.
+        uid: Who is to own the files, where this process may give files away.
+        companions: Further files which go into place after it, such as its certificate.
+
+    Raises:
+        KeyFileError: A file cannot be read or written; the key in place is the old one then.
+    """
+    path, previous = key_path(crypto_path, name), previous_key_paths(crypto_path, name)
+    # Each key once: what a killed call had moved already must not push an older key out.
+    kept = list(dict.fromkeys(read_file(old) for old in (path, *previous) if os.path.lexists(old)))
+    oldest_first = reversed(list(zip(previous, kept, strict=False)))
+    _replace_all({**dict(oldest_first), path: data, **companions}, uid)
+
+
+def refusal_to_overwrite(path: Path) -> KeyFileError:
+    """Return the error that says that a key is there already."""
+    previous = f"{path.name.removesuffix('.pem')}.previous.pem"
+    return KeyFileError(
+        f"{path} exists and is not replaced unasked",
+        f"run it with --force to replace it; it is kept as {previous} then",
+    )
+
+
+def _file_stem(name: IdentityName) -> str:
+    # The longest names would make file names that no file system takes; ~ stands in no name, so none is taken twice.
+    if len(name.text) + len(_LONGEST_SUFFIX) <= _MAX_FILE_NAME_OCTETS:
+        return name.text
+    return f"{name.text[:190]}~{hashlib.sha256(name.text.encode()).hexdigest()[:32]}"
+
+
+@contextmanager
+def _os_errors_reported(action: str, path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise KeyFileError(
+            f"cannot {action} {path}: {error.strerror}",
+            "CRYPTO_PATH has to be a directory with space left that this user may write",
+        ) from error
+
+
+def _wait_for_lock(descriptor: int, directory: Path, deadline: float) -> None:
+    while True:
+        try:
+            return fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            if time.monotonic() >= deadline:
+                raise KeyFileError(
+                    f"another program is writing keys in {directory}", "try again when it has ended"
+                ) from error
+            time.sleep(_LOCK_PAUSE_SECONDS)
+
+
+@contextmanager
+def _staged(path: Path, data: bytes, uid: int) -> Iterator[Path]:
+    temporary = path.parent / f"{_STAGED_PREFIX}{secrets.token_hex(8)}{_STAGED_SUFFIX}"
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    try:
+        with open(descriptor, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(descriptor)
+            _give_away(descriptor, uid)
+        yield temporary
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _replace_all(changes: Mapping[Path, bytes], uid: int) -> None:
+    with _os_errors_reported("write", next(iter(changes))), ExitStack() as stack:
+        # All is on the disk before the first file changes, so that a full disk changes none.
+        _move_into_place([(stack.enter_context(_staged(path, data, uid)), path) for path, data in changes.items()])
+
+
+def _move_into_place(staged: list[tuple[Path, Path]]) -> None:
+    for temporary, path in staged:
+        temporary.replace(path)
+        _sync_directory(path.parent)
+
+
+def _sync_directory(directory: Path) -> None:
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _give_away(file: int | Path, uid: int) -> None:
+    try:
+        os.chown(file, uid, -1)
+    except OSError as error:
+        # Only root may, and not in every container; a user namespace does not know every number.
+        if error.errno not in {errno.EPERM, errno.EINVAL}:
+            raise

@@ -1,0 +1,356 @@
+import os
+import re
+import resource
+import stat
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+)
+from hypothesis import HealthCheck, given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+
+from idlib import certificates, keys
+from idlib.algorithms import PrivateKey
+from idlib.errors import ExitStatus, KeyFileError
+from idlib.names import IdentityName
+from idlib.settings import KeyType
+
+NAME = IdentityName("alice._device.example.test")
+OWN_UID = os.getuid()
+
+
+@pytest.fixture(scope="module")
+def key_pem() -> bytes:
+    return keys.encode_private_key(keys.generate_private_key(KeyType.RSA2048))
+
+
+def files_in(directory: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in directory.iterdir()}
+
+
+def put_keys(directory: Path, *, current: bytes, previous: tuple[bytes, ...]) -> None:
+    keys.key_path(directory, NAME).write_bytes(current)
+    for path, data in zip(keys.previous_key_paths(directory, NAME), previous, strict=False):
+        path.write_bytes(data)
+
+
+def test_files_are_named_after_the_identity(tmp_path: Path) -> None:
+    assert keys.key_path(tmp_path, NAME) == tmp_path / "alice._device.example.test.key.pem"
+    assert keys.certificate_path(tmp_path, NAME) == tmp_path / "alice._device.example.test.crt.pem"
+    assert keys.request_path(tmp_path, NAME) == tmp_path / "alice._device.example.test.csr.pem"
+    assert [path.name for path in keys.previous_key_paths(tmp_path, NAME)] == [
+        "alice._device.example.test.key.previous.pem",
+        "alice._device.example.test.key.previous2.pem",
+        "alice._device.example.test.key.previous3.pem",
+    ]
+
+
+def test_the_longest_names_get_files_of_their_own(tmp_path: Path) -> None:
+    start = ".".join(["a" * 63] * 3)
+    one, other = IdentityName(f"{start}.{'b' * 61}"), IdentityName(f"{start}.{'b' * 60}c")
+    for name in (one, other):
+        for path in (keys.key_path(tmp_path, name), *keys.previous_key_paths(tmp_path, name)):
+            keys.write_new(path, name.text.encode(), OWN_UID)
+    assert keys.key_path(tmp_path, one).read_bytes() == one.text.encode()
+    assert len(files_in(tmp_path)) == 8
+
+
+def test_a_new_key_is_written_as_pkcs1_and_read_back(tmp_path: Path, key_pem: bytes) -> None:
+    path = tmp_path / "key.pem"
+    keys.write_new(path, key_pem, OWN_UID)
+    assert key_pem.startswith(b"-----BEGIN RSA PRIVATE KEY-----\n")
+    key = keys.read_private_key(path)
+    assert key.native.key_size == 2048
+    assert keys.encode_private_key(key) == key_pem
+
+
+def test_a_p256_key_file_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "key.pem"
+    native = ec.generate_private_key(ec.SECP256R1())
+    path.write_bytes(native.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    assert keys.read_private_key(path).native.public_key() == native.public_key()
+
+
+def _unusable_keys() -> dict[str, tuple[bytes, str]]:
+    p384 = ec.generate_private_key(ec.SECP384R1())
+    p256 = ec.generate_private_key(ec.SECP256R1())
+    edwards = ed25519.Ed25519PrivateKey.generate()
+    small = rsa.generate_private_key(65537, 1024)
+    pem, pkcs8 = Encoding.PEM, PrivateFormat.PKCS8
+    return {
+        "empty": (b"", "no private key in PEM form"),
+        "text": (b"hello\n", "no private key in PEM form"),
+        "broken": (b"-----BEGIN RSA PRIVATE KEY-----\nAAAA\n-----END RSA PRIVATE KEY-----\n", "no private key"),
+        "der": (p256.private_bytes(Encoding.DER, pkcs8, NoEncryption()), "no private key in PEM form"),
+        "password": (p256.private_bytes(pem, pkcs8, BestAvailableEncryption(b"secret")), "protected by a password"),
+        "p384": (p384.private_bytes(pem, pkcs8, NoEncryption()), "curve secp384r1"),
+        "ed25519": (edwards.private_bytes(pem, pkcs8, NoEncryption()), "Ed25519PrivateKey"),
+        "rsa1024": (small.private_bytes(pem, pkcs8, NoEncryption()), "1024 bits"),
+        "huge": (b"x" * (keys.MAX_FILE_OCTETS + 1), "too large"),
+    }
+
+
+@pytest.mark.parametrize("kind", ["empty", "text", "broken", "der", "password", "p384", "ed25519", "rsa1024", "huge"])
+def test_an_unusable_key_file_is_told_in_one_line(tmp_path: Path, kind: str) -> None:
+    octets, fact = _unusable_keys()[kind]
+    path = tmp_path / "key.pem"
+    path.write_bytes(octets)
+    with pytest.raises(KeyFileError, match=re.escape(fact)) as caught:
+        keys.read_private_key(path)
+    assert "\n" not in str(caught.value)
+    assert str(path) in caught.value.fact
+    assert caught.value.hint
+    assert caught.value.exit_status is ExitStatus.KEY
+
+
+def test_a_missing_key_is_told_with_the_programs_that_make_one(tmp_path: Path) -> None:
+    with pytest.raises(KeyFileError, match=r"create_selfsigned_id\.py"):
+        keys.read_private_key(tmp_path / "key.pem")
+
+
+def test_a_missing_certificate_is_told_with_the_program_that_installs_one(tmp_path: Path) -> None:
+    with pytest.raises(KeyFileError, match=r"install_certificate\.py"):
+        keys.read_certificate(keys.certificate_path(tmp_path, NAME))
+
+
+def test_a_directory_in_the_place_of_a_key_is_told(tmp_path: Path) -> None:
+    with pytest.raises(KeyFileError, match="Is a directory"):
+        keys.read_private_key(tmp_path)
+
+
+@given(octets=st.binary(max_size=200) | st.binary(max_size=200).map(lambda b: b"-----BEGIN CERTIFICATE-----\n" + b))
+def test_arbitrary_octets_are_no_key_and_no_certificate_and_nothing_worse(octets: bytes) -> None:
+    with pytest.raises(KeyFileError):
+        keys.parse_private_key(octets, Path("key.pem"))
+    with pytest.raises(KeyFileError):
+        keys.parse_certificate(octets, Path("crt.pem"))
+
+
+@pytest.mark.parametrize("mask", [0o000, 0o022, 0o077])
+def test_files_are_for_their_owner_alone_whatever_the_umask(tmp_path: Path, mask: int) -> None:
+    before = os.umask(mask)
+    try:
+        keys.write_new(tmp_path / "new", b"1", OWN_UID)
+        keys.replace(tmp_path / "replaced", b"2", OWN_UID)
+    finally:
+        os.umask(before)
+    assert {stat.S_IMODE(path.stat().st_mode) for path in tmp_path.iterdir()} == {0o600}
+
+
+def test_a_replaced_file_loses_a_mode_that_was_too_open(tmp_path: Path) -> None:
+    path = tmp_path / "key.pem"
+    path.write_bytes(b"old")
+    path.chmod(0o644)
+    keys.replace(path, b"new", OWN_UID)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+def test_files_are_given_to_the_application_user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    given_to = []
+    monkeypatch.setattr(os, "chown", lambda _, uid, gid: given_to.append((uid, gid)))
+    directory = tmp_path / "identity"
+    keys.make_directory(directory, 1001)
+    keys.write_new(directory / "key", b"1", 1001)
+    keys.replace(directory / "cert", b"1", 1001)
+    assert given_to == [(1001, -1)] * 3
+
+
+def test_a_process_that_may_not_give_files_away_keeps_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "chown", refuse)
+    keys.write_new(tmp_path / "key", b"1", 1001)
+    assert (tmp_path / "key").read_bytes() == b"1"
+
+
+def test_an_existing_file_is_never_overwritten_by_write_new(tmp_path: Path) -> None:
+    path = keys.key_path(tmp_path, NAME)
+    keys.write_new(path, b"first", OWN_UID)
+    with pytest.raises(KeyFileError, match=r"--force .*alice\._device\.example\.test\.key\.previous\.pem"):
+        keys.write_new(path, b"second", OWN_UID, {tmp_path / "companion": b"second"})
+    assert files_in(tmp_path) == {path.name: b"first"}
+
+
+def test_of_many_writers_at_once_exactly_one_wins(tmp_path: Path) -> None:
+    path, winners = tmp_path / "key", []
+    barrier = threading.Barrier(8)
+
+    def write(data: bytes) -> None:
+        barrier.wait()
+        try:
+            keys.write_new(path, data, OWN_UID)
+        except KeyFileError:
+            return
+        winners.append(data)
+
+    threads = [threading.Thread(target=write, args=(b"%d" % number * 1000,)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert files_in(tmp_path) == {"key": winners[0]}
+    assert len(winners) == 1
+
+
+@pytest.mark.parametrize("is_dangling", [True, False])
+def test_a_symbolic_link_is_not_followed_when_writing(tmp_path: Path, *, is_dangling: bool) -> None:
+    target, link = tmp_path / "target", tmp_path / "key"
+    if not is_dangling:
+        target.write_bytes(b"precious")
+    link.symlink_to(target)
+    before = target.exists() and target.read_bytes()
+    with pytest.raises(KeyFileError):
+        keys.write_new(link, b"new", OWN_UID)
+    assert link.is_symlink()
+    keys.replace(link, b"new", OWN_UID)
+    assert not link.is_symlink()
+    assert link.read_bytes() == b"new"
+    assert (target.exists() and target.read_bytes()) == before
+
+
+def test_a_path_below_a_file_is_told_in_one_line(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.touch()
+    attempts: tuple[Callable[[], object], ...] = (
+        lambda: keys.write_new(file / "key", b"1", OWN_UID),
+        lambda: keys.replace(file / "key", b"1", OWN_UID),
+        lambda: keys.read_file(file / "key"),
+        lambda: keys.make_directory(file / "identity", OWN_UID),
+        keys.locked(file).__enter__,
+    )
+    for attempt in attempts:
+        with pytest.raises(KeyFileError, match="Not a directory"):
+            attempt()
+
+
+def test_a_directory_is_made_for_its_owner_alone_but_nothing_above_it(tmp_path: Path) -> None:
+    directory = tmp_path / "identity"
+    keys.make_directory(directory, OWN_UID)
+    keys.make_directory(directory, OWN_UID)
+    assert stat.S_IMODE(directory.stat().st_mode) == 0o700
+    with pytest.raises(KeyFileError, match="No such file or directory"):
+        keys.make_directory(tmp_path / "missing" / "identity", OWN_UID)
+
+
+def test_a_full_disk_changes_nothing(tmp_path: Path) -> None:
+    put_keys(tmp_path, current=b"current", previous=(b"older",))
+    before = files_in(tmp_path)
+    too_much = {tmp_path / "companion": b"x" * 200}
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, limits[1]))
+    try:
+        with pytest.raises(KeyFileError, match="File too large"):
+            keys.write_new(tmp_path / "new", b"1", OWN_UID, too_much)
+        with pytest.raises(KeyFileError, match="File too large"):
+            keys.replace_key(tmp_path, NAME, b"new", OWN_UID, too_much)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert files_in(tmp_path) == before
+
+
+def test_replaced_keys_move_along_and_the_fourth_is_dropped(tmp_path: Path) -> None:
+    for number in range(5):
+        keys.replace_key(tmp_path, NAME, b"key %d" % number, OWN_UID, {tmp_path / "crt": b"crt %d" % number})
+    assert keys.key_path(tmp_path, NAME).read_bytes() == b"key 4"
+    assert [path.read_bytes() for path in keys.previous_key_paths(tmp_path, NAME)] == [b"key 3", b"key 2", b"key 1"]
+    assert (tmp_path / "crt").read_bytes() == b"crt 4"
+    assert len(files_in(tmp_path)) == 5
+
+
+@pytest.mark.parametrize("renames_before_the_kill", range(6))
+def test_a_kill_at_any_moment_of_a_replacement_loses_no_key(tmp_path: Path, renames_before_the_kill: int) -> None:
+    put_keys(tmp_path, current=b"C", previous=(b"P1", b"P2", b"P3"))
+    certificate = keys.certificate_path(tmp_path, NAME)
+    certificate.write_bytes(b"crt of C")
+    script = f"""
+import os, signal
+from pathlib import Path
+from idlib import keys
+from idlib.names import IdentityName
+directory, certificate, name = Path({str(tmp_path)!r}), Path({str(certificate)!r}), IdentityName({NAME.text!r})
+left, rename = {renames_before_the_kill}, Path.replace
+def killing(self, target):
+    global left
+    if left == 0:
+        os.kill(os.getpid(), signal.SIGKILL)
+    left -= 1
+    return rename(self, target)
+Path.replace = killing
+with keys.locked(directory):
+    keys.replace_key(directory, name, b"N", {OWN_UID}, {{certificate: b"crt of N"}})
+"""
+    ended = subprocess.run([sys.executable, "-c", script], check=False)
+    assert ended.returncode == (-9 if renames_before_the_kill < 5 else 0)
+
+    current = keys.key_path(tmp_path, NAME).read_bytes()
+    previous = [path.read_bytes() for path in keys.previous_key_paths(tmp_path, NAME)]
+    assert current in {b"C", b"N"}
+    assert {b"C", b"P1", b"P2"} <= {current, *previous}
+    assert certificate.read_bytes() in {b"crt of C", b"crt of N"}
+
+    with keys.locked(tmp_path):
+        keys.replace_key(tmp_path, NAME, b"M", OWN_UID)
+    previous = [path.read_bytes() for path in keys.previous_key_paths(tmp_path, NAME)]
+    assert previous == ([b"C", b"P1", b"P2"] if current == b"C" else [b"N", b"C", b"P1"])
+    assert len(files_in(tmp_path)) == 5
+
+
+def test_the_lock_keeps_a_second_writer_out_and_is_free_afterwards(tmp_path: Path) -> None:
+    with (
+        keys.locked(tmp_path),
+        pytest.raises(KeyFileError, match="another program is writing keys"),
+        keys.locked(tmp_path, patience=0),
+    ):
+        pass
+    with keys.locked(tmp_path, patience=0):
+        pass
+    assert files_in(tmp_path) == {}
+
+
+def test_the_lock_is_waited_for(tmp_path: Path) -> None:
+    entered = threading.Event()
+    with keys.locked(tmp_path):
+
+        def enter() -> None:
+            with keys.locked(tmp_path):
+                entered.set()
+
+        thread = threading.Thread(target=enter)
+        thread.start()
+        assert not entered.is_set()
+    thread.join()
+    assert entered.is_set()
+
+
+def test_a_chain_gives_its_first_certificate(tmp_path: Path) -> None:
+    path = tmp_path / "crt"
+    chain = []
+    for common_name in ("leaf", "ca"):
+        key = PrivateKey(ec.generate_private_key(ec.SECP256R1()))
+        subject = x509.Name.from_rfc4514_string(f"CN={common_name}")
+        alternative_name = certificates.build_subject_alternative_name(NAME)
+        certificate = certificates.build_self_signed_certificate(key, subject, alternative_name, datetime.now(UTC))
+        chain.append(certificate.public_bytes(Encoding.PEM))
+    path.write_bytes(b"".join(chain))
+    assert keys.read_certificate(path).subject == x509.Name.from_rfc4514_string("CN=leaf")
+
+
+@hypothesis_settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=25)
+@given(data=st.binary(max_size=2000))
+def test_what_is_written_is_read(tmp_path: Path, data: bytes) -> None:
+    keys.replace(tmp_path / "file", data, OWN_UID)
+    assert keys.read_file(tmp_path / "file") == data

@@ -1,0 +1,30 @@
+#!/usr/bin/env -S sh -c 'p=${0%/*}/../../../.venv/bin/python; [ -x "$p" ] || p=python3; exec "$p" "$0" "$@"'
+"""Make the device's identity: a private key and a self-signed certificate."""
+
+import sys
+
+from idlib.bootstrap import Bootstrap
+from idlib.program import parser, read_settings, run
+
+
+def main() -> None:
+    """Make private key and certificate."""
+    arguments = parser(
+        "Make a private key and a self-signed certificate for IDENTITY_NAME in CRYPTO_PATH.",
+        "IDENTITY_NAME=alice._device.example.com CRYPTO_PATH=./identity ./create_selfsigned_id.py",
+    )
+    arguments.add_argument(
+        "--force", action="store_true", help="replace an existing key; it is kept as NAME.key.previous.pem"
+    )
+    force = arguments.parse_args().force
+    identity = Bootstrap.from_settings(read_settings())
+    if force:
+        identity.replace_selfsigned_identity()
+    else:
+        identity.create_selfsigned_identity()
+    print(f"{identity.identity_name} has a new key and certificate.", file=sys.stderr)
+    print("Next: ./generate_tlsa.py shows the record to publish in DNS.", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    run(main)

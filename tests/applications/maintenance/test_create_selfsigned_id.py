@@ -1,0 +1,83 @@
+import stat
+import subprocess
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
+Files = Callable[[], dict[str, bytes]]
+NAME = "alice._device.example.test"
+
+
+def test_it_makes_an_identity_and_says_what_comes_next(run: Run, files: Files, crypto_path: Path) -> None:
+    ended = run("create_selfsigned_id.py", LOCALITY="Lagos", COUNTRY="NG")
+    assert ended.returncode == 0
+    assert ended.stdout == ""
+    assert f"Wrote {crypto_path}/{NAME}.key.pem" in ended.stderr
+    assert "generate_tlsa.py" in ended.stderr
+    assert sorted(files()) == [".crt.pem", ".key.pem"]
+    assert {stat.S_IMODE(path.stat().st_mode) for path in crypto_path.iterdir()} == {0o600}
+    certificate = x509.load_pem_x509_certificate(files()[".crt.pem"])
+    assert certificate.subject.rfc4514_string() == f"CN={NAME},O=example,L=Lagos,ST=CA,C=NG"
+
+
+def test_an_existing_key_is_replaced_with_force_alone(run: Run, files: Files) -> None:
+    run("create_selfsigned_id.py")
+    before = files()
+    refused = run("create_selfsigned_id.py")
+    assert refused.returncode == 4
+    assert "exists and is not replaced unasked; run it with --force" in refused.stderr
+    assert len(refused.stderr.splitlines()) == 1
+    assert files() == before
+
+    forced = run("create_selfsigned_id.py", "--force")
+    assert forced.returncode == 0
+    assert files()[".key.previous.pem"] == before[".key.pem"]
+    assert files()[".key.pem"] != before[".key.pem"]
+    assert run("generate_tlsa.py").returncode == 0
+
+
+def test_a_device_with_the_longest_name_gets_an_identity(run: Run) -> None:
+    name = ".".join(["a" * 63] * 3 + ["b" * 61])
+    assert run("create_selfsigned_id.py", IDENTITY_NAME=name).returncode == 0
+    assert run("generate_tlsa.py", IDENTITY_NAME=name).stdout.startswith(f"TLSA record for {name}: 3 0 0 ")
+
+
+@pytest.mark.parametrize("path", ["/proc/identity", "/dev/null", "/dev/null/identity", "missing/identity"])
+def test_a_place_that_cannot_be_written_is_told_in_one_line(run: Run, path: str) -> None:
+    for program in ("create_selfsigned_id.py", "create_id_csr.py"):
+        ended = run(program, CRYPTO_PATH=path)
+        assert ended.returncode == 4
+        assert ended.stdout == ""
+        assert "CRYPTO_PATH has to be a directory" in ended.stderr
+        assert "Traceback" not in ended.stderr
+
+
+def test_a_missing_name_is_told(run: Run) -> None:
+    ended = run("create_selfsigned_id.py", IDENTITY_NAME="")
+    assert ended.returncode == 1
+    assert ended.stderr == "Missing essential configuration env var: IDENTITY_NAME\n"
+
+
+def test_several_at_once_leave_one_identity_that_fits_together(run: Run, files: Files, crypto_path: Path) -> None:
+    with ThreadPoolExecutor() as pool:
+        statuses = sorted(pool.map(lambda _: run("create_selfsigned_id.py").returncode, range(3)))
+    assert statuses == [0, 4, 4]
+    assert sorted(files()) == [".crt.pem", ".key.pem"]
+    assert run("generate_tlsa.py").returncode == 0
+
+
+@pytest.mark.parametrize(
+    "program", ["create_selfsigned_id.py", "create_id_csr.py", "install_certificate.py", "generate_tlsa.py"]
+)
+def test_help_fits_a_screen_and_wrong_usage_is_told(run: Run, program: str) -> None:
+    shown = run(program, "--help", IDENTITY_NAME="")
+    assert shown.returncode == 0
+    assert "example:" in shown.stdout
+    assert len(shown.stdout.splitlines()) <= 24
+    wrong = run(program, "--no-such-option", IDENTITY_NAME="")
+    assert wrong.returncode == 64
+    assert "--no-such-option" in wrong.stderr

@@ -1,0 +1,58 @@
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
+Files = Callable[[], dict[str, bytes]]
+NAME = "alice._device.example.test"
+
+
+def test_it_prints_the_record_and_a_line_of_a_zone_file(run: Run, files: Files) -> None:
+    run("create_selfsigned_id.py")
+    ended = run("generate_tlsa.py")
+    association = x509.load_pem_x509_certificate(files()[".crt.pem"]).public_bytes(Encoding.DER).hex()
+    assert ended.returncode == 0
+    assert ended.stdout.splitlines() == [
+        f"TLSA record for {NAME}: 3 0 0 {association}",
+        f"{NAME}. 300 IN TLSA 3 0 0 {association}",
+    ]
+
+
+def test_the_name_is_shown_in_its_normal_form(run: Run) -> None:
+    run("create_selfsigned_id.py")
+    assert run("generate_tlsa.py", IDENTITY_NAME="ALICE._device.example.test.").stdout.startswith(
+        f"TLSA record for {NAME}: "
+    )
+
+
+def test_missing_files_are_told_with_what_to_do(run: Run, crypto_path: Path) -> None:
+    missing = run("generate_tlsa.py")
+    assert (missing.returncode, missing.stdout) == (4, "")
+    assert "create_selfsigned_id.py" in missing.stderr
+    assert not crypto_path.exists()
+    run("create_id_csr.py")
+    unfinished = run("generate_tlsa.py")
+    assert (unfinished.returncode, unfinished.stdout) == (4, "")
+    assert "install_certificate.py" in unfinished.stderr
+
+
+def test_a_key_and_a_certificate_that_differ_are_told_with_what_to_do(run: Run) -> None:
+    run("create_selfsigned_id.py")
+    run("create_id_csr.py", "--force")
+    ended = run("generate_tlsa.py")
+    assert (ended.returncode, ended.stdout) == (4, "")
+    assert "is not for the key" in ended.stderr
+    assert "create_selfsigned_id.py --force" in ended.stderr
+    assert "install_certificate.py" in ended.stderr
+
+
+def test_a_broken_certificate_is_told(run: Run, crypto_path: Path) -> None:
+    run("create_selfsigned_id.py")
+    (crypto_path / f"{NAME}.crt.pem").write_bytes(b"garbage")
+    ended = run("generate_tlsa.py")
+    assert (ended.returncode, ended.stdout) == (4, "")
+    assert "no certificate in PEM form" in ended.stderr
+    assert "Traceback" not in ended.stderr

@@ -1,16 +1,20 @@
 """What all programs do alike: read settings, log to stderr, and turn an error into one line and an exit status."""
 
 import argparse
+import io
 import logging
 import os
 import sys
+import textwrap
 import time
 from collections.abc import Callable
-from typing import NoReturn
+from typing import Final, NoReturn
 
 from idlib import settings
 from idlib.errors import ConfigurationError, DiscoveryError, ExitStatus, IdlibError
 from idlib.output import harmless
+
+_HELP_WIDTH: Final = 78
 
 
 class _Parser(argparse.ArgumentParser):
@@ -40,7 +44,9 @@ def parser(description: str, example: str) -> argparse.ArgumentParser:
         example: A command line that works.
     """
     return _Parser(
-        description=description, epilog=f"example:\n  {example}", formatter_class=argparse.RawDescriptionHelpFormatter
+        description=textwrap.fill(description, _HELP_WIDTH),
+        epilog=f"example:\n  {example}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
 
 
@@ -63,6 +69,9 @@ def run(main: Callable[[], int | None]) -> NoReturn:
     Args:
         main: Returns an exit status, None for success.
     """
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # What we print is UTF-8 by contract, whatever the locale says.
+        sys.stdout.reconfigure(encoding="utf-8")
     try:
         status = main() or ExitStatus.OK
         sys.stdout.flush()

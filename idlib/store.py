@@ -181,16 +181,25 @@ class Store:
             ).fetchall()
         return tuple(WaitingMessage(*row) for row in rows)
 
-    def waiting_counts(self, sender: str) -> tuple[int, int]:
-        """Return how many messages of this sender wait, and how many in all.
+    def number_waiting(self) -> int:
+        """Return how many messages wait."""
+        with self._reading() as connection:
+            return int(connection.execute("SELECT count(*) FROM waiting").fetchone()[0])
+
+    def forget_newest_waiting(self, sender: str, places: int) -> int:
+        """Forget those messages of a sender that came last and find no place, and return how many they were.
 
         Args:
             sender: The name in their `x5u`.
+            places: How many of its messages may wait.
         """
-        with self._reading() as connection:
-            row = connection.execute("SELECT count(*) FILTER (WHERE sender = ?), count(*) FROM waiting", (sender,))
-            of_sender, in_all = row.fetchone()
-        return of_sender, in_all
+        with self._transaction() as connection:
+            cursor = connection.execute(
+                "DELETE FROM waiting WHERE number IN"
+                " (SELECT number FROM waiting WHERE sender = ? ORDER BY received_at, number LIMIT -1 OFFSET ?)",
+                (sender, places),
+            )
+            return cursor.rowcount
 
     def _hold(self) -> None:
         try:

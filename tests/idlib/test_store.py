@@ -45,12 +45,24 @@ def test_messages_wait_in_order_across_a_restart_until_they_are_finished(tmp_pat
         store.keep_waiting("alice.example", "second", b"3", 3.5)
     with Store(tmp_path) as store:
         assert set(store.waiting_senders()) == {"alice.example", "bob.example"}
-        assert store.waiting_counts("alice.example") == (2, 3)
+        assert store.number_waiting() == 3
         first, second = store.waiting_of("alice.example")
         assert (first.signed, first.digest, first.received_at) == ("first", b"1", 1.5)
         assert second.signed == "second"
         store.finish([], [first.number])
         assert [message.signed for message in store.waiting_of("alice.example")] == ["second"]
+
+
+def test_of_a_senders_messages_the_newest_lose_their_places(tmp_path: Path) -> None:
+    with Store(tmp_path) as store:
+        store.keep_waiting("bob.example", "other", b"1", 0.5)
+        store.keep_waiting("alice.example", "new", b"2", 3.5)
+        store.keep_waiting("alice.example", "old", b"3", 1.5)
+        store.keep_waiting("alice.example", "newer", b"4", 4.5)
+        assert store.forget_newest_waiting("alice.example", 2) == 1
+        assert store.forget_newest_waiting("alice.example", 2) == 0
+        assert {message.signed for message in store.waiting_of("alice.example")} == {"new", "old"}
+        assert store.number_waiting() == 3
 
 
 def test_a_second_process_is_told_that_the_store_is_in_use(tmp_path: Path) -> None:

@@ -1,0 +1,204 @@
+#!/usr/bin/env -S sh -c 'p=${0%/*}/../../../.venv/bin/python; [ -x "$p" ] || p=python3; exec "$p" "$0" "$@"'
+"""Receives messages over MQTT, opens and authenticates them, and prints each as one line."""
+
+import sys
+
+if __name__ == "__main__" and sys.argv[1:] == ["--health"]:
+    # Before the rest is imported: a container is asked for its health every minute, for as long as it lives.
+    from health import main as answer_for_health
+
+    sys.exit(answer_for_health())
+
+import logging
+import math
+import queue
+import signal
+import threading
+import time
+from collections.abc import Callable
+from typing import Final
+
+from authentication import message_authentication_thread
+from decryption import message_decryption_thread
+from forwarding import message_printer
+from health import HealthService
+from messages import Answer, AuthenticatedMessage, DecryptedMessage, SettledMessage
+from own_identity import wait_for_own_key
+from pipeline import Pipeline
+
+from idlib.algorithms import PrivateKey
+from idlib.discovery import Discovery
+from idlib.envelope import parse, verify
+from idlib.errors import DiscoveryError, ExitStatus, Refusal
+from idlib.program import parser, read_settings, run
+from idlib.settings import Settings
+from idlib.store import Store
+from idlib.transport import Broker, Delivery, Subscription, new_client_id
+from idlib.trust import ReplayGuard
+
+_LOG = logging.getLogger("messaging_receiver")
+
+QUEUE_SIZE: Final = 1024
+ENCRYPTED_MESSAGES: "queue.Queue[Delivery]" = queue.Queue(QUEUE_SIZE)
+DECRYPTED_MESSAGES: "queue.Queue[DecryptedMessage | Answer]" = queue.Queue(QUEUE_SIZE)
+AUTHENTICATED_MESSAGES: "queue.Queue[AuthenticatedMessage | SettledMessage]" = queue.Queue(QUEUE_SIZE)
+
+STATUS_SECONDS: Final = 60.0
+_PRUNE_SECONDS: Final = 3600.0
+_STILL_SECONDS: Final = 30.0
+# Together below the five seconds in which the receiver promises to end.
+_PRINTER_GRACE_SECONDS: Final = 2.0
+_INGEST_GRACE_SECONDS: Final = 2.0
+
+
+def main() -> int:
+    """Run the receiver until it is told to stop; return its exit status."""
+    command_line = parser(
+        "Receive messages for IDENTITY_NAME and print each authenticated one as a line on stdout."
+        " Settings come from environment variables.",
+        "IDENTITY_NAME=alice._device.example.com ./application.py",
+    )
+    command_line.add_argument("--health", action="store_true", help="say whether the running receiver is well, and end")
+    command_line.parse_args()
+    settings = get_config()
+    stopping = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stopping.set())
+    with Store(settings.data_path) as store:
+        health = HealthService(settings.data_path, lambda: "own record is not in DNS yet")
+        key = wait_for_own_key(settings, stopping)
+        return ExitStatus.OK if key is None else _receive(settings, store, key, health, stopping)
+
+
+def get_config() -> Settings:
+    """Return the settings of the environment, and log to stderr from now on.
+
+    Raises:
+        ConfigurationError: Environment variables are missing or have bad values.
+    """
+    return read_settings()
+
+
+def message_is_authentic(content: str) -> str:
+    """Return the text of an authentic message, or an empty one for any other.
+
+    Args:
+        content: A decrypted message, a JWS.
+
+    Raises:
+        ConfigurationError: Environment variables are missing or have bad values.
+    """
+    try:
+        message = parse(content)
+        found = Discovery.from_settings(get_config()).find(message.sender)
+        return verify(message, (record.public_key for record in found.records))
+    except (Refusal, DiscoveryError) as error:
+        _LOG.warning("%s", error)
+        return ""
+
+
+def _receive(
+    settings: Settings, store: Store, key: PrivateKey, health: HealthService, stopping: threading.Event
+) -> int:
+    subscription = Subscription(
+        Broker.from_settings(settings),
+        store.fact("client_id", new_client_id()),
+        str(settings.identity_name),
+        lambda delivery: _ingest(pipeline, delivery),
+    )
+    pipeline = Pipeline(
+        settings,
+        store,
+        ReplayGuard(store),
+        Discovery.from_settings(settings),
+        ENCRYPTED_MESSAGES,
+        DECRYPTED_MESSAGES,
+        AUTHENTICATED_MESSAGES,
+        subscription.settle,
+        stopping=stopping,
+    )
+    disconnecting = threading.Event()
+    ingest = _thread("MQTT-Ingest", lambda: subscription.run(disconnecting))
+    printer = _thread("Forwarder", lambda: message_printer(pipeline))
+    threads = [
+        ingest,
+        _thread("Decryption", lambda: message_decryption_thread(pipeline, [key])),
+        _thread("Authentication", lambda: message_authentication_thread(pipeline)),
+        printer,
+    ]
+    for thread in threads:
+        thread.start()
+    health.ailment = lambda: _ailment(pipeline, subscription, threads, key)
+    died = _supervise(pipeline, subscription, threads)
+    stopping.set()
+    printer.join(_PRINTER_GRACE_SECONDS)
+    disconnecting.set()
+    ingest.join(_INGEST_GRACE_SECONDS)
+    _LOG.info("Stopped: %s", pipeline.counters)
+    return ExitStatus.THREAD_DIED if died else ExitStatus.OK
+
+
+def _ingest(pipeline: Pipeline, delivery: Delivery) -> None:
+    pipeline.counters.count_received()
+    pipeline.hand_on(delivery, pipeline.encrypted)
+
+
+def _thread(name: str, target: Callable[[], None]) -> threading.Thread:
+    def logged() -> None:
+        try:
+            target()
+        except Exception:  # noqa: BLE001  # logged here, and noticed by the supervisor
+            _LOG.exception("Thread %s is dead", name)
+
+    return threading.Thread(target=logged, name=name, daemon=True)
+
+
+def _supervise(pipeline: Pipeline, subscription: Subscription, threads: list[threading.Thread]) -> bool:
+    """Watch the threads until the receiver is told to stop, or one of them ends unasked: return whether one did."""
+    next_status = next_pruning = time.monotonic()
+    while not pipeline.stopping.wait(1.0):
+        now = time.monotonic()
+        if now >= next_status:
+            next_status = now + STATUS_SECONDS
+            _LOG.info("%s", _status(pipeline, subscription, threads))
+        if now >= next_pruning:
+            next_pruning = now + _PRUNE_SECONDS
+            pipeline.store.forget_printed(int(time.time()))
+        if not all(thread.is_alive() for thread in threads):
+            # A signal may have come in between, and then threads end as they should.
+            return not pipeline.stopping.is_set()
+    return False
+
+
+def _ailment(
+    pipeline: Pipeline, subscription: Subscription, threads: list[threading.Thread], key: PrivateKey
+) -> str | None:
+    """Return what is wrong with the receiver, or None."""
+    for thread in threads:
+        if not thread.is_alive():
+            return f"thread {thread.name} is dead"
+        seconds = time.monotonic() - pipeline.moved_at.get(thread.name, math.inf)
+        if seconds > _STILL_SECONDS:
+            return f"thread {thread.name} has not moved for {seconds:.0f} s"
+    if not subscription.is_active:
+        return f"not subscribed at the broker {pipeline.settings.mqtt_host}"
+    try:
+        found = pipeline.discovery.find(pipeline.settings.identity_name)
+    except DiscoveryError as error:
+        return f"own record: {error.fact}"
+    if all(record.public_key.native != key.public.native for record in found.records):
+        return "own record in DNS does not hold our key"
+    return None
+
+
+def _status(pipeline: Pipeline, subscription: Subscription, threads: list[threading.Thread]) -> str:
+    health = " ".join(f"{thread.name}={'alive' if thread.is_alive() else 'dead'}" for thread in threads)
+    return (
+        f"status subscribed={'yes' if subscription.is_active else 'no'}"
+        f" encrypted={ENCRYPTED_MESSAGES.qsize()} decrypted={DECRYPTED_MESSAGES.qsize()}"
+        f" authenticated={AUTHENTICATED_MESSAGES.qsize()} {health} {pipeline.counters}"
+    )
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,127 @@
+"""What the stages of the receiver share: how they take, hand on and refuse messages, and when they stop."""
+
+import logging
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Final, TypeVar
+
+from messages import Answer, AuthenticatedMessage, Counters, DecryptedMessage, Origin, SettledMessage
+
+from idlib.discovery import Discovery
+from idlib.errors import Reason, Refusal, StoreError
+from idlib.settings import Settings
+from idlib.store import Store
+from idlib.transport import Delivery
+from idlib.trust import ReplayGuard
+
+_LOG = logging.getLogger(__name__)
+
+POLL_SECONDS: Final = 0.25
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Pipeline:
+    """The queues between the stages, and what the stages have in common.
+
+    Args:
+        settings: What the environment says.
+        store: What outlives a restart.
+        guard: Which messages are known.
+        discovery: Finds senders' certificates.
+        encrypted: From MQTT-Ingest to Decryption.
+        decrypted: From Decryption to Authentication, and a mark there for each answer of DNS.
+        authenticated: From all stages to the Forwarder, which finishes every message in order.
+        settle: Lets a message be acknowledged to the broker.
+        counters: How many messages went where.
+        moved_at: When each stage last looked into its queue, by the name of its thread, on the monotonic clock.
+        stopping: Set when the receiver is told to stop.
+    """
+
+    settings: Settings
+    store: Store
+    guard: ReplayGuard
+    discovery: Discovery
+    encrypted: "queue.Queue[Delivery]"
+    decrypted: "queue.Queue[DecryptedMessage | Answer]"
+    authenticated: "queue.Queue[AuthenticatedMessage | SettledMessage]"
+    settle: Callable[[Delivery], None]
+    counters: Counters = field(default_factory=Counters)
+    moved_at: dict[str, float] = field(default_factory=dict)
+    stopping: threading.Event = field(default_factory=threading.Event)
+
+    def take(self, source: "queue.Queue[T]") -> T | None:
+        """Return the next of a queue, or None after a moment without one.
+
+        Args:
+            source: One of the three queues.
+        """
+        self.moved_at[threading.current_thread().name] = time.monotonic()
+        try:
+            return source.get(timeout=POLL_SECONDS)
+        except queue.Empty:
+            return None
+
+    def hand_on(self, item: T, target: "queue.Queue[T]") -> None:
+        """Put something into a queue, waiting for a place; when the receiver stops it is left to the broker.
+
+        Args:
+            item: What to put there.
+            target: One of the three queues.
+        """
+        while not self.stopping.is_set():
+            try:
+                target.put(item, timeout=POLL_SECONDS)
+            except queue.Full:
+                continue
+            return
+
+    def each(self, source: "queue.Queue[T]") -> Iterator[T | None]:
+        """Yield what comes through a queue, and None in each moment in which nothing does, until the receiver stops.
+
+        Args:
+            source: One of the three queues.
+        """
+        while not self.stopping.is_set():
+            yield self.take(source)
+
+    def attempt(self, origin: Origin, step: Callable[[], None]) -> None:
+        """Do one step on one message; whatever is wrong with the message refuses it and ends no thread.
+
+        Args:
+            origin: Where the message came from.
+            step: Hands the message on, or raises why it cannot.
+        """
+        try:
+            step()
+        except Refusal as refusal:
+            self.refuse(origin, refusal.reason, refusal.fact)
+        except StoreError:
+            raise
+        except Exception:  # noqa: BLE001  # an error of ours that a message can cause must not stop all others
+            _LOG.exception("A message met an error of this program")
+            self.refuse(origin, Reason.INTERNAL_ERROR, "this program failed on the message")
+
+    def refuse(self, origin: Origin, reason: Reason, fact: str) -> None:
+        """Count and log a refusal, and let the message be acknowledged in its turn.
+
+        Args:
+            origin: Where the message came from.
+            reason: The stable code.
+            fact: What is wrong with the message.
+        """
+        self.count_refusal(reason, fact)
+        self.hand_on(SettledMessage(origin), self.authenticated)
+
+    def count_refusal(self, reason: Reason, fact: str) -> None:
+        """Count and log a refusal.
+
+        Args:
+            reason: The stable code.
+            fact: What is wrong with the message.
+        """
+        self.counters.count_refused(reason)
+        _LOG.warning("refused reason=%s %s", reason, fact)

@@ -1,0 +1,260 @@
+"""The stages together, with DNS answers made here and everything else real."""
+
+import json
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+from authentication import MAX_ASIDE, MAX_WAITING_FOR_A_NAME, message_authentication_thread
+from cryptography.hazmat.primitives.asymmetric import ec
+from decryption import message_decryption_thread
+from forwarding import message_printer
+from pipeline import Pipeline
+
+from idlib.algorithms import PrivateKey
+from idlib.discovery import Discovery
+from idlib.discovery.authentication import AuthenticRecords
+from idlib.envelope import Binding, seal
+from idlib.errors import BogusError, DiscoveryError, NoRecordError, NotSecureError, TemporaryDiscoveryError
+from idlib.names import IdentityName
+from idlib.settings import load
+from idlib.store import Store
+from idlib.transport import Delivery
+from idlib.trust import ReplayGuard
+
+ALICE = IdentityName("alice.example")
+BOB = IdentityName("bob.example")
+DAVE = IdentityName("dave.example")
+KEYS = {name: PrivateKey(ec.generate_private_key(ec.SECP256R1())) for name in (ALICE, BOB, DAVE)}
+
+
+def record_of(key: PrivateKey) -> bytes:
+    from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+    public = key.public.native.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    return bytes([3, 1, 0]) + public
+
+
+@dataclass
+class Dns:
+    """Stands where DNS does, below everything that decides what its answers mean."""
+
+    answers: dict[IdentityName, bytes | DiscoveryError | threading.Event]
+    asked: list[IdentityName] = field(default_factory=list)
+
+    def look_up(self, name: IdentityName) -> AuthenticRecords:
+        self.asked.append(name)
+        answer = self.answers.get(name, NoRecordError(f"{name} has no TLSA record"))
+        if isinstance(answer, threading.Event):
+            answer.wait(30)
+            answer = record_of(KEYS[name])
+        if isinstance(answer, DiscoveryError):
+            raise answer
+        return AuthenticRecords((answer,), 300, "made in a test")
+
+
+@dataclass
+class World:
+    pipeline: Pipeline
+    dns: Dns
+    settled: list[Delivery]
+    clock: list[float]
+    deliver: Callable[[bytes], Delivery]
+    capsys: pytest.CaptureFixture[str]
+    printed: list[str] = field(default_factory=list)
+
+    def wait_for(self, condition: Callable[[], bool]) -> None:
+        deadline = time.monotonic() + 20
+        while not condition():
+            assert time.monotonic() < deadline, f"printed {self.printed}; {self.pipeline.counters}"
+            self.read()
+            time.sleep(0.01)
+        self.read()
+
+    def read(self) -> None:
+        self.printed += [json.loads(line) for line in self.capsys.readouterr().out.splitlines()]
+
+
+@pytest.fixture
+def world(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Iterator[World]:
+    with Store(tmp_path) as store:
+        yield from run_world(store, capsys)
+
+
+def run_world(store: Store, capsys: pytest.CaptureFixture[str]) -> Iterator[World]:
+    dns = Dns({ALICE: record_of(KEYS[ALICE]), DAVE: record_of(KEYS[DAVE])})
+    settled: list[Delivery] = []
+    clock = [0.0]
+    pipeline = Pipeline(
+        load({"IDENTITY_NAME": str(BOB)}),
+        store,
+        ReplayGuard(store),
+        Discovery(dns, clock=lambda: clock[0] + time.monotonic()),
+        queue.Queue(1024),
+        queue.Queue(1024),
+        queue.Queue(1024),
+        settled.append,
+    )
+
+    def deliver(payload: bytes) -> Delivery:
+        delivery = Delivery(payload, time.time())
+        pipeline.encrypted.put(delivery)
+        return delivery
+
+    threads = [
+        threading.Thread(target=message_decryption_thread, args=(pipeline, [KEYS[BOB]])),
+        threading.Thread(target=message_authentication_thread, args=(pipeline,)),
+        threading.Thread(target=message_printer, args=(pipeline,)),
+    ]
+    for thread in threads:
+        thread.start()
+    yield World(pipeline, dns, settled, clock, deliver, capsys)
+    pipeline.stopping.set()
+    for thread in threads:
+        thread.join(10)
+        assert not thread.is_alive()
+
+
+def sealed(text: str, sender: IdentityName = ALICE, key: PrivateKey | None = None) -> bytes:
+    return seal(
+        text,
+        sender=sender,
+        signing_key=key or KEYS[sender],
+        recipient=BOB,
+        encryption_key=KEYS[BOB].public,
+        binding=Binding.new(BOB, int(time.time())),
+    )
+
+
+def test_messages_are_printed_in_order_and_settled_in_order(world: World) -> None:
+    deliveries = [world.deliver(sealed(f"number {number}")) for number in range(50)]
+    world.wait_for(lambda: len(world.settled) == 50)
+    assert world.settled == deliveries
+    assert world.printed == [f"alice.example says: number {number}" for number in range(50)]
+
+
+def test_many_messages_of_one_sender_cost_one_question(world: World) -> None:
+    for number in range(50):
+        world.deliver(sealed(f"number {number}"))
+    world.wait_for(lambda: len(world.settled) == 50)
+    assert world.dns.asked == [ALICE]
+
+
+def test_a_refused_message_is_settled_too_and_stops_nothing(world: World) -> None:
+    world.deliver(b"\xff{")
+    world.deliver(sealed("forged", key=KEYS[DAVE]))
+    world.deliver(sealed("good"))
+    world.wait_for(lambda: len(world.settled) == 3)
+    assert world.printed == ["alice.example says: good"]
+    assert "refused=2 refused_outer-malformed=1 refused_signature-invalid=1" in str(world.pipeline.counters)
+
+
+def test_a_message_that_comes_twice_is_printed_once(world: World) -> None:
+    payload = sealed("once")
+    world.deliver(payload)
+    world.deliver(payload)
+    world.wait_for(lambda: len(world.settled) == 2)
+    assert world.printed == ["alice.example says: once"]
+    assert "refused_replay=1" in str(world.pipeline.counters)
+
+
+@pytest.mark.parametrize("verdict", [NoRecordError("no record"), NotSecureError("not signed")])
+def test_a_verdict_of_dns_refuses_the_message(world: World, verdict: DiscoveryError) -> None:
+    world.dns.answers[ALICE] = verdict
+    world.deliver(sealed("lost"))
+    world.wait_for(lambda: len(world.settled) == 1)
+    assert world.pipeline.store.waiting_senders() == ()
+    assert "refused=1" in str(world.pipeline.counters)
+
+
+@pytest.mark.parametrize("outage", [TemporaryDiscoveryError("no answer"), BogusError("broken")])
+def test_a_message_waits_in_the_store_while_dns_is_out_and_is_printed_when_it_is_back(
+    world: World, outage: DiscoveryError
+) -> None:
+    world.dns.answers[ALICE] = outage
+    world.deliver(sealed("patient"))
+    world.wait_for(lambda: len(world.settled) == 1)
+    assert world.pipeline.store.waiting_senders() == (str(ALICE),)
+    world.dns.answers[ALICE] = record_of(KEYS[ALICE])
+    world.clock[0] += 120
+    world.wait_for(lambda: world.printed == ["alice.example says: patient"])
+    world.wait_for(lambda: world.pipeline.store.waiting_senders() == ())
+
+
+def test_what_waits_is_printed_after_a_restart(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with Store(tmp_path) as store:
+        first = run_world(store, capsys)
+        world = next(first)
+        world.dns.answers[ALICE] = TemporaryDiscoveryError("no answer")
+        world.deliver(sealed("patient"))
+        world.wait_for(lambda: len(world.settled) == 1)
+        assert next(first, None) is None
+    with Store(tmp_path) as store:
+        second = run_world(store, capsys)
+        world = next(second)
+        world.wait_for(lambda: world.printed == ["alice.example says: patient"])
+        assert next(second, None) is None
+
+
+def test_what_waits_is_bounded_for_each_sender(world: World) -> None:
+    world.dns.answers[ALICE] = TemporaryDiscoveryError("no answer")
+    for number in range(MAX_WAITING_FOR_A_NAME + 3):
+        world.deliver(sealed(f"number {number}"))
+    world.wait_for(lambda: len(world.settled) == MAX_WAITING_FOR_A_NAME + 3)
+    assert world.pipeline.store.number_waiting() == MAX_WAITING_FOR_A_NAME
+    assert "refused_waiting-full=3" in str(world.pipeline.counters)
+
+
+def test_one_senders_slow_dns_holds_up_no_other_senders_messages(world: World) -> None:
+    answer = threading.Event()
+    world.dns.answers[DAVE] = answer
+    world.deliver(sealed("slow", DAVE))
+    world.deliver(sealed("fast"))
+    world.wait_for(lambda: world.printed == ["alice.example says: fast"])
+    answer.set()
+    world.wait_for(lambda: len(world.printed) == 2)
+    assert world.printed[1] == "dave.example says: slow"
+
+
+def test_a_burst_while_the_sender_is_looked_up_is_printed_whole_and_in_order(world: World) -> None:
+    answer = threading.Event()
+    world.dns.answers[DAVE] = answer
+    number_of_messages = MAX_ASIDE + 50
+    for number in range(number_of_messages):
+        world.deliver(sealed(f"number {number}", DAVE))
+    world.wait_for(lambda: len(world.settled) == 50)
+    answer.set()
+    world.wait_for(lambda: len(world.printed) == number_of_messages)
+    assert world.printed == [f"dave.example says: number {number}" for number in range(number_of_messages)]
+    assert "refused=0" in str(world.pipeline.counters)
+
+
+def test_a_new_key_of_a_known_sender_is_asked_for_once_more_before_the_verdict(world: World) -> None:
+    world.deliver(sealed("by the old key"))
+    world.wait_for(lambda: len(world.printed) == 1)
+    world.dns.answers[ALICE] = record_of(KEYS[DAVE])
+    world.deliver(sealed("by the new key", key=KEYS[DAVE]))
+    world.wait_for(lambda: len(world.settled) == 2)
+    assert world.printed[1] == "alice.example says: by the new key"
+
+
+def test_a_look_up_that_fails_in_an_unforeseen_way_refuses_the_message_and_no_other(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    find = world.pipeline.discovery.find
+
+    def fail_for_dave(name: IdentityName) -> object:
+        if name == DAVE:
+            raise ZeroDivisionError
+        return find(name)
+
+    monkeypatch.setattr(Discovery, "find", lambda _, name: fail_for_dave(name))
+    world.deliver(sealed("unlucky", DAVE))
+    world.deliver(sealed("lucky"))
+    world.wait_for(lambda: len(world.settled) == 2)
+    assert world.printed == ["alice.example says: lucky"]
+    assert "refused_internal-error=1" in str(world.pipeline.counters)

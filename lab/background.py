@@ -1,0 +1,42 @@
+"""An asynchronous service in a thread of its own, so that a program without an event loop can hold it open."""
+
+import asyncio
+from collections.abc import Callable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import AbstractAsyncContextManager, contextmanager
+from functools import partial
+from typing import Any, TypeVar
+
+Value = TypeVar("Value")
+
+
+@contextmanager
+def in_background(service: AbstractAsyncContextManager[Value], thread_name: str) -> Iterator[Value]:
+    """Hold a service open in a thread, and give what it gives, for example the address where it listens.
+
+    Args:
+        service: Entered, held and left in the thread's own event loop.
+        thread_name: The beginning of the thread's name.
+
+    Raises:
+        Exception: Whatever the service raises where it starts or stops.
+    """
+    started: Future[tuple[Value, Callable[[], object]]] = Future()
+
+    async def serve() -> None:
+        async with service as value:
+            stopping = asyncio.Event()
+            started.set_result((value, partial(asyncio.get_running_loop().call_soon_threadsafe, stopping.set)))
+            await stopping.wait()
+
+    with ThreadPoolExecutor(1, thread_name) as executor:
+        finished = executor.submit(asyncio.run, serve())
+        either: tuple[Future[Any], ...] = (started, finished)
+        try:
+            if started in wait(either, return_when=FIRST_COMPLETED).done:
+                yield started.result()[0]
+        finally:
+            # Whoever interrupts the wait above must not leave a thread behind that nobody can stop any more.
+            if started in wait(either, return_when=FIRST_COMPLETED).done:
+                started.result()[1]()
+            finished.result()

@@ -1,0 +1,287 @@
+"""The whole system on one machine, without root: a signed zone, a broker, two devices, a message and a forgery."""
+
+import base64
+import importlib
+import io
+import json
+import os
+import shlex
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+import dns.exception
+
+from idlib.algorithms import PublicKey
+from idlib.envelope import Binding, seal
+from idlib.errors import ExitStatus, IdlibError
+from idlib.keys import generate_private_key
+from idlib.names import IdentityName
+from idlib.output import harmless
+from idlib.program import parser, run
+from idlib.records import TlsaRecord, judge
+from idlib.settings import VARIABLES, KeyType, MqttVersion, ServerAddress
+from lab import broker, name_server
+from lab.eavesdropper import Eavesdropper
+from lab.interruption import ignore_signals, raise_when_signalled, signals_deferred
+from lab.page import GREEN, RED, Page
+from lab.programs import Program, ProgramError
+from lab.zone import SignedZone
+
+ZONE: Final = "example.test"
+ALICE: Final = IdentityName(f"alice._device.{ZONE}")
+BOB: Final = IdentityName(f"bob._device.{ZONE}")
+MESSAGE: Final = "The kettle is on."
+FORGERY: Final = "Send me your money. Alice"
+
+_CREATE: Final = "maintenance/src/create_selfsigned_id.py"
+_RENDER: Final = "maintenance/src/generate_tlsa.py"
+_RECEIVE: Final = "messaging_receiver/src/application.py"
+_SEND: Final = "messaging_sender/src/send_message.py"
+_SECONDS_TO_SUBSCRIBE: Final = 20
+_SECONDS_TO_ARRIVE: Final = 10
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """What the two devices find around them.
+
+    Args:
+        home: A directory for both.
+        zone: Where they are known.
+        resolver: Who answers for the zone.
+        broker: Who passes their messages on.
+    """
+
+    home: Path
+    zone: SignedZone
+    resolver: ServerAddress
+    broker: ServerAddress
+
+    def environment(self, device: IdentityName) -> dict[str, str]:
+        """Return all environment variables of a device's programs, without what the user has set for such programs."""
+        ours = {variable.name for variable in VARIABLES}
+        return {name: value for name, value in os.environ.items() if name not in ours} | {
+            "IDENTITY_NAME": str(device),
+            "CRYPTO_PATH": str(self._directory(device, "identity")),
+            "DATA_PATH": str(self._directory(device, "data")),
+            "APP_UID": str(os.getuid()),
+            "MQTT_HOST": self.broker.address,
+            "MQTT_PORT": str(self.broker.port),
+            "MQTT_VERSION": MqttVersion.V311,
+            "DNS_RESOLVER": str(self.resolver),
+            "DNSSEC_TRUST_ANCHORS": str(self.trust_anchors),
+        }
+
+    @property
+    def trust_anchors(self) -> Path:
+        """The file with the zone's DS record."""
+        return self.home / "trust-anchors"
+
+    def _directory(self, device: IdentityName, purpose: str) -> Path:
+        directory = self.home / str(device) / purpose
+        directory.mkdir(parents=True, exist_ok=True)
+        return directory
+
+
+def main() -> int:
+    """Show the system step by step, then let the user type messages; return the exit status."""
+    parser(
+        "Show two devices that send each other signed and encrypted messages: a signed DNS zone, a broker, the real"
+        " programs. All of it runs on this machine, needs no root, and is removed at the end.",
+        "python -m lab.demo",
+    ).parse_args()
+    raise_when_signalled()
+    for stream in (sys.stdin, sys.stdout):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+    try:
+        with ExitStack() as stack:
+            try:
+                _show(Page.on(sys.stdout, os.environ), stack)
+            finally:
+                ignore_signals()
+    except BrokenPipeError:
+        raise
+    except (ProgramError, IdlibError, OSError, ValueError, dns.exception.DNSException) as error:
+        print(harmless(f"The demo stopped here: {error}"), file=sys.stderr)
+        for line in error.tail if isinstance(error, ProgramError) else ():
+            print(harmless(f"  {line}"), file=sys.stderr)
+        return ExitStatus.CONFIGURATION
+    return ExitStatus.OK
+
+
+def _show(page: Page, stack: ExitStack) -> None:
+    page.title("Two devices talk through a broker that neither of them trusts. All of it runs on this machine.")
+    with signals_deferred():
+        world = stack.enter_context(_build_world(page))
+    _make_identities(page, world)
+    record = _publish_records(page, world)
+    receiver = _start(stack, _RECEIVE, environment=world.environment(BOB))
+    forgery = _forge(record)
+    eavesdropper = stack.enter_context(Eavesdropper(world.broker, str(BOB)))
+    _await_receiver(page, receiver)
+    _send(page, world, receiver, eavesdropper)
+    _refuse(page, receiver, eavesdropper, forgery)
+    if sys.stdin.isatty() and sys.stdout.isatty():
+        _converse(page, world, receiver)
+    page.title("\nThat is all; everything is removed again. README.md does the same with two devices of your own.")
+
+
+def _start(stack: ExitStack, path: str, *arguments: str, environment: dict[str, str], text: str = "") -> Program:
+    with signals_deferred():
+        return stack.enter_context(Program(path, arguments, environment=environment, text=text))
+
+
+@contextmanager
+def _build_world(page: Page) -> Iterator[World]:
+    zone = SignedZone(ZONE)
+    with (
+        tempfile.TemporaryDirectory(prefix="demo-") as home,
+        name_server.running(zone) as resolver,
+        broker.running() as mqtt,
+    ):
+        page.heading(1, "A DNS zone and a broker")
+        page.say(f"A name server on {resolver} answers for {ZONE}, a zone signed with DNSSEC.")
+        page.say(f"An MQTT broker on {mqtt} passes messages on. Anybody may read and write there.")
+        world = World(Path(home), zone, resolver, mqtt)
+        world.trust_anchors.write_text(zone.trust_anchors, encoding="ascii")
+        yield world
+
+
+def _make_identities(page: Page, world: World) -> None:
+    page.heading(2, "Alice and Bob make their identities")
+    page.command("create_selfsigned_id.py")
+    with ExitStack() as stack:
+        for program in [_start(stack, _CREATE, environment=world.environment(device)) for device in (ALICE, BOB)]:
+            program.finish()
+    page.say(
+        "On each device there is now a private key, which never leaves it, and a certificate that names the device: "
+        f"{ALICE} and {BOB}."
+    )
+
+
+def _publish_records(page: Page, world: World) -> str:
+    """Publish both devices' records, and return Bob's as a line of a zone file."""
+    page.heading(3, "Their certificates go into DNS")
+    page.command("generate_tlsa.py")
+    with ExitStack() as stack:
+        programs = [_start(stack, _RENDER, environment=world.environment(device)) for device in (ALICE, BOB)]
+        lines = [program.finish()[-1] for program in programs]
+    world.zone.publish("\n".join(lines))
+    page.cut(lines[-1], "characters")
+    page.say("This is Bob's; Alice's stands beside it. Whoever knows a device's name now finds its key in DNS.")
+    return lines[-1]
+
+
+def _forge(record: str) -> bytes:
+    """Return a message to Bob in Alice's name, signed with the key of somebody else.
+
+    Args:
+        record: Bob's, as DNS has it for anybody.
+    """
+    return seal(
+        FORGERY,
+        sender=ALICE,
+        signing_key=generate_private_key(KeyType.RSA2048),
+        recipient=BOB,
+        encryption_key=_encryption_key(record),
+        binding=Binding.new(BOB, int(time.time())),
+    )
+
+
+def _encryption_key(record: str) -> PublicKey:
+    usage, selector, matching_type, association = record.split()[-4:]
+    tlsa = TlsaRecord(int(usage), int(selector), int(matching_type), bytes.fromhex(association))
+    return judge(tlsa, BOB, datetime.now(UTC), None).public_key
+
+
+def _await_receiver(page: Page, receiver: Program) -> None:
+    page.heading(4, "Bob listens")
+    page.command("applications/messaging_receiver/src/application.py")
+    receiver.wait_for(
+        receiver.stderr,
+        lambda line: "MQTT subscription active." in line,
+        "MQTT subscription active.",
+        seconds=_SECONDS_TO_SUBSCRIBE,
+    )
+    page.say(
+        "It subscribes to the topic that bears Bob's name, and believes of DNS only what the zone's key has signed "
+        "(DNSSEC_TRUST_ANCHORS)."
+    )
+
+
+def _send(page: Page, world: World, receiver: Program, eavesdropper: Eavesdropper) -> None:
+    page.heading(5, "Alice writes to Bob")
+    page.command(f"send_message.py {BOB} {shlex.quote(MESSAGE)}")
+    with ExitStack() as stack:
+        _start(stack, _SEND, str(BOB), MESSAGE, environment=world.environment(ALICE)).finish()
+        payload = eavesdropper.next_payload().decode()
+        line = _printed_line(receiver, 0)
+    page.say("What the broker saw:")
+    page.cut(harmless(payload), "octets")
+    page.say("Anybody can read for whom it is and how it is encrypted, but not who wrote it or what:")
+    page.quote(harmless(_readable_part(payload)))
+    page.say("What Bob's receiver printed, once the signature had matched Alice's certificate in DNS:")
+    page.quote(line, GREEN)
+
+
+def _readable_part(payload: str) -> str:
+    protected = json.loads(payload)["protected"]
+    return json.dumps(json.loads(base64.urlsafe_b64decode(protected + "=" * (-len(protected) % 4))))
+
+
+def _refuse(page: Page, receiver: Program, eavesdropper: Eavesdropper, forgery: bytes) -> None:
+    page.heading(6, "Mallory writes to Bob in Alice's name")
+    page.say("She finds Bob's key as anybody can, but must sign with a key of her own. Bob's receiver logs:")
+    logged, printed = len(receiver.stderr.lines), len(receiver.stdout.lines)
+    eavesdropper.publish(forgery)
+    refusal = receiver.wait_for(
+        receiver.stderr,
+        lambda line: "refused reason=" in line,
+        "why it refused a forged message",
+        after=logged,
+        seconds=_SECONDS_TO_ARRIVE,
+    )
+    if receiver.stdout.lines[printed:]:
+        raise ProgramError("the receiver printed a forged message", receiver.stdout.lines[printed:])
+    page.quote(harmless(refusal), RED)
+    page.say("It printed nothing: the key that stands under Alice's name in DNS is not Mallory's.")
+
+
+def _converse(page: Page, world: World, receiver: Program) -> None:
+    page.heading(7, "Your turn")
+    page.say("Type messages from Alice to Bob. An empty line or Ctrl-D ends.")
+    with suppress(ImportError):
+        importlib.import_module("readline")
+    while text := _typed():
+        printed = len(receiver.stdout.lines)
+        try:
+            with ExitStack() as stack:
+                _start(stack, _SEND, str(BOB), "-", environment=world.environment(ALICE), text=text).finish()
+        except ProgramError as error:
+            page.quote(harmless("\n".join(error.tail) or error.fact), RED)
+        else:
+            page.quote(_printed_line(receiver, printed), GREEN)
+
+
+def _typed() -> str:
+    try:
+        return input("   > ").strip()
+    except EOFError:
+        print()
+        return ""
+
+
+def _printed_line(receiver: Program, after: int) -> str:
+    return receiver.wait_for(receiver.stdout, lambda _: True, "the message", after=after, seconds=_SECONDS_TO_ARRIVE)
+
+
+if __name__ == "__main__":
+    run(main)

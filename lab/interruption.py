@@ -1,0 +1,53 @@
+"""Signals that end a program: raised as an exception once, and never while something is made that must be undone."""
+
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Final
+
+_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+def raise_when_signalled() -> None:
+    """Let SIGINT raise KeyboardInterrupt, SIGTERM and SIGHUP SystemExit, the first of them alone.
+
+    A signal that the program was started to ignore stays ignored.
+    """
+    for number in _SIGNALS:
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, _raise_once)
+
+
+def ignore_signals() -> None:
+    """Let no signal come through any more: what is left, the undoing of everything, ends by itself."""
+    for number in _SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+
+
+@contextmanager
+def signals_deferred() -> Iterator[None]:
+    """Hold signals back until the context is left, so that nothing is made without somebody to undo it.
+
+    The signals are not blocked but remembered, because processes started meanwhile would inherit a block.
+    """
+    arrived: list[int] = []
+    handlers = {number: signal.getsignal(number) for number in _SIGNALS}
+    handled = {number: handler for number, handler in handlers.items() if callable(handler)}
+    for each in handled:
+        signal.signal(each, lambda number, _frame: arrived.append(number))
+    try:
+        yield
+    finally:
+        for each, handler in handled.items():
+            signal.signal(each, handler)
+        for number in arrived[:1]:
+            signal.raise_signal(number)
+
+
+def _raise_once(number: int, _frame: FrameType | None) -> None:
+    ignore_signals()
+    if number == signal.SIGINT:
+        raise KeyboardInterrupt
+    sys.exit(128 + number)

@@ -1,0 +1,85 @@
+"""The keys of zones that the operator pins (DNSSEC_TRUST_ANCHORS): a file of DS or DNSKEY records."""
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Final
+
+import dns.exception
+import dns.name
+import dns.rdatatype
+import dns.zonefile
+from dns.rdatatype import RdataType
+from dns.rdtypes.ANY.DNSKEY import DNSKEY
+from dns.rdtypes.ANY.DS import DS
+
+from idlib.discovery.checking import may_sign, supports
+from idlib.discovery.messages import shown
+from idlib.errors import ConfigurationError
+
+Anchors = Mapping[dns.name.Name, tuple[DS | DNSKEY, ...]]
+
+_MAX_OCTETS: Final = 1024 * 1024
+_DIGESTS: Final = {2: hashlib.sha256, 4: hashlib.sha384}
+
+
+def read_anchors(path: Path) -> Anchors:
+    """Return the anchors in a file, by the zones that they vouch for; at least one, and each of use.
+
+    Args:
+        path: A file of DS or DNSKEY records as they stand in a zone file, with whole names; TTL and class may be left
+            out. Records of a digest or algorithm that is not used count only where others stand beside them.
+
+    Raises:
+        ConfigurationError: There is no such file, or it holds something else.
+    """
+    try:
+        with path.open("rb") as file:
+            octets = file.read(_MAX_OCTETS + 1)
+    except OSError as error:
+        raise _bad(path, error.strerror or "cannot be read") from error
+    if len(octets) > _MAX_OCTETS:
+        raise _bad(path, f"is larger than {_MAX_OCTETS} octets")
+    try:
+        record_sets = dns.zonefile.read_rrsets(octets.decode(), rdclass=None, default_ttl=0)
+    except (dns.exception.DNSException, ValueError) as error:
+        raise _bad(path, f"holds something else: {str(error)[:200]!a}") from error
+    anchors: dict[dns.name.Name, tuple[DS | DNSKEY, ...]] = {}
+    for records in record_sets:
+        if records.rdtype not in (RdataType.DS, RdataType.DNSKEY):
+            raise _bad(path, f"holds {dns.rdatatype.to_text(records.rdtype)} records")
+        usable = tuple(anchor for anchor in records if isinstance(anchor, DS | DNSKEY) and _is_usable(anchor))
+        anchors[records.name] = anchors.get(records.name, ()) + usable
+    useless = [shown(zone) for zone, zone_anchors in anchors.items() if not zone_anchors]
+    if useless or not anchors:
+        raise _bad(path, "holds none of use" + (f" for {useless[0][:200]!a}" if useless else ""))
+    return MappingProxyType(anchors)
+
+
+def vouched_for(zone: dns.name.Name, keys: Iterable[DNSKEY], anchors: Iterable[DS | DNSKEY]) -> list[DNSKEY]:
+    """Return those of a zone's keys that its anchors name (RFC 4034, section 5.1.4)."""
+    anchors = tuple(anchors)
+    return [key for key in keys if any(_names(anchor, zone, key) for anchor in anchors)]
+
+
+def _names(anchor: DS | DNSKEY, zone: dns.name.Name, key: DNSKEY) -> bool:
+    if isinstance(anchor, DNSKEY):
+        return anchor.to_wire() == key.to_wire()
+    if (anchor.algorithm, anchor.key_tag) != (key.algorithm, key.key_id()):
+        return False
+    named = (zone.canonicalize().to_wire() or b"") + (key.to_wire() or b"")
+    return bool(_DIGESTS[anchor.digest_type](named).digest() == anchor.digest)
+
+
+def _is_usable(anchor: DS | DNSKEY) -> bool:
+    if isinstance(anchor, DNSKEY):
+        return may_sign(anchor)
+    return supports(anchor.algorithm) and anchor.digest_type in _DIGESTS
+
+
+def _bad(path: Path, what: str) -> ConfigurationError:
+    return ConfigurationError(
+        f"Bad value of env var DNSSEC_TRUST_ANCHORS: {str(path)!a} {what}; set it to a file of DS records"
+        " (digest 2 or 4) or DNSKEY records of your zone (algorithm 8, 13, 14 or 15)"
+    )

@@ -1,0 +1,142 @@
+"""How an answer from DNS is authenticated: the question put to each way of doing so, and the two that need no keys."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import dns.name
+
+from idlib.discovery.messages import Answer, Chain, Question, RecordSet, UnusableAnswerError, follow, shown
+from idlib.discovery.resolver import Reply, Resolver
+from idlib.discovery.signatures import signatures_over
+from idlib.errors import DiscoveryError, NoRecordError, NotSecureError, TemporaryDiscoveryError
+from idlib.names import IdentityName
+
+
+@dataclass(frozen=True, slots=True)
+class AuthenticRecords:
+    """The data of a name's TLSA records, authenticated.
+
+    Args:
+        rdatas: At least one, each as it stands in DNS; nothing says that they are well-formed.
+        lifetime: For how many seconds they hold.
+        authentication: In words, how they were authenticated.
+    """
+
+    rdatas: tuple[bytes, ...]
+    lifetime: float
+    authentication: str
+
+
+class Authentication(Protocol):
+    """A way of finding a name's TLSA records and being sure that they are the name's."""
+
+    def look_up(self, name: IdentityName) -> AuthenticRecords:
+        """Return the name's TLSA records.
+
+        Raises:
+            NoRecordError: They are proven absent.
+            NotSecureError: Nothing authenticates the answer.
+            BogusError: The answer's authentication is broken.
+            TemporaryDiscoveryError: There is no answer.
+        """
+
+
+class TrustedResolver:
+    """Believes a validating resolver's AD bit, where the path to it is trusted (RFC 4035, section 4.9.3).
+
+    Args:
+        resolver: Asks.
+        now: Seconds since the epoch, for the end of signatures.
+    """
+
+    def __init__(self, resolver: Resolver, now: Callable[[], float] = time.time) -> None:
+        self._resolver = resolver
+        self._now = now
+
+    def look_up(self, name: IdentityName) -> AuthenticRecords:
+        """Return the name's TLSA records; see `Authentication`."""
+        question = Question.about(name)
+        reply = self._resolver.ask(question)
+        address = reply.server.address
+        if not reply.server.trusted:
+            raise NotSecureError(
+                f"the answer for {name} came from the DNS server {address}, over a path that nobody vouches for",
+                "set DNS_RESOLVER to a validating resolver that you trust, or pin the key of your zone"
+                " (DNSSEC_TRUST_ANCHORS)",
+            )
+        chain = follow_in(reply, question.name)
+        if not reply.answer.authenticated:
+            raise NotSecureError(
+                f"the DNS server {address} does not vouch for its answer for {name} (no AD bit): the zone is not signed"
+                " with DNSSEC, or the server does not validate",
+                "sign the zone, and set DNS_RESOLVER to a validating resolver that you trust or pin the zone's key"
+                " (DNSSEC_TRUST_ANCHORS)",
+            )
+        return _records_of(chain, reply, name, f"DNSSEC, validated by the resolver {address}", self._now())
+
+
+class NoAuthentication:
+    """Believes every answer: what DNSSEC=off asks for. It says so in every error and in how records were found.
+
+    Args:
+        resolver: Asks.
+        now: Seconds since the epoch, for the end of signatures.
+    """
+
+    def __init__(self, resolver: Resolver, now: Callable[[], float] = time.time) -> None:
+        self._resolver = resolver
+        self._now = now
+
+    def look_up(self, name: IdentityName) -> AuthenticRecords:
+        """Return the name's TLSA records; see `Authentication`."""
+        question = Question.about(name)
+        try:
+            reply = self._resolver.ask(question)
+            chain = follow_in(reply, question.name)
+            authentication = f"DNSSEC=off: nothing authenticates what {reply.server.address} said"
+            return _records_of(chain, reply, name, authentication, self._now())
+        except DiscoveryError as error:
+            raise type(error)(f"{error.fact} (DNSSEC=off)", error.hint) from error
+
+
+def follow_in(reply: Reply, start: dns.name.Name) -> Chain:
+    """Return the way from a name to its TLSA records in a server's reply.
+
+    Raises:
+        TemporaryDiscoveryError: The reply contradicts itself or speaks of other names.
+    """
+    try:
+        chain = follow(reply.answer, start)
+    except UnusableAnswerError as error:
+        raise _unusable(reply, start, str(error)) from error
+    if chain.records is not None and not reply.name_exists:
+        raise _unusable(reply, start, "it gave records of a name that, it says, does not exist")
+    return chain
+
+
+def _unusable(reply: Reply, start: dns.name.Name, what: str) -> TemporaryDiscoveryError:
+    return TemporaryDiscoveryError(
+        f"the DNS server {reply.server.address} gives no usable answer for {shown(start)}: {what}",
+        "ask another DNS server (DNS_RESOLVER)",
+    )
+
+
+def _records_of(chain: Chain, reply: Reply, name: IdentityName, authentication: str, now: float) -> AuthenticRecords:
+    if chain.records is None:
+        end = f" (an alias of {shown(chain.target)})" if chain.aliases else ""
+        what = "has no TLSA record" if reply.name_exists else "does not exist in DNS"
+        raise NoRecordError(
+            f"{name}{end} {what}",
+            "check the spelling; the name's owner publishes the record that generate_tlsa.py prints",
+        )
+    lifetimes = [_lifetime(covered, reply.answer, now) for covered in (*chain.aliases, chain.records)]
+    return AuthenticRecords(chain.records.rdatas, min(lifetimes), authentication)
+
+
+def _lifetime(covered: RecordSet, answer: Answer, now: float) -> float:
+    # The resolver has checked them; they say how long the records hold, even where it gives a longer TTL.
+    signatures = signatures_over(covered, answer.records)
+    ends = [min(signature.original_ttl, signature.expiration - now) for signature in signatures]
+    return min([covered.ttl, *ends])

@@ -1,0 +1,236 @@
+"""Where DNS is asked, and how: over UDP, over TCP what is too large for it, within bounds of time and size."""
+
+import dataclasses
+import ipaddress
+import secrets
+import socket
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import dns.rcode
+
+from idlib.discovery.messages import Answer, ExtendedError, Question, UnusableAnswerError, read_answer
+from idlib.errors import BogusError, TemporaryDiscoveryError
+from idlib.settings import ServerAddress
+
+SYSTEM_RESOLVERS: Final = Path("/etc/resolv.conf")
+_MAX_SYSTEM_RESOLVERS: Final = 3
+_TRUSTED_LOOPBACK: Final = frozenset({"127.0.0.1", "::1"})
+_SECONDS_FOR_A_QUESTION: Final = 6.0
+_SECONDS_BEFORE_REPEATING: Final = 1.5
+_MAX_DISCARDED: Final = 100
+_MAX_MESSAGE: Final = 65535
+_DNSSEC_EXTENDED_ERRORS: Final = frozenset({1, 2, 5, 6, 7, 8, 9, 10, 11, 12, 25, 27})
+_ANSWERS: Final = (dns.rcode.NOERROR, dns.rcode.NXDOMAIN)
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """A DNS server that is asked.
+
+    Args:
+        address: Where it listens.
+        trusted: Whether the path to it is trusted, so that its AD bit means something.
+    """
+
+    address: ServerAddress
+    trusted: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """An answer of code NOERROR or NXDOMAIN, and whose it is."""
+
+    answer: Answer
+    server: Server
+
+    @property
+    def name_exists(self) -> bool:
+        """Whether the server says that the name exists."""
+        return self.answer.rcode == dns.rcode.NOERROR
+
+
+def named_server(address: ServerAddress) -> Callable[[], Sequence[Server]]:
+    """Return where to ask if the operator names a server: there alone, and it is trusted."""
+    servers = (Server(address, trusted=True),)
+    return lambda: servers
+
+
+def system_servers(path: Path = SYSTEM_RESOLVERS) -> Sequence[Server]:
+    """Return the system's resolvers, trusted on 127.0.0.1 and ::1 alone.
+
+    Other loopback addresses are forwarders that pass on what they got (Docker's 127.0.0.11, systemd's 127.0.0.53).
+    Where there are trusted ones, no other is asked: what it said could not be believed.
+
+    Args:
+        path: A file as in resolv.conf(5); without one, or without servers in it, 127.0.0.1 is asked, as there.
+    """
+    try:
+        lines = path.read_text("utf-8", "replace").splitlines()
+    except OSError:
+        lines = []
+    words = [line.split() for line in lines]
+    addresses = [line[1] for line in words if len(line) >= 2 and line[0] == "nameserver" and _is_address(line[1])]
+    addresses = addresses[:_MAX_SYSTEM_RESOLVERS] or ["127.0.0.1"]
+    servers = [Server(ServerAddress(address), address in _TRUSTED_LOOPBACK) for address in addresses]
+    return [server for server in servers if server.trusted] or servers
+
+
+class Resolver:
+    """Asks DNS servers.
+
+    Args:
+        servers: Returns whom to ask, in order; called for each question, for a device may move between networks.
+        seconds: How long a question may take in all.
+    """
+
+    def __init__(
+        self, servers: Callable[[], Sequence[Server]] = system_servers, seconds: float = _SECONDS_FOR_A_QUESTION
+    ) -> None:
+        self._servers = servers
+        self._seconds = seconds
+
+    def ask(self, question: Question) -> Reply:
+        """Return the answer to a question.
+
+        Raises:
+            BogusError: A server says that its validation failed, or answers only with validation disabled.
+            TemporaryDiscoveryError: No server answers, or none with NOERROR or NXDOMAIN.
+        """
+        servers = self._servers()
+        failures: list[TemporaryDiscoveryError] = []
+        for server in servers:
+            try:
+                return self._ask_server(server, question, self._seconds / len(servers))
+            except TemporaryDiscoveryError as error:
+                failures.append(error)
+        raise failures[0]
+
+    def _ask_server(self, server: Server, question: Question, seconds: float) -> Reply:
+        answer = _exchange(server, question, seconds)
+        if answer.rcode == dns.rcode.SERVFAIL:
+            raise self._why_it_failed(server, question, answer, seconds)
+        if answer.rcode not in _ANSWERS:
+            code = dns.rcode.to_text(dns.rcode.Rcode.make(answer.rcode))
+            raise _temporary(server, question, f"answers {code}{_said(answer.extended_errors)}")
+        return Reply(answer, server)
+
+    def _why_it_failed(
+        self, server: Server, question: Question, failure: Answer, seconds: float
+    ) -> BogusError | TemporaryDiscoveryError:
+        answers = [failure]
+        if not _blames_dnssec(failure) and not question.checking_disabled:
+            answers.append(_exchange(server, dataclasses.replace(question, checking_disabled=True), seconds))
+        errors = [error for answer in answers for error in answer.extended_errors]
+        if _blames_dnssec(answers[-1]) or answers[-1].rcode in _ANSWERS:
+            return _bogus(server, question, errors)
+        return _temporary(server, question, f"answers SERVFAIL{_said(errors)}")
+
+
+def _exchange(server: Server, question: Question, seconds: float) -> Answer:
+    deadline = time.monotonic() + seconds
+    identifier = secrets.randbelow(2**16)
+    query = question.to_wire(identifier)
+
+    def read(wire: bytes) -> Answer:
+        return read_answer(wire, question, identifier)
+
+    try:
+        answer = _over_udp(server.address, query, read, deadline)
+        if answer.truncated:
+            answer = read(_over_tcp(server.address, query, deadline))
+    except UnusableAnswerError as error:
+        raise _temporary(server, question, f"gives no usable answer: {error}") from error
+    except TimeoutError as error:
+        raise _temporary(server, question, f"has not answered within {seconds:g} s") from error
+    except OSError as error:
+        raise _temporary(server, question, f"cannot be reached: {error.strerror or error}") from error
+    if answer.truncated:
+        raise _temporary(server, question, "truncates its answer even over TCP")
+    return answer
+
+
+def _over_udp(address: ServerAddress, query: bytes, read: Callable[[bytes], Answer], deadline: float) -> Answer:
+    with socket.socket(_family(address), socket.SOCK_DGRAM) as connection:
+        # Connected, so that the system drops what comes from any other address and tells when nobody listens.
+        connection.connect((address.address, address.port))
+        unusable: UnusableAnswerError | None = None
+        discarded = 0
+        while discarded < _MAX_DISCARDED and (remaining := deadline - time.monotonic()) > 0:
+            connection.send(query)
+            repeat_at = time.monotonic() + min(_SECONDS_BEFORE_REPEATING, remaining)
+            while discarded < _MAX_DISCARDED and (patience := repeat_at - time.monotonic()) > 0:
+                connection.settimeout(patience)
+                try:
+                    return read(connection.recv(_MAX_MESSAGE))
+                except UnusableAnswerError as error:
+                    # It may be forged by somebody who does not see the query: the true answer may still come.
+                    unusable = error
+                    discarded += 1
+                except TimeoutError:
+                    break
+        raise unusable or TimeoutError
+
+
+def _over_tcp(address: ServerAddress, query: bytes, deadline: float) -> bytes:
+    with socket.socket(_family(address), socket.SOCK_STREAM) as connection:
+        connection.settimeout(_remaining(deadline))
+        connection.connect((address.address, address.port))
+        connection.sendall(len(query).to_bytes(2) + query)
+        size = int.from_bytes(_receive(connection, 2, deadline))
+        return _receive(connection, size, deadline)
+
+
+def _receive(connection: socket.socket, size: int, deadline: float) -> bytes:
+    octets = b""
+    while len(octets) < size:
+        connection.settimeout(_remaining(deadline))
+        part = connection.recv(size - len(octets))
+        if not part:
+            raise UnusableAnswerError("it closed the connection before its answer was complete")
+        octets += part
+    return octets
+
+
+def _remaining(deadline: float) -> float:
+    remaining = deadline - time.monotonic()
+    if remaining <= 0:
+        raise TimeoutError
+    return remaining
+
+
+def _family(address: ServerAddress) -> socket.AddressFamily:
+    return socket.AF_INET6 if ":" in address.address else socket.AF_INET
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _blames_dnssec(answer: Answer) -> bool:
+    return any(error.code in _DNSSEC_EXTENDED_ERRORS for error in answer.extended_errors)
+
+
+def _said(errors: Sequence[ExtendedError]) -> str:
+    return f" with {errors[0]}" if errors else ""
+
+
+def _temporary(server: Server, question: Question, what: str) -> TemporaryDiscoveryError:
+    return TemporaryDiscoveryError(
+        f"the DNS server {server.address} {what} (asked for {question})",
+        "check the network and DNS_RESOLVER, try again",
+    )
+
+
+def _bogus(server: Server, question: Question, errors: Sequence[ExtendedError]) -> BogusError:
+    return BogusError(
+        f"the DNSSEC signatures over {question} are broken, says the DNS server {server.address}{_said(errors)}",
+        "the zone's owner must mend its signatures (dnsviz.net shows them), or somebody alters answers on the way",
+    )

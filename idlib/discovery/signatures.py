@@ -1,0 +1,76 @@
+"""RRSIG records, read from octets (RFC 4034, section 3); nothing is checked here."""
+
+import struct
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final
+
+import dns.exception
+import dns.name
+import dns.wire
+from dns.rdatatype import RdataType
+
+from idlib.discovery.messages import RecordSet, ResourceRecord
+
+_FIXED: Final = struct.Struct("!HBBIIIH")
+
+
+@dataclass(frozen=True, slots=True)
+class Signature:
+    """An RRSIG record (RFC 4034, section 3.1).
+
+    Args:
+        type_covered: The type of the records that it signs.
+        algorithm: Its algorithm.
+        labels: How many labels their owner has in the zone.
+        original_ttl: Their TTL in the zone, in seconds.
+        expiration: Until when it is valid, in seconds since the epoch.
+        inception: From when it is valid, likewise.
+        key_tag: Of the key that made it.
+        signer: The zone.
+        value: The signature itself.
+        signed_part: What of this record is signed: all but the value.
+    """
+
+    type_covered: int
+    algorithm: int
+    labels: int
+    original_ttl: int
+    expiration: int
+    inception: int
+    key_tag: int
+    signer: dns.name.Name
+    value: bytes
+    signed_part: bytes
+
+    @classmethod
+    def from_rdata(cls, rdata: bytes) -> "Signature":
+        """Return the signature that the octets of a record's data hold.
+
+        Raises:
+            ValueError: They hold none.
+        """
+        parser = dns.wire.Parser(rdata)
+        try:
+            fixed = parser.get_bytes(_FIXED.size)
+            signer = parser.get_name()
+        except dns.exception.DNSException as error:
+            raise ValueError("no RRSIG") from error
+        signed_part = fixed + (signer.canonicalize().to_wire() or b"")
+        covered, algorithm, labels, ttl, expiration, inception, tag = _FIXED.unpack(fixed)
+        value = parser.get_remaining()
+        return cls(covered, algorithm, labels, ttl, expiration, inception, tag, signer, value, signed_part)
+
+
+def signatures_over(covered: RecordSet, records: Iterable[ResourceRecord]) -> list[Signature]:
+    """Return the signatures over a set that stand beside it."""
+    signatures = []
+    for record in records:
+        if record.record_type == RdataType.RRSIG and record.owner == covered.owner:
+            try:
+                signature = Signature.from_rdata(record.rdata)
+            except ValueError:
+                continue
+            if signature.type_covered == covered.record_type:
+                signatures.append(signature)
+    return signatures

@@ -1,0 +1,170 @@
+"""Answers validated here, up to keys of zones that the operator pins (PROTOCOL, Discovery 1)."""
+
+import time
+from collections.abc import Callable, Iterable
+
+import dns.exception
+import dns.name
+import dns.rdata
+from dns.rdataclass import RdataClass
+from dns.rdatatype import RdataType
+from dns.rdtypes.ANY.DNSKEY import DNSKEY
+
+from idlib.discovery.anchors import Anchors, vouched_for
+from idlib.discovery.authentication import AuthenticRecords, follow_in
+from idlib.discovery.cache import Cache, Outcome
+from idlib.discovery.checking import Budget, KeysByTag, by_tag, validate
+from idlib.discovery.cuts import shows_cut
+from idlib.discovery.messages import Answer, Question, RecordSet, ResourceRecord, shown
+from idlib.discovery.resolver import Resolver
+from idlib.discovery.signatures import Signature, signatures_over
+from idlib.errors import BogusError, DiscoveryError, NotSecureError, TemporaryDiscoveryError
+from idlib.names import IdentityName
+
+
+class PinnedAnchors:
+    """Believes signatures alone, made by keys that a pinned DS or DNSKEY of the signing zone vouches for.
+
+    Args:
+        resolver: Asks; the AD bit of its answers is never looked at.
+        anchors: By their zones.
+        clock: Seconds that never run backwards, for keys that are kept.
+        now: Seconds since the epoch, for signatures.
+    """
+
+    def __init__(
+        self,
+        resolver: Resolver,
+        anchors: Anchors,
+        clock: Callable[[], float] = time.monotonic,
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        self._resolver = resolver
+        self._anchors = anchors
+        self._now = now
+        self._keys: Cache[dns.name.Name, KeysByTag] = Cache(clock)
+
+    def look_up(self, name: IdentityName) -> AuthenticRecords:
+        """Return the name's TLSA records; see `Authentication`."""
+        question = Question.about(name, checking_disabled=True)
+        self._zone_of(question.name)
+        reply = self._resolver.ask(question)
+        chain = follow_in(reply, question.name)
+        budget = Budget()
+        lifetimes = [self._validate_alias(alias, reply.answer, budget) for alias in chain.aliases]
+        zone = self._zone_of(chain.target)
+        if chain.records is None:
+            raise TemporaryDiscoveryError(
+                f"the DNS server {reply.server.address} knows no TLSA record of {shown(chain.target)}, but with pinned"
+                " anchors an absence is not proven",
+                "check the spelling; the name's owner publishes the record that generate_tlsa.py prints",
+            )
+        lifetimes.append(self._validate(chain.records, reply.answer.records, budget))
+        return AuthenticRecords(
+            chain.records.rdatas, min(lifetimes), f"DNSSEC, validated with the pinned key of {shown(zone)}"
+        )
+
+    def _zone_of(self, owner: dns.name.Name) -> dns.name.Name:
+        zones = [zone for zone in self._anchors if owner.is_subdomain(zone)]
+        if not zones:
+            raise NotSecureError(
+                f"{shown(owner)} lies in none of the zones whose keys are pinned",
+                "add its zone's DS or DNSKEY record to the file DNSSEC_TRUST_ANCHORS",
+            )
+        return max(zones, key=len)
+
+    def _validate_alias(self, alias: RecordSet, answer: Answer, budget: Budget) -> float:
+        if not signatures_over(alias, answer.records):
+            alias = _source_of(alias, answer) or alias
+        return self._validate(alias, answer.records, budget)
+
+    def _validate(self, covered: RecordSet, records: Iterable[ResourceRecord], budget: Budget) -> float:
+        zone = self._zone_of(covered.owner)
+        signatures = signatures_over(covered, records)
+        if all(signature.signer != zone for signature in signatures):
+            self._look_for_cut(covered, signatures, zone, budget)
+        return self._validate_by(zone, covered, signatures, budget)
+
+    def _validate_by(
+        self, zone: dns.name.Name, covered: RecordSet, signatures: Iterable[Signature], budget: Budget
+    ) -> float:
+        own = [signature for signature in signatures if signature.signer == zone]
+        keys = self._keys.get(zone, lambda: self._ask_for_keys(zone)).get() if own else {}
+        return validate(covered, own, keys, self._now(), budget)
+
+    def _look_for_cut(
+        self, covered: RecordSet, signatures: Iterable[Signature], zone: dns.name.Name, budget: Budget
+    ) -> None:
+        """Raise NotSecureError where the zone itself proves that the signer is another zone below it.
+
+        Its word is needed: anybody on the way can write another signer's name, and must not gain a verdict by it.
+        """
+        signers = {signature.signer for signature in signatures}
+        below = sorted(signer for signer in signers if covered.owner.is_subdomain(signer) and signer.is_subdomain(zone))
+        for signer in below[:1]:
+            answer = self._resolver.ask(Question(signer, RdataType.DS, checking_disabled=True)).answer
+            records = (*answer.records, *answer.authority)
+            for proof in shows_cut(signer, zone, answer):
+                try:
+                    self._validate_by(zone, proof, signatures_over(proof, records), budget)
+                except BogusError:
+                    continue
+                raise NotSecureError(
+                    f"{shown(covered.owner)} lies in the zone {shown(signer)}, whose key is not pinned",
+                    "add its zone's DS or DNSKEY record to the file DNSSEC_TRUST_ANCHORS",
+                )
+
+    def _ask_for_keys(self, zone: dns.name.Name) -> Outcome[KeysByTag]:
+        try:
+            answer = self._resolver.ask(Question(zone, RdataType.DNSKEY, checking_disabled=True)).answer
+            return self._read_keys(zone, answer)
+        except DiscoveryError as error:
+            return Outcome.failed(error)
+
+    def _read_keys(self, zone: dns.name.Name, answer: Answer) -> Outcome[KeysByTag]:
+        records = answer.record_set(zone, RdataType.DNSKEY)
+        if records is None:
+            raise TemporaryDiscoveryError(
+                f"the zone {shown(zone)} has no DNSKEY records, or the DNS server withholds them",
+                "ask another DNS server",
+            )
+        keys = list(_dnskeys(records.rdatas))
+        pinned = vouched_for(zone, keys, self._anchors[zone])
+        if not pinned:
+            raise BogusError(
+                f"no key of the zone {shown(zone)} is the pinned one",
+                "if the zone has a new key, put its DS record into the file DNSSEC_TRUST_ANCHORS",
+            )
+        own = [signature for signature in signatures_over(records, answer.records) if signature.signer == zone]
+        lifetime = validate(records, own, by_tag(pinned), self._now(), Budget())
+        return Outcome(by_tag(keys), lifetime)
+
+
+def _dnskeys(rdatas: Iterable[bytes]) -> Iterable[DNSKEY]:
+    for rdata in rdatas:
+        try:
+            key = dns.rdata.from_wire(RdataClass.IN, RdataType.DNSKEY, rdata, 0, len(rdata))
+        except dns.exception.DNSException:
+            continue
+        if isinstance(key, DNSKEY):
+            yield key
+
+
+def _source_of(alias: RecordSet, answer: Answer) -> RecordSet | None:
+    """Return the DNAME records that an unsigned alias follows from (RFC 6672, section 5.3.1), or None."""
+    for ancestor in _ancestors(alias.owner):
+        source = answer.record_set(ancestor, RdataType.DNAME)
+        if source is not None and len(source.rdatas) == 1:
+            target = dns.name.from_wire(source.rdatas[0], 0)[0]
+            try:
+                follows = alias.owner.relativize(ancestor).concatenate(target)
+            except dns.exception.DNSException:
+                return None
+            return source if follows == dns.name.from_wire(alias.rdatas[0], 0)[0] else None
+    return None
+
+
+def _ancestors(name: dns.name.Name) -> Iterable[dns.name.Name]:
+    while name != dns.name.root:
+        name = name.parent()
+        yield name

@@ -1,0 +1,236 @@
+"""TLSA records (RFC 6698, RFC 7671): read from octets, each judged alone, the usable ones ranked, one rendered."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Final
+
+from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_der_public_key
+from cryptography.x509.oid import ExtendedKeyUsageOID, PublicKeyAlgorithmOID
+from cryptography.x509.verification import Criticality, ExtensionPolicy, Policy, PolicyBuilder, Store, VerificationError
+
+from idlib.algorithms import NativePublicKey, PublicKey
+from idlib.errors import MalformedRecordError, UnsuitableKeyError, UnusableRecordError
+from idlib.names import IdentityName
+
+WHOLE_CERTIFICATE: Final = 0
+PUBLIC_KEY_INFO: Final = 1
+
+_PREFERENCE: Final = ((3, 1), (3, 0), (4, 0), (1, 0))
+_PARAMETER_OCTETS: Final = 3
+_PUBLISH: Final = "publish the record that generate_tlsa.py prints"
+_RENEW: Final = "publish a record with a certificate that is valid"
+_NAME_IT: Final = "the certificate's SubjectAlternativeName must hold the identity name as a dNSName, without wildcard"
+_CLIENT_USAGES: Final = frozenset({ExtendedKeyUsageOID.CLIENT_AUTH, ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE})
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class TlsaRecord:
+    """One TLSA record, as it stands in DNS (RFC 6698, section 2).
+
+    Args:
+        usage: Certificate usage, 0 to 255.
+        selector: What of the certificate is given, 0 to 255.
+        matching_type: How it is given, 0 to 255.
+        association: The certificate, its SubjectPublicKeyInfo, or a digest; at least one octet.
+
+    Raises:
+        MalformedRecordError: A value is out of its range.
+    """
+
+    usage: int
+    selector: int
+    matching_type: int
+    association: bytes = field(repr=False)
+
+    def __post_init__(self) -> None:
+        parameters = (self.usage, self.selector, self.matching_type)
+        if not all(0 <= parameter <= 255 for parameter in parameters):
+            raise MalformedRecordError(f"a TLSA record has a parameter outside 0 to 255: {parameters}")
+        if not self.association:
+            raise MalformedRecordError("a TLSA record has no certificate association data")
+
+    @classmethod
+    def from_rdata(cls, rdata: bytes) -> "TlsaRecord":
+        """Return the record that the octets of a resource record's data hold.
+
+        Raises:
+            MalformedRecordError: They are too few.
+        """
+        if len(rdata) <= _PARAMETER_OCTETS:
+            raise MalformedRecordError(f"a TLSA record of {len(rdata)} octets is too short")
+        return cls(rdata[0], rdata[1], rdata[2], rdata[_PARAMETER_OCTETS:])
+
+    def to_rdata(self) -> bytes:
+        """Return the octets of the resource record's data."""
+        return bytes((self.usage, self.selector, self.matching_type)) + self.association
+
+    @property
+    def parameters(self) -> str:
+        """Usage, selector and matching type, as in `3 0 0`."""
+        return f"{self.usage} {self.selector} {self.matching_type}"
+
+    def __str__(self) -> str:
+        return f"{self.parameters} {self.association.hex()}"
+
+
+@dataclass(frozen=True, slots=True)
+class UsableRecord:
+    """A TLSA record whose key may be used for the name that it was judged for.
+
+    Args:
+        record: As it stands in DNS.
+        public_key: The device's key, prepared for use.
+    """
+
+    record: TlsaRecord
+    public_key: PublicKey
+
+
+def judge(record: TlsaRecord, name: IdentityName, now: datetime, authorities: Store | None) -> UsableRecord:
+    """Return the record with its key, where the key may be used (PROTOCOL, Discovery 3 and 4).
+
+    Args:
+        record: A record that DNSSEC vouches for.
+        name: The identity that was asked for; not the target of an alias.
+        now: With a time zone; what a certificate's dates are compared with.
+        authorities: The trusted certification authorities of PKIX-EE records; None where none are configured.
+
+    Raises:
+        UnusableRecordError: It carries no key that we may use; the fact says why.
+    """
+    try:
+        return UsableRecord(record, PublicKey(_native_key(record, name, now, authorities)))
+    except UnsuitableKeyError as error:
+        raise UnusableRecordError(error.fact, error.hint) from error
+    except (ValueError, TypeError, UnsupportedAlgorithm, x509.InvalidVersion, x509.UnsupportedGeneralNameType) as error:
+        raise UnusableRecordError(
+            "its certificate or key cannot be read", "publish exactly one DER structure"
+        ) from error
+
+
+def rank(records: Iterable[UsableRecord]) -> tuple[UsableRecord, ...]:
+    """Return the records, the one that a sender encrypts to first: 3 1 0, 3 0 0, 4 0 0, 1 0 0, ties by their octets."""
+    return tuple(sorted(records, key=_preference))
+
+
+def render(certificate: x509.Certificate, selector: int) -> TlsaRecord:
+    """Return the DANE-EE record that publishes a certificate, `3 0 0`, or its public key alone, `3 1 0`.
+
+    Args:
+        certificate: The device's own.
+        selector: 0 for the certificate, 1 for its SubjectPublicKeyInfo.
+
+    Raises:
+        MalformedRecordError: There is no such selector.
+    """
+    if selector == WHOLE_CERTIFICATE:
+        return TlsaRecord(3, selector, 0, certificate.public_bytes(Encoding.DER))
+    if selector == PUBLIC_KEY_INFO:
+        octets = certificate.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+        return TlsaRecord(3, selector, 0, octets)
+    raise MalformedRecordError(f"there is no TLSA selector {selector}", "use 0 (certificate) or 1 (public key)")
+
+
+def _preference(usable: UsableRecord) -> tuple[int, bytes]:
+    record = usable.record
+    return _PREFERENCE.index((record.usage, record.selector)), record.association
+
+
+def _native_key(record: TlsaRecord, name: IdentityName, now: datetime, authorities: Store | None) -> NativePublicKey:
+    match record.usage, record.selector, record.matching_type:
+        case (3, 0, 0):
+            return _certified_key(x509.load_der_x509_certificate(record.association))
+        case (3, 1, 0):
+            return _bare_key(record.association)
+        case (4, 0, 0):
+            certificate = x509.load_der_x509_certificate(record.association)
+            _check_dates(certificate, now)
+            _check_name(certificate, name)
+            return _certified_key(certificate)
+        case (1, 0, 0):
+            certificate = x509.load_der_x509_certificate(record.association)
+            _check_dates(certificate, now)
+            _check_name(certificate, name)
+            _check_extended_key_usage(certificate)
+            _check_path(certificate, now, authorities)
+            return _certified_key(certificate)
+        case (0 | 2, _, _):
+            raise UnusableRecordError("it names a certification authority, not the device's key", _PUBLISH)
+        case (_, _, 1 | 2):
+            raise UnusableRecordError("it is a digest, which carries no key", _PUBLISH)
+    raise UnusableRecordError("it is no supported kind of record", _PUBLISH)
+
+
+def _certified_key(certificate: x509.Certificate) -> NativePublicKey:
+    if certificate.public_key_algorithm_oid == PublicKeyAlgorithmOID.RSASSA_PSS:
+        raise UnusableRecordError("its key is restricted to RSASSA-PSS", "use an RSA key without restriction")
+    return certificate.public_key()  # type: ignore[return-value]  # PublicKey checks the type
+
+
+def _bare_key(octets: bytes) -> NativePublicKey:
+    key = load_der_public_key(octets)
+    if (
+        isinstance(key, rsa.RSAPublicKey)
+        and key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo) != octets
+    ):
+        # The library also reads a bare RSAPublicKey and a key restricted to RSASSA-PSS.
+        raise UnusableRecordError("its key is no SubjectPublicKeyInfo of plain RSA in DER", _PUBLISH)
+    return key  # type: ignore[return-value]  # PublicKey checks the type
+
+
+def _check_dates(certificate: x509.Certificate, now: datetime) -> None:
+    if now < certificate.not_valid_before_utc:
+        raise UnusableRecordError(f"its certificate is not valid before {certificate.not_valid_before_utc:%Y-%m-%d}")
+    if now > certificate.not_valid_after_utc:
+        raise UnusableRecordError(f"its certificate expired on {certificate.not_valid_after_utc:%Y-%m-%d}", _RENEW)
+
+
+def _check_name(certificate: x509.Certificate, name: IdentityName) -> None:
+    try:
+        alternatives = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except (x509.ExtensionNotFound, x509.DuplicateExtension) as error:
+        raise UnusableRecordError("its certificate has no one SubjectAlternativeName", _NAME_IT) from error
+    if name.text not in (entry.lower() for entry in alternatives.get_values_for_type(x509.DNSName)):
+        raise UnusableRecordError(f"its certificate's SubjectAlternativeName does not name {name}", _NAME_IT)
+
+
+def _check_extended_key_usage(certificate: x509.Certificate) -> None:
+    try:
+        usages = certificate.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
+    except x509.ExtensionNotFound:
+        return
+    if _CLIENT_USAGES.isdisjoint(usages):
+        raise UnusableRecordError(
+            "its certificate is not for client authentication", "leave EKU out, or add clientAuth"
+        )
+
+
+def _check_path(certificate: x509.Certificate, now: datetime, authorities: Store | None) -> None:
+    if authorities is None:
+        raise UnusableRecordError("no certification authority is configured here that could vouch for it", _PUBLISH)
+    issuers = (
+        ExtensionPolicy.permit_all()
+        .require_present(x509.BasicConstraints, Criticality.AGNOSTIC, _require_authority)
+        .may_be_present(x509.KeyUsage, Criticality.AGNOSTIC, _require_certificate_signing)
+    )
+    # The server verifier refuses names with underscores, and the default policy an EKU of any: both are checked above.
+    policy = PolicyBuilder().store(authorities).time(now)
+    policy = policy.extension_policies(ca_policy=issuers, ee_policy=ExtensionPolicy.permit_all())
+    try:
+        policy.build_client_verifier().verify(certificate, [])
+    except VerificationError as error:
+        raise UnusableRecordError("no trusted certification authority has issued its certificate", _PUBLISH) from error
+
+
+def _require_authority(_policy: Policy, _certificate: x509.Certificate, constraints: x509.BasicConstraints) -> None:
+    if not constraints.ca:
+        raise ValueError("the issuer is no certification authority")
+
+
+def _require_certificate_signing(_policy: Policy, _certificate: x509.Certificate, usage: x509.KeyUsage | None) -> None:
+    if usage is not None and not usage.key_cert_sign:
+        raise ValueError("the issuer may not sign certificates")

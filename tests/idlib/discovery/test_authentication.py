@@ -1,0 +1,114 @@
+import dns.flags
+import dns.message
+import dns.rcode
+import dns.rrset
+import pytest
+
+from idlib.discovery.authentication import Authentication, NoAuthentication, TrustedResolver
+from idlib.errors import DiscoveryError, NoRecordError, NotSecureError, TemporaryDiscoveryError
+from idlib.names import IdentityName
+from tests.idlib.discovery.name_server import NOW, Answering, Zone
+
+ALICE = IdentityName("alice._device.example.test")
+LINK = IdentityName("link._device.example.test")
+
+
+@pytest.fixture
+def resolver(zone: Zone) -> Answering:
+    zone.add_text("alice._device", "TLSA", "3 0 0 AB", "3 1 0 CD")
+    zone.add_text("link._device", "CNAME", "alice._device.example.test.", ttl=200)
+    zone.add_text("dangling._device", "CNAME", "nobody._device.example.test.")
+    return Answering(lambda query: authenticated(zone.answer(query)))
+
+
+def authenticated(message: dns.message.Message) -> dns.message.Message:
+    message.flags |= dns.flags.AD
+    return message
+
+
+def trusted(resolver: Answering) -> TrustedResolver:
+    return TrustedResolver(resolver, NOW.timestamp)
+
+
+def why_not(authentication: Authentication, name: IdentityName, kind: type[DiscoveryError]) -> DiscoveryError:
+    with pytest.raises(kind) as caught:
+        authentication.look_up(name)
+    assert caught.value.fact
+    assert caught.value.hint
+    return caught.value
+
+
+def test_the_ad_bit_of_a_trusted_resolver_is_believed(resolver: Answering) -> None:
+    records = trusted(resolver).look_up(ALICE)
+    assert set(records.rdatas) == {b"\3\0\0\xab", b"\3\1\0\xcd"}
+    assert (records.lifetime, records.authentication) == (300, "DNSSEC, validated by the resolver 192.0.2.53:53")
+    assert not resolver.questions[0].checking_disabled
+
+
+def test_aliases_are_followed_and_shorten_the_lifetime(resolver: Answering) -> None:
+    assert trusted(resolver).look_up(LINK).lifetime == 200
+
+
+def test_signatures_shorten_the_lifetime(resolver: Answering, zone: Zone) -> None:
+    records = zone.records[zone.name("alice._device"), dns.rdatatype.TLSA]
+    records.ttl = 7200
+    assert trusted(resolver).look_up(ALICE).lifetime == 300
+    zone.sign(records)
+    assert trusted(resolver).look_up(ALICE).lifetime == 7200
+    zone.sign(records, until=NOW.replace(hour=13))
+    assert trusted(resolver).look_up(ALICE).lifetime == 3600
+
+
+@pytest.mark.parametrize("name", [ALICE, LINK, IdentityName("nobody.example.test")])
+def test_an_answer_without_ad_bit_is_not_secure(resolver: Answering, zone: Zone, name: IdentityName) -> None:
+    resolver.respond = zone.answer
+    error = why_not(trusted(resolver), name, NotSecureError)
+    assert "192.0.2.53:53 does not vouch" in error.fact
+    assert "DNS_RESOLVER" in error.hint
+
+
+@pytest.mark.parametrize("name", [ALICE, IdentityName("nobody.example.test")])
+def test_the_ad_bit_over_an_untrusted_path_means_nothing(resolver: Answering, name: IdentityName) -> None:
+    resolver.trusted = False
+    error = why_not(trusted(resolver), name, NotSecureError)
+    assert "nobody vouches" in error.fact
+    assert "DNS_RESOLVER" in error.hint
+
+
+def test_proven_absence_is_no_record(resolver: Answering, zone: Zone) -> None:
+    assert (
+        "nobody.example.test has no TLSA"
+        in why_not(trusted(resolver), IdentityName("nobody.example.test"), NoRecordError).fact
+    )
+    dangling = IdentityName("dangling._device.example.test")
+    assert "an alias of nobody._device.example.test) has no" in why_not(trusted(resolver), dangling, NoRecordError).fact
+
+    def deny(query: dns.message.Message) -> dns.message.Message:
+        message = authenticated(zone.answer(query))
+        message.set_rcode(dns.rcode.NXDOMAIN)
+        return message
+
+    resolver.respond = deny
+    assert "does not exist" in why_not(trusted(resolver), IdentityName("nobody.example.test"), NoRecordError).fact
+    assert "says, does not exist" in why_not(trusted(resolver), ALICE, TemporaryDiscoveryError).fact
+
+
+@pytest.mark.parametrize("kind", [TrustedResolver, NoAuthentication])
+def test_records_of_another_name_are_temporary(resolver: Answering, kind: type[TrustedResolver]) -> None:
+    def mislead(query: dns.message.Message) -> dns.message.Message:
+        message = authenticated(dns.message.make_response(query))
+        message.answer.append(dns.rrset.from_text("bob._device.example.test.", 60, "IN", "TLSA", "3 0 0 AB"))
+        return message
+
+    resolver.respond = mislead
+    assert "another name" in why_not(kind(resolver), ALICE, TemporaryDiscoveryError).fact
+
+
+def test_with_dnssec_off_everything_is_believed_and_says_so(resolver: Answering, zone: Zone) -> None:
+    resolver.respond = zone.answer
+    resolver.trusted = False
+    records = NoAuthentication(resolver, NOW.timestamp).look_up(LINK)
+    assert len(records.rdatas) == 2
+    assert "DNSSEC=off" in records.authentication
+    error = why_not(NoAuthentication(resolver), IdentityName("nobody.example.test"), NoRecordError)
+    assert "DNSSEC=off" in error.fact

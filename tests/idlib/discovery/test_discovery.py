@@ -1,0 +1,204 @@
+import logging
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import dns.flags
+import dns.message
+import dns.name
+import pytest
+from cryptography.x509.verification import Store
+from hypothesis import HealthCheck, given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+
+from idlib import algorithms
+from idlib.discovery import Discovery, Found
+from idlib.discovery.authentication import AuthenticRecords
+from idlib.errors import (
+    BogusError,
+    ConfigurationError,
+    DiscoveryError,
+    NoRecordError,
+    NotSecureError,
+    NoUsableRecordError,
+    TemporaryDiscoveryError,
+)
+from idlib.names import IdentityName
+from idlib.records import render
+from idlib.settings import Settings, load
+from tests.idlib.certificate_maker import NAME, Authority, der, rsa_key
+from tests.idlib.certificate_maker import NOW as CERTIFICATE_NOW
+from tests.idlib.discovery.name_server import Server, Zone, over_udp_or_tcp
+
+ALICE = IdentityName(NAME)
+AUTHORITY = Authority()
+CERTIFICATE = AUTHORITY.issue()
+OTHER = AUTHORITY.issue(key=rsa_key())
+
+
+class Dns:
+    """Answers from a table."""
+
+    def __init__(self, *answers: DiscoveryError | list[bytes]) -> None:
+        self.answers = list(answers)
+        self.asked = 0
+
+    def look_up(self, name: IdentityName) -> AuthenticRecords:
+        self.asked += 1
+        answer = self.answers[min(self.asked, len(self.answers)) - 1]
+        if isinstance(answer, DiscoveryError):
+            raise answer
+        return AuthenticRecords(tuple(answer), 60, "made in a test")
+
+
+def discovery(dns_table: Dns, authorities: Store | None = None) -> Discovery:
+    return Discovery(dns_table, authorities, lambda: 0.0, lambda: CERTIFICATE_NOW)
+
+
+def rdata(selector: int = 0) -> bytes:
+    return render(CERTIFICATE, selector).to_rdata()
+
+
+def test_usable_records_are_found_in_rank_order_beside_unusable_ones() -> None:
+    answers = [b"", b"\3\0", b"\3\1\1" + b"x" * 32, rdata(0), b"\3\0\0junk", rdata(1), render(OTHER, 1).to_rdata()]
+    found = discovery(Dns(answers)).find(ALICE)
+    assert found.name == ALICE
+    assert [usable.record.parameters for usable in found.records] == ["3 1 0", "3 1 0", "3 0 0"]
+    assert found.authentication == "made in a test"
+    assert [line.partition(":")[0] for line in found.skipped] == ["a record", "a record", "3 1 1", "3 0 0"]
+
+
+def test_records_of_which_none_is_usable_say_why() -> None:
+    with pytest.raises(NoUsableRecordError) as caught:
+        discovery(Dns([b"\3\1\1" + b"x" * 32, b"\2\0\0x"])).find(ALICE)
+    assert "none of the 2 TLSA records" in caught.value.fact
+    assert "3 1 1: it is a digest" in caught.value.fact
+    assert "2 0 0: it names a certification authority" in caught.value.fact
+
+
+def test_of_many_unusable_records_a_few_are_named() -> None:
+    junk = [b"\3\0\0" + number.to_bytes(2) for number in range(1000)]
+    found = discovery(Dns([*junk, rdata()])).find(ALICE)
+    assert len(found.skipped) == 9
+    assert found.skipped[-1] == "and 992 more"
+
+
+def test_authorities_make_pkix_records_usable() -> None:
+    answer = [b"\1\0\0" + der(CERTIFICATE)]
+    with pytest.raises(NoUsableRecordError, match="no certification authority is configured"):
+        discovery(Dns(answer)).find(ALICE)
+    assert discovery(Dns(answer), Store([AUTHORITY.certificate])).find(ALICE).records[0].record.usage == 1
+
+
+def test_a_thousand_questions_cost_one_query_and_prepare_a_key_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    table = Dns([rdata()])
+    subject = discovery(table)
+    assert subject.peek(ALICE) is None
+    first = subject.find(ALICE)
+    monkeypatch.setattr(algorithms.PublicKey, "__post_init__", lambda _: pytest.fail("a key was prepared again"))
+    for _ in range(1000):
+        assert subject.find(ALICE) is first
+        assert subject.peek(ALICE) is first
+    assert table.asked == 1
+
+
+def test_asking_again_finds_a_new_record_and_then_waits_a_minute() -> None:
+    table = Dns([rdata(0)], [rdata(0), rdata(1)])
+    subject = discovery(table)
+    assert len(subject.find(ALICE).records) == 1
+    for _ in range(10):
+        assert len(subject.find_again(ALICE).records) == 2
+        assert len(subject.find(ALICE).records) == 2
+    assert table.asked == 2
+
+
+@pytest.mark.parametrize("kind", [NoRecordError, NotSecureError, BogusError, TemporaryDiscoveryError])
+def test_each_outcome_keeps_its_kind_and_words(kind: type[DiscoveryError]) -> None:
+    subject = discovery(Dns(kind("the fact", "the hint")))
+    for ask in (subject.find, subject.find, subject.find_again):
+        with pytest.raises(kind, match="the fact; the hint"):
+            ask(ALICE)
+    known = subject.peek(ALICE)
+    assert isinstance(known, kind)
+
+
+def settings_of(server: Server | None, **environment: str) -> Settings:
+    if server is not None:
+        environment["DNS_RESOLVER"] = str(server.address)
+    return load({"IDENTITY_NAME": NAME, **environment})
+
+
+@pytest.fixture
+def server(serve: Callable[..., Server], zone: Zone) -> Server:
+    zone.add_text("alice._device", "TLSA", str(render(CERTIFICATE, 0)))
+    return serve(lambda query, over_tcp: over_udp_or_tcp(zone.answer(query), over_tcp))
+
+
+def test_by_default_the_named_resolver_must_vouch(server: Server, zone: Zone) -> None:
+    with pytest.raises(NotSecureError, match="no AD bit"):
+        Discovery.from_settings(settings_of(server)).find(ALICE)
+
+    def vouch(query: dns.message.Message, over_tcp: bool) -> list[bytes]:  # noqa: FBT001
+        response = zone.answer(query)
+        response.flags |= dns.flags.AD
+        return over_udp_or_tcp(response, over_tcp)
+
+    server.respond = vouch
+    found = Discovery.from_settings(settings_of(server)).find(ALICE)
+    assert found.authentication == f"DNSSEC, validated by the resolver {server.address}"
+
+
+def test_pinned_anchors_are_read_and_used(server: Server, zone: Zone, tmp_path: Path) -> None:
+    path = tmp_path / "anchors"
+    with pytest.raises(ConfigurationError, match="DNSSEC_TRUST_ANCHORS"):
+        Discovery.from_settings(settings_of(server, DNSSEC_TRUST_ANCHORS=str(path)))
+    path.write_text(zone.ds())
+    with pytest.raises(
+        BogusError, match=r"expired|not valid before"
+    ):  # what it signs is valid in the tests' time alone
+        Discovery.from_settings(settings_of(server, DNSSEC_TRUST_ANCHORS=str(path))).find(ALICE)
+
+
+def test_dnssec_off_says_so_in_every_line(server: Server, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG, "idlib.discovery")
+    subject = Discovery.from_settings(settings_of(server, DNSSEC="off"))
+    found = subject.find(ALICE)
+    with pytest.raises(NoRecordError, match="DNSSEC=off"):
+        subject.find(IdentityName("nobody.example.test"))
+    assert "DNSSEC=off" in found.authentication
+    assert len(caplog.records) >= 3
+    assert all("DNSSEC=off" in record.getMessage() for record in caplog.records)
+
+
+def test_dnssec_off_and_anchors_exclude_each_other(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="exclude each other"):
+        Discovery.from_settings(settings_of(None, DNSSEC="off", DNSSEC_TRUST_ANCHORS=str(tmp_path)))
+
+
+@given(octets=st.binary(max_size=200))
+@hypothesis_settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_arbitrary_records_end_in_an_outcome(octets: bytes) -> None:
+    with pytest.raises(DiscoveryError):
+        discovery(Dns([octets])).find(ALICE)
+
+
+def test_threads_share_one_question() -> None:
+    may_answer = threading.Event()
+
+    class Slow(Dns):
+        def look_up(self, name: IdentityName) -> AuthenticRecords:
+            assert may_answer.wait(10)
+            return super().look_up(name)
+
+    table = Slow([rdata()])
+    subject = discovery(table)
+    answers: list[Found] = []
+    threads = [threading.Thread(target=lambda: answers.append(subject.find(ALICE))) for _ in range(5)]
+    for thread in threads:
+        thread.start()
+    may_answer.set()
+    for thread in threads:
+        thread.join()
+    assert len(answers) == 5
+    assert table.asked == 1

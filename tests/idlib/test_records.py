@@ -1,0 +1,245 @@
+import base64
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from cryptography.x509.oid import ExtendedKeyUsageOID
+from cryptography.x509.verification import Store
+from hypothesis import given
+from hypothesis import strategies as st
+
+from idlib.errors import MalformedRecordError, UnusableRecordError
+from idlib.names import IdentityName
+from idlib.records import TlsaRecord, UsableRecord, judge, rank, render
+from tests.idlib.certificate_maker import NAME, NOW, Authority, der, ec_key, rsa_key
+
+AUTHORITY = Authority()
+STORE = Store([AUTHORITY.certificate])
+DEVICE = IdentityName(NAME)
+CERTIFICATE = AUTHORITY.issue()
+SPKI = ec_key().public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+RSA_SPKI = rsa_key().public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+
+
+def judged(record: TlsaRecord, authorities: Store | None = STORE) -> UsableRecord:
+    return judge(record, DEVICE, NOW, authorities)
+
+
+def why_not(record: TlsaRecord, authorities: Store | None = STORE) -> str:
+    with pytest.raises(UnusableRecordError) as caught:
+        judged(record, authorities)
+    return caught.value.fact
+
+
+@given(st.binary(max_size=64))
+def test_octets_are_a_record_or_malformed(rdata: bytes) -> None:
+    try:
+        record = TlsaRecord.from_rdata(rdata)
+    except MalformedRecordError:
+        assert len(rdata) < 4
+    else:
+        assert record.to_rdata() == rdata
+
+
+@pytest.mark.parametrize("parameters", [(256, 0, 0), (3, -1, 0), (3, 0, 1000)])
+def test_a_parameter_is_an_octet(parameters: tuple[int, int, int]) -> None:
+    with pytest.raises(MalformedRecordError, match="outside 0 to 255"):
+        TlsaRecord(*parameters, b"x")
+
+
+def test_a_record_reads_as_in_a_zone_file() -> None:
+    assert str(TlsaRecord(3, 0, 0, b"\xab\x01")) == "3 0 0 ab01"
+
+
+@pytest.mark.parametrize("usage", [1, 3, 4])
+def test_a_whole_certificate_gives_its_key(usage: int) -> None:
+    usable = judged(TlsaRecord(usage, 0, 0, der(CERTIFICATE)))
+    assert usable.public_key.native.public_numbers() == ec_key().public_key().public_numbers()
+
+
+@pytest.mark.parametrize("octets", [SPKI, RSA_SPKI])
+def test_a_bare_key_is_usable(octets: bytes) -> None:
+    native = judged(TlsaRecord(3, 1, 0, octets)).public_key.native
+    assert native.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo) == octets
+
+
+@pytest.mark.parametrize("usage", [1, 4])
+def test_only_dane_ee_takes_a_bare_key(usage: int) -> None:
+    assert why_not(TlsaRecord(usage, 1, 0, SPKI)) == "it is no supported kind of record"
+
+
+@pytest.mark.parametrize(
+    ("parameters", "reason"),
+    [
+        ((0, 0, 0), "certification authority"),
+        ((2, 0, 0), "certification authority"),
+        ((2, 1, 1), "certification authority"),
+        ((3, 0, 1), "digest"),
+        ((3, 1, 2), "digest"),
+        ((1, 0, 1), "digest"),
+        ((3, 2, 0), "no supported kind"),
+        ((3, 0, 3), "no supported kind"),
+        ((5, 0, 0), "no supported kind"),
+        ((255, 255, 255), "no supported kind"),
+    ],
+)
+def test_records_without_entity_key_are_unusable(parameters: tuple[int, int, int], reason: str) -> None:
+    assert reason in why_not(TlsaRecord(*parameters, der(CERTIFICATE)))
+
+
+@pytest.mark.parametrize("change", [lambda octets: octets + b"\0", lambda octets: octets[:-1], lambda _: b"0"])
+@pytest.mark.parametrize(("selector", "octets"), [(0, der(CERTIFICATE)), (1, SPKI), (1, RSA_SPKI)])
+def test_anything_but_exactly_one_structure_is_unusable(selector: int, octets: bytes, change: Any) -> None:
+    assert why_not(TlsaRecord(3, selector, 0, change(octets)))
+
+
+def test_a_bare_key_must_be_a_subject_public_key_info() -> None:
+    pkcs1 = rsa_key().public_key().public_bytes(Encoding.DER, PublicFormat.PKCS1)
+    assert "no SubjectPublicKeyInfo" in why_not(TlsaRecord(3, 1, 0, pkcs1))
+
+
+def test_a_key_restricted_to_pss_is_unusable() -> None:
+    plain, restricted = bytes.fromhex("06092a864886f70d0101010500"), bytes.fromhex("06092a864886f70d01010a0500")
+    assert plain in RSA_SPKI
+    assert why_not(TlsaRecord(3, 1, 0, RSA_SPKI.replace(plain, restricted)))
+
+
+@pytest.mark.parametrize(
+    ("key", "reason"),
+    [
+        (rsa_key(1024).public_key(), "1024 bits"),
+        (ec.generate_private_key(ec.SECP384R1()).public_key(), "secp384r1"),
+        (ed25519.Ed25519PrivateKey.generate().public_key(), "Ed25519PublicKey"),
+    ],
+)
+def test_keys_that_the_profile_does_not_admit_are_unusable(key: Any, reason: str) -> None:
+    octets = key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    assert reason in why_not(TlsaRecord(3, 1, 0, octets))
+
+
+@pytest.mark.parametrize("days", [1, -3])
+def test_dates_count_for_pkix_usages_alone(days: int) -> None:
+    octets = der(AUTHORITY.issue(since=NOW + timedelta(days=days)))
+    judged(TlsaRecord(3, 0, 0, octets))
+    for usage in (1, 4):
+        assert "valid before" in (reason := why_not(TlsaRecord(usage, 0, 0, octets))) or "expired" in reason
+
+
+@pytest.mark.parametrize(
+    "alternatives",
+    [None, [], ["*._device.example.test"], ["bob._device.example.test"], [f"{NAME}.example"], [f"x{NAME}"]],
+)
+def test_a_name_must_stand_in_the_alternatives_for_pkix_usages_alone(alternatives: list[str] | None) -> None:
+    octets = der(AUTHORITY.issue(alternatives, common_name=NAME))
+    judged(TlsaRecord(3, 0, 0, octets))
+    for usage in (1, 4):
+        assert "SubjectAlternativeName" in why_not(TlsaRecord(usage, 0, 0, octets))
+
+
+def test_alternatives_are_compared_without_case_and_may_be_several() -> None:
+    certificate = AUTHORITY.issue(["other.example", NAME.upper()])
+    for usage in (1, 4):
+        judged(TlsaRecord(usage, 0, 0, der(certificate)))
+
+
+@pytest.mark.parametrize(
+    ("usages", "is_usable"),
+    [
+        ([ExtendedKeyUsageOID.CLIENT_AUTH], True),
+        ([ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE], True),
+        ([ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH], True),
+        ([ExtendedKeyUsageOID.SERVER_AUTH], False),
+        ([ExtendedKeyUsageOID.CODE_SIGNING], False),
+    ],
+)
+def test_extended_key_usage_counts_for_pkix_ee_alone(usages: list[x509.ObjectIdentifier], is_usable: bool) -> None:  # noqa: FBT001
+    octets = der(AUTHORITY.issue(extensions=[x509.ExtendedKeyUsage(usages)]))
+    judged(TlsaRecord(4, 0, 0, octets))
+    if is_usable:
+        judged(TlsaRecord(1, 0, 0, octets))
+    else:
+        assert "client authentication" in why_not(TlsaRecord(1, 0, 0, octets))
+
+
+def test_pkix_ee_needs_a_configured_authority() -> None:
+    record = TlsaRecord(1, 0, 0, der(CERTIFICATE))
+    assert "no certification authority is configured" in why_not(record, None)
+    assert "no trusted certification authority" in why_not(record, Store([Authority().certificate]))
+    judged(TlsaRecord(4, 0, 0, der(CERTIFICATE)), None)
+
+
+@pytest.mark.parametrize(
+    "extensions",
+    [
+        (),
+        (x509.BasicConstraints(ca=False, path_length=None),),
+        (
+            x509.BasicConstraints(ca=True, path_length=None),
+            x509.KeyUsage(
+                digital_signature=True,
+                content_commitment=False,
+                key_encipherment=False,
+                data_encipherment=False,
+                key_agreement=False,
+                key_cert_sign=False,
+                crl_sign=False,
+                encipher_only=False,
+                decipher_only=False,
+            ),
+        ),
+    ],
+)
+def test_an_issuer_that_may_not_issue_is_no_authority(extensions: tuple[x509.ExtensionType, ...]) -> None:
+    authority = Authority(extensions)
+    record = TlsaRecord(1, 0, 0, der(authority.issue()))
+    assert "no trusted certification authority" in why_not(record, Store([authority.certificate]))
+
+
+@given(st.integers(0, 5), st.integers(0, 2), st.integers(0, 2), st.binary(min_size=1, max_size=200))
+def test_arbitrary_octets_are_judged_without_accident(usage: int, selector: int, matching: int, octets: bytes) -> None:
+    with pytest.raises(UnusableRecordError):
+        judged(TlsaRecord(usage, selector, matching, octets))
+
+
+@given(st.sampled_from([(1, 0), (3, 0), (3, 1), (4, 0)]), st.data())
+def test_changed_octets_are_judged_without_accident(kind: tuple[int, int], data: st.DataObject) -> None:
+    octets = bytearray(SPKI if kind[1] else der(CERTIFICATE))
+    for position in data.draw(st.lists(st.integers(0, len(octets) - 1), min_size=1, max_size=4)):
+        octets[position] = data.draw(st.integers(0, 255))
+    try:
+        judged(TlsaRecord(*kind, 0, bytes(octets)))
+    except UnusableRecordError as error:
+        assert error.fact
+
+
+def test_usable_records_are_ranked_by_preference_then_by_octets() -> None:
+    other = AUTHORITY.issue(key=rsa_key())
+    records = [
+        TlsaRecord(1, 0, 0, der(CERTIFICATE)),
+        TlsaRecord(4, 0, 0, der(CERTIFICATE)),
+        TlsaRecord(3, 0, 0, max(der(CERTIFICATE), der(other))),
+        TlsaRecord(3, 0, 0, min(der(CERTIFICATE), der(other))),
+        TlsaRecord(3, 1, 0, SPKI),
+    ]
+    assert [usable.record for usable in rank(map(judged, records))] == records[::-1]
+
+
+@pytest.mark.parametrize("selector", [0, 1])
+def test_what_is_rendered_is_usable(selector: int) -> None:
+    usable = judged(render(CERTIFICATE, selector))
+    assert usable.record.parameters == f"3 {selector} 0"
+    assert usable.public_key.native == CERTIFICATE.public_key()
+
+
+def test_there_is_no_third_selector() -> None:
+    with pytest.raises(MalformedRecordError):
+        render(CERTIFICATE, 2)
+
+
+def test_a_certificate_of_an_unknown_version_is_unusable() -> None:
+    octets = der(CERTIFICATE)
+    version_3 = base64.b16decode("A003020102")
+    assert why_not(TlsaRecord(3, 0, 0, octets.replace(version_3, base64.b16decode("A003020107"))))

@@ -48,7 +48,7 @@ def message_authentication_thread(pipeline: Pipeline) -> None:
     stage = Authentication(pipeline)
     for item in pipeline.each(pipeline.decrypted):
         if isinstance(item, Answer):
-            stage.go_on(item.sender)
+            stage.go_on(item)
         elif item is not None:
             stage.process(item)
         stage.retry_waiting()
@@ -63,7 +63,7 @@ class Authentication:
 
     def __init__(self, pipeline: Pipeline) -> None:
         self._pipeline = pipeline
-        self._lookups = Lookups(lambda sender: pipeline.hand_on(Answer(sender), pipeline.decrypted))
+        self._lookups = Lookups(lambda sender, failure: pipeline.hand_on(Answer(sender, failure), pipeline.decrypted))
         self._aside: dict[IdentityName, list[DecryptedMessage]] = {}
         self._delays: dict[IdentityName, float] = {}
         self._retry_at = dict.fromkeys(map(IdentityName, pipeline.store.waiting_senders()), 0.0)
@@ -72,12 +72,16 @@ class Authentication:
         """Take one message as far as it gets: to the Forwarder, aside, into the store, or refused."""
         self._pipeline.attempt(message.origin, lambda: self._authenticate(message))
 
-    def go_on(self, sender: IdentityName) -> None:
+    def go_on(self, answer: Answer) -> None:
         """Take up, in their order, the messages that stood aside while their sender was looked up."""
-        for message in self._aside.pop(sender):
-            self.process(replace(message, was_asked_for=True))
-        if sender in self._retry_at:
-            self._retry_at[sender] = 0.0
+        for message in self._aside.pop(answer.sender):
+            if message.was_asked_again and isinstance(answer.failure, BogusError | TemporaryDiscoveryError):
+                # Whether there is a new key is not known: no verdict by the old one.
+                self._postpone(message, answer)
+            else:
+                self.process(replace(message, was_asked_for=True))
+        if answer.sender in self._retry_at and answer.failure is None:
+            self._retry_at[answer.sender] = 0.0
 
     def retry_waiting(self) -> None:
         """Take up stored messages whose time has come."""
@@ -89,6 +93,9 @@ class Authentication:
             for waiting in self._pipeline.store.waiting_of(str(sender)):
                 origin = Origin(None, waiting.number)
                 self.process(DecryptedMessage(waiting.signed, waiting.digest, waiting.received_at, origin))
+
+    def _postpone(self, message: DecryptedMessage, answer: Answer) -> None:
+        self._pipeline.attempt(message.origin, lambda: self._wait(message, answer.sender, str(answer.failure)))
 
     def _authenticate(self, message: DecryptedMessage) -> None:
         unverified = parse(message.signed)

@@ -18,10 +18,10 @@ class Lookups:
     """A bounded number of threads that look names up.
 
     Args:
-        answered: Called by one of the threads with each name when its outcome is known, whatever it is.
+        answered: Called by one of the threads with each name that has been asked for, and with why nothing was found.
     """
 
-    def __init__(self, answered: Callable[[IdentityName], None]) -> None:
+    def __init__(self, answered: Callable[[IdentityName, DiscoveryError | None], None]) -> None:
         self._answered = answered
         self._questions: queue.Queue[tuple[IdentityName, Callable[[IdentityName], object]]] = queue.Queue()
         for number in range(WORKERS):
@@ -39,10 +39,11 @@ class Lookups:
     def _work(self) -> None:
         while True:
             name, ask = self._questions.get()
+            failure = None
             try:
                 ask(name)
             except DiscoveryError as error:
-                _LOG.debug("The look-up of %s ended: %s", name, error)
+                failure = error
             except Exception:  # noqa: BLE001  # the messages that need it are refused when it has answered nothing
                 _LOG.exception("The look-up of %s met an error of this program", name)
-            self._answered(name)
+            self._answered(name, failure)

@@ -4,7 +4,7 @@ import threading
 from collections import Counter
 from dataclasses import dataclass
 
-from idlib.errors import Reason
+from idlib.errors import DiscoveryError, Reason
 from idlib.names import IdentityName
 from idlib.store import ReplayEntry
 from idlib.transport import Delivery
@@ -50,9 +50,11 @@ class Answer:
 
     Args:
         sender: Whose messages can go on.
+        failure: Why nothing was found, or not anew; None where something was.
     """
 
     sender: IdentityName
+    failure: DiscoveryError | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -242,6 +242,18 @@ def test_a_new_key_of_a_known_sender_is_asked_for_once_more_before_the_verdict(w
     assert world.printed[1] == "alice.example says: by the new key"
 
 
+def test_a_message_by_a_new_key_waits_where_dns_cannot_be_asked_about_it(world: World) -> None:
+    world.deliver(sealed("by the old key"))
+    world.wait_for(lambda: len(world.printed) == 1)
+    world.dns.answers[ALICE] = TemporaryDiscoveryError("no answer")
+    world.deliver(sealed("by the new key", key=KEYS[DAVE]))
+    world.wait_for(lambda: len(world.settled) == 2)
+    assert world.pipeline.store.number_waiting() == 1
+    world.dns.answers[ALICE] = record_of(KEYS[DAVE])
+    world.clock[0] += 120
+    world.wait_for(lambda: world.printed[1:] == ["alice.example says: by the new key"])
+
+
 def test_a_look_up_that_fails_in_an_unforeseen_way_refuses_the_message_and_no_other(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:

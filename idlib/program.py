@@ -72,8 +72,9 @@ def run(main: Callable[[], int | None]) -> NoReturn:
     if isinstance(sys.stdout, io.TextIOWrapper):
         # What we print is UTF-8 by contract, whatever the locale says.
         sys.stdout.reconfigure(encoding="utf-8")
+    status = ExitStatus.CONFIGURATION
     try:
-        status = main() or ExitStatus.OK
+        status = ExitStatus(main() or ExitStatus.OK)
         sys.stdout.flush()
     except IdlibError as error:
         for line in lines_of(error):
@@ -83,10 +84,16 @@ def run(main: Callable[[], int | None]) -> NoReturn:
         print("Interrupted.", file=sys.stderr)
         status = ExitStatus.INTERRUPTED
     except BrokenPipeError:
-        # Whoever read our output has left; what is still buffered must not raise once more when Python ends.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        status = ExitStatus.CONFIGURATION
+        _forget_stdout()
+    except OSError as error:
+        print(f"Error: stdout cannot be written: {error.strerror}", file=sys.stderr)
+        _forget_stdout()
     sys.exit(status)
+
+
+def _forget_stdout() -> None:
+    """Let what is still buffered go nowhere, lest it raise once more when Python ends."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def lines_of(error: IdlibError) -> tuple[str, ...]:

@@ -99,5 +99,13 @@ def test_a_reader_who_left_is_no_traceback() -> None:
     assert ended.stderr == ""
 
 
+def test_what_cannot_be_printed_is_an_error_of_one_line() -> None:
+    command = [sys.executable, "-c", PROGRAM + "run(lambda: print('x' * 99999))"]
+    with open("/dev/full", "w") as full:
+        ended = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert ended.returncode == 1
+    assert ended.stderr == "Error: stdout cannot be written: No space left on device\n"
+
+
 def test_logging_is_left_alone_until_the_settings_are_read() -> None:
     assert logging.getLogger("idlib").handlers == []

@@ -171,10 +171,11 @@ def _opened(arguments: argparse.Namespace) -> Iterator[BinaryIO]:
     """Yield where the message or the messages are read from."""
     if arguments.file is not None:
         try:
-            with arguments.file.open("rb") as file:
-                yield file
+            file = arguments.file.open("rb")
         except OSError as error:
             raise MessageError(f"{arguments.file} cannot be read: {error.strerror}") from error
+        with file:
+            yield file
     elif arguments.message in {None, "-"}:
         yield sys.stdin.buffer
     else:

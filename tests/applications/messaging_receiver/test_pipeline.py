@@ -144,6 +144,21 @@ def test_many_messages_of_one_sender_cost_one_question(world: World) -> None:
     assert world.dns.asked == [ALICE]
 
 
+def test_no_key_is_prepared_and_no_file_is_opened_for_a_message_of_a_known_sender(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.deliver(sealed("first"))
+    world.wait_for(lambda: len(world.printed) == 1)
+    payloads = [sealed(f"number {number}") for number in range(20)]
+    for forbidden in ("idlib.algorithms.PublicKey.__post_init__", "idlib.algorithms.PrivateKey.__post_init__"):
+        monkeypatch.setattr(forbidden, lambda _: pytest.fail("a key was prepared"))
+    monkeypatch.setattr("builtins.open", lambda *_: pytest.fail("a file was opened"))
+    for payload in payloads:
+        world.deliver(payload)
+    world.wait_for(lambda: len(world.printed) == 21)
+    assert "refused=0" in str(world.pipeline.counters)
+
+
 def test_a_refused_message_is_settled_too_and_stops_nothing(world: World) -> None:
     world.deliver(b"\xff{")
     world.deliver(sealed("forged", key=KEYS[DAVE]))

@@ -1,0 +1,123 @@
+"""What every integration test stands on: real daemons on loopback, and devices."""
+
+import socket
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.integration.daemons.knot import Knot
+from tests.integration.daemons.mosquitto import Mosquitto
+from tests.integration.daemons.namespace import Namespace
+from tests.integration.daemons.process import LOOPBACK
+from tests.integration.daemons.unbound import Unbound
+from tests.integration.lab import DEBIAN_PACKAGES, ZONES, Lab, missing_packages, trusted_keys
+from tests.integration.messages import BrokerClient
+from tests.integration.programs import Device, Program
+
+
+def pytest_collection_modifyitems() -> None:
+    if missing := missing_packages(DEBIAN_PACKAGES):
+        pytest.exit(f"the integration tests need Debian packages: apt-get install {' '.join(missing)}", 1)
+
+
+@pytest.fixture(scope="session")
+def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+    def directory(name: str) -> Path:
+        return tmp_path_factory.mktemp(name, numbered=False)
+
+    with (
+        Knot(directory("knot"), ZONES) as knot,
+        Unbound(directory("unbound"), knot.port, trusted_keys(knot)) as unbound,
+        Mosquitto(directory("mosquitto")) as mosquitto,
+    ):
+        yield Lab(directory("devices"), mosquitto, knot, unbound)
+
+
+@pytest.fixture(scope="session")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+    """Yield a lab in a network namespace, where the resolver of the system is a validating one at port 53."""
+
+    def directory(name: str) -> Path:
+        return tmp_path_factory.mktemp(f"world-{name}", numbered=False)
+
+    with (
+        Namespace(directory("namespace")) as namespace,
+        Knot(directory("knot"), ZONES, port=5300, namespace=namespace) as knot,
+        Unbound(directory("unbound"), knot.port, trusted_keys(knot), port=53, namespace=namespace) as unbound,
+        Mosquitto(directory("mosquitto"), port=1883, namespace=namespace) as mosquitto,
+    ):
+        yield Lab(directory("devices"), mosquitto, knot, unbound, namespace.entrance)
+
+
+@pytest.fixture(scope="session")
+def alice(lab: Lab) -> Device:
+    """Return a published device that sends."""
+    return lab.published_device("alice")
+
+
+@pytest.fixture(scope="session")
+def bob(lab: Lab) -> Device:
+    """Return a published device whose receiver runs for the whole session."""
+    return lab.published_device("bob")
+
+
+@pytest.fixture(scope="session")
+def bob_receiver(bob: Device) -> Iterator[Program]:
+    """Bob's receiver, shared by tests that tell their messages apart by the text."""
+    with bob.receiver() as receiver:
+        yield receiver
+
+
+@pytest.fixture
+def own_mosquitto(tmp_path: Path) -> Iterator[Mosquitto]:
+    """Yield a broker that a test may stop and start."""
+    (tmp_path / "mosquitto").mkdir()
+    with Mosquitto(tmp_path / "mosquitto") as mosquitto:
+        yield mosquitto
+
+
+@pytest.fixture
+def own_unbound(lab: Lab, tmp_path: Path) -> Iterator[Unbound]:
+    """Yield a resolver that a test may stop and start."""
+    (tmp_path / "unbound").mkdir()
+    with Unbound(tmp_path / "unbound", lab.knot.port, trusted_keys(lab.knot)) as unbound:
+        yield unbound
+
+
+@pytest.fixture
+def silent_broker() -> Iterator[socket.socket]:
+    """Yield something that accepts connections and never says a word."""
+    with socket.create_server((LOOPBACK, 0)) as server:
+        server.settimeout(20)
+        yield server
+
+
+@pytest.fixture
+def silent_resolver() -> Iterator[str]:
+    """Yield the address of something that takes queries and never answers."""
+    with socket.socket(type=socket.SOCK_DGRAM) as server:
+        server.bind((LOOPBACK, 0))
+        yield f"{LOOPBACK}:{server.getsockname()[1]}"
+
+
+@pytest.fixture
+def anybody(lab: Lab) -> Iterator[BrokerClient]:
+    """Yield a client at the broker, as anybody can be."""
+    client = BrokerClient(lab.mosquitto)
+    yield client
+    client.close()
+
+
+@pytest.fixture
+def receiver_of() -> Iterator[Callable[[Device], Program]]:
+    """Start receivers that end with the test."""
+    started: list[Program] = []
+
+    def start(device: Device) -> Program:
+        started.append(device.receiver())
+        return started[-1]
+
+    yield start
+    for program in started:
+        program.close()

@@ -1,0 +1,123 @@
+"""Knot DNS, the authoritative name server, with zones that it signs itself."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.integration.daemons.namespace import Namespace
+from tests.integration.daemons.process import LOOPBACK, Daemon, free_port, run_tool
+
+_SERVER = """\
+server:
+    listen: {address}@{port}
+    rundir: {directory}
+    tcp-workers: 1
+    udp-workers: 1
+    background-workers: 1
+log:
+  - target: stderr
+    any: info
+database:
+    storage: {directory}
+policy:
+  - id: signed
+    algorithm: ecdsap256sha256
+template:
+  - id: default
+    storage: {directory}
+    zonefile-sync: -1
+    zonefile-load: whole
+    journal-content: none
+zone:
+"""
+_ZONE_FILE = """\
+$ORIGIN {zone}.
+$TTL 5
+@ SOA ns hostmaster 1 3600 600 86400 1
+@ NS ns
+ns A 127.0.0.1
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Zone:
+    """A zone of the server.
+
+    Args:
+        name: Without the trailing dot.
+        signed: Whether the server signs it.
+    """
+
+    name: str
+    signed: bool = True
+
+
+class Knot(Daemon):
+    """A name server on loopback; records are added and removed while it runs.
+
+    Args:
+        directory: An existing directory for configuration, log, zones and keys.
+        zones: What it serves.
+        port: Where it listens; None picks a free port.
+        namespace: The network namespace that it lives in.
+    """
+
+    def __init__(
+        self, directory: Path, zones: Iterable[Zone], port: int | None = None, *, namespace: Namespace | None = None
+    ) -> None:
+        self.host = LOOPBACK
+        self.port = port or free_port()
+        self.zones = tuple(zones)
+        self._configuration = directory / "knot.conf"
+        text = _SERVER.format(address=LOOPBACK, port=self.port, directory=directory)
+        for zone in self.zones:
+            (directory / f"{zone.name}.zone").write_text(_ZONE_FILE.format(zone=zone.name))
+            text += f"  - domain: {zone.name}\n"
+            if zone.signed:
+                text += "    dnssec-signing: on\n    dnssec-policy: signed\n"
+        self._configuration.write_text(text)
+        super().__init__(
+            ["knotd", "-c", str(self._configuration)],
+            directory / "knot.log",
+            lambda log: all(f"[{zone.name}.] loaded, serial" in log for zone in self.zones) and "server started" in log,
+            namespace,
+        )
+
+    def add_tlsa(self, name: str, record: str, ttl: int = 60) -> None:
+        """Add a TLSA record.
+
+        Args:
+            name: The owner, without the trailing dot.
+            record: As `3 0 0 HEX`.
+            ttl: Seconds.
+        """
+        self._change("zone-set", name, str(ttl), "TLSA", *record.split())
+
+    def remove_tlsa(self, name: str, *record: str) -> None:
+        """Remove a name's TLSA record, or all of them where none is given."""
+        self._change("zone-unset", name, "TLSA", *(word for text in record for word in text.split()))
+
+    def ds(self, zone: str) -> str:
+        """Return the zone's DS record, SHA-256, as a zone-file line; its name ends in a dot."""
+        lines = run_tool("keymgr", "-c", str(self._configuration), f"{zone}.", "ds").splitlines()
+        words = next(line.split() for line in lines if line.split()[4] == "2")
+        return " ".join([words[0], "IN", *words[1:]])
+
+    def dnskey(self, zone: str) -> str:
+        """Return the zone's key-signing DNSKEY record as a zone-file line."""
+        line = run_tool("keymgr", "-c", str(self._configuration), f"{zone}.", "dnskey").splitlines()[0]
+        owner, _, rest = line.partition(" ")
+        return f"{owner} IN {rest}"
+
+    def _change(self, command: str, name: str, *words: str) -> None:
+        zone = next(zone.name for zone in self.zones if name.endswith(f".{zone.name}"))
+        self._knotc("zone-begin", zone)
+        try:
+            self._knotc(command, zone, f"{name}.", *words)
+        except BaseException:
+            self._knotc("zone-abort", zone)
+            raise
+        self._knotc("zone-commit", zone)
+
+    def _knotc(self, *command: str) -> None:
+        run_tool("knotc", "-c", str(self._configuration), *command)

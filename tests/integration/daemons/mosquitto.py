@@ -1,0 +1,49 @@
+"""Mosquitto, the MQTT broker, with sessions that outlive its restart."""
+
+from pathlib import Path
+
+from tests.integration.daemons.namespace import Namespace
+from tests.integration.daemons.process import LOOPBACK, Daemon, free_port
+
+_CONFIGURATION = """\
+listener {port} {address}
+allow_anonymous {anonymous}
+user root
+persistence true
+persistence_location {directory}/
+max_queued_messages 0
+log_dest stderr
+log_type error
+log_type warning
+log_type notice
+log_type information
+"""
+
+
+class Mosquitto(Daemon):
+    """A broker on loopback; it keeps sessions and queued messages in its directory.
+
+    Args:
+        directory: An existing directory for configuration, log and sessions.
+        port: Where it listens; None picks a free port.
+        anonymous: Whether a client without a password is let in.
+        namespace: The network namespace that it lives in.
+    """
+
+    def __init__(
+        self, directory: Path, port: int | None = None, *, anonymous: bool = True, namespace: Namespace | None = None
+    ) -> None:
+        self.host = LOOPBACK
+        self.port = port or free_port()
+        configuration = directory / "mosquitto.conf"
+        configuration.write_text(
+            _CONFIGURATION.format(
+                port=self.port, address=LOOPBACK, anonymous=str(anonymous).lower(), directory=directory
+            )
+        )
+        super().__init__(
+            ["mosquitto", "-c", str(configuration)],
+            directory / "mosquitto.log",
+            lambda log: " running" in log,
+            namespace,
+        )

@@ -1,0 +1,139 @@
+"""The lab of the tests: daemons that run for the whole session, and devices made in it."""
+
+import itertools
+import shutil
+import subprocess
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from tests.integration.daemons.knot import Knot, Zone
+from tests.integration.daemons.mosquitto import Mosquitto
+from tests.integration.daemons.process import SEARCH_PATH, find
+from tests.integration.daemons.unbound import Unbound
+from tests.integration.programs import CREATE_SELFSIGNED_ID, Device
+
+SECURE: Final = "example.test"
+UNSIGNED: Final = "unsigned.test"
+BOGUS: Final = "bogus.test"
+ZONES: Final = (Zone(SECURE), Zone(UNSIGNED, signed=False), Zone(BOGUS))
+DEBIAN_PACKAGES: Final = {
+    "mosquitto": "mosquitto",
+    "knotd": "knot",
+    "knotc": "knot",
+    "keymgr": "knot",
+    "unbound": "unbound",
+    "kdig": "knot-dnsutils",
+    "ip": "iproute2",
+    "setpriv": "util-linux",
+    "unshare": "util-linux",
+    "nsenter": "util-linux",
+}
+
+
+def missing_packages(packages: Mapping[str, str]) -> list[str]:
+    """Return the Debian packages whose commands are not installed.
+
+    Args:
+        packages: For each command the package that it comes with.
+    """
+    return sorted({package for command, package in packages.items() if shutil.which(command, path=SEARCH_PATH) is None})
+
+
+def trusted_keys(knot: Knot) -> dict[str, str | None]:
+    """Return for each zone the DS record that a resolver is to trust: none where unsigned, a wrong one where bogus."""
+    return {SECURE: knot.ds(SECURE), UNSIGNED: None, BOGUS: another_key(knot.ds(BOGUS))}
+
+
+def another_key(ds: str) -> str:
+    """Return a DS record whose digest is another key's."""
+    digest = ds.rsplit(maxsplit=1)[-1]
+    return ds.removesuffix(digest) + digest[::-1]
+
+
+def wait_until(condition: Callable[[], bool], what: str, timeout: float = 20) -> None:
+    """Wait until a condition holds.
+
+    Args:
+        condition: Looked at ten times a second.
+        what: What is waited for, for the failure's message.
+        timeout: Seconds.
+    """
+    deadline = time.monotonic() + timeout
+    while not condition():
+        assert time.monotonic() < deadline, f"no {what} within {timeout:g} s"
+        time.sleep(0.1)
+
+
+@dataclass(frozen=True, slots=True)
+class Lab:
+    """A broker, a name server and a resolver, and where devices are made.
+
+    Args:
+        directory: For the devices' files.
+        mosquitto: The broker.
+        knot: The name server.
+        unbound: The resolver.
+        entrance: What stands in front of the programs' command lines, to run them beside the daemons.
+    """
+
+    directory: Path
+    mosquitto: Mosquitto
+    knot: Knot
+    unbound: Unbound
+    entrance: tuple[str, ...] = ()
+    _counter: "itertools.count[int]" = field(default_factory=itertools.count)
+
+    def ask(self, name: str) -> str:
+        """Return the resolver's answer about a name's TLSA records, as kdig shows it."""
+        server = [f"@{self.unbound.host}", "-p", str(self.unbound.port)]
+        options = ["TLSA", "+dnssec", "+timeout=2"]
+        command = [*self.entrance, find("kdig"), *server, name, *options]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+    def wait_for_record(self, name: str, record: str) -> None:
+        """Wait until the resolver no longer answers from before a record was published."""
+        wait_until(lambda: record.rsplit(maxsplit=1)[-1].upper() in self.ask(name), f"record of {name} in the resolver")
+
+    def device(self, label: str, zone: str = SECURE) -> Device:
+        """Return a new device that has no key yet; its name is different from that of any other."""
+        number = next(self._counter)
+        name = f"{label}-{number}._device.{zone}"
+        crypto_path = self.directory / f"{label}-{number}" / "identity"
+        crypto_path.mkdir(parents=True)
+        settings = {
+            "IDENTITY_NAME": name,
+            "CRYPTO_PATH": str(crypto_path),
+            "DATA_PATH": str(crypto_path.parent / "data"),
+            "MQTT_HOST": self.mosquitto.host,
+            "MQTT_PORT": str(self.mosquitto.port),
+            "DNS_RESOLVER": self.unbound.address,
+        }
+        return Device(name, crypto_path, settings, self.entrance)
+
+    def device_with_key(self, label: str, zone: str = SECURE) -> Device:
+        """Return a new device with a key and a self-signed certificate, not published."""
+        device = self.device(label, zone)
+        result = device.run(CREATE_SELFSIGNED_ID)
+        assert result.status == 0, result
+        return device
+
+    def published_device(self, label: str, zone: str = SECURE, ttl: int = 60) -> Device:
+        """Return a new device whose record stands in DNS.
+
+        Args:
+            label: The first part of its name.
+            zone: Where its name lies.
+            ttl: Seconds for which its record may be cached.
+        """
+        device = self.device_with_key(label, zone)
+        self.knot.add_tlsa(device.name, device.tlsa_record(), ttl)
+        return device
+
+    def pinned(self, device: Device, *anchors: str) -> Device:
+        """Return the device with trust anchors of its own, given as zone-file lines, instead of a trusted resolver."""
+        path = device.crypto_path.parent / "anchors"
+        path.write_text("".join(f"{anchor}\n" for anchor in anchors))
+        return device.with_settings(DNSSEC_TRUST_ANCHORS=str(path))

@@ -1,0 +1,122 @@
+"""Messages made by hand, good and hostile ones, with jwcrypto alone; and the broker as an attacker uses it."""
+
+import json
+import queue
+import secrets
+import time
+from collections.abc import Mapping
+from typing import Any, Final
+
+from cryptography import x509
+from jwcrypto.jwe import JWE
+from jwcrypto.jwk import JWK
+from jwcrypto.jws import JWS
+from paho.mqtt.client import Client, MQTTMessage
+from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
+from paho.mqtt.reasoncodes import ReasonCode
+
+from tests.integration.daemons.mosquitto import Mosquitto
+from tests.integration.programs import Device
+
+_PATIENCE: Final = 20.0
+
+
+def uri(device: Device) -> str:
+    """Return the place of the device's certificate."""
+    return f"dns://{device.name}?type=TLSA"
+
+
+def private_jwk(device: Device) -> JWK:
+    """Return the device's private key."""
+    return JWK.from_pem(device.key_path.read_bytes())
+
+
+def public_jwk(device: Device) -> JWK:
+    """Return the public key of the device's certificate."""
+    return JWK.from_pyca(x509.load_pem_x509_certificate(device.certificate_path.read_bytes()).public_key())
+
+
+def signed(text: str | bytes, signer: Device, recipient: Device | None = None, **header: Any) -> str:
+    """Return the inner layer.
+
+    Args:
+        text: The message.
+        signer: Whose key signs.
+        recipient: For whom it is bound; unbound, as the reference library writes it, without one.
+        header: Members of the protected header that differ from the usual; None leaves one out.
+    """
+    protected: dict[str, Any] = {"alg": "RS256", "x5u": uri(signer)}
+    if recipient is not None:
+        protected |= {"aud": recipient.name, "iat": int(time.time()), "jti": secrets.token_urlsafe(16)}
+    token = JWS(text.encode() if isinstance(text, str) else text)
+    token.add_signature(private_jwk(signer), protected=_json(protected | header))
+    return str(token.serialize())
+
+
+def encrypted(inner: str | bytes, recipient: Device, key: JWK | None = None, **header: Any) -> str:
+    """Return the outer layer.
+
+    Args:
+        inner: What it hides.
+        recipient: Whom it names.
+        key: For which key it is encrypted; the recipient's where none is given.
+        header: Members of the protected header that differ from the usual; None leaves one out.
+    """
+    protected = {"alg": "RSA-OAEP-256", "enc": "A256CBC-HS512", "typ": "JWE", "x5u": uri(recipient)} | header
+    token = JWE(inner.encode() if isinstance(inner, str) else inner, protected=_json(protected))
+    token.allowed_algs = [*token.allowed_algs, "RSA1_5"]
+    token.add_recipient(key or public_jwk(recipient))
+    return str(token.serialize())
+
+
+def changed(message: str, **members: Any) -> str:
+    """Return a message in JSON form with other members; None leaves one out."""
+    return _json(json.loads(message) | members)
+
+
+def flipped(message: str, member: str) -> str:
+    """Return a message with one bit of a base64url member changed."""
+    value = json.loads(message)[member]
+    return changed(message, **{member: ("A" if value[0] != "A" else "B") + value[1:]})
+
+
+class BrokerClient:
+    """Publishes whatever it is given, and reads what others publish.
+
+    Args:
+        broker: Where it connects.
+    """
+
+    def __init__(self, broker: Mosquitto) -> None:
+        self._received: queue.Queue[bytes] = queue.Queue()
+        self._granted: queue.Queue[list[ReasonCode]] = queue.Queue()
+        self._client = Client(CallbackAPIVersion.VERSION2, protocol=MQTTProtocolVersion.MQTTv5)
+        self._client.on_message = self._on_message
+        self._client.on_subscribe = lambda _client, _data, _identifier, codes, _properties: self._granted.put(codes)
+        self._client.connect(broker.host, broker.port)
+        self._client.loop_start()
+
+    def publish(self, recipient: Device, payload: str | bytes, *, retain: bool = False) -> None:
+        """Publish to a device and wait for the broker's acknowledgement."""
+        self._client.publish(recipient.name, payload, qos=1, retain=retain).wait_for_publish(_PATIENCE)
+
+    def listen(self, recipient: Device) -> None:
+        """Subscribe to what is sent to a device."""
+        self._client.subscribe(recipient.name, qos=1)
+        self._granted.get(timeout=_PATIENCE)
+
+    def next_payload(self) -> bytes:
+        """Return the next payload that was sent to it."""
+        return self._received.get(timeout=_PATIENCE)
+
+    def close(self) -> None:
+        """Disconnect."""
+        self._client.disconnect()
+        self._client.loop_stop()
+
+    def _on_message(self, _client: Client, _data: object, message: MQTTMessage) -> None:
+        self._received.put(bytes(message.payload))
+
+
+def _json(members: Mapping[str, Any]) -> str:
+    return json.dumps({name: value for name, value in members.items() if value is not None})

@@ -1,0 +1,153 @@
+"""`make demo` as its user sees it: on a pipe, on a terminal, interrupted, and with a part of it that dies."""
+
+import contextlib
+import os
+import pty
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+ALICE = "alice._device.example.test"
+
+
+class Demo:
+    """A running demo, in a session of its own, with its temporary files below a directory of its own."""
+
+    def __init__(self, directory: Path, *, terminal: bool) -> None:
+        self.directory = directory
+        self._output = b""
+        self._controller, device = pty.openpty() if terminal else os.pipe()
+        environment = {name: value for name, value in os.environ.items() if name not in {"NO_COLOR", "COLUMNS"}}
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "lab.demo"],
+            cwd=ROOT,
+            env=environment | {"TMPDIR": str(directory), "TERM": "xterm", "IDENTITY_NAME": "not a name", "DNSSEC": "?"},
+            stdin=device if terminal else subprocess.DEVNULL,
+            stdout=device,
+            stderr=device,
+            start_new_session=True,
+        )
+        os.close(device)
+
+    def read_until(self, text: str) -> str:
+        """Return all output so far, once the text is in it."""
+        while text not in self.output:
+            chunk = os.read(self._controller, 65536)
+            assert chunk, f"the demo ended without {text!r}: {self.output}"
+            self._output += chunk
+        return self.output
+
+    def read_all(self) -> str:
+        """Return all output, once it has ended."""
+        # A terminal whose last program has ended is an error to read from on Linux, a pipe is just at its end.
+        with contextlib.suppress(OSError):
+            while chunk := os.read(self._controller, 65536):
+                self._output += chunk
+        return self.output
+
+    @property
+    def output(self) -> str:
+        return self._output.decode(errors="replace")
+
+    def type(self, text: str) -> None:
+        os.write(self._controller, text.encode())
+
+    def signal_all(self, number: signal.Signals) -> None:
+        """Send a signal as a terminal does, to the demo and its programs."""
+        os.killpg(self.process.pid, number)
+
+    def child_running(self, script: str) -> int:
+        """Return the process id of the demo's program that runs a script."""
+        for entry in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):
+                session = (entry / "stat").read_text().rpartition(")")[2].split()[3]
+                if session == str(self.process.pid) and script.encode() in (entry / "cmdline").read_bytes():
+                    return int(entry.name)
+        raise AssertionError(f"{script} does not run")
+
+    def assert_left_nothing(self) -> None:
+        assert list(self.directory.iterdir()) == []
+        with pytest.raises(ProcessLookupError):
+            self.signal_all(signal.SIGKILL)
+
+    def close(self) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            self.signal_all(signal.SIGKILL)
+        self.process.wait()
+        os.close(self._controller)
+
+
+@pytest.fixture
+def demo(tmp_path: Path) -> Iterator[Demo]:
+    with contextlib.closing(Demo(tmp_path, terminal=False)) as demo:
+        yield demo
+
+
+@pytest.fixture
+def demo_on_a_terminal(tmp_path: Path) -> Iterator[Demo]:
+    with contextlib.closing(Demo(tmp_path, terminal=True)) as demo:
+        yield demo
+
+
+def test_on_a_pipe_it_shows_every_step_and_ends(demo: Demo) -> None:
+    output = demo.read_all()
+    assert demo.process.wait() == 0, output
+    lines = output.splitlines()
+    assert [line for line in lines if line[:1].isdigit()] == [
+        "1. A DNS zone and a broker",
+        "2. Alice and Bob make their identities",
+        "3. Their certificates go into DNS",
+        "4. Bob listens",
+        "5. Alice writes to Bob",
+        "6. Mallory writes to Bob in Alice's name",
+    ]
+    assert f'   | "{ALICE} says: The kettle is on."' in lines
+    assert "bob._device.example.test. 300 IN TLSA 3 0 0 3082" in output
+    assert '"dns://bob._device.example.test?type=TLSA"}' in output
+    assert "refused reason=signature-invalid" in output
+    assert "money" not in output
+    assert len(lines) <= 45
+    assert max(map(len, lines)) <= 100
+    assert "\033" not in output
+    demo.assert_left_nothing()
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_interrupted_it_leaves_nothing_behind(demo: Demo, number: signal.Signals, status: int) -> None:
+    demo.read_until("4. Bob listens")
+    demo.signal_all(number)
+    output = demo.read_all()
+    assert demo.process.wait() == status
+    assert "Traceback" not in output
+    demo.assert_left_nothing()
+
+
+def test_on_a_terminal_the_user_writes_to_bob(demo_on_a_terminal: Demo) -> None:
+    demo = demo_on_a_terminal
+    demo.read_until("> ")
+    demo.type("--lines or not, schönes Wetter\n")
+    demo.read_until(f'"{ALICE} says: --lines or not, schönes Wetter"')
+    demo.read_until("> ")
+    demo.type("x" * 3000 + "\n")
+    demo.read_until("x" * 60 + '"')
+    demo.type("\n")
+    assert "removed again" in demo.read_all()
+    assert demo.process.wait() == 0
+    demo.assert_left_nothing()
+
+
+def test_a_receiver_that_dies_is_named_with_status_1(demo_on_a_terminal: Demo) -> None:
+    demo = demo_on_a_terminal
+    demo.read_until("> ")
+    os.kill(demo.child_running("messaging_receiver"), signal.SIGKILL)
+    demo.type("hello\n")
+    output = demo.read_all()
+    assert "The demo stopped here: messaging_receiver/src/application.py was ended by signal 9" in output
+    assert "Traceback" not in output
+    assert demo.process.wait() == 1
+    demo.assert_left_nothing()

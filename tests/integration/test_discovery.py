@@ -1,0 +1,167 @@
+"""Whom receiver and sender believe: several records, zones that are not secure, and DNS that is away."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.integration.daemons.process import free_port
+from tests.integration.daemons.unbound import Unbound
+from tests.integration.lab import BOGUS, SECURE, UNSIGNED, Lab, another_key
+from tests.integration.messages import BrokerClient, encrypted, signed
+from tests.integration.programs import CREATE_SELFSIGNED_ID, Device, Program
+
+_TROUBLE = "Trouble retrieving certificate from DNS: "
+
+
+def _second_key(device: Device, directory: Path) -> Device:
+    """Return the same device with another key, not published."""
+    directory.mkdir()
+    other = Device(device.name, directory, {**device.settings, "CRYPTO_PATH": str(directory)}, device.entrance)
+    assert other.run(CREATE_SELFSIGNED_ID).status == 0
+    return other
+
+
+def test_while_keys_are_rolled_over_both_are_believed(
+    lab: Lab, bob: Device, bob_receiver: Program, tmp_path: Path
+) -> None:
+    old = lab.published_device("roll", ttl=1)
+    assert old.send(bob, "signed by the old key").status == 0
+    bob_receiver.wait_for_message("signed by the old key")
+    new = _second_key(old, tmp_path / "new")
+    record = new.tlsa_record()
+    lab.knot.add_tlsa(new.name, record, 1)
+    lab.wait_for_record(new.name, record)
+    assert new.send(bob, "signed by the new key").status == 0
+    bob_receiver.wait_for_message("signed by the new key")
+    assert old.send(bob, "still signed by the old key").status == 0
+    bob_receiver.wait_for_message("still signed by the old key")
+
+
+def test_a_record_that_cannot_be_used_hides_none_that_can(
+    lab: Lab, alice: Device, receiver_of: Callable[[Device], Program]
+) -> None:
+    recipient = lab.published_device("crowded")
+    for useless in ("3 0 1 " + "AB" * 32, "2 0 0 3000", "3 0 0 DEADBEEF"):
+        lab.knot.add_tlsa(recipient.name, useless)
+    receiver = receiver_of(recipient)
+    assert alice.send(recipient, "in spite of the others").status == 0
+    receiver.wait_for_message("in spite of the others")
+
+
+@pytest.mark.parametrize("trust", ["resolver", "anchors"])
+@pytest.mark.parametrize("zone", [SECURE, UNSIGNED, BOGUS])
+def test_nothing_is_sent_to_a_name_without_authentic_record(
+    zone: str, trust: str, lab: Lab, alice: Device, anybody: BrokerClient
+) -> None:
+    recipient = lab.device_with_key("victim", zone)
+    if zone != SECURE:
+        lab.knot.add_tlsa(recipient.name, recipient.tlsa_record())
+    anybody.listen(recipient)
+    anchors = [lab.knot.ds(SECURE), another_key(lab.knot.ds(BOGUS))]
+    sender = lab.pinned(lab.device_with_key("sender"), *anchors) if trust == "anchors" else alice
+    result = sender.send(recipient, "hello")
+    assert result.status == 2
+    assert result.stderr.startswith(_TROUBLE)
+    anybody.publish(recipient, "the end")
+    assert anybody.next_payload() == b"the end"
+
+
+def test_dnssec_off_believes_an_unsigned_zone_and_says_so(lab: Lab, receiver_of: Callable[[Device], Program]) -> None:
+    device = lab.published_device("open", UNSIGNED).with_settings(DNSSEC="off")
+    receiver = receiver_of(device)
+    result = device.send(device, "without DNSSEC")
+    assert result.status == 0, result
+    receiver.wait_for_message("without DNSSEC")
+    assert any("DNSSEC" in line for line in receiver.stderr)
+
+
+@pytest.mark.parametrize(
+    ("zone", "reason"), [(SECURE, "sender-without-record"), (UNSIGNED, "sender-not-secure")], ids=["none", "not secure"]
+)
+def test_a_sender_without_authentic_record_is_refused(
+    zone: str, reason: str, lab: Lab, bob: Device, bob_receiver: Program
+) -> None:
+    sender = lab.device_with_key("stranger", zone)
+    if zone != SECURE:
+        lab.knot.add_tlsa(sender.name, sender.tlsa_record())
+    seen = len(bob_receiver.stderr)
+    assert sender.send(bob, "believe me").status == 0
+    bob_receiver.wait_for_refusal(reason, after=seen)
+    assert not any("believe me" in line for line in bob_receiver.stdout)
+
+
+def test_a_message_from_a_bogus_zone_waits_and_holds_up_nobody(
+    lab: Lab, alice: Device, bob: Device, bob_receiver: Program
+) -> None:
+    sender = lab.published_device("broken", BOGUS)
+    assert sender.send(bob, "from a broken zone").status == 0
+    assert alice.send(bob, "after the broken zone").status == 0
+    bob_receiver.wait_for_message("after the broken zone")
+    assert not any("from a broken zone" in line for line in bob_receiver.stdout)
+    assert not any("refused" in line and sender.name in line for line in bob_receiver.stderr)
+
+
+def test_a_receiver_with_pinned_anchors_judges_likewise(lab: Lab, receiver_of: Callable[[Device], Program]) -> None:
+    good, stranger, broken = (lab.published_device("pinned", zone) for zone in (SECURE, UNSIGNED, BOGUS))
+    recipient = lab.published_device("pinning")
+    anchors = [lab.knot.ds(SECURE), another_key(lab.knot.ds(BOGUS))]
+    receiver = receiver_of(lab.pinned(recipient, *anchors))
+    for sender in (stranger, broken, good):
+        assert sender.send(recipient, "believe me").status == 0
+    receiver.wait_for_refusal("sender-not-secure")
+    receiver.wait_for_message("believe me")
+    assert receiver.stdout == [f'"{good.name} says: believe me"']
+    assert not any("refused" in line and broken.name in line for line in receiver.stderr)
+
+
+@pytest.mark.parametrize("meanwhile", ["running", "restarted"])
+def test_a_message_that_came_while_dns_was_out_is_printed_when_it_is_back(
+    meanwhile: str, lab: Lab, alice: Device, own_unbound: Unbound, receiver_of: Callable[[Device], Program]
+) -> None:
+    recipient = lab.published_device("cut-off")
+    shielded = recipient.with_settings(DNS_RESOLVER=own_unbound.address)
+    receiver = receiver_of(shielded)
+    assert alice.send(recipient, "while DNS works").status == 0
+    receiver.wait_for_message("while DNS works")
+    own_unbound.stop()
+    unknown = lab.published_device("unknown")
+    assert unknown.send(recipient, "while DNS is out").status == 0
+    assert alice.send(recipient, "from a known sender").status == 0
+    receiver.wait_for_message("from a known sender")
+    assert not any("while DNS is out" in line for line in receiver.stdout)
+    if meanwhile == "restarted":
+        assert receiver.stop() == 0
+    own_unbound.start()
+    if meanwhile == "restarted":
+        receiver = receiver_of(shielded)
+    receiver.wait_for_message("while DNS is out", timeout=60)
+
+
+def test_a_thousand_messages_from_one_sender_cost_one_query(lab: Lab, receiver_of: Callable[[Device], Program]) -> None:
+    sender, recipient = lab.published_device("busy"), lab.published_device("asked")
+    receiver = receiver_of(recipient)
+    asked_before = lab.unbound.queries(recipient.name)
+    lines = [f"message {number:04}" for number in range(1000)]
+    result = sender.send(recipient, "--lines", stdin="".join(f"{line}\n" for line in lines), timeout=100)
+    assert result.status == 0, result
+    receiver.wait_for("all messages", lambda: len(receiver.stdout) >= 1000, 60)
+    assert receiver.stdout == [f'"{sender.name} says: {line}"' for line in lines]
+    assert lab.unbound.queries(sender.name) == 1
+    assert lab.unbound.queries(recipient.name) == asked_before + 1
+
+
+def test_without_any_dns_the_sender_says_so(alice: Device, bob: Device) -> None:
+    result = alice.with_settings(DNS_RESOLVER=f"127.0.0.1:{free_port()}").send(bob, "hello")
+    assert result.status == 2
+    assert result.stderr.startswith(_TROUBLE)
+
+
+def test_a_forged_signature_is_refused(
+    lab: Lab, alice: Device, bob: Device, bob_receiver: Program, anybody: BrokerClient
+) -> None:
+    mallory = lab.published_device("mallory")
+    forged = signed("I am Alice", mallory, bob, x5u=f"dns://{alice.name}?type=TLSA")
+    anybody.publish(bob, encrypted(forged, bob))
+    bob_receiver.wait_for_refusal("signature-invalid")
+    assert not any("I am Alice" in line for line in bob_receiver.stdout)

@@ -1,0 +1,84 @@
+"""What all programs do alike: how they start, and how they say what is missing."""
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.integration.programs import (
+    CREATE_ID_CSR,
+    CREATE_SELFSIGNED_ID,
+    GENERATE_TLSA,
+    INSTALL_CERTIFICATE,
+    MAINTENANCE,
+    RECEIVER,
+    SEND_MESSAGE,
+    SENDER,
+    Device,
+)
+
+_ARGUMENTS = {SEND_MESSAGE: ("bob._device.example.test", "hello")}
+_COMMANDS = (CREATE_SELFSIGNED_ID, CREATE_ID_CSR, INSTALL_CERTIFICATE, GENERATE_TLSA, SEND_MESSAGE, RECEIVER)
+
+
+def _label(program: Path) -> str:
+    return f"{program.parts[-3]}/{program.name}"
+
+
+@pytest.mark.parametrize("program", _COMMANDS, ids=_label)
+def test_every_missing_variable_is_named_on_a_line_of_its_own(program: Path, alice: Device) -> None:
+    device = alice.without_setting("IDENTITY_NAME").with_settings(MQTT_HOST="", CRYPTO_PATH="")
+    result = device.run(program, *_ARGUMENTS.get(program, ()))
+    assert result.status == 1
+    assert result.stdout == ""
+    assert sorted(result.stderr.splitlines()) == [
+        f"Missing essential configuration env var: {name}" for name in ("CRYPTO_PATH", "IDENTITY_NAME", "MQTT_HOST")
+    ]
+
+
+@pytest.mark.parametrize("program", [SEND_MESSAGE, RECEIVER], ids=_label)
+def test_a_bad_value_is_named_with_what_would_be_good(program: Path, alice: Device) -> None:
+    device = alice.with_settings(MQTT_PORT="many", DNSSEC="perhaps", DNS_RESOLVER="dns.example")
+    result = device.run(program, *_ARGUMENTS.get(program, ()))
+    assert result.status == 1
+    lines = result.stderr.splitlines()
+    assert len(lines) == 3
+    for name, good in (("MQTT_PORT", "65535"), ("DNSSEC", "on or off"), ("DNS_RESOLVER", "192.0.2.1:5353")):
+        assert any(name in line and good in line for line in lines)
+
+
+@pytest.mark.parametrize("anchors", ["absent", "empty", "rubbish"])
+def test_trust_anchors_that_cannot_be_used_are_a_configuration_error(
+    anchors: str, alice: Device, bob: Device, tmp_path: Path
+) -> None:
+    if anchors != "absent":
+        (tmp_path / "anchors").write_text("" if anchors == "empty" else "rubbish\n")
+    result = alice.with_settings(DNSSEC_TRUST_ANCHORS=str(tmp_path / "anchors")).send(bob, "hello")
+    assert result.status == 1
+    assert "DNSSEC_TRUST_ANCHORS" in result.stderr or str(tmp_path / "anchors") in result.stderr
+
+
+@pytest.mark.parametrize("program", [*_COMMANDS, MAINTENANCE, SENDER], ids=_label)
+def test_it_is_found_executable_where_it_lies(program: Path) -> None:
+    assert program.stat().st_mode & 0o111 == 0o111
+
+
+@pytest.mark.parametrize("program", _COMMANDS, ids=_label)
+def test_it_starts_from_any_directory_and_where_it_lies(program: Path, alice: Device, tmp_path: Path) -> None:
+    for command, directory in (
+        (alice.command(program, "--help"), tmp_path),
+        ([f"./{program.name}", "--help"], program.parent),
+    ):
+        done = subprocess.run(
+            command, cwd=directory, env=alice.environment(), capture_output=True, text=True, timeout=30, check=False
+        )
+        assert done.returncode == 0, done
+        assert "example:" in done.stdout
+        assert len(done.stdout.splitlines()) <= 24
+
+
+def test_no_sub_directory_is_needed_beforehand(alice: Device, bob: Device, tmp_path: Path) -> None:
+    receiver = bob.with_settings(DATA_PATH=str(tmp_path / "made" / "for" / "it"))
+    with receiver.receiver() as program:
+        assert program.stop() == 0
+    assert (tmp_path / "made" / "for" / "it").is_dir()

@@ -1,0 +1,101 @@
+"""The README's commands, run as they stand there, and its outputs, held against the real ones."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.integration.lab import SECURE, Lab
+from tests.integration.programs import ROOT, SUBSCRIBED, Device, Program
+
+README = (ROOT / "README.md").read_text().replace("example.com", SECURE)
+ALICE = f"alice._device.{SECURE}"
+BOB = f"bob._device.{SECURE}"
+
+
+def block(mark: str) -> str:
+    """Return the block of code that stands below a mark in the README."""
+    found = re.search(rf"<!-- {re.escape(mark)} -->\n```(?:sh)?\n(.*?)```", README, re.DOTALL)
+    assert found, mark
+    return found[1]
+
+
+def without_chance(text: str) -> str:
+    """Return a text without what is different at each run: numbers, times, and what is encoded."""
+    return re.sub(r"[0-9a-f]*[0-9][0-9a-f]*", "#", text)
+
+
+def test_the_demo_shows_what_the_readme_says() -> None:
+    environment = {**os.environ, "COLUMNS": "100"}
+    command = [sys.executable, "-m", "lab.demo"]
+    demo = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
+    shown, promised = demo.stdout.split(), block("the output of make demo").split()
+    assert list(map(without_chance, shown)) == list(map(without_chance, promised))
+
+
+class Laptop:
+    """A shell in the checkout, on the device of a reader of the README, whose home is a directory of its own.
+
+    Args:
+        home: The directory.
+        lab: Whose broker and resolver it uses: what a real reader finds at the default ports.
+        name: What the reader writes where the README says alice.
+    """
+
+    def __init__(self, home: Path, lab: Lab, name: str) -> None:
+        home.mkdir()
+        # dig has no other way of being told a port for all its commands.
+        (home / ".digrc").write_text(f"@{lab.unbound.host} -p {lab.unbound.port}\n")
+        self._name = name
+        settings = {
+            "HOME": str(home),
+            "MQTT_HOST": lab.mosquitto.host,
+            "MQTT_PORT": str(lab.mosquitto.port),
+            "DNS_RESOLVER": lab.unbound.address,
+        }
+        self.device = Device(name, home / "messenger" / "identity", settings)
+
+    def command(self, commands: str) -> list[str]:
+        # make would set up the environment that runs this test.
+        here = (
+            commands.replace(ALICE, self._name).replace("make setup\n", "").replace(".venv/bin/python", sys.executable)
+        )
+        return ["bash", "-euc", f"cd {ROOT}\n{here}"]
+
+    def run(self, commands: str) -> str:
+        done = subprocess.run(
+            self.command(commands), env=self.device.environment(), capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    def start(self, commands: str) -> Program:
+        return Program(self.command(commands), self.device.environment())
+
+
+@pytest.fixture
+def homes(lab: Lab, tmp_path: Path) -> tuple[Laptop, Laptop]:
+    return Laptop(tmp_path / "alice", lab, ALICE), Laptop(tmp_path / "bob", lab, BOB)
+
+
+def test_the_first_message_travels_by_the_readmes_commands_alone(homes: tuple[Laptop, Laptop], lab: Lab) -> None:
+    alice, bob = homes
+    on_each_device = block("on each device")
+    environment = next(line for line in on_each_device.splitlines() if line.startswith("export")) + "\n"
+    for laptop in homes:
+        printed = laptop.run(on_each_device)
+        lab.knot.add_tlsa(laptop.device.name, printed.splitlines()[0].partition(": ")[2])
+        assert re.search(
+            r"^;; flags:.* ad[ ;]",
+            laptop.run(environment + block("on each device, once the record is published")),
+            re.M,
+        )
+    record = re.sub("3082[0-9a-f]+", "308203…", alice.run(environment + on_each_device.splitlines()[-1]))
+    assert record == block("the output of generate_tlsa.py")
+    with bob.start(environment + block("on bob's device, until stopped")) as receiver:
+        receiver.wait_for_log(SUBSCRIBED)
+        alice.run(environment + block("on alice's device"))
+        receiver.wait_for_message(block("bob's receiver prints").strip())

@@ -1,0 +1,120 @@
+"""The receiver's life: it begins by itself, says how it is, and ends when it is told to."""
+
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.integration.daemons.process import free_port
+from tests.integration.lab import Lab
+from tests.integration.programs import RECEIVER, SUBSCRIBED, Device, Program
+
+
+def test_it_waits_for_its_record_and_begins_by_itself(lab: Lab, alice: Device) -> None:
+    device = lab.device_with_key("early")
+    record = device.tlsa_record()
+    with device.start(RECEIVER) as receiver:
+        receiver.wait_for_log("Public identity is not valid!")
+        receiver.wait_for_log(f"Ensure that your identity is provisioned at {device.name}")
+        receiver.wait_for("record to publish", lambda: any(record.upper() in line.upper() for line in receiver.stderr))
+        assert not any(SUBSCRIBED in line for line in receiver.stderr)
+        lab.knot.add_tlsa(device.name, record)
+        receiver.wait_for_log(SUBSCRIBED, timeout=15)
+        assert any(f"Reading {device.key_path}" in line for line in receiver.stderr)
+        assert alice.send(device, "you are early").status == 0
+        receiver.wait_for_message("you are early")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_it_ends_in_good_order_while_it_waits_for_its_record(number: signal.Signals, lab: Lab) -> None:
+    with lab.device_with_key("unpublished").start(RECEIVER) as receiver:
+        receiver.wait_for_log("Public identity is not valid!")
+        receiver.signal(number)
+        assert receiver.wait_for_end(5) == 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_it_ends_in_good_order_when_told_to(
+    number: signal.Signals, bob: Device, tmp_path: Path, receiver_of: Callable[[Device], Program]
+) -> None:
+    receiver = receiver_of(bob.with_settings(DATA_PATH=str(tmp_path)))
+    started = time.monotonic()
+    receiver.signal(number)
+    assert receiver.wait_for_end(5) == 0
+    assert time.monotonic() - started < 5
+    assert receiver.stdout == []
+    assert not any("Traceback" in line for line in receiver.stderr)
+
+
+def test_it_ends_with_70_where_it_cannot_print_and_nothing_is_lost(lab: Lab, alice: Device) -> None:
+    device = lab.published_device("mute")
+    command, environment = device.command(RECEIVER), device.environment()
+    with (
+        Path("/dev/full").open("w") as full,
+        subprocess.Popen(command, env=environment, stdout=full, stderr=subprocess.PIPE, text=True) as mute,
+    ):
+        assert mute.stderr is not None
+        assert any(SUBSCRIBED in line for line in mute.stderr)
+        assert alice.send(device, "nowhere to go").status == 0
+        said = mute.stderr.read()
+        assert mute.wait(20) == 70
+    assert "Thread Forwarder is dead" in said
+    with device.receiver() as receiver:
+        receiver.wait_for_message("nowhere to go")
+
+
+def test_it_reads_no_file_once_it_has_begun(lab: Lab, alice: Device) -> None:
+    device = lab.published_device("forgetful")
+    with device.receiver() as receiver:
+        shutil.rmtree(device.crypto_path)
+        assert alice.send(device, "still here").status == 0
+        receiver.wait_for_message("still here")
+
+
+def test_it_ends_in_good_order_without_a_broker(bob: Device, tmp_path: Path) -> None:
+    device = bob.with_settings(DATA_PATH=str(tmp_path), MQTT_PORT=str(free_port()))
+    with device.start(RECEIVER) as receiver:
+        receiver.wait_for_log("broker")
+        assert receiver.is_running
+        assert receiver.stop(5) == 0
+
+
+def test_it_ends_in_good_order_while_the_broker_keeps_silent(
+    bob: Device, tmp_path: Path, silent_broker: socket.socket
+) -> None:
+    device = bob.with_settings(DATA_PATH=str(tmp_path), MQTT_PORT=str(silent_broker.getsockname()[1]))
+    with device.start(RECEIVER) as receiver:
+        connection, _ = silent_broker.accept()
+        with connection:
+            assert receiver.stop(5) == 0
+
+
+def test_it_ends_in_good_order_while_dns_keeps_silent(bob: Device, tmp_path: Path, silent_resolver: str) -> None:
+    device = bob.with_settings(DATA_PATH=str(tmp_path), DNS_RESOLVER=silent_resolver)
+    with device.start(RECEIVER) as receiver:
+        receiver.wait_for_log("Reading")
+        assert receiver.stop(5) == 0
+
+
+def test_its_record_of_another_key_is_no_record(lab: Lab) -> None:
+    device, other = lab.device_with_key("replaced"), lab.device_with_key("other")
+    lab.knot.add_tlsa(device.name, other.tlsa_record())
+    with device.start(RECEIVER) as receiver:
+        receiver.wait_for_log("Public identity is not valid!")
+
+
+def test_it_says_every_minute_how_it_is(bob_receiver: Program) -> None:
+    def lines() -> list[str]:
+        return [line for line in bob_receiver.stderr if "received=" in line and "alive" in line]
+
+    bob_receiver.wait_for("two status lines", lambda: len(lines()) >= 2, 65)
+    for name in ("MQTT-Ingest", "Decryption", "Authentication", "Forwarder"):
+        assert name in lines()[-1]
+    assert re.search(r"encrypted=\d+ decrypted=\d+ authenticated=\d+", lines()[-1])
+    assert "dead" not in lines()[-1]

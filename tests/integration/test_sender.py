@@ -1,0 +1,187 @@
+"""send_message.py as a user meets it: every way to give it a message, and every exit status."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.integration.daemons.mosquitto import Mosquitto
+from tests.integration.daemons.process import free_port
+from tests.integration.lab import SECURE, Lab
+from tests.integration.messages import BrokerClient
+from tests.integration.programs import SEND_MESSAGE, Device, Program
+
+
+def _port_of(server: socket.socket) -> str:
+    return str(server.getsockname()[1])
+
+
+def test_a_message_can_come_from_stdin(alice: Device, bob: Device, bob_receiver: Program) -> None:
+    assert alice.send(bob, "-", stdin="from stdin: Grüße").status == 0
+    bob_receiver.wait_for_message("from stdin: Grüße")
+
+
+def test_a_message_can_come_from_a_file(alice: Device, bob: Device, bob_receiver: Program, tmp_path: Path) -> None:
+    (tmp_path / "message.txt").write_text("from a file:\nGrüße")
+    assert alice.send(bob, "--file", str(tmp_path / "message.txt")).status == 0
+    bob_receiver.wait_for_message(r"from a file:\nGrüße")
+
+
+def test_a_message_may_begin_with_a_hyphen(alice: Device, bob: Device, bob_receiver: Program) -> None:
+    assert alice.send(bob, "--", "--an option? no").status == 0
+    bob_receiver.wait_for_message("--an option? no")
+
+
+def test_lines_are_messages_of_their_own(alice: Device, bob: Device, bob_receiver: Program, tmp_path: Path) -> None:
+    (tmp_path / "lines.txt").write_text("line A of a file\nline B of a file")
+    assert alice.send(bob, "--lines", stdin="line A of stdin\nline B of stdin\n").status == 0
+    assert alice.send(bob, "--lines", "--file", str(tmp_path / "lines.txt")).status == 0
+    for text in ("line A of stdin", "line B of stdin", "line A of a file", "line B of a file"):
+        assert bob_receiver.wait_for_message(text) == f'"{alice.name} says: {text}"'
+
+
+def test_lines_go_on_after_one_that_cannot_be_sent_and_its_status_remains(
+    alice: Device, bob: Device, bob_receiver: Program
+) -> None:
+    lines = b"before the bad line\n" + b"\xff not UTF-8\n" + b"x" * 70_000 + b"\n" + b"after the bad line\n"
+    result = alice.send(bob, "--lines", stdin=lines)
+    assert result.status == 5
+    bob_receiver.wait_for_message("before the bad line")
+    bob_receiver.wait_for_message("after the bad line")
+
+
+def test_lines_to_an_unpublished_recipient(alice: Device) -> None:
+    result = alice.send(f"nobody._device.{SECURE}", "--lines", stdin="one\ntwo\n")
+    assert result.status == 2
+    assert result.stderr.startswith("Trouble retrieving certificate from DNS: ")
+
+
+def test_success_prints_nothing_on_stdout(alice: Device, bob: Device) -> None:
+    result = alice.send(bob, "quiet")
+    assert (result.status, result.stdout) == (0, "")
+
+
+def test_an_acknowledged_message_needs_no_recipient_at_home(lab: Lab, alice: Device) -> None:
+    assert alice.send(lab.published_device("away"), "see you later").status == 0
+
+
+def test_1_a_missing_name_is_named(alice: Device, bob: Device) -> None:
+    result = alice.without_setting("IDENTITY_NAME").send(bob, "hello")
+    assert result.status == 1
+    assert result.stderr == "Missing essential configuration env var: IDENTITY_NAME\n"
+
+
+def test_2_trouble_with_a_certificate(alice: Device) -> None:
+    result = alice.send(f"nobody._device.{SECURE}", "hello")
+    assert result.status == 2
+    assert result.stderr.startswith("Trouble retrieving certificate from DNS: ")
+    assert len(result.stderr.splitlines()) == 1
+
+
+def test_2_dns_never_answers(alice: Device, bob: Device, silent_resolver: str) -> None:
+    started = time.monotonic()
+    result = alice.with_settings(DNS_RESOLVER=silent_resolver).send(bob, "hello")
+    assert result.status == 2
+    assert result.stderr.startswith("Trouble retrieving certificate from DNS: ")
+    assert time.monotonic() - started < 30
+
+
+def test_3_nothing_listens_where_the_broker_should_be(alice: Device, bob: Device) -> None:
+    result = alice.with_settings(MQTT_PORT=str(free_port())).send(bob, "hello")
+    assert result.status == 3
+    assert len(result.stderr.splitlines()) == 1
+
+
+def test_3_the_broker_does_not_let_us_in(alice: Device, bob: Device, tmp_path: Path) -> None:
+    with Mosquitto(tmp_path, anonymous=False) as broker:
+        result = alice.with_settings(MQTT_PORT=str(broker.port)).send(bob, "hello")
+        assert result.status == 3
+        assert result.stderr.strip()
+
+
+def test_3_no_such_host(alice: Device, bob: Device) -> None:
+    assert alice.with_settings(MQTT_HOST="broker.invalid").send(bob, "hello").status == 3
+
+
+def test_3_the_broker_accepts_and_never_answers(alice: Device, bob: Device, silent_broker: socket.socket) -> None:
+    started = time.monotonic()
+    result = alice.with_settings(MQTT_PORT=_port_of(silent_broker)).send(bob, "hello", "--timeout", "2")
+    assert result.status == 3
+    assert time.monotonic() - started < 12
+
+
+def test_3_lines_to_a_broker_that_is_down(alice: Device, bob: Device) -> None:
+    sender = alice.with_settings(MQTT_PORT=str(free_port()))
+    assert sender.send(bob, "--lines", stdin="one\ntwo\n").status == 3
+
+
+def test_4_there_is_no_key(lab: Lab, bob: Device) -> None:
+    result = lab.device("keyless").send(bob, "hello")
+    assert result.status == 4
+    assert "key" in result.stderr
+
+
+def test_4_the_key_is_unusable(lab: Lab, bob: Device) -> None:
+    device = lab.device("broken-key")
+    device.key_path.write_text("-----BEGIN RSA PRIVATE KEY-----\nrubbish\n-----END RSA PRIVATE KEY-----\n")
+    assert device.send(bob, "hello").status == 4
+
+
+@pytest.mark.parametrize(
+    "stdin", [b"", b"\xff\xfe not UTF-8", b"x" * 70_000, b"x" * 40_000], ids=["empty", "not UTF-8", "large", "grows"]
+)
+def test_5_the_message_cannot_be_sent(stdin: bytes, alice: Device, bob: Device) -> None:
+    result = alice.send(bob, "-", stdin=stdin)
+    assert result.status == 5
+    assert len(result.stderr.splitlines()) == 1
+
+
+def test_5_on_the_command_line(alice: Device, bob: Device) -> None:
+    assert alice.send(bob, "").status == 5
+    not_utf_8 = [os.fsencode(word) for word in alice.command(SEND_MESSAGE, bob.name)] + [b"\xff"]
+    assert subprocess.run(not_utf_8, env=alice.environment(), capture_output=True, check=False).returncode == 5
+
+
+def test_5_a_file_that_cannot_be_read(alice: Device, bob: Device, tmp_path: Path) -> None:
+    result = alice.send(bob, "--file", str(tmp_path / "absent"))
+    assert result.status == 5
+    assert "absent" in result.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [(), ("bob._device.example.test",), ("not a name", "hello"), ("single", "hello"), ("--wrong", "a.b", "hello")],
+)
+def test_64_wrong_usage(arguments: tuple[str, ...], alice: Device) -> None:
+    result = alice.run(SEND_MESSAGE, *arguments)
+    assert result.status == 64
+    assert result.stderr.strip()
+
+
+def test_130_interrupted(alice: Device, bob: Device, silent_broker: socket.socket) -> None:
+    sender = alice.with_settings(MQTT_PORT=_port_of(silent_broker))
+    with sender.start(SEND_MESSAGE, bob.name, "hello") as program:
+        connection, _ = silent_broker.accept()
+        with connection:
+            program.signal(signal.SIGINT)
+            assert program.wait_for_end(5) == 130
+    assert not any("Traceback" in line for line in program.stderr)
+
+
+def test_help_fits_a_screen_and_shows_an_example(alice: Device) -> None:
+    result = alice.run(SEND_MESSAGE, "--help")
+    assert result.status == 0
+    assert len(result.stdout.splitlines()) <= 24
+    assert "example" in result.stdout
+
+
+def test_a_wrong_name_cannot_act_on_the_terminal(bob: Device, anybody: BrokerClient) -> None:
+    result = bob.run(SEND_MESSAGE, "evil\x1b[2J.example", "hello")
+    assert result.status == 64
+    assert "\x1b" not in result.stderr
+    assert sys.executable not in result.stderr

@@ -26,18 +26,18 @@ demo: .venv/demo.stamp
 	@$(BIN)/python -m lab.demo
 
 test: .venv/development.stamp
-	@sh tests/install_daemons.sh
+	@$(BIN)/python -m tests.integration.install_packages
 	$(BIN)/python -m pytest
 
 lint: .venv/development.stamp
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
-	$(BIN)/mypy idlib lab tests benchmarks
+	MYPYPATH=applications/messaging_receiver/src $(BIN)/mypy idlib lab tests benchmarks
 	@for service in maintenance messaging_sender messaging_receiver; do \
-		echo "mypy applications/$$service"; $(BIN)/mypy applications/$$service/src || exit 1; done
+		echo "mypy applications/$$service"; MYPYPATH=applications/$$service/src $(BIN)/mypy applications/$$service/src || exit 1; done
 
 bench: .venv/development.stamp
-	@sh tests/install_daemons.sh
+	@$(BIN)/python -m tests.integration.install_packages
 	@$(BIN)/python -m benchmarks
 
 # Needs uv. The pins of the reference libraries are overridden in pyproject.toml.

@@ -6,12 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.daemons.knot import Knot
 from tests.integration.daemons.mosquitto import Mosquitto
 from tests.integration.daemons.namespace import Namespace
 from tests.integration.daemons.process import LOOPBACK
 from tests.integration.daemons.unbound import Unbound
-from tests.integration.lab import DEBIAN_PACKAGES, ZONES, Lab, missing_packages, trusted_keys
+from tests.integration.lab import DEBIAN_PACKAGES, Lab, missing_packages, open_lab, trusted_keys
 from tests.integration.messages import BrokerClient
 from tests.integration.programs import Device, Program
 
@@ -23,31 +22,19 @@ def pytest_collection_modifyitems() -> None:
 
 @pytest.fixture(scope="session")
 def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
-    def directory(name: str) -> Path:
-        return tmp_path_factory.mktemp(name, numbered=False)
-
-    with (
-        Knot(directory("knot"), ZONES) as knot,
-        Unbound(directory("unbound"), knot.port, trusted_keys(knot)) as unbound,
-        Mosquitto(directory("mosquitto")) as mosquitto,
-    ):
-        yield Lab(directory("devices"), mosquitto, knot, unbound)
+    with open_lab(tmp_path_factory.mktemp("lab", numbered=False)) as opened:
+        yield opened
 
 
 @pytest.fixture(scope="session")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     """Yield a lab in a network namespace, where the resolver of the system is a validating one at port 53."""
-
-    def directory(name: str) -> Path:
-        return tmp_path_factory.mktemp(f"world-{name}", numbered=False)
-
+    directory = tmp_path_factory.mktemp("world", numbered=False)
     with (
-        Namespace(directory("namespace")) as namespace,
-        Knot(directory("knot"), ZONES, port=5300, namespace=namespace) as knot,
-        Unbound(directory("unbound"), knot.port, trusted_keys(knot), port=53, namespace=namespace) as unbound,
-        Mosquitto(directory("mosquitto"), port=1883, namespace=namespace) as mosquitto,
+        Namespace(tmp_path_factory.mktemp("namespace", numbered=False)) as namespace,
+        open_lab(directory, namespace) as opened,
     ):
-        yield Lab(directory("devices"), mosquitto, knot, unbound, namespace.entrance)
+        yield opened
 
 
 @pytest.fixture(scope="session")

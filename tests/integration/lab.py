@@ -1,16 +1,18 @@
 """The lab of the tests: daemons that run for the whole session, and devices made in it."""
 
+import contextlib
 import itertools
 import shutil
 import subprocess
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
 from tests.integration.daemons.knot import Knot, Zone
 from tests.integration.daemons.mosquitto import Mosquitto
+from tests.integration.daemons.namespace import Namespace
 from tests.integration.daemons.process import SEARCH_PATH, find
 from tests.integration.daemons.unbound import Unbound
 from tests.integration.programs import CREATE_SELFSIGNED_ID, Device
@@ -51,6 +53,26 @@ def another_key(ds: str) -> str:
     """Return a DS record whose digest is another key's."""
     digest = ds.rsplit(maxsplit=1)[-1]
     return ds.removesuffix(digest) + digest[::-1]
+
+
+@contextlib.contextmanager
+def open_lab(directory: Path, namespace: Namespace | None = None) -> Iterator["Lab"]:
+    """Start the daemons; in a network namespace at the well-known ports, where reference libraries look for them.
+
+    Args:
+        directory: For the files of daemons and devices.
+        namespace: Where they run; None for free ports of this machine's loopback.
+    """
+    places = {name: directory / name for name in ("knot", "unbound", "mosquitto", "devices")}
+    for place in places.values():
+        place.mkdir()
+    authority_port, resolver_port, broker_port = (5300, 53, 1883) if namespace else (None, None, None)
+    with (
+        Knot(places["knot"], ZONES, authority_port, namespace=namespace) as knot,
+        Unbound(places["unbound"], knot.port, trusted_keys(knot), resolver_port, namespace=namespace) as unbound,
+        Mosquitto(places["mosquitto"], port=broker_port, namespace=namespace) as mosquitto,
+    ):
+        yield Lab(places["devices"], mosquitto, knot, unbound, namespace.entrance if namespace else ())
 
 
 def wait_until(condition: Callable[[], bool], what: str, timeout: float = 20) -> None:

@@ -53,15 +53,16 @@ class Pipeline:
     moved_at: dict[str, float] = field(default_factory=dict)
     stopping: threading.Event = field(default_factory=threading.Event)
 
-    def take(self, source: "queue.Queue[T]") -> T | None:
+    def take(self, source: "queue.Queue[T]", seconds: float = POLL_SECONDS) -> T | None:
         """Return the next of a queue, or None after a moment without one.
 
         Args:
             source: One of the three queues.
+            seconds: How long the moment is.
         """
         self.moved_at[threading.current_thread().name] = time.monotonic()
         try:
-            return source.get(timeout=POLL_SECONDS)
+            return source.get(timeout=seconds)
         except queue.Empty:
             return None
 

@@ -1,0 +1,1 @@
+"""What the programs' speed is, measured on real daemons beside the reference libraries: a file for each claim."""

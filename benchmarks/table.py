@@ -1,0 +1,34 @@
+"""Runs benchmarks in one world and prints what they found as one table."""
+
+import sys
+from collections.abc import Callable
+
+from benchmarks.comparison import RUNS, Comparison
+from benchmarks.machine import describe, rsa_speed
+from benchmarks.world import World, open_world
+from tests.integration.daemons.process import DaemonError
+
+_HEADING = (f"medians of {RUNS} (lowest to highest)", "ours", "reference libraries", "better by")
+
+
+def show(*benchmarks: Callable[[World], Comparison]) -> int:
+    """Run the benchmarks and print the machine, their table and the speed of RSA; return the exit status.
+
+    Args:
+        benchmarks: Each makes one line of the table.
+    """
+    try:
+        with open_world() as world:
+            comparisons = [benchmark(world) for benchmark in benchmarks]
+        rsa = rsa_speed()
+    except DaemonError as error:
+        print(f"Nothing can be measured: {error}", file=sys.stderr)
+        return 1
+    rows = [_HEADING, *(comparison.cells() for comparison in comparisons)]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    table = ("   ".join(map(str.ljust, row, widths)).rstrip() for row in rows)
+    print(describe(), "", *table, "", "openssl speed rsa2048, one processor:", rsa, sep="\n")
+    if world.obstacle:
+        print(f"The reference libraries cannot be measured: {world.obstacle}", file=sys.stderr)
+        return 1
+    return 0

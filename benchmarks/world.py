@@ -1,0 +1,43 @@
+"""Where the benchmarks run: real daemons in a network namespace, as the integration tests have them."""
+
+import contextlib
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.integration.daemons.namespace import Namespace
+from tests.integration.lab import Lab, open_lab
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """The daemons, and whether the reference libraries find them.
+
+    Args:
+        lab: The daemons, and where devices are made.
+        obstacle: Why nothing on the reference libraries can run here; empty where it can.
+    """
+
+    lab: Lab
+    obstacle: str
+
+
+@contextlib.contextmanager
+def open_world() -> Iterator[World]:
+    """Start the daemons, in a network namespace where one can be made: the reference libraries ask port 53 alone.
+
+    Raises:
+        DaemonError: A daemon is not installed or does not start.
+    """
+    with contextlib.ExitStack() as stack:
+        top = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="benchmarks-")))
+        namespace, obstacle = _open_namespace(stack, top)
+        yield World(stack.enter_context(open_lab(top, namespace)), obstacle)
+
+
+def _open_namespace(stack: contextlib.ExitStack, directory: Path) -> tuple[Namespace | None, str]:
+    try:
+        return stack.enter_context(Namespace(directory)), ""
+    except (RuntimeError, OSError) as error:
+        return None, " ".join(str(error).split())

@@ -30,6 +30,13 @@ class OutputFormat(StrEnum):
     JSON = "json"
 
 
+class Switch(StrEnum):
+    """Whether something is done."""
+
+    ON = "on"
+    OFF = "off"
+
+
 class MqttVersion(StrEnum):
     """The version of MQTT that is spoken with the broker."""
 
@@ -79,6 +86,12 @@ class Settings:
     mqtt_host: str
     mqtt_port: int
     mqtt_version: MqttVersion
+    mqtt_tls: Switch
+    mqtt_ca_file: Path | None
+    mqtt_cert_file: Path | None
+    mqtt_key_file: Path | None
+    mqtt_username: str | None
+    mqtt_password_file: Path | None
     max_message_size: int
     dns_resolver: ServerAddress | None
     dnssec: DnssecPolicy
@@ -222,6 +235,17 @@ VARIABLES: Final = (
     Variable("MQTT_HOST", _read_host, "a host name or an IP address", "the broker", "broker.hivemq.com"),
     Variable("MQTT_PORT", _integer_in(range(1, 65536)), "a number from 1 to 65535", "the broker's port", "1883"),
     Variable("MQTT_VERSION", MqttVersion, _choices(MqttVersion), "the MQTT version spoken with the broker", "5"),
+    Variable("MQTT_TLS", Switch, _choices(Switch), "whether the broker is spoken to through TLS", "off"),
+    Variable(
+        "MQTT_CA_FILE",
+        _read_path,
+        "a file",
+        "PEM certificates of the CAs that the broker's may come from; the system's without it",
+    ),
+    Variable("MQTT_CERT_FILE", _read_path, "a file", "PEM certificate that the broker is shown of us"),
+    Variable("MQTT_KEY_FILE", _read_path, "a file", "PEM private key of that certificate; if not in the same file"),
+    Variable("MQTT_USERNAME", _matching(r"[^\0]{1,1024}"), "a name", "user name at the broker"),
+    Variable("MQTT_PASSWORD_FILE", _read_path, "a file", "file whose first line is the password at the broker"),
     Variable(
         "MAX_MESSAGE_SIZE",
         _integer_in(range(1, _MQTT_MAX_PAYLOAD_OCTETS + 1)),

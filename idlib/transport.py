@@ -6,11 +6,13 @@ The broker is trusted with nothing but delivery (MQTT 5, https://docs.oasis-open
 import logging
 import random
 import secrets
+import ssl
 import threading
 import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Final, Self
 
 from paho.mqtt.client import MQTT_ERR_SUCCESS, Client, MQTTMessage, MQTTMessageInfo
@@ -19,13 +21,14 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
-from idlib.errors import TransportError
-from idlib.settings import MqttVersion, Settings
+from idlib.errors import ConfigurationError, TransportError
+from idlib.settings import MqttVersion, Settings, Switch
 
 _LOG = logging.getLogger(__name__)
 
 QOS_AT_LEAST_ONCE: Final = 1
-KEEPALIVE_SECONDS: Final = 60
+# Half a minute after a device has changed its address, the broker and it notice that the old connection is dead.
+KEEPALIVE_SECONDS: Final = 30
 SESSION_EXPIRY_SECONDS: Final = 7 * 24 * 3600
 # The broker holds back what is beyond this, so that messages under way take a bounded part of the memory.
 RECEIVE_MAXIMUM: Final = 256
@@ -43,19 +46,61 @@ class Broker:
         host: A host name or an IP address.
         port: 1 to 65535.
         version: The version of MQTT.
+        tls: How TLS is spoken with it; None for not at all.
+        username: Ours there; None where it asks for none.
+        password: Ours there, likewise.
     """
 
     host: str
     port: int
     version: MqttVersion
+    tls: ssl.SSLContext | None = field(default=None, repr=False)
+    username: str | None = None
+    password: str | None = field(default=None, repr=False)
 
     @classmethod
     def from_settings(cls, settings: Settings) -> Self:
-        """Return the broker that the settings name."""
-        return cls(settings.mqtt_host, settings.mqtt_port, settings.mqtt_version)
+        """Return the broker that the settings name.
+
+        Raises:
+            ConfigurationError: A file that they name cannot be used.
+        """
+        return cls(
+            settings.mqtt_host,
+            settings.mqtt_port,
+            settings.mqtt_version,
+            _tls_context(settings) if settings.mqtt_tls is Switch.ON else None,
+            settings.mqtt_username,
+            _password(settings.mqtt_password_file),
+        )
 
     def __str__(self) -> str:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+def _tls_context(settings: Settings) -> ssl.SSLContext:
+    try:
+        context = ssl.create_default_context(cafile=settings.mqtt_ca_file)
+    except OSError as error:
+        raise ConfigurationError(f"Bad value of env var MQTT_CA_FILE: {settings.mqtt_ca_file}: {error}") from error
+    if settings.mqtt_cert_file is not None:
+        try:
+            # Without a callback OpenSSL would ask at the terminal for a password.
+            context.load_cert_chain(settings.mqtt_cert_file, settings.mqtt_key_file, lambda: "")
+        except OSError as error:
+            raise ConfigurationError(
+                f"Bad value of env var MQTT_CERT_FILE or MQTT_KEY_FILE: {settings.mqtt_cert_file}: {error}"
+            ) from error
+    return context
+
+
+def _password(path: Path | None) -> str | None:
+    if path is None:
+        return None
+    try:
+        return path.read_text("utf-8").partition("\n")[0]
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"Bad value of env var MQTT_PASSWORD_FILE: {path} cannot be read") from error
 
 
 def new_client_id() -> str:
@@ -318,6 +363,10 @@ def _new_client(broker: Broker, client_id: str, *, manual_ack: bool) -> Client:
         manual_ack=manual_ack,
     )
     client.connect_timeout = _CONNECT_TIMEOUT_SECONDS
+    if broker.tls is not None:
+        client.tls_set_context(broker.tls)
+    if broker.username is not None:
+        client.username_pw_set(broker.username, broker.password)
     return client
 
 

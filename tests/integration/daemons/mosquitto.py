@@ -27,11 +27,18 @@ class Mosquitto(Daemon):
         directory: An existing directory for configuration, log and sessions.
         port: Where it listens; None picks a free port.
         anonymous: Whether a client without a password is let in.
+        extra: Further lines of its configuration.
         namespace: The network namespace that it lives in.
     """
 
     def __init__(
-        self, directory: Path, port: int | None = None, *, anonymous: bool = True, namespace: Namespace | None = None
+        self,
+        directory: Path,
+        port: int | None = None,
+        *,
+        anonymous: bool = True,
+        namespace: Namespace | None = None,
+        extra: str = "",
     ) -> None:
         self.host = LOOPBACK
         self.port = port or free_port()
@@ -40,6 +47,7 @@ class Mosquitto(Daemon):
             _CONFIGURATION.format(
                 port=self.port, address=LOOPBACK, anonymous=str(anonymous).lower(), directory=directory
             )
+            + extra
         )
         super().__init__(
             ["mosquitto", "-c", str(configuration)],

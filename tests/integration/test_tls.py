@@ -1,0 +1,134 @@
+"""A broker of one's own: through TLS, with a certificate and a password for each device."""
+
+import ipaddress
+import subprocess
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
+
+from tests.integration.daemons.mosquitto import Mosquitto
+from tests.integration.daemons.process import LOOPBACK, find
+from tests.integration.lab import Lab
+from tests.integration.programs import RECEIVER, Device
+
+PASSWORD = "correct horse"
+
+
+class Authority:
+    """A certification authority that issues certificates into a directory.
+
+    Args:
+        directory: An existing one.
+        name: What it calls itself.
+    """
+
+    def __init__(self, directory: Path, name: str) -> None:
+        self._directory = directory
+        self._name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+        self._key = ec.generate_private_key(ec.SECP256R1())
+        self.file = directory / f"{name}.pem"
+        self._write(self.file, self._name, self._key.public_key(), x509.BasicConstraints(ca=True, path_length=None))
+
+    def issue(self, name: str) -> tuple[Path, Path]:
+        """Return the files of a certificate for this machine's loopback, and of its key."""
+        key = ec.generate_private_key(ec.SECP256R1())
+        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+        loopback = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address(LOOPBACK))])
+        certificate, key_file = self._directory / f"{name}.crt", self._directory / f"{name}.key"
+        self._write(certificate, subject, key.public_key(), loopback)
+        key_file.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+        return certificate, key_file
+
+    def _write(
+        self, path: Path, subject: x509.Name, key: ec.EllipticCurvePublicKey, extension: x509.ExtensionType
+    ) -> None:
+        now = datetime.now(UTC)
+        builder = x509.CertificateBuilder(self._name, subject, key, x509.random_serial_number())
+        builder = builder.not_valid_before(now - timedelta(days=1)).not_valid_after(now + timedelta(days=1))
+        builder = builder.add_extension(extension, critical=isinstance(extension, x509.BasicConstraints))
+        path.write_bytes(builder.sign(self._key, hashes.SHA256()).public_bytes(Encoding.PEM))
+
+
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    return Authority(tmp_path_factory.mktemp("authority"), "authority")
+
+
+@pytest.fixture(scope="module")
+def strict_broker(authority: Authority, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mosquitto]:
+    directory = tmp_path_factory.mktemp("strict-broker")
+    subprocess.run([find("mosquitto_passwd"), "-b", "-c", str(directory / "passwords"), "device", PASSWORD], check=True)
+    certificate, key = authority.issue("broker")
+    extra = (
+        f"cafile {authority.file}\ncertfile {certificate}\nkeyfile {key}\nrequire_certificate true\n"
+        f"password_file {directory / 'passwords'}\n"
+    )
+    with Mosquitto(directory, anonymous=False, extra=extra) as broker:
+        yield broker
+
+
+@pytest.fixture(scope="module")
+def device(
+    lab: Lab, strict_broker: Mosquitto, authority: Authority, tmp_path_factory: pytest.TempPathFactory
+) -> Device:
+    password = tmp_path_factory.mktemp("password") / "password"
+    password.write_text(f"{PASSWORD}\n")
+    certificate, key = authority.issue("device")
+    return lab.published_device("strict").with_settings(
+        MQTT_HOST=strict_broker.host,
+        MQTT_PORT=str(strict_broker.port),
+        MQTT_TLS="on",
+        MQTT_CA_FILE=str(authority.file),
+        MQTT_CERT_FILE=str(certificate),
+        MQTT_KEY_FILE=str(key),
+        MQTT_USERNAME="device",
+        MQTT_PASSWORD_FILE=str(password),
+    )
+
+
+@pytest.mark.parametrize("version", ["5", "3.1.1"])
+def test_a_message_travels(version: str, device: Device, tmp_path: Path) -> None:
+    spoken = device.with_settings(MQTT_VERSION=version, DATA_PATH=str(tmp_path))
+    with spoken.receiver() as receiver:
+        assert spoken.send(device, f"in private over {version}").status == 0
+        receiver.wait_for_message(f"in private over {version}")
+
+
+def refused(device: Device, *words: str) -> None:
+    """Hold that sender and receiver say in a line why they cannot connect, and the receiver goes on trying."""
+    result = device.send(device, "never sent", "--timeout", "5")
+    assert result.status == 3
+    (line,) = [line for line in result.stderr.splitlines() if line.startswith("Error: ")]
+    assert all(word in line for word in words), line
+    with device.start(RECEIVER) as receiver:
+        receiver.wait_for(
+            "line on the broker", lambda: any(all(word in line for word in words) for line in receiver.stderr)
+        )
+        assert receiver.is_running
+        assert not any("Traceback" in line for line in receiver.stderr)
+
+
+def test_a_broker_whose_certificate_comes_from_elsewhere_is_refused(device: Device, tmp_path: Path) -> None:
+    other = Authority(tmp_path, "other")
+    refused(device.with_settings(MQTT_CA_FILE=str(other.file), DATA_PATH=str(tmp_path)), "certificate verify failed")
+
+
+def test_the_broker_refuses_a_wrong_password(device: Device, tmp_path: Path) -> None:
+    (tmp_path / "password").write_text("wrong")
+    wrong = device.with_settings(MQTT_PASSWORD_FILE=str(tmp_path / "password"), DATA_PATH=str(tmp_path))
+    refused(wrong, "Not authorized")
+
+
+@pytest.mark.parametrize("variable", ["MQTT_CA_FILE", "MQTT_CERT_FILE", "MQTT_KEY_FILE", "MQTT_PASSWORD_FILE"])
+def test_a_file_that_cannot_be_used_is_named(variable: str, device: Device, tmp_path: Path) -> None:
+    result = device.with_settings(**{variable: str(tmp_path / "missing")}).send(device, "never sent")
+    assert result.status == 1
+    assert variable in result.stderr
+    assert "Traceback" not in result.stderr

@@ -1,0 +1,46 @@
+"""What docs/operations.md says, held against what the programs can say."""
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+OPERATIONS = (ROOT / "docs" / "operations.md").read_text()
+# What a long-running service logs: the rooms under it, and its own modules.
+SOURCES = [*ROOT.glob("idlib/**/*.py"), *ROOT.glob("applications/messaging_receiver/src/*.py")]
+
+
+def log_lines() -> Iterator[str]:
+    """Yield every text that is logged at a level that is shown by default."""
+    for source in SOURCES:
+        for node in ast.walk(ast.parse(source.read_text())):
+            match node:
+                case ast.Call(
+                    func=ast.Attribute(
+                        value=ast.Name(id="_LOG" | "_LOGGER"), attr="info" | "warning" | "error" | "exception"
+                    ),
+                    args=[ast.Constant(value=str(text)), *_],
+                ) if not text.startswith("%s"):
+                    yield text
+
+
+@pytest.mark.parametrize("text", sorted(set(log_lines())))
+def test_each_log_line_is_explained(text: str) -> None:
+    beginning = re.split(r"%|(?<=[=:] )", text)
+    rows = re.findall(r"^\| ([^|]+?) \|", OPERATIONS, re.MULTILINE)
+    patterns = [re.escape(row).replace("…", ".*") for row in rows]
+    assert any(re.match(pattern, re.sub(r"%\w", "x", text)) for pattern in patterns), beginning
+
+
+def test_each_answer_of_the_health_check_is_explained() -> None:
+    application = (ROOT / "applications/messaging_receiver/src/application.py").read_text()
+    health = (ROOT / "applications/messaging_receiver/src/health.py").read_text()
+    ailments = application.partition("def _ailment(")[2].partition("\ndef ")[0]
+    said = re.findall(r'return f?"([^"]+)"', ailments) + re.findall(r'(?:_WELL: Final|answer) = "([^"]+)"', health)
+    assert len(said) >= 8
+    for text in said:
+        shown = re.sub(r"\{[^}]*\}", "…", text)
+        assert f"| {shown}" in OPERATIONS, shown

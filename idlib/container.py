@@ -7,6 +7,8 @@ import os
 import signal
 import sys
 
+from idlib import update_lock
+
 
 def hold_open(service: str, advice: str) -> None:
     """Say what can be run here and wait for SIGTERM or SIGINT; with `--health` say instead that all is well.
@@ -26,6 +28,8 @@ def hold_open(service: str, advice: str) -> None:
             return
     ends = {signal.SIGTERM, signal.SIGINT}
     signal.pthread_sigmask(signal.SIG_BLOCK, ends)
+    # Where the container has just started, nobody is writing.
+    update_lock.remove_leftover(update_lock.PATH)
     name = os.environ.get("BALENA_SERVICE_NAME") or service
     print(f"{name} waiting\n{advice}", file=sys.stderr, flush=True)
     signal.sigwait(ends)

@@ -5,6 +5,7 @@ import fcntl
 import hashlib
 import os
 import secrets
+import shlex
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
@@ -22,6 +23,7 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 
+from idlib import update_lock
 from idlib.algorithms import PrivateKey
 from idlib.errors import KeyFileError, UnsuitableKeyError
 from idlib.names import IdentityName
@@ -106,10 +108,10 @@ def read_file(path: Path) -> bytes:
     except FileNotFoundError as error:
         hint = _HOW_TO_GET_A_CERTIFICATE if path.name.endswith(_CERTIFICATE_SUFFIX) else _HOW_TO_GET_A_KEY
         raise KeyFileError(f"there is no {path}", hint) from error
+    except PermissionError as error:
+        raise KeyFileError(f"cannot read {path}: {error.strerror}", _how_to_mend(path.parent)) from error
     except OSError as error:
-        raise KeyFileError(
-            f"cannot read {path}: {error.strerror}", "see to it that user APP_UID owns it, and run this as that user"
-        ) from error
+        raise KeyFileError(f"cannot read {path}: {error.strerror}", "put a file there that can be read") from error
     if len(octets) > MAX_FILE_OCTETS:
         raise KeyFileError(f"{path} is too large for a key or certificate", "put the right file there")
     return octets
@@ -175,7 +177,7 @@ def make_directory(path: Path, uid: int) -> None:
 
 @contextmanager
 def locked(directory: Path, patience: float = 10.0) -> Iterator[None]:
-    """Hold the key files against other processes that write them; not to be nested.
+    """Hold the key files against other processes that write them, and off balena's updates; not to be nested.
 
     What a writer that was killed left behind unfinished is removed.
 
@@ -187,12 +189,13 @@ def locked(directory: Path, patience: float = 10.0) -> Iterator[None]:
         KeyFileError: There is no such directory, or somebody else holds it.
     """
     with ExitStack() as stack:
-        with _os_errors_reported("open", directory):
+        with _os_errors_reported("open", directory, directory):
             descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             stack.callback(os.close, descriptor)
             _wait_for_lock(descriptor, directory, time.monotonic() + patience)
             for leftover in directory.glob(f"{_STAGED_PREFIX}*{_STAGED_SUFFIX}"):
                 leftover.unlink(missing_ok=True)
+        stack.enter_context(update_lock.held(update_lock.PATH))
         yield
 
 
@@ -208,7 +211,7 @@ def write_new(path: Path, data: bytes, uid: int, companions: Mapping[Path, bytes
     Raises:
         KeyFileError: There is such a file, or a file cannot be written; nothing is changed then.
     """
-    with _os_errors_reported("write", path), ExitStack() as stack:
+    with _os_errors_reported("write", path, path.parent), ExitStack() as stack:
         temporary = stack.enter_context(_staged(path, data, uid))
         staged = [(stack.enter_context(_staged(other, octets, uid)), other) for other, octets in companions.items()]
         try:
@@ -272,14 +275,24 @@ def _file_stem(name: IdentityName) -> str:
 
 
 @contextmanager
-def _os_errors_reported(action: str, path: Path) -> Iterator[None]:
+def _os_errors_reported(action: str, path: Path, directory: Path | None = None) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise KeyFileError(
-            f"cannot {action} {path}: {error.strerror}",
-            "CRYPTO_PATH has to be a directory with space left that this user may write",
-        ) from error
+        if directory is not None and isinstance(error, PermissionError):
+            hint = _how_to_mend(directory)
+        else:
+            hint = "CRYPTO_PATH has to be a directory with space left that this user may write"
+        raise KeyFileError(f"cannot {action} {path}: {error.strerror}", hint) from error
+
+
+def _how_to_mend(directory: Path) -> str:
+    # The published programs ran as root, and left files that nobody else may read.
+    command = f"chown -R {os.geteuid()} {shlex.quote(str(directory))}"
+    return (
+        f"as root run {command} (with Compose:"
+        f" docker compose run --rm --user root --cap-add CHOWN --cap-add DAC_OVERRIDE maintenance {command})"
+    )
 
 
 def _wait_for_lock(descriptor: int, directory: Path, deadline: float) -> None:
@@ -310,7 +323,8 @@ def _staged(path: Path, data: bytes, uid: int) -> Iterator[Path]:
 
 
 def _replace_all(changes: Mapping[Path, bytes], uid: int) -> None:
-    with _os_errors_reported("write", next(iter(changes))), ExitStack() as stack:
+    first = next(iter(changes))
+    with _os_errors_reported("write", first, first.parent), ExitStack() as stack:
         # All is on the disk before the first file changes, so that a full disk changes none.
         _move_into_place([(stack.enter_context(_staged(path, data, uid)), path) for path, data in changes.items()])
 

@@ -1,3 +1,4 @@
+import errno
 import os
 import re
 import resource
@@ -22,7 +23,7 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from idlib import certificates, keys
+from idlib import certificates, keys, update_lock
 from idlib.algorithms import PrivateKey
 from idlib.errors import ExitStatus, KeyFileError
 from idlib.names import IdentityName
@@ -235,6 +236,55 @@ def test_a_path_below_a_file_is_told_in_one_line(tmp_path: Path) -> None:
     for attempt in attempts:
         with pytest.raises(KeyFileError, match="Not a directory"):
             attempt()
+
+
+def test_files_of_another_user_are_told_with_the_command_that_mends_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    directory = tmp_path / "identity of alice"
+    directory.mkdir()
+    path = directory / "key.pem"
+
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    monkeypatch.setattr(Path, "open", refuse)
+    monkeypatch.setattr(os, "open", refuse)
+    attempts: tuple[Callable[[], object], ...] = (
+        lambda: keys.read_file(path),
+        lambda: keys.write_new(path, b"1", OWN_UID),
+        lambda: keys.replace(path, b"1", OWN_UID),
+        keys.locked(directory).__enter__,
+    )
+    for attempt in attempts:
+        with pytest.raises(KeyFileError, match="Permission denied") as raised:
+            attempt()
+        mend = f"chown -R {os.geteuid()} '{directory}'"
+        assert raised.value.hint.startswith(f"as root run {mend} (with Compose: docker compose run")
+        assert raised.value.hint.endswith(f"maintenance {mend})")
+
+
+def test_where_no_directory_can_be_made_nobody_is_told_to_give_away_what_is_above_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    monkeypatch.setattr(Path, "mkdir", refuse)
+    with pytest.raises(KeyFileError, match="Permission denied") as raised:
+        keys.make_directory(tmp_path / "identity", OWN_UID)
+    assert "chown" not in str(raised.value)
+
+
+def test_updates_are_held_off_while_keys_are_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lock = tmp_path / "updates.lock"
+    monkeypatch.setattr(update_lock, "PATH", lock)
+    directory = tmp_path / "identity"
+    directory.mkdir()
+    with keys.locked(directory):
+        assert lock.exists()
+        keys.write_new(directory / "key.pem", b"1", OWN_UID)
+    assert not lock.exists()
 
 
 def test_a_directory_is_made_for_its_owner_alone_but_nothing_above_it(tmp_path: Path) -> None:

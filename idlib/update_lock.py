@@ -1,0 +1,69 @@
+"""balena's update lock: while its file exists, a device's supervisor neither updates nor restarts the services.
+
+https://docs.balena.io/learn/deploy/release-strategy/update-locking/
+"""
+
+import fcntl
+import os
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+from typing import Final
+
+PATH: Final = Path("/tmp/balena/updates.lock")  # noqa: S108  # made by the supervisor, and not there without one
+PATIENCE_SECONDS: Final = 5.0
+_PAUSE_SECONDS: Final = 0.05
+_OUR_MARK: Final = b"idlib is writing keys\n"
+
+
+@contextmanager
+def held(path: Path) -> Iterator[None]:
+    """Hold off updates while something is written; where there is no balena, or somebody else's lock stays, without.
+
+    Nothing depends on it but that an update does not come in between, so it neither fails nor waits for long.
+
+    Args:
+        path: Of the lock, usually `PATH`; one writer at a time.
+    """
+    with ExitStack() as stack:
+        with suppress(OSError):
+            descriptor = _take(path, time.monotonic() + PATIENCE_SECONDS)
+            if descriptor is not None:
+                stack.callback(os.close, descriptor)
+                stack.callback(remove_leftover, path)
+                # The file alone holds off the supervisor; an update of the host asks for this.
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+
+
+def remove_leftover(path: Path) -> None:
+    """Remove the lock of a writer that was killed, which would hold off updates until the device starts again.
+
+    Args:
+        path: Of the lock, usually `PATH`; nobody of ours may be writing.
+    """
+    with suppress(OSError):
+        if _is_ours(path):
+            path.unlink()
+
+
+def _take(path: Path, deadline: float) -> int | None:
+    while True:
+        try:
+            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+        except FileExistsError:
+            if _is_ours(path):
+                path.unlink(missing_ok=True)
+            elif path.stat().st_uid == os.geteuid() or time.monotonic() >= deadline:
+                return None  # the user holds off updates, or whoever else does will not end
+            else:
+                time.sleep(_PAUSE_SECONDS)  # the supervisor's, just before it ends us
+        else:
+            os.write(descriptor, _OUR_MARK)
+            return descriptor
+
+
+def _is_ours(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(len(_OUR_MARK) + 1) == _OUR_MARK

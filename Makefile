@@ -1,4 +1,5 @@
 # make setup | demo | test | lint | bench | lock | clean. Each sets up what it needs; nothing needs root.
+# With a container engine and Compose: make test-containers | bench-containers.
 SHELL := /bin/sh
 PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { command -v $$p; break; }; done)
@@ -6,7 +7,7 @@ BIN := .venv/bin
 COMPILE := uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header --no-annotate \
 	--python-version 3.11 --upgrade pyproject.toml
 
-.PHONY: setup demo test lint bench lock clean
+.PHONY: setup demo test test-containers lint bench bench-containers lock clean
 
 # What a device runs, and the demo's embedded broker.
 setup: .venv/demo.stamp
@@ -29,6 +30,9 @@ test: .venv/development.stamp
 	@$(BIN)/python -m tests.integration.install_packages
 	$(BIN)/python -m pytest
 
+test-containers: .venv/development.stamp
+	$(BIN)/python -m pytest --timeout 900 tests/containers
+
 lint: .venv/development.stamp
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
@@ -39,6 +43,9 @@ lint: .venv/development.stamp
 bench: .venv/development.stamp
 	@$(BIN)/python -m tests.integration.install_packages
 	@$(BIN)/python -m benchmarks
+
+bench-containers: .venv/development.stamp
+	@$(BIN)/python -m benchmarks.containers
 
 # Needs uv. The pins of the reference libraries are overridden in pyproject.toml.
 lock:

@@ -1,0 +1,80 @@
+# Four images, one target each: maintenance, messaging_sender, messaging_receiver, resolver.
+ARG PYTHON_IMAGE=python:3.13-slim-bookworm
+ARG DEBIAN_IMAGE=debian:bookworm-slim
+
+# The locked packages, as wheels alone: nothing is compiled, and no package's code runs while it is installed.
+FROM ${PYTHON_IMAGE} AS packages
+COPY requirements/runtime.txt /tmp/
+RUN python3 -m pip install --no-cache-dir --no-compile --root-user-action=ignore \
+        --no-deps --require-hashes --only-binary=:all: --prefix=/packages -r /tmp/runtime.txt \
+    && rm -rf /packages/bin \
+    && find /packages -depth \( -name tests -o -name 'tests[-_.]*' \) -exec rm -rf {} +
+
+# What the three services have in common. Their user owns the two volumes, which are made of these directories.
+FROM ${PYTHON_IMAGE} AS python
+ARG APP_UID=1001
+RUN useradd --uid ${APP_UID} --user-group --no-create-home --home-dir /tmp --shell /bin/bash messenger \
+    && install -d -m 0700 -o ${APP_UID} -g ${APP_UID} /identity /data \
+    && echo '. /etc/greeting.sh' >> /etc/bash.bashrc \
+    && cd /usr/local && rm -rf bin/pip* bin/idle* bin/pydoc* lib/python3*/ensurepip lib/python3*/site-packages/pip*
+COPY --from=packages /packages /usr/local
+ENV APP_UID=${APP_UID} \
+    LANG=C.UTF-8 \
+    PYTHONPATH=/application \
+    PYTHONPYCACHEPREFIX=/application/bytecode
+
+# Bytecode of all that the programs import, early or late, Python's own modules too: a read-only container could never
+# keep it.
+FROM python AS bytecode
+COPY idlib /application/idlib
+COPY applications /application
+RUN cd /application && chmod -R a+rX,go-w . \
+    && python3 -c "import pkgutil; [__import__(room.name) for room in pkgutil.walk_packages(['idlib'], 'idlib.')]" \
+    && python3 -c "import dane_discovery.dane" \
+    && for program in */src/*.py; do (cd "${program%/*}" && python3 "${program##*/}" --help > /dev/null) || exit 1; done
+
+FROM python AS service
+ENV PYTHONDONTWRITEBYTECODE=1
+COPY --from=bytecode /application/bytecode/usr /application/bytecode/usr
+COPY --from=bytecode /application/bytecode/application/idlib /application/bytecode/application/idlib
+COPY --from=bytecode /application/idlib /application/idlib
+COPY --from=bytecode /application/greeting.sh /etc/
+CMD ["python3", "application.py"]
+HEALTHCHECK --interval=30s --timeout=10s --start-period=10s CMD ["python3", "application.py", "--health"]
+
+FROM service AS maintenance
+RUN apt-get update \
+    && apt-get install --yes --no-install-recommends nano \
+    && rm -rf /var/lib/apt/lists/* /var/cache/apt/* /var/log/apt /var/log/dpkg.log
+COPY --from=bytecode /application/maintenance /application/maintenance
+WORKDIR /application/maintenance/src
+USER ${APP_UID}:${APP_UID}
+
+FROM service AS messaging_sender
+COPY --from=bytecode /application/messaging_sender /application/messaging_sender
+WORKDIR /application/messaging_sender/src
+USER ${APP_UID}:${APP_UID}
+
+FROM service AS messaging_receiver
+COPY --from=bytecode /application/bytecode/application/messaging_receiver \
+    /application/bytecode/application/messaging_receiver
+COPY --from=bytecode /application/messaging_receiver /application/messaging_receiver
+WORKDIR /application/messaging_receiver/src
+USER ${APP_UID}:${APP_UID}
+
+# Debian's Unbound, without what only its Python module would need.
+FROM ${DEBIAN_IMAGE} AS resolver
+ARG APP_UID=1001
+RUN apt-get update \
+    && apt-get install --yes --no-install-recommends unbound dns-root-data \
+    && dpkg --purge --force-depends libpython3.11-stdlib libpython3.11-minimal media-types libsqlite3-0 libreadline8 \
+        readline-common libncursesw6 libnsl2 libtirpc3 libtirpc-common libgssapi-krb5-2 libkrb5-3 libkrb5support0 \
+        libk5crypto3 libkeyutils1 \
+    && rm -rf /etc/unbound/* /usr/sbin/unbound-control* /usr/share/doc/unbound /usr/share/man/* \
+        /var/lib/apt/lists/* /var/cache/apt/* /var/log/apt /var/log/dpkg.log
+COPY resolver/unbound.conf /etc/unbound/
+COPY resolver/health.sh /usr/local/bin/
+RUN chmod a+r /etc/unbound/unbound.conf && chmod a+rx /usr/local/bin/health.sh
+USER ${APP_UID}:${APP_UID}
+CMD ["unbound", "-d"]
+HEALTHCHECK --interval=30s --timeout=10s --start-period=10s CMD ["health.sh"]

@@ -1,0 +1,28 @@
+"""What the tests of the stack stand on: its images, and the stack itself."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.containers.engine import is_there
+from tests.containers.stack import Stack
+
+
+def pytest_collection_modifyitems() -> None:
+    if not is_there():
+        pytest.exit("the container tests need a Docker engine that answers, and Compose 2.24 or newer", 1)
+
+
+@pytest.fixture(scope="session")
+def built_stack() -> Iterator[Stack]:
+    """Yield the stack with its images built; nothing runs yet."""
+    with Stack() as stack:
+        yield stack
+
+
+@pytest.fixture(scope="session")
+def stack(built_stack: Stack) -> Stack:
+    """Return the stack as it runs, with an identity whose record is in DNS."""
+    built_stack.up()
+    built_stack.make_identity()
+    return built_stack

@@ -1,0 +1,62 @@
+"""The container engine, through its command line."""
+
+import os
+import shutil
+import subprocess
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Final
+
+REPOSITORY: Final = Path(__file__).parents[2]
+# Another client may stand before Debian's on PATH, and may lack what builds images.
+DOCKER: Final = "/usr/bin/docker" if os.access("/usr/bin/docker", os.X_OK) else shutil.which("docker") or "docker"
+_PAUSE_SECONDS: Final = 0.2
+
+
+def docker(
+    *words: str, environment: Mapping[str, str] | None = None, check: bool = True, seconds: float = 60
+) -> subprocess.CompletedProcess[str]:
+    """Run docker and return how it ended.
+
+    Args:
+        words: Of its command line.
+        environment: Variables besides this process's own.
+        check: Whether another exit status than 0 is a failure.
+        seconds: That it may take.
+    """
+    done = subprocess.run(
+        [DOCKER, *words],
+        env={**os.environ, "DOCKER_BUILDKIT": "1", "COMPOSE_PROGRESS": "plain", **(environment or {})},
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=seconds,
+    )
+    if check and done.returncode:
+        raise AssertionError(f"docker {' '.join(words)} ended with {done.returncode}:\n{done.stdout}{done.stderr}")
+    return done
+
+
+def is_there() -> bool:
+    """Return whether an engine answers that knows Compose."""
+    try:
+        return all(docker(*words, check=False).returncode == 0 for words in (("info",), ("compose", "version")))
+    except FileNotFoundError:
+        return False
+
+
+def wait_until(what: str, is_so: Callable[[], bool], seconds: float = 30) -> None:
+    """Wait until something is so.
+
+    Args:
+        what: Said where it is not in time.
+        is_so: Asked again and again.
+        seconds: That it may take.
+    """
+    deadline = time.monotonic() + seconds
+    while not is_so():
+        if time.monotonic() > deadline:
+            raise AssertionError(f"not within {seconds:g} s: {what}")
+        time.sleep(_PAUSE_SECONDS)

@@ -1,0 +1,132 @@
+"""What the Compose files promise: no way in from outside, nothing to gain inside, bounds on what is used."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+import yaml
+
+from idlib.settings import VARIABLES
+
+ROOT: Final = Path(__file__).parents[2]
+SERVICES: Final = ("maintenance", "messaging_sender", "messaging_receiver", "resolver")
+MEBIBYTE: Final = 1024 * 1024
+# Where the images put things, or what balena sets.
+FIXED: Final = {"CRYPTO_PATH", "DATA_PATH", "APP_UID", "BALENA_SERVICE_NAME"}
+# Refused or dropped by one of balena's parsers.
+REFUSED_KEYS: Final = {"profiles", "secrets", "configs", "deploy", "include", "extends", "logging", "platform"}
+
+
+class Loader(yaml.SafeLoader):
+    """Knows Compose's own tags, by which a file takes back what it has inherited."""
+
+
+Loader.add_constructor("!reset", lambda *_: None)
+
+
+def read(name: str) -> dict[str, Any]:
+    composition = yaml.load((ROOT / name).read_text(), Loader)
+    assert isinstance(composition, dict)
+    return composition
+
+
+STACK: Final = read("docker-compose.yml")
+
+
+def walk(value: object) -> Iterator[object]:
+    yield value
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            yield key
+            yield from walk(inner)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from walk(inner)
+
+
+@pytest.fixture(params=SERVICES)
+def service(request: pytest.FixtureRequest) -> dict[str, Any]:
+    found = STACK["services"][request.param]
+    assert isinstance(found, dict)
+    return found
+
+
+def test_the_stack_is_three_services_and_their_resolver() -> None:
+    assert tuple(STACK["services"]) == SERVICES
+
+
+@pytest.mark.parametrize("name", ["docker-compose.yml", "docker-compose.override.yml", "docker-compose.lab.yml"])
+def test_nothing_opens_a_port_of_the_host_or_asks_for_its_powers(name: str) -> None:
+    for one in read(name)["services"].values():
+        assert not one.keys() & {"ports", "privileged", "cap_add", "devices", "labels", "pid", "ipc", "userns_mode"}
+        assert one.get("network_mode", "none") == "none"
+    assert not [text for text in walk(read(name)) if isinstance(text, str) and "io.balena.features" in text]
+
+
+def test_no_service_can_gain_or_change_anything(service: dict[str, Any]) -> None:
+    assert service["read_only"] is True
+    assert service["cap_drop"] == ["ALL"]
+    assert service["security_opt"] == ["no-new-privileges"]
+    assert service["tmpfs"] == ["/tmp"]
+    assert "user" not in service, "the images say who, and it is not root"
+
+
+def test_no_service_can_take_all_memory_or_start_processes_without_end(service: dict[str, Any]) -> None:
+    amount = re.fullmatch(r"(\d+)m", service["mem_limit"])
+    assert amount
+    assert 32 <= int(amount[1]) <= 128
+    assert 0 < service["pids_limit"] <= 64
+
+
+def test_each_service_starts_again_and_has_time_to_end(service: dict[str, Any]) -> None:
+    assert service["init"] is True
+    assert service["restart"] == "always"
+    # The receiver promises to end within five seconds.
+    assert service["stop_grace_period"] == "10s"
+
+
+def test_keys_are_written_by_maintenance_alone() -> None:
+    mounts = {name: service["volumes"] for name, service in STACK["services"].items()}
+    assert mounts == {
+        "maintenance": ["identity:/identity"],
+        "messaging_sender": ["identity:/identity:ro", "data:/data"],
+        "messaging_receiver": ["identity:/identity:ro", "data:/data"],
+        "resolver": [],
+    }
+    assert set(STACK["volumes"]) == {"identity", "data"}
+
+
+def test_the_services_ask_the_resolver_beside_them() -> None:
+    services = STACK["services"]
+    address = services["resolver"]["networks"]["default"]["ipv4_address"]
+    for name in SERVICES[:3]:
+        assert services[name]["environment"] == {"DNS_RESOLVER": address}
+
+
+def test_the_resolver_answers_to_the_network_that_it_is_in() -> None:
+    (pool,) = STACK["networks"]["default"]["ipam"]["config"]
+    assert pool["subnet"].startswith("10.")
+    assert "access-control: 10.0.0.0/8 allow" in (ROOT / "resolver/unbound.conf").read_text()
+
+
+def test_balena_is_asked_for_nothing_that_it_refuses() -> None:
+    assert STACK["version"] == "2.4"
+    for service in STACK["services"].values():
+        assert not service.keys() & REFUSED_KEYS
+        assert set(service["build"]) == {"context", "target"}
+        assert isinstance(service.get("depends_on", []), list)
+    assert not any(isinstance(text, str) and "${" in text for text in walk(STACK))
+
+
+def test_each_variable_of_the_shell_reaches_the_services() -> None:
+    override = read("docker-compose.override.yml")["services"]
+    assert set(override) == set(SERVICES[:3])
+    for one in override.values():
+        assert set(one["environment"]) == {variable.name for variable in VARIABLES} - FIXED
+        passed_on = {name for name, value in one["environment"].items() if value is None}
+        assert passed_on == set(one["environment"]) - {"IDENTITY_NAME", "DNS_RESOLVER"}
+        assert one["environment"]["IDENTITY_NAME"].startswith("${IDENTITY_NAME:?")
+        own = STACK["services"]["maintenance"]["environment"]["DNS_RESOLVER"]
+        assert one["environment"]["DNS_RESOLVER"] == f"${{DNS_RESOLVER:-{own}}}"

@@ -1,0 +1,57 @@
+"""What a look at the Dockerfile shows; what the images hold is seen in tests/containers."""
+
+import re
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+ROOT: Final = Path(__file__).parents[2]
+DOCKERFILE: Final = (ROOT / "Dockerfile").read_text()
+TARGETS: Final = ("maintenance", "messaging_sender", "messaging_receiver", "resolver")
+
+
+def stages() -> dict[str, str]:
+    parts = re.split(r"^FROM (\S+) AS (\S+)$", DOCKERFILE, flags=re.MULTILINE)
+    return dict(zip(parts[2::3], parts[3::3], strict=True))
+
+
+def test_the_base_images_are_arguments() -> None:
+    bases = re.findall(r"^FROM (\S+) AS \S+$", DOCKERFILE, flags=re.MULTILINE)
+    assert {base for base in bases if base not in stages()} == {"${PYTHON_IMAGE}", "${DEBIAN_IMAGE}"}
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_no_image_runs_as_root(target: str) -> None:
+    users = re.findall(r"^USER (.+)$", stages()[target], flags=re.MULTILINE)
+    assert users == ["${APP_UID}:${APP_UID}"]
+
+
+def test_each_image_tells_its_health() -> None:
+    assert "HEALTHCHECK" in stages()["service"]
+    assert "HEALTHCHECK" in stages()["resolver"]
+
+
+def test_packages_are_installed_from_the_lock_as_wheels_with_hashes() -> None:
+    installs = re.findall(r"pip install (.*?) -r (\S+)", DOCKERFILE.replace("\\\n", ""))
+    assert [file for _, file in installs] == ["/tmp/runtime.txt"]
+    for options, _ in installs:
+        assert {"--no-deps", "--require-hashes", "--only-binary=:all:"} <= set(options.split())
+
+
+def test_older_engines_understand_it() -> None:
+    assert not re.search(r"^\s*#\s*syntax=", DOCKERFILE)
+    assert not re.search(r"<<-?['\"]?[A-Z]", DOCKERFILE)
+    assert "--mount" not in DOCKERFILE
+    assert "--chmod" not in DOCKERFILE
+
+
+def test_only_named_things_reach_a_build() -> None:
+    lines = [line for line in (ROOT / ".dockerignore").read_text().splitlines() if not line.startswith("#")]
+    assert lines[0] == "*"
+    assert {line for line in lines if line.startswith("!")} == {
+        "!applications",
+        "!idlib",
+        "!requirements/runtime.txt",
+        "!resolver",
+    }

@@ -1,0 +1,107 @@
+"""What an attacker on the broker can try: send a message once more, change it, forge one. The receiver refuses each."""
+
+import json
+import time
+from pathlib import Path
+from typing import Any, Final
+
+from idlib.algorithms import PublicKey
+from idlib.discovery import Discovery
+from idlib.envelope import Binding, base64url, seal
+from idlib.errors import ConfigurationError, Reason
+from idlib.keys import generate_private_key
+from idlib.names import IdentityName
+from idlib.output import harmless
+from idlib.program import parser, read_settings, run
+from idlib.settings import KeyType, ServerAddress
+from lab.eavesdropper import Eavesdropper
+from lab.overhear import OVERHEARD, RECIPIENT
+
+SENDER: Final = IdentityName("alice._device.example.test")
+FORGERY: Final = "Send me your money."
+_SHOWN_CHARACTERS: Final = 60
+_SECONDS_TO_REFUSE: Final = 1.0
+
+
+def main() -> None:
+    """Send three messages that the receiver must refuse, and say what each is."""
+    parser(
+        f"Send to {RECIPIENT} an overheard message once more, then changed, then one that is signed with a key of our"
+        f" own in the name of {SENDER}. Settings come from environment variables.",
+        "python -m lab.attack",
+    ).parse_args()
+    settings = read_settings()
+    payload = read_overheard(OVERHEARD)
+    recipient_key = Discovery.from_settings(settings).find(RECIPIENT).records[0].public_key
+    attacks = (
+        ("A message overheard on its way, sent once more", payload, Reason.REPLAY),
+        ("The same, one bit of its ciphertext changed", tamper(payload), Reason.DECRYPTION_FAILED),
+        (
+            f"A new one in the name of {SENDER}, signed with a key of our own",
+            forge(SENDER, RECIPIENT, recipient_key),
+            Reason.SIGNATURE_INVALID,
+        ),
+    )
+    with Eavesdropper(ServerAddress(settings.mqtt_host, settings.mqtt_port), str(RECIPIENT)) as anybody:
+        for number, (what, message, reason) in enumerate(attacks, 1):
+            anybody.publish(message)
+            print(f"{number} {what}:\n    {_beginning(message)}\n    the receiver should log: refused reason={reason}")
+    time.sleep(_SECONDS_TO_REFUSE)  # for whoever looks at the receiver's log next
+
+
+def read_overheard(path: Path) -> bytes:
+    """Return the message that was kept.
+
+    Raises:
+        ConfigurationError: There is none yet.
+    """
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise ConfigurationError(
+            "No message has been overheard yet: send one from one device to the other first"
+        ) from error
+
+
+def tamper(payload: bytes) -> bytes:
+    """Return an encrypted message with one bit of its ciphertext changed.
+
+    Args:
+        payload: In flattened JSON serialization, as our sender writes it.
+
+    Raises:
+        ConfigurationError: What was overheard is no such message.
+    """
+    try:
+        message: dict[str, Any] = json.loads(payload)
+        ciphertext = base64url.decode(message["ciphertext"])
+        changed = bytes([ciphertext[0] ^ 1]) + ciphertext[1:]
+    except (ValueError, TypeError, KeyError, IndexError) as error:
+        raise ConfigurationError("What was overheard is no encrypted message") from error
+    return json.dumps(message | {"ciphertext": base64url.encode(changed)}, separators=(",", ":")).encode()
+
+
+def forge(sender: IdentityName, recipient: IdentityName, recipient_key: PublicKey) -> bytes:
+    """Return a well-made message in somebody's name, signed with a key that is not theirs.
+
+    Args:
+        sender: In whose name.
+        recipient: To whom.
+        recipient_key: From DNS, where it is for everybody.
+    """
+    return seal(
+        FORGERY,
+        sender=sender,
+        signing_key=generate_private_key(KeyType.RSA2048),
+        recipient=recipient,
+        encryption_key=recipient_key,
+        binding=Binding.new(recipient, int(time.time())),
+    )
+
+
+def _beginning(message: bytes) -> str:
+    return harmless(f"{message[:_SHOWN_CHARACTERS].decode(errors='replace')}… ({len(message)} octets)")
+
+
+if __name__ == "__main__":
+    run(main)

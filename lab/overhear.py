@@ -1,0 +1,44 @@
+"""Keeps the first message that is sent to a device, as anybody on the broker can."""
+
+import signal
+import sys
+from pathlib import Path
+from typing import Final
+
+from idlib.errors import TransportError
+from idlib.names import IdentityName
+from idlib.program import parser, read_settings, run
+from idlib.settings import ServerAddress
+from lab.eavesdropper import Eavesdropper
+
+RECIPIENT: Final = IdentityName("bob._device.example.test")
+OVERHEARD: Final = Path("/tmp/overheard")
+
+
+def main() -> None:
+    """Wait for a message, keep it, and hold the container open."""
+    parser(
+        f"Keep the first message that is sent to {RECIPIENT}. Settings come from environment variables.",
+        "python -m lab.overhear",
+    ).parse_args()
+    settings = read_settings()
+    with Eavesdropper(ServerAddress(settings.mqtt_host, settings.mqtt_port), str(RECIPIENT)) as eavesdropper:
+        print(f"Waiting for a message to {RECIPIENT}.", file=sys.stderr)
+        payload = _first_payload(eavesdropper)
+    incomplete = OVERHEARD.with_suffix(".new")
+    incomplete.write_bytes(payload)
+    incomplete.replace(OVERHEARD)
+    print(f"Kept a message of {len(payload)} octets to {RECIPIENT}.", file=sys.stderr)
+    signal.pause()
+
+
+def _first_payload(eavesdropper: Eavesdropper) -> bytes:
+    while True:
+        try:
+            return eavesdropper.next_payload()
+        except TransportError:
+            continue
+
+
+if __name__ == "__main__":
+    run(main)

@@ -8,19 +8,17 @@ from pathlib import Path
 
 import pytest
 
+from tests import documents
 from tests.integration.lab import SECURE, Lab
 from tests.integration.programs import ROOT, SUBSCRIBED, Device, Program
 
-README = (ROOT / "README.md").read_text().replace("example.com", SECURE)
 ALICE = f"alice._device.{SECURE}"
 BOB = f"bob._device.{SECURE}"
 
 
 def block(mark: str) -> str:
-    """Return the block of code that stands below a mark in the README."""
-    found = re.search(rf"<!-- {re.escape(mark)} -->\n```(?:sh)?\n(.*?)```", README, re.DOTALL)
-    assert found, mark
-    return found[1]
+    """Return the block of code that stands below a mark in the README, with names in our own zone."""
+    return documents.block("README.md", mark).replace("example.com", SECURE)
 
 
 def without_chance(text: str) -> str:

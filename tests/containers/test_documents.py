@@ -1,0 +1,116 @@
+"""The commands of README.md and docs/operations.md that need an engine, run as they stand there."""
+
+import os
+import re
+import subprocess
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import pytest
+
+from tests import documents
+from tests.containers.engine import DOCKER, REPOSITORY, wait_until
+from tests.containers.lab_world import LabWorld
+from tests.containers.stack import DEVICE, Stack
+
+pytestmark = pytest.mark.timeout(900)
+
+
+class Shell:
+    """A shell in which the documents' commands mean a stack or lab of the tests.
+
+    Args:
+        environment: The variables that tell Compose which one.
+        directory: Where it is.
+    """
+
+    def __init__(self, environment: Mapping[str, str], directory: Path = REPOSITORY) -> None:
+        # The engine's own client comes first, where another one stands before it.
+        path = f"{Path(DOCKER).parent}:{os.environ['PATH']}"
+        self._environment = {**os.environ, "PATH": path, "DOCKER_BUILDKIT": "1", **environment}
+        self._directory = directory
+
+    def run(self, document: str, mark: str) -> str:
+        """Run the commands below a mark and return what they print."""
+        done = subprocess.run(
+            # The terminal that `docker compose exec` and `run` want is a reader's; a test has none.
+            [
+                "bash",
+                "-euc",
+                re.sub(r"compose (.*?)(exec|run --rm) ", r"compose \1\2 -T ", documents.block(document, mark)),
+            ],
+            env=self._environment,
+            cwd=self._directory,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=600,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+
+@pytest.fixture(scope="module")
+def laptop() -> Iterator[tuple[Stack, Shell]]:
+    with Stack() as stack:
+        yield stack, Shell(stack.environment)
+
+
+def test_the_laptop_of_the_readme(laptop: tuple[Stack, Shell]) -> None:
+    stack, shell = laptop
+    printed = shell.run("README.md", "laptop: start")
+    stack.publish(printed)
+    stack.wait_for_line("messaging_receiver", "MQTT subscription active.")
+    assert "MQTT subscription active." in shell.run("README.md", "laptop: watch")
+    # The stack has one device, so it writes to itself.
+    stack.run("messaging_sender", "./send_message.py", DEVICE, "The kettle is on.")
+    stack.wait_for_message("The kettle is on.")
+    sending = documents.block("README.md", "laptop: send")
+    assert "docker compose run --rm messaging_sender ./send_message.py" in sending
+
+
+def test_backup_and_update_of_the_operations_page(laptop: tuple[Stack, Shell], tmp_path: Path) -> None:
+    stack, _ = laptop
+    files = ":".join(str(REPOSITORY / file) for file in stack.environment["COMPOSE_FILE"].split(":"))
+    shell = Shell({**stack.environment, "COMPOSE_FILE": files}, tmp_path)
+    key = f"/identity/{DEVICE}.key.pem"
+    before = stack.exec("maintenance", "sha256sum", key).stdout
+    shell.run("docs/operations.md", "backing up")
+    stack.exec("maintenance", "sh", "-c", "rm /identity/*")
+    shell.run("docs/operations.md", "restoring")
+    assert stack.exec("maintenance", "sha256sum", key).stdout == before
+    shell.run("docs/operations.md", "giving files away")
+    assert stack.exec("maintenance", "sha256sum", key).stdout == before
+    (tmp_path / "ca.pem").write_text("a certificate")
+    shell.run("docs/operations.md", "a file of a CA")
+    assert stack.exec("messaging_receiver", "cat", "/identity/ca.pem").stdout == "a certificate"
+    updating = documents.block("docs/operations.md", "updating").splitlines()
+    assert updating == ["git pull", "docker compose up --build --detach"]
+    stack.compose("up", "--build", "--detach", seconds=600)
+    stack.wait_for_line("messaging_receiver", "MQTT subscription active.")
+
+
+def test_the_lab_of_the_readme() -> None:
+    lab = LabWorld()
+    shell = Shell(lab.environment)
+    try:
+        shell.run("README.md", "lab: start")
+        shell.run("README.md", "lab: send")
+        lab.wait_for_message("alice._device.example.test says: Hello")
+        shell.run("README.md", "lab: attack")
+        for reason in ("replay", "decryption-failed", "signature-invalid"):
+            lab.wait_for_line("bob_receiver", f"refused reason={reason}")
+        shell.run("README.md", "lab: stop")
+        wait_until("the lab is gone", lambda: not lab.compose("ps", "--all", "--quiet").stdout)
+    finally:
+        lab.down("--volumes")
+
+
+def test_every_command_of_the_operations_page_is_run() -> None:
+    assert set(documents.marks("docs/operations.md")) == {
+        "updating",
+        "backing up",
+        "restoring",
+        "a file of a CA",
+        "giving files away",
+    }

@@ -53,6 +53,8 @@ class Reason(StrEnum):
     SENDER_MALFORMED = "sender-malformed"
     BINDING_MALFORMED = "binding-malformed"
     WRONG_AUDIENCE = "wrong-audience"
+    SENDER_NOT_ALLOWED = "sender-not-allowed"
+    UNBOUND = "unbound"
     EXPIRED = "expired"
     TOO_OLD = "too-old"
     FROM_THE_FUTURE = "from-the-future"

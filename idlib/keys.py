@@ -15,7 +15,7 @@ from typing import Final
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
     NoEncryption,
@@ -33,7 +33,7 @@ MAX_FILE_OCTETS: Final = 65536
 MAX_PREVIOUS_KEYS: Final = 3
 
 _PUBLIC_EXPONENT: Final = 65537
-_RSA_BITS: Final = MappingProxyType({KeyType.RSA2048: 2048})
+_RSA_BITS: Final = MappingProxyType({KeyType.RSA2048: 2048, KeyType.RSA3072: 3072})
 _MAX_FILE_NAME_OCTETS: Final = 255
 _LONGEST_SUFFIX: Final = ".key.previous3.pem"
 _CERTIFICATE_SUFFIX: Final = ".crt.pem"
@@ -70,6 +70,8 @@ def previous_key_paths(crypto_path: Path, name: IdentityName) -> tuple[Path, ...
 
 def generate_private_key(key_type: KeyType) -> PrivateKey:
     """Return a new private key of this type, which is on no disk yet."""
+    if key_type is KeyType.P256:
+        return PrivateKey(ec.generate_private_key(ec.SECP256R1()))
     return PrivateKey(rsa.generate_private_key(_PUBLIC_EXPONENT, _RSA_BITS[key_type]))
 
 

@@ -1,8 +1,8 @@
 """The identity name and its DNS URI: frozen values, checked when made."""
 
 import re
-from dataclasses import dataclass
-from typing import Final
+from dataclasses import dataclass, field
+from typing import Final, Self
 
 from idlib.errors import MalformedNameError
 
@@ -47,6 +47,49 @@ class IdentityName:
     def uri(self) -> str:
         """The DNS URI of the name's TLSA records, in the form that dane-jwe-jws writes."""
         return f"dns://{self.text}?type=TLSA"
+
+
+@dataclass(frozen=True, slots=True)
+class NamePatterns:
+    """Which names are meant: single ones, all below one, or all.
+
+    Args:
+        texts: Names, patterns such as `*._device.example.com`, which stands for every name below, and `*` for all.
+
+    Raises:
+        MalformedNameError: One of them is neither.
+    """
+
+    texts: tuple[str, ...]
+    _names: frozenset[str] = field(init=False, repr=False, compare=False)
+    _parents: frozenset[str] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        names = [text for text in self.texts if not text.startswith("*")]
+        parents = [text for text in self.texts if text.startswith("*")]
+        object.__setattr__(self, "_names", frozenset(IdentityName(name).text for name in names))
+        object.__setattr__(self, "_parents", frozenset(map(_parent, parents)))
+
+    @classmethod
+    def all(cls) -> Self:
+        """Return the patterns that mean every name."""
+        return cls(("*",))
+
+    def match(self, name: IdentityName) -> bool:
+        """Return whether a name is one of those meant."""
+        if name.text in self._names or "" in self._parents:
+            return True
+        labels = name.text.split(".")
+        return any(".".join(labels[number:]) in self._parents for number in range(1, len(labels)))
+
+
+def _parent(pattern: str) -> str:
+    """Return what a pattern's names end in; it may be a single label, as no identity name is, or nothing."""
+    if pattern == "*":
+        return ""
+    if not pattern.startswith("*."):
+        raise MalformedNameError(f"{pattern!a} is no pattern of names", "write *.example.com for all below example.com")
+    return IdentityName(pattern.replace("*", "_", 1)).text.removeprefix("_.")
 
 
 def parse_dns_uri(uri: str) -> IdentityName:

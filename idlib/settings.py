@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any, Final
 
 from idlib.errors import ConfigurationError, MalformedNameError
-from idlib.names import IdentityName
+from idlib.names import IdentityName, NamePatterns
 
 DNS_PORT: Final = 53
 _MQTT_MAX_PAYLOAD_OCTETS: Final = 268_435_455
+_PATTERNS_FORM: Final = "names and patterns such as *._device.example.com, with commas between, or @ and a file of them"
 _HOST: Final = re.compile(r"[A-Za-z0-9_.:-]{1,253}")
 
 
@@ -48,6 +49,8 @@ class KeyType(StrEnum):
     """The type and size of a new private key."""
 
     RSA2048 = "rsa2048"
+    RSA3072 = "rsa3072"
+    P256 = "p256"
 
 
 class LogLevel(StrEnum):
@@ -96,6 +99,8 @@ class Settings:
     dns_resolver: ServerAddress | None
     dnssec: DnssecPolicy
     dnssec_trust_anchors: Path | None
+    allowed_senders: NamePatterns | None
+    require_binding: NamePatterns | None
     output_format: OutputFormat
     key_type: KeyType
     state: str
@@ -189,6 +194,29 @@ def _matching(pattern: str) -> Callable[[str], str]:
     return read
 
 
+def _read_name_patterns(text: str) -> NamePatterns:
+    listed = _read_list(Path(text[1:])) if text.startswith("@") else text
+    words = [word for word in re.split(r"[,\s]+", listed) if word]
+    if not words:
+        raise ValueError(text)
+    try:
+        return NamePatterns(tuple(words))
+    except MalformedNameError as error:
+        raise ValueError(text) from error
+
+
+def _read_list(path: Path) -> str:
+    try:
+        lines = path.read_text("ascii").splitlines()
+    except OSError as error:
+        raise ValueError(path) from error
+    return " ".join(line.partition("#")[0] for line in lines)
+
+
+def _read_required_binding(text: str) -> NamePatterns:
+    return NamePatterns.all() if text == "all" else _read_name_patterns(text)
+
+
 def _read_host(text: str) -> str:
     if not _HOST.fullmatch(text):
         raise ValueError(text)
@@ -273,6 +301,19 @@ VARIABLES: Final = (
         "a file of DS or DNSKEY records",
         "DS or DNSKEY records of your own zone, in zone-file form; with them signatures are validated in the program,"
         " and no resolver is trusted",
+    ),
+    Variable(
+        "ALLOWED_SENDERS",
+        _read_name_patterns,
+        _PATTERNS_FORM,
+        "whose messages are accepted, asked before anything else is; without it everybody's",
+    ),
+    Variable(
+        "REQUIRE_BINDING",
+        _read_required_binding,
+        f"all, or {_PATTERNS_FORM}",
+        "whose messages must be bound to their recipient and a time, as those of dane-jwe-jws are not; without it"
+        " nobody's",
     ),
     Variable("OUTPUT_FORMAT", OutputFormat, _choices(OutputFormat), "how the receiver prints a message", "text"),
     Variable("KEY_TYPE", KeyType, _choices(KeyType), "type and size of a new private key", "rsa2048"),

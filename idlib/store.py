@@ -8,7 +8,8 @@ import fcntl
 import os
 import sqlite3
 import threading
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Self
@@ -18,9 +19,18 @@ from idlib.errors import StoreError
 FILE_NAME: Final = "messages.sqlite3"
 _DIRECTORY_MODE: Final = 0o700
 _FILE_MODE: Final = 0o600
+_LATEST_FORGOTTEN_ISSUE: Final = "latest_forgotten_issue"
+_LATEST_TIME: Final = "latest_time"
+_FORGOTTEN_AT_ONCE: Final = 10_000
 _SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS fact (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS replay (identifier BLOB PRIMARY KEY, expires_at INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS sender (name TEXT PRIMARY KEY, entries INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS replay (
+    identifier BLOB PRIMARY KEY,
+    sender TEXT NOT NULL,
+    issued_at INTEGER NOT NULL,
+    expires_at INTEGER NOT NULL
+) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS replay_by_expiry ON replay (expires_at);
 CREATE TABLE IF NOT EXISTS waiting (
     number INTEGER PRIMARY KEY,
@@ -38,11 +48,15 @@ class ReplayEntry:
     """One message that has been printed.
 
     Args:
-        identifier: 32 octets that no other message shares.
-        expires_at: Until when it has to be known, in seconds since the epoch.
+        identifier: 16 octets that no other message shares.
+        sender: The name whose key verified.
+        issued_at: When it was issued, in seconds since the epoch; 0 where it does not say.
+        expires_at: Until when it has to be known, likewise.
     """
 
     identifier: bytes
+    sender: str
+    issued_at: int
     expires_at: int
 
 
@@ -92,6 +106,10 @@ class Store:
             self._connection.execute("PRAGMA journal_mode = WAL")
             self._connection.execute("PRAGMA synchronous = FULL")
             self._connection.executescript(_SCHEMA)
+            row = self._connection.execute("SELECT coalesce(sum(entries), 0) FROM sender").fetchone()
+        self._number_printed = int(row[0])
+        self._latest_forgotten_issue = int(self.fact(_LATEST_FORGOTTEN_ISSUE, "-1"))
+        self._latest_time = int(self.fact(_LATEST_TIME, "0"))
 
     def __enter__(self) -> Self:
         return self
@@ -120,33 +138,91 @@ class Store:
         """Tell whether a message with this replay identifier has been printed.
 
         Args:
-            identifier: 32 octets.
+            identifier: 16 octets.
         """
         with self._reading() as connection:
             found = connection.execute("SELECT 1 FROM replay WHERE identifier = ?", (identifier,)).fetchone()
         return found is not None
 
-    def finish(self, printed: Iterable[ReplayEntry], no_longer_waiting: Iterable[int]) -> None:
+    def number_printed_of(self, sender: str) -> int:
+        """Return how many printed messages of a sender are known.
+
+        Args:
+            sender: The name whose key verified.
+        """
+        with self._reading() as connection:
+            row = connection.execute("SELECT entries FROM sender WHERE name = ?", (sender,)).fetchone()
+        return 0 if row is None else int(row[0])
+
+    @property
+    def number_printed(self) -> int:
+        """How many printed messages are known."""
+        return self._number_printed
+
+    @property
+    def latest_forgotten_issue(self) -> int:
+        """When the latest of the printed and forgotten messages was issued, in seconds since the epoch."""
+        return self._latest_forgotten_issue
+
+    def finish(self, printed: Sequence[ReplayEntry], no_longer_waiting: Iterable[int]) -> None:
         """Keep, in one durable group, which messages are printed, and forget those that waited.
 
         Args:
-            printed: Their replay entries.
+            printed: Their replay entries, none of them known yet.
             no_longer_waiting: Numbers of messages that waited and are printed or refused.
         """
         with self._transaction() as connection:
             connection.executemany(
-                "INSERT OR IGNORE INTO replay VALUES (?, ?)", ((one.identifier, one.expires_at) for one in printed)
+                "INSERT INTO replay VALUES (?, ?, ?, ?)",
+                ((one.identifier, one.sender, one.issued_at, one.expires_at) for one in printed),
+            )
+            connection.executemany(
+                "INSERT INTO sender VALUES (?, ?) ON CONFLICT DO UPDATE SET entries = entries + excluded.entries",
+                Counter(one.sender for one in printed).items(),
             )
             connection.executemany("DELETE FROM waiting WHERE number = ?", ((number,) for number in no_longer_waiting))
+        self._number_printed += len(printed)
 
     def forget_printed(self, now: int) -> None:
-        """Forget the messages that need not be known any more.
+        """Forget messages that need not be known any more, a bounded number of them.
 
         Args:
             now: Seconds since the epoch.
         """
         with self._transaction() as connection:
-            connection.execute("DELETE FROM replay WHERE expires_at < ?", (now,))
+            rows = connection.execute(
+                "DELETE FROM replay WHERE identifier IN (SELECT identifier FROM replay WHERE expires_at < ? LIMIT ?)"
+                " RETURNING sender, issued_at",
+                (now, _FORGOTTEN_AT_ONCE),
+            ).fetchall()
+            if not rows:
+                return
+            latest = max(self._latest_forgotten_issue, *(issued_at for _, issued_at in rows))
+            connection.executemany(
+                "UPDATE sender SET entries = entries - ? WHERE name = ?",
+                ((number, sender) for sender, number in Counter(sender for sender, _ in rows).items()),
+            )
+            connection.execute("DELETE FROM sender WHERE entries = 0")
+            connection.execute("INSERT OR REPLACE INTO fact VALUES (?, ?)", (_LATEST_FORGOTTEN_ISSUE, str(latest)))
+        self._number_printed -= len(rows)
+        self._latest_forgotten_issue = latest
+
+    @property
+    def latest_time(self) -> int:
+        """The latest time that was noted, in seconds since the epoch."""
+        return self._latest_time
+
+    def note_time(self, now: int) -> None:
+        """Keep a time, unless a later one is kept.
+
+        Args:
+            now: Seconds since the epoch.
+        """
+        if now <= self._latest_time:
+            return
+        with self._transaction() as connection:
+            connection.execute("INSERT OR REPLACE INTO fact VALUES (?, ?)", (_LATEST_TIME, str(now)))
+        self._latest_time = now
 
     def keep_waiting(self, sender: str, signed: str, digest: bytes, received_at: float) -> None:
         """Keep a message that waits for DNS; it is durable when this returns.

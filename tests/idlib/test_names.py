@@ -5,7 +5,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from idlib.errors import MalformedNameError
-from idlib.names import IdentityName, parse_dns_uri
+from idlib.names import IdentityName, NamePatterns, parse_dns_uri
 
 LABEL = st.from_regex(r"[A-Za-z0-9_]([A-Za-z0-9_-]{0,8}[A-Za-z0-9_])?", fullmatch=True)
 NAME = st.lists(LABEL, min_size=2, max_size=6).map(".".join)
@@ -163,3 +163,30 @@ def test_an_endless_uri_makes_no_endless_error() -> None:
     with pytest.raises(MalformedNameError) as caught:
         parse_dns_uri("x" * 60_000)
     assert len(str(caught.value)) < 1000
+
+
+@pytest.mark.parametrize(
+    ("patterns", "meant"),
+    [
+        (("alice.example.com",), True),
+        (("ALICE.example.COM.",), True),
+        (("*.example.com",), True),
+        (("*.com",), True),
+        (("*",), True),
+        (("bob.example.com", "*.EXAMPLE.com."), True),
+        (("bob.example.com",), False),
+        (("*.alice.example.com",), False),
+        (("*.xample.com",), False),
+        (("example.com",), False),
+    ],
+)
+def test_a_pattern_means_what_is_below_its_name(patterns: tuple[str, ...], *, meant: bool) -> None:
+    assert NamePatterns(patterns).match(IdentityName("alice.example.com")) is meant
+
+
+@pytest.mark.parametrize(
+    "text", ["", "alice", "*.", "**", "*example.com", "a*.example.com", "*.*.example.com", "*..com"]
+)
+def test_what_is_no_name_and_no_pattern_is_refused(text: str) -> None:
+    with pytest.raises(MalformedNameError):
+        NamePatterns((text,))

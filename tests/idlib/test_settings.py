@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from idlib.errors import ConfigurationError
+from idlib.names import IdentityName
 from idlib.settings import VARIABLES, DnssecPolicy, MqttVersion, OutputFormat, ServerAddress, load
 
 NAME = {"IDENTITY_NAME": "alice._device.example.com"}
@@ -110,3 +111,32 @@ def test_any_environment_is_read_or_named_as_wrong(environment: dict[str, str]) 
         load(environment)
     except ConfigurationError as error:
         assert error.problems
+
+
+def test_senders_can_be_listed_in_a_file(tmp_path: Path) -> None:
+    listed = tmp_path / "senders"
+    listed.write_text("alice.example.com  # the kettle\n\n*._device.example.com, bob.example\n")
+    patterns = load({**NAME, "ALLOWED_SENDERS": f"@{listed}"}).allowed_senders
+    assert patterns is not None
+    assert patterns.texts == ("alice.example.com", "*._device.example.com", "bob.example")
+
+
+@pytest.mark.parametrize("text", [",", "@/no/such/file", "alice", "alice.example;bob.example", "all"])
+def test_a_list_of_senders_that_cannot_be_read_is_named(text: str) -> None:
+    with pytest.raises(ConfigurationError, match="ALLOWED_SENDERS"):
+        load({**NAME, "ALLOWED_SENDERS": text})
+
+
+def test_an_empty_list_of_senders_is_no_list_of_everybody(tmp_path: Path) -> None:
+    (tmp_path / "senders").write_text("# nobody yet\n")
+    with pytest.raises(ConfigurationError, match="ALLOWED_SENDERS"):
+        load({**NAME, "ALLOWED_SENDERS": f"@{tmp_path / 'senders'}"})
+
+
+def test_binding_can_be_required_of_all_or_of_some() -> None:
+    everybody = load({**NAME, "REQUIRE_BINDING": "all"}).require_binding
+    some = load({**NAME, "REQUIRE_BINDING": "*.example.com"}).require_binding
+    assert everybody is not None
+    assert some is not None
+    assert everybody.match(IdentityName("alice.example"))
+    assert not some.match(IdentityName("alice.example"))

@@ -11,7 +11,7 @@ import pytest
 from idlib.errors import StoreError
 from idlib.store import FILE_NAME, ReplayEntry, Store
 
-ENTRY = ReplayEntry(b"x" * 32, 1000)
+ENTRY = ReplayEntry(b"x" * 16, "alice.example", 500, 1000)
 
 
 def test_the_file_is_made_for_its_owner_alone(tmp_path: Path) -> None:
@@ -36,6 +36,36 @@ def test_what_was_printed_is_known_after_a_restart_until_it_expires(tmp_path: Pa
         assert store.has_printed(ENTRY.identifier)
         store.forget_printed(1001)
         assert not store.has_printed(ENTRY.identifier)
+
+
+def test_printed_messages_are_counted_for_each_sender_until_they_are_forgotten(tmp_path: Path) -> None:
+    def entry(number: int, sender: str, expires_at: int) -> ReplayEntry:
+        return ReplayEntry(bytes([number]) * 16, sender, expires_at - 500, expires_at)
+
+    with Store(tmp_path) as store:
+        store.finish([entry(1, "alice.example", 1000), entry(2, "alice.example", 2000)], [])
+        store.finish([entry(3, "bob.example", 1500)], [])
+    with Store(tmp_path) as store:
+        assert store.number_printed == 3
+        assert (store.number_printed_of("alice.example"), store.number_printed_of("bob.example")) == (2, 1)
+        assert store.number_printed_of("carol.example") == 0
+        assert store.latest_forgotten_issue == -1
+        store.forget_printed(1600)
+        assert (store.number_printed_of("alice.example"), store.number_printed_of("bob.example")) == (1, 0)
+        assert store.latest_forgotten_issue == 1000
+    with Store(tmp_path) as store:
+        assert store.number_printed == 1
+        assert store.latest_forgotten_issue == 1000
+
+
+def test_the_latest_time_that_was_noted_is_kept(tmp_path: Path) -> None:
+    with Store(tmp_path) as store:
+        assert store.latest_time == 0
+        store.note_time(2000)
+        store.note_time(1000)
+        assert store.latest_time == 2000
+    with Store(tmp_path) as store:
+        assert store.latest_time == 2000
 
 
 def test_messages_wait_in_order_across_a_restart_until_they_are_finished(tmp_path: Path) -> None:
@@ -93,7 +123,7 @@ def test_a_group_that_was_finished_survives_kill_9(tmp_path: Path) -> None:
         from pathlib import Path
         from idlib.store import ReplayEntry, Store
         store = Store(Path({str(tmp_path)!r}))
-        store.finish([ReplayEntry(bytes([number]) * 32, 1000) for number in range(32)], [])
+        store.finish([ReplayEntry(bytes([number]) * 16, "alice.example", 500, 1000) for number in range(32)], [])
         print("finished", flush=True)
         os.kill(os.getpid(), {signal.SIGKILL})
         """)
@@ -101,7 +131,7 @@ def test_a_group_that_was_finished_survives_kill_9(tmp_path: Path) -> None:
     assert killed.returncode == -signal.SIGKILL
     assert killed.stdout == "finished\n"
     with Store(tmp_path) as store:
-        assert all(store.has_printed(bytes([number]) * 32) for number in range(32))
+        assert all(store.has_printed(bytes([number]) * 16) for number in range(32))
 
 
 def test_the_descriptor_does_not_leak_into_other_programs(tmp_path: Path) -> None:

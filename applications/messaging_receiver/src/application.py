@@ -34,7 +34,7 @@ from idlib.program import parser, read_settings, run
 from idlib.settings import Settings
 from idlib.store import Store
 from idlib.transport import Broker, Delivery, Subscription, new_client_id
-from idlib.trust import ReplayGuard
+from idlib.trust import Policy, ReplayGuard, clock_is_credible
 
 _LOG = logging.getLogger("messaging_receiver")
 
@@ -44,7 +44,7 @@ DECRYPTED_MESSAGES: "queue.Queue[DecryptedMessage | Answer]" = queue.Queue(QUEUE
 AUTHENTICATED_MESSAGES: "queue.Queue[AuthenticatedMessage | SettledMessage]" = queue.Queue(QUEUE_SIZE)
 
 STATUS_SECONDS: Final = 60.0
-_PRUNE_SECONDS: Final = 3600.0
+_PRUNE_SECONDS: Final = 600.0
 _STILL_SECONDS: Final = 30.0
 # Together below the five seconds in which the receiver promises to end.
 _PRINTER_GRACE_SECONDS: Final = 2.0
@@ -109,7 +109,8 @@ def _receive(
     pipeline = Pipeline(
         settings,
         store,
-        ReplayGuard(store),
+        Policy.from_settings(settings),
+        ReplayGuard(store, settings.allowed_senders),
         Discovery.from_settings(settings),
         ENCRYPTED_MESSAGES,
         DECRYPTED_MESSAGES,
@@ -163,11 +164,19 @@ def _supervise(pipeline: Pipeline, subscription: Subscription, threads: list[thr
             _LOG.info("%s", _status(pipeline, subscription, threads))
         if now >= next_pruning:
             next_pruning = now + _PRUNE_SECONDS
-            pipeline.store.forget_printed(int(time.time()))
+            _keep_store(pipeline.store)
         if not all(thread.is_alive() for thread in threads):
             # A signal may have come in between, and then threads end as they should.
             return not pipeline.stopping.is_set()
     return False
+
+
+def _keep_store(store: Store) -> None:
+    """Note the time and forget what is past, unless the clock says that nothing is known of the time."""
+    now = int(time.time())
+    if clock_is_credible(now, store.latest_time):
+        store.note_time(now)
+        store.forget_printed(now)
 
 
 def _ailment(

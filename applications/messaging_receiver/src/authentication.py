@@ -1,6 +1,7 @@
 """The Authentication stage: from DECRYPTED_MESSAGES to AUTHENTICATED_MESSAGES, by way of DNS and at need the store."""
 
 import logging
+import math
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -25,7 +26,7 @@ from idlib.names import IdentityName
 from idlib.output import json_line, text_line
 from idlib.settings import OutputFormat
 from idlib.transport import RECEIVE_MAXIMUM
-from idlib.trust import check_binding, replay_entry
+from idlib.trust import EARLIEST_CREDIBLE_TIME, clock_is_credible, replay_entry
 
 _LOG = logging.getLogger(__name__)
 
@@ -66,6 +67,7 @@ class Authentication:
         self._lookups = Lookups(lambda sender, failure: pipeline.hand_on(Answer(sender, failure), pipeline.decrypted))
         self._aside: dict[IdentityName, list[DecryptedMessage]] = {}
         self._delays: dict[IdentityName, float] = {}
+        self._credible_since = math.inf
         self._retry_at = dict.fromkeys(map(IdentityName, pipeline.store.waiting_senders()), 0.0)
 
     def process(self, message: DecryptedMessage) -> None:
@@ -99,7 +101,11 @@ class Authentication:
 
     def _authenticate(self, message: DecryptedMessage) -> None:
         unverified = parse(message.signed)
-        check_binding(unverified.binding, self._pipeline.settings.identity_name, time.time())
+        now = time.time()
+        if not clock_is_credible(now, self._pipeline.store.latest_time):
+            self._wait(message, unverified.sender, "the clock is not set")
+            return
+        self._pipeline.policy.check(unverified, now)
         if unverified.sender in self._aside:
             self._stand_aside(message, unverified.sender)
             return
@@ -128,7 +134,9 @@ class Authentication:
             self._look_up(asked_again, unverified.sender, self._pipeline.discovery.find_again)
             return
         entry = replay_entry(unverified, message.digest, time.time())
-        self._pipeline.guard.reserve(entry)
+        self._pipeline.guard.reserve(unverified, entry)
+        if unverified.binding is None:
+            _LOG.info("unbound sender=%s the message could be passed on to other readers", unverified.sender)
         line = self._line(unverified, text, message.received_at)
         self._pipeline.hand_on(AuthenticatedMessage(line, entry, message.origin), self._pipeline.authenticated)
 
@@ -158,7 +166,7 @@ class Authentication:
         )
 
     def _wait(self, message: DecryptedMessage, sender: IdentityName, why: str) -> None:
-        if message.received_at + MAX_WAITING_SECONDS < time.time():
+        if self._waited(message) > MAX_WAITING_SECONDS:
             raise Refusal(Reason.WAITED_TOO_LONG, f"a message from {sender} waited for a day: {why}")
         if message.origin.waiting_number is None:
             self._store(message, sender, why)
@@ -167,6 +175,15 @@ class Authentication:
             delay = self._delays.get(sender, _FIRST_RETRY_SECONDS)
             self._delays[sender] = min(2 * delay, _LONGEST_RETRY_SECONDS)
             self._retry_at[sender] = time.monotonic() + delay
+
+    def _waited(self, message: DecryptedMessage) -> float:
+        """Return for how many seconds a message has waited, as far as a clock that was not set allows to tell."""
+        now = time.time()
+        if not clock_is_credible(now, self._pipeline.store.latest_time):
+            return 0
+        self._credible_since = min(self._credible_since, now)
+        is_known = message.received_at >= EARLIEST_CREDIBLE_TIME
+        return now - (message.received_at if is_known else self._credible_since)
 
     def _store(self, message: DecryptedMessage, sender: IdentityName, why: str) -> None:
         if self._pipeline.store.number_waiting() >= MAX_WAITING:

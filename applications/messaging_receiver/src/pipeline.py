@@ -15,7 +15,7 @@ from idlib.errors import Reason, Refusal, StoreError
 from idlib.settings import Settings
 from idlib.store import Store
 from idlib.transport import Delivery
-from idlib.trust import ReplayGuard
+from idlib.trust import Policy, ReplayGuard
 
 _LOG = logging.getLogger(__name__)
 
@@ -30,6 +30,7 @@ class Pipeline:
     Args:
         settings: What the environment says.
         store: What outlives a restart.
+        policy: Whose messages are accepted.
         guard: Which messages are known.
         discovery: Finds senders' certificates.
         encrypted: From MQTT-Ingest to Decryption.
@@ -43,6 +44,7 @@ class Pipeline:
 
     settings: Settings
     store: Store
+    policy: Policy
     guard: ReplayGuard
     discovery: Discovery
     encrypted: "queue.Queue[Delivery]"

@@ -24,7 +24,7 @@ from idlib.names import IdentityName
 from idlib.settings import load
 from idlib.store import Store
 from idlib.transport import Delivery
-from idlib.trust import ReplayGuard
+from idlib.trust import Policy, ReplayGuard
 
 ALICE = IdentityName("alice.example")
 BOB = IdentityName("bob.example")
@@ -92,6 +92,7 @@ def run_world(store: Store, capsys: pytest.CaptureFixture[str]) -> Iterator[Worl
     pipeline = Pipeline(
         load({"IDENTITY_NAME": str(BOB)}),
         store,
+        Policy(BOB),
         ReplayGuard(store),
         Discovery(dns, clock=lambda: clock[0] + time.monotonic()),
         queue.Queue(1024),
@@ -267,6 +268,25 @@ def test_a_message_by_a_new_key_waits_where_dns_cannot_be_asked_about_it(world: 
     world.dns.answers[ALICE] = record_of(KEYS[DAVE])
     world.clock[0] += 120
     world.wait_for(lambda: world.printed[1:] == ["alice.example says: by the new key"])
+
+
+def test_messages_wait_while_the_clock_is_not_set(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    payload = sealed("patient")
+    real_time = time.time
+    monkeypatch.setattr("time.time", lambda: 1000.0)
+    world.deliver(payload)
+    world.wait_for(lambda: len(world.settled) == 1)
+    assert world.printed == []
+    monkeypatch.setattr("time.time", real_time)
+    world.wait_for(lambda: world.printed == ["alice.example says: patient"])
+
+
+def test_messages_wait_while_the_clock_shows_less_than_it_did(world: World) -> None:
+    world.pipeline.store.note_time(int(time.time()) + 2)
+    world.deliver(sealed("patient"))
+    world.wait_for(lambda: len(world.settled) == 1)
+    assert world.printed == []
+    world.wait_for(lambda: world.printed == ["alice.example says: patient"])
 
 
 def test_a_look_up_that_fails_in_an_unforeseen_way_refuses_the_message_and_no_other(

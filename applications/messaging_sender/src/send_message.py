@@ -5,6 +5,7 @@ import argparse
 import contextlib
 import io
 import logging
+import re
 import sys
 import time
 from collections import deque
@@ -35,11 +36,11 @@ def main() -> int:
     settings = get_config()
     with _opened(arguments) as source:
         if arguments.lines:
-            return _send_lines(settings, arguments.recipient, source, arguments.timeout)
+            return _send_lines(settings, arguments, source)
         text = _decode(_read_at_most(source, settings.max_message_size), "the message")
-    payload = _Sealer(settings, arguments.recipient).seal(text)
+    payload = _Sealer(settings, arguments.recipient, arguments.expires).seal(text)
     with Publisher(Broker.from_settings(settings), arguments.timeout) as publisher:
-        publisher.wait(publisher.publish(str(arguments.recipient), payload, MESSAGE_EXPIRY_SECONDS))
+        publisher.wait(publisher.publish(str(arguments.recipient), payload, _at_the_broker(arguments.expires)))
     _LOG.info("The broker has acknowledged the message to %s.", arguments.recipient)
     return ExitStatus.OK
 
@@ -59,14 +60,16 @@ class _Sealer:
     Args:
         settings: What the environment says.
         recipient: Whose certificate is found in DNS, anew whenever its time to live is over.
+        lifetime: After how many seconds a message expires; None for never.
 
     Raises:
         KeyFileError: Our own key is missing or unusable.
     """
 
-    def __init__(self, settings: Settings, recipient: IdentityName) -> None:
+    def __init__(self, settings: Settings, recipient: IdentityName, lifetime: int | None) -> None:
         self._settings = settings
         self._recipient = recipient
+        self._lifetime = lifetime
         self._key: PrivateKey = read_private_key(key_path(settings.crypto_path, settings.identity_name))
         self._discovery = Discovery.from_settings(settings)
 
@@ -94,21 +97,27 @@ class _Sealer:
             signing_key=self._key,
             recipient=self._recipient,
             encryption_key=self._discovery.find(self._recipient).records[0].public_key,
-            binding=Binding.new(self._recipient, int(time.time())),
+            binding=Binding.new(self._recipient, int(time.time()), self._lifetime),
         )
         if len(payload) > self._settings.max_message_size:
             raise _too_large(f"{len(payload)} octets when signed and encrypted", self._settings.max_message_size)
         return payload
 
 
-def _send_lines(settings: Settings, recipient: IdentityName, source: BinaryIO, timeout: float) -> int:
+def _at_the_broker(lifetime: int | None) -> int:
+    """Return after how many seconds the broker may drop a message."""
+    return MESSAGE_EXPIRY_SECONDS if lifetime is None else min(lifetime, MESSAGE_EXPIRY_SECONDS)
+
+
+def _send_lines(settings: Settings, arguments: argparse.Namespace, source: BinaryIO) -> int:
     """Send each line as a message; go on after a line that cannot be sent, and return the first such line's status."""
+    recipient, kept_for = arguments.recipient, _at_the_broker(arguments.expires)
     status = ExitStatus.OK
     acknowledged = 0
     unacknowledged: deque[Publication] = deque()
-    sealer = _Sealer(settings, recipient)
+    sealer = _Sealer(settings, recipient, arguments.expires)
     sealer.find_recipient()
-    with Publisher(Broker.from_settings(settings), timeout) as publisher:
+    with Publisher(Broker.from_settings(settings), arguments.timeout) as publisher:
         for number, line in enumerate(_lines(source, settings.max_message_size), 1):
             try:
                 payload = sealer.seal(_decode(line, f"line {number}"))
@@ -116,7 +125,7 @@ def _send_lines(settings: Settings, recipient: IdentityName, source: BinaryIO, t
                 _LOG.error("Line %d was not sent: %s", number, error)
                 status = status or error.exit_status
                 continue
-            unacknowledged.append(publisher.publish(str(recipient), payload, MESSAGE_EXPIRY_SECONDS))
+            unacknowledged.append(publisher.publish(str(recipient), payload, kept_for))
             if len(unacknowledged) == _MAX_UNACKNOWLEDGED:
                 publisher.wait(unacknowledged.popleft())
                 acknowledged += 1
@@ -138,6 +147,12 @@ def _read_arguments() -> argparse.Namespace:
     command_line.add_argument("--file", metavar="PATH", type=Path, help="read the text from a file")
     command_line.add_argument("--lines", action="store_true", help="send each line as a message, from stdin or a file")
     command_line.add_argument(
+        "--expires",
+        metavar="SECONDS",
+        type=_lifetime,
+        help="after how long nobody is to read the message any more (default: never)",
+    )
+    command_line.add_argument(
         "--timeout",
         metavar="SECONDS",
         type=_seconds,
@@ -157,6 +172,12 @@ def _recipient(text: str) -> IdentityName:
         return IdentityName(text)
     except MalformedNameError as error:
         raise argparse.ArgumentTypeError(str(error)) from error
+
+
+def _lifetime(text: str) -> int:
+    if not re.fullmatch("[0-9]{1,8}", text) or int(text) == 0:
+        raise argparse.ArgumentTypeError("give a whole number of seconds from 1 to 99999999")
+    return int(text)
 
 
 def _seconds(text: str) -> float:

@@ -306,7 +306,7 @@ VARIABLES: Final = (
         "ALLOWED_SENDERS",
         _read_name_patterns,
         _PATTERNS_FORM,
-        "whose messages are accepted, asked before anything else is; without it everybody's",
+        "whose messages are accepted, asked before DNS is; without it everybody's",
     ),
     Variable(
         "REQUIRE_BINDING",

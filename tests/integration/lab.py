@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final
 
 from tests.integration.daemons.knot import Knot, Zone
@@ -33,6 +34,9 @@ DEBIAN_PACKAGES: Final = {
     "unshare": "util-linux",
     "nsenter": "util-linux",
 }
+
+
+_NO_SETTINGS: Final[Mapping[str, str]] = MappingProxyType({})
 
 
 def missing_packages(packages: Mapping[str, str]) -> list[str]:
@@ -135,22 +139,25 @@ class Lab:
         }
         return Device(name, crypto_path, settings, self.entrance)
 
-    def device_with_key(self, label: str, zone: str = SECURE) -> Device:
+    def device_with_key(self, label: str, zone: str = SECURE, settings: Mapping[str, str] = _NO_SETTINGS) -> Device:
         """Return a new device with a key and a self-signed certificate, not published."""
-        device = self.device(label, zone)
+        device = self.device(label, zone).with_settings(**settings)
         result = device.run(CREATE_SELFSIGNED_ID)
         assert result.status == 0, result
         return device
 
-    def published_device(self, label: str, zone: str = SECURE, ttl: int = 60) -> Device:
+    def published_device(
+        self, label: str, zone: str = SECURE, ttl: int = 60, settings: Mapping[str, str] = _NO_SETTINGS
+    ) -> Device:
         """Return a new device whose record stands in DNS.
 
         Args:
             label: The first part of its name.
             zone: Where its name lies.
             ttl: Seconds for which its record may be cached.
+            settings: Environment variables of its programs that differ from the usual.
         """
-        device = self.device_with_key(label, zone)
+        device = self.device_with_key(label, zone, settings)
         self.knot.add_tlsa(device.name, device.tlsa_record(), ttl)
         return device
 

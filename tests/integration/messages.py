@@ -53,31 +53,18 @@ def signed(text: str | bytes, signer: Device, recipient: Device | None = None, *
     return str(token.serialize())
 
 
-def encrypted(inner: str | bytes, recipient: Device, key: JWK | None = None, **header: Any) -> str:
+def encrypted(inner: str | bytes, recipient: Device, **header: Any) -> str:
     """Return the outer layer.
 
     Args:
         inner: What it hides.
         recipient: Whom it names.
-        key: For which key it is encrypted; the recipient's where none is given.
         header: Members of the protected header that differ from the usual; None leaves one out.
     """
     protected = {"alg": "RSA-OAEP-256", "enc": "A256CBC-HS512", "typ": "JWE", "x5u": uri(recipient)} | header
     token = JWE(inner.encode() if isinstance(inner, str) else inner, protected=_json(protected))
-    token.allowed_algs = [*token.allowed_algs, "RSA1_5"]
-    token.add_recipient(key or public_jwk(recipient))
+    token.add_recipient(public_jwk(recipient))
     return str(token.serialize())
-
-
-def changed(message: str, **members: Any) -> str:
-    """Return a message in JSON form with other members; None leaves one out."""
-    return _json(json.loads(message) | members)
-
-
-def flipped(message: str, member: str) -> str:
-    """Return a message with one bit of a base64url member changed."""
-    value = json.loads(message)[member]
-    return changed(message, **{member: ("A" if value[0] != "A" else "B") + value[1:]})
 
 
 class BrokerClient:
@@ -96,9 +83,9 @@ class BrokerClient:
         self._client.connect(broker.host, broker.port)
         self._client.loop_start()
 
-    def publish(self, recipient: Device, payload: str | bytes, *, retain: bool = False) -> None:
-        """Publish to a device and wait for the broker's acknowledgement."""
-        self._client.publish(recipient.name, payload, qos=1, retain=retain).wait_for_publish(_PATIENCE)
+    def publish(self, recipient: Device, payload: str | bytes, *, qos: int = 1, retain: bool = False) -> None:
+        """Publish to a device and wait for the broker's acknowledgement, which there is none of at QoS 0."""
+        self._client.publish(recipient.name, payload, qos=qos, retain=retain).wait_for_publish(_PATIENCE)
 
     def listen(self, recipient: Device) -> None:
         """Subscribe to what is sent to a device."""

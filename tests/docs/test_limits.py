@@ -1,0 +1,117 @@
+"""docs/limits.md: each of its numbers is the code's, and it leaves no bound out."""
+
+import argparse
+import ast
+import re
+import runpy
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from idlib.certificates import LIFETIME
+from idlib.envelope import Binding, seal
+from idlib.errors import Reason
+from idlib.keys import generate_private_key
+from idlib.names import IdentityName
+from idlib.settings import VARIABLES, KeyType
+
+ROOT: Final = Path(__file__).parents[2]
+DOCUMENT: Final = (ROOT / "docs" / "limits.md").read_text()
+ROWS: Final = re.findall(r"^\| .+ \| ([0-9].*) \| .*\| (\S.*) \|$", DOCUMENT, re.MULTILINE)
+UNITS: Final = {"minute": 60, "hour": 3600, "day": 24 * 3600}
+A_BOUND: Final = re.compile(r"MAX|MIN_|LONGEST|SHORTEST|SECONDS|EARLIEST|WORKERS|_SIZE$|PAYLOAD|FORGOTTEN_AT|RSA_BITS")
+# How often a loop looks up, what a name in the code stands for, what the documents say elsewhere.
+NO_BOUND_OF_A_USER: Final = frozenset(
+    {
+        "idlib/transport.py _LOOP_SECONDS",
+        "idlib/keys.py _LOCK_PAUSE_SECONDS",
+        "idlib/keys.py _LONGEST_SUFFIX",
+        "idlib/keys.py _MAX_FILE_NAME_OCTETS",
+        "idlib/keys.py _RSA_BITS",
+        "idlib/certificates.py _MAX_CHARACTERS",
+        "idlib/discovery/messages.py _MAX_TTL",
+        "applications/maintenance/src/generate_tlsa.py TIME_TO_LIVE_SECONDS",
+        "applications/messaging_receiver/src/pipeline.py POLL_SECONDS",
+        "applications/messaging_receiver/src/own_identity.py _POLL_SECONDS",
+        "applications/messaging_receiver/src/health.py _MAX_SOCKET_PATH_OCTETS",
+    }
+)
+
+
+def number(limit: str) -> float | range:
+    """Return what a limit says in words: a number in the smallest unit, or a range of bits."""
+    if span := re.fullmatch(r"(\d+) to (\d+) bits", limit):
+        return range(int(span[1]), int(span[2]) + 1)
+    value, _, unit = limit.partition(" ")
+    return float(value) * UNITS.get(unit.removesuffix("s"), 1)
+
+
+@pytest.fixture(autouse=True)
+def _as_the_receiver_starts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(ROOT / "applications/messaging_receiver/src")
+
+
+def constant(place: str) -> object:
+    if not place.startswith("`"):
+        return int(next(variable.default or "" for variable in VARIABLES if variable.name == place))
+    file, name = place.strip("`").split(" ")
+    return runpy.run_path(str(ROOT / file))[name]
+
+
+@pytest.mark.parametrize(("limit", "place"), ROWS, ids=[place for _, place in ROWS])
+def test_a_limit_is_the_one_of_the_code(limit: str, place: str) -> None:
+    assert constant(place) == number(limit)
+
+
+def test_the_refusals_are_those_of_the_code() -> None:
+    assert set(re.findall(r"refused `([a-z-]+)`", DOCUMENT)) <= set(Reason)
+
+
+def test_each_row_names_its_place() -> None:
+    assert len(ROWS) == len(re.findall(r"^\| ", DOCUMENT, re.MULTILINE)) - DOCUMENT.count("| in the code |")
+
+
+def test_the_senders_options_take_what_the_document_says() -> None:
+    said = re.search(r"--expires` takes 1 to (\d+) seconds, `--timeout` up to (\d+)", DOCUMENT)
+    assert said
+    module = runpy.run_path(str(ROOT / "applications/messaging_sender/src/send_message.py"))
+    for option, most in (("_lifetime", int(said[1])), ("_seconds", int(said[2]))):
+        assert module[option](str(most)) == most
+        for bad in ("0", str(most + 1)):
+            with pytest.raises(argparse.ArgumentTypeError):
+                module[option](bad)
+
+
+def test_the_largest_text_still_fits() -> None:
+    octets = re.search(r"A text of (\d+) octets still fits", DOCUMENT)
+    assert octets
+    key = generate_private_key(KeyType.RSA2048)
+    alice, bob = IdentityName("alice._device.example.com"), IdentityName("bob._device.example.com")
+    binding = Binding.new(bob, 1_800_000_000, 3600)
+    text = "x" * int(octets[1])
+    message = seal(text, sender=alice, signing_key=key, recipient=bob, encryption_key=key.public, binding=binding)
+    assert 0.99 * 65536 < len(message) <= 65536
+
+
+def bounds() -> Iterator[str]:
+    for directory in ("idlib", "applications"):
+        for path in (ROOT / directory).rglob("*.py"):
+            for node in ast.parse(path.read_text()).body:
+                if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
+                    is_number = not isinstance(node.value, ast.Dict | ast.Set | ast.Tuple)
+                    if is_number and A_BOUND.search(node.target.id) and "Final" in ast.unparse(node.annotation):
+                        yield f"{path.relative_to(ROOT)} {node.target.id}"
+
+
+def test_no_bound_is_left_out() -> None:
+    named = {place.strip("`") for _, place in ROWS} | NO_BOUND_OF_A_USER
+    assert sorted(set(bounds()) - named) == []
+
+
+def test_the_certificates_life_is_the_one_of_the_code() -> None:
+    days = re.search(r"A new certificate is good for (\d+) days", DOCUMENT)
+    assert days
+    assert timedelta(days=int(days[1])) == LIFETIME

@@ -1,0 +1,28 @@
+"""Every envelope that an enemy could write, published to one receiver for each type of key, which lives through all."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.idlib.envelope.forge import Make, flattened
+from tests.idlib.envelope.test_hostile_inner import INNER
+from tests.idlib.envelope.test_hostile_outer import OUTER
+from tests.integration.hostile import Attack, attack_on
+from tests.integration.lab import Lab
+
+
+@pytest.fixture(scope="module", params=["rsa2048", "p256"])
+def attack(request: pytest.FixtureRequest, lab: Lab) -> Iterator[Attack]:
+    # Room for long parameters, which grow by three quarters on their way into an encrypted message.
+    with attack_on(lab, KEY_TYPE=request.param, MAX_MESSAGE_SIZE="262144") as attack:
+        yield attack
+
+
+@pytest.mark.parametrize(("reason", "make"), [pytest.param(*case[1:], id=case[0][:60]) for case in OUTER])
+def test_an_outer_layer_is_refused_and_a_good_message_follows(attack: Attack, reason: str, make: Make) -> None:
+    attack.expect_refusal(make(attack.forge), reason)
+
+
+@pytest.mark.parametrize(("reason", "make"), [pytest.param(*case[1:], id=case[0][:60]) for case in INNER])
+def test_an_inner_layer_is_refused_and_a_good_message_follows(attack: Attack, reason: str, make: Make) -> None:
+    attack.expect_refusal(flattened(attack.forge.outer(attack.kind, make(attack.forge))), reason)

@@ -14,6 +14,7 @@ from idlib import certificates, keys, settings
 from idlib.algorithms import NativePrivateKey, PrivateKey
 from idlib.errors import ConfigurationError, DiscoveryError, KeyFileError, UnknownAssetError
 from idlib.names import IdentityName
+from idlib.records import PUBLIC_KEY_INFO, render
 from idlib.settings import KeyType, Settings
 
 if TYPE_CHECKING:
@@ -321,6 +322,21 @@ class Bootstrap:
         from dane_discovery.dane import DANE
         from dane_discovery.exceptions import TLSAError
 
+        certificate = self._own_certificate()
+        try:
+            return str(DANE.generate_tlsa_record(3, 0, 0, certificate.public_bytes(Encoding.PEM)))
+        except (TLSAError, ValueError) as error:
+            raise KeyFileError(f"no TLSA record can be made of {self._paths['cert']}") from error
+
+    def render_public_key_tlsa_record(self) -> str:
+        """Return the TLSA record of the public key alone: `3 1 0 HEX`, smaller, but dane-jwe-jws cannot read it.
+
+        Raises:
+            KeyFileError: Key or certificate is missing or unusable, or they do not belong together.
+        """
+        return str(render(self._own_certificate(), PUBLIC_KEY_INFO))
+
+    def _own_certificate(self) -> x509.Certificate:
         key, certificate = self._read_private_key(), self.get_local_cert_obj()
         if not _is_for(key, certificate):
             raise KeyFileError(
@@ -328,10 +344,7 @@ class Bootstrap:
                 "make both anew with create_selfsigned_id.py --force, or let a CA sign what create_id_csr.py prints and"
                 " put its certificate in place with install_certificate.py",
             )
-        try:
-            return str(DANE.generate_tlsa_record(3, 0, 0, certificate.public_bytes(Encoding.PEM)))
-        except (TLSAError, ValueError) as error:
-            raise KeyFileError(f"no TLSA record can be made of {self._paths['cert']}") from error
+        return certificate
 
     def _new_key_where_none_is(self) -> PrivateKey:
         # Writing it decides, but who is to be refused need not wait for a key to be made.

@@ -99,6 +99,7 @@ class Settings:
     dns_resolver: ServerAddress | None
     dnssec: DnssecPolicy
     dnssec_trust_anchors: Path | None
+    pkix_ca_file: Path | None
     allowed_senders: NamePatterns | None
     require_binding: NamePatterns | None
     output_format: OutputFormat
@@ -301,6 +302,12 @@ VARIABLES: Final = (
         "a file of DS or DNSKEY records",
         "DS or DNSKEY records of your own zone, in zone-file form; with them signatures are validated in the program,"
         " and no resolver is trusted",
+    ),
+    Variable(
+        "PKIX_CA_FILE",
+        _read_path,
+        "a file",
+        "PEM certificates of the CAs whose certificates are accepted in PKIX-EE records; the system's without it",
     ),
     Variable(
         "ALLOWED_SENDERS",

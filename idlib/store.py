@@ -61,22 +61,35 @@ class ReplayEntry:
 
 
 @dataclass(frozen=True, slots=True)
-class WaitingMessage:
-    """One message that waits for DNS.
+class NewWaitingMessage:
+    """One message that is to wait for DNS.
 
     Args:
-        number: The store's number of it.
         sender: The name in its `x5u`.
         signed: The JWS.
         digest: What tells it from others where it is unbound.
         received_at: In seconds since the epoch.
     """
 
-    number: int
     sender: str
     signed: str
     digest: bytes
     received_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class WaitingMessage(NewWaitingMessage):
+    """One message that waits for DNS.
+
+    Args:
+        sender: The name in its `x5u`.
+        signed: The JWS.
+        digest: What tells it from others where it is unbound.
+        received_at: In seconds since the epoch.
+        number: The store's number of it.
+    """
+
+    number: int
 
 
 class Store:
@@ -224,19 +237,16 @@ class Store:
             connection.execute("INSERT OR REPLACE INTO fact VALUES (?, ?)", (_LATEST_TIME, str(now)))
         self._latest_time = now
 
-    def keep_waiting(self, sender: str, signed: str, digest: bytes, received_at: float) -> None:
-        """Keep a message that waits for DNS; it is durable when this returns.
+    def keep_waiting(self, messages: Iterable[NewWaitingMessage]) -> None:
+        """Keep messages that wait for DNS; they are durable when this returns.
 
         Args:
-            sender: The name in its `x5u`.
-            signed: The JWS.
-            digest: What tells it from others where it is unbound.
-            received_at: In seconds since the epoch.
+            messages: In the order of their arrival.
         """
         with self._transaction() as connection:
-            connection.execute(
+            connection.executemany(
                 "INSERT INTO waiting (sender, signed, digest, received_at) VALUES (?, ?, ?, ?)",
-                (sender, signed, digest, received_at),
+                ((one.sender, one.signed, one.digest, one.received_at) for one in messages),
             )
 
     def waiting_senders(self) -> tuple[str, ...]:
@@ -252,7 +262,7 @@ class Store:
         """
         with self._reading() as connection:
             rows = connection.execute(
-                "SELECT number, sender, signed, digest, received_at FROM waiting WHERE sender = ? ORDER BY number",
+                "SELECT sender, signed, digest, received_at, number FROM waiting WHERE sender = ? ORDER BY number",
                 (sender,),
             ).fetchall()
         return tuple(WaitingMessage(*row) for row in rows)
@@ -261,6 +271,19 @@ class Store:
         """Return how many messages wait."""
         with self._reading() as connection:
             return int(connection.execute("SELECT count(*) FROM waiting").fetchone()[0])
+
+    def most_waiting(self, last: str) -> tuple[str, int]:
+        """Return the sender of whom most messages wait, and their number.
+
+        Args:
+            last: Who is named first where several have as many.
+        """
+        with self._reading() as connection:
+            row = connection.execute(
+                "SELECT sender, count(*) FROM waiting GROUP BY sender ORDER BY count(*) DESC, sender = ? DESC LIMIT 1",
+                (last,),
+            ).fetchone()
+        return row[0], row[1]
 
     def forget_newest_waiting(self, sender: str, places: int) -> int:
         """Forget those messages of a sender that came last and find no place, and return how many they were.

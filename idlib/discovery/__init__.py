@@ -10,6 +10,7 @@ from typing import Final
 from cryptography.x509.verification import Store
 
 from idlib.discovery.authentication import Authentication, NoAuthentication, TrustedResolver
+from idlib.discovery.authorities import read_authorities, read_system_authorities
 from idlib.discovery.cache import Cache, Outcome
 from idlib.discovery.resolver import Resolver, named_server, system_servers
 from idlib.errors import (
@@ -71,16 +72,17 @@ class Discovery:
         self._cache: Cache[IdentityName, Found] = Cache(clock)
 
     @classmethod
-    def from_settings(cls, settings: Settings, authorities: Store | None = None) -> "Discovery":
+    def from_settings(cls, settings: Settings) -> "Discovery":
         """Return a discovery as the environment wants it.
 
         Args:
-            settings: Of them DNS_RESOLVER, DNSSEC and DNSSEC_TRUST_ANCHORS.
-            authorities: The trusted certification authorities of PKIX-EE records; None where none are configured.
+            settings: Of them DNS_RESOLVER, DNSSEC, DNSSEC_TRUST_ANCHORS and PKIX_CA_FILE.
 
         Raises:
-            ConfigurationError: The settings exclude each other, or the trust anchors cannot be read.
+            ConfigurationError: The settings exclude each other, or a file that they name cannot be used.
         """
+        explicit = settings.pkix_ca_file
+        authorities = read_system_authorities() if explicit is None else read_authorities(explicit)
         resolver = Resolver(named_server(settings.dns_resolver) if settings.dns_resolver else system_servers)
         if settings.dnssec_trust_anchors is not None:
             if settings.dnssec is DnssecPolicy.OFF:

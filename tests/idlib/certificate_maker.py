@@ -35,10 +35,11 @@ class Authority:
 
     extensions: Sequence[x509.ExtensionType] = (x509.BasicConstraints(ca=True, path_length=None),)
     key: ec.EllipticCurvePrivateKey = field(default_factory=lambda: ec.generate_private_key(ec.SECP256R1()))
+    since: datetime = NOW
 
     @property
     def certificate(self) -> x509.Certificate:
-        builder = _builder(_name("authority"), self.key.public_key(), _name("authority"), NOW)
+        builder = _builder(_name("authority"), self.key.public_key(), _name("authority"), self.since)
         for extension in self.extensions:
             builder = builder.add_extension(extension, critical=True)
         return builder.sign(self.key, hashes.SHA256())

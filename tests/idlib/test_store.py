@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from idlib.errors import StoreError
-from idlib.store import FILE_NAME, ReplayEntry, Store
+from idlib.store import FILE_NAME, NewWaitingMessage, ReplayEntry, Store
 
 ENTRY = ReplayEntry(b"x" * 16, "alice.example", 500, 1000)
 
@@ -70,9 +70,9 @@ def test_the_latest_time_that_was_noted_is_kept(tmp_path: Path) -> None:
 
 def test_messages_wait_in_order_across_a_restart_until_they_are_finished(tmp_path: Path) -> None:
     with Store(tmp_path) as store:
-        store.keep_waiting("alice.example", "first", b"1", 1.5)
-        store.keep_waiting("bob.example", "other", b"2", 2.5)
-        store.keep_waiting("alice.example", "second", b"3", 3.5)
+        store.keep_waiting([NewWaitingMessage("alice.example", "first", b"1", 1.5)])
+        store.keep_waiting([NewWaitingMessage("bob.example", "other", b"2", 2.5)])
+        store.keep_waiting([NewWaitingMessage("alice.example", "second", b"3", 3.5)])
     with Store(tmp_path) as store:
         assert set(store.waiting_senders()) == {"alice.example", "bob.example"}
         assert store.number_waiting() == 3
@@ -85,14 +85,23 @@ def test_messages_wait_in_order_across_a_restart_until_they_are_finished(tmp_pat
 
 def test_of_a_senders_messages_the_newest_lose_their_places(tmp_path: Path) -> None:
     with Store(tmp_path) as store:
-        store.keep_waiting("bob.example", "other", b"1", 0.5)
-        store.keep_waiting("alice.example", "new", b"2", 3.5)
-        store.keep_waiting("alice.example", "old", b"3", 1.5)
-        store.keep_waiting("alice.example", "newer", b"4", 4.5)
+        store.keep_waiting([NewWaitingMessage("bob.example", "other", b"1", 0.5)])
+        store.keep_waiting([NewWaitingMessage("alice.example", "new", b"2", 3.5)])
+        store.keep_waiting([NewWaitingMessage("alice.example", "old", b"3", 1.5)])
+        store.keep_waiting([NewWaitingMessage("alice.example", "newer", b"4", 4.5)])
         assert store.forget_newest_waiting("alice.example", 2) == 1
         assert store.forget_newest_waiting("alice.example", 2) == 0
         assert {message.signed for message in store.waiting_of("alice.example")} == {"new", "old"}
         assert store.number_waiting() == 3
+
+
+def test_the_sender_of_whom_most_messages_wait_is_named(tmp_path: Path) -> None:
+    with Store(tmp_path) as store:
+        store.keep_waiting([NewWaitingMessage("alice.example", "1", b"1", 1.5)])
+        store.keep_waiting([NewWaitingMessage("bob.example", "2", b"2", 2.5)])
+        assert store.most_waiting("bob.example") == ("bob.example", 1)
+        store.keep_waiting([NewWaitingMessage("alice.example", "3", b"3", 3.5)])
+        assert store.most_waiting("bob.example") == ("alice.example", 2)
 
 
 def test_a_second_process_is_told_that_the_store_is_in_use(tmp_path: Path) -> None:

@@ -1,49 +1,99 @@
 """Asks DNS beside the pipeline, so that one name's slow answer holds up no other name's messages."""
 
 import logging
-import queue
 import threading
+from collections import Counter
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Final
 
+from idlib.discovery import Found
 from idlib.errors import DiscoveryError
 from idlib.names import IdentityName
 
 _LOG = logging.getLogger(__name__)
 
-WORKERS: Final = 8
+WORKERS_FOR_KNOWN_NAMES: Final = 8
+WORKERS_FOR_UNKNOWN_NAMES: Final = 16
+# The others are left for names of other domains, where one domain's servers are dead.
+MAX_UNKNOWN_OF_A_DOMAIN: Final = 4
+MAX_QUESTIONS: Final = 256
+_DOMAIN_LABELS: Final = 2
+
+# None where the look-up met an error of this program.
+Outcome = Found | DiscoveryError | None
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """A name to be looked up.
+
+    Args:
+        name: Whose records are needed.
+        ask: Asks DNS and remembers the outcome.
+    """
+
+    name: IdentityName
+    ask: Callable[[IdentityName], Found]
+
+    @property
+    def domain(self) -> str:
+        """What names of the same owner are likely to end in."""
+        return ".".join(self.name.text.split(".")[-_DOMAIN_LABELS:])
 
 
 class Lookups:
-    """A bounded number of threads that look names up.
+    """A bounded number of threads that look names up, those that come first, but few of one domain at a time.
 
     Args:
-        answered: Called by one of the threads with each name that has been asked for, and with why nothing was found.
+        answered: Called by one of the threads with each name that has been asked for, and with what came of it.
+        workers: How many threads.
+        of_a_domain: How many names of one domain are looked up at a time.
     """
 
-    def __init__(self, answered: Callable[[IdentityName, DiscoveryError | None], None]) -> None:
+    def __init__(self, answered: Callable[[IdentityName, Outcome], None], workers: int, of_a_domain: int) -> None:
         self._answered = answered
-        self._questions: queue.Queue[tuple[IdentityName, Callable[[IdentityName], object]]] = queue.Queue()
-        for number in range(WORKERS):
+        self._of_a_domain = of_a_domain
+        self._changed = threading.Condition()
+        self._questions: list[Question] = []
+        self._under_way: Counter[str] = Counter()
+        for number in range(workers):
             threading.Thread(target=self._work, name=f"Lookup-{number}", daemon=True).start()
 
-    def start(self, name: IdentityName, ask: Callable[[IdentityName], object]) -> None:
-        """Look a name up when a thread is free.
+    def start(self, question: Question) -> bool:
+        """Look a name up when a thread is free; return False where too many wait for that already.
 
         Args:
-            name: Whose records are needed.
-            ask: Asks DNS and remembers the outcome.
+            question: The name, and how it is asked for.
         """
-        self._questions.put((name, ask))
+        with self._changed:
+            if len(self._questions) >= MAX_QUESTIONS:
+                return False
+            self._questions.append(question)
+            self._changed.notify()
+            return True
 
     def _work(self) -> None:
         while True:
-            name, ask = self._questions.get()
-            failure = None
+            question = self._take()
+            outcome: Outcome = None
             try:
-                ask(name)
+                outcome = question.ask(question.name)
             except DiscoveryError as error:
-                failure = error
-            except Exception:  # noqa: BLE001  # the messages that need it are refused when it has answered nothing
-                _LOG.exception("The look-up of %s met an error of this program", name)
-            self._answered(name, failure)
+                outcome = error
+            except Exception:  # noqa: BLE001  # the messages that need it are refused where nothing came of it
+                _LOG.exception("The look-up of %s met an error of this program", question.name)
+            with self._changed:
+                self._under_way[question.domain] -= 1
+                self._under_way += Counter()
+                self._changed.notify()
+            self._answered(question.name, outcome)
+
+    def _take(self) -> Question:
+        with self._changed:
+            while True:
+                for number, question in enumerate(self._questions):
+                    if self._under_way[question.domain] < self._of_a_domain:
+                        self._under_way[question.domain] += 1
+                        return self._questions.pop(number)
+                self._changed.wait()

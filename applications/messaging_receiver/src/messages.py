@@ -4,6 +4,7 @@ import threading
 from collections import Counter
 from dataclasses import dataclass
 
+from idlib.discovery import Found
 from idlib.errors import DiscoveryError, Reason
 from idlib.names import IdentityName
 from idlib.store import ReplayEntry
@@ -32,15 +33,13 @@ class DecryptedMessage:
         digest: What tells it from others where it is unbound.
         received_at: In seconds since the epoch.
         origin: Where it came from.
-        was_asked_for: Whether its sender has been looked up for it.
-        was_asked_again: Whether that was done once more because no key verified.
+        was_asked_again: Whether its sender has been looked up once more because no key verified.
     """
 
     signed: str
     digest: bytes
     received_at: float
     origin: Origin
-    was_asked_for: bool = False
     was_asked_again: bool = False
 
 
@@ -50,11 +49,11 @@ class Answer:
 
     Args:
         sender: Whose messages can go on.
-        failure: Why nothing was found, or not anew; None where something was.
+        outcome: What was found, or why nothing was; None where the look-up met an error of this program.
     """
 
     sender: IdentityName
-    failure: DiscoveryError | None
+    outcome: Found | DiscoveryError | None
 
 
 @dataclass(frozen=True, slots=True)

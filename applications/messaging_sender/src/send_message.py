@@ -38,7 +38,10 @@ def main() -> int:
         if arguments.lines:
             return _send_lines(settings, arguments, source)
         text = _decode(_read_at_most(source, settings.max_message_size), "the message")
-    payload = _Sealer(settings, arguments.recipient, arguments.expires).seal(text)
+    sealer = _Sealer(settings, arguments.recipient, arguments.expires)
+    if arguments.verbose:
+        sealer.describe_recipient()
+    payload = sealer.seal(text)
     with Publisher(Broker.from_settings(settings), arguments.timeout) as publisher:
         publisher.wait(publisher.publish(str(arguments.recipient), payload, _at_the_broker(arguments.expires)))
     _LOG.info("The broker has acknowledged the message to %s.", arguments.recipient)
@@ -81,6 +84,21 @@ class _Sealer:
         """
         self._discovery.find(self._recipient)
 
+    def describe_recipient(self) -> None:
+        """Log what was found of the recipient in DNS, and how it was authenticated.
+
+        Raises:
+            DiscoveryError: It has no certificate that can be used.
+        """
+        found = self._discovery.find(self._recipient)
+        _LOG.info("%s is authenticated: %s.", found.name, found.authentication)
+        for number, usable in enumerate(found.records):
+            use = "the message is encrypted to it" if number == 0 else "its signatures are accepted, too"
+            kind, bits = usable.public_key.algorithms.key_kind, usable.public_key.native.key_size
+            _LOG.info("Record %s, %s of %d bits: %s.", usable.record.parameters, kind, bits, use)
+        for reason in found.skipped:
+            _LOG.info("Not usable: %s.", reason)
+
     def seal(self, text: str) -> bytes:
         """Return the payload to publish.
 
@@ -117,6 +135,8 @@ def _send_lines(settings: Settings, arguments: argparse.Namespace, source: Binar
     unacknowledged: deque[Publication] = deque()
     sealer = _Sealer(settings, recipient, arguments.expires)
     sealer.find_recipient()
+    if arguments.verbose:
+        sealer.describe_recipient()
     with Publisher(Broker.from_settings(settings), arguments.timeout) as publisher:
         for number, line in enumerate(_lines(source, settings.max_message_size), 1):
             try:
@@ -146,6 +166,7 @@ def _read_arguments() -> argparse.Namespace:
     command_line.add_argument("message", metavar="MESSAGE", nargs="?", help="the text, or - to read it from stdin")
     command_line.add_argument("--file", metavar="PATH", type=Path, help="read the text from a file")
     command_line.add_argument("--lines", action="store_true", help="send each line as a message, from stdin or a file")
+    command_line.add_argument("--verbose", action="store_true", help="tell what DNS says of the recipient")
     command_line.add_argument(
         "--expires",
         metavar="SECONDS",

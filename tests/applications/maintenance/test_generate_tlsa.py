@@ -1,9 +1,14 @@
 import subprocess
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 
+import pytest
 from cryptography import x509
-from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
+
+from idlib.names import IdentityName
+from idlib.records import TlsaRecord, judge
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 Files = Callable[[], dict[str, bytes]]
@@ -56,3 +61,16 @@ def test_a_broken_certificate_is_told(run: Run, crypto_path: Path) -> None:
     assert (ended.returncode, ended.stdout) == (4, "")
     assert "no certificate in PEM form" in ended.stderr
     assert "Traceback" not in ended.stderr
+
+
+@pytest.mark.parametrize("key_type", ["rsa2048", "rsa3072", "p256"])
+@pytest.mark.parametrize("selector", ["0", "1"])
+def test_the_record_of_each_kind_of_key_holds_that_key(key_type: str, selector: str, run: Run, files: Files) -> None:
+    assert run("create_selfsigned_id.py", KEY_TYPE=key_type).returncode == 0
+    printed = run("generate_tlsa.py", "--selector", selector)
+    record = TlsaRecord(3, int(selector), 0, bytes.fromhex(printed.stdout.splitlines()[0].split()[-1]))
+    usable = judge(record, IdentityName(NAME), datetime.now(UTC), None)
+    key = load_pem_private_key(files()[".key.pem"], None)
+    assert usable.public_key.native == key.public_key()
+    can_be_read_by_all = selector == "0" and key_type != "p256"
+    assert ("dane-jwe-jws" in printed.stderr) is not can_be_read_by_all

@@ -9,11 +9,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from authentication import MAX_ASIDE, MAX_WAITING_FOR_A_NAME, message_authentication_thread
+from authentication import MAX_ASIDE, message_authentication_thread
 from cryptography.hazmat.primitives.asymmetric import ec
 from decryption import message_decryption_thread
 from forwarding import message_printer
 from pipeline import Pipeline
+from waiting_room import MAX_WAITING_FOR_A_NAME
 
 from idlib.algorithms import PrivateKey
 from idlib.discovery import Discovery
@@ -236,17 +237,66 @@ def test_one_senders_slow_dns_holds_up_no_other_senders_messages(world: World) -
     assert world.printed[1] == "dave.example says: slow"
 
 
-def test_a_burst_while_the_sender_is_looked_up_is_printed_whole_and_in_order(world: World) -> None:
+def test_a_burst_while_the_sender_is_looked_up_is_acknowledged_and_printed_whole_and_in_order(world: World) -> None:
     answer = threading.Event()
     world.dns.answers[DAVE] = answer
     number_of_messages = MAX_ASIDE + 50
     for number in range(number_of_messages):
         world.deliver(sealed(f"number {number}", DAVE))
-    world.wait_for(lambda: len(world.settled) == 50)
+    world.wait_for(lambda: len(world.settled) == number_of_messages)
+    assert world.printed == []
+    for number in range(number_of_messages, number_of_messages + 3):
+        world.deliver(sealed(f"number {number}", DAVE))
     answer.set()
-    world.wait_for(lambda: len(world.printed) == number_of_messages)
-    assert world.printed == [f"dave.example says: number {number}" for number in range(number_of_messages)]
+    world.wait_for(lambda: len(world.printed) == number_of_messages + 3)
+    assert world.printed == [f"dave.example says: number {number}" for number in range(number_of_messages + 3)]
     assert "refused=0" in str(world.pipeline.counters)
+    world.wait_for(lambda: world.pipeline.store.number_waiting() == 0)
+
+
+def test_a_message_that_stands_aside_is_soon_acknowledged(world: World) -> None:
+    answer = threading.Event()
+    world.dns.answers[DAVE] = answer
+    world.deliver(sealed("slow", DAVE))
+    world.wait_for(lambda: len(world.settled) == 1)
+    assert world.pipeline.store.number_waiting() == 1
+    answer.set()
+    world.wait_for(lambda: world.printed == ["dave.example says: slow"])
+
+
+def test_names_of_one_dead_domain_leave_room_for_the_look_ups_of_others(world: World) -> None:
+    dead = threading.Event()
+    for number in range(40):
+        name = IdentityName(f"device-{number}.dead.example")
+        KEYS[name] = KEYS[DAVE]
+        world.dns.answers[name] = dead
+        world.deliver(sealed("nobody", name))
+    fresh = IdentityName("fresh.alive.test")
+    KEYS[fresh] = KEYS[ALICE]
+    world.dns.answers[fresh] = record_of(KEYS[ALICE])
+    world.deliver(sealed("hello", fresh))
+    world.wait_for(lambda: world.printed == ["fresh.alive.test says: hello"])
+    dead.set()
+    world.wait_for(lambda: len(world.printed) == 41)
+
+
+def test_when_all_places_are_taken_the_name_with_most_loses_its_newest(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("waiting_room.MAX_WAITING", 4)
+    world.dns.answers[ALICE] = world.dns.answers[DAVE] = TemporaryDiscoveryError("no answer")
+    for number in range(4):
+        world.deliver(sealed(f"number {number}"))
+        world.wait_for(lambda number=number: len(world.settled) == number + 1)  # type: ignore[misc]
+    world.deliver(sealed("the only one", DAVE))
+    world.wait_for(lambda: len(world.settled) == 5)
+    assert world.pipeline.store.number_waiting() == 4
+    assert "refused_waiting-full=1" in str(world.pipeline.counters)
+    world.dns.answers[ALICE], world.dns.answers[DAVE] = record_of(KEYS[ALICE]), record_of(KEYS[DAVE])
+    world.clock[0] += 120
+    world.wait_for(lambda: len(world.printed) == 4)
+    said = [f"alice.example says: number {number}" for number in range(3)]
+    assert sorted(world.printed) == [*said, "dave.example says: the only one"]
 
 
 def test_a_new_key_of_a_known_sender_is_asked_for_once_more_before_the_verdict(world: World) -> None:

@@ -1,0 +1,131 @@
+"""Where messages wait for DNS: on the disk, acknowledged, within bounds, until their sender's time to be retried."""
+
+import logging
+import math
+import time
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+from messages import DecryptedMessage, Origin, SettledMessage
+from pipeline import Pipeline
+
+from idlib.errors import Reason
+from idlib.names import IdentityName
+from idlib.store import NewWaitingMessage
+from idlib.trust import EARLIEST_CREDIBLE_TIME, MAX_MESSAGE_AGE_SECONDS, clock_is_credible
+
+_LOG = logging.getLogger(__name__)
+
+MAX_WAITING_FOR_A_NAME: Final = 16
+MAX_WAITING: Final = 1024
+MAX_WAITING_SECONDS: Final = 24 * 3600
+# A little more than a failure is remembered for.
+_FIRST_RETRY_SECONDS: Final = 6.0
+_LONGEST_RETRY_SECONDS: Final = 60.0
+
+
+class WaitingRoom:
+    """The stored messages, and when to retry whose.
+
+    Args:
+        pipeline: Of the receiver.
+    """
+
+    def __init__(self, pipeline: Pipeline) -> None:
+        self._pipeline = pipeline
+        self._delays: dict[IdentityName, float] = {}
+        self._credible_since = math.inf
+        self._retry_at = dict.fromkeys(map(IdentityName, pipeline.store.waiting_senders()), 0.0)
+
+    def admit(self, sender: IdentityName, messages: Sequence[DecryptedMessage]) -> None:
+        """Store messages that do not wait yet, in one durable group, and let them be acknowledged.
+
+        Args:
+            sender: Of all of them.
+            messages: In the order of their arrival.
+        """
+        new = [message for message in messages if message.origin.waiting_number is None]
+        if not new:
+            return
+        self._pipeline.store.keep_waiting(
+            [NewWaitingMessage(str(sender), one.signed, one.digest, one.received_at) for one in new]
+        )
+        self._retry_at.setdefault(sender, math.inf)
+        self._make_room(sender)
+        for message in new:
+            self._pipeline.hand_on(SettledMessage(message.origin), self._pipeline.authenticated)
+
+    def postpone(self, sender: IdentityName, messages: Sequence[DecryptedMessage], why: str) -> None:
+        """Let messages wait because DNS cannot be asked, or not be believed, for the time being.
+
+        Args:
+            sender: Of all of them.
+            messages: New ones, or such as wait already.
+            why: What is wrong, for the log.
+        """
+        patient = [message for message in messages if not self._has_waited_too_long(sender, message, why)]
+        self.admit(sender, patient)
+        for _ in range(self._pipeline.store.forget_newest_waiting(str(sender), MAX_WAITING_FOR_A_NAME)):
+            self._pipeline.count_refusal(
+                Reason.WAITING_FULL, f"{MAX_WAITING_FOR_A_NAME} messages from {sender} wait already: {why}"
+            )
+        if self._retry_at.get(sender, math.inf) == math.inf:
+            delay = self._delays.get(sender, _FIRST_RETRY_SECONDS)
+            self._delays[sender] = min(2 * delay, _LONGEST_RETRY_SECONDS)
+            self._retry_at[sender] = time.monotonic() + delay
+            _LOG.warning("waiting sender=%s again in %.0f s: %s", sender, delay, why)
+
+    def due(self) -> Sequence[IdentityName]:
+        """Return the senders whose messages are to be retried now; each is returned once."""
+        now = time.monotonic()
+        senders = [sender for sender, moment in self._retry_at.items() if moment <= now]
+        for sender in senders:
+            self._retry_at[sender] = math.inf
+        return senders
+
+    def messages_of(self, sender: IdentityName) -> Iterable[DecryptedMessage]:
+        """Return what waits of a sender, the oldest first.
+
+        Args:
+            sender: Its name.
+        """
+        if sender not in self._retry_at:
+            return ()
+        return [
+            DecryptedMessage(one.signed, one.digest, one.received_at, Origin(None, one.number))
+            for one in self._pipeline.store.waiting_of(str(sender))
+        ]
+
+    def forget(self, sender: IdentityName) -> None:
+        """Forget that a sender's messages were waited with: DNS has answered about it.
+
+        Args:
+            sender: Its name.
+        """
+        self._delays.pop(sender, None)
+        if self._retry_at.get(sender) == math.inf:
+            del self._retry_at[sender]
+
+    def _make_room(self, sender: IdentityName) -> None:
+        """Past the bound for all, refuse the newest of the name with most."""
+        while self._pipeline.store.number_waiting() > MAX_WAITING:
+            most, number = self._pipeline.store.most_waiting(str(sender))
+            self._pipeline.store.forget_newest_waiting(most, number - 1)
+            self._pipeline.count_refusal(
+                Reason.WAITING_FULL, f"{MAX_WAITING} messages wait already, {number} of them from {most}"
+            )
+
+    def _has_waited_too_long(self, sender: IdentityName, message: DecryptedMessage, why: str) -> bool:
+        """Refuse a message whose time is over, as far as a clock that was not set allows to tell."""
+        now = time.time()
+        if not clock_is_credible(now, self._pipeline.store.latest_time):
+            return False
+        self._credible_since = min(self._credible_since, now)
+        is_known = message.received_at >= EARLIEST_CREDIBLE_TIME
+        waited = now - (message.received_at if is_known else self._credible_since)
+        allowed = self._pipeline.policy.allowed_senders
+        if waited <= (MAX_WAITING_SECONDS if allowed is None else MAX_MESSAGE_AGE_SECONDS):
+            return False
+        fact = f"a message from {sender} has waited for {waited / 3600:.0f} h: {why}"
+        self._pipeline.refuse(message.origin, Reason.WAITED_TOO_LONG, fact)
+        return True

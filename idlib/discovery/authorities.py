@@ -1,0 +1,47 @@
+"""The certification authorities that PKIX-EE records may come from (RFC 6698, section 2.1.1)."""
+
+import contextlib
+import re
+import ssl
+import warnings
+from pathlib import Path
+from typing import Final
+
+from cryptography import x509
+from cryptography.utils import CryptographyDeprecationWarning
+from cryptography.x509.verification import Store
+
+from idlib.errors import ConfigurationError
+
+_CERTIFICATE: Final = re.compile(b"-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----", re.DOTALL)
+
+
+def read_authorities(path: Path) -> Store:
+    """Return the authorities in a file.
+
+    Args:
+        path: A file of certificates in PEM form.
+
+    Raises:
+        ConfigurationError: The file cannot be read or holds no certificate.
+    """
+    try:
+        return Store(x509.load_pem_x509_certificates(path.read_bytes()))
+    except (OSError, ValueError, x509.InvalidVersion) as error:
+        raise ConfigurationError(
+            f"Bad value of env var PKIX_CA_FILE: {path} cannot be read or holds no certificates in PEM form"
+        ) from error
+
+
+def read_system_authorities() -> Store | None:
+    """Return the authorities that this system trusts, or None where there are none."""
+    # Where OpenSSL knows of no file it is None, whatever the type says; a directory is as unreadable.
+    path = Path(ssl.get_default_verify_paths().cafile or "/")
+    certificates = []
+    # An authority that is trusted of old but not well-formed by today's rules takes no other one with it.
+    with contextlib.suppress(OSError), warnings.catch_warnings():
+        warnings.simplefilter("ignore", CryptographyDeprecationWarning)
+        for pem in _CERTIFICATE.findall(path.read_bytes()):
+            with contextlib.suppress(ValueError, x509.InvalidVersion):
+                certificates.append(x509.load_pem_x509_certificate(pem))
+    return Store(certificates) if certificates else None

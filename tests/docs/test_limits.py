@@ -28,6 +28,7 @@ NO_BOUND_OF_A_USER: Final = frozenset(
     {
         "idlib/transport.py _LOOP_SECONDS",
         "idlib/keys.py _LOCK_PAUSE_SECONDS",
+        "idlib/update_lock.py _PAUSE_SECONDS",
         "idlib/keys.py _LONGEST_SUFFIX",
         "idlib/keys.py _MAX_FILE_NAME_OCTETS",
         "idlib/keys.py _RSA_BITS",

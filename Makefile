@@ -1,4 +1,4 @@
-# make setup | demo | test | lint | bench | lock | clean. Each sets up what it needs; nothing needs root.
+# make setup | demo | test | fuzz | lint | bench | lock | clean. Each sets up what it needs; nothing needs root.
 # With a container engine and Compose: make test-containers | bench-containers.
 SHELL := /bin/sh
 PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
@@ -7,7 +7,7 @@ BIN := .venv/bin
 COMPILE := uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header --no-annotate \
 	--python-version 3.11 --upgrade pyproject.toml
 
-.PHONY: setup demo test test-containers lint bench bench-containers lock clean
+.PHONY: setup demo test test-containers fuzz lint bench bench-containers lock clean
 
 # What a device runs, and the demo's embedded broker.
 setup: .venv/demo.stamp
@@ -33,10 +33,14 @@ test: .venv/development.stamp
 test-containers: .venv/development.stamp
 	$(BIN)/python -m pytest --timeout 900 tests/containers
 
+# SECONDS for each target.
+fuzz: .venv/development.stamp
+	@$(BIN)/python -m fuzz --seconds $(or $(SECONDS),60)
+
 lint: .venv/development.stamp
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
-	MYPYPATH=applications/messaging_receiver/src $(BIN)/mypy idlib lab tests benchmarks
+	MYPYPATH=applications/messaging_receiver/src $(BIN)/mypy idlib lab tests benchmarks fuzz
 	@for service in maintenance messaging_sender messaging_receiver; do \
 		echo "mypy applications/$$service"; MYPYPATH=applications/$$service/src $(BIN)/mypy applications/$$service/src || exit 1; done
 
@@ -55,5 +59,5 @@ lock:
 		--output-file requirements/development.txt
 
 clean:
-	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis .fuzz
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -8,6 +8,7 @@ from idlib.errors import MalformedNameError
 
 _LABEL: Final = re.compile(r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?")
 _MAX_NAME_OCTETS: Final = 253
+_MAX_SHOWN: Final = 300
 _ESCAPE: Final = re.compile(r"%([0-9A-Fa-f]{2})")
 _UNRESERVED_IN_A_NAME: Final = re.compile(r"[A-Za-z0-9_-]")
 
@@ -88,7 +89,9 @@ def _parent(pattern: str) -> str:
     if pattern == "*":
         return ""
     if not pattern.startswith("*."):
-        raise MalformedNameError(f"{pattern!a} is no pattern of names", "write *.example.com for all below example.com")
+        raise MalformedNameError(
+            f"{_shown(pattern)} is no pattern of names", "write *.example.com for all below example.com"
+        )
     return IdentityName(pattern.replace("*", "_", 1)).text.removeprefix("_.")
 
 
@@ -140,5 +143,8 @@ def _unescape(escape: re.Match[str], uri: str) -> str:
 
 
 def _malformed(uri: str) -> MalformedNameError:
-    shown = uri if len(uri) <= 300 else uri[:300] + "…"
-    return MalformedNameError(f"{shown!a} is no DNS URI of TLSA records", "write dns://NAME?type=TLSA")
+    return MalformedNameError(f"{_shown(uri)} is no DNS URI of TLSA records", "write dns://NAME?type=TLSA")
+
+
+def _shown(text: str) -> str:
+    return ascii(text if len(text) <= _MAX_SHOWN else text[:_MAX_SHOWN] + "...")

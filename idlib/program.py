@@ -60,6 +60,8 @@ def read_settings() -> settings.Settings:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_Formatter())
     logging.basicConfig(level=read.log_level.upper(), handlers=[handler], force=True)
+    # A stranger's certificate can make a library warn.
+    logging.captureWarnings(capture=True)
     return read
 
 

@@ -190,3 +190,19 @@ def test_a_pattern_means_what_is_below_its_name(patterns: tuple[str, ...], *, me
 def test_what_is_no_name_and_no_pattern_is_refused(text: str) -> None:
     with pytest.raises(MalformedNameError):
         NamePatterns((text,))
+
+
+@given(st.lists(st.text("aA*.-_é\0 ") | NAME.map("*.".__add__), max_size=3))
+def test_any_texts_are_patterns_or_malformed(texts: list[str]) -> None:
+    try:
+        patterns = NamePatterns(tuple(texts))
+    except MalformedNameError as error:
+        assert str(error).isascii()
+        return
+    assert patterns.match(IdentityName("alice.example")) == ("*" in texts)
+
+
+def test_an_endless_pattern_makes_no_endless_error() -> None:
+    with pytest.raises(MalformedNameError) as caught:
+        NamePatterns(("*x" * 30_000,))
+    assert len(str(caught.value)) < 1000

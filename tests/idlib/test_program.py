@@ -109,3 +109,10 @@ def test_what_cannot_be_printed_is_an_error_of_one_line() -> None:
 
 def test_logging_is_left_alone_until_the_settings_are_read() -> None:
     assert logging.getLogger("idlib").handlers == []
+
+
+def test_a_librarys_warning_is_one_log_line() -> None:
+    ended = run_program("read_settings(); import warnings; warnings.warn('one\\ntwo')")
+    assert ended.stderr.count("\n") == 1
+    assert ended.stderr.split(" ")[1] == "WARNING"
+    assert "UserWarning: one\\u000atwo" in ended.stderr

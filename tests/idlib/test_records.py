@@ -243,3 +243,13 @@ def test_a_certificate_of_an_unknown_version_is_unusable() -> None:
     octets = der(CERTIFICATE)
     version_3 = base64.b16decode("A003020102")
     assert why_not(TlsaRecord(3, 0, 0, octets.replace(version_3, base64.b16decode("A003020107"))))
+
+
+@pytest.mark.parametrize("serial_number", ["020100", "0201FF"])
+def test_a_serial_number_that_is_not_positive_is_no_accident(serial_number: str) -> None:
+    """Certificates with the number 0 are about; the library reads them still, and warns."""
+    octets = der(CERTIFICATE)
+    beginning = base64.b16decode("A003020102")
+    changed = octets.replace(beginning + base64.b16decode("020101"), beginning + base64.b16decode(serial_number))
+    assert changed != octets
+    assert judged(TlsaRecord(3, 0, 0, changed)).public_key.native == CERTIFICATE.public_key()

@@ -1,7 +1,7 @@
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from idlib.errors import ConfigurationError
@@ -119,6 +119,19 @@ def test_senders_can_be_listed_in_a_file(tmp_path: Path) -> None:
     patterns = load({**NAME, "ALLOWED_SENDERS": f"@{listed}"}).allowed_senders
     assert patterns is not None
     assert patterns.texts == ("alice.example.com", "*._device.example.com", "bob.example")
+
+
+@given(octets=st.binary() | st.text("ab*._-,# \n").map(str.encode))
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_any_file_of_senders_is_read_or_named_as_wrong(tmp_path: Path, octets: bytes) -> None:
+    (tmp_path / "senders").write_bytes(octets)
+    try:
+        patterns = load({**NAME, "ALLOWED_SENDERS": f"@{tmp_path / 'senders'}"}).allowed_senders
+    except ConfigurationError as error:
+        assert "ALLOWED_SENDERS" in str(error)
+        return
+    assert patterns is not None
+    assert patterns.texts
 
 
 @pytest.mark.parametrize("text", [",", "@/no/such/file", "alice", "alice.example;bob.example", "all"])

@@ -98,6 +98,15 @@ def test_arbitrary_text_is_a_bad_setting(tmp_path: Path, text: str) -> None:
     why_not(tmp_path, text)
 
 
+@given(octets=st.binary(max_size=80))
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_arbitrary_octets_are_a_bad_setting(tmp_path: Path, octets: bytes) -> None:
+    path = tmp_path / "anchors"
+    path.write_bytes(octets)
+    with pytest.raises(ConfigurationError, match="DNSSEC_TRUST_ANCHORS"):
+        read_anchors(path)
+
+
 def test_a_key_of_another_tag_is_not_named(tmp_path: Path, zone: Zone) -> None:
     anchors = read(tmp_path, zone.ds())
     revoked = dns.dnssec.make_dnskey(zone.private_key.public_key(), zone.algorithm, flags=257 | 128)

@@ -52,10 +52,13 @@ def agree(
     apu: bytes = b"",
     apv: bytes = b"",
 ) -> bytes:
+    return derive(ours.exchange(ec.ECDH(), theirs), algorithm, bits, apu, apv)
+
+
+def derive(shared: bytes, algorithm: bytes, bits: int, apu: bytes = b"", apv: bytes = b"") -> bytes:
     """RFC 7518, section 4.6.2."""
     other = b"".join(struct.pack(">I", len(part)) + part for part in (algorithm, apu, apv)) + struct.pack(">I", bits)
-    derivation = ConcatKDFHash(hashes.SHA256(), bits // 8, other)
-    return derivation.derive(ours.exchange(ec.ECDH(), theirs))
+    return ConcatKDFHash(hashes.SHA256(), bits // 8, other).derive(shared)
 
 
 def public_jwk(key: ec.EllipticCurvePublicKey) -> dict[str, str]:

@@ -94,3 +94,26 @@ def test_other_bindings_are_malformed(header: dict[str, Any]) -> None:
 def test_a_lifetime_that_no_reader_would_accept_is_not_written(lifetime: int) -> None:
     with pytest.raises(MessageError):
         Binding.new(BOB, 1000, lifetime)
+
+
+JSON_VALUES = (
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text()
+    | st.sampled_from(["bob.example.test", 0, MOST, MOST + 1, 1e3, "x" * 129])
+    | st.lists(st.text(), max_size=2)
+)
+
+
+@given(st.dictionaries(st.sampled_from(["aud", "iat", "jti", "exp", "alg"]), JSON_VALUES))
+def test_any_header_is_bound_unbound_or_malformed(header: dict[str, Any]) -> None:
+    try:
+        binding = read_binding(header)
+    except Refusal as refusal:
+        assert refusal.reason is Reason.BINDING_MALFORMED
+        assert str(refusal).isascii()
+        assert len(str(refusal)) < 200
+        return
+    assert (binding is None) == header.keys().isdisjoint({"aud", "iat", "jti", "exp"})

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from idlib.algorithms import PrivateKey
 from idlib.envelope import Binding, UnverifiedMessage, parse, sign, verify
 from idlib.errors import MessageError, Reason, Refusal
-from tests.idlib.envelope.forge import ABSENT, NOW, Forge, Parts, compact, flattened, unb64
+from tests.idlib.envelope.forge import ABSENT, NOW, Forge, Parts, b64, compact, flattened, unb64
 
 KINDS = ["RSA", "P-256"]
 
@@ -122,3 +122,26 @@ def test_random_signatures_are_invalid(forge: Forge, data: st.DataObject) -> Non
 def test_any_text_is_a_message_or_a_refusal(text: str) -> None:
     with pytest.raises(Refusal):
         parse(text)
+
+
+PARAMETERS = st.dictionaries(
+    st.sampled_from(["alg", "x5u", "typ", "aud", "iat", "jti", "exp", "crit", "b64", "kid"]),
+    st.sampled_from(["RS256", "ES256", "none", "JOSE", "dns:a.b?type=TLSA", "dns://a.b?type=TLSA", "bob.test", "a.b"])
+    | st.integers(-1, 2000)
+    | st.text(max_size=4)
+    | st.none()
+    | st.lists(st.text(max_size=2), max_size=2),
+)
+
+
+@given(PARAMETERS, st.binary(max_size=8), st.binary(max_size=80) | st.just(bytes(64)) | st.just(bytes(256)))
+def test_any_header_is_a_message_or_a_refusal(
+    forge: Forge, header: dict[str, object], payload: bytes, signature: bytes
+) -> None:
+    right = {"alg": "ES256", "x5u": "dns:a.b?type=TLSA"}
+    for chosen in (header, right | header):
+        parts = {"protected": b64(json.dumps(chosen).encode()), "payload": b64(payload), "signature": b64(signature)}
+        with pytest.raises(Refusal) as refusal:
+            verify(parse(flattened(parts).decode()), [key.public for key in forge.sender_keys.values()])
+        assert str(refusal.value).isascii()
+        assert len(str(refusal.value)) < 400

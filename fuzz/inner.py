@@ -1,0 +1,74 @@
+"""Target: the inner layer, rightly encrypted, as anybody can who has the reader's public key.
+
+An input is one octet that says what the rest is: a plaintext; a JWS protected header, signed with a fixed text; or a
+text's octets, signed with a right header. Who signs is said too: the sender that the header should name, or another.
+"""
+
+import json
+from random import Random
+from typing import Final
+
+from fuzz.mutation import mutate_json, mutate_parts
+from fuzz.target import MutateOctets, Target
+from fuzz.world import ALICE, BOB, KINDS, MALLORY, Signed, ephemeral_key, forge, keys, receive, signed_by
+from tests.idlib.envelope.forge import compact, flattened, jwe, jws
+
+_PLAINTEXT: Final = 0
+_HEADER: Final = 1
+_TEXT: Final = 2
+_IS: Final = 3
+_BY_P256: Final = 4
+_BY_MALLORY: Final = 8
+_COMPACT: Final = 16
+
+_INNER: Final = {kind: forge().inner(kind) for kind in KINDS}
+_SIGNED: Final = frozenset(signed_by(ALICE, parts) for parts in _INNER.values())
+_EPHEMERAL: Final = ephemeral_key()
+
+
+def _seeds() -> list[bytes]:
+    seeds = [bytes([_PLAINTEXT]) + write(parts) for parts in _INNER.values() for write in (flattened, compact)]
+    for number, kind in enumerate(KINDS):
+        for flags in (0, _BY_MALLORY, _COMPACT):
+            form = number * _BY_P256 | flags
+            for changes in ({}, {"exp": 1_900_000_000, "typ": "JOSE"}, {"x5u": MALLORY.uri}):
+                header = json.dumps(forge().inner_header(kind, **changes)).encode()
+                seeds.append(bytes([form | _HEADER]) + header)
+            seeds.append(bytes([form | _TEXT]) + "grüße 😀".encode())
+    return seeds
+
+
+def _check(octets: bytes) -> str:
+    form, rest = octets[0] if octets else 0, octets[1:]
+    plaintext, signed = _signed(form, rest)
+    # The way in that costs the reader least, for the outer layer has a target of its own.
+    header = forge().outer_header("P-256", enc="A256GCM")
+    parts = jwe(keys(BOB)["P-256"].public, header, plaintext, enc="A256GCM", ephemeral=_EPHEMERAL)
+    return receive(flattened(parts), signed)
+
+
+def _signed(form: int, rest: bytes) -> tuple[bytes, frozenset[Signed]]:
+    if form & _IS not in (_HEADER, _TEXT):
+        return rest, _SIGNED
+    kind = KINDS[bool(form & _BY_P256)]
+    signer = MALLORY if form & _BY_MALLORY else ALICE
+    header = rest if form & _IS == _HEADER else json.dumps(forge().inner_header(kind)).encode()
+    parts = jws(keys(signer)[kind], header, b"hello" if form & _IS == _HEADER else rest)
+    return (compact if form & _COMPACT else flattened)(parts), _SIGNED | {signed_by(signer, parts)}
+
+
+def _mutate(octets: bytes, generator: Random, mutate_octets: MutateOctets) -> bytes:
+    form, rest = octets[:1] or b"\0", octets[1:]
+    if generator.random() < 0.05:
+        form = bytes([generator.randrange(32)])
+    match form[0] & _IS:
+        case 1:
+            rest = mutate_json(rest, generator, mutate_octets)
+        case 2:
+            rest = mutate_octets(rest, len(rest) + 64) if generator.random() < 0.95 else b""
+        case _:
+            rest = mutate_parts(rest, generator, mutate_octets)
+    return form + rest
+
+
+TARGET: Final = Target(_seeds, _check, _mutate)

@@ -1,0 +1,138 @@
+"""The world that the payload targets play in: a reader, two senders, and what happens to what the reader gets.
+
+The keys are the same in each run, so that an input that broke something breaks it again; they are worth nothing.
+"""
+
+import hashlib
+import json
+from collections.abc import Collection, Mapping
+from functools import cache
+from typing import Any, Final
+
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+
+from fuzz.target import check_harmless
+from idlib.algorithms import PrivateKey, PublicKey
+from idlib.envelope import UnverifiedMessage, decrypt, parse, verify
+from idlib.errors import Refusal
+from idlib.names import IdentityName
+from tests.idlib.envelope.forge import Forge, Parts, unb64
+
+ALICE: Final = IdentityName("alice._device.example.test")
+BOB: Final = IdentityName("bob._device.example.test")
+MALLORY: Final = IdentityName("mallory.example.test")
+KINDS: Final = ("RSA", "P-256")
+PRINTED: Final = "printed"
+
+Signed = tuple[IdentityName, bytes]
+
+
+@cache
+def keys(owner: IdentityName) -> Mapping[str, PrivateKey]:
+    """Return a device's two private keys."""
+    return {"RSA": PrivateKey(_rsa_key(owner.text)), "P-256": PrivateKey(_p256_key(owner.text))}
+
+
+@cache
+def ephemeral_key() -> ec.EllipticCurvePrivateKey:
+    """Return the key that senders agree with the reader's P-256 key by."""
+    return _p256_key("ephemeral")
+
+
+@cache
+def published(owner: IdentityName) -> tuple[PublicKey, ...]:
+    """Return the keys that DNS gives for a name: none but for the two senders."""
+    return tuple(key.public for key in keys(owner).values()) if owner in (ALICE, MALLORY) else ()
+
+
+@cache
+def forge() -> Forge:
+    """Return what writes alice's messages to bob."""
+    return Forge(ALICE, BOB, dict(keys(ALICE)), dict(keys(BOB)))
+
+
+def signed_by(sender: IdentityName, parts: Parts) -> Signed:
+    """Return the note that somebody has signed these parts of a JWS."""
+    return sender, f"{parts['protected']}.{parts['payload']}".encode()
+
+
+def receive(payload: bytes, signed: Collection[Signed]) -> str:
+    """Return what becomes of a payload that reaches bob: its refusal's reason, or PRINTED.
+
+    Args:
+        payload: As the broker delivers it.
+        signed: All that anybody has signed; nothing else may be printed.
+    """
+    try:
+        decrypted = decrypt(payload, BOB, list(keys(BOB).values()))
+        message = parse(decrypted.signed)
+        text = verify(message, published(message.sender))
+    except Refusal as refusal:
+        check_harmless(str(refusal))
+        return refusal.reason
+    _check_promises(message, text, signed)
+    _check_members(payload)
+    _check_members(decrypted.signed.encode())
+    assert decrypted.digest == _digest(payload), "the digest is PROTOCOL's"
+    return PRINTED
+
+
+def _check_promises(message: UnverifiedMessage, text: str, signed: Collection[Signed]) -> None:
+    assert (message.sender, message.signing_input) in signed, "nothing is printed that its sender has not signed"
+    protected, payload = message.signing_input.decode().split(".")
+    header = json.loads(unb64(protected), object_pairs_hook=_without_doubles)
+    assert text, "no empty text is printed"
+    assert text.encode() == unb64(payload), "the text is what was signed"
+    bound = {name: header[name] for name in ("aud", "iat", "jti", "exp") if name in header}
+    if message.binding is None:
+        assert not bound, "an unbound message has no part of a binding"
+    else:
+        assert {**message.binding.parameters(), "aud": bound["aud"]} == bound, "the binding is what was signed"
+
+
+def _check_members(octets: bytes) -> None:
+    """Check both the outermost object, where there is one, and the protected header in it."""
+    if octets.lstrip().startswith(b"{"):
+        protected = json.loads(octets, object_pairs_hook=_without_doubles)["protected"]
+    else:
+        protected = octets.decode().split(".")[0]
+    json.loads(unb64(protected), object_pairs_hook=_without_doubles)
+
+
+def _without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    members = dict(pairs)
+    assert len(members) == len(pairs), "no message with a member twice is printed"
+    return members
+
+
+def _digest(payload: bytes) -> bytes:
+    """Return the replay digest as PROTOCOL has it, read without any strictness."""
+    if payload.lstrip().startswith(b"{"):
+        members = json.loads(payload)
+        protected, *parts = (members[name] for name in ("protected", "iv", "ciphertext", "tag"))
+    else:
+        protected, _, *parts = payload.decode().split(".")
+    return hashlib.sha256(protected.encode() + b"." + b"".join(map(unb64, parts))).digest()
+
+
+def _p256_key(label: str) -> ec.EllipticCurvePrivateKey:
+    scalar = int.from_bytes(hashlib.sha256(label.encode()).digest()) >> 1
+    return ec.derive_private_key(scalar, ec.SECP256R1())
+
+
+def _rsa_key(label: str) -> rsa.RSAPrivateKey:
+    p, q = (_prime(f"{label} {number}") for number in "pq")
+    exponent = 65537
+    d = pow(exponent, -1, (p - 1) * (q - 1))
+    public = rsa.RSAPublicNumbers(exponent, p * q)
+    numbers = rsa.RSAPrivateNumbers(p, q, d, d % (p - 1), d % (q - 1), pow(q, -1, p), public)
+    return numbers.private_key()
+
+
+def _prime(label: str) -> int:
+    """Return a prime of 1024 bits, the next after a hash of the label."""
+    octets = hashlib.shake_256(label.encode()).digest(128)
+    candidate = int.from_bytes(octets) | (3 << 1022) | 1
+    while any(candidate % small == 0 for small in range(3, 2000, 2)) or pow(2, candidate - 1, candidate) != 1:
+        candidate += 2
+    return candidate

@@ -1,0 +1,84 @@
+"""What the fuzz targets do without a fuzzer: they get where they should, and a broken promise is seen."""
+
+import importlib
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+from random import Random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import fuzz.__main__ as program
+from fuzz.target import Target
+from fuzz.world import ALICE, MALLORY, forge, keys, receive, signed_by
+from tests.idlib.envelope.forge import flattened, jws
+
+REACHED = {
+    "outer": {"printed"},
+    "inner": {"printed", "signature-invalid"},
+    "names": {"name patterns", "uri", "patterns", "malformed"},
+    "tlsa": {f"{kind} {key}" for kind in ("3 0 0", "3 1 0", "4 0 0", "1 0 0") for key in ("RSA", "EC P-256")}
+    | {"unusable"},
+    "answers": {"records", "no records", "no way", "truncated"},
+}
+
+
+def target_of(name: str) -> Target:
+    target: Target = importlib.import_module(f"fuzz.{name}").TARGET
+    return target
+
+
+@cache
+def seeds_of(name: str) -> Sequence[bytes]:
+    return target_of(name).seeds()
+
+
+def test_each_target_is_told_what_it_must_reach() -> None:
+    assert set(REACHED) == set(program.TARGETS)
+
+
+@pytest.mark.parametrize("name", program.TARGETS)
+def test_the_seeds_reach_what_is_to_be_tried(name: str) -> None:
+    assert {target_of(name).check(seed) for seed in seeds_of(name)} == REACHED[name]
+
+
+@pytest.mark.parametrize("name", program.TARGETS)
+@given(seed=st.integers(0, 2**32), chosen=st.integers(0, 1000))
+def test_changed_seeds_break_nothing(name: str, seed: int, chosen: int) -> None:
+    target, generator, seeds = target_of(name), Random(seed), seeds_of(name)
+    octets = seeds[chosen % len(seeds)]
+    for _ in range(3):
+        octets = target.mutate(octets, generator, lambda octets, most: (octets + generator.randbytes(3))[-most:])
+        assert target.check(octets)
+
+
+def test_a_message_that_nobody_signed_would_be_seen() -> None:
+    parts = forge().inner()
+    payload = flattened(forge().outer(plaintext=flattened(parts)))
+    assert receive(payload, [signed_by(ALICE, parts)]) == "printed"
+    for signed in ([], [signed_by(MALLORY, parts)], [signed_by(ALICE, forge().inner(payload=b"other"))]):
+        with pytest.raises(AssertionError, match="has not signed"):
+            receive(payload, signed)
+
+
+def test_another_senders_key_signs_for_nobody_else() -> None:
+    parts = jws(keys(MALLORY)["RSA"], forge().inner_header(), b"hello")
+    assert receive(flattened(forge().outer(plaintext=flattened(parts))), []) == "signature-invalid"
+
+
+def test_one_input_can_be_given_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "found").write_bytes(b"dns:a.b?type=TLSA")
+    assert program.main(["names", "--input", str(tmp_path / "found")]) == 0
+    assert capsys.readouterr().out == "uri\n"
+
+
+def test_without_atheris_it_says_so_and_fails(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    assert program.main([]) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("make fuzz needs atheris, which is not here (Python ")
+    assert error.count("\n") == 1

@@ -80,7 +80,7 @@ def get_config() -> Settings:
 
 
 def message_is_authentic(content: str) -> str:
-    """Return the text of an authentic message, or an empty one for any other.
+    """Return the text of an authentic message to us, or an empty one for any other; whether it is new is not asked.
 
     Args:
         content: A decrypted message, a JWS.
@@ -88,9 +88,11 @@ def message_is_authentic(content: str) -> str:
     Raises:
         ConfigurationError: Environment variables are missing or have bad values.
     """
+    settings = get_config()
     try:
         message = parse(content)
-        found = Discovery.from_settings(get_config()).find(message.sender)
+        Policy.from_settings(settings).check(message, time.time())
+        found = Discovery.from_settings(settings).find(message.sender)
         return verify(message, (record.public_key for record in found.records))
     except (Refusal, DiscoveryError) as error:
         _LOG.warning("%s", error)

@@ -85,7 +85,10 @@ def validate(covered: RecordSet, signatures: Iterable[Signature], keys: KeysByTa
         if why:
             continue
         candidates = keys.get((signature.algorithm, signature.key_tag), ())
-        why = "a signature does not verify" if candidates else f"the zone has no key with the tag {signature.key_tag}"
+        if not candidates:
+            why = f"the zone has no key with the tag {signature.key_tag}"
+            continue
+        why = "a signature does not verify"
         signed = _signed_octets(signature, covered)
         for key in candidates:
             budget.spend()

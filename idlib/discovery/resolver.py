@@ -110,28 +110,28 @@ class Resolver:
         raise failures[0]
 
     def _ask_server(self, server: Server, question: Question, seconds: float) -> Reply:
-        answer = _exchange(server, question, seconds)
+        deadline = time.monotonic() + seconds
+        answer = _exchange(server, question, deadline)
         if answer.rcode == dns.rcode.SERVFAIL:
-            raise self._why_it_failed(server, question, answer, seconds)
+            raise self._why_it_failed(server, question, answer, deadline)
         if answer.rcode not in _ANSWERS:
             code = dns.rcode.to_text(dns.rcode.Rcode.make(answer.rcode))
             raise _temporary(server, question, f"answers {code}{_said(answer.extended_errors)}")
         return Reply(answer, server)
 
     def _why_it_failed(
-        self, server: Server, question: Question, failure: Answer, seconds: float
+        self, server: Server, question: Question, failure: Answer, deadline: float
     ) -> BogusError | TemporaryDiscoveryError:
         answers = [failure]
         if not _blames_dnssec(failure) and not question.checking_disabled:
-            answers.append(_exchange(server, dataclasses.replace(question, checking_disabled=True), seconds))
+            answers.append(_exchange(server, dataclasses.replace(question, checking_disabled=True), deadline))
         errors = [error for answer in answers for error in answer.extended_errors]
         if _blames_dnssec(answers[-1]) or answers[-1].rcode in _ANSWERS:
             return _bogus(server, question, errors)
         return _temporary(server, question, f"answers SERVFAIL{_said(errors)}")
 
 
-def _exchange(server: Server, question: Question, seconds: float) -> Answer:
-    deadline = time.monotonic() + seconds
+def _exchange(server: Server, question: Question, deadline: float) -> Answer:
     identifier = secrets.randbelow(2**16)
     query = question.to_wire(identifier)
 
@@ -145,7 +145,7 @@ def _exchange(server: Server, question: Question, seconds: float) -> Answer:
     except UnusableAnswerError as error:
         raise _temporary(server, question, f"gives no usable answer: {error}") from error
     except TimeoutError as error:
-        raise _temporary(server, question, f"has not answered within {seconds:g} s") from error
+        raise _temporary(server, question, "has not answered in time") from error
     except OSError as error:
         raise _temporary(server, question, f"cannot be reached: {error.strerror or error}") from error
     if answer.truncated:

@@ -10,6 +10,7 @@ from tests.integration.daemons.mosquitto import Mosquitto
 from tests.integration.daemons.namespace import Namespace
 from tests.integration.daemons.process import LOOPBACK
 from tests.integration.daemons.unbound import Unbound
+from tests.integration.dns_lab.lab import DnsLab, running
 from tests.integration.lab import DEBIAN_PACKAGES, Lab, missing_packages, open_lab, trusted_keys
 from tests.integration.messages import BrokerClient
 from tests.integration.programs import Device, Program
@@ -35,6 +36,13 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
         open_lab(directory, namespace) as opened,
     ):
         yield opened
+
+
+@pytest.fixture(scope="session")
+def dns_lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DnsLab]:
+    """Yield the zones, good and bad, of the table of DNS conditions."""
+    with running(tmp_path_factory.mktemp("dns-lab")) as dns_lab:
+        yield dns_lab
 
 
 @pytest.fixture(scope="session")

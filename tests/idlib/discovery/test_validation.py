@@ -287,6 +287,18 @@ def test_the_number_of_signature_checks_is_bounded(world: World, monkeypatch: py
     assert len(checks) == 16
 
 
+def test_a_signature_by_no_key_of_the_zone_costs_nothing(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    world.find()
+    monkeypatch.setattr(
+        "idlib.discovery.checking._signed_octets", lambda *_: pytest.fail("the records were put in order")
+    )
+    signature = world.signature()
+    forged = signature.replace(key_tag=signature.key_tag ^ 1)
+    assert isinstance(forged, RRSIG)
+    world.set_signatures(forged)
+    assert "no key with the tag" in world.why_not(BogusError)
+
+
 def test_the_deepest_pinned_zone_is_the_one_that_must_sign(tmp_path: Path, zone: Zone) -> None:
     child = Zone(zone.name("_device"))
     world = World(tmp_path, published(zone), zone.ds() + child.ds())

@@ -41,6 +41,7 @@ class Unbound(Daemon):
         zones: The zones, and for each the DS record that is trusted, or None where it is known to be unsigned.
         port: Where it listens; None picks a free port.
         namespace: The network namespace that it lives in.
+        elsewhere: Zones that nothing is known of, and the ports of their own name servers on loopback.
     """
 
     def __init__(
@@ -51,6 +52,7 @@ class Unbound(Daemon):
         port: int | None = None,
         *,
         namespace: Namespace | None = None,
+        elsewhere: Mapping[str, int] | None = None,
     ) -> None:
         self.host = LOOPBACK
         self.port = port or free_port()
@@ -58,8 +60,8 @@ class Unbound(Daemon):
         anchors.write_text("".join(f"{ds}\n" for ds in zones.values() if ds))
         text = _SERVER.format(address=LOOPBACK, port=self.port, directory=directory, anchors=anchors)
         text += "".join(f'    domain-insecure: "{zone}."\n' for zone, ds in zones.items() if ds is None)
-        for zone in zones:
-            text += f'stub-zone:\n    name: "{zone}."\n    stub-addr: {LOOPBACK}@{authority}\n'
+        for zone, server in (dict.fromkeys(zones, authority) | dict(elsewhere or {})).items():
+            text += f'stub-zone:\n    name: "{zone}."\n    stub-addr: {LOOPBACK}@{server}\n'
         configuration = directory / "unbound.conf"
         configuration.write_text(text)
         super().__init__(

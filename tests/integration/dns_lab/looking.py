@@ -1,0 +1,72 @@
+"""Looks names of the lab up as a device does, and compares what came of it with what is expected."""
+
+from dataclasses import dataclass
+
+from idlib.discovery import Discovery
+from idlib.errors import (
+    BogusError,
+    DiscoveryError,
+    NoRecordError,
+    NotSecureError,
+    NoUsableRecordError,
+    TemporaryDiscoveryError,
+)
+from idlib.names import IdentityName
+from idlib.settings import load
+from tests.integration.daemons.process import LOOPBACK
+from tests.integration.dns_lab import material
+from tests.integration.dns_lab.conditions import Outcome, Verdict
+from tests.integration.dns_lab.lab import DnsLab
+
+_VERDICTS = {
+    NoRecordError: Verdict.NONE,
+    NoUsableRecordError: Verdict.UNUSABLE,
+    NotSecureError: Verdict.NOT_SECURE,
+    BogusError: Verdict.BOGUS,
+    TemporaryDiscoveryError: Verdict.TEMPORARY,
+}
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What came of a look-up.
+
+    Args:
+        outcome: The records' data in order, or the verdict.
+        words: What the user is told.
+    """
+
+    outcome: tuple[bytes, ...] | Verdict
+    words: str
+
+
+def discovery(lab: DnsLab, port: int, *, pinned: bool) -> Discovery:
+    """Return the discovery of a device that asks the server at a port, and trusts it or pins the lab's keys."""
+    environment = {
+        "IDENTITY_NAME": "tester._device.good.test",
+        "DNS_RESOLVER": f"{LOOPBACK}:{port}",
+        "PKIX_CA_FILE": str(lab.authorities),
+    }
+    if pinned:
+        environment["DNSSEC_TRUST_ANCHORS"] = str(lab.anchors)
+    return Discovery.from_settings(load(environment))
+
+
+def look_up(asking: Discovery, name: str) -> Seen:
+    """Look a name up."""
+    try:
+        found = asking.find(IdentityName(name))
+    except DiscoveryError as error:
+        return Seen(_VERDICTS[type(error)], str(error))
+    return Seen(tuple(usable.record.to_rdata() for usable in found.records), found.authentication)
+
+
+def assert_seen(seen: Seen, name: str, expected: Outcome) -> None:
+    """Fail unless a look-up of the name came to what is expected, and in words."""
+    assert seen.words
+    if isinstance(expected, Verdict):
+        assert seen.outcome is expected, seen.words
+        return
+    assert not isinstance(seen.outcome, Verdict), seen.words
+    described = {material.rdata(record, name): record for record in expected}
+    assert [described.get(octets, octets[:3].hex()) for octets in seen.outcome] == list(expected)

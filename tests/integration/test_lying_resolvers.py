@@ -1,0 +1,69 @@
+"""What discovery makes of resolvers that lie, in each DNSSEC way, and that none of them costs more than a while."""
+
+import time
+from collections.abc import Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass
+
+import pytest
+
+from idlib.discovery import Discovery
+from idlib.discovery.authentication import TrustedResolver
+from idlib.discovery.resolver import Resolver, Server
+from idlib.errors import NotSecureError
+from idlib.names import IdentityName
+from idlib.settings import ServerAddress
+from tests.integration.dns_lab.conditions import Outcome
+from tests.integration.dns_lab.lab import DnsLab
+from tests.integration.dns_lab.liars import ASKED, LIARS, Liar, lying
+from tests.integration.dns_lab.looking import Seen, assert_seen, discovery, look_up
+
+# A question takes 6 s at most, and whoever leaves one unanswered is asked no other; the rest is for a busy machine.
+_LONGEST_SECONDS = 12
+
+
+@dataclass(frozen=True)
+class Timed:
+    """What came of a look-up, and how long it took."""
+
+    seen: Seen
+    seconds: float
+
+
+Looks = Mapping[Liar, "Future[Timed]"]
+
+
+def _timed_look_up(lab: DnsLab, port: int, name: str, *, pinned: bool) -> Timed:
+    start = time.monotonic()
+    seen = look_up(discovery(lab, port, pinned=pinned), name)
+    return Timed(seen, time.monotonic() - start)
+
+
+@pytest.fixture(scope="module", params=[False, True], ids=["trusted", "pinned"])
+def looks(dns_lab: DnsLab, request: pytest.FixtureRequest) -> Iterator[tuple[bool, Looks]]:
+    """Ask all liars side by side, for many of them take as long as a question may."""
+    with ExitStack() as liars, ThreadPoolExecutor(len(LIARS)) as workers:
+        ports = {liar: liars.enter_context(lying(liar, dns_lab.unbound)) for liar in LIARS}
+        yield (
+            request.param,
+            {
+                liar: workers.submit(_timed_look_up, dns_lab, port, liar.asked, pinned=request.param)
+                for liar, port in ports.items()
+            },
+        )
+
+
+@pytest.mark.parametrize("liar", LIARS, ids=lambda liar: liar.title)
+def test_a_lie_has_no_other_outcome_than_it_must(liar: Liar, looks: tuple[bool, Looks]) -> None:
+    is_pinned, timed = looks
+    expected: Outcome = liar.pinned if is_pinned else liar.trusted
+    result = timed[liar].result(60)
+    assert_seen(result.seen, liar.asked, expected)
+    assert result.seconds < _LONGEST_SECONDS
+
+
+def test_the_ad_bit_means_nothing_over_a_path_that_nobody_vouches_for(dns_lab: DnsLab) -> None:
+    servers = [Server(ServerAddress("127.0.0.1", dns_lab.unbound), trusted=False)]
+    with pytest.raises(NotSecureError, match="over a path that nobody vouches for"):
+        Discovery(TrustedResolver(Resolver(lambda: servers))).find(IdentityName(ASKED))

@@ -89,6 +89,7 @@ class Settings:
     mqtt_host: str
     mqtt_port: int
     mqtt_version: MqttVersion
+    mqtt_session_expiry: int
     mqtt_tls: Switch
     mqtt_ca_file: Path | None
     mqtt_cert_file: Path | None
@@ -264,6 +265,13 @@ VARIABLES: Final = (
     Variable("MQTT_HOST", _read_host, "a host name or an IP address", "the broker", "broker.hivemq.com"),
     Variable("MQTT_PORT", _integer_in(range(1, 65536)), "a number from 1 to 65535", "the broker's port", "1883"),
     Variable("MQTT_VERSION", MqttVersion, _choices(MqttVersion), "the MQTT version spoken with the broker", "5"),
+    Variable(
+        "MQTT_SESSION_EXPIRY",
+        _integer_in(range(1, 2**32)),
+        "a number from 1 to 4294967295, which is for ever",
+        "for how many seconds the broker is asked to keep what arrives while the receiver is away",
+        "604800",
+    ),
     Variable("MQTT_TLS", Switch, _choices(Switch), "whether the broker is spoken to through TLS", "off"),
     Variable(
         "MQTT_CA_FILE",

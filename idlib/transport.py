@@ -22,6 +22,8 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
 from idlib.errors import ConfigurationError, TransportError
+from idlib.outage import Outage
+from idlib.session import Grant
 from idlib.settings import MqttVersion, Settings, Switch
 
 _LOG = logging.getLogger(__name__)
@@ -29,13 +31,15 @@ _LOG = logging.getLogger(__name__)
 QOS_AT_LEAST_ONCE: Final = 1
 # Half a minute after a device has changed its address, the broker and it notice that the old connection is dead.
 KEEPALIVE_SECONDS: Final = 30
-SESSION_EXPIRY_SECONDS: Final = 7 * 24 * 3600
 # The broker holds back what is beyond this, so that messages under way take a bounded part of the memory.
 RECEIVE_MAXIMUM: Final = 256
 _CONNECT_TIMEOUT_SECONDS: Final = 5.0
 _LOOP_SECONDS: Final = 0.25
+_ANSWER_SECONDS: Final = 30.0
 _SHORTEST_BACKOFF_SECONDS: Final = 0.5
 _LONGEST_BACKOFF_SECONDS: Final = 60.0
+# MQTT 5, section 3.14.2.1.
+_SESSION_TAKEN_OVER: Final = 142
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,25 +138,36 @@ class Subscription:
         broker: Where to subscribe.
         client_id: The session's name, the same at each start.
         topic: What to subscribe to.
+        session_expiry: For how many seconds the broker is asked to keep the session without a connection.
         deliver: Called with each message from the thread that runs the session; may block to hold the broker back.
     """
 
-    def __init__(self, broker: Broker, client_id: str, topic: str, deliver: Callable[[Delivery], None]) -> None:
+    def __init__(
+        self, broker: Broker, client_id: str, topic: str, session_expiry: int, deliver: Callable[[Delivery], None]
+    ) -> None:
         self._broker = broker
         self._client_id = client_id
         self._topic = topic
+        self._session_expiry = session_expiry
         self._deliver = deliver
         self._lock = threading.Lock()
         self._connection: Client | None = None
         self._unacknowledged: deque[Delivery] = deque()
         self._settled: set[Delivery] = set()
         self._subscribed = threading.Event()
+        self._outage = Outage(_LOG)
+        self._is_explained = False
         self._backoff = _SHORTEST_BACKOFF_SECONDS
 
     @property
     def is_active(self) -> bool:
         """Whether the broker has confirmed the subscription on the present connection."""
         return self._subscribed.is_set()
+
+    @property
+    def ailment(self) -> str | None:
+        """Why there is no subscription at present, as far as that is known, or None."""
+        return None if self.is_active else self._outage.cause or f"{self._broker} has not answered yet"
 
     def run(self, stopping: threading.Event) -> None:
         """Stay connected and subscribed until told to stop, through every failure of the broker or the network.
@@ -161,12 +176,17 @@ class Subscription:
             stopping: Set by another thread when it is time to leave; what is settled by then is acknowledged.
         """
         while not stopping.is_set():
+            self._is_explained = False
             try:
                 self._run_connection(stopping)
+            except ssl.SSLError as error:
+                self._explain(f"TLS with the broker {self._broker} fails: {error}")
             except OSError as error:
-                _LOG.warning("The broker %s cannot be reached: %s", self._broker, error)
+                self._explain(f"The broker {self._broker} cannot be reached: {error}")
             except Exception:  # noqa: BLE001  # whatever a broken broker makes the library raise must not end the thread
                 _LOG.exception("The connection to the broker %s broke", self._broker)
+            if not stopping.is_set():
+                self._explain(f"The connection to the broker {self._broker} is lost")
             self._forget_connection()
             if not stopping.is_set():
                 self._back_off(stopping)
@@ -196,9 +216,13 @@ class Subscription:
         client.on_disconnect = self._on_disconnect
         with self._lock:
             self._connection = client
-        _connect_for_session(client, self._broker)
+        _connect_for_session(client, self._broker, self._session_expiry)
+        answer_due = time.monotonic() + _ANSWER_SECONDS
         while client.loop(_LOOP_SECONDS) == MQTT_ERR_SUCCESS and not stopping.is_set():
-            pass
+            if not self._subscribed.is_set() and time.monotonic() >= answer_due:
+                self._explain(f"The broker {self._broker} does not answer")
+                client.disconnect()
+                break
         if stopping.is_set() and client.is_connected():
             client.disconnect()
             while client.want_write() and client.loop(_LOOP_SECONDS) == MQTT_ERR_SUCCESS:
@@ -211,25 +235,35 @@ class Subscription:
             self._unacknowledged.clear()
             self._settled.clear()
 
+    def _explain(self, cause: str) -> None:
+        """Note why a connection ended; what is noted first says most."""
+        if self._is_explained:
+            return
+        self._is_explained = True
+        if self._outage.is_stable:
+            self._backoff = _SHORTEST_BACKOFF_SECONDS
+        self._outage.begin(cause)
+
     def _back_off(self, stopping: threading.Event) -> None:
         # A random part of the delay, so that a fleet does not come back all at once after the broker's restart.
         stopping.wait(self._backoff * random.uniform(0.5, 1.0))  # noqa: S311  # no secret
         self._backoff = min(self._backoff * 2, _LONGEST_BACKOFF_SECONDS)
 
-    def _on_connect(self, client: Client, _: Any, flags: Any, reason: ReasonCode, __: Properties | None) -> None:
+    def _on_connect(self, client: Client, _: Any, flags: Any, reason: ReasonCode, granted: Properties | None) -> None:
         if reason.is_failure:
-            _LOG.error("The broker %s refuses the connection: %s", self._broker, reason)
+            self._explain(f"The broker {self._broker} refuses the connection: {reason}")
             return
-        kept = "kept" if flags.session_present else "new"
-        _LOG.info("MQTT connection established with %s (session %s)", self._broker, kept)
+        grant = Grant.from_connack(self._broker.version, self._session_expiry, flags, granted)
+        level = logging.WARNING if grant.is_short else logging.INFO
+        _LOG.log(level, "MQTT connection established with %s: %s", self._broker, grant)
         client.subscribe(self._topic, QOS_AT_LEAST_ONCE)
 
     def _on_subscribe(self, client: Client, _: Any, __: int, reasons: list[ReasonCode], ___: Properties | None) -> None:
         if any(reason.is_failure for reason in reasons):
-            _LOG.error("The broker %s refuses the subscription: %s", self._broker, reasons[0])
+            self._explain(f"The broker {self._broker} refuses the subscription: {reasons[0]}")
             client.disconnect()
             return
-        self._backoff = _SHORTEST_BACKOFF_SECONDS
+        self._outage.end()
         self._subscribed.set()
         _LOG.info("MQTT subscription active.")
 
@@ -241,8 +275,14 @@ class Subscription:
         self._deliver(delivery)
 
     def _on_disconnect(self, _: Client, __: Any, ___: Any, reason: ReasonCode, ____: Properties | None) -> None:
-        if reason.is_failure:
-            _LOG.warning("The connection to the broker %s is lost: %s", self._broker, reason)
+        if reason.value == _SESSION_TAKEN_OVER:
+            self._explain(
+                f"The session at the broker {self._broker} was taken over: is a copy of DATA_PATH in use elsewhere?"
+            )
+            # Both would take it from each other for ever; the less often, the more messages come through.
+            self._backoff = _LONGEST_BACKOFF_SECONDS
+        elif reason.is_failure:
+            self._explain(f"The connection to the broker {self._broker} is lost: {reason}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -370,12 +410,12 @@ def _new_client(broker: Broker, client_id: str, *, manual_ack: bool) -> Client:
     return client
 
 
-def _connect_for_session(client: Client, broker: Broker) -> None:
+def _connect_for_session(client: Client, broker: Broker, session_expiry: int) -> None:
     if broker.version is MqttVersion.V311:
         client.connect(broker.host, broker.port, KEEPALIVE_SECONDS)
         return
     properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]  # as paho has it
-    properties.SessionExpiryInterval = SESSION_EXPIRY_SECONDS
+    properties.SessionExpiryInterval = session_expiry
     properties.ReceiveMaximum = RECEIVE_MAXIMUM
     client.connect(broker.host, broker.port, KEEPALIVE_SECONDS, clean_start=False, properties=properties)
 

@@ -13,6 +13,7 @@ IdlibError
  ├── KeyFileError              4  a key or certificate file is missing, unusable, or in the way
  │    └── UnknownAssetError       Bootstrap keeps no such file; also a ValueError
  ├── MessageError              5  the message cannot be sent as it is
+ ├── OutputError              70  stdout cannot be written
  ├── MalformedNameError       64  a text is no identity name, or no DNS URI of one
  ├── MalformedRecordError         octets are no TLSA record
  ├── UnusableRecordError          a TLSA record carries no key that we may use
@@ -157,6 +158,12 @@ class MessageError(IdlibError):
     """A message cannot be sent as it is: empty, too large, not UTF-8."""
 
     exit_status = ExitStatus.MESSAGE
+
+
+class OutputError(IdlibError):
+    """Stdout is closed, or cannot be written: what a program is there to print would be lost."""
+
+    exit_status = ExitStatus.THREAD_DIED
 
 
 class MalformedNameError(IdlibError):

@@ -81,6 +81,19 @@ def clock_is_credible(now: float, latest_time: int) -> bool:
     return now >= max(EARLIEST_CREDIBLE_TIME, latest_time)
 
 
+def clock_is_doubtful(now: float, latest_time: int) -> bool:
+    """Return whether the clock shows a time so far ahead of the latest that was noted that it may be wrong.
+
+    A device may have been off for that long. An authentic message that is fresh by this clock decides it; until then no
+    message is refused for its age, and no time is noted that would make the right one look wrong.
+
+    Args:
+        now: What it shows, in seconds since the epoch.
+        latest_time: The latest time that was noted, likewise.
+    """
+    return now > max(EARLIEST_CREDIBLE_TIME, latest_time) + MAX_MESSAGE_AGE_SECONDS
+
+
 def replay_entry(message: UnverifiedMessage, digest: bytes, now: float) -> ReplayEntry:
     """Return what a message is recognized by when it comes once more, and for how long.
 

@@ -33,7 +33,7 @@ from idlib.errors import (
 from idlib.names import IdentityName
 from idlib.output import json_line, text_line
 from idlib.settings import OutputFormat
-from idlib.trust import clock_is_credible, replay_entry
+from idlib.trust import clock_is_credible, clock_is_doubtful, replay_entry
 
 _LOG = logging.getLogger(__name__)
 
@@ -41,6 +41,8 @@ _LOG = logging.getLogger(__name__)
 ASIDE_SECONDS: Final = 0.05
 MAX_ASIDE: Final = 64
 _TOO_MANY: Final = "too many look-ups are under way"
+_DOUBTFUL: Final = "the clock is far ahead of when it was last looked at"
+_REASONS_OF_AGE: Final = frozenset({Reason.TOO_OLD, Reason.EXPIRED})
 
 
 def message_authentication_thread(pipeline: Pipeline) -> None:
@@ -92,9 +94,10 @@ class Authentication:
         sender, outcome = answer.sender, answer.outcome
         # A look-up for a new key that fails says nothing against the old one, by which others may have signed.
         known = self._pipeline.discovery.peek(sender) or outcome
+        waiting = self._room.messages_of(sender)
         aside = self._aside.pop(sender)
         numbers = {message.origin.waiting_number for message in aside}
-        waiting = [one for one in self._room.messages_of(sender) if one.origin.waiting_number not in numbers]
+        waiting = [one for one in waiting if one.origin.waiting_number not in numbers]
         for message in (*waiting, *aside):
             self._take_up(message, outcome if message.was_asked_again else known)
         if not isinstance(outcome, BogusError | TemporaryDiscoveryError):
@@ -146,7 +149,13 @@ class Authentication:
         if not clock_is_credible(now, self._pipeline.store.latest_time):
             self._room.postpone(unverified.sender, [message], "the clock is not set")
             return None
-        self._pipeline.policy.check(unverified, now)
+        try:
+            self._pipeline.policy.check(unverified, now)
+        except Refusal as refusal:
+            if refusal.reason in _REASONS_OF_AGE and clock_is_doubtful(now, self._pipeline.store.latest_time):
+                self._room.postpone(unverified.sender, [message], f"{_DOUBTFUL}, and by it {refusal.fact}")
+                return None
+            raise
         return unverified
 
     def _decide(self, message: DecryptedMessage, unverified: UnverifiedMessage, outcome: Outcome) -> None:
@@ -170,12 +179,21 @@ class Authentication:
             asked_again = replace(message, was_asked_again=True)
             self._stand_aside(asked_again, unverified.sender, self._pipeline.discovery.find_again)
             return
-        entry = replay_entry(unverified, message.digest, time.time())
-        self._pipeline.guard.reserve(unverified, entry)
-        if unverified.binding is None:
+        now = time.time()
+        entry = replay_entry(unverified, message.digest, now)
+        self._pipeline.patiently(lambda: self._pipeline.guard.reserve(unverified, entry))
+        if unverified.binding is not None:
+            self._confirm_clock(now)
+        else:
             _LOG.info("unbound sender=%s the message could be passed on to other readers", unverified.sender)
         line = self._line(unverified, text, message.received_at)
         self._pipeline.hand_on(AuthenticatedMessage(line, entry, message.origin), self._pipeline.authenticated)
+
+    def _confirm_clock(self, now: float) -> None:
+        """Believe the clock, for an authentic message is fresh by it."""
+        store = self._pipeline.store
+        if clock_is_doubtful(now, store.latest_time):
+            self._pipeline.patiently(lambda: store.note_time(int(now)))
 
     def _stand_aside(
         self, message: DecryptedMessage, sender: IdentityName, ask: Callable[[IdentityName], Found]
@@ -190,9 +208,8 @@ class Authentication:
 
     def _look_up(self, sender: IdentityName, ask: Callable[[IdentityName], Found]) -> bool:
         allowed = self._pipeline.policy.allowed_senders
-        is_known = self._pipeline.store.number_printed_of(str(sender)) > 0 or (
-            allowed is not None and allowed.match(sender)
-        )
+        number_printed = self._pipeline.patiently(lambda: self._pipeline.store.number_printed_of(str(sender)))
+        is_known = number_printed > 0 or (allowed is not None and allowed.match(sender))
         has_started = (self._known if is_known else self._unknown).start(Question(sender, ask))
         if has_started:
             self._aside[sender] = []

@@ -1,6 +1,6 @@
 """The Decryption stage: from ENCRYPTED_MESSAGES to DECRYPTED_MESSAGES."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from messages import DecryptedMessage, Origin
 from pipeline import Pipeline
@@ -11,16 +11,16 @@ from idlib.errors import Reason, Refusal
 from idlib.transport import Delivery
 
 
-def message_decryption_thread(pipeline: Pipeline, keys: Sequence[PrivateKey]) -> None:
+def message_decryption_thread(pipeline: Pipeline, keys: Callable[[], Sequence[PrivateKey]]) -> None:
     """Open the outer layer of each message until the receiver stops.
 
     Args:
         pipeline: Where messages come from and go to.
-        keys: Our own private keys, the current one first.
+        keys: Returns our own private keys of the moment, the present one first.
     """
     for delivery in pipeline.each(pipeline.encrypted):
         if delivery is not None:
-            _attempt(pipeline, keys, delivery)
+            _attempt(pipeline, keys(), delivery)
 
 
 def _attempt(pipeline: Pipeline, keys: Sequence[PrivateKey], delivery: Delivery) -> None:

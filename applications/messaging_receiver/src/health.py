@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
 
+from idlib.errors import StoreError
 from idlib.settings import load
 
 _SOCKET_NAME: Final = "health.socket"
@@ -23,14 +24,22 @@ class HealthService:
     Args:
         directory: Where the socket lies; only who may write there can ask.
         ailment: Says what is wrong, or None; from a thread of its own.
+
+    Raises:
+        StoreError: The socket cannot be made.
     """
 
     def __init__(self, directory: Path, ailment: Callable[[], str | None]) -> None:
         self.ailment = ailment
         self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        (directory / _SOCKET_NAME).unlink(missing_ok=True)
-        with _short_path(directory) as path:
-            self._listener.bind(path)
+        try:
+            (directory / _SOCKET_NAME).unlink(missing_ok=True)
+            with _short_path(directory) as path:
+                self._listener.bind(path)
+        except OSError as error:
+            raise StoreError(
+                f"{directory / _SOCKET_NAME} cannot be made: {error.strerror}", "check the disk's space and DATA_PATH"
+            ) from error
         self._listener.listen()
         threading.Thread(target=self._serve, name="Health", daemon=True).start()
 

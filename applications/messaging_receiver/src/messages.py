@@ -82,6 +82,19 @@ class SettledMessage:
     origin: Origin
 
 
+def octets_of(item: Delivery | DecryptedMessage | Answer | AuthenticatedMessage | SettledMessage) -> int:
+    """Return about how much memory the text of something in a queue takes."""
+    match item:
+        case Delivery():
+            return len(item.payload)
+        case DecryptedMessage():
+            return len(item.signed)
+        case AuthenticatedMessage():
+            return len(item.line)
+        case _:
+            return 0
+
+
 class Counters:
     """How many messages were received, printed and refused, and why."""
 

@@ -1,14 +1,17 @@
-"""The receiver's own key, once the record that others encrypt by is in DNS."""
+"""The receiver's own keys: awaited until the record that others encrypt by is in DNS, then watched for new ones."""
 
 import logging
 import threading
+from collections.abc import Iterator
 from concurrent.futures import Future
+from pathlib import Path
 from typing import Final
 
 from idlib.algorithms import PrivateKey
 from idlib.bootstrap import Bootstrap
 from idlib.errors import IdlibError, KeyFileError
-from idlib.keys import certificate_path, key_path, read_certificate, read_private_key
+from idlib.keys import certificate_path, key_path, previous_key_paths, read_certificate, read_private_key
+from idlib.names import IdentityName
 from idlib.records import render
 from idlib.settings import Settings
 
@@ -70,3 +73,68 @@ def _tell_record_to_publish(settings: Settings) -> None:
         _LOG.error("%s", error)
     else:
         _LOG.error("Publish this record: %s. IN TLSA %s", settings.identity_name, render(certificate, 0))
+
+
+class OwnKeys:
+    """Our private keys, the present one and those that it has replaced, as the files hold them.
+
+    Args:
+        crypto_path: The directory of the key files.
+        name: Our own name.
+        present: The present key, read already.
+    """
+
+    def __init__(self, crypto_path: Path, name: IdentityName, present: PrivateKey) -> None:
+        self._paths = (key_path(crypto_path, name), *previous_key_paths(crypto_path, name))
+        self._states = self._look()
+        self._present = present
+        self._keys = (present, *self._read_previous())
+
+    @property
+    def keys(self) -> tuple[PrivateKey, ...]:
+        """The keys that open what is sealed to us, the present one first; at most four."""
+        return self._keys
+
+    @property
+    def present(self) -> PrivateKey:
+        """The key that others are to encrypt to."""
+        return self._present
+
+    def refresh(self) -> None:
+        """Read the files if one of them was replaced, added or removed; a present key that cannot be read is kept."""
+        states = self._look()
+        if states == self._states:
+            return
+        # Looked at before they are read: what changes in between is read once more.
+        self._states = states
+        path = self._paths[0]
+        try:
+            self._present = read_private_key(path)
+            _LOG.info("Reading %s", path)
+        except KeyFileError as error:
+            _LOG.error("The key read before stays in use: %s", error)
+        self._keys = (self._present, *self._read_previous())
+
+    def _look(self) -> tuple[tuple[int, ...] | None, ...]:
+        return tuple(map(_state_of, self._paths))
+
+    def _read_previous(self) -> Iterator[PrivateKey]:
+        for path, state in zip(self._paths[1:], self._states[1:], strict=True):
+            if state is None:
+                continue
+            try:
+                key = read_private_key(path)
+            except KeyFileError as error:
+                _LOG.warning("A previous key is left out: %s", error)
+            else:
+                _LOG.info("Reading %s", path)
+                yield key
+
+
+def _state_of(path: Path) -> tuple[int, ...] | None:
+    """Return what changes when a file is replaced or written; None where there is none."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)

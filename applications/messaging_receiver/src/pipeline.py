@@ -9,9 +9,11 @@ from dataclasses import dataclass, field
 from typing import Final, TypeVar
 
 from messages import Answer, AuthenticatedMessage, Counters, DecryptedMessage, Origin, SettledMessage
+from standard_output import StandardOutput
 
 from idlib.discovery import Discovery
 from idlib.errors import Reason, Refusal, StoreError
+from idlib.outage import Outage
 from idlib.settings import Settings
 from idlib.store import Store
 from idlib.transport import Delivery
@@ -20,6 +22,7 @@ from idlib.trust import Policy, ReplayGuard
 _LOG = logging.getLogger(__name__)
 
 POLL_SECONDS: Final = 0.25
+STORE_RETRY_SECONDS: Final = 1.0
 T = TypeVar("T")
 
 
@@ -40,6 +43,9 @@ class Pipeline:
         counters: How many messages went where.
         moved_at: When each stage last looked into its queue, by the name of its thread, on the monotonic clock.
         stopping: Set when the receiver is told to stop.
+        stdout: Where messages are printed.
+        store_outage: Whether messages can be read from the store and written to it.
+        upkeep_outage: Whether the store can be kept small, and the time in it up to date.
     """
 
     settings: Settings
@@ -54,6 +60,16 @@ class Pipeline:
     counters: Counters = field(default_factory=Counters)
     moved_at: dict[str, float] = field(default_factory=dict)
     stopping: threading.Event = field(default_factory=threading.Event)
+    stdout: StandardOutput = field(init=False)
+    store_outage: Outage = field(default_factory=lambda: Outage(_LOG))
+    upkeep_outage: Outage = field(default_factory=lambda: Outage(_LOG))
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "stdout", StandardOutput(self.stopping))
+
+    def note_movement(self) -> None:
+        """Note that the calling thread is at work, be it that it waits for the disk or for a reader of stdout."""
+        self.moved_at[threading.current_thread().name] = time.monotonic()
 
     def take(self, source: "queue.Queue[T]", seconds: float = POLL_SECONDS) -> T | None:
         """Return the next of a queue, or None after a moment without one.
@@ -62,7 +78,7 @@ class Pipeline:
             source: One of the three queues.
             seconds: How long the moment is.
         """
-        self.moved_at[threading.current_thread().name] = time.monotonic()
+        self.note_movement()
         try:
             return source.get(timeout=seconds)
         except queue.Empty:
@@ -90,6 +106,33 @@ class Pipeline:
         """
         while not self.stopping.is_set():
             yield self.take(source)
+
+    def patiently(self, operation: Callable[[], T]) -> T:
+        """Do something with the store; where it fails, again and again until it succeeds or the receiver stops.
+
+        So a full disk holds up the messages and, through them, the broker, and loses none.
+
+        Args:
+            operation: Changes all or nothing.
+
+        Raises:
+            StoreError: The store cannot be used, and the receiver stops.
+        """
+        has_failed = False
+        while True:
+            try:
+                result = operation()
+            except StoreError as error:
+                has_failed = True
+                self.store_outage.begin(f"Messages wait for the disk: {error}")
+                self.note_movement()
+                if self.stopping.wait(STORE_RETRY_SECONDS):
+                    raise
+            else:
+                # Success at once proves nothing: on a full disk reading works.
+                if has_failed and self.store_outage.end():
+                    _LOG.info("The disk can be used again")
+                return result
 
     def attempt(self, origin: Origin, step: Callable[[], None]) -> None:
         """Do one step on one message; whatever is wrong with the message refuses it and ends no thread.

@@ -12,7 +12,7 @@ from pipeline import Pipeline
 from idlib.errors import Reason
 from idlib.names import IdentityName
 from idlib.store import NewWaitingMessage
-from idlib.trust import EARLIEST_CREDIBLE_TIME, MAX_MESSAGE_AGE_SECONDS, clock_is_credible
+from idlib.trust import EARLIEST_CREDIBLE_TIME, MAX_MESSAGE_AGE_SECONDS, clock_is_credible, clock_is_doubtful
 
 _LOG = logging.getLogger(__name__)
 
@@ -33,9 +33,10 @@ class WaitingRoom:
 
     def __init__(self, pipeline: Pipeline) -> None:
         self._pipeline = pipeline
+        self._store = pipeline.store
         self._delays: dict[IdentityName, float] = {}
         self._credible_since = math.inf
-        self._retry_at = dict.fromkeys(map(IdentityName, pipeline.store.waiting_senders()), 0.0)
+        self._retry_at = dict.fromkeys(map(IdentityName, pipeline.patiently(self._store.waiting_senders)), 0.0)
 
     def admit(self, sender: IdentityName, messages: Sequence[DecryptedMessage]) -> None:
         """Store messages that do not wait yet, in one durable group, and let them be acknowledged.
@@ -47,9 +48,8 @@ class WaitingRoom:
         new = [message for message in messages if message.origin.waiting_number is None]
         if not new:
             return
-        self._pipeline.store.keep_waiting(
-            [NewWaitingMessage(str(sender), one.signed, one.digest, one.received_at) for one in new]
-        )
+        kept = [NewWaitingMessage(str(sender), one.signed, one.digest, one.received_at) for one in new]
+        self._pipeline.patiently(lambda: self._store.keep_waiting(kept))
         self._retry_at.setdefault(sender, math.inf)
         self._make_room(sender)
         for message in new:
@@ -65,7 +65,7 @@ class WaitingRoom:
         """
         patient = [message for message in messages if not self._has_waited_too_long(sender, message, why)]
         self.admit(sender, patient)
-        for _ in range(self._pipeline.store.forget_newest_waiting(str(sender), MAX_WAITING_FOR_A_NAME)):
+        for _ in range(self._forget_newest(str(sender), MAX_WAITING_FOR_A_NAME)):
             self._pipeline.count_refusal(
                 Reason.WAITING_FULL, f"{MAX_WAITING_FOR_A_NAME} messages from {sender} wait already: {why}"
             )
@@ -93,7 +93,7 @@ class WaitingRoom:
             return ()
         return [
             DecryptedMessage(one.signed, one.digest, one.received_at, Origin(None, one.number))
-            for one in self._pipeline.store.waiting_of(str(sender))
+            for one in self._pipeline.patiently(lambda: self._store.waiting_of(str(sender)))
         ]
 
     def forget(self, sender: IdentityName) -> None:
@@ -102,15 +102,18 @@ class WaitingRoom:
         Args:
             sender: Its name.
         """
-        self._delays.pop(sender, None)
-        if self._retry_at.get(sender) == math.inf:
-            del self._retry_at[sender]
+        if self._retry_at.get(sender, math.inf) == math.inf:
+            self._delays.pop(sender, None)
+            self._retry_at.pop(sender, None)
+
+    def _forget_newest(self, sender: str, places: int) -> int:
+        return self._pipeline.patiently(lambda: self._store.forget_newest_waiting(sender, places))
 
     def _make_room(self, sender: IdentityName) -> None:
         """Past the bound for all, refuse the newest of the name with most."""
-        while self._pipeline.store.number_waiting() > MAX_WAITING:
-            most, number = self._pipeline.store.most_waiting(str(sender))
-            self._pipeline.store.forget_newest_waiting(most, number - 1)
+        while self._pipeline.patiently(self._store.number_waiting) > MAX_WAITING:
+            most, number = self._pipeline.patiently(lambda: self._store.most_waiting(str(sender)))
+            self._forget_newest(most, number - 1)
             self._pipeline.count_refusal(
                 Reason.WAITING_FULL, f"{MAX_WAITING} messages wait already, {number} of them from {most}"
             )
@@ -118,7 +121,8 @@ class WaitingRoom:
     def _has_waited_too_long(self, sender: IdentityName, message: DecryptedMessage, why: str) -> bool:
         """Refuse a message whose time is over, as far as a clock that was not set allows to tell."""
         now = time.time()
-        if not clock_is_credible(now, self._pipeline.store.latest_time):
+        latest_time = self._store.latest_time
+        if not clock_is_credible(now, latest_time) or clock_is_doubtful(now, latest_time):
             return False
         self._credible_since = min(self._credible_since, now)
         is_known = message.received_at >= EARLIEST_CREDIBLE_TIME

@@ -65,7 +65,7 @@ class World:
     settled: list[Delivery]
     clock: list[float]
     deliver: Callable[[bytes], Delivery]
-    capsys: pytest.CaptureFixture[str]
+    capfd: pytest.CaptureFixture[str]
     printed: list[str] = field(default_factory=list)
 
     def wait_for(self, condition: Callable[[], bool]) -> None:
@@ -77,16 +77,16 @@ class World:
         self.read()
 
     def read(self) -> None:
-        self.printed += [json.loads(line) for line in self.capsys.readouterr().out.splitlines()]
+        self.printed += [json.loads(line) for line in self.capfd.readouterr().out.splitlines()]
 
 
 @pytest.fixture
-def world(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Iterator[World]:
+def world(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> Iterator[World]:
     with Store(tmp_path) as store:
-        yield from run_world(store, capsys)
+        yield from run_world(store, capfd)
 
 
-def run_world(store: Store, capsys: pytest.CaptureFixture[str]) -> Iterator[World]:
+def run_world(store: Store, capfd: pytest.CaptureFixture[str]) -> Iterator[World]:
     dns = Dns({ALICE: record_of(KEYS[ALICE]), DAVE: record_of(KEYS[DAVE])})
     settled: list[Delivery] = []
     clock = [0.0]
@@ -108,13 +108,13 @@ def run_world(store: Store, capsys: pytest.CaptureFixture[str]) -> Iterator[Worl
         return delivery
 
     threads = [
-        threading.Thread(target=message_decryption_thread, args=(pipeline, [KEYS[BOB]])),
+        threading.Thread(target=message_decryption_thread, args=(pipeline, lambda: [KEYS[BOB]])),
         threading.Thread(target=message_authentication_thread, args=(pipeline,)),
         threading.Thread(target=message_printer, args=(pipeline,)),
     ]
     for thread in threads:
         thread.start()
-    yield World(pipeline, dns, settled, clock, deliver, capsys)
+    yield World(pipeline, dns, settled, clock, deliver, capfd)
     pipeline.stopping.set()
     for thread in threads:
         thread.join(10)
@@ -202,16 +202,16 @@ def test_a_message_waits_in_the_store_while_dns_is_out_and_is_printed_when_it_is
     world.wait_for(lambda: world.pipeline.store.waiting_senders() == ())
 
 
-def test_what_waits_is_printed_after_a_restart(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_waits_is_printed_after_a_restart(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     with Store(tmp_path) as store:
-        first = run_world(store, capsys)
+        first = run_world(store, capfd)
         world = next(first)
         world.dns.answers[ALICE] = TemporaryDiscoveryError("no answer")
         world.deliver(sealed("patient"))
         world.wait_for(lambda: len(world.settled) == 1)
         assert next(first, None) is None
     with Store(tmp_path) as store:
-        second = run_world(store, capsys)
+        second = run_world(store, capfd)
         world = next(second)
         world.wait_for(lambda: world.printed == ["alice.example says: patient"])
         assert next(second, None) is None

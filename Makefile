@@ -1,4 +1,5 @@
-# make setup | demo | test | fuzz | lint | bench | lock | clean. Each sets up what it needs; nothing needs root.
+# make setup | demo | test | fuzz | chaos | soak | lint | bench | lock | clean. Each sets up what it needs; nothing needs
+# root.
 # With a container engine and Compose: make test-containers | bench-containers.
 SHELL := /bin/sh
 PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
@@ -7,7 +8,7 @@ BIN := .venv/bin
 COMPILE := uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header --no-annotate \
 	--python-version 3.11 --upgrade pyproject.toml
 
-.PHONY: setup demo test test-containers fuzz lint bench bench-containers lock clean
+.PHONY: setup demo test test-containers fuzz chaos soak lint bench bench-containers lock clean
 
 # What a device runs, and the demo's embedded broker.
 setup: .venv/demo.stamp
@@ -40,13 +41,22 @@ fuzz: .venv/development.stamp
 lint: .venv/development.stamp
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
-	MYPYPATH=applications/messaging_receiver/src $(BIN)/mypy idlib lab tests benchmarks fuzz
+	MYPYPATH=applications/messaging_receiver/src $(BIN)/mypy idlib lab tests benchmarks chaos fuzz
 	@for service in maintenance messaging_sender messaging_receiver; do \
 		echo "mypy applications/$$service"; MYPYPATH=applications/$$service/src $(BIN)/mypy applications/$$service/src || exit 1; done
 
 bench: .venv/development.stamp
 	@$(BIN)/python -m tests.integration.install_packages
 	@$(BIN)/python -m benchmarks
+
+# SECONDS of faults from a SEED, a number; without one it is drawn and printed.
+chaos: .venv/development.stamp
+	@$(BIN)/python -m tests.integration.install_packages
+	@$(BIN)/python -m chaos --seconds $(or $(SECONDS),600) $(if $(SEED),--seed $(SEED))
+
+soak: .venv/development.stamp
+	@$(BIN)/python -m tests.integration.install_packages
+	@$(BIN)/python -m benchmarks.soak --minutes $(or $(MINUTES),10)
 
 bench-containers: .venv/development.stamp
 	@$(BIN)/python -m benchmarks.containers

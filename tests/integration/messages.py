@@ -5,6 +5,7 @@ import queue
 import secrets
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any, Final
 
 from cryptography import x509
@@ -95,6 +96,14 @@ class BrokerClient:
     def next_payload(self) -> bytes:
         """Return the next payload that was sent to it."""
         return self._received.get(timeout=_PATIENCE)
+
+    def payloads_so_far(self) -> list[bytes]:
+        """Return the payloads that have arrived and were not returned yet."""
+        payloads = []
+        with suppress(queue.Empty):
+            while True:
+                payloads.append(self._received.get_nowait())
+        return payloads
 
     def close(self) -> None:
         """Disconnect."""

@@ -57,6 +57,7 @@ chaos: .venv/development.stamp
 soak: .venv/development.stamp
 	@$(BIN)/python -m tests.integration.install_packages
 	@$(BIN)/python -m benchmarks.soak --minutes $(or $(MINUTES),10)
+	@$(BIN)/python -m benchmarks.backlog --messages $(or $(MESSAGES),100000)
 
 bench-containers: .venv/development.stamp
 	@$(BIN)/python -m benchmarks.containers

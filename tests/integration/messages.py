@@ -88,6 +88,11 @@ class BrokerClient:
         """Publish to a device and wait for the broker's acknowledgement, which there is none of at QoS 0."""
         self._client.publish(recipient.name, payload, qos=qos, retain=retain).wait_for_publish(_PATIENCE)
 
+    def flood(self, recipient: Device, payload: bytes, number: int) -> None:
+        """Publish a payload many times to a device at QoS 0, which nobody acknowledges."""
+        for _ in range(number):
+            self._client.publish(recipient.name, payload, qos=0)
+
     def listen(self, recipient: Device) -> None:
         """Subscribe to what is sent to a device."""
         self._client.subscribe(recipient.name, qos=1)

@@ -180,6 +180,16 @@ class Program:
         """Whether the program has not ended."""
         return self._process.poll() is None
 
+    @property
+    def process_id(self) -> int:
+        """The number of its process."""
+        return self._process.pid
+
+    def wait_for_news(self, timeout: float) -> None:
+        """Wait until a line comes, at most so many seconds."""
+        with self._news:
+            self._news.wait(timeout)
+
     def wait_for(self, what: str, predicate: Callable[[], bool], timeout: float = _PATIENCE) -> None:
         """Wait until the lines so far fulfil a condition.
 

@@ -3,6 +3,7 @@
 import os
 import re
 import shutil
+import signal
 import socket
 import subprocess
 import threading
@@ -13,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.backlog import ALLOWED_GROWTH_KIB, work_off
 from tests.integration.daemons.mosquitto import Mosquitto
 from tests.integration.daemons.process import LOOPBACK
 from tests.integration.lab import BOGUS, Lab, wait_until
@@ -438,3 +440,25 @@ def test_messages_wait_while_the_clock_is_off_by_years(
     assert not log_lines(receiver, "refused reason=")
     assert alice.send(device, "after").status == 0
     receiver.wait_for_message("after")
+
+
+# Floods
+
+
+def test_a_burst_that_waited_at_the_broker_grows_no_memory_and_is_printed_whole(lab: Lab) -> None:
+    found = work_off(lab, 3000)
+    assert found.printed == found.different == 3000
+    assert found.peak - found.memory <= ALLOWED_GROWTH_KIB
+
+
+def test_a_flood_at_qos_0_is_bounded_by_its_octets(lab: Lab, alice: Device, anybody: BrokerClient) -> None:
+    device = lab.published_device("flooded")
+    with device.receiver() as receiver:
+        receiver.signal(signal.SIGSTOP)
+        anybody.flood(device, b"x" * 60000, 1500)
+        assert alice.send(device, "behind the flood").status == 0
+        receiver.signal(signal.SIGCONT)
+        receiver.wait_for_message("behind the flood", 60)
+        peak = re.search(r"VmHWM:\s*(\d+)", Path(f"/proc/{receiver.process_id}/status").read_text())
+        assert peak is not None
+        assert int(peak[1]) < 110 * 1024

@@ -26,6 +26,8 @@ _SECONDS_A_MESSAGE: Final = 0.4
 _RESOLVER_PAUSE_SECONDS: Final = 25.0
 _TTL_SECONDS: Final = 3600
 _CALM_SECONDS: Final = 90.0
+# Mosquitto saves when it ends, and each half hour. With these it saves after each change, but acknowledges before that.
+_SAVE_OFTEN: Final = "autosave_on_changes true\nautosave_interval 1\n"
 
 
 class Storm:
@@ -221,6 +223,11 @@ def open_storm(seed: int, broker_signal: signal.Signals) -> Iterator[tuple[Storm
     with contextlib.ExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="chaos-")))
         lab = stack.enter_context(open_lab(directory))
+        if broker_signal is signal.SIGKILL:
+            lab.mosquitto.stop()
+            with (directory / "mosquitto" / "mosquitto.conf").open("a") as configuration:
+                configuration.write(_SAVE_OFTEN)
+            lab.mosquitto.start()
         proxy = stack.enter_context(Proxy(lab.mosquitto.port))
         storm = Storm(lab, proxy, random.Random(seed), broker_signal)
         stack.callback(storm.close)

@@ -20,7 +20,14 @@ from idlib.algorithms import PrivateKey
 from idlib.discovery import Discovery
 from idlib.discovery.authentication import AuthenticRecords
 from idlib.envelope import Binding, seal
-from idlib.errors import BogusError, DiscoveryError, NoRecordError, NotSecureError, TemporaryDiscoveryError
+from idlib.errors import (
+    BogusError,
+    DiscoveryError,
+    NoRecordError,
+    NotSecureError,
+    StoreError,
+    TemporaryDiscoveryError,
+)
 from idlib.names import IdentityName
 from idlib.settings import load
 from idlib.store import Store
@@ -355,3 +362,68 @@ def test_a_look_up_that_fails_in_an_unforeseen_way_refuses_the_message_and_no_ot
     world.wait_for(lambda: len(world.settled) == 2)
     assert world.printed == ["alice.example says: lucky"]
     assert "refused_internal-error=1" in str(world.pipeline.counters)
+
+
+def failing(store: Store, method: str, until: threading.Event, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a method of the store fail until an event is set."""
+    real = getattr(Store, method)
+
+    def fail_first(self: Store, *arguments: object) -> object:
+        if not until.is_set():
+            raise StoreError("database or disk is full")
+        return real(self, *arguments)
+
+    monkeypatch.setattr(Store, method, fail_first)
+    monkeypatch.setattr("pipeline.STORE_RETRY_SECONDS", 0.05)
+
+
+@pytest.mark.parametrize("method", ["has_printed", "number_printed_of", "finish"])
+def test_messages_wait_for_the_disk_and_are_printed_in_order(
+    world: World, method: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    repaired = threading.Event()
+    failing(world.pipeline.store, method, repaired, monkeypatch)
+    for number in range(100):
+        world.deliver(sealed(f"number {number}"))
+    world.wait_for(lambda: world.pipeline.store_outage.cause is not None)
+    assert world.settled == []
+    time.sleep(0.3)
+    repaired.set()
+    world.wait_for(lambda: len(world.settled) == 100)
+    assert world.printed == [f"alice.example says: number {number}" for number in range(100)]
+    assert world.pipeline.store_outage.cause is None
+    assert sum("Messages wait for the disk" in line for line in caplog.messages) == 1
+    assert "refused=0" in str(world.pipeline.counters)
+
+
+@pytest.mark.parametrize("method", ["keep_waiting", "forget_newest_waiting", "number_waiting"])
+def test_what_is_to_wait_waits_for_the_disk_first(world: World, method: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    repaired = threading.Event()
+    failing(world.pipeline.store, method, repaired, monkeypatch)
+    world.dns.answers[DAVE] = TemporaryDiscoveryError("no answer")
+    world.deliver(sealed("patient", DAVE))
+    world.wait_for(lambda: world.pipeline.store_outage.cause is not None)
+    assert world.settled == []
+    repaired.set()
+    world.wait_for(lambda: len(world.settled) == 1)
+    assert world.pipeline.store.number_waiting() == 1
+    world.dns.answers[DAVE] = record_of(KEYS[DAVE])
+    world.clock[0] += 120
+    world.wait_for(lambda: world.printed == ["dave.example says: patient"])
+
+
+def test_a_clock_far_ahead_refuses_nothing_for_its_age_until_a_fresh_message_proves_it(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    year = 365 * 24 * 3600.0
+    old = sealed("old by this clock")
+    real_time = time.time
+    world.pipeline.store.note_time(int(real_time()))
+    monkeypatch.setattr("time.time", lambda: real_time() + year)
+    world.deliver(old)
+    world.wait_for(lambda: len(world.settled) == 1)
+    assert world.pipeline.store.number_waiting() == 1
+    world.deliver(sealed("fresh by this clock"))
+    world.wait_for(lambda: world.printed == ["alice.example says: fresh by this clock"])
+    world.wait_for(lambda: "refused_too-old=1" in str(world.pipeline.counters))
+    assert world.pipeline.store.latest_time > real_time() + year - 60

@@ -2,7 +2,7 @@
 
 The rooms of the house, ground floor first, each importing only from those before it: `update_lock`, `container`,
 `errors`, `names`, `settings`, `algorithms`, `records`, `keys`, `certificates`, `store`, `discovery`, `bootstrap`,
-`envelope`, `trust`, `transport`, `output`, `program`.
+`envelope`, `trust`, `outage`, `session`, `transport`, `output`, `program`.
 `Bootstrap` is the class of the published article; programs import every other thing from its room.
 """
 

@@ -8,6 +8,8 @@ from dataclasses import replace
 from typing import Final
 
 from lookups import (
+    MAX_QUESTIONS,
+    MAX_QUESTIONS_OF_A_DOMAIN,
     MAX_UNKNOWN_OF_A_DOMAIN,
     WORKERS_FOR_KNOWN_NAMES,
     WORKERS_FOR_UNKNOWN_NAMES,
@@ -74,8 +76,8 @@ class Authentication:
             pipeline.hand_on(Answer(sender, outcome), pipeline.decrypted)
 
         self._pipeline = pipeline
-        self._known = Lookups(answered, WORKERS_FOR_KNOWN_NAMES, WORKERS_FOR_KNOWN_NAMES)
-        self._unknown = Lookups(answered, WORKERS_FOR_UNKNOWN_NAMES, MAX_UNKNOWN_OF_A_DOMAIN)
+        self._known = Lookups(answered, WORKERS_FOR_KNOWN_NAMES, WORKERS_FOR_KNOWN_NAMES, MAX_QUESTIONS)
+        self._unknown = Lookups(answered, WORKERS_FOR_UNKNOWN_NAMES, MAX_UNKNOWN_OF_A_DOMAIN, MAX_QUESTIONS_OF_A_DOMAIN)
         self._room = WaitingRoom(pipeline)
         self._aside: dict[IdentityName, list[DecryptedMessage]] = {}
         self._relieve_at = math.inf

@@ -18,6 +18,8 @@ WORKERS_FOR_UNKNOWN_NAMES: Final = 16
 # The others are left for names of other domains, where one domain's servers are dead.
 MAX_UNKNOWN_OF_A_DOMAIN: Final = 4
 MAX_QUESTIONS: Final = 256
+# So that the dead names of one domain never take all places of the queue.
+MAX_QUESTIONS_OF_A_DOMAIN: Final = 32
 _DOMAIN_LABELS: Final = 2
 
 # None where the look-up met an error of this program.
@@ -49,11 +51,19 @@ class Lookups:
         answered: Called by one of the threads with each name that has been asked for, and with what came of it.
         workers: How many threads.
         of_a_domain: How many names of one domain are looked up at a time.
+        questions_of_a_domain: How many names of one domain may wait for that.
     """
 
-    def __init__(self, answered: Callable[[IdentityName, Outcome], None], workers: int, of_a_domain: int) -> None:
+    def __init__(
+        self,
+        answered: Callable[[IdentityName, Outcome], None],
+        workers: int,
+        of_a_domain: int,
+        questions_of_a_domain: int,
+    ) -> None:
         self._answered = answered
         self._of_a_domain = of_a_domain
+        self._questions_of_a_domain = questions_of_a_domain
         self._changed = threading.Condition()
         self._questions: list[Question] = []
         self._under_way: Counter[str] = Counter()
@@ -67,7 +77,8 @@ class Lookups:
             question: The name, and how it is asked for.
         """
         with self._changed:
-            if len(self._questions) >= MAX_QUESTIONS:
+            of_the_domain = sum(other.domain == question.domain for other in self._questions)
+            if len(self._questions) >= MAX_QUESTIONS or of_the_domain >= self._questions_of_a_domain:
                 return False
             self._questions.append(question)
             self._changed.notify()

@@ -3,22 +3,15 @@
 Written in groups, each durable when the call returns; after a power cut the file holds whole groups only.
 """
 
-import contextlib
-import fcntl
-import os
-import sqlite3
-import threading
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Self
+from typing import Final
 
-from idlib.errors import StoreError
+from idlib.database import Database
 
 FILE_NAME: Final = "messages.sqlite3"
-_DIRECTORY_MODE: Final = 0o700
-_FILE_MODE: Final = 0o600
 _LATEST_FORGOTTEN_ISSUE: Final = "latest_forgotten_issue"
 _LATEST_TIME: Final = "latest_time"
 _FORGOTTEN_AT_ONCE: Final = 10_000
@@ -92,7 +85,7 @@ class WaitingMessage(NewWaitingMessage):
     number: int
 
 
-class Store:
+class Store(Database):
     """The file, held by one process at a time and used by any number of its threads.
 
     Args:
@@ -103,38 +96,13 @@ class Store:
     """
 
     def __init__(self, directory: Path) -> None:
-        self._path = directory / FILE_NAME
-        self._lock = threading.Lock()
-        try:
-            directory.mkdir(_DIRECTORY_MODE, parents=True, exist_ok=True)
-            # SQLite gives its files the mode of the database, which for that must be there before it.
-            self._descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, _FILE_MODE)
-        except OSError as error:
-            raise StoreError(
-                f"{self._path} cannot be used: {error.strerror}", "set DATA_PATH to a directory that can be written"
-            ) from error
-        with self._translating_errors():
-            self._hold()
-            self._connection = sqlite3.connect(self._path, check_same_thread=False, isolation_level=None)
-            self._connection.execute("PRAGMA journal_mode = WAL")
-            self._connection.execute("PRAGMA synchronous = FULL")
-            self._connection.executescript(_SCHEMA)
-            row = self._connection.execute("SELECT coalesce(sum(entries), 0) FROM sender").fetchone()
+        super().__init__(directory / FILE_NAME, _SCHEMA)
+        self._hold("stop the other receiver, or give this one a DATA_PATH of its own")
+        with self._reading() as connection:
+            row = connection.execute("SELECT coalesce(sum(entries), 0) FROM sender").fetchone()
         self._number_printed = int(row[0])
         self._latest_forgotten_issue = int(self.fact(_LATEST_FORGOTTEN_ISSUE, "-1"))
         self._latest_time = int(self.fact(_LATEST_TIME, "0"))
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Close the file and let another process have it."""
-        with self._lock:
-            self._connection.close()
-            os.close(self._descriptor)
 
     def fact(self, name: str, value: str) -> str:
         """Return the value that is kept under a name, after keeping the given one where there is none yet.
@@ -299,40 +267,3 @@ class Store:
                 (sender, places),
             )
             return cursor.rowcount
-
-    def _hold(self) -> None:
-        try:
-            # flock, unlike the record locks that SQLite takes on the same file, does not meet those.
-            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            os.close(self._descriptor)
-            raise StoreError(
-                f"{self._path} is in use by another process",
-                "stop the other receiver, or give this one a DATA_PATH of its own",
-            ) from error
-
-    @contextlib.contextmanager
-    def _transaction(self) -> Iterator[sqlite3.Connection]:
-        with self._reading() as connection:
-            connection.execute("BEGIN IMMEDIATE")
-            try:
-                yield connection
-                connection.execute("COMMIT")
-            except BaseException:
-                with contextlib.suppress(sqlite3.Error):
-                    connection.execute("ROLLBACK")
-                raise
-
-    @contextlib.contextmanager
-    def _reading(self) -> Iterator[sqlite3.Connection]:
-        with self._lock, self._translating_errors():
-            yield self._connection
-
-    @contextlib.contextmanager
-    def _translating_errors(self) -> Iterator[None]:
-        try:
-            yield
-        except (sqlite3.Error, OSError) as error:
-            raise StoreError(
-                f"{self._path} cannot be read or written: {error}", "check the disk's space and the file's owner"
-            ) from error

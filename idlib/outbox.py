@@ -1,0 +1,201 @@
+"""Messages that wait on the disk for the broker or DNS to be reached: written by any number of programs, sent by one.
+
+What stands here is the text, not yet sealed: sealed late it is fresh, and encrypted to the recipient's key of that day.
+Its identifier stands here, too, so that a message sent a second time after a crash is refused as a repeat.
+"""
+
+import sqlite3
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from idlib.database import Database
+from idlib.errors import StoreError
+
+FILE_NAME: Final = "outbox.sqlite3"
+MAX_MESSAGES: Final = 1024
+MAX_OCTETS: Final = 16 * 1024 * 1024
+_SCHEMA: Final = """
+PRAGMA secure_delete = ON;
+CREATE TABLE IF NOT EXISTS outgoing (
+    number INTEGER PRIMARY KEY AUTOINCREMENT,
+    recipient TEXT NOT NULL,
+    identifier TEXT NOT NULL UNIQUE,
+    text TEXT NOT NULL,
+    octets INTEGER NOT NULL,
+    queued_at INTEGER NOT NULL,
+    lifetime INTEGER
+);
+CREATE INDEX IF NOT EXISTS outgoing_by_recipient ON outgoing (recipient, number);
+"""
+_COLUMNS: Final = "recipient, identifier, text, queued_at, lifetime"
+_FIND_ROOM: Final = "SELECT count(*), coalesce(sum(octets), 0) FROM outgoing"
+
+
+@dataclass(frozen=True, slots=True)
+class NewOutgoingMessage:
+    """One message that is to wait.
+
+    Args:
+        recipient: Its name.
+        identifier: The `jti` that it bears whenever it is sealed.
+        text: What it says.
+        queued_at: In seconds since the epoch.
+        lifetime: How many seconds later it expires; None where it does not.
+    """
+
+    recipient: str
+    identifier: str
+    text: str
+    queued_at: int
+    lifetime: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class OutgoingMessage(NewOutgoingMessage):
+    """One message that waits.
+
+    Args:
+        recipient: Its name.
+        identifier: The `jti` that it bears whenever it is sealed.
+        text: What it says.
+        queued_at: In seconds since the epoch.
+        lifetime: How many seconds later it expires; None where it does not.
+        number: The outbox's number of it.
+    """
+
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """What waits.
+
+    Args:
+        number: How many messages.
+        since: When the oldest was queued, in seconds since the epoch; None where nothing waits.
+    """
+
+    number: int
+    since: int | None
+
+
+class Outbox(Database):
+    """The file, written and read by several processes at once.
+
+    Args:
+        directory: Where it lies; made where it is missing.
+
+    Raises:
+        StoreError: The directory or the file cannot be used.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        super().__init__(directory / FILE_NAME, _SCHEMA)
+
+    def hold_for_delivery(self) -> None:
+        """Be the only process that delivers from here, until the file is closed; others may still put in.
+
+        Raises:
+            StoreError: Another one does; the file is closed then.
+        """
+        self._hold("stop the other messaging_sender, or give this one a DATA_PATH of its own")
+
+    def put(self, message: NewOutgoingMessage) -> None:
+        """Let a message wait; it is durable when this returns.
+
+        Args:
+            message: Whose text has at least one character.
+
+        Raises:
+            StoreError: There is no room for it, in the outbox or on the disk; nothing of it is kept.
+        """
+        octets = len(message.text.encode())
+        with self._transaction() as connection:
+            if _knows(connection, message.identifier):
+                return
+            number, total = connection.execute(_FIND_ROOM).fetchone()
+            if number >= MAX_MESSAGES or total + octets > MAX_OCTETS:
+                raise StoreError(
+                    f"the outbox is full: {number} messages of {total} octets wait",
+                    "send it again once the broker and DNS are back",
+                )
+            connection.execute(
+                f"INSERT INTO outgoing ({_COLUMNS}, octets) VALUES (?, ?, ?, ?, ?, ?)",  # noqa: S608  # of ours alone
+                (message.recipient, message.identifier, message.text, message.queued_at, message.lifetime, octets),
+            )
+
+    def first_of_each(self) -> Mapping[str, OutgoingMessage]:
+        """Return of each recipient the message that comes first, under the recipient's name, the oldest first."""
+        with self._reading() as connection:
+            rows = connection.execute(
+                f"SELECT {_COLUMNS}, number FROM outgoing WHERE number IN"  # noqa: S608  # of ours alone
+                " (SELECT min(number) FROM outgoing GROUP BY recipient) ORDER BY number"
+            ).fetchall()
+        return {row[0]: OutgoingMessage(*row) for row in rows}
+
+    def next_to(self, recipient: str, after: int) -> OutgoingMessage | None:
+        """Return the message that comes next to a recipient, or None.
+
+        Args:
+            recipient: Its name.
+            after: Behind which number; 0 for the first.
+        """
+        with self._reading() as connection:
+            row = connection.execute(
+                f"SELECT {_COLUMNS}, number FROM outgoing"  # noqa: S608  # of ours alone
+                " WHERE recipient = ? AND number > ? ORDER BY number LIMIT 1",
+                (recipient, after),
+            ).fetchone()
+        return None if row is None else OutgoingMessage(*row)
+
+    def waiting(self) -> Waiting:
+        """Return how many messages wait, and since when."""
+        with self._reading() as connection:
+            return Waiting(*connection.execute("SELECT count(*), min(queued_at) FROM outgoing").fetchone())
+
+    def remove(self, number: int) -> None:
+        """Forget a message; that is durable when this returns.
+
+        Args:
+            number: The outbox's number of it.
+        """
+        with self._transaction() as connection:
+            connection.execute("DELETE FROM outgoing WHERE number = ?", (number,))
+
+    def correct_times(self, earliest: int, now: int) -> None:
+        """Count messages as queued now whose time of queuing comes from a clock that was wrong.
+
+        Args:
+            earliest: Before which no message can have been queued, in seconds since the epoch.
+            now: After which none can have been, likewise.
+        """
+        wrong = "queued_at NOT BETWEEN ? AND ?"
+        with self._reading() as connection:
+            found = connection.execute(f"SELECT 1 FROM outgoing WHERE {wrong} LIMIT 1", (earliest, now)).fetchone()  # noqa: S608
+        if found is not None:
+            with self._transaction() as connection:
+                connection.execute(f"UPDATE outgoing SET queued_at = ? WHERE {wrong}", (now, earliest, now))  # noqa: S608
+
+
+def state_of_files(directory: Path) -> tuple[object, ...]:
+    """Return what is different after somebody has put a message in: cheap to ask for, every second.
+
+    Args:
+        directory: Where the outbox lies, if there is one.
+    """
+    return tuple(_state_of(directory / name) for name in (FILE_NAME, f"{FILE_NAME}-wal"))
+
+
+def _state_of(path: Path) -> tuple[int, int, int] | None:
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_ino, status.st_size, status.st_mtime_ns
+
+
+def _knows(connection: sqlite3.Connection, identifier: str) -> bool:
+    row = connection.execute("SELECT 1 FROM outgoing WHERE identifier = ?", (identifier,)).fetchone()
+    return row is not None

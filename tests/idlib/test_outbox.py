@@ -1,0 +1,161 @@
+import stat
+import threading
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from idlib.errors import StoreError
+from idlib.outbox import (
+    FILE_NAME,
+    MAX_MESSAGES,
+    MAX_OCTETS,
+    NewOutgoingMessage,
+    Outbox,
+    Waiting,
+    state_of_files,
+)
+
+ALICE = "alice.example"
+BOB = "bob.example"
+
+
+def message(identifier: str, recipient: str = BOB, text: str = "text", queued_at: int = 1000) -> NewOutgoingMessage:
+    return NewOutgoingMessage(recipient, identifier, text, queued_at, None)
+
+
+def texts_to(outbox: Outbox, recipient: str) -> list[str]:
+    texts, number = [], 0
+    while (one := outbox.next_to(recipient, number)) is not None:
+        texts.append(one.text)
+        number = one.number
+    return texts
+
+
+def test_messages_outlive_the_process_in_their_order(tmp_path: Path) -> None:
+    with Outbox(tmp_path / "new") as outbox:
+        for number in range(5):
+            outbox.put(message(str(number), BOB if number % 2 else ALICE, f"number {number}"))
+    with Outbox(tmp_path / "new") as outbox:
+        assert texts_to(outbox, ALICE) == ["number 0", "number 2", "number 4"]
+        assert texts_to(outbox, BOB) == ["number 1", "number 3"]
+        assert [one.text for one in outbox.first_of_each().values()] == ["number 0", "number 1"]
+
+
+def test_a_message_stands_there_once_and_keeps_its_identifier(tmp_path: Path) -> None:
+    with Outbox(tmp_path) as outbox:
+        outbox.put(message("same"))
+        outbox.put(message("same"))
+        first = outbox.next_to(BOB, 0)
+        assert first is not None
+        assert first.identifier == "same"
+        assert outbox.waiting() == Waiting(1, 1000)
+        outbox.remove(first.number)
+        assert outbox.waiting() == Waiting(0, None)
+
+
+def test_its_number_of_messages_is_bounded(tmp_path: Path) -> None:
+    with Outbox(tmp_path) as outbox:
+        for number in range(MAX_MESSAGES):
+            outbox.put(message(str(number)))
+        with pytest.raises(StoreError, match="the outbox is full"):
+            outbox.put(message("one more"))
+        assert outbox.waiting().number == MAX_MESSAGES
+        outbox.remove(1)
+        outbox.put(message("one more"))
+
+
+def test_its_size_is_bounded_in_octets(tmp_path: Path) -> None:
+    with Outbox(tmp_path) as outbox:
+        outbox.put(message("large", text="ü" * (MAX_OCTETS // 2 - 1)))
+        with pytest.raises(StoreError, match="the outbox is full"):
+            outbox.put(message("one more", text="xxx"))
+        outbox.put(message("fits", text="xx"))
+
+
+def test_only_its_owner_can_read_it(tmp_path: Path) -> None:
+    with Outbox(tmp_path) as outbox:
+        outbox.put(message("one"))
+        assert {stat.S_IMODE(path.stat().st_mode) for path in tmp_path.iterdir()} == {0o600}
+
+
+def test_what_is_delivered_no_longer_stands_in_the_file(tmp_path: Path) -> None:
+    with Outbox(tmp_path) as outbox:
+        outbox.put(message("one", text="a secret"))
+        outbox.remove(1)
+    assert b"a secret" not in (tmp_path / FILE_NAME).read_bytes()
+
+
+def test_a_full_disk_is_an_error_and_tears_nothing(tmp_path: Path) -> None:
+    with Outbox(tmp_path) as outbox:
+        outbox.put(message("one"))
+        outbox._connection.execute("PRAGMA max_page_count = 10")
+        with pytest.raises(StoreError, match="cannot be read or written"):
+            outbox.put(message("two", text="x" * 100_000))
+        assert outbox.waiting() == Waiting(1, 1000)
+
+
+def test_one_process_alone_delivers(tmp_path: Path) -> None:
+    with Outbox(tmp_path) as outbox:
+        outbox.hold_for_delivery()
+        with pytest.raises(StoreError, match="in use by another process"):
+            Outbox(tmp_path).hold_for_delivery()
+
+
+def test_several_write_at_once(tmp_path: Path) -> None:
+    outboxes = [Outbox(tmp_path) for _ in range(2)]
+
+    def write(number: int) -> None:
+        for identifier in range(50):
+            outboxes[number].put(message(f"{number} {identifier}"))
+
+    threads = [threading.Thread(target=write, args=(number,)) for number in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert outboxes[0].waiting().number == 100
+    for outbox in outboxes:
+        outbox.close()
+
+
+def test_the_time_of_queuing_is_set_right_where_the_clock_was_wrong(tmp_path: Path) -> None:
+    with Outbox(tmp_path) as outbox:
+        for identifier, queued_at in (("before", 5), ("ahead", 9000), ("right", 1500)):
+            outbox.put(message(identifier, identifier, queued_at=queued_at))
+        outbox.correct_times(1000, 2000)
+        times = {name: one.queued_at for name, one in outbox.first_of_each().items()}
+    assert times == {"before": 2000, "ahead": 2000, "right": 1500}
+
+
+def test_the_files_change_when_a_message_is_put_in_and_only_then(tmp_path: Path) -> None:
+    nothing = state_of_files(tmp_path)
+    assert nothing == (None, None)
+    states: list[tuple[object, ...]] = [nothing]
+    for number in range(3):
+        with Outbox(tmp_path) as outbox:
+            outbox.put(message(str(number)))
+        states.append(state_of_files(tmp_path))
+    assert len(set(states)) == 4
+    with Outbox(tmp_path) as outbox:
+        assert outbox.waiting().number == 3
+    assert state_of_files(tmp_path) == states[-1]
+
+
+@given(text=st.text(st.characters(codec="utf-8"), min_size=1), lifetime=st.none() | st.integers(1, 99999999))
+def test_every_text_comes_out_as_it_went_in(
+    text: str, lifetime: int | None, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    with Outbox(tmp_path_factory.mktemp("outbox")) as outbox:
+        put = NewOutgoingMessage(BOB, "identifier", text, 1000, lifetime)
+        outbox.put(put)
+        got = outbox.next_to(BOB, 0)
+    assert got is not None
+    assert (got.recipient, got.identifier, got.text, got.queued_at, got.lifetime) == (
+        BOB,
+        "identifier",
+        text,
+        1000,
+        lifetime,
+    )

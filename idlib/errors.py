@@ -10,9 +10,11 @@ IdlibError
  │    ├── BogusError              DNSSEC says that the answer was altered or is broken
  │    └── TemporaryDiscoveryError DNS could not be asked, or did not answer
  ├── TransportError            3  the broker was not reached, or did not acknowledge
+ │    └── RefusedMessageError     the broker does not take this message
  ├── KeyFileError              4  a key or certificate file is missing, unusable, or in the way
  │    └── UnknownAssetError       Bootstrap keeps no such file; also a ValueError
  ├── MessageError              5  the message cannot be sent as it is
+ ├── ReceiptError              6  the recipient did not confirm in time that it has printed the message
  ├── OutputError              70  stdout cannot be written
  ├── MalformedNameError       64  a text is no identity name, or no DNS URI of one
  ├── MalformedRecordError         octets are no TLSA record
@@ -36,6 +38,7 @@ class ExitStatus(IntEnum):
     BROKER = 3
     KEY = 4
     MESSAGE = 5
+    RECEIPT = 6
     USAGE = 64
     THREAD_DIED = 70
     INTERRUPTED = 130
@@ -67,6 +70,7 @@ class Reason(StrEnum):
     REPLAY_FULL = "replay-full"
     WAITING_FULL = "waiting-full"
     WAITED_TOO_LONG = "waited-too-long"
+    RECEIPT = "receipt"
     INTERNAL_ERROR = "internal-error"
 
 
@@ -144,6 +148,10 @@ class TransportError(IdlibError):
     exit_status = ExitStatus.BROKER
 
 
+class RefusedMessageError(TransportError):
+    """The broker is reached and does not take this message."""
+
+
 class KeyFileError(IdlibError):
     """A private key, certificate or request file is missing, unusable, does not match, or is in the way."""
 
@@ -158,6 +166,12 @@ class MessageError(IdlibError):
     """A message cannot be sent as it is: empty, too large, not UTF-8."""
 
     exit_status = ExitStatus.MESSAGE
+
+
+class ReceiptError(IdlibError):
+    """The broker has the message, and no receipt of its recipient came in time."""
+
+    exit_status = ExitStatus.RECEIPT
 
 
 class OutputError(IdlibError):

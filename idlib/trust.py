@@ -55,11 +55,20 @@ class Policy:
         if self.allowed_senders is not None and not self.allowed_senders.match(message.sender):
             raise Refusal(Reason.SENDER_NOT_ALLOWED, f"{message.sender} is not among ALLOWED_SENDERS")
         if message.binding is not None:
-            self._check_binding(message.binding, now)
+            self.check_binding(message.binding, now)
         elif self.require_binding is not None and self.require_binding.match(message.sender):
             raise Refusal(Reason.UNBOUND, f"a message from {message.sender} must be bound (REQUIRE_BINDING)")
 
-    def _check_binding(self, binding: Binding, now: float) -> None:
+    def check_binding(self, binding: Binding, now: float) -> None:
+        """Accept what a message or a receipt says of its recipient and its time; whether that is true is not known yet.
+
+        Args:
+            binding: Its own.
+            now: Seconds since the epoch.
+
+        Raises:
+            Refusal: It is for another reader, from the future, expired or too old.
+        """
         if binding.audience != self.reader:
             raise Refusal(Reason.WRONG_AUDIENCE, f"the message is bound to {binding.audience}")
         if binding.issued_at > now + MAX_CLOCK_LEAD_SECONDS:

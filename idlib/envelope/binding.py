@@ -41,7 +41,7 @@ class Binding:
             raise MessageError("a message's time of writing is outside 0 to 2^53-1", "set the clock")
         if self.expires_at is not None and not self.issued_at < self.expires_at <= _MAX_INTEGER:
             raise MessageError("a message's expiry is not after its writing or beyond 2^53-1", "set a lifetime above 0")
-        if not 1 <= len(self.identifier.encode(errors="surrogatepass")) <= _MAX_IDENTIFIER_OCTETS:
+        if not is_identifier(self.identifier):
             raise MessageError("a message's identifier is empty or too long", "use 1 to 128 octets")
 
     @classmethod
@@ -56,8 +56,7 @@ class Binding:
         Raises:
             MessageError: A value is outside its range.
         """
-        identifier = base64url.encode(secrets.token_bytes(_NEW_IDENTIFIER_OCTETS))
-        return cls(audience, issued_at, identifier, None if lifetime is None else issued_at + lifetime)
+        return cls(audience, issued_at, new_identifier(), None if lifetime is None else issued_at + lifetime)
 
     def parameters(self) -> dict[str, str | int]:
         """Return the header parameters that say the same."""
@@ -69,6 +68,16 @@ class Binding:
         if self.expires_at is not None:
             parameters["exp"] = self.expires_at
         return parameters
+
+
+def new_identifier() -> str:
+    """Return an identifier of 128 random bits for a message."""
+    return base64url.encode(secrets.token_bytes(_NEW_IDENTIFIER_OCTETS))
+
+
+def is_identifier(text: str) -> bool:
+    """Return whether a text can be a message's identifier: 1 to 128 octets of UTF-8."""
+    return 1 <= len(text.encode(errors="surrogatepass")) <= _MAX_IDENTIFIER_OCTETS
 
 
 def read_binding(header: Mapping[str, Any]) -> Binding | None:

@@ -125,9 +125,6 @@ INNER: list[Case] = [
     *(
         (f"typ {value}", UNSUPPORTED, inner(typ=value))
         for value in (
-            "receipt+jws",
-            "RECEIPT+JWS",
-            "application/receipt+jws",
             "JWT",
             "JWE",
             "",
@@ -136,6 +133,11 @@ INNER: list[Case] = [
             "text/plain",
         )
     ),
+    *(
+        (f"typ {value}", Reason.RECEIPT, inner(typ=value))
+        for value in ("receipt+jws", "RECEIPT+JWS", "application/receipt+jws")
+    ),
+    *((f"rcpt is {value!r}", MALFORMED, inner(rcpt=value)) for value in (None, 1, "true", [True])),
     *((f"typ is {value!r}", MALFORMED, inner(typ=value)) for value in (None, 7, ["JOSE"])),
     *(
         (f"x5u is {value!r}", SENDER, inner(x5u=value))

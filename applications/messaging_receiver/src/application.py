@@ -27,6 +27,7 @@ from health import HealthService
 from messages import Answer, AuthenticatedMessage, DecryptedMessage, SettledMessage, octets_of
 from own_identity import OwnKeys, wait_for_own_key
 from pipeline import Pipeline
+from receipts import Receipts
 
 from idlib.algorithms import PrivateKey
 from idlib.discovery import Discovery
@@ -112,8 +113,11 @@ def message_is_authentic(content: str) -> str:
 def _receive(
     settings: Settings, store: Store, key: PrivateKey, health: HealthService, stopping: threading.Event
 ) -> int:
+    broker, discovery = Broker.from_settings(settings), Discovery.from_settings(settings)
+    receipts = Receipts(broker, settings.identity_name, lambda: key, discovery)
+    receipts.start()
     subscription = Subscription(
-        Broker.from_settings(settings),
+        broker,
         store.fact("client_id", new_client_id()),
         str(settings.identity_name),
         settings.mqtt_session_expiry,
@@ -124,11 +128,12 @@ def _receive(
         store,
         Policy.from_settings(settings),
         ReplayGuard(store, settings.allowed_senders),
-        Discovery.from_settings(settings),
+        discovery,
         ENCRYPTED_MESSAGES,
         DECRYPTED_MESSAGES,
         AUTHENTICATED_MESSAGES,
         subscription.settle,
+        receipts.ask,
         stopping=stopping,
     )
     own_keys = OwnKeys(settings.crypto_path, settings.identity_name, key)

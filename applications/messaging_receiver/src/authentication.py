@@ -19,6 +19,7 @@ from lookups import (
 )
 from messages import Answer, AuthenticatedMessage, DecryptedMessage
 from pipeline import POLL_SECONDS, Pipeline
+from receipts import requested
 from waiting_room import WaitingRoom
 
 from idlib.discovery import Found
@@ -189,7 +190,8 @@ class Authentication:
         else:
             _LOG.info("unbound sender=%s the message could be passed on to other readers", unverified.sender)
         line = self._line(unverified, text, message.received_at)
-        self._pipeline.hand_on(AuthenticatedMessage(line, entry, message.origin), self._pipeline.authenticated)
+        authenticated = AuthenticatedMessage(line, entry, message.origin, requested(unverified))
+        self._pipeline.hand_on(authenticated, self._pipeline.authenticated)
 
     def _confirm_clock(self, now: float) -> None:
         """Believe the clock, for an authentic message is fresh by it."""

@@ -72,6 +72,9 @@ class _Forwarder:
                 # Not acknowledged, so the broker brings the messages again.
                 return False
         self._pipeline.counters.count_printed(len(printed))
+        for authenticated in printed:
+            if authenticated.receipt is not None:
+                self._pipeline.confirm(authenticated.receipt)
         for message in group:
             if message.origin.delivery is not None:
                 self._pipeline.settle(message.origin.delivery)

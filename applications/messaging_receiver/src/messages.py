@@ -4,6 +4,8 @@ import threading
 from collections import Counter
 from dataclasses import dataclass
 
+from receipts import ReceiptRequest
+
 from idlib.discovery import Found
 from idlib.errors import DiscoveryError, Reason
 from idlib.names import IdentityName
@@ -64,11 +66,13 @@ class AuthenticatedMessage:
         line: What to print, without the line's end.
         entry: What it is recognized by when it comes again.
         origin: Where it came from.
+        receipt: What its sender wants to have confirmed; None where nothing.
     """
 
     line: str
     entry: ReplayEntry
     origin: Origin
+    receipt: ReceiptRequest | None = None
 
 
 @dataclass(frozen=True, slots=True)

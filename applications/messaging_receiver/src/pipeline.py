@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Final, TypeVar
 
 from messages import Answer, AuthenticatedMessage, Counters, DecryptedMessage, Origin, SettledMessage
+from receipts import ReceiptRequest
 from standard_output import StandardOutput
 
 from idlib.discovery import Discovery
@@ -40,6 +41,7 @@ class Pipeline:
         decrypted: From Decryption to Authentication, and a mark there for each answer of DNS.
         authenticated: From all stages to the Forwarder, which finishes every message in order.
         settle: Lets a message be acknowledged to the broker.
+        confirm: Lets a sender know that its message is printed; never waits.
         counters: How many messages went where.
         moved_at: When each stage last looked into its queue, by the name of its thread, on the monotonic clock.
         stopping: Set when the receiver is told to stop.
@@ -57,6 +59,7 @@ class Pipeline:
     decrypted: "queue.Queue[DecryptedMessage | Answer]"
     authenticated: "queue.Queue[AuthenticatedMessage | SettledMessage]"
     settle: Callable[[Delivery], None]
+    confirm: Callable[[ReceiptRequest], None]
     counters: Counters = field(default_factory=Counters)
     moved_at: dict[str, float] = field(default_factory=dict)
     stopping: threading.Event = field(default_factory=threading.Event)
@@ -170,4 +173,6 @@ class Pipeline:
             fact: What is wrong with the message.
         """
         self.counters.count_refused(reason)
-        _LOG.warning("refused reason=%s %s", reason, fact)
+        # Receipts are for whoever asked for them; that they come here, too, is as it should be.
+        level = logging.INFO if reason is Reason.RECEIPT else logging.WARNING
+        _LOG.log(level, "refused reason=%s %s", reason, fact)

@@ -16,13 +16,14 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from decryption import message_decryption_thread
 from forwarding import message_printer
 from pipeline import Pipeline
+from receipts import ReceiptRequest
 from standard_output import StandardOutput
 from waiting_room import MAX_WAITING_FOR_A_NAME
 
 from idlib.algorithms import PrivateKey
 from idlib.discovery import Discovery
 from idlib.discovery.authentication import AuthenticRecords
-from idlib.envelope import Binding, seal
+from idlib.envelope import Binding, seal, seal_receipt
 from idlib.errors import (
     BogusError,
     DiscoveryError,
@@ -73,6 +74,7 @@ class World:
     pipeline: Pipeline
     dns: Dns
     settled: list[Delivery]
+    confirmed: list[ReceiptRequest]
     clock: list[float]
     deliver: Callable[[bytes], Delivery]
     reader: int
@@ -104,6 +106,7 @@ def world(tmp_path: Path) -> Iterator[World]:
 def run_world(store: Store) -> Iterator[World]:
     dns = Dns({ALICE: record_of(KEYS[ALICE]), DAVE: record_of(KEYS[DAVE])})
     settled: list[Delivery] = []
+    confirmed: list[ReceiptRequest] = []
     clock = [0.0]
     pipeline = Pipeline(
         load({"IDENTITY_NAME": str(BOB)}),
@@ -115,6 +118,7 @@ def run_world(store: Store) -> Iterator[World]:
         queue.Queue(1024),
         queue.Queue(1024),
         settled.append,
+        confirmed.append,
     )
     # A pipe of our own, for pytest's capture can lose what is written while it is read.
     reader, writer = os.pipe()
@@ -133,7 +137,7 @@ def run_world(store: Store) -> Iterator[World]:
     ]
     for thread in threads:
         thread.start()
-    yield World(pipeline, dns, settled, clock, deliver, reader)
+    yield World(pipeline, dns, settled, confirmed, clock, deliver, reader)
     pipeline.stopping.set()
     for thread in threads:
         thread.join(10)
@@ -142,7 +146,9 @@ def run_world(store: Store) -> Iterator[World]:
     os.close(writer)
 
 
-def sealed(text: str, sender: IdentityName = ALICE, key: PrivateKey | None = None) -> bytes:
+def sealed(
+    text: str, sender: IdentityName = ALICE, key: PrivateKey | None = None, *, ask_for_receipt: bool = False
+) -> bytes:
     return seal(
         text,
         sender=sender,
@@ -150,6 +156,7 @@ def sealed(text: str, sender: IdentityName = ALICE, key: PrivateKey | None = Non
         recipient=BOB,
         encryption_key=KEYS[BOB].public,
         binding=Binding.new(BOB, int(time.time())),
+        ask_for_receipt=ask_for_receipt,
     )
 
 
@@ -198,6 +205,33 @@ def test_a_message_that_comes_twice_is_printed_once(world: World) -> None:
     world.wait_for(lambda: len(world.settled) == 2)
     assert world.printed == ["alice.example says: once"]
     assert "refused_replay=1" in str(world.pipeline.counters)
+
+
+def test_a_receipt_is_written_once_for_a_message_that_asks_and_is_printed(world: World) -> None:
+    asking = sealed("please confirm", ask_for_receipt=True)
+    for payload in (sealed("asks for nothing"), asking, asking, sealed("forged", key=KEYS[DAVE], ask_for_receipt=True)):
+        world.deliver(payload)
+    world.wait_for(lambda: len(world.settled) == 4)
+    assert [request.sender for request in world.confirmed] == [ALICE]
+    assert len(world.printed) == 2
+
+
+def test_a_receipt_that_comes_here_is_dropped_before_dns_is_asked(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    receipt = seal_receipt(
+        "some message",
+        sender=ALICE,
+        signing_key=KEYS[ALICE],
+        encryption_key=KEYS[BOB].public,
+        binding=Binding.new(BOB, int(time.time())),
+    )
+    with caplog.at_level("INFO"):
+        world.deliver(receipt)
+        world.wait_for(lambda: len(world.settled) == 1)
+    assert (world.printed, world.confirmed, world.dns.asked) == ([], [], [])
+    assert "refused_receipt=1" in str(world.pipeline.counters)
+    assert [record.levelname for record in caplog.records] == ["INFO"]
 
 
 @pytest.mark.parametrize("verdict", [NoRecordError("no record"), NotSecureError("not signed")])

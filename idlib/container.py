@@ -30,6 +30,16 @@ def hold_open(service: str, advice: str) -> None:
     signal.pthread_sigmask(signal.SIG_BLOCK, ends)
     # Where the container has just started, nobody is writing.
     update_lock.remove_leftover(update_lock.PATH)
+    announce(service, advice)
+    signal.sigwait(ends)
+
+
+def announce(service: str, advice: str) -> None:
+    """Say on stderr that a service waits, and what can be run at its terminal.
+
+    Args:
+        service: What it calls itself where BALENA_SERVICE_NAME does not say it.
+        advice: Which commands are there, in a sentence.
+    """
     name = os.environ.get("BALENA_SERVICE_NAME") or service
     print(f"{name} waiting\n{advice}", file=sys.stderr, flush=True)
-    signal.sigwait(ends)

@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Final
 
@@ -46,6 +47,15 @@ def json_line(
             "bound": identifier is not None,
         }
     )
+
+
+def json_object(members: Mapping[str, object]) -> str:
+    """Return a JSON object on one line that cannot act on a terminal.
+
+    Args:
+        members: Texts, numbers, None.
+    """
+    return _json(members)
 
 
 def rfc3339(seconds: float) -> str:

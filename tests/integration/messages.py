@@ -110,6 +110,10 @@ class BrokerClient:
                 payloads.append(self._received.get_nowait())
         return payloads
 
+    def number_of_payloads(self) -> int:
+        """Return how many payloads were sent to it and not looked at."""
+        return self._received.qsize()
+
     def close(self) -> None:
         """Disconnect."""
         self._client.disconnect()

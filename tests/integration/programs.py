@@ -176,6 +176,11 @@ class Program:
         self.close()
 
     @property
+    def pid(self) -> int:
+        """The number of its process."""
+        return self._process.pid
+
+    @property
     def is_running(self) -> bool:
         """Whether the program has not ended."""
         return self._process.poll() is None
@@ -237,6 +242,13 @@ class Program:
 
         self.wait_for(f"refusal with reason={reason}", lambda: bool(refusals()), timeout)
         return refusals()[0]
+
+    def write(self, text: str) -> None:
+        """Write to its stdin, which stays open."""
+        stdin = self._process.stdin
+        assert stdin is not None
+        stdin.write(text.encode())
+        stdin.flush()
 
     def write_all(self, text: str) -> None:
         """Write the whole of its stdin without waiting for it to read."""

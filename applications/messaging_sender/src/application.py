@@ -1,7 +1,125 @@
 #!/usr/bin/env -S sh -c 'p=${0%/*}/../../../.venv/bin/python; [ -x "$p" ] || p=python3; exec "$p" "$0" "$@"'
-"""Holds the container open, so that its terminal is there to send messages from."""
+"""Holds the container open, so that its terminal is there to send messages from, and delivers what waits in the outbox.
 
-from idlib.container import hold_open
+It imports little before something has to be delivered, for it stays in memory as long as the device runs.
+"""
+
+import argparse
+import logging
+import signal
+import sys
+import threading
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+from idlib.container import announce
+from idlib.errors import ConfigurationError, IdlibError, StoreError
+from idlib.outbox import FILE_NAME, Outbox, Waiting, state_of_files
+from idlib.program import read_settings, run
+from idlib.settings import Settings
+
+_LOG = logging.getLogger("messaging_sender")
+
+_SERVICE: Final = "messaging_sender"
+_ADVICE: Final = "Run here ./send_message.py RECIPIENT MESSAGE; --help tells more."
+LOOK_SECONDS: Final = 1.0
+# What waits for longer needs somebody's attention.
+PATIENCE_SECONDS: Final = 600
+_TROUBLE_SECONDS: Final = 10.0
+# Below the five seconds in which the service promises to end.
+_GRACE_SECONDS: Final = 2.0
+
+
+def main() -> int:
+    """Run until SIGTERM or SIGINT, or with `--health` say how many messages wait; return the exit status."""
+    command_line = argparse.ArgumentParser(
+        description=f"Hold the {_SERVICE} container open, and deliver what waits in the outbox. {_ADVICE}"
+    )
+    command_line.add_argument("--health", action="store_true", help="say how many messages wait, and end")
+    if command_line.parse_args().health:
+        return _tell_health()
+    ends = {signal.SIGTERM, signal.SIGINT}
+    # Before there is another thread: each would be interrupted by them otherwise.
+    signal.pthread_sigmask(signal.SIG_BLOCK, ends)
+    announce(_SERVICE, _ADVICE)
+    stopping = threading.Event()
+    worker = None
+    try:
+        settings = read_settings()
+    except ConfigurationError as error:
+        # Not the end: whoever has to set it right works at this terminal.
+        print("\n".join(error.problems), file=sys.stderr, flush=True)
+    else:
+        worker = threading.Thread(target=deliver, args=(settings, stopping), name="Courier", daemon=True)
+        worker.start()
+    signal.sigwait(ends)
+    stopping.set()
+    if worker is not None:
+        worker.join(_GRACE_SECONDS)
+    return 0
+
+
+def deliver(settings: Settings, stopping: threading.Event) -> None:
+    """Deliver whatever comes into the outbox.
+
+    Args:
+        settings: What the environment says.
+        stopping: Set when it is time to leave.
+    """
+    emptied = None
+    while not stopping.is_set():
+        # Looked at before the outbox is read: what comes in meanwhile is found the next time.
+        state = state_of_files(settings.data_path)
+        if state == emptied or state[0] is None:
+            stopping.wait(LOOK_SECONDS)
+            continue
+        try:
+            _empty_outbox(settings, stopping)
+            emptied = state
+        except IdlibError as error:
+            _LOG.error("Messages wait: %s", error)
+            stopping.wait(_TROUBLE_SECONDS)
+        except Exception:  # noqa: BLE001  # an error of ours must not end what later messages need
+            _LOG.exception("The outbox met an error of this program")
+            stopping.wait(_TROUBLE_SECONDS)
+
+
+def _empty_outbox(settings: Settings, stopping: threading.Event) -> None:
+    with Outbox(settings.data_path) as outbox:
+        waiting = outbox.waiting()
+        if not waiting.number:
+            return
+        _LOG.info("In the outbox wait %d messages", waiting.number)
+        outbox.hold_for_delivery()
+        # Late, for it triples what the process takes of the memory.
+        from courier import Courier
+
+        Courier(settings, outbox, stopping).empty()
+
+
+def _tell_health() -> int:
+    try:
+        waiting = _waiting(read_settings().data_path)
+    except (ConfigurationError, StoreError) as error:
+        print(str(error).splitlines()[0][:100])
+        return 1
+    if waiting.since is None:
+        print("ok: waiting for commands")
+        return 0
+    is_stuck = time.time() - waiting.since > PATIENCE_SECONDS
+    since = datetime.fromtimestamp(waiting.since, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    print(f"{'' if is_stuck else 'ok: '}messages waiting to be delivered: {waiting.number}, since {since}")
+    return 1 if is_stuck else 0
+
+
+def _waiting(directory: Path) -> Waiting:
+    if not (directory / FILE_NAME).exists():
+        return Waiting(0, None)
+    with Outbox(directory) as outbox:
+        return outbox.waiting()
+
 
 if __name__ == "__main__":
-    hold_open("messaging_sender", "Run here ./send_message.py RECIPIENT MESSAGE; --help tells more.")
+    run(main)

@@ -8,26 +8,25 @@ import logging
 import re
 import sys
 import time
-from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import BinaryIO
 
-from idlib.algorithms import PrivateKey
-from idlib.discovery import Discovery
-from idlib.envelope import Binding, seal
-from idlib.errors import ExitStatus, MalformedNameError, MessageError
-from idlib.keys import key_path, read_private_key
+from lines import LineSender, decode
+from proof import Proof
+from queuing import has_waiting, is_no_verdict, put_aside
+from reporting import Fate, report
+from sealing import Sealer, seconds_at_the_broker, too_large
+
+from idlib.envelope import new_identifier
+from idlib.errors import ExitStatus, IdlibError, MalformedNameError, MessageError
 from idlib.names import IdentityName
+from idlib.outbox import NewOutgoingMessage
 from idlib.program import parser, read_settings, run
 from idlib.settings import Settings
-from idlib.transport import Broker, Publication, Publisher
+from idlib.transport import Broker, Publisher
 
 _LOG = logging.getLogger("send_message")
-
-# The broker may drop what was not fetched by then.
-MESSAGE_EXPIRY_SECONDS: Final = 7 * 24 * 3600
-_MAX_UNACKNOWLEDGED: Final = 64
 
 
 def main() -> int:
@@ -36,15 +35,10 @@ def main() -> int:
     settings = get_config()
     with _opened(arguments) as source:
         if arguments.lines:
-            return _send_lines(settings, arguments, source)
-        text = _decode(_read_at_most(source, settings.max_message_size), "the message")
-    sealer = _Sealer(settings, arguments.recipient, arguments.expires)
-    if arguments.verbose:
-        sealer.describe_recipient()
-    payload = sealer.seal(text)
-    with Publisher(Broker.from_settings(settings), arguments.timeout) as publisher:
-        publisher.wait(publisher.publish(str(arguments.recipient), payload, _at_the_broker(arguments.expires)))
-    _LOG.info("The broker has acknowledged the message to %s.", arguments.recipient)
+            return LineSender(settings, arguments).send(source)
+        text = decode(_read_at_most(source, settings.max_message_size), "the message")
+    message = NewOutgoingMessage(str(arguments.recipient), new_identifier(), text, int(time.time()), arguments.expires)
+    _Sending(settings, arguments, message).send()
     return ExitStatus.OK
 
 
@@ -57,103 +51,78 @@ def get_config() -> Settings:
     return read_settings()
 
 
-class _Sealer:
-    """Signs by our own key and encrypts to one recipient.
+class _Sending:
+    """One message on its way, and how far it has come.
 
     Args:
         settings: What the environment says.
-        recipient: Whose certificate is found in DNS, anew whenever its time to live is over.
-        lifetime: After how many seconds a message expires; None for never.
+        arguments: What the command line says.
+        message: Which.
 
     Raises:
         KeyFileError: Our own key is missing or unusable.
     """
 
-    def __init__(self, settings: Settings, recipient: IdentityName, lifetime: int | None) -> None:
+    def __init__(self, settings: Settings, arguments: argparse.Namespace, message: NewOutgoingMessage) -> None:
         self._settings = settings
-        self._recipient = recipient
-        self._lifetime = lifetime
-        self._key: PrivateKey = read_private_key(key_path(settings.crypto_path, settings.identity_name))
-        self._discovery = Discovery.from_settings(settings)
+        self._arguments = arguments
+        self._message = message
+        self._sealer = Sealer.from_settings(settings)
+        self._fate = Fate.FAILED
+        self._size: int | None = None
 
-    def find_recipient(self) -> None:
-        """Look the recipient up, so that trouble with its certificate shows before anything else is begun.
-
-        Raises:
-            DiscoveryError: It has no certificate that can be used.
-        """
-        self._discovery.find(self._recipient)
-
-    def describe_recipient(self) -> None:
-        """Log what was found of the recipient in DNS, and how it was authenticated.
+    def send(self) -> None:
+        """Send the message or let it wait, and report what became of it.
 
         Raises:
-            DiscoveryError: It has no certificate that can be used.
+            IdlibError: It was not sent, or not acknowledged, or not confirmed.
         """
-        found = self._discovery.find(self._recipient)
-        _LOG.info("%s is authenticated: %s.", found.name, found.authentication)
-        for number, usable in enumerate(found.records):
-            use = "the message is encrypted to it" if number == 0 else "its signatures are accepted, too"
-            kind, bits = usable.public_key.algorithms.key_kind, usable.public_key.native.key_size
-            _LOG.info("Record %s, %s of %d bits: %s.", usable.record.parameters, kind, bits, use)
-        for reason in found.skipped:
-            _LOG.info("Not usable: %s.", reason)
+        error: IdlibError | None = None
+        try:
+            self._send_or_queue()
+        except IdlibError as raised:
+            error = raised
+            raise
+        finally:
+            if self._arguments.json:
+                print(report(self._message, self._fate, size=self._size, error=error))
 
-    def seal(self, text: str) -> bytes:
-        """Return the payload to publish.
+    def _send_or_queue(self) -> None:
+        arguments = self._arguments
+        if arguments.queue and has_waiting(self._settings, arguments.recipient):
+            self._queue("others to it wait already")
+            return
+        try:
+            self._send()
+        except IdlibError as error:
+            if not arguments.queue or not is_no_verdict(error):
+                raise
+            self._queue(str(error))
 
-        Args:
-            text: The message.
+    def _queue(self, why: str) -> None:
+        put_aside(self._settings, self._sealer, self._message, why)
+        self._fate = Fate.QUEUED
 
-        Raises:
-            DiscoveryError: The recipient has no certificate that can be used.
-            MessageError: The message is empty, or too large once it is signed and encrypted.
-        """
-        payload = seal(
-            text,
-            sender=self._settings.identity_name,
-            signing_key=self._key,
-            recipient=self._recipient,
-            encryption_key=self._discovery.find(self._recipient).records[0].public_key,
-            binding=Binding.new(self._recipient, int(time.time()), self._lifetime),
-        )
-        if len(payload) > self._settings.max_message_size:
-            raise _too_large(f"{len(payload)} octets when signed and encrypted", self._settings.max_message_size)
-        return payload
-
-
-def _at_the_broker(lifetime: int | None) -> int:
-    """Return after how many seconds the broker may drop a message."""
-    return MESSAGE_EXPIRY_SECONDS if lifetime is None else min(lifetime, MESSAGE_EXPIRY_SECONDS)
-
-
-def _send_lines(settings: Settings, arguments: argparse.Namespace, source: BinaryIO) -> int:
-    """Send each line as a message; go on after a line that cannot be sent, and return the first such line's status."""
-    recipient, kept_for = arguments.recipient, _at_the_broker(arguments.expires)
-    status = ExitStatus.OK
-    acknowledged = 0
-    unacknowledged: deque[Publication] = deque()
-    sealer = _Sealer(settings, recipient, arguments.expires)
-    sealer.find_recipient()
-    if arguments.verbose:
-        sealer.describe_recipient()
-    with Publisher(Broker.from_settings(settings), arguments.timeout) as publisher:
-        for number, line in enumerate(_lines(source, settings.max_message_size), 1):
-            try:
-                payload = sealer.seal(_decode(line, f"line {number}"))
-            except MessageError as error:
-                _LOG.error("Line %d was not sent: %s", number, error)
-                status = status or error.exit_status
-                continue
-            unacknowledged.append(publisher.publish(str(recipient), payload, kept_for))
-            if len(unacknowledged) == _MAX_UNACKNOWLEDGED:
-                publisher.wait(unacknowledged.popleft())
-                acknowledged += 1
-        while unacknowledged:
-            publisher.wait(unacknowledged.popleft())
-            acknowledged += 1
-    _LOG.info("The broker has acknowledged %d messages to %s.", acknowledged, recipient)
-    return status
+    def _send(self) -> None:
+        arguments, message = self._arguments, self._message
+        if arguments.verbose:
+            self._sealer.describe(arguments.recipient)
+        payload = self._sealer.seal(message, ask_for_receipt=arguments.receipt)
+        self._size = len(payload)
+        proof = None
+        with Publisher(Broker.from_settings(self._settings), arguments.timeout) as publisher:
+            if arguments.receipt:
+                proof = Proof(self._settings, self._sealer, arguments.recipient, message.identifier)
+                publisher.listen(str(self._settings.identity_name), proof.hear)
+            publication = publisher.publish(message.recipient, payload, seconds_at_the_broker(message))
+            self._fate = Fate.UNACKNOWLEDGED
+            publisher.wait(publication)
+            self._fate = Fate.ACKNOWLEDGED
+            _LOG.info("The broker has acknowledged the message to %s.", message.recipient)
+            if proof is not None:
+                proof.wait(arguments.timeout)
+                self._fate = Fate.PRINTED
+                _LOG.info("%s has printed the message.", message.recipient)
 
 
 def _read_arguments() -> argparse.Namespace:
@@ -162,10 +131,14 @@ def _read_arguments() -> argparse.Namespace:
         " variables. Ends with 0 once the broker has acknowledged it.",
         "send_message.py bob._device.example.com 'Good morning'",
     )
+    command_line.usage = "%(prog)s [options] RECIPIENT [MESSAGE]"
     command_line.add_argument("recipient", metavar="RECIPIENT", type=_recipient, help="the recipient's DNS name")
     command_line.add_argument("message", metavar="MESSAGE", nargs="?", help="the text, or - to read it from stdin")
     command_line.add_argument("--file", metavar="PATH", type=Path, help="read the text from a file")
     command_line.add_argument("--lines", action="store_true", help="send each line as a message, from stdin or a file")
+    command_line.add_argument("--queue", action="store_true", help="let it wait where broker or DNS is out of reach")
+    command_line.add_argument("--receipt", action="store_true", help="wait until RECIPIENT confirms having printed it")
+    command_line.add_argument("--json", action="store_true", help="report each message as a JSON object on stdout")
     command_line.add_argument("--verbose", action="store_true", help="tell what DNS says of the recipient")
     command_line.add_argument(
         "--expires",
@@ -185,6 +158,8 @@ def _read_arguments() -> argparse.Namespace:
         command_line.error("give either MESSAGE or --file, not both")
     if arguments.message is None and arguments.file is None and not arguments.lines:
         command_line.error("give a MESSAGE, - to read it from stdin, or --file PATH")
+    if arguments.receipt and (arguments.queue or arguments.lines):
+        command_line.error("--receipt waits for one message: give neither --queue nor --lines with it")
     return arguments
 
 
@@ -227,31 +202,8 @@ def _opened(arguments: argparse.Namespace) -> Iterator[BinaryIO]:
 def _read_at_most(source: BinaryIO, limit: int) -> bytes:
     octets = source.read(limit + 1)
     if len(octets) > limit:
-        raise _too_large(f"more than {limit} octets", limit)
+        raise too_large(f"more than {limit} octets", limit)
     return octets
-
-
-def _lines(source: BinaryIO, limit: int) -> Iterator[bytes]:
-    """Yield each line without its end; of a line that is too long only as much as shows that it is."""
-    while line := source.readline(limit + 2):
-        rest = line
-        while not rest.endswith(b"\n") and (rest := source.readline(limit)):
-            pass
-        yield line.removesuffix(b"\n").removesuffix(b"\r")
-
-
-def _decode(octets: bytes, what: str) -> str:
-    try:
-        return octets.decode()
-    except UnicodeDecodeError as error:
-        raise MessageError(f"{what} is not UTF-8: octet {error.start + 1} is wrong", "convert it to UTF-8") from error
-
-
-def _too_large(what: str, limit: int) -> MessageError:
-    return MessageError(
-        f"the message is too large: {what}, and the limit is {limit}",
-        "shorten it, or raise MAX_MESSAGE_SIZE on both sides",
-    )
 
 
 if __name__ == "__main__":

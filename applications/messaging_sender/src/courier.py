@@ -1,0 +1,213 @@
+"""Sends what waits in the outbox: each recipient's messages in their order, and none held up by another's trouble."""
+
+import logging
+import random
+import threading
+import time
+from dataclasses import dataclass
+from typing import Final
+
+from sealing import MESSAGE_EXPIRY_SECONDS, Sealer, seconds_at_the_broker
+
+from idlib.discovery import Discovery
+from idlib.errors import (
+    BogusError,
+    DiscoveryError,
+    IdlibError,
+    MessageError,
+    RefusedMessageError,
+    TemporaryDiscoveryError,
+    TransportError,
+    UnsuitableKeyError,
+)
+from idlib.keys import key_path, read_private_key
+from idlib.outbox import Outbox, OutgoingMessage
+from idlib.settings import Settings
+from idlib.transport import Broker, Publisher
+from idlib.trust import EARLIEST_CREDIBLE_TIME
+
+_LOG = logging.getLogger(__name__)
+
+# A verdict of DNS may be that of a server that has not heard of a new record yet.
+MAX_VERDICT_SECONDS: Final = 24 * 3600
+MAX_ROUTES: Final = 8
+_BROKER_SECONDS: Final = 30.0
+_SHORTEST_BACKOFF_SECONDS: Final = 1.0
+_LONGEST_BACKOFF_SECONDS: Final = 300.0
+_LONGEST_BROKER_BACKOFF_SECONDS: Final = 60.0
+_POLL_SECONDS: Final = 0.5
+
+
+@dataclass(slots=True)
+class _Backoff:
+    """When something is tried again."""
+
+    longest: float
+    again_at: float = 0.0
+    seconds: float = _SHORTEST_BACKOFF_SECONDS
+
+    def is_over(self) -> bool:
+        return time.monotonic() >= self.again_at
+
+    def shrink(self) -> None:
+        self.again_at, self.seconds = 0.0, _SHORTEST_BACKOFF_SECONDS
+
+    def grow(self) -> None:
+        # A random part of it, so that a fleet does not come back all at once.
+        self.again_at = time.monotonic() + self.seconds * random.uniform(0.5, 1.0)  # noqa: S311  # no secret
+        self.seconds = min(self.seconds * 2, self.longest)
+
+
+class Courier:
+    """Empties an outbox.
+
+    Args:
+        settings: What the environment says.
+        outbox: Which this process alone delivers from.
+        stopping: Set when it is time to leave.
+
+    Raises:
+        ConfigurationError: The settings exclude each other, or a file that they name cannot be used.
+    """
+
+    def __init__(self, settings: Settings, outbox: Outbox, stopping: threading.Event) -> None:
+        self._settings = settings
+        self._broker = Broker.from_settings(settings)
+        self._discovery = Discovery.from_settings(settings)
+        self._outbox = outbox
+        self._stopping = stopping
+        self._lock = threading.Lock()
+        self._under_way: set[str] = set()
+        self._of_recipient: dict[str, _Backoff] = {}
+        self._of_broker = _Backoff(_LONGEST_BROKER_BACKOFF_SECONDS)
+        self._publisher: Publisher | None = None
+        # Acknowledged, and still in the outbox because it could not be written.
+        self._acknowledged: set[int] = set()
+
+    def empty(self) -> None:
+        """Return when nothing waits any more, or it is time to leave.
+
+        Raises:
+            StoreError: The outbox cannot be read.
+        """
+        while not self._stopping.is_set():
+            firsts = self._outbox.first_of_each()
+            if not firsts and not self._under_way:
+                self._disconnect(self._publisher)
+                return
+            # A clock that has not been set would seal messages that nobody believes, and drop fresh ones as too old.
+            if time.time() >= EARLIEST_CREDIBLE_TIME:
+                self._outbox.correct_times(EARLIEST_CREDIBLE_TIME, int(time.time()))
+                for message in firsts.values():
+                    self._begin(message)
+            self._stopping.wait(_POLL_SECONDS)
+
+    def _begin(self, message: OutgoingMessage) -> None:
+        """Let a thread of its own send what waits for a recipient, if it is time to."""
+        recipient = message.recipient
+        with self._lock:
+            if recipient in self._under_way or len(self._under_way) >= MAX_ROUTES:
+                return
+        if message.number not in self._acknowledged and _is_overdue(message):
+            self._give_up(message, "it has expired")
+            return
+        backoff = self._of_recipient.setdefault(recipient, _Backoff(_LONGEST_BACKOFF_SECONDS))
+        if not backoff.is_over():
+            return
+        publisher = self._connect()
+        if publisher is None:
+            return
+        with self._lock:
+            self._under_way.add(recipient)
+        threading.Thread(
+            target=self._walk, args=(recipient, backoff, publisher), name=f"Route-{message.number}", daemon=True
+        ).start()
+
+    def _walk(self, recipient: str, backoff: _Backoff, publisher: Publisher) -> None:
+        try:
+            key = read_private_key(key_path(self._settings.crypto_path, self._settings.identity_name))
+            sealer = Sealer(self._settings, key, self._discovery)
+            while not self._stopping.is_set():
+                message = self._outbox.next_to(recipient, 0)
+                if message is None:
+                    return
+                self._deliver(message, sealer, publisher)
+                backoff.shrink()
+        except RefusedMessageError as error:
+            self._postpone(recipient, backoff, error)
+        except TransportError as error:
+            self._lose(publisher, error)
+        except IdlibError as error:
+            self._postpone(recipient, backoff, error)
+        except Exception:  # noqa: BLE001  # an error of ours that one message causes must not stop the others
+            _LOG.exception("A message to %s met an error of this program", recipient)
+            backoff.grow()
+        finally:
+            with self._lock:
+                self._under_way.discard(recipient)
+
+    def _deliver(self, message: OutgoingMessage, sealer: Sealer, publisher: Publisher) -> None:
+        if message.number not in self._acknowledged:
+            if _is_overdue(message):
+                self._give_up(message, "it has expired")
+                return
+            try:
+                payload = sealer.seal(message)
+            except (BogusError, TemporaryDiscoveryError):
+                raise
+            except DiscoveryError as error:
+                if time.time() < message.queued_at + MAX_VERDICT_SECONDS:
+                    raise
+                self._give_up(message, str(error))
+                return
+            except (MessageError, UnsuitableKeyError) as error:
+                self._give_up(message, str(error))
+                return
+            publisher.wait(publisher.publish(message.recipient, payload, seconds_at_the_broker(message)))
+            self._acknowledged.add(message.number)
+            _LOG.info("The broker has acknowledged the message %s to %s", message.identifier, message.recipient)
+        self._outbox.remove(message.number)
+        self._acknowledged.discard(message.number)
+
+    def _give_up(self, message: OutgoingMessage, why: str) -> None:
+        self._outbox.remove(message.number)
+        _LOG.error("The message %s to %s is not delivered: %s", message.identifier, message.recipient, why)
+
+    def _postpone(self, recipient: str, backoff: _Backoff, error: IdlibError) -> None:
+        _LOG.warning("Messages to %s wait: %s", recipient, error)
+        backoff.grow()
+
+    def _connect(self) -> Publisher | None:
+        if self._publisher is not None or not self._of_broker.is_over():
+            return self._publisher
+        publisher = Publisher(self._broker, _BROKER_SECONDS)
+        try:
+            publisher.__enter__()
+        except TransportError as error:
+            _LOG.warning("Messages wait: %s", error)
+            self._of_broker.grow()
+            return None
+        self._of_broker.shrink()
+        with self._lock:
+            self._publisher = publisher
+        return publisher
+
+    def _lose(self, publisher: Publisher, error: TransportError) -> None:
+        with self._lock:
+            if self._publisher is not publisher:
+                return
+        _LOG.warning("Messages wait: %s", error)
+        self._of_broker.grow()
+        self._disconnect(publisher)
+
+    def _disconnect(self, publisher: Publisher | None) -> None:
+        with self._lock:
+            if publisher is None or self._publisher is not publisher:
+                return
+            self._publisher = None
+        publisher.__exit__()
+
+
+def _is_overdue(message: OutgoingMessage) -> bool:
+    lifetime = MESSAGE_EXPIRY_SECONDS if message.lifetime is None else message.lifetime
+    return time.time() >= message.queued_at + lifetime

@@ -1,0 +1,236 @@
+"""Sends a message for each line, through reconnects, and says of each line what became of it."""
+
+import argparse
+import contextlib
+import logging
+import sys
+import time
+from collections import deque
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from typing import BinaryIO
+
+from queuing import has_waiting, is_no_verdict, put_aside
+from reporting import Fate, report
+from sealing import Sealer, seconds_at_the_broker
+
+from idlib.envelope import new_identifier
+from idlib.errors import DiscoveryError, ExitStatus, IdlibError, MessageError, RefusedMessageError
+from idlib.outbox import NewOutgoingMessage
+from idlib.settings import Settings
+from idlib.transport import Broker, Publication, Publisher
+
+_LOG = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class _Sent:
+    """A line that the broker has been given and has not acknowledged yet."""
+
+    number: int
+    message: NewOutgoingMessage
+    size: int
+    publication: Publication
+
+
+class Ranges:
+    """Numbers that were counted up, kept and shown as `1-38, 41`."""
+
+    def __init__(self) -> None:
+        self._ranges: list[tuple[int, int]] = []
+
+    def add(self, number: int) -> None:
+        """Add a number larger than all before."""
+        if self._ranges and self._ranges[-1][1] == number - 1:
+            self._ranges[-1] = (self._ranges[-1][0], number)
+        else:
+            self._ranges.append((number, number))
+
+    def __len__(self) -> int:
+        return sum(last - first + 1 for first, last in self._ranges)
+
+    def __str__(self) -> str:
+        return ", ".join(str(first) if first == last else f"{first}-{last}" for first, last in self._ranges)
+
+
+class LineSender:
+    """Sends lines to one recipient.
+
+    Args:
+        settings: What the environment says.
+        arguments: What the command line says.
+    """
+
+    def __init__(self, settings: Settings, arguments: argparse.Namespace) -> None:
+        self._settings = settings
+        self._arguments = arguments
+        self._sealer = Sealer.from_settings(settings)
+        self._publisher: Publisher | None = None
+        self._unacknowledged: deque[_Sent] = deque()
+        self._acknowledged = Ranges()
+        self._queued = Ranges()
+        self._status = ExitStatus.OK
+        # Why lines go into the outbox from now on: none is to overtake another.
+        self._queuing: str | None = None
+
+    def send(self, source: BinaryIO) -> int:
+        """Send each line; return the status of the first that could not be sent.
+
+        Args:
+            source: UTF-8.
+
+        Raises:
+            IdlibError: No further line can be sent.
+        """
+        arguments = self._arguments
+        with ExitStack() as ending, ExitStack() as stack:
+            self._begin(stack)
+            # When the connection is closed, and no acknowledgement can come any more.
+            ending.callback(self._tell)
+            for number, octets in enumerate(split(source, self._settings.max_message_size), 1):
+                message = NewOutgoingMessage(
+                    str(arguments.recipient), new_identifier(), "", int(time.time()), arguments.expires
+                )
+                try:
+                    self._send_line(number, replace(message, text=decode(octets, f"line {number}")))
+                except MessageError as error:
+                    # After those before it, so that what is told of the lines stands in their order.
+                    self._settle_all()
+                    self._fail(number, message, error)
+                except IdlibError as error:
+                    self._print(report(message, Fate.FAILED, error=error))
+                    raise
+                self._settle_some()
+            self._settle_all()
+        return self._status
+
+    def _begin(self, stack: ExitStack) -> None:
+        if self._arguments.queue and has_waiting(self._settings, self._arguments.recipient):
+            self._queuing = "others to it wait already"
+            return
+        try:
+            if self._arguments.verbose:
+                self._sealer.describe(self._arguments.recipient)
+            else:
+                self._sealer.discovery.find(self._arguments.recipient)
+            publisher = Publisher(Broker.from_settings(self._settings), self._arguments.timeout)
+            self._publisher = stack.enter_context(publisher)
+        except IdlibError as error:
+            self._begin_to_queue(error)
+
+    def _send_line(self, number: int, message: NewOutgoingMessage) -> None:
+        payload = None
+        if self._queuing is None:
+            try:
+                payload = self._sealer.seal(message)
+            except DiscoveryError as error:
+                self._begin_to_queue(error)
+        if payload is None or self._publisher is None:
+            self._queue(number, message)
+            return
+        publication = self._publisher.publish(message.recipient, payload, seconds_at_the_broker(message))
+        self._unacknowledged.append(_Sent(number, message, len(payload), publication))
+
+    def _settle_some(self) -> None:
+        """Settle what has come to its end, and wait where too many lines are under way."""
+        while self._unacknowledged and self._publisher is not None:
+            is_full = len(self._unacknowledged) >= self._publisher.window
+            if not is_full and not self._publisher.is_acknowledged(self._unacknowledged[0].publication):
+                return
+            self._settle_first()
+
+    def _settle_all(self) -> None:
+        while self._unacknowledged:
+            self._settle_first()
+
+    def _settle_first(self) -> None:
+        sent = self._unacknowledged[0]
+        assert self._publisher is not None  # noqa: S101  # it has sent the line
+        try:
+            self._publisher.wait(sent.publication)
+        except RefusedMessageError as error:
+            self._unacknowledged.popleft()
+            self._fail(sent.number, sent.message, error, sent.size)
+        except IdlibError as error:
+            self._begin_to_queue(error)
+        else:
+            self._unacknowledged.popleft()
+            self._acknowledge(sent)
+
+    def _begin_to_queue(self, error: IdlibError) -> None:
+        """Put into the outbox what is not acknowledged, where that may be done, and whatever comes after it."""
+        if not self._arguments.queue or not is_no_verdict(error):
+            raise error
+        self._queuing = str(error)
+        while self._unacknowledged:
+            sent = self._unacknowledged[0]
+            if self._publisher is not None and self._publisher.is_acknowledged(sent.publication):
+                self._acknowledge(sent)
+            else:
+                self._queue(sent.number, sent.message)
+            self._unacknowledged.popleft()
+
+    def _queue(self, number: int, message: NewOutgoingMessage) -> None:
+        put_aside(self._settings, self._sealer, message, self._queuing or "")
+        self._queued.add(number)
+        self._print(report(message, Fate.QUEUED))
+
+    def _acknowledge(self, sent: _Sent) -> None:
+        self._acknowledged.add(sent.number)
+        self._print(report(sent.message, Fate.ACKNOWLEDGED, size=sent.size))
+
+    def _fail(self, number: int, message: NewOutgoingMessage, error: IdlibError, size: int | None = None) -> None:
+        _LOG.error("Line %d was not sent: %s", number, error)
+        self._status = self._status or error.exit_status
+        self._print(report(message, Fate.FAILED, size=size, error=error))
+
+    def _tell(self) -> None:
+        """Say what became of the lines, however it came to an end."""
+        for sent in self._unacknowledged:
+            if self._publisher is not None and self._publisher.is_acknowledged(sent.publication):
+                self._acknowledge(sent)
+            else:
+                self._print(report(sent.message, Fate.UNACKNOWLEDGED, size=sent.size))
+        recipient, number = self._arguments.recipient, len(self._acknowledged)
+        which = f": lines {self._acknowledged}" if number else ""
+        _LOG.info("The broker has acknowledged %d messages to %s%s", number, recipient, which)
+        if len(self._queued):
+            _LOG.info("Queued are %d messages to %s: lines %s", len(self._queued), recipient, self._queued)
+
+    def _print(self, line: str) -> None:
+        if self._arguments.json:
+            # A reader that has gone away must not keep us from telling the rest; it shows at the end.
+            with contextlib.suppress(BrokenPipeError):
+                sys.stdout.write(f"{line}\n")
+                sys.stdout.flush()
+
+
+def split(source: BinaryIO, limit: int) -> Iterator[bytes]:
+    """Yield each line without its end; of a line that is too long only as much as shows that it is.
+
+    Args:
+        source: Where the lines come from.
+        limit: How many octets a message may have.
+    """
+    while line := source.readline(limit + 2):
+        rest = line
+        while not rest.endswith(b"\n") and (rest := source.readline(limit)):
+            pass
+        yield line.removesuffix(b"\n").removesuffix(b"\r")
+
+
+def decode(octets: bytes, what: str) -> str:
+    """Return the text that the octets are.
+
+    Args:
+        octets: UTF-8.
+        what: How an error calls them.
+
+    Raises:
+        MessageError: They are no UTF-8.
+    """
+    try:
+        return octets.decode()
+    except UnicodeDecodeError as error:
+        raise MessageError(f"{what} is not UTF-8: octet {error.start + 1} is wrong", "convert it to UTF-8") from error

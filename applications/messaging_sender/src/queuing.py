@@ -1,0 +1,58 @@
+"""When a message goes into the outbox instead of to the broker."""
+
+import logging
+
+from sealing import Sealer
+
+from idlib.errors import BogusError, IdlibError, RefusedMessageError, TemporaryDiscoveryError, TransportError
+from idlib.names import IdentityName
+from idlib.outbox import FILE_NAME, NewOutgoingMessage, Outbox
+from idlib.settings import Settings
+
+_LOG = logging.getLogger(__name__)
+
+
+def is_no_verdict(error: IdlibError) -> bool:
+    """Return whether an error says nothing against the message or its recipient, so that it may go away by itself.
+
+    Args:
+        error: That sending met.
+    """
+    if isinstance(error, RefusedMessageError):
+        return False
+    return isinstance(error, TransportError | TemporaryDiscoveryError | BogusError)
+
+
+def has_waiting(settings: Settings, recipient: IdentityName) -> bool:
+    """Return whether messages to a recipient wait already, which a new one must not overtake.
+
+    Args:
+        settings: Of them DATA_PATH.
+        recipient: Whose they are.
+
+    Raises:
+        StoreError: The outbox cannot be read.
+    """
+    if not (settings.data_path / FILE_NAME).exists():
+        return False
+    with Outbox(settings.data_path) as outbox:
+        return outbox.next_to(str(recipient), 0) is not None
+
+
+def put_aside(settings: Settings, sealer: Sealer, message: NewOutgoingMessage, why: str) -> None:
+    """Let a message wait in the outbox, and say so.
+
+    Args:
+        settings: Of them DATA_PATH.
+        sealer: Says whether it can be sent at all.
+        message: Which.
+        why: In words.
+
+    Raises:
+        MessageError: It cannot be sent, later either.
+        StoreError: The outbox is full, or cannot be written.
+    """
+    sealer.check(message)
+    with Outbox(settings.data_path) as outbox:
+        outbox.put(message)
+    _LOG.warning("The message to %s is queued, messaging_sender will send it: %s", message.recipient, why)

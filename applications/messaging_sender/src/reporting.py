@@ -1,0 +1,37 @@
+"""What became of a message, for whoever reads stdout as JSON."""
+
+from enum import StrEnum
+
+from idlib.errors import IdlibError
+from idlib.outbox import NewOutgoingMessage
+from idlib.output import json_object
+
+
+class Fate(StrEnum):
+    """What became of a message."""
+
+    ACKNOWLEDGED = "acknowledged"
+    PRINTED = "printed"
+    QUEUED = "queued"
+    UNACKNOWLEDGED = "unacknowledged"
+    FAILED = "failed"
+
+
+def report(message: NewOutgoingMessage, fate: Fate, *, size: int | None = None, error: IdlibError | None = None) -> str:
+    """Return as a JSON object on one line what became of a message.
+
+    Args:
+        message: Which.
+        fate: What became of it.
+        size: Its octets, signed and encrypted; None where it has not come that far.
+        error: Why it came no farther; None where nothing was wrong.
+    """
+    return json_object(
+        {
+            "id": message.identifier,
+            "recipient": message.recipient,
+            "size": size,
+            "result": fate,
+            "reason": None if error is None else str(error),
+        }
+    )

@@ -1,0 +1,134 @@
+"""Turns a text into what is published: signed by our own key, encrypted to what DNS says of its recipient."""
+
+import logging
+import time
+from pathlib import Path
+from typing import Final, Self
+
+from idlib.algorithms import PrivateKey
+from idlib.discovery import Discovery
+from idlib.envelope import Binding, seal, sign
+from idlib.errors import MessageError
+from idlib.keys import key_path, previous_key_paths, read_private_key
+from idlib.names import IdentityName
+from idlib.outbox import NewOutgoingMessage
+from idlib.settings import Settings
+
+_LOG = logging.getLogger(__name__)
+
+# The broker may drop what was not fetched by then.
+MESSAGE_EXPIRY_SECONDS: Final = 7 * 24 * 3600
+
+
+class Sealer:
+    """Signs by our own key and encrypts to whomever a message is for.
+
+    Args:
+        settings: What the environment says.
+        key: Our own private key.
+        discovery: Finds recipients' certificates, anew whenever their time to live is over.
+    """
+
+    def __init__(self, settings: Settings, key: PrivateKey, discovery: Discovery) -> None:
+        self._settings = settings
+        self._key = key
+        self.discovery = discovery
+
+    @classmethod
+    def from_settings(cls, settings: Settings) -> Self:
+        """Return a sealer of the device that the settings describe.
+
+        Raises:
+            KeyFileError: Its key is missing or unusable.
+            ConfigurationError: The settings exclude each other, or a file that they name cannot be used.
+        """
+        key = read_private_key(key_path(settings.crypto_path, settings.identity_name))
+        return cls(settings, key, Discovery.from_settings(settings))
+
+    def own_keys(self) -> tuple[PrivateKey, ...]:
+        """Return our private keys to which others may still encrypt, the present one first."""
+        previous = previous_key_paths(self._settings.crypto_path, self._settings.identity_name)
+        return (self._key, *(read_private_key(path) for path in previous if Path(path).exists()))
+
+    def describe(self, recipient: IdentityName) -> None:
+        """Log what was found of a recipient in DNS, and how it was authenticated.
+
+        Raises:
+            DiscoveryError: It has no certificate that can be used.
+        """
+        found = self.discovery.find(recipient)
+        _LOG.info("%s is authenticated: %s.", found.name, found.authentication)
+        for number, usable in enumerate(found.records):
+            use = "the message is encrypted to it" if number == 0 else "its signatures are accepted, too"
+            kind, bits = usable.public_key.algorithms.key_kind, usable.public_key.native.key_size
+            _LOG.info("Record %s, %s of %d bits: %s.", usable.record.parameters, kind, bits, use)
+        for reason in found.skipped:
+            _LOG.info("Not usable: %s.", reason)
+
+    def seal(self, message: NewOutgoingMessage, *, ask_for_receipt: bool = False) -> bytes:
+        """Return the payload to publish, as of now.
+
+        Args:
+            message: What it says, to whom, and under what identifier.
+            ask_for_receipt: Whether the recipient is to confirm that it has printed the message.
+
+        Raises:
+            DiscoveryError: The recipient has no certificate that can be used.
+            MessageError: The message is empty, has expired, or is too large once it is signed and encrypted.
+        """
+        recipient = IdentityName(message.recipient)
+        payload = seal(
+            message.text,
+            sender=self._settings.identity_name,
+            signing_key=self._key,
+            recipient=recipient,
+            encryption_key=self.discovery.find(recipient).records[0].public_key,
+            binding=_binding(message),
+            ask_for_receipt=ask_for_receipt,
+        )
+        self._check_size(len(payload))
+        return payload
+
+    def check(self, message: NewOutgoingMessage) -> None:
+        """Accept a message that can be sent as far as can be said without its recipient's key.
+
+        Args:
+            message: That is to wait.
+
+        Raises:
+            MessageError: It is empty, or too large whatever it is encrypted to.
+        """
+        signed = sign(
+            message.text, sender=self._settings.identity_name, signing_key=self._key, binding=_binding(message)
+        )
+        # Encryption writes base64, four octets for three.
+        self._check_size((len(signed) * 4 + 2) // 3)
+
+    def _check_size(self, octets: int) -> None:
+        if octets > self._settings.max_message_size:
+            raise too_large(f"{octets} octets when signed and encrypted", self._settings.max_message_size)
+
+
+def seconds_at_the_broker(message: NewOutgoingMessage) -> int:
+    """Return after how many seconds from now the broker may drop a message."""
+    if message.lifetime is None:
+        return MESSAGE_EXPIRY_SECONDS
+    return max(1, min(message.queued_at + message.lifetime - int(time.time()), MESSAGE_EXPIRY_SECONDS))
+
+
+def too_large(what: str, limit: int) -> MessageError:
+    """Return the error that a message is too large.
+
+    Args:
+        what: How large it is, in words.
+        limit: How many octets it may have.
+    """
+    return MessageError(
+        f"the message is too large: {what}, and the limit is {limit}",
+        "shorten it, or raise MAX_MESSAGE_SIZE on both sides",
+    )
+
+
+def _binding(message: NewOutgoingMessage) -> Binding:
+    expires_at = None if message.lifetime is None else message.queued_at + message.lifetime
+    return Binding(IdentityName(message.recipient), int(time.time()), message.identifier, expires_at)

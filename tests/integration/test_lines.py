@@ -1,0 +1,97 @@
+"""send_message.py --lines and --json: what becomes of each message, through reconnects and interruptions."""
+
+import json
+import signal
+
+from tests.integration.daemons.mosquitto import Mosquitto
+from tests.integration.daemons.process import free_port
+from tests.integration.lab import SECURE, Lab
+from tests.integration.programs import SEND_MESSAGE, Device, Program
+
+
+def test_they_go_on_through_a_reconnect(alice: Device, bob: Device, own_mosquitto: Mosquitto) -> None:
+    sender, recipient = (device.with_settings(MQTT_PORT=str(own_mosquitto.port)) for device in (alice, bob))
+    with recipient.receiver() as receiver, sender.start(SEND_MESSAGE, bob.name, "--lines", "--json") as program:
+        program.write("".join(f"early {number}\n" for number in range(30)))
+        program.wait_for("first results", lambda: len(program.stdout) >= 5)
+        own_mosquitto.kill()
+        program.wait_for_log("is lost")
+        program.write("".join(f"late {number}\n" for number in range(30)))
+        own_mosquitto.start()
+        program.write_all("end\n")
+        assert program.wait_for_end(60) == 0, program.stderr
+        receiver.wait_for_message("end", timeout=60)
+        for text in [f"{when} {number}" for when in ("early", "late") for number in range(30)]:
+            receiver.wait_for_message(f'says: {text}"')
+        assert len(receiver.stdout) == 61
+    assert [json.loads(line)["result"] for line in program.stdout] == ["acknowledged"] * 61
+    assert f"The broker has acknowledged 61 messages to {bob.name}: lines 1-61" in program.stderr[-1]
+
+
+def test_the_acknowledged_ones_are_told_where_the_broker_does_not_come_back(
+    alice: Device, bob: Device, own_mosquitto: Mosquitto
+) -> None:
+    sender = alice.with_settings(MQTT_PORT=str(own_mosquitto.port))
+    with sender.start(SEND_MESSAGE, bob.name, "--lines", "--json", "--timeout", "2") as program:
+        program.write("".join(f"line {number}\n" for number in range(25)))
+        program.wait_for("first results", lambda: len(program.stdout) >= 5)
+        own_mosquitto.kill()
+        program.wait_for_log("is lost")
+        program.write_all("".join(f"line {number}\n" for number in range(30)))
+        assert program.wait_for_end(30) == 3
+    results = [json.loads(line)["result"] for line in program.stdout]
+    number = results.count("acknowledged")
+    assert 5 <= number <= 25
+    assert results == ["acknowledged"] * number + ["unacknowledged"] * (len(results) - number)
+    assert any(f"acknowledged {number} messages to {bob.name}: lines 1-{number}" in line for line in program.stderr)
+
+
+def test_130_it_says_how_many_when_interrupted(alice: Device, bob: Device) -> None:
+    with alice.start(SEND_MESSAGE, bob.name, "--lines", "--json") as telling:
+        telling.write("".join(f"line {number}\n" for number in range(10)))
+        telling.wait_for("results", lambda: len(telling.stdout) >= 5)
+        telling.signal(signal.SIGINT)
+        assert telling.wait_for_end(10) == 130
+    number = [json.loads(line)["result"] for line in telling.stdout].count("acknowledged")
+    assert 5 <= number <= 10
+    assert any(f"acknowledged {number} messages to {bob.name}: lines 1-{number}" in line for line in telling.stderr)
+    assert not any("Traceback" in line for line in telling.stderr)
+
+
+def test_a_line_that_cannot_be_sent_is_left_out_of_the_acknowledged(
+    alice: Device, bob: Device, bob_receiver: Program
+) -> None:
+    result = alice.send(bob, "--lines", "--json", stdin=b"good\n\xff\n\ngood too\nand good\n")
+    assert result.status == 5
+    objects = [json.loads(line) for line in result.stdout.splitlines()]
+    assert [one["result"] for one in objects] == ["acknowledged", "failed", "failed", "acknowledged", "acknowledged"]
+    assert "is not UTF-8" in objects[1]["reason"]
+    assert "acknowledged 3 messages" in result.stderr
+    assert "lines 1, 4-5" in result.stderr
+
+
+def test_lines_wait_in_the_outbox_where_the_broker_is_away(alice: Device, bob: Device, lab: Lab) -> None:
+    sender = lab.published_device("lines").with_settings(MQTT_PORT=str(free_port()))
+    result = sender.send(bob, "--lines", "--queue", "--json", stdin="one\ntwo\n")
+    assert result.status == 0
+    assert [json.loads(line)["result"] for line in result.stdout.splitlines()] == ["queued", "queued"]
+    assert "lines 1-2" in result.stderr
+
+
+def test_json_tells_id_recipient_size_result_and_reason(alice: Device, bob: Device) -> None:
+    sent = alice.send(bob, "hello", "--json")
+    assert sent.status == 0
+    told = json.loads(sent.stdout)
+    assert list(told) == ["id", "recipient", "size", "result", "reason"]
+    assert (told["recipient"], told["result"], told["reason"]) == (bob.name, "acknowledged", None)
+    assert len(told["id"]) == 22
+    assert 1000 < told["size"] < 4000
+
+
+def test_json_tells_why_a_message_was_not_sent(alice: Device, bob: Device) -> None:
+    unknown = alice.send(f"nobody._device.{SECURE}", "hello", "--json")
+    assert unknown.status == 2
+    assert json.loads(unknown.stdout)["result"] == "failed"
+    assert f"nobody._device.{SECURE}" in json.loads(unknown.stdout)["reason"]
+    away = alice.with_settings(MQTT_PORT=str(free_port())).send(bob, "hello", "--json")
+    assert (away.status, json.loads(away.stdout)["result"]) == (3, "failed")

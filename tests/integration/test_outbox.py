@@ -1,0 +1,275 @@
+"""Messages that wait on the disk while the broker or DNS cannot be reached, each fault alone."""
+
+import json
+import os
+import signal
+import stat
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from idlib.outbox import FILE_NAME, MAX_MESSAGES, NewOutgoingMessage, Outbox
+from tests.integration.daemons.mosquitto import Mosquitto
+from tests.integration.daemons.process import free_port
+from tests.integration.daemons.unbound import Unbound
+from tests.integration.lab import SECURE, Lab, wait_until
+from tests.integration.programs import SEND_MESSAGE, SENDER, Device, Program
+
+ACKNOWLEDGED = "The broker has acknowledged the message"
+
+
+@pytest.fixture
+def sender(lab: Lab, own_mosquitto: Mosquitto, own_unbound: Unbound) -> Device:
+    """Return a device whose broker and resolver a test may stop."""
+    return lab.published_device("sender").with_settings(
+        MQTT_PORT=str(own_mosquitto.port), DNS_RESOLVER=own_unbound.address
+    )
+
+
+@pytest.fixture
+def recipient(lab: Lab, own_mosquitto: Mosquitto) -> Device:
+    """Return a device that listens at the broker that a test may stop."""
+    return lab.published_device("recipient").with_settings(MQTT_PORT=str(own_mosquitto.port))
+
+
+@pytest.fixture
+def receiver(recipient: Device) -> Iterator[Program]:
+    with recipient.receiver() as program:
+        yield program
+
+
+def outbox_path(device: Device) -> Path:
+    return Path(device.settings["DATA_PATH"]) / FILE_NAME
+
+
+def waiting(device: Device) -> int:
+    with Outbox(outbox_path(device).parent) as outbox:
+        return outbox.waiting().number
+
+
+def queue_one(device: Device, recipient: Device | str, text: str, *options: str) -> None:
+    result = device.send(recipient, text, "--queue", "--timeout", "2", *options)
+    assert result.status == 0, result
+    assert "is queued, messaging_sender will send it" in result.stderr
+
+
+def put(device: Device, recipient: str, text: str, queued_at: int | None = None, lifetime: int | None = None) -> None:
+    at = int(time.time()) if queued_at is None else queued_at
+    with Outbox(outbox_path(device).parent) as outbox:
+        outbox.put(NewOutgoingMessage(recipient, os.urandom(8).hex(), text, at, lifetime))
+
+
+def test_without_a_broker_it_waits_and_arrives_once_the_broker_is_back(
+    sender: Device, recipient: Device, receiver: Program, own_mosquitto: Mosquitto
+) -> None:
+    own_mosquitto.stop()
+    for number in range(3):
+        queue_one(sender, recipient, f"broker out {number}")
+    with sender.start(SENDER) as resident:
+        resident.wait_for_log("messaging_sender waiting")
+        resident.wait_for_log("Messages wait: the broker")
+        own_mosquitto.start()
+        receiver.wait_for_message("broker out 2", timeout=40)
+        resident.wait_for("acknowledgements", lambda: sum(ACKNOWLEDGED in line for line in resident.stderr) == 3)
+        assert [line.split("says: ")[1] for line in receiver.stdout] == [f'broker out {number}"' for number in range(3)]
+        assert waiting(sender) == 0
+        # What comes later is found, too.
+        own_mosquitto.stop()
+        queue_one(sender, recipient, "broker out again")
+        own_mosquitto.start()
+        receiver.wait_for_message("broker out again", timeout=60)
+
+
+def test_without_dns_it_waits_and_arrives_once_dns_is_back(
+    sender: Device, recipient: Device, receiver: Program, own_unbound: Unbound
+) -> None:
+    own_unbound.stop()
+    queue_one(sender, recipient, "resolver out")
+    with sender.start(SENDER) as resident:
+        resident.wait_for_log(f"Messages to {recipient.name} wait: ", timeout=60)
+        own_unbound.start()
+        receiver.wait_for_message("resolver out", timeout=60)
+
+
+def test_a_verdict_of_dns_is_told_at_once_and_nothing_waits(sender: Device) -> None:
+    result = sender.send(f"nobody._device.{SECURE}", "hello", "--queue")
+    assert result.status == 2
+    assert not outbox_path(sender).exists()
+
+
+@pytest.mark.parametrize("text", ["", "x" * 40_000])
+def test_what_could_never_be_sent_does_not_wait(text: str, sender: Device, recipient: Device) -> None:
+    broken = sender.with_settings(MQTT_PORT=str(free_port()), DNS_RESOLVER=f"127.0.0.1:{free_port()}")
+    assert broken.send(recipient, "-", "--queue", stdin=text).status == 5
+
+
+def test_a_new_message_does_not_overtake_one_that_waits(sender: Device, recipient: Device, receiver: Program) -> None:
+    put(sender, recipient.name, "first")
+    queue_one(sender, recipient, "second")
+    with sender.start(SENDER):
+        receiver.wait_for_message("second")
+    assert [line.split("says: ")[1] for line in receiver.stdout] == ['first"', 'second"']
+
+
+def test_one_recipients_trouble_does_not_hold_up_another(sender: Device, recipient: Device, receiver: Program) -> None:
+    put(sender, f"nobody._device.{SECURE}", "to nobody")
+    put(sender, recipient.name, "to somebody")
+    with sender.start(SENDER) as resident:
+        receiver.wait_for_message("to somebody")
+        resident.wait_for_log(f"Messages to nobody._device.{SECURE} wait: ")
+    assert waiting(sender) == 1
+
+
+def test_a_verdict_is_final_after_a_day(sender: Device) -> None:
+    put(sender, f"nobody._device.{SECURE}", "to nobody", int(time.time()) - 86401)
+    with sender.start(SENDER) as resident:
+        resident.wait_for_log(f"to nobody._device.{SECURE} is not delivered: ")
+        wait_until(lambda: waiting(sender) == 0, "empty outbox")
+
+
+def test_what_has_expired_is_dropped_and_told(sender: Device, recipient: Device, receiver: Program) -> None:
+    now = int(time.time())
+    put(sender, recipient.name, "expired", now - 100, 50)
+    put(sender, recipient.name, "expired likewise", now - 100, 100)
+    put(sender, recipient.name, "good", now - 100, 5000)
+    with sender.start(SENDER) as resident:
+        receiver.wait_for_message("good")
+        assert sum("is not delivered: it has expired" in line for line in resident.stderr) == 2
+    assert len(receiver.stdout) == 1
+
+
+def test_a_message_acknowledged_before_a_crash_is_printed_once(
+    sender: Device, recipient: Device, receiver: Program
+) -> None:
+    now = int(time.time())
+    message = NewOutgoingMessage(recipient.name, "the-same", "once alone", now, None)
+    for _ in range(2):
+        with Outbox(outbox_path(sender).parent) as outbox:
+            outbox.put(message)
+        with sender.start(SENDER) as resident:
+            resident.wait_for_log(ACKNOWLEDGED)
+            wait_until(lambda: waiting(sender) == 0, "empty outbox")
+    receiver.wait_for_refusal("replay")
+    assert len(receiver.stdout) == 1
+
+
+def test_two_writers_at_once_lose_nothing_and_write_nothing_twice(sender: Device, recipient: Device) -> None:
+    device = sender.with_settings(MQTT_PORT=str(free_port()))
+    commands = [
+        subprocess.Popen(
+            device.command(SEND_MESSAGE, recipient.name, "--lines", "--queue"),
+            stdin=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=device.environment(),
+        )
+        for _ in range(2)
+    ]
+    lines = "".join(f"line {number}\n" for number in range(100)).encode()
+    for command in commands:
+        assert command.stdin is not None
+        command.stdin.write(lines)
+        command.stdin.close()
+        command.stdin = None
+    for command in commands:
+        _, said = command.communicate(timeout=60)
+        assert command.returncode == 0, said
+    assert waiting(device) == 200
+
+
+def test_killed_while_it_writes_it_leaves_whole_messages(sender: Device, recipient: Device) -> None:
+    device = sender.with_settings(MQTT_PORT=str(free_port()))
+    for _ in range(3):
+        with device.start(SEND_MESSAGE, recipient.name, "--lines", "--queue", "--json") as program:
+            program.write_all("".join(f"line {number} {'x' * 1000}\n" for number in range(200)))
+            program.wait_for("some lines", lambda: len(program.stdout) >= 20)
+            before = waiting(device) - len(program.stdout)
+            program.kill()
+            told = len([line for line in program.stdout if json.loads(line)["result"] == "queued"])
+        assert waiting(device) >= told > 0
+        assert before < 200
+    with closing(Outbox(outbox_path(device).parent)) as outbox, outbox._reading() as connection:
+        assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+        assert all(row[0].endswith("x") for row in connection.execute("SELECT text FROM outgoing"))
+
+
+def test_a_full_disk_is_told_and_tears_nothing(sender: Device, recipient: Device) -> None:
+    device = sender.with_settings(MQTT_PORT=str(free_port()))
+    queue_one(device, recipient, "before")
+    command = ["prlimit", "--fsize=24000", *device.command(SEND_MESSAGE, recipient.name, "-", "--queue")]
+    full = subprocess.run(
+        command, input=b"y" * 30_000, env=device.environment(), capture_output=True, timeout=60, check=False
+    )
+    assert full.returncode == 1, full
+    assert b"cannot be read or written" in full.stderr
+    assert waiting(device) == 1
+    queue_one(device, recipient, "after")
+    assert waiting(device) == 2
+
+
+def test_the_outbox_is_bounded(sender: Device, recipient: Device) -> None:
+    with Outbox(outbox_path(sender).parent) as outbox:
+        now = int(time.time())
+        for number in range(MAX_MESSAGES):
+            outbox.put(NewOutgoingMessage(recipient.name, str(number), "text", now, None))
+    result = sender.send(recipient, "one more", "--queue")
+    assert result.status == 1
+    assert "the outbox is full" in result.stderr
+
+
+def test_only_the_owner_reads_it(sender: Device, recipient: Device) -> None:
+    queue_one(sender.with_settings(MQTT_PORT=str(free_port())), recipient, "secret")
+    assert stat.S_IMODE(outbox_path(sender).stat().st_mode) == 0o600
+
+
+def test_health_says_how_many_wait_and_since_when(sender: Device, recipient: Device) -> None:
+    assert sender.run(SENDER, "--health").stdout == "ok: waiting for commands\n"
+    put(sender, recipient.name, "fresh")
+    fresh = sender.run(SENDER, "--health")
+    assert fresh.status == 0
+    assert fresh.stdout.startswith("ok: messages waiting to be delivered: 1, since 20")
+    put(sender, recipient.name, "old", int(time.time()) - 3600)
+    old = sender.run(SENDER, "--health")
+    assert old.status == 1
+    assert old.stdout.startswith("messages waiting to be delivered: 2, since 20")
+    assert len(old.stdout) <= 100
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_it_ends_within_five_seconds_while_it_tries(
+    number: signal.Signals, sender: Device, recipient: Device, silent_resolver: str
+) -> None:
+    device = sender.with_settings(DNS_RESOLVER=silent_resolver)
+    put(device, recipient.name, "stuck")
+    with device.start(SENDER) as resident:
+        resident.wait_for_log("In the outbox wait 1 messages")
+        time.sleep(1)
+        resident.signal(number)
+        assert resident.wait_for_end(5) == 0
+    assert not any("Traceback" in line for line in resident.stderr)
+
+
+def memory_of(program: Program) -> int:
+    status = Path(f"/proc/{program.pid}/status").read_text()
+    return int(next(line for line in status.splitlines() if line.startswith("VmHWM")).split()[1]) // 1024
+
+
+def test_it_stays_small(sender: Device, recipient: Device, receiver: Program) -> None:
+    with sender.start(SENDER) as resident:
+        resident.wait_for_log("messaging_sender waiting")
+        time.sleep(2)
+        assert memory_of(resident) <= 25
+        for number in range(100):
+            put(sender, recipient.name, f"number {number}")
+        receiver.wait_for_message("number 99", timeout=60)
+        assert memory_of(resident) <= 50
+
+
+def test_without_settings_it_still_holds_the_container_open(sender: Device) -> None:
+    with sender.without_setting("IDENTITY_NAME").start(SENDER) as resident:
+        resident.wait_for_log("Missing essential configuration env var: IDENTITY_NAME")
+        assert resident.is_running
+        assert resident.stop() == 0

@@ -1,0 +1,117 @@
+"""--receipt: proof that the recipient has printed the message, and what is none."""
+
+import base64
+import json
+import time
+from typing import Any
+
+import pytest
+from jwcrypto.jwe import JWE
+
+from tests.integration.lab import Lab
+from tests.integration.messages import BrokerClient, encrypted, private_jwk, signed
+from tests.integration.programs import SEND_MESSAGE, Device, Program
+
+
+def test_it_ends_with_0_once_the_recipient_has_printed_it(alice: Device, bob: Device, bob_receiver: Program) -> None:
+    result = alice.send(bob, "confirm this", "--receipt", "--json")
+    assert result.status == 0, result
+    assert f"{bob.name} has printed the message." in result.stderr
+    assert json.loads(result.stdout)["result"] == "printed"
+    assert any("confirm this" in line for line in bob_receiver.stdout)
+
+
+def test_6_the_recipient_is_away(lab: Lab, alice: Device) -> None:
+    result = alice.send(lab.published_device("away"), "nobody home", "--receipt", "--timeout", "2", "--json")
+    assert result.status == 6
+    assert "has not confirmed within 2 s" in result.stderr
+    assert json.loads(result.stdout)["result"] == "acknowledged"
+
+
+def test_the_senders_own_receiver_drops_it(lab: Lab, bob: Device, bob_receiver: Program) -> None:
+    device = lab.published_device("both")
+    with device.receiver() as own:
+        assert device.send(bob, "from a device that listens", "--receipt").status == 0
+        own.wait_for_refusal("receipt")
+        assert own.stdout == []
+        # And its session goes on: nothing was acknowledged away.
+        assert bob.send(device, "an ordinary message").status == 0
+        own.wait_for_message("an ordinary message")
+
+
+def test_it_is_found_in_the_device_s_other_traffic(
+    lab: Lab, bob: Device, bob_receiver: Program, anybody: BrokerClient
+) -> None:
+    device = lab.published_device("busy")
+    with device.start(SEND_MESSAGE, bob.name, "amid noise", "--receipt") as program:
+        for number in range(100):
+            anybody.publish(device, b"noise" if number % 2 else encrypted(signed("other", bob, device), device))
+        assert program.wait_for_end(30) == 0
+
+
+def receipt(signer: Device, reader: Device, reference: str, payload: str = "", **header: Any) -> str:
+    return encrypted(signed(payload, signer, reader, typ="receipt+jws", ref=reference, **header), reader)
+
+
+@pytest.fixture
+def published(lab: Lab, anybody: BrokerClient) -> Any:
+    """Send with --receipt to a recipient that is away; return the identifier, as the recipient reads it."""
+
+    def read(recipient: Device) -> str:
+        outer = JWE()
+        outer.deserialize(anybody.next_payload().decode(), key=private_jwk(recipient))
+        protected = json.loads(outer.payload)["protected"]
+        header = json.loads(base64.urlsafe_b64decode(protected + "=" * (-len(protected) % 4)))
+        assert header["rcpt"] is True
+        return str(header["jti"])
+
+    return read
+
+
+@pytest.mark.parametrize(
+    "hostile",
+    ["by another", "other message", "for another", "unbound", "with a payload", "expired", "a message", "old", "good"],
+)
+def test_what_is_no_proof_is_dropped(
+    hostile: str, lab: Lab, alice: Device, anybody: BrokerClient, published: Any
+) -> None:
+    recipient, other = lab.published_device("recipient"), lab.published_device("other")
+    anybody.listen(recipient)
+    now = int(time.time())
+    with alice.start(SEND_MESSAGE, recipient.name, "prove it", "--receipt", "--timeout", "3") as program:
+        identifier = published(recipient)
+        made = {
+            "by another": lambda: receipt(other, alice, identifier),
+            "other message": lambda: receipt(recipient, alice, "another"),
+            "for another": lambda: receipt(recipient, alice, identifier, aud=other.name),
+            "unbound": lambda: receipt(recipient, alice, identifier, aud=None, iat=None, jti=None),
+            "with a payload": lambda: receipt(recipient, alice, identifier, "text"),
+            "expired": lambda: receipt(recipient, alice, identifier, iat=now - 10, exp=now - 1),
+            "a message": lambda: encrypted(signed("yes", recipient, alice, ref=identifier), alice),
+            "old": lambda: receipt(recipient, alice, identifier, iat=now - 15 * 86400),
+            "good": lambda: receipt(recipient, alice, identifier),
+        }[hostile]()
+        anybody.publish(alice, made)
+        assert program.wait_for_end(20) == (0 if hostile == "good" else 6), program.stderr
+
+
+def test_a_receipt_is_not_answered_again_for_a_repeat(lab: Lab, bob: Device, anybody: BrokerClient) -> None:
+    asking = lab.published_device("asking")
+    recipient = lab.published_device("answering")
+    anybody.listen(asking)
+    with recipient.receiver() as receiver:
+        repeated = encrypted(signed("twice", asking, recipient, rcpt=True), recipient)
+        anybody.publish(recipient, repeated)
+        assert anybody.next_payload()
+        anybody.publish(recipient, repeated)
+        receiver.wait_for_refusal("replay")
+        # The next payload belongs to the next message: nothing came between.
+        anybody.publish(recipient, encrypted(signed("last", asking, recipient, rcpt=True, jti="last"), recipient))
+        assert b"ciphertext" in anybody.next_payload()
+        time.sleep(1)
+        assert anybody.number_of_payloads() == 0
+
+
+@pytest.mark.parametrize("options", [("--receipt", "--queue"), ("--receipt", "--lines")])
+def test_it_is_for_one_message_that_is_sent_now(options: tuple[str, ...], alice: Device, bob: Device) -> None:
+    assert alice.send(bob, "hello", *options).status == 64

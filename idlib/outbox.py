@@ -5,7 +5,7 @@ Its identifier stands here, too, so that a message sent a second time after a cr
 """
 
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -126,14 +126,13 @@ class Outbox(Database):
                 (message.recipient, message.identifier, message.text, message.queued_at, message.lifetime, octets),
             )
 
-    def first_of_each(self) -> Mapping[str, OutgoingMessage]:
-        """Return of each recipient the message that comes first, under the recipient's name, the oldest first."""
+    def recipients(self) -> tuple[str, ...]:
+        """Return to whom messages wait, those first whose messages wait longest."""
         with self._reading() as connection:
             rows = connection.execute(
-                f"SELECT {_COLUMNS}, number FROM outgoing WHERE number IN"  # noqa: S608  # of ours alone
-                " (SELECT min(number) FROM outgoing GROUP BY recipient) ORDER BY number"
+                "SELECT recipient FROM outgoing GROUP BY recipient ORDER BY min(number)"
             ).fetchall()
-        return {row[0]: OutgoingMessage(*row) for row in rows}
+        return tuple(row[0] for row in rows)
 
     def next_to(self, recipient: str, after: int) -> OutgoingMessage | None:
         """Return the message that comes next to a recipient, or None.
@@ -163,6 +162,19 @@ class Outbox(Database):
         """
         with self._transaction() as connection:
             connection.execute("DELETE FROM outgoing WHERE number = ?", (number,))
+
+    def forget_expired(self, now: int, longest: int) -> Sequence[tuple[str, str]]:
+        """Forget messages whose time is over, and return of each its identifier and its recipient.
+
+        Args:
+            now: Seconds since the epoch.
+            longest: For how many seconds a message waits that has no lifetime of its own.
+        """
+        with self._transaction() as connection:
+            return connection.execute(
+                "DELETE FROM outgoing WHERE queued_at + coalesce(lifetime, ?) <= ? RETURNING identifier, recipient",
+                (longest, now),
+            ).fetchall()
 
     def correct_times(self, earliest: int, now: int) -> None:
         """Count messages as queued now whose time of queuing comes from a clock that was wrong.

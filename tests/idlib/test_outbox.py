@@ -40,7 +40,7 @@ def test_messages_outlive_the_process_in_their_order(tmp_path: Path) -> None:
     with Outbox(tmp_path / "new") as outbox:
         assert texts_to(outbox, ALICE) == ["number 0", "number 2", "number 4"]
         assert texts_to(outbox, BOB) == ["number 1", "number 3"]
-        assert [one.text for one in outbox.first_of_each().values()] == ["number 0", "number 1"]
+        assert outbox.recipients() == (ALICE, BOB)
 
 
 def test_a_message_stands_there_once_and_keeps_its_identifier(tmp_path: Path) -> None:
@@ -125,8 +125,20 @@ def test_the_time_of_queuing_is_set_right_where_the_clock_was_wrong(tmp_path: Pa
         for identifier, queued_at in (("before", 5), ("ahead", 9000), ("right", 1500)):
             outbox.put(message(identifier, identifier, queued_at=queued_at))
         outbox.correct_times(1000, 2000)
-        times = {name: one.queued_at for name, one in outbox.first_of_each().items()}
+        first = {name: outbox.next_to(name, 0) for name in outbox.recipients()}
+    times = {name: one.queued_at for name, one in first.items() if one is not None}
     assert times == {"before": 2000, "ahead": 2000, "right": 1500}
+
+
+def test_what_has_expired_is_forgotten_and_named(tmp_path: Path) -> None:
+    with Outbox(tmp_path) as outbox:
+        outbox.put(NewOutgoingMessage(BOB, "short", "text", 1000, 10))
+        outbox.put(NewOutgoingMessage(BOB, "long", "text", 1000, 5000))
+        outbox.put(message("endless"))
+        assert outbox.forget_expired(1009, 100) == []
+        assert outbox.forget_expired(1010, 100) == [("short", BOB)]
+        assert outbox.forget_expired(1100, 100) == [("endless", BOB)]
+        assert outbox.waiting().number == 1
 
 
 def test_the_files_change_when_a_message_is_put_in_and_only_then(tmp_path: Path) -> None:

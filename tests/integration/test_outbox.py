@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 import stat
 import subprocess
 import time
@@ -239,10 +240,17 @@ def test_health_says_how_many_wait_and_since_when(sender: Device, recipient: Dev
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("silent", ["DNS", "broker"])
 def test_it_ends_within_five_seconds_while_it_tries(
-    number: signal.Signals, sender: Device, recipient: Device, silent_resolver: str
+    number: signal.Signals,
+    silent: str,
+    sender: Device,
+    recipient: Device,
+    silent_resolver: str,
+    silent_broker: socket.socket,
 ) -> None:
-    device = sender.with_settings(DNS_RESOLVER=silent_resolver)
+    broker = str(silent_broker.getsockname()[1])
+    device = sender.with_settings(**({"DNS_RESOLVER": silent_resolver} if silent == "DNS" else {"MQTT_PORT": broker}))
     put(device, recipient.name, "stuck")
     with device.start(SENDER) as resident:
         resident.wait_for_log("In the outbox wait 1 messages")
@@ -250,6 +258,22 @@ def test_it_ends_within_five_seconds_while_it_tries(
         resident.signal(number)
         assert resident.wait_for_end(5) == 0
     assert not any("Traceback" in line for line in resident.stderr)
+    assert waiting(device) == 1
+
+
+def test_killed_at_any_moment_it_delivers_all_and_each_once(
+    sender: Device, recipient: Device, receiver: Program
+) -> None:
+    for number in range(60):
+        put(sender, recipient.name, f"number {number}")
+    for enough in (1, 10, 25):
+        with sender.start(SENDER) as resident:
+            receiver.wait_for("some messages", lambda: len(receiver.stdout) >= enough)  # noqa: B023
+            resident.kill()
+    with sender.start(SENDER):
+        receiver.wait_for_message('number 59"')
+    texts = [line.split("says: ")[1] for line in receiver.stdout]
+    assert texts == [f'number {number}"' for number in range(60)]
 
 
 def memory_of(program: Program) -> int:

@@ -4,6 +4,7 @@ import logging
 import random
 import threading
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
@@ -91,37 +92,40 @@ class Courier:
             StoreError: The outbox cannot be read.
         """
         while not self._stopping.is_set():
-            firsts = self._outbox.first_of_each()
-            if not firsts and not self._under_way:
+            recipients = self._outbox.recipients()
+            if not recipients and not self._under_way:
                 self._disconnect(self._publisher)
                 return
             # A clock that has not been set would seal messages that nobody believes, and drop fresh ones as too old.
             if time.time() >= EARLIEST_CREDIBLE_TIME:
                 self._outbox.correct_times(EARLIEST_CREDIBLE_TIME, int(time.time()))
-                for message in firsts.values():
-                    self._begin(message)
+                if not self._under_way:
+                    self._drop_expired()
+                self._begin(recipients)
             self._stopping.wait(_POLL_SECONDS)
 
-    def _begin(self, message: OutgoingMessage) -> None:
-        """Let a thread of its own send what waits for a recipient, if it is time to."""
-        recipient = message.recipient
-        with self._lock:
-            if recipient in self._under_way or len(self._under_way) >= MAX_ROUTES:
+    def _drop_expired(self) -> None:
+        for identifier, recipient in self._outbox.forget_expired(int(time.time()), MESSAGE_EXPIRY_SECONDS):
+            _tell_given_up(identifier, recipient, "it has expired")
+
+    def _begin(self, recipients: Iterable[str]) -> None:
+        """Let threads of their own send what waits for those recipients for whom it is time to try."""
+        self._of_recipient = {
+            recipient: self._of_recipient.get(recipient) or _Backoff(_LONGEST_BACKOFF_SECONDS)
+            for recipient in recipients
+        }
+        for recipient, backoff in self._of_recipient.items():
+            with self._lock:
+                if recipient in self._under_way or not backoff.is_over():
+                    continue
+                if len(self._under_way) >= MAX_ROUTES:
+                    return
+            publisher = self._connect()
+            if publisher is None:
                 return
-        if message.number not in self._acknowledged and _is_overdue(message):
-            self._give_up(message, "it has expired")
-            return
-        backoff = self._of_recipient.setdefault(recipient, _Backoff(_LONGEST_BACKOFF_SECONDS))
-        if not backoff.is_over():
-            return
-        publisher = self._connect()
-        if publisher is None:
-            return
-        with self._lock:
-            self._under_way.add(recipient)
-        threading.Thread(
-            target=self._walk, args=(recipient, backoff, publisher), name=f"Route-{message.number}", daemon=True
-        ).start()
+            with self._lock:
+                self._under_way.add(recipient)
+            threading.Thread(target=self._walk, args=(recipient, backoff, publisher), name="Route", daemon=True).start()
 
     def _walk(self, recipient: str, backoff: _Backoff, publisher: Publisher) -> None:
         try:
@@ -171,7 +175,7 @@ class Courier:
 
     def _give_up(self, message: OutgoingMessage, why: str) -> None:
         self._outbox.remove(message.number)
-        _LOG.error("The message %s to %s is not delivered: %s", message.identifier, message.recipient, why)
+        _tell_given_up(message.identifier, message.recipient, why)
 
     def _postpone(self, recipient: str, backoff: _Backoff, error: IdlibError) -> None:
         _LOG.warning("Messages to %s wait: %s", recipient, error)
@@ -206,6 +210,10 @@ class Courier:
                 return
             self._publisher = None
         publisher.__exit__()
+
+
+def _tell_given_up(identifier: str, recipient: str, why: str) -> None:
+    _LOG.error("The message %s to %s is not delivered: %s", identifier, recipient, why)
 
 
 def _is_overdue(message: OutgoingMessage) -> bool:

@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 from jwcrypto.jwe import JWE
 
+from tests.integration.daemons.mosquitto import Mosquitto
 from tests.integration.lab import Lab
 from tests.integration.messages import BrokerClient, encrypted, private_jwk, signed
-from tests.integration.programs import SEND_MESSAGE, Device, Program
+from tests.integration.programs import CREATE_SELFSIGNED_ID, SEND_MESSAGE, Device, Program
 
 
 def test_it_ends_with_0_once_the_recipient_has_printed_it(alice: Device, bob: Device, bob_receiver: Program) -> None:
@@ -19,6 +20,34 @@ def test_it_ends_with_0_once_the_recipient_has_printed_it(alice: Device, bob: De
     assert f"{bob.name} has printed the message." in result.stderr
     assert json.loads(result.stdout)["result"] == "printed"
     assert any("confirm this" in line for line in bob_receiver.stdout)
+
+
+def test_it_works_with_mqtt_3_1_1_and_keys_of_another_kind(lab: Lab) -> None:
+    asking = lab.device("asking").with_settings(MQTT_VERSION="3.1.1", KEY_TYPE="p256")
+    answering = lab.device("answering").with_settings(MQTT_VERSION="3.1.1", KEY_TYPE="rsa3072")
+    for device in (asking, answering):
+        assert device.run(CREATE_SELFSIGNED_ID).status == 0
+        lab.knot.add_tlsa(device.name, device.tlsa_record())
+    with answering.receiver():
+        assert asking.send(answering, "hello", "--receipt").status == 0
+
+
+def test_the_receiver_prints_on_while_receipts_cannot_be_published(lab: Lab, own_mosquitto: Mosquitto) -> None:
+    asking = lab.published_device("asking").with_settings(MQTT_PORT=str(own_mosquitto.port))
+    answering = lab.published_device("answering").with_settings(MQTT_PORT=str(own_mosquitto.port))
+    with answering.receiver() as receiver:
+        client = BrokerClient(own_mosquitto)
+        for number in range(50):
+            message = signed(f"number {number}", asking, answering, rcpt=True)
+            client.publish(answering, encrypted(message, answering))
+        own_mosquitto.stop()
+        client.close()
+        receiver.wait_for_log("is lost")
+        own_mosquitto.start()
+        assert asking.send(answering, "afterwards").status == 0
+        receiver.wait_for_message("afterwards", timeout=40)
+        receiver.wait_for("every message", lambda: len(receiver.stdout) == 51)
+        assert receiver.stop() == 0
 
 
 def test_6_the_recipient_is_away(lab: Lab, alice: Device) -> None:

@@ -29,6 +29,9 @@ NO_BOUND_OF_A_USER: Final = frozenset(
         "idlib/transport.py _LOOP_SECONDS",
         "idlib/keys.py _LOCK_PAUSE_SECONDS",
         "idlib/update_lock.py _PAUSE_SECONDS",
+        "applications/messaging_sender/src/application.py LOOK_SECONDS",
+        "applications/messaging_sender/src/courier.py _POLL_SECONDS",
+        "applications/messaging_sender/src/proof.py _PAUSE_SECONDS",
         "idlib/outage.py _MAX_FACTS",
         "applications/messaging_receiver/src/standard_output.py _POLL_MILLISECONDS",
         "idlib/session.py _DEFAULT_RECEIVE_MAXIMUM",
@@ -57,6 +60,7 @@ def number(limit: str) -> float | range:
 
 @pytest.fixture(autouse=True)
 def _as_the_receiver_starts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(ROOT / "applications/messaging_sender/src")
     monkeypatch.syspath_prepend(ROOT / "applications/messaging_receiver/src")
 
 

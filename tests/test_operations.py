@@ -10,7 +10,13 @@ import pytest
 ROOT = Path(__file__).parents[1]
 OPERATIONS = (ROOT / "docs" / "operations.md").read_text()
 # What a long-running service logs: the rooms under it, and its own modules.
-SOURCES = [*ROOT.glob("idlib/**/*.py"), *ROOT.glob("applications/messaging_receiver/src/*.py")]
+SENDER = ROOT / "applications" / "messaging_sender" / "src"
+SOURCES = [
+    *ROOT.glob("idlib/**/*.py"),
+    *ROOT.glob("applications/messaging_receiver/src/*.py"),
+    SENDER / "application.py",
+    SENDER / "courier.py",
+]
 
 
 def log_lines() -> Iterator[str]:

@@ -114,7 +114,8 @@ def _receive(
     settings: Settings, store: Store, key: PrivateKey, health: HealthService, stopping: threading.Event
 ) -> int:
     broker, discovery = Broker.from_settings(settings), Discovery.from_settings(settings)
-    receipts = Receipts(broker, settings.identity_name, lambda: key, discovery)
+    own_keys = OwnKeys(settings.crypto_path, settings.identity_name, key)
+    receipts = Receipts(broker, settings.identity_name, lambda: own_keys.present, discovery)
     receipts.start()
     subscription = Subscription(
         broker,
@@ -136,7 +137,6 @@ def _receive(
         receipts.ask,
         stopping=stopping,
     )
-    own_keys = OwnKeys(settings.crypto_path, settings.identity_name, key)
     disconnecting = threading.Event()
     ingest = _thread("MQTT-Ingest", stopping, lambda: subscription.run(disconnecting))
     printer = _thread("Forwarder", stopping, lambda: message_printer(pipeline))

@@ -111,8 +111,8 @@ class Authentication:
         if time.monotonic() < self._relieve_at and sum(map(len, self._aside.values())) < MAX_ASIDE:
             return
         self._relieve_at = math.inf
-        for sender, messages in self._aside.items():
-            self._room.admit(sender, messages)
+        self._room.admit(self._aside)
+        for messages in self._aside.values():
             messages.clear()
 
     def retry_waiting(self) -> None:

@@ -3,7 +3,7 @@
 import logging
 import math
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 from messages import DecryptedMessage, Origin, SettledMessage
@@ -38,21 +38,26 @@ class WaitingRoom:
         self._credible_since = math.inf
         self._retry_at = dict.fromkeys(map(IdentityName, pipeline.patiently(self._store.waiting_senders)), 0.0)
 
-    def admit(self, sender: IdentityName, messages: Sequence[DecryptedMessage]) -> None:
+    def admit(self, arrivals: Mapping[IdentityName, Sequence[DecryptedMessage]]) -> None:
         """Store messages that do not wait yet, in one durable group, and let them be acknowledged.
 
         Args:
-            sender: Of all of them.
-            messages: In the order of their arrival.
+            arrivals: By their senders, each sender's in the order of their arrival.
         """
-        new = [message for message in messages if message.origin.waiting_number is None]
+        new = [
+            (sender, message)
+            for sender, messages in arrivals.items()
+            for message in messages
+            if message.origin.waiting_number is None
+        ]
         if not new:
             return
-        kept = [NewWaitingMessage(str(sender), one.signed, one.digest, one.received_at) for one in new]
+        kept = [NewWaitingMessage(str(sender), one.signed, one.digest, one.received_at) for sender, one in new]
         self._pipeline.patiently(lambda: self._store.keep_waiting(kept))
-        self._retry_at.setdefault(sender, math.inf)
-        self._make_room(sender)
-        for message in new:
+        for sender, _ in new:
+            self._retry_at.setdefault(sender, math.inf)
+        self._make_room(new[-1][0])
+        for _, message in new:
             self._pipeline.hand_on(SettledMessage(message.origin), self._pipeline.authenticated)
 
     def postpone(self, sender: IdentityName, messages: Sequence[DecryptedMessage], why: str) -> None:
@@ -64,7 +69,7 @@ class WaitingRoom:
             why: What is wrong, for the log.
         """
         patient = [message for message in messages if not self._has_waited_too_long(sender, message, why)]
-        self.admit(sender, patient)
+        self.admit({sender: patient})
         for _ in range(self._forget_newest(str(sender), MAX_WAITING_FOR_A_NAME)):
             self._pipeline.count_refusal(
                 Reason.WAITING_FULL, f"{MAX_WAITING_FOR_A_NAME} messages from {sender} wait already: {why}"

@@ -2,6 +2,7 @@
 
 import json
 import signal
+from pathlib import Path
 
 from tests.integration.daemons.mosquitto import Mosquitto
 from tests.integration.daemons.process import free_port
@@ -9,8 +10,10 @@ from tests.integration.lab import SECURE, Lab
 from tests.integration.programs import SEND_MESSAGE, Device, Program
 
 
-def test_they_go_on_through_a_reconnect(alice: Device, bob: Device, own_mosquitto: Mosquitto) -> None:
-    sender, recipient = (device.with_settings(MQTT_PORT=str(own_mosquitto.port)) for device in (alice, bob))
+def test_they_go_on_through_a_reconnect(alice: Device, bob: Device, own_mosquitto: Mosquitto, tmp_path: Path) -> None:
+    # Bob's own store is held by the receiver that other tests share.
+    there = {"MQTT_PORT": str(own_mosquitto.port), "DATA_PATH": str(tmp_path / "data")}
+    sender, recipient = (device.with_settings(**there) for device in (alice, bob))
     with recipient.receiver() as receiver, sender.start(SEND_MESSAGE, bob.name, "--lines", "--json") as program:
         program.write("".join(f"early {number}\n" for number in range(30)))
         program.wait_for("first results", lambda: len(program.stdout) >= 5)

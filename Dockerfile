@@ -31,7 +31,10 @@ COPY applications /application
 RUN cd /application && chmod -R a+rX,go-w . \
     && python3 -c "import pkgutil; [__import__(room.name) for room in pkgutil.walk_packages(['idlib'], 'idlib.')]" \
     && python3 -c "import dane_discovery.dane" \
-    && for program in */src/*.py; do (cd "${program%/*}" && python3 "${program##*/}" --help > /dev/null) || exit 1; done
+    && for file in */src/*.py; do \
+        module=${file##*/}; (cd "${file%/*}" && python3 -c "import ${module%.py}") || exit 1; done \
+    && for program in $(grep -l '^if __name__' */src/*.py); do \
+        (cd "${program%/*}" && python3 "${program##*/}" --help > /dev/null) || exit 1; done
 
 FROM python AS service
 ENV PYTHONDONTWRITEBYTECODE=1
@@ -51,6 +54,8 @@ WORKDIR /application/maintenance/src
 USER ${APP_UID}:${APP_UID}
 
 FROM service AS messaging_sender
+COPY --from=bytecode /application/bytecode/application/messaging_sender \
+    /application/bytecode/application/messaging_sender
 COPY --from=bytecode /application/messaging_sender /application/messaging_sender
 WORKDIR /application/messaging_sender/src
 USER ${APP_UID}:${APP_UID}

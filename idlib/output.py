@@ -82,5 +82,5 @@ def harmless(text: str) -> str:
 
 
 def _json(value: object) -> str:
-    # json.dumps escapes C0 itself; what is left can only stand inside a string, where \uXXXX means the same.
+    # json.dumps escapes C0 itself; what is left can only stand inside a string, where its escape means the same.
     return harmless(json.dumps(value, ensure_ascii=False))

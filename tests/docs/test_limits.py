@@ -26,7 +26,7 @@ A_BOUND: Final = re.compile(r"MAX|MIN_|LONGEST|SHORTEST|SECONDS|EARLIEST|WORKERS
 # How often a loop looks up, what a name in the code stands for, what the documents say elsewhere.
 NO_BOUND_OF_A_USER: Final = frozenset(
     {
-        "idlib/transport.py _LOOP_SECONDS",
+        "idlib/transport/subscription.py _LOOP_SECONDS",
         "idlib/keys.py _LOCK_PAUSE_SECONDS",
         "idlib/update_lock.py _PAUSE_SECONDS",
         "applications/messaging_sender/src/application.py LOOK_SECONDS",

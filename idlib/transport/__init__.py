@@ -1,0 +1,11 @@
+"""The MQTT session: publish with acknowledgement, and subscribe with acknowledgement in the order of receipt.
+
+The broker is trusted with nothing but delivery (MQTT 5, https://docs.oasis-open.org/mqtt/mqtt/v5.0/mqtt-v5.0.html).
+"""
+
+from idlib.transport.broker import Broker
+from idlib.transport.connection import new_client_id
+from idlib.transport.publisher import Publication, Publisher
+from idlib.transport.subscription import Delivery, Subscription
+
+__all__ = ["Broker", "Delivery", "Publication", "Publisher", "Subscription", "new_client_id"]

@@ -17,6 +17,8 @@ from idlib.transport import Broker, Publisher
 
 _LIFETIME_SECONDS = 3600
 _TIMEOUT_SECONDS = 60.0
+# The MQTT library keeps no more than 65535 messages that are not acknowledged.
+_AT_ONCE = 10_000
 
 
 def main() -> None:
@@ -37,9 +39,10 @@ def main() -> None:
         for index in range(number)
     ]
     with Publisher(Broker.from_settings(own), _TIMEOUT_SECONDS) as publisher:
-        publications = [publisher.publish(str(recipient), payload, _LIFETIME_SECONDS) for payload in payloads]
-        for publication in publications:
-            publisher.wait(publication)
+        for first in range(0, number, _AT_ONCE):
+            portion = payloads[first : first + _AT_ONCE]
+            for publication in [publisher.publish(str(recipient), payload, _LIFETIME_SECONDS) for payload in portion]:
+                publisher.wait(publication)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,8 @@ IdlibError
  │    ├── BogusError              DNSSEC says that the answer was altered or is broken
  │    └── TemporaryDiscoveryError DNS could not be asked, or did not answer
  ├── TransportError            3  the broker was not reached, or did not acknowledge
- │    └── RefusedMessageError     the broker does not take this message
+ │    ├── RefusedMessageError     the broker does not take this message
+ │    └── NoSubscriberError       the broker has taken this message and has nobody to give it to
  ├── KeyFileError              4  a key or certificate file is missing, unusable, or in the way
  │    └── UnknownAssetError       Bootstrap keeps no such file; also a ValueError
  ├── MessageError              5  the message cannot be sent as it is
@@ -150,6 +151,10 @@ class TransportError(IdlibError):
 
 class RefusedMessageError(TransportError):
     """The broker is reached and does not take this message."""
+
+
+class NoSubscriberError(TransportError):
+    """The broker has acknowledged the message, and dropped it: nobody has subscribed to its topic there."""
 
 
 class KeyFileError(IdlibError):

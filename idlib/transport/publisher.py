@@ -11,7 +11,7 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
-from idlib.errors import RefusedMessageError, TransportError
+from idlib.errors import NoSubscriberError, RefusedMessageError, TransportError
 from idlib.settings import MqttVersion
 from idlib.transport.broker import Broker
 from idlib.transport.connection import (
@@ -27,6 +27,8 @@ _LOG = logging.getLogger(__name__)
 _LONGEST_RECONNECT_SECONDS: Final = 8
 # What the MQTT library sends at a time.
 MAX_INFLIGHT: Final = 20
+# MQTT 5, section 3.4.2.1. No failure by its number, and yet the message is gone.
+_NO_MATCHING_SUBSCRIBERS: Final = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,9 +36,11 @@ class Publication:
     """A message handed to the session, acknowledged or not yet.
 
     Args:
+        topic: Where it is published.
         info: What the MQTT library knows of it.
     """
 
+    topic: str
     info: MQTTMessageInfo = field(repr=False)
 
 
@@ -54,7 +58,8 @@ class Publisher:
         self._broker = broker
         self._timeout = timeout
         self._connected = threading.Event()
-        self._refusals: dict[int, ReasonCode] = {}
+        # What the broker says of messages that nobody will get.
+        self._dropped: dict[int, ReasonCode] = {}
         self._connect_reason: ReasonCode | None = None
         self._window = MAX_INFLIGHT
         self._topic: str | None = None
@@ -134,16 +139,23 @@ class Publisher:
         if info.rc == MQTT_ERR_NO_CONN:
             # The library keeps it and sends it when it is connected again, but would call waiting for it an error.
             info.rc = MQTT_ERR_SUCCESS
-        return Publication(info)
+        return Publication(topic, info)
 
-    def is_acknowledged(self, publication: Publication) -> bool:
-        """Return whether the broker has acknowledged a message by now.
+    def is_answered(self, publication: Publication) -> bool:
+        """Return whether the broker has said by now what becomes of a message.
 
         Args:
-            publication: From `publish`, and not waited for.
+            publication: From `publish`.
         """
-        info = publication.info
-        return info.rc == MQTT_ERR_SUCCESS and info.is_published() and info.mid not in self._refusals
+        return publication.info.rc == MQTT_ERR_SUCCESS and publication.info.is_published()
+
+    def is_acknowledged(self, publication: Publication) -> bool:
+        """Return whether the broker has acknowledged a message by now, and has somebody to give it to.
+
+        Args:
+            publication: From `publish`.
+        """
+        return self.is_answered(publication) and publication.info.mid not in self._dropped
 
     def wait(self, publication: Publication) -> None:
         """Return when the broker has acknowledged the message.
@@ -153,6 +165,7 @@ class Publisher:
 
         Raises:
             RefusedMessageError: It refused the message.
+            NoSubscriberError: It has nobody to give the message to; MQTT 5 alone, and not every broker, says so.
             TransportError: It did not acknowledge it in time.
         """
         info = publication.info
@@ -165,9 +178,15 @@ class Publisher:
                 f"the broker {self._broker} did not acknowledge the message within {self._timeout:g} s",
                 "it may or may not be delivered; send it again to be sure",
             )
-        refusal = self._refusals.pop(info.mid, None)
-        if refusal is not None:
-            raise RefusedMessageError(f"the broker {self._broker} refuses the message: {refusal}")
+        reason = self._dropped.get(info.mid)
+        if reason is None:
+            return
+        if reason.is_failure:
+            raise RefusedMessageError(f"the broker {self._broker} refuses the message: {reason}")
+        raise NoSubscriberError(
+            f"at the broker {self._broker} nobody has subscribed to {publication.topic}",
+            "start its receiver once, and the broker keeps messages for it from then on",
+        )
 
     def _on_connect(self, client: Client, _: Any, __: Any, reason: ReasonCode, properties: Properties | None) -> None:
         allowed = getattr(properties, "ReceiveMaximum", None)
@@ -188,8 +207,11 @@ class Publisher:
         self._subscribed.set()
 
     def _on_publish(self, _: Client, __: Any, packet_id: int, reason: ReasonCode, ___: Properties) -> None:
-        if reason.is_failure:
-            self._refusals[packet_id] = reason
+        if reason.is_failure or reason.value == _NO_MATCHING_SUBSCRIBERS:
+            self._dropped[packet_id] = reason
+        else:
+            # Numbers are used again.
+            self._dropped.pop(packet_id, None)
 
 
 def _connect_for_publishing(client: Client, broker: Broker) -> None:

@@ -96,6 +96,28 @@ def test_without_dns_it_waits_and_arrives_once_dns_is_back(
         receiver.wait_for_message("resolver out", timeout=60)
 
 
+def test_without_a_subscriber_it_waits_and_arrives_once_there_is_one(sender: Device, recipient: Device) -> None:
+    queue_one(sender, recipient, "are you there?")
+    with sender.start(SENDER) as courier:
+        courier.wait_for_log(f"Messages to {recipient.name} wait: ")
+        assert waiting(sender) == 1
+        with recipient.receiver() as receiver:
+            receiver.wait_for_message("are you there?")
+        courier.wait_for("an empty outbox", lambda: waiting(sender) == 0)
+
+
+def test_a_recipient_that_nobody_is_does_not_hold_up_another(
+    sender: Device, recipient: Device, receiver: Program, lab: Lab
+) -> None:
+    nowhere = lab.published_device("nowhere")
+    put(sender, nowhere.name, "are you there?")
+    put(sender, recipient.name, "and you?")
+    with sender.start(SENDER) as courier:
+        receiver.wait_for_message("and you?")
+        courier.wait_for_log(f"Messages to {nowhere.name} wait: ")
+        assert not any("Messages wait: " in line for line in courier.stderr)
+
+
 def test_a_verdict_of_dns_is_told_at_once_and_nothing_waits(sender: Device) -> None:
     result = sender.send(f"nobody._device.{SECURE}", "hello", "--queue")
     assert result.status == 2

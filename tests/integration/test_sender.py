@@ -1,5 +1,6 @@
 """send_message.py as a user meets it: every way to give it a message, and every exit status."""
 
+import json
 import os
 import signal
 import socket
@@ -67,7 +68,31 @@ def test_success_prints_nothing_on_stdout(alice: Device, bob: Device) -> None:
 
 
 def test_an_acknowledged_message_needs_no_recipient_at_home(lab: Lab, alice: Device) -> None:
-    assert alice.send(lab.published_device("away"), "see you later").status == 0
+    away = lab.published_device("away")
+    with away.receiver() as receiver:
+        receiver.stop()
+    result = alice.send(away, "see you later")
+    assert result.status == 0
+    assert result.stderr.endswith(f"The broker has acknowledged the message to {away.name}.\n")
+    with away.receiver() as receiver:
+        receiver.wait_for_message("see you later")
+
+
+def test_a_message_that_the_broker_has_nobody_for_is_not_called_sent(lab: Lab, alice: Device) -> None:
+    nowhere = lab.published_device("nowhere")
+    result = alice.send(nowhere, "can you hear me?", "--json")
+    assert result.status == 0
+    assert f"WARNING Nobody will get the message to {nowhere.name}: " in result.stderr
+    assert "nobody has subscribed" in result.stderr
+    told = json.loads(result.stdout)
+    assert told["result"] == "acknowledged"
+    assert "nobody has subscribed" in told["reason"]
+
+
+def test_mqtt_3_1_1_does_not_say_whether_anybody_listens(lab: Lab, alice: Device) -> None:
+    result = alice.with_settings(MQTT_VERSION="3.1.1").send(lab.published_device("nowhere"), "can you hear me?")
+    assert result.status == 0
+    assert "nobody" not in result.stderr
 
 
 def test_1_a_missing_name_is_named(alice: Device, bob: Device) -> None:

@@ -16,6 +16,7 @@ from idlib.errors import (
     DiscoveryError,
     IdlibError,
     MessageError,
+    NoSubscriberError,
     RefusedMessageError,
     TemporaryDiscoveryError,
     TransportError,
@@ -137,7 +138,7 @@ class Courier:
                     return
                 self._deliver(message, sealer, publisher)
                 backoff.shrink()
-        except RefusedMessageError as error:
+        except (RefusedMessageError, NoSubscriberError) as error:
             self._postpone(recipient, backoff, error)
         except TransportError as error:
             self._lose(publisher, error)

@@ -19,12 +19,12 @@ from reporting import Fate, report
 from sealing import Sealer, seconds_at_the_broker, too_large
 
 from idlib.envelope import new_identifier
-from idlib.errors import ExitStatus, IdlibError, MalformedNameError, MessageError
+from idlib.errors import ExitStatus, IdlibError, MalformedNameError, MessageError, NoSubscriberError
 from idlib.names import IdentityName
 from idlib.outbox import NewOutgoingMessage
 from idlib.program import parser, read_settings, run
 from idlib.settings import Settings
-from idlib.transport import Broker, Publisher
+from idlib.transport import Broker, Publication, Publisher
 
 _LOG = logging.getLogger("send_message")
 
@@ -70,6 +70,8 @@ class _Sending:
         self._sealer = Sealer.from_settings(settings)
         self._fate = Fate.FAILED
         self._size: int | None = None
+        # What is wrong although the broker has acknowledged the message.
+        self._doubt: NoSubscriberError | None = None
 
     def send(self) -> None:
         """Send the message or let it wait, and report what became of it.
@@ -85,7 +87,7 @@ class _Sending:
             raise
         finally:
             if self._arguments.json:
-                print(report(self._message, self._fate, size=self._size, error=error))
+                print(report(self._message, self._fate, size=self._size, error=error or self._doubt))
 
     def _send_or_queue(self) -> None:
         arguments = self._arguments
@@ -116,13 +118,23 @@ class _Sending:
                 publisher.listen(str(self._settings.identity_name), proof.hear)
             publication = publisher.publish(message.recipient, payload, seconds_at_the_broker(message))
             self._fate = Fate.UNACKNOWLEDGED
-            publisher.wait(publication)
+            self._wait(publisher, publication)
             self._fate = Fate.ACKNOWLEDGED
-            _LOG.info("The broker has acknowledged the message to %s.", message.recipient)
             if proof is not None:
                 proof.wait(arguments.timeout)
                 self._fate = Fate.PRINTED
                 _LOG.info("%s has printed the message.", message.recipient)
+
+    def _wait(self, publisher: Publisher, publication: Publication) -> None:
+        try:
+            publisher.wait(publication)
+        except NoSubscriberError as error:
+            if self._arguments.queue:
+                raise
+            self._doubt = error
+            _LOG.warning("Nobody will get the message to %s: %s", self._message.recipient, error)
+        else:
+            _LOG.info("The broker has acknowledged the message to %s.", self._message.recipient)
 
 
 def _read_arguments() -> argparse.Namespace:
@@ -136,7 +148,9 @@ def _read_arguments() -> argparse.Namespace:
     command_line.add_argument("message", metavar="MESSAGE", nargs="?", help="the text, or - to read it from stdin")
     command_line.add_argument("--file", metavar="PATH", type=Path, help="read the text from a file")
     command_line.add_argument("--lines", action="store_true", help="send each line as a message, from stdin or a file")
-    command_line.add_argument("--queue", action="store_true", help="let it wait where broker or DNS is out of reach")
+    command_line.add_argument(
+        "--queue", action="store_true", help="let it wait where broker, DNS or a subscriber is missing"
+    )
     command_line.add_argument("--receipt", action="store_true", help="wait until RECIPIENT confirms having printed it")
     command_line.add_argument("--json", action="store_true", help="report each message as a JSON object on stdout")
     command_line.add_argument("--verbose", action="store_true", help="tell what DNS says of the recipient")

@@ -32,6 +32,7 @@ NO_BOUND_OF_A_USER: Final = frozenset(
         "applications/messaging_sender/src/application.py LOOK_SECONDS",
         "applications/messaging_sender/src/courier.py _POLL_SECONDS",
         "applications/messaging_sender/src/proof.py _PAUSE_SECONDS",
+        "applications/messaging_sender/src/patient_input.py _POLL_MILLISECONDS",
         "idlib/outage.py _MAX_FACTS",
         "applications/messaging_receiver/src/standard_output.py _POLL_MILLISECONDS",
         "idlib/session.py _DEFAULT_RECEIVE_MAXIMUM",

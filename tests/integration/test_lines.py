@@ -81,7 +81,31 @@ def test_lines_wait_in_the_outbox_where_the_broker_is_away(alice: Device, bob: D
     assert "lines 1-2" in result.stderr
 
 
-def test_json_tells_id_recipient_size_result_and_reason(alice: Device, bob: Device) -> None:
+def test_lines_that_nobody_has_subscribed_to_are_told_of_once(alice: Device, lab: Lab) -> None:
+    result = alice.send(lab.published_device("nowhere"), "--lines", "--json", stdin="one\ntwo\nthree\n")
+    assert result.status == 0
+    objects = [json.loads(line) for line in result.stdout.splitlines()]
+    assert [one["result"] for one in objects] == 3 * ["acknowledged"]
+    assert all("nobody has subscribed" in one["reason"] for one in objects)
+    assert result.stderr.count("Nobody will get line 1, ") == 1
+
+
+def test_lines_wait_in_the_outbox_until_somebody_subscribes(alice: Device, lab: Lab) -> None:
+    sender = lab.published_device("lines")
+    result = sender.send(lab.published_device("nowhere"), "--lines", "--queue", "--json", stdin="one\ntwo\nthree\n")
+    assert result.status == 0
+    assert [json.loads(line)["result"] for line in result.stdout.splitlines()] == 3 * ["queued"]
+
+
+def test_json_tells_of_a_line_before_the_next_one_comes(alice: Device, bob: Device, bob_receiver: Program) -> None:
+    with alice.start(SEND_MESSAGE, bob.name, "--lines", "--json") as telling:
+        for number in (1, 2):
+            telling.write(f"line {number}\n")
+            telling.wait_for("an object of the line", lambda wanted=number: len(telling.stdout) >= wanted)  # type: ignore[misc]
+            assert json.loads(telling.stdout[-1])["result"] == "acknowledged"
+
+
+def test_json_tells_id_recipient_size_result_and_reason(alice: Device, bob: Device, bob_receiver: Program) -> None:
     sent = alice.send(bob, "hello", "--json")
     assert sent.status == 0
     told = json.loads(sent.stdout)

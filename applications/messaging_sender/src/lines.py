@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import io
 import logging
 import sys
 import time
@@ -11,12 +12,20 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import BinaryIO
 
+from patient_input import PatientInput
 from queuing import has_waiting, is_no_verdict, put_aside
 from reporting import Fate, report
 from sealing import Sealer, seconds_at_the_broker
 
 from idlib.envelope import new_identifier
-from idlib.errors import DiscoveryError, ExitStatus, IdlibError, MessageError, RefusedMessageError
+from idlib.errors import (
+    DiscoveryError,
+    ExitStatus,
+    IdlibError,
+    MessageError,
+    NoSubscriberError,
+    RefusedMessageError,
+)
 from idlib.outbox import NewOutgoingMessage
 from idlib.settings import Settings
 from idlib.transport import Broker, Publication, Publisher
@@ -73,6 +82,7 @@ class LineSender:
         self._status = ExitStatus.OK
         # Why lines go into the outbox from now on: none is to overtake another.
         self._queuing: str | None = None
+        self._is_doubt_told = False
 
     def send(self, source: BinaryIO) -> int:
         """Send each line; return the status of the first that could not be sent.
@@ -88,7 +98,7 @@ class LineSender:
             self._begin(stack)
             # When the connection is closed, and no acknowledgement can come any more.
             ending.callback(self._tell)
-            for number, octets in enumerate(split(source, self._settings.max_message_size), 1):
+            for number, octets in enumerate(split(self._patient(source), self._settings.max_message_size), 1):
                 message = NewOutgoingMessage(
                     str(arguments.recipient), new_identifier(), "", int(time.time()), arguments.expires
                 )
@@ -104,6 +114,15 @@ class LineSender:
                 self._settle_some()
             self._settle_all()
         return self._status
+
+    def _patient(self, source: BinaryIO) -> BinaryIO:
+        """Return the source such that acknowledgements are told of while somebody still types."""
+        try:
+            descriptor = source.fileno()
+        except io.UnsupportedOperation:
+            # A text of the command line is there as a whole.
+            return source
+        return io.BufferedReader(PatientInput(descriptor, self._settle_some))
 
     def _begin(self, stack: ExitStack) -> None:
         if self._arguments.queue and has_waiting(self._settings, self._arguments.recipient):
@@ -136,7 +155,7 @@ class LineSender:
         """Settle what has come to its end, and wait where too many lines are under way."""
         while self._unacknowledged and self._publisher is not None:
             is_full = len(self._unacknowledged) >= self._publisher.window
-            if not is_full and not self._publisher.is_acknowledged(self._unacknowledged[0].publication):
+            if not is_full and not self._publisher.is_answered(self._unacknowledged[0].publication):
                 return
             self._settle_first()
 
@@ -152,6 +171,12 @@ class LineSender:
         except RefusedMessageError as error:
             self._unacknowledged.popleft()
             self._fail(sent.number, sent.message, error, sent.size)
+        except NoSubscriberError as error:
+            if self._arguments.queue:
+                self._begin_to_queue(error)
+                return
+            self._unacknowledged.popleft()
+            self._doubt(sent, error)
         except IdlibError as error:
             self._begin_to_queue(error)
         else:
@@ -179,6 +204,13 @@ class LineSender:
     def _acknowledge(self, sent: _Sent) -> None:
         self._acknowledged.add(sent.number)
         self._print(report(sent.message, Fate.ACKNOWLEDGED, size=sent.size))
+
+    def _doubt(self, sent: _Sent, error: NoSubscriberError) -> None:
+        if not self._is_doubt_told:
+            self._is_doubt_told = True
+            _LOG.warning("Nobody will get line %d, nor any after it while this lasts: %s", sent.number, error)
+        self._acknowledged.add(sent.number)
+        self._print(report(sent.message, Fate.ACKNOWLEDGED, size=sent.size, error=error))
 
     def _fail(self, number: int, message: NewOutgoingMessage, error: IdlibError, size: int | None = None) -> None:
         _LOG.error("Line %d was not sent: %s", number, error)

@@ -1,0 +1,45 @@
+"""Reading what somebody may still be typing, with something else to do in the meantime."""
+
+import io
+import os
+import select
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
+
+_POLL_MILLISECONDS: Final = 50
+
+
+class PatientInput(io.RawIOBase):
+    """A file, a pipe or a terminal, read as soon as there is something to be read.
+
+    Args:
+        descriptor: Its number.
+        meanwhile: Called in each moment in which nothing comes; what it raises ends the reading.
+    """
+
+    def __init__(self, descriptor: int, meanwhile: Callable[[], None]) -> None:
+        super().__init__()
+        self._descriptor = descriptor
+        self._meanwhile = meanwhile
+        self._poll = select.poll()
+        self._poll.register(descriptor, select.POLLIN)
+
+    def readable(self) -> bool:
+        """Return that it can be read."""
+        return True
+
+    def readinto(self, buffer: "WriteableBuffer") -> int:
+        """Read what is there, once something is; return the number of octets, 0 at the end.
+
+        Args:
+            buffer: Where it goes.
+
+        Raises:
+            OSError: It cannot be read.
+        """
+        while not self._poll.poll(_POLL_MILLISECONDS):
+            self._meanwhile()
+        return os.readv(self._descriptor, [buffer])

@@ -71,13 +71,17 @@ def run(main: Callable[[], int | None]) -> NoReturn:
     Args:
         main: Returns an exit status, None for success.
     """
+    if sys.stderr is None:
+        # Whoever has closed it does not want to read what would go to stdout otherwise.
+        sys.stderr = os.fdopen(os.open(os.devnull, os.O_WRONLY), "w")
     if isinstance(sys.stdout, io.TextIOWrapper):
         # What we print is UTF-8 by contract, whatever the locale says.
         sys.stdout.reconfigure(encoding="utf-8")
     status = ExitStatus.CONFIGURATION
     try:
         status = ExitStatus(main() or ExitStatus.OK)
-        sys.stdout.flush()
+        if sys.stdout is not None:
+            sys.stdout.flush()
     except IdlibError as error:
         for line in lines_of(error):
             print(harmless(line), file=sys.stderr)

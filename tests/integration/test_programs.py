@@ -1,5 +1,6 @@
 """What all programs do alike: how they start, and how they say what is missing."""
 
+import shlex
 import subprocess
 from pathlib import Path
 
@@ -45,6 +46,28 @@ def test_a_bad_value_is_named_with_what_would_be_good(program: Path, alice: Devi
     assert len(lines) == 3
     for name, good in (("MQTT_PORT", "65535"), ("DNSSEC", "on or off"), ("DNS_RESOLVER", "192.0.2.1:5353")):
         assert any(name in line and good in line for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("redirection", "arguments", "status"),
+    [(">&-", ("hello",), 0), ("2>&-", ("hello",), 0), ("<&-", ("-",), 5), ("<&-", ("--lines",), 5)],
+)
+def test_a_stream_that_is_closed_is_no_error_of_the_program(
+    redirection: str, arguments: tuple[str, ...], status: int, alice: Device, bob: Device
+) -> None:
+    words = shlex.join(alice.command(SEND_MESSAGE, bob.name, *arguments))
+    done = subprocess.run(
+        ["/bin/sh", "-c", f"exec {words} {redirection}"],
+        capture_output=True,
+        text=True,
+        env=alice.environment(),
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (status, "")
+    assert "Traceback" not in done.stderr
+    if status:
+        assert done.stderr == "Error: stdin is closed; give MESSAGE or --file PATH\n"
 
 
 @pytest.mark.parametrize("anchors", ["absent", "empty", "rubbish"])

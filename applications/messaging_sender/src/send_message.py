@@ -208,6 +208,8 @@ def _opened(arguments: argparse.Namespace) -> Iterator[BinaryIO]:
         with file:
             yield file
     elif arguments.message in {None, "-"}:
+        if sys.stdin is None:
+            raise MessageError("stdin is closed", "give MESSAGE or --file PATH")
         yield sys.stdin.buffer
     else:
         yield io.BytesIO(arguments.message.encode("utf-8", "surrogateescape"))

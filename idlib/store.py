@@ -15,6 +15,8 @@ FILE_NAME: Final = "messages.sqlite3"
 _LATEST_FORGOTTEN_ISSUE: Final = "latest_forgotten_issue"
 _LATEST_TIME: Final = "latest_time"
 _FORGOTTEN_AT_ONCE: Final = 10_000
+# Of the largest messages a megabyte.
+_READ_AT_ONCE: Final = 16
 _SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS fact (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS sender (name TEXT PRIMARY KEY, entries INTEGER NOT NULL) WITHOUT ROWID;
@@ -222,16 +224,18 @@ class Store(Database):
         with self._reading() as connection:
             return tuple(row[0] for row in connection.execute("SELECT DISTINCT sender FROM waiting").fetchall())
 
-    def waiting_of(self, sender: str) -> tuple[WaitingMessage, ...]:
-        """Return every message of this sender that waits, the oldest first.
+    def waiting_of(self, sender: str, after: int = 0) -> tuple[WaitingMessage, ...]:
+        """Return the next messages of a sender that wait, the oldest first; a bounded number of them.
 
         Args:
             sender: The name in their `x5u`.
+            after: Behind which number; 0 for the first ones.
         """
         with self._reading() as connection:
             rows = connection.execute(
-                "SELECT sender, signed, digest, received_at, number FROM waiting WHERE sender = ? ORDER BY number",
-                (sender,),
+                "SELECT sender, signed, digest, received_at, number FROM waiting"
+                " WHERE sender = ? AND number > ? ORDER BY number LIMIT ?",
+                (sender, after, _READ_AT_ONCE),
             ).fetchall()
         return tuple(WaitingMessage(*row) for row in rows)
 

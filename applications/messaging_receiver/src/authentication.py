@@ -1,5 +1,6 @@
 """The Authentication stage: from DECRYPTED_MESSAGES to AUTHENTICATED_MESSAGES, by way of DNS and at need the store."""
 
+import itertools
 import logging
 import math
 import time
@@ -97,11 +98,10 @@ class Authentication:
         sender, outcome = answer.sender, answer.outcome
         # A look-up for a new key that fails says nothing against the old one, by which others may have signed.
         known = self._pipeline.discovery.peek(sender) or outcome
-        waiting = self._room.messages_of(sender)
         aside = self._aside.pop(sender)
         numbers = {message.origin.waiting_number for message in aside}
-        waiting = [one for one in waiting if one.origin.waiting_number not in numbers]
-        for message in (*waiting, *aside):
+        waiting = (one for one in self._room.messages_of(sender) if one.origin.waiting_number not in numbers)
+        for message in itertools.chain(waiting, aside):
             self._take_up(message, outcome if message.was_asked_again else known)
         if not isinstance(outcome, BogusError | TemporaryDiscoveryError):
             self._room.forget(sender)
@@ -211,10 +211,8 @@ class Authentication:
         self._aside[sender].append(message)
 
     def _look_up(self, sender: IdentityName, ask: Callable[[IdentityName], Found]) -> bool:
-        allowed = self._pipeline.policy.allowed_senders
-        number_printed = self._pipeline.patiently(lambda: self._pipeline.store.number_printed_of(str(sender)))
-        is_known = number_printed > 0 or (allowed is not None and allowed.match(sender))
-        has_started = (self._known if is_known else self._unknown).start(Question(sender, ask))
+        lookups = self._known if self._pipeline.knows(sender) else self._unknown
+        has_started = lookups.start(Question(sender, ask))
         if has_started:
             self._aside[sender] = []
         return has_started

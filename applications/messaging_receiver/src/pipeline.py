@@ -14,6 +14,7 @@ from standard_output import StandardOutput
 
 from idlib.discovery import Discovery
 from idlib.errors import Reason, Refusal, StoreError
+from idlib.names import IdentityName
 from idlib.outage import Outage
 from idlib.settings import Settings
 from idlib.store import Store
@@ -136,6 +137,17 @@ class Pipeline:
                 if has_failed and self.store_outage.end():
                     _LOG.info("The disk can be used again")
                 return result
+
+    def knows(self, sender: IdentityName) -> bool:
+        """Return whether a name is one that we listen to: named by the operator, or proven by an earlier message.
+
+        Args:
+            sender: A name that anybody may have written into a message.
+        """
+        allowed = self.policy.allowed_senders
+        if allowed is not None and allowed.match(sender):
+            return True
+        return self.patiently(lambda: self.store.number_printed_of(str(sender))) > 0
 
     def attempt(self, origin: Origin, step: Callable[[], None]) -> None:
         """Do one step on one message; whatever is wrong with the message refuses it and ends no thread.

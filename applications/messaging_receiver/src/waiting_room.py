@@ -1,9 +1,10 @@
 """Where messages wait for DNS: on the disk, acknowledged, within bounds, until their sender's time to be retried."""
 
+import functools
 import logging
 import math
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
 from messages import DecryptedMessage, Origin, SettledMessage
@@ -16,7 +17,8 @@ from idlib.trust import EARLIEST_CREDIBLE_TIME, MAX_MESSAGE_AGE_SECONDS, clock_i
 
 _LOG = logging.getLogger(__name__)
 
-MAX_WAITING_FOR_A_NAME: Final = 16
+# Of a name that no authentic message has come from yet, which anybody can make up.
+MAX_WAITING_FOR_A_STRANGER: Final = 16
 MAX_WAITING: Final = 1024
 MAX_WAITING_SECONDS: Final = 24 * 3600
 # A little more than a failure is remembered for.
@@ -70,10 +72,11 @@ class WaitingRoom:
         """
         patient = [message for message in messages if not self._has_waited_too_long(sender, message, why)]
         self.admit({sender: patient})
-        for _ in range(self._forget_newest(str(sender), MAX_WAITING_FOR_A_NAME)):
-            self._pipeline.count_refusal(
-                Reason.WAITING_FULL, f"{MAX_WAITING_FOR_A_NAME} messages from {sender} wait already: {why}"
-            )
+        if not self._pipeline.knows(sender):
+            for _ in range(self._forget_newest(str(sender), MAX_WAITING_FOR_A_STRANGER)):
+                self._pipeline.count_refusal(
+                    Reason.WAITING_FULL, f"{MAX_WAITING_FOR_A_STRANGER} messages from {sender} wait already: {why}"
+                )
         if self._retry_at.get(sender, math.inf) == math.inf:
             delay = self._delays.get(sender, _FIRST_RETRY_SECONDS)
             self._delays[sender] = min(2 * delay, _LONGEST_RETRY_SECONDS)
@@ -88,18 +91,19 @@ class WaitingRoom:
             self._retry_at[sender] = math.inf
         return senders
 
-    def messages_of(self, sender: IdentityName) -> Iterable[DecryptedMessage]:
-        """Return what waits of a sender, the oldest first.
+    def messages_of(self, sender: IdentityName) -> Iterator[DecryptedMessage]:
+        """Yield what waits of a sender, the oldest first.
 
         Args:
             sender: Its name.
         """
         if sender not in self._retry_at:
-            return ()
-        return [
-            DecryptedMessage(one.signed, one.digest, one.received_at, Origin(None, one.number))
-            for one in self._pipeline.patiently(lambda: self._store.waiting_of(str(sender)))
-        ]
+            return
+        number = 0
+        while portion := self._pipeline.patiently(functools.partial(self._store.waiting_of, str(sender), number)):
+            for one in portion:
+                yield DecryptedMessage(one.signed, one.digest, one.received_at, Origin(None, one.number))
+            number = portion[-1].number
 
     def forget(self, sender: IdentityName) -> None:
         """Forget that a sender's messages were waited with: DNS has answered about it.

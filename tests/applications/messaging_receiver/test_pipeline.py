@@ -18,7 +18,7 @@ from forwarding import message_printer
 from pipeline import Pipeline
 from receipts import ReceiptRequest
 from standard_output import StandardOutput
-from waiting_room import MAX_WAITING_FOR_A_NAME
+from waiting_room import MAX_WAITING_FOR_A_STRANGER
 
 from idlib.algorithms import PrivateKey
 from idlib.discovery import Discovery
@@ -272,13 +272,30 @@ def test_what_waits_is_printed_after_a_restart(tmp_path: Path) -> None:
         assert next(second, None) is None
 
 
-def test_what_waits_is_bounded_for_each_sender(world: World) -> None:
+def test_what_waits_of_a_stranger_is_bounded(world: World) -> None:
     world.dns.answers[ALICE] = TemporaryDiscoveryError("no answer")
-    for number in range(MAX_WAITING_FOR_A_NAME + 3):
+    for number in range(MAX_WAITING_FOR_A_STRANGER + 3):
         world.deliver(sealed(f"number {number}"))
-    world.wait_for(lambda: len(world.settled) == MAX_WAITING_FOR_A_NAME + 3)
-    assert world.pipeline.store.number_waiting() == MAX_WAITING_FOR_A_NAME
+    world.wait_for(lambda: len(world.settled) == MAX_WAITING_FOR_A_STRANGER + 3)
+    assert world.pipeline.store.number_waiting() == MAX_WAITING_FOR_A_STRANGER
     assert "refused_waiting-full=3" in str(world.pipeline.counters)
+
+
+def test_of_a_sender_that_was_authentic_before_more_may_wait(world: World) -> None:
+    world.deliver(sealed("it is me"))
+    world.wait_for(lambda: len(world.printed) == 1)
+    world.dns.answers[ALICE] = TemporaryDiscoveryError("no answer")
+    world.clock[0] += 7200
+    number_of_messages = 3 * MAX_WAITING_FOR_A_STRANGER
+    for number in range(number_of_messages):
+        world.deliver(sealed(f"number {number}"))
+    world.wait_for(lambda: len(world.settled) == 1 + number_of_messages)
+    assert world.pipeline.store.number_waiting() == number_of_messages
+    world.dns.answers[ALICE] = record_of(KEYS[ALICE])
+    world.clock[0] += 120
+    world.wait_for(lambda: len(world.printed) == 1 + number_of_messages)
+    assert world.printed[1:] == [f"alice.example says: number {number}" for number in range(number_of_messages)]
+    world.wait_for(lambda: world.pipeline.store.number_waiting() == 0)
 
 
 def test_one_senders_slow_dns_holds_up_no_other_senders_messages(world: World) -> None:

@@ -224,6 +224,16 @@ class Store(Database):
         with self._reading() as connection:
             return tuple(row[0] for row in connection.execute("SELECT DISTINCT sender FROM waiting").fetchall())
 
+    def is_waiting(self, sender: str) -> bool:
+        """Tell whether a message of a sender waits.
+
+        Args:
+            sender: The name in its `x5u`.
+        """
+        with self._reading() as connection:
+            found = connection.execute("SELECT 1 FROM waiting WHERE sender = ? LIMIT 1", (sender,)).fetchone()
+        return found is not None
+
     def waiting_of(self, sender: str, after: int = 0) -> tuple[WaitingMessage, ...]:
         """Return the next messages of a sender that wait, the oldest first; a bounded number of them.
 

@@ -103,7 +103,9 @@ class Authentication:
         waiting = (one for one in self._room.messages_of(sender) if one.origin.waiting_number not in numbers)
         for message in itertools.chain(waiting, aside):
             self._take_up(message, outcome if message.was_asked_again else known)
-        if not isinstance(outcome, BogusError | TemporaryDiscoveryError):
+        if isinstance(outcome, BogusError | TemporaryDiscoveryError):
+            self._room.forget_if_empty(sender)
+        else:
             self._room.forget(sender)
 
     def relieve(self) -> None:

@@ -89,7 +89,7 @@ class WaitingRoom:
         senders = [sender for sender, moment in self._retry_at.items() if moment <= now]
         for sender in senders:
             self._retry_at[sender] = math.inf
-        return senders
+        return [sender for sender in senders if not self.forget_if_empty(sender)]
 
     def messages_of(self, sender: IdentityName) -> Iterator[DecryptedMessage]:
         """Yield what waits of a sender, the oldest first.
@@ -106,7 +106,7 @@ class WaitingRoom:
             number = portion[-1].number
 
     def forget(self, sender: IdentityName) -> None:
-        """Forget that a sender's messages were waited with: DNS has answered about it.
+        """Forget that a sender's messages were waited with, unless they are to be retried at some time.
 
         Args:
             sender: Its name.
@@ -114,6 +114,17 @@ class WaitingRoom:
         if self._retry_at.get(sender, math.inf) == math.inf:
             self._delays.pop(sender, None)
             self._retry_at.pop(sender, None)
+
+    def forget_if_empty(self, sender: IdentityName) -> bool:
+        """Forget a sender of whom nothing waits any more; return whether that is so.
+
+        Args:
+            sender: Its name.
+        """
+        is_empty = not self._pipeline.patiently(lambda: self._store.is_waiting(str(sender)))
+        if is_empty:
+            self.forget(sender)
+        return is_empty
 
     def _forget_newest(self, sender: str, places: int) -> int:
         return self._pipeline.patiently(lambda: self._store.forget_newest_waiting(sender, places))
@@ -136,8 +147,7 @@ class WaitingRoom:
         self._credible_since = min(self._credible_since, now)
         is_known = message.received_at >= EARLIEST_CREDIBLE_TIME
         waited = now - (message.received_at if is_known else self._credible_since)
-        allowed = self._pipeline.policy.allowed_senders
-        if waited <= (MAX_WAITING_SECONDS if allowed is None else MAX_MESSAGE_AGE_SECONDS):
+        if waited <= (MAX_MESSAGE_AGE_SECONDS if self._pipeline.knows(sender) else MAX_WAITING_SECONDS):
             return False
         fact = f"a message from {sender} has waited for {waited / 3600:.0f} h: {why}"
         self._pipeline.refuse(message.origin, Reason.WAITED_TOO_LONG, fact)

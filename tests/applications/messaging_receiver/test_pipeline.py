@@ -18,7 +18,7 @@ from forwarding import message_printer
 from pipeline import Pipeline
 from receipts import ReceiptRequest
 from standard_output import StandardOutput
-from waiting_room import MAX_WAITING_FOR_A_STRANGER
+from waiting_room import MAX_WAITING_FOR_A_STRANGER, MAX_WAITING_SECONDS
 
 from idlib.algorithms import PrivateKey
 from idlib.discovery import Discovery
@@ -296,6 +296,43 @@ def test_of_a_sender_that_was_authentic_before_more_may_wait(world: World) -> No
     world.wait_for(lambda: len(world.printed) == 1 + number_of_messages)
     assert world.printed[1:] == [f"alice.example says: number {number}" for number in range(number_of_messages)]
     world.wait_for(lambda: world.pipeline.store.number_waiting() == 0)
+
+
+def test_dns_is_not_asked_again_about_a_name_of_whom_nothing_waits_any_more(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("waiting_room._FIRST_RETRY_SECONDS", 0.3)
+    monkeypatch.setattr("waiting_room.MAX_WAITING", 1)
+    world.dns.answers[ALICE] = world.dns.answers[DAVE] = TemporaryDiscoveryError("no answer")
+    world.deliver(sealed("kept"))
+    world.wait_for(lambda: len(world.settled) == 1)
+    world.deliver(sealed("refused", DAVE))
+    world.wait_for(lambda: "refused_waiting-full=1" in str(world.pipeline.counters))
+    asked = world.dns.asked.count(DAVE)
+    world.clock[0] += 120
+    world.wait_for(lambda: world.dns.asked.count(ALICE) == 2)
+    world.clock[0] += 120
+    world.wait_for(lambda: world.dns.asked.count(ALICE) == 3)
+    assert world.dns.asked.count(DAVE) == asked
+
+
+def test_after_a_day_a_stranger_is_waited_for_no_longer_and_a_proven_sender_still_is(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.deliver(sealed("it is me"))
+    world.wait_for(lambda: len(world.printed) == 1)
+    world.dns.answers[ALICE] = world.dns.answers[DAVE] = TemporaryDiscoveryError("no answer")
+    world.clock[0] += 7200
+    world.deliver(sealed("proven"))
+    world.deliver(sealed("strange", DAVE))
+    world.wait_for(lambda: len(world.settled) == 3)
+    real_time = time.time
+    world.clock[0] += 120
+    monkeypatch.setattr("time.time", lambda: real_time() + MAX_WAITING_SECONDS + 60)
+    world.wait_for(lambda: "refused_waited-too-long=1" in str(world.pipeline.counters))
+    world.wait_for(lambda: world.pipeline.store.waiting_senders() == (str(ALICE),))
+    world.dns.answers[ALICE] = record_of(KEYS[ALICE])
+    world.wait_for(lambda: world.printed[1:] == ["alice.example says: proven"])
 
 
 def test_one_senders_slow_dns_holds_up_no_other_senders_messages(world: World) -> None:

@@ -14,6 +14,7 @@ from idlib.database import Database
 FILE_NAME: Final = "messages.sqlite3"
 _LATEST_FORGOTTEN_ISSUE: Final = "latest_forgotten_issue"
 _LATEST_TIME: Final = "latest_time"
+_BOOT: Final = "boot"
 _FORGOTTEN_AT_ONCE: Final = 10_000
 # Of the largest messages a megabyte.
 _READ_AT_ONCE: Final = 16
@@ -105,6 +106,7 @@ class Store(Database):
         self._number_printed = int(row[0])
         self._latest_forgotten_issue = int(self.fact(_LATEST_FORGOTTEN_ISSUE, "-1"))
         self._latest_time = int(self.fact(_LATEST_TIME, "0"))
+        self._boot = self.fact(_BOOT, "")
 
     def fact(self, name: str, value: str) -> str:
         """Return the value that is kept under a name, after keeping the given one where there is none yet.
@@ -206,6 +208,23 @@ class Store(Database):
         with self._transaction() as connection:
             connection.execute("INSERT OR REPLACE INTO fact VALUES (?, ?)", (_LATEST_TIME, str(now)))
         self._latest_time = now
+
+    @property
+    def boot(self) -> str:
+        """The start of the system since which the clock is believed; empty where none has been kept."""
+        return self._boot
+
+    def believe_clock_since(self, boot: str) -> None:
+        """Keep since which start of the system the clock is believed.
+
+        Args:
+            boot: What tells it from every other start.
+        """
+        if boot == self._boot:
+            return
+        with self._transaction() as connection:
+            connection.execute("INSERT OR REPLACE INTO fact VALUES (?, ?)", (_BOOT, boot))
+        self._boot = boot
 
     def keep_waiting(self, messages: Iterable[NewWaitingMessage]) -> None:
         """Keep messages that wait for DNS; they are durable when this returns.

@@ -29,6 +29,7 @@ from own_identity import OwnKeys, wait_for_own_key
 from pipeline import Pipeline
 from receipts import Receipts
 
+from idlib import clock
 from idlib.algorithms import PrivateKey
 from idlib.discovery import Discovery
 from idlib.envelope import parse, verify
@@ -206,6 +207,8 @@ def _keep_store(pipeline: Pipeline) -> bool:
     if not clock_is_credible(now, store.latest_time) or clock_is_doubtful(now, store.latest_time):
         return True
     try:
+        if not pipeline.clock_may_be_late():
+            store.believe_clock_since(clock.boot())
         store.note_time(now)
         store.forget_printed(now)
     except StoreError as error:

@@ -46,6 +46,7 @@ ASIDE_SECONDS: Final = 0.05
 MAX_ASIDE: Final = 64
 _TOO_MANY: Final = "too many look-ups are under way"
 _DOUBTFUL: Final = "the clock is far ahead of when it was last looked at"
+_MAY_BE_LATE: Final = "the clock is not set since the system was started"
 _REASONS_OF_AGE: Final = frozenset({Reason.TOO_OLD, Reason.EXPIRED})
 
 
@@ -159,6 +160,9 @@ class Authentication:
         except Refusal as refusal:
             if refusal.reason in _REASONS_OF_AGE and clock_is_doubtful(now, self._pipeline.store.latest_time):
                 self._room.postpone(unverified.sender, [message], f"{_DOUBTFUL}, and by it {refusal.fact}")
+                return None
+            if refusal.reason is Reason.FROM_THE_FUTURE and self._pipeline.clock_may_be_late():
+                self._room.postpone(unverified.sender, [message], f"{_MAY_BE_LATE}, and by it {refusal.fact}")
                 return None
             raise
         return unverified

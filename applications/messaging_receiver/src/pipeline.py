@@ -12,6 +12,7 @@ from messages import Answer, AuthenticatedMessage, Counters, DecryptedMessage, O
 from receipts import ReceiptRequest
 from standard_output import StandardOutput
 
+from idlib import clock
 from idlib.discovery import Discovery
 from idlib.errors import Reason, Refusal, StoreError
 from idlib.names import IdentityName
@@ -148,6 +149,10 @@ class Pipeline:
         if allowed is not None and allowed.match(sender):
             return True
         return self.patiently(lambda: self.store.number_printed_of(str(sender))) > 0
+
+    def clock_may_be_late(self) -> bool:
+        """Return whether nobody has set the clock since the system was started anew, as far as it says that."""
+        return self.store.boot not in {"", clock.boot()} and not clock.is_synchronized()
 
     def attempt(self, origin: Origin, step: Callable[[], None]) -> None:
         """Do one step on one message; whatever is wrong with the message refuses it and ends no thread.

@@ -447,6 +447,36 @@ def test_messages_wait_while_the_clock_shows_less_than_it_did(world: World) -> N
     world.wait_for(lambda: world.printed == ["alice.example says: patient"])
 
 
+def test_messages_wait_while_the_clock_may_be_late_for_nobody_has_set_it_since_the_system_was_started(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("waiting_room._FIRST_RETRY_SECONDS", 0.3)
+    world.pipeline.store.believe_clock_since("an earlier start")
+    monkeypatch.setattr("idlib.clock.is_synchronized", lambda: False)
+    payload = sealed("sent while you were off")
+    real_time = time.time
+    monkeypatch.setattr("time.time", lambda: real_time() - 3600)
+    world.deliver(payload)
+    world.wait_for(lambda: len(world.settled) == 1)
+    assert world.pipeline.store.waiting_senders() == (str(ALICE),)
+    monkeypatch.setattr("time.time", real_time)
+    world.wait_for(lambda: world.printed == ["alice.example says: sent while you were off"])
+
+
+@pytest.mark.parametrize("boot", ["", "an earlier start", "this start"])
+def test_a_message_from_the_future_of_a_clock_that_is_set_is_refused(
+    world: World, monkeypatch: pytest.MonkeyPatch, boot: str
+) -> None:
+    monkeypatch.setattr("idlib.clock.boot", lambda: "this start")
+    monkeypatch.setattr("idlib.clock.is_synchronized", lambda: boot == "an earlier start")
+    world.pipeline.store.believe_clock_since(boot)
+    payload = sealed("from the future")
+    real_time = time.time
+    monkeypatch.setattr("time.time", lambda: real_time() - 3600)
+    world.deliver(payload)
+    world.wait_for(lambda: "refused_from-the-future=1" in str(world.pipeline.counters))
+
+
 def test_a_look_up_that_fails_in_an_unforeseen_way_refuses_the_message_and_no_other(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -50,12 +50,12 @@ class StandardOutput:
         Raises:
             OutputError: Stdout is closed at its other end, or cannot be written.
         """
-        rest = memoryview(octets)
+        start = 0
         give_up_at: float | None = None
-        while rest:
+        while start < len(octets):
             if self._is_ready():
                 self._went_on()
-                rest = rest[self._write_portion(rest[:_PORTION_OCTETS]) :]
+                start += self._write_portion(octets[start : _end_of_portion(octets, start)])
                 continue
             self._waited()
             if self._stopping.is_set():
@@ -67,7 +67,7 @@ class StandardOutput:
     def _is_ready(self) -> bool:
         return bool(self._poll.poll(_POLL_MILLISECONDS))
 
-    def _write_portion(self, portion: memoryview) -> int:
+    def _write_portion(self, portion: bytes) -> int:
         try:
             return os.write(self._descriptor, portion)
         except BlockingIOError:
@@ -89,3 +89,8 @@ class StandardOutput:
         if self._is_told:
             _LOG.info("Stdout is read again")
         self._waits_since, self._is_told = None, False
+
+
+def _end_of_portion(octets: bytes, start: int) -> int:
+    """Return where to stop, at the end of a line where there is one, for a kill between two writes tears a line."""
+    return octets.rfind(b"\n", start, start + _PORTION_OCTETS) + 1 or start + _PORTION_OCTETS

@@ -184,6 +184,10 @@ class Subscription:
             self._explain(f"The broker {self._broker} refuses the subscription: {reasons[0]}")
             client.disconnect()
             return
+        if any(reason.value < QOS_AT_LEAST_ONCE for reason in reasons):
+            _LOG.warning(
+                "The broker %s delivers at most once: what is under way when a connection breaks is lost", self._broker
+            )
         self._outage.end()
         self._subscribed.set()
         _LOG.info("MQTT subscription active.")

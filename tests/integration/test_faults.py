@@ -70,6 +70,14 @@ def test_mqtt_3_1_1_grants_nothing_and_the_log_says_so(lab: Lab) -> None:
     assert "MQTT 3.1.1 does not say how long the broker keeps it" in line
 
 
+@pytest.mark.parametrize("version", ["5", "3.1.1"])
+def test_a_broker_that_delivers_at_most_once_is_told_of(version: str, lab: Lab, tmp_path: Path) -> None:
+    with mosquitto(tmp_path / "own", "max_qos 0\n") as broker:
+        device = lab.published_device("receiver").with_settings(MQTT_PORT=str(broker.port), MQTT_VERSION=version)
+        with device.receiver() as receiver:
+            assert [line for line in log_lines(receiver, "at most once") if "WARNING" in line]
+
+
 def test_the_broker_forgets_the_session_after_its_expiry(lab: Lab, alice: Device) -> None:
     device = lab.published_device("forgotten").with_settings(MQTT_SESSION_EXPIRY="1")
     with device.receiver() as receiver:

@@ -26,7 +26,7 @@ def boot() -> str:
 def is_synchronized() -> bool:
     """Return whether the kernel knows of a time source that the clock follows, as adjtimex(2) has it."""
     try:
-        state = ctypes.CDLL(None).adjtimex(ctypes.create_string_buffer(_TIMEX_OCTETS))
+        state = int(ctypes.CDLL(None).adjtimex(ctypes.create_string_buffer(_TIMEX_OCTETS)))
     except (AttributeError, OSError):
         return False
     return 0 <= state < _CLOCK_IS_NOT_SYNCHRONIZED

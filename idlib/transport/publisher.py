@@ -11,7 +11,7 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
-from idlib.errors import NoSubscriberError, RefusedMessageError, TransportError
+from idlib.errors import MessageError, NoSubscriberError, RefusedMessageError, TransportError
 from idlib.settings import MqttVersion
 from idlib.transport.broker import Broker
 from idlib.transport.connection import (
@@ -29,6 +29,9 @@ _LONGEST_RECONNECT_SECONDS: Final = 8
 MAX_INFLIGHT: Final = 20
 # MQTT 5, section 3.4.2.1. No failure by its number, and yet the message is gone.
 _NO_MATCHING_SUBSCRIBERS: Final = 16
+# What a PUBLISH packet has beside topic and payload, at most (MQTT 5, section 3.3): type and length 5, length of the
+# topic 2, number 2, properties 6.
+_PACKET_OVERHEAD_OCTETS: Final = 15
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +65,7 @@ class Publisher:
         self._dropped: dict[int, ReasonCode] = {}
         self._connect_reason: ReasonCode | None = None
         self._window = MAX_INFLIGHT
+        self._maximum_packet_size: int | None = None
         self._topic: str | None = None
         self._subscribed = threading.Event()
         self._subscribe_reason: ReasonCode | None = None
@@ -130,7 +134,11 @@ class Publisher:
             topic: Where to publish.
             payload: What to publish.
             lifetime: After how many seconds the broker may drop it; MQTT 5 alone carries that.
+
+        Raises:
+            MessageError: The broker has said that it takes no packet of that size.
         """
+        self._check_size(topic, payload)
         properties = None
         if self._broker.version is MqttVersion.V5:
             properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]  # as paho has it
@@ -140,6 +148,16 @@ class Publisher:
             # The library keeps it and sends it when it is connected again, but would call waiting for it an error.
             info.rc = MQTT_ERR_SUCCESS
         return Publication(topic, info)
+
+    def _check_size(self, topic: str, payload: bytes) -> None:
+        # The broker would end the connection, with all that is under way (MQTT 5, section 3.2.2.3.6).
+        size, limit = len(topic) + len(payload) + _PACKET_OVERHEAD_OCTETS, self._maximum_packet_size
+        if limit is not None and size > limit:
+            raise MessageError(
+                f"the message is too large: {size} octets as a packet,"
+                f" and the limit of the broker {self._broker} is {limit}",
+                "shorten it, or use another broker",
+            )
 
     def is_answered(self, publication: Publication) -> bool:
         """Return whether the broker has said by now what becomes of a message.
@@ -193,6 +211,7 @@ class Publisher:
         if allowed is not None:
             # To send more at a time is an error that ends the connection (MQTT 5, section 4.9).
             self._window = min(allowed, MAX_INFLIGHT)
+        self._maximum_packet_size = getattr(properties, "MaximumPacketSize", None)
         self._connect_reason = reason
         self._connected.set()
         if self._topic is not None and not reason.is_failure:

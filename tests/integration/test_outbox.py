@@ -118,6 +118,22 @@ def test_a_recipient_that_nobody_is_does_not_hold_up_another(
         assert not any("Messages wait: " in line for line in courier.stderr)
 
 
+def test_what_is_too_large_for_the_broker_is_given_up_and_holds_up_nobody(
+    lab: Lab, sender: Device, recipient: Device, tmp_path: Path
+) -> None:
+    (tmp_path / "modest").mkdir()
+    with Mosquitto(tmp_path / "modest", extra="max_packet_size 4000\n") as modest:
+        there = {"MQTT_PORT": str(modest.port)}
+        put(sender, recipient.name, 3000 * "x")
+        put(sender, recipient.name, "short")
+        with (
+            recipient.with_settings(**there).receiver() as receiver,
+            sender.with_settings(**there).start(SENDER) as courier,
+        ):
+            receiver.wait_for_message("short")
+            courier.wait_for_log(f"to {recipient.name} is not delivered: the message is too large")
+
+
 def test_a_verdict_of_dns_is_told_at_once_and_nothing_waits(sender: Device) -> None:
     result = sender.send(f"nobody._device.{SECURE}", "hello", "--queue")
     assert result.status == 2

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -176,6 +177,21 @@ def test_5_a_file_that_cannot_be_read(alice: Device, bob: Device, tmp_path: Path
     result = alice.send(bob, "--file", str(tmp_path / "absent"))
     assert result.status == 5
     assert "absent" in result.stderr
+
+
+def test_5_the_broker_takes_no_packet_of_that_size(alice: Device, bob: Device, tmp_path: Path) -> None:
+    with Mosquitto(tmp_path, extra="max_packet_size 4000\n") as modest:
+        sender = alice.with_settings(MQTT_PORT=str(modest.port))
+        result = sender.send(bob, "x" * 3000)
+        assert result.status == 5
+        assert re.fullmatch(
+            r"Error: the message is too large: \d+ octets as a packet, and the limit of the broker \S+ is 4000; "
+            "shorten it, or use another broker\n",
+            result.stderr,
+        )
+        lines = sender.send(bob, "--lines", stdin="short\n" + 3000 * "x" + "\nshort too\n")
+        assert lines.status == 5
+        assert "lines 1, 3" in lines.stderr
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from typing import Final
 from idlib.algorithms import PrivateKey
 from idlib.discovery import Discovery, Found
 from idlib.envelope import Binding, UnverifiedMessage, seal_receipt
-from idlib.errors import IdlibError, NoSubscriberError, RefusedMessageError, TransportError
+from idlib.errors import IdlibError, MessageError, NoSubscriberError, RefusedMessageError, TransportError
 from idlib.names import IdentityName
 from idlib.transport import Broker, Publisher
 
@@ -150,7 +150,7 @@ class Receipts:
         except IdlibError as error:
             _LOG.debug("no receipt to %s: %s", request.sender, error)
             return
-        with contextlib.suppress(RefusedMessageError, NoSubscriberError):
+        with contextlib.suppress(MessageError, RefusedMessageError, NoSubscriberError):
             publisher.wait(publisher.publish(str(request.sender), payload, RECEIPT_LIFETIME_SECONDS))
 
     def _drop_all(self) -> None:

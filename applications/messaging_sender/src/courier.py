@@ -158,6 +158,7 @@ class Courier:
                 return
             try:
                 payload = sealer.seal(message)
+                publication = publisher.publish(message.recipient, payload, seconds_at_the_broker(message))
             except (BogusError, TemporaryDiscoveryError):
                 raise
             except DiscoveryError as error:
@@ -168,7 +169,7 @@ class Courier:
             except (MessageError, UnsuitableKeyError) as error:
                 self._give_up(message, str(error))
                 return
-            publisher.wait(publisher.publish(message.recipient, payload, seconds_at_the_broker(message)))
+            publisher.wait(publication)
             self._acknowledged.add(message.number)
             _LOG.info("The broker has acknowledged the message %s to %s", message.identifier, message.recipient)
         self._outbox.remove(message.number)

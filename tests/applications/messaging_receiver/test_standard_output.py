@@ -19,7 +19,7 @@ def writes_of(octets: bytes) -> Sequence[bytes]:
     try:
         assert StandardOutput(threading.Event(), writer).write(octets)
         os.set_blocking(reader, False)
-        found = []
+        found: list[bytes] = []
         while sum(map(len, found)) < len(octets):
             found.append(os.read(reader, len(octets)))
         return found

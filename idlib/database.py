@@ -9,11 +9,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final, Self
 
-from idlib.errors import StoreError
+from idlib.errors import StoreError, how_to_take_over
 
 _DIRECTORY_MODE: Final = 0o700
 _FILE_MODE: Final = 0o600
 _BUSY_SECONDS: Final = 10.0
+# https://www.sqlite.org/rescode.html: an extended code holds the primary one in its low octet.
+_PRIMARY_CODE: Final = 0xFF
+_FORBIDDEN: Final = frozenset({sqlite3.SQLITE_PERM, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN})
 
 
 class Database:
@@ -35,8 +38,10 @@ class Database:
             # SQLite gives its files the mode of the database, which for that must be there before it.
             self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, _FILE_MODE)
         except OSError as error:
+            is_of_another = isinstance(error, PermissionError) and os.path.isdir(path.parent)
             raise StoreError(
-                f"{path} cannot be used: {error.strerror}", "set DATA_PATH to a directory that can be written"
+                f"{path} cannot be used: {error.strerror}",
+                _how_to_get_in(path.parent) if is_of_another else "set DATA_PATH to a directory that can be written",
             ) from error
         try:
             with self._translating_errors():
@@ -98,6 +103,16 @@ class Database:
         try:
             yield
         except (sqlite3.Error, OSError) as error:
+            is_of_another = getattr(error, "sqlite_errorcode", 0) & _PRIMARY_CODE in _FORBIDDEN
             raise StoreError(
-                f"{self._path} cannot be read or written: {error}", "check the disk's space and the file's owner"
+                f"{self._path} cannot be read or written: {error}",
+                _how_to_get_in(self._path.parent) if is_of_another else "check the disk's space and the file's owner",
             ) from error
+
+
+def _how_to_get_in(directory: Path) -> str:
+    # Not the command alone: a stranger's directory on a laptop is none to be taken over.
+    return (
+        "set DATA_PATH to a directory that this user may write, or give it this one:"
+        f" {how_to_take_over(directory, 'messaging_sender')}"
+    )

@@ -24,7 +24,10 @@ IdlibError
  └── Refusal                      a verdict on a received message, with its reason code
 """
 
+import os
+import shlex
 from enum import IntEnum, StrEnum
+from pathlib import Path
 from typing import ClassVar
 
 from dane_discovery.exceptions import TLSAError
@@ -214,3 +217,17 @@ class Refusal(IdlibError):
     def __init__(self, reason: Reason, fact: str) -> None:
         super().__init__(fact)
         self.reason = reason
+
+
+def how_to_take_over(directory: Path, service: str) -> str:
+    """Return the hint that makes a directory of another user, and all that is in it, this user's.
+
+    Args:
+        directory: Which.
+        service: Of docker-compose.yml, one that may write there.
+    """
+    command = f"chown -R {os.geteuid()} {shlex.quote(str(directory))}"
+    return (
+        f"as root run {command} (with Compose:"
+        f" docker compose run --rm --user root --cap-add CHOWN --cap-add DAC_OVERRIDE {service} {command})"
+    )

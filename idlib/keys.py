@@ -5,7 +5,6 @@ import fcntl
 import hashlib
 import os
 import secrets
-import shlex
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
@@ -25,7 +24,7 @@ from cryptography.hazmat.primitives.serialization import (
 
 from idlib import update_lock
 from idlib.algorithms import PrivateKey
-from idlib.errors import KeyFileError, UnsuitableKeyError
+from idlib.errors import KeyFileError, UnsuitableKeyError, how_to_take_over
 from idlib.names import IdentityName
 from idlib.settings import KeyType
 
@@ -43,6 +42,7 @@ _HOW_TO_GET_A_CERTIFICATE: Final = (
 )
 _STAGED_PREFIX: Final = ".idlib-"
 _STAGED_SUFFIX: Final = ".new"
+_SERVICE: Final = "maintenance"
 _LOCK_PAUSE_SECONDS: Final = 0.05
 _NO_COMPANIONS: Final[Mapping[Path, bytes]] = MappingProxyType({})
 
@@ -111,7 +111,7 @@ def read_file(path: Path) -> bytes:
         hint = _HOW_TO_GET_A_CERTIFICATE if path.name.endswith(_CERTIFICATE_SUFFIX) else _HOW_TO_GET_A_KEY
         raise KeyFileError(f"there is no {path}", hint) from error
     except PermissionError as error:
-        raise KeyFileError(f"cannot read {path}: {error.strerror}", _how_to_mend(path.parent)) from error
+        raise KeyFileError(f"cannot read {path}: {error.strerror}", how_to_take_over(path.parent, _SERVICE)) from error
     except OSError as error:
         raise KeyFileError(f"cannot read {path}: {error.strerror}", "put a file there that can be read") from error
     if len(octets) > MAX_FILE_OCTETS:
@@ -282,19 +282,11 @@ def _os_errors_reported(action: str, path: Path, directory: Path | None = None) 
         yield
     except OSError as error:
         if directory is not None and isinstance(error, PermissionError):
-            hint = _how_to_mend(directory)
+            # The published programs ran as root, and left files that nobody else may read.
+            hint = how_to_take_over(directory, _SERVICE)
         else:
             hint = "CRYPTO_PATH has to be a directory with space left that this user may write"
         raise KeyFileError(f"cannot {action} {path}: {error.strerror}", hint) from error
-
-
-def _how_to_mend(directory: Path) -> str:
-    # The published programs ran as root, and left files that nobody else may read.
-    command = f"chown -R {os.geteuid()} {shlex.quote(str(directory))}"
-    return (
-        f"as root run {command} (with Compose:"
-        f" docker compose run --rm --user root --cap-add CHOWN --cap-add DAC_OVERRIDE maintenance {command})"
-    )
 
 
 def _wait_for_lock(descriptor: int, directory: Path, deadline: float) -> None:

@@ -124,20 +124,38 @@ def test_a_broker_that_comes_late_is_waited_for(stack: Stack) -> None:
     stack.send("after the broker came")
 
 
-def test_files_of_root_are_told_with_the_command_that_mends_them(stack: Stack) -> None:
-    volume = f"{stack.project}_identity:/identity"
-    before = key_of(stack)
+def give_to_root(stack: Stack, name: str) -> None:
+    """Let a volume belong to root, as one does that another image has made."""
+    volume = f"{stack.project}_{name}:/{name}"
     docker(
-        "run", "--rm", "--user", "root", "--volume", volume, stack.image("maintenance"), "chown", "-R", "0", "/identity"
+        "run", "--rm", "--user", "root", "--volume", volume, stack.image("maintenance"), "chown", "-R", "0", f"/{name}"
     )
-    told = stack.exec("maintenance", "./generate_tlsa.py", check=False)
-    assert told.returncode == 4
-    mend = re.search(r"with Compose: docker compose (.*)\)$", told.stderr.strip())
+
+
+def mend_as_told(stack: Stack, told: str) -> None:
+    mend = re.search(r"with Compose: docker compose (.*)\)$", told.strip())
     assert mend
     stack.compose(*mend[1].split())
+
+
+def test_files_of_root_are_told_with_the_command_that_mends_them(stack: Stack) -> None:
+    before = key_of(stack)
+    give_to_root(stack, "identity")
+    told = stack.exec("maintenance", "./generate_tlsa.py", check=False)
+    assert told.returncode == 4
+    mend_as_told(stack, told.stderr)
     stack.exec("maintenance", "./generate_tlsa.py")
     assert key_of(stack) == before
     stack.send("after mending")
+
+
+def test_data_of_root_is_told_likewise(stack: Stack) -> None:
+    give_to_root(stack, "data")
+    told = stack.exec("messaging_sender", "./send_message.py", DEVICE, "to be queued", "--queue", check=False)
+    assert told.returncode == 1
+    mend_as_told(stack, told.stderr)
+    stack.exec("messaging_sender", "./send_message.py", DEVICE, "after mending the data", "--queue")
+    stack.wait_for_message("after mending the data")
 
 
 def test_a_device_is_the_same_after_down_and_up(stack: Stack) -> None:

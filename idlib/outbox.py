@@ -191,6 +191,19 @@ class Outbox(Database):
                 connection.execute(f"UPDATE outgoing SET queued_at = ? WHERE {wrong}", (now, earliest, now))  # noqa: S608
 
 
+def is_to_be_opened(directory: Path) -> bool:
+    """Return whether there is an outbox, or one can only be told apart from none by opening it.
+
+    Args:
+        directory: Where it lies, if there is one.
+    """
+    try:
+        (directory / FILE_NAME).stat()
+    except OSError as error:
+        return not isinstance(error, FileNotFoundError)
+    return True
+
+
 def state_of_files(directory: Path) -> tuple[object, ...]:
     """Return what is different after somebody has put a message in: cheap to ask for, every second.
 

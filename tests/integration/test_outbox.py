@@ -9,6 +9,7 @@ import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -247,6 +248,30 @@ def test_a_full_disk_is_told_and_tears_nothing(sender: Device, recipient: Device
     assert waiting(device) == 1
     queue_one(device, recipient, "after")
     assert waiting(device) == 2
+
+
+def test_an_outbox_of_another_user_is_told_with_what_mends_it(sender: Device, recipient: Device) -> None:
+    put(sender, recipient.name, "before")
+    directory = outbox_path(sender).parent
+    os.chown(sender.key_path, os.geteuid(), -1)
+    # As root without capabilities, as in a container: nobody may enter.
+    powerless = ("setpriv", "--bounding-set=-all", "--inh-caps=-all") if os.geteuid() == 0 else ()
+    device = replace(sender, entrance=powerless)
+    directory.chmod(0)
+    trouble = f"{outbox_path(sender)} cannot be used: Permission denied; set DATA_PATH to "
+    try:
+        queued = device.send(recipient, "hello", "--queue")
+        health = device.run(SENDER, "--health")
+        with device.start(SENDER) as resident:
+            resident.wait_for_log(f"Messages wait: {trouble}")
+    finally:
+        directory.chmod(0o700)
+    assert queued.status == 1
+    assert queued.stderr.startswith(f"Error: {trouble}")
+    assert queued.stderr.count("\n") == 1
+    assert f"chown -R {os.geteuid()} {directory}" in queued.stderr
+    assert health.status == 1
+    assert health.stdout == f"{trouble[:100]}\n"
 
 
 def test_the_outbox_is_bounded(sender: Device, recipient: Device) -> None:

@@ -16,7 +16,8 @@ from typing import Final
 
 from idlib.container import announce
 from idlib.errors import ConfigurationError, IdlibError, StoreError
-from idlib.outbox import FILE_NAME, Outbox, Waiting, state_of_files
+from idlib.outage import Outage
+from idlib.outbox import Outbox, Waiting, is_to_be_opened, state_of_files
 from idlib.program import read_settings, run
 from idlib.settings import Settings
 
@@ -69,17 +70,19 @@ def deliver(settings: Settings, stopping: threading.Event) -> None:
         stopping: Set when it is time to leave.
     """
     emptied = None
+    outage = Outage(_LOG)
     while not stopping.is_set():
         # Looked at before the outbox is read: what comes in meanwhile is found the next time.
         state = state_of_files(settings.data_path)
-        if state == emptied or state[0] is None:
+        if state == emptied or not is_to_be_opened(settings.data_path):
             stopping.wait(LOOK_SECONDS)
             continue
         try:
             _empty_outbox(settings, stopping)
             emptied = state
+            outage.end()
         except IdlibError as error:
-            _LOG.error("Messages wait: %s", error)
+            outage.begin(f"Messages wait: {error}")
             stopping.wait(_TROUBLE_SECONDS)
         except Exception:  # noqa: BLE001  # an error of ours must not end what later messages need
             _LOG.exception("The outbox met an error of this program")
@@ -115,7 +118,7 @@ def _tell_health() -> int:
 
 
 def _waiting(directory: Path) -> Waiting:
-    if not (directory / FILE_NAME).exists():
+    if not is_to_be_opened(directory):
         return Waiting(0, None)
     with Outbox(directory) as outbox:
         return outbox.waiting()

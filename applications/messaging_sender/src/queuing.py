@@ -6,7 +6,7 @@ from sealing import Sealer
 
 from idlib.errors import BogusError, IdlibError, RefusedMessageError, TemporaryDiscoveryError, TransportError
 from idlib.names import IdentityName
-from idlib.outbox import FILE_NAME, NewOutgoingMessage, Outbox
+from idlib.outbox import NewOutgoingMessage, Outbox, is_to_be_opened
 from idlib.settings import Settings
 
 _LOG = logging.getLogger(__name__)
@@ -33,7 +33,7 @@ def has_waiting(settings: Settings, recipient: IdentityName) -> bool:
     Raises:
         StoreError: The outbox cannot be read.
     """
-    if not (settings.data_path / FILE_NAME).exists():
+    if not is_to_be_opened(settings.data_path):
         return False
     with Outbox(settings.data_path) as outbox:
         return outbox.next_to(str(recipient), 0) is not None

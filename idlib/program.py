@@ -12,6 +12,7 @@ from typing import Final, NoReturn
 
 from idlib import settings
 from idlib.errors import ConfigurationError, DiscoveryError, ExitStatus, IdlibError
+from idlib.interruption import raise_when_interrupted
 from idlib.output import harmless
 
 _HELP_WIDTH: Final = 78
@@ -79,6 +80,7 @@ def run(main: Callable[[], int | None]) -> NoReturn:
         sys.stdout.reconfigure(encoding="utf-8")
     status = ExitStatus.CONFIGURATION
     try:
+        raise_when_interrupted()
         status = ExitStatus(main() or ExitStatus.OK)
         if sys.stdout is not None:
             sys.stdout.flush()

@@ -1,5 +1,11 @@
 """The whole system on one machine, without root: a signed zone, a broker, two devices, a message and a forgery."""
 
+if __name__ == "__main__":
+    # Before what takes long to import.
+    from idlib.interruption import end_when_interrupted
+
+    end_when_interrupted()
+
 import base64
 import importlib
 import io

@@ -56,6 +56,27 @@ def test_ctrl_c_ends_with_130_and_no_traceback() -> None:
     assert (ended.returncode, ended.stderr) == (130, "Interrupted.\n")
 
 
+def test_what_a_program_has_begun_it_undoes_when_interrupted() -> None:
+    ended = run_program(
+        "import signal; from idlib.interruption import end_when_interrupted\n"
+        "def main():\n"
+        "    try: signal.raise_signal(signal.SIGINT)\n"
+        "    finally: print('undone')\n"
+        "end_when_interrupted(); run(main)"
+    )
+    assert (ended.returncode, ended.stdout, ended.stderr) == (130, "undone\n", "Interrupted.\n")
+
+
+def test_in_the_background_of_a_script_ctrl_c_stays_ignored() -> None:
+    ended = run_program(
+        "import signal; from idlib.interruption import end_when_interrupted\n"
+        "signal.signal(signal.SIGINT, signal.SIG_IGN)\n"
+        "end_when_interrupted(); signal.raise_signal(signal.SIGINT)\n"
+        "run(lambda: signal.raise_signal(signal.SIGINT))"
+    )
+    assert (ended.returncode, ended.stderr) == (0, "")
+
+
 def test_an_error_cannot_act_on_the_terminal() -> None:
     ended = run_program("def main(): raise KeyFileError('a\\x1b[2J\\nb')\nrun(main)")
     assert ended.stderr == "Error: a\\u001b[2J\\u000ab\n"

@@ -1,6 +1,12 @@
 #!/usr/bin/env -S sh -c 'p=${0%/*}/../../../.venv/bin/python; [ -x "$p" ] || p=python3; exec "$p" "$0" "$@"'
 """Receives messages over MQTT, opens and authenticates them, and prints each as one line."""
 
+if __name__ == "__main__":
+    # Before what takes long to import.
+    from idlib.interruption import end_when_interrupted
+
+    end_when_interrupted()
+
 import sys
 
 if __name__ == "__main__" and sys.argv[1:] == ["--health"]:

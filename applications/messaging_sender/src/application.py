@@ -4,6 +4,12 @@
 It imports little before something has to be delivered, for it stays in memory as long as the device runs.
 """
 
+if __name__ == "__main__":
+    # Before what takes long to import.
+    from idlib.interruption import end_when_interrupted
+
+    end_when_interrupted()
+
 import argparse
 import logging
 import signal

@@ -1,6 +1,12 @@
 #!/usr/bin/env -S sh -c 'p=${0%/*}/../../../.venv/bin/python; [ -x "$p" ] || p=python3; exec "$p" "$0" "$@"'
 """Signs a message, encrypts it by its recipient's certificate from DNS, and publishes it."""
 
+if __name__ == "__main__":
+    # Before what takes long to import.
+    from idlib.interruption import end_when_interrupted
+
+    end_when_interrupted()
+
 import argparse
 import contextlib
 import io

@@ -1,0 +1,78 @@
+"""Ctrl-C while a program has only begun to import its modules: 130 and a line, no traceback."""
+
+import fcntl
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from itertools import islice
+from typing import IO, Final
+
+import pytest
+
+from tests.integration.programs import (
+    CREATE_ID_CSR,
+    CREATE_SELFSIGNED_ID,
+    GENERATE_TLSA,
+    INSTALL_CERTIFICATE,
+    RECEIVER,
+    ROOT,
+    SEND_MESSAGE,
+    SENDER,
+)
+
+DEMO: Final = ("-m", "lab.demo")
+PATHS: Final = (
+    CREATE_ID_CSR,
+    CREATE_SELFSIGNED_ID,
+    GENERATE_TLSA,
+    INSTALL_CERTIFICATE,
+    RECEIVER,
+    SEND_MESSAGE,
+    SENDER,
+)
+PROGRAMS: Final = [DEMO, *((str(path),) for path in PATHS)]
+# What Python says with -v of each module.
+_IMPORTED: Final = b"import '"
+# What is imported before this is Python's own start and the way to here.
+_FIRST: Final = b"import 'idlib.interruption'"
+_PIPE_OCTETS: Final = 4096
+# At least; usually four times as many.
+_OCTETS_OF_A_MODULE: Final = 100
+
+
+@contextmanager
+def importing(program: Sequence[str]) -> Iterator[tuple["subprocess.Popen[bytes]", IO[bytes]]]:
+    """Yield a program that says on stderr what it imports, and goes on only as far as somebody reads that."""
+    command = [sys.executable, "-v", *program, "--help"]
+    with subprocess.Popen(command, bufsize=0, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as process:
+        assert process.stderr is not None
+        fcntl.fcntl(process.stderr, fcntl.F_SETPIPE_SZ, _PIPE_OCTETS)
+        try:
+            for line in process.stderr:
+                if line.startswith(_FIRST):
+                    break
+            yield process, process.stderr
+        finally:
+            process.kill()
+
+
+def number_of_imports(program: Sequence[str]) -> int:
+    with importing(program) as (_, stderr):
+        return sum(line.startswith(_IMPORTED) for line in stderr)
+
+
+@pytest.mark.parametrize("program", PROGRAMS, ids=lambda program: program[-1].removeprefix(f"{ROOT}/"))
+def test_an_early_ctrl_c_is_a_line_and_no_traceback(program: Sequence[str]) -> None:
+    # What the pipe holds unread has been imported, too.
+    last = number_of_imports(program) - _PIPE_OCTETS // _OCTETS_OF_A_MODULE
+    for moment in (1, last // 3, last):
+        with importing(program) as (process, stderr):
+            imported = (line for line in stderr if line.startswith(_IMPORTED))
+            assert len(list(islice(imported, moment))) == moment
+            process.send_signal(signal.SIGINT)
+            said = stderr.read()
+            assert process.wait(20) == 130
+            assert said.endswith(b"Interrupted.\n")
+            assert b"Traceback" not in said

@@ -6,7 +6,8 @@ The rooms of the house, ground floor first, each importing only from those befor
 `Bootstrap` is the class of the published article; programs import every other thing from its room.
 """
 
-from typing import TYPE_CHECKING, Any
+# Type checkers know it by its name; typing itself would be imported before a program can be told of Ctrl-C.
+TYPE_CHECKING = False
 
 if TYPE_CHECKING:
     from idlib.bootstrap import Bootstrap
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 __all__ = ["Bootstrap"]
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> object:
     """Import `Bootstrap` when it is first asked for, so that a program that does without it starts small and fast."""
     if name == "Bootstrap":
         from idlib.bootstrap import Bootstrap

@@ -43,22 +43,26 @@ class Authentication(Protocol):
         """
 
 
-class TrustedResolver:
-    """Believes a validating resolver's AD bit, where the path to it is trusted (RFC 4035, section 4.9.3).
+@dataclass(frozen=True)
+class _WithoutKeys:
+    """What the ways that need no keys go by.
 
     Args:
         resolver: Asks.
         now: Seconds since the epoch, for the end of signatures.
     """
 
-    def __init__(self, resolver: Resolver, now: Callable[[], float] = time.time) -> None:
-        self._resolver = resolver
-        self._now = now
+    resolver: Resolver
+    now: Callable[[], float] = time.time
+
+
+class TrustedResolver(_WithoutKeys):
+    """Believes a validating resolver's AD bit, where the path to it is trusted (RFC 4035, section 4.9.3)."""
 
     def look_up(self, name: IdentityName) -> AuthenticRecords:
         """Return the name's TLSA records; see `Authentication`."""
         question = Question.about(name)
-        reply = self._resolver.ask(question)
+        reply = self.resolver.ask(question)
         address = reply.server.address
         if not reply.server.trusted:
             raise NotSecureError(
@@ -74,29 +78,20 @@ class TrustedResolver:
                 "sign the zone, and set DNS_RESOLVER to a validating resolver that you trust or pin the zone's key"
                 " (DNSSEC_TRUST_ANCHORS)",
             )
-        return _records_of(chain, reply, name, f"DNSSEC, validated by the resolver {address}", self._now())
+        return _records_of(chain, reply, name, f"DNSSEC, validated by the resolver {address}", self.now())
 
 
-class NoAuthentication:
-    """Believes every answer: what DNSSEC=off asks for. It says so in every error and in how records were found.
-
-    Args:
-        resolver: Asks.
-        now: Seconds since the epoch, for the end of signatures.
-    """
-
-    def __init__(self, resolver: Resolver, now: Callable[[], float] = time.time) -> None:
-        self._resolver = resolver
-        self._now = now
+class NoAuthentication(_WithoutKeys):
+    """Believes every answer: what DNSSEC=off asks for. It says so in every error and in how records were found."""
 
     def look_up(self, name: IdentityName) -> AuthenticRecords:
         """Return the name's TLSA records; see `Authentication`."""
         question = Question.about(name)
         try:
-            reply = self._resolver.ask(question)
+            reply = self.resolver.ask(question)
             chain = follow_in(reply, question.name)
             authentication = f"DNSSEC=off: nothing authenticates what {reply.server.address} said"
-            return _records_of(chain, reply, name, authentication, self._now())
+            return _records_of(chain, reply, name, authentication, self.now())
         except DiscoveryError as error:
             raise type(error)(f"{error.fact} (DNSSEC=off)", error.hint) from error
 

@@ -11,7 +11,7 @@ from tests.integration.daemons.namespace import Namespace
 from tests.integration.daemons.process import LOOPBACK
 from tests.integration.daemons.unbound import Unbound
 from tests.integration.dns_lab.lab import DnsLab, running
-from tests.integration.lab import DEBIAN_PACKAGES, Lab, missing_packages, open_lab, trusted_keys
+from tests.integration.lab import DEBIAN_PACKAGES, Lab, authorities, missing_packages, open_lab, trusted_keys
 from tests.integration.messages import BrokerClient
 from tests.integration.programs import Device, Program
 
@@ -76,7 +76,7 @@ def own_mosquitto(tmp_path: Path) -> Iterator[Mosquitto]:
 def own_unbound(lab: Lab, tmp_path: Path) -> Iterator[Unbound]:
     """Yield a resolver that a test may stop and start."""
     (tmp_path / "unbound").mkdir()
-    with Unbound(tmp_path / "unbound", lab.knot.port, trusted_keys(lab.knot)) as unbound:
+    with Unbound(tmp_path / "unbound", authorities(lab.knot), trusted_keys(lab.knot)) as unbound:
         yield unbound
 
 

@@ -48,9 +48,14 @@ def missing_packages(packages: Mapping[str, str]) -> list[str]:
     return sorted({package for command, package in packages.items() if shutil.which(command, path=SEARCH_PATH) is None})
 
 
-def trusted_keys(knot: Knot) -> dict[str, str | None]:
-    """Return for each zone the DS record that a resolver is to trust: none where unsigned, a wrong one where bogus."""
-    return {SECURE: knot.ds(SECURE), UNSIGNED: None, BOGUS: another_key(knot.ds(BOGUS))}
+def trusted_keys(knot: Knot) -> tuple[str, ...]:
+    """Return the DS records that a resolver is to trust: a wrong one for the zone that is to be bogus."""
+    return knot.ds(SECURE), another_key(knot.ds(BOGUS))
+
+
+def authorities(knot: Knot) -> dict[str, int]:
+    """Return the port at which a resolver is to ask for each zone of a name server."""
+    return {zone.name: knot.port for zone in knot.zones}
 
 
 def another_key(ds: str) -> str:
@@ -73,7 +78,9 @@ def open_lab(directory: Path, namespace: Namespace | None = None) -> Iterator["L
     authority_port, resolver_port, broker_port = (5300, 53, 1883) if namespace else (None, None, None)
     with (
         Knot(places["knot"], ZONES, authority_port, namespace=namespace) as knot,
-        Unbound(places["unbound"], knot.port, trusted_keys(knot), resolver_port, namespace=namespace) as unbound,
+        Unbound(
+            places["unbound"], authorities(knot), trusted_keys(knot), resolver_port, namespace=namespace
+        ) as unbound,
         Mosquitto(places["mosquitto"], port=broker_port, namespace=namespace) as mosquitto,
     ):
         yield Lab(places["devices"], mosquitto, knot, unbound, namespace.entrance if namespace else ())

@@ -15,7 +15,7 @@ from jwcrypto.jwe import JWE
 
 from tests.integration.daemons.process import LOOPBACK
 from tests.integration.daemons.unbound import Unbound
-from tests.integration.lab import Lab, trusted_keys
+from tests.integration.lab import Lab, authorities, trusted_keys
 from tests.integration.messages import BrokerClient, encrypted, public_jwk, signed, uri
 from tests.integration.programs import Device, Program
 
@@ -35,7 +35,7 @@ def resolver_with_a_dead_zone(lab: Lab, tmp_path: Path) -> Iterator[Unbound]:
     with socket.socket(type=socket.SOCK_DGRAM) as silent:
         silent.bind((LOOPBACK, 0))
         dead = {_DEAD_ZONE: silent.getsockname()[1]}
-        with Unbound(tmp_path / "unbound", lab.knot.port, trusted_keys(lab.knot), elsewhere=dead) as unbound:
+        with Unbound(tmp_path / "unbound", authorities(lab.knot) | dead, trusted_keys(lab.knot)) as unbound:
             yield unbound
 
 

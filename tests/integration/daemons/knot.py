@@ -1,6 +1,6 @@
 """Knot DNS, the authoritative name server, with zones that it signs itself."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,16 +19,12 @@ log:
     any: info
 database:
     storage: {directory}
-policy:
-  - id: signed
-    algorithm: ecdsap256sha256
 template:
   - id: default
     storage: {directory}
     zonefile-sync: -1
     zonefile-load: whole
     journal-content: none
-zone:
 """
 _ZONE_FILE = """\
 $ORIGIN {zone}.
@@ -46,10 +42,14 @@ class Zone:
     Args:
         name: Without the trailing dot.
         signed: Whether the server signs it.
+        policy: How it signs, as lines of its configuration.
+        text: Its zone file; without one it holds what every zone must.
     """
 
     name: str
     signed: bool = True
+    policy: Sequence[str] = ("algorithm: ecdsap256sha256",)
+    text: str = ""
 
 
 class Knot(Daemon):
@@ -71,10 +71,8 @@ class Knot(Daemon):
         self._configuration = directory / "knot.conf"
         text = _SERVER.format(address=LOOPBACK, port=self.port, directory=directory)
         for zone in self.zones:
-            (directory / f"{zone.name}.zone").write_text(_ZONE_FILE.format(zone=zone.name))
-            text += f"  - domain: {zone.name}\n"
-            if zone.signed:
-                text += "    dnssec-signing: on\n    dnssec-policy: signed\n"
+            (directory / f"{zone.name}.zone").write_text(zone.text or _ZONE_FILE.format(zone=zone.name))
+            text += _entry_of(zone)
         self._configuration.write_text(text)
         super().__init__(
             ["knotd", "-c", str(self._configuration)],
@@ -121,3 +119,11 @@ class Knot(Daemon):
 
     def _knotc(self, *command: str) -> None:
         run_tool("knotc", "-c", str(self._configuration), *command)
+
+
+def _entry_of(zone: Zone) -> str:
+    entry = f"zone:\n  - domain: {zone.name}\n"
+    if not zone.signed:
+        return entry
+    policy = "".join(f"    {line}\n" for line in zone.policy)
+    return f"policy:\n  - id: {zone.name}\n{policy}{entry}    dnssec-signing: on\n    dnssec-policy: {zone.name}\n"

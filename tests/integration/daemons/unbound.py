@@ -1,6 +1,6 @@
 """Unbound, the validating resolver, which trusts the zones of the lab and writes down every query."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from tests.integration.daemons.namespace import Namespace
@@ -20,6 +20,7 @@ server:
     logfile: ""
     log-queries: yes
     verbosity: 1
+    ede: {extended_errors}
     num-threads: 1
     do-ip6: no
     do-not-query-localhost: no
@@ -37,30 +38,35 @@ class Unbound(Daemon):
 
     Args:
         directory: An existing directory for configuration and log.
-        authority: Port of the name server on loopback that is asked for every zone.
-        zones: The zones, and for each the DS record that is trusted, or None where it is known to be unsigned.
+        authorities: For each zone the port of its name server on loopback.
+        anchors: DS records of the zones that are to be validated, as zone-file lines.
         port: Where it listens; None picks a free port.
         namespace: The network namespace that it lives in.
-        elsewhere: Zones that nothing is known of, and the ports of their own name servers on loopback.
+        explains: Whether its answers say why validation failed (RFC 8914).
     """
 
     def __init__(
         self,
         directory: Path,
-        authority: int,
-        zones: Mapping[str, str | None],
+        authorities: Mapping[str, int],
+        anchors: Iterable[str],
         port: int | None = None,
         *,
         namespace: Namespace | None = None,
-        elsewhere: Mapping[str, int] | None = None,
+        explains: bool = False,
     ) -> None:
         self.host = LOOPBACK
         self.port = port or free_port()
-        anchors = directory / "anchors"
-        anchors.write_text("".join(f"{ds}\n" for ds in zones.values() if ds))
-        text = _SERVER.format(address=LOOPBACK, port=self.port, directory=directory, anchors=anchors)
-        text += "".join(f'    domain-insecure: "{zone}."\n' for zone, ds in zones.items() if ds is None)
-        for zone, server in (dict.fromkeys(zones, authority) | dict(elsewhere or {})).items():
+        trusted = directory / "anchors"
+        trusted.write_text("".join(f"{ds}\n" for ds in anchors))
+        text = _SERVER.format(
+            address=LOOPBACK,
+            port=self.port,
+            directory=directory,
+            anchors=trusted,
+            extended_errors="yes" if explains else "no",
+        )
+        for zone, server in authorities.items():
             text += f'stub-zone:\n    name: "{zone}."\n    stub-addr: {LOOPBACK}@{server}\n'
         configuration = directory / "unbound.conf"
         configuration.write_text(text)

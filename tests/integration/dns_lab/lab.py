@@ -1,7 +1,7 @@
 """The lab: Knot as the authority of the table's zones, misbehaving servers beside it, Unbound as the validator."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,56 +9,15 @@ from typing import Final
 
 import dns.name
 
-from tests.integration.daemons.process import LOOPBACK, Daemon, free_port, run_tool
+from tests.integration.daemons.knot import Knot
+from tests.integration.daemons.knot import Zone as ServedByKnot
+from tests.integration.daemons.unbound import Unbound
 from tests.integration.dns_lab import material, signing, zones
 from tests.integration.dns_lab.conditions import CONDITIONS, Condition
 from tests.integration.dns_lab.servers import Served, misbehaving
 from tests.integration.dns_lab.signing import Key
 from tests.integration.dns_lab.zones import Delegation, Signer, Zone
 
-_KNOT: Final = """\
-server:
-    listen: {address}@{port}
-    rundir: {directory}
-    tcp-workers: 2
-    udp-workers: 2
-    background-workers: 2
-log:
-  - target: stderr
-    any: info
-database:
-    storage: {directory}
-policy:
-{policies}
-template:
-  - id: default
-    storage: {directory}
-    zonefile-sync: -1
-    zonefile-load: whole
-    journal-content: none
-zone:
-{zones}
-"""
-_UNBOUND: Final = """\
-server:
-    interface: {address}
-    port: {port}
-    access-control: 127.0.0.0/8 allow
-    username: ""
-    chroot: ""
-    directory: "{directory}"
-    pidfile: ""
-    use-syslog: no
-    logfile: ""
-    verbosity: 1
-    num-threads: 1
-    do-ip6: no
-    do-not-query-localhost: no
-    ede: {extended_errors}
-    module-config: "validator iterator"
-    local-zone: "test." nodefault
-    trust-anchor-file: "{anchors}"
-"""
 _ZONE_FILE: Final = """\
 $ORIGIN {zone}.
 $TTL 60
@@ -115,81 +74,37 @@ def running(directory: Path) -> Iterator[DnsLab]:
         (directory / "pinned").write_text("\n".join(pinned) + "\n")
         authorities = directory / "authorities.pem"
         authorities.write_bytes(material.authority_pem())
+        places = [directory / "unbound", directory / "explaining"]
+        for place in places:
+            place.mkdir()
         with (
-            _unbound(directory / "unbound", anchored, stubs, extended_errors="no") as unbound,
-            _unbound(directory / "explaining", anchored, stubs, extended_errors="yes") as explaining,
+            Unbound(places[0], stubs, anchored) as unbound,
+            Unbound(places[1], stubs, anchored, explains=True) as explaining,
         ):
-            yield DnsLab(port, unbound, explaining, served, directory / "pinned", authorities)
+            yield DnsLab(port, unbound.port, explaining.port, served, directory / "pinned", authorities)
 
 
 @contextmanager
 def _knot(directory: Path, keys: Mapping[str, Key]) -> Iterator[tuple[int, dict[str, str]]]:
     """Yield the authority's port, and for each signed zone the DS record that is trusted."""
-    port = free_port()
     contents = _contents(keys)
-    for zone in zones.ZONES:
-        text = contents[zone.name]
-        if zone.signer is Signer.HAND:
-            text = _signed_by_hand(zone, text, keys[zone.name])
-        (directory / f"{zone.name}.zone").write_text(text)
-    configuration = directory / "knot.conf"
-    configuration.write_text(
-        _KNOT.format(
-            address=LOOPBACK,
-            port=port,
-            directory=directory,
-            policies="\n".join(_policy(zone) for zone in zones.ZONES if zone.signer is Signer.KNOT),
-            zones="\n".join(map(_zone_entry, zones.ZONES)),
-        )
-    )
-    ready = [f"[{zone.name}.] loaded, serial" for zone in zones.ZONES]
-    with Daemon(
-        ["knotd", "-c", str(configuration)],
-        directory / "knot.log",
-        lambda log: all(line in log for line in ready) and "server started" in log,
-    ):
+    with Knot(directory, [_as_served(zone, contents[zone.name], keys) for zone in zones.ZONES]) as knot:
         anchors = {name: key.anchor for name, key in keys.items()}
         anchors[zones.ANOTHER_ANCHOR] = Key.generate(zones.ANOTHER_ANCHOR).anchor
-        for zone in zones.ZONES:
-            if zone.signer is Signer.KNOT:
-                lines = run_tool("keymgr", "-c", str(configuration), f"{zone.name}.", "ds").splitlines()
-                anchors[zone.name] = next(line for line in lines if line.split()[4] == "2")
-        yield port, anchors
+        anchors |= {zone.name: knot.ds(zone.name) for zone in knot.zones if zone.signed}
+        yield knot.port, anchors
 
 
-@contextmanager
-def _unbound(
-    directory: Path, anchors: Iterable[str], stubs: Mapping[str, int], *, extended_errors: str
-) -> Iterator[int]:
-    directory.mkdir()
-    port = free_port()
-    (directory / "anchors").write_text("\n".join(anchors) + "\n")
-    text = _UNBOUND.format(
-        address=LOOPBACK,
-        port=port,
-        directory=directory,
-        anchors=directory / "anchors",
-        extended_errors=extended_errors,
-    )
-    for zone, authority in stubs.items():
-        text += f'stub-zone:\n    name: "{zone}."\n    stub-addr: {LOOPBACK}@{authority}\n'
-    configuration = directory / "unbound.conf"
-    configuration.write_text(text)
-    with Daemon(
-        ["unbound", "-d", "-c", str(configuration)], directory / "unbound.log", lambda log: "start of service" in log
-    ):
-        yield port
-
-
-def _policy(zone: Zone) -> str:
-    denial = "\n    nsec3: on\n    nsec3-iterations: 0" if zone.nsec3 else ""
-    opt_out = "\n    nsec3-opt-out: on" if zone.opt_out else ""
-    return f"  - id: {zone.name}\n    algorithm: {zone.algorithm}{denial}{opt_out}"
-
-
-def _zone_entry(zone: Zone) -> str:
-    signing_entry = f"\n    dnssec-signing: on\n    dnssec-policy: {zone.name}" if zone.signer is Signer.KNOT else ""
-    return f"  - domain: {zone.name}{signing_entry}"
+def _as_served(zone: Zone, text: str, keys: Mapping[str, Key]) -> ServedByKnot:
+    if zone.signer is not Signer.KNOT:
+        by_hand = _signed_by_hand(zone, text, keys[zone.name]) if zone.signer is Signer.HAND else text
+        return ServedByKnot(zone.name, signed=False, text=by_hand)
+    policy = [f"algorithm: {zone.algorithm}"]
+    if zone.nsec3:
+        policy += ["nsec3: on", "nsec3-iterations: 0"]
+    if zone.opt_out:
+        policy.append("nsec3-opt-out: on")
+    return ServedByKnot(zone.name, policy=policy, text=text)
 
 
 def _hand_made_key(zone: Zone) -> Key:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.integration import disk
 from tests.integration.daemons.mosquitto import Mosquitto
 from tests.integration.daemons.namespace import Namespace
 from tests.integration.daemons.process import LOOPBACK
@@ -78,6 +79,13 @@ def own_unbound(lab: Lab, tmp_path: Path) -> Iterator[Unbound]:
     (tmp_path / "unbound").mkdir()
     with Unbound(tmp_path / "unbound", authorities(lab.knot), trusted_keys(lab.knot)) as unbound:
         yield unbound
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """Yield a directory on a disk of its own that a test can fill."""
+    with disk.small_disk(tmp_path / "disk") as directory:
+        yield directory
 
 
 @pytest.fixture

@@ -17,6 +17,7 @@ import pytest
 from benchmarks.backlog import ALLOWED_GROWTH_KIB, work_off
 from tests.integration.daemons.mosquitto import Mosquitto
 from tests.integration.daemons.process import LOOPBACK
+from tests.integration.disk import fill
 from tests.integration.lab import BOGUS, Lab, wait_until
 from tests.integration.messages import BrokerClient, encrypted, signed
 from tests.integration.programs import RECEIVER, SUBSCRIBED, Device, Program
@@ -314,35 +315,13 @@ def test_it_ends_in_good_order_while_nobody_reads(lab: Lab, alice: Device, tmp_p
 # The disk
 
 
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """Yield a directory on a disk of its own, of eight megabytes."""
-    directory = tmp_path / "disk"
-    directory.mkdir()
-    if os.geteuid() != 0:
-        pytest.fail("a small disk can only be mounted as root")
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", str(directory)], check=True)
-    try:
-        yield directory
-    finally:
-        subprocess.run(["umount", "--lazy", str(directory)], check=True)
-
-
-def _fill(directory: Path) -> Path:
-    path = directory / "filler"
-    with suppress(OSError), path.open("wb", buffering=0) as file:
-        while file.write(b"\0" * 4096):
-            pass
-    return path
-
-
 def test_a_full_disk_holds_messages_up_and_loses_none(lab: Lab, alice: Device, small_disk: Path) -> None:
     device = lab.published_device("crammed").with_settings(DATA_PATH=str(small_disk))
     texts = [f"message {number:03}" for number in range(500)]
     with device.receiver() as receiver:
         assert alice.send(device, "before").status == 0
         receiver.wait_for_message("before")
-        filler = _fill(small_disk)
+        filler = fill(small_disk)
         assert alice.send(device, "--lines", stdin="\n".join(texts)).status == 0
         receiver.wait_for_log("Messages wait for the disk", 30)
         wait_for_health(device, "disk: ")
@@ -364,7 +343,7 @@ def test_it_ends_in_good_order_on_a_full_disk_and_repeats_one_group_at_most(
     device = lab.published_device("stuffed").with_settings(DATA_PATH=str(small_disk))
     texts = [f"message {number:03}" for number in range(500)]
     with device.receiver() as first:
-        filler = _fill(small_disk)
+        filler = fill(small_disk)
         assert alice.send(device, "--lines", stdin="\n".join(texts)).status == 0
         first.wait_for_log("Messages wait for the disk", 30)
         assert first.stop(5) == 0
@@ -383,7 +362,7 @@ def test_a_full_disk_holds_up_what_has_to_wait_for_dns(
     device = lab.published_device("doubly").with_settings(DATA_PATH=str(small_disk))
     stranger = lab.published_device("stranger", BOGUS)
     with device.receiver() as receiver:
-        filler = _fill(small_disk)
+        filler = fill(small_disk)
         texts = [f"to be stored {number} {'x' * 20000}" for number in range(12)]
         for text in texts:
             anybody.publish(device, encrypted(signed(text, stranger, device), device))

@@ -18,6 +18,7 @@ from idlib.outbox import FILE_NAME, MAX_MESSAGES, NewOutgoingMessage, Outbox
 from tests.integration.daemons.mosquitto import Mosquitto
 from tests.integration.daemons.process import free_port
 from tests.integration.daemons.unbound import Unbound
+from tests.integration.disk import fill
 from tests.integration.lab import SECURE, Lab, wait_until
 from tests.integration.programs import SEND_MESSAGE, SENDER, Device, Program
 
@@ -248,6 +249,61 @@ def test_a_full_disk_is_told_and_tears_nothing(sender: Device, recipient: Device
     assert waiting(device) == 1
     queue_one(device, recipient, "after")
     assert waiting(device) == 2
+
+
+def acknowledgements(resident: Program) -> int:
+    return sum(ACKNOWLEDGED in line for line in resident.stderr)
+
+
+def test_a_disk_that_is_full_when_a_message_is_acknowledged_keeps_it_and_does_not_send_it_again(
+    sender: Device, recipient: Device, receiver: Program, small_disk: Path
+) -> None:
+    device = sender.with_settings(DATA_PATH=str(small_disk))
+    trouble = f"Messages to {recipient.name} wait: {outbox_path(device)} cannot be read or written: database or disk"
+    # Held open, lest the log beside the file be made anew, which fails before anything is sent.
+    with Outbox(small_disk) as outbox:
+        put(device, recipient.name, "sent once")
+        filler = fill(small_disk)
+        with device.start(SENDER) as resident:
+            resident.wait_for("two tries", lambda: sum(trouble in line for line in resident.stderr) >= 2)
+            assert acknowledgements(resident) == 1
+            assert outbox.waiting().number == 1
+            filler.unlink()
+            wait_until(lambda: outbox.waiting().number == 0, "empty outbox")
+            put(device, recipient.name, "sent later")
+            receiver.wait_for_message("sent later")
+            assert acknowledgements(resident) == 2
+    assert [line.split("says: ")[1] for line in receiver.stdout] == ['sent once"', 'sent later"']
+    assert not any("refused reason=" in line for line in receiver.stderr)
+
+
+def test_a_full_disk_sends_nothing_again_where_another_message_expires(
+    sender: Device, recipient: Device, receiver: Program, small_disk: Path
+) -> None:
+    device = sender.with_settings(DATA_PATH=str(small_disk))
+    with Outbox(small_disk) as outbox:
+        put(device, recipient.name, "sent once")
+        put(device, f"nobody._device.{SECURE}", "expires", lifetime=5)
+        filler = fill(small_disk)
+        with device.start(SENDER) as resident:
+            resident.wait_for_log(f"Messages wait: {outbox_path(device)} cannot be read or written: database or disk")
+            filler.unlink()
+            wait_until(lambda: outbox.waiting().number == 0, "empty outbox")
+            assert acknowledgements(resident) == 1
+            assert sum("is not delivered: it has expired" in line for line in resident.stderr) == 1
+    assert len(receiver.stdout) == 1
+    assert not any("refused reason=" in line for line in receiver.stderr)
+
+
+def test_an_outbox_that_breaks_leaves_no_connection_open(sender: Device, own_mosquitto: Mosquitto) -> None:
+    put(sender, f"nobody._device.{SECURE}", "to nobody")
+    with sender.start(SENDER) as resident:
+        resident.wait_for_log(f"Messages to nobody._device.{SECURE} wait: ")
+        with Outbox(outbox_path(sender).parent) as outbox, outbox._transaction() as connection:
+            connection.execute("DROP TABLE outgoing")
+        resident.wait_for_log("Messages wait: ")
+        wait_until(lambda: "disconnected" in own_mosquitto.log.read_text(), "end of the connection")
+        assert resident.is_running
 
 
 def test_an_outbox_of_another_user_is_told_with_what_mends_it(sender: Device, recipient: Device) -> None:

@@ -18,11 +18,13 @@ from idlib.errors import (
     MessageError,
     NoSubscriberError,
     RefusedMessageError,
+    StoreError,
     TemporaryDiscoveryError,
     TransportError,
     UnsuitableKeyError,
 )
 from idlib.keys import key_path, read_private_key
+from idlib.outage import Outage
 from idlib.outbox import Outbox, OutgoingMessage
 from idlib.settings import Settings
 from idlib.transport import Broker, Publisher
@@ -83,6 +85,7 @@ class Courier:
         self._of_recipient: dict[str, _Backoff] = {}
         self._of_broker = _Backoff(_LONGEST_BROKER_BACKOFF_SECONDS)
         self._publisher: Publisher | None = None
+        self._outage = Outage(_LOG)
         # Acknowledged, and still in the outbox because it could not be written.
         self._acknowledged: set[int] = set()
 
@@ -92,18 +95,30 @@ class Courier:
         Raises:
             StoreError: The outbox cannot be read.
         """
-        while not self._stopping.is_set():
-            recipients = self._outbox.recipients()
-            if not recipients and not self._under_way:
-                self._disconnect(self._publisher)
-                return
-            # A clock that has not been set would seal messages that nobody believes, and drop fresh ones as too old.
-            if time.time() >= EARLIEST_CREDIBLE_TIME:
-                self._outbox.correct_times(EARLIEST_CREDIBLE_TIME, int(time.time()))
-                if not self._under_way:
-                    self._drop_expired()
-                self._begin(recipients)
-            self._stopping.wait(_POLL_SECONDS)
+        try:
+            while not self._stopping.is_set():
+                recipients = self._outbox.recipients()
+                if not recipients and not self._under_way:
+                    return
+                # A clock that is not set would seal messages that nobody believes, and drop fresh ones as too old.
+                if time.time() >= EARLIEST_CREDIBLE_TIME and self._is_tidied():
+                    self._begin(recipients)
+                self._stopping.wait(_POLL_SECONDS)
+        finally:
+            self._disconnect(self._publisher)
+
+    def _is_tidied(self) -> bool:
+        """Set times right and drop what has expired; return whether the outbox can be written."""
+        try:
+            self._outbox.correct_times(EARLIEST_CREDIBLE_TIME, int(time.time()))
+            if not self._under_way:
+                self._drop_expired()
+        except StoreError as error:
+            # No reason to begin anew, which would send again what is acknowledged and could not be removed.
+            self._outage.begin(f"Messages wait: {error}")
+            return False
+        self._outage.end()
+        return True
 
     def _drop_expired(self) -> None:
         for identifier, recipient in self._outbox.forget_expired(int(time.time()), MESSAGE_EXPIRY_SECONDS):

@@ -162,7 +162,7 @@ def test_one_recipients_trouble_does_not_hold_up_another(sender: Device, recipie
     with sender.start(SENDER) as resident:
         receiver.wait_for_message("to somebody")
         resident.wait_for_log(f"Messages to nobody._device.{SECURE} wait: ")
-    assert waiting(sender) == 1
+        wait_until(lambda: waiting(sender) == 1, "one message in the outbox")
 
 
 def test_a_verdict_is_final_after_a_day(sender: Device) -> None:

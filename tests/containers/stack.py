@@ -115,10 +115,38 @@ class Stack:
             session.stdin.close()
             session.wait(30)
 
+    def memory_while_delivering(self, number: int) -> float:
+        """Let messages wait in the outbox while there is no broker, and return what their delivery takes of the memory.
+
+        Args:
+            number: Of messages; the device writes to itself.
+        """
+        subscriptions = self.log("messaging_receiver").stderr.count(SUBSCRIBED)
+        self.compose("stop", "broker", "messaging_sender")
+        # In a container of its own, for the engine counts the pages of files that a command has read, too.
+        script = f'for i in $(seq {number}); do echo "delivered $i"; done | ./send_message.py {DEVICE} --lines --queue'
+        queued = self.run("messaging_sender", "bash", "-c", script).stderr
+        assert f"Queued are {number} messages" in queued, queued
+        self.compose("start", "broker")
+        self.wait_for_line("messaging_receiver", SUBSCRIBED, times=subscriptions + 1)
+        self.compose("start", "messaging_sender")
+        used: list[float] = []
+
+        def is_delivered() -> bool:
+            has_printed = self.has_printed(f"delivered {number}")
+            used.append(self.memory("messaging_sender"))
+            return has_printed
+
+        wait_until("all is delivered", is_delivered, 90)
+        return max(used)
+
+    def has_printed(self, text: str) -> bool:
+        """Return whether the receiver has printed the device's own message."""
+        return f'"{DEVICE} says: {text}"' in self.log("messaging_receiver").stdout.splitlines()
+
     def wait_for_message(self, text: str) -> None:
         """Wait until the receiver has printed the device's own message."""
-        line = f'"{DEVICE} says: {text}"'
-        wait_until(line, lambda: line in self.log("messaging_receiver").stdout.splitlines())
+        wait_until(text, lambda: self.has_printed(text))
 
     def wait_for_line(self, service: str, text: str, *, times: int = 1) -> None:
         """Wait until a service has logged a text this many times since its container was made."""

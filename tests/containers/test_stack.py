@@ -92,6 +92,10 @@ def test_each_service_is_small_while_a_message_is_sent(stack: Stack) -> None:
     assert {service for service in SERVICES if used[service] > MAX_MEMORY[service]} == set(), used
 
 
+def test_the_sender_is_small_while_it_delivers_what_waited_for_the_broker(stack: Stack) -> None:
+    assert stack.memory_while_delivering(100) <= MAX_MEMORY["messaging_sender"]
+
+
 @pytest.mark.parametrize("service", SERVICES)
 def test_each_service_ends_by_itself_when_told_and_comes_back(stack: Stack, service: str) -> None:
     subscriptions = stack.log("messaging_receiver").stderr.count(SUBSCRIBED)

@@ -2,7 +2,10 @@
 
 import base64
 import json
+import shutil
 import time
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -122,6 +125,29 @@ def test_what_is_no_proof_is_dropped(
         }[hostile]()
         anybody.publish(alice, made)
         assert program.wait_for_end(20) == (0 if hostile == "good" else 6), program.stderr
+
+
+@pytest.mark.parametrize("moment", ["before it asks", "while it waits"])
+def test_a_receipt_that_is_sealed_to_our_previous_key_is_proof(
+    moment: str, lab: Lab, anybody: BrokerClient, published: Any, tmp_path: Path
+) -> None:
+    asking, recipient = lab.published_device("asking"), lab.published_device("recipient")
+    before = replace(asking, crypto_path=tmp_path / "before")
+    shutil.copytree(asking.crypto_path, before.crypto_path)
+
+    def replace_key() -> None:
+        assert asking.run(CREATE_SELFSIGNED_ID, "--force").status == 0
+        assert asking.key_path.read_bytes() != before.key_path.read_bytes()
+
+    anybody.listen(recipient)
+    if moment == "before it asks":
+        replace_key()
+    with asking.start(SEND_MESSAGE, recipient.name, "prove it", "--receipt") as program:
+        identifier = published(recipient)
+        if moment == "while it waits":
+            replace_key()
+        anybody.publish(asking, receipt(recipient, before, identifier))
+        assert program.wait_for_end(40) == 0, program.stderr
 
 
 def test_a_receipt_is_not_answered_again_for_a_repeat(lab: Lab, bob: Device, anybody: BrokerClient) -> None:

@@ -25,7 +25,14 @@ from reporting import Fate, report
 from sealing import Sealer, seconds_at_the_broker, too_large
 
 from idlib.envelope import new_identifier
-from idlib.errors import ExitStatus, IdlibError, MalformedNameError, MessageError, NoSubscriberError
+from idlib.errors import (
+    ExitStatus,
+    IdlibError,
+    MalformedNameError,
+    MessageError,
+    NoSubscriberError,
+    RefusedMessageError,
+)
 from idlib.names import IdentityName
 from idlib.outbox import NewOutgoingMessage
 from idlib.program import parser, read_settings, run
@@ -90,6 +97,9 @@ class _Sending:
             self._send_or_queue()
         except IdlibError as raised:
             error = raised
+            if isinstance(error, RefusedMessageError):
+                # An answer, which leaves no doubt.
+                self._fate = Fate.FAILED
             raise
         finally:
             if self._arguments.json:

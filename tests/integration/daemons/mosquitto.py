@@ -1,5 +1,7 @@
 """Mosquitto, the MQTT broker, with sessions that outlive its restart."""
 
+import signal
+import time
 from pathlib import Path
 
 from tests.integration.daemons.namespace import Namespace
@@ -55,3 +57,13 @@ class Mosquitto(Daemon):
             lambda log: " running" in log,
             namespace,
         )
+
+    def reload(self) -> None:
+        """Let it read its configuration's files anew; what it takes from now on it judges by them."""
+        seen = self._reloads()
+        self.send_signal(signal.SIGHUP)
+        while self._reloads() == seen:
+            time.sleep(0.02)
+
+    def _reloads(self) -> int:
+        return self.log.read_text().count("Reloading config.")

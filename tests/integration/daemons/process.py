@@ -123,6 +123,11 @@ class Daemon:
         """End the daemon by SIGKILL."""
         self._end(signal.SIGKILL)
 
+    def send_signal(self, number: signal.Signals) -> None:
+        """Send a signal to the daemon, which must run."""
+        assert self._process is not None
+        self._process.send_signal(number)
+
     def log_tail(self) -> str:
         """Return the last lines of the log."""
         return "\n".join(self.log.read_text(errors="replace").splitlines()[-_LOG_TAIL_LINES:])

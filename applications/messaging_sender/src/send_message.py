@@ -97,9 +97,6 @@ class _Sending:
             self._send_or_queue()
         except IdlibError as raised:
             error = raised
-            if isinstance(error, RefusedMessageError):
-                # An answer, which leaves no doubt.
-                self._fate = Fate.FAILED
             raise
         finally:
             if self._arguments.json:
@@ -144,6 +141,10 @@ class _Sending:
     def _wait(self, publisher: Publisher, publication: Publication) -> None:
         try:
             publisher.wait(publication)
+        except RefusedMessageError:
+            # An answer, which leaves no doubt.
+            self._fate = Fate.FAILED
+            raise
         except NoSubscriberError as error:
             if self._arguments.queue:
                 raise

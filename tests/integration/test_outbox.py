@@ -136,6 +136,25 @@ def test_what_is_too_large_for_the_broker_is_given_up_and_holds_up_nobody(
             courier.wait_for_log(f"to {recipient.name} is not delivered: the message is too large")
 
 
+def test_a_message_that_ends_the_connection_holds_up_nobody_else(
+    lab: Lab, sender: Device, recipient: Device, tmp_path: Path
+) -> None:
+    (tmp_path / "modest").mkdir()
+    # Mosquitto answers what is larger with a reason code that the MQTT library takes for a breach of the protocol.
+    with Mosquitto(tmp_path / "modest", extra="message_size_limit 4000\n") as modest:
+        there = {"MQTT_PORT": str(modest.port)}
+        large = lab.published_device("large").with_settings(**there)
+        put(sender, large.name, 3000 * "x")
+        with (
+            recipient.with_settings(**there).receiver() as receiver,
+            large.receiver(),
+            sender.with_settings(**there).start(SENDER),
+        ):
+            for number in range(3):
+                put(sender, recipient.name, f"short {number}")
+                receiver.wait_for_message(f"short {number}", 90)
+
+
 def test_a_verdict_of_dns_is_told_at_once_and_nothing_waits(sender: Device) -> None:
     result = sender.send(f"nobody._device.{SECURE}", "hello", "--queue")
     assert result.status == 2

@@ -83,6 +83,8 @@ class Courier:
         self._lock = threading.Lock()
         self._under_way: set[str] = set()
         self._of_recipient: dict[str, _Backoff] = {}
+        # Whose messages were under way when the connection failed: perhaps one of them is why.
+        self._suspects: set[str] = set()
         self._of_broker = _Backoff(_LONGEST_BROKER_BACKOFF_SECONDS)
         self._publisher: Publisher | None = None
         self._outage = Outage(_LOG)
@@ -130,18 +132,31 @@ class Courier:
             recipient: self._of_recipient.get(recipient) or _Backoff(_LONGEST_BACKOFF_SECONDS)
             for recipient in recipients
         }
-        for recipient, backoff in self._of_recipient.items():
+        for recipient in self._in_order():
             with self._lock:
-                if recipient in self._under_way or not backoff.is_over():
+                if recipient in self._under_way or not self._of_recipient[recipient].is_over():
                     continue
-                if len(self._under_way) >= MAX_ROUTES:
+                if len(self._under_way) >= self._places_for(recipient):
                     return
             publisher = self._connect()
             if publisher is None:
                 return
             with self._lock:
                 self._under_way.add(recipient)
-            threading.Thread(target=self._walk, args=(recipient, backoff, publisher), name="Route", daemon=True).start()
+            walk = (recipient, self._of_recipient[recipient], publisher)
+            threading.Thread(target=self._walk, args=walk, name="Route", daemon=True).start()
+
+    def _in_order(self) -> Iterable[str]:
+        """Return the recipients, suspects last; of them last whose messages wait longest: the likeliest cause."""
+        with self._lock:
+            self._suspects &= self._of_recipient.keys()
+            clean = [recipient for recipient in self._of_recipient if recipient not in self._suspects]
+            suspects = [recipient for recipient in self._of_recipient if recipient in self._suspects]
+        return (*clean, *reversed(suspects))
+
+    def _places_for(self, recipient: str) -> int:
+        """Return how many routes there may be with this one: a suspect's alone, lest it harms others."""
+        return 1 if recipient in self._suspects or self._suspects & self._under_way else MAX_ROUTES
 
     def _walk(self, recipient: str, backoff: _Backoff, publisher: Publisher) -> None:
         try:
@@ -153,10 +168,11 @@ class Courier:
                     return
                 self._deliver(message, sealer, publisher)
                 backoff.shrink()
+                self._clear(recipient)
         except (RefusedMessageError, NoSubscriberError) as error:
             self._postpone(recipient, backoff, error)
         except TransportError as error:
-            self._lose(publisher, error)
+            self._lose(publisher, recipient, backoff, error)
         except IdlibError as error:
             self._postpone(recipient, backoff, error)
         except Exception:  # noqa: BLE001  # an error of ours that one message causes must not stop the others
@@ -213,13 +229,23 @@ class Courier:
             self._publisher = publisher
         return publisher
 
-    def _lose(self, publisher: Publisher, error: TransportError) -> None:
+    def _lose(self, publisher: Publisher, recipient: str, backoff: _Backoff, error: TransportError) -> None:
         with self._lock:
-            if self._publisher is not publisher:
-                return
-        _LOG.warning("Messages wait: %s", error)
-        self._of_broker.grow()
+            was_alone = recipient in self._suspects
+            self._suspects.add(recipient)
+            is_present = self._publisher is publisher
+        if was_alone:
+            self._postpone(recipient, backoff, error)
+        if not is_present:
+            return
+        if not was_alone:
+            _LOG.warning("Messages wait: %s", error)
+            self._of_broker.grow()
         self._disconnect(publisher)
+
+    def _clear(self, recipient: str) -> None:
+        with self._lock:
+            self._suspects.discard(recipient)
 
     def _disconnect(self, publisher: Publisher | None) -> None:
         with self._lock:

@@ -1,21 +1,26 @@
 """What reaches a pipe at once, for a kill comes between two writes."""
 
+import fcntl
 import os
 import select
 import threading
 from collections.abc import Sequence
+from typing import Final
 
 from hypothesis import given
 from hypothesis import strategies as st
 from standard_output import StandardOutput
 
+# Twice what the largest example takes.
+_PIPE_OCTETS: Final = 256 * 1024
 _LINES = st.lists(st.integers(0, 3 * select.PIPE_BUF).map(lambda size: size * b"x" + b"\n"), min_size=1, max_size=8)
 
 
 def writes_of(octets: bytes) -> Sequence[bytes]:
     """Return what each write to a pipe was."""
-    # Such a pipe keeps writes apart.
+    # Such a pipe keeps writes apart, each on a page of its own.
     reader, writer = os.pipe2(os.O_DIRECT)
+    fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, _PIPE_OCTETS)
     try:
         assert StandardOutput(threading.Event(), writer).write(octets)
         os.set_blocking(reader, False)

@@ -2,10 +2,13 @@
 
 import json
 import signal
+import time
+from contextlib import suppress
 from pathlib import Path
 
 from tests.integration.daemons.mosquitto import Mosquitto
 from tests.integration.daemons.process import free_port
+from tests.integration.daemons.unbound import Unbound
 from tests.integration.lab import SECURE, Lab
 from tests.integration.programs import SEND_MESSAGE, Device, Program
 
@@ -71,6 +74,28 @@ def test_a_line_that_cannot_be_sent_is_left_out_of_the_acknowledged(
     assert "is not UTF-8" in objects[1]["reason"]
     assert "acknowledged 3 messages" in result.stderr
     assert "lines 1, 4-5" in result.stderr
+
+
+def test_the_results_stand_in_the_order_of_the_lines_where_dns_is_away_before_the_broker_has_answered(
+    lab: Lab, alice: Device, own_mosquitto: Mosquitto, own_unbound: Unbound
+) -> None:
+    recipient = lab.published_device("short-lived", ttl=1)
+    sender = alice.with_settings(MQTT_PORT=str(own_mosquitto.port), DNS_RESOLVER=own_unbound.address)
+    with sender.start(SEND_MESSAGE, recipient.name, "--lines", "--json") as program:
+        program.write("first\nsecond\n")
+        program.wait_for("first result", lambda: len(program.stdout) >= 1)
+        own_mosquitto.kill()
+        program.wait_for_log("is lost")
+        own_unbound.stop()
+        while program.is_running:
+            with suppress(BrokenPipeError):
+                program.write("more\n")
+            # Until what DNS has said is forgotten.
+            time.sleep(0.5)
+        assert program.wait_for_end() == 2, program.stderr
+    results = [json.loads(line)["result"] for line in program.stdout]
+    assert results.index("unacknowledged") >= 1
+    assert results.index("failed") == len(results) - 1
 
 
 def test_lines_wait_in_the_outbox_where_the_broker_is_away(alice: Device, bob: Device, lab: Lab) -> None:

@@ -94,7 +94,7 @@ class LineSender:
             IdlibError: No further line can be sent.
         """
         arguments = self._arguments
-        with ExitStack() as ending, ExitStack() as stack:
+        with ExitStack() as last, ExitStack() as ending, ExitStack() as stack:
             self._begin(stack)
             # When the connection is closed, and no acknowledgement can come any more.
             ending.callback(self._tell)
@@ -109,7 +109,8 @@ class LineSender:
                     self._settle_all()
                     self._fail(number, message, error)
                 except IdlibError as error:
-                    self._print(report(message, Fate.FAILED, error=error))
+                    # Likewise; what became of them shows when the connection is closed.
+                    last.callback(self._print, report(message, Fate.FAILED, error=error))
                     raise
                 self._settle_some()
             self._settle_all()

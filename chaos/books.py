@@ -1,9 +1,12 @@
-"""What was acknowledged and what was printed, compared."""
+"""What was promised and what was printed, compared."""
 
 import json
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
+
+from chaos.reports import Promise
 
 GROUP_SIZE: Final = 32
 
@@ -26,17 +29,27 @@ class Books:
     """The comparison.
 
     Args:
-        acknowledged: The texts that the broker has acknowledged.
+        promises: What send_message.py reported as sent.
         lives: The runs of the receiver, in order.
     """
 
-    acknowledged: frozenset[str]
+    promises: frozenset[Promise]
     lives: tuple[Life, ...]
 
     @property
-    def lost(self) -> tuple[str, ...]:
-        """What was acknowledged and never printed."""
-        return tuple(sorted(self.acknowledged - {text for life in self.lives for text in life.printed}))
+    def promised(self) -> Counter[tuple[str, str]]:
+        """How many messages were promised, by options and result."""
+        return Counter((promise.options, promise.result) for promise in self.promises)
+
+    @property
+    def lost(self) -> tuple[Promise, ...]:
+        """What was promised and never printed."""
+        printed = {text for life in self.lives for text in life.printed}
+        return tuple(
+            sorted(
+                (promise for promise in self.promises if promise.text not in printed), key=lambda promise: promise.text
+            )
+        )
 
     @property
     def repeated(self) -> int:

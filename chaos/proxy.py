@@ -1,14 +1,20 @@
-"""A TCP proxy on loopback in front of the broker, whose connections can be cut, held up and refused."""
+"""A TCP proxy on loopback in front of the broker, whose connections can be cut, held up and slowed down."""
 
 import contextlib
 import socket
 import threading
+import time
 from types import TracebackType
 from typing import Final, Self
 
 _LOOPBACK: Final = "127.0.0.1"
 _PORTION_OCTETS: Final = 65536
 _CONNECT_SECONDS: Final = 2.0
+# Each way, as to a broker far away: so that whoever is killed often has something under way.
+_USUAL_SECONDS: Final = 0.15
+_SLOW_SECONDS: Final = 0.5
+# What the broker says is on its way for longer than the broker needs to write it to its disk.
+_SAVING_SECONDS: Final = 0.25
 
 
 class Proxy:
@@ -26,6 +32,8 @@ class Proxy:
         self._open: set[socket.socket] = set()
         self._flowing = threading.Event()
         self._flowing.set()
+        self._delay = _USUAL_SECONDS
+        self._deaths = 0
 
     def __enter__(self) -> Self:
         threading.Thread(target=self._accept, daemon=True).start()
@@ -49,6 +57,10 @@ class Proxy:
             with contextlib.suppress(OSError):
                 connection.shutdown(socket.SHUT_RDWR)
 
+    def lose(self) -> None:
+        """Lose what is on its way from the broker, which was killed: some of it may not have come to its disk."""
+        self._deaths += 1
+
     def hold(self) -> None:
         """Pass nothing on until `release`, also of new connections."""
         self._flowing.clear()
@@ -56,6 +68,14 @@ class Proxy:
     def release(self) -> None:
         """Pass on again, beginning with what was held."""
         self._flowing.set()
+
+    def slow_down(self) -> None:
+        """Pass on with a long delay until `speed_up`."""
+        self._delay = _SLOW_SECONDS
+
+    def speed_up(self) -> None:
+        """Pass on with the usual delay."""
+        self._delay = _USUAL_SECONDS
 
     def _accept(self) -> None:
         with contextlib.suppress(OSError):
@@ -73,7 +93,7 @@ class Proxy:
             with self._lock:
                 self._open |= {client, broker}
             try:
-                back = threading.Thread(target=self._pass_on, args=(broker, client), daemon=True)
+                back = threading.Thread(target=self._bring_back, args=(broker, client), daemon=True)
                 back.start()
                 self._pass_on(client, broker)
                 back.join()
@@ -84,8 +104,24 @@ class Proxy:
     def _pass_on(self, source: socket.socket, target: socket.socket) -> None:
         with contextlib.suppress(OSError):
             while portion := source.recv(_PORTION_OCTETS):
+                time.sleep(self._delay)
                 self._flowing.wait()
                 target.sendall(portion)
-        for end in (source, target):
-            with contextlib.suppress(OSError):
-                end.shutdown(socket.SHUT_RDWR)
+        _end(source, target)
+
+    def _bring_back(self, broker: socket.socket, client: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while portion := broker.recv(_PORTION_OCTETS):
+                deaths = self._deaths
+                time.sleep(max(self._delay, _SAVING_SECONDS))
+                self._flowing.wait()
+                if deaths != self._deaths:
+                    break
+                client.sendall(portion)
+        _end(broker, client)
+
+
+def _end(*connections: socket.socket) -> None:
+    for connection in connections:
+        with contextlib.suppress(OSError):
+            connection.shutdown(socket.SHUT_RDWR)

@@ -1,4 +1,4 @@
-"""The system under fire: its parts, and the faults that strike them in an order that a seed decides."""
+"""The system under fire, and what strikes it in an order that a seed decides."""
 
 import contextlib
 import random
@@ -11,224 +11,143 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from chaos.books import Books, Life, texts_of
+from chaos.books import Books
+from chaos.couriers import Couriers
+from chaos.faults import FAULTS, RESOLVER, Fault, System
+from chaos.kinds import KINDS, Kind
+from chaos.line_sender import LineSender
+from chaos.message_sender import MessageSender
 from chaos.proxy import Proxy
-from tests.integration.daemons.mosquitto import Mosquitto
+from chaos.receiver import Receiver
+from chaos.replayer import Replayer
+from chaos.senders import Senders
 from tests.integration.lab import Lab, open_lab
-from tests.integration.messages import BrokerClient
-from tests.integration.programs import RECEIVER, Device, Program
+from tests.integration.programs import Device
 
-_SENDER: Final = Path(__file__).with_name("sender.py")
-_SENDERS: Final = 3
-_IDENTITIES: Final = 4
-# Of one name at most 16 messages wait for DNS: slow enough for the longest absence and outage together.
-_SECONDS_A_MESSAGE: Final = 0.4
-_RESOLVER_PAUSE_SECONDS: Final = 25.0
+# Between two faults, shared out among all that happen at once, so that the resolver is never away for much longer.
+_LONGEST_WAIT_SECONDS: Final = 4.0
+# How many strikes leave the resolver alone after one that did not: messages that wait for DNS are retried meanwhile.
+_RESOLVER_PAUSE: Final = 4
 _TTL_SECONDS: Final = 3600
+_DELIVERY_SECONDS: Final = 60.0
 _CALM_SECONDS: Final = 90.0
-# Mosquitto saves when it ends, and each half hour. With these it saves after each change, but acknowledges before that.
+# Mosquitto saves when it ends, and each half hour. With these it saves after each change, but acknowledges before that:
+# the proxy sees to it that nobody hears of what a killed broker had no time to save.
 _SAVE_OFTEN: Final = "autosave_on_changes true\nautosave_interval 1\n"
 
 
 class Storm:
-    """A receiver and senders behind a proxy, and what strikes them.
+    """Strikes a system.
 
     Args:
-        lab: The daemons.
-        proxy: In front of the broker.
+        system: Which.
         generator: Decides what happens.
-        broker_signal: How the broker is ended.
     """
 
-    def __init__(self, lab: Lab, proxy: Proxy, generator: random.Random, broker_signal: signal.Signals) -> None:
-        self._lab = lab
-        self._proxy = proxy
+    def __init__(self, system: System, generator: random.Random) -> None:
+        self._system = system
         self._generator = generator
-        self._broker_signal = broker_signal
         self._started_at = time.monotonic()
-        self._resolver_rests_until = 0.0
-        self.recipient = self._published("recipient")
-        self._identities = [[self._published("sender") for _ in range(_IDENTITIES)] for _ in range(_SENDERS)]
-        self._lives: list[Life] = []
-        self._acknowledged: set[str] = set()
-        self._senders: list[Program] = []
-        self._sender_lives = 0
-        self._receiver = self.recipient.receiver()
-        for number in range(_SENDERS):
-            self._senders.append(self._start_sender(number))
-        self.faults: Counter[str] = Counter()
-        self.refusals: Counter[str] = Counter()
+        self._resolver_pause = 0
+        self._strikes: Counter[str] = Counter()
+
+    @property
+    def events(self) -> Counter[str]:
+        """What happened, and how often."""
+        parts = (self._system.receiver, self._system.couriers, self._system.senders)
+        return sum((part.events for part in parts), self._strikes)
+
+    @property
+    def refusals(self) -> Counter[str]:
+        """How many messages the receiver refused, by reason."""
+        return self._system.receiver.refusals
 
     def strike(self) -> None:
-        """Let one fault happen, and its end."""
-        faults = {
-            "receiver killed": self._kill_receiver,
-            "receiver stopped": self._stop_receiver,
-            "sender killed": self._kill_sender,
-            f"broker ended by {self._broker_signal.name}": self._restart_broker,
-            "connections cut": self._cut,
-            "connections held up": self._hold,
-            "resolver stopped": self._stop_resolver,
-            "all ended": self._end_all,
-        }
-        if time.monotonic() < self._resolver_rests_until:
-            del faults["resolver stopped"]
-        name = self._generator.choice(sorted(faults))
-        print(f"{time.monotonic() - self._started_at:7.1f} s  {name}", file=sys.stderr, flush=True)
-        self.faults[name] += 1
-        faults[name]()
+        """Let one fault happen, or some in turn and overlapping, or all at once, and put it right."""
+        self._system.senders.check()
+        faults = self._draw()
+        names = ", ".join(fault.name for fault in faults)
+        print(f"{time.monotonic() - self._started_at:7.1f} s  {names}", file=sys.stderr, flush=True)
+        self._strikes.update(fault.name for fault in faults)
+        self._strikes["all at once"] += len(faults) == len(FAULTS)
+        begun = set()
+        for fault in self._steps(faults):
+            if fault in begun:
+                fault.end(self._system)
+            else:
+                fault.begin(self._system)
+                begun.add(fault)
+            time.sleep(self._generator.uniform(0, _LONGEST_WAIT_SECONDS / len(faults)))
 
     def settle(self) -> Books:
-        """End the senders, let what is under way arrive, and return the books."""
-        for number in range(_SENDERS):
-            self._end_sender(number)
-        self._end_receiver(signal.SIGTERM)
-        self._receiver = self.recipient.start(RECEIVER)
+        """Send nothing more, let what is under way arrive, and return the books."""
+        system = self._system
+        system.senders.finish()
+        system.couriers.wait_until_nothing_waits(_DELIVERY_SECONDS)
+        promises = system.senders.promises | system.couriers.send_last(system.recipient)
+        # Started anew it asks DNS at once about what waits for it.
+        system.receiver.end(signal.SIGTERM)
+        system.receiver.start()
         deadline = time.monotonic() + _CALM_SECONDS
-        while time.monotonic() < deadline and self._books(self._receiver.stdout).lost:
+        while time.monotonic() < deadline and Books(promises, system.receiver.lives).lost:
             time.sleep(0.5)
-        self._end_receiver(signal.SIGTERM)
-        return self._books([])
+        system.receiver.end(signal.SIGTERM)
+        return Books(promises, system.receiver.lives)
 
-    def close(self) -> None:
-        """End the programs, however it went."""
-        for program in (self._receiver, *self._senders):
-            program.close()
+    def _draw(self) -> list[Fault]:
+        subjects = sorted(FAULTS)
+        numbers = [1, 2, 2, 3, len(subjects)]
+        if self._resolver_pause:
+            self._resolver_pause -= 1
+            subjects.remove(RESOLVER)
+            numbers.pop()
+        drawn = self._generator.sample(subjects, self._generator.choice(numbers))
+        if RESOLVER in drawn:
+            self._resolver_pause = _RESOLVER_PAUSE
+        return [self._generator.choice(FAULTS[subject]) for subject in drawn]
 
-    def _books(self, lines: list[str]) -> Books:
-        return Books(frozenset(self._acknowledged), (*self._lives, Life(texts_of(list(lines)), was_killed=False)))
-
-    def _published(self, label: str) -> Device:
-        device = self._lab.published_device(label, ttl=_TTL_SECONDS)
-        return device.with_settings(MQTT_PORT=str(self._proxy.port))
-
-    def _start_sender(self, number: int) -> Program:
-        self._sender_lives += 1
-        identities = self._identities[number]
-        words = [f"{device.name}={device.crypto_path}" for device in identities]
-        label = f"{number}.{self._sender_lives}"
-        return identities[0].start(_SENDER, self.recipient.name, label, str(_SECONDS_A_MESSAGE), *words)
-
-    def _end_sender(self, number: int) -> None:
-        sender = self._senders[number]
-        sender.kill()
-        self._acknowledged |= set(sender.stdout)
-        sender.close()
-
-    def _end_receiver(self, number: signal.Signals) -> None:
-        self._receiver.signal(number)
-        self._receiver.wait_for_end()
-        self._lives.append(Life(texts_of(self._receiver.stdout), number is signal.SIGKILL))
-        for line in self._receiver.stderr:
-            _, found, rest = line.partition("refused reason=")
-            if found:
-                self.refusals[rest.split()[0]] += 1
-        self._receiver.close()
-
-    def _wait(self, shortest: float, longest: float) -> None:
-        time.sleep(self._generator.uniform(shortest, longest))
-
-    def _kill_receiver(self) -> None:
-        self._end_receiver(signal.SIGKILL)
-        self._wait(0, 3)
-        self._receiver = self.recipient.start(RECEIVER)
-
-    def _stop_receiver(self) -> None:
-        self._end_receiver(signal.SIGTERM)
-        self._wait(0, 3)
-        self._receiver = self.recipient.start(RECEIVER)
-
-    def _kill_sender(self) -> None:
-        number = self._generator.randrange(_SENDERS)
-        self._end_sender(number)
-        self._wait(0, 2)
-        self._senders[number] = self._start_sender(number)
-
-    def _restart_broker(self) -> None:
-        self._end_broker()
-        self._wait(0, 3)
-        self._lab.mosquitto.start()
-
-    def _end_broker(self) -> None:
-        if self._broker_signal is signal.SIGKILL:
-            self._lab.mosquitto.kill()
-        else:
-            self._lab.mosquitto.stop()
-
-    def _cut(self) -> None:
-        self._proxy.cut()
-
-    def _hold(self) -> None:
-        self._proxy.hold()
-        self._wait(0.1, 4)
-        self._proxy.release()
-
-    def _stop_resolver(self) -> None:
-        self._lab.unbound.stop()
-        self._wait(0, 4)
-        self._lab.unbound.start()
-        self._resolver_rests_until = time.monotonic() + _RESOLVER_PAUSE_SECONDS
-
-    def _end_all(self) -> None:
-        self._end_receiver(signal.SIGKILL)
-        self._end_broker()
-        for number in range(_SENDERS):
-            self._end_sender(number)
-        self._lab.unbound.kill()
-        self._wait(0, 1)
-        self._lab.unbound.start()
-        self._lab.mosquitto.start()
-        self._receiver = self.recipient.start(RECEIVER)
-        for number in range(_SENDERS):
-            self._senders[number] = self._start_sender(number)
-
-
-class Replayer:
-    """An eavesdropper that publishes once more what it has heard.
-
-    Args:
-        broker: Where it listens; not through the proxy.
-        generator: Decides what it repeats.
-    """
-
-    def __init__(self, broker: Mosquitto, generator: random.Random) -> None:
-        self._broker = broker
-        self._generator = generator
-        self._heard: list[bytes] = []
-        self.number_replayed = 0
-
-    def listen_and_repeat(self, recipient: Device, seconds: float) -> None:
-        """Listen for some time, then publish a few of all that it has heard so far."""
-        with contextlib.suppress(OSError):
-            client = BrokerClient(self._broker)
-            try:
-                client.listen(recipient)
-                time.sleep(seconds)
-                self._heard += client.payloads_so_far()
-                for payload in self._generator.sample(self._heard, min(3, len(self._heard))):
-                    client.publish(recipient, payload)
-                    self.number_replayed += 1
-            finally:
-                client.close()
+    def _steps(self, faults: list[Fault]) -> list[Fault]:
+        """Return each fault twice, for its beginning and its end."""
+        first, second = (self._generator.sample(faults, len(faults)) for _ in range(2))
+        if len(faults) == len(FAULTS):
+            return first + second
+        return self._generator.sample(first + second, 2 * len(faults))
 
 
 @contextlib.contextmanager
-def open_storm(seed: int, broker_signal: signal.Signals) -> Iterator[tuple[Storm, Replayer, Device]]:
-    """Yield the system, a replayer and the recipient; everything is gone afterwards.
+def open_storm(seed: int) -> Iterator[tuple[Storm, Replayer]]:
+    """Yield a storm and an eavesdropper; everything is gone afterwards.
 
     Args:
         seed: Decides what happens.
-        broker_signal: How the broker is ended.
     """
     with contextlib.ExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="chaos-")))
         lab = stack.enter_context(open_lab(directory))
-        if broker_signal is signal.SIGKILL:
-            lab.mosquitto.stop()
-            with (directory / "mosquitto" / "mosquitto.conf").open("a") as configuration:
-                configuration.write(_SAVE_OFTEN)
-            lab.mosquitto.start()
+        lab.mosquitto.stop()
+        with (directory / "mosquitto" / "mosquitto.conf").open("a") as configuration:
+            configuration.write(_SAVE_OFTEN)
+        lab.mosquitto.start()
         proxy = stack.enter_context(Proxy(lab.mosquitto.port))
-        storm = Storm(lab, proxy, random.Random(seed), broker_signal)
-        stack.callback(storm.close)
-        yield storm, Replayer(lab.mosquitto, random.Random(seed + 1)), storm.recipient
+        recipient = _published(lab, proxy, "recipient")
+        devices = {kind: [_published(lab, proxy, "sender") for _ in range(kind.devices)] for kind in KINDS}
+        receiver = Receiver(recipient)
+        stack.callback(receiver.close)
+        couriers = Couriers([device for kind in KINDS if kind.has_outbox for device in devices[kind]])
+        stack.callback(couriers.close)
+        senders = Senders([_sender(kind, device, recipient, seed) for kind in KINDS for device in devices[kind]])
+        stack.callback(senders.close)
+        system = System(lab, proxy, recipient, receiver, senders, couriers, random.Random(f"{seed} whom"))
+        storm = Storm(system, random.Random(f"{seed} what"))
+        yield storm, Replayer(lab.mosquitto, recipient, random.Random(f"{seed} replay"))
+
+
+def _published(lab: Lab, proxy: Proxy, label: str) -> Device:
+    return lab.published_device(label, ttl=_TTL_SECONDS).with_settings(MQTT_PORT=str(proxy.port))
+
+
+def _sender(kind: Kind, device: Device, recipient: Device, seed: int) -> LineSender | MessageSender:
+    label, _, _ = device.name.partition(".")
+    generator = random.Random(f"{seed} {label}")
+    sender = LineSender if kind.sends_lines else MessageSender
+    return sender(kind, device, recipient, label, generator)

@@ -1,11 +1,27 @@
 """The comparison that `make chaos` ends with."""
 
 from chaos.books import GROUP_SIZE, Books, Life, texts_of
+from chaos.reports import Promise
 
 
-def test_what_is_acknowledged_and_never_printed_is_lost() -> None:
-    books = Books(frozenset({"a", "b"}), (Life(("a",), was_killed=False),))
-    assert books.lost == ("b",)
+def promise(text: str, result: str = "acknowledged") -> Promise:
+    return Promise(text, "--queue", result)
+
+
+def test_what_is_promised_and_never_printed_is_lost() -> None:
+    promises = frozenset({promise("a"), promise("b"), promise("c", "queued")})
+    books = Books(promises, (Life(("a",), was_killed=False),))
+    assert books.lost == (promise("b"), promise("c", "queued"))
+
+
+def test_what_was_printed_in_any_life_is_not_lost() -> None:
+    lives = (Life(("a",), was_killed=True), Life(("open", "b"), was_killed=False))
+    assert Books(frozenset({promise("a"), promise("b")}), lives).lost == ()
+
+
+def test_promises_are_counted_by_options_and_result() -> None:
+    books = Books(frozenset({promise("a"), promise("b"), promise("c", "queued")}), ())
+    assert books.promised == {("--queue", "acknowledged"): 2, ("--queue", "queued"): 1}
 
 
 def test_what_a_kill_repeats_is_no_replay() -> None:

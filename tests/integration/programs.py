@@ -261,6 +261,14 @@ class Program:
 
         threading.Thread(target=write, daemon=True).start()
 
+    def end_input(self) -> None:
+        """Let it read the end of its stdin."""
+        stdin = self._process.stdin
+        assert stdin is not None
+        # What a program that has ended did not read any more.
+        with contextlib.suppress(BrokenPipeError):
+            stdin.close()
+
     def signal(self, number: signal.Signals) -> None:
         """Send a signal."""
         self._process.send_signal(number)
@@ -286,7 +294,8 @@ class Program:
         """Make an end of it, however it goes."""
         if self.is_running:
             self.kill()
-        for stream in (self._process.stdin, self._process.stdout, self._process.stderr):
+        self.end_input()
+        for stream in (self._process.stdout, self._process.stderr):
             if stream is not None:
                 stream.close()
 

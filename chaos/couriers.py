@@ -1,0 +1,66 @@
+"""The resident senders, which deliver what send_message.py --queue has left in the outboxes."""
+
+import signal
+import time
+from collections import Counter
+from collections.abc import Sequence
+from typing import Final
+
+from chaos.reports import Promise, promised_lines
+from tests.integration.programs import SENDER, Device, Program
+
+_LAST: Final = "the last"
+_NOTHING_WAITS: Final = "ok: waiting for commands\n"
+
+
+class Couriers:
+    """One for each device, ended and started again.
+
+    Args:
+        devices: Each with an outbox of its own.
+    """
+
+    def __init__(self, devices: Sequence[Device]) -> None:
+        self.events: Counter[str] = Counter()
+        self._devices = tuple(devices)
+        self._programs: list[Program] = []
+        self.start()
+
+    def start(self) -> None:
+        """Start them, after `end` alone."""
+        self._programs = [device.start(SENDER) for device in self._devices]
+
+    def end(self, ending: signal.Signals) -> None:
+        """End them by a signal."""
+        for program in self._programs:
+            program.signal(ending)
+        for program in self._programs:
+            program.wait_for_end()
+            for line in program.stderr:
+                if " ERROR " in line:
+                    self.events["error reported by a courier"] += 1
+            program.close()
+        self._programs = []
+
+    def wait_until_nothing_waits(self, seconds: float) -> None:
+        """Return when no outbox holds a message any more, or the time is over."""
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            if all(device.run(SENDER, "--health").stdout == _NOTHING_WAITS for device in self._devices):
+                return
+
+    def send_last(self, recipient: Device) -> frozenset[Promise]:
+        """Send a message to the broker that comes behind all others, and return what was promised of it.
+
+        Whoever has printed it has seen the others, and whatever there is of them a second time.
+
+        Args:
+            recipient: Whose.
+        """
+        result = self._devices[0].send(recipient, _LAST, "--json")
+        assert result.status == 0, result
+        return frozenset(promised_lines("--json", [_LAST], result.stdout.splitlines()))
+
+    def close(self) -> None:
+        """Make an end of them, however it goes."""
+        self.end(signal.SIGTERM)

@@ -1,0 +1,153 @@
+"""What can happen to the system, each fault with a beginning and an end."""
+
+import random
+import signal
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Final
+
+from chaos.couriers import Couriers
+from chaos.proxy import Proxy
+from chaos.receiver import Receiver
+from chaos.senders import Senders
+from tests.integration.lab import Lab
+from tests.integration.programs import Device
+
+
+@dataclass(frozen=True, slots=True)
+class System:
+    """What is under fire.
+
+    Args:
+        lab: The daemons.
+        proxy: In front of the broker.
+        recipient: To whom all is sent.
+        receiver: Of the recipient.
+        senders: Whatever sends.
+        couriers: Of those senders that have an outbox.
+        generator: Decides which senders a fault strikes.
+    """
+
+    lab: Lab
+    proxy: Proxy
+    recipient: Device
+    receiver: Receiver
+    senders: Senders
+    couriers: Couriers
+    generator: random.Random
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """Something that goes wrong, and is put right.
+
+    Args:
+        name: What is said of it.
+        begin: Lets it go wrong.
+        end: Puts it right; called once after `begin`.
+    """
+
+    name: str
+    begin: Callable[[System], None]
+    end: Callable[[System], None]
+
+
+def _kill_receiver(system: System) -> None:
+    system.receiver.end(signal.SIGKILL)
+
+
+def _stop_receiver(system: System) -> None:
+    system.receiver.end(signal.SIGTERM)
+
+
+def _start_receiver(system: System) -> None:
+    system.receiver.start()
+
+
+def _kill_couriers(system: System) -> None:
+    system.couriers.end(signal.SIGKILL)
+
+
+def _stop_couriers(system: System) -> None:
+    system.couriers.end(signal.SIGTERM)
+
+
+def _start_couriers(system: System) -> None:
+    system.couriers.start()
+
+
+def _kill_senders(system: System) -> None:
+    system.senders.kill_some(system.generator)
+
+
+def _kill_broker(system: System) -> None:
+    system.lab.mosquitto.kill()
+    system.proxy.lose()
+
+
+def _stop_broker(system: System) -> None:
+    system.lab.mosquitto.stop()
+
+
+def _start_broker(system: System) -> None:
+    system.lab.mosquitto.start()
+
+
+def _cut_connections(system: System) -> None:
+    system.proxy.cut()
+
+
+def _hold_connections(system: System) -> None:
+    system.proxy.hold()
+
+
+def _release_connections(system: System) -> None:
+    system.proxy.release()
+
+
+def _slow_connections_down(system: System) -> None:
+    system.proxy.slow_down()
+
+
+def _speed_connections_up(system: System) -> None:
+    system.proxy.speed_up()
+
+
+def _stop_resolver(system: System) -> None:
+    system.lab.unbound.stop()
+
+
+def _start_resolver(system: System) -> None:
+    system.lab.unbound.start()
+
+
+def _nothing(_: System) -> None:
+    """End what is over by itself."""
+
+
+RESOLVER: Final = "resolver"
+# By what they befall: two faults of one subject exclude each other.
+FAULTS: Final[Mapping[str, tuple[Fault, ...]]] = MappingProxyType(
+    {
+        "receiver": (
+            Fault("receiver killed", _kill_receiver, _start_receiver),
+            Fault("receiver stopped", _stop_receiver, _start_receiver),
+        ),
+        "couriers": (
+            Fault("couriers killed", _kill_couriers, _start_couriers),
+            Fault("couriers stopped", _stop_couriers, _start_couriers),
+        ),
+        "senders": (Fault("senders killed", _kill_senders, _nothing),),
+        "broker": (
+            Fault("broker killed", _kill_broker, _start_broker),
+            Fault("broker stopped", _stop_broker, _start_broker),
+        ),
+        "connections": (
+            Fault("connections cut", _cut_connections, _nothing),
+            Fault("connections held up", _hold_connections, _release_connections),
+            Fault("connections slow", _slow_connections_down, _speed_connections_up),
+        ),
+        RESOLVER: (Fault("resolver stopped", _stop_resolver, _start_resolver),),
+    }
+)

@@ -1,0 +1,76 @@
+"""A device that feeds `send_message.py --lines` through a pipe, and starts it anew when it has ended."""
+
+import contextlib
+import random
+import time
+from collections import Counter
+from typing import Final
+
+from chaos.kinds import Kind
+from chaos.reports import Promise, name_of_end, promised_lines
+from tests.integration.programs import Device, Program
+
+# A program that gave up starts anew, but not so often that starting is all that the machine does.
+_RESTART_SECONDS: Final = 3.0
+
+
+class LineSender:
+    """A sender whose program lives for many messages.
+
+    Args:
+        kind: How it sends.
+        device: Which.
+        recipient: To whom.
+        label: How its messages begin.
+        generator: Decides when it begins.
+    """
+
+    def __init__(self, kind: Kind, device: Device, recipient: Device, label: str, generator: random.Random) -> None:
+        self.promises: list[Promise] = []
+        self.events: Counter[str] = Counter()
+        self._kind = kind
+        self._device = device
+        self._recipient = recipient
+        self._label = label
+        self._next_at = time.monotonic() + generator.uniform(0, kind.seconds_a_message)
+        self._program: Program | None = None
+        self._life = 0
+        self._texts: list[str] = []
+
+    def step(self, now: float) -> None:
+        """Write a line, or start the program, where it is time to.
+
+        Args:
+            now: On the monotonic clock.
+        """
+        if self._program is not None and not self._program.is_running:
+            self._end_life(self._program)
+            self._next_at = now + _RESTART_SECONDS
+        if now < self._next_at:
+            return
+        self._next_at = now + self._kind.seconds_a_message
+        if self._program is None:
+            self._life += 1
+            self._program = self._kind.start(self._device, self._recipient)
+        self._texts.append(f"{self._label}.{self._life}.{len(self._texts) + 1}")
+        # It may have ended just now: whether the line was sent is open then.
+        with contextlib.suppress(BrokenPipeError):
+            self._program.write(f"{self._texts[-1]}\n")
+
+    def kill(self) -> None:
+        """Kill the program."""
+        if self._program is not None and self._program.is_running:
+            self._program.kill()
+
+    def finish(self) -> None:
+        """End the input, and wait until the program has ended by itself."""
+        if self._program is not None:
+            self._program.end_input()
+            self._end_life(self._program)
+
+    def _end_life(self, program: Program) -> None:
+        self.events[name_of_end(self._kind.name, program.wait_for_end())] += 1
+        self.promises += promised_lines(self._kind.name, self._texts, program.stdout)
+        program.close()
+        self._program = None
+        self._texts = []

@@ -1,0 +1,53 @@
+"""The receiver through its lives, and what it printed in each."""
+
+import signal
+from collections import Counter
+
+from chaos.books import Life, texts_of
+from tests.integration.programs import RECEIVER, Device, Program
+
+
+class Receiver:
+    """The recipient's receiver, ended and started again.
+
+    Args:
+        device: The recipient.
+    """
+
+    def __init__(self, device: Device) -> None:
+        self.refusals: Counter[str] = Counter()
+        self.events: Counter[str] = Counter()
+        self._device = device
+        self._ended: list[Life] = []
+        self._program: Program | None = device.receiver()
+
+    @property
+    def lives(self) -> tuple[Life, ...]:
+        """What it has printed so far, by its lives, the present one included."""
+        if self._program is None:
+            return tuple(self._ended)
+        return (*self._ended, Life(texts_of(list(self._program.stdout)), was_killed=False))
+
+    def start(self) -> None:
+        """Begin a life, without waiting until it is subscribed."""
+        self._program = self._device.start(RECEIVER)
+
+    def end(self, ending: signal.Signals) -> None:
+        """End a life by a signal."""
+        program, self._program = self._program, None
+        assert program is not None
+        program.signal(ending)
+        status = program.wait_for_end()
+        if status > 0:
+            self.events[f"receiver ended with {status}"] += 1
+        self._ended.append(Life(texts_of(program.stdout), was_killed=status == -signal.SIGKILL))
+        for line in program.stderr:
+            _, found, rest = line.partition("refused reason=")
+            if found:
+                self.refusals[rest.split()[0]] += 1
+        program.close()
+
+    def close(self) -> None:
+        """Make an end of it, however it goes."""
+        if self._program is not None:
+            self._program.close()

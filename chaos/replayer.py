@@ -1,0 +1,43 @@
+"""An eavesdropper that publishes once more what it has heard."""
+
+import contextlib
+import random
+import time
+from typing import Final
+
+from tests.integration.daemons.mosquitto import Mosquitto
+from tests.integration.messages import BrokerClient
+from tests.integration.programs import Device
+
+_REPEATED_AT_ONCE: Final = 3
+
+
+class Replayer:
+    """Hears and repeats what is sent to one device.
+
+    Args:
+        broker: Where it listens; not through the proxy.
+        recipient: The device.
+        generator: Decides what it repeats.
+    """
+
+    def __init__(self, broker: Mosquitto, recipient: Device, generator: random.Random) -> None:
+        self._broker = broker
+        self._recipient = recipient
+        self._generator = generator
+        self._heard: list[bytes] = []
+        self.number_replayed = 0
+
+    def listen_and_repeat(self, seconds: float) -> None:
+        """Listen for some time, then publish a few of all that it has heard so far."""
+        with contextlib.suppress(OSError):
+            client = BrokerClient(self._broker)
+            try:
+                client.listen(self._recipient)
+                time.sleep(seconds)
+                self._heard += client.payloads_so_far()
+                for payload in self._generator.sample(self._heard, min(_REPEATED_AT_ONCE, len(self._heard))):
+                    client.publish(self._recipient, payload)
+                    self.number_replayed += 1
+            finally:
+                client.close()

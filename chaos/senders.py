@@ -1,0 +1,77 @@
+"""Whatever sends in a storm, kept going."""
+
+import random
+import threading
+import time
+from collections import Counter
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Final
+
+from chaos.line_sender import LineSender
+from chaos.message_sender import MessageSender
+from chaos.reports import Promise
+
+_STEP_SECONDS: Final = 0.05
+
+
+class Senders:
+    """Lets senders go on, in a thread of its own.
+
+    Args:
+        senders: Which.
+    """
+
+    def __init__(self, senders: Sequence[LineSender | MessageSender]) -> None:
+        self._senders = tuple(senders)
+        self._lock = threading.Lock()
+        self._stopping = threading.Event()
+        self._thread = ThreadPoolExecutor(1)
+        self._running = self._thread.submit(self._run)
+
+    @property
+    def promises(self) -> frozenset[Promise]:
+        """What was promised, complete when they have finished."""
+        return frozenset(promise for sender in self._senders for promise in sender.promises)
+
+    @property
+    def events(self) -> Counter[str]:
+        """How their programs ended, likewise."""
+        return sum((sender.events for sender in self._senders), Counter())
+
+    def kill_some(self, generator: random.Random) -> None:
+        """Kill what runs of one or more of the senders, which go on by themselves.
+
+        Args:
+            generator: Decides which.
+        """
+        with self._lock:
+            for sender in generator.sample(self._senders, generator.randint(1, len(self._senders))):
+                sender.kill()
+
+    def check(self) -> None:
+        """Raise what has ended the thread, if anything."""
+        if self._running.done():
+            self._running.result()
+
+    def finish(self) -> None:
+        """Send nothing more, and return when all programs have ended by themselves."""
+        self._stopping.set()
+        self._running.result()
+
+    def close(self) -> None:
+        """Make an end of them, however it goes."""
+        with self._lock:
+            self._stopping.set()
+            for sender in self._senders:
+                sender.kill()
+        self._thread.shutdown()
+
+    def _run(self) -> None:
+        while not self._stopping.wait(_STEP_SECONDS):
+            with self._lock:
+                for sender in self._senders:
+                    sender.step(time.monotonic())
+        # In this thread: the programs are children of it, and killed when it ends.
+        for sender in self._senders:
+            sender.finish()

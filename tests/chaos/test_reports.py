@@ -1,0 +1,38 @@
+"""Which messages `make chaos` holds send_message.py to."""
+
+import pytest
+
+from chaos.reports import Promise, promised_lines
+
+
+def results(*words: str) -> list[str]:
+    return [f'{{"id": "x", "recipient": "b.example", "size": 1, "result": "{word}", "reason": null}}' for word in words]
+
+
+def test_results_stand_in_the_order_of_the_lines() -> None:
+    promised = promised_lines("--lines", ["a", "b", "c"], results("acknowledged", "queued", "printed"))
+    assert promised == (
+        Promise("a", "--lines", "acknowledged"),
+        Promise("b", "--lines", "queued"),
+        Promise("c", "--lines", "printed"),
+    )
+
+
+def test_what_was_not_sent_for_certain_is_no_promise() -> None:
+    promised = promised_lines("--lines", ["a", "b", "c"], results("failed", "acknowledged", "unacknowledged"))
+    assert promised == (Promise("b", "--lines", "acknowledged"),)
+
+
+def test_what_the_broker_had_nobody_for_is_no_promise() -> None:
+    told = results("acknowledged")[0].replace("null", '"at the broker x nobody has subscribed to b.example"')
+    assert promised_lines("--lines", ["a"], [told]) == ()
+
+
+def test_lines_without_a_result_are_open() -> None:
+    assert promised_lines("--lines", ["a", "b"], results("acknowledged")) == (Promise("a", "--lines", "acknowledged"),)
+    assert promised_lines("--lines", ["a", "b"], []) == ()
+
+
+def test_a_result_without_a_line_is_an_error() -> None:
+    with pytest.raises(ValueError, match="2 results of 1 lines"):
+        promised_lines("--lines", ["a"], results("acknowledged", "acknowledged"))

@@ -223,7 +223,10 @@ def plot(rows: Sequence[Row]) -> str:
             f'<path d="M10 {top}V{top + height}H{10 + width}" stroke="#999" fill="none"/>'
             f'<polyline points="{points}" stroke="#06c" fill="none"/>'
         )
-    size = f'width="{width + 20}" height="{4 * (height + 40) + 20}"'
+    bottom = 4 * (height + 40)
+    curves.append(f'<text x="10" y="{bottom}">0</text>')
+    curves.append(f'<text x="{10 + width}" y="{bottom}" text-anchor="end">{rows[-1].seconds / 60:.1f} minutes</text>')
+    size = f'width="{width + 20}" height="{bottom + 20}"'
     body = "\n".join(curves)
     return f'<svg xmlns="http://www.w3.org/2000/svg" {size} font-family="sans-serif" font-size="13">\n{body}\n</svg>\n'
 

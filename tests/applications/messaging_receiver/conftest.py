@@ -15,9 +15,10 @@ sys.path.insert(0, str(Path(__file__).parents[3] / "applications" / "messaging_r
 
 
 @pytest.fixture
-def world(tmp_path: Path) -> Iterator["World"]:
+def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator["World"]:
     # Not before the path is set.
     from tests.applications.messaging_receiver.world import run_world
 
+    monkeypatch.setattr("waiting_room._FIRST_RETRY_SECONDS", 0.2)
     with Store(tmp_path) as store:
         yield from run_world(store)

@@ -17,7 +17,7 @@ import pytest
 from benchmarks.backlog import ALLOWED_GROWTH_KIB, work_off
 from tests.integration.daemons.mosquitto import Mosquitto
 from tests.integration.daemons.process import LOOPBACK
-from tests.integration.disk import fill
+from tests.integration.disk import FailingDisk, fill
 from tests.integration.lab import BOGUS, Lab, wait_until
 from tests.integration.messages import BrokerClient, encrypted, signed
 from tests.integration.programs import RECEIVER, SUBSCRIBED, Device, Program
@@ -392,6 +392,30 @@ def test_a_disk_that_turns_read_only_holds_messages_up_and_loses_none(
     subprocess.run(["mount", "-o", "remount,rw", str(small_disk)], check=True)
     with device.receiver() as receiver:
         receiver.wait_for_message("while it was frozen")
+
+
+def test_a_disk_that_fails_while_it_runs_holds_messages_up_and_loses_none(
+    lab: Lab, alice: Device, tmp_path: Path
+) -> None:
+    texts = [f"message {number:03}" for number in range(100)]
+    with FailingDisk(tmp_path / "disk") as disk:
+        device = lab.published_device("broken").with_settings(DATA_PATH=str(disk.directory))
+        with device.receiver() as receiver:
+            assert alice.send(device, "before").status == 0
+            receiver.wait_for_message("before")
+            disk.fail()
+            assert alice.send(device, "--lines", stdin="\n".join(texts)).status == 0
+            receiver.wait_for_log("Messages wait for the disk", 30)
+            wait_for_health(device, "disk: ")
+            assert receiver.stop() == 0
+            assert len(receiver.stdout) <= 1 + 32
+            assert not log_lines(receiver, "Traceback")
+            printed = receiver.stdout[1:]
+        disk.mend()
+        with device.receiver() as receiver:
+            receiver.wait_for_message(texts[-1], 40)
+            assert set(printed + receiver.stdout) == {f'"{alice.name} says: {text}"' for text in texts}
+            assert len(receiver.stdout) == len(texts)
 
 
 # The clock

@@ -171,12 +171,15 @@ class Store(Database):
     def forget_printed(self, now: int) -> None:
         """Forget messages that need not be known any more, a bounded number of them.
 
+        None of a sender of whom others wait: they are waited for longer because it is known.
+
         Args:
             now: Seconds since the epoch.
         """
         with self._transaction() as connection:
             rows = connection.execute(
-                "DELETE FROM replay WHERE identifier IN (SELECT identifier FROM replay WHERE expires_at < ? LIMIT ?)"
+                "DELETE FROM replay WHERE identifier IN (SELECT identifier FROM replay"
+                " WHERE expires_at < ? AND sender NOT IN (SELECT sender FROM waiting) LIMIT ?)"
                 " RETURNING sender, issued_at",
                 (now, _FORGOTTEN_AT_ONCE),
             ).fetchall()

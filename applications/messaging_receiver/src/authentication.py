@@ -106,7 +106,7 @@ class Authentication:
             self._take_up(message, outcome if message.was_asked_again else known)
         if isinstance(outcome, BogusError | TemporaryDiscoveryError):
             self._room.forget_if_empty(sender)
-        else:
+        elif sender not in self._aside:
             self._room.forget(sender)
 
     def relieve(self) -> None:

@@ -38,6 +38,8 @@ class WaitingRoom:
         self._store = pipeline.store
         self._delays: dict[IdentityName, float] = {}
         self._credible_since = math.inf
+        self._set_at = 0.0
+        self._is_set = True
         self._retry_at = dict.fromkeys(map(IdentityName, pipeline.patiently(self._store.waiting_senders)), 0.0)
 
     def admit(self, arrivals: Mapping[IdentityName, Sequence[DecryptedMessage]]) -> None:
@@ -142,11 +144,16 @@ class WaitingRoom:
         """Refuse a message whose time is over, as far as a clock that was not set allows to tell."""
         now = time.time()
         latest_time = self._store.latest_time
-        if not clock_is_credible(now, latest_time) or clock_is_doubtful(now, latest_time):
+        was_set = self._is_set
+        self._is_set = not self._pipeline.clock_may_be_late()
+        if not self._is_set or not clock_is_credible(now, latest_time) or clock_is_doubtful(now, latest_time):
             return False
+        if not was_set:
+            self._set_at = now
         self._credible_since = min(self._credible_since, now)
         is_known = message.received_at >= EARLIEST_CREDIBLE_TIME
-        waited = now - (message.received_at if is_known else self._credible_since)
+        # What came while the clock was late came at a time that it did not show.
+        waited = now - max(message.received_at if is_known else self._credible_since, self._set_at)
         if waited <= (MAX_MESSAGE_AGE_SECONDS if self._pipeline.knows(sender) else MAX_WAITING_SECONDS):
             return False
         fact = f"a message from {sender} has waited for {waited / 3600:.0f} h: {why}"

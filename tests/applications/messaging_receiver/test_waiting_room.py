@@ -14,7 +14,8 @@ from idlib.errors import (
     TemporaryDiscoveryError,
 )
 from idlib.store import Store
-from tests.applications.messaging_receiver.world import ALICE, DAVE, KEYS, World, record_of, run_world, sealed
+from idlib.trust import MAX_MESSAGE_AGE_SECONDS
+from tests.applications.messaging_receiver.world import ALICE, BOB, DAVE, KEYS, World, record_of, run_world, sealed
 
 
 @pytest.mark.parametrize("outage", [TemporaryDiscoveryError("no answer"), BogusError("broken")])
@@ -53,6 +54,63 @@ def test_what_waits_of_a_stranger_is_bounded(world: World) -> None:
     world.wait_for(lambda: len(world.settled) == MAX_WAITING_FOR_A_STRANGER + 3)
     assert world.pipeline.store.number_waiting() == MAX_WAITING_FOR_A_STRANGER
     assert "refused_waiting-full=3" in str(world.pipeline.counters)
+
+
+def test_a_proven_sender_stays_one_while_its_messages_wait(world: World) -> None:
+    world.deliver(sealed("it is me"))
+    world.wait_for(lambda: len(world.printed) == 1)
+    world.dns.answers[ALICE] = TemporaryDiscoveryError("no answer")
+    world.clock[0] += 7200
+    number_of_messages = 2 * MAX_WAITING_FOR_A_STRANGER
+    for number in range(number_of_messages):
+        world.deliver(sealed(f"number {number}"))
+    world.wait_for(lambda: len(world.settled) == 1 + number_of_messages)
+    world.pipeline.store.forget_printed(int(time.time()) + MAX_MESSAGE_AGE_SECONDS + 3600)
+    asked = len(world.dns.asked)
+    world.clock[0] += 120
+    world.wait_for(lambda: len(world.dns.asked) >= asked + 2)
+    assert world.pipeline.store.number_waiting() == number_of_messages
+
+
+def test_what_came_while_the_clock_was_late_has_not_waited_for_long_once_it_is_set(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real_time = time.time
+    late = threading.Event()
+    world.pipeline.store.believe_clock_since("an earlier start")
+    world.pipeline.store.note_time(int(real_time()))
+    monkeypatch.setattr("idlib.clock.is_synchronized", lambda: not late.is_set())
+    monkeypatch.setattr("time.time", lambda: real_time() + (0 if late.is_set() else 2 * MAX_WAITING_SECONDS))
+    payload = sealed("sent while you were off", DAVE)
+    late.set()
+    world.deliver(payload)
+    world.wait_for(lambda: len(world.settled) == 1)
+    world.dns.answers[DAVE] = BogusError("not valid yet, by the time that the clock showed")
+    late.clear()
+    world.wait_for(lambda: world.dns.asked.count(DAVE) >= 1)
+    world.dns.answers[DAVE] = record_of(KEYS[DAVE])
+    world.clock[0] += 120
+    world.wait_for(lambda: world.printed == ["dave.example says: sent while you were off"])
+
+
+def test_what_waits_for_a_second_look_up_is_not_forgotten_after_the_first(world: World) -> None:
+    world.deliver(sealed("by the old key"))
+    world.wait_for(lambda: len(world.printed) == 1)
+    world.dns.answers[ALICE] = TemporaryDiscoveryError("no answer")
+    world.deliver(sealed("by the new key", key=KEYS[BOB]))
+    world.wait_for(lambda: world.pipeline.store.number_waiting() == 1)
+    second = world.dns.answers[ALICE] = threading.Event()
+    world.dns.keys[ALICE] = KEYS[BOB]
+    asked = world.dns.asked.count(ALICE)
+    world.clock[0] += 120
+    world.wait_for(lambda: world.dns.asked.count(ALICE) > asked)
+    # Another message that stands aside for long: what stands aside goes to the disk, all of it.
+    other = world.dns.answers[DAVE] = threading.Event()
+    world.deliver(sealed("from somebody else", DAVE))
+    world.wait_for(lambda: world.pipeline.store.is_waiting(str(DAVE)))
+    second.set()
+    other.set()
+    world.wait_for(lambda: "alice.example says: by the new key" in world.printed)
 
 
 def test_of_a_sender_that_was_authentic_before_more_may_wait(world: World) -> None:

@@ -50,13 +50,14 @@ class Dns:
 
     answers: dict[IdentityName, bytes | DiscoveryError | threading.Event]
     asked: list[IdentityName] = field(default_factory=list)
+    keys: dict[IdentityName, PrivateKey] = field(default_factory=KEYS.copy)
 
     def look_up(self, name: IdentityName) -> AuthenticRecords:
         self.asked.append(name)
         answer = self.answers.get(name, NoRecordError(f"{name} has no TLSA record"))
         if isinstance(answer, threading.Event):
             answer.wait(30)
-            answer = record_of(KEYS[name])
+            answer = record_of(self.keys[name])
         if isinstance(answer, DiscoveryError):
             raise answer
         return AuthenticRecords((answer,), 300, "made in a test")

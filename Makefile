@@ -41,7 +41,7 @@ fuzz: .venv/development.stamp
 lint: .venv/development.stamp
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
-	MYPYPATH=applications/messaging_receiver/src $(BIN)/mypy idlib lab tests benchmarks chaos fuzz
+	MYPYPATH=applications/messaging_receiver/src:applications/messaging_sender/src $(BIN)/mypy idlib lab tests benchmarks chaos fuzz
 	@for service in maintenance messaging_sender messaging_receiver; do \
 		echo "mypy applications/$$service"; MYPYPATH=applications/$$service/src $(BIN)/mypy applications/$$service/src || exit 1; done
 

@@ -163,17 +163,19 @@ class Outbox(Database):
         with self._transaction() as connection:
             connection.execute("DELETE FROM outgoing WHERE number = ?", (number,))
 
-    def forget_expired(self, now: int, longest: int) -> Sequence[tuple[str, str]]:
+    def forget_expired(self, now: int, usual: int, longest: int) -> Sequence[tuple[str, str]]:
         """Forget messages whose time is over, and return of each its identifier and its recipient.
 
         Args:
             now: Seconds since the epoch.
-            longest: For how many seconds a message waits that has no lifetime of its own.
+            usual: For how many seconds a message waits that has no lifetime of its own.
+            longest: For how many seconds any waits: the recipient knows for so long what it has printed.
         """
         with self._transaction() as connection:
             return connection.execute(
-                "DELETE FROM outgoing WHERE queued_at + coalesce(lifetime, ?) <= ? RETURNING identifier, recipient",
-                (longest, now),
+                "DELETE FROM outgoing WHERE queued_at + min(coalesce(lifetime, ?), ?) <= ?"
+                " RETURNING identifier, recipient",
+                (usual, longest, now),
             ).fetchall()
 
     def correct_times(self, earliest: int, now: int) -> None:

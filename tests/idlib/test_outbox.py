@@ -135,9 +135,9 @@ def test_what_has_expired_is_forgotten_and_named(tmp_path: Path) -> None:
         outbox.put(NewOutgoingMessage(BOB, "short", "text", 1000, 10))
         outbox.put(NewOutgoingMessage(BOB, "long", "text", 1000, 5000))
         outbox.put(message("endless"))
-        assert outbox.forget_expired(1009, 100) == []
-        assert outbox.forget_expired(1010, 100) == [("short", BOB)]
-        assert outbox.forget_expired(1100, 100) == [("endless", BOB)]
+        assert outbox.forget_expired(1009, 100, 500) == []
+        assert outbox.forget_expired(1010, 100, 500) == [("short", BOB)]
+        assert outbox.forget_expired(1100, 100, 500) == [("endless", BOB)]
         assert outbox.waiting().number == 1
 
 

@@ -4,7 +4,7 @@ import logging
 import random
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Final
 
@@ -28,7 +28,7 @@ from idlib.outage import Outage
 from idlib.outbox import Outbox, OutgoingMessage
 from idlib.settings import Settings
 from idlib.transport import Broker, Publisher
-from idlib.trust import EARLIEST_CREDIBLE_TIME
+from idlib.trust import EARLIEST_CREDIBLE_TIME, MAX_MESSAGE_AGE_SECONDS
 
 _LOG = logging.getLogger(__name__)
 
@@ -62,6 +62,35 @@ class _Backoff:
         self.seconds = min(self.seconds * 2, self.longest)
 
 
+class Verdicts:
+    """Since when DNS has said of whom that they have no certificate: it is believed once it has stood for a day.
+
+    Args:
+        clock: Seconds that never run backwards.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._since: dict[str, float] = {}
+
+    def is_final(self, recipient: str) -> bool:
+        """Take note that DNS says so, and return whether it has said nothing else for long enough.
+
+        Args:
+            recipient: Of whom.
+        """
+        now = self._clock()
+        return now - self._since.setdefault(recipient, now) >= MAX_VERDICT_SECONDS
+
+    def take_back(self, recipient: str) -> None:
+        """Take note that DNS says something else, or nothing.
+
+        Args:
+            recipient: Of whom.
+        """
+        self._since.pop(recipient, None)
+
+
 class Courier:
     """Empties an outbox.
 
@@ -90,6 +119,7 @@ class Courier:
         self._outage = Outage(_LOG)
         # Acknowledged, and still in the outbox because it could not be written.
         self._acknowledged: set[int] = set()
+        self._verdicts = Verdicts()
 
     def empty(self) -> None:
         """Return when nothing waits any more, or it is time to leave.
@@ -123,7 +153,8 @@ class Courier:
         return True
 
     def _drop_expired(self) -> None:
-        for identifier, recipient in self._outbox.forget_expired(int(time.time()), MESSAGE_EXPIRY_SECONDS):
+        now = int(time.time())
+        for identifier, recipient in self._outbox.forget_expired(now, MESSAGE_EXPIRY_SECONDS, MAX_MESSAGE_AGE_SECONDS):
             _tell_given_up(identifier, recipient, "it has expired")
 
     def _begin(self, recipients: Iterable[str]) -> None:
@@ -191,15 +222,17 @@ class Courier:
                 payload = sealer.seal(message)
                 publication = publisher.publish(message.recipient, payload, seconds_at_the_broker(message))
             except (BogusError, TemporaryDiscoveryError):
+                self._verdicts.take_back(message.recipient)
                 raise
             except DiscoveryError as error:
-                if time.time() < message.queued_at + MAX_VERDICT_SECONDS:
+                if not self._verdicts.is_final(message.recipient):
                     raise
                 self._give_up(message, str(error))
                 return
             except (MessageError, UnsuitableKeyError) as error:
                 self._give_up(message, str(error))
                 return
+            self._verdicts.take_back(message.recipient)
             publisher.wait(publication)
             self._acknowledged.add(message.number)
             _LOG.info("The broker has acknowledged the message %s to %s", message.identifier, message.recipient)
@@ -261,4 +294,4 @@ def _tell_given_up(identifier: str, recipient: str, why: str) -> None:
 
 def _is_overdue(message: OutgoingMessage) -> bool:
     lifetime = MESSAGE_EXPIRY_SECONDS if message.lifetime is None else message.lifetime
-    return time.time() >= message.queued_at + lifetime
+    return time.time() >= message.queued_at + min(lifetime, MAX_MESSAGE_AGE_SECONDS)

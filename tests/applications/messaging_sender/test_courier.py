@@ -1,0 +1,25 @@
+"""When the courier believes DNS that a recipient has no certificate."""
+
+from courier import MAX_VERDICT_SECONDS, Verdicts
+
+BOB = "bob.example"
+
+
+def test_a_verdict_is_final_once_it_has_stood_for_a_day() -> None:
+    now = [1000.0]
+    verdicts = Verdicts(lambda: now[0])
+    assert not verdicts.is_final(BOB)
+    now[0] += MAX_VERDICT_SECONDS - 1
+    assert not verdicts.is_final(BOB)
+    now[0] += 1
+    assert verdicts.is_final(BOB)
+    assert not verdicts.is_final("carol.example")
+
+
+def test_a_verdict_that_was_taken_back_counts_from_anew() -> None:
+    now = [1000.0]
+    verdicts = Verdicts(lambda: now[0])
+    assert not verdicts.is_final(BOB)
+    now[0] += MAX_VERDICT_SECONDS
+    verdicts.take_back(BOB)
+    assert not verdicts.is_final(BOB)

@@ -9,6 +9,7 @@ IdlibError
  │    ├── NotSecureError          the answer is not protected by DNSSEC
  │    ├── BogusError              DNSSEC says that the answer was altered or is broken
  │    └── TemporaryDiscoveryError DNS could not be asked, or did not answer
+ ├── ClockError                1  the clock of this device is not set
  ├── TransportError            3  the broker was not reached, or did not acknowledge
  │    ├── RefusedMessageError     the broker does not take this message
  │    └── NoSubscriberError       the broker has taken this message and has nobody to give it to
@@ -144,6 +145,10 @@ class BogusError(DiscoveryError):
 
 class TemporaryDiscoveryError(DiscoveryError):
     """DNS could not be asked or did not answer: no verdict."""
+
+
+class ClockError(IdlibError):
+    """The clock of this device is not set, so that nobody would believe what it writes."""
 
 
 class TransportError(IdlibError):

@@ -102,6 +102,18 @@ def test_1_a_missing_name_is_named(alice: Device, bob: Device) -> None:
     assert result.stderr == "Missing essential configuration env var: IDENTITY_NAME\n"
 
 
+def test_1_the_clock_is_not_set(alice: Device, bob: Device, tmp_path: Path) -> None:
+    (tmp_path / "sitecustomize.py").write_text("import time\ntime.time = lambda: 86400.0\n")
+    device = alice.with_settings(PYTHONPATH=str(tmp_path), DATA_PATH=str(tmp_path / "data"))
+    for options in ((), ("--lines",)):
+        result = device.send(bob, *(options or ("hello",)), stdin="hello\n")
+        assert result.status == 1
+        assert "Error: the clock of this device is not set; wait for its time server, or set it" in result.stderr
+    queued = device.send(bob, "--queue", "hello")
+    assert queued.status == 0
+    assert "is queued, messaging_sender will send it: the clock of this device is not set" in queued.stderr
+
+
 def test_2_trouble_with_a_certificate(alice: Device) -> None:
     result = alice.send(f"nobody._device.{SECURE}", "hello")
     assert result.status == 2

@@ -19,6 +19,7 @@ from sealing import Sealer, seconds_at_the_broker
 
 from idlib.envelope import new_identifier
 from idlib.errors import (
+    ClockError,
     DiscoveryError,
     ExitStatus,
     IdlibError,
@@ -144,7 +145,7 @@ class LineSender:
         if self._queuing is None:
             try:
                 payload = self._sealer.seal(message)
-            except DiscoveryError as error:
+            except (ClockError, DiscoveryError) as error:
                 self._begin_to_queue(error)
         if payload is None or self._publisher is None:
             self._queue(number, message)
@@ -194,8 +195,15 @@ class LineSender:
             if self._publisher is not None and self._publisher.is_acknowledged(sent.publication):
                 self._acknowledge(sent)
             else:
-                self._queue(sent.number, sent.message)
+                self._queue_or_fail(sent)
             self._unacknowledged.popleft()
+
+    def _queue_or_fail(self, sent: _Sent) -> None:
+        try:
+            self._queue(sent.number, sent.message)
+        except MessageError as error:
+            # Expired meanwhile: no reason to give up the lines after it.
+            self._fail(sent.number, sent.message, error, sent.size)
 
     def _queue(self, number: int, message: NewOutgoingMessage) -> None:
         put_aside(self._settings, self._sealer, message, self._queuing or "")
@@ -232,9 +240,9 @@ class LineSender:
             _LOG.info("Queued are %d messages to %s: lines %s", len(self._queued), recipient, self._queued)
 
     def _print(self, line: str) -> None:
-        if self._arguments.json:
+        if self._arguments.json and sys.stdout is not None:
             # A reader that has gone away must not keep us from telling the rest; it shows at the end.
-            with contextlib.suppress(BrokenPipeError):
+            with contextlib.suppress(OSError):
                 sys.stdout.write(f"{line}\n")
                 sys.stdout.flush()
 
@@ -247,7 +255,8 @@ def split(source: BinaryIO, limit: int) -> Iterator[bytes]:
         limit: How many octets a message may have.
     """
     while line := source.readline(limit + 2):
-        rest = line
+        # At an end, a terminal gives less than was asked for, and may give more afterwards.
+        rest = line if len(line) == limit + 2 else b"\n"
         while not rest.endswith(b"\n") and (rest := source.readline(limit)):
             pass
         yield line.removesuffix(b"\n").removesuffix(b"\r")

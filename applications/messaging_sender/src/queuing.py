@@ -4,7 +4,14 @@ import logging
 
 from sealing import Sealer
 
-from idlib.errors import BogusError, IdlibError, RefusedMessageError, TemporaryDiscoveryError, TransportError
+from idlib.errors import (
+    BogusError,
+    ClockError,
+    IdlibError,
+    RefusedMessageError,
+    TemporaryDiscoveryError,
+    TransportError,
+)
 from idlib.names import IdentityName
 from idlib.outbox import NewOutgoingMessage, Outbox, is_to_be_opened
 from idlib.settings import Settings
@@ -20,7 +27,7 @@ def is_no_verdict(error: IdlibError) -> bool:
     """
     if isinstance(error, RefusedMessageError):
         return False
-    return isinstance(error, TransportError | TemporaryDiscoveryError | BogusError)
+    return isinstance(error, TransportError | TemporaryDiscoveryError | BogusError | ClockError)
 
 
 def has_waiting(settings: Settings, recipient: IdentityName) -> bool:

@@ -8,11 +8,12 @@ from typing import Final, Self
 from idlib.algorithms import PrivateKey
 from idlib.discovery import Discovery
 from idlib.envelope import Binding, seal, sign
-from idlib.errors import MessageError
+from idlib.errors import ClockError, MessageError
 from idlib.keys import key_path, previous_key_paths, read_private_key
 from idlib.names import IdentityName
 from idlib.outbox import NewOutgoingMessage
 from idlib.settings import Settings
+from idlib.trust import EARLIEST_CREDIBLE_TIME
 
 _LOG = logging.getLogger(__name__)
 
@@ -73,9 +74,12 @@ class Sealer:
             ask_for_receipt: Whether the recipient is to confirm that it has printed the message.
 
         Raises:
+            ClockError: The clock is not set: the recipient would refuse the message as too old.
             DiscoveryError: The recipient has no certificate that can be used.
             MessageError: The message is empty, has expired, or is too large once it is signed and encrypted.
         """
+        if time.time() < EARLIEST_CREDIBLE_TIME:
+            raise ClockError("the clock of this device is not set", "wait for its time server, or set it")
         recipient = IdentityName(message.recipient)
         payload = seal(
             message.text,

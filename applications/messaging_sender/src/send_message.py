@@ -184,7 +184,8 @@ def _read_arguments() -> argparse.Namespace:
         default=30.0,
         help="how long the broker may take to answer (default: 30)",
     )
-    arguments = command_line.parse_args()
+    # MESSAGE may stand behind options.
+    arguments = command_line.parse_intermixed_args()
     if arguments.message is not None and arguments.file is not None:
         command_line.error("give either MESSAGE or --file, not both")
     if arguments.message is None and arguments.file is None and not arguments.lines:

@@ -95,6 +95,7 @@ def run(main: Callable[[], int | None]) -> NoReturn:
         _forget_stdout()
     except OSError as error:
         print(f"Error: stdout cannot be written: {error.strerror}", file=sys.stderr)
+        status = status or ExitStatus.CONFIGURATION
         _forget_stdout()
     sys.exit(status)
 

@@ -1,11 +1,18 @@
 """send_message.py --lines and --json: what becomes of each message, through reconnects and interruptions."""
 
 import json
+import os
+import pty
+import shlex
 import signal
+import subprocess
 import time
 from contextlib import suppress
 from pathlib import Path
 
+import pytest
+
+from idlib.transport.publisher import MAX_INFLIGHT
 from tests.integration.daemons.mosquitto import Mosquitto
 from tests.integration.daemons.process import free_port
 from tests.integration.daemons.unbound import Unbound
@@ -96,6 +103,80 @@ def test_the_results_stand_in_the_order_of_the_lines_where_dns_is_away_before_th
     results = [json.loads(line)["result"] for line in program.stdout]
     assert results.index("unacknowledged") >= 1
     assert results.index("failed") == len(results) - 1
+
+
+def test_lines_that_have_expired_meanwhile_keep_none_from_the_outbox(
+    alice: Device, bob: Device, own_mosquitto: Mosquitto, tmp_path: Path
+) -> None:
+    there = {"MQTT_PORT": str(own_mosquitto.port), "DATA_PATH": str(tmp_path / "data")}
+    sender, recipient = (device.with_settings(**there) for device in (alice, bob))
+    with recipient.receiver() as receiver:
+        receiver.stop()
+    arguments = (bob.name, "--lines", "--queue", "--json", "--expires", "2", "--timeout", "4")
+    with sender.start(SEND_MESSAGE, *arguments) as program:
+        program.write("early\n")
+        program.wait_for("result", lambda: len(program.stdout) == 1)
+        own_mosquitto.send_signal(signal.SIGSTOP)
+        try:
+            program.write("".join(f"late {number}\n" for number in range(25)))
+            time.sleep(3)
+            program.write_all("new\n")
+            assert program.wait_for_end(60) == 5, program.stderr
+        finally:
+            own_mosquitto.send_signal(signal.SIGCONT)
+    results = [json.loads(line)["result"] for line in program.stdout]
+    # What is past the window was not read before the broker was given up, and is as old as that.
+    assert results == ["acknowledged", *["failed"] * MAX_INFLIGHT, *["queued"] * (26 - MAX_INFLIGHT)]
+
+
+@pytest.mark.parametrize("stdout", [">&-", ">/dev/full"])
+def test_the_acknowledged_ones_are_told_where_stdout_cannot_be_written(stdout: str, alice: Device, bob: Device) -> None:
+    words = shlex.join(alice.command(SEND_MESSAGE, bob.name, "--lines", "--json"))
+    done = subprocess.run(
+        ["/bin/sh", "-c", f"exec {words} {stdout}"],
+        input="one\ntwo\n",
+        stderr=subprocess.PIPE,
+        text=True,
+        env=alice.environment(),
+        timeout=60,
+        check=False,
+    )
+    assert f"The broker has acknowledged 2 messages to {bob.name}: lines 1-2" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.returncode == (1 if "full" in stdout else 0)
+
+
+def test_what_is_typed_after_an_end_without_a_newline_is_a_line_of_its_own(
+    alice: Device, bob: Device, bob_receiver: Program
+) -> None:
+    keyboard, terminal = pty.openpty()
+    command = alice.command(SEND_MESSAGE, bob.name, "--lines")
+    with subprocess.Popen(command, stdin=terminal, stderr=subprocess.PIPE, env=alice.environment()) as program:
+        os.close(terminal)
+        for typed in (b"typed\x04\x04", b"and more\n", b"\x04"):
+            os.write(keyboard, typed)
+            time.sleep(1)
+        assert program.wait(30) == 0
+        assert program.stderr is not None
+        assert b"acknowledged 2 messages" in program.stderr.read()
+    os.close(keyboard)
+    bob_receiver.wait_for_message('says: typed"')
+    bob_receiver.wait_for_message('says: and more"')
+
+
+def test_lines_that_cannot_be_read_are_no_trouble_with_stdout(alice: Device, bob: Device, tmp_path: Path) -> None:
+    with (tmp_path / "written").open("wb") as written:
+        done = subprocess.run(
+            alice.command(SEND_MESSAGE, bob.name, "--lines"),
+            stdin=written,
+            capture_output=True,
+            text=True,
+            env=alice.environment(),
+            timeout=60,
+            check=False,
+        )
+    assert done.returncode == 5
+    assert done.stderr.splitlines()[-1] == "Error: the lines cannot be read: Bad file descriptor"
 
 
 def test_lines_wait_in_the_outbox_where_the_broker_is_away(alice: Device, bob: Device, lab: Lab) -> None:

@@ -6,6 +6,8 @@ import select
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
+from idlib.errors import MessageError
+
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
@@ -38,8 +40,11 @@ class PatientInput(io.RawIOBase):
             buffer: Where it goes.
 
         Raises:
-            OSError: It cannot be read.
+            MessageError: It cannot be read.
         """
         while not self._poll.poll(_POLL_MILLISECONDS):
             self._meanwhile()
-        return os.readv(self._descriptor, [buffer])
+        try:
+            return os.readv(self._descriptor, [buffer])
+        except OSError as error:
+            raise MessageError(f"the lines cannot be read: {error.strerror}") from error

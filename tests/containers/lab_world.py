@@ -62,7 +62,7 @@ class LabWorld:
         return self.compose("exec", "--no-TTY", service, *command, check=check)
 
     def send(self, text: str) -> int:
-        """Send a message from Alice to Bob as the README says it, and return the exit status."""
+        """Send a message from Alice to Bob, and return the exit status."""
         return self.exec("alice_sender", "./send_message.py", BOB, text, check=False).returncode
 
     def container(self, service: str) -> str:

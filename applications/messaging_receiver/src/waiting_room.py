@@ -146,10 +146,10 @@ class WaitingRoom:
         latest_time = self._store.latest_time
         was_set = self._is_set
         self._is_set = not self._pipeline.clock_may_be_late()
+        if self._is_set and not was_set:
+            self._set_at = now
         if not self._is_set or not clock_is_credible(now, latest_time) or clock_is_doubtful(now, latest_time):
             return False
-        if not was_set:
-            self._set_at = now
         self._credible_since = min(self._credible_since, now)
         is_known = message.received_at >= EARLIEST_CREDIBLE_TIME
         # What came while the clock was late came at a time that it did not show.

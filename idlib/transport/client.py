@@ -184,7 +184,7 @@ class PacketClient(Client):
         return MQTTErrorCode.MQTT_ERR_SUCCESS
 
     def _take(self, packet: Packet) -> MQTTErrorCode:
-        if packet.type == PacketType.DISCONNECT and self._version is MqttVersion.V5:
+        if packet.type == PacketType.DISCONNECT:
             self._end(PacketTypes.DISCONNECT, packet.body[0] if packet.body else 0)
             return MQTTErrorCode.MQTT_ERR_CONN_LOST
         if self._has_connack == (packet.type == PacketType.CONNACK):
@@ -203,11 +203,9 @@ class PacketClient(Client):
                 self._handlers.subscribed(read_suback(packet, self._version))
             case PacketType.PINGRESP:
                 return self._hand_to_library(packet.header, b"")
-            case PacketType.PUBREC | PacketType.PUBCOMP | PacketType.UNSUBACK:
+            case _:
                 # Answers to what we never send.
                 pass
-            case _:
-                raise MalformedPacketError(f"a packet of type {packet.type >> 4} is not one that a broker may send")
         return MQTTErrorCode.MQTT_ERR_SUCCESS
 
     def _take_connack(self, packet: Packet) -> MQTTErrorCode:

@@ -33,6 +33,7 @@ _VARIABLE: Final = frozenset({0x0B})
 _TEXTS: Final = frozenset({0x03, 0x08, 0x09, 0x12, 0x15, 0x16, 0x1A, 0x1C, 0x1F})
 _PAIR: Final = 0x26
 _QOS_3: Final = 3
+_TLS_ALERT: Final = 0x15
 
 
 class PacketType(IntEnum):
@@ -58,21 +59,18 @@ class Packet:
         header: Its first byte.
         body: What follows the length; of an oversized PUBLISH only as much as holds its packet identifier.
         size: How many bytes the body has in all.
+        is_oversized: Whether it is larger than what is kept as a whole.
     """
 
     header: int
     body: bytes
     size: int
+    is_oversized: bool
 
     @property
     def type(self) -> int:
         """The upper half of the first byte."""
         return self.header & 0xF0
-
-    @property
-    def is_whole(self) -> bool:
-        """Whether the body was kept as a whole."""
-        return len(self.body) == self.size
 
     @property
     def digest(self) -> bytes:
@@ -92,6 +90,7 @@ class PacketReader:
         self._header = bytearray()
         self._body = bytearray()
         self._room = 0
+        self._is_oversized = False
         self._size: int | None = None
         self._number_read = 0
 
@@ -120,13 +119,14 @@ class PacketReader:
                 self._number_read += len(portion)
                 self._body += portion[: self._room - len(self._body)]
             if self._size is not None and self._number_read == self._size:
-                packet = Packet(self._header[0], bytes(self._body), self._size)
+                packet = Packet(self._header[0], bytes(self._body), self._size, self._is_oversized)
                 self._header, self._body, self._size, self._number_read = bytearray(), bytearray(), None, 0
                 yield packet
 
     def _read_header(self, octet: int) -> None:
         self._header.append(octet)
         if len(self._header) == 1:
+            _check_first_byte(octet)
             return
         if not octet & 0x80:
             self._begin_body(_variable(self._header, 1)[0])
@@ -138,8 +138,8 @@ class PacketReader:
         if size > MAX_CONTROL_OCTETS and not is_publish:
             raise MalformedPacketError(f"a packet of type {self._header[0] >> 4} has {size} bytes")
         self._size = size
-        is_oversized = is_publish and len(self._header) + size > self._max_publish_size
-        self._room = min(size, _HEAD_OCTETS) if is_oversized else size
+        self._is_oversized = is_publish and len(self._header) + size > self._max_publish_size
+        self._room = min(size, _HEAD_OCTETS) if self._is_oversized else size
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,7 +181,7 @@ def read_publish(packet: Packet, version: MqttVersion) -> Publish:
     if qos == _QOS_3:
         # What it would be acknowledged by is undefined; brokers take a PUBACK for any packet identifier.
         return Publish(packet_id, 1, b"", Refusal(Reason.TRANSPORT_MALFORMED, "its PUBLISH has QoS 3"))
-    if not packet.is_whole:
+    if packet.is_oversized:
         fact = f"its packet has {packet.size} bytes, more than any message may have"
         return Publish(packet_id, qos, b"", Refusal(Reason.OVERSIZED, fact))
     try:
@@ -290,6 +290,16 @@ def read_properties(body: bytes, position: int) -> dict[int, int | bytes]:
     if position != end:
         raise MalformedPacketError("the properties do not end where they should")
     return found
+
+
+def _check_first_byte(octet: int) -> None:
+    """Check type and flags (MQTT 5, section 2.1.3), so that what is not MQTT shows at its first byte."""
+    if octet == _TLS_ALERT:
+        raise MalformedPacketError("a TLS alert comes instead of MQTT: does it expect MQTT_TLS=on?")
+    kind, flags = octet & 0xF0, octet & 0x0F
+    expected = flags if kind == PacketType.PUBLISH else 2 if kind == PacketType.PUBREL else 0
+    if kind not in frozenset(PacketType) or flags != expected:
+        raise MalformedPacketError(f"no packet of a broker begins with the byte {octet:#04x}")
 
 
 def _connack_value(name: ConnackProperty, value: int | bytes) -> int | str:

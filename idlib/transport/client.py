@@ -133,6 +133,10 @@ class PacketClient(Client):
         else:
             self._send_pubrec(packet_id)
 
+    def close(self) -> None:
+        """Close what the connection holds open; nothing can be done with it afterwards."""
+        self._reset_sockets()
+
     def _note(self, failure: str) -> None:
         """Note why the connection ends; what is noted first says most."""
         self.failure = self.failure or failure

@@ -14,6 +14,7 @@ _METHODS: Final = {
     "_packet_handle": ("self",),
     "_sock_recv": ("self", "bufsize"),
     "_sock_send": ("self", "buf"),
+    "_reset_sockets": ("self", "sockpair_only"),
     "_send_pubrec": ("self", "mid"),
     "_handle_connack": ("self",),
     "_handle_pubackcomp": ("self", "cmd"),

@@ -290,6 +290,7 @@ class Publisher:
             # What it has not acknowledged is sent first on the next connection.
             self._unsent.extendleft(reversed(self._under_way.values()))
             self._under_way.clear()
+            client.close()
         return client.failure or "the broker does not answer"
 
     def _on_connected(self, connack: Connack) -> None:

@@ -182,6 +182,7 @@ class Subscription:
             self._connection = None
             self._unacknowledged.clear()
             self._settled.clear()
+        client.close()
 
     def _explain_end(self, client: PacketClient) -> None:
         """Note what the client knows of why its connection ended."""

@@ -52,6 +52,10 @@ class Peer:
             if not octet & 0x80:
                 return header[0], self._file.read(length)
 
+    def settimeout(self, seconds: float) -> None:
+        """Let reading raise a TimeoutError after so long without a packet; nothing of a packet may be lost by it."""
+        self._connection.settimeout(seconds)
+
     def expect(self, kind: int) -> bytes:
         """Return the body of the client's next packet, which must be of a type."""
         header, body = self.read()

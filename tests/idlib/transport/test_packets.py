@@ -148,7 +148,7 @@ def test_an_oversized_packet_is_not_held_in_memory() -> None:
     try:
         assert not list(reader.feed(b"\x32" + variable(size) + text(b"topic") + b"\0\7"))
         left = size - 9
-        found = []
+        found: list[Packet] = []
         while left:
             found += reader.feed(portion[:left])
             left -= min(left, len(portion))

@@ -1,6 +1,7 @@
 """A broker on loopback that says on each connection what a test has it say, and nothing else."""
 
 import contextlib
+import select
 import socket
 import struct
 import threading
@@ -33,7 +34,6 @@ class Peer:
 
     def __init__(self, connection: socket.socket) -> None:
         self._connection = connection
-        self._file = connection.makefile("rb")
 
     def send(self, octets: bytes) -> None:
         """Send bytes as they are."""
@@ -41,20 +41,20 @@ class Peer:
 
     def read(self) -> tuple[int, bytes]:
         """Return the first byte and the body of the client's next packet; 0 at the end of the connection."""
-        header = self._file.read(1)
+        header = self._connection.recv(1)
         if not header:
             return 0, b""
         length = shift = 0
         while True:
-            octet = self._file.read(1)[0]
+            octet = self._read_exactly(1)[0]
             length |= (octet & 0x7F) << shift
             shift += 7
             if not octet & 0x80:
-                return header[0], self._file.read(length)
+                return header[0], self._read_exactly(length)
 
-    def settimeout(self, seconds: float) -> None:
-        """Let reading raise a TimeoutError after so long without a packet; nothing of a packet may be lost by it."""
-        self._connection.settimeout(seconds)
+    def is_silent(self, seconds: float) -> bool:
+        """Return whether the client says nothing for so long."""
+        return not select.select([self._connection], [], [], seconds)[0]
 
     def expect(self, kind: int) -> bytes:
         """Return the body of the client's next packet, which must be of a type."""
@@ -82,8 +82,16 @@ class Peer:
 
     def close(self) -> None:
         """Close the connection."""
-        self._file.close()
         self._connection.close()
+
+    def _read_exactly(self, number: int) -> bytes:
+        octets = b""
+        while len(octets) < number:
+            portion = self._connection.recv(number - len(octets))
+            if not portion:
+                raise ConnectionError("the client has closed the connection")
+            octets += portion
+        return octets
 
 
 class ScriptedBroker:

@@ -95,11 +95,9 @@ def _check(octets: bytes) -> str:
         stream = _CONNACKS[version] + stream
     unreadable = UnreadablePackets()
     first, failure = _hear(stream, version, unreadable)
-    again, _ = _hear(stream, version, unreadable)
     if failure.startswith("a PUBLISH "):
+        again, _ = _hear(stream, version, unreadable)
         assert len(again.published) > len(first.published), "what cannot be read is passed over when it comes again"
-    else:
-        assert again.events == first.events, "a stream means the same each time"
     for each in _packets(stream):
         if each.type == PacketType.PUBLISH and not each.is_oversized:
             _check_publish(each, version)

@@ -261,8 +261,8 @@ class Publisher:
         client = self._connector.new_client()
         try:
             self._connector.connect(client)
-        except TransportError as error:
-            self._outage.begin(f"The connection to the broker {self._broker} is lost: {error.fact}")
+        except TransportError:
+            # Told of already, when the connection was lost.
             return False
         with self._lock:
             self._client = client
@@ -296,13 +296,8 @@ class Publisher:
     def _on_connected(self, connack: Connack) -> None:
         grant = Grant.from_connack(self._broker.version, 0, connack.properties, is_kept=connack.is_session_present)
         _LOG.debug("connected to %s: %s", self._broker, grant)
-        if grant.maximum_qos < QOS_AT_LEAST_ONCE:
-            self._give_up(
-                TransportError(
-                    f"the broker {self._broker} takes no QoS 1, and so acknowledges nothing; nothing was delivered",
-                    "use another broker, or let this one take QoS 1",
-                )
-            )
+        if (error := self._unacceptable(grant)) is not None:
+            self._give_up(error)
             self._client.disconnect()
             return
         with self._lock:
@@ -312,6 +307,21 @@ class Publisher:
             self._fill_window()
         self._outage.end()
         self._answered.set()
+
+    def _unacceptable(self, grant: Grant) -> TransportError | None:
+        """Return why we cannot publish under what the broker grants, or None."""
+        if grant.maximum_qos < QOS_AT_LEAST_ONCE:
+            return TransportError(
+                f"the broker {self._broker} takes no QoS 1, and so acknowledges nothing; nothing was delivered",
+                "use another broker, or let this one take QoS 1",
+            )
+        if grant.is_kept:
+            # Somebody else's, then; a client without a session must leave it (MQTT 5, section 3.2.2.1.1).
+            return TransportError(
+                f"the broker {self._broker} answers with a session that we have not begun; nothing was delivered",
+                "let it tell clients apart by their client id alone",
+            )
+        return None
 
     def _on_subscribed(self, codes: tuple[int, ...]) -> None:
         self._subscribe_codes = codes

@@ -139,6 +139,15 @@ def test_a_broker_without_qos_1_is_told_of_at_once() -> None:
     assert time.monotonic() - started < _AT_ONCE
 
 
+def test_the_session_of_somebody_else_is_left_alone() -> None:
+    with (
+        ScriptedBroker(refusing(packet(0x20, b"\1\0\0"))) as broker,
+        pytest.raises(TransportError, match="a session that we have not begun; nothing was delivered"),
+        Publisher(broker.address, TIMEOUT),
+    ):
+        pytest.fail("not accepted")
+
+
 def test_a_broker_that_loses_its_qos_1_fails_what_waits() -> None:
     def first(peer: Peer) -> None:
         peer.accept(connack(b""))

@@ -154,7 +154,7 @@ class PacketClient(Client):
             self._note(str(error))
             raise
         if not octets:
-            self._note("the broker has closed it")
+            self._note("the broker closed the connection")
         return octets
 
     def _sock_send(self, buf: bytes | bytearray) -> int:
@@ -192,7 +192,7 @@ class PacketClient(Client):
             self._end(PacketTypes.DISCONNECT, packet.body[0] if packet.body else 0)
             return MQTTErrorCode.MQTT_ERR_CONN_LOST
         if self._has_connack == (packet.type == PacketType.CONNACK):
-            raise MalformedPacketError(f"a packet of type {packet.type >> 4} stands where none may")
+            raise MalformedPacketError(f"a packet of type {packet.type >> 4} came out of order")
         match packet.type:
             case PacketType.CONNACK:
                 return self._take_connack(packet)

@@ -264,7 +264,7 @@ def read_properties(body: bytes, position: int) -> dict[int, int | bytes]:
         position: Where the length of the properties stands.
 
     Raises:
-        MalformedPacketError: They do not end where they should, are unknown, or stand there twice.
+        MalformedPacketError: They do not end where they should, are unknown, or occur twice.
     """
     end = _after_properties(body, position)
     _, position = _variable(body, position)
@@ -285,7 +285,7 @@ def read_properties(body: bytes, position: int) -> dict[int, int | bytes]:
             position += _width(identifier)
             value = int.from_bytes(body[begin:position])
         if identifier in found:
-            raise MalformedPacketError(f"the property {identifier} stands there twice")
+            raise MalformedPacketError(f"property {identifier} occurs twice")
         found[identifier] = value
     if position != end:
         raise MalformedPacketError("the properties do not end where they should")
@@ -306,7 +306,7 @@ def _connack_value(name: ConnackProperty, value: int | bytes) -> int | str:
     if isinstance(value, bytes):
         return value.decode(errors="replace")
     if value == 0 and name in {ConnackProperty.RECEIVE_MAXIMUM, ConnackProperty.MAXIMUM_PACKET_SIZE}:
-        raise MalformedPacketError(f"a CONNACK has the value 0 of {name.name}")
+        raise MalformedPacketError(f"a CONNACK sets {name.name} to 0")
     return value
 
 
@@ -317,7 +317,7 @@ def _width(identifier: int) -> int:
         return 2
     if identifier in _FOUR_BYTES:
         return 4
-    raise MalformedPacketError(f"there is no property {identifier}")
+    raise MalformedPacketError(f"property {identifier} is unknown")
 
 
 def _after_properties(body: bytes, position: int) -> int:

@@ -26,7 +26,7 @@ from idlib.transport.connection import (
     new_client_id,
     subscribe_size,
 )
-from idlib.transport.packets import Connack, Publish
+from idlib.transport.packets import MAX_PACKET_OCTETS, Connack, Publish
 
 _LOG = logging.getLogger(__name__)
 
@@ -262,11 +262,11 @@ class Publisher:
         try:
             self._connector.connect(client)
         except TransportError:
-            # Told of already, when the connection was lost.
+            # Already logged when the connection was lost.
             return False
         with self._lock:
             self._client = client
-            # Whoever has left meanwhile has told the old one.
+            # `__exit__` may have disconnected the previous client meanwhile.
             if self._leaving.is_set():
                 client.disconnect()
         return True
@@ -316,7 +316,7 @@ class Publisher:
                 "use another broker, or let this one take QoS 1",
             )
         if grant.is_kept:
-            # Somebody else's, then; a client without a session must leave it (MQTT 5, section 3.2.2.1.1).
+            # A client that has no session must not continue one (MQTT 5, section 3.2.2.1.1).
             return TransportError(
                 f"the broker {self._broker} answers with a session that we have not begun; nothing was delivered",
                 "let it tell clients apart by their client id alone",
@@ -364,12 +364,14 @@ class Publisher:
         """Return why a message cannot be sent through this session, or None."""
         if self._end is not None:
             return self._end
-        if self._grant is None or self._grant.admits(publication.size):
+        granted = None if self._grant is None else self._grant.maximum_packet_size
+        limit = MAX_PACKET_OCTETS if granted is None else min(granted, MAX_PACKET_OCTETS)
+        if publication.size <= limit:
             return None
         # The broker would end the connection, with all that is under way (MQTT 5, section 3.2.2.3.6).
         return MessageError(
             f"the message is too large: {publication.size} octets as a packet,"
-            f" and the limit of the broker {self._broker} is {self._grant.maximum_packet_size}",
+            f" and the limit of the broker {self._broker} is {limit}",
             "shorten it, or use another broker",
         )
 

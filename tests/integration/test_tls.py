@@ -145,7 +145,7 @@ def test_a_broker_that_misses_our_certificate_says_so_at_once(device: Device) ->
 
 def test_a_port_that_expects_tls_shows_at_once(device: Device) -> None:
     without = device.with_settings(MQTT_TLS="off")
-    refused_at_once(without, "did not accept the connection: (the broker has closed it|.*MQTT_TLS|.*reset)")
+    refused_at_once(without, "did not accept the connection: (the broker closed the connection|.*MQTT_TLS|.*reset)")
 
 
 def test_a_port_that_does_not_speak_tls_shows_at_once(device: Device, lab: Lab) -> None:

@@ -82,7 +82,7 @@ def refusing(answer: bytes, *, by_reset: bool = False) -> Callable[[Peer], None]
 @pytest.mark.parametrize(
     ("script", "said"),
     [
-        (refusing(b""), "the broker has closed it"),
+        (refusing(b""), "the broker closed the connection"),
         (refusing(b"", by_reset=True), "Connection reset by peer"),
         (refusing(packet(0x20, b"\0\x87\0")), "Not authorized"),
         (refusing(packet(0x20, b"\0\x86\0")), "Bad user name or password"),
@@ -246,6 +246,13 @@ def test_a_broker_may_take_hardly_anything() -> None:
             publisher.listen("topic", lambda _: None)
 
 
+def test_what_mqtt_cannot_carry_is_too_large_for_every_broker() -> None:
+    with ScriptedBroker(acknowledging()) as broker, Publisher(broker.address, TIMEOUT) as publisher:
+        with pytest.raises(MessageError, match="is 268435460"):
+            publisher.publish("topic", bytes(268_435_455), 60)
+        send(publisher)
+
+
 def test_a_session_that_breaks_at_each_message_is_tried_ever_less_often_and_told_of_once(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
@@ -261,7 +268,7 @@ def test_a_session_that_breaks_at_each_message_is_tried_ever_less_often_and_told
         send(publisher)
     assert 3 <= len(broker.connections) <= 6
     warnings = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
-    assert warnings == [f"The connection to the broker {broker.address} is lost: the broker has closed it"]
+    assert warnings == [f"The connection to the broker {broker.address} is lost: the broker closed the connection"]
 
 
 def test_who_listens_is_disturbed_by_no_packet() -> None:

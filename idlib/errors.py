@@ -29,7 +29,7 @@ import os
 import shlex
 from enum import IntEnum, StrEnum
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Self
 
 from dane_discovery.exceptions import TLSAError
 
@@ -122,9 +122,22 @@ class DiscoveryError(IdlibError, TLSAError):  # type: ignore[misc]  # dane_disco
     """No usable certificate was found in DNS.
 
     It is a `dane_discovery.exceptions.TLSAError`, so that programs written against that library catch it.
+
+    Args:
+        fact: What is wrong.
+        hint: What the user can do about it.
+        zone: The zone that has signed the answer, in lower case without a trailing dot; None if that is not known.
     """
 
     exit_status = ExitStatus.DISCOVERY
+
+    def __init__(self, fact: str, hint: str = "", zone: str | None = None) -> None:
+        super().__init__(fact, hint)
+        self.zone = zone
+
+    def copy(self) -> Self:
+        """Return the same error without a traceback."""
+        return type(self)(self.fact, self.hint, self.zone)
 
 
 class NoRecordError(DiscoveryError):

@@ -11,7 +11,9 @@ from idlib.zones import registrable_domain
 
 LABEL = st.from_regex(r"[a-z0-9_]([a-z0-9_-]{0,8}[a-z0-9_])?", fullmatch=True)
 LABELS = st.lists(LABEL, min_size=1, max_size=8)
-SUFFIX = st.sampled_from(["com", "co.uk", "dedyn.io", "github.io", "not-listed", "b.ck", "xn--p1ai", "s3.amazonaws.com"])
+SUFFIX = st.sampled_from(
+    ["com", "co.uk", "dedyn.io", "github.io", "not-listed", "b.ck", "xn--p1ai", "s3.amazonaws.com"]
+)
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ IdlibError
  ├── ReceiptError              6  the recipient did not confirm in time that it has printed the message
  ├── OutputError              70  stdout cannot be written
  ├── MalformedNameError       64  a text is no identity name, or no DNS URI of one
+ ├── MalformedListError        1  a file of names cannot be read, or holds something else
  ├── MalformedRecordError         octets are no TLSA record
  ├── UnusableRecordError          a TLSA record carries no key that we may use
  ├── UnsuitableKeyError           a key is not of a kind or size that the profile admits
@@ -210,6 +211,10 @@ class MalformedNameError(IdlibError):
     """A text is no identity name, or no DNS URI of one."""
 
     exit_status = ExitStatus.USAGE
+
+
+class MalformedListError(IdlibError):
+    """A file of names and patterns cannot be read, or holds something else."""
 
 
 class MalformedRecordError(IdlibError):

@@ -42,6 +42,12 @@ def write(path: Path, text: str, age: float = 60) -> None:
     os.utime(path, (written_at, written_at))
 
 
+def replace_by_directory(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+    os.utime(path, (0, 0))
+
+
 def watched(path: Path, clock: Clock) -> WatchedPatterns:
     return WatchedPatterns(read_filled_list(path), clock=clock)
 
@@ -171,7 +177,7 @@ def test_a_file_from_the_future_is_read(path: Path, clock: Clock) -> None:
         (lambda path: write(path, "bob.example.com\nbob\n"), "line 2: 'bob' is no device name"),
         (lambda path: write(path, ""), "holds no name"),
         (Path.unlink, "No such file"),
-        (lambda path: (path.unlink(), path.mkdir(), os.utime(path, (0, 0))), "Is a directory"),
+        (replace_by_directory, "Is a directory"),
     ],
 )
 def test_a_file_that_became_bad_leaves_the_last_list_and_one_line(

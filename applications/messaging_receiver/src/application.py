@@ -122,7 +122,14 @@ def _receive(
 ) -> int:
     broker, discovery = Broker.from_settings(settings), Discovery.from_settings(settings)
     own_keys = OwnKeys(settings.crypto_path, settings.identity_name, key)
-    receipts = Receipts(broker, settings.identity_name, lambda: own_keys.present, discovery)
+    receipts = Receipts(
+        broker,
+        settings.identity_name,
+        lambda: own_keys.present,
+        discovery,
+        lambda sender: settings.allowed_senders is not None and str(sender) in settings.allowed_senders.texts,
+        lambda sender: ".".join(str(sender).split(".")[-2:]),
+    )
     receipts.start()
     subscription = Subscription(
         broker,
@@ -162,6 +169,7 @@ def _receive(
     printer.join(_PRINTER_GRACE_SECONDS)
     disconnecting.set()
     ingest.join(_INGEST_GRACE_SECONDS)
+    pipeline.limited_log.finish()
     _LOG.info("Stopped: %s", pipeline.counters)
     return ExitStatus.THREAD_DIED if died else ExitStatus.OK
 
@@ -192,6 +200,7 @@ def _supervise(
     next_status = next_pruning = time.monotonic()
     next_look = next_status + _KEY_SECONDS
     while not pipeline.stopping.wait(1.0):
+        pipeline.limited_log.flush()
         now = time.monotonic()
         if now >= next_status:
             next_status = now + STATUS_SECONDS

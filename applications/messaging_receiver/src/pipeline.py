@@ -15,6 +15,7 @@ from standard_output import StandardOutput
 from idlib import clock
 from idlib.discovery import Discovery
 from idlib.errors import Reason, Refusal, StoreError
+from idlib.log_limit import LimitedLog
 from idlib.names import IdentityName
 from idlib.outage import Outage
 from idlib.settings import Settings
@@ -50,6 +51,7 @@ class Pipeline:
         stdout: Where messages are printed.
         store_outage: Whether messages can be read from the store and written to it.
         upkeep_outage: Whether the store can be kept small, and the time in it up to date.
+        limited_log: Where refused and waiting messages are logged.
     """
 
     settings: Settings
@@ -68,6 +70,7 @@ class Pipeline:
     stdout: StandardOutput = field(init=False)
     store_outage: Outage = field(default_factory=lambda: Outage(_LOG))
     upkeep_outage: Outage = field(default_factory=lambda: Outage(_LOG))
+    limited_log: LimitedLog = field(default_factory=lambda: LimitedLog(_LOG))
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "stdout", StandardOutput(self.stopping))
@@ -192,4 +195,4 @@ class Pipeline:
         self.counters.count_refused(reason)
         # Receipts are for whoever asked for them; that they come here, too, is as it should be.
         level = logging.INFO if reason is Reason.RECEIPT else logging.WARNING
-        _LOG.log(level, "refused reason=%s %s", reason, fact)
+        self.limited_log.write(level, reason, "refused reason=%s %s", reason, fact)

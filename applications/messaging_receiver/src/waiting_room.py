@@ -15,8 +15,6 @@ from idlib.names import IdentityName
 from idlib.store import NewWaitingMessage
 from idlib.trust import EARLIEST_CREDIBLE_TIME, MAX_MESSAGE_AGE_SECONDS, clock_is_credible, clock_is_doubtful
 
-_LOG = logging.getLogger(__name__)
-
 # Of a name that no authentic message has come from yet, which anybody can make up.
 MAX_WAITING_FOR_A_STRANGER: Final = 16
 MAX_WAITING: Final = 1024
@@ -83,7 +81,9 @@ class WaitingRoom:
             delay = self._delays.get(sender, _FIRST_RETRY_SECONDS)
             self._delays[sender] = min(2 * delay, _LONGEST_RETRY_SECONDS)
             self._retry_at[sender] = time.monotonic() + delay
-            _LOG.warning("waiting sender=%s again in %.0f s: %s", sender, delay, why)
+            self._pipeline.limited_log.write(
+                logging.WARNING, "waiting", "waiting sender=%s again in %.0f s: %s", sender, delay, why
+            )
 
     def due(self) -> Sequence[IdentityName]:
         """Return the senders whose messages are to be retried now; each is returned once."""

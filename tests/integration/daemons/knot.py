@@ -89,11 +89,21 @@ class Knot(Daemon):
             record: As `3 0 0 HEX`.
             ttl: Seconds.
         """
-        self._change("zone-set", name, str(ttl), "TLSA", *record.split())
+        self.add_tlsa_to_all([name], record, ttl)
+
+    def add_tlsa_to_all(self, names: Sequence[str], record: str, ttl: int = 60) -> None:
+        """Add a TLSA record to names of one zone.
+
+        Args:
+            names: The owners, without trailing dots.
+            record: As `3 0 0 HEX`.
+            ttl: Seconds.
+        """
+        self._change("zone-set", names, str(ttl), "TLSA", *record.split())
 
     def remove_tlsa(self, name: str, *record: str) -> None:
         """Remove a name's TLSA record, or all of them where none is given."""
-        self._change("zone-unset", name, "TLSA", *(word for text in record for word in text.split()))
+        self._change("zone-unset", [name], "TLSA", *(word for text in record for word in text.split()))
 
     def ds(self, zone: str) -> str:
         """Return the zone's DS record, SHA-256, as a zone-file line; its name ends in a dot."""
@@ -107,11 +117,12 @@ class Knot(Daemon):
         owner, _, rest = line.partition(" ")
         return f"{owner} IN {rest}"
 
-    def _change(self, command: str, name: str, *words: str) -> None:
-        zone = next(zone.name for zone in self.zones if name.endswith(f".{zone.name}"))
+    def _change(self, command: str, names: Sequence[str], *words: str) -> None:
+        zone = next(zone.name for zone in self.zones if names[0].endswith(f".{zone.name}"))
         self._knotc("zone-begin", zone)
         try:
-            self._knotc(command, zone, f"{name}.", *words)
+            for name in names:
+                self._knotc(command, zone, f"{name}.", *words)
         except BaseException:
             self._knotc("zone-abort", zone)
             raise

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from idlib.database import Database
+from idlib.storage.database import Database
 
 FILE_NAME: Final = "messages.sqlite3"
 _LATEST_FORGOTTEN_ISSUE: Final = "latest_forgotten_issue"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from idlib.outbox import FILE_NAME as OUTBOX
+from idlib.storage.outbox import FILE_NAME as OUTBOX
 from idlib.store import FILE_NAME as STORE
 
 STRANGER = 1001 if os.geteuid() == 0 else os.geteuid()
@@ -29,7 +29,7 @@ def told(where: Path, kind: str) -> str:
     """Return what a user other than root is told who opens an `Outbox` or a `Store` in the directory `data` there."""
     program = (
         "import os, sys; from pathlib import Path; from idlib.errors import StoreError\n"
-        "from idlib.outbox import Outbox; from idlib.store import Store\n"
+        "from idlib.storage.outbox import Outbox; from idlib.store import Store\n"
         "if os.geteuid() == 0: os.setuid(1001)\n"
         f"try: {kind}(Path('data'))\n"
         "except StoreError as error: print(error)"

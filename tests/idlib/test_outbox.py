@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from idlib.errors import StoreError
-from idlib.outbox import (
+from idlib.storage.outbox import (
     FILE_NAME,
     MAX_MESSAGES,
     MAX_OCTETS,

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from idlib.outbox import FILE_NAME, MAX_MESSAGES, NewOutgoingMessage, Outbox
+from idlib.storage.outbox import FILE_NAME, MAX_MESSAGES, NewOutgoingMessage, Outbox
 from tests.integration.daemons.mosquitto import Mosquitto
 from tests.integration.daemons.process import free_port
 from tests.integration.daemons.unbound import Unbound

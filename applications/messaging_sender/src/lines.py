@@ -27,7 +27,7 @@ from idlib.errors import (
     NoSubscriberError,
     RefusedMessageError,
 )
-from idlib.outbox import NewOutgoingMessage
+from idlib.storage.outbox import NewOutgoingMessage
 from idlib.settings import Settings
 from idlib.transport import Broker, Publication, Publisher
 

@@ -13,7 +13,7 @@ from idlib.errors import (
     TransportError,
 )
 from idlib.names import IdentityName
-from idlib.outbox import NewOutgoingMessage, Outbox, is_to_be_opened
+from idlib.storage.outbox import NewOutgoingMessage, Outbox, is_to_be_opened
 from idlib.settings import Settings
 
 _LOG = logging.getLogger(__name__)

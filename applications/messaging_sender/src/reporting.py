@@ -3,7 +3,7 @@
 from enum import StrEnum
 
 from idlib.errors import IdlibError
-from idlib.outbox import NewOutgoingMessage
+from idlib.storage.outbox import NewOutgoingMessage
 from idlib.output import json_object
 
 

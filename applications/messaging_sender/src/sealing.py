@@ -11,7 +11,7 @@ from idlib.envelope import Binding, seal, sign
 from idlib.errors import ClockError, MessageError
 from idlib.keys import key_path, previous_key_paths, read_private_key
 from idlib.names import IdentityName
-from idlib.outbox import NewOutgoingMessage
+from idlib.storage.outbox import NewOutgoingMessage
 from idlib.settings import Settings
 from idlib.trust import EARLIEST_CREDIBLE_TIME
 

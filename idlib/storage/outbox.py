@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from idlib.database import Database
+from idlib.storage.database import Database
 from idlib.errors import StoreError
 
 FILE_NAME: Final = "outbox.sqlite3"

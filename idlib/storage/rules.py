@@ -86,8 +86,8 @@ def is_in_pool(standing: Standing | None, issued_at: int) -> bool:
     """
     if standing is None or standing.apart_since is None:
         return True
-    # An entry of the pool was printed before then, so by now it has expired; the message's own clock may lead.
-    return issued_at <= standing.apart_since + REPLAY_SECONDS + CLOCK_LEAD_SECONDS
+    # Entries of the pool were issued until then at the latest, by a clock that may lead, as this message's clock may.
+    return issued_at <= standing.apart_since + REPLAY_SECONDS + 2 * CLOCK_LEAD_SECONDS
 
 
 def forgotten_until(standing: Standing | None, pool_watermark: int, dropped_until: int) -> int:

@@ -1,12 +1,12 @@
 """What must survive a restart: printed messages, messages that wait for DNS, and messages that wait to be sent.
 
-`rules` decides what is remembered and for how long, for every engine; `ReplayStore` and `WaitingStore` are what an engine
-implements. On a device the engine is SQLite: `replay`, `waiting` and `outbox` over `database`; `migration` reads the file
-of release 0.1.0.
+`rules` decides what is remembered and for how long, for every engine; `ReplayStore` and `WaitingStore` are what an
+engine implements. On a device the engine is SQLite: `replay`, `waiting` and `outbox` over `database`; `migration` reads
+the file of release 0.1.0.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Protocol
+from typing import Final, Protocol
 
 from idlib.storage.values import Printed, Remembered, ReplayEntry, Standing, Tidied, WaitingEntry, WaitingMessage
 
@@ -22,6 +22,9 @@ __all__ = [
     "WaitingStore",
     "drop_leftovers",
 ]
+
+
+_REMOVED_AT_ONCE: Final = 500
 
 
 class ReplayStore(Protocol):
@@ -115,7 +118,7 @@ class WaitingStore(Protocol):
         """Return the highest number of a message that waits, or 0."""
 
     def index(self) -> Iterator[WaitingEntry]:
-        """Yield every waiting message without its text, in the order of their numbers, holding few of them in memory."""
+        """Yield every waiting message without its text, ordered by number, holding few of them in memory."""
 
     def read(self, numbers: Sequence[int]) -> tuple[WaitingMessage, ...]:
         """Return the waiting messages with these numbers, in the order of the numbers given; unknown ones are left out.
@@ -124,9 +127,7 @@ class WaitingStore(Protocol):
             numbers: Their numbers.
         """
 
-    def change(
-        self, added: Sequence[WaitingMessage], removed: Iterable[int], asked_again: Iterable[int] = ()
-    ) -> None:
+    def change(self, added: Sequence[WaitingMessage], removed: Iterable[int], asked_again: Iterable[int] = ()) -> None:
         """Change what waits as one group, which is durable when this returns.
 
         Args:
@@ -148,4 +149,15 @@ def drop_leftovers(replay: ReplayStore, waiting: WaitingStore) -> int:
         replay: The messages that were printed.
         waiting: The messages that wait.
     """
-    raise NotImplementedError
+    dropped = 0
+    numbers = []
+    for one in waiting.index():
+        if replay.verdict(ReplayEntry(one.sender, one.identifier, one.issued_at)) is Remembered.PRINTED:
+            numbers.append(one.number)
+        if len(numbers) == _REMOVED_AT_ONCE:
+            waiting.change((), numbers)
+            dropped += len(numbers)
+            numbers.clear()
+    if numbers:
+        waiting.change((), numbers)
+    return dropped + len(numbers)

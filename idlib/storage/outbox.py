@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from idlib.storage.database import Database
 from idlib.errors import StoreError
+from idlib.storage.database import Database
 
 FILE_NAME: Final = "outbox.sqlite3"
 MAX_OCTETS: Final = 16 * 1024 * 1024
@@ -41,13 +41,14 @@ END;
 CREATE TRIGGER IF NOT EXISTS outgoing_removed AFTER DELETE ON outgoing BEGIN
     UPDATE used SET messages = messages - 1, octets = octets - old.octets - {_OVERHEAD_OCTETS};
 END;
-"""
+"""  # noqa: S608  # of ours alone
 # Looks only at the first message of each recipient, however many wait.
 _RECIPIENTS: Final = """
 WITH RECURSIVE found (recipient) AS (
     SELECT min(recipient) FROM outgoing
     UNION ALL
-    SELECT (SELECT min(recipient) FROM outgoing WHERE recipient > found.recipient) FROM found WHERE recipient IS NOT NULL
+    SELECT (SELECT min(recipient) FROM outgoing WHERE recipient > found.recipient)
+        FROM found WHERE recipient IS NOT NULL
 )
 SELECT recipient FROM found WHERE recipient IS NOT NULL
     ORDER BY (SELECT min(number) FROM outgoing WHERE outgoing.recipient = found.recipient)
@@ -174,7 +175,9 @@ class Outbox(Database):
     def waiting(self) -> Waiting:
         """Return how many messages wait, and since when."""
         with self._reading() as connection:
-            return Waiting(*connection.execute("SELECT messages, (SELECT min(queued_at) FROM outgoing) FROM used").fetchone())
+            return Waiting(
+                *connection.execute("SELECT messages, (SELECT min(queued_at) FROM outgoing) FROM used").fetchone()
+            )
 
     def remove(self, number: int) -> None:
         """Forget a message; that is durable when this returns.

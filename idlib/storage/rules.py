@@ -1,7 +1,7 @@
 """What is remembered about printed messages and for how long: pure rules, the same for every engine.
 
-Messages of proven names are remembered apart, each name by itself. The messages of all other names share one pool, so that
-strangers can only make the memory forget messages of strangers.
+Messages of proven names are remembered apart, each name by itself. The messages of all other names share one pool, so
+that strangers can only make the memory forget messages of strangers.
 """
 
 from dataclasses import replace
@@ -64,7 +64,7 @@ def after_printing(standing: Standing | None, message: Printed, now: int) -> Sta
 def is_worth_writing(kept: Standing | None, after: Standing) -> bool:
     """Return whether what is kept about a name has to be replaced after a print.
 
-    Until a name is proven, its count decides. Afterwards only its key, its zone and roughly the time of its last message matter.
+    Until a name is proven, its count decides. Afterwards only its key, its zone and the hour of its last print matter.
 
     Args:
         kept: What the engine keeps; None if nothing.
@@ -93,8 +93,8 @@ def is_in_pool(standing: Standing | None, issued_at: int) -> bool:
 def forgotten_until(standing: Standing | None, pool_watermark: int, dropped_until: int) -> int:
     """Return up to which `iat` a message of a name may have been printed and forgotten; -1 if none was.
 
-    Nothing that the name issued after its last message in the pool can have been forgotten there, however high others have
-    driven the pool's watermark.
+    Nothing that the name issued after its last message in the pool can have been forgotten there, however high others
+    have driven the pool's watermark.
 
     Args:
         standing: What is known about the name; None if nothing is.

@@ -69,7 +69,7 @@ class Standing:
         proven_at: When the name was proven; None if it is not.
         apart_since: Since when its messages are remembered apart from those of unproven names: since it was proven, or
             printed while ALLOWED_SENDERS named it exactly. None if they are not.
-        watermark: Messages issued at or before this time may have been printed and forgotten; -1 if none were forgotten.
+        watermark: Messages issued at or before this time may have been printed and forgotten; -1 if none were.
         key: The key of its last printed message, as a DER SubjectPublicKeyInfo; None if unknown.
     """
 

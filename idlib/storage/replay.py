@@ -21,9 +21,11 @@ _UNPROVEN: Final = 0
 _PROVEN: Final = 1
 _FIRST_PORTION: Final = 500
 _SMALLEST_PORTION: Final = 50
-_LARGEST_PORTION: Final = 20_000
-_SHORT_SECONDS: Final = 0.005
-_LONG_SECONDS: Final = 0.015
+_LARGEST_PORTION: Final = 4000
+_SHORT_SECONDS: Final = 0.003
+_LONG_SECONDS: Final = 0.01
+# The log is copied into the file in smaller steps than SQLite's usual 1000 pages, for others wait for a step.
+_CHECKPOINT_PAGES: Final = 250
 # A slot is the day of the `iat` of a bound message, and the week in which an unbound one was printed. The keys begin
 # with it, so that what is forgotten together is stored together. An owner is a sender's id, or 0 for the pool; for an
 # unbound message it says whether its sender was remembered apart. `second` is the time of day of the `iat`.
@@ -80,6 +82,7 @@ class ReplayMemory(Database):
         self._forgetting: Forgetting | None = None
         self._kept_books: Books | None = None
         with self._reading() as connection:
+            connection.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT_PAGES}")
             self._books(connection)
 
     @property

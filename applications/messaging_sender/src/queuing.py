@@ -13,8 +13,8 @@ from idlib.errors import (
     TransportError,
 )
 from idlib.names import IdentityName
-from idlib.storage.outbox import NewOutgoingMessage, Outbox, is_to_be_opened
 from idlib.settings import Settings
+from idlib.storage.outbox import NewOutgoingMessage, Outbox, is_to_be_opened
 
 _LOG = logging.getLogger(__name__)
 

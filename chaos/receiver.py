@@ -6,7 +6,7 @@ from collections import Counter
 from typing import Final
 
 from chaos.books import Life, texts_of
-from tests.integration.programs import RECEIVER, Device, Program
+from tests.integration.programs import RECEIVER, SUBSCRIBED, Device, Program
 
 # A line can stand for others that were held back.
 _REFUSAL: Final = re.compile(r" refused reason=([a-z-]+) .*?(?: \(and (\d+) more in the last \d+ s\))?$")
@@ -24,7 +24,8 @@ class Receiver:
         self.events: Counter[str] = Counter()
         self._device = device
         self._ended: list[Life] = []
-        self._program: Program | None = device.receiver()
+        self._program: Program | None = self._begin()
+        self._program.wait_for_log(SUBSCRIBED)
 
     @property
     def lives(self) -> tuple[Life, ...]:
@@ -35,7 +36,7 @@ class Receiver:
 
     def start(self) -> None:
         """Begin a life, without waiting until it is subscribed."""
-        self._program = self._device.start(RECEIVER)
+        self._program = self._begin()
 
     def end(self, ending: signal.Signals) -> None:
         """End a life by a signal."""
@@ -50,6 +51,9 @@ class Receiver:
             if found := _REFUSAL.search(line):
                 self.refusals[found[1]] += 1 + int(found[2] or 0)
         program.close()
+
+    def _begin(self) -> Program:
+        return self._device.start(RECEIVER)
 
     def close(self) -> None:
         """Make an end of it, however it goes."""

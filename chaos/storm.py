@@ -7,12 +7,14 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
 from chaos.books import Books
 from chaos.couriers import Couriers
+from chaos.distance import Distance
 from chaos.faults import FAULTS, RESOLVER, Fault, System
 from chaos.kinds import KINDS, Kind
 from chaos.line_sender import LineSender
@@ -21,7 +23,10 @@ from chaos.proxy import Proxy
 from chaos.receiver import Receiver
 from chaos.replayer import Replayer
 from chaos.senders import Senders
-from tests.integration.lab import Lab, open_lab
+from chaos.stranger import Stranger
+from tests.integration.daemons.process import free_port
+from tests.integration.daemons.unbound import Unbound
+from tests.integration.lab import Lab, authorities, open_lab, trusted_keys
 from tests.integration.programs import Device
 
 # Between two faults, shared out among all that happen at once, so that the resolver is never away for much longer.
@@ -29,11 +34,13 @@ _LONGEST_WAIT_SECONDS: Final = 4.0
 # How many strikes leave the resolver alone after one that did not: messages that wait for DNS are retried meanwhile.
 _RESOLVER_PAUSE: Final = 4
 _TTL_SECONDS: Final = 3600
+# Of an answer from the name server.
+_DNS_SECONDS: Final = (0.05, 0.15)
 _DELIVERY_SECONDS: Final = 60.0
 _CALM_SECONDS: Final = 90.0
 # Mosquitto saves when it ends, and each half hour. With these it saves after each change, but acknowledges before that:
 # the proxy sees to it that nobody hears of what a killed broker had no time to save.
-_SAVE_OFTEN: Final = "autosave_on_changes true\nautosave_interval 1\n"
+SAVE_OFTEN: Final = "autosave_on_changes true\nautosave_interval 1\n"
 
 
 class Storm:
@@ -42,10 +49,14 @@ class Storm:
     Args:
         system: Which.
         generator: Decides what happens.
+        faults: What may happen, by what it befalls.
     """
 
-    def __init__(self, system: System, generator: random.Random) -> None:
+    def __init__(
+        self, system: System, generator: random.Random, faults: Mapping[str, tuple[Fault, ...]] = FAULTS
+    ) -> None:
         self._system = system
+        self._faults = faults
         self._generator = generator
         self._started_at = time.monotonic()
         self._resolver_pause = 0
@@ -69,7 +80,7 @@ class Storm:
         names = ", ".join(fault.name for fault in faults)
         print(f"{time.monotonic() - self._started_at:7.1f} s  {names}", file=sys.stderr, flush=True)
         self._strikes.update(fault.name for fault in faults)
-        self._strikes["all at once"] += len(faults) == len(FAULTS)
+        self._strikes["all at once"] += len(faults) == len(self._faults)
         begun = set()
         for fault in self._steps(faults):
             if fault in begun:
@@ -95,8 +106,8 @@ class Storm:
         return Books(promises, system.receiver.lives)
 
     def _draw(self) -> list[Fault]:
-        subjects = sorted(FAULTS)
-        numbers = [1, 2, 2, 3, len(subjects)]
+        subjects = sorted(self._faults)
+        numbers = [number for number in (1, 2, 2, 3) if number < len(subjects)] + [len(subjects)]
         if self._resolver_pause:
             self._resolver_pause -= 1
             subjects.remove(RESOLVER)
@@ -104,12 +115,12 @@ class Storm:
         drawn = self._generator.sample(subjects, self._generator.choice(numbers))
         if RESOLVER in drawn:
             self._resolver_pause = _RESOLVER_PAUSE
-        return [self._generator.choice(FAULTS[subject]) for subject in drawn]
+        return [self._generator.choice(self._faults[subject]) for subject in drawn]
 
     def _steps(self, faults: list[Fault]) -> list[Fault]:
         """Return each fault twice, for its beginning and its end."""
         first, second = (self._generator.sample(faults, len(faults)) for _ in range(2))
-        if len(faults) == len(FAULTS):
+        if len(faults) == len(self._faults):
             return first + second
         return self._generator.sample(first + second, 2 * len(faults))
 
@@ -123,10 +134,9 @@ def open_storm(seed: int) -> Iterator[tuple[Storm, Replayer]]:
     """
     with contextlib.ExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="chaos-")))
-        lab = stack.enter_context(open_lab(directory))
+        lab = _far_from_dns(stack, stack.enter_context(open_lab(directory)), directory, seed)
         lab.mosquitto.stop()
-        with (directory / "mosquitto" / "mosquitto.conf").open("a") as configuration:
-            configuration.write(_SAVE_OFTEN)
+        lab.mosquitto.configure(SAVE_OFTEN)
         lab.mosquitto.start()
         proxy = stack.enter_context(Proxy(lab.mosquitto.port))
         recipient = _published(lab, proxy, "recipient")
@@ -138,8 +148,22 @@ def open_storm(seed: int) -> Iterator[tuple[Storm, Replayer]]:
         senders = Senders([_sender(kind, device, recipient, seed) for kind in KINDS for device in devices[kind]])
         stack.callback(senders.close)
         system = System(lab, proxy, recipient, receiver, senders, couriers, random.Random(f"{seed} whom"))
+        names = [device.name for kind in KINDS for device in devices[kind]]
+        stranger = Stranger(lab.mosquitto.port, recipient, names, random.Random(f"{seed} stranger"))
+        stack.callback(stranger.close)
         storm = Storm(system, random.Random(f"{seed} what"))
         yield storm, Replayer(lab.mosquitto, recipient, random.Random(f"{seed} replay"))
+
+
+def _far_from_dns(stack: contextlib.ExitStack, lab: Lab, directory: Path, seed: int) -> Lab:
+    """Return the lab with a resolver that gets each answer of the name server as late as over the Internet."""
+    generator = random.Random(f"{seed} distance")
+    relay = Distance(lab.knot.port, free_port(), lambda: generator.uniform(*_DNS_SECONDS))
+    stack.enter_context(relay)
+    place = directory / "far-unbound"
+    place.mkdir()
+    unbound = Unbound(place, dict.fromkeys(authorities(lab.knot), relay.port), trusted_keys(lab.knot))
+    return replace(lab, unbound=stack.enter_context(unbound))
 
 
 def _published(lab: Lab, proxy: Proxy, label: str) -> Device:

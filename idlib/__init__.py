@@ -2,8 +2,8 @@
 
 The rooms of the house, ground floor first, each importing only from those before it: `interruption`, `update_lock`,
 `container`, `clock`, `errors`, `names`, `zones`, `lists`, `settings`, `algorithms`, `records`, `keys`, `certificates`,
-`database`, `store`, `outbox`, `discovery`, `bootstrap`, `envelope`, `trust`, `outage`, `token_bucket`, `log_limit`,
-`session`, `transport`, `output`, `program`.
+`storage`, `discovery`, `bootstrap`, `envelope`, `trust`, `timekeeping`, `verdict`, `outage`, `token_bucket`,
+`log_limit`, `session`, `transport`, `output`, `program`.
 `Bootstrap` is the class of the published article; programs import every other thing from its room.
 """
 

@@ -75,7 +75,6 @@ class Reason(StrEnum):
     SENDER_WITHOUT_USABLE_KEY = "sender-without-usable-key"
     SIGNATURE_INVALID = "signature-invalid"
     REPLAY = "replay"
-    REPLAY_FULL = "replay-full"
     WAITING_FULL = "waiting-full"
     WAITED_TOO_LONG = "waited-too-long"
     RECEIPT = "receipt"

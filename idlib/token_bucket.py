@@ -25,6 +25,14 @@ class TokenBucket:
         """
         return self._full_at - now <= self._seconds_to_spend
 
+    def next_token_at(self, now: float) -> float:
+        """Return when an action is allowed next: now, or a later time on the same clock.
+
+        Args:
+            now: Seconds on the same clock.
+        """
+        return max(now, self._full_at - self._seconds_to_spend)
+
     def take(self, now: float) -> bool:
         """Return whether an action is allowed now, and count it if it is.
 

@@ -46,6 +46,7 @@ class Discovery:
         authorities: The trusted certification authorities of PKIX-EE records; None where none are configured.
         clock: Seconds that never run backwards, for what is kept.
         now: The time with its zone, for certificates.
+        is_trusted: Tells which names are never forgotten for the sake of others; raises nothing.
     """
 
     def __init__(
@@ -54,38 +55,31 @@ class Discovery:
         authorities: Store | None = None,
         clock: Callable[[], float] = time.monotonic,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        is_trusted: Callable[[IdentityName], bool] = lambda _: False,
     ) -> None:
         self._authentication = authentication
         self._authorities = authorities
         self._now = now
-        self._cache: Cache[IdentityName, Found] = Cache(clock)
+        self._cache: Cache[IdentityName, Found] = Cache(clock, is_trusted)
         self._keys = ParsedKeys()
 
     @classmethod
-    def from_settings(cls, settings: Settings) -> "Discovery":
+    def from_settings(
+        cls, settings: Settings, is_trusted: Callable[[IdentityName], bool] = lambda _: False
+    ) -> "Discovery":
         """Return a discovery as the environment wants it.
 
         Args:
             settings: Of them DNS_RESOLVER, DNSSEC, DNSSEC_TRUST_ANCHORS and PKIX_CA_FILE.
+            is_trusted: Tells which names are never forgotten for the sake of others; raises nothing.
 
         Raises:
             ConfigurationError: The settings exclude each other, or a file that they name cannot be used.
         """
         explicit = settings.pkix_ca_file
         authorities = read_system_authorities() if explicit is None else read_authorities(explicit)
-        resolver = Resolver(named_server(settings.dns_resolver) if settings.dns_resolver else system_servers)
-        if settings.dnssec_trust_anchors is not None:
-            if settings.dnssec is DnssecPolicy.OFF:
-                raise ConfigurationError("DNSSEC=off and DNSSEC_TRUST_ANCHORS exclude each other: unset one of them")
-            # Late, for it costs a quarter of a program's start and most devices do not pin keys.
-            from idlib.discovery.anchors import read_anchors
-            from idlib.discovery.validation import PinnedAnchors
-
-            return cls(PinnedAnchors(resolver, read_anchors(settings.dnssec_trust_anchors)), authorities)
-        if settings.dnssec is DnssecPolicy.OFF:
-            _LOGGER.warning("DNSSEC=off: certificates from DNS are believed although nothing authenticates them")
-            return cls(NoAuthentication(resolver), authorities)
-        return cls(TrustedResolver(resolver), authorities)
+        authentication = _authentication_from(settings)
+        return cls(authentication, authorities, is_trusted=is_trusted)
 
     def find(self, name: IdentityName) -> Found:
         """Return a name's usable certificates, from DNS or as they were found before; waits for DNS.
@@ -174,6 +168,22 @@ class Discovery:
             if key.der in found.accepted:
                 self._keys.remember(key.der, judged.public_key)
         return found
+
+
+def _authentication_from(settings: Settings) -> Authentication:
+    resolver = Resolver(named_server(settings.dns_resolver) if settings.dns_resolver else system_servers)
+    if settings.dnssec_trust_anchors is not None:
+        if settings.dnssec is DnssecPolicy.OFF:
+            raise ConfigurationError("DNSSEC=off and DNSSEC_TRUST_ANCHORS exclude each other: unset one of them")
+        # Late, for it costs a quarter of a program's start and most devices do not pin keys.
+        from idlib.discovery.anchors import read_anchors
+        from idlib.discovery.validation import PinnedAnchors
+
+        return PinnedAnchors(resolver, read_anchors(settings.dnssec_trust_anchors))
+    if settings.dnssec is DnssecPolicy.OFF:
+        _LOGGER.warning("DNSSEC=off: certificates from DNS are accepted although nothing authenticates them")
+        return NoAuthentication(resolver)
+    return TrustedResolver(resolver)
 
 
 def _rest(number: int) -> tuple[str, ...]:

@@ -90,8 +90,11 @@ class _Memory(Generic[Key, Kept]):
 
     def __init__(self, max_bytes: int) -> None:
         self._max_bytes = max_bytes
-        self._bytes = 0
+        self.bytes = 0
         self._entries: OrderedDict[Key, _Entry[Kept]] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._entries)
 
     def get(self, key: Key) -> _Entry[Kept] | None:
         entry = self._entries.get(key)
@@ -103,14 +106,18 @@ class _Memory(Generic[Key, Kept]):
         self.drop(key)
         entry = _Entry(kept, until, _BYTES_OF_AN_ENTRY + size)
         self._entries[key] = entry
-        self._bytes += entry.size
-        while self._bytes > self._max_bytes and len(self._entries) > 1:
-            self.drop(next(iter(self._entries)))
+        self.bytes += entry.size
+        while self.bytes > self._max_bytes and len(self) > 1:
+            self.drop_oldest()
+
+    def drop_oldest(self) -> None:
+        """Forget the entry that was unused for longest."""
+        self.drop(next(iter(self._entries)))
 
     def drop(self, key: Key) -> None:
         entry = self._entries.pop(key, None)
         if entry is not None:
-            self._bytes -= entry.size
+            self.bytes -= entry.size
 
 
 class Cache(Generic[Key, Value]):
@@ -118,12 +125,17 @@ class Cache(Generic[Key, Value]):
 
     Args:
         clock: Seconds that never run backwards.
+        is_trusted: Tells whose outcomes keep their place as long as there are others to forget; raises nothing.
     """
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, clock: Callable[[], float] = time.monotonic, is_trusted: Callable[[Key], bool] = lambda _: False
+    ) -> None:
         self._clock = clock
+        self._is_trusted = is_trusted
         self._changed = threading.Condition()
         self._found: _Memory[Key, Outcome[Value]] = _Memory(MAX_BYTES)
+        self._found_of_trusted: _Memory[Key, Outcome[Value]] = _Memory(MAX_BYTES)
         self._failures: _Memory[Key, Outcome[Value]] = _Memory(MAX_BYTES_OF_FAILURES)
         # A renewal that came to a verdict, or the outcome that says why there is none.
         self._renewals: _Memory[Key, Outcome[Value] | None] = _Memory(MAX_BYTES_OF_RENEWALS)
@@ -137,7 +149,7 @@ class Cache(Generic[Key, Value]):
     def last_found(self, key: Key) -> Value | None:
         """Return what was found last, even if its time is over; None if a verdict came since or it is forgotten."""
         with self._changed:
-            entry = self._found.get(key)
+            entry = self._found_of_trusted.get(key) or self._found.get(key)
         if entry is None or isinstance(entry.kept.value, DiscoveryError):
             return None
         return entry.kept.value
@@ -189,9 +201,10 @@ class Cache(Generic[Key, Value]):
     ) -> Outcome[Value]:
         try:
             outcome = ask()
+            found = self._found_of_trusted if self._is_trusted(key) else self._found
             with self._changed:
                 if outcome.is_verdict or self._kept(key) is None:
-                    self._keep(key, outcome)
+                    self._keep(key, outcome, found)
                 note(key, outcome)
             return outcome
         finally:
@@ -207,18 +220,22 @@ class Cache(Generic[Key, Value]):
             self._renewals.keep(key, outcome, until, outcome.size)
 
     def _kept(self, key: Key) -> Outcome[Value] | None:
-        for memory in (self._found, self._failures):
+        for memory in (self._found_of_trusted, self._found, self._failures):
             entry = memory.get(key)
             if entry is not None and self._clock() < entry.until:
                 return entry.kept
         return None
 
-    def _keep(self, key: Key, outcome: Outcome[Value]) -> None:
+    def _keep(self, key: Key, outcome: Outcome[Value], found: _Memory[Key, Outcome[Value]]) -> None:
         until = self._clock() + outcome.seconds
         if isinstance(outcome.value, DiscoveryError):
             if outcome.is_verdict:
                 self._found.drop(key)
+                self._found_of_trusted.drop(key)
             self._failures.keep(key, outcome, until, outcome.size)
-        else:
-            self._failures.drop(key)
-            self._found.keep(key, outcome, until, outcome.size)
+            return
+        for memory in (self._failures, self._found, self._found_of_trusted):
+            memory.drop(key)
+        found.keep(key, outcome, until, outcome.size)
+        while len(self._found) > 1 and self._found.bytes + self._found_of_trusted.bytes > MAX_BYTES:
+            self._found.drop_oldest()

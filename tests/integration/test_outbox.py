@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from idlib.outbox import FILE_NAME, MAX_MESSAGES, NewOutgoingMessage, Outbox
+from idlib.storage.outbox import FILE_NAME, MAX_OCTETS, NewOutgoingMessage, Outbox
 from tests.idlib.transport.scripted_broker import Peer, ScriptedBroker, connack
 from tests.integration.daemons.mosquitto import Mosquitto
 from tests.integration.daemons.process import free_port
@@ -420,8 +420,7 @@ def test_an_outbox_of_another_user_is_told_with_what_mends_it(sender: Device, re
 def test_the_outbox_is_bounded(sender: Device, recipient: Device) -> None:
     with Outbox(outbox_path(sender).parent) as outbox:
         now = int(time.time())
-        for number in range(MAX_MESSAGES):
-            outbox.put(NewOutgoingMessage(recipient.name, str(number), "text", now, None))
+        outbox.put(NewOutgoingMessage(recipient.name, "large", "x" * (MAX_OCTETS - 400), now, None))
     result = sender.send(recipient, "one more", "--queue")
     assert result.status == 1
     assert "the outbox is full" in result.stderr

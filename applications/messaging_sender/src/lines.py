@@ -27,8 +27,8 @@ from idlib.errors import (
     NoSubscriberError,
     RefusedMessageError,
 )
-from idlib.outbox import NewOutgoingMessage
 from idlib.settings import Settings
+from idlib.storage.outbox import NewOutgoingMessage
 from idlib.transport import Broker, Publication, Publisher
 
 _LOG = logging.getLogger(__name__)

@@ -11,8 +11,8 @@ from idlib.errors import (
     TransportError,
 )
 from idlib.names import IdentityName
-from idlib.outbox import NewOutgoingMessage, Outbox, is_to_be_opened
 from idlib.settings import Settings
+from idlib.storage.outbox import NewOutgoingMessage, Outbox, is_to_be_opened
 
 
 def is_no_verdict(error: IdlibError) -> bool:

@@ -11,8 +11,8 @@ from idlib.envelope import Binding, seal, sign
 from idlib.errors import ClockError, MessageError
 from idlib.keys import key_path, previous_key_paths, read_private_key
 from idlib.names import IdentityName
-from idlib.outbox import NewOutgoingMessage
 from idlib.settings import Settings
+from idlib.storage.outbox import NewOutgoingMessage
 from idlib.trust import EARLIEST_CREDIBLE_TIME
 
 _LOG = logging.getLogger(__name__)

@@ -34,9 +34,9 @@ from idlib.errors import (
     RefusedMessageError,
 )
 from idlib.names import IdentityName
-from idlib.outbox import NewOutgoingMessage
 from idlib.program import parser, read_settings, run
 from idlib.settings import Settings
+from idlib.storage.outbox import NewOutgoingMessage
 from idlib.transport import Broker, Publication, Publisher
 
 _LOG = logging.getLogger("send_message")

@@ -243,3 +243,13 @@ def test_the_memory_of_renewals_is_bounded(cache: Cache[int, str]) -> None:
         cache.renew(number, Questions(Outcome("found", 3600)))
     assert sum(cache.was_renewed(number) for number in range(10_000)) < MAX_BYTES_OF_RENEWALS / 600 + 1
     assert cache.was_renewed(9_999)
+
+
+def test_what_was_found_of_trusted_names_is_never_forgotten_for_others() -> None:
+    trusted = range(10)
+    cache: Cache[int, str] = Cache(is_trusted=lambda name: name in trusted)
+    size = MAX_BYTES // 100
+    for name in range(1000):
+        cache.get(name, Questions(Outcome("found", 3600, size)))
+    assert [name for name in trusted if cache.peek(name) is None] == []
+    assert sum(cache.peek(name) is not None for name in range(1000)) < 100

@@ -1,4 +1,4 @@
-# make setup | demo | test | fuzz | chaos | soak | lint | bench | lock | clean. Each sets up what it needs; nothing needs
+# make setup | demo | test | fuzz | chaos | hostile | soak | lint | bench | lock | clean. Each sets up what it needs; nothing needs
 # root.
 # With a container engine and Compose: make test-containers | bench-containers.
 SHELL := /bin/sh
@@ -8,7 +8,7 @@ BIN := .venv/bin
 COMPILE := uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header --no-annotate \
 	--python-version 3.11 --upgrade pyproject.toml
 
-.PHONY: setup demo test test-containers fuzz chaos soak lint bench bench-containers lock clean
+.PHONY: setup demo test test-containers fuzz chaos hostile soak lint bench bench-containers lock clean
 
 # What a device runs, and the demo's embedded broker.
 setup: .venv/demo.stamp
@@ -41,7 +41,7 @@ fuzz: .venv/development.stamp
 lint: .venv/development.stamp
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
-	MYPYPATH=applications/messaging_receiver/src:applications/messaging_sender/src $(BIN)/mypy idlib lab tests benchmarks chaos fuzz
+	MYPYPATH=applications/messaging_receiver/src:applications/messaging_sender/src $(BIN)/mypy idlib lab tests benchmarks chaos fuzz hostile
 	@for service in maintenance messaging_sender messaging_receiver; do \
 		echo "mypy applications/$$service"; MYPYPATH=applications/$$service/src $(BIN)/mypy applications/$$service/src || exit 1; done
 
@@ -53,6 +53,11 @@ bench: .venv/development.stamp
 chaos: .venv/development.stamp
 	@$(BIN)/python -m tests.integration.install_packages
 	@$(BIN)/python -m chaos --seconds $(or $(SECONDS),600) $(if $(SEED),--seed $(SEED))
+
+# SECONDS of attack by strangers, SEED as above; what known senders still get out of the receiver is measured.
+hostile: .venv/development.stamp
+	@$(BIN)/python -m tests.integration.install_packages
+	@$(BIN)/python -m hostile --seconds $(or $(SECONDS),600) $(if $(SEED),--seed $(SEED))
 
 soak: .venv/development.stamp
 	@$(BIN)/python -m tests.integration.install_packages

@@ -4,7 +4,7 @@ import signal
 from collections import Counter
 
 from chaos.books import Life, texts_of
-from tests.integration.programs import RECEIVER, Device, Program
+from tests.integration.programs import RECEIVER, SUBSCRIBED, Device, Program
 
 
 class Receiver:
@@ -19,7 +19,8 @@ class Receiver:
         self.events: Counter[str] = Counter()
         self._device = device
         self._ended: list[Life] = []
-        self._program: Program | None = device.receiver()
+        self._program: Program | None = self._begin()
+        self._program.wait_for_log(SUBSCRIBED)
 
     @property
     def lives(self) -> tuple[Life, ...]:
@@ -30,7 +31,7 @@ class Receiver:
 
     def start(self) -> None:
         """Begin a life, without waiting until it is subscribed."""
-        self._program = self._device.start(RECEIVER)
+        self._program = self._begin()
 
     def end(self, ending: signal.Signals) -> None:
         """End a life by a signal."""
@@ -46,6 +47,9 @@ class Receiver:
             if found:
                 self.refusals[rest.split()[0]] += 1
         program.close()
+
+    def _begin(self) -> Program:
+        return self._device.start(RECEIVER)
 
     def close(self) -> None:
         """Make an end of it, however it goes."""

@@ -7,7 +7,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -33,7 +33,7 @@ _DELIVERY_SECONDS: Final = 60.0
 _CALM_SECONDS: Final = 90.0
 # Mosquitto saves when it ends, and each half hour. With these it saves after each change, but acknowledges before that:
 # the proxy sees to it that nobody hears of what a killed broker had no time to save.
-_SAVE_OFTEN: Final = "autosave_on_changes true\nautosave_interval 1\n"
+SAVE_OFTEN: Final = "autosave_on_changes true\nautosave_interval 1\n"
 
 
 class Storm:
@@ -42,10 +42,14 @@ class Storm:
     Args:
         system: Which.
         generator: Decides what happens.
+        faults: What may happen, by what it befalls.
     """
 
-    def __init__(self, system: System, generator: random.Random) -> None:
+    def __init__(
+        self, system: System, generator: random.Random, faults: Mapping[str, tuple[Fault, ...]] = FAULTS
+    ) -> None:
         self._system = system
+        self._faults = faults
         self._generator = generator
         self._started_at = time.monotonic()
         self._resolver_pause = 0
@@ -69,7 +73,7 @@ class Storm:
         names = ", ".join(fault.name for fault in faults)
         print(f"{time.monotonic() - self._started_at:7.1f} s  {names}", file=sys.stderr, flush=True)
         self._strikes.update(fault.name for fault in faults)
-        self._strikes["all at once"] += len(faults) == len(FAULTS)
+        self._strikes["all at once"] += len(faults) == len(self._faults)
         begun = set()
         for fault in self._steps(faults):
             if fault in begun:
@@ -95,8 +99,8 @@ class Storm:
         return Books(promises, system.receiver.lives)
 
     def _draw(self) -> list[Fault]:
-        subjects = sorted(FAULTS)
-        numbers = [1, 2, 2, 3, len(subjects)]
+        subjects = sorted(self._faults)
+        numbers = [number for number in (1, 2, 2, 3) if number < len(subjects)] + [len(subjects)]
         if self._resolver_pause:
             self._resolver_pause -= 1
             subjects.remove(RESOLVER)
@@ -104,12 +108,12 @@ class Storm:
         drawn = self._generator.sample(subjects, self._generator.choice(numbers))
         if RESOLVER in drawn:
             self._resolver_pause = _RESOLVER_PAUSE
-        return [self._generator.choice(FAULTS[subject]) for subject in drawn]
+        return [self._generator.choice(self._faults[subject]) for subject in drawn]
 
     def _steps(self, faults: list[Fault]) -> list[Fault]:
         """Return each fault twice, for its beginning and its end."""
         first, second = (self._generator.sample(faults, len(faults)) for _ in range(2))
-        if len(faults) == len(FAULTS):
+        if len(faults) == len(self._faults):
             return first + second
         return self._generator.sample(first + second, 2 * len(faults))
 
@@ -125,8 +129,7 @@ def open_storm(seed: int) -> Iterator[tuple[Storm, Replayer]]:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="chaos-")))
         lab = stack.enter_context(open_lab(directory))
         lab.mosquitto.stop()
-        with (directory / "mosquitto" / "mosquitto.conf").open("a") as configuration:
-            configuration.write(_SAVE_OFTEN)
+        lab.mosquitto.configure(SAVE_OFTEN)
         lab.mosquitto.start()
         proxy = stack.enter_context(Proxy(lab.mosquitto.port))
         recipient = _published(lab, proxy, "recipient")

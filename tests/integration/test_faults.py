@@ -21,6 +21,7 @@ from tests.integration.disk import FailingDisk, fill
 from tests.integration.lab import BOGUS, Lab, wait_until
 from tests.integration.messages import BrokerClient, encrypted, signed
 from tests.integration.programs import RECEIVER, SUBSCRIBED, Device, Program
+from tests.integration.shifted_clock import ShiftedClock
 
 _YEAR = 365 * 24 * 3600
 
@@ -421,32 +422,20 @@ def test_a_disk_that_fails_while_it_runs_holds_messages_up_and_loses_none(
 # The clock
 
 
-def _clock_ahead(directory: Path) -> Path:
-    """Make a module that Python loads at its start and that moves the clock by as many seconds as a file says."""
-    (directory / "sitecustomize.py").write_text(
-        "import pathlib, time\n"
-        "_real, _offset = time.time, pathlib.Path(__file__).with_name('offset')\n"
-        "time.time = lambda: _real() + float(_offset.read_text())\n"
-    )
-    offset = directory / "offset"
-    offset.write_text("0")
-    return offset
-
-
 @pytest.mark.parametrize("offset", [-5 * _YEAR, 5 * _YEAR])
 def test_messages_wait_while_the_clock_is_off_by_years(
     offset: int, lab: Lab, alice: Device, tmp_path: Path, receiver_of: Callable[[Device], Program]
 ) -> None:
-    file = _clock_ahead(tmp_path)
-    device = lab.published_device("timeless").with_settings(PYTHONPATH=str(tmp_path))
+    clock = ShiftedClock(tmp_path)
+    device = lab.published_device("timeless").with_settings(**clock.settings)
     receiver = receiver_of(device)
     assert alice.send(device, "before").status == 0
     receiver.wait_for_message("before")
-    file.write_text(str(offset))
+    clock.shift(offset)
     assert alice.send(device, "in between").status == 0
     receiver.wait_for_log("the clock is")
     assert not any("in between" in line for line in receiver.stdout)
-    file.write_text("0")
+    clock.shift(0)
     receiver.wait_for_message("in between", 40)
     assert not log_lines(receiver, "refused reason=")
     assert alice.send(device, "after").status == 0

@@ -44,19 +44,28 @@ class Mosquitto(Daemon):
     ) -> None:
         self.host = LOOPBACK
         self.port = port or free_port()
-        configuration = directory / "mosquitto.conf"
-        configuration.write_text(
+        self._configuration = directory / "mosquitto.conf"
+        self._configuration.write_text(
             _CONFIGURATION.format(
                 port=self.port, address=LOOPBACK, anonymous=str(anonymous).lower(), directory=directory
             )
             + extra
         )
         super().__init__(
-            ["mosquitto", "-c", str(configuration)],
+            ["mosquitto", "-c", str(self._configuration)],
             directory / "mosquitto.log",
             lambda log: " running" in log,
             namespace,
         )
+
+    def configure(self, extra: str) -> None:
+        """Add lines to its configuration, which it reads at its next start.
+
+        Args:
+            extra: Whole lines.
+        """
+        with self._configuration.open("a") as configuration:
+            configuration.write(extra)
 
     def reload(self) -> None:
         """Let it read its configuration's files anew; what it takes from now on it judges by them."""

@@ -1,0 +1,1 @@
+"""`make hostile`: strangers attack a receiver under its container's limits, beside senders that it knows."""

@@ -1,0 +1,319 @@
+"""The phases of an attack, each a few seconds long, and what each of them shows."""
+
+import contextlib
+import math
+import random
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Final
+
+from chaos.books import Books
+from chaos.faults import FAULTS, RESOLVER
+from chaos.proxy import SAVING_SECONDS
+from chaos.reports import Promise
+from chaos.storm import SAVE_OFTEN, Storm
+from hostile.evidence import Balance, Evidence, Measurement
+from hostile.tricks import BLOWS, CHEAP_NAMES, TRICKS, Blow, Trick, cheap_messages
+from hostile.victim import counts
+from hostile.wire import Publication, WireClient
+from hostile.world import World
+from hostile.zones import STRANGERS
+
+_KNOWN_RATE: Final = 40.0
+_KNOWN_RATE_IN_A_STORM: Final = 10.0
+_FEW: Final = 100
+_MORE: Final = 600
+# A burst that is worked off sooner says little about the rate.
+_SHORT_SECONDS: Final = 0.2
+_MAX_RATE: Final = 1500.0
+_MAX_STORM_RATE: Final = 400.0
+_PATIENCE_SECONDS: Final = 10.0
+_REST_SECONDS: Final = 2.0
+_NEW_NAMES_A_SECOND: Final = 500
+_NEW_NAMES_SECONDS: Final = 10.0
+_CHEAP_RATE: Final = 100.0
+_MAX_OVERLOAD: Final = 16_000
+_OVERLOAD: Final = 3.0
+_FORGED_KNOWN: Final = "bad signature, known names"
+_RECEIPTS: Final = "genuine, receipts asked for"
+_AHEAD_SECONDS: Final = 20 * 365 * 24 * 3600
+# What a storm may publish: the larger ones would be written to the broker's disk at each change.
+_STORM_BLOWS: Final = BLOWS[:4]
+_STATUS: Final = r"status subscribed=.*"
+
+
+class Attack:
+    """Attacks a world for some time, phase by phase.
+
+    Args:
+        world: Which.
+        seconds: How long, about; what must be waited for comes on top.
+        seed: Decides what happens.
+        tricks: The kinds of junk.
+    """
+
+    def __init__(self, world: World, seconds: float, seed: int, tricks: Sequence[Trick] = TRICKS) -> None:
+        self.evidence = Evidence(Books(frozenset(), ()), is_caged=not world.obstacle)
+        self._world = world
+        self._victim = world.victim
+        self._known = world.known
+        self._topic = world.recipient.name
+        self._port = world.lab.mosquitto.port
+        self._seconds = seconds
+        self._seed = seed
+        self._generator = random.Random(f"{seed} what")
+        self._tricks = tricks
+        self._capacities: dict[str, float] = {}
+        self._cheap_texts: set[str] = set()
+        self._started_at = time.monotonic()
+
+    def run(self) -> Evidence:
+        """Go through all phases and return what they have shown."""
+        self._known.connect(self._port)
+        self._expect_known("the beginning")
+        self._send_new_names(max(1.0, _NEW_NAMES_SECONDS * min(1.0, self._seconds / 600)))
+        for trick in self._tricks:
+            self._measure(trick, max(1.0, 0.35 * self._seconds / len(self._tricks)))
+        self._silence_cheap_names(max(2.0, 0.02 * self._seconds))
+        self._overload(max(1.0, 0.03 * self._seconds))
+        for blow in BLOWS:
+            self._strike(blow)
+        self._balance()
+        self._known.disconnect(_PATIENCE_SECONDS)
+        self._storm(0.25 * self._seconds)
+        self._confirm_wrong_clock()
+        self._settle()
+        return self.evidence
+
+    def _say(self, text: str) -> None:
+        print(f"{time.monotonic() - self._started_at:7.1f} s  {text}", file=sys.stderr, flush=True)
+
+    def _expect_known(self, after: str) -> bool:
+        """Let each known sender send a message, which must come out."""
+        texts = self._known.send(len(self._world.strangers.known_names))
+        is_printed = self._victim.wait_until_printed(texts, _PATIENCE_SECONDS)
+        if not is_printed:
+            self.evidence.stuck.append(after)
+        return is_printed
+
+    @contextlib.contextmanager
+    def _known_flow(self, rate: float) -> Iterator[Callable[[], tuple[float, ...]]]:
+        """Let known senders send meanwhile, and yield what returns their messages' delays afterwards."""
+        before = set(self._known.acknowledged_at)
+        self._known.rate = rate
+
+        def delays() -> tuple[float, ...]:
+            self._known.wait_until_acknowledged(_PATIENCE_SECONDS)
+            texts = [text for text in self._known.acknowledged_at.copy() if text not in before]
+            self._victim.wait_until_printed(texts, _PATIENCE_SECONDS)
+            acknowledged, printed = self._known.acknowledged_at, self._victim.printed_at
+            return tuple(max(0.0, printed.get(text, math.inf) - acknowledged[text]) for text in texts)
+
+        try:
+            yield delays
+        finally:
+            self._known.rate = 0.0
+
+    def _publish(self, publications: Sequence[Publication], rate: float | None = None) -> None:
+        with WireClient(self._port) as client:
+            client.publish(self._topic, publications, rate)
+
+    def _write(self, trick: Trick, number: int) -> Sequence[Publication]:
+        return trick.write(self._world.strangers, number)
+
+    def _send_new_names(self, seconds: float) -> None:
+        strangers, number = self._world.strangers, int(_NEW_NAMES_A_SECOND * seconds)
+        publications = [
+            Publication(strangers.genuine(f"{strangers.new_label()}.{STRANGERS}", f"new name {index}"))
+            for index in range(number)
+        ]
+        with self._known_flow(_KNOWN_RATE) as delays:
+            self._publish(publications, _NEW_NAMES_A_SECOND)
+        measured = Measurement("new names of one zone", None, _NEW_NAMES_A_SECOND, delays())
+        texts = [f"new name {index}" for index in range(number)]
+        self._victim.wait_until_printed(texts, 2 * _PATIENCE_SECONDS + 3 * seconds)
+        printed = sum(text in self._victim.printed_at for text in texts)
+        self.evidence.new_names = number, printed
+        self._say(f"{number} new names of one zone: {printed} printed; known p99 {measured.high:.3f} s")
+
+    def _capacity(self, trick: Trick) -> float | None:
+        """Return how many messages a second the receiver works off, from a burst that waits for it."""
+        for number in (_FEW, _MORE):
+            publications = self._write(trick, number)
+            if not publications:
+                return None
+            self._victim.send_signal(signal.SIGSTOP)
+            try:
+                self._publish(publications)
+                texts = self._known.send(len(self._world.strangers.known_names))
+                self._known.wait_until_acknowledged(_PATIENCE_SECONDS)
+            finally:
+                begun_at = time.monotonic()
+                self._victim.send_signal(signal.SIGCONT)
+            ended_at = self._victim.wait_for_first(texts, _PATIENCE_SECONDS)
+            if ended_at is None:
+                return None
+            seconds = max(ended_at - begun_at, 0.001)
+            if seconds > _SHORT_SECONDS:
+                break
+        return number / seconds
+
+    def _measure(self, trick: Trick, seconds: float) -> None:
+        capacity = self._capacity(trick)
+        if capacity is None:
+            self.evidence.stuck.append(f"{_FEW} x {trick.name}")
+            self._say(f"{trick.name}: not worked off")
+            return
+        self._capacities[trick.name] = capacity
+        rate = min(capacity / 2, _MAX_RATE)
+        publications = self._write(trick, max(1, int(rate * seconds)))
+        if trick.name == _RECEIPTS:
+            self._known.asking.set()
+        with self._known_flow(_KNOWN_RATE) as delays:
+            self._publish(publications, rate)
+        measured = Measurement(trick.name, capacity, rate, delays())
+        self._known.asking.clear()
+        self.evidence.measurements.append(measured)
+        self._say(
+            f"{trick.name}: {capacity:.0f}/s worked off; at {rate:.0f}/s {len(measured.delays)} known,"
+            f" p50 {measured.median:.3f} s, p99 {measured.high:.3f} s"
+        )
+
+    def _silence_cheap_names(self, seconds: float) -> None:
+        """Let a zone whose names are proven fall silent while they send: they compete with each other alone."""
+        number = max(1, int(seconds * _CHEAP_RATE / len(CHEAP_NAMES)))
+        messages = cheap_messages(self._world.strangers, number)
+        self._world.cheap_zone.fall_silent()
+        try:
+            with self._known_flow(_KNOWN_RATE) as delays:
+                self._publish(tuple(messages.values()), _CHEAP_RATE)
+                self._cheap_texts |= messages.keys()
+            measured = Measurement("proven names of a silent zone", None, _CHEAP_RATE, delays())
+        finally:
+            self._world.cheap_zone.speak()
+        self.evidence.measurements.append(measured)
+        self._say(f"{measured.name}: p50 {measured.median:.3f} s, p99 {measured.high:.3f} s")
+
+    def _overload(self, seconds: float) -> None:
+        """Publish more than the receiver works off: delay grows, and nothing of known senders is lost."""
+        others = [trick for trick in self._tricks if trick.name in self._capacities and trick.name != _FORGED_KNOWN]
+        drawn = self._generator.sample(others, min(2, len(others)))
+        for trick in (*(trick for trick in self._tricks if trick.name == _FORGED_KNOWN), *drawn):
+            capacity = self._capacities.get(trick.name, float(_FEW))
+            number = min(_MAX_OVERLOAD, int(_OVERLOAD * capacity * seconds))
+            publications = self._write(trick, number)
+            begun_at = time.monotonic()
+            with self._known_flow(_KNOWN_RATE / 2) as delays:
+                self._publish(publications)
+                time.sleep(max(0.0, begun_at + seconds - time.monotonic()))
+            measured = delays()
+            self._say(
+                f"{number} x {trick.name} at once: {len(measured)} known, at most {max(measured, default=0):.3f} s"
+            )
+            self._expect_known(f"{number} x {trick.name} at once")
+
+    def _strike(self, blow: Blow) -> None:
+        with contextlib.suppress(OSError):
+            self._publish([blow.publication()])
+        if self._expect_known(blow.name):
+            self._say(f"{blow.name}: survived")
+        else:
+            self._say(f"{blow.name}: known senders' messages stand still")
+
+    def _balance(self) -> None:
+        """End this life in peace, and compare what it has counted with what the next one finds."""
+        self._wait_for_rest(_PATIENCE_SECONDS)
+        lives = len(self._victim.lives)
+        self._victim.end(signal.SIGTERM)
+        counted = self._victim.counted
+        self._victim.start()
+        status = self._victim.wait_for_line(_STATUS, _PATIENCE_SECONDS)
+        numbers = counts(status[0]) if status else {}
+        # Whatever waited when it began it has printed or refused by now, or it waits still.
+        settled = numbers.get("printed", 0) + numbers.get("refused", 0) - numbers.get("received", 0)
+        waiting = numbers["waiting"] + settled if "waiting" in numbers else None
+        self.evidence.balances.append(Balance(counted, 0, waiting))
+        self._say(f"counted by life {lives}: {self.evidence.balances[-1]}")
+
+    def _wait_for_rest(self, patience: float) -> float:
+        """Wait until the receiver takes next to no processor time, and return the last share of a processor."""
+        deadline = time.monotonic() + patience
+        share = 1.0
+        while share > 0.02 and time.monotonic() < deadline:
+            process_id, before = self._victim.process_id, self._victim.cpu_seconds()
+            time.sleep(_REST_SECONDS)
+            if process_id == self._victim.process_id:
+                share = (self._victim.cpu_seconds() - before) / _REST_SECONDS
+        return share
+
+    def _storm(self, seconds: float) -> None:
+        """Kill receiver and broker and stop DNS while strangers publish whatever there is, at moderate rates."""
+        mosquitto = self._world.lab.mosquitto
+        mosquitto.stop()
+        mosquitto.configure(SAVE_OFTEN)
+        mosquitto.start()
+        self._known.connect(self._world.proxy.port, SAVING_SECONDS)
+        storm = Storm(
+            self._world.system, self._generator, {name: FAULTS[name] for name in ("receiver", "broker", RESOLVER)}
+        )
+        stopping = threading.Event()
+        strangers = threading.Thread(target=self._pester, args=(stopping,), daemon=True)
+        strangers.start()
+        self._known.rate = _KNOWN_RATE_IN_A_STORM
+        deadline = time.monotonic() + seconds
+        try:
+            while time.monotonic() < deadline:
+                storm.strike()
+        finally:
+            self._known.rate = 0.0
+            stopping.set()
+            strangers.join()
+        self._say(", ".join(f"{number} x {name}" for name, number in sorted(storm.events.items())))
+
+    def _pester(self, stopping: threading.Event) -> None:
+        generator = random.Random(f"{self._seed} pester")
+        while not stopping.wait(0.2):
+            trick = generator.choice(self._tricks)
+            rate = min(_MAX_STORM_RATE, generator.uniform(0.3, 1.5) * self._capacities.get(trick.name, float(_FEW)))
+            publications = list(self._write(trick, int(rate)))
+            if generator.random() < 1 / 6:
+                publications.append(generator.choice(_STORM_BLOWS).publication())
+            # The broker may be away, and strangers do not care.
+            with contextlib.suppress(OSError):
+                self._publish(publications, rate)
+
+    def _confirm_wrong_clock(self) -> None:
+        """Let the clock be ahead by years for a moment, in which strangers send messages that are fresh by it."""
+        strangers = self._world.strangers
+        self._world.clock.shift(_AHEAD_SECONDS)
+        try:
+            time.sleep(0.2)
+            ahead = int(time.time()) + _AHEAD_SECONDS
+            names = [f"clock{number}.{STRANGERS}" for number in range(3)]
+            self._publish([Publication(strangers.genuine(name, iat=ahead)) for name in names for _ in range(5)])
+            time.sleep(1.5)
+        finally:
+            self._world.clock.shift(0)
+        self._expect_known("strangers' messages of a wrong clock's time")
+
+    def _settle(self) -> None:
+        """Let what is under way arrive, and draw up the books."""
+        victim, known, evidence = self._victim, self._known, self.evidence
+        known.disconnect(2 * _PATIENCE_SECONDS)
+        # Started anew it asks DNS at once about what waits for it.
+        victim.end(signal.SIGTERM)
+        victim.start()
+        cheap = frozenset(Promise(text, "a cheap name", "acknowledged") for text in self._cheap_texts)
+        promises = known.promises | cheap
+        victim.wait_until_printed([promise.text for promise in promises], 2 * _PATIENCE_SECONDS)
+        evidence.idle_share = self._wait_for_rest(2 * _PATIENCE_SECONDS)
+        victim.end(signal.SIGTERM)
+        evidence.books = Books(promises, victim.lives)
+        evidence.receipts = known.asked, known.confirmed
+        evidence.unasked_ends = list(victim.unasked_ends)
+        evidence.memory_kills = self._world.cage.kills if self._world.cage else 0
+        evidence.peak_memory, evidence.peak_disk = victim.peak_memory, victim.peak_disk
+        evidence.peak_log_rate = victim.peak_log_rate

@@ -1,0 +1,18 @@
+"""What the receiver may take while it is attacked: each bound is about three times what was measured, or a promise."""
+
+from typing import Final
+
+# A promise: known senders' 99th percentile while junk comes at half the rate at which this receiver works it off.
+DELAY_SECONDS: Final = 1.0
+# A promise of docs/limits.md: resident at most, with the default MAX_MESSAGE_SIZE.
+MEMORY_BYTES: Final = 100_000_000
+# Below DATA_PATH, everything together.
+DISK_BYTES: Final = 256 * 1024 * 1024
+# Of the log, in the worst ten seconds.
+LOG_BYTES_A_SECOND: Final = 20_000
+# Of one processor, once the attack is over.
+IDLE_SHARE: Final = 0.05
+# Of the receipts that a known sender asks for while strangers ask too.
+CONFIRMED_SHARE: Final = 0.9
+# What kills may repeat, for each of them.
+REPEATED_BY_A_KILL: Final = 32

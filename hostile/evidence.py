@@ -1,0 +1,162 @@
+"""What an attack has shown, and what of that is a fault."""
+
+import math
+import statistics
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Final
+
+from chaos.books import Books
+from hostile import bounds
+from hostile.strangers import FORGED
+
+_SHOWN: Final = 10
+_HUNDREDTHS: Final = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Measurement:
+    """How known senders fared while one kind of junk came.
+
+    Args:
+        name: Of the kind.
+        capacity: How many of it a second the receiver works off; None if it did not come to an end with a few.
+        rate: How many a second came.
+        delays: Of the known senders' messages, from the broker's acknowledgement to the printed line, in seconds;
+            infinite for each that was not printed in time.
+    """
+
+    name: str
+    capacity: float | None
+    rate: float
+    delays: tuple[float, ...]
+
+    @property
+    def median(self) -> float:
+        """The delay in the middle, in seconds; infinite if nothing was measured."""
+        return statistics.median(self.delays) if self.delays else math.inf
+
+    @property
+    def high(self) -> float:
+        """The 99th percentile of the delays, in seconds, the next higher of them; infinite if nothing was measured."""
+        if not self.delays:
+            return math.inf
+        return sorted(self.delays)[math.ceil(len(self.delays) * 99 / _HUNDREDTHS) - 1]
+
+
+@dataclass(frozen=True, slots=True)
+class Balance:
+    """What one life of the receiver has counted.
+
+    Args:
+        counted: The numbers of the line that it ended with.
+        waiting_at_start: How many messages waited when it began.
+        waiting: How many wait now; None if it does not say so.
+    """
+
+    counted: Counter[str]
+    waiting_at_start: int
+    waiting: int | None
+
+    def __str__(self) -> str:
+        return (
+            f"received {self.counted['received']} + waiting at start {self.waiting_at_start}, and"
+            f" printed {self.counted['printed']} + refused {self.counted['refused']} + waiting {self.waiting}"
+        )
+
+    @property
+    def is_even(self) -> bool:
+        """Whether each message is counted once."""
+        if self.waiting is None:
+            return False
+        settled = self.counted["printed"] + self.counted["refused"] + self.waiting
+        return self.counted["received"] + self.waiting_at_start == settled
+
+
+@dataclass(slots=True)
+class Evidence:
+    """What was seen; a part that was not looked at stays as it is and is no fault.
+
+    Args:
+        books: What was acknowledged, and what was printed in each life.
+        measurements: For each kind of junk.
+        stuck: After what known senders' messages did not come out any more.
+        new_names: How many new names of one zone sent a genuine message, and how many of these were printed.
+        receipts: How many a known sender asked for while strangers did, and how many it got.
+        balances: Of the lives that ended in peace.
+        unasked_ends: How the receiver ended when nobody had asked it to.
+        memory_kills: How often the kernel killed a process of it for its memory.
+        peak_memory: In bytes, resident.
+        peak_disk: In bytes.
+        peak_log_rate: In bytes a second.
+        idle_share: Of a processor, after the attack.
+        is_caged: Whether it was under its container's limits.
+    """
+
+    books: Books
+    measurements: list[Measurement] = field(default_factory=list)
+    stuck: list[str] = field(default_factory=list)
+    new_names: tuple[int, int] = (0, 0)
+    receipts: tuple[int, int] = (0, 0)
+    balances: list[Balance] = field(default_factory=list)
+    unasked_ends: list[str] = field(default_factory=list)
+    memory_kills: int = 0
+    peak_memory: int = 0
+    peak_disk: int = 0
+    peak_log_rate: float = 0.0
+    idle_share: float = 0.0
+    is_caged: bool = True
+
+    def faults(self) -> tuple[str, ...]:
+        """Return what is wrong, a sentence each; nothing if the receiver has kept what is promised of it."""
+        return (*self._faults_of_books(), *self._faults_of_delays(), *self._faults_of_cost(), *self._faults_of_counts())
+
+    def _faults_of_books(self) -> Iterator[str]:
+        books = self.books
+        if not books.promises:
+            yield "no message of a known sender was acknowledged, so nothing is shown"
+        if books.lost:
+            shown = ", ".join(promise.text for promise in books.lost[:_SHOWN])
+            yield f"{len(books.lost)} of {len(books.promises)} acknowledged messages of known senders are lost: {shown}"
+        if books.replayed:
+            yield f"{books.replayed} lines were printed a second time, and no kill explains it"
+        if books.repeated > books.kills * bounds.REPEATED_BY_A_KILL:
+            yield f"{books.repeated} lines were repeated by {books.kills} kills"
+        forged = sum(FORGED in text for life in books.lives for text in life.printed)
+        if forged:
+            yield f"{forged} forged messages were printed"
+        sent, printed = self.new_names
+        if printed < sent:
+            yield f"{sent - printed} of {sent} genuine messages, each from a new name of one zone, were not printed"
+
+    def _faults_of_delays(self) -> Iterator[str]:
+        for one in self.measurements:
+            if one.high >= bounds.DELAY_SECONDS:
+                yield f"{one.name}: the 99th percentile of {len(one.delays)} known messages is {one.high:.3f} s"
+        for what in self.stuck:
+            yield f"known senders' messages stand still after {what}"
+        asked, confirmed = self.receipts
+        if confirmed < bounds.CONFIRMED_SHARE * asked:
+            yield f"of {asked} receipts that a known sender asked for it got {confirmed}"
+
+    def _faults_of_cost(self) -> Iterator[str]:
+        for end in self.unasked_ends:
+            yield f"the receiver {end}"
+        if self.memory_kills:
+            yield f"the kernel killed the receiver {self.memory_kills} times for its memory"
+        if self.peak_memory > bounds.MEMORY_BYTES:
+            yield f"it took {self.peak_memory / 1e6:.1f} MB of memory, and {bounds.MEMORY_BYTES / 1e6:.1f} are allowed"
+        if self.peak_disk > bounds.DISK_BYTES:
+            yield f"it took {self.peak_disk / 1e6:.1f} MB of disk, and {bounds.DISK_BYTES / 1e6:.1f} are allowed"
+        if self.peak_log_rate > bounds.LOG_BYTES_A_SECOND:
+            yield f"it logged {self.peak_log_rate:.0f} B/s for 10 s, and {bounds.LOG_BYTES_A_SECOND} are allowed"
+        if self.idle_share > bounds.IDLE_SHARE:
+            yield f"after the attack it takes {self.idle_share:.0%} of a processor"
+
+    def _faults_of_counts(self) -> Iterator[str]:
+        for balance in self.balances:
+            if balance.waiting is None:
+                yield "its status line does not say how many messages wait"
+            elif not balance.is_even:
+                yield f"its counters disagree: {balance}"

@@ -1,0 +1,245 @@
+"""The receiver under attack: each of its lives, what it printed when, and what it took of the machine."""
+
+import os
+import re
+import signal
+import threading
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import IO, Final
+
+from chaos.books import Life, texts_of
+from chaos.receiver import Receiver
+from tests.integration.programs import RECEIVER, Device, Program
+
+_KEPT_LINES: Final = 400
+_WATCH_SECONDS: Final = 0.25
+_LOG_WINDOW_SECONDS: Final = 10.0
+_FIELD: Final = re.compile(r"\b([a-z_-]+)=(\d+)\b")
+_TICKS_A_SECOND: Final = os.sysconf("SC_CLK_TCK")
+
+
+class WatchedProgram(Program):
+    """A running receiver, of whose log the end alone is kept.
+
+    Args:
+        command: Its command line.
+        environment: Its whole environment.
+        printed: Called with the text of each line of its stdout.
+    """
+
+    def __init__(self, command: Sequence[str], environment: Mapping[str, str], printed: Callable[[str], None]) -> None:
+        self.log_bytes = 0
+        self._printed = printed
+        super().__init__(command, environment)
+
+    def _read(self, stream: IO[bytes], lines: list[str]) -> None:
+        is_log = lines is self.stderr
+        for line in stream:
+            text = line.decode().removesuffix("\n")
+            if is_log:
+                self.log_bytes += len(line)
+            else:
+                self._printed(texts_of([text])[0])
+            with self._news:
+                lines.append(text)
+                if is_log and len(lines) > 2 * _KEPT_LINES:
+                    del lines[:-_KEPT_LINES]
+                self._news.notify_all()
+        with self._news:
+            self._news.notify_all()
+
+
+class Victim(Receiver):
+    """A receiver that is started again whenever it ends, as its container is, and measured while it lives.
+
+    Args:
+        device: The recipient.
+        kills: Tells how many processes the kernel has killed for their memory.
+    """
+
+    def __init__(self, device: Device, kills: Callable[[], int]) -> None:
+        self.printed_at: dict[str, float] = {}
+        self.unasked_ends: list[str] = []
+        self.counted: Counter[str] = Counter()
+        self.peak_memory = 0
+        self.peak_disk = 0
+        self.log_bytes = 0
+        self.peak_log_rate = 0.0
+        self._kills = kills
+        self._data = Path(device.settings["DATA_PATH"])
+        self._lock = threading.RLock()
+        self._news = threading.Condition()
+        self._stopping = threading.Event()
+        self._log_history: deque[tuple[float, int]] = deque([(time.monotonic(), 0)])
+        super().__init__(device)
+        self._watching = threading.Thread(target=self._watch, daemon=True)
+        self._watching.start()
+
+    @property
+    def process_id(self) -> int:
+        """The number of its process."""
+        with self._lock:
+            assert self._program is not None
+            return self._program.pid
+
+    def cpu_seconds(self) -> float:
+        """Return how much processor time the present life has taken."""
+        fields = Path(f"/proc/{self.process_id}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / _TICKS_A_SECOND
+
+    def send_signal(self, number: signal.Signals) -> None:
+        """Send a signal, where it runs."""
+        with self._lock:
+            if self._program is not None:
+                self._program.signal(number)
+
+    def wait_until_printed(self, texts: Sequence[str], patience: float) -> bool:
+        """Return whether all of some texts were printed by now, or are within some seconds.
+
+        Args:
+            texts: Of messages.
+            patience: Seconds.
+        """
+        deadline = time.monotonic() + patience
+        with self._news:
+            while not all(text in self.printed_at for text in texts):
+                left = deadline - time.monotonic()
+                if left <= 0:
+                    return False
+                self._news.wait(min(left, 0.5))
+        return True
+
+    def wait_for_first(self, texts: Sequence[str], patience: float) -> float | None:
+        """Return when the first of some texts was printed, on the monotonic clock; None if none is within some seconds.
+
+        Args:
+            texts: Of messages.
+            patience: Seconds.
+        """
+        deadline = time.monotonic() + patience
+        with self._news:
+            while not (printed := [self.printed_at[text] for text in texts if text in self.printed_at]):
+                left = deadline - time.monotonic()
+                if left <= 0:
+                    return None
+                self._news.wait(min(left, 0.5))
+        return min(printed)
+
+    def wait_for_line(self, pattern: str, patience: float) -> re.Match[str] | None:
+        """Return the last line of the present life's log that matches, once there is one; None if none comes.
+
+        Args:
+            pattern: A regular expression.
+            patience: Seconds.
+        """
+        deadline = time.monotonic() + patience
+        while True:
+            with self._lock:
+                lines = tuple(self._program.stderr) if self._program is not None else ()
+            matches = [found for line in lines if (found := re.search(pattern, line))]
+            if matches or time.monotonic() > deadline:
+                return matches[-1] if matches else None
+            time.sleep(0.1)
+
+    def start(self) -> None:
+        """Begin a life, without waiting until it is subscribed."""
+        with self._lock:
+            self._program = self._begin()
+
+    def end(self, ending: signal.Signals) -> None:
+        """End a life by a signal."""
+        with self._lock:
+            assert self._program is not None
+            if self._program.is_running:
+                self._program.signal(ending)
+            self._record_end(asked_for=ending)
+
+    def close(self) -> None:
+        """Make an end of it, however it goes."""
+        self._stopping.set()
+        self._watching.join()
+        super().close()
+
+    def _begin(self) -> Program:
+        return WatchedProgram(self._device.command(RECEIVER), self._device.environment(), self._note_printed)
+
+    def _note_printed(self, text: str) -> None:
+        with self._news:
+            self.printed_at.setdefault(text, time.monotonic())
+            self._news.notify_all()
+
+    def _record_end(self, asked_for: signal.Signals | None) -> None:
+        program, self._program = self._program, None
+        assert isinstance(program, WatchedProgram)
+        # A receiver that does not react to SIGTERM in time is ended, and that is a fault of its own.
+        try:
+            status = program.wait_for_end()
+        except Exception:  # noqa: BLE001
+            self.unasked_ends.append("did not end within 20 s of SIGTERM")
+            program.kill()
+            status = program.wait_for_end()
+        expected = {None: (), signal.SIGKILL: (-signal.SIGKILL,)}.get(asked_for, (0,))
+        if status not in expected:
+            self.unasked_ends.append(f"ended with status {status}: {' | '.join(program.stderr[-1:])}")
+        self._ended.append(Life(texts_of(program.stdout), was_killed=status == -signal.SIGKILL))
+        self.log_bytes += program.log_bytes
+        self.counted = counts(next((line for line in reversed(program.stderr) if "received=" in line), ""))
+        program.close()
+
+    def _watch(self) -> None:
+        while not self._stopping.wait(_WATCH_SECONDS):
+            with self._lock:
+                if self._program is not None and not self._program.is_running:
+                    self._record_end(asked_for=None)
+                    self._program = self._begin()
+                self._measure()
+
+    def _measure(self) -> None:
+        program = self._program
+        if isinstance(program, WatchedProgram):
+            self.peak_memory = max(self.peak_memory, _peak_memory(program.pid))
+            now, written = time.monotonic(), self.log_bytes + program.log_bytes
+            while self._log_history and now - self._log_history[0][0] > _LOG_WINDOW_SECONDS:
+                self._log_history.popleft()
+            if self._log_history:
+                begun_at, before = self._log_history[0]
+                seconds = max(now - begun_at, _LOG_WINDOW_SECONDS)
+                self.peak_log_rate = max(self.peak_log_rate, (written - before) / seconds)
+            self._log_history.append((now, written))
+        self.peak_disk = max(self.peak_disk, directory_size(self._data))
+
+
+def counts(line: str) -> Counter[str]:
+    """Return the numbers in a status line, or in the line that the receiver ends with.
+
+    Args:
+        line: With `name=number` in it.
+    """
+    return Counter({name: int(number) for name, number in _FIELD.findall(line)})
+
+
+def directory_size(directory: Path) -> int:
+    """Return how many bytes the files of a directory take; files that vanish meanwhile do not count.
+
+    Args:
+        directory: Without directories in it, or not there yet.
+    """
+    total = 0
+    for path in directory.glob("**/*"):
+        try:
+            total += path.stat().st_size
+        except OSError:
+            continue
+    return total
+
+
+def _peak_memory(process_id: int) -> int:
+    """Return how much memory a process had resident at most, in bytes; 0 if it has just ended."""
+    try:
+        found = re.search(r"^VmHWM:\s*(\d+) kB$", Path(f"/proc/{process_id}/status").read_text(), re.MULTILINE)
+    except OSError:
+        return 0
+    return int(found[1]) * 1024 if found else 0

@@ -1,0 +1,178 @@
+"""The world of the attack: daemons as far away as in life, known senders, strangers, and the receiver in its cage."""
+
+import contextlib
+import random
+import signal
+import socket
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final
+
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from chaos.couriers import Couriers
+from chaos.distance import Distance
+from chaos.faults import System
+from chaos.proxy import Proxy
+from chaos.senders import Senders
+from hostile.cage import Cage, CageError
+from hostile.known import KnownSenders
+from hostile.strangers import Strangers
+from hostile.tricks import cheap_messages
+from hostile.victim import Victim
+from hostile.wire import WireClient
+from hostile.zones import CHEAP, DEAD, SECOND, zones
+from idlib.algorithms import PrivateKey
+from idlib.keys import read_private_key
+from tests.integration.daemons.knot import Knot
+from tests.integration.daemons.mosquitto import Mosquitto
+from tests.integration.daemons.process import LOOPBACK, free_port
+from tests.integration.daemons.unbound import Unbound
+from tests.integration.lab import BOGUS, SECURE, Lab, another_key
+from tests.integration.programs import Device
+from tests.integration.shifted_clock import ShiftedClock
+
+DNS_SECONDS: Final = 0.15
+_LISTED: Final = 4
+_PROVEN_IN: Final = (SECURE, SECURE, SECOND, SECOND)
+# Half of the records expire while the attack lasts, so that known senders are looked up while strangers are.
+_TTLS: Final = (10, 3600)
+# What is proven has been printed three times, first more than an hour ago.
+_PROVING_MESSAGES: Final = 3
+_LONG_AGO_SECONDS: Final = 2 * 3600
+_PROVING_PATIENCE_SECONDS: Final = 60.0
+# A real resolver remembers that a name is absent for as long as the zone says.
+_UNBOUND: Final = "server:\n    cache-max-negative-ttl: 3600\n    log-queries: no\n"
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """Everything there is.
+
+    Args:
+        lab: The daemons.
+        proxy: In front of the broker, for known senders while the broker is killed.
+        victim: The receiver.
+        recipient: Its device.
+        known: The known senders.
+        strangers: Who attacks.
+        cheap_zone: In front of the name server of a zone whose names are proven and cost nothing.
+        clock: The receiver's.
+        system: The same, as the faults of `make chaos` want it.
+        obstacle: Why the receiver is not under its container's limits; empty where it is.
+        cage: The limits; None where there are none.
+    """
+
+    lab: Lab
+    proxy: Proxy
+    victim: Victim
+    recipient: Device
+    known: KnownSenders
+    strangers: Strangers
+    cheap_zone: Distance
+    clock: ShiftedClock
+    system: System
+    obstacle: str
+    cage: Cage | None
+
+
+@contextlib.contextmanager
+def open_world(seed: int) -> Iterator[World]:
+    """Yield the world with a receiver that runs and knows its senders; everything is gone afterwards.
+
+    Args:
+        seed: Decides what happens.
+    """
+    with contextlib.ExitStack() as stack:
+        directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="hostile-")))
+        key = PrivateKey(ec.generate_private_key(ec.SECP256R1()))
+        lab, cheap_zone = _open_daemons(stack, directory, key)
+        proxy = stack.enter_context(Proxy(lab.mosquitto.port))
+        cage, obstacle = _open_cage(stack)
+        (directory / "clock").mkdir()
+        clock = ShiftedClock(directory / "clock")
+        listed = [lab.published_device("listed", ttl=_TTLS[number % 2]) for number in range(_LISTED)]
+        proven = [lab.published_device("proven", zone, _TTLS[n % 2]) for n, zone in enumerate(_PROVEN_IN)]
+        allowed = ",".join([*(device.name for device in listed), "*"])
+        recipient = lab.published_device("recipient", ttl=3600, settings={"ALLOWED_SENDERS": allowed})
+        recipient = replace(recipient.with_settings(**clock.settings), entrance=cage.entrance if cage else ())
+        recipient_key = read_private_key(recipient.key_path).public
+        everybody = listed + proven
+        names = [device.name for device in everybody]
+        strangers = Strangers(recipient.name, recipient_key, key, names, random.Random(f"{seed} strangers"))
+
+        def known(devices: list[Device], label: str, ago: float = 0.0) -> KnownSenders:
+            senders = KnownSenders(
+                devices, recipient.name, recipient_key, strangers.overheard, label, lambda: time.time() - ago
+            )
+            stack.callback(senders.close)
+            return senders
+
+        clock.shift(-_LONG_AGO_SECONDS)
+        victim = Victim(recipient, lambda: cage.kills if cage else 0)
+        stack.callback(victim.close)
+        _prove(lab, victim, known(proven, "proof", _LONG_AGO_SECONDS), strangers)
+        victim.end(signal.SIGTERM)
+        clock.shift(0)
+        victim.start()
+        generator = random.Random(f"{seed} whom")
+        senders, couriers = Senders([]), Couriers([])
+        stack.callback(senders.close)
+        yield World(
+            lab,
+            proxy,
+            victim,
+            recipient,
+            known(everybody, "known"),
+            strangers,
+            cheap_zone,
+            clock,
+            System(lab, proxy, recipient, victim, senders, couriers, generator),
+            obstacle,
+            cage,
+        )
+
+
+def _open_daemons(stack: contextlib.ExitStack, directory: Path, key: PrivateKey) -> tuple[Lab, Distance]:
+    places = {name: directory / name for name in ("knot", "unbound", "mosquitto", "devices")}
+    for place in places.values():
+        place.mkdir()
+    knot = stack.enter_context(Knot(places["knot"], zones(key.public)))
+    far = stack.enter_context(Distance(knot.port, free_port(), DNS_SECONDS))
+    cheap_zone = stack.enter_context(Distance(knot.port, free_port(), DNS_SECONDS))
+    dead = stack.enter_context(socket.socket(type=socket.SOCK_DGRAM))
+    dead.bind((LOOPBACK, 0))
+    authorities = {zone.name: far.port for zone in knot.zones} | {
+        CHEAP: cheap_zone.port,
+        DEAD: int(dead.getsockname()[1]),
+    }
+    anchors = [another_key(knot.ds(BOGUS)), *(knot.ds(zone.name) for zone in knot.zones if zone.name != BOGUS)]
+    unbound = Unbound(places["unbound"], authorities, anchors)
+    with (places["unbound"] / "unbound.conf").open("a") as configuration:
+        configuration.write(_UNBOUND)
+    stack.enter_context(unbound)
+    mosquitto = stack.enter_context(Mosquitto(places["mosquitto"]))
+    return Lab(places["devices"], mosquitto, knot, unbound), cheap_zone
+
+
+def _open_cage(stack: contextlib.ExitStack) -> tuple[Cage | None, str]:
+    try:
+        return stack.enter_context(Cage()), ""
+    except CageError as error:
+        return None, str(error)
+
+
+def _prove(lab: Lab, victim: Victim, senders: KnownSenders, strangers: Strangers) -> None:
+    """Let the receiver print what makes its senders known, some hours ago."""
+    senders.connect(lab.mosquitto.port)
+    texts = senders.send(_PROVING_MESSAGES * len(_PROVEN_IN))
+    issued_at = int(time.time()) - _LONG_AGO_SECONDS
+    cheap = cheap_messages(strangers, _PROVING_MESSAGES, iat=issued_at)
+    with WireClient(lab.mosquitto.port) as client:
+        client.publish(strangers.recipient, tuple(cheap.values()))
+    for proofs in (texts, tuple(cheap)):
+        assert victim.wait_until_printed(proofs, _PROVING_PATIENCE_SECONDS), "what proves names is not printed"
+    senders.disconnect(1.0)

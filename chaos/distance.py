@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import threading
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from types import TracebackType
 from typing import Any, Final, Self
 
@@ -20,10 +20,10 @@ class Distance:
     Args:
         target: The port.
         port: Where it listens, free for UDP and TCP.
-        seconds: By how much each answer is late.
+        seconds: Returns by how much an answer is late.
     """
 
-    def __init__(self, target: int, port: int, seconds: float) -> None:
+    def __init__(self, target: int, port: int, seconds: Callable[[], float]) -> None:
         self.port = port
         self._target = target
         self._seconds = seconds
@@ -94,7 +94,7 @@ class Distance:
         asked = self._asked.pop(int.from_bytes(answer[:_IDENTIFIER_BYTES]), None)
         if asked is not None:
             identifier, client = asked
-            self._loop.call_later(self._seconds, self._send_back, identifier + answer[_IDENTIFIER_BYTES:], client)
+            self._loop.call_later(self._seconds(), self._send_back, identifier + answer[_IDENTIFIER_BYTES:], client)
 
     def _send_back(self, answer: bytes, client: tuple[str, int]) -> None:
         if self._downstream is not None and not self._is_silent and not self._downstream.is_closing():
@@ -116,7 +116,7 @@ class Distance:
 
     async def _relay_late(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while portion := await reader.read(_PORTION_BYTES):
-            await asyncio.sleep(self._seconds)
+            await asyncio.sleep(self._seconds())
             if not self._is_silent:
                 writer.write(portion)
                 await writer.drain()
@@ -131,7 +131,7 @@ async def _relay(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> 
 
 
 class _Datagrams(asyncio.DatagramProtocol):
-    def __init__(self, received: "Any") -> None:
+    def __init__(self, received: Callable[[bytes, Any], None]) -> None:
         self._received = received
 
     def datagram_received(self, data: bytes, addr: tuple[str | Any, int]) -> None:

@@ -14,7 +14,7 @@ _CONNECT_SECONDS: Final = 2.0
 _USUAL_SECONDS: Final = 0.15
 _SLOW_SECONDS: Final = 0.5
 # What the broker says is on its way for longer than the broker needs to write it to its disk.
-SAVING_SECONDS: Final = 0.25
+_SAVING_SECONDS: Final = 0.25
 
 
 class Proxy:
@@ -113,7 +113,7 @@ class Proxy:
         with contextlib.suppress(OSError):
             while portion := broker.recv(_PORTION_OCTETS):
                 deaths = self._deaths
-                time.sleep(max(self._delay, SAVING_SECONDS))
+                time.sleep(max(self._delay, _SAVING_SECONDS))
                 self._flowing.wait()
                 if deaths != self._deaths:
                     break

@@ -12,7 +12,6 @@ from typing import Final
 
 from chaos.books import Books
 from chaos.faults import FAULTS, RESOLVER
-from chaos.proxy import SAVING_SECONDS
 from chaos.reports import Promise
 from chaos.storm import SAVE_OFTEN, Storm
 from hostile.evidence import Balance, Evidence, Measurement
@@ -255,7 +254,7 @@ class Attack:
         mosquitto.stop()
         mosquitto.configure(SAVE_OFTEN)
         mosquitto.start()
-        self._known.connect(self._world.proxy.port, SAVING_SECONDS)
+        self._known.connect(self._world.proxy.port)
         storm = Storm(
             self._world.system, self._generator, {name: FAULTS[name] for name in ("receiver", "broker", RESOLVER)}
         )

@@ -64,7 +64,6 @@ class KnownSenders:
         self._unacknowledged: dict[int, str] = {}
         self._early: dict[int, tuple[float, ReasonCode]] = {}
         self._client: Client | None = None
-        self._delay = 0.0
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
@@ -75,12 +74,11 @@ class KnownSenders:
         with self._lock:
             return frozenset(Promise(text, "a known sender", "acknowledged") for text in self.acknowledged_at)
 
-    def connect(self, port: int, delay: float = 0.0) -> None:
+    def connect(self, port: int) -> None:
         """Connect, after `disconnect` alone.
 
         Args:
             port: Of the broker, or of what stands in front of it.
-            delay: By how many seconds at least that delays an acknowledgement.
         """
         client = Client(CallbackAPIVersion.VERSION2, protocol=MQTTProtocolVersion.MQTTv5)
         client.max_inflight_messages_set(0)
@@ -90,7 +88,6 @@ class KnownSenders:
         client.on_message = self._on_message
         client.connect(_LOOPBACK, port, _KEEPALIVE_SECONDS)
         client.loop_start()
-        self._delay = delay
         self._client = client
 
     def disconnect(self, patience: float) -> None:
@@ -183,7 +180,7 @@ class KnownSenders:
         client.subscribe(str(self._names[0]), qos=1)
 
     def _on_publish(self, _: Client, __: Any, packet_id: int, reason: ReasonCode, ___: Properties) -> None:
-        heard = time.monotonic() - self._delay, reason
+        heard = time.monotonic(), reason
         with self._lock:
             text = self._unacknowledged.pop(packet_id, None)
             if text is None:

@@ -6,10 +6,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from hostile.strangers import Strangers
 from hostile.wire import Publication, user_property
 from hostile.zones import CHEAP, DEAD, HEAVY_NAME, MANY, STRANGERS, VOID
 from tests.integration.lab import BOGUS, SECURE
+from tests.integration.strangers import Strangers
 
 CHEAP_NAMES: Final = tuple(f"c{number}.{CHEAP}" for number in range(48))
 _YEAR_SECONDS: Final = 365 * 24 * 3600

@@ -20,7 +20,6 @@ from chaos.proxy import Proxy
 from chaos.senders import Senders
 from hostile.cage import Cage, CageError
 from hostile.known import KnownSenders
-from hostile.strangers import Strangers
 from hostile.tricks import cheap_messages
 from hostile.victim import Victim
 from hostile.wire import WireClient
@@ -34,6 +33,7 @@ from tests.integration.daemons.unbound import Unbound
 from tests.integration.lab import BOGUS, SECURE, Lab, another_key
 from tests.integration.programs import Device
 from tests.integration.shifted_clock import ShiftedClock
+from tests.integration.strangers import Strangers
 
 DNS_SECONDS: Final = 0.15
 _LISTED: Final = 4
@@ -141,8 +141,8 @@ def _open_daemons(stack: contextlib.ExitStack, directory: Path, key: PrivateKey)
     for place in places.values():
         place.mkdir()
     knot = stack.enter_context(Knot(places["knot"], zones(key.public)))
-    far = stack.enter_context(Distance(knot.port, free_port(), DNS_SECONDS))
-    cheap_zone = stack.enter_context(Distance(knot.port, free_port(), DNS_SECONDS))
+    far = stack.enter_context(Distance(knot.port, free_port(), lambda: DNS_SECONDS))
+    cheap_zone = stack.enter_context(Distance(knot.port, free_port(), lambda: DNS_SECONDS))
     dead = stack.enter_context(socket.socket(type=socket.SOCK_DGRAM))
     dead.bind((LOOPBACK, 0))
     authorities = {zone.name: far.port for zone in knot.zones} | {

@@ -33,6 +33,8 @@ _PATIENCE_SECONDS: Final = 10.0
 _REST_SECONDS: Final = 2.0
 _NEW_NAMES_A_SECOND: Final = 500
 _NEW_NAMES_SECONDS: Final = 10.0
+# Nothing is said of how long it takes with DNS that far away, but that all are printed.
+_NEW_NAMES_PATIENCE_SECONDS: Final = 180.0
 _CHEAP_RATE: Final = 100.0
 _MAX_OVERLOAD: Final = 16_000
 _OVERLOAD: Final = 3.0
@@ -133,10 +135,14 @@ class Attack:
             self._publish(publications, _NEW_NAMES_A_SECOND)
         measured = Measurement("new names of one zone", None, _NEW_NAMES_A_SECOND, delays())
         texts = [f"new name {index}" for index in range(number)]
-        self._victim.wait_until_printed(texts, 2 * _PATIENCE_SECONDS + 3 * seconds)
+        begun_at = time.monotonic()
+        self._victim.wait_until_printed(texts, _NEW_NAMES_PATIENCE_SECONDS)
         printed = sum(text in self._victim.printed_at for text in texts)
+        waited = time.monotonic() - begun_at
         self.evidence.new_names = number, printed
-        self._say(f"{number} new names of one zone: {printed} printed; known p99 {measured.high:.3f} s")
+        self._say(
+            f"{number} new names of one zone: {printed} printed, the last {waited:.1f} s later; known p99 {measured.high:.3f} s"
+        )
 
     def _capacity(self, trick: Trick) -> float | None:
         """Return how many messages a second the receiver works off, from a burst that waits for it."""

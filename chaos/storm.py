@@ -8,11 +8,13 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
 from chaos.books import Books
 from chaos.couriers import Couriers
+from chaos.distance import Distance
 from chaos.faults import FAULTS, RESOLVER, Fault, System
 from chaos.kinds import KINDS, Kind
 from chaos.line_sender import LineSender
@@ -21,7 +23,10 @@ from chaos.proxy import Proxy
 from chaos.receiver import Receiver
 from chaos.replayer import Replayer
 from chaos.senders import Senders
-from tests.integration.lab import Lab, open_lab
+from chaos.stranger import Stranger
+from tests.integration.daemons.process import free_port
+from tests.integration.daemons.unbound import Unbound
+from tests.integration.lab import Lab, authorities, open_lab, trusted_keys
 from tests.integration.programs import Device
 
 # Between two faults, shared out among all that happen at once, so that the resolver is never away for much longer.
@@ -29,6 +34,8 @@ _LONGEST_WAIT_SECONDS: Final = 4.0
 # How many strikes leave the resolver alone after one that did not: messages that wait for DNS are retried meanwhile.
 _RESOLVER_PAUSE: Final = 4
 _TTL_SECONDS: Final = 3600
+# Of an answer from the name server.
+_DNS_SECONDS: Final = (0.05, 0.15)
 _DELIVERY_SECONDS: Final = 60.0
 _CALM_SECONDS: Final = 90.0
 # Mosquitto saves when it ends, and each half hour. With these it saves after each change, but acknowledges before that:
@@ -127,7 +134,7 @@ def open_storm(seed: int) -> Iterator[tuple[Storm, Replayer]]:
     """
     with contextlib.ExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="chaos-")))
-        lab = stack.enter_context(open_lab(directory))
+        lab = _far_from_dns(stack, stack.enter_context(open_lab(directory)), directory, seed)
         lab.mosquitto.stop()
         lab.mosquitto.configure(SAVE_OFTEN)
         lab.mosquitto.start()
@@ -141,8 +148,22 @@ def open_storm(seed: int) -> Iterator[tuple[Storm, Replayer]]:
         senders = Senders([_sender(kind, device, recipient, seed) for kind in KINDS for device in devices[kind]])
         stack.callback(senders.close)
         system = System(lab, proxy, recipient, receiver, senders, couriers, random.Random(f"{seed} whom"))
+        names = [device.name for kind in KINDS for device in devices[kind]]
+        stranger = Stranger(lab.mosquitto.port, recipient, names, random.Random(f"{seed} stranger"))
+        stack.callback(stranger.close)
         storm = Storm(system, random.Random(f"{seed} what"))
         yield storm, Replayer(lab.mosquitto, recipient, random.Random(f"{seed} replay"))
+
+
+def _far_from_dns(stack: contextlib.ExitStack, lab: Lab, directory: Path, seed: int) -> Lab:
+    """Return the lab with a resolver that gets each answer of the name server as late as over the Internet."""
+    generator = random.Random(f"{seed} distance")
+    relay = Distance(lab.knot.port, free_port(), lambda: generator.uniform(*_DNS_SECONDS))
+    stack.enter_context(relay)
+    place = directory / "far-unbound"
+    place.mkdir()
+    unbound = Unbound(place, dict.fromkeys(authorities(lab.knot), relay.port), trusted_keys(lab.knot))
+    return replace(lab, unbound=stack.enter_context(unbound))
 
 
 def _published(lab: Lab, proxy: Proxy, label: str) -> Device:

@@ -6,10 +6,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from hostile.wire import Publication, user_property
 from hostile.zones import CHEAP, DEAD, HEAVY_NAME, MANY, STRANGERS, VOID
 from tests.integration.lab import BOGUS, SECURE
-from tests.integration.strangers import Strangers
+from tests.integration.strangers import BYTE_ORDER_MARK, Strangers
+from tests.integration.wire import Publication, user_property
 
 CHEAP_NAMES: Final = tuple(f"c{number}.{CHEAP}" for number in range(48))
 _YEAR_SECONDS: Final = 365 * 24 * 3600
@@ -21,7 +21,6 @@ _LARGE_BYTES: Final = 30_000
 _OVERSIZED_BYTES: Final = 70_000
 # A little less than the largest packet of MQTT, 256 MiB.
 _LARGEST_PAYLOAD_BYTES: Final = 268_000_000
-_BYTE_ORDER_MARK: Final = "\ufeff".encode()
 _EMPTY_USER_PROPERTIES: Final = 60_000
 
 
@@ -112,18 +111,7 @@ def _below_known(strangers: Strangers, known: str) -> bytes:
 
 
 def _odd_properties(strangers: Strangers, number: int) -> Sequence[Publication]:
-    """Return packets with properties that a broker passes on; it ends the connection of who sends broken ones."""
-    properties = (
-        user_property(_BYTE_ORDER_MARK, b"x"),
-        user_property(b"", b"") * 300,
-        # Correlation data, content type, payload format: nobody asked for any of them.
-        b"\x09" + (60_000).to_bytes(2) + bytes(60_000),
-        b"\x03\x00\x03a/b",
-        b"\x01\x01",
-    )
-    return [
-        Publication(strangers.generator.randbytes(20), strangers.generator.choice(properties)) for _ in range(number)
-    ]
+    return [strangers.with_odd_properties() for _ in range(number)]
 
 
 TRICKS: Final = (
@@ -179,11 +167,11 @@ TRICKS: Final = (
 )
 
 BLOWS: Final = (
-    Blow("a byte order mark in a property", lambda: Publication(b"x", user_property(b"a", _BYTE_ORDER_MARK))),
+    Blow("a byte order mark in a property", lambda: Publication(b"x", user_property(b"a", BYTE_ORDER_MARK))),
     Blow("60000 empty properties", lambda: Publication(b"x", user_property(b"", b"") * _EMPTY_USER_PROPERTIES)),
     Blow(
         "the same, retained",
-        lambda: Publication(b"x", user_property(b"a", _BYTE_ORDER_MARK), is_retained=True),
+        lambda: Publication(b"x", user_property(b"a", BYTE_ORDER_MARK), is_retained=True),
     ),
     Blow("20 MB", lambda: Publication(bytes(20_000_000))),
     Blow("60 MB", lambda: Publication(bytes(60_000_000))),

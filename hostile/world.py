@@ -22,7 +22,6 @@ from hostile.cage import Cage, CageError
 from hostile.known import KnownSenders
 from hostile.tricks import cheap_messages
 from hostile.victim import Victim
-from hostile.wire import WireClient
 from hostile.zones import CHEAP, DEAD, SECOND, zones
 from idlib.algorithms import PrivateKey
 from idlib.keys import read_private_key
@@ -34,6 +33,7 @@ from tests.integration.lab import BOGUS, SECURE, Lab, another_key
 from tests.integration.programs import Device
 from tests.integration.shifted_clock import ShiftedClock
 from tests.integration.strangers import Strangers
+from tests.integration.wire import WireClient
 
 DNS_SECONDS: Final = 0.15
 _LISTED: Final = 4

@@ -13,11 +13,14 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from idlib.algorithms import PrivateKey, PublicKey
 from tests.idlib.envelope.forge import b64, flattened, jwe, jws
+from tests.integration.wire import Publication, user_property
 
 # In every text that must never be printed.
 FORGED: Final = "forged"
 # In every text that strangers sign with a key of their own.
 GENUINE: Final = "from a stranger"
+# Allowed in a string of MQTT 5 (section 1.5.4), and rejected by some libraries.
+BYTE_ORDER_MARK: Final = "\ufeff".encode()
 _OVERHEARD: Final = 1000
 _RSA_2048_BYTES: Final = 256
 _RSA_4096_BYTES: Final = 512
@@ -98,6 +101,18 @@ class Strangers:
     def for_nobody(self) -> bytes:
         """Return a message that names the recipient and is encrypted to a key that it does not have."""
         return flattened(jwe(self._nobodys_key, self._outer_header(), self.generator.randbytes(400), enc="A256GCM"))
+
+    def with_odd_properties(self) -> Publication:
+        """Return a packet with properties that a broker passes on; it ends the connection of who sends broken ones."""
+        properties = (
+            user_property(BYTE_ORDER_MARK, b"x"),
+            user_property(b"", b"") * 300,
+            # Correlation data, content type, payload format: nobody asked for any of them.
+            b"\x09" + (60_000).to_bytes(2) + bytes(60_000),
+            b"\x03\x00\x03a/b",
+            b"\x01\x01",
+        )
+        return Publication(self.generator.randbytes(20), self.generator.choice(properties))
 
     def sealed(self, plaintext: bytes, **changes: Any) -> bytes:
         """Return any bytes encrypted to the recipient.

@@ -12,6 +12,7 @@ _IDENTIFIERS: Final = 1 << 16
 _IDENTIFIER_BYTES: Final = 2
 _PORTION_BYTES: Final = 65536
 _START_SECONDS: Final = 10.0
+_SILENCE_SECONDS: Final = 0.05
 
 
 class Distance:
@@ -120,6 +121,9 @@ class Distance:
             if not self._is_silent:
                 writer.write(portion)
                 await writer.drain()
+        # Who says nothing does not hang up either.
+        while self._is_silent:
+            await asyncio.sleep(_SILENCE_SECONDS)
 
 
 async def _relay(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -89,7 +89,7 @@ class Attack:
         self._known.disconnect(_PATIENCE_SECONDS)
         self._storm(0.25 * self._seconds)
         self._confirm_wrong_clock()
-        self._settle()
+        self.settle()
         return self.evidence
 
     def _say(self, text: str) -> None:
@@ -311,7 +311,7 @@ class Attack:
             self._world.clock.shift(0)
         self._expect_known("strangers' messages of a wrong clock's time")
 
-    def _settle(self) -> None:
+    def settle(self) -> None:
         """Let what is under way arrive, and draw up the books."""
         victim, known, evidence = self._victim, self._known, self.evidence
         known.disconnect(2 * _PATIENCE_SECONDS)

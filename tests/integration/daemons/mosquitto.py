@@ -58,6 +58,12 @@ class Mosquitto(Daemon):
             namespace,
         )
 
+    def forget(self) -> None:
+        """Let it restart without what it has kept: sessions and queued messages."""
+        self.stop()
+        (self._configuration.parent / "mosquitto.db").unlink(missing_ok=True)
+        self.start()
+
     def configure(self, extra: str) -> None:
         """Add lines to its configuration, which it reads at its next start.
 

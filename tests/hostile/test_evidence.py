@@ -1,0 +1,186 @@
+"""What of an attack counts as a fault: a check that cannot fail would show nothing."""
+
+import math
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from types import SimpleNamespace
+
+import pytest
+
+from chaos.books import Books, Life
+from chaos.reports import Promise
+from hostile import __main__ as program
+from hostile import bounds
+from hostile.evidence import Balance, Evidence, Measurement
+from hostile.tricks import TRICKS
+
+
+def books(*printed: str, promised: tuple[str, ...] = ("known 0 0", "known 1 1")) -> Books:
+    promises = frozenset(Promise(text, "a known sender", "acknowledged") for text in promised)
+    return Books(promises, (Life(printed, was_killed=False),))
+
+
+def good() -> Evidence:
+    return Evidence(
+        books("known 1 1", "known 0 0", "from a stranger 3"),
+        measurements=[Measurement("junk", 1000.0, 500.0, (0.01, 0.02, 0.03))],
+        new_names=(500, 500),
+        receipts=(10, 9),
+        balances=[Balance(Counter(received=7, printed=3, refused=4), 1, 1)],
+        peak_memory=bounds.MEMORY_BYTES,
+        peak_disk=bounds.DISK_BYTES,
+        peak_log_rate=bounds.LOG_BYTES_A_SECOND,
+        idle_share=bounds.IDLE_SHARE,
+    )
+
+
+def test_what_is_promised_and_kept_is_no_fault() -> None:
+    assert good().faults() == ()
+
+
+def lose(evidence: Evidence) -> None:
+    evidence.books = books("known 0 0")
+
+
+def promise_nothing(evidence: Evidence) -> None:
+    evidence.books = books(promised=())
+
+
+def print_twice(evidence: Evidence) -> None:
+    evidence.books = books("known 0 0", "known 1 1", "known 0 0")
+
+
+def print_a_forgery(evidence: Evidence) -> None:
+    evidence.books = books("known 0 0", "known 1 1", "forged")
+
+
+def lose_a_new_name(evidence: Evidence) -> None:
+    evidence.new_names = (500, 499)
+
+
+def be_late(evidence: Evidence) -> None:
+    evidence.measurements = [Measurement("junk", 1000.0, 500.0, (0.01, 1.0))]
+
+
+def never_print(evidence: Evidence) -> None:
+    evidence.measurements = [Measurement("junk", 1000.0, 500.0, (0.01, math.inf))]
+
+
+def measure_nothing(evidence: Evidence) -> None:
+    evidence.measurements = [Measurement("junk", 1000.0, 500.0, ())]
+
+
+def stand_still(evidence: Evidence) -> None:
+    evidence.stuck = ["20 MB"]
+
+
+def owe_receipts(evidence: Evidence) -> None:
+    evidence.receipts = (10, 8)
+
+
+def end(evidence: Evidence) -> None:
+    evidence.unasked_ends = ["ended with status 70"]
+
+
+def be_killed(evidence: Evidence) -> None:
+    evidence.memory_kills = 1
+
+
+def take_memory(evidence: Evidence) -> None:
+    evidence.peak_memory += 1
+
+
+def take_disk(evidence: Evidence) -> None:
+    evidence.peak_disk += 1
+
+
+def log(evidence: Evidence) -> None:
+    evidence.peak_log_rate += 1
+
+
+def spin(evidence: Evidence) -> None:
+    evidence.idle_share = 1.0
+
+
+def miscount(evidence: Evidence) -> None:
+    evidence.balances = [replace(evidence.balances[0], counted=Counter(received=7, printed=3, refused=5))]
+
+
+def say_nothing_of_waiting(evidence: Evidence) -> None:
+    evidence.balances = [replace(evidence.balances[0], waiting=None)]
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (lose, "1 of 2 acknowledged messages of known senders are lost: known 1 1"),
+        (promise_nothing, "nothing is shown"),
+        (print_twice, "1 lines were printed a second time"),
+        (print_a_forgery, "1 forged messages were printed"),
+        (lose_a_new_name, "1 of 500 genuine messages"),
+        (be_late, "junk: the 99th percentile of 2 known messages is 1.000 s"),
+        (never_print, "is inf s"),
+        (measure_nothing, "of 0 known messages is inf s"),
+        (stand_still, "stand still after 20 MB"),
+        (owe_receipts, "of 10 receipts"),
+        (end, "the receiver ended with status 70"),
+        (be_killed, "killed the receiver 1 times for its memory"),
+        (take_memory, "MB of memory"),
+        (take_disk, "MB of disk"),
+        (log, "it logged"),
+        (spin, "100% of a processor"),
+        (miscount, "its counters disagree: received 7 + waiting at start 1, and printed 3 + refused 5 + waiting 1"),
+        (say_nothing_of_waiting, "does not say how many messages wait"),
+    ],
+)
+def test_each_promise_that_is_broken_is_one_fault(spoil: Callable[[Evidence], None], said: str) -> None:
+    evidence = good()
+    spoil(evidence)
+    (fault,) = evidence.faults()
+    assert said in fault
+
+
+def test_what_a_kill_repeats_is_no_fault() -> None:
+    evidence = good()
+    lives = (Life(("known 0 0", "known 1 1"), was_killed=True), Life(("known 1 1",), was_killed=False))
+    evidence.books = Books(evidence.books.promises, lives)
+    assert evidence.faults() == ()
+
+
+def test_the_percentile_is_the_next_higher_delay() -> None:
+    delays = tuple(number / 1000 for number in range(1, 201))
+    assert Measurement("junk", 1.0, 1.0, delays).high == 0.198
+    assert Measurement("junk", 1.0, 1.0, delays[:40]).high == 0.04
+
+
+@pytest.mark.parametrize(("spoil", "status"), [(None, 0), (lose, 1)])
+def test_the_program_fails_if_a_message_is_lost(
+    spoil: Callable[[Evidence], None] | None,
+    status: int,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    evidence = good()
+    if spoil is not None:
+        spoil(evidence)
+
+    @contextmanager
+    def no_world(seed: int) -> Iterator[SimpleNamespace]:
+        yield SimpleNamespace(obstacle="read-only file system")
+
+    monkeypatch.setattr(program, "open_world", no_world)
+    monkeypatch.setattr(program, "Attack", lambda *_: SimpleNamespace(run=lambda: evidence))
+    monkeypatch.setattr(program, "raise_when_signalled", lambda: None)
+    monkeypatch.setattr("sys.argv", ["hostile", "--seconds", "60", "--seed", "7"])
+    assert program.main() == status
+    said = capsys.readouterr().out
+    assert said.startswith("seed 7, 60 s\nNOT under the container's limits")
+    assert ("FAULT: 1 of 2 acknowledged" in said) == bool(status)
+    assert said.rstrip().endswith("seed 7")
+
+
+def test_kinds_of_junk_have_names_of_their_own() -> None:
+    names = [trick.name for trick in TRICKS]
+    assert len(set(names)) == len(names)

@@ -1,0 +1,35 @@
+"""The harness of `make hostile` against the real receiver: it sees that a message is lost, and whose."""
+
+import signal
+from collections.abc import Iterator
+
+import pytest
+
+from hostile.attack import Attack
+from hostile.tricks import TRICKS
+from hostile.world import World, open_world
+
+
+@pytest.fixture(scope="module")
+def world() -> Iterator[World]:
+    with open_world(seed=1) as world:
+        yield world
+
+
+def test_a_message_that_is_acknowledged_and_never_printed_is_a_fault(world: World) -> None:
+    mosquitto = world.lab.mosquitto
+    world.known.connect(mosquitto.port)
+    printed = world.known.send(8)
+    assert world.victim.wait_until_printed(printed, 20)
+    world.victim.end(signal.SIGTERM)
+    lost = world.known.send(3)
+    world.known.wait_until_acknowledged(20)
+    world.known.disconnect(1)
+    mosquitto.forget()
+    world.victim.start()
+    attack = Attack(world, 1.0, 1, TRICKS)
+    attack.settle()
+    assert {promise.text for promise in attack.evidence.books.promises} == {*printed, *lost}
+    faults = attack.evidence.faults()
+    assert len(faults) == 1, faults
+    assert faults[0] == f"3 of 11 acknowledged messages of known senders are lost: {', '.join(sorted(lost))}"

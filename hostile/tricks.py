@@ -104,7 +104,7 @@ def _receipts(strangers: Strangers) -> bytes:
 
 def _ahead(strangers: Strangers) -> bytes:
     name = f"a{strangers.generator.randrange(_FEW_NAMES)}.{STRANGERS}"
-    ahead = strangers.generator.choice((_AHEAD_SECONDS, 301, _MOST_AHEAD - int(time.time())))
+    ahead = strangers.generator.choice((_AHEAD_SECONDS, 400, _MOST_AHEAD - int(time.time())))
     return strangers.genuine(name, iat=int(time.time()) + ahead)
 
 

@@ -21,6 +21,7 @@ IdlibError
  ├── MalformedNameError       64  a text is no identity name, or no DNS URI of one
  ├── MalformedRecordError         octets are no TLSA record
  ├── UnusableRecordError          a TLSA record carries no key that we may use
+ ├── MalformedPacketError         bytes from the broker are not an MQTT packet
  ├── UnsuitableKeyError           a key is not of a kind or size that the profile admits
  └── Refusal                      a verdict on a received message, with its reason code
 """
@@ -52,6 +53,7 @@ class ExitStatus(IntEnum):
 class Reason(StrEnum):
     """Why a received message was refused: stable codes that operators count and search for."""
 
+    TRANSPORT_MALFORMED = "transport-malformed"
     OVERSIZED = "oversized"
     OUTER_MALFORMED = "outer-malformed"
     OUTER_UNSUPPORTED = "outer-unsupported"
@@ -205,6 +207,10 @@ class MalformedRecordError(IdlibError):
 
 class UnusableRecordError(IdlibError):
     """A TLSA record carries no key that we may use."""
+
+
+class MalformedPacketError(IdlibError):
+    """Bytes from the broker are not an MQTT packet."""
 
 
 class UnsuitableKeyError(IdlibError):

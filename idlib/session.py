@@ -1,15 +1,31 @@
 """What a broker grants at connecting, as its CONNACK says (MQTT 5, section 3.2; MQTT 3.1.1, section 3.2)."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final, Self
-
-from paho.mqtt.properties import Properties
+from enum import IntEnum
+from typing import Final, Self
 
 from idlib.settings import MqttVersion
 
-# What holds where CONNACK says nothing (MQTT 5, section 3.2.2.3).
+# What holds if CONNACK says nothing (MQTT 5, section 3.2.2.3).
 _DEFAULT_RECEIVE_MAXIMUM: Final = 65535
+_DEFAULT_MAXIMUM_QOS: Final = 2
 SESSION_FOR_EVER: Final = 0xFFFFFFFF
+
+
+class ConnackProperty(IntEnum):
+    """The properties of CONNACK that are obeyed (MQTT 5, section 3.2.2.3).
+
+    Retain Available, and the three on wildcards, subscription identifiers and shared subscriptions, are not among them:
+    we publish nothing retained and subscribe to one plain topic.
+    """
+
+    SESSION_EXPIRY_INTERVAL = 0x11
+    ASSIGNED_CLIENT_IDENTIFIER = 0x12
+    SERVER_KEEP_ALIVE = 0x13
+    RECEIVE_MAXIMUM = 0x21
+    MAXIMUM_QOS = 0x24
+    MAXIMUM_PACKET_SIZE = 0x27
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,41 +38,76 @@ class Grant:
         asked_expiry: For how many seconds it was asked to keep the session without a connection.
         expiry: For how many seconds it will; None where it does not say.
         receive_maximum: How many unacknowledged messages it takes from us at a time.
-        maximum_packet_size: Octets of the largest packet that it takes; None for no limit.
+        maximum_packet_size: Bytes of the largest packet that it takes; None for no limit.
+        maximum_qos: The highest quality of service that it takes from us.
+        keep_alive: After how many seconds of silence it wants a sign of life; None if it leaves that to us.
+        assigned_client_id: The name that it has given the session; None if it has kept ours.
     """
 
     version: MqttVersion
     is_kept: bool
     asked_expiry: int
     expiry: int | None = None
-    receive_maximum: int | None = None
+    receive_maximum: int = _DEFAULT_RECEIVE_MAXIMUM
     maximum_packet_size: int | None = None
+    maximum_qos: int = _DEFAULT_MAXIMUM_QOS
+    keep_alive: int | None = None
+    assigned_client_id: str | None = None
 
     @classmethod
-    def from_connack(cls, version: MqttVersion, asked_expiry: int, flags: Any, properties: Properties | None) -> Self:
+    def from_connack(
+        cls,
+        version: MqttVersion,
+        asked_expiry: int,
+        properties: Mapping[ConnackProperty, int | str],
+        *,
+        is_kept: bool,
+    ) -> Self:
         """Return what a CONNACK grants.
 
         Args:
             version: The version of MQTT.
             asked_expiry: What CONNECT asked for, in seconds.
-            flags: Its flags, as paho has them.
-            properties: Its properties, likewise.
+            properties: Its properties; MQTT 3.1.1 has none.
+            is_kept: Whether it says Session Present.
         """
         if version is MqttVersion.V311:
-            return cls(version, bool(flags.session_present), asked_expiry)
+            return cls(version, is_kept, asked_expiry)
+
+        def number(name: ConnackProperty) -> int | None:
+            value = properties.get(name)
+            return value if isinstance(value, int) else None
+
+        expiry, receive_maximum, maximum_qos = (
+            number(ConnackProperty.SESSION_EXPIRY_INTERVAL),
+            number(ConnackProperty.RECEIVE_MAXIMUM),
+            number(ConnackProperty.MAXIMUM_QOS),
+        )
+        assigned = properties.get(ConnackProperty.ASSIGNED_CLIENT_IDENTIFIER)
         return cls(
             version,
-            bool(flags.session_present),
+            is_kept,
             asked_expiry,
-            getattr(properties, "SessionExpiryInterval", asked_expiry),
-            getattr(properties, "ReceiveMaximum", _DEFAULT_RECEIVE_MAXIMUM),
-            getattr(properties, "MaximumPacketSize", None),
+            asked_expiry if expiry is None else expiry,
+            _DEFAULT_RECEIVE_MAXIMUM if receive_maximum is None else receive_maximum,
+            number(ConnackProperty.MAXIMUM_PACKET_SIZE),
+            _DEFAULT_MAXIMUM_QOS if maximum_qos is None else maximum_qos,
+            number(ConnackProperty.SERVER_KEEP_ALIVE),
+            assigned if isinstance(assigned, str) else None,
         )
 
     @property
     def is_short(self) -> bool:
         """Whether the broker keeps the session for a shorter time than it was asked to."""
         return self.expiry is not None and self.expiry < self.asked_expiry
+
+    def admits(self, packet_size: int) -> bool:
+        """Return whether the broker takes a packet.
+
+        Args:
+            packet_size: Its bytes.
+        """
+        return self.maximum_packet_size is None or packet_size <= self.maximum_packet_size
 
     def __str__(self) -> str:
         session = "kept" if self.is_kept else "new"
@@ -65,7 +116,9 @@ class Grant:
         period = "for ever" if self.expiry == SESSION_FOR_EVER else f"for {self.expiry} s"
         short = f" instead of {self.asked_expiry} s" if self.is_short else ""
         size = "any size" if self.maximum_packet_size is None else f"up to {self.maximum_packet_size} octets"
+        client_id = "" if self.assigned_client_id is None else f", client id {self.assigned_client_id!a}"
+        keep_alive = "" if self.keep_alive is None else f", keep alive {self.keep_alive} s"
         return (
             f"session {session}, kept {period}{short} without a connection;"
-            f" receive maximum {self.receive_maximum}, packets of {size}"
+            f" receive maximum {self.receive_maximum}, packets of {size}{keep_alive}{client_id}"
         )

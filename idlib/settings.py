@@ -14,7 +14,9 @@ from idlib.names import IdentityName, NamePatterns
 DNS_PORT: Final = 53
 _MQTT_MAX_PAYLOAD_OCTETS: Final = 268_435_455
 _PATTERNS_FORM: Final = "names and patterns such as *._device.example.com, with commas between, or @ and a file of them"
-_HOST: Final = re.compile(r"[A-Za-z0-9_.:-]{1,253}")
+_MAX_HOST_CHARACTERS: Final = 253
+# What the codec of host names can encode, which raises errors of its own at anything else.
+_HOST: Final = re.compile(r"[A-Za-z0-9_-]{1,63}(\.[A-Za-z0-9_-]{1,63})*\.?")
 
 
 class DnssecPolicy(StrEnum):
@@ -220,7 +222,9 @@ def _read_required_binding(text: str) -> NamePatterns:
 
 
 def _read_host(text: str) -> str:
-    if not _HOST.fullmatch(text):
+    if ":" in text:
+        return str(ipaddress.IPv6Address(text))
+    if len(text) > _MAX_HOST_CHARACTERS or not _HOST.fullmatch(text):
         raise ValueError(text)
     return text
 

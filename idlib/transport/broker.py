@@ -7,6 +7,7 @@ from typing import Self
 
 from idlib.errors import ConfigurationError
 from idlib.settings import MqttVersion, Settings, Switch
+from idlib.transport.library import check_library
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,8 +35,9 @@ class Broker:
         """Return the broker that the settings name.
 
         Raises:
-            ConfigurationError: A file that they name cannot be used.
+            ConfigurationError: A file that they name cannot be used, or the MQTT library that is installed.
         """
+        check_library()
         return cls(
             settings.mqtt_host,
             settings.mqtt_port,

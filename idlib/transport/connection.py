@@ -1,18 +1,23 @@
 """What every connection to the broker begins with."""
 
 import secrets
+import ssl
 from typing import Final
 
-from paho.mqtt.client import Client
-from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
 
+from idlib.errors import TransportError
 from idlib.settings import MqttVersion
 from idlib.transport.broker import Broker
+from idlib.transport.client import KEEPALIVE_SECONDS, Handlers, PacketClient, UnreadablePackets
+from idlib.transport.packets import MAX_PACKET_OCTETS, OVERHEAD_OCTETS
 
 QOS_AT_LEAST_ONCE: Final = 1
-# Half a minute after a device has changed its address, the broker and it notice that the old connection is dead.
-KEEPALIVE_SECONDS: Final = 30
 CONNECT_TIMEOUT_SECONDS: Final = 5.0
+# A SUBSCRIBE to one topic (MQTT 5, section 3.8): type and length 3, packet identifier 2, properties 1, length of the
+# topic 2, options 1.
+_SUBSCRIBE_OVERHEAD_OCTETS: Final = 9
 
 
 def new_client_id() -> str:
@@ -20,26 +25,102 @@ def new_client_id() -> str:
     return secrets.token_hex(16)
 
 
-def new_client(broker: Broker, client_id: str, *, manual_ack: bool) -> Client:
-    """Return the MQTT library's client for a broker, not connected yet.
+class Connector:
+    """Makes connections to a broker, one after another.
 
     Args:
         broker: Which.
         client_id: The session's name there.
-        manual_ack: Whether what is received is acknowledged by the caller, in a session that outlives the connection.
+        handlers: What is called when the broker says something.
+        max_payload: Bytes of the largest payload that is of use; of what is larger, no more than that is held in
+            memory.
+        timeout: Seconds that connecting may take.
+        session_expiry: For how many seconds the broker is asked to keep the session without a connection; None for a
+            session that ends with it.
+        receive_maximum: How many unacknowledged messages the broker may send at a time.
     """
-    is_version_5 = broker.version is MqttVersion.V5
-    client = Client(
-        CallbackAPIVersion.VERSION2,
-        client_id,
-        # MQTT 5 says at connecting whether to begin anew.
-        clean_session=None if is_version_5 else not manual_ack,
-        protocol=MQTTProtocolVersion.MQTTv5 if is_version_5 else MQTTProtocolVersion.MQTTv311,
-        manual_ack=manual_ack,
-    )
-    client.connect_timeout = CONNECT_TIMEOUT_SECONDS
-    if broker.tls is not None:
-        client.tls_set_context(broker.tls)
-    if broker.username is not None:
-        client.username_pw_set(broker.username, broker.password)
-    return client
+
+    def __init__(
+        self,
+        broker: Broker,
+        client_id: str,
+        handlers: Handlers,
+        *,
+        max_payload: int,
+        receive_maximum: int,
+        timeout: float = CONNECT_TIMEOUT_SECONDS,
+        session_expiry: int | None = None,
+    ) -> None:
+        self._broker = broker
+        self._client_id = client_id
+        self._handlers = handlers
+        self._max_packet_size = min(max_payload + OVERHEAD_OCTETS, MAX_PACKET_OCTETS)
+        self._receive_maximum = receive_maximum
+        self._timeout = timeout
+        self._session_expiry = session_expiry
+        self._unreadable = UnreadablePackets()
+
+    def new_client(self) -> PacketClient:
+        """Return a client that is not connected yet."""
+        client = PacketClient(
+            self._broker.version,
+            self._client_id,
+            self._handlers,
+            is_session_kept=self._session_expiry is not None,
+            max_publish_size=self._max_packet_size,
+            unreadable=self._unreadable,
+        )
+        client.connect_timeout = self._timeout
+        if self._broker.tls is not None:
+            client.tls_set_context(self._broker.tls)
+        if self._broker.username is not None:
+            client.username_pw_set(self._broker.username, self._broker.password)
+        return client
+
+    def connect(self, client: PacketClient) -> None:
+        """Connect, without waiting for the broker to accept.
+
+        Args:
+            client: From `new_client`, used once.
+
+        Raises:
+            TransportError: The broker was not reached.
+        """
+        broker = self._broker
+        try:
+            if broker.version is MqttVersion.V311:
+                client.connect(broker.host, broker.port, KEEPALIVE_SECONDS)
+            else:
+                client.connect(
+                    broker.host,
+                    broker.port,
+                    KEEPALIVE_SECONDS,
+                    clean_start=self._session_expiry is None,
+                    properties=self._properties(),
+                )
+        except ssl.SSLError as error:
+            raise TransportError(
+                f"TLS with the broker {broker} fails: {error}", "check MQTT_HOST, MQTT_PORT, MQTT_TLS and MQTT_CA_FILE"
+            ) from error
+        # The codec of host names raises a ValueError at those that it cannot encode.
+        except (OSError, ValueError) as error:
+            raise TransportError(
+                f"the broker {broker} cannot be reached: {error}", "check MQTT_HOST and MQTT_PORT"
+            ) from error
+
+    def _properties(self) -> Properties:
+        properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]  # as paho has it
+        if self._session_expiry is not None:
+            properties.SessionExpiryInterval = self._session_expiry
+        properties.ReceiveMaximum = self._receive_maximum
+        properties.MaximumPacketSize = self._max_packet_size
+        return properties
+
+
+def subscribe_size(topic: str) -> int:
+    """Return how many bytes a SUBSCRIBE packet has.
+
+    Args:
+        topic: What is subscribed to.
+    """
+    return len(topic.encode()) + _SUBSCRIBE_OVERHEAD_OCTETS

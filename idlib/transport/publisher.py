@@ -1,50 +1,71 @@
 """Publishing, with the broker's acknowledgement of each message, through a connection that breaks."""
 
+import concurrent.futures
 import logging
+import random
 import threading
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Final, Self
+from typing import Final, Self
 
-from paho.mqtt.client import MQTT_ERR_NO_CONN, MQTT_ERR_SUCCESS, Client, MQTTMessageInfo
+from paho.mqtt.client import MQTT_ERR_SUCCESS
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
-from paho.mqtt.reasoncodes import ReasonCode
 
-from idlib.errors import MessageError, NoSubscriberError, RefusedMessageError, TransportError
+from idlib.errors import IdlibError, MessageError, NoSubscriberError, RefusedMessageError, TransportError
+from idlib.outage import Outage
+from idlib.session import Grant
 from idlib.settings import MqttVersion
 from idlib.transport.broker import Broker
+from idlib.transport.client import Handlers, reason_name
 from idlib.transport.connection import (
     CONNECT_TIMEOUT_SECONDS,
-    KEEPALIVE_SECONDS,
     QOS_AT_LEAST_ONCE,
-    new_client,
+    Connector,
     new_client_id,
+    subscribe_size,
 )
+from idlib.transport.packets import MAX_PACKET_OCTETS, Connack, Publish
 
 _LOG = logging.getLogger(__name__)
 
-_LONGEST_RECONNECT_SECONDS: Final = 8
-# What the MQTT library sends at a time.
+_SHORTEST_RECONNECT_SECONDS: Final = 1.0
+_LONGEST_RECONNECT_SECONDS: Final = 8.0
+_LOOP_SECONDS: Final = 0.25
+_LEAVE_SECONDS: Final = 1.0
+# How many messages may be unacknowledged at a time, also if the broker allows more.
 MAX_INFLIGHT: Final = 20
 # MQTT 5, section 3.4.2.1. No failure by its number, and yet the message is gone.
 _NO_MATCHING_SUBSCRIBERS: Final = 16
+_FIRST_FAILURE: Final = 128
+# So many connections in a row that break over the same messages are no accident.
+_MAX_FRUITLESS: Final = 2
 # What a PUBLISH packet has beside topic and payload, at most (MQTT 5, section 3.3): type and length 5, length of the
 # topic 2, number 2, properties 6.
 _PACKET_OVERHEAD_OCTETS: Final = 15
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Publication:
     """A message handed to the session, acknowledged or not yet.
 
     Args:
         topic: Where it is published.
-        info: What the MQTT library knows of it.
+        payload: What is published.
+        lifetime: After how many seconds the broker may drop it.
+        answer: The broker's reason code, or why it was not asked.
     """
 
     topic: str
-    info: MQTTMessageInfo = field(repr=False)
+    payload: bytes = field(repr=False)
+    lifetime: int
+    answer: "concurrent.futures.Future[int]" = field(default_factory=concurrent.futures.Future, repr=False)
+
+    @property
+    def size(self) -> int:
+        """How many bytes it has as a packet, at most."""
+        return len(self.topic.encode()) + len(self.payload) + _PACKET_OVERHEAD_OCTETS
 
 
 class Publisher:
@@ -55,59 +76,70 @@ class Publisher:
     Args:
         broker: Where to publish.
         timeout: How long the broker may take to accept the connection, and to acknowledge, in seconds.
+        max_heard: Bytes of the largest payload that whoever listens looks at.
+        outage: Where it is noted that the connection is lost; one of its own without it.
     """
 
-    def __init__(self, broker: Broker, timeout: float) -> None:
+    def __init__(self, broker: Broker, timeout: float, max_heard: int = 0, outage: Outage | None = None) -> None:
         self._broker = broker
         self._timeout = timeout
-        self._connected = threading.Event()
-        # What the broker says of messages that nobody will get.
-        self._dropped: dict[int, ReasonCode] = {}
-        self._connect_reason: ReasonCode | None = None
-        self._window = MAX_INFLIGHT
-        self._maximum_packet_size: int | None = None
+        self._outage = Outage(_LOG) if outage is None else outage
+        self._connector = Connector(
+            broker,
+            new_client_id(),
+            Handlers(self._on_connected, self._on_subscribed, self._on_published, self._on_acknowledged),
+            max_payload=max_heard,
+            receive_maximum=MAX_INFLIGHT,
+            timeout=min(CONNECT_TIMEOUT_SECONDS, timeout),
+        )
+        self._leaving = threading.Event()
+        # Set when the broker has accepted the first connection, or when it will not any more.
+        self._answered = threading.Event()
+        self._lock = threading.Lock()
+        self._client = self._connector.new_client()
+        # Of the last connection that was accepted.
+        self._grant: Grant | None = None
+        self._is_connected = False
+        # Connections in a row that broke without an acknowledgement although messages were under way.
+        self._fruitless = 0
+        # Why nothing can be published through this session any more.
+        self._end: TransportError | None = None
+        self._under_way: dict[int, Publication] = {}
+        self._unsent: deque[Publication] = deque()
+        self._has_progressed = False
         self._topic: str | None = None
+        self._hear: Callable[[bytes], None] = _ignore
         self._subscribed = threading.Event()
-        self._subscribe_reason: ReasonCode | None = None
-        self._client = new_client(broker, new_client_id(), manual_ack=False)
-        self._client.reconnect_delay_set(1, _LONGEST_RECONNECT_SECONDS)
-        self._client.on_connect = self._on_connect
-        self._client.on_disconnect = self._on_disconnect
-        self._client.on_publish = self._on_publish
-        self._client.on_subscribe = self._on_subscribe
+        self._subscribe_codes: tuple[int, ...] = ()
+        self._thread = threading.Thread(target=self._run, name="Publisher", daemon=True)
 
     def __enter__(self) -> Self:
         """Connect.
 
         Raises:
-            TransportError: The broker was not reached, refused, or did not answer in time.
+            TransportError: The broker was not reached, refused, takes no QoS 1, or did not answer in time.
         """
-        self._client.connect_timeout = min(CONNECT_TIMEOUT_SECONDS, self._timeout)
-        try:
-            _connect_for_publishing(self._client, self._broker)
-        except OSError as error:
-            raise TransportError(
-                f"the broker {self._broker} was not reached: {error}", "check MQTT_HOST and MQTT_PORT"
-            ) from error
-        self._client.loop_start()
-        answered = self._connected.wait(self._timeout)
-        if not answered or self._connect_reason is None or self._connect_reason.is_failure:
-            self._client.loop_stop()
-            said = self._connect_reason if answered else f"no answer within {self._timeout:g} s"
-            raise TransportError(
-                f"the broker {self._broker} did not accept the connection: {said}",
-                "check that an MQTT broker listens there and speaks the MQTT_VERSION that is set",
-            )
+        self._connector.connect(self._client)
+        self._thread.start()
+        if not self._answered.wait(self._timeout):
+            self.__exit__()
+            raise self._not_accepted(f"no answer within {self._timeout:g} s")
+        if self._end is not None:
+            self.__exit__()
+            raise self._end
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._client.disconnect()
-        self._client.loop_stop()
+        self._leaving.set()
+        with self._lock:
+            self._client.disconnect()
+        # A connection that is being made, or takes nothing any more, is not waited for.
+        self._thread.join(_LEAVE_SECONDS)
 
     @property
     def window(self) -> int:
         """How many messages may be unacknowledged at a time."""
-        return self._window
+        return MAX_INFLIGHT if self._grant is None else min(self._grant.receive_maximum, MAX_INFLIGHT)
 
     def listen(self, topic: str, hear: Callable[[bytes], None]) -> None:
         """Have handed over what is published under a topic from now on; what comes without a connection is missed.
@@ -119,12 +151,19 @@ class Publisher:
         Raises:
             TransportError: The broker refused, or did not answer in time.
         """
-        self._topic = topic
-        self._client.on_message = lambda _client, _data, message: hear(bytes(message.payload))
-        self._client.subscribe(topic, QOS_AT_LEAST_ONCE)
+        with self._lock:
+            self._topic, self._hear = topic, hear
+            if self._grant is not None and not self._grant.admits(subscribe_size(topic)):
+                raise TransportError(
+                    f"the broker {self._broker} takes packets of at most {self._grant.maximum_packet_size} bytes,"
+                    f" too few for a subscription to {topic}"
+                )
+            self._client.subscribe(topic, QOS_AT_LEAST_ONCE)
         answered = self._subscribed.wait(self._timeout)
-        if not answered or self._subscribe_reason is None or self._subscribe_reason.is_failure:
-            said = self._subscribe_reason if answered else f"no answer within {self._timeout:g} s"
+        if not answered or self._subscribe_codes[0] >= _FIRST_FAILURE:
+            said = f"no answer within {self._timeout:g} s"
+            if answered:
+                said = reason_name(PacketTypes.SUBACK, self._subscribe_codes[0])
             raise TransportError(f"the broker {self._broker} did not accept a subscription to {topic}: {said}")
 
     def publish(self, topic: str, payload: bytes, lifetime: int) -> Publication:
@@ -138,34 +177,21 @@ class Publisher:
         Raises:
             MessageError: The broker has said that it takes no packet of that size.
         """
-        self._check_size(topic, payload)
-        properties = None
-        if self._broker.version is MqttVersion.V5:
-            properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]  # as paho has it
-            properties.MessageExpiryInterval = lifetime
-        info = self._client.publish(topic, payload, QOS_AT_LEAST_ONCE, retain=False, properties=properties)
-        if info.rc == MQTT_ERR_NO_CONN:
-            # The library keeps it and sends it when it is connected again, but would call waiting for it an error.
-            info.rc = MQTT_ERR_SUCCESS
-        return Publication(topic, info)
-
-    def _check_size(self, topic: str, payload: bytes) -> None:
-        # The broker would end the connection, with all that is under way (MQTT 5, section 3.2.2.3.6).
-        size, limit = len(topic) + len(payload) + _PACKET_OVERHEAD_OCTETS, self._maximum_packet_size
-        if limit is not None and size > limit:
-            raise MessageError(
-                f"the message is too large: {size} octets as a packet,"
-                f" and the limit of the broker {self._broker} is {limit}",
-                "shorten it, or use another broker",
-            )
+        publication = Publication(topic, payload, lifetime)
+        with self._lock:
+            if (error := self._objection(publication)) is not None:
+                raise error
+            self._unsent.append(publication)
+            self._fill_window()
+        return publication
 
     def is_answered(self, publication: Publication) -> bool:
-        """Return whether the broker has said by now what becomes of a message.
+        """Return whether it is known by now what becomes of a message.
 
         Args:
             publication: From `publish`.
         """
-        return publication.info.rc == MQTT_ERR_SUCCESS and publication.info.is_published()
+        return publication.answer.done()
 
     def is_acknowledged(self, publication: Publication) -> bool:
         """Return whether the broker has acknowledged a message by now, and has somebody to give it to.
@@ -173,7 +199,8 @@ class Publisher:
         Args:
             publication: From `publish`.
         """
-        return self.is_answered(publication) and publication.info.mid not in self._dropped
+        answer = publication.answer
+        return answer.done() and answer.exception() is None and not _is_dropped(answer.result())
 
     def wait(self, publication: Publication) -> None:
         """Return when the broker has acknowledged the message.
@@ -184,57 +211,190 @@ class Publisher:
         Raises:
             RefusedMessageError: It refused the message.
             NoSubscriberError: It has nobody to give the message to; MQTT 5 alone, and not every broker, says so.
-            TransportError: It did not acknowledge it in time.
+            MessageError: It has said, after a reconnect, that it takes no packet of that size.
+            TransportError: It did not acknowledge it in time, or takes no messages that it acknowledges.
         """
-        info = publication.info
         try:
-            info.wait_for_publish(self._timeout)
-        except (RuntimeError, ValueError) as error:
-            raise TransportError(f"the broker {self._broker} did not take the message: {error}") from error
-        if not info.is_published():
+            code = publication.answer.result(self._timeout)
+        except TimeoutError as error:
             raise TransportError(
-                f"the broker {self._broker} did not acknowledge the message within {self._timeout:g} s",
+                f"the broker {self._broker} did not acknowledge the message within {self._timeout:g} s{self._doubt()}",
                 "it may or may not be delivered; send it again to be sure",
-            )
-        reason = self._dropped.get(info.mid)
-        if reason is None:
+            ) from error
+        if not _is_dropped(code):
             return
-        if reason.is_failure:
+        if code >= _FIRST_FAILURE:
+            reason = reason_name(PacketTypes.PUBACK, code)
             raise RefusedMessageError(f"the broker {self._broker} refuses the message: {reason}")
         raise NoSubscriberError(
             f"at the broker {self._broker} nobody has subscribed to {publication.topic}",
             "start its receiver once, and the broker keeps messages for it from then on",
         )
 
-    def _on_connect(self, client: Client, _: Any, __: Any, reason: ReasonCode, properties: Properties | None) -> None:
-        allowed = getattr(properties, "ReceiveMaximum", None)
-        if allowed is not None:
-            # To send more at a time is an error that ends the connection (MQTT 5, section 4.9).
-            self._window = min(allowed, MAX_INFLIGHT)
-        self._maximum_packet_size = getattr(properties, "MaximumPacketSize", None)
-        self._connect_reason = reason
-        self._connected.set()
-        if self._topic is not None and not reason.is_failure:
-            client.subscribe(self._topic, QOS_AT_LEAST_ONCE)
+    def _doubt(self) -> str:
+        if self._fruitless >= _MAX_FRUITLESS:
+            return ", and ended the connection each time instead: does it take QoS 1?"
+        return f": {self._outage.cause}" if self._outage.cause else ""
 
-    def _on_disconnect(self, _: Client, __: Any, ___: Any, reason: ReasonCode, ____: Properties | None) -> None:
-        if reason.is_failure and self._connected.is_set():
-            _LOG.warning("The connection to the broker %s is lost: %s", self._broker, reason)
+    def _run(self) -> None:
+        """Keep the connection until it is time to leave, and make a new one whenever it is lost."""
+        backoff = _SHORTEST_RECONNECT_SECONDS
+        is_connected = True
+        while True:
+            if is_connected:
+                failure = self._run_connection()
+                if self._leaving.is_set() or self._end is not None:
+                    return
+                if self._grant is None:
+                    self._give_up(self._not_accepted(failure))
+                    return
+                self._outage.begin(f"The connection to the broker {self._broker} is lost: {failure}")
+            if self._has_progressed:
+                backoff, self._has_progressed = _SHORTEST_RECONNECT_SECONDS, False
+            # A random part of the delay, so that a fleet does not come back all at once after the broker's restart.
+            if self._leaving.wait(backoff * random.uniform(0.5, 1.0)):  # noqa: S311  # no secret
+                return
+            backoff = min(backoff * 2, _LONGEST_RECONNECT_SECONDS)
+            is_connected = self._reconnect()
 
-    def _on_subscribe(self, _: Client, __: Any, ___: int, reasons: list[ReasonCode], ____: Properties | None) -> None:
-        self._subscribe_reason = reasons[0]
+    def _reconnect(self) -> bool:
+        client = self._connector.new_client()
+        try:
+            self._connector.connect(client)
+        except TransportError:
+            # Already logged when the connection was lost.
+            return False
+        with self._lock:
+            self._client = client
+            # `__exit__` may have disconnected the previous client meanwhile.
+            if self._leaving.is_set():
+                client.disconnect()
+        return True
+
+    def _run_connection(self) -> str:
+        """Run the connection until it ends, and return why it did."""
+        client = self._client
+        try:
+            while client.loop(_LOOP_SECONDS) == MQTT_ERR_SUCCESS:
+                if self._leaving.is_set() and not client.want_write():
+                    break
+        except Exception as error:  # noqa: BLE001  # an error below us must not end the thread
+            _LOG.exception("The connection to the broker %s broke", self._broker)
+            client.failure = str(error)
+        with self._lock:
+            self._is_connected = False
+            if self._has_progressed:
+                self._fruitless = 0
+            elif self._under_way:
+                self._fruitless += 1
+            # What it has not acknowledged is sent first on the next connection.
+            self._unsent.extendleft(reversed(self._under_way.values()))
+            self._under_way.clear()
+            client.close()
+        return client.failure or "the broker does not answer"
+
+    def _on_connected(self, connack: Connack) -> None:
+        grant = Grant.from_connack(self._broker.version, 0, connack.properties, is_kept=connack.is_session_present)
+        _LOG.debug("connected to %s: %s", self._broker, grant)
+        if (error := self._unacceptable(grant)) is not None:
+            self._give_up(error)
+            self._client.disconnect()
+            return
+        with self._lock:
+            self._grant, self._is_connected = grant, True
+            if self._topic is not None and grant.admits(subscribe_size(self._topic)):
+                self._client.subscribe(self._topic, QOS_AT_LEAST_ONCE)
+            self._fill_window()
+        self._outage.end()
+        self._answered.set()
+
+    def _unacceptable(self, grant: Grant) -> TransportError | None:
+        """Return why we cannot publish under what the broker grants, or None."""
+        if grant.maximum_qos < QOS_AT_LEAST_ONCE:
+            return TransportError(
+                f"the broker {self._broker} takes no QoS 1, and so acknowledges nothing; nothing was delivered",
+                "use another broker, or let this one take QoS 1",
+            )
+        if grant.is_kept:
+            # A client that has no session must not continue one (MQTT 5, section 3.2.2.1.1).
+            return TransportError(
+                f"the broker {self._broker} answers with a session that we have not begun; nothing was delivered",
+                "let it tell clients apart by their client id alone",
+            )
+        return None
+
+    def _on_subscribed(self, codes: tuple[int, ...]) -> None:
+        self._subscribe_codes = codes
         self._subscribed.set()
 
-    def _on_publish(self, _: Client, __: Any, packet_id: int, reason: ReasonCode, ___: Properties) -> None:
-        if reason.is_failure or reason.value == _NO_MATCHING_SUBSCRIBERS:
-            self._dropped[packet_id] = reason
-        else:
-            # Numbers are used again.
-            self._dropped.pop(packet_id, None)
+    def _on_published(self, message: Publish) -> None:
+        if message.qos:
+            self._client.acknowledge(message.packet_id, message.qos)
+        if message.refusal is None:
+            self._hear(message.payload)
+
+    def _on_acknowledged(self, packet_id: int, code: int) -> None:
+        with self._lock:
+            publication = self._under_way.pop(packet_id, None)
+            self._has_progressed = True
+            self._fill_window()
+        if publication is not None:
+            publication.answer.set_result(code)
+
+    def _fill_window(self) -> None:
+        """Send what waits, as much as the present connection takes (MQTT 5, section 4.9); called with the lock held."""
+        while self._is_connected and self._unsent and len(self._under_way) < self.window:
+            publication = self._unsent.popleft()
+            error = self._objection(publication)
+            if error is None:
+                self._under_way[self._send(publication)] = publication
+            else:
+                publication.answer.set_exception(error)
+
+    def _send(self, publication: Publication) -> int:
+        properties = None
+        if self._broker.version is MqttVersion.V5:
+            properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]  # as paho has it
+            properties.MessageExpiryInterval = publication.lifetime
+        return self._client.publish(
+            publication.topic, publication.payload, QOS_AT_LEAST_ONCE, retain=False, properties=properties
+        ).mid
+
+    def _objection(self, publication: Publication) -> IdlibError | None:
+        """Return why a message cannot be sent through this session, or None."""
+        if self._end is not None:
+            return self._end
+        granted = None if self._grant is None else self._grant.maximum_packet_size
+        limit = MAX_PACKET_OCTETS if granted is None else min(granted, MAX_PACKET_OCTETS)
+        if publication.size <= limit:
+            return None
+        # The broker would end the connection, with all that is under way (MQTT 5, section 3.2.2.3.6).
+        return MessageError(
+            f"the message is too large: {publication.size} octets as a packet,"
+            f" and the limit of the broker {self._broker} is {limit}",
+            "shorten it, or use another broker",
+        )
+
+    def _give_up(self, error: TransportError) -> None:
+        with self._lock:
+            self._end = error
+            left = [*self._under_way.values(), *self._unsent]
+            self._under_way.clear()
+            self._unsent.clear()
+        for publication in left:
+            publication.answer.set_exception(error)
+        self._answered.set()
+
+    def _not_accepted(self, said: str) -> TransportError:
+        return TransportError(
+            f"the broker {self._broker} did not accept the connection: {said}",
+            "check that an MQTT broker listens there and speaks the MQTT_VERSION that is set",
+        )
 
 
-def _connect_for_publishing(client: Client, broker: Broker) -> None:
-    if broker.version is MqttVersion.V311:
-        client.connect(broker.host, broker.port, KEEPALIVE_SECONDS)
-    else:
-        client.connect(broker.host, broker.port, KEEPALIVE_SECONDS, clean_start=True)
+def _is_dropped(code: int) -> bool:
+    return code >= _FIRST_FAILURE or code == _NO_MATCHING_SUBSCRIBERS
+
+
+def _ignore(_: bytes) -> None:
+    pass

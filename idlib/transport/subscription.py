@@ -2,24 +2,23 @@
 
 import logging
 import random
-import ssl
 import threading
 import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Final
 
-from paho.mqtt.client import MQTT_ERR_SUCCESS, Client, MQTTMessage
+from paho.mqtt.client import MQTT_ERR_SUCCESS
 from paho.mqtt.packettypes import PacketTypes
-from paho.mqtt.properties import Properties
-from paho.mqtt.reasoncodes import ReasonCode
 
+from idlib.errors import Refusal, TransportError
 from idlib.outage import Outage
 from idlib.session import Grant
-from idlib.settings import MqttVersion
 from idlib.transport.broker import Broker
-from idlib.transport.connection import KEEPALIVE_SECONDS, QOS_AT_LEAST_ONCE, new_client
+from idlib.transport.client import Handlers, PacketClient, reason_name
+from idlib.transport.connection import QOS_AT_LEAST_ONCE, Connector, subscribe_size
+from idlib.transport.packets import Connack, Publish
 
 _LOG = logging.getLogger(__name__)
 
@@ -31,6 +30,9 @@ _SHORTEST_BACKOFF_SECONDS: Final = 0.5
 _LONGEST_BACKOFF_SECONDS: Final = 60.0
 # MQTT 5, section 3.14.2.1.
 _SESSION_TAKEN_OVER: Final = 142
+_FIRST_FAILURE: Final = 128
+# So many connections in a row that break over the same messages are no accident.
+_MAX_FRUITLESS: Final = 3
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -42,14 +44,16 @@ class Delivery:
         received_at: In seconds since the epoch.
         connection: What it came through, and an acknowledgement must go through.
         packet_id: MQTT's number of it within that connection.
-        qos: 0 or 1.
+        qos: 0 to 2.
+        refusal: Why the message is refused before it is looked at; None if it is not.
     """
 
     payload: bytes
     received_at: float
-    connection: Client | None = field(default=None, repr=False)
+    connection: PacketClient | None = field(default=None, repr=False)
     packet_id: int = 0
     qos: int = 0
+    refusal: Refusal | None = None
 
 
 class Subscription:
@@ -60,25 +64,43 @@ class Subscription:
         client_id: The session's name, the same at each start.
         topic: What to subscribe to.
         session_expiry: For how many seconds the broker is asked to keep the session without a connection.
+        max_message_size: Bytes of the largest message that is accepted; what is much larger is not held in memory, and
+            delivered as a refusal.
         deliver: Called with each message from the thread that runs the session; may block to hold the broker back.
     """
 
     def __init__(
-        self, broker: Broker, client_id: str, topic: str, session_expiry: int, deliver: Callable[[Delivery], None]
+        self,
+        broker: Broker,
+        client_id: str,
+        topic: str,
+        session_expiry: int,
+        max_message_size: int,
+        deliver: Callable[[Delivery], None],
     ) -> None:
         self._broker = broker
-        self._client_id = client_id
+        self._connector = Connector(
+            broker,
+            client_id,
+            Handlers(self._on_connected, self._on_subscribed, self._on_published, _ignore),
+            max_payload=max_message_size,
+            receive_maximum=RECEIVE_MAXIMUM,
+            session_expiry=session_expiry,
+        )
         self._topic = topic
         self._session_expiry = session_expiry
         self._deliver = deliver
         self._lock = threading.Lock()
-        self._connection: Client | None = None
+        self._connection: PacketClient | None = None
         self._unacknowledged: deque[Delivery] = deque()
         self._settled: set[Delivery] = set()
         self._subscribed = threading.Event()
         self._outage = Outage(_LOG)
         self._is_explained = False
         self._backoff = _SHORTEST_BACKOFF_SECONDS
+        self._was_active = False
+        self._has_progressed = False
+        self._fruitless = 0
 
     @property
     def is_active(self) -> bool:
@@ -90,6 +112,13 @@ class Subscription:
         """Why there is no subscription at present, as far as that is known, or None."""
         return None if self.is_active else self._outage.cause or f"{self._broker} has not answered yet"
 
+    @property
+    def stalled_reason(self) -> str | None:
+        """Why messages do not come through although the broker can be reached, or None."""
+        if self._fruitless < _MAX_FRUITLESS or (self.is_active and self._outage.is_stable):
+            return None
+        return f"{self._fruitless} connections to the broker {self._broker} broke while messages were under way"
+
     def run(self, stopping: threading.Event) -> None:
         """Stay connected and subscribed until told to stop, through every failure of the broker or the network.
 
@@ -98,17 +127,17 @@ class Subscription:
         """
         while not stopping.is_set():
             self._is_explained = False
+            client = self._connector.new_client()
             try:
-                self._run_connection(stopping)
-            except ssl.SSLError as error:
-                self._explain(f"TLS with the broker {self._broker} fails: {error}")
-            except OSError as error:
-                self._explain(f"The broker {self._broker} cannot be reached: {error}")
-            except Exception:  # noqa: BLE001  # whatever a broken broker makes the library raise must not end the thread
+                self._connector.connect(client)
+                self._run_connection(client, stopping)
+            except TransportError as error:
+                self._explain(error.fact[0].upper() + error.fact[1:])
+            except Exception:  # noqa: BLE001  # an error below us must not end the thread
                 _LOG.exception("The connection to the broker %s broke", self._broker)
             if not stopping.is_set():
-                self._explain(f"The connection to the broker {self._broker} is lost")
-            self._forget_connection()
+                self._explain_end(client)
+            self._forget_connection(client)
             if not stopping.is_set():
                 self._back_off(stopping)
 
@@ -127,17 +156,12 @@ class Subscription:
             while self._unacknowledged and self._unacknowledged[0] in self._settled:
                 first = self._unacknowledged.popleft()
                 self._settled.discard(first)
-                self._connection.ack(first.packet_id, first.qos)
+                self._connection.acknowledge(first.packet_id, first.qos)
+                self._has_progressed, self._fruitless = True, 0
 
-    def _run_connection(self, stopping: threading.Event) -> None:
-        client = new_client(self._broker, self._client_id, manual_ack=True)
-        client.on_connect = self._on_connect
-        client.on_subscribe = self._on_subscribe
-        client.on_message = self._on_message
-        client.on_disconnect = self._on_disconnect
+    def _run_connection(self, client: PacketClient, stopping: threading.Event) -> None:
         with self._lock:
             self._connection = client
-        _connect_for_session(client, self._broker, self._session_expiry)
         answer_due = time.monotonic() + _ANSWER_SECONDS
         while client.loop(_LOOP_SECONDS) == MQTT_ERR_SUCCESS and not stopping.is_set():
             if not self._subscribed.is_set() and time.monotonic() >= answer_due:
@@ -149,12 +173,30 @@ class Subscription:
             while client.want_write() and client.loop(_LOOP_SECONDS) == MQTT_ERR_SUCCESS:
                 pass
 
-    def _forget_connection(self) -> None:
+    def _forget_connection(self, client: PacketClient) -> None:
         self._subscribed.clear()
         with self._lock:
+            if not self._has_progressed and (self._unacknowledged or client.is_within_publish):
+                self._fruitless += 1
+            self._has_progressed = False
             self._connection = None
             self._unacknowledged.clear()
             self._settled.clear()
+        client.close()
+
+    def _explain_end(self, client: PacketClient) -> None:
+        """Note what the client knows of why its connection ended."""
+        if client.code == _SESSION_TAKEN_OVER:
+            self._explain(
+                f"The session at the broker {self._broker} was taken over: is a copy of DATA_PATH in use elsewhere?"
+            )
+            # Both would take it from each other for ever; the less often, the more messages come through.
+            self._backoff = _LONGEST_BACKOFF_SECONDS
+        elif client.is_refused:
+            self._explain(f"The broker {self._broker} refuses the connection: {client.failure}")
+        else:
+            cause = f": {client.failure}" if client.failure else ""
+            self._explain(f"The connection to the broker {self._broker} is lost{cause}")
 
     def _explain(self, cause: str) -> None:
         """Note why a connection ended; what is noted first says most."""
@@ -170,51 +212,51 @@ class Subscription:
         stopping.wait(self._backoff * random.uniform(0.5, 1.0))  # noqa: S311  # no secret
         self._backoff = min(self._backoff * 2, _LONGEST_BACKOFF_SECONDS)
 
-    def _on_connect(self, client: Client, _: Any, flags: Any, reason: ReasonCode, granted: Properties | None) -> None:
-        if reason.is_failure:
-            self._explain(f"The broker {self._broker} refuses the connection: {reason}")
-            return
-        grant = Grant.from_connack(self._broker.version, self._session_expiry, flags, granted)
+    def _on_connected(self, connack: Connack) -> None:
+        grant = Grant.from_connack(
+            self._broker.version, self._session_expiry, connack.properties, is_kept=connack.is_session_present
+        )
         level = logging.WARNING if grant.is_short else logging.INFO
         _LOG.log(level, "MQTT connection established with %s: %s", self._broker, grant)
-        client.subscribe(self._topic, QOS_AT_LEAST_ONCE)
-
-    def _on_subscribe(self, client: Client, _: Any, __: int, reasons: list[ReasonCode], ___: Properties | None) -> None:
-        if any(reason.is_failure for reason in reasons):
-            self._explain(f"The broker {self._broker} refuses the subscription: {reasons[0]}")
-            client.disconnect()
+        if self._was_active and not grant.is_kept:
+            _LOG.warning("The broker %s has lost the session: what it had not delivered is lost", self._broker)
+        connection = self._connection
+        if connection is None:
             return
-        if any(reason.value < QOS_AT_LEAST_ONCE for reason in reasons):
+        if not grant.admits(subscribe_size(self._topic)):
+            limit = grant.maximum_packet_size
+            self._explain(
+                f"The broker {self._broker} takes packets of at most {limit} bytes, too few for our subscription"
+            )
+            connection.disconnect()
+            return
+        connection.subscribe(self._topic, QOS_AT_LEAST_ONCE)
+
+    def _on_subscribed(self, codes: tuple[int, ...]) -> None:
+        if codes[0] >= _FIRST_FAILURE:
+            reason = reason_name(PacketTypes.SUBACK, codes[0])
+            self._explain(f"The broker {self._broker} refuses the subscription: {reason}")
+            if self._connection is not None:
+                self._connection.disconnect()
+            return
+        if codes[0] < QOS_AT_LEAST_ONCE:
             _LOG.warning(
                 "The broker %s delivers at most once: what is under way when a connection breaks is lost", self._broker
             )
         self._outage.end()
+        self._was_active = True
         self._subscribed.set()
         _LOG.info("MQTT subscription active.")
 
-    def _on_message(self, client: Client, _: Any, message: MQTTMessage) -> None:
-        delivery = Delivery(bytes(message.payload), time.time(), client, message.mid, message.qos)
-        if message.qos:
+    def _on_published(self, message: Publish) -> None:
+        delivery = Delivery(
+            message.payload, time.time(), self._connection, message.packet_id, message.qos, message.refusal
+        )
+        if delivery.qos:
             with self._lock:
                 self._unacknowledged.append(delivery)
         self._deliver(delivery)
 
-    def _on_disconnect(self, _: Client, __: Any, ___: Any, reason: ReasonCode, ____: Properties | None) -> None:
-        if reason.value == _SESSION_TAKEN_OVER:
-            self._explain(
-                f"The session at the broker {self._broker} was taken over: is a copy of DATA_PATH in use elsewhere?"
-            )
-            # Both would take it from each other for ever; the less often, the more messages come through.
-            self._backoff = _LONGEST_BACKOFF_SECONDS
-        elif reason.is_failure:
-            self._explain(f"The connection to the broker {self._broker} is lost: {reason}")
 
-
-def _connect_for_session(client: Client, broker: Broker, session_expiry: int) -> None:
-    if broker.version is MqttVersion.V311:
-        client.connect(broker.host, broker.port, KEEPALIVE_SECONDS)
-        return
-    properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]  # as paho has it
-    properties.SessionExpiryInterval = session_expiry
-    properties.ReceiveMaximum = RECEIVE_MAXIMUM
-    client.connect(broker.host, broker.port, KEEPALIVE_SECONDS, clean_start=False, properties=properties)
+def _ignore(*_: object) -> None:
+    pass

@@ -27,6 +27,12 @@ A_BOUND: Final = re.compile(r"MAX|MIN_|LONGEST|SHORTEST|SECONDS|EARLIEST|WORKERS
 NO_BOUND_OF_A_USER: Final = frozenset(
     {
         "idlib/transport/subscription.py _LOOP_SECONDS",
+        "idlib/transport/publisher.py _LOOP_SECONDS",
+        "idlib/transport/packets.py MAX_REMAINING_LENGTH",
+        "idlib/transport/packets.py MAX_PACKET_OCTETS",
+        "idlib/transport/packets.py _MAX_VARIABLE_OCTETS",
+        "idlib/settings.py _MAX_HOST_CHARACTERS",
+        "idlib/session.py _DEFAULT_MAXIMUM_QOS",
         "idlib/keys.py _LOCK_PAUSE_SECONDS",
         "idlib/update_lock.py _PAUSE_SECONDS",
         "applications/messaging_sender/src/application.py LOOK_SECONDS",

@@ -1,19 +1,23 @@
 """What CONNACK grants, in words."""
 
-from types import SimpleNamespace
+import pytest
 
-from paho.mqtt.packettypes import PacketTypes
-from paho.mqtt.properties import Properties
-
-from idlib.session import SESSION_FOR_EVER, Grant
+from idlib.session import SESSION_FOR_EVER, ConnackProperty, Grant
 from idlib.settings import MqttVersion
 
 
-def granted(version: MqttVersion = MqttVersion.V5, asked: int = 600, *, kept: bool = False, **values: int) -> Grant:
-    properties = Properties(PacketTypes.CONNACK)  # type: ignore[no-untyped-call]
-    for name, value in values.items():
-        setattr(properties, name, value)
-    return Grant.from_connack(version, asked, SimpleNamespace(session_present=kept), properties)
+def granted(
+    version: MqttVersion = MqttVersion.V5,
+    asked: int = 600,
+    *,
+    kept: bool = False,
+    assigned: str | None = None,
+    **values: int,
+) -> Grant:
+    properties: dict[ConnackProperty, int | str] = {ConnackProperty[name]: value for name, value in values.items()}
+    if assigned is not None:
+        properties[ConnackProperty.ASSIGNED_CLIENT_IDENTIFIER] = assigned
+    return Grant.from_connack(version, asked, properties, is_kept=kept)
 
 
 def test_what_a_broker_does_not_mention_is_as_asked_or_as_the_standard_has_it() -> None:
@@ -22,15 +26,36 @@ def test_what_a_broker_does_not_mention_is_as_asked_or_as_the_standard_has_it() 
         "session new, kept for 600 s without a connection; receive maximum 65535, packets of any size"
     )
     assert not grant.is_short
+    assert (grant.maximum_qos, grant.keep_alive, grant.assigned_client_id) == (2, None, None)
 
 
 def test_what_a_broker_grants_is_named() -> None:
-    grant = granted(kept=True, SessionExpiryInterval=60, ReceiveMaximum=10, MaximumPacketSize=1000)
+    grant = granted(kept=True, SESSION_EXPIRY_INTERVAL=60, RECEIVE_MAXIMUM=10, MAXIMUM_PACKET_SIZE=1000)
     assert str(grant) == (
         "session kept, kept for 60 s instead of 600 s without a connection;"
         " receive maximum 10, packets of up to 1000 octets"
     )
     assert grant.is_short
+
+
+def test_a_name_that_the_broker_assigns_is_named_and_cannot_act_on_a_terminal() -> None:
+    grant = granted(assigned="evil\x1b[2J", SERVER_KEEP_ALIVE=5)
+    assert str(grant).endswith(", keep alive 5 s, client id 'evil\\x1b[2J'")
+
+
+def test_a_broker_may_grant_nothing() -> None:
+    grant = granted(SESSION_EXPIRY_INTERVAL=0, MAXIMUM_QOS=0)
+    assert (grant.expiry, grant.maximum_qos) == (0, 0)
+    assert grant.is_short
+
+
+@pytest.mark.parametrize(("limit", "size", "admitted"), [(1, 1, True), (1, 2, False), (2**32 - 1, 2**28, True)])
+def test_a_limit_of_any_size_is_obeyed(*, limit: int, size: int, admitted: bool) -> None:
+    assert granted(MAXIMUM_PACKET_SIZE=limit).admits(size) is admitted
+
+
+def test_without_a_limit_every_packet_is_admitted() -> None:
+    assert granted().admits(2**28)
 
 
 def test_for_ever_is_a_number_too() -> None:

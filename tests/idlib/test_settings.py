@@ -55,6 +55,15 @@ def test_an_empty_variable_never_falls_back_to_its_default(variable: object) -> 
         ("APP_UID", "4294967295"),
         ("APP_UID", "١"),
         ("MQTT_HOST", "mqtt://broker.example"),
+        ("MQTT_HOST", "broker..example"),
+        ("MQTT_HOST", ".broker.example"),
+        ("MQTT_HOST", "broker.example.."),
+        ("MQTT_HOST", "x" * 64 + ".example"),
+        ("MQTT_HOST", "x." * 126 + "xx"),
+        ("MQTT_HOST", "broker.example:1883"),
+        ("MQTT_HOST", "127.0.0.1:1883"),
+        ("MQTT_HOST", "[::1]"),
+        ("MQTT_HOST", "::1::"),
         ("MQTT_PORT", "0"),
         ("MQTT_PORT", "65536"),
         ("MQTT_PORT", "1883 "),
@@ -153,3 +162,12 @@ def test_binding_can_be_required_of_all_or_of_some() -> None:
     assert some is not None
     assert everybody.match(IdentityName("alice.example"))
     assert not some.match(IdentityName("alice.example"))
+
+
+@pytest.mark.parametrize(
+    "host", ["broker.example", "broker.example.", "localhost", "my_broker", "127.0.0.1", "::1", "x" * 63 + ".example"]
+)
+def test_hosts_that_are_taken(host: str) -> None:
+    settings = load({"IDENTITY_NAME": "alice.example", "MQTT_HOST": host})
+    assert settings.mqtt_host == host
+    settings.mqtt_host.encode("idna")

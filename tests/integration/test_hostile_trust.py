@@ -207,7 +207,7 @@ def test_equal_texts_in_messages_of_their_own_are_no_replays(attack: Attack) -> 
 def test_the_largest_message_and_one_octet_more(attack: Attack) -> None:
     large = written(attack, text="large")
     attack.expect_refusal(large[:-1] + b" " * (65537 - len(large)) + b"}", "oversized")
-    attack.expect_refusal(b"[" * 1_000_000, "oversized")
+    attack.expect_refusal(b"[" * 100_000, "oversized")
     attack.expect_text(large[:-1] + b" " * (65536 - len(large)) + b"}", "large")
 
 

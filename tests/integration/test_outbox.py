@@ -15,12 +15,14 @@ from pathlib import Path
 import pytest
 
 from idlib.outbox import FILE_NAME, MAX_MESSAGES, NewOutgoingMessage, Outbox
+from tests.idlib.transport.scripted_broker import Peer, ScriptedBroker, connack
 from tests.integration.daemons.mosquitto import Mosquitto
 from tests.integration.daemons.process import free_port
 from tests.integration.daemons.unbound import Unbound
 from tests.integration.disk import fill
 from tests.integration.lab import SECURE, Lab, wait_until
 from tests.integration.programs import SEND_MESSAGE, SENDER, Device, Program
+from tests.integration.raw_mqtt import packet
 
 ACKNOWLEDGED = "The broker has acknowledged the message"
 
@@ -153,6 +155,56 @@ def test_a_message_that_ends_the_connection_holds_up_nobody_else(
             for number in range(3):
                 put(sender, recipient.name, f"short {number}")
                 receiver.wait_for_message(f"short {number}", 90)
+
+
+@pytest.mark.parametrize("version", ["5", "3.1.1"])
+def test_a_broker_without_qos_1_is_tried_ever_less_often_and_told_of_once(
+    version: str, sender: Device, recipient: Device, tmp_path: Path
+) -> None:
+    (tmp_path / "modest").mkdir()
+    with Mosquitto(tmp_path / "modest", extra="max_qos 0\n") as modest:
+        put(sender, recipient.name, "not now")
+        there = sender.with_settings(MQTT_PORT=str(modest.port), MQTT_VERSION=version)
+        with there.start(SENDER) as courier:
+            time.sleep(20)
+            assert 2 <= modest.log.read_text().count("New client connected") <= 9
+            warnings = [line for line in courier.stderr if " WARNING " in line]
+            assert len(warnings) == 1, warnings
+        assert waiting(sender) == 1
+
+
+def test_routes_stay_within_what_the_broker_takes_at_a_time(
+    lab: Lab, sender: Device, recipient: Device, own_mosquitto: Mosquitto
+) -> None:
+    most = 0
+
+    def serve(peer: Peer) -> None:
+        nonlocal most
+        peer.accept(connack(b"\x21\0\2"))
+        unacknowledged: list[bytes] = []
+        while True:
+            if peer.is_silent(0.3):
+                for packet_id in unacknowledged:
+                    peer.send(packet(0x40, packet_id))
+                unacknowledged.clear()
+            else:
+                header, body = peer.read()
+                if header & 0xF0 != 0x30:
+                    return
+                begin = 2 + int.from_bytes(body[:2])
+                unacknowledged.append(body[begin : begin + 2])
+                most = max(most, len(unacknowledged))
+
+    for _ in range(6):
+        put(sender, lab.published_device("one-of-many").name, "hello")
+    with (
+        ScriptedBroker(serve) as broker,
+        sender.with_settings(MQTT_PORT=str(broker.address.port)).start(SENDER) as courier,
+    ):
+        courier.wait_for("acknowledgements", lambda: sum(ACKNOWLEDGED in line for line in courier.stderr) == 6, 60)
+        assert len(broker.connections) == 1
+        assert not [line for line in courier.stderr if " WARNING " in line]
+    assert most == 2
 
 
 def test_a_verdict_of_dns_is_told_at_once_and_nothing_waits(sender: Device) -> None:

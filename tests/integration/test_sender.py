@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -140,6 +141,54 @@ def test_3_the_broker_does_not_let_us_in(alice: Device, bob: Device, tmp_path: P
         result = alice.with_settings(MQTT_PORT=str(broker.port)).send(bob, "hello")
         assert result.status == 3
         assert result.stderr.strip()
+
+
+@pytest.mark.parametrize("options", [(), ("--lines",), ("--receipt",)])
+def test_3_a_broker_without_qos_1_is_told_of_at_once(
+    options: tuple[str, ...], alice: Device, bob: Device, tmp_path: Path
+) -> None:
+    with Mosquitto(tmp_path, extra="max_qos 0\n") as broker:
+        started = time.monotonic()
+        sender = alice.with_settings(MQTT_PORT=str(broker.port))
+        result = sender.send(bob, *(options or ("hello",)), *("hello",) * ("--receipt" in options), stdin="hello\n")
+        assert result.status == 3
+        assert "takes no QoS 1, and so acknowledges nothing; nothing was delivered" in result.stderr
+        assert len(result.stderr.splitlines()) <= 2
+        assert time.monotonic() - started < 15
+
+
+def test_3_mqtt_3_1_1_tells_a_broker_without_qos_1_by_what_it_does(alice: Device, bob: Device, tmp_path: Path) -> None:
+    with Mosquitto(tmp_path, extra="max_qos 0\n") as broker:
+        sender = alice.with_settings(MQTT_PORT=str(broker.port), MQTT_VERSION="3.1.1")
+        result = sender.send(bob, "hello", "--timeout", "8")
+        assert result.status == 3
+        assert "ended the connection each time instead: does it take QoS 1?" in result.stderr
+        assert result.stderr.count("WARNING") == 1
+        assert 3 <= broker.log.read_text().count("New client connected") <= 7
+
+
+def test_3_a_port_that_speaks_something_else(alice: Device, bob: Device, silent_broker: socket.socket) -> None:
+    def answer() -> None:
+        connection, _ = silent_broker.accept()
+        with connection:
+            connection.recv(1000)
+            connection.sendall(b"SSH-2.0-OpenSSH_9.2p1\r\n")
+
+    threading.Thread(target=answer, daemon=True).start()
+    started = time.monotonic()
+    result = alice.with_settings(MQTT_PORT=_port_of(silent_broker)).send(bob, "hello")
+    assert result.status == 3
+    assert "no packet of a broker begins with the byte 0x53" in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+    assert time.monotonic() - started < 15
+
+
+@pytest.mark.parametrize("host", ["broker..example.test", ".example.test", "x" * 64 + ".example.test"])
+def test_1_a_host_that_no_codec_can_encode(host: str, alice: Device, bob: Device) -> None:
+    result = alice.with_settings(MQTT_HOST=host).send(bob, "hello", "--queue")
+    assert result.status == 1
+    assert result.stderr.startswith(f"Bad value of env var MQTT_HOST: '{host}'")
+    assert len(result.stderr.splitlines()) == 1
 
 
 def test_3_no_such_host(alice: Device, bob: Device) -> None:

@@ -1,7 +1,9 @@
 """A broker of one's own: through TLS, with a certificate and a password for each device."""
 
 import ipaddress
+import re
 import subprocess
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -124,6 +126,33 @@ def test_the_broker_refuses_a_wrong_password(device: Device, tmp_path: Path) -> 
     (tmp_path / "password").write_text("wrong")
     wrong = device.with_settings(MQTT_PASSWORD_FILE=str(tmp_path / "password"), DATA_PATH=str(tmp_path))
     refused(wrong, "Not authorized")
+
+
+def refused_at_once(device: Device, said: str) -> None:
+    """Check that the sender does not wait for its timeout to say in one line what ends its connection."""
+    started = time.monotonic()
+    result = device.send(device, "never sent", "--timeout", "50")
+    assert result.status == 3
+    assert time.monotonic() - started < 25
+    assert len(result.stderr.splitlines()) == 1, result.stderr
+    assert re.search(said, result.stderr), result.stderr
+
+
+def test_a_broker_that_misses_our_certificate_says_so_at_once(device: Device) -> None:
+    without = device.without_setting("MQTT_CERT_FILE").without_setting("MQTT_KEY_FILE")
+    refused_at_once(without, "did not accept the connection: .*alert")
+
+
+def test_a_port_that_expects_tls_shows_at_once(device: Device) -> None:
+    without = device.with_settings(MQTT_TLS="off")
+    refused_at_once(without, "did not accept the connection: (the broker closed the connection|.*MQTT_TLS|.*reset)")
+
+
+def test_a_port_that_does_not_speak_tls_shows_at_once(device: Device, lab: Lab) -> None:
+    refused_at_once(
+        device.with_settings(MQTT_PORT=str(lab.mosquitto.port)),
+        "TLS with the broker .* fails|cannot be reached: .*reset",
+    )
 
 
 @pytest.mark.parametrize("variable", ["MQTT_CA_FILE", "MQTT_CERT_FILE", "MQTT_KEY_FILE", "MQTT_PASSWORD_FILE"])

@@ -129,6 +129,7 @@ def _receive(
         store.fact("client_id", new_client_id()),
         str(settings.identity_name),
         settings.mqtt_session_expiry,
+        settings.max_message_size,
         lambda delivery: _ingest(pipeline, delivery),
     )
     pipeline = Pipeline(

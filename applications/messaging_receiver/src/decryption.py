@@ -27,6 +27,8 @@ def _attempt(pipeline: Pipeline, keys: Sequence[PrivateKey], delivery: Delivery)
     origin = Origin(delivery)
 
     def step() -> None:
+        if delivery.refusal is not None:
+            raise delivery.refusal
         settings = pipeline.settings
         if len(delivery.payload) > settings.max_message_size:
             raise Refusal(Reason.OVERSIZED, f"{len(delivery.payload)} octets are more than {settings.max_message_size}")

@@ -117,6 +117,7 @@ class Courier:
         self._of_broker = _Backoff(_LONGEST_BROKER_BACKOFF_SECONDS)
         self._publisher: Publisher | None = None
         self._outage = Outage(_LOG)
+        self._broker_outage = Outage(_LOG)
         # Acknowledged, and still in the outbox because it could not be written.
         self._acknowledged: set[int] = set()
         self._verdicts = Verdicts()
@@ -187,7 +188,10 @@ class Courier:
 
     def _places_for(self, recipient: str) -> int:
         """Return how many routes there may be with this one: a suspect's alone, lest it harms others."""
-        return 1 if recipient in self._suspects or self._suspects & self._under_way else MAX_ROUTES
+        if recipient in self._suspects or self._suspects & self._under_way:
+            return 1
+        # More would wait for each other, and count that as the broker's silence.
+        return MAX_ROUTES if self._publisher is None else min(MAX_ROUTES, self._publisher.window)
 
     def _walk(self, recipient: str, backoff: _Backoff, publisher: Publisher) -> None:
         try:
@@ -199,8 +203,10 @@ class Courier:
                     return
                 self._deliver(message, sealer, publisher)
                 backoff.shrink()
+                self._note_answer()
                 self._clear(recipient)
         except (RefusedMessageError, NoSubscriberError) as error:
+            self._note_answer()
             self._postpone(recipient, backoff, error)
         except TransportError as error:
             self._lose(publisher, recipient, backoff, error)
@@ -250,14 +256,13 @@ class Courier:
     def _connect(self) -> Publisher | None:
         if self._publisher is not None or not self._of_broker.is_over():
             return self._publisher
-        publisher = Publisher(self._broker, _BROKER_SECONDS)
+        publisher = Publisher(self._broker, _BROKER_SECONDS, outage=self._broker_outage)
         try:
             publisher.__enter__()
         except TransportError as error:
-            _LOG.warning("Messages wait: %s", error)
+            self._broker_outage.begin(f"Messages wait: {error}")
             self._of_broker.grow()
             return None
-        self._of_broker.shrink()
         with self._lock:
             self._publisher = publisher
         return publisher
@@ -272,9 +277,14 @@ class Courier:
         if not is_present:
             return
         if not was_alone:
-            _LOG.warning("Messages wait: %s", error)
+            self._broker_outage.begin(f"Messages wait: {error}")
             self._of_broker.grow()
         self._disconnect(publisher)
+
+    def _note_answer(self) -> None:
+        """Note that the broker answers to a message: to accept a connection alone would be no reason to hurry."""
+        self._of_broker.shrink()
+        self._broker_outage.end()
 
     def _clear(self, recipient: str) -> None:
         with self._lock:

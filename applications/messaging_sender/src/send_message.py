@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from lines import LineSender, decode
-from proof import Proof
+from proof import MAX_RECEIPT_OCTETS, Proof
 from queuing import has_waiting, is_no_verdict, put_aside
 from reporting import Fate, report
 from sealing import Sealer, seconds_at_the_broker, too_large
@@ -125,7 +125,7 @@ class _Sending:
         payload = self._sealer.seal(message, ask_for_receipt=arguments.receipt)
         self._size = len(payload)
         proof = None
-        with Publisher(Broker.from_settings(self._settings), arguments.timeout) as publisher:
+        with Publisher(Broker.from_settings(self._settings), arguments.timeout, MAX_RECEIPT_OCTETS) as publisher:
             if arguments.receipt:
                 proof = Proof(self._settings, self._sealer, arguments.recipient, message.identifier)
                 publisher.listen(str(self._settings.identity_name), proof.hear)

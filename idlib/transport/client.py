@@ -1,0 +1,281 @@
+"""One connection to the broker: the MQTT library's client, with the reading of packets replaced by our own."""
+
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final
+
+from paho.mqtt.client import Client
+from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode, MQTTProtocolVersion
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.reasoncodes import ReasonCode
+
+from idlib.errors import MalformedPacketError, Reason, Refusal
+from idlib.session import ConnackProperty
+from idlib.settings import MqttVersion
+from idlib.transport.packets import (
+    Connack,
+    Packet,
+    PacketReader,
+    PacketType,
+    Publish,
+    read_acknowledgement,
+    read_connack,
+    read_publish,
+    read_suback,
+)
+
+# Half a minute after a device has changed its address, the broker and it notice that the old connection is dead.
+KEEPALIVE_SECONDS: Final = 30
+_PORTION_OCTETS: Final = 65536
+_MAX_UNREADABLE: Final = 64
+# MQTT 5, section 3.2.2.2.
+
+# MQTT 3.1.1, section 3.2.2.3, in the words of MQTT 5.
+_RETURN_CODES: Final = {1: 132, 2: 133, 3: 136, 4: 134, 5: 135}
+
+
+class UnreadablePackets:
+    """Which PUBLISH packets could not even be acknowledged, and so ended a connection; kept across connections."""
+
+    def __init__(self) -> None:
+        self._digests: OrderedDict[bytes, None] = OrderedDict()
+
+    def is_known(self, packet: Packet) -> bool:
+        """Return whether a packet has ended a connection before, and note that it does.
+
+        Args:
+            packet: One that our reader raised an exception at.
+        """
+        is_known = packet.digest in self._digests
+        self._digests[packet.digest] = None
+        if len(self._digests) > _MAX_UNREADABLE:
+            self._digests.popitem(last=False)
+        return is_known
+
+
+@dataclass(frozen=True, slots=True)
+class Handlers:
+    """What is called, by the thread that runs the connection, when the broker says something.
+
+    Args:
+        connected: It accepts the connection.
+        subscribed: It answers to a subscription, with a reason code for each topic.
+        published: It brings a message.
+        acknowledged: It acknowledges a message, given its packet identifier and a reason code.
+    """
+
+    connected: Callable[[Connack], None]
+    subscribed: Callable[[tuple[int, ...]], None]
+    published: Callable[[Publish], None]
+    acknowledged: Callable[[int, int], None]
+
+
+class PacketClient(Client):
+    """A client for one connection, whose packets are read by `idlib.transport.packets` alone.
+
+    Args:
+        version: The version of MQTT.
+        client_id: The session's name at the broker.
+        is_session_kept: Whether the session outlives the connection.
+        max_publish_size: Bytes of the largest PUBLISH that is held in memory.
+        unreadable: What previous connections have ended at.
+        handlers: What is called.
+    """
+
+    def __init__(
+        self,
+        version: MqttVersion,
+        client_id: str,
+        handlers: Handlers,
+        *,
+        is_session_kept: bool,
+        max_publish_size: int,
+        unreadable: UnreadablePackets,
+    ) -> None:
+        is_version_5 = version is MqttVersion.V5
+        super().__init__(
+            CallbackAPIVersion.VERSION2,
+            client_id,
+            # MQTT 5 says at connecting whether to begin anew.
+            clean_session=None if is_version_5 else not is_session_kept,
+            protocol=MQTTProtocolVersion.MQTTv5 if is_version_5 else MQTTProtocolVersion.MQTTv311,
+            reconnect_on_failure=False,
+            manual_ack=True,
+        )
+        self.failure: str | None = None
+        self.code: int | None = None
+        self.is_refused = False
+        self._version = version
+        self._handlers = handlers
+        self._reader = PacketReader(max_publish_size)
+        self._unreadable = unreadable
+        self._has_connack = False
+        self.on_disconnect = self._note_end
+        # With it the library leaves all writing to the thread that runs the connection.
+        self.on_socket_register_write = _ignore
+
+    @property
+    def is_within_publish(self) -> bool:
+        """Whether a PUBLISH has begun to arrive."""
+        return self._reader.is_within_publish
+
+    def acknowledge(self, packet_id: int, qos: int) -> None:
+        """Let the broker forget a message; of QoS 2, which we never ask for, it still has to release the number.
+
+        Args:
+            packet_id: The message's.
+            qos: Its quality of service, 1 or 2.
+        """
+        if qos == 1:
+            self.ack(packet_id, qos)
+        else:
+            self._send_pubrec(packet_id)
+
+    def close(self) -> None:
+        """Close what the connection holds open; nothing can be done with it afterwards."""
+        self._reset_sockets()
+
+    def _note(self, failure: str) -> None:
+        """Note why the connection ends; what is noted first says most."""
+        self.failure = self.failure or failure
+
+    def _note_end(self, _client: Client, _data: Any, _flags: Any, reason: ReasonCode, _properties: Any) -> None:
+        if reason.is_failure:
+            self._note(str(reason))
+
+    def _sock_recv(self, bufsize: int) -> bytes:
+        try:
+            octets = super()._sock_recv(bufsize)
+        except BlockingIOError:
+            raise
+        except OSError as error:
+            self._note(str(error))
+            raise
+        if not octets:
+            self._note("the broker closed the connection")
+        return octets
+
+    def _sock_send(self, buf: bytes | bytearray) -> int:
+        try:
+            return super()._sock_send(buf)
+        except BlockingIOError:
+            raise
+        except OSError as error:
+            self._note(str(error))
+            raise
+
+    def _packet_read(self) -> MQTTErrorCode:
+        try:
+            octets = self._sock_recv(_PORTION_OCTETS)
+        except BlockingIOError:
+            return MQTTErrorCode.MQTT_ERR_AGAIN
+        except OSError:
+            return MQTTErrorCode.MQTT_ERR_CONN_LOST
+        if not octets:
+            return MQTTErrorCode.MQTT_ERR_CONN_LOST
+        with self._msgtime_mutex:
+            self._last_bytes_received = time.monotonic()
+        try:
+            for packet in self._reader.feed(octets):
+                status = self._take(packet)
+                if status != MQTTErrorCode.MQTT_ERR_SUCCESS or self._sock is None:
+                    return status
+        except MalformedPacketError as error:
+            self._note(error.fact)
+            return MQTTErrorCode.MQTT_ERR_PROTOCOL
+        return MQTTErrorCode.MQTT_ERR_SUCCESS
+
+    def _take(self, packet: Packet) -> MQTTErrorCode:
+        if packet.type == PacketType.DISCONNECT:
+            self._end(PacketTypes.DISCONNECT, packet.body[0] if packet.body else 0)
+            return MQTTErrorCode.MQTT_ERR_CONN_LOST
+        if self._has_connack == (packet.type == PacketType.CONNACK):
+            raise MalformedPacketError(f"a packet of type {packet.type >> 4} came out of order")
+        match packet.type:
+            case PacketType.CONNACK:
+                return self._take_connack(packet)
+            case PacketType.PUBLISH:
+                self._handlers.published(self._read_publish(packet))
+            case PacketType.PUBACK:
+                return self._take_puback(packet)
+            case PacketType.PUBREL:
+                # The end of what `acknowledge` has begun, perhaps on an earlier connection.
+                return self.ack(read_acknowledgement(packet)[0], 2)
+            case PacketType.SUBACK:
+                self._handlers.subscribed(read_suback(packet, self._version))
+            case PacketType.PINGRESP:
+                return self._hand_to_library(packet.header, b"")
+            case _:
+                # Answers to what we never send.
+                pass
+        return MQTTErrorCode.MQTT_ERR_SUCCESS
+
+    def _take_connack(self, packet: Packet) -> MQTTErrorCode:
+        connack = read_connack(packet, self._version)
+        self._has_connack = True
+        if connack.code:
+            # Brokers that do not speak MQTT 5 answer with the codes of MQTT 3.1.1.
+            self.is_refused = True
+            self._end(PacketTypes.CONNACK, _RETURN_CODES.get(connack.code, connack.code))
+            return MQTTErrorCode.MQTT_ERR_CONN_REFUSED
+        status = self._hand_to_library(packet.header, self._accepting_connack(connack))
+        self._handlers.connected(connack)
+        return status
+
+    def _accepting_connack(self, connack: Connack) -> bytes:
+        """Return a CONNACK of which the library reads nothing but after how many seconds to show a sign of life."""
+        body = bytes([connack.is_session_present, 0])
+        if self._version is MqttVersion.V311:
+            return body
+        wanted = connack.properties.get(ConnackProperty.SERVER_KEEP_ALIVE)
+        # More often than asked is allowed at any time (MQTT 5, section 3.1.2.10), and shows us a dead connection.
+        seconds = min(wanted, KEEPALIVE_SECONDS) if isinstance(wanted, int) and wanted else KEEPALIVE_SECONDS
+        return body + bytes([3, ConnackProperty.SERVER_KEEP_ALIVE]) + seconds.to_bytes(2)
+
+    def _take_puback(self, packet: Packet) -> MQTTErrorCode:
+        packet_id, code = read_acknowledgement(packet)
+        is_ours = packet_id in self._out_messages
+        status = self._hand_to_library(packet.header, packet.body[:2])
+        if is_ours:
+            self._handlers.acknowledged(packet_id, code)
+        return status
+
+    def _read_publish(self, packet: Packet) -> Publish:
+        try:
+            return read_publish(packet, self._version)
+        except Exception as error:
+            # Without a packet identifier it cannot be acknowledged: a new connection may bring it whole. If it does
+            # not, to end each connection at it would let nothing else through.
+            if not self._unreadable.is_known(packet):
+                raise MalformedPacketError(str(error)) from error
+            return Publish(0, 0, b"", Refusal(Reason.TRANSPORT_MALFORMED, str(error)))
+
+    def _hand_to_library(self, header: int, body: bytes) -> MQTTErrorCode:
+        """Let the library take note of a packet that we have written ourselves."""
+        self._in_packet["command"] = header
+        self._in_packet["packet"] = bytearray(body)
+        self._in_packet["remaining_length"] = len(body)
+        return super()._packet_handle()
+
+    def _end(self, packet_type: int, code: int) -> None:
+        self.code = code
+        self._note(reason_name(packet_type, code))
+
+
+def reason_name(packet_type: int, code: int) -> str:
+    """Return what a reason code says in words.
+
+    Args:
+        packet_type: One of the library's `PacketTypes`.
+        code: Any that a broker may write.
+    """
+    try:
+        return str(ReasonCode(packet_type, identifier=code))
+    except (KeyError, ValueError):
+        return f"reason code {code}"
+
+
+def _ignore(*_: object) -> None:
+    pass

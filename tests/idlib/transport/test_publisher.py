@@ -1,0 +1,320 @@
+"""The publisher against a broker that says what a test has it say."""
+
+import logging
+import re
+import threading
+import time
+from collections.abc import Callable
+
+import pytest
+
+from idlib.errors import MessageError, NoSubscriberError, RefusedMessageError, TransportError
+from idlib.settings import MqttVersion
+from idlib.transport import Broker, Publisher
+from tests.idlib.transport.scripted_broker import CONNACK_311, Peer, ScriptedBroker, connack, wait_until
+from tests.integration.raw_mqtt import packet, publish_packet, text, user_property, variable
+
+TIMEOUT = 30.0
+_AT_ONCE = 5.0
+_FEFF = "\ufeff".encode()
+
+
+def packet_id_of(publish: bytes) -> bytes:
+    begin = 2 + int.from_bytes(publish[:2])
+    return publish[begin : begin + 2]
+
+
+def acknowledging(properties: bytes = b"", code: bytes = b"") -> Callable[[Peer], None]:
+    """Return a script that accepts and acknowledges whatever comes."""
+
+    def script(peer: Peer) -> None:
+        peer.accept(connack(properties))
+        while True:
+            header, body = peer.read()
+            if header & 0xF0 == 0x30:
+                peer.send(packet(0x40, packet_id_of(body) + code))
+            elif not header:
+                return
+
+    return script
+
+
+def send(publisher: Publisher, payload: bytes = b"payload") -> None:
+    publisher.wait(publisher.publish("topic", payload, 60))
+
+
+def test_an_acknowledged_message_is_acknowledged() -> None:
+    with ScriptedBroker(acknowledging()) as broker, Publisher(broker.address, TIMEOUT) as publisher:
+        publication = publisher.publish("topic", b"payload", 60)
+        publisher.wait(publication)
+        assert publisher.is_answered(publication)
+        assert publisher.is_acknowledged(publication)
+
+
+@pytest.mark.parametrize(
+    ("code", "error", "said"),
+    [
+        (b"\x10", NoSubscriberError, "nobody has subscribed to topic"),
+        (b"\x87", RefusedMessageError, "refuses the message: Not authorized"),
+        # As Mosquitto says it, against the standard.
+        (b"\x95", RefusedMessageError, "refuses the message: reason code 149"),
+        (b"\x97" + variable(8) + user_property(b"", _FEFF), RefusedMessageError, "Quota exceeded"),
+    ],
+)
+def test_what_becomes_of_a_message_is_told(code: bytes, error: type[TransportError], said: str) -> None:
+    with ScriptedBroker(acknowledging(code=code)) as broker, Publisher(broker.address, TIMEOUT) as publisher:
+        publication = publisher.publish("topic", b"payload", 60)
+        with pytest.raises(error, match=said):
+            publisher.wait(publication)
+        assert not publisher.is_acknowledged(publication)
+        assert len(broker.connections) == 1
+
+
+def refusing(answer: bytes, *, by_reset: bool = False) -> Callable[[Peer], None]:
+    def script(peer: Peer) -> None:
+        peer.accept(answer)
+        if by_reset:
+            peer.reset()
+
+    return script
+
+
+@pytest.mark.parametrize(
+    ("script", "said"),
+    [
+        (refusing(b""), "the broker closed the connection"),
+        (refusing(b"", by_reset=True), "Connection reset by peer"),
+        (refusing(packet(0x20, b"\0\x87\0")), "Not authorized"),
+        (refusing(packet(0x20, b"\0\x86\0")), "Bad user name or password"),
+        (refusing(packet(0x20, b"\0\1")), "Unsupported protocol version"),
+        (refusing(packet(0x20, b"\0\4")), "Bad user name or password"),
+        # A TLS alert, as a server writes it to who does not speak TLS.
+        (refusing(b"\x15\x03\x03\0\x02\x02\x46"), "does it expect MQTT_TLS=on?"),
+        (refusing(b"\x20" + variable(200_000_000)), "a packet of type 2 has 200000000 bytes"),
+    ],
+)
+def test_what_ends_a_connection_before_it_is_accepted_is_told_at_once(
+    script: Callable[[Peer], None], said: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    started = time.monotonic()
+    with (
+        ScriptedBroker(script) as broker,
+        pytest.raises(TransportError, match=re.escape(said)),
+        Publisher(broker.address, TIMEOUT),
+    ):
+        pytest.fail("not accepted")
+    assert time.monotonic() - started < _AT_ONCE
+    assert len(broker.connections) == 1
+    assert not caplog.records
+
+
+@pytest.mark.parametrize(("code", "said"), [(1, "Unsupported protocol version"), (5, "Not authorized")])
+def test_mqtt_3_1_1_refuses_with_a_reason_too(code: int, said: str) -> None:
+    script = refusing(packet(0x20, bytes([0, code])))
+    with (
+        ScriptedBroker(script, version=MqttVersion.V311) as broker,
+        pytest.raises(TransportError, match=said),
+        Publisher(broker.address, TIMEOUT),
+    ):
+        pytest.fail("not accepted")
+
+
+@pytest.mark.parametrize("host", ["broker..example.test", ".example.test", "x" * 64 + ".example.test", "", "a\0b"])
+def test_no_error_of_a_codec_crosses_the_transport(host: str) -> None:
+    with (
+        pytest.raises(TransportError, match="cannot be reached"),
+        Publisher(Broker(host, 1883, MqttVersion.V5), TIMEOUT),
+    ):
+        pytest.fail("not accepted")
+
+
+def test_a_broker_without_qos_1_is_told_of_at_once() -> None:
+    started = time.monotonic()
+    with (
+        ScriptedBroker(acknowledging(b"\x24\0")) as broker,
+        pytest.raises(TransportError, match="takes no QoS 1, and so acknowledges nothing; nothing was delivered"),
+        Publisher(broker.address, TIMEOUT),
+    ):
+        pytest.fail("not accepted")
+    assert time.monotonic() - started < _AT_ONCE
+
+
+def test_the_session_of_somebody_else_is_left_alone() -> None:
+    with (
+        ScriptedBroker(refusing(packet(0x20, b"\1\0\0"))) as broker,
+        pytest.raises(TransportError, match="a session that we have not begun; nothing was delivered"),
+        Publisher(broker.address, TIMEOUT),
+    ):
+        pytest.fail("not accepted")
+
+
+def test_a_broker_that_loses_its_qos_1_fails_what_waits() -> None:
+    def first(peer: Peer) -> None:
+        peer.accept(connack(b""))
+        peer.expect(0x30)
+
+    with (
+        ScriptedBroker(first, acknowledging(b"\x24\0")) as broker,
+        Publisher(broker.address, TIMEOUT) as publisher,
+    ):
+        publication = publisher.publish("topic", b"payload", 60)
+        with pytest.raises(TransportError, match="takes no QoS 1"):
+            publisher.wait(publication)
+        with pytest.raises(TransportError, match="takes no QoS 1"):
+            publisher.publish("topic", b"payload", 60)
+
+
+def test_what_is_unacknowledged_stays_within_the_window_of_each_connection() -> None:
+    numbers: list[int] = []
+
+    def within(window: int, rounds: int) -> Callable[[Peer], None]:
+        def script(peer: Peer) -> None:
+            peer.accept(connack(b"\x21" + window.to_bytes(2)))
+            for _ in range(rounds):
+                waiting = [packet_id_of(peer.expect(0x30)) for _ in range(window)]
+                assert peer.is_silent(0.2)
+                numbers.append(len(waiting))
+                for packet_id in waiting:
+                    peer.send(packet(0x40, packet_id))
+
+        return script
+
+    with (
+        ScriptedBroker(within(5, 1), within(2, 2), acknowledging(b"\x21\0\1")) as broker,
+        Publisher(broker.address, TIMEOUT) as publisher,
+    ):
+        assert publisher.window == 5
+        publications = [publisher.publish("topic", bytes([number]), 60) for number in range(12)]
+        for publication in publications:
+            publisher.wait(publication)
+        assert publisher.window == 1
+        assert len(broker.connections) == 3
+    assert numbers == [5, 2, 2]
+
+
+def test_messages_are_sent_again_in_their_order() -> None:
+    seen: list[bytes] = []
+
+    def first(peer: Peer) -> None:
+        peer.accept(connack(b""))
+        for _ in range(3):
+            peer.expect(0x30)
+
+    def second(peer: Peer) -> None:
+        peer.accept(connack(b""))
+        for _ in range(4):
+            body = peer.expect(0x30)
+            seen.append(body[-1:])
+            peer.send(packet(0x40, packet_id_of(body)))
+        peer.wait_for_end()
+
+    with ScriptedBroker(first, second) as broker, Publisher(broker.address, TIMEOUT) as publisher:
+        publications = [publisher.publish("topic", bytes([number]), 60) for number in range(3)]
+        wait_until(lambda: len(broker.connections) == 2, "no new connection")
+        publications.append(publisher.publish("topic", b"\3", 60))
+        for publication in publications:
+            publisher.wait(publication)
+    assert b"".join(seen) == bytes(range(4))
+
+
+def test_a_message_that_is_too_large_for_the_next_connection_fails_alone() -> None:
+    def first(peer: Peer) -> None:
+        peer.accept(connack(b""))
+        peer.expect(0x30)
+        peer.expect(0x30)
+
+    with (
+        ScriptedBroker(first, acknowledging(b"\x27\0\0\0\x64")) as broker,
+        Publisher(broker.address, TIMEOUT) as publisher,
+    ):
+        large, small = publisher.publish("topic", bytes(200), 60), publisher.publish("topic", b"small", 60)
+        with pytest.raises(MessageError, match=r"the limit of the broker .* is 100"):
+            publisher.wait(large)
+        publisher.wait(small)
+        with pytest.raises(MessageError, match="too large"):
+            publisher.publish("topic", bytes(200), 60)
+
+
+def test_a_broker_may_take_hardly_anything() -> None:
+    with (
+        ScriptedBroker(acknowledging(b"\x27\0\0\0\1")) as broker,
+        Publisher(broker.address, TIMEOUT) as publisher,
+    ):
+        with pytest.raises(MessageError, match="is 1"):
+            publisher.publish("topic", b"", 60)
+        with pytest.raises(TransportError, match="too few for a subscription"):
+            publisher.listen("topic", lambda _: None)
+
+
+def test_what_mqtt_cannot_carry_is_too_large_for_every_broker() -> None:
+    with ScriptedBroker(acknowledging()) as broker, Publisher(broker.address, TIMEOUT) as publisher:
+        with pytest.raises(MessageError, match="is 268435460"):
+            publisher.publish("topic", bytes(268_435_455), 60)
+        send(publisher)
+
+
+def test_a_session_that_breaks_at_each_message_is_tried_ever_less_often_and_told_of_once(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def script(peer: Peer) -> None:
+        peer.accept(CONNACK_311)
+        peer.expect(0x30)
+
+    with (
+        ScriptedBroker(script, version=MqttVersion.V311) as broker,
+        Publisher(broker.address, 6) as publisher,
+        pytest.raises(TransportError, match="ended the connection each time instead: does it take QoS 1"),
+    ):
+        send(publisher)
+    assert 3 <= len(broker.connections) <= 6
+    warnings = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
+    assert warnings == [f"The connection to the broker {broker.address} is lost: the broker closed the connection"]
+
+
+def test_who_listens_is_disturbed_by_no_packet() -> None:
+    heard: list[bytes] = []
+
+    def script(peer: Peer) -> None:
+        peer.accept(connack(b""))
+        peer.grant()
+        peer.send(publish_packet("topic", b"weird", 1, 1, user_property(_FEFF, _FEFF), retain=True))
+        peer.expect(0x40)
+        peer.send(packet(0x32, text(b"topic") + b"\0\2\x7f"))
+        peer.expect(0x40)
+        peer.send(publish_packet("topic", bytes(10_000_000), 1, 3, retain=True))
+        peer.expect(0x40)
+        peer.send(publish_packet("topic", b"good", 0))
+        peer.wait_for_end()
+
+    with ScriptedBroker(script) as broker, Publisher(broker.address, TIMEOUT, 100) as publisher:
+        publisher.listen("topic", heard.append)
+        wait_until(lambda: len(heard) == 2, "not heard")
+        assert heard == [b"weird", b"good"]
+        assert len(broker.connections) == 1
+
+
+def test_a_refused_subscription_is_told_of() -> None:
+    def script(peer: Peer) -> None:
+        peer.accept(connack(b""))
+        peer.grant(b"\0\x87")
+        peer.wait_for_end()
+
+    with (
+        ScriptedBroker(script) as broker,
+        Publisher(broker.address, TIMEOUT) as publisher,
+        pytest.raises(TransportError, match="did not accept a subscription to topic: Not authorized"),
+    ):
+        publisher.listen("topic", lambda _: None)
+
+
+def test_leaving_takes_no_time_while_nobody_can_be_reached() -> None:
+    with ScriptedBroker(lambda peer: peer.accept(connack(b""))) as broker:
+        publisher = Publisher(broker.address, TIMEOUT)
+        publisher.__enter__()
+        wait_until(lambda: len(broker.connections) >= 1, "no connection")
+        started = time.monotonic()
+        publisher.__exit__()
+        assert time.monotonic() - started < _AT_ONCE
+        wait_until(
+            lambda: not any(thread.name == "Publisher" for thread in threading.enumerate()), "the thread goes on"
+        )

@@ -1,0 +1,299 @@
+"""The subscriber against a broker that says what a test has it say."""
+
+import contextlib
+import logging
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import pytest
+
+from idlib.errors import Reason
+from idlib.settings import MqttVersion
+from idlib.transport import Broker, Delivery, Subscription
+from idlib.transport import subscription as module
+from tests.idlib.transport.scripted_broker import (
+    CONNACK,
+    CONNACK_311,
+    LOOPBACK,
+    Peer,
+    ScriptedBroker,
+    connack,
+    wait_until,
+)
+from tests.integration.raw_mqtt import packet, publish_packet, text, user_property, variable
+
+MAX_MESSAGE = 1000
+_FEFF = "\ufeff".encode()
+# Its topic is longer than itself.
+UNREADABLE = packet(0x32, b"\xff\xff?")
+
+
+@dataclass
+class Running:
+    subscription: Subscription
+    delivered: list[Delivery]
+
+    def settle_all(self) -> None:
+        for delivery in self.delivered:
+            self.subscription.settle(delivery)
+
+
+@pytest.fixture(autouse=True)
+def _in_a_hurry(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_SHORTEST_BACKOFF_SECONDS", 0.01)
+    monkeypatch.setattr(module, "_LONGEST_BACKOFF_SECONDS", 0.05)
+
+
+@contextlib.contextmanager
+def running(address: Broker) -> Iterator[Running]:
+    delivered: list[Delivery] = []
+    run = Running(Subscription(address, "client", "topic", 600, MAX_MESSAGE, delivered.append), delivered)
+
+    stopping = threading.Event()
+    thread = threading.Thread(target=run.subscription.run, args=(stopping,), daemon=True)
+    thread.start()
+    try:
+        yield run
+    finally:
+        stopping.set()
+        thread.join(10)
+        assert not thread.is_alive()
+
+
+def saying(*packets: bytes, version: MqttVersion = MqttVersion.V5) -> Callable[[Peer], None]:
+    """Return a script that accepts a subscription and brings packets."""
+
+    def script(peer: Peer) -> None:
+        peer.accept(CONNACK if version is MqttVersion.V5 else CONNACK_311)
+        peer.grant(b"\0\1" if version is MqttVersion.V5 else b"\1")
+        for each in packets:
+            peer.send(each)
+        peer.wait_for_end()
+
+    return script
+
+
+def test_connect_announces_the_largest_packet() -> None:
+    said: list[bytes] = []
+
+    def script(peer: Peer) -> None:
+        said.append(peer.expect(0x10))
+        peer.send(CONNACK)
+        peer.grant()
+        peer.wait_for_end()
+
+    with ScriptedBroker(script) as broker, running(broker.address) as run:
+        wait_until(lambda: run.subscription.is_active, "no subscription")
+    assert b"\x27" + (MAX_MESSAGE + 65536).to_bytes(4) in said[0]
+
+
+def test_acknowledgements_go_out_in_the_order_of_receipt_whatever_was_refused() -> None:
+    acknowledged: list[int] = []
+
+    def script(peer: Peer) -> None:
+        peer.accept()
+        peer.grant()
+        peer.send(publish_packet("topic", b"first", 1, 1))
+        peer.send(packet(0x32, text(b"topic") + b"\0\2" + b"\x7f"))
+        peer.send(publish_packet("topic", bytes(100_000), 1, 3))
+        peer.send(publish_packet("topic", b"last", 1, 4, user_property(_FEFF, _FEFF)))
+        while len(acknowledged) < 4:
+            acknowledged.append(int.from_bytes(peer.expect(0x40)[:2]))
+        peer.wait_for_end()
+
+    with ScriptedBroker(script) as broker, running(broker.address) as run:
+        wait_until(lambda: len(run.delivered) == 4, "not all delivered")
+        assert [delivery.payload for delivery in run.delivered] == [b"first", b"", b"", b"last"]
+        reasons = [delivery.refusal and delivery.refusal.reason for delivery in run.delivered]
+        assert reasons == [None, Reason.TRANSPORT_MALFORMED, Reason.OVERSIZED, None]
+        for delivery in reversed(run.delivered):
+            assert not acknowledged
+            run.subscription.settle(delivery)
+        wait_until(lambda: len(acknowledged) == 4, "not all acknowledged")
+        assert acknowledged == [1, 2, 3, 4]
+        assert len(broker.connections) == 1
+
+
+def test_mqtt_3_1_1_reads_past_what_is_oversized() -> None:
+    script = saying(
+        publish_packet("topic", bytes(5_000_000), 1, 1, None),
+        publish_packet("topic", b"good", 1, 2, None),
+        version=MqttVersion.V311,
+    )
+    with ScriptedBroker(script, version=MqttVersion.V311) as broker, running(broker.address) as run:
+        wait_until(lambda: len(run.delivered) == 2, "not all delivered")
+        assert run.delivered[0].refusal is not None
+        assert run.delivered[0].refusal.reason is Reason.OVERSIZED
+        assert run.delivered[1].payload == b"good"
+
+
+def test_qos_2_is_never_asked_for_and_yet_taken_to_its_end() -> None:
+    said: list[tuple[int, bytes]] = []
+
+    def script(peer: Peer) -> None:
+        peer.accept()
+        peer.grant()
+        peer.send(publish_packet("topic", b"twice sure", 2, 9))
+        said.append(peer.read())
+        peer.send(packet(0x62, b"\0\x09"))
+        said.append(peer.read())
+        peer.wait_for_end()
+
+    with ScriptedBroker(script) as broker, running(broker.address) as run:
+        wait_until(lambda: len(run.delivered) == 1, "not delivered")
+        run.settle_all()
+        wait_until(lambda: len(said) == 2, "no answers")
+    assert said == [(0x50, b"\0\x09"), (0x70, b"\0\x09")]
+    assert run.delivered[0].payload == b"twice sure"
+
+
+def test_what_cannot_be_acknowledged_ends_one_connection_and_is_then_passed_over(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    script = saying(UNREADABLE, publish_packet("topic", b"good", 1, 2))
+    with ScriptedBroker(script) as broker, running(broker.address) as run:
+        wait_until(lambda: len(run.delivered) == 2, "not all delivered")
+        assert len(broker.connections) == 2
+        assert run.delivered[0].refusal is not None
+        assert run.delivered[0].refusal.reason is Reason.TRANSPORT_MALFORMED
+        assert run.delivered[0].qos == 0
+        assert run.delivered[1].payload == b"good"
+    (line,) = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING][:1]
+    assert "is lost: a PUBLISH ends before its packet identifier" in line
+
+
+def test_a_connection_that_merely_ends_sets_nothing_aside_and_health_tells_that_nothing_moves() -> None:
+    mended = threading.Event()
+
+    def script(peer: Peer) -> None:
+        peer.accept()
+        peer.grant()
+        peer.send(publish_packet("topic", b"good", 1, 1))
+        if mended.is_set():
+            peer.wait_for_end()
+
+    with ScriptedBroker(script) as broker, running(broker.address) as run:
+        wait_until(lambda: stalled(run) != "", "no reason")
+        assert "connections to the broker" in stalled(run)
+        assert {delivery.payload for delivery in run.delivered} == {b"good"}
+        assert not [delivery for delivery in run.delivered if delivery.refusal]
+        mended.set()
+        seen = len(broker.connections)
+        wait_until(lambda: len(broker.connections) > seen and run.subscription.is_active, "no subscription")
+
+        def goes_on() -> bool:
+            run.settle_all()
+            return stalled(run) == ""
+
+        wait_until(goes_on, "still stalled")
+
+
+def stalled(run: Running) -> str:
+    return run.subscription.stalled_reason or ""
+
+
+def test_a_broker_that_is_away_is_no_lack_of_progress() -> None:
+    with ScriptedBroker(lambda peer: peer.accept()) as broker, running(broker.address) as run:
+        wait_until(lambda: len(broker.connections) > 6, "no connections")
+        assert run.subscription.stalled_reason is None
+        assert run.subscription.ailment is not None
+
+
+@pytest.mark.parametrize(
+    ("answer", "cause"),
+    [
+        (packet(0x20, b"\0\x87\0"), "refuses the connection: Not authorized"),
+        (
+            packet(0x20, b"\0\x87" + variable(8) + b"\x1f" + text(b"\xef\xbb\xbf?\0")),
+            "refuses the connection: Not auth",
+        ),
+        (packet(0x20, b"\0\x5a\0"), "refuses the connection: reason code 90"),
+        (packet(0x20, b"\0\1"), "refuses the connection: Unsupported protocol version"),
+        (packet(0x20, b"\0\5"), "refuses the connection: Not authorized"),
+        (packet(0x20, b"\0"), "is lost: a CONNACK has the wrong size"),
+        (b"\x20" + variable(100_000_000), "is lost: a packet of type 2 has 100000000 bytes"),
+        (b"HTTP/1.1 400 Bad Request\r\n\r\n", "is lost: no packet of a broker begins with the byte 0x48"),
+        (packet(0xE0, b"\x8b"), "is lost: Server shutting down"),
+        (b"", "is lost: the broker closed the connection"),
+        (CONNACK + CONNACK, "is lost: a packet of type 2 came out of order"),
+        (CONNACK + packet(0xF0, b""), "is lost: no packet of a broker begins with the byte 0xf0"),
+        (CONNACK + b"\x90" + variable(268_435_455), "is lost: a packet of type 9 has 268435455 bytes"),
+        (connack(b"\x27\0\0\0\x0d"), "takes packets of at most 13 bytes, too few for our subscription"),
+    ],
+)
+def test_what_ends_a_connection_is_told(answer: bytes, cause: str) -> None:
+    def script(peer: Peer) -> None:
+        peer.accept(answer)
+        if answer:
+            peer.wait_for_end()
+
+    with ScriptedBroker(script) as broker, running(broker.address) as run:
+        wait_until(lambda: cause in (run.subscription.ailment or ""), f"it says {run.subscription.ailment}")
+
+
+def test_texts_of_the_broker_are_not_read() -> None:
+    texts = b"\x1f" + text(_FEFF) + user_property(_FEFF, _FEFF)
+
+    def script(peer: Peer) -> None:
+        peer.accept(connack(texts))
+        peer.grant(variable(len(texts)) + texts + b"\1")
+        peer.send(publish_packet("topic", b"good", 1, 1, texts))
+        peer.expect(0x40)
+        peer.send(packet(0xE0, b"\x8b" + variable(len(texts)) + texts))
+        peer.wait_for_end()
+
+    with ScriptedBroker(script, saying()) as broker, running(broker.address) as run:
+        wait_until(lambda: len(run.delivered) == 1, "not delivered")
+        run.settle_all()
+        wait_until(lambda: len(broker.connections) == 2, "no new connection")
+        assert run.delivered[0].payload == b"good"
+
+
+def test_the_brokers_keep_alive_is_kept() -> None:
+    pinged = threading.Event()
+
+    def script(peer: Peer) -> None:
+        peer.accept(connack(b"\x13\0\1"))
+        peer.grant()
+        peer.expect(0xC0)
+        peer.send(packet(0xD0, b""))
+        peer.expect(0xC0)
+        pinged.set()
+        peer.wait_for_end()
+
+    with ScriptedBroker(script) as broker, running(broker.address):
+        assert pinged.wait(10)
+        assert len(broker.connections) == 1
+
+
+def test_a_lost_session_is_told_of(caplog: pytest.LogCaptureFixture) -> None:
+    def script(peer: Peer) -> None:
+        peer.accept()
+        peer.grant()
+
+    with ScriptedBroker(script) as broker, running(broker.address):
+        wait_until(lambda: len(broker.connections) > 2, "no connections")
+    assert "has lost the session" in caplog.text
+
+
+def test_a_host_that_no_codec_can_encode_ends_nothing() -> None:
+    with running(Broker("broker..example.test", 1883, MqttVersion.V5)) as run:
+        wait_until(lambda: "cannot be reached" in (run.subscription.ailment or ""), "no reason")
+
+
+def test_a_slow_sender_of_bytes_is_waited_for() -> None:
+    octets = publish_packet("topic", b"good", 1, 1)
+
+    def script(peer: Peer) -> None:
+        peer.accept()
+        peer.grant()
+        for octet in octets:
+            peer.send(bytes([octet]))
+            threading.Event().wait(0.005)
+        peer.wait_for_end()
+
+    with ScriptedBroker(script) as broker, running(broker.address) as run:
+        wait_until(lambda: len(run.delivered) == 1, "not delivered")
+        assert run.delivered[0].payload == b"good"
+        assert LOOPBACK in str(broker.address)

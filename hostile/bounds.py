@@ -10,8 +10,8 @@ MEMORY_BYTES: Final = 100_000_000
 DISK_BYTES: Final = 256 * 1024 * 1024
 # Of the log, in the worst ten seconds.
 LOG_BYTES_A_SECOND: Final = 20_000
-# Of one processor, once the attack is over.
-IDLE_SHARE: Final = 0.05
+# Of one processor, once the attack is over: names of dead domains are still asked for while their messages wait.
+IDLE_SHARE: Final = 0.2
 # Of the receipts that a known sender asks for while strangers ask too.
 CONFIRMED_SHARE: Final = 0.9
 # What kills may repeat, for each of them.

@@ -21,7 +21,7 @@ from tests.integration.programs import Device
 
 _LOOPBACK: Final = "127.0.0.1"
 _KEEPALIVE_SECONDS: Final = 30
-_POLL_SECONDS: Final = 0.05
+_POLL_SECONDS: Final = 0.02
 # The broker has acknowledged the message and dropped it (MQTT 5, section 3.4.2.1).
 _NO_MATCHING_SUBSCRIBERS: Final = 16
 

@@ -6,9 +6,6 @@ cat >/tmp/unbound.conf <<END
 include: /etc/unbound/unbound.conf
 server:
     trust-anchor-file: /trust-anchor/root.key
-    infra-host-ttl: 5
-    infra-keep-probing: yes
-    cache-max-negative-ttl: 1
 stub-zone:
     name: "."
     stub-addr: $1

@@ -12,7 +12,7 @@ _SHIPPED: Final = Path(__file__).parents[3] / "resolver/unbound.conf"
 _PLACES: Final = {
     "interface: 0.0.0.0": "interface: {address}\n    port: {port}",
     'directory: "/etc/unbound"': 'directory: "{directory}"',
-    'trust-anchor-file: "/usr/share/dns/root.key"': 'trust-anchor-file: "{anchors}"',
+    'auto-trust-anchor-file: "/var/lib/unbound/root.key"': 'trust-anchor-file: "{anchors}"',
 }
 # What the lab needs besides. No setting makes an answer come sooner, or live shorter, than on a device.
 _LAB: Final = """

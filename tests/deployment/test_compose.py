@@ -93,9 +93,9 @@ def test_keys_are_written_by_maintenance_alone() -> None:
         "maintenance": ["identity:/identity"],
         "messaging_sender": ["identity:/identity:ro", "data:/data"],
         "messaging_receiver": ["identity:/identity:ro", "data:/data"],
-        "resolver": [],
+        "resolver": ["resolver_state:/var/lib/unbound"],
     }
-    assert set(STACK["volumes"]) == {"identity", "data"}
+    assert set(STACK["volumes"]) == {"identity", "data", "resolver_state"}
 
 
 def test_the_services_ask_the_resolver_beside_them() -> None:

@@ -45,7 +45,9 @@ class Database:
             ) from error
         try:
             with self._translating_errors():
-                self._connection = sqlite3.connect(path, _BUSY_SECONDS, check_same_thread=False, isolation_level=None)
+                self._connection = sqlite3.connect(
+                    path, timeout=_BUSY_SECONDS, check_same_thread=False, isolation_level=None
+                )
                 self._connection.execute("PRAGMA journal_mode = WAL")
                 self._connection.execute("PRAGMA synchronous = FULL")
                 self._connection.executescript(schema)

@@ -60,7 +60,7 @@ def test_a_whole_certificate_gives_its_key(usage: int) -> None:
     assert usable.public_key.native.public_numbers() == ec_key().public_key().public_numbers()
 
 
-@pytest.mark.parametrize("octets", [SPKI, RSA_SPKI])
+@pytest.mark.parametrize("octets", [SPKI, RSA_SPKI], ids=["EC", "RSA"])
 def test_a_bare_key_is_usable(octets: bytes) -> None:
     native = judged(TlsaRecord(3, 1, 0, octets)).public_key.native
     assert native.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo) == octets
@@ -91,7 +91,9 @@ def test_records_without_entity_key_are_unusable(parameters: tuple[int, int, int
 
 
 @pytest.mark.parametrize("change", [lambda octets: octets + b"\0", lambda octets: octets[:-1], lambda _: b"0"])
-@pytest.mark.parametrize(("selector", "octets"), [(0, der(CERTIFICATE)), (1, SPKI), (1, RSA_SPKI)])
+@pytest.mark.parametrize(
+    ("selector", "octets"), [(0, der(CERTIFICATE)), (1, SPKI), (1, RSA_SPKI)], ids=["certificate", "EC", "RSA"]
+)
 def test_anything_but_exactly_one_structure_is_unusable(selector: int, octets: bytes, change: Any) -> None:
     assert why_not(TlsaRecord(3, selector, 0, change(octets)))
 

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from idlib.database import Database
+from idlib.errors import StoreError
 from idlib.outbox import FILE_NAME as OUTBOX
 from idlib.store import FILE_NAME as STORE
 
@@ -46,7 +48,7 @@ def told(where: Path, kind: str) -> str:
 def test_a_directory_of_another_user_is_told_with_the_command_that_mends_it(kind: str, name: str, place: Path) -> None:
     (place / "data").mkdir(mode=0o500)
     assert told(place, kind) == (
-        f"data/{name} cannot be used: Permission denied;"
+        f"'data/{name}' cannot be used: Permission denied;"
         f" set DATA_PATH to a directory that this user may write, or give it this one: {MEND}"
     )
 
@@ -58,7 +60,7 @@ def test_a_file_of_another_user_is_told_likewise(kind: str, name: str, place: Pa
     for file in (name, f"{name}-wal"):
         (place / "data" / file).touch(0o400)
         said = told(place, kind)
-        assert said.startswith(f"data/{name} cannot be ")
+        assert said.startswith(f"'data/{name}' cannot be ")
         assert said.endswith(MEND)
         (place / "data" / file).chmod(0o666)
 
@@ -66,5 +68,13 @@ def test_a_file_of_another_user_is_told_likewise(kind: str, name: str, place: Pa
 def test_where_no_directory_can_be_made_nobody_is_told_to_give_away_what_is_above_it(place: Path) -> None:
     place.chmod(0o555)
     assert told(place, "Store") == (
-        f"data/{STORE} cannot be used: Permission denied; set DATA_PATH to a directory that can be written"
+        f"'data/{STORE}' cannot be used: Permission denied; set DATA_PATH to a directory that can be written"
     )
+
+
+def test_a_file_that_is_no_database_leaves_nothing_open(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"no database" * 1000)
+    before = len(os.listdir("/proc/self/fd"))
+    with pytest.raises(StoreError):
+        Database(tmp_path / "file", "CREATE TABLE IF NOT EXISTS one (a)")
+    assert len(os.listdir("/proc/self/fd")) == before

@@ -147,7 +147,13 @@ class Discovery:
         shown = (*skipped[:_MAX_SKIPPED], f"and {len(skipped) - _MAX_SKIPPED} more")[: len(skipped)]
         if not usable:
             raise NoUsableRecordError(
-                f"none of the {len(skipped)} TLSA records of {name} is usable: {'; '.join(shown)} ({authentication})",
+                f"{_no_usable(len(skipped), str(name))}: {'; '.join(shown)} ({authentication})",
                 "publish the record that generate_tlsa.py prints",
             )
         return Found(name, rank(usable)[:_MAX_RECORDS], shown, authentication)
+
+
+def _no_usable(number: int, name: str) -> str:
+    if number == 1:
+        return f"the TLSA record of {name} is not usable"
+    return f"none of the {number} TLSA records of {name} is usable"

@@ -21,6 +21,7 @@ from idlib.transport.connection import (
     new_client,
     new_client_id,
 )
+from idlib.transport.hints import hint_for_error, hint_for_reason, hint_for_silence
 
 _LOG = logging.getLogger(__name__)
 
@@ -87,16 +88,17 @@ class Publisher:
             _connect_for_publishing(self._client, self._broker)
         except OSError as error:
             raise TransportError(
-                f"the broker {self._broker} was not reached: {error}", "check MQTT_HOST and MQTT_PORT"
+                f"the broker {self._broker} was not reached: {error}", hint_for_error(self._broker, error)
             ) from error
         self._client.loop_start()
         answered = self._connected.wait(self._timeout)
         if not answered or self._connect_reason is None or self._connect_reason.is_failure:
             self._client.loop_stop()
             said = self._connect_reason if answered else f"no answer within {self._timeout:g} s"
+            reason = self._connect_reason
             raise TransportError(
                 f"the broker {self._broker} did not accept the connection: {said}",
-                "check that an MQTT broker listens there and speaks the MQTT_VERSION that is set",
+                hint_for_silence(self._broker) if reason is None else hint_for_reason(self._broker, reason.value),
             )
         return self
 

@@ -20,6 +20,7 @@ from idlib.session import Grant
 from idlib.settings import MqttVersion
 from idlib.transport.broker import Broker
 from idlib.transport.connection import KEEPALIVE_SECONDS, QOS_AT_LEAST_ONCE, new_client
+from idlib.transport.hints import hint_for_error, hint_for_reason
 
 _LOG = logging.getLogger(__name__)
 
@@ -100,10 +101,11 @@ class Subscription:
             self._is_explained = False
             try:
                 self._run_connection(stopping)
-            except ssl.SSLError as error:
-                self._explain(f"TLS with the broker {self._broker} fails: {error}")
             except OSError as error:
-                self._explain(f"The broker {self._broker} cannot be reached: {error}")
+                of_tls = isinstance(error, ssl.SSLError)
+                what = "TLS with the broker {} fails" if of_tls else "The broker {} cannot be reached"
+                hint = hint_for_error(self._broker, error)
+                self._explain(f"{what.format(self._broker)}: {error}; {hint}")
             except Exception:  # noqa: BLE001  # whatever a broken broker makes the library raise must not end the thread
                 _LOG.exception("The connection to the broker %s broke", self._broker)
             if not stopping.is_set():
@@ -172,7 +174,8 @@ class Subscription:
 
     def _on_connect(self, client: Client, _: Any, flags: Any, reason: ReasonCode, granted: Properties | None) -> None:
         if reason.is_failure:
-            self._explain(f"The broker {self._broker} refuses the connection: {reason}")
+            hint = hint_for_reason(self._broker, reason.value)
+            self._explain(f"The broker {self._broker} refuses the connection: {reason}; {hint}".removesuffix("; "))
             return
         grant = Grant.from_connack(self._broker.version, self._session_expiry, flags, granted)
         level = logging.WARNING if grant.is_short else logging.INFO

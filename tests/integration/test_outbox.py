@@ -334,7 +334,7 @@ def test_an_outbox_of_another_user_is_told_with_what_mends_it(sender: Device, re
     powerless = ("setpriv", "--bounding-set=-all", "--inh-caps=-all") if os.geteuid() == 0 else ()
     device = replace(sender, entrance=powerless)
     directory.chmod(0)
-    trouble = f"{outbox_path(sender)} cannot be used: Permission denied; set DATA_PATH to "
+    trouble = f"'{outbox_path(sender)}' cannot be used: Permission denied; set DATA_PATH to "
     try:
         queued = device.send(recipient, "hello", "--queue")
         health = device.run(SENDER, "--health")
@@ -392,7 +392,7 @@ def test_it_ends_within_five_seconds_while_it_tries(
     device = sender.with_settings(**({"DNS_RESOLVER": silent_resolver} if silent == "DNS" else {"MQTT_PORT": broker}))
     put(device, recipient.name, "stuck")
     with device.start(SENDER) as resident:
-        resident.wait_for_log("In the outbox wait 1 messages")
+        resident.wait_for_log("Messages in the outbox: 1")
         time.sleep(1)
         resident.signal(number)
         assert resident.wait_for_end(5) == 0

@@ -35,9 +35,13 @@ setup: .venv/demo.stamp
 demo: .venv/demo.stamp
 	@$(BIN)/python -m lab.demo
 
+# In as many processes as there are processors and one more, for most tests wait for something; the tests of a file stay
+# together, because they share daemons. JOBS=0 runs all in one process.
+JOBS ?= $(shell echo $$(($$(getconf _NPROCESSORS_ONLN) + 1)))
+
 test: .venv/development.stamp
 	@$(BIN)/python -m tests.integration.install_packages
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile
 
 test-containers: .venv/development.stamp
 	$(BIN)/python -m pytest --timeout 900 tests/containers

@@ -229,6 +229,7 @@ class Bootstrap:
             ConfigurationError: An environment variable has a bad value.
             KeyFileError: The private key is missing or unusable.
         """
+        _LOGGER.info("Reading %s", quoted(self._paths["key"]))
         own = self._read_private_key().public.native
         finder = discovery or self._discovery_of_environment()
         try:

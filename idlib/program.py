@@ -57,13 +57,13 @@ def parser(description: str, example: str) -> argparse.ArgumentParser:
 
 
 def require_stdout() -> None:
-    """Accept a stdout that is open; a program whose purpose is to print something checks it before it begins.
+    """Accept a stdout that is open.
 
     Raises:
         ConfigurationError: It is closed, and all that is printed would be lost.
     """
     if sys.stdout is None:
-        raise ConfigurationError("Error: stdout is closed, and what this program prints would be lost; open it")
+        raise ConfigurationError("Error: stdout is closed, and what this program prints is lost")
 
 
 def beside(program: str) -> str:

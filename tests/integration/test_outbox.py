@@ -278,7 +278,7 @@ def test_a_disk_that_is_full_when_a_message_is_acknowledged_keeps_it_and_does_no
     sender: Device, recipient: Device, receiver: Program, small_disk: Path
 ) -> None:
     device = sender.with_settings(DATA_PATH=str(small_disk))
-    trouble = f"Messages to {recipient.name} wait: {outbox_path(device)} cannot be read or written: database or disk"
+    trouble = f"Messages to {recipient.name} wait: '{outbox_path(device)}' cannot be read or written: database or disk"
     # Held open, lest the log beside the file be made anew, which fails before anything is sent.
     with Outbox(small_disk) as outbox:
         put(device, recipient.name, "sent once")
@@ -306,7 +306,7 @@ def test_a_full_disk_sends_nothing_again_where_another_message_expires(
         put(device, f"nobody._device.{SECURE}", "expires", lifetime=5)
         filler = fill(small_disk)
         with device.start(SENDER) as resident:
-            resident.wait_for_log(f"Messages wait: {outbox_path(device)} cannot be read or written: database or disk")
+            resident.wait_for_log(f"Messages wait: '{outbox_path(device)}' cannot be read or written: database or disk")
             filler.unlink()
             wait_until(lambda: outbox.waiting().number == 0, "empty outbox")
             assert acknowledgements(resident) == 1

@@ -50,9 +50,15 @@ _LOG = logging.getLogger("send_message")
 def main() -> int:
     """Send what the command line says; return the exit status."""
     arguments = _read_arguments()
-    if arguments.json:
-        require_stdout()
     settings = get_config()
+    status = _send(settings, arguments)
+    if arguments.json and not status:
+        # As when stdout cannot be written: what was sent is sent, and its report is lost.
+        require_stdout()
+    return status
+
+
+def _send(settings: Settings, arguments: argparse.Namespace) -> int:
     with _opened(arguments) as source:
         if arguments.lines:
             return LineSender(settings, arguments).send(source)

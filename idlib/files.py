@@ -27,7 +27,10 @@ def read_regular(path: Path, limit: int) -> bytes:
     Raises:
         OSError: The file is missing, unreadable, too large or not a regular file; `strerror` says which.
     """
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+    except ValueError as error:
+        raise OSError(errno.EINVAL, f"there is no such name: {error}", str(path)) from error
     try:
         _check_regular(os.fstat(descriptor), path)
         with open(descriptor, "rb", closefd=False) as file:

@@ -90,11 +90,11 @@ class Authentication(Stage["DecryptedMessage | Answer"]):
         self._answers = source
         self._trusted_lookups = Lookups(answered, WORKERS_FOR_TRUSTED_NAMES)
         self._other_lookups = Lookups(answered, WORKERS_FOR_OTHER_NAMES)
-        self._deferral = Deferral(self)
+        self._deferral = Deferral(self, self._stop_asking)
         self._aside: dict[IdentityName, list[Arrival]] = {}
         self._number_aside = 0
         self._relieve_at = math.inf
-        self._asking: set[IdentityName] = set()
+        self._asking: dict[IdentityName, tuple[Lookups, Question]] = {}
         self._taking_up: dict[IdentityName, _TakeUp] = {}
         self._holds_back = False
 
@@ -125,7 +125,7 @@ class Authentication(Stage["DecryptedMessage | Answer"]):
             self._go_on(item)
         elif item is not None:
             self.attempt(item.origin, lambda: self._process(item))
-        for sender in tuple(self._taking_up)[:1]:
+        if (sender := next(iter(self._taking_up), None)) is not None:
             self._take_up_some(sender)
         if time.monotonic() >= self._relieve_at or self._number_aside >= MAX_ASIDE:
             self._relieve()
@@ -229,23 +229,30 @@ class Authentication(Stage["DecryptedMessage | Answer"]):
         """Look a sender up, unless that is under way."""
         if sender in self._asking:
             return
-        self._asking.add(sender)
         discovery = self.context.discovery
         lookups = self._trusted_lookups if self.context.is_trusted(sender) else self._other_lookups
-        lookups.ask(
-            Question(
-                sender,
-                discovery.zone_of(sender),
-                registrable_domain(sender),
-                discovery.find_again if anew else discovery.find,
-                self._deferral.has_failed(sender),
-            )
+        question = Question(
+            sender,
+            discovery.zone_of(sender),
+            registrable_domain(sender),
+            discovery.find_again if anew else discovery.find,
+            self._deferral.has_failed(sender),
         )
+        self._asking[sender] = lookups, question
+        lookups.ask(question)
+
+    def _stop_asking(self, sender: IdentityName) -> None:
+        """Forget to look a sender up of which no message waits any more."""
+        lookups, question = self._asking.get(sender, (None, None))
+        if lookups is None or question is None or sender in self._aside:
+            return
+        if lookups.cancel(question):
+            del self._asking[sender]
 
     def _go_on(self, answer: Answer) -> None:
         """Note what DNS says of a sender, and let its messages be taken up if they can be decided by it."""
         sender, outcome = answer.sender, answer.outcome
-        self._asking.discard(sender)
+        self._asking.pop(sender, None)
         # A failure to ask anew says nothing against the keys that are known.
         known = self.context.discovery.peek(sender) or outcome
         if _is_failure(outcome):
@@ -300,11 +307,11 @@ class Authentication(Stage["DecryptedMessage | Answer"]):
         """Store what has stood aside, so that the broker need not wait for it."""
         arrivals = [arrival for arrivals in self._aside.values() for arrival in arrivals]
         admitted, held_back = self._deferral.split_by_room(arrivals) if self._is_dns_dead() else (arrivals, [])
-        stored = self._deferral.admit(admitted)
         self._aside = {}
         for arrival in held_back:
             self._aside.setdefault(arrival.unverified.sender, []).append(arrival)
         self._number_aside = len(held_back)
+        stored = self._deferral.admit(admitted)
         self._holds_back = bool(held_back)
         self._relieve_at = time.monotonic() + POLL_SECONDS if held_back else math.inf
         for waiting in stored:
@@ -315,7 +322,8 @@ class Authentication(Stage["DecryptedMessage | Answer"]):
 
     def _is_dns_dead(self) -> bool:
         lookups = (self._trusted_lookups, self._other_lookups)
-        return min(one.seconds_without_answer for one in lookups) > DEAD_DNS_SECONDS
+        seconds = time.monotonic() - max(one.answered_at for one in lookups)
+        return seconds > DEAD_DNS_SECONDS and any(one.has_failed_since for one in lookups)
 
     def _retry(self, sender: IdentityName) -> None:
         if not self._deferral.stored(sender) and sender not in self._aside:

@@ -4,7 +4,7 @@ import heapq
 import math
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -62,10 +62,12 @@ class Deferral:
 
     Args:
         stage: That defers messages.
+        gave_way: Called with a sender whose last stored message gave way to others.
     """
 
-    def __init__(self, stage: Stage[Any]) -> None:
+    def __init__(self, stage: Stage[Any], gave_way: Callable[[IdentityName], None]) -> None:
         self._stage = stage
+        self._gave_way = gave_way
         self._context = stage.context
         self._store = stage.context.waiting_store
         self._index = WaitingIndex()
@@ -146,6 +148,7 @@ class Deferral:
             self._context.writes.retry(lambda: self._store.change(tuple(kept.values()), removed))
         for message, rank in displaced:
             self._context.refusals.note(*_reason_to_give_way(message, rank))
+        self._forget_senders_of(displaced)
         for arrival in added.values():
             self._stage.finish(SettledMessage(arrival.message.origin))
         return tuple(stored[number] for number in kept)
@@ -222,9 +225,18 @@ class Deferral:
     def _note_absence(self, sender: IdentityName) -> None:
         """Let the stored messages of a name without a record be the first to give way, and few of them stay."""
         self._index.set_rank(str(sender), Rank.ABSENT)
-        for message, rank in tuple(self._index.displaced()):
+        displaced = tuple(self._index.displaced())
+        for message, rank in displaced:
             reason, fact = _reason_to_give_way(message, rank)
             self._stage.refuse(Origin(None, message.number), reason, fact)
+        self._forget_senders_of(displaced)
+
+    def _forget_senders_of(self, displaced: Iterable[tuple[Waiting, Rank | None]]) -> None:
+        """Keep nothing of a sender whose messages have all given way: strangers invent names without end."""
+        for sender in {message.sender for message, _ in displaced}:
+            if not self._index.of(sender):
+                self.forget(IdentityName(sender))
+                self._gave_way(IdentityName(sender))
 
     def _await_record(self, sender: IdentityName, why: str) -> None:
         waited = max((self.waited(number) for number in self.stored(sender)), default=0.0)
@@ -283,7 +295,11 @@ class Deferral:
 
     def _schedule(self, sender: IdentityName, moment: float, *, is_trusted: bool) -> None:
         self._retry_at[sender] = moment
-        heapq.heappush(self._retries_of_trusted if is_trusted else self._retries_of_others, (moment, sender))
+        retries = self._retries_of_trusted if is_trusted else self._retries_of_others
+        heapq.heappush(retries, (moment, sender))
+        if len(retries) > 2 * len(self._retry_at) + 64:
+            retries[:] = [(at, name) for at, name in retries if self._retry_at.get(name) == at]
+            heapq.heapify(retries)
 
     def _pop(self, retries: list[tuple[float, IdentityName]], now: float) -> IdentityName | None:
         while retries and retries[0][0] <= now:

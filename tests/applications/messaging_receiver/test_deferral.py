@@ -58,7 +58,7 @@ def test_a_message_waits_on_the_disk_while_dns_is_out_and_is_printed_when_it_is_
     world.clock[0] += 120
     world.wait_for(lambda: world.printed == ["alice.example says: patient"])
     world.wait_until_nothing_waits()
-    assert balance(world) == (1, 1)
+    world.wait_for(lambda: balance(world) == (1, 1))
 
 
 def test_what_waits_is_printed_after_a_restart(tmp_path: Path) -> None:
@@ -113,6 +113,22 @@ def test_strangers_that_fill_their_area_displace_no_message_of_a_proven_name(
     slow.set()
     world.wait_for(lambda: world.printed == [f"alice.example says: number {number}" for number in range(5)])
     world.wait_for(lambda: balance(world) == (205, 205))
+
+
+def test_nothing_is_kept_of_names_whose_messages_gave_way(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("waiting_index.MAX_OPEN", 50)
+    silent = threading.Event()
+    for position in range(400):
+        name = IdentityName(f"device.zone-{position}.test")
+        KEYS[name] = KEYS[DAVE]
+        world.dns.answers[name] = silent if position % 2 else OUT
+        world.deliver(sealed("nobody", name))
+    world.wait_for(lambda: len(world.settled) == 400)
+    world.wait_for(lambda: len(world.authentication._asking) <= 50 + 16 + 8)
+    assert len(world.authentication._deferral._retry_at) <= 50 + 16
+    assert len(world.authentication._deferral._delays) <= 50 + 16
+    silent.set()
+    world.wait_for(lambda: balance(world) == (400, 400))
 
 
 def test_a_burst_of_new_names_of_one_zone_is_printed_whole_although_each_look_up_takes_its_time(world: World) -> None:
@@ -219,7 +235,9 @@ def test_the_broker_keeps_what_a_dead_dns_leaves_no_room_for(world: World, monke
     monkeypatch.setattr("waiting_index.MAX_RESERVED_BYTES", 4 * 4096)
     prove(world, ALICE)
     world.dns.answers[ALICE] = OUT
-    for number in range(30):
+    world.deliver(sealed("number 0"))
+    world.wait_for(lambda: bool(world.dns.asked) and len(world.settled) == 1)
+    for number in range(1, 30):
         world.deliver(sealed(f"number {number}"))
     world.wait_for(lambda: world.authentication.holds_back)
     time.sleep(0.5)
@@ -303,7 +321,7 @@ def test_a_message_of_a_name_without_a_record_waits_for_one(world: World, monkey
     world.dns.answers[DAVE] = record_of(KEYS[DAVE])
     world.clock[0] += 10
     world.wait_for(lambda: world.printed == ["dave.test says: I am new"])
-    assert balance(world) == (1, 1)
+    world.wait_for(lambda: balance(world) == (1, 1))
 
 
 @pytest.mark.parametrize("first", [NoRecordError("it never had one"), OUT])
@@ -330,7 +348,7 @@ def test_of_names_without_a_record_few_messages_wait(world: World) -> None:
     world.wait_for(lambda: "refused=72 refused_sender-without-record=72" in world.counters)
     world.wait_for(lambda: len(world.stored()) == 8)
     assert max(world.stored().count(name) for name in world.stored()) == 2
-    assert balance(world) == (80, 80)
+    world.wait_for(lambda: balance(world) == (80, 80))
 
 
 def test_a_proven_name_whose_record_is_gone_waits_in_its_own_places(world: World) -> None:

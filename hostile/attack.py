@@ -15,12 +15,11 @@ from chaos.faults import FAULTS, RESOLVER
 from chaos.reports import Promise
 from chaos.storm import SAVE_OFTEN, Storm
 from hostile.bounds import DELAY_SECONDS
-from hostile.evidence import Balance, Evidence, Measurement
+from hostile.evidence import Evidence, Measurement, balance_of
 from hostile.tricks import BLOWS, CHEAP_NAMES, TRICKS, Blow, Trick, cheap_messages
-from hostile.victim import counts
 from hostile.world import World
 from hostile.zones import STRANGERS
-from tests.integration.wire import Publication, WireClient
+from tests.integration.paced_client import PacedClient, Publication
 
 _KNOWN_RATE: Final = 40.0
 _KNOWN_RATE_IN_A_STORM: Final = 10.0
@@ -48,7 +47,6 @@ _RECEIPTS: Final = "genuine, receipts asked for"
 _AHEAD_SECONDS: Final = 20 * 365 * 24 * 3600
 # What a storm may publish: the larger ones would be written to the broker's disk at each change.
 _STORM_BLOWS: Final = BLOWS[:4]
-_STATUS: Final = r"status subscribed=.*"
 
 
 class Attack:
@@ -127,8 +125,8 @@ class Attack:
             self._known.rate = 0.0
 
     def _publish(self, publications: Sequence[Publication], rate: float | None = None) -> None:
-        with WireClient(self._port) as client:
-            client.publish(self._topic, publications, rate)
+        with PacedClient(self._port) as client:
+            client.publish_all(self._topic, publications, rate)
 
     def _write(self, trick: Trick, number: int) -> Sequence[Publication]:
         return trick.write(self._world.strangers, number)
@@ -239,18 +237,13 @@ class Attack:
             self._say(f"{blow.name}: known senders' messages stand still")
 
     def _balance(self) -> None:
-        """End this life in peace, and compare what it has counted with what the next one finds."""
+        """End this life in peace, and compare what it has counted."""
         self._wait_for_rest(_PATIENCE_SECONDS)
         lives = len(self._victim.lives)
         self._victim.end(signal.SIGTERM)
         counted = self._victim.counted
         self._victim.start()
-        status = self._victim.wait_for_line(_STATUS, _PATIENCE_SECONDS)
-        numbers = counts(status[0]) if status else {}
-        # Whatever waited when it began it has printed or refused by now, or it waits still.
-        settled = numbers.get("printed", 0) + numbers.get("refused", 0) - numbers.get("received", 0)
-        waiting = numbers["waiting"] + settled if "waiting" in numbers else None
-        self.evidence.balances.append(Balance(counted, 0, waiting))
+        self.evidence.balances.append(balance_of(counted, 0))
         self._say(f"counted by life {lives}: {self.evidence.balances[-1]}")
 
     def _wait_for_rest(self, patience: float) -> float:
@@ -318,14 +311,17 @@ class Attack:
         """Let what is under way arrive, and draw up the books."""
         victim, known, evidence = self._victim, self._known, self.evidence
         known.disconnect(2 * _PATIENCE_SECONDS)
-        # Started anew it asks DNS at once about what waits for it.
+        self._wait_for_rest(_PATIENCE_SECONDS)
         victim.end(signal.SIGTERM)
+        before = victim.counted["waiting"]
+        # Started anew it asks DNS at once about what waits for it.
         victim.start()
         cheap = frozenset(Promise(text, "a cheap name", "acknowledged") for text in self._cheap_texts)
         promises = known.promises | cheap
         victim.wait_until_printed([promise.text for promise in promises], 2 * _PATIENCE_SECONDS)
         evidence.idle_share = self._wait_for_rest(2 * _PATIENCE_SECONDS)
         victim.end(signal.SIGTERM)
+        evidence.balances.append(balance_of(victim.counted, before))
         evidence.books = Books(promises, victim.lives)
         evidence.receipts = known.asked, known.confirmed
         evidence.unasked_ends = list(victim.unasked_ends)

@@ -8,8 +8,9 @@ from typing import Final
 
 from hostile.zones import CHEAP, DEAD, HEAVY_NAME, MANY, STRANGERS, VOID
 from tests.integration.lab import BOGUS, SECURE
+from tests.integration.paced_client import Publication
+from tests.integration.raw_mqtt import user_property
 from tests.integration.strangers import BYTE_ORDER_MARK, Strangers
-from tests.integration.wire import Publication, user_property
 
 CHEAP_NAMES: Final = tuple(f"c{number}.{CHEAP}" for number in range(48))
 _YEAR_SECONDS: Final = 365 * 24 * 3600

@@ -78,8 +78,10 @@ RUN apt-get update \
     && rm -rf /etc/unbound/* /usr/sbin/unbound-control* /usr/share/doc/unbound /usr/share/man/* \
         /var/lib/apt/lists/* /var/cache/apt/* /var/log/apt /var/log/dpkg.log
 COPY resolver/unbound.conf /etc/unbound/
-COPY resolver/health.sh /usr/local/bin/
-RUN chmod a+r /etc/unbound/unbound.conf && chmod a+rx /usr/local/bin/health.sh
+COPY resolver/health.sh resolver/seed_root_key.sh resolver/start.sh /usr/local/bin/
+# The volume for the root's keys is made of this directory.
+RUN chmod a+r /etc/unbound/unbound.conf && chmod a+rx /usr/local/bin/*.sh \
+    && rm -rf /var/lib/unbound && install -d -m 0700 -o ${APP_UID} -g ${APP_UID} /var/lib/unbound
 USER ${APP_UID}:${APP_UID}
-CMD ["unbound", "-d"]
+CMD ["start.sh"]
 HEALTHCHECK --interval=30s --timeout=10s --start-period=10s CMD ["health.sh"]

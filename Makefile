@@ -1,6 +1,7 @@
 # make setup | demo | test | fuzz | chaos | hostile | soak | lint | bench | lock | clean. Each sets up what it needs; nothing needs
 # root.
-# With a container engine and Compose: make test-containers | bench-containers.
+# With a container engine and Compose: make test-containers | bench-containers. For a release: make pin-images |
+# release-check.
 SHELL := /bin/sh
 PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { command -v $$p; break; }; done)
@@ -8,7 +9,8 @@ BIN := .venv/bin
 COMPILE := uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header --no-annotate \
 	--python-version 3.11 --upgrade pyproject.toml
 
-.PHONY: setup demo test test-containers fuzz chaos hostile soak lint bench bench-containers lock clean
+.PHONY: setup demo test test-containers fuzz chaos hostile soak lint bench bench-containers lock pin-images \
+	release-check clean
 
 # What a device runs, and the demo's embedded broker.
 setup: .venv/demo.stamp
@@ -41,7 +43,8 @@ fuzz: .venv/development.stamp
 lint: .venv/development.stamp
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
-	MYPYPATH=applications/messaging_receiver/src:applications/messaging_sender/src $(BIN)/mypy idlib lab tests benchmarks chaos fuzz hostile
+	MYPYPATH=applications/messaging_receiver/src:applications/messaging_sender/src $(BIN)/mypy idlib lab tests benchmarks \
+		chaos fuzz hostile release
 	@for service in maintenance messaging_sender messaging_receiver; do \
 		echo "mypy applications/$$service"; MYPYPATH=applications/$$service/src $(BIN)/mypy applications/$$service/src || exit 1; done
 
@@ -73,6 +76,14 @@ lock:
 	$(COMPILE) --extra demo --constraint requirements/runtime.txt --output-file requirements/demo.txt
 	$(COMPILE) --extra demo --extra development --constraint requirements/demo.txt \
 		--output-file requirements/development.txt
+
+# Needs a registry: Docker Hub, or the one at the address REGISTRY.
+pin-images: | .venv/bin/python
+	@$(BIN)/python -m release pin $(if $(REGISTRY),--registry $(REGISTRY))
+
+# What must hold of a release besides the tests: the same base images for everybody.
+release-check: | .venv/bin/python
+	@$(BIN)/python -m release check
 
 clean:
 	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis .fuzz

@@ -22,9 +22,11 @@ class Proxy:
 
     Args:
         target: The port.
+        there: How long what is sent to it is under way, in seconds.
+        back: How long what it sends is under way, in seconds.
     """
 
-    def __init__(self, target: int) -> None:
+    def __init__(self, target: int, there: float = _USUAL_SECONDS, back: float = _SAVING_SECONDS) -> None:
         self._target = target
         self._server = socket.create_server((_LOOPBACK, 0))
         self.port = int(self._server.getsockname()[1])
@@ -32,7 +34,8 @@ class Proxy:
         self._open: set[socket.socket] = set()
         self._flowing = threading.Event()
         self._flowing.set()
-        self._delay = _USUAL_SECONDS
+        self._usual_delay = self._delay = there
+        self._shortest_delay_back = back
         self._deaths = 0
 
     def __enter__(self) -> Self:
@@ -75,7 +78,7 @@ class Proxy:
 
     def speed_up(self) -> None:
         """Pass on with the usual delay."""
-        self._delay = _USUAL_SECONDS
+        self._delay = self._usual_delay
 
     def _accept(self) -> None:
         with contextlib.suppress(OSError):
@@ -113,7 +116,7 @@ class Proxy:
         with contextlib.suppress(OSError):
             while portion := broker.recv(_PORTION_OCTETS):
                 deaths = self._deaths
-                time.sleep(max(self._delay, _SAVING_SECONDS))
+                time.sleep(max(self._delay, self._shortest_delay_back))
                 self._flowing.wait()
                 if deaths != self._deaths:
                     break

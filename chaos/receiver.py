@@ -1,10 +1,15 @@
 """The receiver through its lives, and what it printed in each."""
 
+import re
 import signal
 from collections import Counter
+from typing import Final
 
 from chaos.books import Life, texts_of
 from tests.integration.programs import RECEIVER, SUBSCRIBED, Device, Program
+
+# A line can stand for others that were held back.
+_REFUSAL: Final = re.compile(r" refused reason=([a-z-]+) .*?(?: \(and (\d+) more in the last \d+ s\))?$")
 
 
 class Receiver:
@@ -43,9 +48,8 @@ class Receiver:
             self.events[f"receiver ended with {status}"] += 1
         self._ended.append(Life(texts_of(program.stdout), was_killed=status == -signal.SIGKILL))
         for line in program.stderr:
-            _, found, rest = line.partition("refused reason=")
-            if found:
-                self.refusals[rest.split()[0]] += 1
+            if found := _REFUSAL.search(line):
+                self.refusals[found[1]] += 1 + int(found[2] or 0)
         program.close()
 
     def _begin(self) -> Program:

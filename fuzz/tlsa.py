@@ -40,7 +40,8 @@ def _check(octets: bytes) -> str:
     except UnusableRecordError as error:
         check_harmless(str(error))
         return "unusable"
-    assert rank([usable]) == (usable,)
+    assert rank([octets, b"\3\1\1"]) == [octets, b"\3\1\1"], "a usable record comes before others"
+    assert PublicKey.from_der(usable.public_key.der).native == usable.public_key.native, "a key is its bytes"
     _check_key(usable.public_key)
     return f"{record.parameters} {usable.public_key.algorithms.key_kind}"
 
@@ -51,7 +52,7 @@ def _check_key(key: PublicKey) -> None:
         assert 2048 <= numbers.n.bit_length() <= 4096, "an RSA key has its size"
         assert numbers.n % 2, "a modulus is odd"
         assert numbers.e % 2, "a public exponent is odd"
-        assert 3 <= numbers.e <= 2**32, "a public exponent has its size"
+        assert 3 <= numbers.e <= 65537, "a public exponent has its size"
     else:
         assert isinstance(key.native.curve, ec.SECP256R1), "an EC key has its curve"
     try:

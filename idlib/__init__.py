@@ -1,8 +1,9 @@
 """The identity library: a device is its DNS name, and its certificate stands in a DNSSEC-signed TLSA record.
 
 The rooms of the house, ground floor first, each importing only from those before it: `interruption`, `update_lock`,
-`container`, `clock`, `errors`, `names`, `settings`, `algorithms`, `records`, `keys`, `certificates`, `database`,
-`store`, `outbox`, `discovery`, `bootstrap`, `envelope`, `trust`, `outage`, `session`, `transport`, `output`, `program`.
+`container`, `clock`, `errors`, `names`, `zones`, `lists`, `settings`, `algorithms`, `records`, `keys`, `certificates`,
+`storage`, `discovery`, `bootstrap`, `envelope`, `trust`, `timekeeping`, `verdict`, `outage`, `token_bucket`,
+`log_limit`, `session`, `transport`, `output`, `program`.
 `Bootstrap` is the class of the published article; programs import every other thing from its room.
 """
 

@@ -1,9 +1,10 @@
 """The keys and algorithms that the profile admits, each key prepared once for all its uses."""
 
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, Self
 
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_der_public_key
 from jwcrypto.jwk import JWK
 
 from idlib.errors import UnsuitableKeyError
@@ -12,7 +13,7 @@ NativePublicKey = rsa.RSAPublicKey | ec.EllipticCurvePublicKey
 NativePrivateKey = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey
 
 _RSA_BITS: Final = range(2048, 4096 + 1)
-_MAX_PUBLIC_EXPONENT: Final = 2**32
+_MAX_PUBLIC_EXPONENT: Final = 65537
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -53,6 +54,24 @@ class PublicKey:
         object.__setattr__(self, "algorithms", _algorithms_of(self.native))
         object.__setattr__(self, "jwk", JWK.from_pyca(self.native))
 
+    @classmethod
+    def from_der(cls, octets: bytes) -> Self:
+        """Return the key in a SubjectPublicKeyInfo that `der` has made.
+
+        Args:
+            octets: Not from a stranger: other forms of keys are read too.
+
+        Raises:
+            ValueError: The bytes hold no key.
+            UnsuitableKeyError: The key is of another kind or size.
+        """
+        return cls(load_der_public_key(octets))  # type: ignore[arg-type]  # __post_init__ checks the type
+
+    @property
+    def der(self) -> bytes:
+        """The key as a SubjectPublicKeyInfo in DER (RFC 5280, section 4.1); equal keys have equal bytes."""
+        return self.native.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PrivateKey:
@@ -92,7 +111,7 @@ def _algorithms_of(key: NativePublicKey) -> Algorithms:
         if key.key_size not in _RSA_BITS:
             raise UnsuitableKeyError(f"an RSA key of {key.key_size} bits is not used", "use 2048 to 4096 bits")
         if not 3 <= exponent <= _MAX_PUBLIC_EXPONENT or exponent % 2 == 0:
-            raise UnsuitableKeyError("the RSA key's public exponent is even, below 3 or above 2^32", "use 65537")
+            raise UnsuitableKeyError("the RSA key's public exponent is even, below 3 or above 65537", "use 65537")
         if modulus % 2 == 0:
             raise UnsuitableKeyError("the RSA key's modulus is even", "make a new key")
         return RSA_ALGORITHMS

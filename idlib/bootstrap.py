@@ -217,7 +217,7 @@ class Bootstrap:
         return certificates.build_subject_alternative_name(self.identity_name)
 
     def public_identity_is_valid(self, discovery: "Discovery | None" = None) -> bool:
-        """Return whether DNS has a usable record of this device's key; where not, why not is logged.
+        """Return whether DNS has a record of this device's key that others accept; if not, log why.
 
         Args:
             discovery: Asks DNS; without one the environment variables of `idlib.settings` say how it is asked.
@@ -226,13 +226,13 @@ class Bootstrap:
             ConfigurationError: An environment variable has a bad value.
             KeyFileError: The private key is missing or unusable.
         """
-        own = self._read_private_key().public.native
+        own = self._read_private_key().public.der
         finder = discovery or self._discovery_of_environment()
         try:
-            if any(record.public_key.native == own for record in finder.find(self.identity_name).records):
+            if own in finder.find(self.identity_name).accepted:
                 return True
             # What was found may be cached from before the record was replaced.
-            if any(record.public_key.native == own for record in finder.find_again(self.identity_name).records):
+            if own in finder.find_again(self.identity_name).accepted:
                 return True
         except DiscoveryError as error:
             _LOGGER.warning("%s", error)

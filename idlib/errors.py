@@ -19,6 +19,7 @@ IdlibError
  ├── ReceiptError              6  the recipient did not confirm in time that it has printed the message
  ├── OutputError              70  stdout cannot be written
  ├── MalformedNameError       64  a text is no identity name, or no DNS URI of one
+ ├── MalformedListError        1  a file of names cannot be read, or holds something else
  ├── MalformedRecordError         octets are no TLSA record
  ├── UnusableRecordError          a TLSA record carries no key that we may use
  ├── MalformedPacketError         bytes from the broker are not an MQTT packet
@@ -30,7 +31,7 @@ import os
 import shlex
 from enum import IntEnum, StrEnum
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Self
 
 from dane_discovery.exceptions import TLSAError
 
@@ -74,7 +75,6 @@ class Reason(StrEnum):
     SENDER_WITHOUT_USABLE_KEY = "sender-without-usable-key"
     SIGNATURE_INVALID = "signature-invalid"
     REPLAY = "replay"
-    REPLAY_FULL = "replay-full"
     WAITING_FULL = "waiting-full"
     WAITED_TOO_LONG = "waited-too-long"
     RECEIPT = "receipt"
@@ -124,9 +124,22 @@ class DiscoveryError(IdlibError, TLSAError):  # type: ignore[misc]  # dane_disco
     """No usable certificate was found in DNS.
 
     It is a `dane_discovery.exceptions.TLSAError`, so that programs written against that library catch it.
+
+    Args:
+        fact: What is wrong.
+        hint: What the user can do about it.
+        zone: The zone that has signed the answer, in lower case without a trailing dot; None if that is not known.
     """
 
     exit_status = ExitStatus.DISCOVERY
+
+    def __init__(self, fact: str, hint: str = "", zone: str | None = None) -> None:
+        super().__init__(fact, hint)
+        self.zone = zone
+
+    def copy(self) -> Self:
+        """Return the same error without a traceback."""
+        return type(self)(self.fact, self.hint, self.zone)
 
 
 class NoRecordError(DiscoveryError):
@@ -199,6 +212,10 @@ class MalformedNameError(IdlibError):
     """A text is no identity name, or no DNS URI of one."""
 
     exit_status = ExitStatus.USAGE
+
+
+class MalformedListError(IdlibError):
+    """A file of names and patterns cannot be read, or holds something else."""
 
 
 class MalformedRecordError(IdlibError):

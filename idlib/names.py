@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Final, Self
 
 from idlib.errors import MalformedNameError
@@ -56,12 +57,14 @@ class NamePatterns:
 
     Args:
         texts: Names, patterns such as `*._device.example.com`, which stands for every name below, and `*` for all.
+        source: The file that they were read from; None if they were given directly.
 
     Raises:
         MalformedNameError: One of them is neither.
     """
 
     texts: tuple[str, ...]
+    source: Path | None = field(default=None, compare=False)
     _names: frozenset[str] = field(init=False, repr=False, compare=False)
     _parents: frozenset[str] = field(init=False, repr=False, compare=False)
 
@@ -82,6 +85,10 @@ class NamePatterns:
             return True
         labels = name.text.split(".")
         return any(".".join(labels[number:]) in self._parents for number in range(1, len(labels)))
+
+    def lists(self, name: IdentityName) -> bool:
+        """Return whether this very name is listed; a pattern that matches it does not count."""
+        return name.text in self._names
 
 
 def _parent(pattern: str) -> str:

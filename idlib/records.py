@@ -1,4 +1,4 @@
-"""TLSA records (RFC 6698, RFC 7671): read from octets, each judged alone, the usable ones ranked, one rendered."""
+"""TLSA records (RFC 6698, RFC 7671): read from octets, ranked, each judged alone, one rendered."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -19,7 +19,7 @@ from idlib.names import IdentityName
 WHOLE_CERTIFICATE: Final = 0
 PUBLIC_KEY_INFO: Final = 1
 
-_PREFERENCE: Final = ((3, 1), (3, 0), (4, 0), (1, 0))
+_PREFERENCE: Final = (b"\3\1\0", b"\3\0\0", b"\4\0\0", b"\1\0\0")
 _PARAMETER_OCTETS: Final = 3
 _PUBLISH: Final = "publish the record that generate_tlsa.py prints"
 _RENEW: Final = "publish a record with a certificate that is valid"
@@ -82,28 +82,28 @@ class UsableRecord:
     """A TLSA record whose key may be used for the name that it was judged for.
 
     Args:
-        record: As it stands in DNS.
+        parameters: Its usage, selector and matching type, as in `3 0 0`.
         public_key: The device's key, prepared for use.
     """
 
-    record: TlsaRecord
+    parameters: str
     public_key: PublicKey
 
 
 def judge(record: TlsaRecord, name: IdentityName, now: datetime, authorities: Store | None) -> UsableRecord:
-    """Return the record with its key, where the key may be used (PROTOCOL, Discovery 3 and 4).
+    """Return the record with its key if the key may be used (PROTOCOL, Keys in DNS).
 
     Args:
         record: A record that DNSSEC vouches for.
         name: The identity that was asked for; not the target of an alias.
         now: With a time zone; what a certificate's dates are compared with.
-        authorities: The trusted certification authorities of PKIX-EE records; None where none are configured.
+        authorities: The trusted certification authorities of PKIX-EE records; None if none are configured.
 
     Raises:
         UnusableRecordError: It carries no key that we may use; the fact says why.
     """
     try:
-        return UsableRecord(record, PublicKey(_native_key(record, name, now, authorities)))
+        return UsableRecord(record.parameters, PublicKey(_native_key(record, name, now, authorities)))
     except UnsuitableKeyError as error:
         raise UnusableRecordError(error.fact, error.hint) from error
     except (ValueError, TypeError, UnsupportedAlgorithm, x509.InvalidVersion, x509.UnsupportedGeneralNameType) as error:
@@ -112,9 +112,12 @@ def judge(record: TlsaRecord, name: IdentityName, now: datetime, authorities: St
         ) from error
 
 
-def rank(records: Iterable[UsableRecord]) -> tuple[UsableRecord, ...]:
-    """Return the records, the one that a sender encrypts to first: 3 1 0, 3 0 0, 4 0 0, 1 0 0, ties by their octets."""
-    return tuple(sorted(records, key=_preference))
+def rank(rdatas: Iterable[bytes]) -> list[bytes]:
+    """Return the data of records, the one that a sender encrypts to first: 3 1 0, 3 0 0, 4 0 0, 1 0 0, then the rest.
+
+    Ties are decided by the bytes. Nothing is parsed, so this costs little however many records there are.
+    """
+    return sorted(rdatas, key=lambda rdata: (_preference(rdata), rdata))
 
 
 def render(certificate: x509.Certificate, selector: int) -> TlsaRecord:
@@ -135,9 +138,9 @@ def render(certificate: x509.Certificate, selector: int) -> TlsaRecord:
     raise MalformedRecordError(f"there is no TLSA selector {selector}", "use 0 (certificate) or 1 (public key)")
 
 
-def _preference(usable: UsableRecord) -> tuple[int, bytes]:
-    record = usable.record
-    return _PREFERENCE.index((record.usage, record.selector)), record.association
+def _preference(rdata: bytes) -> int:
+    parameters = rdata[:_PARAMETER_OCTETS]
+    return _PREFERENCE.index(parameters) if parameters in _PREFERENCE else len(_PREFERENCE)
 
 
 def _native_key(record: TlsaRecord, name: IdentityName, now: datetime, authorities: Store | None) -> NativePublicKey:

@@ -8,7 +8,8 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, Final
 
-from idlib.errors import ConfigurationError, MalformedNameError
+from idlib.errors import ConfigurationError, MalformedListError, MalformedNameError
+from idlib.lists import read_filled_list, read_list
 from idlib.names import IdentityName, NamePatterns
 
 DNS_PORT: Final = 53
@@ -103,6 +104,7 @@ class Settings:
     dnssec: DnssecPolicy
     dnssec_trust_anchors: Path | None
     pkix_ca_file: Path | None
+    denied_senders: NamePatterns | None
     allowed_senders: NamePatterns | None
     require_binding: NamePatterns | None
     output_format: OutputFormat
@@ -131,7 +133,7 @@ class Variable:
 
     Args:
         name: As it stands in the environment.
-        read: Makes the value of the text, or raises ValueError.
+        read: Makes the value of the text, or raises ValueError or MalformedListError.
         form: What a good value looks like, for an error message.
         help: What it is for, for the README's table.
         default: The text that holds where the variable is not set; None where there is none.
@@ -166,6 +168,8 @@ def load(environment: Mapping[str, str]) -> Settings:
         else:
             try:
                 values[variable.name.lower()] = variable.read(text)
+            except MalformedListError as error:
+                problems.append(f"Bad value of env var {variable.name}: {error}")
             except ValueError:
                 problems.append(f"Bad value of env var {variable.name}: {text!a}; set it to {variable.form}")
     if problems:
@@ -199,8 +203,9 @@ def _matching(pattern: str) -> Callable[[str], str]:
 
 
 def _read_name_patterns(text: str) -> NamePatterns:
-    listed = _read_list(Path(text[1:])) if text.startswith("@") else text
-    words = [word for word in re.split(r"[,\s]+", listed) if word]
+    if text.startswith("@"):
+        return read_filled_list(Path(text[1:]))
+    words = [word for word in re.split(r"[,\s]+", text) if word]
     if not words:
         raise ValueError(text)
     try:
@@ -209,12 +214,9 @@ def _read_name_patterns(text: str) -> NamePatterns:
         raise ValueError(text) from error
 
 
-def _read_list(path: Path) -> str:
-    try:
-        lines = path.read_text("ascii").splitlines()
-    except OSError as error:
-        raise ValueError(path) from error
-    return " ".join(line.partition("#")[0] for line in lines)
+def _read_denied_names(text: str) -> NamePatterns:
+    # Empty at first, so that names can be added later without a restart.
+    return read_list(Path(text[1:])) if text.startswith("@") else _read_name_patterns(text)
 
 
 def _read_required_binding(text: str) -> NamePatterns:
@@ -322,17 +324,24 @@ VARIABLES: Final = (
         "PEM certificates of the CAs whose certificates are accepted in PKIX-EE records; the system's without it",
     ),
     Variable(
+        "DENIED_SENDERS",
+        _read_denied_names,
+        _PATTERNS_FORM,
+        "whose messages are refused, also if ALLOWED_SENDERS has the name; a file is read again when it changes",
+    ),
+    Variable(
         "ALLOWED_SENDERS",
         _read_name_patterns,
         _PATTERNS_FORM,
-        "whose messages are accepted, asked before DNS is; without it everybody's",
+        "whose messages are accepted, asked before DNS is; without it everybody's; a file is read again when it"
+        " changes",
     ),
     Variable(
         "REQUIRE_BINDING",
         _read_required_binding,
         f"all, or {_PATTERNS_FORM}",
         "whose messages must be bound to their recipient and a time, as those of dane-jwe-jws are not; without it"
-        " nobody's",
+        " nobody's; a file is read again when it changes",
     ),
     Variable("OUTPUT_FORMAT", OutputFormat, _choices(OutputFormat), "how the receiver prints a message", "text"),
     Variable("KEY_TYPE", KeyType, _choices(KeyType), "type and size of a new private key", "rsa2048"),

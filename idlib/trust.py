@@ -1,25 +1,42 @@
-"""Which messages to believe once it is known what they say: of whom we listen to, meant for us, fresh, and new."""
+"""Which messages to accept once it is known what they say: from senders we listen to, meant for us, fresh, and new."""
 
 import hashlib
 import threading
-from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Final, Self
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Final
 
 from idlib.envelope import Binding, UnverifiedMessage
 from idlib.errors import Reason, Refusal
-from idlib.names import IdentityName, NamePatterns
+from idlib.lists import SenderLists, WatchedLists
+from idlib.names import IdentityName
 from idlib.settings import Settings
-from idlib.store import ReplayEntry, Store
+from idlib.storage import Printed, Remembered, ReplayEntry, ReplayStore
 
 MAX_MESSAGE_AGE_SECONDS: Final = 14 * 24 * 3600
 MAX_CLOCK_LEAD_SECONDS: Final = 5 * 60
-UNBOUND_MEMORY_SECONDS: Final = 365 * 24 * 3600
-MAX_REMEMBERED_OF_A_SENDER: Final = 1_000_000
-MAX_REMEMBERED: Final = 4_000_000
 # 2026-11-22, when this was written: a clock that shows less has not been set.
 EARLIEST_CREDIBLE_TIME: Final = 1_795_305_600
 _IDENTIFIER_OCTETS: Final = 16
+_REASONS_OF_AGE: Final = frozenset({Reason.TOO_OLD, Reason.EXPIRED})
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """What the clock shows, and how far that can be trusted.
+
+    Args:
+        now: Seconds since the epoch.
+        is_set: Whether the clock can be right: it shows neither a time before this was written nor one before a time
+            that it has shown already.
+        may_be_ahead: Whether it shows a time so far ahead of the latest recorded one that it may be wrong.
+        may_be_late: Whether nobody has set it since the system was started.
+    """
+
+    now: float
+    is_set: bool = True
+    may_be_ahead: bool = False
+    may_be_late: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,35 +45,25 @@ class Policy:
 
     Args:
         reader: Our own name.
-        allowed_senders: Whom we listen to; None for everybody.
-        require_binding: Whose messages must be bound to their recipient and a time; None for nobody's.
+        lists: Whom we listen to, and whose messages must be bound.
     """
 
     reader: IdentityName
-    allowed_senders: NamePatterns | None = None
-    require_binding: NamePatterns | None = None
+    lists: SenderLists = field(default_factory=SenderLists)
 
-    @classmethod
-    def from_settings(cls, settings: Settings) -> Self:
-        """Return the policy that the settings describe."""
-        return cls(settings.identity_name, settings.allowed_senders, settings.require_binding)
-
-    def check(self, message: UnverifiedMessage, now: float) -> None:
-        """Accept what a message says of its sender, its recipient and its time; whether that is true is not known yet.
+    def check_message(self, message: UnverifiedMessage, now: float) -> None:
+        """Accept what a message says of its recipient and its time; whether that is true is not known yet.
 
         Args:
-            message: Whose signature need not have verified.
+            message: Whose signature need not have been verified.
             now: Seconds since the epoch.
 
         Raises:
-            Refusal: We do not listen to its sender; it is for another reader, from the future, expired or too old; or
-                it is not bound and has to be.
+            Refusal: It is for another reader, from the future, expired or too old; or it is not bound and has to be.
         """
-        if self.allowed_senders is not None and not self.allowed_senders.match(message.sender):
-            raise Refusal(Reason.SENDER_NOT_ALLOWED, f"{message.sender} is not among ALLOWED_SENDERS")
         if message.binding is not None:
             self.check_binding(message.binding, now)
-        elif self.require_binding is not None and self.require_binding.match(message.sender):
+        elif self.lists.requires_binding(message.sender):
             raise Refusal(Reason.UNBOUND, f"a message from {message.sender} must be bound (REQUIRE_BINDING)")
 
     def check_binding(self, binding: Binding, now: float) -> None:
@@ -80,96 +87,97 @@ class Policy:
             raise Refusal(Reason.TOO_OLD, f"the message was issued {now - binding.issued_at:.0f} s ago")
 
 
-def clock_is_credible(now: float, latest_time: int) -> bool:
-    """Return whether the clock can be right: not before this was written, nor before a time that it showed already.
+class PolicySource:
+    """The policy as the settings and the files that they name have it at the moment; for any number of threads.
 
     Args:
-        now: What it shows, in seconds since the epoch.
-        latest_time: The latest time that was noted, likewise.
+        settings: What the environment says.
     """
-    return now >= max(EARLIEST_CREDIBLE_TIME, latest_time)
+
+    def __init__(self, settings: Settings) -> None:
+        self._lists = WatchedLists(settings.denied_senders, settings.allowed_senders, settings.require_binding)
+        self._policy = Policy(settings.identity_name, self._lists.current())
+
+    def current(self) -> Policy:
+        """Return the policy; its files are looked at once a second at most."""
+        lists, policy = self._lists.current(), self._policy
+        if lists != policy.lists:
+            policy = self._policy = Policy(policy.reader, lists)
+        return policy
 
 
-def clock_is_doubtful(now: float, latest_time: int) -> bool:
-    """Return whether the clock shows a time so far ahead of the latest that was noted that it may be wrong.
-
-    A device may have been off for that long. An authentic message that is fresh by this clock decides it; until then no
-    message is refused for its age, and no time is noted that would make the right one look wrong.
+def depends_on_the_clock(reason: Reason, moment: Moment) -> bool:
+    """Return whether a refusal may be the fault of our own clock, so that the message has to wait instead.
 
     Args:
-        now: What it shows, in seconds since the epoch.
-        latest_time: The latest time that was noted, likewise.
+        reason: Why the message would be refused.
+        moment: What the clock shows.
     """
-    return now > max(EARLIEST_CREDIBLE_TIME, latest_time) + MAX_MESSAGE_AGE_SECONDS
+    return (reason in _REASONS_OF_AGE and moment.may_be_ahead) or (
+        reason is Reason.FROM_THE_FUTURE and moment.may_be_late
+    )
 
 
-def replay_entry(message: UnverifiedMessage, digest: bytes, now: float) -> ReplayEntry:
-    """Return what a message is recognized by when it comes once more, and for how long.
+def replay_entry(message: UnverifiedMessage, digest: bytes) -> ReplayEntry:
+    """Return how a message is recognized if it arrives again.
 
     Args:
-        message: Whose signature has verified.
+        message: Its inner layer; the signature need not have been verified.
         digest: SHA-256 over its outer layer, for an unbound message has no other id: RS256 signs equal texts alike.
-        now: Seconds since the epoch.
     """
     sender = str(message.sender)
     if message.binding is None:
-        return ReplayEntry(digest[:_IDENTIFIER_OCTETS], sender, 0, int(now) + UNBOUND_MEMORY_SECONDS)
+        return ReplayEntry(sender, digest[:_IDENTIFIER_OCTETS], None)
     key = hashlib.sha256(f"{sender}\0{message.binding.identifier}".encode()).digest()
-    issued_at = message.binding.issued_at
-    keep_until = issued_at + MAX_MESSAGE_AGE_SECONDS + MAX_CLOCK_LEAD_SECONDS
-    return ReplayEntry(key[:_IDENTIFIER_OCTETS], sender, issued_at, keep_until)
+    return ReplayEntry(sender, key[:_IDENTIFIER_OCTETS], message.binding.issued_at)
 
 
 class ReplayGuard:
-    """Knows the messages that are printed, and those on their way to be. Nothing that still matters is forgotten.
+    """Knows the messages that are printed, and those on their way to be printed.
 
     Args:
-        store: Where the printed ones are kept.
-        allowed_senders: Whom we listen to by name, and so never refuse for others' sake.
+        store: Where the printed ones are remembered.
     """
 
-    def __init__(self, store: Store, allowed_senders: NamePatterns | None = None) -> None:
+    def __init__(self, store: ReplayStore) -> None:
         self._store = store
-        self._allowed_senders = allowed_senders
         self._lock = threading.Lock()
         self._reserved: set[bytes] = set()
 
-    def reserve(self, message: UnverifiedMessage, entry: ReplayEntry) -> None:
-        """Check that a message is new and reserve it, in one step.
+    def check(self, entry: ReplayEntry) -> None:
+        """Accept a message that is new.
 
         Args:
-            message: Whose signature has verified.
-            entry: Its own.
+            entry: How it is recognized.
 
         Raises:
-            Refusal: The message is known, may be one that is forgotten, or cannot be remembered.
+            Refusal: The message was printed before, or may have been and the memory of it was dropped.
         """
         with self._lock:
-            if entry.identifier in self._reserved or self._store.has_printed(entry.identifier):
-                raise Refusal(Reason.REPLAY, f"a message from {message.sender} has been received before")
-            if message.binding is not None and message.binding.issued_at <= self._store.latest_forgotten_issue:
-                raise Refusal(Reason.REPLAY, f"a message from {message.sender} may have been received and forgotten")
-            self._check_room(message.sender)
+            is_reserved = entry.identifier in self._reserved
+        remembered = Remembered.PRINTED if is_reserved else self._store.verdict(entry)
+        if remembered is Remembered.PRINTED:
+            raise Refusal(Reason.REPLAY, f"a message from {entry.sender} has been received before")
+        if remembered is Remembered.MAYBE_FORGOTTEN:
+            raise Refusal(Reason.REPLAY, f"a message from {entry.sender} may have been received and forgotten")
+
+    def reserve(self, entry: ReplayEntry) -> None:
+        """Recognize a message from now on; only one thread decides about messages.
+
+        Args:
+            entry: How it is recognized.
+        """
+        with self._lock:
             self._reserved.add(entry.identifier)
 
-    def finish(self, printed: Iterable[ReplayEntry], no_longer_waiting: Iterable[int]) -> None:
+    def remember(self, printed: Sequence[Printed], now: int) -> None:
         """Make it durable, as one group, that messages are printed.
 
         Args:
             printed: Reserved, and now on stdout.
-            no_longer_waiting: Numbers of stored messages that are printed or refused.
+            now: Seconds since the epoch.
         """
-        entries = tuple(printed)
-        self._store.finish(entries, no_longer_waiting)
+        if printed:
+            self._store.remember(printed, now)
         with self._lock:
-            self._reserved.difference_update(entry.identifier for entry in entries)
-
-    def _check_room(self, sender: IdentityName) -> None:
-        remembered = self._store.number_printed_of(str(sender))
-        if remembered >= MAX_REMEMBERED_OF_A_SENDER:
-            raise Refusal(Reason.REPLAY_FULL, f"{remembered} messages from {sender} have to be remembered already")
-        is_allowed_by_name = self._allowed_senders is not None and self._allowed_senders.match(sender)
-        if self._store.number_printed >= MAX_REMEMBERED and remembered == 0 and not is_allowed_by_name:
-            raise Refusal(
-                Reason.REPLAY_FULL, f"{MAX_REMEMBERED} messages have to be remembered already, none from {sender}"
-            )
+            self._reserved.difference_update(message.entry.identifier for message in printed)

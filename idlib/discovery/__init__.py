@@ -2,16 +2,17 @@
 
 import logging
 import time
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Final
 
 from cryptography.x509.verification import Store
 
-from idlib.discovery.authentication import Authentication, NoAuthentication, TrustedResolver
+from idlib.algorithms import PublicKey
+from idlib.discovery.authentication import Authentication, AuthenticRecords, NoAuthentication, TrustedResolver
 from idlib.discovery.authorities import read_authorities, read_system_authorities
 from idlib.discovery.cache import Cache, Outcome
+from idlib.discovery.found import Found, ParsedKeys, PublishedKey
 from idlib.discovery.resolver import Resolver, named_server, system_servers
 from idlib.errors import (
     ConfigurationError,
@@ -23,30 +24,18 @@ from idlib.errors import (
 from idlib.names import IdentityName
 from idlib.records import TlsaRecord, UsableRecord, judge, rank
 from idlib.settings import DnssecPolicy, Settings
+from idlib.zones import registrable_domain
 
-__all__ = ["Discovery", "Found"]
+__all__ = ["Discovery", "Found", "PublishedKey"]
 
 _LOGGER: Final = logging.getLogger(__name__)
 _MAX_SKIPPED: Final = 8
-# More keys than a device will ever have; each costs a check for every forged message.
-_MAX_RECORDS: Final = 64
-
-
-@dataclass(frozen=True, slots=True)
-class Found:
-    """What a name's TLSA records say.
-
-    Args:
-        name: That was asked for.
-        records: 1 to 64 usable records, the one that a sender encrypts to first.
-        skipped: Why others are unusable, a line for each of the first few.
-        authentication: In words, how the records were authenticated.
-    """
-
-    name: IdentityName
-    records: tuple[UsableRecord, ...]
-    skipped: tuple[str, ...]
-    authentication: str
+_MAX_RECORDS: Final = 8
+_MAX_JUDGED: Final = 16
+# Measured with tracemalloc, and rounded up: `Found` without its keys, and what each part takes beside its text.
+_BYTES_OF_FOUND: Final = 400
+_BYTES_OF_A_KEY: Final = 150
+_BYTES_OF_A_LINE: Final = 60
 
 
 class Discovery:
@@ -57,6 +46,7 @@ class Discovery:
         authorities: The trusted certification authorities of PKIX-EE records; None where none are configured.
         clock: Seconds that never run backwards, for what is kept.
         now: The time with its zone, for certificates.
+        is_trusted: Tells which names are never forgotten for the sake of others; raises nothing.
     """
 
     def __init__(
@@ -65,37 +55,31 @@ class Discovery:
         authorities: Store | None = None,
         clock: Callable[[], float] = time.monotonic,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        is_trusted: Callable[[IdentityName], bool] = lambda _: False,
     ) -> None:
         self._authentication = authentication
         self._authorities = authorities
         self._now = now
-        self._cache: Cache[IdentityName, Found] = Cache(clock)
+        self._cache: Cache[IdentityName, Found] = Cache(clock, is_trusted)
+        self._keys = ParsedKeys()
 
     @classmethod
-    def from_settings(cls, settings: Settings) -> "Discovery":
+    def from_settings(
+        cls, settings: Settings, is_trusted: Callable[[IdentityName], bool] = lambda _: False
+    ) -> "Discovery":
         """Return a discovery as the environment wants it.
 
         Args:
             settings: Of them DNS_RESOLVER, DNSSEC, DNSSEC_TRUST_ANCHORS and PKIX_CA_FILE.
+            is_trusted: Tells which names are never forgotten for the sake of others; raises nothing.
 
         Raises:
             ConfigurationError: The settings exclude each other, or a file that they name cannot be used.
         """
         explicit = settings.pkix_ca_file
         authorities = read_system_authorities() if explicit is None else read_authorities(explicit)
-        resolver = Resolver(named_server(settings.dns_resolver) if settings.dns_resolver else system_servers)
-        if settings.dnssec_trust_anchors is not None:
-            if settings.dnssec is DnssecPolicy.OFF:
-                raise ConfigurationError("DNSSEC=off and DNSSEC_TRUST_ANCHORS exclude each other: unset one of them")
-            # Late, for it costs a quarter of a program's start and most devices do not pin keys.
-            from idlib.discovery.anchors import read_anchors
-            from idlib.discovery.validation import PinnedAnchors
-
-            return cls(PinnedAnchors(resolver, read_anchors(settings.dnssec_trust_anchors)), authorities)
-        if settings.dnssec is DnssecPolicy.OFF:
-            _LOGGER.warning("DNSSEC=off: certificates from DNS are believed although nothing authenticates them")
-            return cls(NoAuthentication(resolver), authorities)
-        return cls(TrustedResolver(resolver), authorities)
+        authentication = _authentication_from(settings)
+        return cls(authentication, authorities, is_trusted=is_trusted)
 
     def find(self, name: IdentityName) -> Found:
         """Return a name's usable certificates, from DNS or as they were found before; waits for DNS.
@@ -122,21 +106,43 @@ class Discovery:
         outcome = self._cache.peek(name)
         return None if outcome is None else outcome.peek()
 
+    def was_renewed(self, name: IdentityName) -> bool:
+        """Return whether `find_again` has asked for the name within the last minute and DNS gave a verdict."""
+        return self._cache.was_renewed(name)
+
+    def last_known_keys(self, name: IdentityName) -> tuple[PublicKey, ...]:
+        """Return the keys that were found for a name last, even if their lifetime is over; empty if none are known.
+
+        They serve to tell likely messages from junk while DNS cannot be asked. A message that only such a key verifies
+        must not be printed.
+        """
+        found = self._cache.last_found(name)
+        return () if found is None else found.public_keys
+
+    def zone_of(self, name: IdentityName) -> str:
+        """Return the zone that has signed the last answer about a name, else its registrable domain; never asks DNS."""
+        known = self._cache.last_found(name)
+        zone = known.signer if known is not None else None
+        if zone is None and (failure := self._cache.last_failure(name)) is not None:
+            zone = failure.zone
+        return zone or registrable_domain(name)
+
     def _ask(self, name: IdentityName) -> Outcome[Found]:
         try:
             authentic = self._authentication.look_up(name)
-            found = self._sift(name, authentic.rdatas, authentic.authentication)
+            found = self._sift(name, authentic)
         except DiscoveryError as error:
             _LOGGER.debug("no certificate of %s: %s", name, error)
             return Outcome.failed(error)
-        _LOGGER.debug("%d usable TLSA records of %s (%s)", len(found.records), name, found.authentication)
-        return Outcome(found, authentic.lifetime, weight=len(found.records))
+        _LOGGER.debug("%d usable TLSA records of %s (%s)", len(found.published), name, found.authentication)
+        return Outcome(found, authentic.lifetime, _size_of(found))
 
-    def _sift(self, name: IdentityName, rdatas: Iterable[bytes], authentication: str) -> Found:
+    def _sift(self, name: IdentityName, authentic: AuthenticRecords) -> Found:
+        """Judge the records in the order of their rank; no more than 16, because each may hold a large certificate."""
         usable: list[UsableRecord] = []
         skipped: list[str] = []
         now = self._now()
-        for rdata in rdatas:
+        for rdata in rank(authentic.rdatas)[:_MAX_JUDGED]:
             described = "a record"
             try:
                 record = TlsaRecord.from_rdata(rdata)
@@ -144,10 +150,46 @@ class Discovery:
                 usable.append(judge(record, name, now, self._authorities))
             except (MalformedRecordError, UnusableRecordError) as error:
                 skipped.append(f"{described}: {error.fact}")
-        shown = (*skipped[:_MAX_SKIPPED], f"and {len(skipped) - _MAX_SKIPPED} more")[: len(skipped)]
+            if len(usable) == _MAX_RECORDS:
+                break
+        not_used = len(authentic.rdatas) - len(usable)
+        shown = (*skipped[:_MAX_SKIPPED], *_rest(not_used - len(skipped[:_MAX_SKIPPED])))
         if not usable:
+            number = not_used if not_used <= _MAX_JUDGED else f"first {_MAX_JUDGED} of {not_used}"
             raise NoUsableRecordError(
-                f"none of the {len(skipped)} TLSA records of {name} is usable: {'; '.join(shown)} ({authentication})",
+                f"none of the {number} TLSA records of {name} is usable: {'; '.join(shown)}"
+                f" ({authentic.authentication})",
                 "publish the record that generate_tlsa.py prints",
+                authentic.zone,
             )
-        return Found(name, rank(usable)[:_MAX_RECORDS], shown, authentication)
+        published = tuple(map(PublishedKey.of, usable))
+        found = Found(name, published, shown, authentic.authentication, authentic.zone, self._keys.parse)
+        for judged, key in zip(usable, published, strict=True):
+            if key.der in found.accepted:
+                self._keys.remember(key.der, judged.public_key)
+        return found
+
+
+def _authentication_from(settings: Settings) -> Authentication:
+    resolver = Resolver(named_server(settings.dns_resolver) if settings.dns_resolver else system_servers)
+    if settings.dnssec_trust_anchors is not None:
+        if settings.dnssec is DnssecPolicy.OFF:
+            raise ConfigurationError("DNSSEC=off and DNSSEC_TRUST_ANCHORS exclude each other: unset one of them")
+        # Late, for it costs a quarter of a program's start and most devices do not pin keys.
+        from idlib.discovery.anchors import read_anchors
+        from idlib.discovery.validation import PinnedAnchors
+
+        return PinnedAnchors(resolver, read_anchors(settings.dnssec_trust_anchors))
+    if settings.dnssec is DnssecPolicy.OFF:
+        _LOGGER.warning("DNSSEC=off: certificates from DNS are accepted although nothing authenticates them")
+        return NoAuthentication(resolver)
+    return TrustedResolver(resolver)
+
+
+def _rest(number: int) -> tuple[str, ...]:
+    return (f"and {number} more",) if number > 0 else ()
+
+
+def _size_of(found: Found) -> int:
+    keys = sum(_BYTES_OF_A_KEY + len(key.der) for key in found.published)
+    return _BYTES_OF_FOUND + len(found.name.text) + keys + sum(_BYTES_OF_A_LINE + len(line) for line in found.skipped)

@@ -3,15 +3,18 @@
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Final, Protocol
 
 import dns.name
+from dns.rdatatype import RdataType
 
 from idlib.discovery.messages import Answer, Chain, Question, RecordSet, UnusableAnswerError, follow, shown
 from idlib.discovery.resolver import Reply, Resolver
-from idlib.discovery.signatures import signatures_over
+from idlib.discovery.signatures import signatures_over, signing_zone
 from idlib.errors import DiscoveryError, NoRecordError, NotSecureError, TemporaryDiscoveryError
 from idlib.names import IdentityName
+
+_TYPES_OF_A_DENIAL: Final = (RdataType.SOA, RdataType.NSEC, RdataType.NSEC3)
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,11 +25,14 @@ class AuthenticRecords:
         rdatas: At least one, each as it stands in DNS; nothing says that they are well-formed.
         lifetime: For how many seconds they hold.
         authentication: In words, how they were authenticated.
+        zone: The zone that has signed what stands at the name, in lower case without a trailing dot; None if the answer
+            does not say.
     """
 
     rdatas: tuple[bytes, ...]
     lifetime: float
     authentication: str
+    zone: str | None = None
 
 
 class Authentication(Protocol):
@@ -78,7 +84,8 @@ class TrustedResolver(_WithoutKeys):
                 "sign the zone, and set DNS_RESOLVER to a validating resolver that you trust or pin the zone's key"
                 " (DNSSEC_TRUST_ANCHORS)",
             )
-        return _records_of(chain, reply, name, f"DNSSEC, validated by the resolver {address}", self.now())
+        zone = _zone_of(question.name, chain, reply.answer)
+        return _records_of(chain, reply, name, f"DNSSEC, validated by the resolver {address}", self.now(), zone)
 
 
 class NoAuthentication(_WithoutKeys):
@@ -91,7 +98,7 @@ class NoAuthentication(_WithoutKeys):
             reply = self.resolver.ask(question)
             chain = follow_in(reply, question.name)
             authentication = f"DNSSEC=off: nothing authenticates what {reply.server.address} said"
-            return _records_of(chain, reply, name, authentication, self.now())
+            return _records_of(chain, reply, name, authentication, self.now(), None)
         except DiscoveryError as error:
             raise type(error)(f"{error.fact} (DNSSEC=off)", error.hint) from error
 
@@ -118,16 +125,37 @@ def _unusable(reply: Reply, start: dns.name.Name, what: str) -> TemporaryDiscove
     )
 
 
-def _records_of(chain: Chain, reply: Reply, name: IdentityName, authentication: str, now: float) -> AuthenticRecords:
+def _zone_of(name: dns.name.Name, chain: Chain, answer: Answer) -> str | None:
+    """Return the zone of the name that was asked for, as the resolver has validated it; None if nothing says it.
+
+    An alias counts for the zone that it stands in: otherwise a stranger's aliases would use up their target's share.
+    """
+    if chain.aliases or chain.records is not None:
+        first = RdataType.CNAME if chain.aliases else RdataType.TLSA
+        there = [record for record in answer.records if record.owner == name]
+        zone = signing_zone(name, there, (first,))
+        if zone is None and chain.aliases:
+            # A CNAME that follows from a DNAME is not signed (RFC 6672, section 5.3.1).
+            above = [record for record in answer.records if record.owner != name and name.is_subdomain(record.owner)]
+            zone = signing_zone(name, above, (RdataType.DNAME,))
+    else:
+        zone = signing_zone(name, answer.authority, _TYPES_OF_A_DENIAL)
+    return None if zone is None else shown(zone.canonicalize())
+
+
+def _records_of(
+    chain: Chain, reply: Reply, name: IdentityName, authentication: str, now: float, zone: str | None
+) -> AuthenticRecords:
     if chain.records is None:
         end = f" (an alias of {shown(chain.target)})" if chain.aliases else ""
         what = "has no TLSA record" if reply.name_exists else "does not exist in DNS"
         raise NoRecordError(
             f"{name}{end} {what}",
             "check the spelling; the name's owner publishes the record that generate_tlsa.py prints",
+            zone,
         )
     lifetimes = [_lifetime(covered, reply.answer, now) for covered in (*chain.aliases, chain.records)]
-    return AuthenticRecords(chain.records.rdatas, min(lifetimes), authentication)
+    return AuthenticRecords(chain.records.rdatas, min(lifetimes), authentication, zone)
 
 
 def _lifetime(covered: RecordSet, answer: Answer, now: float) -> float:

@@ -1,4 +1,8 @@
-"""What was found, kept for as long as it holds, and one question where several threads want to know the same."""
+"""What was found, kept as long as it holds, within a bound of memory; threads that ask the same share one question.
+
+What was found and what failed have memory of their own, so that failures, which anybody can cause by inventing names,
+never displace what was found.
+"""
 
 import threading
 import time
@@ -11,42 +15,47 @@ from idlib.errors import BogusError, DiscoveryError, TemporaryDiscoveryError
 
 Key = TypeVar("Key", bound=Hashable)
 Value = TypeVar("Value")
+Kept = TypeVar("Kept")
 
 MIN_SECONDS: Final = 5.0
 MAX_SECONDS: Final = 3600.0
 MAX_SECONDS_OF_FAILURE: Final = 60.0
-_SECONDS_BETWEEN_RENEWALS: Final = 60.0
-_MAX_ENTRIES: Final = 1024
-_MAX_WEIGHT: Final = 4096
+SECONDS_BETWEEN_RENEWALS: Final = 60.0
+MAX_BYTES: Final = 16 * 1024 * 1024
+MAX_BYTES_OF_FAILURES: Final = 2 * 1024 * 1024
+MAX_BYTES_OF_RENEWALS: Final = 2 * 1024 * 1024
+# Measured with tracemalloc, and rounded up: an identity name, its place in the table, and the objects around the value.
+_BYTES_OF_AN_ENTRY: Final = 600
+_BYTES_OF_AN_ERROR: Final = 300
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome(Generic[Value]):
-    """What came of a question.
+    """The result of a question.
 
     Args:
         value: What was found, or why nothing was.
-        lifetime: For how many seconds it holds; it is kept for 5 s at least, and an hour, a failure a minute, at most.
-        weight: How much room it takes beside others.
+        lifetime: How many seconds it holds. It is kept for at least 5 s; at most an hour, and a failure a minute.
+        size: About how many bytes of memory the value takes.
     """
 
     value: Value | DiscoveryError
     lifetime: float
-    weight: int = 1
+    size: int = 0
 
     @classmethod
     def failed(cls, error: DiscoveryError) -> "Outcome[Value]":
-        """Return the outcome of a question that failed: kept for a short while, so that what is mended is seen soon."""
-        return cls(_copy(error), MIN_SECONDS)
+        """Return the outcome of a question that failed: kept for a short time, so that a repair is seen soon."""
+        return cls(error.copy(), MIN_SECONDS, _BYTES_OF_AN_ERROR + len(error.fact) + len(error.hint))
 
     @property
     def is_verdict(self) -> bool:
-        """Whether asking again at once would say nothing else: not so where DNS was out of order."""
-        return not _is_disorder(self.value)
+        """Whether asking again at once would give the same answer; not so if DNS is out of order."""
+        return not isinstance(self.value, BogusError | TemporaryDiscoveryError)
 
     @property
     def seconds(self) -> float:
-        """For how long it is kept."""
+        """How long it is kept."""
         longest = MAX_SECONDS_OF_FAILURE if isinstance(self.value, DiscoveryError) else MAX_SECONDS
         return min(max(self.lifetime, MIN_SECONDS), longest)
 
@@ -62,35 +71,100 @@ class Outcome(Generic[Value]):
         return value
 
     def peek(self) -> Value | DiscoveryError:
-        """Return what was found, or a new copy of the error: one that is raised repeatedly piles up frames."""
-        return _copy(self.value) if isinstance(self.value, DiscoveryError) else self.value
+        """Return what was found, or a new copy of the error, because one that is raised again and again grows."""
+        return self.value.copy() if isinstance(self.value, DiscoveryError) else self.value
 
 
 @dataclass(frozen=True, slots=True)
-class _Entry(Generic[Value]):
-    outcome: Outcome[Value]
+class _Entry(Generic[Kept]):
+    kept: Kept
     until: float
+    size: int
+
+
+class _Memory(Generic[Key, Kept]):
+    """Entries by key, bounded in bytes; the one unused for longest is forgotten first. The caller holds a lock.
+
+    An entry stays after its time until its room is needed, for those who ask what was known last.
+    """
+
+    def __init__(self, max_bytes: int) -> None:
+        self._max_bytes = max_bytes
+        self.bytes = 0
+        self._entries: OrderedDict[Key, _Entry[Kept]] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def get(self, key: Key) -> _Entry[Kept] | None:
+        entry = self._entries.get(key)
+        if entry is not None:
+            self._entries.move_to_end(key)
+        return entry
+
+    def keep(self, key: Key, kept: Kept, until: float, size: int) -> None:
+        self.drop(key)
+        entry = _Entry(kept, until, _BYTES_OF_AN_ENTRY + size)
+        self._entries[key] = entry
+        self.bytes += entry.size
+        while self.bytes > self._max_bytes and len(self) > 1:
+            self.drop_oldest()
+
+    def drop_oldest(self) -> None:
+        """Forget the entry that was unused for longest."""
+        self.drop(next(iter(self._entries)))
+
+    def drop(self, key: Key) -> None:
+        entry = self._entries.pop(key, None)
+        if entry is not None:
+            self.bytes -= entry.size
 
 
 class Cache(Generic[Key, Value]):
-    """Outcomes of questions by their keys, bounded in number and weight, for any number of threads.
+    """Outcomes of questions by their keys, bounded in bytes, for any number of threads.
 
     Args:
         clock: Seconds that never run backwards.
+        is_trusted: Tells whose outcomes keep their place as long as there are others to forget; raises nothing.
     """
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, clock: Callable[[], float] = time.monotonic, is_trusted: Callable[[Key], bool] = lambda _: False
+    ) -> None:
         self._clock = clock
+        self._is_trusted = is_trusted
         self._changed = threading.Condition()
-        self._entries: OrderedDict[Key, _Entry[Value]] = OrderedDict()
-        self._weight = 0
-        self._renewals: OrderedDict[Key, _Entry[Value]] = OrderedDict()
+        self._found: _Memory[Key, Outcome[Value]] = _Memory(MAX_BYTES)
+        self._found_of_trusted: _Memory[Key, Outcome[Value]] = _Memory(MAX_BYTES)
+        self._failures: _Memory[Key, Outcome[Value]] = _Memory(MAX_BYTES_OF_FAILURES)
+        # A renewal that came to a verdict, or the outcome that says why there is none.
+        self._renewals: _Memory[Key, Outcome[Value] | None] = _Memory(MAX_BYTES_OF_RENEWALS)
         self._being_asked: set[Key] = set()
 
     def peek(self, key: Key) -> Outcome[Value] | None:
         """Return the outcome that is kept for a key, or None."""
         with self._changed:
             return self._kept(key)
+
+    def last_found(self, key: Key) -> Value | None:
+        """Return what was found last, even if its time is over; None if a verdict came since or it is forgotten."""
+        with self._changed:
+            entry = self._found_of_trusted.get(key) or self._found.get(key)
+        if entry is None or isinstance(entry.kept.value, DiscoveryError):
+            return None
+        return entry.kept.value
+
+    def last_failure(self, key: Key) -> DiscoveryError | None:
+        """Return the last failure, even if its time is over; None if something was found since or it is forgotten."""
+        with self._changed:
+            entry = self._failures.get(key)
+        return entry.kept.value if entry is not None and isinstance(entry.kept.value, DiscoveryError) else None
+
+    def was_renewed(self, key: Key) -> bool:
+        """Return whether the key was asked for anew within the last minute, with a verdict."""
+        with self._changed:
+            renewal = self._renewals.get(key)
+            return renewal is not None and renewal.kept is None and self._clock() < renewal.until
 
     def get(self, key: Key, ask: Callable[[], Outcome[Value]]) -> Outcome[Value]:
         """Return the outcome that is kept for a key, or ask: one thread does, others with the same key wait for it."""
@@ -103,10 +177,10 @@ class Cache(Generic[Key, Value]):
         return self._ask(key, ask)
 
     def renew(self, key: Key, ask: Callable[[], Outcome[Value]]) -> Outcome[Value]:
-        """Ask anew, at most once a minute a key; between, return what is kept.
+        """Ask anew, at most once a minute for each key; in between, return what is kept.
 
-        Where DNS was out of order when it was asked anew, that is what is returned for the rest of the minute, while
-        what was kept before stays.
+        If DNS was out of order when it was asked anew, that is what is returned for the rest of the minute, and what
+        was kept before stays.
         """
         with self._changed:
             while key in self._being_asked:
@@ -117,7 +191,7 @@ class Cache(Generic[Key, Value]):
                 renewal = None
         if renewal is None:
             return self._ask(key, ask, self._note_renewal)
-        return self.get(key, ask) if renewal.outcome.is_verdict else renewal.outcome
+        return self.get(key, ask) if renewal.kept is None else renewal.kept
 
     def _ask(
         self,
@@ -127,9 +201,10 @@ class Cache(Generic[Key, Value]):
     ) -> Outcome[Value]:
         try:
             outcome = ask()
+            found = self._found_of_trusted if self._is_trusted(key) else self._found
             with self._changed:
                 if outcome.is_verdict or self._kept(key) is None:
-                    self._keep(key, outcome)
+                    self._keep(key, outcome, found)
                 note(key, outcome)
             return outcome
         finally:
@@ -138,37 +213,29 @@ class Cache(Generic[Key, Value]):
                 self._changed.notify_all()
 
     def _note_renewal(self, key: Key, outcome: Outcome[Value]) -> None:
-        self._renewals[key] = _Entry(outcome, self._clock() + _SECONDS_BETWEEN_RENEWALS)
-        self._renewals.move_to_end(key)
-        if len(self._renewals) > _MAX_ENTRIES:
-            self._renewals.popitem(last=False)
+        until = self._clock() + SECONDS_BETWEEN_RENEWALS
+        if outcome.is_verdict:
+            self._renewals.keep(key, None, until, 0)
+        else:
+            self._renewals.keep(key, outcome, until, outcome.size)
 
     def _kept(self, key: Key) -> Outcome[Value] | None:
-        entry = self._entries.get(key)
-        if entry is None:
-            return None
-        if self._clock() >= entry.until:
-            self._drop(key)
-            return None
-        self._entries.move_to_end(key)
-        return entry.outcome
+        for memory in (self._found_of_trusted, self._found, self._failures):
+            entry = memory.get(key)
+            if entry is not None and self._clock() < entry.until:
+                return entry.kept
+        return None
 
-    def _keep(self, key: Key, outcome: Outcome[Value]) -> None:
-        self._drop(key)
-        self._entries[key] = _Entry(outcome, self._clock() + outcome.seconds)
-        self._weight += outcome.weight
-        while len(self._entries) > 1 and (len(self._entries) > _MAX_ENTRIES or self._weight > _MAX_WEIGHT):
-            self._drop(next(iter(self._entries)))
-
-    def _drop(self, key: Key) -> None:
-        entry = self._entries.pop(key, None)
-        if entry is not None:
-            self._weight -= entry.outcome.weight
-
-
-def _is_disorder(value: object) -> bool:
-    return isinstance(value, BogusError | TemporaryDiscoveryError)
-
-
-def _copy(error: DiscoveryError) -> DiscoveryError:
-    return type(error)(error.fact, error.hint)
+    def _keep(self, key: Key, outcome: Outcome[Value], found: _Memory[Key, Outcome[Value]]) -> None:
+        until = self._clock() + outcome.seconds
+        if isinstance(outcome.value, DiscoveryError):
+            if outcome.is_verdict:
+                self._found.drop(key)
+                self._found_of_trusted.drop(key)
+            self._failures.keep(key, outcome, until, outcome.size)
+            return
+        for memory in (self._failures, self._found, self._found_of_trusted):
+            memory.drop(key)
+        found.keep(key, outcome, until, outcome.size)
+        while len(self._found) > 1 and self._found.bytes + self._found_of_trusted.bytes > MAX_BYTES:
+            self._found.drop_oldest()

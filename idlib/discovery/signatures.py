@@ -1,7 +1,8 @@
-"""RRSIG records, read from octets (RFC 4034, section 3); nothing is checked here."""
+"""RRSIG records, read from octets (RFC 4034, section 3); no signature is checked here."""
 
 import struct
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
@@ -64,13 +65,30 @@ class Signature:
 
 def signatures_over(covered: RecordSet, records: Iterable[ResourceRecord]) -> list[Signature]:
     """Return the signatures over a set that stand beside it."""
-    signatures = []
+    beside = (record for record in records if record.owner == covered.owner)
+    return [signature for signature in _signatures(beside) if signature.type_covered == covered.record_type]
+
+
+def signing_zone(
+    name: dns.name.Name, records: Iterable[ResourceRecord], types: Collection[int]
+) -> dns.name.Name | None:
+    """Return the zone that has signed records of these types, as far as it can be a name's zone; else None.
+
+    If several zones claim it, it is the one nearest to the root: a resolver passes on signatures that it did not need,
+    and a claim of a smaller zone must not gain its author a quota of its own.
+
+    Args:
+        name: Whose zone it is to be: the zone is the name or above it, and not the root.
+        records: An answer's, validated.
+        types: Of the records that a signature must cover.
+    """
+    signers = {signature.signer for signature in _signatures(records) if signature.type_covered in types}
+    candidates = (signer for signer in signers if signer != dns.name.root and name.is_subdomain(signer))
+    return min(candidates, key=len, default=None)
+
+
+def _signatures(records: Iterable[ResourceRecord]) -> Iterator[Signature]:
     for record in records:
-        if record.record_type == RdataType.RRSIG and record.owner == covered.owner:
-            try:
-                signature = Signature.from_rdata(record.rdata)
-            except ValueError:
-                continue
-            if signature.type_covered == covered.record_type:
-                signatures.append(signature)
-    return signatures
+        if record.record_type == RdataType.RRSIG:
+            with suppress(ValueError):
+                yield Signature.from_rdata(record.rdata)

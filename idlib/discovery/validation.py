@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterable
+from typing import Final
 
 import dns.exception
 import dns.name
@@ -20,6 +21,8 @@ from idlib.discovery.resolver import Resolver
 from idlib.discovery.signatures import Signature, signatures_over
 from idlib.errors import BogusError, DiscoveryError, NotSecureError, TemporaryDiscoveryError
 from idlib.names import IdentityName
+
+_BYTES_OF_A_KEY: Final = 1000
 
 
 class PinnedAnchors:
@@ -47,7 +50,7 @@ class PinnedAnchors:
     def look_up(self, name: IdentityName) -> AuthenticRecords:
         """Return the name's TLSA records; see `Authentication`."""
         question = Question.about(name, checking_disabled=True)
-        self._zone_of(question.name)
+        zone_of_name = self._zone_of(question.name)
         reply = self._resolver.ask(question)
         chain = follow_in(reply, question.name)
         budget = Budget()
@@ -61,7 +64,11 @@ class PinnedAnchors:
             )
         lifetimes.append(self._validate(chain.records, reply.answer.records, budget))
         return AuthenticRecords(
-            chain.records.rdatas, min(lifetimes), f"DNSSEC, validated with the pinned key of {shown(zone)}"
+            chain.records.rdatas,
+            min(lifetimes),
+            f"DNSSEC, validated with the pinned key of {shown(zone)}",
+            # The name's own and not its alias's, so that a stranger's aliases do not use up their target's share.
+            shown(zone_of_name.canonicalize()),
         )
 
     def _zone_of(self, owner: dns.name.Name) -> dns.name.Name:
@@ -137,7 +144,7 @@ class PinnedAnchors:
             )
         own = [signature for signature in signatures_over(records, answer.records) if signature.signer == zone]
         lifetime = validate(records, own, by_tag(pinned), self._now(), Budget())
-        return Outcome(by_tag(keys), lifetime)
+        return Outcome(by_tag(keys), lifetime, _BYTES_OF_A_KEY * len(keys))
 
 
 def _dnskeys(rdatas: Iterable[bytes]) -> Iterable[DNSKEY]:

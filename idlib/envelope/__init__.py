@@ -13,6 +13,7 @@ from idlib.envelope.jws import (
     parse_receipt,
     sign,
     sign_receipt,
+    signing_key_of,
     verify,
     verify_receipt,
 )
@@ -32,6 +33,7 @@ __all__ = [
     "seal_receipt",
     "sign",
     "sign_receipt",
+    "signing_key_of",
     "verify",
     "verify_receipt",
 ]

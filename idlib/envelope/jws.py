@@ -172,6 +172,16 @@ def verify(message: UnverifiedMessage, keys: Iterable[PublicKey]) -> str:
     return message.unverified_text
 
 
+def signing_key_of(message: UnverifiedMessage, keys: Iterable[PublicKey]) -> PublicKey | None:
+    """Return the key that verifies a message's signature, or None if none does.
+
+    Args:
+        message: From `parse`.
+        keys: Those that DNS gives for `message.sender`; keys for another algorithm than the message's are passed over.
+    """
+    return next((key for key in keys if _is_signed_by(message, key)), None)
+
+
 def verify_receipt(receipt: UnverifiedReceipt, keys: Iterable[PublicKey]) -> str:
     """Return the identifier of the message that a receipt is for, which one of its sender's keys has signed.
 

@@ -6,12 +6,13 @@ import subprocess
 from types import TracebackType
 from typing import Any, Final, Self
 
+from tests.containers.base_images import BASE_IMAGES
 from tests.containers.engine import docker, wait_until
 
 ALICE: Final = "alice._device.example.test"
 BOB: Final = "bob._device.example.test"
 RECEIVER: Final = "bob_receiver"
-_FILE: Final = "docker-compose.lab.yml"
+_FILES: Final = ("docker-compose.lab.yml", "tests/containers/lab_images.yml")
 _SUBSCRIBED: Final = "MQTT subscription active."
 _BUILD_SECONDS: Final = 900
 
@@ -22,7 +23,7 @@ class LabWorld:
     def __init__(self) -> None:
         self.project = f"lab-test-{os.getpid()}"
         self.network = f"{self.project}_default"
-        self._environment = {"LAB_NETWORK": f"10.55.{os.getpid() % 256}"}
+        self._environment = {"LAB_NETWORK": f"10.55.{os.getpid() % 256}", **BASE_IMAGES}
 
     def __enter__(self) -> Self:
         try:
@@ -49,13 +50,22 @@ class LabWorld:
 
     @property
     def environment(self) -> dict[str, str]:
-        """The variables by which a plain `docker compose -f docker-compose.lab.yml` means this lab."""
+        """The variables by which `docker compose` with the lab's two files means this lab."""
         return {**self._environment, "COMPOSE_PROJECT_NAME": self.project}
 
     def compose(self, *words: str, check: bool = True, seconds: float = 60) -> subprocess.CompletedProcess[str]:
         """Run docker compose on the lab; arguments as those of `engine.docker`."""
-        command = ("compose", "--file", _FILE, "--project-name", self.project, *words)
-        return docker(*command, environment=self._environment, check=check, seconds=seconds)
+        files = [f"--file={file}" for file in _FILES]
+        return docker(
+            "compose",
+            *files,
+            "--project-name",
+            self.project,
+            *words,
+            environment=self._environment,
+            check=check,
+            seconds=seconds,
+        )
 
     def exec(self, service: str, *command: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         """Run a command in a service's container."""

@@ -9,10 +9,11 @@ from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, Final, Self
 
+from tests.containers.base_images import BASE_IMAGES
 from tests.containers.engine import DOCKER, REPOSITORY, docker, wait_until
 
 SERVICES: Final = ("maintenance", "messaging_sender", "messaging_receiver", "resolver")
-BASES: Final = dict.fromkeys(SERVICES[:3], "python:3.13-slim-bookworm") | {"resolver": "debian:bookworm-slim"}
+BASES: Final = dict.fromkeys(SERVICES[:3], BASE_IMAGES["PYTHON_IMAGE"]) | {"resolver": BASE_IMAGES["DEBIAN_IMAGE"]}
 # What each may use, in units of 1024 * 1024 octets: half a Raspberry Pi 3 is left for whatever else it is there for.
 MAX_MEMORY: Final = {"maintenance": 15, "messaging_sender": 50, "messaging_receiver": 60, "resolver": 30}
 DEVICE: Final = "alice._device.example.com"
@@ -33,6 +34,7 @@ class Stack:
             "DNS_RESOLVER": f"{network}.53",
             "IDENTITY_NAME": DEVICE,
             "MQTT_HOST": "broker",
+            **BASE_IMAGES,
         }
 
     def __enter__(self) -> Self:

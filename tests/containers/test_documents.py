@@ -32,13 +32,14 @@ class Shell:
 
     def run(self, document: str, mark: str) -> str:
         """Run the commands below a mark and return what they print."""
+        # The terminal that `docker compose exec` and `run` want is a reader's; a test has none.
+        commands = re.sub(r"compose (.*?)(exec|run --rm) ", r"compose \1\2 -T ", documents.block(document, mark))
+        # A reader's engine pulls the base images; a test's has them.
+        commands = commands.replace(
+            "-f docker-compose.lab.yml", "-f docker-compose.lab.yml -f tests/containers/lab_images.yml"
+        )
         done = subprocess.run(
-            # The terminal that `docker compose exec` and `run` want is a reader's; a test has none.
-            [
-                "bash",
-                "-euc",
-                re.sub(r"compose (.*?)(exec|run --rm) ", r"compose \1\2 -T ", documents.block(document, mark)),
-            ],
+            ["bash", "-euc", commands],
             env=self._environment,
             cwd=self._directory,
             capture_output=True,
@@ -85,8 +86,10 @@ def test_backup_and_update_of_the_operations_page(laptop: tuple[Stack, Shell], t
     shell.run("docs/operations.md", "a file of a CA")
     assert stack.exec("messaging_receiver", "cat", "/identity/ca.pem").stdout == "a certificate"
     updating = documents.block("docs/operations.md", "updating").splitlines()
-    assert updating == ["git pull", "docker compose up --build --detach"]
-    stack.compose("up", "--build", "--detach", seconds=600)
+    assert updating == ["git pull", "docker compose build --pull --no-cache", "docker compose up --detach"]
+    # The base images of the tests are on this machine alone, and cannot be pulled.
+    stack.compose("build", seconds=600)
+    stack.up()
     stack.wait_for_line("messaging_receiver", "MQTT subscription active.")
 
 

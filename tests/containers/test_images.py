@@ -7,6 +7,7 @@ import pytest
 
 from tests.containers.engine import REPOSITORY, docker
 from tests.containers.stack import BASES, SERVICES, Stack
+from tests.resolver.root_anchors import ds_of, valid_anchors
 
 MEGABYTE: Final = 1_000_000
 EACH_OVER_ITS_BASE: Final = 40 * MEGABYTE
@@ -62,7 +63,7 @@ def test_it_runs_as_a_user_who_can_change_nothing_but_the_volumes(built_stack: S
     assert configuration(built_stack, service)["User"] == "1001:1001"
     writable = set(in_image(built_stack, service, "find / -xdev -writable ! -type l 2>/dev/null; true").split())
     for_all = {"/tmp", "/var/tmp", "/run/lock"}
-    assert writable - for_all == ({"/identity", "/data"} if service in PYTHON_SERVICES else set())
+    assert writable - for_all == ({"/identity", "/data"} if service in PYTHON_SERVICES else {"/var/lib/unbound"})
 
 
 @pytest.mark.parametrize("service", SERVICES)
@@ -96,6 +97,17 @@ def test_nothing_that_a_program_imports_is_compiled_anew_at_each_start(built_sta
     compiled = in_image(built_stack, service, f"{verbosely} | grep '^# code object from'").splitlines()
     assert compiled
     assert [line for line in compiled if "/application/bytecode/" not in line] == []
+
+
+def test_the_resolver_knows_every_key_of_the_dns_root(built_stack: Stack) -> None:
+    keys = in_image(built_stack, "resolver", "cat /usr/share/dns/root.key").splitlines()
+    known = {ds_of(line) for line in keys if "DNSKEY" in line}
+    assert known >= {anchor.ds for anchor in valid_anchors()}
+
+
+def test_the_resolver_takes_the_keys_of_its_image_when_it_starts(built_stack: Stack) -> None:
+    kept = in_image(built_stack, "resolver", "timeout 5 start.sh 2>&1; cat /var/lib/unbound/root.key")
+    assert {ds_of(line) for line in kept.splitlines() if "DNSKEY" in line} >= {anchor.ds for anchor in valid_anchors()}
 
 
 def test_the_lock_is_what_is_installed(built_stack: Stack) -> None:

@@ -162,6 +162,22 @@ def test_data_of_root_is_told_likewise(stack: Stack) -> None:
     stack.wait_for_message("after mending the data")
 
 
+def test_the_resolver_follows_the_root_s_keys_and_takes_those_of_a_new_image(stack: Stack) -> None:
+    state = "/var/lib/unbound/root.key"
+    kept = stack.exec("resolver", "cat", state).stdout
+    assert kept.count("[  VALID  ]") == 1, "Unbound keeps no state of the root's keys"
+    # As if the root had changed its key since the state was written.
+    other = kept.replace(kept.split("257 3 13 ")[1][:20], "A" * 20)
+    stack.exec("resolver", "sh", "-c", f"echo '{other}' > {state}")
+    stack.compose("kill", "resolver")
+    stack.compose("start", "resolver")
+    stack.wait_for_line("resolver", f"were added to {state}.", times=2)
+    stack.wait_until_healthy("resolver")
+    wait_until("Unbound has seen the added key", lambda: "[ MISSING ]" in stack.exec("resolver", "cat", state).stdout)
+    assert stack.exec("resolver", "cat", state).stdout.count("[  VALID  ]") == 1
+    stack.send("after the root's new key")
+
+
 def test_a_device_is_the_same_after_down_and_up(stack: Stack) -> None:
     before = key_of(stack)
     stack.compose("down")

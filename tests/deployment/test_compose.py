@@ -93,9 +93,9 @@ def test_keys_are_written_by_maintenance_alone() -> None:
         "maintenance": ["identity:/identity"],
         "messaging_sender": ["identity:/identity:ro", "data:/data"],
         "messaging_receiver": ["identity:/identity:ro", "data:/data"],
-        "resolver": [],
+        "resolver": ["resolver_state:/var/lib/unbound"],
     }
-    assert set(STACK["volumes"]) == {"identity", "data"}
+    assert set(STACK["volumes"]) == {"identity", "data", "resolver_state"}
 
 
 def test_the_services_ask_the_resolver_beside_them() -> None:
@@ -122,11 +122,23 @@ def test_balena_is_asked_for_nothing_that_it_refuses() -> None:
 
 def test_each_variable_of_the_shell_reaches_the_services() -> None:
     override = read("docker-compose.override.yml")["services"]
-    assert set(override) == set(SERVICES[:3])
-    for one in override.values():
+    assert [name for name, one in override.items() if "environment" in one] == list(SERVICES[:3])
+    for name in SERVICES[:3]:
+        one = override[name]
         assert set(one["environment"]) == {variable.name for variable in VARIABLES} - FIXED
         passed_on = {name for name, value in one["environment"].items() if value is None}
         assert passed_on == set(one["environment"]) - {"IDENTITY_NAME", "DNS_RESOLVER"}
         assert one["environment"]["IDENTITY_NAME"].startswith("${IDENTITY_NAME:?")
         own = STACK["services"]["maintenance"]["environment"]["DNS_RESOLVER"]
         assert one["environment"]["DNS_RESOLVER"] == f"${{DNS_RESOLVER:-{own}}}"
+
+
+@pytest.mark.parametrize("name", ["docker-compose.override.yml", "docker-compose.lab.yml"])
+def test_no_service_can_fill_the_disk_with_its_log(name: str) -> None:
+    services = read(name)["services"]
+    assert name == "docker-compose.lab.yml" or set(services) == set(SERVICES)
+    for one in services.values():
+        assert one["logging"]["driver"] == "json-file"
+        size = re.fullmatch(r"(\d+)m", one["logging"]["options"]["max-size"])
+        assert size
+        assert 1 <= int(size[1]) * int(one["logging"]["options"]["max-file"]) <= 50

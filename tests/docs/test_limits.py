@@ -22,7 +22,7 @@ ROOT: Final = Path(__file__).parents[2]
 DOCUMENT: Final = (ROOT / "docs" / "limits.md").read_text()
 ROWS: Final = re.findall(r"^\| .+ \| ([0-9].*) \| .*\| (\S.*) \|$", DOCUMENT, re.MULTILINE)
 UNITS: Final = {"minute": 60, "hour": 3600, "day": 24 * 3600}
-A_BOUND: Final = re.compile(r"MAX|MIN_|LONGEST|SHORTEST|SECONDS|EARLIEST|WORKERS|_SIZE$|PAYLOAD|FORGOTTEN_AT|RSA_BITS")
+A_BOUND: Final = re.compile(r"MAX|MIN_|LONGEST|SHORTEST|SECONDS|EARLIEST|WORKERS|_SIZE$|PAYLOAD|RSA_BITS|LOOKUPS_OF")
 # How often a loop looks up, what a name in the code stands for, what the documents say elsewhere.
 NO_BOUND_OF_A_USER: Final = frozenset(
     {
@@ -40,9 +40,14 @@ NO_BOUND_OF_A_USER: Final = frozenset(
         "applications/messaging_sender/src/proof.py _PAUSE_SECONDS",
         "applications/messaging_sender/src/patient_input.py _POLL_MILLISECONDS",
         "idlib/outage.py _MAX_FACTS",
+        "idlib/storage/forgetting.py _AGAIN_SECONDS",
+        "idlib/storage/replay.py _LONG_SECONDS",
+        "idlib/storage/replay.py _SHORT_SECONDS",
         "applications/messaging_receiver/src/standard_output.py _POLL_MILLISECONDS",
         "idlib/session.py _DEFAULT_RECEIVE_MAXIMUM",
-        "applications/messaging_receiver/src/application.py _PRUNE_AGAIN_SECONDS",
+        "applications/messaging_receiver/src/supervision.py _UPKEEP_SECONDS",
+        "applications/messaging_receiver/src/lookups.py _IDLE_SECONDS",
+        "idlib/timekeeping.py _SYNCHRONIZATION_SECONDS",
         "applications/messaging_receiver/src/standard_output.py _PORTION_OCTETS",
         "idlib/keys.py _LONGEST_SUFFIX",
         "idlib/keys.py _MAX_FILE_NAME_OCTETS",
@@ -50,7 +55,7 @@ NO_BOUND_OF_A_USER: Final = frozenset(
         "idlib/certificates.py _MAX_CHARACTERS",
         "idlib/discovery/messages.py _MAX_TTL",
         "applications/maintenance/src/generate_tlsa.py TIME_TO_LIVE_SECONDS",
-        "applications/messaging_receiver/src/pipeline.py POLL_SECONDS",
+        "applications/messaging_receiver/src/stage.py POLL_SECONDS",
         "applications/messaging_receiver/src/own_identity.py _POLL_SECONDS",
         "applications/messaging_receiver/src/health.py _MAX_SOCKET_PATH_OCTETS",
     }

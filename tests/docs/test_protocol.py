@@ -17,7 +17,7 @@ from idlib.errors import Reason
 from idlib.keys import read_private_key
 from idlib.names import IdentityName
 from idlib.records import render
-from idlib.store import Store
+from idlib.storage.replay import ReplayMemory
 from idlib.trust import Policy, ReplayGuard, replay_entry
 from tests.idlib.envelope.forge import agree, b64, cbc_hs512, public_jwk, unb64
 
@@ -151,10 +151,10 @@ def test_an_example_is_read_and_believed(example: Example, tmp_path: Path) -> No
     assert opened.signed == example.signed
     unverified = parse(opened.signed)
     assert unverified.sender == ALICE
-    Policy(BOB).check(unverified, NOW)
+    Policy(BOB).check_message(unverified, NOW)
     assert verify(unverified, [example.alice.public]) == TEXT
-    with Store(tmp_path / "data") as store:
-        ReplayGuard(store).reserve(unverified, replay_entry(unverified, opened.digest, NOW))
+    with ReplayMemory(tmp_path / "data") as memory:
+        ReplayGuard(memory).check(replay_entry(unverified, opened.digest))
 
 
 def test_an_example_is_what_would_be_sent(example: Example) -> None:

@@ -56,7 +56,7 @@ def strangers(recipient_key: PrivateKey, own_key: PrivateKey) -> Strangers:
 
 def opened(payload: bytes, key: PrivateKey) -> UnverifiedMessage:
     message = parse(decrypt(payload, RECIPIENT, [key]).signed)
-    Policy(RECIPIENT).check(message, time.time())
+    Policy(RECIPIENT).check_message(message, time.time())
     return message
 
 

@@ -14,11 +14,27 @@ def test_rsa_of_2048_to_4096_bits_is_used_with_rs256_and_oaep(bits: int) -> None
     assert PublicKey(rsa_public_key(bits, 65537)).algorithms is RSA_ALGORITHMS
 
 
+@pytest.mark.parametrize("exponent", [3, 17, 257, 65537])
+def test_odd_public_exponents_from_3_to_65537_are_used(exponent: int) -> None:
+    assert PublicKey(rsa_public_key(2048, exponent)).algorithms is RSA_ALGORITHMS
+
+
+@pytest.mark.parametrize(
+    "key", [rsa_public_key(2048, 3), rsa_public_key(4096, 65537), ec.generate_private_key(ec.SECP256R1()).public_key()]
+)
+def test_a_key_is_its_bytes(key: rsa.RSAPublicKey | ec.EllipticCurvePublicKey) -> None:
+    der = PublicKey(key).der
+    assert PublicKey.from_der(der).native == key
+    assert PublicKey.from_der(der).der == der
+
+
 def test_p256_is_used_with_es256_and_ecdh_es() -> None:
     assert PrivateKey(ec.generate_private_key(ec.SECP256R1())).algorithms is P256_ALGORITHMS
 
 
-@pytest.mark.parametrize(("bits", "exponent"), [(1024, 65537), (2047, 65537), (4097, 65537), (2048, 2**32 + 1)])
+@pytest.mark.parametrize(
+    ("bits", "exponent"), [(1024, 65537), (2047, 65537), (4097, 65537), (2048, 65539), (2048, 2**32 + 1)]
+)
 def test_rsa_keys_of_other_sizes_and_exponents_are_not_used(bits: int, exponent: int) -> None:
     with pytest.raises(UnsuitableKeyError):
         PublicKey(rsa_public_key(bits, exponent))

@@ -13,10 +13,10 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 
 import idlib
-from idlib import certificates, keys, records
+from idlib import certificates, keys
 from idlib.algorithms import PrivateKey, PublicKey
 from idlib.bootstrap import Bootstrap
-from idlib.discovery import Discovery, Found
+from idlib.discovery import Discovery, Found, PublishedKey
 from idlib.errors import (
     ConfigurationError,
     DiscoveryError,
@@ -27,7 +27,6 @@ from idlib.errors import (
     UnknownAssetError,
 )
 from idlib.names import IdentityName
-from idlib.records import UsableRecord
 from idlib.settings import KeyType, load
 
 NAME = "alice._device.example.test"
@@ -90,8 +89,7 @@ class FakeDiscovery:
 
     @staticmethod
     def _found(name: IdentityName, public_keys: list[PublicKey]) -> Found:
-        record = records.render(foreign_certificate(), 0)
-        return Found(name, tuple(UsableRecord(record, key) for key in public_keys), (), "by a test")
+        return Found(name, tuple(PublishedKey("3 0 0", key.der) for key in public_keys), (), "by a test")
 
 
 def is_valid(identity: Bootstrap, discovery: FakeDiscovery) -> bool:

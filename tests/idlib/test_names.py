@@ -206,3 +206,12 @@ def test_an_endless_pattern_makes_no_endless_error() -> None:
     with pytest.raises(MalformedNameError) as caught:
         NamePatterns(("*x" * 30_000,))
     assert len(str(caught.value)) < 1000
+
+
+@given(NAME, NAME)
+def test_a_name_is_listed_by_itself_alone(text: str, other: str) -> None:
+    name, different = IdentityName(text), IdentityName(other)
+    patterns = NamePatterns((other, "*", f"*.{other}"))
+    assert patterns.match(name)
+    assert patterns.lists(name) is (name == different)
+    assert patterns.lists(different)

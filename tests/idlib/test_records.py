@@ -215,22 +215,21 @@ def test_changed_octets_are_judged_without_accident(kind: tuple[int, int], data:
         assert error.fact
 
 
-def test_usable_records_are_ranked_by_preference_then_by_octets() -> None:
-    other = AUTHORITY.issue(key=rsa_key())
-    records = [
-        TlsaRecord(1, 0, 0, der(CERTIFICATE)),
-        TlsaRecord(4, 0, 0, der(CERTIFICATE)),
-        TlsaRecord(3, 0, 0, max(der(CERTIFICATE), der(other))),
-        TlsaRecord(3, 0, 0, min(der(CERTIFICATE), der(other))),
-        TlsaRecord(3, 1, 0, SPKI),
-    ]
-    assert [usable.record for usable in rank(map(judged, records))] == records[::-1]
+def test_records_are_ranked_by_preference_then_by_bytes_and_those_of_no_use_come_last() -> None:
+    ranked = [b"\3\1\0x", b"\3\0\0x", b"\3\0\0y", b"\4\0\0x", b"\1\0\0x", b"", b"\0", b"\2\0\0x", b"\3\1\1x"]
+    assert rank(reversed(ranked)) == ranked
+
+
+@given(st.lists(st.binary(max_size=8)))
+def test_the_order_of_an_answer_makes_no_difference(rdatas: list[bytes]) -> None:
+    assert rank(rdatas) == rank(sorted(rdatas)) == rank(reversed(rdatas))
+    assert sorted(rank(rdatas)) == sorted(rdatas)
 
 
 @pytest.mark.parametrize("selector", [0, 1])
 def test_what_is_rendered_is_usable(selector: int) -> None:
     usable = judged(render(CERTIFICATE, selector))
-    assert usable.record.parameters == f"3 {selector} 0"
+    assert usable.parameters == f"3 {selector} 0"
     assert usable.public_key.native == CERTIFICATE.public_key()
 
 

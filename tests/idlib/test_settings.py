@@ -143,6 +143,36 @@ def test_any_file_of_senders_is_read_or_named_as_wrong(tmp_path: Path, octets: b
     assert patterns.texts
 
 
+@pytest.mark.parametrize("name", ["ALLOWED_SENDERS", "DENIED_SENDERS", "REQUIRE_BINDING"])
+def test_a_bad_file_of_senders_is_named_with_the_line_and_the_reason(tmp_path: Path, name: str) -> None:
+    listed = tmp_path / "senders"
+    listed.write_text("alice.example.com\nbob\n")
+    with pytest.raises(ConfigurationError) as caught:
+        load({**NAME, name: f"@{listed}"})
+    (problem,) = caught.value.problems
+    assert problem.startswith(f"Bad value of env var {name}: '{listed}' line 2: 'bob' is no device name")
+    with pytest.raises(ConfigurationError, match="No such file or directory"):
+        load({**NAME, name: "@/no/such/file"})
+
+
+def test_the_file_of_a_list_is_known(tmp_path: Path) -> None:
+    listed = tmp_path / "senders"
+    listed.write_text("alice.example.com")
+    allowed = load({**NAME, "ALLOWED_SENDERS": f"@{listed}", "DENIED_SENDERS": "bob.example"})
+    assert allowed.allowed_senders is not None
+    assert allowed.allowed_senders.source == listed
+    assert allowed.denied_senders is not None
+    assert allowed.denied_senders.source is None
+    assert allowed.denied_senders.texts == ("bob.example",)
+
+
+def test_a_file_of_denied_senders_may_be_empty_at_first(tmp_path: Path) -> None:
+    (tmp_path / "senders").write_text("# nobody yet\n")
+    denied = load({**NAME, "DENIED_SENDERS": f"@{tmp_path / 'senders'}"}).denied_senders
+    assert denied is not None
+    assert not denied.match(IdentityName("alice.example.com"))
+
+
 @pytest.mark.parametrize("text", [",", "@/no/such/file", "alice", "alice.example;bob.example", "all"])
 def test_a_list_of_senders_that_cannot_be_read_is_named(text: str) -> None:
     with pytest.raises(ConfigurationError, match="ALLOWED_SENDERS"):

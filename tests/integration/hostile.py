@@ -164,6 +164,8 @@ def attack_on(lab: Lab, **settings: str) -> Iterator[Attack]:
         lab: Where it lives.
         settings: Environment variables of its programs that differ from the usual.
     """
+    # With debug no line is held back, however many messages are refused for one reason.
+    settings = {"LOG_LEVEL": "debug", **settings}
     sender, reader = lab.published_device("alice"), lab.published_device("bob", settings=settings)
     client = BrokerClient(lab.mosquitto)
     with reader.receiver() as receiver:

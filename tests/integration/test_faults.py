@@ -388,7 +388,7 @@ def test_a_disk_that_turns_read_only_holds_messages_up_and_loses_none(
     result = device.run(RECEIVER)
     assert result.status == 1
     assert "Traceback" not in result.stderr
-    assert f"{small_disk}/messages.sqlite3 cannot be used: Read-only file system; set DATA_PATH" in result.stderr
+    assert f"{small_disk}/replay.sqlite3 cannot be used: Read-only file system; set DATA_PATH" in result.stderr
     assert alice.send(device, "while it was frozen").status == 0
     subprocess.run(["mount", "-o", "remount,rw", str(small_disk)], check=True)
     with device.receiver() as receiver:
@@ -433,7 +433,7 @@ def test_messages_wait_while_the_clock_is_off_by_years(
     receiver.wait_for_message("before")
     clock.shift(offset)
     assert alice.send(device, "in between").status == 0
-    receiver.wait_for_log("the clock is")
+    receiver.wait_for_log("the clock ")
     assert not any("in between" in line for line in receiver.stdout)
     clock.shift(0)
     receiver.wait_for_message("in between", 40)

@@ -12,7 +12,7 @@ import pytest
 from idlib.envelope import decrypt, encrypt
 from idlib.keys import read_private_key
 from idlib.names import IdentityName
-from idlib.store import Store
+from idlib.storage.replay import ReplayMemory
 from tests.idlib.envelope.forge import b64, compact, flattened, jws, unb64
 from tests.integration.hostile import UNBOUND, Attack, attack_on, new_key
 from tests.integration.lab import BOGUS, SECURE, UNSIGNED, Lab, wait_until
@@ -330,8 +330,8 @@ def test_retained_messages_are_judged_like_any_other(
 
 def test_messages_wait_while_the_clock_is_behind_what_it_has_shown(lab: Lab, alice: Device) -> None:
     device = lab.published_device("early")
-    with Store(Path(device.settings["DATA_PATH"])) as store:
-        store.note_time(int(time.time()) + 5)
+    with ReplayMemory(Path(device.settings["DATA_PATH"])) as memory:
+        memory.note_time(int(time.time()) + 5)
     with device.receiver() as receiver:
         assert alice.send(device, "worth waiting for").status == 0
         receiver.wait_for_log("the clock is not set")

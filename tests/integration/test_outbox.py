@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from idlib.outbox import FILE_NAME, MAX_MESSAGES, NewOutgoingMessage, Outbox
+from idlib.storage.outbox import FILE_NAME, MAX_OCTETS, NewOutgoingMessage, Outbox
 from tests.idlib.transport.scripted_broker import Peer, ScriptedBroker, connack
 from tests.integration.daemons.mosquitto import Mosquitto
 from tests.integration.daemons.process import free_port
@@ -292,6 +292,21 @@ def test_two_writers_at_once_lose_nothing_and_write_nothing_twice(sender: Device
     assert waiting(device) == 200
 
 
+def test_that_lines_are_queued_is_told_once_and_of_each_as_json(sender: Device, recipient: Device) -> None:
+    device = sender.with_settings(MQTT_PORT=str(free_port()))
+    lines = "".join(f"line {number}\n" for number in range(30))
+    result = device.send(recipient, "--lines", "--queue", "--json", stdin=lines)
+    assert result.status == 0, result
+    told = [line for line in result.stderr.splitlines() if "queued" in line.lower()]
+    assert len(told) == 2, told
+    assert f"Messages to {recipient.name} are queued from line 1 on, messaging_sender will send them: " in told[0]
+    assert f"Queued are 30 messages to {recipient.name}: lines 1-30" in told[1]
+    reports = [json.loads(line) for line in result.stdout.splitlines()]
+    assert [report["result"] for report in reports] == ["queued"] * 30
+    assert len({report["id"] for report in reports}) == 30
+    assert waiting(device) == 30
+
+
 def test_killed_while_it_writes_it_leaves_whole_messages(sender: Device, recipient: Device) -> None:
     device = sender.with_settings(MQTT_PORT=str(free_port()))
     for _ in range(3):
@@ -405,8 +420,7 @@ def test_an_outbox_of_another_user_is_told_with_what_mends_it(sender: Device, re
 def test_the_outbox_is_bounded(sender: Device, recipient: Device) -> None:
     with Outbox(outbox_path(sender).parent) as outbox:
         now = int(time.time())
-        for number in range(MAX_MESSAGES):
-            outbox.put(NewOutgoingMessage(recipient.name, str(number), "text", now, None))
+        outbox.put(NewOutgoingMessage(recipient.name, "large", "x" * (MAX_OCTETS - 400), now, None))
     result = sender.send(recipient, "one more", "--queue")
     assert result.status == 1
     assert "the outbox is full" in result.stderr

@@ -1,9 +1,13 @@
 """--receipt: proof that the recipient has printed the message, and what is none."""
 
 import base64
+import contextlib
+import itertools
 import json
 import shutil
+import threading
 import time
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,6 +15,10 @@ from typing import Any
 import pytest
 from jwcrypto.jwe import JWE
 
+from chaos.proxy import Proxy
+from idlib.envelope import Binding, seal
+from idlib.keys import read_private_key
+from idlib.names import IdentityName
 from tests.integration.daemons.mosquitto import Mosquitto
 from tests.integration.lab import Lab
 from tests.integration.messages import BrokerClient, encrypted, private_jwk, signed
@@ -79,6 +87,91 @@ def test_it_is_found_in_the_device_s_other_traffic(
         for number in range(100):
             anybody.publish(device, b"noise" if number % 2 else encrypted(signed("other", bob, device), device))
         assert program.wait_for_end(30) == 0
+
+
+class Asking:
+    """Asks for receipts, fast, under any number of names whose records hold one key.
+
+    Args:
+        lab: Where the names are published.
+        number: How many they are.
+        reader: Who is asked.
+    """
+
+    def __init__(self, lab: Lab, number: int, reader: Device) -> None:
+        device = lab.device_with_key("asking")
+        self.names = [lab.device("asking").name for _ in range(number)]
+        lab.knot.add_tlsa_to_all(self.names, device.tlsa_record())
+        self._key = read_private_key(device.key_path)
+        self._reader = IdentityName(reader.name)
+        self._readers_key = read_private_key(reader.key_path).public
+
+    def message(self, name: str) -> bytes:
+        """Return a new message under one of the names."""
+        return seal(
+            "hello",
+            sender=IdentityName(name),
+            signing_key=self._key,
+            recipient=self._reader,
+            encryption_key=self._readers_key,
+            binding=Binding.new(self._reader, int(time.time())),
+            ask_for_receipt=True,
+        )
+
+
+@contextlib.contextmanager
+def all_the_time(lab: Lab, asking: Asking, answering: Device) -> Iterator[None]:
+    """Ask 40 times a second, under each name in its turn."""
+    client, is_over = BrokerClient(lab.mosquitto), threading.Event()
+
+    def ask() -> None:
+        for name in itertools.cycle(asking.names):
+            client.publish(answering, asking.message(name))
+            if is_over.wait(1 / 40):
+                return
+
+    thread = threading.Thread(target=ask)
+    thread.start()
+    try:
+        yield
+    finally:
+        is_over.set()
+        thread.join()
+        client.close()
+
+
+def test_a_proven_sender_is_answered_whatever_strangers_ask(lab: Lab, anybody: BrokerClient) -> None:
+    answering = lab.published_device("answering")
+    strangers, alice = Asking(lab, 200, answering), Asking(lab, 1, answering)
+    (name,) = alice.names
+    anybody.listen(replace(answering, name=name))
+    # To the broker and back take 100 ms.
+    with Proxy(lab.mosquitto.port, there=0.05, back=0.05) as proxy:
+        answering = answering.with_settings(MQTT_PORT=str(proxy.port), ALLOWED_SENDERS=f"{name},*")
+        with answering.receiver() as receiver, all_the_time(lab, strangers, answering):
+            receiver.wait_for("strangers' messages", lambda: len(receiver.stdout) > 200)
+            for _ in range(19):
+                anybody.publish(answering, alice.message(name))
+            for _ in range(19):
+                assert b"ciphertext" in anybody.next_payload()
+
+
+def test_receipts_to_a_broker_far_away_do_not_wait_for_each_other(lab: Lab, anybody: BrokerClient) -> None:
+    answering = lab.published_device("answering")
+    asking = Asking(lab, 4, answering)
+    for name in asking.names:
+        anybody.listen(replace(answering, name=name))
+    with Proxy(lab.mosquitto.port, there=0.5, back=0.5) as proxy:
+        answering = answering.with_settings(MQTT_PORT=str(proxy.port), ALLOWED_SENDERS=",".join(asking.names))
+        with answering.receiver():
+            for name in asking.names * 15:
+                anybody.publish(answering, asking.message(name))
+            assert anybody.next_payload()
+            since = time.monotonic()
+            for _ in range(59):
+                assert anybody.next_payload()
+            # One after another they would take a minute.
+            assert time.monotonic() - since < 20
 
 
 def receipt(signer: Device, reader: Device, reference: str, payload: str = "", **header: Any) -> str:

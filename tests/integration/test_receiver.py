@@ -11,8 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from idlib.log_limit import BURST
 from tests.integration.daemons.process import free_port
 from tests.integration.lab import Lab
+from tests.integration.messages import BrokerClient
 from tests.integration.programs import RECEIVER, SUBSCRIBED, Device, Program
 
 
@@ -118,3 +120,19 @@ def test_it_says_every_minute_how_it_is(bob_receiver: Program) -> None:
         assert name in lines()[-1]
     assert re.search(r"encrypted=\d+ decrypted=\d+ authenticated=\d+", lines()[-1])
     assert "dead" not in lines()[-1]
+
+
+def test_a_flood_costs_few_log_lines_and_all_of_it_is_told(lab: Lab, anybody: BrokerClient) -> None:
+    others = re.compile(r" \(and (\d+) more in the last \d+ s\)$")
+    device = lab.published_device("flooded")
+    with device.receiver() as receiver:
+        anybody.flood(device, b"noise", 3000)
+        # After ten seconds at most, though nothing more comes.
+        receiver.wait_for("summary", lambda: any(map(others.search, receiver.stderr)), 30)
+        anybody.publish(device, b"once more")
+        assert receiver.stop() == 0
+    refusals = [line for line in receiver.stderr if " refused reason=outer-malformed " in line]
+    assert len(refusals) < 2 * BURST
+    told = sum(1 + int(found[1]) if (found := others.search(line)) else 1 for line in refusals)
+    assert f" refused_outer-malformed={told}" in receiver.stderr[-1]
+    assert told > 10 * BURST

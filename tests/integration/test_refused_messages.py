@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from idlib.outbox import NewOutgoingMessage, Outbox
+from idlib.storage.outbox import NewOutgoingMessage, Outbox
 from tests.integration.daemons.mosquitto import Mosquitto
 from tests.integration.lab import Lab, wait_until
 from tests.integration.messages import BrokerClient

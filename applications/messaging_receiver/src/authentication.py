@@ -1,230 +1,331 @@
-"""The Authentication stage: from DECRYPTED_MESSAGES to AUTHENTICATED_MESSAGES, by way of DNS and at need the store."""
+"""The Authentication stage: from DECRYPTED_MESSAGES to AUTHENTICATED_MESSAGES, by way of DNS and, if needed, the store.
 
-import itertools
+`idlib.verdict.authenticate` decides about each message; this stage carries out what it says. A message whose sender has
+to be looked up first stands aside in memory for a moment, then on the disk: MQTT acknowledges in order, so nothing may
+stay unacknowledged because of one sender's DNS.
+"""
+
 import logging
 import math
+import queue
 import time
-from collections.abc import Callable
-from dataclasses import replace
+from collections import deque
+from dataclasses import dataclass, field
 from typing import Final
 
-from lookups import (
-    MAX_QUESTIONS,
-    MAX_QUESTIONS_OF_A_DOMAIN,
-    MAX_UNKNOWN_OF_A_DOMAIN,
-    WORKERS_FOR_KNOWN_NAMES,
-    WORKERS_FOR_UNKNOWN_NAMES,
-    Lookups,
-    Outcome,
-    Question,
-)
-from messages import Answer, AuthenticatedMessage, DecryptedMessage
-from pipeline import POLL_SECONDS, Pipeline
+from bounded_queue import BoundedQueue
+from context import Context
+from deferral import Arrival, Deferral
+from lookups import WORKERS_FOR_OTHER_NAMES, WORKERS_FOR_TRUSTED_NAMES, Lookups, Outcome, Question
+from messages import Answer, AuthenticatedMessage, DecryptedMessage, SettledMessage
 from receipts import requested
-from waiting_room import WaitingRoom
+from stage import POLL_SECONDS, Stage
 
 from idlib.discovery import Found
-from idlib.envelope import UnverifiedMessage, parse, verify
-from idlib.errors import (
-    BogusError,
-    DiscoveryError,
-    NoRecordError,
-    NotSecureError,
-    Reason,
-    Refusal,
-    TemporaryDiscoveryError,
-)
+from idlib.envelope import UnverifiedMessage, parse
+from idlib.errors import BogusError, DiscoveryError, Reason, TemporaryDiscoveryError
 from idlib.names import IdentityName
 from idlib.output import json_line, text_line
 from idlib.settings import OutputFormat
-from idlib.trust import clock_is_credible, clock_is_doubtful, replay_entry
+from idlib.storage import Printed
+from idlib.trust import Moment
+from idlib.verdict import AskAgain, Print, Refuse, Renewal, Verdict, Wait, authenticate
+from idlib.zones import registrable_domain
 
 _LOG = logging.getLogger(__name__)
 
 # The broker waits for the acknowledgement of what stands aside, and with it for that of all that came later.
 ASIDE_SECONDS: Final = 0.05
 MAX_ASIDE: Final = 64
-_TOO_MANY: Final = "too many look-ups are under way"
-_DOUBTFUL: Final = "the clock is far ahead of when it was last looked at"
-_MAY_BE_LATE: Final = "the clock is not set since the system was started"
-_REASONS_OF_AGE: Final = frozenset({Reason.TOO_OLD, Reason.EXPIRED})
+# While DNS answers nobody, what has no room on the disk stays at the broker.
+DEAD_DNS_SECONDS: Final = 60.0
+_TAKEN_UP_AT_ONCE: Final = 16
 
 
-def message_authentication_thread(pipeline: Pipeline) -> None:
-    """Verify each message's signature by the key in its sender's TLSA records, until the receiver stops.
+def message_authentication_thread(stage: "Authentication") -> None:
+    """Verify each message's signature by the keys in its sender's TLSA records, until the receiver stops.
 
     Args:
-        pipeline: Where messages come from and go to.
+        stage: Where messages come from and go to.
     """
-    stage = Authentication(pipeline)
-    while not pipeline.stopping.is_set():
-        item = pipeline.take(pipeline.decrypted, stage.patience)
-        if isinstance(item, Answer):
-            stage.go_on(item)
-        elif item is not None:
-            stage.process(item)
-        stage.relieve()
-        stage.retry_waiting()
+    while not stage.context.stopping.is_set():
+        stage.work()
 
 
-class Authentication:
+@dataclass(slots=True)
+class _TakeUp:
+    """The messages of one sender that can be decided now.
+
+    Args:
+        outcome: What DNS says of the sender.
+        renewal: Whether DNS was asked anew.
+        numbers: Those of the stored messages that are left.
+    """
+
+    outcome: Outcome
+    renewal: Renewal
+    numbers: deque[int] = field(default_factory=deque)
+
+
+class Authentication(Stage["DecryptedMessage | Answer"]):
     """What the stage remembers between messages: which ones stand aside for a look-up, and which wait on the disk.
 
     Args:
-        pipeline: Where messages come from and go to.
+        context: What the stages share.
+        source: Where messages come from.
+        finished: The queue to the Forwarder.
     """
 
-    def __init__(self, pipeline: Pipeline) -> None:
-        def answered(sender: IdentityName, outcome: Outcome) -> None:
-            pipeline.hand_on(Answer(sender, outcome), pipeline.decrypted)
+    def __init__(
+        self,
+        context: Context,
+        source: "BoundedQueue[DecryptedMessage | Answer]",
+        finished: "queue.Queue[AuthenticatedMessage | SettledMessage]",
+    ) -> None:
+        super().__init__(context, source, finished)
 
-        self._pipeline = pipeline
-        self._known = Lookups(answered, WORKERS_FOR_KNOWN_NAMES, WORKERS_FOR_KNOWN_NAMES, MAX_QUESTIONS)
-        self._unknown = Lookups(answered, WORKERS_FOR_UNKNOWN_NAMES, MAX_UNKNOWN_OF_A_DOMAIN, MAX_QUESTIONS_OF_A_DOMAIN)
-        self._room = WaitingRoom(pipeline)
-        self._aside: dict[IdentityName, list[DecryptedMessage]] = {}
+        def answered(sender: IdentityName, outcome: Outcome) -> None:
+            source.put_urgent(Answer(sender, outcome))
+
+        self._answers = source
+        self._trusted_lookups = Lookups(answered, WORKERS_FOR_TRUSTED_NAMES)
+        self._other_lookups = Lookups(answered, WORKERS_FOR_OTHER_NAMES)
+        self._deferral = Deferral(self)
+        self._aside: dict[IdentityName, list[Arrival]] = {}
+        self._number_aside = 0
         self._relieve_at = math.inf
+        self._asking: set[IdentityName] = set()
+        self._taking_up: dict[IdentityName, _TakeUp] = {}
+        self._holds_back = False
 
     @property
-    def patience(self) -> float:
-        """For how many seconds the stage may wait for its next message."""
-        return min(POLL_SECONDS, max(0.0, self._relieve_at - time.monotonic()))
+    def number_waiting(self) -> int:
+        """How many messages wait, in memory and on the disk."""
+        return len(self._deferral) + self._number_aside
 
-    def process(self, message: DecryptedMessage) -> None:
-        """Take one message as far as it gets: to the Forwarder, aside, into the store, or refused."""
-        self._pipeline.attempt(message.origin, lambda: self._authenticate(message))
+    @property
+    def holds_back(self) -> bool:
+        """Whether no message is taken from the broker, because DNS answers nobody and there is no room to wait."""
+        return self._holds_back
 
-    def go_on(self, answer: Answer) -> None:
-        """Take up, in their order, the messages that stood aside or wait since their sender is being looked up."""
-        sender, outcome = answer.sender, answer.outcome
-        # A look-up for a new key that fails says nothing against the old one, by which others may have signed.
-        known = self._pipeline.discovery.peek(sender) or outcome
-        aside = self._aside.pop(sender)
-        numbers = {message.origin.waiting_number for message in aside}
-        waiting = (one for one in self._room.messages_of(sender) if one.origin.waiting_number not in numbers)
-        for message in itertools.chain(waiting, aside):
-            self._take_up(message, outcome if message.was_asked_again else known)
-        if isinstance(outcome, BogusError | TemporaryDiscoveryError):
-            self._room.forget_if_empty(sender)
-        elif sender not in self._aside:
-            self._room.forget(sender)
+    def finish(self, item: AuthenticatedMessage | SettledMessage) -> None:
+        """Hand a message on to the Forwarder, which removes it if it was stored.
 
-    def relieve(self) -> None:
-        """Store the messages that have stood aside for long, so that the broker need not wait for them."""
-        if time.monotonic() < self._relieve_at and sum(map(len, self._aside.values())) < MAX_ASIDE:
-            return
-        self._relieve_at = math.inf
-        self._room.admit(self._aside)
-        for messages in self._aside.values():
-            messages.clear()
-
-    def retry_waiting(self) -> None:
-        """Take up stored messages whose time has come."""
-        for sender in self._room.due():
-            if sender not in self._aside and not self._look_up(sender, self._pipeline.discovery.find):
-                self._room.postpone(sender, [], _TOO_MANY)
-
-    def _take_up(self, message: DecryptedMessage, outcome: Outcome) -> None:
-        def step() -> None:
-            unverified = self._judge(message)
-            if unverified is not None:
-                self._decide(message, unverified, outcome)
-
-        self._pipeline.attempt(message.origin, step)
-
-    def _authenticate(self, message: DecryptedMessage) -> None:
-        unverified = self._judge(message)
-        if unverified is None:
-            return
-        sender = unverified.sender
-        if sender not in self._aside:
-            outcome = self._pipeline.discovery.peek(sender)
-            if outcome is not None:
-                self._decide(message, unverified, outcome)
-                return
-        self._stand_aside(message, sender, self._pipeline.discovery.find)
-
-    def _judge(self, message: DecryptedMessage) -> UnverifiedMessage | None:
-        """Return what a message says if it is one to be believed once its signature verifies; None if it has to wait.
-
-        Raises:
-            Refusal: It is not to be believed, whoever has signed it.
+        Args:
+            item: To be printed, or only to be acknowledged or removed.
         """
-        unverified = parse(message.signed)
-        now = time.time()
-        if not clock_is_credible(now, self._pipeline.store.latest_time):
-            self._room.postpone(unverified.sender, [message], "the clock is not set")
+        if item.origin.waiting_number is not None:
+            self._deferral.forget_message(item.origin.waiting_number)
+        super().finish(item)
+
+    def work(self) -> None:
+        """Take the next message or answer, and go on with what waits."""
+        item = self._next()
+        if isinstance(item, Answer):
+            self._go_on(item)
+        elif item is not None:
+            self.attempt(item.origin, lambda: self._process(item))
+        for sender in tuple(self._taking_up)[:1]:
+            self._take_up_some(sender)
+        if time.monotonic() >= self._relieve_at or self._number_aside >= MAX_ASIDE:
+            self._relieve()
+        for sender in self._deferral.due():
+            self._retry(sender)
+
+    def _next(self) -> "DecryptedMessage | Answer | None":
+        if not self._holds_back:
+            return self.take(self._patience())
+        self.context.movements.note()
+        try:
+            return self._answers.get_urgent(POLL_SECONDS)
+        except queue.Empty:
             return None
-        try:
-            self._pipeline.policy.check(unverified, now)
-        except Refusal as refusal:
-            if refusal.reason in _REASONS_OF_AGE and clock_is_doubtful(now, self._pipeline.store.latest_time):
-                self._room.postpone(unverified.sender, [message], f"{_DOUBTFUL}, and by it {refusal.fact}")
-                return None
-            if refusal.reason is Reason.FROM_THE_FUTURE and self._pipeline.clock_may_be_late():
-                self._room.postpone(unverified.sender, [message], f"{_MAY_BE_LATE}, and by it {refusal.fact}")
-                return None
-            raise
-        return unverified
 
-    def _decide(self, message: DecryptedMessage, unverified: UnverifiedMessage, outcome: Outcome) -> None:
-        match outcome:
-            case Found():
-                self._verify(message, unverified, outcome)
-            case BogusError() | TemporaryDiscoveryError():
-                self._room.postpone(unverified.sender, [message], str(outcome))
-            case DiscoveryError():
-                raise Refusal(_reason_of(outcome), str(outcome))
-            case None:
-                raise Refusal(Reason.INTERNAL_ERROR, f"this program failed to look {unverified.sender} up")
+    def _patience(self) -> float:
+        """Return for how many seconds the stage may wait for its next message."""
+        if self._taking_up:
+            return 0.0
+        return min(POLL_SECONDS, max(0.0, min(self._relieve_at, self._deferral.next_due) - time.monotonic()))
 
-    def _verify(self, message: DecryptedMessage, unverified: UnverifiedMessage, found: Found) -> None:
-        try:
-            text = verify(unverified, (record.public_key for record in found.records))
-        except Refusal as refusal:
-            if message.was_asked_again or refusal.reason is not Reason.SIGNATURE_INVALID:
-                raise
-            # The sender may have a new key that the cache does not know yet (RFC 7671, section 8.1).
-            asked_again = replace(message, was_asked_again=True)
-            self._stand_aside(asked_again, unverified.sender, self._pipeline.discovery.find_again)
-            return
-        now = time.time()
-        entry = replay_entry(unverified, message.digest, now)
-        self._pipeline.patiently(lambda: self._pipeline.guard.reserve(unverified, entry))
-        if unverified.binding is not None:
-            self._confirm_clock(now)
+    def _process(self, message: DecryptedMessage) -> None:
+        """Take a new message as far as it gets: to the Forwarder, aside, or refused."""
+        unverified = parse(message.signed)
+        sender = unverified.sender
+        was_renewed = self.context.discovery.was_renewed(sender)
+        renewal = Renewal.DONE if was_renewed else Renewal.POSSIBLE
+        moment = self.context.timekeeper.moment()
+        known = self.context.discovery.peek(sender)
+        verdict = self._judge(message, unverified, known, moment, renewal)
+        if isinstance(verdict, Print | Wait) and self._is_awaited(sender):
+            # In its sender's order, behind those that could not be decided before.
+            self._set_aside(Arrival(message, unverified, contradicts=False))
+            if isinstance(verdict, Print) and sender not in self._taking_up:
+                self._begin_take_up(sender, known, Renewal.FAILED)
         else:
-            _LOG.info("unbound sender=%s the message could be passed on to other readers", unverified.sender)
-        line = self._line(unverified, text, message.received_at)
-        authenticated = AuthenticatedMessage(line, entry, message.origin, requested(unverified))
-        self._pipeline.hand_on(authenticated, self._pipeline.authenticated)
+            self._carry_out(verdict, message, unverified, moment)
 
-    def _confirm_clock(self, now: float) -> None:
-        """Believe the clock, for an authentic message is fresh by it."""
-        store = self._pipeline.store
-        if clock_is_doubtful(now, store.latest_time):
-            self._pipeline.patiently(lambda: store.note_time(int(now)))
+    def _is_awaited(self, sender: IdentityName) -> bool:
+        return self._deferral.is_awaited(sender) or any(
+            not arrival.contradicts for arrival in self._aside.get(sender, ())
+        )
 
-    def _stand_aside(
-        self, message: DecryptedMessage, sender: IdentityName, ask: Callable[[IdentityName], Found]
+    def _judge(
+        self,
+        message: DecryptedMessage,
+        unverified: UnverifiedMessage,
+        found: Found | DiscoveryError | None,
+        moment: Moment,
+        renewal: Renewal,
+    ) -> Verdict:
+        return authenticate(
+            unverified,
+            message.digest,
+            found,
+            moment,
+            self.context.policies.current(),
+            lambda entry: self.context.writes.retry(lambda: self.context.guard.check(entry)),
+            renewal,
+        )
+
+    def _carry_out(
+        self, verdict: Verdict, message: DecryptedMessage, unverified: UnverifiedMessage, moment: Moment
     ) -> None:
-        """Keep a message in memory until its sender is looked up, which is begun unless it is under way."""
-        if sender not in self._aside and not self._look_up(sender, ask):
-            self._room.postpone(sender, [message], _TOO_MANY)
-            return
-        if message.origin.waiting_number is None:
-            self._relieve_at = min(self._relieve_at, time.monotonic() + ASIDE_SECONDS)
-        self._aside[sender].append(message)
+        sender = unverified.sender
+        match verdict:
+            case Print():
+                self._print(verdict, message, unverified, moment)
+            case Refuse():
+                self.refuse(message.origin, verdict.reason, verdict.fact)
+            case AskAgain():
+                self._set_aside(Arrival(message, unverified, verdict.anew))
+                self._ask(sender, anew=verdict.anew)
+            case Wait():
+                if message.origin.waiting_number is None:
+                    self._set_aside(Arrival(message, unverified, contradicts=False))
+                self._deferral.postpone(sender, verdict.why, is_failure_of_dns=verdict.needs_dns)
 
-    def _look_up(self, sender: IdentityName, ask: Callable[[IdentityName], Found]) -> bool:
-        lookups = self._known if self._pipeline.knows(sender) else self._unknown
-        has_started = lookups.start(Question(sender, ask))
-        if has_started:
-            self._aside[sender] = []
-        return has_started
+    def _print(self, verdict: Print, message: DecryptedMessage, unverified: UnverifiedMessage, moment: Moment) -> None:
+        sender = unverified.sender
+        self.context.guard.reserve(verdict.entry)
+        if unverified.binding is None:
+            _LOG.info("unbound sender=%s the message could be passed on to other readers", sender)
+        elif moment.may_be_ahead and self.context.is_trusted(sender):
+            self.context.writes.retry(lambda: self.context.timekeeper.confirm(moment))
+        is_listed = self.context.policies.current().lists.names_exactly(sender)
+        printed = Printed(verdict.entry, self.context.discovery.zone_of(sender), verdict.key.der, is_listed)
+        line = self._line(unverified, verdict.text, message.received_at)
+        self.finish(AuthenticatedMessage(line, printed, message.origin, requested(unverified)))
+
+    def _set_aside(self, arrival: Arrival) -> None:
+        self._aside.setdefault(arrival.unverified.sender, []).append(arrival)
+        self._number_aside += 1
+        self._relieve_at = min(self._relieve_at, time.monotonic() + ASIDE_SECONDS)
+
+    def _ask(self, sender: IdentityName, *, anew: bool) -> None:
+        """Look a sender up, unless that is under way."""
+        if sender in self._asking:
+            return
+        self._asking.add(sender)
+        discovery = self.context.discovery
+        lookups = self._trusted_lookups if self.context.is_trusted(sender) else self._other_lookups
+        lookups.ask(
+            Question(
+                sender,
+                discovery.zone_of(sender),
+                registrable_domain(sender),
+                discovery.find_again if anew else discovery.find,
+                self._deferral.has_failed(sender),
+            )
+        )
+
+    def _go_on(self, answer: Answer) -> None:
+        """Note what DNS says of a sender, and let its messages be taken up if they can be decided by it."""
+        sender, outcome = answer.sender, answer.outcome
+        self._asking.discard(sender)
+        # A failure to ask anew says nothing against the keys that are known.
+        known = self.context.discovery.peek(sender) or outcome
+        if _is_failure(outcome):
+            self._deferral.postpone(sender, str(outcome), is_failure_of_dns=True)
+        if not _is_failure(known):
+            renewal = Renewal.FAILED if _is_failure(outcome) else Renewal.DONE
+            self._begin_take_up(sender, known, renewal)
+
+    def _begin_take_up(self, sender: IdentityName, outcome: Outcome, renewal: Renewal) -> None:
+        self._taking_up[sender] = _TakeUp(outcome, renewal, deque(self._deferral.stored(sender)))
+
+    def _take_up_some(self, sender: IdentityName) -> None:
+        """Decide about a bounded number of a sender's messages: other senders' messages come in between."""
+        take_up = self._taking_up.pop(sender)
+        stored = [take_up.numbers.popleft() for _ in range(min(_TAKEN_UP_AT_ONCE, len(take_up.numbers)))]
+        for message in self._deferral.read(stored):
+            self._take_up(message, take_up)
+        if take_up.numbers:
+            # The others take their turns first.
+            self._taking_up[sender] = take_up
+            return
+        arrivals = sorted(self._aside.pop(sender, ()), key=lambda arrival: arrival.contradicts)
+        self._number_aside -= len(arrivals)
+        if not self._number_aside:
+            self._relieve_at = math.inf
+            self._holds_back = False
+        for arrival in arrivals:
+            self._take_up(arrival.message, take_up)
+        if take_up.renewal is Renewal.DONE and not self._deferral.stored(sender) and sender not in self._aside:
+            self._deferral.forget(sender)
+
+    def _take_up(self, message: DecryptedMessage, take_up: _TakeUp) -> None:
+        def step() -> None:
+            unverified = parse(message.signed)
+            if take_up.outcome is None:
+                fact = f"internal error while looking up {unverified.sender}"
+                self._carry_out(Refuse(Reason.INTERNAL_ERROR, fact), message, unverified, self._moment())
+                return
+            moment = self._moment()
+            verdict = self._judge(message, unverified, take_up.outcome, moment, take_up.renewal)
+            self._carry_out(verdict, message, unverified, moment)
+
+        self.attempt(message.origin, step)
+
+    def _moment(self) -> Moment:
+        return self.context.timekeeper.moment()
+
+    def _relieve(self) -> None:
+        """Store what has stood aside, so that the broker need not wait for it."""
+        arrivals = [arrival for arrivals in self._aside.values() for arrival in arrivals]
+        admitted, held_back = self._deferral.split_by_room(arrivals) if self._is_dns_dead() else (arrivals, [])
+        stored = self._deferral.admit(admitted)
+        self._aside = {}
+        for arrival in held_back:
+            self._aside.setdefault(arrival.unverified.sender, []).append(arrival)
+        self._number_aside = len(held_back)
+        self._holds_back = bool(held_back)
+        self._relieve_at = time.monotonic() + POLL_SECONDS if held_back else math.inf
+        for waiting in stored:
+            take_up = self._taking_up.get(IdentityName(waiting.sender))
+            if take_up is not None:
+                # It comes behind those of its sender that have waited for longer.
+                take_up.numbers.append(waiting.number)
+
+    def _is_dns_dead(self) -> bool:
+        lookups = (self._trusted_lookups, self._other_lookups)
+        return min(one.seconds_without_answer for one in lookups) > DEAD_DNS_SECONDS
+
+    def _retry(self, sender: IdentityName) -> None:
+        self._deferral.refuse_overdue(sender)
+        if not self._deferral.stored(sender) and sender not in self._aside:
+            self._deferral.forget(sender)
+            return
+        known = self.context.discovery.peek(sender)
+        if known is None or _is_failure(known):
+            self._ask(sender, anew=False)
+        elif self._is_awaited(sender):
+            self._begin_take_up(sender, known, Renewal.FAILED)
+            self._ask(sender, anew=True)
+        else:
+            self._ask(sender, anew=True)
 
     def _line(self, unverified: UnverifiedMessage, text: str, received_at: float) -> str:
-        if self._pipeline.settings.output_format is OutputFormat.TEXT:
+        if self.context.settings.output_format is OutputFormat.TEXT:
             return text_line(unverified.sender, text)
         binding = unverified.binding
         return json_line(
@@ -236,9 +337,6 @@ class Authentication:
         )
 
 
-def _reason_of(verdict: DiscoveryError) -> Reason:
-    if isinstance(verdict, NoRecordError):
-        return Reason.SENDER_WITHOUT_RECORD
-    if isinstance(verdict, NotSecureError):
-        return Reason.SENDER_NOT_SECURE
-    return Reason.SENDER_WITHOUT_USABLE_KEY
+def _is_failure(outcome: Outcome) -> bool:
+    """Return whether DNS was out of order, so that its answer decides nothing."""
+    return isinstance(outcome, BogusError | TemporaryDiscoveryError)

@@ -1,33 +1,44 @@
-"""The Forwarder stage: from AUTHENTICATED_MESSAGES to stdout, and then back to the broker and the store."""
+"""The Forwarder stage: from AUTHENTICATED_MESSAGES to stdout, and then back to the store and the broker."""
 
 import time
+from collections.abc import Callable
 from typing import Final
 
 from messages import AuthenticatedMessage, SettledMessage
-from pipeline import Pipeline
+from receipts import ReceiptRequest
+from stage import Stage
+from standard_output import StandardOutput
 
 from idlib.errors import OutputError, StoreError
+from idlib.transport import Delivery
 
 GROUP_SIZE: Final = 32
 GROUP_SECONDS: Final = 0.01
 
 
-def message_printer(pipeline: Pipeline) -> None:
+def message_printer(
+    stage: Stage[AuthenticatedMessage | SettledMessage],
+    stdout: StandardOutput,
+    settle: Callable[[Delivery], None],
+    confirm: Callable[[ReceiptRequest], None],
+) -> None:
     """Print each authenticated message as one line at once, then make durable that it was, and acknowledge it.
 
-    The latter two wait for a group of 32 messages or 10 ms, for one durable write wears a memory card as much as
-    another: a crash repeats at worst the lines of one group. When the receiver stops, what is authenticated is still
-    printed.
+    The latter two wait for a group of 32 messages or 10 ms, for each durable write wears a memory card: a crash repeats
+    at worst the lines of one group. When the receiver stops, what is authenticated is still printed.
 
     Args:
-        pipeline: Where messages come from.
+        stage: Where messages come from.
+        stdout: Where they are printed.
+        settle: Lets a message be acknowledged to the broker.
+        confirm: Lets a sender know that its message is printed; never waits.
 
     Raises:
         OutputError: Stdout cannot be written; what was printed is made durable before.
     """
-    forwarder = _Forwarder(pipeline)
+    forwarder = _Forwarder(stage, stdout, settle, confirm)
     try:
-        while forwarder.forward_next() or not pipeline.stopping.is_set():
+        while forwarder.forward_next() or not stage.context.stopping.is_set():
             pass
     except OutputError:
         forwarder.finish_group()
@@ -35,8 +46,18 @@ def message_printer(pipeline: Pipeline) -> None:
 
 
 class _Forwarder:
-    def __init__(self, pipeline: Pipeline) -> None:
-        self._pipeline = pipeline
+    def __init__(
+        self,
+        stage: Stage[AuthenticatedMessage | SettledMessage],
+        stdout: StandardOutput,
+        settle: Callable[[Delivery], None],
+        confirm: Callable[[ReceiptRequest], None],
+    ) -> None:
+        self._stage = stage
+        self._context = stage.context
+        self._stdout = stdout
+        self._settle = settle
+        self._confirm = confirm
         self._group: list[AuthenticatedMessage | SettledMessage] = []
         self._group_ends_at = 0.0
 
@@ -48,7 +69,7 @@ class _Forwarder:
         """
         message = self._next()
         if message is not None:
-            if isinstance(message, AuthenticatedMessage) and not self._print(message):
+            if isinstance(message, AuthenticatedMessage) and not self._stdout.write(f"{message.line}\n".encode()):
                 self.finish_group()
                 return False
             if not self._group:
@@ -64,26 +85,30 @@ class _Forwarder:
         group, self._group = self._group, []
         printed = [message for message in group if isinstance(message, AuthenticatedMessage)]
         numbers = [message.origin.waiting_number for message in group if message.origin.waiting_number is not None]
-        if printed or numbers:
-            entries = [message.entry for message in printed]
-            try:
-                self._pipeline.patiently(lambda: self._pipeline.guard.finish(entries, numbers))
-            except StoreError:
-                # Not acknowledged, so the broker brings the messages again.
-                return False
-        self._pipeline.counters.count_printed(len(printed))
-        for authenticated in printed:
-            if authenticated.receipt is not None:
-                self._pipeline.confirm(authenticated.receipt)
+        try:
+            self._make_durable(printed, numbers)
+        except StoreError:
+            # Not acknowledged, so the broker brings the messages again.
+            return False
+        self._context.counters.count_printed(len(printed))
         for message in group:
             if message.origin.delivery is not None:
-                self._pipeline.settle(message.origin.delivery)
+                self._settle(message.origin.delivery)
+        for authenticated in printed:
+            if authenticated.receipt is not None:
+                self._confirm(authenticated.receipt)
         return True
 
-    def _print(self, message: AuthenticatedMessage) -> bool:
-        return self._pipeline.stdout.write(f"{message.line}\n".encode())
+    def _make_durable(self, printed: list[AuthenticatedMessage], numbers: list[int]) -> None:
+        """Remember what is printed, and only then remove it where it waited: a crash in between repeats nothing."""
+        writes = self._context.writes
+        if printed:
+            entries = [message.printed for message in printed]
+            writes.retry(lambda: self._context.guard.remember(entries, int(time.time())))
+        if numbers:
+            writes.retry(lambda: self._context.waiting_store.change((), numbers))
 
     def _next(self) -> AuthenticatedMessage | SettledMessage | None:
         if not self._group:
-            return self._pipeline.take(self._pipeline.authenticated)
-        return self._pipeline.take(self._pipeline.authenticated, max(0.0, self._group_ends_at - time.monotonic()))
+            return self._stage.take()
+        return self._stage.take(max(0.0, self._group_ends_at - time.monotonic()))

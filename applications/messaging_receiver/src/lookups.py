@@ -1,28 +1,30 @@
-"""Asks DNS beside the pipeline, so that one name's slow answer holds up no other name's messages."""
+"""Asks DNS beside the pipeline, so that one name's slow answer delays no other zone's messages.
+
+No question is ever turned away: a name waits for its turn, and its zone's names are asked about faster while answers
+keep coming.
+"""
 
 import logging
 import threading
-from collections import Counter
+import time
+from collections import Counter, OrderedDict, deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
 from idlib.discovery import Found
-from idlib.errors import DiscoveryError
+from idlib.errors import BogusError, DiscoveryError, TemporaryDiscoveryError
 from idlib.names import IdentityName
 
 _LOG = logging.getLogger(__name__)
 
-WORKERS_FOR_KNOWN_NAMES: Final = 8
-WORKERS_FOR_UNKNOWN_NAMES: Final = 16
-# The others are left for names of other domains, where one domain's servers are dead.
-MAX_UNKNOWN_OF_A_DOMAIN: Final = 4
-MAX_QUESTIONS: Final = 256
-# So that the dead names of one domain never take all places of the queue.
-MAX_QUESTIONS_OF_A_DOMAIN: Final = 32
-_DOMAIN_LABELS: Final = 2
+WORKERS_FOR_TRUSTED_NAMES: Final = 8
+WORKERS_FOR_OTHER_NAMES: Final = 16
+# Of one zone at a time, however silent its servers are.
+LOOKUPS_OF_A_ZONE: Final = 4
+_IDLE_SECONDS: Final = 30.0
 
-# None where the look-up met an error of this program.
+# None if the look-up met an internal error.
 Outcome = Found | DiscoveryError | None
 
 
@@ -32,79 +34,126 @@ class Question:
 
     Args:
         name: Whose records are needed.
+        zone: The zone that the name lies in, as far as that is known.
+        domain: What the owner of the zone has registered: names below it share its places.
         ask: Asks DNS and remembers the outcome.
+        is_retry: Whether an earlier look-up of the name failed; such names stand behind others of their zone.
     """
 
     name: IdentityName
+    zone: str
+    domain: str
     ask: Callable[[IdentityName], Found]
+    is_retry: bool = False
 
-    @property
-    def domain(self) -> str:
-        """What names of the same owner are likely to end in."""
-        return ".".join(self.name.text.split(".")[-_DOMAIN_LABELS:])
+
+class _Zone:
+    """The questions about one zone."""
+
+    def __init__(self) -> None:
+        self.new: deque[Question] = deque()
+        self.retries: deque[Question] = deque()
+        self.under_way = 0
+        self.places = LOOKUPS_OF_A_ZONE
+
+    def is_done(self) -> bool:
+        return not (self.new or self.retries or self.under_way)
 
 
 class Lookups:
-    """A bounded number of threads that look names up, those that come first, but few of one domain at a time.
+    """A bounded number of threads that look names up: the zones take turns, and none takes all threads.
 
     Args:
-        answered: Called by one of the threads with each name that has been asked for, and with what came of it.
-        workers: How many threads.
-        of_a_domain: How many names of one domain are looked up at a time.
-        questions_of_a_domain: How many names of one domain may wait for that.
+        answered: Called by one of the threads with each name that was asked about, and with what came of it.
+        workers: How many threads at most. A quarter of them stays free for other domains.
     """
 
-    def __init__(
-        self,
-        answered: Callable[[IdentityName, Outcome], None],
-        workers: int,
-        of_a_domain: int,
-        questions_of_a_domain: int,
-    ) -> None:
+    def __init__(self, answered: Callable[[IdentityName, Outcome], None], workers: int) -> None:
         self._answered = answered
-        self._of_a_domain = of_a_domain
-        self._questions_of_a_domain = questions_of_a_domain
+        self._workers = workers
+        self._spare = workers // 4
         self._changed = threading.Condition()
-        self._questions: list[Question] = []
-        self._under_way: Counter[str] = Counter()
-        for number in range(workers):
-            threading.Thread(target=self._work, name=f"Lookup-{number}", daemon=True).start()
+        self._domains: OrderedDict[str, OrderedDict[str, _Zone]] = OrderedDict()
+        self._busy: Counter[str] = Counter()
+        self._threads = 0
+        self._idle = 0
+        self._answered_at = time.monotonic()
 
-    def start(self, question: Question) -> bool:
-        """Look a name up when a thread is free; return False where too many wait for that already.
+    @property
+    def seconds_without_answer(self) -> float:
+        """For how many seconds DNS has answered no question of these."""
+        return time.monotonic() - self._answered_at
+
+    def ask(self, question: Question) -> None:
+        """Look a name up as soon as a thread is free for it.
 
         Args:
-            question: The name, and how it is asked for.
+            question: About a name of which no other question is pending.
         """
         with self._changed:
-            of_the_domain = sum(other.domain == question.domain for other in self._questions)
-            if len(self._questions) >= MAX_QUESTIONS or of_the_domain >= self._questions_of_a_domain:
-                return False
-            self._questions.append(question)
-            self._changed.notify()
-            return True
+            zones = self._domains.setdefault(question.domain, OrderedDict())
+            zone = zones.setdefault(question.zone, _Zone())
+            (zone.retries if question.is_retry else zone.new).append(question)
+            if self._idle:
+                self._changed.notify()
+            elif self._threads < self._workers:
+                self._threads += 1
+                threading.Thread(target=self._work, name="Lookup", daemon=True).start()
 
     def _work(self) -> None:
-        while True:
-            question = self._take()
+        while (question := self._take()) is not None:
             outcome: Outcome = None
             try:
                 outcome = question.ask(question.name)
             except DiscoveryError as error:
                 outcome = error
-            except Exception:  # noqa: BLE001  # the messages that need it are refused where nothing came of it
-                _LOG.exception("The look-up of %s met an error of this program", question.name)
-            with self._changed:
-                self._under_way[question.domain] -= 1
-                self._under_way += Counter()
-                self._changed.notify()
+            except Exception:  # noqa: BLE001  # the messages that need it are refused if nothing came of it
+                _LOG.exception("Internal error while looking up %s", question.name)
+            self._end(question, is_answered=not isinstance(outcome, BogusError | TemporaryDiscoveryError))
             self._answered(question.name, outcome)
 
-    def _take(self) -> Question:
+    def _take(self) -> Question | None:
         with self._changed:
-            while True:
-                for number, question in enumerate(self._questions):
-                    if self._under_way[question.domain] < self._of_a_domain:
-                        self._under_way[question.domain] += 1
-                        return self._questions.pop(number)
-                self._changed.wait()
+            while (question := self._next()) is None:
+                self._idle += 1
+                is_wanted = self._changed.wait(_IDLE_SECONDS)
+                self._idle -= 1
+                if not is_wanted:
+                    self._threads -= 1
+                    return None
+            return question
+
+    def _next(self) -> Question | None:
+        """Return the next question and count it as under way; domains take turns, and so do the zones of each."""
+        free = self._workers - self._busy.total()
+        for domain, zones in self._domains.items():
+            if self._busy[domain] >= self._workers - self._spare:
+                continue
+            for name, zone in zones.items():
+                waiting = zone.new or zone.retries
+                is_within_share = zone.under_way < LOOKUPS_OF_A_ZONE or free > self._spare
+                if waiting and zone.under_way < zone.places and is_within_share:
+                    zone.under_way += 1
+                    self._busy[domain] += 1
+                    zones.move_to_end(name)
+                    self._domains.move_to_end(domain)
+                    return waiting.popleft()
+        return None
+
+    def _end(self, question: Question, *, is_answered: bool) -> None:
+        with self._changed:
+            zones = self._domains[question.domain]
+            zone = zones[question.zone]
+            zone.under_way -= 1
+            self._busy[question.domain] -= 1
+            if is_answered:
+                self._answered_at = time.monotonic()
+                zone.places = min(zone.places + 1, self._workers - self._spare)
+            else:
+                zone.places = LOOKUPS_OF_A_ZONE
+            if zone.is_done():
+                del zones[question.zone]
+                if not zones:
+                    del self._domains[question.domain]
+                    del self._busy[question.domain]
+            self._changed.notify()

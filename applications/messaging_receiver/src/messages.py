@@ -1,4 +1,4 @@
-"""What stands in the three queues, and how the receiver counts it."""
+"""What the three queues hold, and how the receiver counts it."""
 
 import threading
 from collections import Counter
@@ -9,7 +9,7 @@ from receipts import ReceiptRequest
 from idlib.discovery import Found
 from idlib.errors import DiscoveryError, Reason
 from idlib.names import IdentityName
-from idlib.store import ReplayEntry
+from idlib.storage import Printed
 from idlib.transport import Delivery
 
 
@@ -18,8 +18,8 @@ class Origin:
     """Where a message came from, and so what has to be done when it is finished.
 
     Args:
-        delivery: The arrival to be acknowledged; None where that is done.
-        waiting_number: Its number in the store where it waited; None where it did not.
+        delivery: The arrival to be acknowledged; None if that is done.
+        waiting_number: Its number among the stored messages; None if it is not stored.
     """
 
     delivery: Delivery | None
@@ -32,26 +32,24 @@ class DecryptedMessage:
 
     Args:
         signed: The JWS.
-        digest: What tells it from others where it is unbound.
+        digest: SHA-256 over the outer layer.
         received_at: In seconds since the epoch.
         origin: Where it came from.
-        was_asked_again: Whether its sender has been looked up once more because no key verified.
     """
 
     signed: str
     digest: bytes
     received_at: float
     origin: Origin
-    was_asked_again: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A mark behind the messages of a queue: DNS has been asked about a sender.
+    """What DNS says of a sender: it goes through the queue of decrypted messages, before all of them.
 
     Args:
-        sender: Whose messages can go on.
-        outcome: What was found, or why nothing was; None where the look-up met an error of this program.
+        sender: Who was looked up.
+        outcome: What was found, or why nothing was; None if the look-up met an internal error.
     """
 
     sender: IdentityName
@@ -63,14 +61,14 @@ class AuthenticatedMessage:
     """A message to be printed.
 
     Args:
-        line: What to print, without the line's end.
-        entry: What it is recognized by when it comes again.
+        line: What to print, without the end of the line.
+        printed: What is remembered of it.
         origin: Where it came from.
-        receipt: What its sender wants to have confirmed; None where nothing.
+        receipt: What its sender wants to have confirmed; None if nothing.
     """
 
     line: str
-    entry: ReplayEntry
+    printed: Printed
     origin: Origin
     receipt: ReceiptRequest | None = None
 
@@ -86,8 +84,8 @@ class SettledMessage:
     origin: Origin
 
 
-def octets_of(item: Delivery | DecryptedMessage | Answer | AuthenticatedMessage | SettledMessage) -> int:
-    """Return about how much memory the text of something in a queue takes."""
+def size_of(item: Delivery | DecryptedMessage | Answer | AuthenticatedMessage | SettledMessage) -> int:
+    """Return about how many bytes of memory the text of an item takes."""
     match item:
         case Delivery():
             return len(item.payload)
@@ -100,7 +98,7 @@ def octets_of(item: Delivery | DecryptedMessage | Answer | AuthenticatedMessage 
 
 
 class Counters:
-    """How many messages were received, printed and refused, and why."""
+    """How many messages were received, printed and refused, and why; each is counted once."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()

@@ -1,14 +1,18 @@
 """The receiver's own keys: awaited until the record that others encrypt by is in DNS, then watched for new ones."""
 
+import hashlib
 import logging
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
 from idlib.algorithms import PrivateKey
 from idlib.bootstrap import Bootstrap
+from idlib.discovery import Found
 from idlib.errors import IdlibError, KeyFileError
 from idlib.keys import certificate_path, key_path, previous_key_paths, read_certificate, read_private_key
 from idlib.names import IdentityName
@@ -18,7 +22,11 @@ from idlib.settings import Settings
 _LOG = logging.getLogger(__name__)
 
 LOOK_AGAIN_SECONDS: Final = 10.0
+# A message stays at the broker for 7 days, and its sender may have remembered the record for an hour.
+PREVIOUS_KEY_SECONDS: Final = 8 * 24 * 3600
 _POLL_SECONDS: Final = 0.25
+
+_States = tuple[tuple[int, ...] | None, ...]
 
 
 def wait_for_own_key(settings: Settings, stopping: threading.Event) -> PrivateKey | None:
@@ -75,20 +83,65 @@ def _tell_record_to_publish(settings: Settings) -> None:
         _LOG.error("Publish this record: %s. IN TLSA %s", settings.identity_name, render(certificate, 0))
 
 
+class Facts(Protocol):
+    """What outlives a restart: texts under names."""
+
+    def get(self, name: str) -> str | None:
+        """Return the text under a name, or None."""
+
+    def set(self, name: str, value: str) -> None:
+        """Put a text under a name, durably when the call returns."""
+
+
+@dataclass(frozen=True, slots=True)
+class _PreviousKey:
+    """A private key that was replaced.
+
+    Args:
+        key: The key.
+        path: Its file.
+        replaced_at: When the file was written, in seconds since the epoch: the key in it was replaced then.
+    """
+
+    key: PrivateKey
+    path: Path
+    replaced_at: int
+
+
 class OwnKeys:
     """Our private keys, the present one and those that it has replaced, as the files hold them.
+
+    A previous key is tried until 8 days after its record was seen to be gone from DNS: what was sealed to it is then no
+    longer at the broker, and each further key makes a stranger's message cost more.
 
     Args:
         crypto_path: The directory of the key files.
         name: Our own name.
         present: The present key, read already.
+        facts: Where it is remembered since when records are gone; None if nobody tells us of records, and so every
+            previous key is tried.
+        clock: Seconds since the epoch.
     """
 
-    def __init__(self, crypto_path: Path, name: IdentityName, present: PrivateKey) -> None:
+    def __init__(
+        self,
+        crypto_path: Path,
+        name: IdentityName,
+        present: PrivateKey,
+        facts: Facts | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
         self._paths = (key_path(crypto_path, name), *previous_key_paths(crypto_path, name))
+        self._facts = facts
+        self._clock = clock
+        # The files are refreshed by one thread, and records noted by another.
+        self._lock = threading.Lock()
         self._states = self._look()
         self._present = present
-        self._keys = (present, *self._read_previous())
+        self._previous = tuple(self._read_previous(self._states))
+        self._given_up: frozenset[bytes] = frozenset()
+        self._keys: tuple[PrivateKey, ...] = ()
+        self._choose()
 
     @property
     def keys(self) -> tuple[PrivateKey, ...]:
@@ -101,25 +154,84 @@ class OwnKeys:
         return self._present
 
     def refresh(self) -> None:
-        """Read the files if one of them was replaced, added or removed; a present key that cannot be read is kept."""
-        states = self._look()
-        if states == self._states:
-            return
-        # Looked at before they are read: what changes in between is read once more.
-        self._states = states
-        path = self._paths[0]
-        try:
-            self._present = read_private_key(path)
-            _LOG.info("Reading %s", path)
-        except KeyFileError as error:
-            _LOG.error("The key read before stays in use: %s", error)
-        self._keys = (self._present, *self._read_previous())
+        """Read the files if one of them was replaced, added or removed; a present key that cannot be read is kept.
 
-    def _look(self) -> tuple[tuple[int, ...] | None, ...]:
+        Raises:
+            StoreError: It cannot be read since when records are gone; the keys are the same as before.
+        """
+        # Looked at before they are read: what changes in between is read once more.
+        states = self._look()
+        with self._lock:
+            if states == self._states:
+                return
+            path = self._paths[0]
+            try:
+                self._present = read_private_key(path)
+                _LOG.info("Reading %s", path)
+            except KeyFileError as error:
+                _LOG.error("The key read before stays in use: %s", error)
+            self._previous = tuple(self._read_previous(states))
+            self._choose()
+            self._states = states
+
+    def note_records(self, found: Found) -> None:
+        """Note which previous keys have a record, and give up those whose record has been gone for 8 days.
+
+        To be called with what DNS says of our own name, while the clock is right. If DNS cannot be asked there is
+        nothing to note, and nothing changes.
+
+        Args:
+            found: The records of our own name.
+
+        Raises:
+            StoreError: It cannot be remembered; the keys are the same as before.
+        """
+        if self._facts is None:
+            return
+        published = {key.der for key in found.published}
+        now = int(self._clock())
+        with self._lock:
+            if self._present.public.der in published:
+                # A key that was given up may have been put back in place.
+                self._note(self._facts, self._present, "")
+            for previous in self._previous:
+                known = self._gone_since(previous.key)
+                if previous.key.public.der in published:
+                    self._note(self._facts, previous.key, "")
+                elif known is None:
+                    # Never seen: its record was not published after the key was replaced.
+                    self._note(self._facts, previous.key, str(min(previous.replaced_at, now)))
+                elif not known:
+                    self._note(self._facts, previous.key, str(now))
+            self._choose()
+
+    def _note(self, facts: Facts, key: PrivateKey, gone_since: str) -> None:
+        if self._gone_since(key) != gone_since:
+            facts.set(_fact_of(key), gone_since)
+
+    def _gone_since(self, key: PrivateKey) -> str | None:
+        """Return since when a key's record is gone, in seconds since the epoch; empty while it is there."""
+        return None if self._facts is None else self._facts.get(_fact_of(key))
+
+    def _choose(self) -> None:
+        """Leave out the previous keys whose record has been gone for too long, and say so once."""
+        kept, given_up = [self._present], set()
+        for previous in self._previous:
+            gone_since = self._gone_since(previous.key)
+            if not gone_since or self._clock() <= int(gone_since) + PREVIOUS_KEY_SECONDS:
+                kept.append(previous.key)
+                continue
+            given_up.add(previous.key.public.der)
+            if previous.key.public.der not in self._given_up:
+                _LOG.info("The key in %s is no longer tried: its record has been gone for 8 days", previous.path)
+        self._given_up = frozenset(given_up)
+        self._keys = tuple(kept)
+
+    def _look(self) -> _States:
         return tuple(map(_state_of, self._paths))
 
-    def _read_previous(self) -> Iterator[PrivateKey]:
-        for path, state in zip(self._paths[1:], self._states[1:], strict=True):
+    def _read_previous(self, states: _States) -> Iterator[_PreviousKey]:
+        for path, state in zip(self._paths[1:], states[1:], strict=True):
             if state is None:
                 continue
             try:
@@ -128,7 +240,11 @@ class OwnKeys:
                 _LOG.warning("A previous key is left out: %s", error)
             else:
                 _LOG.info("Reading %s", path)
-                yield key
+                yield _PreviousKey(key, path, state[3] // 10**9)
+
+
+def _fact_of(key: PrivateKey) -> str:
+    return f"own_record_gone_since {hashlib.sha256(key.public.der).hexdigest()}"
 
 
 def _state_of(path: Path) -> tuple[int, ...] | None:

@@ -23,9 +23,9 @@ from typing import Final
 from idlib.container import announce
 from idlib.errors import ConfigurationError, IdlibError, StoreError
 from idlib.outage import Outage
-from idlib.outbox import Outbox, Waiting, is_to_be_opened, state_of_files
 from idlib.program import read_settings, run
 from idlib.settings import Settings
+from idlib.storage.outbox import Outbox, Waiting, is_to_be_opened, state_of_files
 
 _LOG = logging.getLogger("messaging_sender")
 

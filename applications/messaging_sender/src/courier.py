@@ -25,8 +25,8 @@ from idlib.errors import (
 )
 from idlib.keys import key_path, read_private_key
 from idlib.outage import Outage
-from idlib.outbox import Outbox, OutgoingMessage
 from idlib.settings import Settings
+from idlib.storage.outbox import Outbox, OutgoingMessage
 from idlib.transport import Broker, Publisher
 from idlib.trust import EARLIEST_CREDIBLE_TIME, MAX_MESSAGE_AGE_SECONDS
 

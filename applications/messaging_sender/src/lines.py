@@ -27,8 +27,8 @@ from idlib.errors import (
     NoSubscriberError,
     RefusedMessageError,
 )
-from idlib.outbox import NewOutgoingMessage
 from idlib.settings import Settings
+from idlib.storage.outbox import NewOutgoingMessage
 from idlib.transport import Broker, Publication, Publisher
 
 _LOG = logging.getLogger(__name__)
@@ -206,7 +206,14 @@ class LineSender:
             self._fail(sent.number, sent.message, error, sent.size)
 
     def _queue(self, number: int, message: NewOutgoingMessage) -> None:
-        put_aside(self._settings, self._sealer, message, self._queuing or "")
+        put_aside(self._settings, self._sealer, message)
+        if not len(self._queued):
+            _LOG.warning(
+                "Messages to %s are queued from line %d on, messaging_sender will send them: %s",
+                message.recipient,
+                number,
+                self._queuing,
+            )
         self._queued.add(number)
         self._print(report(message, Fate.QUEUED))
 

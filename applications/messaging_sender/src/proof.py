@@ -93,7 +93,7 @@ class Proof:
 
     def _is_signed(self, receipt: UnverifiedReceipt, found: Found) -> bool:
         try:
-            verify_receipt(receipt, (record.public_key for record in found.records))
+            verify_receipt(receipt, found.public_keys)
         except Refusal:
             return False
         return True

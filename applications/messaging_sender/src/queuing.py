@@ -1,7 +1,5 @@
 """When a message goes into the outbox instead of to the broker."""
 
-import logging
-
 from sealing import Sealer
 
 from idlib.errors import (
@@ -13,10 +11,8 @@ from idlib.errors import (
     TransportError,
 )
 from idlib.names import IdentityName
-from idlib.outbox import NewOutgoingMessage, Outbox, is_to_be_opened
 from idlib.settings import Settings
-
-_LOG = logging.getLogger(__name__)
+from idlib.storage.outbox import NewOutgoingMessage, Outbox, is_to_be_opened
 
 
 def is_no_verdict(error: IdlibError) -> bool:
@@ -46,14 +42,13 @@ def has_waiting(settings: Settings, recipient: IdentityName) -> bool:
         return outbox.next_to(str(recipient), 0) is not None
 
 
-def put_aside(settings: Settings, sealer: Sealer, message: NewOutgoingMessage, why: str) -> None:
-    """Let a message wait in the outbox, and say so.
+def put_aside(settings: Settings, sealer: Sealer, message: NewOutgoingMessage) -> None:
+    """Let a message wait in the outbox.
 
     Args:
         settings: Of them DATA_PATH.
         sealer: Says whether it can be sent at all.
         message: Which.
-        why: In words.
 
     Raises:
         MessageError: It cannot be sent, later either.
@@ -62,4 +57,3 @@ def put_aside(settings: Settings, sealer: Sealer, message: NewOutgoingMessage, w
     sealer.check(message)
     with Outbox(settings.data_path) as outbox:
         outbox.put(message)
-    _LOG.warning("The message to %s is queued, messaging_sender will send it: %s", message.recipient, why)

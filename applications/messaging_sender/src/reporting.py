@@ -3,8 +3,8 @@
 from enum import StrEnum
 
 from idlib.errors import IdlibError
-from idlib.outbox import NewOutgoingMessage
 from idlib.output import json_object
+from idlib.storage.outbox import NewOutgoingMessage
 
 
 class Fate(StrEnum):

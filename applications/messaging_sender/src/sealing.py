@@ -11,8 +11,8 @@ from idlib.envelope import Binding, seal, sign
 from idlib.errors import ClockError, MessageError
 from idlib.keys import key_path, previous_key_paths, read_private_key
 from idlib.names import IdentityName
-from idlib.outbox import NewOutgoingMessage
 from idlib.settings import Settings
+from idlib.storage.outbox import NewOutgoingMessage
 from idlib.trust import EARLIEST_CREDIBLE_TIME
 
 _LOG = logging.getLogger(__name__)
@@ -60,9 +60,14 @@ class Sealer:
         found = self.discovery.find(recipient)
         _LOG.info("%s is authenticated: %s.", found.name, found.authentication)
         for number, usable in enumerate(found.records):
-            use = "the message is encrypted to it" if number == 0 else "its signatures are accepted, too"
+            if number == 0:
+                use = "the message is encrypted to it"
+            elif usable.public_key.der in found.accepted:
+                use = "its signatures are accepted, too"
+            else:
+                use = "it is not used, because other keys come first"
             kind, bits = usable.public_key.algorithms.key_kind, usable.public_key.native.key_size
-            _LOG.info("Record %s, %s of %d bits: %s.", usable.record.parameters, kind, bits, use)
+            _LOG.info("Record %s, %s of %d bits: %s.", usable.parameters, kind, bits, use)
         for reason in found.skipped:
             _LOG.info("Not usable: %s.", reason)
 

@@ -34,9 +34,9 @@ from idlib.errors import (
     RefusedMessageError,
 )
 from idlib.names import IdentityName
-from idlib.outbox import NewOutgoingMessage
 from idlib.program import parser, read_settings, run
 from idlib.settings import Settings
+from idlib.storage.outbox import NewOutgoingMessage
 from idlib.transport import Broker, Publication, Publisher
 
 _LOG = logging.getLogger("send_message")
@@ -115,8 +115,9 @@ class _Sending:
             self._queue(str(error))
 
     def _queue(self, why: str) -> None:
-        put_aside(self._settings, self._sealer, self._message, why)
+        put_aside(self._settings, self._sealer, self._message)
         self._fate = Fate.QUEUED
+        _LOG.warning("The message to %s is queued, messaging_sender will send it: %s", self._message.recipient, why)
 
     def _send(self) -> None:
         arguments, message = self._arguments, self._message

@@ -1,5 +1,15 @@
 #!/bin/sh
-# Tells Unbound where the zone's name server is (AUTHORITY, an IP address), which only the Compose file knows.
+# The real resolver's configuration, but that the name server of the lab's zone is at AUTHORITY, an IP address which only
+# the Compose file knows, and that the zone's own key is trusted instead of the root's.
 set -eu
-printf 'stub-zone:\n    name: "example.test."\n    stub-addr: %s\n' "$AUTHORITY" >/run/unbound/authority.conf
-exec unbound -d -c /etc/lab/unbound.conf
+grep -v auto-trust-anchor-file /etc/unbound/unbound.conf >/run/unbound/unbound.conf
+cat >>/run/unbound/unbound.conf <<END
+server:
+    trust-anchor-file: "/trust-anchor/example.test.ds"
+    # Unbound answers for .test itself otherwise, with a proof that it does not exist.
+    local-zone: "test." nodefault
+stub-zone:
+    name: "example.test."
+    stub-addr: $AUTHORITY
+END
+exec unbound -d -c /run/unbound/unbound.conf

@@ -5,8 +5,6 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from idlib.store import Store
-
 if TYPE_CHECKING:
     from tests.applications.messaging_receiver.world import World
 
@@ -17,8 +15,8 @@ sys.path.insert(0, str(Path(__file__).parents[3] / "applications" / "messaging_r
 @pytest.fixture
 def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator["World"]:
     # Not before the path is set.
-    from tests.applications.messaging_receiver.world import run_world
+    from tests.applications.messaging_receiver.world import open_world
 
-    monkeypatch.setattr("waiting_room._FIRST_RETRY_SECONDS", 0.2)
-    with Store(tmp_path) as store:
-        yield from run_world(store)
+    monkeypatch.setattr("deferral.FIRST_RETRY_SECONDS", 0.2)
+    with open_world(tmp_path) as world:
+        yield world

@@ -1,45 +1,290 @@
-"""Whom the receiver confirms to, and how often."""
+"""Whom the receiver confirms to, how often, and what strangers can take away from others."""
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
-from receipts import BURST, MAX_REQUESTS, MAX_SENDERS, Rate, ReceiptRequest, Receipts
+from receipts import (
+    BURST,
+    MAX_REQUESTS,
+    MAX_SENDERS,
+    SECONDS_PER_RECEIPT,
+    STRANGERS_BURST,
+    STRANGERS_SECONDS_PER_RECEIPT,
+    ZONE_BURST,
+    ZONE_SECONDS_PER_RECEIPT,
+    Rates,
+    ReceiptRequest,
+    Receipts,
+    Requests,
+)
 
+from idlib.discovery import Discovery, Found
+from idlib.discovery.authentication import AuthenticRecords
+from idlib.errors import NoSubscriberError, TransportError
 from idlib.names import IdentityName
 from idlib.settings import MqttVersion
 from idlib.transport import Broker
+from tests.applications.messaging_receiver.world import ALICE, BOB, KEYS, record_of
 
-ALICE = IdentityName("alice.example")
+
+def zone_of(sender: IdentityName) -> str:
+    return str(sender).partition(".")[2]
 
 
-def name(number: int) -> IdentityName:
-    return IdentityName(f"device-{number}.example")
+def name(number: int, zone: str | None = None) -> IdentityName:
+    """Return a name in a zone, by default in one of its own."""
+    return IdentityName(f"device-{number}.{zone or f'zone-{number}.example'}")
+
+
+class Asking:
+    """Requests on a clock of the test's; proven are the names that the test says."""
+
+    def __init__(self, *proven: IdentityName) -> None:
+        self.now = 1000.0
+        self.proven = set(proven)
+        self.requests = Requests(self.proven.__contains__, zone_of, lambda: self.now)
+
+    def ask(self, sender: IdentityName, number: int = 1) -> int:
+        """Ask so many times, and return how many of the requests found a place."""
+        before = len(self.requests)
+        for _ in range(number):
+            self.requests.put(ReceiptRequest(sender, "some message"))
+        return len(self.requests) - before
+
+    def answer_all(self) -> list[IdentityName]:
+        senders = []
+        while request := self.requests.get(0):
+            senders.append(request.sender)
+        return senders
 
 
 def test_each_sender_has_a_rate_of_its_own() -> None:
-    now = [0.0]
-    rate = Rate(lambda: now[0])
-    assert [rate.allows(ALICE) for _ in range(BURST + 2)] == [True] * BURST + [False] * 2
-    assert rate.allows(name(1))
-    now[0] += 2
-    assert [rate.allows(ALICE) for _ in range(3)] == [True, True, False]
+    rates = Rates(3, 1.0)
+    assert [rates.allow("alice", 0.0) for _ in range(5)] == [True] * 3 + [False] * 2
+    assert rates.allow("bob", 0.0)
+    assert [rates.allow("alice", 2.0) for _ in range(3)] == [True, True, False]
 
 
-def test_it_saves_up_no_more_than_a_burst() -> None:
-    now = [0.0]
-    rate = Rate(lambda: now[0])
-    rate.allows(ALICE)
-    now[0] += 1e6
-    assert sum(rate.allows(ALICE) for _ in range(2 * BURST)) == BURST
-
-
-def test_it_remembers_a_bounded_number_of_senders() -> None:
-    rate = Rate(lambda: 0.0)
+def test_rates_of_a_bounded_number_of_senders_are_kept() -> None:
+    rates = Rates(1, 1.0)
     for number in range(MAX_SENDERS + 100):
-        rate.allows(name(number))
-    assert len(rate._allowances) == MAX_SENDERS
+        rates.allow(str(number), 0.0)
+    assert len(rates._buckets) == MAX_SENDERS
 
 
-def test_asking_never_waits() -> None:
-    receipts = Receipts(Broker("127.0.0.1", 1, MqttVersion.V5), ALICE, pytest.fail, None)  # type: ignore[arg-type]
-    for number in range(MAX_REQUESTS + 10):
-        receipts.ask(ReceiptRequest(ALICE, str(number)))
-    assert receipts._requests.qsize() == MAX_REQUESTS
+@pytest.mark.parametrize("proven", [[ALICE], []])
+def test_a_sender_gets_a_burst_and_then_its_rate(proven: list[IdentityName]) -> None:
+    asking = Asking(*proven)
+    assert asking.ask(ALICE, 2 * BURST) == BURST
+    asking.now += 3 * SECONDS_PER_RECEIPT
+    assert asking.ask(ALICE, 10) == 3
+
+
+def test_proven_senders_are_answered_before_strangers_in_the_order_of_their_asking() -> None:
+    first, second = name(1), name(2)
+    asking = Asking(first, second)
+    for sender in (ALICE, first, BOB, second, first):
+        asking.ask(sender)
+    assert asking.answer_all() == [first, second, first, ALICE, BOB]
+
+
+def test_the_places_of_proven_senders_are_their_own() -> None:
+    proven = [name(number) for number in range(MAX_REQUESTS + 10)]
+    asking = Asking(*proven)
+    for number in range(1000):
+        asking.ask(name(number, "strangers.example"))
+    assert sum(map(asking.ask, proven)) == MAX_REQUESTS
+
+
+def test_all_strangers_share_one_rate_under_whatever_names_and_zones_they_ask() -> None:
+    asking = Asking()
+    seconds = 60
+    answered = 0
+    for number in range(seconds * 40):
+        answered += asking.ask(name(number))
+        asking.now += 1 / 40
+        asking.answer_all()
+    assert answered <= STRANGERS_BURST + seconds / STRANGERS_SECONDS_PER_RECEIPT + 1
+    assert answered >= STRANGERS_BURST + seconds / STRANGERS_SECONDS_PER_RECEIPT - 1
+
+
+def test_the_names_of_one_zone_share_a_rate_and_leave_some_to_other_strangers() -> None:
+    asking = Asking()
+    answered = sum(asking.ask(name(number, "strangers.example")) for number in range(1000))
+    assert answered == ZONE_BURST
+    asking.now += 10 * ZONE_SECONDS_PER_RECEIPT
+    assert sum(asking.ask(name(number, "strangers.example")) for number in range(1000)) == 10
+    assert asking.ask(ALICE)
+
+
+def test_strangers_displace_no_rate_of_a_proven_sender() -> None:
+    asking = Asking(ALICE)
+    assert asking.ask(ALICE, BURST) == BURST
+    for number in range(3 * MAX_SENDERS):
+        asking.ask(name(number))
+    assert asking.ask(ALICE, BURST) == 0
+
+
+def test_waiting_for_a_request_ends_when_one_comes() -> None:
+    asking = Asking(ALICE)
+    assert asking.requests.get(0.01) is None
+    threading.Timer(0.1, asking.ask, [ALICE]).start()
+    assert asking.requests.get(20) == ReceiptRequest(ALICE, "some message")
+
+
+class Publisher:
+    """Stands where the session at the broker is: acknowledges what the test lets it, or cannot be reached."""
+
+    window = 20
+
+    def __init__(self) -> None:
+        self.connections = 0
+        self.published: list[str] = []
+        self.acknowledged = 0
+        self.most_under_way = 0
+        self.is_away = False
+        self.is_patient = threading.Event()
+        self.is_patient.set()
+
+    def connect(self, _broker: Broker, _timeout: float) -> "Publisher":
+        self.connections += 1
+        return self
+
+    def __enter__(self) -> "Publisher":
+        if self.is_away:
+            raise TransportError("the broker was not reached")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def publish(self, topic: str, _payload: bytes, _lifetime: int) -> int:
+        self.published.append(topic)
+        self.most_under_way = max(self.most_under_way, len(self.published) - self.acknowledged)
+        return len(self.published)
+
+    def is_answered(self, _publication: int) -> bool:
+        return False
+
+    def wait(self, publication: int) -> None:
+        self.is_patient.wait(20)
+        if self.is_away:
+            raise TransportError("the broker did not acknowledge the message")
+        self.acknowledged += 1
+        if publication % 3 == 0:
+            raise NoSubscriberError("nobody has subscribed")
+
+
+class Dns:
+    def look_up(self, _name: IdentityName) -> AuthenticRecords:
+        return AuthenticRecords((record_of(KEYS[ALICE]),), 300, "made in a test")
+
+
+@pytest.fixture
+def publisher(monkeypatch: pytest.MonkeyPatch) -> Publisher:
+    publisher = Publisher()
+    monkeypatch.setattr("receipts.Publisher", publisher.connect)
+    return publisher
+
+
+@pytest.fixture
+def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Collect how long the receipts' thread pauses, without pausing."""
+    pauses: list[float] = []
+    monkeypatch.setattr("receipts.time", SimpleNamespace(sleep=pauses.append, time=time.time))
+    return pauses
+
+
+@pytest.fixture
+def receipts(publisher: Publisher, pauses: list[float]) -> Receipts:
+    discovery = Discovery(Dns())
+    for number in range(100):
+        assert isinstance(discovery.find(name(number)), Found)
+    broker = Broker("127.0.0.1", 1, MqttVersion.V5)
+    return Receipts(broker, BOB, lambda: KEYS[BOB], discovery, lambda _: True, zone_of)
+
+
+def wait_until(condition: Callable[[], Any]) -> None:
+    deadline = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def wait_for_length(collected: Sequence[object], length: int) -> None:
+    wait_until(lambda: len(collected) == length)
+
+
+def ask(receipts: Receipts, number: int) -> None:
+    receipts.ask(ReceiptRequest(name(number), "some message"))
+
+
+def test_no_receipt_waits_for_the_acknowledgement_of_the_one_before(receipts: Receipts, publisher: Publisher) -> None:
+    publisher.is_patient.clear()
+    receipts.start()
+    for number in range(60):
+        ask(receipts, number)
+    wait_for_length(publisher.published, publisher.window)
+    publisher.is_patient.set()
+    wait_for_length(publisher.published, 60)
+    assert publisher.published == [str(name(number)) for number in range(60)]
+    assert publisher.most_under_way == publisher.window
+    assert publisher.connections == 1
+
+
+def test_while_the_broker_is_away_receipts_are_dropped_and_attempts_become_rare(
+    receipts: Receipts, publisher: Publisher, pauses: list[float], caplog: pytest.LogCaptureFixture
+) -> None:
+    publisher.is_away = True
+    receipts.start()
+    for attempt in range(1, 8):
+        ask(receipts, attempt)
+        wait_for_length(pauses, attempt)
+    assert pauses == [5, 10, 20, 40, 60, 60, 60]
+    assert publisher.published == []
+    assert caplog.messages == ["Receipts are dropped: the broker was not reached"]
+
+
+def test_after_a_receipt_that_was_taken_the_first_pause_is_short_again(
+    receipts: Receipts, publisher: Publisher, pauses: list[float]
+) -> None:
+    publisher.is_away = True
+    receipts.start()
+    for attempt in (1, 2):
+        ask(receipts, attempt)
+        wait_for_length(pauses, attempt)
+    publisher.is_away = False
+    for number in range(publisher.window):
+        ask(receipts, number)
+    wait_until(lambda: publisher.acknowledged)
+    publisher.is_away = True
+    ask(receipts, 0)
+    wait_for_length(pauses, 3)
+    assert pauses == [5, 10, 5]
+
+
+def test_a_broker_that_is_gone_while_receipts_are_under_way_is_told_once(
+    receipts: Receipts, publisher: Publisher, pauses: list[float], caplog: pytest.LogCaptureFixture
+) -> None:
+    publisher.is_patient.clear()
+    receipts.start()
+    for number in range(publisher.window):
+        ask(receipts, number)
+    wait_for_length(publisher.published, publisher.window)
+    publisher.is_away = True
+    publisher.is_patient.set()
+    wait_for_length(pauses, 1)
+    ask(receipts, 0)
+    wait_for_length(pauses, 2)
+    assert caplog.messages == ["Receipts are dropped: the broker did not acknowledge the message"]
+
+
+def test_asking_never_waits_though_nobody_answers(receipts: Receipts) -> None:
+    for number in range(100):
+        for _ in range(BURST + 1):
+            ask(receipts, number)
+    assert len(receipts._requests) == MAX_REQUESTS

@@ -8,40 +8,40 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 
-from authentication import message_authentication_thread
+from authentication import Authentication, message_authentication_thread
+from bounded_queue import BoundedQueue
+from context import Context, Standings
 from cryptography.hazmat.primitives.asymmetric import ec
 from decryption import message_decryption_thread
 from forwarding import message_printer
-from pipeline import Pipeline
+from messages import Answer, AuthenticatedMessage, DecryptedMessage, SettledMessage, size_of
 from receipts import ReceiptRequest
+from stage import Stage
 from standard_output import StandardOutput
 
 from idlib.algorithms import PrivateKey
 from idlib.discovery import Discovery
 from idlib.discovery.authentication import AuthenticRecords
 from idlib.envelope import Binding, seal
-from idlib.errors import (
-    DiscoveryError,
-    NoRecordError,
-)
+from idlib.errors import DiscoveryError, NoRecordError
 from idlib.names import IdentityName
 from idlib.settings import load
-from idlib.store import Store
+from idlib.storage.replay import ReplayMemory
+from idlib.storage.waiting import WaitingMessages
+from idlib.timekeeping import Timekeeper
 from idlib.transport import Delivery
-from idlib.trust import Policy, ReplayGuard
+from idlib.trust import PolicySource
 
 ALICE = IdentityName("alice.example")
 BOB = IdentityName("bob.example")
-DAVE = IdentityName("dave.example")
+DAVE = IdentityName("dave.test")
 KEYS = {name: PrivateKey(ec.generate_private_key(ec.SECP256R1())) for name in (ALICE, BOB, DAVE)}
 
 
 def record_of(key: PrivateKey) -> bytes:
-    from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-
-    public = key.public.native.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-    return bytes([3, 1, 0]) + public
+    return bytes([3, 1, 0]) + key.public.der
 
 
 @dataclass
@@ -50,14 +50,13 @@ class Dns:
 
     answers: dict[IdentityName, bytes | DiscoveryError | threading.Event]
     asked: list[IdentityName] = field(default_factory=list)
-    keys: dict[IdentityName, PrivateKey] = field(default_factory=KEYS.copy)
 
     def look_up(self, name: IdentityName) -> AuthenticRecords:
         self.asked.append(name)
         answer = self.answers.get(name, NoRecordError(f"{name} has no TLSA record"))
         if isinstance(answer, threading.Event):
             answer.wait(30)
-            answer = record_of(self.keys[name])
+            answer = record_of(KEYS[name])
         if isinstance(answer, DiscoveryError):
             raise answer
         return AuthenticRecords((answer,), 300, "made in a test")
@@ -65,7 +64,8 @@ class Dns:
 
 @dataclass
 class World:
-    pipeline: Pipeline
+    context: Context
+    authentication: Authentication
     dns: Dns
     settled: list[Delivery]
     confirmed: list[ReceiptRequest]
@@ -75,13 +75,24 @@ class World:
     unread: bytes = b""
     printed: list[str] = field(default_factory=list)
 
+    @property
+    def counters(self) -> str:
+        return str(self.context.counters)
+
     def wait_for(self, condition: Callable[[], bool]) -> None:
         deadline = time.monotonic() + 20
         while not condition():
-            assert time.monotonic() < deadline, f"printed {self.printed}; {self.pipeline.counters}"
+            assert time.monotonic() < deadline, f"printed {self.printed}; {self.counters}"
             self.read()
             time.sleep(0.01)
         self.read()
+
+    def wait_until_nothing_waits(self) -> None:
+        self.wait_for(lambda: self.stored() == [])
+
+    def stored(self) -> list[str]:
+        """Return the senders of the messages that wait on the disk."""
+        return [entry.sender for entry in self.context.waiting_store.index()]
 
     def read(self) -> None:
         with contextlib.suppress(BlockingIOError):
@@ -91,47 +102,63 @@ class World:
         self.printed += [json.loads(line) for line in lines]
 
 
-def run_world(store: Store) -> Iterator[World]:
+@contextlib.contextmanager
+def open_world(directory: Path, **settings: str) -> Iterator[World]:
+    with ReplayMemory(directory) as memory, WaitingMessages(directory) as waiting:
+        yield from _run_world(memory, waiting, {"IDENTITY_NAME": str(BOB), **settings})
+
+
+def _run_world(memory: ReplayMemory, waiting: WaitingMessages, environment: dict[str, str]) -> Iterator[World]:
     dns = Dns({ALICE: record_of(KEYS[ALICE]), DAVE: record_of(KEYS[DAVE])})
     settled: list[Delivery] = []
     confirmed: list[ReceiptRequest] = []
     clock = [0.0]
-    pipeline = Pipeline(
-        load({"IDENTITY_NAME": str(BOB)}),
-        store,
-        Policy(BOB),
-        ReplayGuard(store),
-        Discovery(dns, clock=lambda: clock[0] + time.monotonic()),
-        queue.Queue(1024),
-        queue.Queue(1024),
-        queue.Queue(1024),
-        settled.append,
-        confirmed.append,
+    settings = load(environment)
+    policies = PolicySource(settings)
+    standings = Standings(memory, policies)
+    context = Context(
+        settings,
+        memory,
+        waiting,
+        policies,
+        standings,
+        Discovery(dns, clock=lambda: clock[0] + time.monotonic(), is_trusted=standings.is_surely_trusted),
+        Timekeeper(memory, boot_clock=lambda: clock[0] + time.monotonic()),
+        threading.Event(),
     )
-    # A pipe of our own, for pytest's capture can lose what is written while it is read.
+    encrypted: queue.Queue[Delivery] = BoundedQueue(1024, 2**23, size_of)
+    decrypted: BoundedQueue[DecryptedMessage | Answer] = BoundedQueue(1024, 2**23, size_of)
+    authenticated: queue.Queue[AuthenticatedMessage | SettledMessage] = BoundedQueue(1024, 2**23, size_of)
+    # A pipe of our own, because pytest's capture can lose what is written while it is read.
     reader, writer = os.pipe()
     os.set_blocking(reader, False)
-    object.__setattr__(pipeline, "stdout", StandardOutput(pipeline.stopping, writer))
+    stdout = StandardOutput(context.stopping, writer)
+    reception = Stage(context, encrypted, authenticated)
+    authentication = Authentication(context, decrypted, authenticated)
+    printing = Stage(context, authenticated, authenticated)
 
     def deliver(payload: bytes) -> Delivery:
+        context.counters.count_received()
         delivery = Delivery(payload, time.time())
-        pipeline.encrypted.put(delivery)
+        encrypted.put(delivery)
         return delivery
 
     threads = [
-        threading.Thread(target=message_decryption_thread, args=(pipeline, lambda: [KEYS[BOB]])),
-        threading.Thread(target=message_authentication_thread, args=(pipeline,)),
-        threading.Thread(target=message_printer, args=(pipeline,)),
+        threading.Thread(target=message_decryption_thread, args=(reception, decrypted, lambda: [KEYS[BOB]])),
+        threading.Thread(target=message_authentication_thread, args=(authentication,)),
+        threading.Thread(target=message_printer, args=(printing, stdout, settled.append, confirmed.append)),
     ]
     for thread in threads:
         thread.start()
-    yield World(pipeline, dns, settled, confirmed, clock, deliver, reader)
-    pipeline.stopping.set()
-    for thread in threads:
-        thread.join(10)
-        assert not thread.is_alive()
-    os.close(reader)
-    os.close(writer)
+    try:
+        yield World(context, authentication, dns, settled, confirmed, clock, deliver, reader)
+    finally:
+        context.stopping.set()
+        for thread in threads:
+            thread.join(10)
+            assert not thread.is_alive()
+        os.close(reader)
+        os.close(writer)
 
 
 def sealed(

@@ -4,13 +4,11 @@ set -eu
 until [ -s /trust-anchor/root.key ]; do sleep 0.1; done
 cat >/tmp/unbound.conf <<END
 include: /etc/unbound/unbound.conf
-server:
-    trust-anchor-file: /trust-anchor/root.key
-    infra-host-ttl: 5
-    infra-keep-probing: yes
-    cache-max-negative-ttl: 1
+# The name server of the only zone there is.
 stub-zone:
     name: "."
     stub-addr: $1
 END
+# As start.sh does it with the keys of the image.
+seed_root_key.sh /trust-anchor/root.key /var/lib/unbound/root.key
 exec unbound -d -c /tmp/unbound.conf

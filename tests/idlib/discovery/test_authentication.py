@@ -1,6 +1,8 @@
 import dns.flags
 import dns.message
+import dns.name
 import dns.rcode
+import dns.rdatatype
 import dns.rrset
 import pytest
 
@@ -57,6 +59,88 @@ def test_signatures_shorten_the_lifetime(resolver: Answering, zone: Zone) -> Non
     assert trusted(resolver).look_up(ALICE).lifetime == 7200
     zone.sign(records, until=NOW.replace(hour=13))
     assert trusted(resolver).look_up(ALICE).lifetime == 3600
+
+
+def rrsig_of(zone: Zone, owner: str, signer: str) -> dns.rrset.RRset:
+    """Return the signature over a name's TLSA records, as another zone's; a resolver passes such ones on."""
+    rdata = zone.signatures[zone.name(owner), dns.rdatatype.TLSA][0]
+    return dns.rrset.from_rdata(zone.name(owner), 300, rdata.replace(signer=dns.name.from_text(signer)))
+
+
+@pytest.mark.parametrize("name", [ALICE, LINK])
+def test_the_zone_is_the_one_that_has_signed(resolver: Answering, name: IdentityName) -> None:
+    assert trusted(resolver).look_up(name).zone == "example.test"
+
+
+def test_the_zone_is_written_in_one_way() -> None:
+    zone = Zone(dns.name.from_text("EXAMPLE.Test."))
+    zone.add_text("alice._device", "TLSA", "3 0 0 AB")
+    resolver = Answering(lambda query: authenticated(zone.answer(query)))
+    assert trusted(resolver).look_up(ALICE).zone == "example.test"
+
+
+def test_without_signatures_or_without_dnssec_the_zone_is_not_known(resolver: Answering, zone: Zone) -> None:
+    assert NoAuthentication(resolver, NOW.timestamp).look_up(ALICE).zone is None
+    del zone.signatures[zone.name("alice._device"), dns.rdatatype.TLSA]
+    assert trusted(resolver).look_up(ALICE).zone is None
+
+
+@pytest.mark.parametrize("claim", ["alice._device.example.test.", "_device.example.test.", "other.test.", "."])
+def test_a_signature_that_claims_another_zone_gains_nothing(resolver: Answering, zone: Zone, claim: str) -> None:
+    def claiming(query: dns.message.Message) -> dns.message.Message:
+        message = authenticated(zone.answer(query))
+        message.answer.insert(0, rrsig_of(zone, "alice._device", claim))
+        return message
+
+    resolver.respond = claiming
+    assert trusted(resolver).look_up(ALICE).zone == "example.test"
+
+
+def test_an_alias_counts_for_its_own_zone(resolver: Answering, zone: Zone) -> None:
+    stranger = Zone(dns.name.from_text("stranger.test."))
+    alias = stranger.add_text("evil", "CNAME", "alice._device.example.test.")
+
+    def answer(query: dns.message.Message) -> dns.message.Message:
+        target = dns.message.make_query(zone.name("alice._device"), dns.rdatatype.TLSA)
+        message = authenticated(dns.message.make_response(query))
+        message.answer = [alias, stranger.signatures[alias.name, dns.rdatatype.CNAME], *zone.answer(target).answer]
+        return message
+
+    resolver.respond = answer
+    assert trusted(resolver).look_up(IdentityName("evil.stranger.test")).zone == "stranger.test"
+
+
+def test_an_alias_that_follows_from_a_dname_counts_for_the_zone_of_the_dname(resolver: Answering, zone: Zone) -> None:
+    stranger = Zone(dns.name.from_text("stranger.test."))
+    source = stranger.add_text("below", "DNAME", "_device.example.test.")
+    alias = dns.rrset.from_text("alice.below.stranger.test.", 300, "IN", "CNAME", "alice._device.example.test.")
+
+    def answer(query: dns.message.Message) -> dns.message.Message:
+        target = dns.message.make_query(zone.name("alice._device"), dns.rdatatype.TLSA)
+        message = authenticated(dns.message.make_response(query))
+        signature = stranger.signatures[source.name, dns.rdatatype.DNAME]
+        message.answer = [source, signature, alias, *zone.answer(target).answer]
+        return message
+
+    resolver.respond = answer
+    assert trusted(resolver).look_up(IdentityName("alice.below.stranger.test")).zone == "stranger.test"
+
+
+def test_a_proven_absence_tells_its_zone(resolver: Answering, zone: Zone) -> None:
+    name = IdentityName("nobody.example.test")
+    assert why_not(trusted(resolver), name, NoRecordError).zone is None
+    soa = zone.add_text("@", "SOA", ". . 1 1 1 1 1")
+
+    def deny(query: dns.message.Message) -> dns.message.Message:
+        message = authenticated(zone.answer(query))
+        message.authority = [soa, zone.signatures[soa.name, dns.rdatatype.SOA]]
+        return message
+
+    resolver.respond = deny
+    assert why_not(trusted(resolver), name, NoRecordError).zone == "example.test"
+    assert why_not(NoAuthentication(resolver), name, NoRecordError).zone is None
+    dangling = IdentityName("dangling._device.example.test")
+    assert why_not(trusted(resolver), dangling, NoRecordError).zone == "example.test"
 
 
 @pytest.mark.parametrize("name", [ALICE, LINK, IdentityName("nobody.example.test")])

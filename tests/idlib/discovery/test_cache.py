@@ -2,7 +2,7 @@ import threading
 
 import pytest
 
-from idlib.discovery.cache import Cache, Outcome
+from idlib.discovery.cache import MAX_BYTES, MAX_BYTES_OF_FAILURES, MAX_BYTES_OF_RENEWALS, Cache, Outcome
 from idlib.errors import (
     BogusError,
     DiscoveryError,
@@ -165,19 +165,91 @@ def test_a_question_that_fails_unforeseen_does_not_block_the_next(cache: Cache[s
     assert cache.get("name", Questions(Outcome("found", 60))).get() == "found"
 
 
-def test_the_number_of_names_is_bounded_and_the_least_used_go_first(cache: Cache[int, str]) -> None:
-    questions = Questions(Outcome("found", 3600))
-    for number in range(1500):
-        cache.get(number, questions)
-        cache.get(0, questions)
-    assert cache.peek(0) is not None
-    assert sum(cache.peek(number) is not None for number in range(1500)) == 1024
-    assert cache.peek(1499) is not None
+def test_memory_is_bounded_and_the_least_used_go_first(cache: Cache[int, str]) -> None:
+    size = MAX_BYTES // 100
+    for number in range(200):
+        cache.get(number, Questions(Outcome("found", 3600, size)))
+        assert cache.peek(0) is not None
+    kept = [number for number in range(200) if cache.peek(number) is not None]
+    assert 95 <= len(kept) <= 100
+    assert kept == [0, *range(200 - len(kept) + 1, 200)]
 
 
-def test_heavy_entries_are_bounded_in_sum(cache: Cache[int, str]) -> None:
-    for number in range(20):
-        cache.get(number, Questions(Outcome("found", 3600, weight=1000)))
-    assert [number for number in range(20) if cache.peek(number)] == [16, 17, 18, 19]
-    cache.get(20, Questions(Outcome("huge", 3600, weight=100_000)))
-    assert [number for number in range(21) if cache.peek(number)] == [20]
+def test_what_is_larger_than_all_memory_is_kept_alone(cache: Cache[int, str]) -> None:
+    cache.get(1, Questions(Outcome("found", 3600)))
+    cache.get(2, Questions(Outcome("huge", 3600, 10 * MAX_BYTES)))
+    assert (cache.peek(1), cache.peek(2) is not None) == (None, True)
+    cache.get(3, Questions(Outcome("found", 3600)))
+    assert [number for number in range(4) if cache.peek(number)] == [3]
+
+
+@pytest.mark.parametrize("kind", VERDICTS + DISORDER)
+def test_failures_never_displace_what_was_found(cache: Cache[int, str], kind: type[DiscoveryError]) -> None:
+    cache.get(0, Questions(Outcome("found", 3600)))
+    for number in range(1, 10_000):
+        cache.get(number, Questions(Outcome.failed(kind("x" * 300))))
+    assert cache.get(0, Questions()).get() == "found"
+    kept = sum(cache.peek(number) is not None for number in range(1, 10_000))
+    assert 1000 < kept < MAX_BYTES_OF_FAILURES / 300
+
+
+def test_what_was_found_last_is_known_after_its_time(cache: Cache[str, str], clock: Clock) -> None:
+    assert cache.last_found("name") is None
+    cache.get("name", Questions(Outcome("found", 60)))
+    clock.seconds += 100_000
+    assert cache.peek("name") is None
+    assert cache.last_found("name") == "found"
+    with pytest.raises(TemporaryDiscoveryError):
+        cache.get("name", Questions(Outcome.failed(TemporaryDiscoveryError("away")))).get()
+    assert cache.last_found("name") == "found"
+    clock.seconds += 60
+    cache.get("name", Questions(Outcome("found anew", 60)))
+    assert cache.last_found("name") == "found anew"
+    assert cache.last_failure("name") is None
+
+
+@pytest.mark.parametrize("kind", VERDICTS)
+def test_a_verdict_ends_what_was_found_last(cache: Cache[str, str], clock: Clock, kind: type[DiscoveryError]) -> None:
+    cache.get("name", Questions(Outcome("found", 60)))
+    clock.seconds += 60
+    cache.get("name", Questions(Outcome.failed(kind("gone", zone="example.test"))))
+    assert cache.last_found("name") is None
+    clock.seconds += 60
+    failure = cache.last_failure("name")
+    assert isinstance(failure, kind)
+    assert failure.zone == "example.test"
+
+
+def test_a_renewal_counts_for_a_minute(cache: Cache[str, str], clock: Clock) -> None:
+    cache.get("name", Questions(Outcome("found", 3600)))
+    assert not cache.was_renewed("name")
+    cache.renew("name", Questions(Outcome("found", 3600)))
+    assert cache.was_renewed("name")
+    assert not cache.was_renewed("other")
+    clock.seconds += 59.9
+    assert cache.was_renewed("name")
+    clock.seconds += 0.1
+    assert not cache.was_renewed("name")
+
+
+@pytest.mark.parametrize("kind", VERDICTS + DISORDER)
+def test_a_renewal_counts_if_it_came_to_a_verdict(cache: Cache[str, str], kind: type[DiscoveryError]) -> None:
+    cache.renew("name", Questions(Outcome.failed(kind("failed"))))
+    assert cache.was_renewed("name") is (kind in VERDICTS)
+
+
+def test_the_memory_of_renewals_is_bounded(cache: Cache[int, str]) -> None:
+    for number in range(10_000):
+        cache.renew(number, Questions(Outcome("found", 3600)))
+    assert sum(cache.was_renewed(number) for number in range(10_000)) < MAX_BYTES_OF_RENEWALS / 600 + 1
+    assert cache.was_renewed(9_999)
+
+
+def test_what_was_found_of_trusted_names_is_never_forgotten_for_others() -> None:
+    trusted = range(10)
+    cache: Cache[int, str] = Cache(is_trusted=lambda name: name in trusted)
+    size = MAX_BYTES // 100
+    for name in range(1000):
+        cache.get(name, Questions(Outcome("found", 3600, size)))
+    assert [name for name in trusted if cache.peek(name) is None] == []
+    assert sum(cache.peek(name) is not None for name in range(1000)) < 100

@@ -1,19 +1,23 @@
 import logging
 import threading
+import tracemalloc
 from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
 
 import dns.flags
 import dns.message
 import dns.name
 import pytest
+from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.x509.verification import Store
 from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from idlib import algorithms
-from idlib.discovery import Discovery, Found
+from idlib.algorithms import PublicKey
+from idlib.discovery import Discovery, Found, _size_of
 from idlib.discovery.authentication import AuthenticRecords
 from idlib.errors import (
     BogusError,
@@ -25,7 +29,7 @@ from idlib.errors import (
     TemporaryDiscoveryError,
 )
 from idlib.names import IdentityName
-from idlib.records import render
+from idlib.records import TlsaRecord, UsableRecord, judge, render
 from idlib.settings import Settings, load
 from tests.idlib.certificate_maker import NAME, Authority, der, rsa_key
 from tests.idlib.certificate_maker import NOW as CERTIFICATE_NOW
@@ -43,13 +47,14 @@ class Dns:
     def __init__(self, *answers: DiscoveryError | list[bytes]) -> None:
         self.answers = list(answers)
         self.asked = 0
+        self.zone: str | None = None
 
     def look_up(self, name: IdentityName) -> AuthenticRecords:
         self.asked += 1
         answer = self.answers[min(self.asked, len(self.answers)) - 1]
         if isinstance(answer, DiscoveryError):
             raise answer
-        return AuthenticRecords(tuple(answer), 60, "made in a test")
+        return AuthenticRecords(tuple(answer), 60, "made in a test", self.zone)
 
 
 def discovery(dns_table: Dns, authorities: Store | None = None) -> Discovery:
@@ -64,9 +69,9 @@ def test_usable_records_are_found_in_rank_order_beside_unusable_ones() -> None:
     answers = [b"", b"\3\0", b"\3\1\1" + b"x" * 32, rdata(0), b"\3\0\0junk", rdata(1), render(OTHER, 1).to_rdata()]
     found = discovery(Dns(answers)).find(ALICE)
     assert found.name == ALICE
-    assert [usable.record.parameters for usable in found.records] == ["3 1 0", "3 1 0", "3 0 0"]
+    assert [usable.parameters for usable in found.records] == ["3 1 0", "3 1 0", "3 0 0"]
     assert found.authentication == "made in a test"
-    assert [line.partition(":")[0] for line in found.skipped] == ["a record", "a record", "3 1 1", "3 0 0"]
+    assert [line.partition(":")[0] for line in found.skipped] == ["3 0 0", "a record", "a record", "3 1 1"]
 
 
 def test_records_of_which_none_is_usable_say_why() -> None:
@@ -78,28 +83,161 @@ def test_records_of_which_none_is_usable_say_why() -> None:
 
 
 def test_of_many_unusable_records_a_few_are_named() -> None:
-    junk = [b"\3\0\0" + number.to_bytes(2) for number in range(1000)]
+    junk = [b"\3\0\1" + number.to_bytes(2) for number in range(1000)]
     found = discovery(Dns([*junk, rdata()])).find(ALICE)
     assert len(found.skipped) == 9
     assert found.skipped[-1] == "and 992 more"
+
+
+def bare_keys(number: int) -> list[bytes]:
+    """Return the records of as many different keys."""
+    keys = (rsa.RSAPublicNumbers(65537, 2**4095 + 2 * index + 1).public_key() for index in range(number))
+    return [b"\3\1\0" + PublicKey(key).der for key in keys]
+
+
+def count_judged(monkeypatch: pytest.MonkeyPatch) -> list[TlsaRecord]:
+    """Return a list to which each record is added that is judged from now on."""
+    judged: list[TlsaRecord] = []
+
+    def judge_and_count(
+        record: TlsaRecord, name: IdentityName, now: datetime, authorities: Store | None
+    ) -> UsableRecord:
+        judged.append(record)
+        return judge(record, name, now, authorities)
+
+    monkeypatch.setattr("idlib.discovery.judge", judge_and_count)
+    return judged
+
+
+def test_of_many_usable_records_eight_are_used_and_three_keys_are_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    rdatas = bare_keys(64)
+    judged = count_judged(monkeypatch)
+    found = discovery(Dns(rdatas[::-1])).find(ALICE)
+    assert [key.der for key in found.published] == [rdata[3:] for rdata in sorted(rdatas)[:8]]
+    assert [key.der for key in found.public_keys] == [rdata[3:] for rdata in sorted(rdatas)[:3]]
+    assert [usable.public_key.der for usable in found.records] == [key.der for key in found.published]
+    assert len(judged) == 8
+    assert found.skipped == ("and 56 more",)
+
+
+def test_of_many_records_sixteen_are_judged(monkeypatch: pytest.MonkeyPatch) -> None:
+    judged = count_judged(monkeypatch)
+    junk = [b"\3\1\0junk" + number.to_bytes(2) for number in range(1000)]
+    with pytest.raises(NoUsableRecordError, match=r"none of the first 16 of 1001 TLSA records .* and 993 more"):
+        discovery(Dns([rdata(), *junk])).find(ALICE)
+    assert len(judged) == 16
+
+
+def test_a_key_in_several_records_counts_once() -> None:
+    found = discovery(Dns([rdata(0), rdata(1), b"\4\0\0" + der(CERTIFICATE), *bare_keys(2)])).find(ALICE)
+    assert len(found.records) == 5
+    assert [key.der for key in found.public_keys] == list(dict.fromkeys(key.der for key in found.published))
+    assert found.accepted == tuple(key.der for key in found.public_keys)
+    assert len(found.public_keys) == 3
+
+
+def test_ten_thousand_senders_are_known_at_once() -> None:
+    table = Dns([b"\3\1\0" + PublicKey(rsa_key().public_key()).der])
+    subject = discovery(table)
+    names = [IdentityName(f"sensor-{number}._device.customer.example.test") for number in range(10_000)]
+    for _ in range(2):
+        for name in names:
+            subject.find(name)
+    assert table.asked == len(names)
+
+
+@pytest.mark.parametrize("keys", [1, 3, 8])
+def test_memory_is_not_underestimated(keys: int) -> None:
+    subject = discovery(Dns(bare_keys(keys)))
+    names = [IdentityName(f"sensor-{number}._device.customer.example.test") for number in range(100)]
+    subject.find(ALICE)
+    tracemalloc.start()
+    try:
+        for name in names:
+            subject.find(IdentityName(name.text))
+        taken = tracemalloc.get_traced_memory()[0]
+    finally:
+        tracemalloc.stop()
+    estimated = sum(600 + _size_of(found) for name in names if isinstance(found := subject.peek(name), Found))
+    assert 0.4 * estimated < taken < estimated
+
+
+def test_the_zone_is_the_signers_or_else_the_registrable_domain() -> None:
+    table = Dns([rdata()], TemporaryDiscoveryError("away"), NoRecordError("gone", zone="of.the.denial"))
+    table.zone = "device.example.test"
+    seconds = [0.0]
+    subject = Discovery(table, None, lambda: seconds[0], lambda: CERTIFICATE_NOW)
+    assert subject.zone_of(ALICE) == "example.test"
+    assert subject.find(ALICE).zone == "device.example.test"
+    seconds[0] += 100_000
+    assert subject.zone_of(ALICE) == "device.example.test"
+    for zone in ("device.example.test", "of.the.denial"):
+        with pytest.raises(DiscoveryError):
+            subject.find(ALICE)
+        assert subject.zone_of(ALICE) == zone
+        seconds[0] += 100_000
+    assert subject.zone_of(ALICE) == "of.the.denial"
+    assert discovery(Dns([rdata()])).find(ALICE).zone == "example.test"
+    assert table.asked == 3
+
+
+def test_records_of_no_use_tell_their_zone() -> None:
+    table = Dns([b"\3\1\1x"])
+    table.zone = "device.example.test"
+    subject = discovery(table)
+    with pytest.raises(NoUsableRecordError) as caught:
+        subject.find(ALICE)
+    assert caught.value.zone == "device.example.test"
+    known = subject.peek(ALICE)
+    assert isinstance(known, NoUsableRecordError)
+    assert known.zone == "device.example.test"
+
+
+def test_keys_whose_time_is_over_are_known_until_dns_says_otherwise() -> None:
+    table = Dns([rdata()], TemporaryDiscoveryError("away"), NoRecordError("gone"))
+    seconds = [0.0]
+    subject = Discovery(table, None, lambda: seconds[0], lambda: CERTIFICATE_NOW)
+    assert subject.last_known_keys(ALICE) == ()
+    subject.find(ALICE)
+    seconds[0] += 3601
+    assert subject.peek(ALICE) is None
+    assert [key.native for key in subject.last_known_keys(ALICE)] == [CERTIFICATE.public_key()]
+    with pytest.raises(TemporaryDiscoveryError):
+        subject.find(ALICE)
+    assert len(subject.last_known_keys(ALICE)) == 1
+    with pytest.raises(NoRecordError):
+        subject.find_again(ALICE)
+    assert subject.last_known_keys(ALICE) == ()
+
+
+def test_a_renewal_is_known_for_a_minute() -> None:
+    seconds = [0.0]
+    subject = Discovery(Dns([rdata()]), None, lambda: seconds[0], lambda: CERTIFICATE_NOW)
+    subject.find(ALICE)
+    assert not subject.was_renewed(ALICE)
+    subject.find_again(ALICE)
+    assert subject.was_renewed(ALICE)
+    seconds[0] += 60
+    assert not subject.was_renewed(ALICE)
 
 
 def test_authorities_make_pkix_records_usable() -> None:
     answer = [b"\1\0\0" + der(CERTIFICATE)]
     with pytest.raises(NoUsableRecordError, match="no certification authority is configured"):
         discovery(Dns(answer)).find(ALICE)
-    assert discovery(Dns(answer), Store([AUTHORITY.certificate])).find(ALICE).records[0].record.usage == 1
+    assert discovery(Dns(answer), Store([AUTHORITY.certificate])).find(ALICE).records[0].parameters == "1 0 0"
 
 
 def test_a_thousand_questions_cost_one_query_and_prepare_a_key_once(monkeypatch: pytest.MonkeyPatch) -> None:
     table = Dns([rdata()])
     subject = discovery(table)
     assert subject.peek(ALICE) is None
-    first = subject.find(ALICE)
+    first = subject.find(ALICE).public_keys[0]
     monkeypatch.setattr(algorithms.PublicKey, "__post_init__", lambda _: pytest.fail("a key was prepared again"))
     for _ in range(1000):
-        assert subject.find(ALICE) is first
-        assert subject.peek(ALICE) is first
+        assert subject.find(ALICE).records[0].public_key is first
+        assert subject.find(ALICE).public_keys == (first,)
+        assert subject.last_known_keys(ALICE) == (first,)
     assert table.asked == 1
 
 

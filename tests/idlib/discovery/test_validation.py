@@ -88,6 +88,7 @@ def test_a_signed_answer_is_believed(tmp_path: Path, algorithm: int, anchor: Cal
     assert set(records.rdatas) == {b"\3\0\0\xab", b"\3\1\0\xcd"}
     assert records.lifetime == 300
     assert records.authentication == "DNSSEC, validated with the pinned key of example.test"
+    assert records.zone == "example.test"
 
 
 def test_queries_disable_checking_and_keys_are_kept_for_their_ttl(world: World) -> None:

@@ -1,9 +1,10 @@
-"""Knot DNS, the authoritative name server, with zones that it signs itself."""
+"""Knot DNS, the authoritative name server, with zones that it signs itself, as far away as name servers are."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.integration.daemons.delay import Delay
 from tests.integration.daemons.namespace import Namespace
 from tests.integration.daemons.process import LOOPBACK, Daemon, free_port, run_tool
 
@@ -26,10 +27,11 @@ template:
     zonefile-load: whole
     journal-content: none
 """
+# Providers of DNS let a resolver keep a denial for an hour: the smaller one of the SOA record's TTL and last number.
 _ZONE_FILE = """\
 $ORIGIN {zone}.
 $TTL 5
-@ SOA ns hostmaster 1 3600 600 86400 1
+@ 3600 SOA ns hostmaster 1 3600 600 86400 3600
 @ NS ns
 ns A 127.0.0.1
 """
@@ -40,7 +42,7 @@ class Zone:
     """A zone of the server.
 
     Args:
-        name: Without the trailing dot.
+        name: Without the trailing dot; empty for the root.
         signed: Whether the server signs it.
         policy: How it signs, as lines of its configuration.
         text: Its zone file; without one it holds what every zone must.
@@ -53,12 +55,12 @@ class Zone:
 
 
 class Knot(Daemon):
-    """A name server on loopback; records are added and removed while it runs.
+    """A name server on loopback, 50 to 200 ms away; records are added and removed while it runs.
 
     Args:
         directory: An existing directory for configuration, log, zones and keys.
         zones: What it serves.
-        port: Where it listens; None picks a free port.
+        port: Where it is asked; None picks a free port.
         namespace: The network namespace that it lives in.
     """
 
@@ -68,8 +70,10 @@ class Knot(Daemon):
         self.host = LOOPBACK
         self.port = port or free_port()
         self.zones = tuple(zones)
+        own_port = free_port()
+        self._delay = Delay(directory, {self.port: own_port}, namespace=namespace)
         self._configuration = directory / "knot.conf"
-        text = _SERVER.format(address=LOOPBACK, port=self.port, directory=directory)
+        text = _SERVER.format(address=LOOPBACK, port=own_port, directory=directory)
         for zone in self.zones:
             (directory / f"{zone.name}.zone").write_text(zone.text or _ZONE_FILE.format(zone=zone.name))
             text += _entry_of(zone)
@@ -81,6 +85,25 @@ class Knot(Daemon):
             namespace,
         )
 
+    def start(self, timeout: float = 15) -> None:
+        """Start the name server and what delays its answers; arguments and errors as those of `Daemon.start`."""
+        super().start(timeout)
+        try:
+            self._delay.start(timeout)
+        except BaseException:
+            super().stop()
+            raise
+
+    def stop(self) -> None:
+        """End both in an orderly way."""
+        self._delay.stop()
+        super().stop()
+
+    def kill(self) -> None:
+        """End both by SIGKILL."""
+        self._delay.kill()
+        super().kill()
+
     def add_tlsa(self, name: str, record: str, ttl: int = 60) -> None:
         """Add a TLSA record.
 
@@ -89,11 +112,21 @@ class Knot(Daemon):
             record: As `3 0 0 HEX`.
             ttl: Seconds.
         """
-        self._change("zone-set", name, str(ttl), "TLSA", *record.split())
+        self.add_tlsa_to_all([name], record, ttl)
+
+    def add_tlsa_to_all(self, names: Sequence[str], record: str, ttl: int = 60) -> None:
+        """Add a TLSA record to names of one zone.
+
+        Args:
+            names: The owners, without trailing dots.
+            record: As `3 0 0 HEX`.
+            ttl: Seconds.
+        """
+        self._change("zone-set", names, str(ttl), "TLSA", *record.split())
 
     def remove_tlsa(self, name: str, *record: str) -> None:
         """Remove a name's TLSA record, or all of them where none is given."""
-        self._change("zone-unset", name, "TLSA", *(word for text in record for word in text.split()))
+        self._change("zone-unset", [name], "TLSA", *(word for text in record for word in text.split()))
 
     def ds(self, zone: str) -> str:
         """Return the zone's DS record, SHA-256, as a zone-file line; its name ends in a dot."""
@@ -107,11 +140,12 @@ class Knot(Daemon):
         owner, _, rest = line.partition(" ")
         return f"{owner} IN {rest}"
 
-    def _change(self, command: str, name: str, *words: str) -> None:
-        zone = next(zone.name for zone in self.zones if name.endswith(f".{zone.name}"))
+    def _change(self, command: str, names: Sequence[str], *words: str) -> None:
+        zone = next(zone.name for zone in self.zones if names[0].endswith(f".{zone.name}"))
         self._knotc("zone-begin", zone)
         try:
-            self._knotc(command, zone, f"{name}.", *words)
+            for name in names:
+                self._knotc(command, zone, f"{name}.", *words)
         except BaseException:
             self._knotc("zone-abort", zone)
             raise
@@ -122,8 +156,8 @@ class Knot(Daemon):
 
 
 def _entry_of(zone: Zone) -> str:
-    entry = f"zone:\n  - domain: {zone.name}\n"
+    entry = f"zone:\n  - domain: {zone.name}.\n    file: {zone.name}.zone\n"
     if not zone.signed:
         return entry
     policy = "".join(f"    {line}\n" for line in zone.policy)
-    return f"policy:\n  - id: {zone.name}\n{policy}{entry}    dnssec-signing: on\n    dnssec-policy: {zone.name}\n"
+    return f"policy:\n  - id: {zone.name}.\n{policy}{entry}    dnssec-signing: on\n    dnssec-policy: {zone.name}.\n"

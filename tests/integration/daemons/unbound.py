@@ -1,35 +1,31 @@
-"""Unbound, the validating resolver, which trusts the zones of the lab and writes down every query."""
+"""Unbound, the validating resolver, as it is shipped, but that it trusts the zones of the lab and logs every query."""
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Final
 
 from tests.integration.daemons.namespace import Namespace
 from tests.integration.daemons.process import LOOPBACK, Daemon, free_port
 
-# Answers that a name does not exist are kept for no time, so that a record just published is found at once.
-_SERVER = """\
+_SHIPPED: Final = Path(__file__).parents[3] / "resolver/unbound.conf"
+# Where the lab's resolver is, and whose keys it trusts: in place of the lines of the shipped configuration.
+_PLACES: Final = {
+    "interface: 0.0.0.0": "interface: {address}\n    port: {port}",
+    'directory: "/etc/unbound"': 'directory: "{directory}"',
+    'auto-trust-anchor-file: "/var/lib/unbound/root.key"': 'trust-anchor-file: "{anchors}"',
+}
+# What the lab needs besides. No setting makes an answer come sooner, or live shorter, than on a device.
+_LAB: Final = """
 server:
-    interface: {address}
-    port: {port}
-    access-control: 127.0.0.0/8 allow
-    username: ""
-    chroot: ""
-    directory: "{directory}"
-    pidfile: ""
-    use-syslog: no
-    logfile: ""
+    # The lab's name servers are on loopback, and their zones below .test, which Unbound would answer for itself.
+    do-not-query-localhost: no
+    local-zone: "test." nodefault
+    # What was asked is counted.
     log-queries: yes
     verbosity: 1
+    logfile: ""
+    # Other resolvers do not all say why validation failed, so most tests get by without.
     ede: {extended_errors}
-    num-threads: 1
-    do-ip6: no
-    do-not-query-localhost: no
-    aggressive-nsec: no
-    cache-max-negative-ttl: 0
-    infra-keep-probing: yes
-    module-config: "validator iterator"
-    local-zone: "test." nodefault
-    trust-anchor-file: "{anchors}"
 """
 
 
@@ -43,6 +39,7 @@ class Unbound(Daemon):
         port: Where it listens; None picks a free port.
         namespace: The network namespace that it lives in.
         explains: Whether its answers say why validation failed (RFC 8914).
+        extra: Further lines of its configuration.
     """
 
     def __init__(
@@ -54,12 +51,13 @@ class Unbound(Daemon):
         *,
         namespace: Namespace | None = None,
         explains: bool = False,
+        extra: str = "",
     ) -> None:
         self.host = LOOPBACK
         self.port = port or free_port()
         trusted = directory / "anchors"
         trusted.write_text("".join(f"{ds}\n" for ds in anchors))
-        text = _SERVER.format(
+        text = _configured(
             address=LOOPBACK,
             port=self.port,
             directory=directory,
@@ -69,7 +67,7 @@ class Unbound(Daemon):
         for zone, server in authorities.items():
             text += f'stub-zone:\n    name: "{zone}."\n    stub-addr: {LOOPBACK}@{server}\n'
         configuration = directory / "unbound.conf"
-        configuration.write_text(text)
+        configuration.write_text(text + extra)
         super().__init__(
             ["unbound", "-d", "-c", str(configuration)],
             directory / "unbound.log",
@@ -85,3 +83,12 @@ class Unbound(Daemon):
     def queries(self, name: str) -> int:
         """Return how often the TLSA records of a name were asked for."""
         return self.log.read_text().count(f" {name}. TLSA IN")
+
+
+def _configured(**values: object) -> str:
+    """Return the shipped configuration with the lab's places in it."""
+    text = _SHIPPED.read_text()
+    for line, replacement in _PLACES.items():
+        assert text.count(f"    {line}\n") == 1, f"{_SHIPPED} has no line {line!r}"
+        text = text.replace(line, replacement.format_map(values))
+    return text + _LAB.format_map(values)

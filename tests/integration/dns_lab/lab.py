@@ -21,7 +21,7 @@ from tests.integration.dns_lab.zones import Delegation, Signer, Zone
 _ZONE_FILE: Final = """\
 $ORIGIN {zone}.
 $TTL 60
-@ SOA ns hostmaster 1 3600 600 86400 1
+@ 3600 SOA ns hostmaster 1 3600 600 86400 3600
 @ NS ns
 ns A 127.0.0.1
 target._device 60 {target}
@@ -62,7 +62,7 @@ def running(directory: Path) -> Iterator[DnsLab]:
         directory: An existing, empty directory.
     """
     keys = {zone.name: _hand_made_key(zone) for zone in zones.ZONES if zone.signer is Signer.HAND}
-    with misbehaving() as served, _knot(directory, keys) as (port, knot_anchors):
+    with misbehaving(directory) as served, _knot(directory, keys) as (port, knot_anchors):
         lines = {zone: served_zone.anchor for zone, served_zone in served.items()} | knot_anchors
         anchored = [lines[zone.name] for zone in zones.ZONES if zone.anchored]
         anchored += [served_zone.anchor for served_zone in served.values() if served_zone.signed]

@@ -388,7 +388,7 @@ LIARS: Final = (
     Liar("signatures stripped", _TRUE, BOGUS, _changed(_strip)),
     Liar("signatures replayed", _TRUE, BOGUS, _changed(_vouch), asked=_EXPIRED),
     Liar("five hundred signatures", _TRUE, BOGUS, _changed(_many_signatures)),
-    Liar("three thousand records", _TRUE, BOGUS, _truncated, _changed(_enormous)),
+    Liar("three thousand records", UNUSABLE, BOGUS, _truncated, _changed(_enormous)),
     Liar("another zone", _FORGED, BOGUS, _another_zone),
     Liar("another key beside the zone's", _FORGED, BOGUS, _another_key_beside),
     Liar("keys withheld", _TRUE, TEMPORARY, _changed(_deny(dns.rcode.NOERROR), RdataType.DNSKEY)),

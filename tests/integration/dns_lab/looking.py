@@ -2,7 +2,10 @@
 
 from dataclasses import dataclass
 
-from idlib.discovery import Discovery
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+from idlib.discovery import Discovery, PublishedKey
 from idlib.errors import (
     BogusError,
     DiscoveryError,
@@ -12,6 +15,7 @@ from idlib.errors import (
     TemporaryDiscoveryError,
 )
 from idlib.names import IdentityName
+from idlib.records import PUBLIC_KEY_INFO
 from idlib.settings import load
 from tests.integration.daemons.process import LOOPBACK
 from tests.integration.dns_lab import material
@@ -32,11 +36,11 @@ class Seen:
     """What came of a look-up.
 
     Args:
-        outcome: The records' data in order, or the verdict.
+        outcome: The records' parameters and keys in order, or the verdict.
         words: What the user is told.
     """
 
-    outcome: tuple[bytes, ...] | Verdict
+    outcome: tuple[PublishedKey, ...] | Verdict
     words: str
 
 
@@ -58,7 +62,7 @@ def look_up(asking: Discovery, name: str) -> Seen:
         found = asking.find(IdentityName(name))
     except DiscoveryError as error:
         return Seen(_VERDICTS[type(error)], str(error))
-    return Seen(tuple(usable.record.to_rdata() for usable in found.records), found.authentication)
+    return Seen(found.published, found.authentication)
 
 
 def assert_seen(seen: Seen, name: str, expected: Outcome) -> None:
@@ -68,5 +72,12 @@ def assert_seen(seen: Seen, name: str, expected: Outcome) -> None:
         assert seen.outcome is expected, seen.words
         return
     assert not isinstance(seen.outcome, Verdict), seen.words
-    described = {material.rdata(record, name): record for record in expected}
-    assert [described.get(octets, octets[:3].hex()) for octets in seen.outcome] == list(expected)
+    assert list(seen.outcome) == [_published(record, name) for record in expected]
+
+
+def _published(record: str, name: str) -> PublishedKey:
+    octets = material.rdata(record, name)
+    if octets[1] == PUBLIC_KEY_INFO:
+        return PublishedKey(record[:5], octets[3:])
+    key = x509.load_der_x509_certificate(octets[3:]).public_key()
+    return PublishedKey(record[:5], key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo))

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Final
 
 import dns.flags
@@ -17,6 +18,7 @@ from dns.rdatatype import RdataType
 
 from tests.idlib.discovery.name_server import Respond, Server, over_udp_or_tcp
 from tests.idlib.discovery.name_server import Zone as SelfSigned
+from tests.integration.daemons.delay import Delay
 from tests.integration.daemons.process import free_port
 from tests.integration.dns_lab import material
 
@@ -42,24 +44,38 @@ class Served:
 
 
 @contextmanager
-def misbehaving() -> Iterator[dict[str, Served]]:
-    """Yield the zones by their names, each with its running server."""
+def misbehaving(directory: Path) -> Iterator[dict[str, Served]]:
+    """Yield the zones by their names, each with its running server, as far away as name servers are.
+
+    Args:
+        directory: An existing directory for a log.
+    """
     octets = _octets_zone()
     with ExitStack() as stack:
         zones = {CLOSED: Served(free_port(), _anchor(CLOSED))}
+        targets = {}
         for name, respond in _SERVERS.items():
-            server = Server(respond)
-            stack.callback(server.close)
-            zones[name] = Served(server.address.port, _anchor(name), signed=name == REFUSED_SIGNED)
-        server = Server(lambda query, over_tcp: over_udp_or_tcp(octets.answer(query), over_tcp))
-        stack.callback(server.close)
-        zones[OCTETS] = Served(server.address.port, octets.ds().strip(), signed=True)
+            zones[name] = Served(free_port(), _anchor(name), signed=name == REFUSED_SIGNED)
+            targets[zones[name].port] = _listening(respond, stack)
+        zones[OCTETS] = Served(free_port(), octets.ds().strip(), signed=True)
+        targets[zones[OCTETS].port] = _listening(
+            lambda query, over_tcp: over_udp_or_tcp(octets.answer(query), over_tcp), stack
+        )
+        place = directory / "misbehaving"
+        place.mkdir()
+        stack.enter_context(Delay(place, targets))
         yield zones
+
+
+def _listening(respond: Respond, stack: ExitStack) -> int:
+    server = Server(respond)
+    stack.callback(server.close)
+    return server.address.port
 
 
 def _octets_zone() -> SelfSigned:
     zone = SelfSigned(dns.name.from_text(OCTETS))
-    zone.add_text("@", "SOA", f"ns.{OCTETS}. hostmaster.{OCTETS}. 1 3600 600 86400 1")
+    zone.add_text("@", "SOA", f"ns.{OCTETS}. hostmaster.{OCTETS}. 1 3600 600 86400 3600")
     records = dns.rrset.RRset(zone.name(OCTETS_OWNER + "."), RdataClass.IN, RdataType.TLSA)
     records.ttl = 60
     for octets in (b"", b"\3", material.rdata("3 0 0 p256", OCTETS_OWNER)):

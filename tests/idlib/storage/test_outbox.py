@@ -1,5 +1,8 @@
+import shutil
 import stat
 import threading
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -7,9 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from idlib.errors import StoreError
-from idlib.outbox import (
+from idlib.storage.outbox import (
     FILE_NAME,
-    MAX_MESSAGES,
     MAX_OCTETS,
     NewOutgoingMessage,
     Outbox,
@@ -55,23 +57,26 @@ def test_a_message_stands_there_once_and_keeps_its_identifier(tmp_path: Path) ->
         assert outbox.waiting() == Waiting(0, None)
 
 
-def test_its_number_of_messages_is_bounded(tmp_path: Path) -> None:
+def test_its_size_is_bounded_in_bytes_of_text_and_of_what_each_message_needs_besides(tmp_path: Path) -> None:
     with Outbox(tmp_path) as outbox:
-        for number in range(MAX_MESSAGES):
-            outbox.put(message(str(number)))
-        with pytest.raises(StoreError, match="the outbox is full"):
-            outbox.put(message("one more"))
-        assert outbox.waiting().number == MAX_MESSAGES
-        outbox.remove(1)
-        outbox.put(message("one more"))
-
-
-def test_its_size_is_bounded_in_octets(tmp_path: Path) -> None:
-    with Outbox(tmp_path) as outbox:
-        outbox.put(message("large", text="ü" * (MAX_OCTETS // 2 - 1)))
-        with pytest.raises(StoreError, match="the outbox is full"):
+        outbox.put(message("large", text="ü" * ((MAX_OCTETS - 400) // 2 - 1)))
+        with pytest.raises(StoreError, match="the outbox is full: 1 messages take 16777014 of its 16777216 bytes"):
             outbox.put(message("one more", text="xxx"))
         outbox.put(message("fits", text="xx"))
+        with pytest.raises(StoreError, match="the outbox is full: 2 messages"):
+            outbox.put(message("one more", text="x"))
+        outbox.remove(1)
+        outbox.put(message("one more", text="x"))
+
+
+def test_a_week_of_a_message_a_minute_fits(tmp_path: Path) -> None:
+    with Outbox(tmp_path) as outbox:
+        outbox._connection.execute("PRAGMA synchronous = OFF")
+        for minute in range(7 * 24 * 60):
+            outbox.put(message(f"{minute:032}", text="temperature 21.5", queued_at=1000 + 60 * minute))
+        assert outbox.waiting() == Waiting(7 * 24 * 60, 1000)
+        assert outbox.recipients() == (BOB,)
+        assert outbox._path.stat().st_size < MAX_OCTETS
 
 
 def test_only_its_owner_can_read_it(tmp_path: Path) -> None:
@@ -80,11 +85,48 @@ def test_only_its_owner_can_read_it(tmp_path: Path) -> None:
         assert {stat.S_IMODE(path.stat().st_mode) for path in tmp_path.iterdir()} == {0o600}
 
 
-def test_what_is_delivered_no_longer_stands_in_the_file(tmp_path: Path) -> None:
+def test_what_is_delivered_is_left_in_no_file_while_the_outbox_is_in_use(tmp_path: Path) -> None:
+    with Outbox(tmp_path) as outbox:
+        outbox.hold_for_delivery()
+        outbox.put(message("one", text="a secret"))
+        outbox.put(message("two", text="still here"))
+        outbox.remove(1)
+        _wait_until_nothing_is_left(tmp_path, b"a secret", lambda: outbox.forget_expired(1001, 100, 500))
+        assert texts_to(outbox, BOB) == ["still here"]
+        outbox.forget_expired(2000, 100, 500)
+        _wait_until_nothing_is_left(tmp_path, b"still here", lambda: outbox.forget_expired(2000, 100, 500))
+
+
+def test_what_a_killed_process_left_in_the_log_is_wiped_by_the_next_that_delivers(tmp_path: Path) -> None:
+    (tmp_path / "killed").mkdir()
     with Outbox(tmp_path) as outbox:
         outbox.put(message("one", text="a secret"))
-        outbox.remove(1)
-    assert b"a secret" not in (tmp_path / FILE_NAME).read_bytes()
+        outbox._connection.execute("DELETE FROM outgoing")
+        for path in tmp_path.glob("outbox*"):
+            shutil.copy(path, tmp_path / "killed")
+    assert b"a secret" in (tmp_path / "killed" / f"{FILE_NAME}-wal").read_bytes()
+    with Outbox(tmp_path / "killed") as outbox:
+        outbox.hold_for_delivery()
+        _wait_until_nothing_is_left(tmp_path / "killed", b"a secret", lambda: outbox.forget_expired(1, 100, 500))
+
+
+def _wait_until_nothing_is_left(directory: Path, text: bytes, poll: Callable[[], object]) -> None:
+    end = time.monotonic() + 10
+    while any(text in path.read_bytes() for path in directory.iterdir() if path.is_file()):
+        assert time.monotonic() < end
+        poll()
+        time.sleep(0.1)
+
+
+def test_the_outbox_of_release_0_1_0_opens_with_its_messages(tmp_path: Path) -> None:
+    shutil.copy(Path(__file__).parents[2] / "releases" / "0.1.0" / "data" / FILE_NAME, tmp_path)
+    with Outbox(tmp_path) as outbox:
+        assert outbox.waiting() == Waiting(3, 1_800_000_000)
+        assert texts_to(outbox, "alice._device.example.com") == ["outgoing 0", "outgoing 1", "outgoing 2"]
+        assert outbox.forget_expired(1_800_003_601, 10_000, 10_000) == [("identifier-1", "alice._device.example.com")]
+        outbox.put(message("large", text="x" * (MAX_OCTETS - 3 * 200 - 20)))
+        with pytest.raises(StoreError, match="the outbox is full: 3 messages"):
+            outbox.put(message("one more"))
 
 
 def test_a_full_disk_is_an_error_and_tears_nothing(tmp_path: Path) -> None:

@@ -10,14 +10,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from idlib.database import Database
 from idlib.errors import StoreError
+from idlib.storage.database import Database
 
 FILE_NAME: Final = "outbox.sqlite3"
-MAX_MESSAGES: Final = 1024
 MAX_OCTETS: Final = 16 * 1024 * 1024
-_SCHEMA: Final = """
-PRAGMA secure_delete = ON;
+# What the file needs for a message besides its text: names, numbers, the indexes' entries.
+_OVERHEAD_OCTETS: Final = 200
+_VERSION: Final = 1
+# Version 0, of release 0.1.0, had neither the table of what is used nor the indexes by time.
+_SCHEMA: Final = f"""
 CREATE TABLE IF NOT EXISTS outgoing (
     number INTEGER PRIMARY KEY AUTOINCREMENT,
     recipient TEXT NOT NULL,
@@ -28,9 +30,30 @@ CREATE TABLE IF NOT EXISTS outgoing (
     lifetime INTEGER
 );
 CREATE INDEX IF NOT EXISTS outgoing_by_recipient ON outgoing (recipient, number);
+CREATE INDEX IF NOT EXISTS outgoing_by_time ON outgoing (queued_at);
+CREATE INDEX IF NOT EXISTS outgoing_by_end ON outgoing (lifetime IS NULL, queued_at + coalesce(lifetime, 0));
+CREATE TABLE IF NOT EXISTS used (messages INTEGER NOT NULL, octets INTEGER NOT NULL);
+INSERT INTO used SELECT count(*), coalesce(sum(octets + {_OVERHEAD_OCTETS}), 0) FROM outgoing
+    WHERE NOT EXISTS (SELECT 1 FROM used);
+CREATE TRIGGER IF NOT EXISTS outgoing_added AFTER INSERT ON outgoing BEGIN
+    UPDATE used SET messages = messages + 1, octets = octets + new.octets + {_OVERHEAD_OCTETS};
+END;
+CREATE TRIGGER IF NOT EXISTS outgoing_removed AFTER DELETE ON outgoing BEGIN
+    UPDATE used SET messages = messages - 1, octets = octets - old.octets - {_OVERHEAD_OCTETS};
+END;
+"""  # noqa: S608  # of ours alone
+# Looks only at the first message of each recipient, however many wait.
+_RECIPIENTS: Final = """
+WITH RECURSIVE found (recipient) AS (
+    SELECT min(recipient) FROM outgoing
+    UNION ALL
+    SELECT (SELECT min(recipient) FROM outgoing WHERE recipient > found.recipient)
+        FROM found WHERE recipient IS NOT NULL
+)
+SELECT recipient FROM found WHERE recipient IS NOT NULL
+    ORDER BY (SELECT min(number) FROM outgoing WHERE outgoing.recipient = found.recipient)
 """
 _COLUMNS: Final = "recipient, identifier, text, queued_at, lifetime"
-_FIND_ROOM: Final = "SELECT count(*), coalesce(sum(octets), 0) FROM outgoing"
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,15 +115,17 @@ class Outbox(Database):
     """
 
     def __init__(self, directory: Path) -> None:
-        super().__init__(directory / FILE_NAME, _SCHEMA)
+        super().__init__(directory / FILE_NAME, _SCHEMA, _VERSION, keeps_texts=True)
 
     def hold_for_delivery(self) -> None:
-        """Be the only process that delivers from here, until the file is closed; others may still put in.
+        """Be the only process that delivers from here until the file is closed; others may still put in messages.
 
         Raises:
-            StoreError: Another one does; the file is closed then.
+            StoreError: Another process delivers from here; the file is closed then.
         """
         self._hold("stop the other messaging_sender, or give this one a DATA_PATH of its own")
+        # A process that was killed may have left removed texts in the log.
+        self._is_wipe_due = True
 
     def put(self, message: NewOutgoingMessage) -> None:
         """Let a message wait; it is durable when this returns.
@@ -115,10 +140,10 @@ class Outbox(Database):
         with self._transaction() as connection:
             if _knows(connection, message.identifier):
                 return
-            number, total = connection.execute(_FIND_ROOM).fetchone()
-            if number >= MAX_MESSAGES or total + octets > MAX_OCTETS:
+            number, total = connection.execute("SELECT messages, octets FROM used").fetchone()
+            if total + octets + _OVERHEAD_OCTETS > MAX_OCTETS:
                 raise StoreError(
-                    f"the outbox is full: {number} messages of {total} octets wait",
+                    f"the outbox is full: {number} messages take {total} of its {MAX_OCTETS} bytes",
                     "send it again once the broker and DNS are back",
                 )
             connection.execute(
@@ -129,9 +154,7 @@ class Outbox(Database):
     def recipients(self) -> tuple[str, ...]:
         """Return to whom messages wait, those first whose messages wait longest."""
         with self._reading() as connection:
-            rows = connection.execute(
-                "SELECT recipient FROM outgoing GROUP BY recipient ORDER BY min(number)"
-            ).fetchall()
+            rows = connection.execute(_RECIPIENTS).fetchall()
         return tuple(row[0] for row in rows)
 
     def next_to(self, recipient: str, after: int) -> OutgoingMessage | None:
@@ -152,7 +175,9 @@ class Outbox(Database):
     def waiting(self) -> Waiting:
         """Return how many messages wait, and since when."""
         with self._reading() as connection:
-            return Waiting(*connection.execute("SELECT count(*), min(queued_at) FROM outgoing").fetchone())
+            return Waiting(
+                *connection.execute("SELECT messages, (SELECT min(queued_at) FROM outgoing) FROM used").fetchone()
+            )
 
     def remove(self, number: int) -> None:
         """Forget a message; that is durable when this returns.
@@ -162,6 +187,8 @@ class Outbox(Database):
         """
         with self._transaction() as connection:
             connection.execute("DELETE FROM outgoing WHERE number = ?", (number,))
+            self._is_wipe_due = True
+        self._try_to_wipe()
 
     def forget_expired(self, now: int, usual: int, longest: int) -> Sequence[tuple[str, str]]:
         """Forget messages whose time is over, and return of each its identifier and its recipient.
@@ -171,12 +198,27 @@ class Outbox(Database):
             usual: For how many seconds a message waits that has no lifetime of its own.
             longest: For how many seconds any waits: the recipient knows for so long what it has printed.
         """
-        with self._transaction() as connection:
-            return connection.execute(
-                "DELETE FROM outgoing WHERE queued_at + min(coalesce(lifetime, ?), ?) <= ?"
-                " RETURNING identifier, recipient",
-                (usual, longest, now),
-            ).fetchall()
+        usual = min(usual, longest)
+        expired = (
+            "(lifetime IS NULL) = 1 AND queued_at + coalesce(lifetime, 0) <= ?",
+            "(lifetime IS NULL) = 0 AND queued_at + coalesce(lifetime, 0) <= ?",
+            "queued_at <= ?",
+        )
+        values = (now - usual, now, now - longest)
+        # Looked for first, and by the indexes, because this is asked several times a second.
+        found_any = " OR ".join(f"EXISTS (SELECT 1 FROM outgoing WHERE {one})" for one in expired)  # noqa: S608
+        with self._reading() as connection:
+            found = connection.execute(f"SELECT {found_any}", values).fetchone()[0]
+        rows: list[tuple[str, str]] = []
+        if found:
+            with self._transaction() as connection:
+                rows = connection.execute(
+                    f"DELETE FROM outgoing WHERE {' OR '.join(expired)} RETURNING identifier, recipient",  # noqa: S608
+                    values,
+                ).fetchall()
+                self._is_wipe_due = True
+        self._try_to_wipe()
+        return rows
 
     def correct_times(self, earliest: int, now: int) -> None:
         """Count messages as queued now whose time of queuing comes from a clock that was wrong.
@@ -185,7 +227,7 @@ class Outbox(Database):
             earliest: Before which no message can have been queued, in seconds since the epoch.
             now: After which none can have been, likewise.
         """
-        wrong = "queued_at NOT BETWEEN ? AND ?"
+        wrong = "queued_at < ? OR queued_at > ?"
         with self._reading() as connection:
             found = connection.execute(f"SELECT 1 FROM outgoing WHERE {wrong} LIMIT 1", (earliest, now)).fetchone()  # noqa: S608
         if found is not None:

@@ -1,10 +1,11 @@
-"""An SQLite file of which each change is whole and durable, under whatever end of the process or of the power."""
+"""An SQLite file in which each change is complete and durable, however the process or the power ends."""
 
 import contextlib
 import fcntl
 import os
 import sqlite3
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final, Self
@@ -14,25 +15,30 @@ from idlib.errors import StoreError, how_to_take_over
 _DIRECTORY_MODE: Final = 0o700
 _FILE_MODE: Final = 0o600
 _BUSY_SECONDS: Final = 10.0
+_WIPE_SECONDS: Final = 1.0
 # https://www.sqlite.org/rescode.html: an extended code holds the primary one in its low octet.
 _PRIMARY_CODE: Final = 0xFF
 _FORBIDDEN: Final = frozenset({sqlite3.SQLITE_PERM, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN})
 
 
 class Database:
-    """One file, to be used by any number of threads; what stands in it is for whoever builds on this.
+    """One file, used by any number of threads; a subclass says what is kept in it.
 
     Args:
-        path: Where it lies; its directory is made where it is missing.
-        schema: SQL that makes the tables that are missing.
+        path: Where the file is; its directory is created if it is missing.
+        schema: SQL that creates the tables; run once for a file of an older version, so it must keep what is there.
+        version: The version of the schema, kept in the file.
+        keeps_texts: Whether deleted content has to be overwritten in the file.
 
     Raises:
-        StoreError: The directory or the file cannot be used.
+        StoreError: The directory or the file cannot be used, or a newer version of this software wrote the file.
     """
 
-    def __init__(self, path: Path, schema: str) -> None:
+    def __init__(self, path: Path, schema: str, version: int, *, keeps_texts: bool) -> None:
         self._path = path
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
+        self._is_wipe_due = False
+        self._wiped_at = 0.0
         try:
             path.parent.mkdir(_DIRECTORY_MODE, parents=True, exist_ok=True)
             # SQLite gives its files the mode of the database, which for that must be there before it.
@@ -46,12 +52,31 @@ class Database:
         try:
             with self._translating_errors():
                 self._connection = sqlite3.connect(path, _BUSY_SECONDS, check_same_thread=False, isolation_level=None)
-                self._connection.execute("PRAGMA journal_mode = WAL")
-                self._connection.execute("PRAGMA synchronous = FULL")
-                self._connection.executescript(schema)
+            try:
+                self._prepare(schema, version, keeps_texts)
+            except BaseException:
+                self._connection.close()
+                raise
         except StoreError:
             os.close(self._descriptor)
             raise
+
+    def _prepare(self, schema: str, version: int, keeps_texts: bool) -> None:  # noqa: FBT001  # as in the constructor
+        with self._translating_errors():
+            found = int(self._connection.execute("PRAGMA user_version").fetchone()[0])
+            if found > version:
+                raise StoreError(
+                    f"{self._path} was written by a newer version of this software",
+                    "install that version again, or set DATA_PATH to another directory",
+                )
+            self._connection.execute("PRAGMA journal_mode = WAL")
+            self._connection.execute("PRAGMA synchronous = FULL")
+            # A container's root may be read-only, with no place for temporary files.
+            self._connection.execute("PRAGMA temp_store = MEMORY")
+            if keeps_texts:
+                self._connection.execute("PRAGMA secure_delete = ON")
+            if found < version:
+                self._connection.executescript(f"BEGIN IMMEDIATE; {schema}; PRAGMA user_version = {version}; COMMIT")
 
     def __enter__(self) -> Self:
         return self
@@ -60,19 +85,44 @@ class Database:
         self.close()
 
     def close(self) -> None:
-        """Close the file and let another process have it."""
+        """Close the file, which another process may then hold."""
         with self._lock:
             self._connection.close()
             os.close(self._descriptor)
 
+    def wipe(self) -> None:
+        """Make sure that no removed text is left in any file, if one may be; at most once a second.
+
+        SQLite overwrites deleted content in the file, but its log still holds the page as it was before: the log is
+        emptied (https://www.sqlite.org/pragma.html#pragma_wal_checkpoint).
+        """
+        with self._lock:
+            if self._is_wipe_due and time.monotonic() - self._wiped_at >= _WIPE_SECONDS:
+                self._wipe_now()
+
+    def _try_to_wipe(self) -> None:
+        # The change before is durable and must not be reported as failed; the next call wipes again.
+        with contextlib.suppress(StoreError):
+            self.wipe()
+
+    def _wipe_now(self) -> None:
+        with self._reading() as connection:
+            # If another process uses the log just now, the next call tries again; nobody waits for that process.
+            connection.execute("PRAGMA busy_timeout = 0")
+            try:
+                self._is_wipe_due = bool(connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0])
+            finally:
+                connection.execute(f"PRAGMA busy_timeout = {int(_BUSY_SECONDS * 1000)}")
+                self._wiped_at = time.monotonic()
+
     def _hold(self, advice: str) -> None:
-        """Hold the file against other processes that want to, until it is closed.
+        """Hold the file until it is closed, so that no other process can.
 
         Args:
-            advice: What to do where another one holds it.
+            advice: What to do if another process holds it.
 
         Raises:
-            StoreError: Another one holds it; the file is closed then.
+            StoreError: Another process holds it; the file is closed then.
         """
         try:
             # flock, unlike the record locks that SQLite takes on the same file, does not meet those.

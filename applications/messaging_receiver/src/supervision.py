@@ -1,0 +1,147 @@
+"""What the main thread does while the others work: status lines, upkeep of the store, and whether all is well."""
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from authentication import Authentication
+from context import Context
+from own_identity import OwnKeys
+from standard_output import StandardOutput
+
+from idlib.errors import DiscoveryError, StoreError
+from idlib.outage import Outage
+from idlib.transport import Subscription
+
+_LOG = logging.getLogger("messaging_receiver")
+
+STATUS_SECONDS: Final = 60.0
+_STILL_SECONDS: Final = 30.0
+_KEY_SECONDS: Final = 3.0
+_UPKEEP_SECONDS: Final = 10.0
+
+
+class Supervision:
+    """Watches the receiver's threads and keeps its store small.
+
+    Args:
+        context: What the stages share.
+        authentication: Knows what waits.
+        stdout: Where messages are printed.
+        subscription: The session at the broker.
+        threads: Those that must not end by themselves.
+        own_keys: Our private keys.
+        queue_sizes: Returns how many messages each queue holds, for the status line.
+    """
+
+    def __init__(
+        self,
+        context: Context,
+        authentication: Authentication,
+        stdout: StandardOutput,
+        subscription: Subscription,
+        threads: Sequence[threading.Thread],
+        own_keys: OwnKeys,
+        queue_sizes: Callable[[], str],
+    ) -> None:
+        self._context = context
+        self._authentication = authentication
+        self._stdout = stdout
+        self._subscription = subscription
+        self._threads = threads
+        self._own_keys = own_keys
+        self._queue_sizes = queue_sizes
+        self._upkeep_outage = Outage(_LOG)
+
+    def run(self) -> bool:
+        """Return when the receiver is told to stop or a thread ends by itself, and whether one did."""
+        next_status = next_upkeep = time.monotonic()
+        next_look = next_status + _KEY_SECONDS
+        while not self._context.stopping.wait(1.0):
+            now = time.monotonic()
+            self._context.refusals.flush()
+            if now >= next_status:
+                next_status = now + STATUS_SECONDS
+                _LOG.info("%s", self.status())
+            if now >= next_look:
+                next_look = now + _KEY_SECONDS
+                self._own_keys.refresh()
+            if now >= next_upkeep:
+                next_upkeep = now + _UPKEEP_SECONDS
+                self._keep_store()
+            if not all(thread.is_alive() for thread in self._threads):
+                # A signal may have come in between, and then threads end as they should.
+                return not self._context.stopping.is_set()
+        return False
+
+    def status(self) -> str:
+        """Return the status line."""
+        health = " ".join(f"{thread.name}={'alive' if thread.is_alive() else 'dead'}" for thread in self._threads)
+        return (
+            f"status subscribed={'yes' if self._subscription.is_active else 'no'} {self._queue_sizes()} {health}"
+            f" waiting={self._authentication.number_waiting} {self._context.counters}"
+        )
+
+    def ailment(self) -> str | None:
+        """Return what is wrong with the receiver, or None."""
+        return self._ailment_of_threads() or self._ailment_of_session() or self._ailment_of_record()
+
+    def _ailment_of_threads(self) -> str | None:
+        for thread in self._threads:
+            if not thread.is_alive():
+                return f"thread {thread.name} is dead"
+        if self._stdout.is_blocked:
+            return "nobody reads stdout"
+        disk = self._context.writes.failure or self._upkeep_outage.cause
+        if disk is not None:
+            return f"disk: {disk}"
+        stillest = self._context.movements.stillest()
+        if stillest is not None and stillest[1] > _STILL_SECONDS:
+            return f"thread {stillest[0]} has not moved for {stillest[1]:.0f} s"
+        return None
+
+    def _ailment_of_session(self) -> str | None:
+        if self._subscription.ailment is not None:
+            return f"not subscribed: {self._subscription.ailment}"
+        if self._subscription.stalled_reason is not None:
+            return f"connected without progress: {self._subscription.stalled_reason}"
+        if self._authentication.holds_back:
+            return "DNS answers no question, and no more messages can wait for it: they stay at the broker"
+        return None
+
+    def _ailment_of_record(self) -> str | None:
+        try:
+            found = self._context.discovery.find(self._context.settings.identity_name)
+        except DiscoveryError as error:
+            return f"own record: {error.fact}"
+        self._own_keys.note_records(found)
+        if all(key.native != self._own_keys.present.public.native for key in found.public_keys):
+            return "own record in DNS does not hold our key"
+        return None
+
+    def _keep_store(self) -> None:
+        """Record the time and forget what is past, unless the clock may be wrong."""
+        try:
+            moment = self._context.timekeeper.record()
+            if moment is not None:
+                self._tidy(int(moment.now))
+            self._context.waiting_store.wipe()
+        except StoreError as error:
+            self._upkeep_outage.begin(str(error))
+        else:
+            self._upkeep_outage.end()
+
+    def _tidy(self, now: int) -> None:
+        """Forget what is expired or past a bound, in portions: other threads use the store in between."""
+        while not self._context.stopping.is_set():
+            tidied = self._context.memory.tidy(now)
+            if tidied.forgotten_unbound_early:
+                _LOG.warning(
+                    "Too many unbound messages are remembered: %d were forgotten early, and copies of them would be"
+                    " printed again",
+                    tidied.forgotten_unbound_early,
+                )
+            if not tidied.more:
+                return

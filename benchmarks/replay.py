@@ -1,0 +1,148 @@
+"""What the replay memory costs: its file, a look-up, an insert, the bytes written for a message, the longest lock.
+
+Usage: python -m benchmarks.replay [--entries 4000000]
+"""
+
+import argparse
+import hashlib
+import random
+import statistics
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+from benchmarks.machine import describe
+from idlib.storage import Printed, Remembered, ReplayEntry, rules
+from idlib.storage.replay import FILE_NAME, ReplayMemory
+
+_NOW: Final = 1_800_000_000
+_DAYS: Final = 14
+_DAY: Final = 24 * 3600
+_SENDERS: Final = 8
+_GROUP: Final = 2000
+_SAMPLES: Final = 5000
+_LONGEST_LOCK_SECONDS: Final = 0.05
+_KEY: Final = bytes(91)
+
+
+def main() -> int:
+    """Run the benchmark and return the exit status: 1 if a portion of tidying took too long."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--entries", type=int, default=rules.MAX_REMEMBERED, help="how many messages are remembered")
+    entries = parser.parse_args().entries
+    print(describe(), "", sep="\n")
+    with tempfile.TemporaryDirectory() as directory:
+        with ReplayMemory(Path(directory)) as memory:
+            begun = time.perf_counter()
+            _fill(memory, entries)
+            print(f"{entries} messages remembered in groups of {_GROUP}: {time.perf_counter() - begun:.0f} s")
+        size = (Path(directory) / FILE_NAME).stat().st_size
+        print(f"file: {size / 1e6:.0f} MB, {size / entries:.1f} bytes each")
+        begun = time.perf_counter()
+        with ReplayMemory(Path(directory)) as memory:
+            print(f"opened in {(time.perf_counter() - begun) * 1e3:.0f} ms")
+            _show_tidying("counted after the start", memory, _NOW)
+            _show_look_ups(memory, entries)
+            for size in (1, 32):
+                _show_inserts(memory, size)
+            longest = _show_tidying("forgotten after a year", memory, _NOW + 365 * _DAY)
+    return 0 if longest < _LONGEST_LOCK_SECONDS else 1
+
+
+def _entry(number: int, entries: int) -> ReplayEntry:
+    sender = f"sensor-{number % _SENDERS}._device.example.com"
+    identifier = hashlib.sha256(f"{sender}\0{number}".encode()).digest()[:16]
+    return ReplayEntry(sender, identifier, _NOW - _DAYS * _DAY + number * _DAYS * _DAY // entries)
+
+
+def _fill(memory: ReplayMemory, entries: int) -> None:
+    for first in range(0, entries, _GROUP):
+        group = [_entry(number, entries) for number in range(first, min(first + _GROUP, entries))]
+        memory.remember([Printed(one, "example.com", _KEY) for one in group], group[-1].issued_at or 0)
+
+
+def _show_look_ups(memory: ReplayMemory, entries: int) -> None:
+    generator = random.Random(1)
+    for what, numbers in (
+        ("printed", [generator.randrange(entries) for _ in range(_SAMPLES)]),
+        ("new", [entries + number for number in range(_SAMPLES)]),
+    ):
+        seconds = []
+        for number in numbers:
+            one = _entry(number, entries)
+            begun = time.perf_counter()
+            verdict = memory.verdict(one)
+            seconds.append(time.perf_counter() - begun)
+            if verdict is not Remembered(what):
+                raise AssertionError(f"{one} is {verdict}")
+        print(f"look-up of a message that is {what}: {_spread(seconds)}")
+
+
+def _show_inserts(memory: ReplayMemory, size: int) -> None:
+    seconds = []
+    written = _bytes_written()
+    groups = 2048 // size
+    for group in range(groups):
+        printed = []
+        for number in range(size):
+            sender = f"sensor-{number % _SENDERS}._device.example.com"
+            identifier = hashlib.sha256(f"{size} {group} {number}".encode()).digest()[:16]
+            printed.append(Printed(ReplayEntry(sender, identifier, _NOW), "example.com", _KEY))
+        begun = time.perf_counter()
+        memory.remember(printed, _NOW)
+        seconds.append(time.perf_counter() - begun)
+    written = (_bytes_written() - written) // (groups * size)
+    print(f"group of {size}: {_spread(seconds)}; {written} bytes written for each message")
+
+
+def _show_tidying(what: str, memory: ReplayMemory, now: int) -> float:
+    """Tidy until nothing is left to do while another thread asks, and return the longest portion in seconds."""
+    waits: list[float] = []
+    stopping = threading.Event()
+    thread = threading.Thread(target=lambda: waits.extend(_look_up_until(memory, stopping)))
+    thread.start()
+    begun = time.perf_counter()
+    portions, processor = [], []
+    more = True
+    while more:
+        at, used = time.perf_counter(), time.thread_time()
+        more = memory.tidy(now).more
+        portions.append(time.perf_counter() - at)
+        processor.append(time.thread_time() - used)
+        time.sleep(0.001)
+    seconds = time.perf_counter() - begun
+    stopping.set()
+    thread.join()
+    print(
+        f"{what}: {seconds:.1f} s in {len(portions)} portions, the longest {max(portions) * 1e3:.1f} ms"
+        f" ({max(processor) * 1e3:.1f} ms of the processor);"
+        f" longest wait of a look-up {max(waits) * 1e3:.1f} ms"
+    )
+    return max(portions)
+
+
+def _look_up_until(memory: ReplayMemory, stopping: threading.Event) -> Iterator[float]:
+    while not stopping.is_set():
+        begun = time.perf_counter()
+        memory.standing(f"sensor-{len('x')}._device.example.com")
+        yield time.perf_counter() - begun
+        time.sleep(0.001)
+
+
+def _bytes_written() -> int:
+    lines = Path("/proc/self/io").read_text().splitlines()
+    return int(next(line for line in lines if line.startswith("write_bytes")).split()[1])
+
+
+def _spread(seconds: list[float]) -> str:
+    ordered = sorted(seconds)
+    late = ordered[len(ordered) * 99 // 100]
+    return f"median {statistics.median(ordered) * 1e6:.0f} µs, 99 % within {late * 1e6:.0f} µs"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

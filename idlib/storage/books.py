@@ -1,0 +1,276 @@
+"""What the replay memory of SQLite keeps in memory beside its file: how much there is of what, and a few rows.
+
+All of it can be read from the file again, and is after a change that failed. How many entries there are is counted in
+portions after each start, so that nothing has to be written for it.
+"""
+
+import sqlite3
+from collections import Counter, OrderedDict
+from dataclasses import dataclass, field
+from typing import Final, Self
+
+from idlib.storage.rules import NOTHING_FORGOTTEN
+from idlib.storage.values import Standing
+
+POOL: Final = 0
+DAY: Final = 24 * 3600
+WEEK: Final = 7 * DAY
+MAX_CACHED_STANDINGS: Final = 4096
+FLOOR: Final = "floor"
+POOL_WATERMARK: Final = "pool_watermark"
+DROPPED_UNTIL: Final = "dropped_until"
+_COLUMNS: Final = "id, name, zone, printed, first_printed_at, last_printed_at, proven_at, apart_since, watermark, key"
+
+Key = tuple[int, int, bytes]
+_BEFORE_ALL: Final[Key] = (-1, -1, b"")
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One row of a sender.
+
+    Args:
+        number: The number that stands for the name in the entries.
+        standing: The rest of it.
+    """
+
+    number: int
+    standing: Standing
+
+
+@dataclass(slots=True)
+class Tally:
+    """How many entries a table has for each pair of its first two columns, or for the second alone.
+
+    Args:
+        table: `bound` or `unbound`.
+        slots: The values of the first column that occur: days or weeks.
+        amounts: How many entries were counted, by slot and owner; by owner alone for `bound`, which has many owners.
+        counted_to: The key up to which the table has been counted; None once all of it has.
+    """
+
+    table: str
+    slots: set[int]
+    amounts: Counter[tuple[int, int]] = field(default_factory=Counter)
+    counted_to: Key | None = _BEFORE_ALL
+
+    @classmethod
+    def start(cls, connection: sqlite3.Connection, table: str) -> Self:
+        """Return a tally that has counted nothing and knows only which slots there are."""
+        slots: set[int] = set()
+        last = -1
+        while True:
+            sql = f"SELECT min(slot) FROM {table} WHERE slot > ?"  # noqa: S608  # of ours alone
+            found = connection.execute(sql, (last,)).fetchone()[0]
+            if found is None:
+                return cls(table, slots)
+            slots.add(found)
+            last = found
+
+    def add(self, key: Key) -> None:
+        """Count an entry that was inserted, unless the count has yet to come to it."""
+        self.slots.add(key[0])
+        if self.counted_to is None or key <= self.counted_to:
+            self.amounts[self._group(key[0], key[1])] += 1
+
+    def take(self, slot: int, owner: int, number: int) -> None:
+        """Count entries that were deleted; the whole table has been counted before.
+
+        Args:
+            slot: Their day or week.
+            owner: Their owner.
+            number: How many there were.
+        """
+        group = self._group(slot, owner)
+        self.amounts[group] -= number
+        if not self.amounts[group]:
+            del self.amounts[group]
+
+    def total(self) -> int:
+        """Return how many entries there are in all."""
+        return self.amounts.total()
+
+    def count(self, connection: sqlite3.Connection, limit: int) -> None:
+        """Count the next entries.
+
+        Args:
+            connection: Where they are.
+            limit: How many of them.
+        """
+        assert self.counted_to is not None  # noqa: S101  # for mypy
+        table = self.table
+        end = connection.execute(
+            f"SELECT slot, owner, identifier FROM {table} WHERE (slot, owner, identifier) > (?, ?, ?)"  # noqa: S608
+            " ORDER BY slot, owner, identifier LIMIT 1 OFFSET ?",
+            (*self.counted_to, limit),
+        ).fetchone()
+        within = "(slot, owner, identifier) > (?, ?, ?)" + (
+            " AND (slot, owner, identifier) <= (?, ?, ?)" if end else ""
+        )
+        for slot, owner, number in connection.execute(
+            f"SELECT slot, owner, count(*) FROM {table} WHERE {within} GROUP BY slot, owner",  # noqa: S608
+            (*self.counted_to, *(end or ())),
+        ):
+            self.amounts[self._group(slot, owner)] += number
+        self.counted_to = end
+
+    def _group(self, slot: int, owner: int) -> tuple[int, int]:
+        return (0, owner) if self.table == "bound" else (slot, owner)
+
+
+@dataclass(slots=True)
+class Books:
+    """All that is kept in memory.
+
+    Args:
+        floor: Messages issued until then may have been printed and forgotten, whoever sent them.
+        pool_watermark: The same for names whose messages are in the pool.
+        dropped_until: Up to which `iat` messages may have been printed of names whose rows were dropped.
+        bound: How many bound messages are remembered.
+        unbound: How many unbound ones.
+        pooled_names: How many rows there are of names whose messages are in the pool.
+        apart_names: How many of other names, by zone.
+    """
+
+    floor: int
+    pool_watermark: int
+    dropped_until: int
+    bound: Tally
+    unbound: Tally
+    pooled_names: int
+    apart_names: Counter[str]
+    _rows: OrderedDict[str, Row | None] = field(default_factory=OrderedDict)
+
+    @classmethod
+    def read(cls, connection: sqlite3.Connection) -> Self:
+        """Return what the file says."""
+        facts = dict(connection.execute("SELECT name, value FROM fact"))
+        pooled = connection.execute("SELECT count(*) FROM sender WHERE apart_since IS NULL").fetchone()[0]
+        apart = connection.execute(
+            "SELECT zone, count(*) FROM sender WHERE apart_since IS NOT NULL GROUP BY zone"
+        ).fetchall()
+        return cls(
+            floor=int(facts.get(FLOOR, NOTHING_FORGOTTEN)),
+            pool_watermark=int(facts.get(POOL_WATERMARK, NOTHING_FORGOTTEN)),
+            dropped_until=int(facts.get(DROPPED_UNTIL, NOTHING_FORGOTTEN)),
+            bound=Tally.start(connection, "bound"),
+            unbound=Tally.start(connection, "unbound"),
+            pooled_names=pooled,
+            apart_names=Counter(dict(apart)),
+        )
+
+    def row(self, connection: sqlite3.Connection, name: str) -> Row | None:
+        """Return the row of a name, from memory if it was asked for lately."""
+        if name in self._rows:
+            self._rows.move_to_end(name)
+            return self._rows[name]
+        found = connection.execute(f"SELECT {_COLUMNS} FROM sender WHERE name = ?", (name,)).fetchone()  # noqa: S608
+        row = None if found is None else Row(found[0], Standing(*found[1:]))
+        self._cache(name, row)
+        return row
+
+    def write(self, connection: sqlite3.Connection, before: Row | None, standing: Standing) -> Row:
+        """Write the row of a name and return it.
+
+        Args:
+            connection: Where to.
+            before: The row that it replaces; None if the name has none.
+            standing: What is known about the name now.
+        """
+        values = (
+            standing.zone,
+            standing.printed,
+            standing.first_printed_at,
+            standing.last_printed_at,
+            standing.proven_at,
+            standing.apart_since,
+            standing.watermark,
+            standing.key,
+        )
+        if before is None:
+            marks = ", ".join("?" * (len(values) + 1))
+            columns = _COLUMNS.removeprefix("id, ")
+            cursor = connection.execute(
+                f"INSERT INTO sender ({columns}) VALUES ({marks})",  # noqa: S608  # of ours alone
+                (standing.name, *values),
+            )
+            assert cursor.lastrowid is not None  # noqa: S101  # for mypy
+            row = Row(cursor.lastrowid, standing)
+        else:
+            assignments = " = ?, ".join(_COLUMNS.removeprefix("id, name, ").split(", ")) + " = ?"
+            connection.execute(
+                f"UPDATE sender SET {assignments} WHERE id = ?",  # noqa: S608  # of ours alone
+                (*values, before.number),
+            )
+            row = Row(before.number, standing)
+            self._uncount(before.standing.zone, before.standing.apart_since)
+        if standing.apart_since is None:
+            self.pooled_names += 1
+        else:
+            self.apart_names[standing.zone] += 1
+        self._cache(standing.name, row)
+        return row
+
+    def dropped(self, name: str, zone: str, apart_since: int | None) -> None:
+        """Note that the row of a name was deleted."""
+        self._uncount(zone, apart_since)
+        self._rows.pop(name, None)
+
+    def demoted(self, zone: str) -> None:
+        """Note that a name's messages are in the pool from now on.
+
+        Args:
+            zone: The zone of the name.
+        """
+        self._uncount_apart(zone)
+        self.pooled_names += 1
+
+    def forget_cached(self, name: str) -> None:
+        """Note that the row of a name was changed in the file."""
+        self._rows.pop(name, None)
+
+    def raise_floor(self, connection: sqlite3.Connection, issued_at: int) -> None:
+        """Raise the floor, unless it is higher already."""
+        if issued_at > self.floor:
+            self.floor = issued_at
+            keep(connection, FLOOR, issued_at)
+
+    def raise_pool_watermark(self, connection: sqlite3.Connection, issued_at: int) -> None:
+        """Raise the watermark of the pool, unless it is higher already."""
+        if issued_at > self.pool_watermark:
+            self.pool_watermark = issued_at
+            keep(connection, POOL_WATERMARK, issued_at)
+
+    def raise_dropped_until(self, connection: sqlite3.Connection, issued_at: int) -> None:
+        """Note up to which `iat` messages of a name whose row is dropped may have been printed."""
+        if issued_at > self.dropped_until:
+            self.dropped_until = issued_at
+            keep(connection, DROPPED_UNTIL, issued_at)
+
+    def _uncount(self, zone: str, apart_since: int | None) -> None:
+        if apart_since is None:
+            self.pooled_names -= 1
+        else:
+            self._uncount_apart(zone)
+
+    def _uncount_apart(self, zone: str) -> None:
+        self.apart_names[zone] -= 1
+        if not self.apart_names[zone]:
+            del self.apart_names[zone]
+
+    def _cache(self, name: str, row: Row | None) -> None:
+        self._rows[name] = row
+        self._rows.move_to_end(name)
+        if len(self._rows) > MAX_CACHED_STANDINGS:
+            self._rows.popitem(last=False)
+
+
+def keep(connection: sqlite3.Connection, name: str, value: object) -> None:
+    """Keep a fact in place of an earlier one.
+
+    Args:
+        connection: Where to.
+        name: What it is.
+        value: The value, kept as text.
+    """
+    connection.execute("INSERT OR REPLACE INTO fact VALUES (?, ?)", (name, str(value)))

@@ -1,0 +1,335 @@
+"""Forgets entries of the replay memory in small portions: first what is expired, then what is past a bound.
+
+Each step does one portion in a transaction of the caller's and returns what it has done, or None if nothing was to do.
+A watermark rises in the transaction that deletes the first entry below it, so that no crash comes between the two.
+"""
+
+import sqlite3
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Final
+
+from idlib.storage import rules
+from idlib.storage.books import DAY, POOL, WEEK, Books, Tally
+from idlib.storage.values import Tidied
+
+_DONE: Final = Tidied(more=True)
+# The part of a bound that is forgotten beyond what is needed, so that the entries need not be surveyed at each message.
+_SLACK: Final = 64
+_MINUTE: Final = 60
+_ANY_TIME: Final = 1 << 62
+_AGAIN_SECONDS: Final = 60
+
+
+@dataclass(slots=True)
+class _Trim:
+    """The oldest entries of one owner, to be forgotten: surveyed first, so that it is known which these are.
+
+    Args:
+        owner: The number of the sender, or POOL.
+        wanted: How many entries to forget.
+        limit: The latest `iat` that may be forgotten.
+        days: The days that may hold such entries, in descending order; the present one is the last.
+        passed: How many entries the days that have been surveyed hold.
+        minutes: How many entries each minute of the present day holds, as far as it has been surveyed.
+        after: The identifier up to which the present day has been worked on.
+        threshold: The latest `iat` that is forgotten; None as long as it is not known.
+    """
+
+    owner: int
+    wanted: int
+    limit: int
+    days: list[int]
+    passed: int = 0
+    minutes: Counter[int] = field(default_factory=Counter)
+    after: bytes = b""
+    threshold: int | None = None
+
+
+class Forgetting:
+    """What is forgotten next.
+
+    Args:
+        books: What is kept in memory about the file.
+    """
+
+    def __init__(self, books: Books) -> None:
+        self._books = books
+        self._trim: _Trim | None = None
+        # Owners all of whose entries are too new to be forgotten, and until when nobody looks again.
+        self._too_new: dict[int, int] = {}
+
+    def portion(self, connection: sqlite3.Connection, now: int, limit: int) -> Tidied:
+        """Do the next portion.
+
+        Args:
+            connection: In a transaction.
+            now: Seconds since the epoch.
+            limit: How many entries or rows at most to work on.
+        """
+        for step in (
+            self._count,
+            self._prune_bound,
+            self._prune_unbound,
+            self._go_on_trimming,
+            self._begin_to_trim,
+            self._trim_unbound,
+            self._drop_watermarks,
+            self._drop_names,
+            self._demote,
+        ):
+            done = step(connection, now, limit)
+            if done is not None:
+                return done
+        return Tidied(more=False)
+
+    def _count(self, connection: sqlite3.Connection, _: int, limit: int) -> Tidied | None:
+        for tally in (self._books.bound, self._books.unbound):
+            if tally.counted_to is not None:
+                tally.count(connection, limit)
+                return _DONE
+        return None
+
+    def _prune_bound(self, connection: sqlite3.Connection, now: int, limit: int) -> Tidied | None:
+        day = min(self._books.bound.slots, default=None)
+        if day is None or (day + 1) * DAY + rules.REPLAY_SECONDS > now:
+            return None
+        # They are too old by now; should the clock be set back, they must not look new.
+        self._books.raise_floor(connection, (day + 1) * DAY - 1)
+        _delete_first(connection, self._books.bound, day, limit)
+        return _DONE
+
+    def _prune_unbound(self, connection: sqlite3.Connection, now: int, limit: int) -> Tidied | None:
+        week = min(self._books.unbound.slots, default=None)
+        if week is None or (week + 1) * WEEK + rules.UNBOUND_MEMORY_SECONDS > now:
+            return None
+        _delete_first(connection, self._books.unbound, week, limit)
+        return _DONE
+
+    def _begin_to_trim(self, _: sqlite3.Connection, now: int, __: int) -> Tidied | None:
+        amounts = self._books.bound.amounts
+        self._too_new = {owner: until for owner, until in self._too_new.items() if now < until <= now + _AGAIN_SECONDS}
+        apart = [
+            (number, owner)
+            for (_slot, owner), number in amounts.items()
+            if owner != POOL and owner not in self._too_new
+        ]
+        most, largest = max(apart, default=(0, POOL))
+        pool = 0 if POOL in self._too_new else amounts[0, POOL]
+        excess = self._books.bound.total() - rules.MAX_REMEMBERED
+        if most > rules.MAX_REMEMBERED_OF_A_NAME:
+            owner, wanted, bound = largest, most - rules.MAX_REMEMBERED_OF_A_NAME, rules.MAX_REMEMBERED_OF_A_NAME
+        elif pool > rules.MAX_REMEMBERED_OF_UNPROVEN:
+            owner, wanted, bound = POOL, pool - rules.MAX_REMEMBERED_OF_UNPROVEN, rules.MAX_REMEMBERED_OF_UNPROVEN
+        elif excess > 0 and pool:
+            owner, wanted, bound = POOL, excess, rules.MAX_REMEMBERED
+        elif excess > 0 and most:
+            owner, wanted, bound = largest, excess, rules.MAX_REMEMBERED
+        else:
+            return None
+        latest = now - rules.MIN_REMEMBERED_SECONDS
+        days = sorted((day for day in self._books.bound.slots if day * DAY <= latest), reverse=True)
+        self._trim = _Trim(owner, wanted + bound // _SLACK, latest, days)
+        return _DONE
+
+    def _go_on_trimming(self, connection: sqlite3.Connection, now: int, limit: int) -> Tidied | None:
+        trim = self._trim
+        if trim is None:
+            return None
+        if trim.threshold is not None:
+            return self._delete_below(connection, trim, trim.threshold, limit)
+        if trim.days:
+            self._survey(connection, trim, limit)
+        elif trim.passed:
+            # All that may be forgotten is less than what was wanted.
+            self._decide(trim, trim.limit)
+        else:
+            self._too_new[trim.owner] = now + _AGAIN_SECONDS
+            self._trim = None
+        return _DONE
+
+    def _survey(self, connection: sqlite3.Connection, trim: _Trim, limit: int) -> None:
+        day = trim.days[-1]
+        rows = connection.execute(
+            "SELECT identifier, second FROM bound WHERE slot = ? AND owner = ? AND identifier > ?"
+            " ORDER BY identifier LIMIT ?",
+            (day, trim.owner, trim.after, limit),
+        ).fetchall()
+        latest = trim.limit - day * DAY
+        trim.minutes.update(second // _MINUTE for _, second in rows if second <= latest)
+        if len(rows) == limit:
+            trim.after = rows[-1][0]
+            return
+        so_far = trim.passed
+        for minute in sorted(trim.minutes):
+            so_far += trim.minutes[minute]
+            if so_far >= trim.wanted:
+                self._decide(trim, min(trim.limit, day * DAY + (minute + 1) * _MINUTE - 1))
+                return
+        trim.passed = so_far
+        trim.minutes.clear()
+        trim.after = b""
+        trim.days.pop()
+
+    def _decide(self, trim: _Trim, threshold: int) -> None:
+        trim.threshold = threshold
+        trim.days = sorted((day for day in self._books.bound.slots if day * DAY <= threshold), reverse=True)
+        trim.after = b""
+        if not trim.days:
+            # They have expired meanwhile.
+            self._trim = None
+
+    def _delete_below(self, connection: sqlite3.Connection, trim: _Trim, threshold: int, limit: int) -> Tidied:
+        raised = self._raise_watermark(connection, trim.owner, threshold)
+        day = trim.days[-1]
+        where = "slot = ? AND owner = ? AND identifier > ?"
+        last = connection.execute(
+            f"SELECT identifier FROM bound WHERE {where} ORDER BY identifier LIMIT 1 OFFSET ?",  # noqa: S608
+            (day, trim.owner, trim.after, limit - 1),
+        ).fetchone()
+        until = "" if last is None else " AND identifier <= ?"
+        deleted = connection.execute(
+            f"DELETE FROM bound WHERE {where}{until} AND second <= ?",  # noqa: S608  # of ours alone
+            (day, trim.owner, trim.after, *(last or ()), threshold - day * DAY),
+        ).rowcount
+        if deleted:
+            self._books.bound.take(day, trim.owner, deleted)
+        if last is None:
+            trim.after = b""
+            trim.days.pop()
+        else:
+            trim.after = last[0]
+        if not trim.days:
+            self._trim = None
+        return raised
+
+    def _raise_watermark(self, connection: sqlite3.Connection, owner: int, issued_at: int) -> Tidied:
+        if owner == POOL:
+            was = self._books.pool_watermark
+            self._books.raise_pool_watermark(connection, issued_at)
+            return Tidied(more=True, pool_raised=self._books.pool_watermark > was)
+        raised = connection.execute(
+            "UPDATE sender SET watermark = ? WHERE id = ? AND watermark < ? RETURNING name",
+            (issued_at, owner, issued_at),
+        ).fetchall()
+        for (name,) in raised:
+            self._books.forget_cached(name)
+        return Tidied(more=True, raised=tuple(name for (name,) in raised))
+
+    def _trim_unbound(self, connection: sqlite3.Connection, _: int, limit: int) -> Tidied | None:
+        tally = self._books.unbound
+        excess = tally.total() - rules.MAX_REMEMBERED_UNBOUND
+        if excess <= 0:
+            return None
+        week, owner = min(tally.amounts, key=lambda group: (group[1], group[0]))
+        number = min(excess, limit)
+        deleted = connection.execute(
+            "DELETE FROM unbound WHERE slot = ? AND owner = ? AND identifier IN"
+            " (SELECT identifier FROM unbound WHERE slot = ? AND owner = ? ORDER BY identifier LIMIT ?)",
+            (week, owner, week, owner, number),
+        ).rowcount
+        tally.take(week, owner, deleted)
+        return Tidied(more=True, forgotten_unbound_early=deleted)
+
+    def _drop_watermarks(self, connection: sqlite3.Connection, now: int, limit: int) -> Tidied | None:
+        dropped = connection.execute(
+            "UPDATE sender SET watermark = ? WHERE id IN"
+            " (SELECT id FROM sender WHERE watermark >= 0 AND watermark < ? LIMIT ?) RETURNING name",
+            (rules.NOTHING_FORGOTTEN, now - rules.REPLAY_SECONDS, limit),
+        ).fetchall()
+        for (name,) in dropped:
+            self._books.forget_cached(name)
+        return _DONE if dropped else None
+
+    def _drop_names(self, connection: sqlite3.Connection, now: int, limit: int) -> Tidied | None:
+        pooled = "apart_since IS NULL"
+        if self._drop(connection, pooled, now - rules.UNPROVEN_MEMORY_SECONDS, limit):
+            return _DONE
+        excess = self._books.pooled_names - rules.MAX_UNPROVEN_NAMES
+        if excess > 0 and self._drop(connection, pooled, _ANY_TIME, min(excess, limit)):
+            return _DONE
+        apart = "apart_since IS NOT NULL"
+        return _DONE if self._drop(connection, apart, now - rules.PROVEN_MEMORY_SECONDS, limit) else None
+
+    def _drop(self, connection: sqlite3.Connection, which: str, before: int, limit: int) -> int:
+        dropped = connection.execute(
+            "DELETE FROM sender WHERE id IN"  # noqa: S608  # of ours alone
+            f" (SELECT id FROM sender WHERE {which} AND last_printed_at < ?"
+            " ORDER BY last_printed_at LIMIT ?) RETURNING name, zone, apart_since, last_printed_at, watermark",
+            (before, limit),
+        ).fetchall()
+        for name, zone, apart_since, last_printed_at, watermark in dropped:
+            self._books.dropped(name, zone, apart_since)
+            self._books.raise_dropped_until(connection, last_printed_at + rules.CLOCK_LEAD_SECONDS)
+            self._books.raise_pool_watermark(connection, watermark)
+        return len(dropped)
+
+    def _demote(self, connection: sqlite3.Connection, now: int, limit: int) -> Tidied | None:
+        """Move what is remembered of a name back into the pool, if there are too many names apart."""
+        zones = self._books.apart_names
+        excess = zones.total() - rules.MAX_PROVEN_NAMES
+        if excess <= 0:
+            return None
+        (zone, count), *others = zones.most_common(2)
+        # Down to the next zone at most: then that one has most.
+        ahead = max(1, count - others[0][1]) if others else count
+        names = connection.execute(
+            "SELECT id, name, last_printed_at FROM sender WHERE apart_since IS NOT NULL AND zone = ?"
+            " ORDER BY last_printed_at LIMIT ?",
+            (zone, min(excess, limit, ahead)),
+        ).fetchall()
+        left = limit
+        for number, name, last_printed_at in names:
+            self._books.forget_cached(name)
+            left -= self._move_into_pool(connection, number, left)
+            if left <= 0:
+                # Until the rest has moved, it is looked for in both places.
+                connection.execute("UPDATE sender SET apart_since = ? WHERE id = ?", (now, number))
+                break
+            connection.execute(
+                "UPDATE sender SET apart_since = NULL, proven_at = NULL, printed = 0, last_printed_at = ? WHERE id = ?",
+                (max(last_printed_at, min(last_printed_at + rules.LAST_PRINT_LAG_SECONDS, now)), number),
+            )
+            self._books.demoted(zone)
+            left -= 1
+        return _DONE
+
+    def _move_into_pool(self, connection: sqlite3.Connection, number: int, limit: int) -> int:
+        moved = 0
+        for day in sorted(self._books.bound.slots):
+            rows = connection.execute(
+                "DELETE FROM bound WHERE slot = ? AND owner = ? AND identifier IN"
+                " (SELECT identifier FROM bound WHERE slot = ? AND owner = ? ORDER BY identifier LIMIT ?)"
+                " RETURNING identifier, second",
+                (day, number, day, number, limit - moved),
+            ).fetchall()
+            for identifier, second in rows:
+                key = (day, POOL, identifier)
+                if connection.execute("INSERT OR IGNORE INTO bound VALUES (?, ?, ?, ?)", (*key, second)).rowcount:
+                    self._books.bound.add(key)
+            if rows:
+                self._books.bound.take(day, number, len(rows))
+            moved += len(rows)
+            if moved == limit:
+                break
+        return moved
+
+
+def _delete_first(connection: sqlite3.Connection, tally: Tally, slot: int, limit: int) -> None:
+    """Delete the first entries of a day or week, and drop it from the tally once it is empty."""
+    table = tally.table
+    end = connection.execute(
+        f"SELECT owner, identifier FROM {table} WHERE slot = ?"  # noqa: S608  # of ours alone
+        " ORDER BY owner, identifier LIMIT 1 OFFSET ?",
+        (slot, limit),
+    ).fetchone()
+    within = "slot = ?" + (" AND (owner, identifier) < (?, ?)" if end else "")
+    values = (slot, *(end or ()))
+    for owner, number in connection.execute(
+        f"SELECT owner, count(*) FROM {table} WHERE {within} GROUP BY owner",  # noqa: S608
+        values,
+    ).fetchall():
+        tally.take(slot, owner, number)
+    connection.execute(f"DELETE FROM {table} WHERE {within}", values)  # noqa: S608
+    if end is None:
+        tally.slots.discard(slot)

@@ -1,0 +1,300 @@
+"""Moves what release 0.1.0 kept in one file into the files of today, once.
+
+A crash at any point loses nothing and brings nothing twice: each step can be repeated, and the old file is removed only
+after the new ones are durable.
+"""
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final
+
+from idlib.errors import StoreError
+from idlib.storage import rules
+from idlib.storage.books import DAY, POOL, WEEK
+from idlib.storage.database import Database
+from idlib.storage.replay import ReplayMemory
+from idlib.storage.values import ReplayEntry, Standing, WaitingMessage
+from idlib.storage.waiting import WaitingMessages
+
+OLD_FILE_NAME: Final = "messages.sqlite3"
+_OLD_VERSION: Final = 1
+# A release that was killed at its first start has left only some of its tables.
+_OLD_SCHEMA: Final = """
+CREATE TABLE IF NOT EXISTS fact (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS sender (name TEXT PRIMARY KEY, entries INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS replay (
+    identifier BLOB PRIMARY KEY,
+    sender TEXT NOT NULL,
+    issued_at INTEGER NOT NULL,
+    expires_at INTEGER NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS waiting (
+    number INTEGER PRIMARY KEY,
+    sender TEXT NOT NULL,
+    signed TEXT NOT NULL,
+    digest BLOB NOT NULL,
+    received_at REAL NOT NULL
+);
+"""
+_LEFT_BY_SQLITE: Final = ("-wal", "-shm")
+_ENTRIES_AT_ONCE: Final = 5000
+_MESSAGES_AT_ONCE: Final = 16
+
+
+def migrate(directory: Path, now: int, identify: Callable[[str, str, bytes], ReplayEntry]) -> bool:
+    """Move what release 0.1.0 kept into the files of today; return whether there was anything.
+
+    To be called before the new files are opened.
+
+    Args:
+        directory: Where the files are.
+        now: Seconds since the epoch.
+        identify: Returns what a waiting message is recognized by, from its sender, JWS and digest; raises nothing.
+
+    Raises:
+        StoreError: A file cannot be read or written, or another process holds it; the old file is as it was.
+    """
+    old = directory / OLD_FILE_NAME
+    if not old.exists():
+        # A crash may have come between the removal of the file and of what belongs to it.
+        _remove(directory)
+        return False
+    with _OldStore(old) as source, _NewMemory(directory) as memory, WaitingMessages(directory) as waiting:
+        memory.take_facts(source.facts())
+        known = memory.take_names(source.frequent_senders(rules.PROVEN_MESSAGES, rules.MAX_PROVEN_NAMES), now)
+        for rows in source.printed():
+            memory.take_printed(rows, known)
+        memory.judge_names(known, now)
+        _copy_waiting(source, waiting, identify)
+    _make_durable(directory)
+    _remove(directory)
+    return True
+
+
+class _OldStore(Database):
+    """The file of release 0.1.0, held so that none of its receivers runs."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path, _OLD_SCHEMA, _OLD_VERSION, keeps_texts=True)
+        self._hold("stop the other receiver, or give this one a DATA_PATH of its own")
+
+    def facts(self) -> dict[str, str]:
+        """Return every fact."""
+        with self._reading() as connection:
+            return dict(connection.execute("SELECT name, value FROM fact"))
+
+    def frequent_senders(self, least: int, most: int) -> tuple[str, ...]:
+        """Return the names of which most messages were printed.
+
+        Args:
+            least: Of how many messages at least.
+            most: How many names.
+        """
+        with self._reading() as connection:
+            rows = connection.execute(
+                "SELECT name FROM sender WHERE entries >= ? ORDER BY entries DESC, name LIMIT ?", (least, most)
+            ).fetchall()
+        return tuple(name for (name,) in rows)
+
+    def printed(self) -> Iterator[list[tuple[bytes, str, int, int]]]:
+        """Yield identifier, sender, `iat` (0 if unbound) and end of each printed message, in portions."""
+        last = b""
+        while True:
+            with self._reading() as connection:
+                rows = connection.execute(
+                    "SELECT identifier, sender, issued_at, expires_at FROM replay"
+                    " WHERE identifier > ? ORDER BY identifier LIMIT ?",
+                    (last, _ENTRIES_AT_ONCE),
+                ).fetchall()
+            if not rows:
+                return
+            yield rows
+            last = rows[-1][0]
+
+    def waiting(self) -> Iterator[list[tuple[int, str, str, bytes, float]]]:
+        """Yield number, sender, JWS, digest and time of arrival of each waiting message, in portions."""
+        last = 0
+        while True:
+            with self._reading() as connection:
+                rows = connection.execute(
+                    "SELECT number, sender, signed, digest, received_at FROM waiting"
+                    " WHERE number > ? ORDER BY number LIMIT ?",
+                    (last, _MESSAGES_AT_ONCE),
+                ).fetchall()
+            if not rows:
+                return
+            yield rows
+            last = rows[-1][0]
+
+
+@dataclass(slots=True)
+class _Known:
+    """What the old entries of a name say about it.
+
+    Args:
+        number: The number of its row.
+        entries: How many of its messages are remembered.
+        first: About when the first was printed, in seconds since the epoch.
+        last: About when the last was.
+    """
+
+    number: int
+    entries: int = 0
+    first: int = 0
+    last: int = 0
+
+    def add(self, printed_at: int) -> None:
+        """Add a message.
+
+        Args:
+            printed_at: About when it was printed, in seconds since the epoch.
+        """
+        self.first = min(self.first, printed_at) if self.entries else printed_at
+        self.last = max(self.last, printed_at)
+        self.entries += 1
+
+
+class _NewMemory(ReplayMemory):
+    """The replay memory of today, which takes over what an old file holds. Everything may be taken more than once."""
+
+    def take_facts(self, facts: Mapping[str, str]) -> None:
+        """Keep facts, except those that are known already.
+
+        Args:
+            facts: By name.
+        """
+        for name, value in facts.items():
+            if name == "latest_time":
+                self.note_time(int(value))
+            elif name == "latest_forgotten_issue":
+                self.raise_floor(int(value))
+            elif name != "boot":
+                self.fact(name, value)
+            elif not self.boot:
+                self.trust_clock_since(value)
+
+    def take_names(self, names: Iterable[str], now: int) -> dict[str, _Known]:
+        """Give each name a row, so that its messages are remembered apart.
+
+        Args:
+            names: The names.
+            now: Seconds since the epoch.
+        """
+        known = {}
+        with self._changing() as (connection, books):
+            for name in names:
+                row = books.row(connection, name)
+                if row is None:
+                    # Nothing of it is in the pool.
+                    new = Standing(name, "", 0, 0, 0, None, 0, rules.NOTHING_FORGOTTEN, None)
+                    row = books.write(connection, None, new)
+                elif row.standing.apart_since is None:
+                    row = books.write(connection, row, replace(row.standing, apart_since=now))
+                known[name] = _Known(row.number)
+        return known
+
+    def take_printed(self, rows: Iterable[tuple[bytes, str, int, int]], known: Mapping[str, _Known]) -> None:
+        """Remember printed messages.
+
+        Args:
+            rows: Of each the identifier, the sender, the `iat` (0 if unbound) and until when it was to be remembered.
+            known: The names with a row; the messages of all others go into the pool.
+        """
+        with self._changing() as (connection, books):
+            for identifier, sender, issued_at, expires_at in rows:
+                name = known.get(sender)
+                if issued_at:
+                    day, second = divmod(issued_at, DAY)
+                    tally, printed_at = books.bound, issued_at
+                    key = (day, name.number if name else POOL, identifier)
+                    cursor = connection.execute("INSERT OR IGNORE INTO bound VALUES (?, ?, ?, ?)", (*key, second))
+                    if name is None:
+                        books.raise_dropped_until(connection, issued_at)
+                else:
+                    tally, printed_at = books.unbound, expires_at - rules.UNBOUND_MEMORY_SECONDS
+                    key = (printed_at // WEEK, int(name is not None), identifier)
+                    cursor = connection.execute("INSERT OR IGNORE INTO unbound VALUES (?, ?, ?)", key)
+                if cursor.rowcount:
+                    tally.add(key)
+                if name is not None:
+                    name.add(printed_at)
+
+    def judge_names(self, known: Mapping[str, _Known], now: int) -> None:
+        """Write what the messages of each name say about it.
+
+        Args:
+            known: The names.
+            now: Seconds since the epoch.
+        """
+        with self._changing() as (connection, books):
+            for name, one in known.items():
+                row = books.row(connection, name)
+                if row is None or not one.entries:
+                    continue
+                before = row.standing
+                first = min(before.first_printed_at, one.first) if before.printed else one.first
+                is_proven = one.entries >= rules.PROVEN_MESSAGES and now - first > rules.PROVEN_SECONDS
+                after = replace(
+                    before,
+                    printed=max(before.printed, one.entries),
+                    first_printed_at=first,
+                    last_printed_at=max(before.last_printed_at, one.last),
+                    proven_at=now if before.proven_at is None and is_proven else before.proven_at,
+                )
+                books.write(connection, row, after)
+
+
+def _copy_waiting(
+    source: _OldStore, waiting: WaitingMessages, identify: Callable[[str, str, bytes], ReplayEntry]
+) -> None:
+    copied = {one.digest for one in waiting.index()}
+    number = waiting.last_number()
+    for rows in source.waiting():
+        messages = []
+        for _number, sender, signed, digest, received_at in rows:
+            if digest in copied:
+                continue
+            copied.add(digest)
+            number += 1
+            entry = identify(sender, signed, digest)
+            messages.append(
+                WaitingMessage(
+                    number=number,
+                    sender=sender,
+                    signed=signed,
+                    digest=digest,
+                    identifier=entry.identifier,
+                    issued_at=entry.issued_at,
+                    received_at=received_at,
+                    deferred_at=0.0,
+                    is_asked_again=False,
+                    is_reserved=False,
+                )
+            )
+        waiting.change(messages, ())
+
+
+def _remove(directory: Path) -> None:
+    paths = [directory / f"{OLD_FILE_NAME}{ending}" for ending in ("", *_LEFT_BY_SQLITE)]
+    # On a file system that is mounted read-only, removing fails even if there is nothing to remove.
+    present = [path for path in paths if path.exists()]
+    try:
+        for path in present:
+            path.unlink(missing_ok=True)
+        if present:
+            _make_durable(directory)
+    except OSError as error:
+        raise StoreError(
+            f"{directory / OLD_FILE_NAME} cannot be removed: {error.strerror}",
+            "set DATA_PATH to a directory that can be written",
+        ) from error
+
+
+def _make_durable(directory: Path) -> None:
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,265 @@
+"""The replay memory of a device: which messages were printed, and what is known about their senders. No texts."""
+
+import sqlite3
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+from idlib.storage import rules
+from idlib.storage.books import DAY, POOL, WEEK, Books, keep
+from idlib.storage.database import Database
+from idlib.storage.forgetting import Forgetting
+from idlib.storage.values import Printed, Remembered, ReplayEntry, Standing, Tidied
+
+FILE_NAME: Final = "replay.sqlite3"
+_VERSION: Final = 1
+_LATEST_TIME: Final = "latest_time"
+_BOOT: Final = "boot"
+_UNPROVEN: Final = 0
+_PROVEN: Final = 1
+_FIRST_PORTION: Final = 500
+_SMALLEST_PORTION: Final = 50
+_LARGEST_PORTION: Final = 4000
+_SHORT_SECONDS: Final = 0.003
+_LONG_SECONDS: Final = 0.01
+# The log is copied into the file in smaller steps than SQLite's usual 1000 pages, for others wait for a step.
+_CHECKPOINT_PAGES: Final = 250
+# A slot is the day of the `iat` of a bound message, and the week in which an unbound one was printed. The keys begin
+# with it, so that what is forgotten together is stored together. An owner is a sender's id, or 0 for the pool; for an
+# unbound message it says whether its sender was remembered apart. `second` is the time of day of the `iat`.
+_SCHEMA: Final = """
+CREATE TABLE IF NOT EXISTS fact (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS sender (
+    id INTEGER PRIMARY KEY,
+    name TEXT NOT NULL UNIQUE,
+    zone TEXT NOT NULL,
+    printed INTEGER NOT NULL,
+    first_printed_at INTEGER NOT NULL,
+    last_printed_at INTEGER NOT NULL,
+    proven_at INTEGER,
+    apart_since INTEGER,
+    watermark INTEGER NOT NULL,
+    key BLOB
+);
+CREATE INDEX IF NOT EXISTS sender_in_pool ON sender (last_printed_at) WHERE apart_since IS NULL;
+CREATE INDEX IF NOT EXISTS sender_apart ON sender (last_printed_at) WHERE apart_since IS NOT NULL;
+CREATE INDEX IF NOT EXISTS sender_by_zone ON sender (zone, last_printed_at) WHERE apart_since IS NOT NULL;
+CREATE INDEX IF NOT EXISTS sender_with_watermark ON sender (watermark) WHERE watermark >= 0;
+CREATE TABLE IF NOT EXISTS bound (
+    slot INTEGER NOT NULL,
+    owner INTEGER NOT NULL,
+    identifier BLOB NOT NULL,
+    second INTEGER NOT NULL,
+    PRIMARY KEY (slot, owner, identifier)
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS unbound (
+    slot INTEGER NOT NULL,
+    owner INTEGER NOT NULL,
+    identifier BLOB NOT NULL,
+    PRIMARY KEY (slot, owner, identifier)
+) WITHOUT ROWID;
+"""
+
+
+class ReplayMemory(Database):
+    """The file, held by one process at a time: a `ReplayStore`.
+
+    Args:
+        directory: Where the file is; created if it is missing.
+
+    Raises:
+        StoreError: The directory or the file cannot be used, another process holds it, or a newer version wrote it.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        super().__init__(directory / FILE_NAME, _SCHEMA, _VERSION, keeps_texts=False)
+        self._hold("stop the other receiver, or give this one a DATA_PATH of its own")
+        self._latest_time = int(self.fact(_LATEST_TIME, "0"))
+        self._boot = self.fact(_BOOT, "")
+        self._portion = _FIRST_PORTION
+        self._forgetting: Forgetting | None = None
+        self._kept_books: Books | None = None
+        with self._reading() as connection:
+            connection.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT_PAGES}")
+            self._books(connection)
+
+    @property
+    def latest_time(self) -> int:
+        """The latest time that was noted, in seconds since the epoch; 0 if none was."""
+        return self._latest_time
+
+    @property
+    def boot(self) -> str:
+        """The boot of the system since which the clock is trusted; empty if none was noted."""
+        return self._boot
+
+    def fact(self, name: str, default: str) -> str:
+        """Return the value kept under a name; keep the default first if there is none yet.
+
+        Args:
+            name: What the value is.
+            default: The value to keep the first time.
+        """
+        with self._transaction() as connection:
+            connection.execute("INSERT OR IGNORE INTO fact VALUES (?, ?)", (name, default))
+            return str(connection.execute("SELECT value FROM fact WHERE name = ?", (name,)).fetchone()[0])
+
+    def set_fact(self, name: str, value: str) -> None:
+        """Keep a value under a name, in place of an earlier one; it is durable when this returns.
+
+        Args:
+            name: What the value is.
+            value: The value.
+        """
+        with self._transaction() as connection:
+            keep(connection, name, value)
+
+    def note_time(self, now: int) -> None:
+        """Keep a time, unless a later one is kept already.
+
+        Args:
+            now: Seconds since the epoch.
+        """
+        if now > self._latest_time:
+            self.set_fact(_LATEST_TIME, str(now))
+            self._latest_time = now
+
+    def trust_clock_since(self, boot: str) -> None:
+        """Keep the boot of the system since which the clock is trusted.
+
+        Args:
+            boot: What tells this boot from every other.
+        """
+        if boot != self._boot:
+            self.set_fact(_BOOT, boot)
+            self._boot = boot
+
+    def standing(self, name: str) -> Standing | None:
+        """Return what is known about a name, or None if none of its messages is remembered.
+
+        Args:
+            name: The sender's name.
+        """
+        with self._reading() as connection:
+            row = self._books(connection).row(connection, name)
+        return None if row is None else row.standing
+
+    def verdict(self, entry: ReplayEntry) -> Remembered:
+        """Return whether a message was printed before.
+
+        Args:
+            entry: What it is recognized by; its signature has verified, and its age was accepted.
+        """
+        with self._reading() as connection:
+            books = self._books(connection)
+            if entry.issued_at is None:
+                owners = [_UNPROVEN, _PROVEN]
+                is_printed = _has(connection, "unbound", books.unbound.slots, owners, entry.identifier)
+                return Remembered.PRINTED if is_printed else Remembered.NEW
+            row = books.row(connection, entry.sender)
+            standing = None if row is None else row.standing
+            owners = [POOL] if rules.is_in_pool(standing, entry.issued_at) else []
+            if row is not None and row.standing.apart_since is not None:
+                owners.append(row.number)
+            if _has(connection, "bound", books.bound.slots, owners, entry.identifier):
+                return Remembered.PRINTED
+            forgotten_until = rules.forgotten_until(standing, books.pool_watermark, books.dropped_until)
+            if entry.issued_at <= max(books.floor, forgotten_until):
+                return Remembered.MAYBE_FORGOTTEN
+            return Remembered.NEW
+
+    def remember(self, printed: Sequence[Printed], now: int) -> None:
+        """Remember printed messages as one group, which is durable when this returns.
+
+        Args:
+            printed: The messages, in the order in which they were printed.
+            now: Seconds since the epoch.
+        """
+        with self._changing() as (connection, books):
+            for message in printed:
+                _remember(connection, books, message, now)
+
+    def tidy(self, now: int) -> Tidied:
+        """Forget one portion of what is expired or past a bound; other threads wait at most 50 ms for it.
+
+        Args:
+            now: Seconds since the epoch, by a clock that is trusted.
+        """
+        with self._lock:
+            begun = time.perf_counter()
+            # What is forgotten need not be on the disk at once: if a power cut brings it back, it is forgotten again.
+            # The next group of printed messages makes it durable, in order.
+            with self._reading() as connection:
+                connection.execute("PRAGMA synchronous = NORMAL")
+            try:
+                with self._changing() as (connection, books):
+                    if self._forgetting is None:
+                        self._forgetting = Forgetting(books)
+                    done = self._forgetting.portion(connection, now, self._portion)
+            finally:
+                with self._reading() as connection:
+                    connection.execute("PRAGMA synchronous = FULL")
+            seconds = time.perf_counter() - begun
+            if seconds > _LONG_SECONDS:
+                self._portion = max(_SMALLEST_PORTION, self._portion // 2)
+            elif seconds < _SHORT_SECONDS:
+                self._portion = min(_LARGEST_PORTION, self._portion * 3 // 2)
+            return done
+
+    def raise_floor(self, issued_at: int) -> None:
+        """Treat every message issued at or before a time as one that may have been printed and forgotten.
+
+        Args:
+            issued_at: The time, in seconds since the epoch; an earlier one than is kept changes nothing.
+        """
+        with self._changing() as (connection, books):
+            books.raise_floor(connection, issued_at)
+
+    @contextmanager
+    def _changing(self) -> Iterator[tuple[sqlite3.Connection, Books]]:
+        with self._lock:
+            try:
+                with self._transaction() as connection:
+                    yield connection, self._books(connection)
+            except BaseException:
+                # What is in memory may be ahead of the file now.
+                self._kept_books = None
+                self._forgetting = None
+                raise
+
+    def _books(self, connection: sqlite3.Connection) -> Books:
+        if self._kept_books is None:
+            self._kept_books = Books.read(connection)
+        return self._kept_books
+
+
+def _remember(connection: sqlite3.Connection, books: Books, message: Printed, now: int) -> None:
+    entry = message.entry
+    row = books.row(connection, entry.sender)
+    kept = None if row is None else row.standing
+    after = rules.after_printing(kept, message, now)
+    if row is None or rules.is_worth_writing(kept, after):
+        row = books.write(connection, row, after)
+    is_apart = after.apart_since is not None
+    if entry.issued_at is None:
+        tally, owner = books.unbound, _PROVEN if is_apart else _UNPROVEN
+        key = (now // WEEK, owner, entry.identifier)
+        cursor = connection.execute("INSERT OR IGNORE INTO unbound VALUES (?, ?, ?)", key)
+    else:
+        day, second = divmod(entry.issued_at, DAY)
+        tally, owner = books.bound, row.number if is_apart else POOL
+        key = (day, owner, entry.identifier)
+        cursor = connection.execute("INSERT OR IGNORE INTO bound VALUES (?, ?, ?, ?)", (*key, second))
+    if cursor.rowcount:
+        tally.add(key)
+
+
+def _has(connection: sqlite3.Connection, table: str, slots: set[int], owners: Sequence[int], identifier: bytes) -> bool:
+    found = connection.execute(
+        f"SELECT 1 FROM {table} WHERE slot IN ({', '.join('?' * len(slots))})"  # noqa: S608  # of ours alone
+        f" AND owner IN ({', '.join('?' * len(owners))}) AND identifier = ? LIMIT 1",
+        (*slots, *owners, identifier),
+    ).fetchone()
+    return found is not None

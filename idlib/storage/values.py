@@ -1,0 +1,174 @@
+"""What the stores keep and answer: frozen values that no engine adds anything to."""
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import Final
+
+IDENTIFIER_BYTES: Final = 16
+
+
+class Remembered(Enum):
+    """What the replay memory knows about a message."""
+
+    NEW = "new"
+    PRINTED = "printed"
+    MAYBE_FORGOTTEN = "maybe forgotten"
+
+
+@dataclass(frozen=True, slots=True)
+class ReplayEntry:
+    """What one message is recognized by if it comes again.
+
+    Args:
+        sender: The name whose key verified.
+        identifier: 16 bytes that no other message shares.
+        issued_at: Its `iat`, in seconds since the epoch; None for an unbound message.
+
+    Raises:
+        ValueError: The identifier has another length, or the time is negative.
+    """
+
+    sender: str
+    identifier: bytes
+    issued_at: int | None
+
+    def __post_init__(self) -> None:
+        if len(self.identifier) != IDENTIFIER_BYTES:
+            raise ValueError(f"an identifier of {len(self.identifier)} bytes, not {IDENTIFIER_BYTES}")
+        if self.issued_at is not None and self.issued_at < 0:
+            raise ValueError(f"issued at {self.issued_at}, before the epoch")
+
+
+@dataclass(frozen=True, slots=True)
+class Printed:
+    """One message that has been printed.
+
+    Args:
+        entry: What it is recognized by.
+        zone: The authenticated zone that holds the sender's records.
+        key: The key that verified it, as a DER SubjectPublicKeyInfo (RFC 5280, section 4.1).
+        is_listed: Whether ALLOWED_SENDERS names its sender exactly.
+    """
+
+    entry: ReplayEntry
+    zone: str
+    key: bytes
+    is_listed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What is known about a name from its printed messages.
+
+    Args:
+        name: The sender's name.
+        zone: The authenticated zone of its last printed message; empty if unknown.
+        printed: How many of its messages were printed; exact only until it is proven.
+        first_printed_at: When the first of them was printed, in seconds since the epoch.
+        last_printed_at: When the last was printed; up to an hour early once the name is proven.
+        proven_at: When the name was proven; None if it is not.
+        apart_since: Since when its messages are remembered apart from those of unproven names: since it was proven, or
+            printed while ALLOWED_SENDERS named it exactly. None if they are not.
+        watermark: Messages issued at or before this time may have been printed and forgotten; -1 if none were.
+        key: The key of its last printed message, as a DER SubjectPublicKeyInfo; None if unknown.
+    """
+
+    name: str
+    zone: str
+    printed: int
+    first_printed_at: int
+    last_printed_at: int
+    proven_at: int | None
+    apart_since: int | None
+    watermark: int
+    key: bytes | None
+
+    @property
+    def is_proven(self) -> bool:
+        """Whether enough messages of the name were printed, over long enough a time."""
+        return self.proven_at is not None
+
+
+@dataclass(frozen=True, slots=True)
+class Tidied:
+    """What one portion of tidying has done.
+
+    Args:
+        more: Whether more is left to do; call again at once.
+        forgotten_unbound_early: How many unbound messages were forgotten before their year was over: a copy of one of
+            them is printed again.
+        raised: The names whose watermark rose.
+        pool_raised: Whether the watermark that all unproven names share rose.
+    """
+
+    more: bool
+    forgotten_unbound_early: int = 0
+    raised: tuple[str, ...] = ()
+    pool_raised: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class WaitingEntry:
+    """One message that waits for DNS, without its text.
+
+    Args:
+        number: The number that its owner gave it; later messages have higher ones.
+        sender: The name in its `x5u`.
+        digest: What tells it from other messages before its signature has verified.
+        identifier: What the replay memory recognizes it by, 16 bytes.
+        issued_at: Its `iat`, in seconds since the epoch; None for an unbound message.
+        received_at: When it arrived, in seconds since the epoch.
+        deferred_at: When it began to wait, in seconds for which the system has run since the files were made.
+        is_asked_again: Whether DNS was asked again because no key that was found verified it.
+        is_reserved: Whether it takes room in the area for proven and listed names.
+        size: The length of its text in bytes.
+    """
+
+    number: int
+    sender: str
+    digest: bytes
+    identifier: bytes
+    issued_at: int | None
+    received_at: float
+    deferred_at: float
+    is_asked_again: bool
+    is_reserved: bool
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class WaitingMessage:
+    """One message that waits for DNS.
+
+    Args:
+        number: The number that its owner gives it; later messages have higher ones.
+        sender: The name in its `x5u`.
+        signed: The JWS.
+        digest: What tells it from other messages before its signature has verified.
+        identifier: What the replay memory recognizes it by, 16 bytes.
+        issued_at: Its `iat`, in seconds since the epoch; None for an unbound message.
+        received_at: When it arrived, in seconds since the epoch.
+        deferred_at: When it began to wait, in seconds for which the system has run since the files were made.
+        is_asked_again: Whether DNS was asked again because no key that was found verified it.
+        is_reserved: Whether it takes room in the area for proven and listed names.
+
+    Raises:
+        ValueError: The number is not positive, or the identifier has another length.
+    """
+
+    number: int
+    sender: str
+    signed: str
+    digest: bytes
+    identifier: bytes
+    issued_at: int | None
+    received_at: float
+    deferred_at: float
+    is_asked_again: bool
+    is_reserved: bool
+
+    def __post_init__(self) -> None:
+        if self.number < 1:
+            raise ValueError(f"a waiting message with the number {self.number}")
+        if len(self.identifier) != IDENTIFIER_BYTES:
+            raise ValueError(f"an identifier of {len(self.identifier)} bytes, not {IDENTIFIER_BYTES}")

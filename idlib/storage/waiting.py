@@ -1,0 +1,146 @@
+"""The messages that wait for DNS, in a file of their own: once one is removed, nothing of its text is left in it."""
+
+import sqlite3
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Final
+
+from idlib.storage.database import Database
+from idlib.storage.values import WaitingEntry, WaitingMessage
+
+FILE_NAME: Final = "waiting.sqlite3"
+_VERSION: Final = 1
+_READ_AT_ONCE: Final = 500
+# Fewer free pages than this are kept for the next messages.
+_KEPT_PAGES: Final = 64
+# The text comes last and as bytes, so that SQLite can tell its length and read the other columns without reading it.
+_SCHEMA: Final = """
+CREATE TABLE IF NOT EXISTS waiting (
+    number INTEGER PRIMARY KEY,
+    sender TEXT NOT NULL,
+    digest BLOB NOT NULL,
+    identifier BLOB NOT NULL,
+    issued_at INTEGER,
+    received_at REAL NOT NULL,
+    deferred_at REAL NOT NULL,
+    is_asked_again INTEGER NOT NULL,
+    is_reserved INTEGER NOT NULL,
+    signed BLOB NOT NULL
+);
+"""
+_COLUMNS: Final = "number, sender, digest, identifier, issued_at, received_at, deferred_at, is_asked_again, is_reserved"
+
+
+class WaitingMessages(Database):
+    """The file, held by one process at a time: a `WaitingStore`.
+
+    Args:
+        directory: Where the file is; created if it is missing.
+
+    Raises:
+        StoreError: The directory or the file cannot be used, another process holds it, or a newer version wrote it.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        super().__init__(directory / FILE_NAME, _SCHEMA, _VERSION, keeps_texts=True)
+        self._hold("stop the other receiver, or give this one a DATA_PATH of its own")
+        # A process that was killed may have left removed texts in the log.
+        self._wipe_now()
+
+    def close(self) -> None:
+        """Close the file, with no removed text left in it, so that another process may hold it."""
+        with self._lock:
+            if self._is_wipe_due:
+                self._wipe_now()
+            super().close()
+
+    def last_number(self) -> int:
+        """Return the highest number of a message that waits, or 0."""
+        with self._reading() as connection:
+            return int(connection.execute("SELECT coalesce(max(number), 0) FROM waiting").fetchone()[0])
+
+    def index(self) -> Iterator[WaitingEntry]:
+        """Yield every waiting message without its text, ordered by number, holding few of them in memory."""
+        last = 0
+        while True:
+            with self._reading() as connection:
+                rows = connection.execute(
+                    f"SELECT {_COLUMNS}, length(signed) FROM waiting"  # noqa: S608  # of ours alone
+                    " WHERE number > ? ORDER BY number LIMIT ?",
+                    (last, _READ_AT_ONCE),
+                ).fetchall()
+            if not rows:
+                return
+            for row in rows:
+                yield WaitingEntry(*(*row[:7], bool(row[7]), bool(row[8]), row[9]))
+            last = rows[-1][0]
+
+    def read(self, numbers: Sequence[int]) -> tuple[WaitingMessage, ...]:
+        """Return the waiting messages with these numbers, in the order of the numbers given; unknown ones are left out.
+
+        Args:
+            numbers: Their numbers.
+        """
+        found = []
+        with self._reading() as connection:
+            for wanted in numbers:
+                row = connection.execute(
+                    f"SELECT {_COLUMNS}, signed FROM waiting WHERE number = ?",  # noqa: S608  # of ours alone
+                    (wanted,),
+                ).fetchone()
+                if row is not None:
+                    number, sender, *rest, is_asked_again, is_reserved, signed = row
+                    flags = bool(is_asked_again), bool(is_reserved)
+                    found.append(WaitingMessage(*(number, sender, signed.decode(), *rest, *flags)))
+        return tuple(found)
+
+    def change(self, added: Sequence[WaitingMessage], removed: Iterable[int], asked_again: Iterable[int] = ()) -> None:
+        """Change what waits as one group, which is durable when this returns.
+
+        Args:
+            added: Messages with numbers that are not in use, so that a group that failed can be tried again.
+            removed: Numbers of messages that wait no longer; unknown ones are ignored.
+            asked_again: Numbers of messages for which DNS was asked again.
+        """
+        with self._lock:
+            with self._transaction() as connection:
+                gone = connection.executemany("DELETE FROM waiting WHERE number = ?", ((number,) for number in removed))
+                connection.executemany(
+                    "UPDATE waiting SET is_asked_again = 1 WHERE number = ?", ((number,) for number in asked_again)
+                )
+                connection.executemany(
+                    "INSERT OR REPLACE INTO waiting VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                    (_row(message) for message in added),
+                )
+            if gone.rowcount > 0:
+                self._is_wipe_due = True
+            self._try_to_wipe()
+
+    def _wipe_now(self) -> None:
+        with self._reading() as connection:
+            if not self._waits(connection) and self._pages(connection) > _KEPT_PAGES:
+                connection.execute("VACUUM")
+            super()._wipe_now()
+
+    @staticmethod
+    def _waits(connection: sqlite3.Connection) -> bool:
+        return connection.execute("SELECT 1 FROM waiting LIMIT 1").fetchone() is not None
+
+    @staticmethod
+    def _pages(connection: sqlite3.Connection) -> int:
+        return int(connection.execute("PRAGMA page_count").fetchone()[0])
+
+
+def _row(message: WaitingMessage) -> tuple[object, ...]:
+    return (
+        message.number,
+        message.sender,
+        message.digest,
+        message.identifier,
+        message.issued_at,
+        message.received_at,
+        message.deferred_at,
+        message.is_asked_again,
+        message.is_reserved,
+        message.signed.encode(),
+    )

@@ -1,0 +1,5 @@
+"""What a release needs besides the code: base images that are pinned by their digests. It needs Python alone."""
+
+
+class ReleaseError(Exception):
+    """Something that a release needs is missing; the message is for whoever makes the release."""

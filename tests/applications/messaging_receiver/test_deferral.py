@@ -1,0 +1,459 @@
+"""Messages that wait for DNS, for the disk or for the clock, in a receiver whose DNS answers are made here."""
+
+import re
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from deferral import MAX_WAITING_SECONDS
+
+from idlib.errors import BogusError, DiscoveryError, NoRecordError, StoreError, TemporaryDiscoveryError
+from idlib.names import IdentityName
+from idlib.storage import Printed, ReplayEntry
+from idlib.storage.replay import ReplayMemory
+from idlib.storage.waiting import WaitingMessages
+from idlib.trust import MAX_MESSAGE_AGE_SECONDS
+from tests.applications.messaging_receiver.world import ALICE, BOB, DAVE, KEYS, World, open_world, record_of, sealed
+
+HOUR = 3600
+OUT = TemporaryDiscoveryError("no answer")
+
+
+def prove(world: World, name: IdentityName) -> None:
+    """Let a name have had messages printed for long enough, without a message."""
+    now = int(time.time())
+    for number, moment in enumerate((now - 2 * HOUR, now - 60, now - 59)):
+        entry = ReplayEntry(str(name), number.to_bytes(16), moment)
+        world.context.memory.remember([Printed(entry, "example", KEYS[name].public.der)], moment)
+    assert world.context.is_trusted(name)
+
+
+def strangers(world: World, number: int, answer: DiscoveryError | threading.Event, zone: str = "evil.test") -> None:
+    """Send one message of each of many names that nobody has heard of."""
+    for position in range(number):
+        name = IdentityName(f"device-{position}.{zone}")
+        KEYS[name] = KEYS[DAVE]
+        world.dns.answers[name] = answer
+        world.deliver(sealed(f"stranger {position}", name))
+
+
+def balance(world: World) -> tuple[int, int]:
+    """Return how many messages were received, and how many of them are accounted for."""
+    numbers = {key: int(number) for key, number in re.findall(r"\b(received|printed|refused)=(\d+)", world.counters)}
+    return numbers["received"], numbers["printed"] + numbers["refused"] + world.authentication.number_waiting
+
+
+@pytest.mark.parametrize("outage", [OUT, BogusError("broken")])
+def test_a_message_waits_on_the_disk_while_dns_is_out_and_is_printed_when_it_is_back(
+    world: World, outage: DiscoveryError
+) -> None:
+    world.dns.answers[ALICE] = outage
+    world.deliver(sealed("patient"))
+    world.wait_for(lambda: len(world.settled) == 1)
+    assert world.stored() == [str(ALICE)]
+    assert balance(world) == (1, 1)
+    world.dns.answers[ALICE] = record_of(KEYS[ALICE])
+    world.clock[0] += 120
+    world.wait_for(lambda: world.printed == ["alice.example says: patient"])
+    world.wait_until_nothing_waits()
+    assert balance(world) == (1, 1)
+
+
+def test_what_waits_is_printed_after_a_restart(tmp_path: Path) -> None:
+    with open_world(tmp_path) as world:
+        world.dns.answers[ALICE] = OUT
+        world.deliver(sealed("patient"))
+        world.wait_for(lambda: len(world.settled) == 1)
+    with open_world(tmp_path) as world:
+        world.wait_for(lambda: world.printed == ["alice.example says: patient"])
+
+
+def test_what_was_printed_just_before_a_crash_is_dropped_silently_at_the_next_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with open_world(tmp_path) as world:
+        world.dns.answers[ALICE] = OUT
+        world.deliver(sealed("patient"))
+        world.wait_for(lambda: len(world.settled) == 1)
+        # As if the power was cut between the two writes.
+        monkeypatch.setattr(WaitingMessages, "change", lambda *_: None)
+        world.dns.answers[ALICE] = record_of(KEYS[ALICE])
+        world.clock[0] += 120
+        world.wait_for(lambda: len(world.printed) == 1)
+    monkeypatch.undo()
+    with open_world(tmp_path) as world:
+        world.deliver(sealed("next"))
+        world.wait_for(lambda: world.printed == ["alice.example says: next"])
+        assert world.stored() == []
+        assert "refused=0" in world.counters
+
+
+def test_nothing_stays_unacknowledged_because_of_dns(world: World) -> None:
+    silent = threading.Event()
+    strangers(world, 30, silent)
+    world.wait_for(lambda: len(world.settled) == 30)
+    silent.set()
+    world.wait_for(lambda: len(world.printed) == 30)
+
+
+@pytest.mark.parametrize("answer", [BogusError("broken"), OUT])
+def test_strangers_that_fill_their_area_displace_no_message_of_a_proven_name(
+    world: World, monkeypatch: pytest.MonkeyPatch, answer: DiscoveryError
+) -> None:
+    monkeypatch.setattr("waiting_index.MAX_OPEN_BYTES", 20_000)
+    prove(world, ALICE)
+    slow = world.dns.answers[ALICE] = threading.Event()
+    for number in range(5):
+        world.deliver(sealed(f"number {number}"))
+    strangers(world, 200, answer)
+    world.wait_for(lambda: len(world.settled) == 205)
+    assert "refused_waiting-full" in world.counters
+    slow.set()
+    world.wait_for(lambda: world.printed == [f"alice.example says: number {number}" for number in range(5)])
+    received, settled = balance(world)
+    assert received == settled == 205
+
+
+def test_a_burst_of_new_names_of_one_zone_is_printed_whole_although_each_look_up_takes_its_time(world: World) -> None:
+    for position in range(300):
+        name = IdentityName(f"device-{position}.fleet.test")
+        KEYS[name] = KEYS[DAVE]
+        world.dns.answers[name] = record_of(KEYS[DAVE])
+    look_up = world.dns.look_up
+
+    def slow(name: IdentityName) -> object:
+        time.sleep(0.02)
+        return look_up(name)
+
+    world.dns.look_up = slow  # type: ignore[method-assign, assignment]
+    for position in range(300):
+        world.deliver(sealed("hello", IdentityName(f"device-{position}.fleet.test")))
+    world.wait_for(lambda: len(world.printed) == 300)
+    assert "refused=0" in world.counters
+    assert len(world.dns.asked) == 300
+
+
+def test_forged_messages_that_arrive_before_their_senders_keys_are_refused_once_each(world: World) -> None:
+    slow = world.dns.answers[ALICE] = threading.Event()
+    for number in range(200):
+        world.deliver(sealed(f"forged {number}", key=KEYS[DAVE]))
+    world.wait_for(lambda: len(world.settled) == 200)
+    slow.set()
+    world.wait_for(lambda: "refused=200 refused_signature-invalid=200" in world.counters)
+    world.wait_until_nothing_waits()
+    assert balance(world) == (200, 200)
+    assert world.dns.asked.count(ALICE) <= 2
+
+
+def test_forged_messages_in_a_known_senders_name_cost_it_one_look_up_and_no_message(world: World) -> None:
+    world.deliver(sealed("first"))
+    world.wait_for(lambda: len(world.printed) == 1)
+    for number in range(100):
+        for forged in range(5):
+            world.deliver(sealed(f"forged {number} {forged}", key=KEYS[DAVE]))
+        world.deliver(sealed(f"number {number}"))
+    world.wait_for(lambda: len(world.settled) == 601)
+    assert world.printed[1:] == [f"alice.example says: number {number}" for number in range(100)]
+    world.wait_for(lambda: "refused=500 refused_signature-invalid=500" in world.counters)
+    assert world.dns.asked.count(ALICE) == 2
+
+
+def test_genuine_messages_of_a_known_sender_do_not_wait_for_a_look_up_that_a_forged_one_caused(world: World) -> None:
+    world.deliver(sealed("first"))
+    world.wait_for(lambda: len(world.printed) == 1)
+    silent = world.dns.answers[ALICE] = threading.Event()
+    world.deliver(sealed("forged", key=KEYS[DAVE]))
+    world.wait_for(lambda: world.dns.asked.count(ALICE) == 2)
+    world.deliver(sealed("second"))
+    world.wait_for(lambda: world.printed[1:] == ["alice.example says: second"])
+    silent.set()
+    world.wait_for(lambda: "refused_signature-invalid=1" in world.counters)
+
+
+def test_forged_messages_in_a_proven_name_wait_among_strangers_while_dns_is_out(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("waiting_index.MAX_OPEN_BYTES", 10_000)
+    prove(world, ALICE)
+    world.dns.answers[ALICE] = OUT
+    for number in range(100):
+        world.deliver(sealed(f"forged {number}", key=KEYS[DAVE]))
+    for number in range(5):
+        world.deliver(sealed(f"number {number}"))
+    world.wait_for(lambda: len(world.settled) == 105)
+    world.dns.answers[ALICE] = record_of(KEYS[ALICE])
+    world.clock[0] += 120
+    world.wait_for(lambda: len(world.printed) == 5)
+    assert world.printed == [f"alice.example says: number {number}" for number in range(5)]
+    world.wait_until_nothing_waits()
+    assert balance(world) == (105, 105)
+
+
+def test_a_copy_of_a_message_that_waits_takes_no_room(world: World) -> None:
+    world.dns.answers[ALICE] = OUT
+    payload = sealed("once")
+    world.deliver(payload)
+    world.wait_for(lambda: len(world.settled) == 1)
+    for _ in range(10):
+        world.deliver(payload)
+    world.wait_for(lambda: "refused=10 refused_replay=10" in world.counters)
+    assert world.stored() == [str(ALICE)]
+
+
+def test_messages_of_a_sender_keep_their_order_while_those_that_waited_are_taken_up(world: World) -> None:
+    world.dns.answers[ALICE] = OUT
+    for number in range(100):
+        world.deliver(sealed(f"number {number}"))
+    world.wait_for(lambda: len(world.settled) == 100)
+    world.dns.answers[ALICE] = record_of(KEYS[ALICE])
+    world.clock[0] += 120
+    for number in range(100, 200):
+        world.deliver(sealed(f"number {number}"))
+    world.wait_for(lambda: len(world.printed) == 200)
+    assert world.printed == [f"alice.example says: number {number}" for number in range(200)]
+
+
+def test_the_broker_keeps_what_a_dead_dns_leaves_no_room_for(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("authentication.DEAD_DNS_SECONDS", 0.0)
+    monkeypatch.setattr("waiting_index.MAX_RESERVED_BYTES", 4 * 4096)
+    prove(world, ALICE)
+    world.dns.answers[ALICE] = OUT
+    for number in range(30):
+        world.deliver(sealed(f"number {number}"))
+    world.wait_for(lambda: world.authentication.holds_back)
+    time.sleep(0.5)
+    assert 0 < len(world.settled) < 10
+    world.dns.answers[ALICE] = record_of(KEYS[ALICE])
+    world.clock[0] += 120
+    world.wait_for(lambda: len(world.settled) == 30)
+    assert world.printed == [f"alice.example says: number {number}" for number in range(30)]
+    assert "refused=0" in world.counters
+    assert not world.authentication.holds_back
+
+
+def test_dns_is_not_asked_again_about_a_name_of_which_nothing_waits_any_more(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("waiting_index.MAX_OPEN_BYTES", 1000)
+    world.dns.answers[ALICE] = world.dns.answers[DAVE] = OUT
+    world.deliver(sealed("kept"))
+    world.wait_for(lambda: len(world.settled) == 1)
+    world.deliver(sealed("refused", DAVE))
+    world.wait_for(lambda: "refused_waiting-full=1" in world.counters)
+    gone, kept = (ALICE, DAVE) if world.stored() == [str(DAVE)] else (DAVE, ALICE)
+    time.sleep(0.5)
+    asked = world.dns.asked.count(gone)
+    for number in (1, 2):
+        before = world.dns.asked.count(kept)
+        world.clock[0] += 120
+        world.wait_for(lambda before=before: world.dns.asked.count(kept) > before)  # type: ignore[misc]
+        assert number
+    assert world.dns.asked.count(gone) == asked
+
+
+def test_after_a_day_a_stranger_is_waited_for_no_longer_and_a_proven_name_still_is(world: World) -> None:
+    prove(world, ALICE)
+    world.dns.answers[ALICE] = world.dns.answers[DAVE] = OUT
+    world.deliver(sealed("proven"))
+    world.deliver(sealed("strange", DAVE))
+    world.wait_for(lambda: len(world.settled) == 2)
+    world.clock[0] += MAX_WAITING_SECONDS + 60
+    world.wait_for(lambda: "refused_waited-too-long=1" in world.counters)
+    world.wait_for(lambda: world.stored() == [str(ALICE)])
+    world.dns.answers[ALICE] = record_of(KEYS[ALICE])
+    world.wait_for(lambda: world.printed == ["alice.example says: proven"])
+
+
+def test_how_long_a_message_has_waited_does_not_depend_on_the_clock(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.dns.answers[DAVE] = OUT
+    world.deliver(sealed("patient", DAVE))
+    world.wait_for(lambda: len(world.settled) == 1)
+    real_time = time.time
+    monkeypatch.setattr("time.time", lambda: real_time() + 2 * MAX_WAITING_SECONDS)
+    asked = world.dns.asked.count(DAVE)
+    world.clock[0] += 120
+    world.wait_for(lambda: world.dns.asked.count(DAVE) > asked)
+    world.dns.answers[DAVE] = record_of(KEYS[DAVE])
+    world.clock[0] += 120
+    world.wait_for(lambda: world.printed == ["dave.test says: patient"])
+
+
+def test_a_message_by_a_new_key_waits_if_dns_cannot_be_asked_about_it(world: World) -> None:
+    world.deliver(sealed("by the old key"))
+    world.wait_for(lambda: len(world.printed) == 1)
+    world.dns.answers[ALICE] = OUT
+    world.deliver(sealed("by the new key", key=KEYS[DAVE]))
+    world.deliver(sealed("by the old key again"))
+    world.wait_for(lambda: world.printed[1:] == ["alice.example says: by the old key again"])
+    world.wait_for(lambda: len(world.stored()) == 1)
+    world.dns.answers[ALICE] = record_of(KEYS[DAVE])
+    world.clock[0] += 120
+    world.wait_for(lambda: world.printed[2:] == ["alice.example says: by the new key"])
+
+
+def test_a_name_that_loses_its_record_while_its_messages_wait_has_them_refused(world: World) -> None:
+    world.dns.answers[DAVE] = OUT
+    world.deliver(sealed("too late", DAVE))
+    world.wait_for(lambda: len(world.settled) == 1)
+    world.dns.answers[DAVE] = NoRecordError("it is gone")
+    world.clock[0] += 120
+    world.wait_for(lambda: "refused=1 refused_sender-without-record=1" in world.counters)
+    world.wait_until_nothing_waits()
+
+
+def test_messages_wait_while_the_clock_is_not_set(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    payload = sealed("patient")
+    real_time = time.time
+    monkeypatch.setattr("time.time", lambda: 1000.0)
+    world.deliver(payload)
+    world.wait_for(lambda: len(world.settled) == 1)
+    assert world.printed == []
+    monkeypatch.setattr("time.time", real_time)
+    world.wait_for(lambda: world.printed == ["alice.example says: patient"])
+
+
+def test_messages_wait_while_the_clock_shows_less_than_it_did(world: World) -> None:
+    world.context.memory.note_time(int(time.time()) + 2)
+    world.deliver(sealed("patient"))
+    world.wait_for(lambda: len(world.settled) == 1)
+    assert world.printed == []
+    world.wait_for(lambda: world.printed == ["alice.example says: patient"])
+
+
+def test_messages_from_the_future_wait_if_nobody_has_set_the_clock_since_the_system_was_started(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.context.memory.trust_clock_since("an earlier boot")
+    monkeypatch.setattr("idlib.clock.is_synchronized", lambda: False)
+    payload = sealed("sent while you were off")
+    real_time = time.time
+    monkeypatch.setattr("time.time", lambda: real_time() - 3600)
+    world.deliver(payload)
+    world.wait_for(lambda: len(world.settled) == 1)
+    assert world.stored() == [str(ALICE)]
+    monkeypatch.setattr("time.time", real_time)
+    world.wait_for(lambda: world.printed == ["alice.example says: sent while you were off"])
+
+
+def test_a_message_from_the_future_is_refused_if_the_clock_is_set(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("idlib.clock.is_synchronized", lambda: True)
+    world.context.memory.trust_clock_since("an earlier boot")
+    payload = sealed("from the future")
+    real_time = time.time
+    monkeypatch.setattr("time.time", lambda: real_time() - 3600)
+    world.deliver(payload)
+    world.wait_for(lambda: "refused_from-the-future=1" in world.counters)
+
+
+@pytest.mark.parametrize("sender", [ALICE, DAVE], ids=["proven", "stranger"])
+def test_only_a_proven_name_confirms_a_clock_that_is_far_ahead(
+    world: World, monkeypatch: pytest.MonkeyPatch, sender: IdentityName
+) -> None:
+    year = 365 * 24 * 3600.0
+    real_time = time.time
+    prove(world, ALICE)
+    world.context.memory.note_time(int(real_time()))
+    old = sealed("old by this clock")
+    monkeypatch.setattr("time.time", lambda: real_time() + year)
+    world.deliver(old)
+    world.wait_for(lambda: len(world.settled) == 1)
+    assert world.stored() == [str(ALICE)]
+    world.deliver(sealed("fresh by this clock", sender))
+    if sender == ALICE:
+        world.wait_for(lambda: "refused_too-old=1" in world.counters)
+        assert world.context.memory.latest_time > real_time() + year - 60
+    else:
+        world.wait_for(lambda: world.printed == ["dave.test says: fresh by this clock"])
+        assert world.context.memory.latest_time < real_time() + 60
+        monkeypatch.setattr("time.time", real_time)
+        world.wait_for(lambda: world.printed[1:] == ["alice.example says: old by this clock"])
+
+
+def failing(
+    owner: type, method: str, until: threading.Event, monkeypatch: pytest.MonkeyPatch, when: Callable[..., bool]
+) -> None:
+    """Let a method of the store fail until an event is set."""
+    real = getattr(owner, method)
+
+    def fail_first(self: object, *arguments: object) -> object:
+        if not until.is_set() and when(*arguments):
+            raise StoreError("database or disk is full")
+        return real(self, *arguments)
+
+    monkeypatch.setattr(owner, method, fail_first)
+    monkeypatch.setattr("durable_writes.STORE_RETRY_SECONDS", 0.05)
+
+
+@pytest.mark.parametrize("method", ["verdict", "remember"])
+def test_messages_wait_for_the_disk_and_are_printed_in_order(
+    world: World, method: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    # What arrives while the sender is looked up may be stored, and is acknowledged then.
+    world.deliver(sealed("known"))
+    world.wait_for(lambda: len(world.settled) == 1)
+    repaired = threading.Event()
+    failing(ReplayMemory, method, repaired, monkeypatch, lambda *_: True)
+    for number in range(100):
+        world.deliver(sealed(f"number {number}"))
+    world.wait_for(lambda: world.context.writes.failure is not None)
+    assert len(world.settled) == 1
+    time.sleep(0.3)
+    repaired.set()
+    world.wait_for(lambda: len(world.settled) == 101)
+    assert world.printed[1:] == [f"alice.example says: number {number}" for number in range(100)]
+    assert world.context.writes.failure is None
+    assert sum("Messages wait for the disk" in line for line in caplog.messages) == 1
+    assert "refused=0" in world.counters
+
+
+@pytest.mark.parametrize(
+    ("method", "when"),
+    [("change", lambda added, *_: bool(added)), ("change", lambda added, *_: not added), ("read", lambda *_: True)],
+    ids=["storing", "removing", "reading"],
+)
+def test_what_is_to_wait_waits_for_the_disk_first(
+    world: World, method: str, when: Callable[..., bool], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    repaired = threading.Event()
+    failing(WaitingMessages, method, repaired, monkeypatch, when)
+    world.dns.answers[DAVE] = OUT
+    world.deliver(sealed("patient", DAVE))
+    world.wait_for(lambda: bool(world.dns.asked))
+    world.dns.answers[DAVE] = record_of(KEYS[DAVE])
+    world.clock[0] += 120
+    world.wait_for(lambda: world.context.writes.failure is not None)
+    repaired.set()
+    world.wait_for(lambda: world.printed == ["dave.test says: patient"])
+    world.wait_until_nothing_waits()
+    assert len(world.settled) == 1
+
+
+def test_what_is_to_wait_is_not_acknowledged_before_it_is_on_the_disk(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    repaired = threading.Event()
+    failing(WaitingMessages, "change", repaired, monkeypatch, lambda *_: True)
+    world.dns.answers[DAVE] = OUT
+    world.deliver(sealed("patient", DAVE))
+    world.wait_for(lambda: world.context.writes.failure is not None)
+    assert world.settled == []
+    repaired.set()
+    world.wait_for(lambda: len(world.settled) == 1)
+    assert world.stored() == [str(DAVE)]
+
+
+def test_a_message_is_good_for_fourteen_days_whether_it_waits_or_not(world: World) -> None:
+    prove(world, ALICE)
+    world.dns.answers[ALICE] = OUT
+    world.deliver(sealed("proven"))
+    world.wait_for(lambda: len(world.settled) == 1)
+    world.clock[0] += MAX_MESSAGE_AGE_SECONDS + 60
+    world.wait_for(lambda: "refused_waited-too-long=1" in world.counters)
+    world.wait_until_nothing_waits()
+    assert BOB not in world.dns.asked

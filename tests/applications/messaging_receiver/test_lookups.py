@@ -1,0 +1,145 @@
+"""The order in which names are looked up, with look-ups that last as long as the test wants."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+from lookups import LOOKUPS_OF_A_ZONE, Lookups, Outcome, Question
+
+from idlib.discovery import Found
+from idlib.errors import NoRecordError, TemporaryDiscoveryError
+from idlib.names import IdentityName
+
+WORKERS = 16
+
+
+class Resolver:
+    """Answers when it is told to."""
+
+    def __init__(self) -> None:
+        self.asked: list[IdentityName] = []
+        self.answered: list[IdentityName] = []
+        self.silent: set[str] = set()
+        self.ended = threading.Event()
+        self._lock = threading.Lock()
+        self.under_way = 0
+        self.most_under_way = 0
+
+    def ask(self, name: IdentityName) -> Found:
+        with self._lock:
+            self.asked.append(name)
+            self.under_way += 1
+            self.most_under_way = max(self.most_under_way, self.under_way)
+        if name.text.partition(".")[2] in self.silent:
+            self.ended.wait(20)
+        else:
+            time.sleep(0.01)
+        with self._lock:
+            self.under_way -= 1
+        if name.text.partition(".")[2] in self.silent:
+            raise TemporaryDiscoveryError("no answer")
+        raise NoRecordError("it has none")
+
+    def note(self, name: IdentityName, _: Outcome) -> None:
+        self.answered.append(name)
+
+
+@pytest.fixture
+def resolver() -> Iterator[Resolver]:
+    resolver = Resolver()
+    yield resolver
+    resolver.ended.set()
+
+
+def question(resolver: Resolver, name: str, domain: str = "", *, is_retry: bool = False) -> Question:
+    identity = IdentityName(name)
+    zone = identity.text.partition(".")[2]
+    return Question(identity, zone, domain or zone, resolver.ask, is_retry)
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+
+
+def test_every_name_is_looked_up_however_many_there_are(resolver: Resolver) -> None:
+    lookups = Lookups(resolver.note, WORKERS)
+    for number in range(2000):
+        lookups.ask(question(resolver, f"d{number}.fleet.test"))
+    wait_for(lambda: len(resolver.answered) == 2000)
+    assert len(set(resolver.asked)) == 2000
+
+
+def test_a_zone_that_answers_gets_more_places_and_leaves_a_quarter_to_others(resolver: Resolver) -> None:
+    lookups = Lookups(resolver.note, WORKERS)
+    for number in range(300):
+        lookups.ask(question(resolver, f"d{number}.fleet.test"))
+    wait_for(lambda: len(resolver.answered) == 300)
+    assert LOOKUPS_OF_A_ZONE < resolver.most_under_way <= WORKERS - WORKERS // 4
+
+
+def test_a_silent_zone_keeps_four_places_and_all_others_go_on(resolver: Resolver) -> None:
+    resolver.silent.add("dead.test")
+    lookups = Lookups(resolver.note, WORKERS)
+    for number in range(300):
+        lookups.ask(question(resolver, f"d{number}.dead.test"))
+    wait_for(lambda: len(resolver.asked) == LOOKUPS_OF_A_ZONE)
+    for number in range(100):
+        lookups.ask(question(resolver, f"d{number}.alive{number % 3}.test"))
+    wait_for(lambda: len(resolver.answered) == 100)
+    assert len([name for name in resolver.asked if "dead" in name.text]) == LOOKUPS_OF_A_ZONE
+
+
+def test_many_silent_zones_of_one_owner_leave_a_quarter_to_other_owners(resolver: Resolver) -> None:
+    zones = [f"z{number}.evil.test" for number in range(50)]
+    resolver.silent.update(zones)
+    lookups = Lookups(resolver.note, WORKERS)
+    for zone in zones:
+        lookups.ask(question(resolver, f"d.{zone}", "evil.test"))
+    wait_for(lambda: len(resolver.asked) == WORKERS - WORKERS // 4)
+    lookups.ask(question(resolver, "alice.good.test"))
+    wait_for(lambda: IdentityName("alice.good.test") in resolver.answered)
+
+
+def test_names_that_failed_before_stand_behind_new_names_of_their_zone(resolver: Resolver) -> None:
+    resolver.silent.add("busy.test")
+    lookups = Lookups(resolver.note, WORKERS)
+    for number in range(LOOKUPS_OF_A_ZONE):
+        lookups.ask(question(resolver, f"first{number}.busy.test"))
+    wait_for(lambda: len(resolver.asked) == LOOKUPS_OF_A_ZONE)
+    lookups.ask(question(resolver, "again.busy.test", is_retry=True))
+    for number in range(LOOKUPS_OF_A_ZONE):
+        lookups.ask(question(resolver, f"new{number}.busy.test"))
+    resolver.ended.set()
+    wait_for(lambda: len(resolver.asked) == 2 * LOOKUPS_OF_A_ZONE + 1)
+    assert resolver.asked[-1] == IdentityName("again.busy.test")
+
+
+def test_it_is_known_since_when_dns_answers_nobody(resolver: Resolver) -> None:
+    resolver.silent.add("dead.test")
+    lookups = Lookups(resolver.note, WORKERS)
+    time.sleep(0.2)
+    lookups.ask(question(resolver, "d.dead.test"))
+    resolver.ended.set()
+    wait_for(lambda: bool(resolver.answered))
+    assert lookups.seconds_without_answer >= 0.2
+    lookups.ask(question(resolver, "d.alive.test"))
+    wait_for(lambda: len(resolver.answered) == 2)
+    assert lookups.seconds_without_answer < 0.2
+
+
+def test_an_internal_error_of_a_look_up_is_told_and_ends_no_thread(resolver: Resolver) -> None:
+    outcomes: list[Outcome] = []
+    lookups = Lookups(lambda _, outcome: outcomes.append(outcome), 1)
+
+    def fail(_: IdentityName) -> Found:
+        raise ZeroDivisionError
+
+    lookups.ask(Question(IdentityName("a.test.example"), "test", "test", fail))
+    lookups.ask(question(resolver, "d.alive.test"))
+    wait_for(lambda: len(outcomes) == 2)
+    assert outcomes[0] is None
+    assert isinstance(outcomes[1], NoRecordError)

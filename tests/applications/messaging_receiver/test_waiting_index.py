@@ -1,0 +1,150 @@
+"""Which messages give way when too many wait."""
+
+from collections import Counter
+
+import pytest
+import waiting_index
+from hypothesis import given
+from hypothesis import strategies as st
+from waiting_index import Rank, Tally, Waiting, WaitingIndex
+
+QUARTER = 250
+
+
+@pytest.fixture(autouse=True)
+def _small(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(waiting_index, "MAX_OPEN_BYTES", 1000)
+    monkeypatch.setattr(waiting_index, "MAX_RESERVED_BYTES", 4 * QUARTER)
+
+
+def waiting(
+    number: int, sender: str, zone: str = "", size: int = 100, *, is_reserved: bool = False, contradicts: bool = False
+) -> Waiting:
+    digest = number.to_bytes(32)
+    return Waiting(number, sender, zone or sender, size, is_reserved, contradicts, 0.0, digest)
+
+
+def displaced_by(index: WaitingIndex, message: Waiting) -> list[int]:
+    index.add(message)
+    return [one.number for one in index.displaced()]
+
+
+def test_strangers_displace_strangers_of_the_zone_with_most_and_its_newest_first() -> None:
+    index = WaitingIndex()
+    for number in range(1, 8):
+        assert displaced_by(index, waiting(number, f"name-{number}", "flood.test")) == []
+    for number in range(8, 11):
+        assert displaced_by(index, waiting(number, "quiet", "quiet.test")) == []
+    assert displaced_by(index, waiting(11, "other", "other.test")) == [7]
+    assert displaced_by(index, waiting(12, "new", "flood.test")) == [12]
+
+
+def test_a_name_whose_look_up_failed_gives_way_before_a_name_that_was_not_asked_yet() -> None:
+    index = WaitingIndex()
+    for number in range(1, 9):
+        index.add(waiting(number, "new", "crowded.test"))
+    index.add(waiting(9, "failed", "quiet.test"))
+    index.add(waiting(10, "failed", "quiet.test"))
+    index.set_rank("failed", Rank.FAILED)
+    assert displaced_by(index, waiting(11, "newer", "crowded.test")) == [10]
+    assert displaced_by(index, waiting(12, "newer", "crowded.test")) == [9]
+    assert displaced_by(index, waiting(13, "newer", "crowded.test")) == [13]
+
+
+def test_no_stranger_displaces_a_trusted_name_however_many_there_are() -> None:
+    index = WaitingIndex()
+    index.add(waiting(1, "alice", is_reserved=True))
+    for number in range(2, 1000):
+        index.add(waiting(number, f"stranger-{number}", f"zone-{number % 7}"))
+        assert 1 not in [one.number for one in index.displaced()]
+    assert 1 in index
+
+
+def test_a_trusted_zone_has_a_quarter_of_the_area_and_its_busiest_sender_loses_its_newest() -> None:
+    index = WaitingIndex()
+    assert displaced_by(index, waiting(1, "busy", "fleet.test", is_reserved=True)) == []
+    assert displaced_by(index, waiting(2, "busy", "fleet.test", is_reserved=True)) == []
+    assert displaced_by(index, waiting(3, "quiet", "fleet.test", is_reserved=True)) == [2]
+    assert displaced_by(index, waiting(4, "alice", "other.test", is_reserved=True)) == []
+
+
+def test_room_is_judged_by_the_zones_quarter_and_by_the_whole() -> None:
+    index = WaitingIndex()
+    assert index.has_room("a.test", QUARTER, QUARTER)
+    assert not index.has_room("a.test", QUARTER + 1, QUARTER + 1)
+    for number, zone in enumerate(("a.test", "b.test", "c.test", "d.test"), 1):
+        index.add(waiting(number, zone, zone, QUARTER, is_reserved=True))
+    assert not index.has_room("e.test", 1, 1)
+    index.remove(1)
+    assert index.has_room("e.test", 100, 100)
+
+
+def test_messages_that_contradict_known_keys_come_last_and_are_not_awaited() -> None:
+    index = WaitingIndex()
+    index.add(waiting(1, "alice", contradicts=True))
+    assert not index.is_awaited("alice")
+    index.add(waiting(2, "alice"))
+    assert index.is_awaited("alice")
+    assert [one.number for one in index.of("alice")] == [2, 1]
+    index.remove(2)
+    assert not index.is_awaited("alice")
+
+
+def test_a_copy_of_a_waiting_message_is_recognized() -> None:
+    index = WaitingIndex()
+    index.add(waiting(1, "alice"))
+    assert index.holds((1).to_bytes(32))
+    index.remove(1)
+    assert not index.holds((1).to_bytes(32))
+
+
+messages = st.tuples(
+    st.sampled_from(["a", "b", "c", "d", "e"]),
+    st.sampled_from(["x.test", "y.test", "z.test"]),
+    st.integers(1, 400),
+    st.booleans(),
+    st.booleans(),
+)
+
+
+@given(st.lists(st.tuples(messages, st.sampled_from(["keep", "remove oldest", "fail", "succeed"])), max_size=80))
+def test_the_bounds_hold_and_nothing_is_lost_without_being_named(
+    steps: list[tuple[tuple[str, str, int, bool, bool], str]],
+) -> None:
+    index = WaitingIndex()
+    kept: dict[int, Waiting] = {}
+    for number, ((sender, zone, size, is_reserved, contradicts), action) in enumerate(steps, 1):
+        message = waiting(number, f"{sender}.{zone}", zone, size, is_reserved=is_reserved, contradicts=contradicts)
+        index.add(message)
+        kept[number] = message
+        for gone in index.displaced():
+            del kept[gone.number]
+        if action == "remove oldest" and kept:
+            oldest = min(kept)
+            index.remove(oldest)
+            del kept[oldest]
+        elif action in {"fail", "succeed"}:
+            index.set_rank(message.sender, Rank.FAILED if action == "fail" else Rank.NOT_ASKED)
+        assert len(index) == len(kept)
+        assert sorted(one.number for name in index.senders() for one in index.of(name)) == sorted(kept)
+        assert sum(one.size for one in kept.values() if not one.is_reserved) <= 1000
+        shares = Counter[str]()
+        for one in kept.values():
+            shares[one.zone] += one.size if one.is_reserved else 0
+        assert all(share <= QUARTER for share in shares.values())
+    for number in list(kept):
+        index.remove(number)
+    assert index.senders() == ()
+
+
+@given(st.lists(st.tuples(st.sampled_from("abcde"), st.integers(1, 9)), max_size=200))
+def test_the_largest_amount_is_found(steps: list[tuple[str, int]]) -> None:
+    tally: Tally[str] = Tally()
+    model: Counter[str] = Counter()
+    for key, amount in steps:
+        change = -model[key] if model[key] > 20 else amount
+        tally.add(key, change)
+        model[key] += change
+        largest = tally.largest()
+        assert model[largest or ""] == max(model.values(), default=0)
+        assert tally.total == model.total()

@@ -1,0 +1,23 @@
+"""What the tests' images are built from."""
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from tests.containers.base_images import BASE_IMAGES
+from tests.containers.lab_world import LabWorld
+from tests.containers.stack import Stack
+
+
+@pytest.mark.parametrize("world", [Stack, LabWorld])
+def test_every_image_is_built_from_base_images_of_this_machine(world: Callable[[], Stack | LabWorld]) -> None:
+    shown = world().compose("config", "--format", "json").stdout
+    builds: dict[str, Any] = {
+        name: service["build"] for name, service in json.loads(shown)["services"].items() if service.get("build")
+    }
+    assert len(builds) >= 6
+    assert {name for name, build in builds.items() if build.get("args") != BASE_IMAGES} == set()
+    # Arguments for a service without a build of its own would make one, of the Dockerfile's last stage.
+    assert {name for name, build in builds.items() if not build.get("target")} == set()

@@ -1,0 +1,41 @@
+import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from idlib import algorithms
+from idlib.algorithms import PublicKey
+from idlib.discovery.found import MAX_PARSED_KEYS, Found, ParsedKeys, PublishedKey
+from idlib.names import IdentityName
+
+ALICE = IdentityName("alice._device.example.test")
+
+
+def new_key() -> PublicKey:
+    return PublicKey(ec.generate_private_key(ec.SECP256R1()).public_key())
+
+
+def test_a_key_is_prepared_once_while_it_is_in_use(monkeypatch: pytest.MonkeyPatch) -> None:
+    keys, der = ParsedKeys(), new_key().der
+    first = keys.parse(der)
+    assert first.der == der
+    for _ in range(MAX_PARSED_KEYS - 1):
+        keys.parse(new_key().der)
+        keys.parse(der)
+    monkeypatch.setattr(algorithms.PublicKey, "__post_init__", lambda _: pytest.fail("a key was prepared again"))
+    assert keys.parse(der) is first
+
+
+def test_keys_beyond_the_bound_are_prepared_again() -> None:
+    keys, der = ParsedKeys(), new_key().der
+    first = keys.parse(der)
+    for _ in range(MAX_PARSED_KEYS):
+        keys.parse(new_key().der)
+    assert keys.parse(der) is not first
+
+
+def test_what_was_found_can_be_read_without_any_other_object() -> None:
+    keys = [new_key() for _ in range(4)]
+    found = Found(ALICE, tuple(PublishedKey("3 1 0", key.der) for key in keys), (), "made in a test")
+    assert [usable.public_key.native for usable in found.records] == [key.native for key in keys]
+    assert [key.native for key in found.public_keys] == [key.native for key in keys[:3]]
+    assert found.zone == "example.test"
+    assert found == Found(ALICE, found.published, (), "made in a test", None, ParsedKeys().parse)

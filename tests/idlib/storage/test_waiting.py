@@ -1,0 +1,204 @@
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from idlib.errors import StoreError
+from idlib.storage import Printed, ReplayEntry, WaitingMessage, WaitingStore, drop_leftovers
+from idlib.storage.replay import ReplayMemory
+from idlib.storage.waiting import FILE_NAME, WaitingMessages
+
+ALICE = "alice.example"
+
+
+def message(number: int, signed: str = "signed", issued_at: int | None = 1000) -> WaitingMessage:
+    identifier = number.to_bytes(16)
+    return WaitingMessage(
+        number=number,
+        sender=ALICE,
+        signed=signed,
+        digest=identifier * 2,
+        identifier=identifier,
+        issued_at=issued_at,
+        received_at=number + 0.5,
+        deferred_at=0.5,
+        is_asked_again=False,
+        is_reserved=False,
+    )
+
+
+def numbers(store: WaitingStore) -> list[int]:
+    return [one.number for one in store.index()]
+
+
+def test_messages_wait_across_a_restart_until_they_are_removed(tmp_path: Path) -> None:
+    first, second = message(3, "first"), replace(message(7, "sécond", None), is_asked_again=True, is_reserved=True)
+    with WaitingMessages(tmp_path) as store:
+        assert store.last_number() == 0
+        store.change([first, second], ())
+    with WaitingMessages(tmp_path) as store:
+        assert store.last_number() == 7
+        assert store.read([7, 5, 3]) == (second, first)
+        assert [
+            (one.number, one.size, one.issued_at, one.is_asked_again, one.is_reserved) for one in store.index()
+        ] == [
+            (3, 5, 1000, False, False),
+            (7, 7, None, True, True),
+        ]
+        assert [(one.sender, one.digest, one.identifier, one.received_at) for one in store.index()] == [
+            (one.sender, one.digest, one.identifier, one.received_at) for one in (first, second)
+        ]
+        store.change((), [3, 5])
+        assert numbers(store) == [7]
+
+
+def test_asking_again_is_remembered(tmp_path: Path) -> None:
+    with WaitingMessages(tmp_path) as store:
+        store.change([message(1), message(2)], ())
+        store.change((), (), [2])
+    with WaitingMessages(tmp_path) as store:
+        assert [one.is_asked_again for one in store.read([1, 2])] == [False, True]
+
+
+def test_a_group_that_is_tried_again_changes_nothing_more(tmp_path: Path) -> None:
+    with WaitingMessages(tmp_path) as store:
+        for _ in range(2):
+            store.change([message(1), message(2)], [3])
+        assert numbers(store) == [1, 2]
+
+
+def test_the_index_of_many_messages_is_complete_and_in_order_while_it_shrinks(tmp_path: Path) -> None:
+    with WaitingMessages(tmp_path) as store:
+        store.change([message(number) for number in range(1, 1502)], ())
+        index = store.index()
+        assert next(index).number == 1
+        store.change((), [2, 1400])
+        rest = [one.number for one in index]
+        assert rest[-1] == 1501
+        assert rest == sorted(rest)
+        assert 1400 not in rest
+
+
+def contents(directory: Path) -> bytes:
+    return b"".join(path.read_bytes() for path in directory.iterdir())
+
+
+@pytest.mark.parametrize("size", [20, 5000, 300_000])
+def test_nothing_of_a_removed_text_is_left_in_any_file(size: int, tmp_path: Path) -> None:
+    secret, other = "secret-of-alice " * (size // 16), "another that stays " * (size // 16)
+    with WaitingMessages(tmp_path) as store:
+        store.change([message(1, secret), message(2, other), message(3, secret)], ())
+        assert b"secret-of-alice" in contents(tmp_path)
+        _remove(store, [1])
+        _remove(store, [3])
+        assert b"secret-of-alice" not in contents(tmp_path)
+        assert store.read([2])[0].signed == other
+        _remove(store, [2])
+        assert b"another that stays" not in contents(tmp_path)
+        assert sum(path.stat().st_size for path in tmp_path.glob(f"{FILE_NAME}*") if "shm" not in path.name) < 300_000
+
+
+def _remove(store: WaitingMessages, gone: list[int]) -> None:
+    store.change((), gone)
+    store.wipe()
+    time.sleep(1.01)
+    store.wipe()
+
+
+def test_removing_many_one_by_one_does_not_empty_the_log_each_time(tmp_path: Path) -> None:
+    with WaitingMessages(tmp_path) as store:
+        store.change([message(number, "x" * 500) for number in range(1, 301)], ())
+        begun = time.monotonic()
+        emptied = 0
+        for number in range(1, 301):
+            store.change((), [number])
+            emptied += (tmp_path / f"{FILE_NAME}-wal").stat().st_size == 0
+        assert emptied <= time.monotonic() - begun + 2
+
+
+def test_nothing_of_a_removed_text_is_left_after_closing_at_once(tmp_path: Path) -> None:
+    with WaitingMessages(tmp_path) as store:
+        store.change([message(1, "secret-of-alice"), message(2, "another")], ())
+        store.change((), [1])
+        store.change((), [2])
+    assert b"secret" not in contents(tmp_path)
+    assert b"another" not in contents(tmp_path)
+
+
+def test_what_a_killed_process_left_in_the_log_is_gone_after_the_next_start(tmp_path: Path) -> None:
+    _run_and_kill(
+        tmp_path,
+        "store.change([message(1, 'secret-of-alice'), message(2, 'another')], ()); store.change((), [1])",
+        "store._wiped_at = time.monotonic()",
+    )
+    assert b"secret-of-alice" in contents(tmp_path)
+    with WaitingMessages(tmp_path) as store:
+        assert b"secret-of-alice" not in contents(tmp_path)
+        assert store.read([2])[0].signed == "another"
+
+
+def test_a_group_survives_kill_9(tmp_path: Path) -> None:
+    _run_and_kill(tmp_path, "store.change([message(number) for number in range(1, 33)], ())")
+    with WaitingMessages(tmp_path) as store:
+        assert numbers(store) == list(range(1, 33))
+
+
+def _run_and_kill(directory: Path, statements: str, before: str = "") -> None:
+    program = textwrap.dedent(f"""
+        import os, time
+        from pathlib import Path
+        from idlib.storage import WaitingMessage
+        from idlib.storage.waiting import WaitingMessages
+        def message(number, signed="signed"):
+            return WaitingMessage(number, "alice.example", signed, bytes(32), bytes(16), 1000, 0.5, 0.5, False, False)
+        store = WaitingMessages(Path({str(directory)!r}))
+        {before}
+        {statements}
+        print("changed", flush=True)
+        os.kill(os.getpid(), {signal.SIGKILL})
+        """)
+    killed = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert (killed.returncode, killed.stdout) == (-signal.SIGKILL, "changed\n"), killed.stderr
+
+
+def test_a_full_disk_is_an_error_and_changes_nothing(tmp_path: Path) -> None:
+    with WaitingMessages(tmp_path) as store:
+        store.change([message(1)], ())
+        store._connection.execute("PRAGMA max_page_count = 10")
+        with pytest.raises(StoreError, match="cannot be read or written"):
+            store.change([message(2, "x" * 100_000)], [1])
+        assert numbers(store) == [1]
+
+
+def test_messages_printed_before_a_crash_are_dropped_at_the_start(tmp_path: Path) -> None:
+    with ReplayMemory(tmp_path) as replay, WaitingMessages(tmp_path) as waiting:
+        waiting.change([message(number, issued_at=None if number % 2 else 1000) for number in range(1, 1201)], ())
+        gone = [*range(1, 600), 1200]
+        printed = [message(number, issued_at=None if number % 2 else 1000) for number in gone]
+        entries = [ReplayEntry(one.sender, one.identifier, one.issued_at) for one in printed]
+        replay.remember([Printed(entry, "example", b"key") for entry in entries], 1000)
+        assert drop_leftovers(replay, waiting) == 600
+        assert numbers(waiting) == list(range(600, 1200))
+        assert drop_leftovers(replay, waiting) == 0
+
+
+@given(signed=st.text(st.characters(codec="utf-8")))
+def test_every_text_comes_out_as_it_went_in(signed: str, tmp_path_factory: pytest.TempPathFactory) -> None:
+    with WaitingMessages(tmp_path_factory.mktemp("waiting")) as store:
+        store.change([message(1, signed)], ())
+        assert store.read([1]) == (message(1, signed),)
+        assert [one.size for one in store.index()] == [len(signed.encode())]
+
+
+def test_a_message_that_cannot_be_one_is_refused() -> None:
+    with pytest.raises(ValueError, match="number 0"):
+        replace(message(1), number=0)
+    with pytest.raises(ValueError, match="3 bytes"):
+        replace(message(1), identifier=b"123")

@@ -1,0 +1,209 @@
+"""What becomes of a message, step by step, without a thread, a file or a question to DNS."""
+
+import time
+from collections.abc import Callable
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+from idlib.algorithms import PrivateKey
+from idlib.discovery import Discovery, Found
+from idlib.discovery.authentication import AuthenticRecords
+from idlib.envelope import Binding, UnverifiedMessage, parse, sign
+from idlib.errors import (
+    BogusError,
+    DiscoveryError,
+    NoRecordError,
+    NotSecureError,
+    NoUsableRecordError,
+    Reason,
+    Refusal,
+    TemporaryDiscoveryError,
+)
+from idlib.lists import SenderLists
+from idlib.names import IdentityName, NamePatterns
+from idlib.storage import ReplayEntry
+from idlib.trust import Moment, Policy
+from idlib.verdict import AskAgain, Print, Refuse, Renewal, Verdict, Wait, authenticate
+
+ALICE = IdentityName("alice.example.com")
+BOB = IdentityName("bob.example.com")
+KEY, OTHER_KEY = (PrivateKey(ec.generate_private_key(ec.SECP256R1())) for _ in range(2))
+NOW = 1_800_000_000
+DAY = 24 * 3600
+POLICY = Policy(BOB)
+MOMENT = Moment(NOW)
+
+
+class _Dns:
+    def __init__(self, *keys: PrivateKey) -> None:
+        self._records = tuple(
+            bytes([3, 1, 0]) + key.public.native.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+            for key in keys
+        )
+
+    def look_up(self, _: IdentityName) -> AuthenticRecords:
+        return AuthenticRecords(self._records, 300, "made in a test")
+
+
+FOUND = Discovery(_Dns(KEY)).find(ALICE)
+
+
+def message(
+    issued_at: int = NOW, key: PrivateKey = KEY, audience: IdentityName = BOB, **binding: int
+) -> UnverifiedMessage:
+    bound = Binding(audience, issued_at, "an id", **binding)
+    return parse(sign("hello", sender=ALICE, signing_key=key, binding=bound))
+
+
+def unbound() -> UnverifiedMessage:
+    one = message()
+    return UnverifiedMessage(ALICE, one.algorithm, None, one.signing_input, one.signature, "hello")
+
+
+def new(_: ReplayEntry) -> None:
+    """Know no message."""
+
+
+def repeated(entry: ReplayEntry) -> None:
+    raise Refusal(Reason.REPLAY, f"a message from {entry.sender} has been received before")
+
+
+def decide(
+    judged: UnverifiedMessage,
+    found: Found | DiscoveryError | None = FOUND,
+    moment: Moment = MOMENT,
+    policy: Policy = POLICY,
+    check_replay: Callable[[ReplayEntry], None] = new,
+    renewal: Renewal = Renewal.POSSIBLE,
+) -> Verdict:
+    return authenticate(judged, b"d" * 32, found, moment, policy, check_replay, renewal)
+
+
+def reason_of(verdict: Verdict) -> Reason:
+    assert isinstance(verdict, Refuse), verdict
+    return verdict.reason
+
+
+def test_an_authentic_fresh_and_new_message_to_us_is_printed() -> None:
+    verdict = decide(message())
+    assert isinstance(verdict, Print)
+    assert verdict.text == "hello"
+    assert (verdict.entry.sender, verdict.entry.issued_at) == (str(ALICE), NOW)
+    assert verdict.key.native == KEY.public.native
+
+
+def test_an_unbound_message_is_recognized_by_its_digest() -> None:
+    verdict = decide(unbound())
+    assert isinstance(verdict, Print)
+    assert verdict.entry == ReplayEntry(str(ALICE), b"d" * 16, None)
+
+
+@pytest.mark.parametrize(
+    ("judged", "reason"),
+    [
+        (message(audience=ALICE), Reason.WRONG_AUDIENCE),
+        (message(NOW + 301), Reason.FROM_THE_FUTURE),
+        (message(NOW - 10, expires_at=NOW), Reason.EXPIRED),
+        (message(NOW - 14 * DAY - 1), Reason.TOO_OLD),
+    ],
+)
+def test_a_message_that_is_not_for_us_or_not_fresh_is_refused_before_dns_is_asked(
+    judged: UnverifiedMessage, reason: Reason
+) -> None:
+    assert reason_of(decide(judged, None)) is reason
+
+
+def test_an_unbound_message_is_refused_if_it_has_to_be_bound() -> None:
+    assert (
+        reason_of(decide(unbound(), policy=Policy(BOB, SenderLists(binding_required=NamePatterns.all()))))
+        is Reason.UNBOUND
+    )
+
+
+@pytest.mark.parametrize(
+    "policy",
+    [
+        Policy(BOB, SenderLists(allowed=NamePatterns(("*.example.org",)))),
+        Policy(BOB, SenderLists(denied=NamePatterns((str(ALICE),)))),
+        Policy(BOB, SenderLists(NamePatterns(("*.example.com",)), NamePatterns((str(ALICE),)))),
+    ],
+)
+def test_a_sender_we_do_not_listen_to_is_refused_first(policy: Policy) -> None:
+    stale = message(NOW - 30 * DAY)
+    assert reason_of(decide(stale, None, Moment(NOW, is_set=False), policy)) is Reason.SENDER_NOT_ALLOWED
+
+
+def test_nothing_is_known_of_the_sender() -> None:
+    assert decide(message(), None) == AskAgain(anew=False)
+
+
+def test_no_known_key_verifies_the_message() -> None:
+    forged = message(key=OTHER_KEY)
+    assert decide(forged) == AskAgain(anew=True)
+    assert reason_of(decide(forged, renewal=Renewal.DONE)) is Reason.SIGNATURE_INVALID
+    verdict = decide(forged, renewal=Renewal.FAILED)
+    assert isinstance(verdict, Wait)
+    assert verdict.needs_dns
+
+
+@pytest.mark.parametrize("renewal", list(Renewal))
+def test_a_known_key_is_enough_whatever_came_of_asking_anew(renewal: Renewal) -> None:
+    assert isinstance(decide(message(), renewal=renewal), Print)
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (NoRecordError("none"), Reason.SENDER_WITHOUT_RECORD),
+        (NotSecureError("unsigned"), Reason.SENDER_NOT_SECURE),
+        (NoUsableRecordError("digests"), Reason.SENDER_WITHOUT_USABLE_KEY),
+    ],
+)
+def test_what_dns_proves_refuses_the_message(error: DiscoveryError, reason: Reason) -> None:
+    assert reason_of(decide(message(), error)) is reason
+
+
+@pytest.mark.parametrize("error", [BogusError("broken"), TemporaryDiscoveryError("silent")])
+def test_dns_that_is_out_of_order_decides_nothing(error: DiscoveryError) -> None:
+    assert decide(message(), error) == Wait(str(error), needs_dns=True)
+
+
+def test_a_message_that_was_printed_before_is_refused_only_if_it_is_authentic() -> None:
+    assert reason_of(decide(message(), check_replay=repeated)) is Reason.REPLAY
+    forged = decide(message(key=OTHER_KEY), check_replay=repeated, renewal=Renewal.DONE)
+    assert reason_of(forged) is Reason.SIGNATURE_INVALID
+
+
+@pytest.mark.parametrize(
+    ("judged", "moment"),
+    [
+        (message(), Moment(1000.0, is_set=False)),
+        (message(NOW - 15 * DAY), Moment(NOW, may_be_ahead=True)),
+        (message(NOW - 10, expires_at=NOW), Moment(NOW, may_be_ahead=True)),
+        (message(NOW + 3600), Moment(NOW, may_be_late=True)),
+    ],
+)
+def test_a_message_waits_if_our_clock_may_be_wrong(judged: UnverifiedMessage, moment: Moment) -> None:
+    verdict = decide(judged, None, moment)
+    assert isinstance(verdict, Wait)
+    assert not verdict.needs_dns
+
+
+@pytest.mark.parametrize(
+    ("judged", "moment", "reason"),
+    [
+        (message(NOW + 3600), Moment(NOW, may_be_ahead=True), Reason.FROM_THE_FUTURE),
+        (message(NOW - 15 * DAY), Moment(NOW, may_be_late=True), Reason.TOO_OLD),
+        (message(audience=ALICE), Moment(NOW, may_be_ahead=True, may_be_late=True), Reason.WRONG_AUDIENCE),
+    ],
+)
+def test_a_clock_that_may_be_wrong_excuses_only_what_it_can_explain(
+    judged: UnverifiedMessage, moment: Moment, reason: Reason
+) -> None:
+    assert reason_of(decide(judged, None, moment)) is reason
+
+
+def test_the_present_time_makes_no_difference_to_anything_else() -> None:
+    assert isinstance(decide(message(int(time.time())), moment=Moment(time.time())), Print)

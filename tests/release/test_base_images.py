@@ -1,0 +1,225 @@
+"""`make pin-images` and `make release-check`, against a registry on loopback."""
+
+import hashlib
+import json
+import re
+import shutil
+import socket
+import subprocess
+import threading
+from collections.abc import Iterator, Mapping
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+
+from release.__main__ import main
+from release.references import DOCKERFILES, base_images
+
+ROOT: Final = Path(__file__).parents[2]
+INDEX_TYPE: Final = "application/vnd.oci.image.index.v1+json"
+IMAGES: Final = ("python:3.13-slim-bookworm", "debian:bookworm-slim")
+
+
+class Registry(ThreadingHTTPServer):
+    """A registry with an index for each tag; it wants the token that it gives to everybody."""
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.indexes = {f"library/{name}": index(name) for name in IMAGES}
+        self.headers: dict[str, str] = {}
+        self.wants_token = True
+
+    @property
+    def address(self) -> str:
+        return f"http://127.0.0.1:{self.server_port}"
+
+    def digest(self, image: str) -> str:
+        return f"sha256:{hashlib.sha256(self.indexes[f'library/{image}']).hexdigest()}"
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: Registry
+
+    def do_GET(self) -> None:
+        if self.path.startswith("/token?"):
+            assert "scope=repository%3Alibrary%2F" in self.path
+            self._send(200, b'{"token": "for everybody"}', {})
+        elif self.server.wants_token and self.headers["Authorization"] != "Bearer for everybody":
+            scope = self.path.split("/")[3]
+            challenge = (
+                f'Bearer realm="{self.server.address}/token",service="r",scope="repository:library/{scope}:pull"'
+            )
+            self._send(401, b"", {"WWW-Authenticate": challenge})
+        else:
+            name = self.path.removeprefix("/v2/").replace("/manifests/", ":")
+            assert INDEX_TYPE in self.headers["Accept"]
+            if body := self.server.indexes.get(name):
+                digest = f"sha256:{hashlib.sha256(body).hexdigest()}"
+                self._send(200, body, {"Docker-Content-Digest": digest, **self.server.headers})
+            else:
+                self._send(404, b"{}", {})
+
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
+        pass
+
+    def _send(self, status: int, body: bytes, headers: Mapping[str, str]) -> None:
+        self.send_response(status)
+        for name, value in {"Content-Length": str(len(body)), **headers}.items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(body)
+
+
+def index(comment: str, architectures: tuple[str, ...] = ("amd64", "arm", "arm64")) -> bytes:
+    manifests = [{"platform": {"os": "linux", "architecture": architecture}} for architecture in architectures]
+    return json.dumps({"mediaType": INDEX_TYPE, "manifests": manifests, "annotations": {"of": comment}}).encode()
+
+
+@pytest.fixture
+def registry() -> Iterator[Registry]:
+    with Registry() as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    for name in DOCKERFILES:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        text = (ROOT / name).read_text()
+        (tmp_path / name).write_text(re.sub(r"@sha256:[0-9a-f]{64}", "", text))
+    return tmp_path
+
+
+def pin(checkout: Path, address: str) -> int:
+    return main(["--directory", str(checkout), "pin", "--registry", address])
+
+
+def check(checkout: Path) -> int:
+    return main(["--directory", str(checkout), "check"])
+
+
+def texts(checkout: Path) -> list[str]:
+    return [(checkout / name).read_text() for name in DOCKERFILES]
+
+
+@pytest.mark.parametrize("wants_token", [True, False])
+def test_the_digests_are_written_and_nothing_else(registry: Registry, checkout: Path, *, wants_token: bool) -> None:
+    registry.wants_token = wants_token
+    before = texts(checkout)
+    assert pin(checkout, f"{registry.address}/") == 0
+    pinned = [
+        re.sub(r"(?<=_IMAGE=)(\S+)", lambda image: f"{image[1]}@{registry.digest(image[1])}", text) for text in before
+    ]
+    assert texts(checkout) == pinned
+    assert check(checkout) == 0
+
+
+def test_a_digest_is_raised_when_the_tag_has_moved(registry: Registry, checkout: Path) -> None:
+    assert pin(checkout, registry.address) == 0
+    registry.indexes[f"library/{IMAGES[0]}"] = index("a newer one")
+    assert pin(checkout, registry.address) == 0
+    for name in DOCKERFILES:
+        images = base_images(checkout / name)
+        assert {str(image) for image in images.values()} == {f"{image}@{registry.digest(image)}" for image in IMAGES}
+
+
+def test_a_registry_that_is_away_is_one_line_and_changes_nothing(
+    checkout: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = texts(checkout)
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))
+        address = f"http://127.0.0.1:{nobody.getsockname()[1]}"
+        assert pin(checkout, address) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"The registry {address} cannot be reached for ")
+    assert texts(checkout) == before
+
+
+@pytest.mark.parametrize(
+    ("body", "headers", "said"),
+    [
+        (None, {}, "has no digest for debian:bookworm-slim: status 404"),
+        (index("x", ("amd64",)), {}, "has no debian:bookworm-slim for linux/arm64"),
+        (b"<html>", {}, "does not answer with the index of an image for debian:bookworm-slim"),
+        (b"[]", {}, "does not answer with the index"),
+        (b'{"mediaType": "a manifest", "layers": []}', {}, "does not answer with the index"),
+        (b" " * (5 * 1024 * 1024), {}, "does not answer with the index"),
+        (index("x"), {"Docker-Content-Digest": "sha256:" + "0" * 64}, "something else for debian:bookworm-slim"),
+    ],
+    ids=["none", "one platform", "a page", "a list", "a manifest", "too large", "another digest"],
+)
+def test_an_answer_that_will_not_do_is_one_line_and_changes_nothing(
+    *,
+    registry: Registry,
+    checkout: Path,
+    capsys: pytest.CaptureFixture[str],
+    body: bytes | None,
+    headers: dict[str, str],
+    said: str,
+) -> None:
+    before = texts(checkout)
+    registry.headers = headers
+    del registry.indexes["library/debian:bookworm-slim"]
+    if body is not None:
+        registry.indexes["library/debian:bookworm-slim"] = body
+    assert pin(checkout, registry.address) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert said in line
+    assert texts(checkout) == before
+
+
+def test_an_address_that_is_none_is_one_line(checkout: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert pin(checkout, "file:///etc") == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "is not the address of a registry" in line
+
+
+def test_a_release_without_digests_fails_and_names_each(checkout: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert check(checkout) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("A release needs a digest for each base image; run make pin-images: ")
+    assert {image for image in IMAGES for name in DOCKERFILES if f"{image} in {name}" in line} == set(IMAGES)
+    assert line.count(" in ") == len(IMAGES) * len(DOCKERFILES)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "FROM python:3.13-slim-bookworm AS packages\n",
+        "ARG PYTHON_IMAGE=python\nFROM ${PYTHON_IMAGE}\n",
+        "ARG PYTHON_IMAGE=python:3.13@sha256:abc\nFROM ${PYTHON_IMAGE}\n",
+        "FROM ${PYTHON_IMAGE}\n",
+    ],
+)
+def test_a_base_image_that_pinning_would_miss_fails_too(
+    checkout: Path, text: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (checkout / "Dockerfile").write_text(text)
+    assert check(checkout) == 1
+    assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+def test_make_runs_both(tmp_path: Path, registry: Registry) -> None:
+    """The Makefile's targets, in a copy, so that the checkout's own Dockerfiles stay as they are."""
+    shutil.copytree(ROOT / "release", tmp_path / "release")
+    shutil.copy(ROOT / "Makefile", tmp_path)
+    for name in DOCKERFILES:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / name, tmp_path / name)
+    (tmp_path / ".venv/bin").mkdir(parents=True)
+    (tmp_path / ".venv/bin/python").symlink_to(shutil.which("python3") or "")
+
+    def make(*words: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(["make", *words], cwd=tmp_path, capture_output=True, text=True, check=False, timeout=60)
+
+    pinned = make("pin-images", f"REGISTRY={registry.address}")
+    assert pinned.returncode == 0, pinned.stderr
+    assert make("release-check").returncode == 0
+    assert registry.digest(IMAGES[0]) in (tmp_path / "Dockerfile").read_text()

@@ -6,6 +6,8 @@ SHELL := /bin/sh
 PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { command -v $$p; break; }; done)
 BIN := .venv/bin
+# The Python that made the environment may have gone with an upgrade of the system: it is made anew then.
+GONE := $(shell test ! -d .venv || $(BIN)/python -c '' 2>/dev/null || { rm -rf .venv; echo gone; })
 COMPILE := uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header --no-annotate \
 	--python-version 3.11 --upgrade pyproject.toml
 
@@ -16,22 +18,32 @@ COMPILE := uv pip compile --quiet --universal --generate-hashes --no-emit-index-
 setup: .venv/demo.stamp
 
 .venv/bin/python:
-	@test -n "$(PYTHON)" || { echo 'Python 3.11 or newer is needed, and none was found on PATH.' >&2; exit 1; }
+	@test -n "$(PYTHON)" && $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \
+		{ echo 'Python 3.11 or newer is needed: set PYTHON to one, as in make $(or $(MAKECMDGOALS),setup) PYTHON=python3.13' >&2; \
+		exit 1; }
 	@$(PYTHON) -m venv .venv || { rm -rf .venv; \
 		echo 'No virtual environment could be made: on Debian and Ubuntu, install python3-venv.' >&2; exit 1; }
-	@$(BIN)/python -c 'import pathlib, sysconfig; \
-		pathlib.Path(sysconfig.get_path("purelib"), "idlib.pth").write_text(str(pathlib.Path.cwd()) + "\n")'
 
-.venv/%.stamp: requirements/%.txt | .venv/bin/python
+# A path relative to the packages goes along when the checkout moves, and is ASCII whatever the checkout is called.
+.venv/path.stamp: | .venv/bin/python
+	@$(BIN)/python -c 'import os, pathlib, sysconfig; packages = sysconfig.get_path("purelib"); \
+		pathlib.Path(packages, "idlib.pth").write_text(os.path.relpath(os.curdir, packages) + "\n", "ascii")'
+	@touch $@
+
+.venv/%.stamp: requirements/%.txt | .venv/bin/python .venv/path.stamp
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r $<
 	@touch $@
 
 demo: .venv/demo.stamp
 	@$(BIN)/python -m lab.demo
 
+# In as many processes as there are processors and one more, for most tests wait for something; the tests of a file stay
+# together, because they share daemons. JOBS=0 runs all in one process.
+JOBS ?= $(shell echo $$(($$(getconf _NPROCESSORS_ONLN) + 1)))
+
 test: .venv/development.stamp
 	@$(BIN)/python -m tests.integration.install_packages
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile
 
 test-containers: .venv/development.stamp
 	$(BIN)/python -m pytest --timeout 900 tests/containers

@@ -1,11 +1,14 @@
 """The identity library: a device is its DNS name, and its certificate stands in a DNSSEC-signed TLSA record.
 
 The rooms of the house, ground floor first, each importing only from those before it: `interruption`, `update_lock`,
-`container`, `clock`, `errors`, `names`, `zones`, `lists`, `settings`, `algorithms`, `records`, `keys`, `certificates`,
-`storage`, `discovery`, `bootstrap`, `envelope`, `trust`, `timekeeping`, `verdict`, `outage`, `token_bucket`,
-`log_limit`, `session`, `transport`, `output`, `program`.
+`container`, `clock`, `errors`, `files`, `names`, `zones`, `lists`, `settings`, `algorithms`, `records`, `pem`, `keys`,
+`certificates`, `storage`, `discovery`, `bootstrap`, `envelope`, `trust`, `timekeeping`, `verdict`, `outage`,
+`token_bucket`, `log_limit`, `session`, `transport`, `output`, `program`.
 `Bootstrap` is the class of the published article; programs import every other thing from its room.
 """
+
+# Of the whole project; pyproject.toml and balena.yml say the same.
+__version__ = "0.1.0"
 
 # Type checkers know it by its name; typing itself would be imported before a program can be told of Ctrl-C.
 TYPE_CHECKING = False
@@ -13,7 +16,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from idlib.bootstrap import Bootstrap
 
-__all__ = ["Bootstrap"]
+__all__ = ["Bootstrap", "__version__"]
 
 
 def __getattr__(name: str) -> object:

@@ -12,9 +12,17 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from idlib import certificates, keys, settings
 from idlib.algorithms import NativePrivateKey, PrivateKey
-from idlib.errors import ConfigurationError, DiscoveryError, KeyFileError, UnknownAssetError
+from idlib.errors import (
+    ConfigurationError,
+    DiscoveryError,
+    KeyFileError,
+    UnknownAssetError,
+    UnusableRecordError,
+    quoted,
+)
 from idlib.names import IdentityName
-from idlib.records import PUBLIC_KEY_INFO, render
+from idlib.pem import Certificates, read_certificates
+from idlib.records import PUBLIC_KEY_INFO, WHOLE_CERTIFICATE, TlsaRecord, render
 from idlib.settings import KeyType, Settings
 
 if TYPE_CHECKING:
@@ -30,7 +38,7 @@ class Bootstrap:
 
     Args:
         identity_name: The device's DNS name.
-        identity_path: The directory of the files; made with the first key where what is above it exists.
+        identity_path: The directory of the files; made with the first key.
         app_userid: The number of the user who is to own the files, where this process may give files away.
         state: Of the subject of a certificate or request; so are the next three.
         country: Two letters.
@@ -180,26 +188,21 @@ class Bootstrap:
         What readers may stumble over (its names, its dates) is logged as a warning.
 
         Args:
-            pem: One or more certificates in PEM form, in any order; the one for the private key is taken.
+            pem: One or more certificates in PEM form, in any order; the one for the private key is taken, and broken
+                ones beside it do not matter.
 
         Raises:
-            KeyFileError: None is for the private key, the key is missing or unusable, or the file cannot be written.
+            KeyFileError: None is for the private key, no reader would accept its TLSA record, the key is missing or
+                unusable, or the file cannot be written.
         """
-        try:
-            candidates = x509.load_pem_x509_certificates(pem)
-        except (ValueError, x509.InvalidVersion) as error:
-            raise KeyFileError(
-                "this is no certificate in PEM form", "give what lies between -----BEGIN and -----END, both included"
-            ) from error
+        found = read_certificates(pem)
+        if not found.readable:
+            raise keys.no_certificate("what was given holds", pem)
         with keys.locked(self._directory):
-            key = self._read_private_key()
-            certificate = next((candidate for candidate in candidates if _is_for(key, candidate)), None)
-            if certificate is None:
-                raise KeyFileError(
-                    f"the certificate is not for the key {self._paths['key']}",
-                    f"give the CA the request {self._paths['csr']}, which create_id_csr.py makes",
-                )
+            certificate = self._for_our_key(found)
             keys.replace(self._paths["cert"], certificate.public_bytes(Encoding.PEM), self._uid)
+        for broken in found.broken:
+            _LOGGER.warning("Not read: %s", broken)
         self._log_written("cert")
         for concern in certificates.concerns(certificate, self.identity_name, datetime.now(UTC)):
             _LOGGER.warning("%s", concern)
@@ -226,6 +229,7 @@ class Bootstrap:
             ConfigurationError: An environment variable has a bad value.
             KeyFileError: The private key is missing or unusable.
         """
+        _LOGGER.info("Reading %s", quoted(self._paths["key"]))
         own = self._read_private_key().public.der
         finder = discovery or self._discovery_of_environment()
         try:
@@ -237,7 +241,9 @@ class Bootstrap:
         except DiscoveryError as error:
             _LOGGER.warning("%s", error)
             return False
-        _LOGGER.warning("The TLSA records of %s are of other keys than %s", self.identity_name, self._paths["key"])
+        _LOGGER.warning(
+            "The TLSA records of %s are of other keys than %s", self.identity_name, quoted(self._paths["key"])
+        )
         return False
 
     def get_private_key_obj(self) -> NativePrivateKey:
@@ -267,7 +273,7 @@ class Bootstrap:
             UnknownAssetError: There is no such type.
         """
         path = Path(self.get_path_for_pki_asset(asset_type))
-        _LOGGER.info("Reading %s", path)
+        _LOGGER.debug("Reading %s", quoted(path))
         return keys.read_file(path)
 
     def write_pki_asset(self, asset: bytes, asset_type: str) -> None:
@@ -316,17 +322,19 @@ class Bootstrap:
         """Return the TLSA record to publish at the device's name: `3 0 0 HEX` (RFC 6698, section 2.2).
 
         Raises:
-            KeyFileError: Key or certificate is missing or unusable, or they do not belong together.
+            KeyFileError: Key or certificate is missing or unusable, they do not belong together, or no reader would
+                accept the record.
         """
         # It brings an HTTP client along, which nothing else here needs.
         from dane_discovery.dane import DANE
         from dane_discovery.exceptions import TLSAError
 
         certificate = self._own_certificate()
+        self._checked_record(certificate, WHOLE_CERTIFICATE)
         try:
             return str(DANE.generate_tlsa_record(3, 0, 0, certificate.public_bytes(Encoding.PEM)))
         except (TLSAError, ValueError) as error:
-            raise KeyFileError(f"no TLSA record can be made of {self._paths['cert']}") from error
+            raise KeyFileError(f"no TLSA record can be made of {quoted(self._paths['cert'])}") from error
 
     def render_public_key_tlsa_record(self) -> str:
         """Return the TLSA record of the public key alone: `3 1 0 HEX`, smaller, but dane-jwe-jws cannot read it.
@@ -334,13 +342,33 @@ class Bootstrap:
         Raises:
             KeyFileError: Key or certificate is missing or unusable, or they do not belong together.
         """
-        return str(render(self._own_certificate(), PUBLIC_KEY_INFO))
+        return str(self._checked_record(self._own_certificate(), PUBLIC_KEY_INFO))
+
+    def _checked_record(self, certificate: x509.Certificate, selector: int) -> TlsaRecord:
+        try:
+            return render(certificate, selector)
+        except UnusableRecordError as error:
+            raise KeyFileError(
+                f"no reader would accept the TLSA record of this certificate: {error.fact}",
+                error.hint or "make a new key with create_selfsigned_id.py --force",
+            ) from error
+
+    def _for_our_key(self, found: Certificates) -> x509.Certificate:
+        key = self._read_private_key()
+        certificate = next((candidate for candidate in found.readable if _is_for(key, candidate)), None)
+        if certificate is not None:
+            self._checked_record(certificate, WHOLE_CERTIFICATE)
+            return certificate
+        raise KeyFileError(
+            "; ".join([f"the certificate is not for the key {quoted(self._paths['key'])}", *found.broken]),
+            f"give the CA the request {quoted(self._paths['csr'])}, which create_id_csr.py makes",
+        )
 
     def _own_certificate(self) -> x509.Certificate:
         key, certificate = self._read_private_key(), self.get_local_cert_obj()
         if not _is_for(key, certificate):
             raise KeyFileError(
-                f"the certificate {self._paths['cert']} is not for the key {self._paths['key']}",
+                f"the certificate {quoted(self._paths['cert'])} is not for the key {quoted(self._paths['key'])}",
                 "make both anew with create_selfsigned_id.py --force, or let a CA sign what create_id_csr.py prints and"
                 " put its certificate in place with install_certificate.py",
             )
@@ -372,7 +400,13 @@ class Bootstrap:
 
     def _log_written(self, *asset_types: str) -> None:
         for asset_type in asset_types:
-            _LOGGER.info("Wrote %s", self._paths[asset_type])
+            path = self._paths[asset_type]
+            _LOGGER.info("Wrote %s", quoted(path))
+            if asset_type == "key" and keys.is_open_to_others(path):
+                _LOGGER.warning(
+                    "Every user of this system may read the private key %s: its file system keeps no permissions",
+                    quoted(path),
+                )
 
 
 def _is_for(key: PrivateKey, certificate: x509.Certificate) -> bool:

@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 
+import idlib
 from idlib import update_lock
 
 
@@ -21,7 +22,8 @@ def hold_open(service: str, advice: str) -> None:
         # Late, for the service itself is never started with arguments.
         import argparse
 
-        parser = argparse.ArgumentParser(description=f"Hold the {service} container open. {advice}")
+        parser = argparse.ArgumentParser(description=f"Hold the {service} container open. {advice}", allow_abbrev=False)
+        parser.add_argument("--version", action="version", version=f"%(prog)s {idlib.__version__}")
         parser.add_argument("--health", action="store_true", help="say whether the service is well, and end")
         if parser.parse_args().health:
             print("ok: waiting for commands")

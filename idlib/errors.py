@@ -247,6 +247,15 @@ class Refusal(IdlibError):
         self.reason = reason
 
 
+def quoted(path: Path | str) -> str:
+    """Return a path in quotation marks, so that white space at its ends and a literal ~ can be seen.
+
+    Args:
+        path: Which; what cannot be printed is escaped.
+    """
+    return repr(str(path))
+
+
 def how_to_take_over(directory: Path, service: str) -> str:
     """Return the hint that makes a directory of another user, and all that is in it, this user's.
 

@@ -5,6 +5,7 @@ import fcntl
 import hashlib
 import os
 import secrets
+import shlex
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
@@ -24,8 +25,10 @@ from cryptography.hazmat.primitives.serialization import (
 
 from idlib import update_lock
 from idlib.algorithms import PrivateKey
-from idlib.errors import KeyFileError, UnsuitableKeyError, how_to_take_over
+from idlib.errors import KeyFileError, UnsuitableKeyError, how_to_take_over, quoted
+from idlib.files import read_regular
 from idlib.names import IdentityName
+from idlib.pem import Kind, describe, read_certificates
 from idlib.settings import KeyType
 
 MAX_FILE_OCTETS: Final = 65536
@@ -35,7 +38,10 @@ _PUBLIC_EXPONENT: Final = 65537
 _RSA_BITS: Final = MappingProxyType({KeyType.RSA2048: 2048, KeyType.RSA3072: 3072})
 _MAX_FILE_NAME_OCTETS: Final = 255
 _LONGEST_SUFFIX: Final = ".key.previous3.pem"
+_KEY_SUFFIX: Final = ".key.pem"
 _CERTIFICATE_SUFFIX: Final = ".crt.pem"
+_DEFAULT_DIRECTORY: Final = Path("/identity")
+_MAX_NAMES_SHOWN: Final = 3
 _HOW_TO_GET_A_KEY: Final = "make an identity with create_selfsigned_id.py, or with create_id_csr.py and a CA"
 _HOW_TO_GET_A_CERTIFICATE: Final = (
     "install a CA's with install_certificate.py, or make key and certificate anew with create_selfsigned_id.py --force"
@@ -44,12 +50,15 @@ _STAGED_PREFIX: Final = ".idlib-"
 _STAGED_SUFFIX: Final = ".new"
 _SERVICE: Final = "maintenance"
 _LOCK_PAUSE_SECONDS: Final = 0.05
+# What link(2) says on FAT, exFAT and other file systems that know no hard links.
+_NO_HARD_LINKS: Final = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK})
+_OTHERS: Final = 0o077
 _NO_COMPANIONS: Final[Mapping[Path, bytes]] = MappingProxyType({})
 
 
 def key_path(crypto_path: Path, name: IdentityName) -> Path:
     """Return where the device's private key lies: NAME.key.pem."""
-    return crypto_path / f"{_file_stem(name)}.key.pem"
+    return crypto_path / f"{_file_stem(name)}{_KEY_SUFFIX}"
 
 
 def certificate_path(crypto_path: Path, name: IdentityName) -> Path:
@@ -102,21 +111,17 @@ def read_file(path: Path) -> bytes:
     """Return the octets of a key, certificate or request file.
 
     Raises:
-        KeyFileError: The file is missing, cannot be read, or has more than `MAX_FILE_OCTETS` octets.
+        KeyFileError: The file is missing, cannot be read, is not a regular file, or has more than `MAX_FILE_OCTETS`
+            bytes.
     """
     try:
-        with path.open("rb") as file:
-            octets = file.read(MAX_FILE_OCTETS + 1)
+        return read_regular(path, MAX_FILE_OCTETS)
     except FileNotFoundError as error:
-        hint = _HOW_TO_GET_A_CERTIFICATE if path.name.endswith(_CERTIFICATE_SUFFIX) else _HOW_TO_GET_A_KEY
-        raise KeyFileError(f"there is no {path}", hint) from error
+        raise KeyFileError(f"there is no {quoted(path)}", _how_to_get(path)) from error
     except PermissionError as error:
-        raise KeyFileError(f"cannot read {path}: {error.strerror}", how_to_take_over(path.parent, _SERVICE)) from error
+        raise KeyFileError(f"cannot read {quoted(path)}: {error.strerror}", _how_to_read(path)) from error
     except OSError as error:
-        raise KeyFileError(f"cannot read {path}: {error.strerror}", "put a file there that can be read") from error
-    if len(octets) > MAX_FILE_OCTETS:
-        raise KeyFileError(f"{path} is too large for a key or certificate", "put the right file there")
-    return octets
+        raise KeyFileError(f"cannot read {quoted(path)}: {error.strerror}", "put the right file there") from error
 
 
 def parse_private_key(pem: bytes, source: Path) -> PrivateKey:
@@ -135,15 +140,12 @@ def parse_private_key(pem: bytes, source: Path) -> PrivateKey:
         return PrivateKey(native)  # type: ignore[arg-type]  # which refuses the types that it does not name
     except TypeError as error:
         raise KeyFileError(
-            f"{source} is protected by a password, which nobody is there to type", "store the key without one"
+            f"{quoted(source)} is protected by a password, which nobody is there to type", "store the key without one"
         ) from error
     except (ValueError, UnsupportedAlgorithm) as error:
-        raise KeyFileError(
-            f"{source} holds no private key in PEM form",
-            "put the right file back, or make a new key with create_selfsigned_id.py --force",
-        ) from error
+        raise _no_private_key(pem, source) from error
     except UnsuitableKeyError as error:
-        raise KeyFileError(f"{source} holds a key that cannot be used: {error.fact}", error.hint) from error
+        raise KeyFileError(f"{quoted(source)} holds a key that cannot be used: {error.fact}", error.hint) from error
 
 
 def parse_certificate(pem: bytes, source: Path) -> x509.Certificate:
@@ -156,25 +158,33 @@ def parse_certificate(pem: bytes, source: Path) -> x509.Certificate:
     Raises:
         KeyFileError: There is none.
     """
-    try:
-        return x509.load_pem_x509_certificate(pem)
-    except (ValueError, x509.InvalidVersion) as error:
-        raise KeyFileError(
-            f"{source} holds no certificate in PEM form",
-            _HOW_TO_GET_A_CERTIFICATE,
-        ) from error
+    found = read_certificates(pem)
+    if found.readable:
+        return found.readable[0]
+    raise no_certificate(f"{quoted(source)} holds", pem)
+
+
+def no_certificate(subject: str, contents: bytes) -> KeyFileError:
+    """Return the error that says what was found instead of a certificate in PEM form, and what to do.
+
+    Args:
+        subject: The beginning of the sentence, subject and verb.
+        contents: What was found.
+    """
+    finding = describe(contents, Kind.CERTIFICATE)
+    return KeyFileError(f"{subject} no certificate in PEM form: {finding.what}", finding.remedy)
 
 
 def make_directory(path: Path, uid: int) -> None:
-    """Create the directory of the key files, mode 0700, unless it is there; what is above it must be there.
+    """Create the directory of the key files, mode 0700, and what is above it, unless it is there.
 
     Raises:
         KeyFileError: It cannot be created.
     """
     with _os_errors_reported("create", path), suppress(FileExistsError):
         if not path.is_dir():
-            path.mkdir(mode=0o700)
-            _give_away(path, uid)
+            path.mkdir(mode=0o700, parents=True)
+            _give_away_directory(path, uid)
 
 
 @contextmanager
@@ -217,7 +227,7 @@ def write_new(path: Path, data: bytes, uid: int, companions: Mapping[Path, bytes
         temporary = stack.enter_context(_staged(path, data, uid))
         staged = [(stack.enter_context(_staged(other, octets, uid)), other) for other, octets in companions.items()]
         try:
-            os.link(temporary, path)
+            _put_in_place(temporary, path)
         except FileExistsError as error:
             raise refusal_to_overwrite(path) from error
         _sync_directory(path.parent)
@@ -264,9 +274,56 @@ def refusal_to_overwrite(path: Path) -> KeyFileError:
     """Return the error that says that a key is there already."""
     previous = f"{path.name.removesuffix('.pem')}.previous.pem"
     return KeyFileError(
-        f"{path} exists and is not replaced unasked",
+        f"{quoted(path)} exists and is not replaced unasked",
         f"run it with --force to replace it; it is kept as {previous} then",
     )
+
+
+def is_open_to_others(path: Path) -> bool:
+    """Return whether a file may be read or written by other users, as on a file system without permissions.
+
+    Raises:
+        KeyFileError: It cannot be looked at.
+    """
+    with _os_errors_reported("read", path):
+        return bool(path.stat().st_mode & _OTHERS)
+
+
+def _no_private_key(contents: bytes, source: Path) -> KeyFileError:
+    finding = describe(contents, Kind.PRIVATE_KEY)
+    remedy = finding.remedy.replace("FILE", shlex.quote(str(source)))
+    return KeyFileError(
+        f"{quoted(source)} holds no private key that can be read: {finding.what}",
+        f"{remedy}, or make a new key with create_selfsigned_id.py --force",
+    )
+
+
+def _how_to_get(path: Path) -> str:
+    directory = path.parent
+    if directory == _DEFAULT_DIRECTORY and not directory.exists():
+        return f"unless CRYPTO_PATH is set, an identity is in {quoted(directory)}; set CRYPTO_PATH to where yours is"
+    if path.name.endswith(_CERTIFICATE_SUFFIX):
+        return _HOW_TO_GET_A_CERTIFICATE
+    others = _names_with_keys(directory)
+    if path.name.endswith(_KEY_SUFFIX) and others:
+        what = f"{quoted(directory)} holds a key of {', '.join(others)}"
+        return f"{what}: is IDENTITY_NAME right? If so, {_HOW_TO_GET_A_KEY}"
+    return _HOW_TO_GET_A_KEY
+
+
+def _names_with_keys(directory: Path) -> list[str]:
+    try:
+        files = sorted(file.name for file in directory.glob(f"*{_KEY_SUFFIX}"))
+    except OSError:
+        return []
+    return [name.removesuffix(_KEY_SUFFIX) for name in files[:_MAX_NAMES_SHOWN]]
+
+
+def _how_to_read(path: Path) -> str:
+    with suppress(OSError):
+        if path.stat().st_uid == os.geteuid():
+            return f"run chmod 600 {shlex.quote(str(path))}"
+    return how_to_take_over(path.parent, _SERVICE)
 
 
 def _file_stem(name: IdentityName) -> str:
@@ -286,7 +343,7 @@ def _os_errors_reported(action: str, path: Path, directory: Path | None = None) 
             hint = how_to_take_over(directory, _SERVICE)
         else:
             hint = "CRYPTO_PATH has to be a directory with space left that this user may write"
-        raise KeyFileError(f"cannot {action} {path}: {error.strerror}", hint) from error
+        raise KeyFileError(f"cannot {action} {quoted(path)}: {error.strerror}", hint) from error
 
 
 def _wait_for_lock(descriptor: int, directory: Path, deadline: float) -> None:
@@ -296,7 +353,7 @@ def _wait_for_lock(descriptor: int, directory: Path, deadline: float) -> None:
         except BlockingIOError as error:
             if time.monotonic() >= deadline:
                 raise KeyFileError(
-                    f"another program is writing keys in {directory}", "try again when it has ended"
+                    f"another program is writing keys in {quoted(directory)}", "try again when it has ended"
                 ) from error
             time.sleep(_LOCK_PAUSE_SECONDS)
 
@@ -314,6 +371,30 @@ def _staged(path: Path, data: bytes, uid: int) -> Iterator[Path]:
         yield temporary
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _put_in_place(temporary: Path, path: Path) -> None:
+    """Give a staged file its name, unless that is taken.
+
+    Raises:
+        FileExistsError: It is taken; by a symbolic link too.
+    """
+    try:
+        os.link(temporary, path)
+    except OSError as error:
+        if error.errno not in _NO_HARD_LINKS:
+            raise
+        _reserve_and_replace(temporary, path)
+
+
+def _reserve_and_replace(temporary: Path, path: Path) -> None:
+    # An empty file reserves the name, which no other program can take then, and the staged one replaces it.
+    os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
+    try:
+        temporary.replace(path)
+    except BaseException:
+        path.unlink(missing_ok=True)
+        raise
 
 
 def _replace_all(changes: Mapping[Path, bytes], uid: int) -> None:
@@ -337,9 +418,18 @@ def _sync_directory(directory: Path) -> None:
         os.close(descriptor)
 
 
-def _give_away(file: int | Path, uid: int) -> None:
+def _give_away_directory(path: Path, uid: int) -> None:
+    # By descriptor and never through a link: whoever may rename what is above it can put a link in its place meanwhile.
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
-        os.chown(file, uid, -1)
+        _give_away(descriptor, uid)
+    finally:
+        os.close(descriptor)
+
+
+def _give_away(descriptor: int, uid: int) -> None:
+    try:
+        os.fchown(descriptor, uid, -1)
     except OSError as error:
         # Only root may, and not in every container; a user namespace does not know every number.
         if error.errno not in {errno.EPERM, errno.EINVAL}:

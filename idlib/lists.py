@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from idlib.errors import MalformedListError, MalformedNameError, Reason, Refusal
+from idlib.errors import MalformedListError, MalformedNameError, Reason, Refusal, quoted
+from idlib.files import read_regular
 from idlib.names import IdentityName, NamePatterns
 
 _LOG = logging.getLogger(__name__)
@@ -78,7 +79,7 @@ def read_list(path: Path) -> NamePatterns:
         for number, line in enumerate(lines, 1):
             for word in filter(None, line):
                 _check(word, path, number)
-        raise MalformedListError(f"{_shown(path)}: {error.fact}", _HINT) from error
+        raise MalformedListError(f"{quoted(path)}: {error.fact}", _HINT) from error
 
 
 def read_filled_list(path: Path) -> NamePatterns:
@@ -89,7 +90,7 @@ def read_filled_list(path: Path) -> NamePatterns:
     """
     patterns = read_list(path)
     if not patterns.texts:
-        raise MalformedListError(f"{_shown(path)} holds no name", _HINT)
+        raise MalformedListError(f"{quoted(path)} holds no name", _HINT)
     return patterns
 
 
@@ -183,29 +184,21 @@ class WatchedLists:
 
 def _read_lines(path: Path) -> list[str]:
     try:
-        with path.open("rb") as file:
-            octets = file.read(MAX_BYTES + 1)
-    except (OSError, ValueError) as error:
-        why = error.strerror if isinstance(error, OSError) else None
-        raise MalformedListError(f"{_shown(path)} cannot be read: {why or error}", _HINT) from error
-    if len(octets) > MAX_BYTES:
-        raise MalformedListError(f"{_shown(path)} is larger than {MAX_BYTES} bytes", _HINT)
+        octets = read_regular(path, MAX_BYTES)
+    except OSError as error:
+        raise MalformedListError(f"{quoted(path)} cannot be read: {error.strerror}", _HINT) from error
     try:
         return octets.decode("utf-8-sig").split("\n")
     except UnicodeDecodeError as error:
         line = octets.count(b"\n", 0, error.start) + 1
-        raise MalformedListError(f"{_shown(path)} line {line}: it is not UTF-8", _HINT) from error
+        raise MalformedListError(f"{quoted(path)} line {line}: it is not UTF-8", _HINT) from error
 
 
 def _check(word: str, path: Path, line: int) -> None:
     try:
         NamePatterns((word,))
     except MalformedNameError as error:
-        raise MalformedListError(f"{_shown(path)} line {line}: {error.fact}", _HINT) from error
-
-
-def _shown(path: Path) -> str:
-    return ascii(str(path))
+        raise MalformedListError(f"{quoted(path)} line {line}: {error.fact}", _HINT) from error
 
 
 def _state_of(path: Path) -> _State | None:

@@ -10,6 +10,7 @@ from idlib.errors import MalformedNameError
 _LABEL: Final = re.compile(r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?")
 _MAX_NAME_OCTETS: Final = 253
 _MAX_SHOWN: Final = 300
+_GIVE_A_NAME: Final = "give a DNS name such as alice._device.example.com"
 _ESCAPE: Final = re.compile(r"%([0-9A-Fa-f]{2})")
 _UNRESERVED_IN_A_NAME: Final = re.compile(r"[A-Za-z0-9_-]")
 
@@ -33,13 +34,10 @@ class IdentityName:
         labels = normalized.split(".")
         if len(normalized) > _MAX_NAME_OCTETS:
             raise MalformedNameError(
-                f"a name of {len(normalized)} characters is no device name", f"give at most {_MAX_NAME_OCTETS}"
+                f"a name of {len(normalized)} characters is not a device name", f"give at most {_MAX_NAME_OCTETS}"
             )
         if len(labels) < 2 or not all(_LABEL.fullmatch(label) for label in labels):
-            raise MalformedNameError(
-                f"{self.text!a} is no device name",
-                "give a DNS name such as alice._device.example.com, an internationalized one in its xn-- form",
-            )
+            raise MalformedNameError(f"{self.text!a} is not a device name", _how_to_name(normalized))
         object.__setattr__(self, "text", normalized)
 
     def __str__(self) -> str:
@@ -89,6 +87,16 @@ class NamePatterns:
     def lists(self, name: IdentityName) -> bool:
         """Return whether this very name is listed; a pattern that matches it does not count."""
         return name.text in self._names
+
+
+def _how_to_name(text: str) -> str:
+    if text.isascii():
+        return _GIVE_A_NAME
+    try:
+        encoded = IdentityName(text.encode("idna").decode()).text
+    except (UnicodeError, MalformedNameError):
+        return "give an internationalized name in its xn-- form"
+    return f"the xn-- form of this name is {encoded}"
 
 
 def _parent(pattern: str) -> str:

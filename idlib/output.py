@@ -58,6 +58,16 @@ def json_object(members: Mapping[str, object]) -> str:
     return _json(members)
 
 
+def counted(number: int, noun: str) -> str:
+    """Return a number with its noun, as in `1 message` and `2 messages`.
+
+    Args:
+        number: How many.
+        noun: In the singular; its plural ends in s.
+    """
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
 def rfc3339(seconds: float) -> str:
     """Return a time in UTC as RFC 3339 has it, to the millisecond where it is no whole second.
 

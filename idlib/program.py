@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from typing import Final, NoReturn
 
+import idlib
 from idlib import settings
 from idlib.errors import ConfigurationError, DiscoveryError, ExitStatus, IdlibError
 from idlib.interruption import raise_when_interrupted
@@ -42,13 +43,36 @@ def parser(description: str, example: str) -> argparse.ArgumentParser:
 
     Args:
         description: What the program does, in a sentence or two.
-        example: A command line that works.
+        example: A command line that works; empty for a program that is only started by a container.
     """
-    return _Parser(
+    command_line = _Parser(
         description=textwrap.fill(description, _HELP_WIDTH),
-        epilog=f"example:\n  {example}",
+        epilog=f"example:\n  {example}" if example else None,
         formatter_class=argparse.RawDescriptionHelpFormatter,
+        # An abbreviation that is clear today may stand for another option tomorrow.
+        allow_abbrev=False,
     )
+    command_line.add_argument("--version", action="version", version=f"%(prog)s {idlib.__version__}")
+    return command_line
+
+
+def require_stdout() -> None:
+    """Accept a stdout that is open.
+
+    Raises:
+        ConfigurationError: It is closed, and all that is printed would be lost.
+    """
+    if sys.stdout is None:
+        raise ConfigurationError("Error: stdout is closed, and what this program prints is lost")
+
+
+def beside(program: str) -> str:
+    """Return how another program of the same directory is called, in the way in which this one was.
+
+    Args:
+        program: The name of its file.
+    """
+    return f"{os.path.dirname(sys.argv[0]) or '.'}/{program}"
 
 
 def read_settings() -> settings.Settings:

@@ -1,6 +1,6 @@
 """TLSA records (RFC 6698, RFC 7671): read from octets, ranked, each judged alone, one rendered."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
@@ -102,8 +102,12 @@ def judge(record: TlsaRecord, name: IdentityName, now: datetime, authorities: St
     Raises:
         UnusableRecordError: It carries no key that we may use; the fact says why.
     """
+    return _judge(record, lambda: _native_key(record, name, now, authorities))
+
+
+def _judge(record: TlsaRecord, native_key: Callable[[], NativePublicKey]) -> UsableRecord:
     try:
-        return UsableRecord(record.parameters, PublicKey(_native_key(record, name, now, authorities)))
+        return UsableRecord(record.parameters, PublicKey(native_key()))
     except UnsuitableKeyError as error:
         raise UnusableRecordError(error.fact, error.hint) from error
     except (ValueError, TypeError, UnsupportedAlgorithm, x509.InvalidVersion, x509.UnsupportedGeneralNameType) as error:
@@ -123,19 +127,33 @@ def rank(rdatas: Iterable[bytes]) -> list[bytes]:
 def render(certificate: x509.Certificate, selector: int) -> TlsaRecord:
     """Return the DANE-EE record that publishes a certificate, `3 0 0`, or its public key alone, `3 1 0`.
 
+    It has passed the check of those who will read it.
+
     Args:
         certificate: The device's own.
         selector: 0 for the certificate, 1 for its SubjectPublicKeyInfo.
 
     Raises:
         MalformedRecordError: There is no such selector.
+        UnusableRecordError: No reader would accept the record; the fact says why.
     """
     if selector == WHOLE_CERTIFICATE:
-        return TlsaRecord(3, selector, 0, certificate.public_bytes(Encoding.DER))
-    if selector == PUBLIC_KEY_INFO:
-        octets = certificate.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-        return TlsaRecord(3, selector, 0, octets)
-    raise MalformedRecordError(f"there is no TLSA selector {selector}", "use 0 (certificate) or 1 (public key)")
+        association = certificate.public_bytes(Encoding.DER)
+    elif selector == PUBLIC_KEY_INFO:
+        association = _public_key_info(certificate)
+    else:
+        raise MalformedRecordError(f"there is no TLSA selector {selector}", "use 0 (certificate) or 1 (public key)")
+    record = TlsaRecord(3, selector, 0, association)
+    # Neither name nor date decides about a DANE-EE record (RFC 7671, section 5.1).
+    _judge(record, lambda: _dane_ee_key(record))
+    return record
+
+
+def _public_key_info(certificate: x509.Certificate) -> bytes:
+    try:
+        return certificate.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    except (ValueError, UnsupportedAlgorithm) as error:
+        raise UnusableRecordError("its key cannot be read", "use an RSA or EC P-256 key") from error
 
 
 def _preference(rdata: bytes) -> int:
@@ -145,10 +163,8 @@ def _preference(rdata: bytes) -> int:
 
 def _native_key(record: TlsaRecord, name: IdentityName, now: datetime, authorities: Store | None) -> NativePublicKey:
     match record.usage, record.selector, record.matching_type:
-        case (3, 0, 0):
-            return _certified_key(x509.load_der_x509_certificate(record.association))
-        case (3, 1, 0):
-            return _bare_key(record.association)
+        case (3, 0 | 1, 0):
+            return _dane_ee_key(record)
         case (4, 0, 0):
             certificate = x509.load_der_x509_certificate(record.association)
             _check_dates(certificate, now)
@@ -168,9 +184,15 @@ def _native_key(record: TlsaRecord, name: IdentityName, now: datetime, authoriti
     raise UnusableRecordError("it is no supported kind of record", _PUBLISH)
 
 
+def _dane_ee_key(record: TlsaRecord) -> NativePublicKey:
+    if record.selector == PUBLIC_KEY_INFO:
+        return _bare_key(record.association)
+    return _certified_key(x509.load_der_x509_certificate(record.association))
+
+
 def _certified_key(certificate: x509.Certificate) -> NativePublicKey:
     if certificate.public_key_algorithm_oid == PublicKeyAlgorithmOID.RSASSA_PSS:
-        raise UnusableRecordError("its key is restricted to RSASSA-PSS", "use an RSA key without restriction")
+        raise UnusableRecordError("its key is restricted to RSASSA-PSS", "use an RSA key without that restriction")
     return certificate.public_key()  # type: ignore[return-value]  # PublicKey checks the type
 
 

@@ -15,9 +15,12 @@ from idlib.names import IdentityName, NamePatterns
 DNS_PORT: Final = 53
 _MQTT_MAX_PAYLOAD_OCTETS: Final = 268_435_455
 _PATTERNS_FORM: Final = "names and patterns such as *._device.example.com, with commas between, or @ and a file of them"
+_DIRECTORY: Final = "the absolute path of a directory, or one that begins with ~/"
+_FILE: Final = "the absolute path of a file, or one that begins with ~/"
 _MAX_HOST_CHARACTERS: Final = 253
 # What the codec of host names can encode, which raises errors of its own at anything else.
 _HOST: Final = re.compile(r"[A-Za-z0-9_-]{1,63}(\.[A-Za-z0-9_-]{1,63})*\.?")
+_HOST_AND_PORT: Final = re.compile(r"[^:]+:[0-9]{1,5}|\[[^]]*\]:[0-9]{1,5}")
 
 
 class DnssecPolicy(StrEnum):
@@ -99,6 +102,7 @@ class Settings:
     mqtt_key_file: Path | None
     mqtt_username: str | None
     mqtt_password_file: Path | None
+    mqtt_plaintext_login: Switch
     max_message_size: int
     dns_resolver: ServerAddress | None
     dnssec: DnssecPolicy
@@ -148,6 +152,18 @@ class Variable:
     required: bool = False
 
 
+class UnfitValueError(ValueError):
+    """A value has a fault of its own that is worth naming.
+
+    Args:
+        fault: What follows the value in the error, such as "has a port in it".
+    """
+
+    def __init__(self, fault: str) -> None:
+        super().__init__(fault)
+        self.fault = fault
+
+
 def load(environment: Mapping[str, str]) -> Settings:
     """Return the settings that the environment holds.
 
@@ -161,8 +177,11 @@ def load(environment: Mapping[str, str]) -> Settings:
     problems = []
     for variable in VARIABLES:
         text = environment.get(variable.name, variable.default)
-        if text == "" or (text is None and variable.required):
+        if text is None and variable.required:
             problems.append(f"Missing essential configuration env var: {variable.name}")
+        elif text == "":
+            remedy = "give it a value" if variable.required else "unset it or give it a value"
+            problems.append(f"Bad value of env var {variable.name}: it is set but empty; {remedy}")
         elif text is None:
             values[variable.name.lower()] = None
         else:
@@ -170,8 +189,9 @@ def load(environment: Mapping[str, str]) -> Settings:
                 values[variable.name.lower()] = variable.read(text)
             except MalformedListError as error:
                 problems.append(f"Bad value of env var {variable.name}: {error}")
-            except ValueError:
-                problems.append(f"Bad value of env var {variable.name}: {text!a}; set it to {variable.form}")
+            except ValueError as error:
+                fault = f" {error.fault}" if isinstance(error, UnfitValueError) else ""
+                problems.append(f"Bad value of env var {variable.name}: {text!a}{fault}; set it to {variable.form}")
     if problems:
         raise ConfigurationError(*problems)
     return Settings(**values)
@@ -181,7 +201,9 @@ def _read_identity_name(text: str) -> IdentityName:
     try:
         return IdentityName(text)
     except MalformedNameError as error:
-        raise ValueError(text) from error
+        if text.isascii():
+            raise ValueError(text) from error
+        raise UnfitValueError(f"is not a device name: {error.hint}") from error
 
 
 def _integer_in(allowed: range) -> Callable[[str], int]:
@@ -204,19 +226,19 @@ def _matching(pattern: str) -> Callable[[str], str]:
 
 def _read_name_patterns(text: str) -> NamePatterns:
     if text.startswith("@"):
-        return read_filled_list(Path(text[1:]))
+        return read_filled_list(_read_path(text[1:]))
     words = [word for word in re.split(r"[,\s]+", text) if word]
     if not words:
-        raise ValueError(text)
+        raise UnfitValueError("names nobody")
     try:
         return NamePatterns(tuple(words))
     except MalformedNameError as error:
-        raise ValueError(text) from error
+        raise UnfitValueError(f"has a fault: {error.fact}") from error
 
 
 def _read_denied_names(text: str) -> NamePatterns:
     # Empty at first, so that names can be added later without a restart.
-    return read_list(Path(text[1:])) if text.startswith("@") else _read_name_patterns(text)
+    return read_list(_read_path(text[1:])) if text.startswith("@") else _read_name_patterns(text)
 
 
 def _read_required_binding(text: str) -> NamePatterns:
@@ -224,17 +246,35 @@ def _read_required_binding(text: str) -> NamePatterns:
 
 
 def _read_host(text: str) -> str:
+    if _HOST_AND_PORT.fullmatch(text):
+        raise UnfitValueError("has a port in it, which belongs in MQTT_PORT")
     if ":" in text:
         return str(ipaddress.IPv6Address(text))
     if len(text) > _MAX_HOST_CHARACTERS or not _HOST.fullmatch(text):
         raise ValueError(text)
-    return text
+    # No certificate names a host with the dot that ends an absolute name.
+    return text.removesuffix(".")
 
 
 def _read_path(text: str) -> Path:
+    """Return an absolute path; what no shell has expanded or trimmed would name something else in each directory."""
     if "\0" in text:
         raise ValueError(text)
-    return Path(text)
+    if text != text.strip():
+        raise UnfitValueError("begins or ends with white space")
+    try:
+        path = Path(text).expanduser() if text == "~" or text.startswith("~/") else Path(text)
+    except RuntimeError as error:
+        raise UnfitValueError("begins with ~, and no home directory is known") from error
+    if not path.is_absolute():
+        raise UnfitValueError("is a relative path")
+    return path
+
+
+def _read_username(text: str) -> str:
+    if not re.fullmatch(r"[^\0\ud800-\udfff]{1,1024}", text):
+        raise ValueError(text)
+    return text
 
 
 def _read_server_address(text: str) -> ServerAddress:
@@ -259,8 +299,8 @@ VARIABLES: Final = (
         "the device's DNS name",
         required=True,
     ),
-    Variable("CRYPTO_PATH", _read_path, "a directory", "where key and certificate lie", "/identity/"),
-    Variable("DATA_PATH", _read_path, "a directory", "what must outlive a restart; created where missing", "/data/"),
+    Variable("CRYPTO_PATH", _read_path, _DIRECTORY, "where key and certificate lie", "/identity/"),
+    Variable("DATA_PATH", _read_path, _DIRECTORY, "what must outlive a restart; created where missing", "/data/"),
     Variable(
         "APP_UID",
         _integer_in(range(2**32 - 1)),
@@ -282,13 +322,25 @@ VARIABLES: Final = (
     Variable(
         "MQTT_CA_FILE",
         _read_path,
-        "a file",
+        _FILE,
         "PEM certificates of the CAs that the broker's may come from; the system's without it",
     ),
-    Variable("MQTT_CERT_FILE", _read_path, "a file", "PEM certificate that the broker is shown of us"),
-    Variable("MQTT_KEY_FILE", _read_path, "a file", "PEM private key of that certificate; if not in the same file"),
-    Variable("MQTT_USERNAME", _matching(r"[^\0]{1,1024}"), "a name", "user name at the broker"),
-    Variable("MQTT_PASSWORD_FILE", _read_path, "a file", "file whose first line is the password at the broker"),
+    Variable("MQTT_CERT_FILE", _read_path, _FILE, "PEM certificate that the broker is shown of us"),
+    Variable("MQTT_KEY_FILE", _read_path, _FILE, "PEM private key of that certificate; if not in the same file"),
+    Variable(
+        "MQTT_USERNAME",
+        _read_username,
+        "a name in UTF-8",
+        "user name at the broker; without TLS for one on this machine alone",
+    ),
+    Variable("MQTT_PASSWORD_FILE", _read_path, _FILE, "file whose first line is the password at the broker"),
+    Variable(
+        "MQTT_PLAINTEXT_LOGIN",
+        Switch,
+        _choices(Switch),
+        "on: log in with MQTT_USERNAME also without TLS, where everybody on the way can read the password",
+        "off",
+    ),
     Variable(
         "MAX_MESSAGE_SIZE",
         _integer_in(range(1, _MQTT_MAX_PAYLOAD_OCTETS + 1)),
@@ -313,14 +365,14 @@ VARIABLES: Final = (
     Variable(
         "DNSSEC_TRUST_ANCHORS",
         _read_path,
-        "a file of DS or DNSKEY records",
+        "the absolute path of a file of DS or DNSKEY records, or one that begins with ~/",
         "DS or DNSKEY records of your own zone, in zone-file form; with them signatures are validated in the program,"
         " and no resolver is trusted",
     ),
     Variable(
         "PKIX_CA_FILE",
         _read_path,
-        "a file",
+        _FILE,
         "PEM certificates of the CAs whose certificates are accepted in PKIX-EE records; the system's without it",
     ),
     Variable(

@@ -3,8 +3,10 @@
 https://docs.balena.io/learn/deploy/release-strategy/update-locking/
 """
 
+import errno
 import fcntl
 import os
+import stat
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -31,7 +33,7 @@ def held(path: Path) -> Iterator[None]:
             descriptor = _take(path, time.monotonic() + PATIENCE_SECONDS)
             if descriptor is not None:
                 stack.callback(os.close, descriptor)
-                stack.callback(remove_leftover, path)
+                stack.callback(_remove, path, descriptor)
                 # The file alone holds off the supervisor; an update of the host asks for this.
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield
@@ -48,6 +50,12 @@ def remove_leftover(path: Path) -> None:
             path.unlink()
 
 
+def _remove(path: Path, descriptor: int) -> None:
+    with suppress(OSError):
+        if os.path.samestat(path.lstat(), os.fstat(descriptor)):
+            path.unlink()
+
+
 def _take(path: Path, deadline: float) -> int | None:
     while True:
         try:
@@ -55,7 +63,7 @@ def _take(path: Path, deadline: float) -> int | None:
         except FileExistsError:
             if _is_ours(path):
                 path.unlink(missing_ok=True)
-            elif path.stat().st_uid == os.geteuid() or time.monotonic() >= deadline:
+            elif path.lstat().st_uid == os.geteuid() or time.monotonic() >= deadline:
                 return None  # the user holds off updates, or whoever else does will not end
             else:
                 time.sleep(_PAUSE_SECONDS)  # the supervisor's, just before it ends us
@@ -65,5 +73,18 @@ def _take(path: Path, deadline: float) -> int | None:
 
 
 def _is_ours(path: Path) -> bool:
-    with path.open("rb") as file:
+    """Return whether a lock was made by a program of this library under this user.
+
+    Other users may write to the lock's directory, so a link is not followed, and opening a named pipe does not wait.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        if error.errno == errno.ENOENT:
+            raise
+        return False
+    with open(descriptor, "rb") as file:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode) or status.st_uid != os.geteuid():
+            return False
         return file.read(len(_OUR_MARK) + 1) == _OUR_MARK

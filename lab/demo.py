@@ -266,6 +266,12 @@ def _converse(page: Page, world: World, receiver: Program) -> None:
     page.say("Type messages from Alice to Bob. An empty line or Ctrl-D ends.")
     with suppress(ImportError):
         importlib.import_module("readline")
+    # Ctrl-C ends it as an empty line does: whoever has come this far has seen it all.
+    with suppress(KeyboardInterrupt):
+        _pass_on(page, world, receiver)
+
+
+def _pass_on(page: Page, world: World, receiver: Program) -> None:
     while text := _typed():
         printed = len(receiver.stdout.lines)
         try:
@@ -283,6 +289,9 @@ def _typed() -> str:
     except EOFError:
         print()
         return ""
+    except KeyboardInterrupt:
+        print()
+        raise
 
 
 def _printed_line(receiver: Program, after: int) -> str:

@@ -155,10 +155,8 @@ class Discovery:
         not_used = len(authentic.rdatas) - len(usable)
         shown = (*skipped[:_MAX_SKIPPED], *_rest(not_used - len(skipped[:_MAX_SKIPPED])))
         if not usable:
-            number = not_used if not_used <= _MAX_JUDGED else f"first {_MAX_JUDGED} of {not_used}"
             raise NoUsableRecordError(
-                f"none of the {number} TLSA records of {name} is usable: {'; '.join(shown)}"
-                f" ({authentic.authentication})",
+                f"{_no_usable(not_used, str(name))}: {'; '.join(shown)} ({authentic.authentication})",
                 "publish the record that generate_tlsa.py prints",
                 authentic.zone,
             )
@@ -184,6 +182,13 @@ def _authentication_from(settings: Settings) -> Authentication:
         _LOGGER.warning("DNSSEC=off: certificates from DNS are accepted although nothing authenticates them")
         return NoAuthentication(resolver)
     return TrustedResolver(resolver)
+
+
+def _no_usable(number: int, name: str) -> str:
+    if number == 1:
+        return f"the TLSA record of {name} is not usable"
+    judged = f"{number}" if number <= _MAX_JUDGED else f"first {_MAX_JUDGED} of {number}"
+    return f"none of the {judged} TLSA records of {name} is usable"
 
 
 def _rest(number: int) -> tuple[str, ...]:

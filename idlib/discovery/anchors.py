@@ -16,7 +16,8 @@ from dns.rdtypes.ANY.DS import DS
 
 from idlib.discovery.checking import may_sign, supports
 from idlib.discovery.messages import shown
-from idlib.errors import ConfigurationError
+from idlib.errors import ConfigurationError, quoted
+from idlib.files import read_regular
 
 Anchors = Mapping[dns.name.Name, tuple[DS | DNSKEY, ...]]
 
@@ -35,12 +36,9 @@ def read_anchors(path: Path) -> Anchors:
         ConfigurationError: There is no such file, or it holds something else.
     """
     try:
-        with path.open("rb") as file:
-            octets = file.read(_MAX_OCTETS + 1)
+        octets = read_regular(path, _MAX_OCTETS)
     except OSError as error:
-        raise _bad(path, error.strerror or "cannot be read") from error
-    if len(octets) > _MAX_OCTETS:
-        raise _bad(path, f"is larger than {_MAX_OCTETS} octets")
+        raise _bad(path, f"cannot be read: {error.strerror}") from error
     try:
         record_sets = dns.zonefile.read_rrsets(octets.decode(), rdclass=None, default_ttl=0)
     except (dns.exception.DNSException, ValueError) as error:
@@ -80,6 +78,6 @@ def _is_usable(anchor: DS | DNSKEY) -> bool:
 
 def _bad(path: Path, what: str) -> ConfigurationError:
     return ConfigurationError(
-        f"Bad value of env var DNSSEC_TRUST_ANCHORS: {str(path)!a} {what}; set it to a file of DS records"
+        f"Bad value of env var DNSSEC_TRUST_ANCHORS: {quoted(path)} {what}; set it to a file of DS records"
         " (digest 2 or 4) or DNSKEY records of your zone (algorithm 8, 13, 14 or 15)"
     )

@@ -11,8 +11,12 @@ from cryptography import x509
 from cryptography.utils import CryptographyDeprecationWarning
 from cryptography.x509.verification import Store
 
-from idlib.errors import ConfigurationError
+from idlib.errors import ConfigurationError, quoted
+from idlib.files import read_regular
+from idlib.pem import Kind, describe, read_certificates
 
+# Ten times what the authorities of a whole system take.
+_MAX_BYTES: Final = 4 * 1024 * 1024
 _CERTIFICATE: Final = re.compile(b"-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----", re.DOTALL)
 
 
@@ -26,11 +30,20 @@ def read_authorities(path: Path) -> Store:
         ConfigurationError: The file cannot be read or holds no certificate.
     """
     try:
-        return Store(x509.load_pem_x509_certificates(path.read_bytes()))
-    except (OSError, ValueError, x509.InvalidVersion) as error:
-        raise ConfigurationError(
-            f"Bad value of env var PKIX_CA_FILE: {path} cannot be read or holds no certificates in PEM form"
-        ) from error
+        contents = read_regular(path, _MAX_BYTES)
+    except OSError as error:
+        raise _bad(path, f"cannot be read: {error.strerror}") from error
+    found = read_certificates(contents)
+    if found.broken:
+        raise _bad(path, f"holds a certificate that cannot be read: {found.broken[0]}")
+    if not found.readable:
+        finding = describe(contents, Kind.CERTIFICATE)
+        raise _bad(path, f"holds no certificate in PEM form: {finding.what}; {finding.remedy}")
+    return Store(list(found.readable))
+
+
+def _bad(path: Path, what: str) -> ConfigurationError:
+    return ConfigurationError(f"Bad value of env var PKIX_CA_FILE: {quoted(path)} {what}")
 
 
 def read_system_authorities() -> Store | None:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final, Self
 
-from idlib.errors import StoreError, how_to_take_over
+from idlib.errors import StoreError, how_to_take_over, quoted
 
 _DIRECTORY_MODE: Final = 0o700
 _FILE_MODE: Final = 0o600
@@ -46,12 +46,14 @@ class Database:
         except OSError as error:
             is_of_another = isinstance(error, PermissionError) and os.path.isdir(path.parent)
             raise StoreError(
-                f"{path} cannot be used: {error.strerror}",
+                f"{quoted(path)} cannot be used: {error.strerror}",
                 _how_to_get_in(path.parent) if is_of_another else "set DATA_PATH to a directory that can be written",
             ) from error
         try:
             with self._translating_errors():
-                self._connection = sqlite3.connect(path, _BUSY_SECONDS, check_same_thread=False, isolation_level=None)
+                self._connection = sqlite3.connect(
+                    path, timeout=_BUSY_SECONDS, check_same_thread=False, isolation_level=None
+                )
             try:
                 self._prepare(schema, version, keeps_texts)
             except BaseException:
@@ -129,7 +131,7 @@ class Database:
             fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             self.close()
-            raise StoreError(f"{self._path} is in use by another process", advice) from error
+            raise StoreError(f"{quoted(self._path)} is in use by another process", advice) from error
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
@@ -155,7 +157,7 @@ class Database:
         except (sqlite3.Error, OSError) as error:
             is_of_another = getattr(error, "sqlite_errorcode", 0) & _PRIMARY_CODE in _FORBIDDEN
             raise StoreError(
-                f"{self._path} cannot be read or written: {error}",
+                f"{quoted(self._path)} cannot be read or written: {error}",
                 _how_to_get_in(self._path.parent) if is_of_another else "check the disk's space and the file's owner",
             ) from error
 

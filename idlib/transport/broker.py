@@ -1,13 +1,27 @@
 """Where the broker is, and how it is spoken to."""
 
+import ipaddress
+import logging
 import ssl
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Self
+from typing import Final, Self
 
-from idlib.errors import ConfigurationError
-from idlib.settings import MqttVersion, Settings, Switch
+from idlib.errors import ConfigurationError, quoted
+from idlib.files import read_regular
+from idlib.pem import Kind, describe, read_certificates
+from idlib.settings import VARIABLES, MqttVersion, Settings, Switch
 from idlib.transport.library import check_library
+
+_LOG: Final = logging.getLogger(__name__)
+
+# More than the authorities of a whole system take.
+_MAX_FILE_BYTES: Final = 4 * 1024 * 1024
+# What a field of a CONNECT packet holds (MQTT 5, section 1.5.6).
+_MAX_PASSWORD_BYTES: Final = 65535
+# What OpenSSL says of a key that belongs to another certificate.
+_MISMATCHES: Final = frozenset({"KEY_VALUES_MISMATCH", "KEY_TYPE_MISMATCH", "NO_CERTIFICATE_ASSIGNED"})
+_UTF_16_MARKS: Final = (b"\xff\xfe", b"\xfe\xff")
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +35,8 @@ class Broker:
         tls: How TLS is spoken with it; None for not at all.
         username: Ours there; None where it asks for none.
         password: Ours there, likewise.
+        shows_certificate: Whether it is shown a certificate of ours.
+        has_own_authorities: Whether its certificate must come from authorities that the operator names.
     """
 
     host: str
@@ -29,15 +45,19 @@ class Broker:
     tls: ssl.SSLContext | None = field(default=None, repr=False)
     username: str | None = None
     password: str | None = field(default=None, repr=False)
+    shows_certificate: bool = False
+    has_own_authorities: bool = False
 
     @classmethod
     def from_settings(cls, settings: Settings) -> Self:
         """Return the broker that the settings name.
 
         Raises:
-            ConfigurationError: A file that they name cannot be used, or the MQTT library that is installed.
+            ConfigurationError: A setting lacks another one that it needs, a file that they name cannot be used, or the
+                MQTT library that is installed cannot.
         """
         check_library()
+        _check_together(settings)
         return cls(
             settings.mqtt_host,
             settings.mqtt_port,
@@ -45,32 +65,140 @@ class Broker:
             _tls_context(settings) if settings.mqtt_tls is Switch.ON else None,
             settings.mqtt_username,
             _password(settings.mqtt_password_file),
+            shows_certificate=settings.mqtt_cert_file is not None,
+            has_own_authorities=settings.mqtt_ca_file is not None,
         )
 
     def __str__(self) -> str:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
-def _tls_context(settings: Settings) -> ssl.SSLContext:
+def _check_together(settings: Settings) -> None:
+    """Refuse settings that would be ignored, and weaken protection by that, for want of another one."""
+    files = {
+        "MQTT_CA_FILE": settings.mqtt_ca_file,
+        "MQTT_CERT_FILE": settings.mqtt_cert_file,
+        "MQTT_KEY_FILE": settings.mqtt_key_file,
+    }
+    problems = []
+    if settings.mqtt_tls is Switch.OFF:
+        problems += [
+            f"{name} is set, and MQTT_TLS is off: set MQTT_TLS=on, or unset {name}"
+            for name, path in files.items()
+            if path is not None
+        ]
+    if settings.mqtt_key_file is not None and settings.mqtt_cert_file is None:
+        problems.append("MQTT_KEY_FILE is set, and MQTT_CERT_FILE is not: set both or neither")
+    if settings.mqtt_password_file is not None and settings.mqtt_username is None:
+        problems.append("MQTT_PASSWORD_FILE is set, and MQTT_USERNAME is not: set both or neither")
+    if settings.mqtt_username is not None and not _login_is_protected(settings):
+        problems.append(
+            "MQTT_USERNAME is set, and MQTT_TLS is off: everybody on the way to the broker could read the password;"
+            " set MQTT_TLS=on, or MQTT_PLAINTEXT_LOGIN=on to allow that"
+        )
+    if problems:
+        raise ConfigurationError(*problems)
+    _warn_of_what_is_ignored(settings)
+
+
+def _warn_of_what_is_ignored(settings: Settings) -> None:
+    default = next(variable.default for variable in VARIABLES if variable.name == "MQTT_SESSION_EXPIRY")
+    if settings.mqtt_version is MqttVersion.V311 and str(settings.mqtt_session_expiry) != default:
+        _LOG.warning("MQTT_SESSION_EXPIRY is ignored: MQTT 3.1.1 leaves it to the broker how long it keeps a session")
+
+
+def _login_is_protected(settings: Settings) -> bool:
+    if settings.mqtt_tls is Switch.ON or settings.mqtt_plaintext_login is Switch.ON:
+        return True
+    if settings.mqtt_host.lower() == "localhost":
+        return True
     try:
-        context = ssl.create_default_context(cafile=settings.mqtt_ca_file)
-    except OSError as error:
-        raise ConfigurationError(f"Bad value of env var MQTT_CA_FILE: {settings.mqtt_ca_file}: {error}") from error
+        return ipaddress.ip_address(settings.mqtt_host).is_loopback
+    except ValueError:
+        return False
+
+
+def _tls_context(settings: Settings) -> ssl.SSLContext:
+    context = _verifying_context(settings.mqtt_ca_file)
     if settings.mqtt_cert_file is not None:
-        try:
-            # Without a callback OpenSSL would ask at the terminal for a password.
-            context.load_cert_chain(settings.mqtt_cert_file, settings.mqtt_key_file, lambda: "")
-        except OSError as error:
-            raise ConfigurationError(
-                f"Bad value of env var MQTT_CERT_FILE or MQTT_KEY_FILE: {settings.mqtt_cert_file}: {error}"
-            ) from error
+        _load_own_certificate(context, settings.mqtt_cert_file, settings.mqtt_key_file)
     return context
+
+
+def _verifying_context(authorities: Path | None) -> ssl.SSLContext:
+    if authorities is None:
+        context = ssl.create_default_context()
+    else:
+        contents = _read("MQTT_CA_FILE", authorities)
+        try:
+            context = ssl.create_default_context(cafile=str(authorities))
+        except OSError as error:
+            raise _bad("MQTT_CA_FILE", authorities, _fault_of_certificates(contents)) from error
+    # The defaults differ between Python 3.11 and 3.13. Strict checks refuse most private CAs, those made by the
+    # commands of mosquitto-tls(7) among them; a partial chain lets MQTT_CA_FILE name an intermediate CA, or the broker.
+    context.verify_flags = (context.verify_flags & ~ssl.VERIFY_X509_STRICT) | ssl.VERIFY_X509_PARTIAL_CHAIN
+    return context
+
+
+def _load_own_certificate(context: ssl.SSLContext, certificate: Path, key: Path | None) -> None:
+    contents = _read("MQTT_CERT_FILE", certificate)
+    key_contents = contents if key is None else _read("MQTT_KEY_FILE", key)
+    try:
+        # Without a callback OpenSSL would ask at the terminal for a password.
+        context.load_cert_chain(certificate, key, lambda: "")
+    except OSError as error:
+        raise _own_certificate_error(certificate, key, contents, key_contents, error) from error
+
+
+def _own_certificate_error(
+    certificate: Path, key: Path | None, contents: bytes, key_contents: bytes, error: OSError
+) -> ConfigurationError:
+    if not read_certificates(contents).readable:
+        return _bad("MQTT_CERT_FILE", certificate, _fault_of_certificates(contents))
+    if getattr(error, "reason", None) in _MISMATCHES:
+        name, path = ("MQTT_CERT_FILE", certificate) if key is None else ("MQTT_KEY_FILE", key)
+        return _bad(name, path, "holds the private key of another certificate")
+    if b"ENCRYPTED" in key_contents:
+        name, path = ("MQTT_CERT_FILE", certificate) if key is None else ("MQTT_KEY_FILE", key)
+        return _bad(name, path, "holds a private key that is protected by a password; store the key without one")
+    if key is None:
+        return _bad("MQTT_CERT_FILE", certificate, "holds no private key; name the file of the key in MQTT_KEY_FILE")
+    finding = describe(key_contents, Kind.PRIVATE_KEY)
+    return _bad("MQTT_KEY_FILE", key, f"holds no private key that can be read: {finding.what}; {finding.remedy}")
+
+
+def _fault_of_certificates(contents: bytes) -> str:
+    broken = read_certificates(contents).broken
+    if broken:
+        return f"holds a certificate that cannot be read: {broken[0]}; copy the whole of it once more"
+    finding = describe(contents, Kind.CERTIFICATE)
+    return f"holds no certificate in PEM form: {finding.what}; {finding.remedy}"
 
 
 def _password(path: Path | None) -> str | None:
     if path is None:
         return None
+    name = "MQTT_PASSWORD_FILE"
+    contents = _read(name, path)
+    if contents.startswith(_UTF_16_MARKS):
+        raise _bad(name, path, "is in UTF-16; save it in UTF-8")
+    lines = contents.removeprefix(b"\xef\xbb\xbf").splitlines()
+    if not lines or not lines[0]:
+        raise _bad(name, path, "holds no password: its first line is empty")
+    if len(lines[0]) > _MAX_PASSWORD_BYTES:
+        raise _bad(name, path, f"holds a password of more than {_MAX_PASSWORD_BYTES} bytes")
     try:
-        return path.read_text("utf-8").partition("\n")[0]
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigurationError(f"Bad value of env var MQTT_PASSWORD_FILE: {path} cannot be read") from error
+        return lines[0].decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise _bad(name, path, f"has byte {error.start + 1} of line 1 that is not UTF-8; save it in UTF-8") from error
+
+
+def _read(name: str, path: Path) -> bytes:
+    try:
+        return read_regular(path, _MAX_FILE_BYTES)
+    except OSError as error:
+        raise _bad(name, path, f"cannot be read: {error.strerror}") from error
+
+
+def _bad(name: str, path: Path, what: str) -> ConfigurationError:
+    return ConfigurationError(f"Bad value of env var {name}: {quoted(path)} {what}")

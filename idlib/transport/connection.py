@@ -11,6 +11,7 @@ from idlib.errors import TransportError
 from idlib.settings import MqttVersion
 from idlib.transport.broker import Broker
 from idlib.transport.client import KEEPALIVE_SECONDS, Handlers, PacketClient, UnreadablePackets
+from idlib.transport.hints import hint_for_error
 from idlib.transport.packets import MAX_PACKET_OCTETS, OVERHEAD_OCTETS
 
 QOS_AT_LEAST_ONCE: Final = 1
@@ -100,12 +101,12 @@ class Connector:
                 )
         except ssl.SSLError as error:
             raise TransportError(
-                f"TLS with the broker {broker} fails: {error}", "check MQTT_HOST, MQTT_PORT, MQTT_TLS and MQTT_CA_FILE"
+                f"TLS with the broker {broker} fails: {error}", hint_for_error(broker, error)
             ) from error
         # The codec of host names raises a ValueError at those that it cannot encode.
         except (OSError, ValueError) as error:
             raise TransportError(
-                f"the broker {broker} cannot be reached: {error}", "check MQTT_HOST and MQTT_PORT"
+                f"the broker {broker} cannot be reached: {error}", hint_for_error(broker, error)
             ) from error
 
     def _properties(self) -> Properties:

@@ -26,6 +26,7 @@ from idlib.transport.connection import (
     new_client_id,
     subscribe_size,
 )
+from idlib.transport.hints import hint_for_reason, hint_for_silence
 from idlib.transport.packets import MAX_PACKET_OCTETS, Connack, Publish
 
 _LOG = logging.getLogger(__name__)
@@ -386,9 +387,11 @@ class Publisher:
         self._answered.set()
 
     def _not_accepted(self, said: str) -> TransportError:
+        client = self._client
+        refused = client.is_refused and client.code is not None
         return TransportError(
             f"the broker {self._broker} did not accept the connection: {said}",
-            "check that an MQTT broker listens there and speaks the MQTT_VERSION that is set",
+            hint_for_reason(self._broker, client.code or 0) if refused else hint_for_silence(self._broker),
         )
 
 

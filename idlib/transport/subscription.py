@@ -18,6 +18,7 @@ from idlib.session import Grant
 from idlib.transport.broker import Broker
 from idlib.transport.client import Handlers, PacketClient, reason_name
 from idlib.transport.connection import QOS_AT_LEAST_ONCE, Connector, subscribe_size
+from idlib.transport.hints import hint_for_reason
 from idlib.transport.packets import Connack, Publish
 
 _LOG = logging.getLogger(__name__)
@@ -132,7 +133,8 @@ class Subscription:
                 self._connector.connect(client)
                 self._run_connection(client, stopping)
             except TransportError as error:
-                self._explain(error.fact[0].upper() + error.fact[1:])
+                cause = str(error)
+                self._explain(cause[0].upper() + cause[1:])
             except Exception:  # noqa: BLE001  # an error below us must not end the thread
                 _LOG.exception("The connection to the broker %s broke", self._broker)
             if not stopping.is_set():
@@ -193,7 +195,10 @@ class Subscription:
             # Both would take it from each other for ever; the less often, the more messages come through.
             self._backoff = _LONGEST_BACKOFF_SECONDS
         elif client.is_refused:
-            self._explain(f"The broker {self._broker} refuses the connection: {client.failure}")
+            hint = hint_for_reason(self._broker, client.code or 0)
+            self._explain(
+                f"The broker {self._broker} refuses the connection: {client.failure}; {hint}".removesuffix("; ")
+            )
         else:
             cause = f": {client.failure}" if client.failure else ""
             self._explain(f"The connection to the broker {self._broker} is lost{cause}")

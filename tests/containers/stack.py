@@ -128,7 +128,7 @@ class Stack:
         # In a container of its own, for the engine counts the pages of files that a command has read, too.
         script = f'for i in $(seq {number}); do echo "delivered $i"; done | ./send_message.py {DEVICE} --lines --queue'
         queued = self.run("messaging_sender", "bash", "-c", script).stderr
-        assert f"Queued are {number} messages" in queued, queued
+        assert f"Queued: {number} message" in queued, queued
         self.compose("start", "broker")
         self.wait_for_line("messaging_receiver", SUBSCRIBED, times=subscriptions + 1)
         self.compose("start", "messaging_sender")

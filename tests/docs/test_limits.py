@@ -50,6 +50,7 @@ NO_BOUND_OF_A_USER: Final = frozenset(
         "idlib/timekeeping.py _SYNCHRONIZATION_SECONDS",
         "applications/messaging_receiver/src/standard_output.py _PORTION_OCTETS",
         "idlib/keys.py _LONGEST_SUFFIX",
+        "idlib/keys.py _MAX_NAMES_SHOWN",
         "idlib/keys.py _MAX_FILE_NAME_OCTETS",
         "idlib/keys.py _RSA_BITS",
         "idlib/certificates.py _MAX_CHARACTERS",

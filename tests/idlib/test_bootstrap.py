@@ -211,10 +211,10 @@ def test_no_record_is_made_of_a_key_and_a_certificate_that_differ(identity: Boot
 
 
 def test_no_record_is_made_without_key_or_certificate(identity: Bootstrap) -> None:
-    with pytest.raises(KeyFileError, match=r"there is no .*key\.pem; make an identity"):
+    with pytest.raises(KeyFileError, match=r"there is no '.*key\.pem'; make an identity"):
         identity.render_tlsa_record()
     identity.generate_private_key()
-    with pytest.raises(KeyFileError, match=r"there is no .*crt\.pem; install"):
+    with pytest.raises(KeyFileError, match=r"there is no '.*crt\.pem'; install"):
         identity.render_tlsa_record()
 
 
@@ -273,11 +273,11 @@ def test_an_unknown_kind_of_file_is_a_clear_error(identity: Bootstrap, asset_typ
 def test_reading_and_writing_are_logged_and_never_printed(
     identity: Bootstrap, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    caplog.set_level(logging.INFO)
+    caplog.set_level(logging.DEBUG, "idlib")
     identity.write_pki_asset(b"a request", "csr")
     assert identity.get_pki_asset("csr") == b"a request"
     path = identity.get_path_for_pki_asset("csr")
-    assert caplog.messages == [f"Wrote {path}", f"Reading {path}"]
+    assert caplog.messages == [f"Wrote '{path}'", f"Reading '{path}'"]
     assert capsys.readouterr().out == ""
 
 

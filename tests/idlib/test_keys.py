@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cryptography import x509
@@ -92,15 +93,15 @@ def _unusable_keys() -> dict[str, tuple[bytes, str]]:
     small = rsa.generate_private_key(65537, 1024)
     pem, pkcs8 = Encoding.PEM, PrivateFormat.PKCS8
     return {
-        "empty": (b"", "no private key in PEM form"),
-        "text": (b"hello\n", "no private key in PEM form"),
+        "empty": (b"", "it is empty"),
+        "text": (b"hello\n", "no -----BEGIN line"),
         "broken": (b"-----BEGIN RSA PRIVATE KEY-----\nAAAA\n-----END RSA PRIVATE KEY-----\n", "no private key"),
-        "der": (p256.private_bytes(Encoding.DER, pkcs8, NoEncryption()), "no private key in PEM form"),
+        "der": (p256.private_bytes(Encoding.DER, pkcs8, NoEncryption()), "a private key in DER form"),
         "password": (p256.private_bytes(pem, pkcs8, BestAvailableEncryption(b"secret")), "protected by a password"),
         "p384": (p384.private_bytes(pem, pkcs8, NoEncryption()), "curve secp384r1"),
         "ed25519": (edwards.private_bytes(pem, pkcs8, NoEncryption()), "Ed25519PrivateKey"),
         "rsa1024": (small.private_bytes(pem, pkcs8, NoEncryption()), "1024 bits"),
-        "huge": (b"x" * (keys.MAX_FILE_OCTETS + 1), "too large"),
+        "huge": (b"x" * (keys.MAX_FILE_OCTETS + 1), "more than 65536 bytes"),
     }
 
 
@@ -128,7 +129,7 @@ def test_a_missing_certificate_is_told_with_the_program_that_installs_one(tmp_pa
 
 
 def test_a_directory_in_the_place_of_a_key_is_told(tmp_path: Path) -> None:
-    with pytest.raises(KeyFileError, match="Is a directory"):
+    with pytest.raises(KeyFileError, match="it is a directory"):
         keys.read_private_key(tmp_path)
 
 
@@ -161,7 +162,7 @@ def test_a_replaced_file_loses_a_mode_that_was_too_open(tmp_path: Path) -> None:
 
 def test_files_are_given_to_the_application_user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     given_to = []
-    monkeypatch.setattr(os, "chown", lambda _, uid, gid: given_to.append((uid, gid)))
+    monkeypatch.setattr(os, "fchown", lambda _, uid, gid: given_to.append((uid, gid)))
     directory = tmp_path / "identity"
     keys.make_directory(directory, 1001)
     keys.write_new(directory / "key", b"1", 1001)
@@ -173,7 +174,7 @@ def test_a_process_that_may_not_give_files_away_keeps_them(tmp_path: Path, monke
     def refuse(*_: object) -> None:
         raise PermissionError(1, "Operation not permitted")
 
-    monkeypatch.setattr(os, "chown", refuse)
+    monkeypatch.setattr(os, "fchown", refuse)
     keys.write_new(tmp_path / "key", b"1", 1001)
     assert (tmp_path / "key").read_bytes() == b"1"
 
@@ -248,7 +249,6 @@ def test_files_of_another_user_are_told_with_the_command_that_mends_them(
     def refuse(*_: object, **__: object) -> None:
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
 
-    monkeypatch.setattr(Path, "open", refuse)
     monkeypatch.setattr(os, "open", refuse)
     attempts: tuple[Callable[[], object], ...] = (
         lambda: keys.read_file(path),
@@ -287,13 +287,92 @@ def test_updates_are_held_off_while_keys_are_written(tmp_path: Path, monkeypatch
     assert not lock.exists()
 
 
-def test_a_directory_is_made_for_its_owner_alone_but_nothing_above_it(tmp_path: Path) -> None:
-    directory = tmp_path / "identity"
+def test_a_directory_is_made_for_its_owner_alone_and_what_is_above_it_too(tmp_path: Path) -> None:
+    directory = tmp_path / "messenger" / "identity"
     keys.make_directory(directory, OWN_UID)
     keys.make_directory(directory, OWN_UID)
     assert stat.S_IMODE(directory.stat().st_mode) == 0o700
-    with pytest.raises(KeyFileError, match="No such file or directory"):
-        keys.make_directory(tmp_path / "missing" / "identity", OWN_UID)
+
+
+def test_a_link_that_takes_the_place_of_a_new_directory_is_not_given_away(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    victim, directory = tmp_path / "victim", tmp_path / "identity"
+    victim.mkdir()
+    mkdir = Path.mkdir
+
+    def make_and_swap(self: Path, *arguments: Any, **named: Any) -> None:
+        mkdir(self, *arguments, **named)
+        self.rename(tmp_path / "moved")
+        self.symlink_to(victim)
+
+    monkeypatch.setattr(Path, "mkdir", make_and_swap)
+    given_away = []
+    monkeypatch.setattr(os, "fchown", lambda descriptor, *_: given_away.append(descriptor))
+    with pytest.raises(KeyFileError):
+        keys.make_directory(directory, 1001)
+    assert given_away == []
+
+
+@pytest.mark.parametrize("code", [errno.EPERM, errno.EOPNOTSUPP])
+def test_a_file_system_without_hard_links_is_enough(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(os, "link", refuse)
+    path = keys.key_path(tmp_path, NAME)
+    keys.write_new(path, b"first", OWN_UID, {tmp_path / "crt": b"its certificate"})
+    assert path.read_bytes() == b"first"
+    with pytest.raises(KeyFileError, match="exists and is not replaced unasked"):
+        keys.write_new(path, b"second", OWN_UID)
+    assert files_in(tmp_path) == {path.name: b"first", "crt": b"its certificate"}
+
+
+def test_a_failure_on_a_file_system_without_hard_links_leaves_no_empty_key(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EPERM, os.strerror(errno.EPERM))
+
+    monkeypatch.setattr(os, "link", refuse)
+    monkeypatch.setattr(Path, "replace", refuse)
+    with pytest.raises(KeyFileError, match="Operation not permitted"):
+        keys.write_new(keys.key_path(tmp_path, NAME), b"first", OWN_UID)
+    assert files_in(tmp_path) == {}
+
+
+def test_a_named_pipe_is_no_key_file_and_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "key.pem")
+    with pytest.raises(KeyFileError, match="it is a named pipe, not a regular file"):
+        keys.read_private_key(tmp_path / "key.pem")
+
+
+def test_a_key_of_ones_own_that_may_not_be_read_needs_chmod_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    path = tmp_path / "my key.pem"
+    path.touch(0o000)
+    monkeypatch.setattr(os, "open", refuse)
+    with pytest.raises(KeyFileError) as caught:
+        keys.read_private_key(path)
+    assert caught.value.hint == f"run chmod 600 '{path}'"
+
+
+def test_a_key_of_another_name_is_pointed_at(tmp_path: Path) -> None:
+    keys.key_path(tmp_path, NAME).touch()
+    with pytest.raises(KeyFileError) as caught:
+        keys.read_private_key(keys.key_path(tmp_path, IdentityName("alcie._device.example.test")))
+    assert caught.value.hint.startswith(f"'{tmp_path}' holds a key of {NAME}: is IDENTITY_NAME right? If so, make")
+
+
+def test_where_the_default_directory_is_missing_the_variable_is_named() -> None:
+    if Path("/identity").exists():
+        pytest.fail("this test needs a system without the directory /identity")
+    with pytest.raises(KeyFileError, match="unless CRYPTO_PATH is set"):
+        keys.read_private_key(keys.key_path(Path("/identity"), NAME))
 
 
 def test_a_full_disk_changes_nothing(tmp_path: Path) -> None:
@@ -329,6 +408,7 @@ def test_a_kill_at_any_moment_of_a_replacement_loses_no_key(tmp_path: Path, rena
     script = f"""
 import os, signal
 from pathlib import Path
+from typing import Any
 from idlib import keys
 from idlib.names import IdentityName
 directory, certificate, name = Path({str(tmp_path)!r}), Path({str(certificate)!r}), IdentityName({NAME.text!r})

@@ -5,6 +5,7 @@ import sys
 
 import pytest
 
+import idlib
 from idlib.errors import ConfigurationError, IdlibError, KeyFileError, NoRecordError, TransportError
 from idlib.program import lines_of, run
 
@@ -137,3 +138,37 @@ def test_a_librarys_warning_is_one_log_line() -> None:
     assert ended.stderr.count("\n") == 1
     assert ended.stderr.split(" ")[1] == "WARNING"
     assert "UserWarning: one\\u000atwo" in ended.stderr
+
+
+def test_an_option_is_not_abbreviated() -> None:
+    ended = run_program(
+        "p = parser('a', 'b'); p.add_argument('--receipt', action='store_true'); p.parse_args(['--rec'])"
+    )
+    assert ended.returncode == 64
+    assert "--rec" in ended.stderr
+
+
+def test_it_says_its_version() -> None:
+    ended = run_program("parser('a', 'b').parse_args(['--version'])")
+    assert (ended.returncode, ended.stdout) == (0, f"-c {idlib.__version__}\n")
+
+
+def test_a_closed_stdout_is_told_where_it_is_needed() -> None:
+    ended = run_program("import sys; sys.stdout = None\nrun(require_stdout)")
+    assert (ended.returncode, ended.stdout) == (1, "")
+    assert ended.stderr.startswith("Error: stdout is closed")
+
+
+@pytest.mark.parametrize(
+    ("called", "beside"),
+    [
+        ("./this.py", "./other.py"),
+        ("this.py", "./other.py"),
+        ("applications/maintenance/src/this.py", "applications/maintenance/src/other.py"),
+    ],
+)
+def test_a_program_beside_this_one_is_called_alike(called: str, beside: str) -> None:
+    ended = run_program(
+        f"import sys; sys.argv[0] = {called!r}\nprint(__import__('idlib.program').program.beside('other.py'))"
+    )
+    assert ended.stdout == f"{beside}\n"

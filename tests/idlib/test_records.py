@@ -60,7 +60,7 @@ def test_a_whole_certificate_gives_its_key(usage: int) -> None:
     assert usable.public_key.native.public_numbers() == ec_key().public_key().public_numbers()
 
 
-@pytest.mark.parametrize("octets", [SPKI, RSA_SPKI])
+@pytest.mark.parametrize("octets", [SPKI, RSA_SPKI], ids=["EC", "RSA"])
 def test_a_bare_key_is_usable(octets: bytes) -> None:
     native = judged(TlsaRecord(3, 1, 0, octets)).public_key.native
     assert native.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo) == octets
@@ -91,7 +91,9 @@ def test_records_without_entity_key_are_unusable(parameters: tuple[int, int, int
 
 
 @pytest.mark.parametrize("change", [lambda octets: octets + b"\0", lambda octets: octets[:-1], lambda _: b"0"])
-@pytest.mark.parametrize(("selector", "octets"), [(0, der(CERTIFICATE)), (1, SPKI), (1, RSA_SPKI)])
+@pytest.mark.parametrize(
+    ("selector", "octets"), [(0, der(CERTIFICATE)), (1, SPKI), (1, RSA_SPKI)], ids=["certificate", "EC", "RSA"]
+)
 def test_anything_but_exactly_one_structure_is_unusable(selector: int, octets: bytes, change: Any) -> None:
     assert why_not(TlsaRecord(3, selector, 0, change(octets)))
 
@@ -252,3 +254,44 @@ def test_a_serial_number_that_is_not_positive_is_no_accident(serial_number: str)
     changed = octets.replace(beginning + base64.b16decode("020101"), beginning + base64.b16decode(serial_number))
     assert changed != octets
     assert judged(TlsaRecord(3, 0, 0, changed)).public_key.native == CERTIFICATE.public_key()
+
+
+def _certificate_of_a_restricted_key() -> x509.Certificate:
+    """Return a certificate whose SubjectPublicKeyInfo restricts the key to RSASSA-PSS, as openssl makes it."""
+    plain = bytes.fromhex("300d06092a864886f70d0101010500")
+    restricted = bytes.fromhex("300b06092a864886f70d01010a")
+    certificate = der(AUTHORITY.issue(key=rsa_key()))
+    position = certificate.index(plain)
+    # Only the SubjectPublicKeyInfo and what is around it become two bytes shorter; readers do not check the signature.
+    parts = [certificate[:position] + restricted + certificate[position + len(plain) :]]
+    for start in _sequences_around(certificate, position):
+        octets = bytearray(parts[-1])
+        length = int.from_bytes(octets[start + 2 : start + 4], "big") - 2
+        octets[start + 2 : start + 4] = length.to_bytes(2, "big")
+        parts.append(bytes(octets))
+    return x509.load_der_x509_certificate(parts[-1])
+
+
+def _sequences_around(certificate: bytes, position: int) -> tuple[int, ...]:
+    # Certificate, TBSCertificate, SubjectPublicKeyInfo, each with a length of two bytes.
+    return 0, 4, position - 4
+
+
+@pytest.mark.parametrize("selector", [0, 1])
+def test_a_record_that_no_reader_accepts_is_not_rendered(selector: int) -> None:
+    certificate = AUTHORITY.issue(key=rsa_key(1024))
+    with pytest.raises(UnusableRecordError, match="1024 bits"):
+        render(certificate, selector)
+
+
+def test_a_key_restricted_to_pss_gives_no_record_of_its_certificate() -> None:
+    with pytest.raises(UnusableRecordError, match="restricted to RSASSA-PSS"):
+        render(_certificate_of_a_restricted_key(), 0)
+
+
+@given(
+    selector=st.sampled_from([0, 1]), certificate=st.sampled_from([AUTHORITY.issue(), AUTHORITY.issue(key=rsa_key())])
+)
+def test_what_is_rendered_is_accepted(selector: int, certificate: x509.Certificate) -> None:
+    record = render(certificate, selector)
+    assert judged(record).parameters == record.parameters

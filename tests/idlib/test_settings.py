@@ -1,4 +1,6 @@
+import os
 from pathlib import Path
+from typing import get_type_hints
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -6,7 +8,7 @@ from hypothesis import strategies as st
 
 from idlib.errors import ConfigurationError
 from idlib.names import IdentityName
-from idlib.settings import VARIABLES, DnssecPolicy, MqttVersion, OutputFormat, ServerAddress, load
+from idlib.settings import VARIABLES, DnssecPolicy, MqttVersion, OutputFormat, ServerAddress, Settings, load
 
 NAME = {"IDENTITY_NAME": "alice._device.example.com"}
 TEXTS = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]))
@@ -32,8 +34,8 @@ def test_all_that_is_missing_or_empty_is_named() -> None:
         load({"MQTT_HOST": "", "CRYPTO_PATH": ""})
     assert caught.value.problems == (
         "Missing essential configuration env var: IDENTITY_NAME",
-        "Missing essential configuration env var: CRYPTO_PATH",
-        "Missing essential configuration env var: MQTT_HOST",
+        "Bad value of env var CRYPTO_PATH: it is set but empty; unset it or give it a value",
+        "Bad value of env var MQTT_HOST: it is set but empty; unset it or give it a value",
     )
 
 
@@ -42,7 +44,8 @@ def test_an_empty_variable_never_falls_back_to_its_default(variable: object) -> 
     name = variable.name  # type: ignore[attr-defined]
     with pytest.raises(ConfigurationError) as caught:
         load({**NAME, name: ""})
-    assert caught.value.problems == (f"Missing essential configuration env var: {name}",)
+    remedy = "give it a value" if name == "IDENTITY_NAME" else "unset it or give it a value"
+    assert caught.value.problems == (f"Bad value of env var {name}: it is set but empty; {remedy}",)
 
 
 @pytest.mark.parametrize(
@@ -55,15 +58,14 @@ def test_an_empty_variable_never_falls_back_to_its_default(variable: object) -> 
         ("APP_UID", "4294967295"),
         ("APP_UID", "١"),
         ("MQTT_HOST", "mqtt://broker.example"),
+        ("MQTT_HOST", "[::1]"),
+        ("MQTT_HOST", "::1::"),
         ("MQTT_HOST", "broker..example"),
         ("MQTT_HOST", ".broker.example"),
         ("MQTT_HOST", "broker.example.."),
         ("MQTT_HOST", "x" * 64 + ".example"),
         ("MQTT_HOST", "x." * 126 + "xx"),
-        ("MQTT_HOST", "broker.example:1883"),
-        ("MQTT_HOST", "127.0.0.1:1883"),
-        ("MQTT_HOST", "[::1]"),
-        ("MQTT_HOST", "::1::"),
+        ("MQTT_USERNAME", "a\udcffb"),
         ("MQTT_PORT", "0"),
         ("MQTT_PORT", "65536"),
         ("MQTT_PORT", "1883 "),
@@ -150,7 +152,7 @@ def test_a_bad_file_of_senders_is_named_with_the_line_and_the_reason(tmp_path: P
     with pytest.raises(ConfigurationError) as caught:
         load({**NAME, name: f"@{listed}"})
     (problem,) = caught.value.problems
-    assert problem.startswith(f"Bad value of env var {name}: '{listed}' line 2: 'bob' is no device name")
+    assert problem.startswith(f"Bad value of env var {name}: '{listed}' line 2: 'bob' is not a device name")
     with pytest.raises(ConfigurationError, match="No such file or directory"):
         load({**NAME, name: "@/no/such/file"})
 
@@ -194,10 +196,95 @@ def test_binding_can_be_required_of_all_or_of_some() -> None:
     assert not some.match(IdentityName("alice.example"))
 
 
+PATHS = [
+    "CRYPTO_PATH",
+    "DATA_PATH",
+    "MQTT_CA_FILE",
+    "MQTT_CERT_FILE",
+    "MQTT_KEY_FILE",
+    "MQTT_PASSWORD_FILE",
+    "DNSSEC_TRUST_ANCHORS",
+    "PKIX_CA_FILE",
+]
+
+
+def problem(**environment: str) -> str:
+    with pytest.raises(ConfigurationError) as caught:
+        load({**NAME, **environment})
+    (only,) = caught.value.problems
+    return only
+
+
+def test_every_setting_that_is_a_path_is_tested_as_one() -> None:
+    assert {name.upper() for name, hint in get_type_hints(Settings).items() if hint in {Path, Path | None}} == set(
+        PATHS
+    )
+
+
+@pytest.mark.parametrize("name", PATHS)
+def test_a_tilde_that_no_shell_has_expanded_is_the_home_directory(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/alice")
+    settings = load({**NAME, name: "~/messenger/it"})
+    assert getattr(settings, name.lower()) == Path("/home/alice/messenger/it")
+
+
+@pytest.mark.parametrize("name", PATHS)
+@pytest.mark.parametrize("text", ["identity", "./identity", "../identity", "~alice/identity"])
+def test_a_path_that_depends_on_where_a_program_starts_is_refused(name: str, text: str) -> None:
+    assert problem(**{name: text}).startswith(
+        f"Bad value of env var {name}: '{text}' is a relative path; set it to the"
+    )
+
+
+def test_a_home_directory_that_is_itself_relative_makes_no_path(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "home")
+    assert "is a relative path" in problem(DATA_PATH="~/data")
+
+
+@pytest.mark.parametrize("name", PATHS)
+@pytest.mark.parametrize("text", ["/data ", "/data\n", " /data", "/data\t", " "])
+def test_white_space_around_a_path_is_refused_and_can_be_seen(name: str, text: str) -> None:
+    said = problem(**{name: text})
+    assert said.startswith(f"Bad value of env var {name}: {text!r} begins or ends with white space; ")
+    assert said.isprintable()
+
+
+def test_white_space_within_a_path_is_part_of_it() -> None:
+    assert load({**NAME, "DATA_PATH": "/srv/my data"}).data_path == Path("/srv/my data")
+
+
+@pytest.mark.parametrize("text", ["broker.example:8883", "192.0.2.1:1883", "[2001:db8::1]:8883", "localhost:1"])
+def test_a_port_within_the_host_is_sent_where_it_belongs(text: str) -> None:
+    assert problem(MQTT_HOST=text) == (
+        f"Bad value of env var MQTT_HOST: '{text}' has a port in it, which belongs in MQTT_PORT;"
+        " set it to a host name or an IP address"
+    )
+
+
 @pytest.mark.parametrize(
-    "host", ["broker.example", "broker.example.", "localhost", "my_broker", "127.0.0.1", "::1", "x" * 63 + ".example"]
+    ("text", "host"),
+    [
+        ("broker.example.", "broker.example"),
+        ("localhost", "localhost"),
+        ("my_broker", "my_broker"),
+        ("2001:DB8::1", "2001:db8::1"),
+        ("192.0.2.1", "192.0.2.1"),
+    ],
 )
-def test_hosts_that_are_taken(host: str) -> None:
-    settings = load({"IDENTITY_NAME": "alice.example", "MQTT_HOST": host})
-    assert settings.mqtt_host == host
-    settings.mqtt_host.encode("idna")
+def test_a_host_is_a_name_or_an_address_without_the_dot_at_the_end(text: str, host: str) -> None:
+    assert load({**NAME, "MQTT_HOST": text}).mqtt_host == host
+
+
+def test_a_file_of_names_is_read_under_the_rules_of_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "senders").write_bytes("\ufeffalice.example.com\r\n".encode())
+    patterns = load({**NAME, "ALLOWED_SENDERS": "@~/senders"}).allowed_senders
+    assert patterns is not None
+    assert patterns.texts == ("alice.example.com",)
+    assert "is a relative path" in problem(ALLOWED_SENDERS="@senders")
+    os.mkfifo(tmp_path / "pipe")
+    for name, fault in (
+        ("nope", "cannot be read: No such file or directory"),
+        ("pipe", "cannot be read: it is a named pipe"),
+    ):
+        assert fault in problem(ALLOWED_SENDERS=f"@{tmp_path / name}")

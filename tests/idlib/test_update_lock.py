@@ -119,3 +119,31 @@ def test_something_else_in_the_place_of_the_lock_stops_nobody(lock: Path, blocke
         pass
     update_lock.remove_leftover(lock)
     assert os.path.lexists(lock)
+
+
+def test_a_named_pipe_in_the_place_of_the_lock_is_not_waited_for(lock: Path) -> None:
+    os.mkfifo(lock)
+    script = f"""
+from pathlib import Path
+from idlib import update_lock
+with update_lock.held(Path({str(lock)!r})):
+    print("written")
+update_lock.remove_leftover(Path({str(lock)!r}))
+"""
+    ended = subprocess.run([sys.executable, "-c", script], check=True, timeout=20, capture_output=True)
+    assert ended.stdout == b"written\n"
+    assert lock.is_fifo()
+
+
+@pytest.mark.usefixtures("impatient")
+def test_only_a_regular_file_of_this_user_counts_as_a_leftover(lock: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    leave_behind(lock)
+    link = lock.with_name("link")
+    link.symlink_to(lock)
+    update_lock.remove_leftover(link)
+    assert link.is_symlink()
+    pretend_of_another_user(monkeypatch)
+    with update_lock.held(lock):
+        pass
+    update_lock.remove_leftover(lock)
+    assert lock.exists()

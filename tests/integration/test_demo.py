@@ -151,3 +151,17 @@ def test_a_receiver_that_dies_is_named_with_status_1(demo_on_a_terminal: Demo) -
     assert "Traceback" not in output
     assert demo.process.wait() == 1
     demo.assert_left_nothing()
+
+
+def test_ctrl_c_at_the_prompt_ends_it_as_an_empty_line_does(demo_on_a_terminal: Demo) -> None:
+    demo = demo_on_a_terminal
+    demo.read_until("> ")
+    demo.type("half typed")
+    demo.read_until("half typed")
+    demo.signal_all(signal.SIGINT)
+    output = demo.read_all()
+    assert "everything is removed again" in output
+    assert "Interrupted" not in output
+    assert "half typedThat" not in output
+    assert demo.process.wait() == 0
+    demo.assert_left_nothing()

@@ -202,7 +202,7 @@ def test_a_replaced_key_is_taken_up_and_the_previous_one_still_opens(
     with device.receiver() as receiver:
         under_way = encrypted(signed("sealed to the old key", alice, device), device)
         _replace_key(lab, device, keep=True)
-        receiver.wait_for_log(f"Reading {device.name}".replace(device.name, str(device.crypto_path)))
+        receiver.wait_for_log(f"Reading '{device.crypto_path}")
         receiver.wait_for("both keys", lambda: len(log_lines(receiver, "Reading ")) >= 3)
         anybody.publish(device, under_way)
         receiver.wait_for_message("sealed to the old key")
@@ -388,7 +388,7 @@ def test_a_disk_that_turns_read_only_holds_messages_up_and_loses_none(
     result = device.run(RECEIVER)
     assert result.status == 1
     assert "Traceback" not in result.stderr
-    assert f"{small_disk}/replay.sqlite3 cannot be used: Read-only file system; set DATA_PATH" in result.stderr
+    assert f"'{small_disk}/replay.sqlite3' cannot be used: Read-only file system; set DATA_PATH" in result.stderr
     assert alice.send(device, "while it was frozen").status == 0
     subprocess.run(["mount", "-o", "remount,rw", str(small_disk)], check=True)
     with device.receiver() as receiver:

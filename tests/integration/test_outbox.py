@@ -345,7 +345,7 @@ def test_a_disk_that_is_full_when_a_message_is_acknowledged_keeps_it_and_does_no
     sender: Device, recipient: Device, receiver: Program, small_disk: Path
 ) -> None:
     device = sender.with_settings(DATA_PATH=str(small_disk))
-    trouble = f"Messages to {recipient.name} wait: {outbox_path(device)} cannot be read or written: database or disk"
+    trouble = f"Messages to {recipient.name} wait: '{outbox_path(device)}' cannot be read or written: database or disk"
     # Held open, lest the log beside the file be made anew, which fails before anything is sent.
     with Outbox(small_disk) as outbox:
         put(device, recipient.name, "sent once")
@@ -373,7 +373,7 @@ def test_a_full_disk_sends_nothing_again_where_another_message_expires(
         put(device, f"nobody._device.{SECURE}", "expires", lifetime=5)
         filler = fill(small_disk)
         with device.start(SENDER) as resident:
-            resident.wait_for_log(f"Messages wait: {outbox_path(device)} cannot be read or written: database or disk")
+            resident.wait_for_log(f"Messages wait: '{outbox_path(device)}' cannot be read or written: database or disk")
             filler.unlink()
             wait_until(lambda: outbox.waiting().number == 0, "empty outbox")
             assert acknowledgements(resident) == 1
@@ -401,7 +401,7 @@ def test_an_outbox_of_another_user_is_told_with_what_mends_it(sender: Device, re
     powerless = ("setpriv", "--bounding-set=-all", "--inh-caps=-all") if os.geteuid() == 0 else ()
     device = replace(sender, entrance=powerless)
     directory.chmod(0)
-    trouble = f"{outbox_path(sender)} cannot be used: Permission denied; set DATA_PATH to "
+    trouble = f"'{outbox_path(sender)}' cannot be used: Permission denied; set DATA_PATH to "
     try:
         queued = device.send(recipient, "hello", "--queue")
         health = device.run(SENDER, "--health")
@@ -458,7 +458,7 @@ def test_it_ends_within_five_seconds_while_it_tries(
     device = sender.with_settings(**({"DNS_RESOLVER": silent_resolver} if silent == "DNS" else {"MQTT_PORT": broker}))
     put(device, recipient.name, "stuck")
     with device.start(SENDER) as resident:
-        resident.wait_for_log("In the outbox wait 1 messages")
+        resident.wait_for_log("Messages in the outbox: 1")
         time.sleep(1)
         resident.signal(number)
         assert resident.wait_for_end(5) == 0

@@ -33,7 +33,9 @@ def test_every_missing_variable_is_named_on_a_line_of_its_own(program: Path, ali
     assert result.status == 1
     assert result.stdout == ""
     assert sorted(result.stderr.splitlines()) == [
-        f"Missing essential configuration env var: {name}" for name in ("CRYPTO_PATH", "IDENTITY_NAME", "MQTT_HOST")
+        "Bad value of env var CRYPTO_PATH: it is set but empty; unset it or give it a value",
+        "Bad value of env var MQTT_HOST: it is set but empty; unset it or give it a value",
+        "Missing essential configuration env var: IDENTITY_NAME",
     ]
 
 

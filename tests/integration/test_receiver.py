@@ -28,7 +28,7 @@ def test_it_waits_for_its_record_and_begins_by_itself(lab: Lab, alice: Device) -
         assert not any(SUBSCRIBED in line for line in receiver.stderr)
         lab.knot.add_tlsa(device.name, record)
         receiver.wait_for_log(SUBSCRIBED, timeout=15)
-        assert any(f"Reading {device.key_path}" in line for line in receiver.stderr)
+        assert any(f"Reading '{device.key_path}'" in line for line in receiver.stderr)
         assert alice.send(device, "you are early").status == 0
         receiver.wait_for_message("you are early")
 

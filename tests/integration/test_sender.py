@@ -2,6 +2,7 @@
 
 import json
 import os
+import pty
 import re
 import signal
 import socket
@@ -287,3 +288,58 @@ def test_a_wrong_name_cannot_act_on_the_terminal(bob: Device, anybody: BrokerCli
     assert result.status == 64
     assert "\x1b" not in result.stderr
     assert sys.executable not in result.stderr
+
+
+def test_64_a_message_of_several_words_needs_quotes(alice: Device, bob: Device) -> None:
+    result = alice.send(bob, "The", "kettle", "is", "on")
+    assert result.status == 64
+    assert "put the message into quotes: 'The kettle is on'" in result.stderr
+    unknown = alice.send(bob, "hello", "--loud")
+    assert unknown.status == 64
+    assert "unrecognized arguments: --loud" in unknown.stderr
+
+
+@pytest.mark.parametrize(
+    ("recipient", "said"),
+    [
+        ("127.0.0.1", "'127.0.0.1' is an address"),
+        (
+            "bücher.example.test",
+            "'bücher.example.test' is not a device name; the xn-- form of this name is xn--bcher-kva.",
+        ),
+    ],
+)
+def test_64_what_is_no_device_name_is_shown_as_it_was_typed(recipient: str, said: str, alice: Device) -> None:
+    result = alice.send(recipient, "hello")
+    assert result.status == 64
+    assert said in result.stderr
+
+
+def test_1_a_report_that_is_lost_is_told(alice: Device, bob: Device) -> None:
+    shell = ["sh", "-c", 'exec "$@" >&-', "sh", *alice.command(SEND_MESSAGE, bob.name, "reported to nobody", "--json")]
+    ended = subprocess.run(shell, env=alice.environment(), stderr=subprocess.PIPE, text=True, check=False, timeout=60)
+    assert ended.returncode == 1
+    assert ended.stderr.splitlines()[-1].startswith("Error: stdout is closed")
+
+
+@pytest.mark.parametrize(("argument", "said"), [("-", "the message"), ("--lines", "a message on each line")])
+def test_on_a_terminal_it_says_how_to_end(argument: str, said: str, alice: Device, bob: Device) -> None:
+    controller, terminal = pty.openpty()
+    with open(controller, "r+b", buffering=0) as typist, open(terminal, "rb") as stdin:
+        ended = subprocess.Popen(
+            alice.command(SEND_MESSAGE, bob.name, argument),
+            env=alice.environment(),
+            stdin=stdin,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        assert ended.stderr is not None
+        assert ended.stderr.readline() == f"Type {said}, then press Ctrl-D.\n"
+        typist.write(b"hello\n\x04")
+        assert ended.communicate(timeout=60)
+        assert ended.returncode == 0
+
+
+def test_a_single_line_is_told_in_the_singular(alice: Device, bob: Device, bob_receiver: Program) -> None:
+    result = alice.send(bob, "--lines", stdin="one alone\n")
+    assert f"The broker has acknowledged 1 message to {bob.name}: line 1" in result.stderr

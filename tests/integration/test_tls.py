@@ -2,6 +2,7 @@
 
 import ipaddress
 import re
+import socket
 import subprocess
 import time
 from collections.abc import Iterator
@@ -119,13 +120,79 @@ def refused(device: Device, *words: str) -> None:
 
 def test_a_broker_whose_certificate_comes_from_elsewhere_is_refused(device: Device, tmp_path: Path) -> None:
     other = Authority(tmp_path, "other")
-    refused(device.with_settings(MQTT_CA_FILE=str(other.file), DATA_PATH=str(tmp_path)), "certificate verify failed")
+    refused(
+        device.with_settings(MQTT_CA_FILE=str(other.file), DATA_PATH=str(tmp_path)),
+        "certificate verify failed",
+        "from none of the CAs in MQTT_CA_FILE",
+    )
+
+
+def test_a_broker_whose_ca_is_not_named_is_refused_with_what_to_name(device: Device, tmp_path: Path) -> None:
+    refused(
+        device.without_setting("MQTT_CA_FILE").with_settings(DATA_PATH=str(tmp_path)),
+        "certificate verify failed",
+        "name its CA's file in MQTT_CA_FILE",
+    )
+
+
+def test_a_broker_under_another_name_is_refused(device: Device, tmp_path: Path) -> None:
+    other = device.with_settings(MQTT_HOST="localhost", DATA_PATH=str(tmp_path))
+    refused(other, "certificate verify failed", "is not for localhost; set MQTT_HOST to a name in it")
+
+
+def test_tls_at_a_plain_port_is_recognized(device: Device, lab: Lab, tmp_path: Path) -> None:
+    refused(
+        device.with_settings(MQTT_PORT=str(lab.mosquitto.port), DATA_PATH=str(tmp_path)), "does that port speak TLS"
+    )
 
 
 def test_the_broker_refuses_a_wrong_password(device: Device, tmp_path: Path) -> None:
     (tmp_path / "password").write_text("wrong")
     wrong = device.with_settings(MQTT_PASSWORD_FILE=str(tmp_path / "password"), DATA_PATH=str(tmp_path))
-    refused(wrong, "Not authorized")
+    refused(wrong, "Not authorized", "user name")
+
+
+def test_a_private_ca_made_as_mosquitto_tls_says_is_accepted(
+    device: Device, tmp_path_factory: pytest.TempPathFactory, tmp_path: Path
+) -> None:
+    directory = tmp_path_factory.mktemp("private-ca")
+    # The commands of mosquitto-tls(7), without a password for the CA's key; the name of the server is its CN.
+    commands = (
+        "openssl req -new -x509 -days 1 -extensions v3_ca -keyout ca.key -out ca.crt -nodes -subj /CN=private",
+        "openssl genrsa -out server.key 2048",
+        "openssl req -out server.csr -key server.key -new -subj /CN=localhost",
+        "openssl x509 -req -in server.csr -CA ca.crt -CAkey ca.key -CAcreateserial -out server.crt -days 1",
+    )
+    for command in commands:
+        subprocess.run(command.split(), cwd=directory, check=True, capture_output=True)
+    extra = f"certfile {directory}/server.crt\nkeyfile {directory}/server.key\n"
+    with Mosquitto(directory, extra=extra) as broker:
+        private = (
+            device.without_setting("MQTT_CERT_FILE")
+            .without_setting("MQTT_KEY_FILE")
+            .with_settings(
+                MQTT_HOST="localhost",
+                MQTT_PORT=str(broker.port),
+                MQTT_CA_FILE=str(directory / "ca.crt"),
+                DATA_PATH=str(tmp_path),
+            )
+        )
+        with private.receiver() as receiver:
+            assert private.send(device, "from a private CA").status == 0
+            receiver.wait_for_message("from a private CA")
+
+
+def test_a_password_is_not_sent_in_the_clear_unasked(device: Device, silent_broker: socket.socket) -> None:
+    plain = device.with_settings(MQTT_HOST="192.0.2.1", MQTT_PORT=str(silent_broker.getsockname()[1]))
+    for name in ("MQTT_TLS", "MQTT_CA_FILE", "MQTT_CERT_FILE", "MQTT_KEY_FILE"):
+        plain = plain.without_setting(name)
+    result = plain.send(device, "never sent")
+    assert result.status == 1
+    assert "MQTT_PLAINTEXT_LOGIN=on" in result.stderr
+    files = device.with_settings(MQTT_TLS="off", MQTT_HOST=silent_broker.getsockname()[0])
+    for result in (files.send(device, "never sent"), files.run(RECEIVER)):
+        assert result.status == 1
+        assert "MQTT_CA_FILE is set, and MQTT_TLS is off" in result.stderr
 
 
 def refused_at_once(device: Device, said: str) -> None:

@@ -1,7 +1,10 @@
-#!/usr/bin/env -S sh -c 'p=${0%/*}/../../../.venv/bin/python; [ -x "$p" ] || p=python3; exec "$p" "$0" "$@"'
+#!/usr/bin/env -S sh -c 'p=$(realpath "$0");p=${p%/*/*/*/*}/.venv/bin/python;[ -x "$p" ]||p=python3;exec "$p" "$0" "$@"'
 """Holds the container open, so that its terminal is there to make and publish an identity in."""
 
-from idlib.container import hold_open
+try:
+    from idlib.container import hold_open
+except ModuleNotFoundError:
+    raise SystemExit("Run make setup in the checkout, then start this program without python3 in front.") from None
 
 if __name__ == "__main__":
     hold_open(

@@ -1,16 +1,20 @@
-#!/usr/bin/env -S sh -c 'p=${0%/*}/../../../.venv/bin/python; [ -x "$p" ] || p=python3; exec "$p" "$0" "$@"'
+#!/usr/bin/env -S sh -c 'p=$(realpath "$0");p=${p%/*/*/*/*}/.venv/bin/python;[ -x "$p" ]||p=python3;exec "$p" "$0" "$@"'
 """Make a certificate signing request for the device's key, and the key where there is none."""
 
 if __name__ == "__main__":
-    # Before what takes long to import.
-    from idlib.interruption import end_when_interrupted
+    try:
+        # Before what takes long to import.
+        from idlib.interruption import end_when_interrupted
+    except ModuleNotFoundError:
+        raise SystemExit("Run make setup in the checkout, then start this program without python3 in front.") from None
 
     end_when_interrupted()
 
 import sys
 
 from idlib.bootstrap import Bootstrap
-from idlib.program import parser, read_settings, run
+from idlib.errors import quoted
+from idlib.program import beside, parser, read_settings, require_stdout, run
 
 
 def main() -> None:
@@ -18,28 +22,29 @@ def main() -> None:
     arguments = parser(
         "Print a certificate signing request for IDENTITY_NAME's private key in CRYPTO_PATH.\n"
         "The key is made where there is none; an existing one is kept and used.",
-        "IDENTITY_NAME=alice._device.example.com CRYPTO_PATH=./identity ./create_id_csr.py > request.pem",
+        "IDENTITY_NAME=alice._device.example.com CRYPTO_PATH=~/messenger/identity ./create_id_csr.py > request.pem",
     )
     arguments.add_argument(
         "--force", action="store_true", help="make a new key; the replaced one is kept as NAME.key.previous.pem"
     )
     force = arguments.parse_args().force
+    require_stdout()
     identity = Bootstrap.from_settings(read_settings())
     key_path = identity.get_path_for_pki_asset("key")
     if force:
         identity.replace_private_key()
         print("Until its certificate is in place, the device has none that matches its new key.", file=sys.stderr)
     elif identity.has_private_key():
-        print(f"The existing key {key_path} is kept and used.", file=sys.stderr)
+        print(f"The existing key {quoted(key_path)} is kept and used.", file=sys.stderr)
     else:
         identity.generate_private_key()
     identity.generate_csr()
     print(identity.get_pki_asset("csr").decode(), end="")
     print(
-        f"Give this request, which also lies at {identity.get_path_for_pki_asset('csr')}, to your CA.\n"
-        f"Its certificate belongs at {identity.get_path_for_pki_asset('cert')}; put it there with\n"
-        "  ./install_certificate.py < certificate.pem\n"
-        "and then run ./generate_tlsa.py, which shows the record to publish in DNS.",
+        f"Give this request, which is also in {quoted(identity.get_path_for_pki_asset('csr'))}, to your CA.\n"
+        f"Its certificate belongs at {quoted(identity.get_path_for_pki_asset('cert'))}; put it there with\n"
+        f"  {beside('install_certificate.py')} < certificate.pem\n"
+        f"and then run {beside('generate_tlsa.py')}, which shows the record to publish in DNS.",
         file=sys.stderr,
     )
 

@@ -1,23 +1,26 @@
-#!/usr/bin/env -S sh -c 'p=${0%/*}/../../../.venv/bin/python; [ -x "$p" ] || p=python3; exec "$p" "$0" "$@"'
+#!/usr/bin/env -S sh -c 'p=$(realpath "$0");p=${p%/*/*/*/*}/.venv/bin/python;[ -x "$p" ]||p=python3;exec "$p" "$0" "$@"'
 """Make the device's identity: a private key and a self-signed certificate."""
 
 if __name__ == "__main__":
-    # Before what takes long to import.
-    from idlib.interruption import end_when_interrupted
+    try:
+        # Before what takes long to import.
+        from idlib.interruption import end_when_interrupted
+    except ModuleNotFoundError:
+        raise SystemExit("Run make setup in the checkout, then start this program without python3 in front.") from None
 
     end_when_interrupted()
 
 import sys
 
 from idlib.bootstrap import Bootstrap
-from idlib.program import parser, read_settings, run
+from idlib.program import beside, parser, read_settings, run
 
 
 def main() -> None:
     """Make private key and certificate."""
     arguments = parser(
         "Make a private key and a self-signed certificate for IDENTITY_NAME in CRYPTO_PATH.",
-        "IDENTITY_NAME=alice._device.example.com CRYPTO_PATH=./identity ./create_selfsigned_id.py",
+        "IDENTITY_NAME=alice._device.example.com CRYPTO_PATH=~/messenger/identity ./create_selfsigned_id.py",
     )
     arguments.add_argument(
         "--force", action="store_true", help="replace an existing key; it is kept as NAME.key.previous.pem"
@@ -29,7 +32,7 @@ def main() -> None:
     else:
         identity.create_selfsigned_identity()
     print(f"{identity.identity_name} has a new key and certificate.", file=sys.stderr)
-    print("Next: ./generate_tlsa.py shows the record to publish in DNS.", file=sys.stderr)
+    print(f"Next: {beside('generate_tlsa.py')} shows the record to publish in DNS.", file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -1,9 +1,12 @@
-#!/usr/bin/env -S sh -c 'p=${0%/*}/../../../.venv/bin/python; [ -x "$p" ] || p=python3; exec "$p" "$0" "$@"'
+#!/usr/bin/env -S sh -c 'p=$(realpath "$0");p=${p%/*/*/*/*}/.venv/bin/python;[ -x "$p" ]||p=python3;exec "$p" "$0" "$@"'
 """Show the TLSA record that makes the device known."""
 
 if __name__ == "__main__":
-    # Before what takes long to import.
-    from idlib.interruption import end_when_interrupted
+    try:
+        # Before what takes long to import.
+        from idlib.interruption import end_when_interrupted
+    except ModuleNotFoundError:
+        raise SystemExit("Run make setup in the checkout, then start this program without python3 in front.") from None
 
     end_when_interrupted()
 
@@ -13,7 +16,7 @@ from typing import Final
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from idlib.bootstrap import Bootstrap
-from idlib.program import parser, read_settings, run
+from idlib.program import parser, read_settings, require_stdout, run
 
 TIME_TO_LIVE_SECONDS: Final = 300
 
@@ -22,7 +25,7 @@ def main() -> None:
     """Print the record, and the same as a line of a zone file."""
     command_line = parser(
         "Print the TLSA record of IDENTITY_NAME's certificate in CRYPTO_PATH, and the same as a zone-file line.",
-        "IDENTITY_NAME=alice._device.example.com CRYPTO_PATH=./identity ./generate_tlsa.py",
+        "IDENTITY_NAME=alice._device.example.com CRYPTO_PATH=~/messenger/identity ./generate_tlsa.py",
     )
     command_line.add_argument(
         "--selector",
@@ -31,6 +34,7 @@ def main() -> None:
         help="0: the certificate (default), which all can read; 1: its public key alone, which is smaller",
     )
     selector = command_line.parse_args().selector
+    require_stdout()
     identity = Bootstrap.from_settings(read_settings())
     renderers = {"0": identity.render_tlsa_record, "1": identity.render_public_key_tlsa_record}
     name, record = identity.identity_name, renderers[selector]()

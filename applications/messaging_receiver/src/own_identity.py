@@ -13,10 +13,10 @@ from typing import Final, Protocol
 from idlib.algorithms import PrivateKey
 from idlib.bootstrap import Bootstrap
 from idlib.discovery import Found
-from idlib.errors import IdlibError, KeyFileError
+from idlib.errors import IdlibError, KeyFileError, UnusableRecordError, quoted
 from idlib.keys import certificate_path, key_path, previous_key_paths, read_certificate, read_private_key
 from idlib.names import IdentityName
-from idlib.records import render
+from idlib.records import WHOLE_CERTIFICATE, render
 from idlib.settings import Settings
 
 _LOG = logging.getLogger(__name__)
@@ -63,7 +63,7 @@ def _look_for_own_key(settings: Settings, stopping: threading.Event) -> PrivateK
     while not stopping.is_set():
         try:
             if bootstrap.public_identity_is_valid():
-                _LOG.info("Reading %s", path)
+                _LOG.info("Reading %s", quoted(path))
                 return read_private_key(path)
         except KeyFileError as error:
             _LOG.error("%s", error)
@@ -77,10 +77,11 @@ def _look_for_own_key(settings: Settings, stopping: threading.Event) -> PrivateK
 def _tell_record_to_publish(settings: Settings) -> None:
     try:
         certificate = read_certificate(certificate_path(settings.crypto_path, settings.identity_name))
-    except KeyFileError as error:
+        record = render(certificate, WHOLE_CERTIFICATE)
+    except (KeyFileError, UnusableRecordError) as error:
         _LOG.error("%s", error)
     else:
-        _LOG.error("Publish this record: %s. IN TLSA %s", settings.identity_name, render(certificate, 0))
+        _LOG.error("Publish this record: %s. IN TLSA %s", settings.identity_name, record)
 
 
 class Facts(Protocol):
@@ -239,7 +240,7 @@ class OwnKeys:
             except KeyFileError as error:
                 _LOG.warning("A previous key is left out: %s", error)
             else:
-                _LOG.info("Reading %s", path)
+                _LOG.info("Reading %s", quoted(path))
                 yield _PreviousKey(key, path, state[3] // 10**9)
 
 

@@ -1,16 +1,18 @@
-#!/usr/bin/env -S sh -c 'p=${0%/*}/../../../.venv/bin/python; [ -x "$p" ] || p=python3; exec "$p" "$0" "$@"'
+#!/usr/bin/env -S sh -c 'p=$(realpath "$0");p=${p%/*/*/*/*}/.venv/bin/python;[ -x "$p" ]||p=python3;exec "$p" "$0" "$@"'
 """Holds the container open, so that its terminal is there to send messages from, and delivers what waits in the outbox.
 
 It imports little before something has to be delivered, for it stays in memory as long as the device runs.
 """
 
 if __name__ == "__main__":
-    # Before what takes long to import.
-    from idlib.interruption import end_when_interrupted
+    try:
+        # Before what takes long to import.
+        from idlib.interruption import end_when_interrupted
+    except ModuleNotFoundError:
+        raise SystemExit("Run make setup in the checkout, then start this program without python3 in front.") from None
 
     end_when_interrupted()
 
-import argparse
 import logging
 import signal
 import sys
@@ -23,7 +25,7 @@ from typing import Final
 from idlib.container import announce
 from idlib.errors import ConfigurationError, IdlibError, StoreError
 from idlib.outage import Outage
-from idlib.program import read_settings, run
+from idlib.program import parser, read_settings, run
 from idlib.settings import Settings
 from idlib.storage.outbox import Outbox, Waiting, is_to_be_opened, state_of_files
 
@@ -41,8 +43,9 @@ _GRACE_SECONDS: Final = 2.0
 
 def main() -> int:
     """Run until SIGTERM or SIGINT, or with `--health` say how many messages wait; return the exit status."""
-    command_line = argparse.ArgumentParser(
-        description=f"Hold the {_SERVICE} container open, and deliver what waits in the outbox. {_ADVICE}"
+    command_line = parser(
+        f"Hold the {_SERVICE} container open, and deliver what waits in the outbox. {_ADVICE}",
+        "IDENTITY_NAME=alice._device.example.com ./application.py",
     )
     command_line.add_argument("--health", action="store_true", help="say how many messages wait, and end")
     if command_line.parse_args().health:
@@ -100,7 +103,7 @@ def _empty_outbox(settings: Settings, stopping: threading.Event) -> None:
         waiting = outbox.waiting()
         if not waiting.number:
             return
-        _LOG.info("In the outbox wait %d messages", waiting.number)
+        _LOG.info("Messages in the outbox: %d", waiting.number)
         outbox.hold_for_delivery()
         # Late, for it triples what the process takes of the memory.
         from courier import Courier

@@ -27,6 +27,7 @@ from idlib.errors import (
     NoSubscriberError,
     RefusedMessageError,
 )
+from idlib.output import counted
 from idlib.settings import Settings
 from idlib.storage.outbox import NewOutgoingMessage
 from idlib.transport import Broker, Publication, Publisher
@@ -241,10 +242,11 @@ class LineSender:
             else:
                 self._print(report(sent.message, Fate.UNACKNOWLEDGED, size=sent.size))
         recipient, number = self._arguments.recipient, len(self._acknowledged)
-        which = f": lines {self._acknowledged}" if number else ""
-        _LOG.info("The broker has acknowledged %d messages to %s%s", number, recipient, which)
+        which = f": {_which(self._acknowledged)}" if number else ""
+        _LOG.info("The broker has acknowledged %s to %s%s", counted(number, "message"), recipient, which)
         if len(self._queued):
-            _LOG.info("Queued are %d messages to %s: lines %s", len(self._queued), recipient, self._queued)
+            queued = counted(len(self._queued), "message")
+            _LOG.info("Queued: %s to %s: %s", queued, recipient, _which(self._queued))
 
     def _print(self, line: str) -> None:
         if self._arguments.json and sys.stdout is not None:
@@ -252,6 +254,10 @@ class LineSender:
             with contextlib.suppress(OSError):
                 sys.stdout.write(f"{line}\n")
                 sys.stdout.flush()
+
+
+def _which(lines: "Ranges") -> str:
+    return f"line{'' if len(lines) == 1 else 's'} {lines}"
 
 
 def split(source: BinaryIO, limit: int) -> Iterator[bytes]:

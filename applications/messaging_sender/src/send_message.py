@@ -1,9 +1,12 @@
-#!/usr/bin/env -S sh -c 'p=${0%/*}/../../../.venv/bin/python; [ -x "$p" ] || p=python3; exec "$p" "$0" "$@"'
+#!/usr/bin/env -S sh -c 'p=$(realpath "$0");p=${p%/*/*/*/*}/.venv/bin/python;[ -x "$p" ]||p=python3;exec "$p" "$0" "$@"'
 """Signs a message, encrypts it by its recipient's certificate from DNS, and publishes it."""
 
 if __name__ == "__main__":
-    # Before what takes long to import.
-    from idlib.interruption import end_when_interrupted
+    try:
+        # Before what takes long to import.
+        from idlib.interruption import end_when_interrupted
+    except ModuleNotFoundError:
+        raise SystemExit("Run make setup in the checkout, then start this program without python3 in front.") from None
 
     end_when_interrupted()
 
@@ -12,6 +15,7 @@ import contextlib
 import io
 import logging
 import re
+import shlex
 import sys
 import time
 from collections.abc import Iterator
@@ -32,9 +36,10 @@ from idlib.errors import (
     MessageError,
     NoSubscriberError,
     RefusedMessageError,
+    quoted,
 )
 from idlib.names import IdentityName
-from idlib.program import parser, read_settings, run
+from idlib.program import parser, read_settings, require_stdout, run
 from idlib.settings import Settings
 from idlib.storage.outbox import NewOutgoingMessage
 from idlib.transport import Broker, Publication, Publisher
@@ -46,6 +51,14 @@ def main() -> int:
     """Send what the command line says; return the exit status."""
     arguments = _read_arguments()
     settings = get_config()
+    status = _send(settings, arguments)
+    if arguments.json and not status:
+        # As when stdout cannot be written: what was sent is sent, and its report is lost.
+        require_stdout()
+    return status
+
+
+def _send(settings: Settings, arguments: argparse.Namespace) -> int:
     with _opened(arguments) as source:
         if arguments.lines:
             return LineSender(settings, arguments).send(source)
@@ -157,8 +170,8 @@ class _Sending:
 
 def _read_arguments() -> argparse.Namespace:
     command_line = parser(
-        "Sign a message, encrypt it by RECIPIENT's certificate from DNS, and publish it. Settings come from environment"
-        " variables. Ends with 0 once the broker has acknowledged it.",
+        "Sign a message, encrypt it to RECIPIENT, publish it, and end with 0 once the broker has acknowledged it."
+        " Settings are environment variables.",
         "send_message.py bob._device.example.com 'Good morning'",
     )
     command_line.usage = "%(prog)s [options] RECIPIENT [MESSAGE]"
@@ -186,7 +199,9 @@ def _read_arguments() -> argparse.Namespace:
         help="how long the broker may take to answer (default: 30)",
     )
     # MESSAGE may stand behind options.
-    arguments = command_line.parse_intermixed_args()
+    arguments, rest = command_line.parse_known_intermixed_args()
+    if rest:
+        command_line.error(_complaint(arguments, rest))
     if arguments.message is not None and arguments.file is not None:
         command_line.error("give either MESSAGE or --file, not both")
     if arguments.message is None and arguments.file is None and not arguments.lines:
@@ -196,11 +211,19 @@ def _read_arguments() -> argparse.Namespace:
     return arguments
 
 
+def _complaint(arguments: argparse.Namespace, rest: list[str]) -> str:
+    if arguments.message is None or any(word.startswith("-") for word in rest):
+        return f"unrecognized arguments: {' '.join(rest)}"
+    return f"put the message into quotes: {shlex.quote(' '.join([arguments.message, *rest]))}"
+
+
 def _recipient(text: str) -> IdentityName:
+    if re.fullmatch(r"[0-9.]+", text):
+        raise argparse.ArgumentTypeError(f"{text!r} is an address, and a recipient is the DNS name of a device")
     try:
         return IdentityName(text)
     except MalformedNameError as error:
-        raise argparse.ArgumentTypeError(str(error)) from error
+        raise argparse.ArgumentTypeError(f"{text!r} is not a device name; {error.hint}") from error
 
 
 def _lifetime(text: str) -> int:
@@ -223,12 +246,15 @@ def _opened(arguments: argparse.Namespace) -> Iterator[BinaryIO]:
         try:
             file = arguments.file.open("rb")
         except OSError as error:
-            raise MessageError(f"{arguments.file} cannot be read: {error.strerror}") from error
+            raise MessageError(f"{quoted(arguments.file)} cannot be read: {error.strerror}") from error
         with file:
             yield file
     elif arguments.message in {None, "-"}:
         if sys.stdin is None:
             raise MessageError("stdin is closed", "give MESSAGE or --file PATH")
+        if sys.stdin.isatty():
+            what = "a message on each line" if arguments.lines else "the message"
+            print(f"Type {what}, then press Ctrl-D.", file=sys.stderr)
         yield sys.stdin.buffer
     else:
         yield io.BytesIO(arguments.message.encode("utf-8", "surrogateescape"))

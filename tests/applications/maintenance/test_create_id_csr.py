@@ -47,6 +47,6 @@ def test_an_unusable_key_is_told_and_kept(run: Run, files: Files, crypto_path: P
     ended = run("create_id_csr.py")
     assert ended.returncode == 4
     assert ended.stdout == ""
-    assert "no private key in PEM form" in ended.stderr
+    assert "holds no private key that can be read" in ended.stderr
     assert "Traceback" not in ended.stderr
     assert files() == {".key.pem": b"garbage"}

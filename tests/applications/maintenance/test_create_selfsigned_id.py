@@ -1,5 +1,7 @@
+import os
 import stat
 import subprocess
+import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -7,16 +9,19 @@ from pathlib import Path
 import pytest
 from cryptography import x509
 
+import idlib
+
 Run = Callable[..., subprocess.CompletedProcess[str]]
 Files = Callable[[], dict[str, bytes]]
 NAME = "alice._device.example.test"
+PROGRAMS = Path(__file__).parents[3] / "applications" / "maintenance" / "src"
 
 
 def test_it_makes_an_identity_and_says_what_comes_next(run: Run, files: Files, crypto_path: Path) -> None:
     ended = run("create_selfsigned_id.py", LOCALITY="Lagos", COUNTRY="NG")
     assert ended.returncode == 0
     assert ended.stdout == ""
-    assert f"Wrote {crypto_path}/{NAME}.key.pem" in ended.stderr
+    assert f"Wrote '{crypto_path}/{NAME}.key.pem'" in ended.stderr
     assert "generate_tlsa.py" in ended.stderr
     assert sorted(files()) == [".crt.pem", ".key.pem"]
     assert {stat.S_IMODE(path.stat().st_mode) for path in crypto_path.iterdir()} == {0o600}
@@ -46,7 +51,7 @@ def test_a_device_with_the_longest_name_gets_an_identity(run: Run) -> None:
     assert run("generate_tlsa.py", IDENTITY_NAME=name).stdout.startswith(f"TLSA record for {name}: 3 0 0 ")
 
 
-@pytest.mark.parametrize("path", ["/proc/identity", "/dev/null", "/dev/null/identity", "missing/identity"])
+@pytest.mark.parametrize("path", ["/proc/identity", "/dev/null", "/dev/null/identity"])
 def test_a_place_that_cannot_be_written_is_told_in_one_line(run: Run, path: str) -> None:
     for program in ("create_selfsigned_id.py", "create_id_csr.py"):
         ended = run(program, CRYPTO_PATH=path)
@@ -59,7 +64,7 @@ def test_a_place_that_cannot_be_written_is_told_in_one_line(run: Run, path: str)
 def test_a_missing_name_is_told(run: Run) -> None:
     ended = run("create_selfsigned_id.py", IDENTITY_NAME="")
     assert ended.returncode == 1
-    assert ended.stderr == "Missing essential configuration env var: IDENTITY_NAME\n"
+    assert ended.stderr == "Bad value of env var IDENTITY_NAME: it is set but empty; give it a value\n"
 
 
 def test_several_at_once_leave_one_identity_that_fits_together(run: Run, files: Files, crypto_path: Path) -> None:
@@ -81,3 +86,50 @@ def test_help_fits_a_screen_and_wrong_usage_is_told(run: Run, program: str) -> N
     wrong = run(program, "--no-such-option", IDENTITY_NAME="")
     assert wrong.returncode == 64
     assert "--no-such-option" in wrong.stderr
+
+
+def test_a_relative_path_is_refused_and_nothing_is_made(run: Run, tmp_path: Path) -> None:
+    for path in ("identity", "./~/identity"):
+        ended = run("create_selfsigned_id.py", CRYPTO_PATH=path)
+        assert ended.returncode == 1
+        assert "is a relative path" in ended.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_tilde_is_the_home_directory_and_what_is_above_it_is_made(run: Run, tmp_path: Path) -> None:
+    ended = run("create_selfsigned_id.py", CRYPTO_PATH="~/messenger/identity", HOME=str(tmp_path / "home"))
+    assert ended.returncode == 0
+    assert (tmp_path / "home" / "messenger" / "identity" / f"{NAME}.key.pem").exists()
+
+
+def test_settings_of_other_programs_are_not_judged(run: Run) -> None:
+    ended = run("create_selfsigned_id.py", MQTT_CA_FILE="/no/such/file", MQTT_USERNAME="alice")
+    assert ended.returncode == 0
+
+
+def test_the_next_step_is_called_as_this_program_was(run: Run) -> None:
+    ended = run("create_selfsigned_id.py")
+    assert f"Next: {PROGRAMS}/generate_tlsa.py shows" in ended.stderr
+
+
+@pytest.mark.parametrize(
+    "program", ["create_selfsigned_id.py", "create_id_csr.py", "generate_tlsa.py", "application.py"]
+)
+def test_it_says_its_version(program: str, run: Run) -> None:
+    ended = run(program, "--version")
+    assert (ended.returncode, ended.stdout) == (0, f"{program} {idlib.__version__}\n")
+
+
+def test_an_option_is_not_abbreviated(run: Run, crypto_path: Path) -> None:
+    assert run("create_selfsigned_id.py", "--forc").returncode == 64
+    assert not crypto_path.exists()
+
+
+@pytest.mark.parametrize("program", ["generate_tlsa.py", "create_id_csr.py"])
+def test_a_closed_stdout_is_told_before_anything_is_made(program: str, tmp_path: Path) -> None:
+    command = f"exec {sys.executable} {PROGRAMS / program} >&-"
+    environment = {"PATH": os.environ["PATH"], "IDENTITY_NAME": NAME, "CRYPTO_PATH": str(tmp_path / "identity")}
+    ended = subprocess.run(["sh", "-c", command], env=environment, stderr=subprocess.PIPE, text=True, check=False)
+    assert ended.returncode == 1
+    assert ended.stderr.startswith("Error: stdout is closed")
+    assert not (tmp_path / "identity").exists()

@@ -74,3 +74,28 @@ def test_the_record_of_each_kind_of_key_holds_that_key(key_type: str, selector: 
     assert usable.public_key.native == key.public_key()
     can_be_read_by_all = selector == "0" and key_type != "p256"
     assert ("dane-jwe-jws" in printed.stderr) is not can_be_read_by_all
+
+
+def test_a_record_that_no_reader_accepts_is_never_printed(run: Run, crypto_path: Path) -> None:
+    crypto_path.mkdir()
+    key, certificate = crypto_path / f"{NAME}.key.pem", crypto_path / f"{NAME}.crt.pem"
+    subprocess.run(["openssl", "genpkey", "-quiet", "-algorithm", "RSA-PSS", "-out", str(key)], check=True)
+    request = ["openssl", "req", "-x509", "-key", str(key), "-subj", f"/CN={NAME}", "-out", str(certificate)]
+    subprocess.run(request, check=True)
+    ended = run("generate_tlsa.py")
+    assert ended.returncode == 4
+    assert ended.stdout == ""
+    assert "restricted to RSASSA-PSS" in ended.stderr
+    pem = certificate.read_text()
+    certificate.unlink()
+    ended = run("install_certificate.py", stdin=pem)
+    assert ended.returncode == 4
+    assert "restricted to RSASSA-PSS" in ended.stderr
+    assert not certificate.exists()
+
+
+def test_nothing_is_said_around_the_record_but_what_to_do_with_it(run: Run) -> None:
+    run("create_selfsigned_id.py")
+    ended = run("generate_tlsa.py")
+    assert "INFO" not in ended.stderr
+    assert len(ended.stderr.splitlines()) == 1

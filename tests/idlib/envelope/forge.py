@@ -21,7 +21,14 @@ from idlib.algorithms import PrivateKey, PublicKey
 from idlib.errors import Reason
 from idlib.names import IdentityName
 
-ABSENT: Any = object()
+
+class _Absent:
+    def __repr__(self) -> str:
+        return "absent"
+
+
+# Its name is the same in every process, as pytest-xdist needs it of a test's.
+ABSENT: Any = _Absent()
 NOW = 1_800_000_000
 Parts = dict[str, Any]
 

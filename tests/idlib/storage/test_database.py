@@ -59,7 +59,7 @@ def told(where: Path, kind: str) -> str:
 def test_a_directory_of_another_user_is_told_with_the_command_that_mends_it(kind: str, name: str, place: Path) -> None:
     (place / "data").mkdir(mode=0o500)
     assert told(place, kind) == (
-        f"data/{name} cannot be used: Permission denied;"
+        f"'data/{name}' cannot be used: Permission denied;"
         f" set DATA_PATH to a directory that this user may write, or give it this one: {MEND}"
     )
 
@@ -71,7 +71,7 @@ def test_a_file_of_another_user_is_told_likewise(kind: str, name: str, place: Pa
     for file in (name, f"{name}-wal"):
         (place / "data" / file).touch(0o400)
         said = told(place, kind)
-        assert said.startswith(f"data/{name} cannot be ")
+        assert said.startswith(f"'data/{name}' cannot be ")
         assert said.endswith(MEND)
         (place / "data" / file).chmod(0o666)
 
@@ -79,7 +79,7 @@ def test_a_file_of_another_user_is_told_likewise(kind: str, name: str, place: Pa
 def test_where_no_directory_can_be_made_nobody_is_told_to_give_away_what_is_above_it(place: Path) -> None:
     place.chmod(0o555)
     assert told(place, "ReplayMemory") == (
-        f"data/{REPLAY} cannot be used: Permission denied; set DATA_PATH to a directory that can be written"
+        f"'data/{REPLAY}' cannot be used: Permission denied; set DATA_PATH to a directory that can be written"
     )
 
 

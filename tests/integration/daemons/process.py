@@ -1,12 +1,13 @@
 """A daemon as a child process: started, waited for by a line of its log, and always stopped."""
 
 import os
+import random
 import shutil
 import signal
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
@@ -16,7 +17,10 @@ from tests.integration.daemons.namespace import Namespace
 SEARCH_PATH: Final = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"])
 LOOPBACK: Final = "127.0.0.1"
 _LOG_TAIL_LINES: Final = 20
-_ports_given: Final[set[int]] = set()
+# Below the ports that Linux gives to outgoing connections (net.ipv4.ip_local_port_range).
+_FIRST_PORT: Final = 12_000
+_PORTS_OF_A_WORKER: Final = 2_000
+_MAX_WORKERS: Final = 10
 
 
 class DaemonError(RuntimeError):
@@ -32,21 +36,33 @@ def find(command: str) -> str:
 
 
 def free_port() -> int:
-    """Return a port of loopback that is free for UDP and TCP and was not returned before."""
-    while True:
+    """Return a port of loopback that is free for UDP and TCP and was not returned before.
+
+    It comes from a range that belongs to this test process alone, and the kernel gives none of that range to outgoing
+    connections, so that a port stays free until a daemon of this process takes it.
+    """
+    for port in _ports:
         with (
             socket.socket(socket.AF_INET, socket.SOCK_STREAM) as stream,
             socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as datagram,
         ):
-            stream.bind((LOOPBACK, 0))
-            port = int(stream.getsockname()[1])
             try:
+                stream.bind((LOOPBACK, port))
                 datagram.bind((LOOPBACK, port))
             except OSError:
                 continue
-        if port not in _ports_given:
-            _ports_given.add(port)
-            return port
+        return port
+    raise DaemonError("no port of this test process is free any more")
+
+
+def _shuffled_ports() -> Iterator[int]:
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % _MAX_WORKERS
+    first = _FIRST_PORT + worker * _PORTS_OF_A_WORKER
+    # In random order, so that two runs on one machine rarely want the same port at the same moment.
+    yield from random.sample(range(first, first + _PORTS_OF_A_WORKER), _PORTS_OF_A_WORKER)
+
+
+_ports: Final = _shuffled_ports()
 
 
 def run_tool(*command: str, stdin: str | None = None) -> str:

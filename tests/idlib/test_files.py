@@ -1,0 +1,49 @@
+import errno
+import os
+import socket
+from pathlib import Path
+
+import pytest
+
+from idlib.files import read_regular
+
+
+def test_a_file_is_read_whole_and_also_through_a_link(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"12345")
+    (tmp_path / "link").symlink_to(tmp_path / "file")
+    assert read_regular(tmp_path / "file", 5) == b"12345"
+    assert read_regular(tmp_path / "link", 5) == b"12345"
+
+
+def test_a_file_past_the_limit_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"12345")
+    with pytest.raises(OSError, match="it has more than 4 bytes"):
+        read_regular(tmp_path / "file", 4)
+
+
+def test_a_missing_file_and_a_loop_of_links_keep_the_systems_words(tmp_path: Path) -> None:
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    for name, code in (("missing", errno.ENOENT), ("loop", errno.ELOOP)):
+        with pytest.raises(OSError, match=os.strerror(code)):
+            read_regular(tmp_path / name, 1)
+
+
+@pytest.mark.parametrize("kind", ["a named pipe", "a directory", "a device"])
+def test_what_is_not_a_regular_file_is_named_and_not_waited_for(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "it"
+    match kind:
+        case "a named pipe":
+            os.mkfifo(path)
+        case "a directory":
+            path.mkdir()
+        case _:
+            path.symlink_to("/dev/zero")
+    with pytest.raises(OSError, match=f"it is {kind}, not a regular file"):
+        read_regular(path, 100)
+
+
+def test_a_socket_is_not_read(tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(tmp_path / "it"))
+        with pytest.raises(OSError, match=os.strerror(errno.ENXIO)):
+            read_regular(tmp_path / "it", 100)

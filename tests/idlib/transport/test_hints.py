@@ -1,0 +1,122 @@
+"""Each reason that the broker, TLS or the network gives has a hint of its own."""
+
+import errno
+import os
+import socket
+import ssl
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.reasoncodes import ReasonCode
+
+from idlib.settings import MqttVersion
+from idlib.transport.broker import Broker
+from idlib.transport.hints import hint_for_error, hint_for_reason, hint_for_silence
+
+PLAIN = Broker("broker.example", 1883, MqttVersion.V5)
+TLS = Broker("broker.example", 8883, MqttVersion.V5, ssl.create_default_context())
+LOGGED_IN = Broker("broker.example", 8883, MqttVersion.V5, TLS.tls, "alice", "secret")
+WITH_CERTIFICATE = Broker("broker.example", 8883, MqttVersion.V5, TLS.tls, shows_certificate=True)
+WITH_AUTHORITIES = Broker("broker.example", 8883, MqttVersion.V311, TLS.tls, has_own_authorities=True)
+
+
+def verification(code: int) -> ssl.SSLCertVerificationError:
+    error = ssl.SSLCertVerificationError(1, "certificate verify failed")
+    error.verify_code = code
+    return error
+
+
+def tls(reason: str) -> ssl.SSLError:
+    error = ssl.SSLError(1, reason)
+    error.reason = reason
+    return error
+
+
+@pytest.mark.parametrize(
+    ("broker", "error", "hint"),
+    [
+        (TLS, verification(20), "MQTT_CA_FILE"),
+        (TLS, verification(18), "MQTT_CA_FILE"),
+        (WITH_AUTHORITIES, verification(20), "none of the CAs in MQTT_CA_FILE"),
+        (TLS, verification(62), "not for broker.example; set MQTT_HOST to a name in it"),
+        (TLS, verification(64), "not for broker.example; set MQTT_HOST to a name in it"),
+        (TLS, verification(10), "has expired, or the clock of this device is ahead"),
+        (TLS, verification(9), "not valid yet, or the clock of this device is behind"),
+        (TLS, verification(26), "new certificate"),
+        (TLS, tls("WRONG_VERSION_NUMBER"), "does that port speak TLS?"),
+        (TLS, tls("TLSV13_ALERT_CERTIFICATE_REQUIRED"), "MQTT_CERT_FILE"),
+        (TLS, tls("SSLV3_ALERT_HANDSHAKE_FAILURE"), "wants a certificate of this device"),
+        (WITH_CERTIFICATE, tls("TLSV1_ALERT_UNKNOWN_CA"), "does not accept the certificate in MQTT_CERT_FILE"),
+        (TLS, tls("TLSV1_ALERT_PROTOCOL_VERSION"), "TLS 1.2 or newer"),
+        (TLS, ssl.SSLEOFError(8, "EOF occurred in violation of protocol"), "does that port speak TLS"),
+        (TLS, ConnectionResetError(errno.ECONNRESET, "Connection reset by peer"), "does that port speak TLS"),
+        (PLAIN, ConnectionResetError(errno.ECONNRESET, "Connection reset by peer"), "MQTT_TLS=on"),
+        (PLAIN, ConnectionRefusedError(errno.ECONNREFUSED, "Connection refused"), "MQTT_PORT"),
+        (PLAIN, socket.gaierror(socket.EAI_NONAME, "Name or service not known"), "MQTT_HOST: there is no such host"),
+        (PLAIN, socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution"), "DNS does not answer"),
+        (PLAIN, TimeoutError(errno.ETIMEDOUT, "timed out"), "firewall"),
+        (PLAIN, OSError(errno.ENETUNREACH, "Network is unreachable"), "network of this device"),
+        (PLAIN, OSError(errno.EMFILE, "Too many open files"), "check MQTT_HOST and MQTT_PORT"),
+    ],
+)
+def test_an_error_below_mqtt_has_its_hint(broker: Broker, error: Exception, hint: str) -> None:
+    assert hint in hint_for_error(broker, error)
+
+
+def test_a_real_server_without_tls_is_recognized() -> None:
+    left, right = socket.socketpair()
+    with left, right:
+        right.sendall(b"\x20\x02\x00\x00" * 4)
+        assert TLS.tls is not None
+        with pytest.raises(ssl.SSLError) as caught:
+            TLS.tls.wrap_socket(left, server_hostname="broker.example")
+    assert "does that port speak TLS? The usual one is 8883" in hint_for_error(TLS, caught.value)
+
+
+@pytest.mark.parametrize(
+    ("broker", "code", "hint"),
+    [
+        (PLAIN, 135, "set MQTT_USERNAME and MQTT_PASSWORD_FILE"),
+        (PLAIN, 134, "set MQTT_USERNAME and MQTT_PASSWORD_FILE"),
+        (LOGGED_IN, 134, "check MQTT_USERNAME and the first line of MQTT_PASSWORD_FILE"),
+        (LOGGED_IN, 135, "what the broker allows them"),
+        (WITH_CERTIFICATE, 135, "and the certificate"),
+        (PLAIN, 132, "set MQTT_VERSION=3.1.1"),
+        (WITH_AUTHORITIES, 132, "set MQTT_VERSION=5"),
+        (PLAIN, 137, "try again later"),
+        (PLAIN, 142, "the same client identifier"),
+        (PLAIN, 155, "QoS 1"),
+        (PLAIN, 0, ""),
+    ],
+)
+def test_a_reason_of_the_broker_has_its_hint(broker: Broker, code: int, hint: str) -> None:
+    assert hint in hint_for_reason(broker, code)
+
+
+@pytest.mark.parametrize("kind", [PacketTypes.CONNACK, PacketTypes.DISCONNECT, PacketTypes.SUBACK, PacketTypes.PUBACK])
+def test_no_reason_for_a_failure_is_without_a_hint(kind: int) -> None:
+    names = ReasonCode(PacketTypes.CONNACK).names
+    codes = {code for code, meanings in names.items() if any(kind in kinds for kinds in meanings.values())}
+    # What only a broken client would be told.
+    ours = {148, 161, 162, 158, 154, 146, 145}
+    assert [
+        code for code in sorted(codes) if code >= 128 and code not in ours and not hint_for_reason(PLAIN, code)
+    ] == []
+
+
+@pytest.mark.parametrize(
+    ("broker", "hint"),
+    [(PLAIN, "MQTT_TLS=on"), (TLS, "want a certificate of this device"), (WITH_CERTIFICATE, "accept the certificate")],
+)
+def test_silence_has_its_hint(broker: Broker, hint: str) -> None:
+    assert hint in hint_for_silence(broker)
+
+
+@given(st.sampled_from([PLAIN, TLS, LOGGED_IN]), st.integers(0, 300), st.sampled_from(list(errno.errorcode)))
+def test_every_hint_is_one_line_and_never_holds_the_password(broker: Broker, code: int, number: int) -> None:
+    hints = [hint_for_reason(broker, code), hint_for_error(broker, OSError(number, os.strerror(number)))]
+    for hint in [*hints, hint_for_silence(broker), hint_for_error(broker, ValueError())]:
+        assert "\n" not in hint
+        assert "secret" not in hint

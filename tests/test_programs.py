@@ -1,0 +1,60 @@
+"""How the programs are started: through a link, without an environment, and under which version."""
+
+import os
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+import yaml
+
+import idlib
+
+ROOT = Path(__file__).parents[1]
+PROGRAMS = sorted(path for path in ROOT.glob("applications/*/src/*.py") if path.read_text().startswith("#!"))
+
+
+def label(program: Path) -> str:
+    return f"{program.parts[-3]}/{program.name}"
+
+
+def test_the_version_is_the_same_everywhere() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    balena = yaml.safe_load((ROOT / "balena.yml").read_text())
+    assert idlib.__version__ == project["version"] == balena["version"]
+    assert re.search(rf"^## {re.escape(idlib.__version__)}\b", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
+
+
+@pytest.mark.parametrize("program", PROGRAMS, ids=label)
+def test_without_an_environment_it_says_in_a_line_what_to_do(program: Path, tmp_path: Path) -> None:
+    # Isolated and without site-packages, as any other Python of the system is.
+    command = [sys.executable, "-S", "-E", str(program), "--help"]
+    ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=60)
+    assert ended.returncode == 1
+    assert ended.stderr == ("Run make setup in the checkout, then start this program without python3 in front.\n")
+    assert ended.stdout == ""
+
+
+@pytest.mark.parametrize("program", PROGRAMS, ids=label)
+def test_through_a_link_it_finds_its_environment(program: Path, tmp_path: Path) -> None:
+    if not (ROOT / ".venv" / "bin" / "python").exists():
+        pytest.fail("this test needs the environment that make setup lays out")
+    (tmp_path / "program").symlink_to(program)
+    ended = subprocess.run(
+        [str(tmp_path / "program"), "--version"],
+        cwd=tmp_path,
+        env={"PATH": os.environ["PATH"]},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, f"program {idlib.__version__}\n", "")
+
+
+@pytest.mark.parametrize("program", PROGRAMS, ids=label)
+def test_its_first_line_fits_into_what_older_kernels_read(program: Path) -> None:
+    # 127 bytes before Linux 5.1; see execve(2).
+    assert len(program.read_bytes().splitlines()[0]) <= 127

@@ -19,6 +19,7 @@ _MOST_AHEAD: Final = 2**53 - 1
 _RECEIPT_NAMES: Final = 794
 _FEW_NAMES: Final = 20
 _LARGE_BYTES: Final = 30_000
+_ALLOWED_BYTES: Final = 65_536
 _OVERSIZED_BYTES: Final = 70_000
 # A little less than the largest packet of MQTT, 256 MiB.
 _LARGEST_PAYLOAD_BYTES: Final = 268_000_000
@@ -170,6 +171,7 @@ TRICKS: Final = (
     Trick("unbound replays", _unbound_replays),
     Trick("replays of known senders", _overheard),
     Trick("odd properties", _odd_properties),
+    Trick("as large as allowed", _each(lambda strangers: strangers.generator.randbytes(_ALLOWED_BYTES))),
     Trick("a little too large", _each(lambda strangers: strangers.generator.randbytes(_OVERSIZED_BYTES))),
 )
 

@@ -30,6 +30,7 @@ EXPECTED = {
     "genuine, issued far ahead": {Reason.FROM_THE_FUTURE},
     "genuine, issued long ago": {Reason.TOO_OLD, GENUINE},
     "odd properties": {Reason.OUTER_MALFORMED},
+    "as large as allowed": {Reason.OUTER_MALFORMED},
     "a little too large": {"oversized"},
     "large messages, dead domains": {GENUINE},
     "unbound replays": {GENUINE},

@@ -18,7 +18,7 @@ MAX_CLOCK_LEAD_SECONDS: Final = 5 * 60
 # 2026-11-22, when this was written: a clock that shows less has not been set.
 EARLIEST_CREDIBLE_TIME: Final = 1_795_305_600
 _IDENTIFIER_OCTETS: Final = 16
-_REASONS_OF_AGE: Final = frozenset({Reason.TOO_OLD, Reason.EXPIRED})
+_REASONS_OF_AGE: Final = frozenset({Reason.TOO_OLD, Reason.EXPIRED, Reason.FROM_THE_FUTURE})
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,13 +29,13 @@ class Moment:
         now: Seconds since the epoch.
         is_set: Whether the clock can be right: it shows neither a time before this was written nor one before a time
             that it has shown already.
-        may_be_ahead: Whether it shows a time so far ahead of the latest recorded one that it may be wrong.
+        is_certain: Whether it has neither jumped nor shows a time far ahead of the latest recorded one.
         may_be_late: Whether nobody has set it since the system was started.
     """
 
     now: float
     is_set: bool = True
-    may_be_ahead: bool = False
+    is_certain: bool = True
     may_be_late: bool = False
 
 
@@ -113,9 +113,9 @@ def depends_on_the_clock(reason: Reason, moment: Moment) -> bool:
         reason: Why the message would be refused.
         moment: What the clock shows.
     """
-    return (reason in _REASONS_OF_AGE and moment.may_be_ahead) or (
-        reason is Reason.FROM_THE_FUTURE and moment.may_be_late
-    )
+    if reason is Reason.FROM_THE_FUTURE and moment.may_be_late:
+        return True
+    return reason in _REASONS_OF_AGE and not moment.is_certain
 
 
 def replay_entry(message: UnverifiedMessage, digest: bytes) -> ReplayEntry:

@@ -64,6 +64,13 @@ class ReplayStore(Protocol):
             now: Seconds since the epoch.
         """
 
+    def reset_time(self, now: int) -> None:
+        """Keep a time in place of the one that is kept, even if that is later.
+
+        Args:
+            now: Seconds since the epoch.
+        """
+
     def trust_clock_since(self, boot: str) -> None:
         """Keep the boot of the system since which the clock is trusted.
 

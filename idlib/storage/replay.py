@@ -126,6 +126,15 @@ class ReplayMemory(Database):
             self.set_fact(_LATEST_TIME, str(now))
             self._latest_time = now
 
+    def reset_time(self, now: int) -> None:
+        """Keep a time in place of the one that is kept, even if that is later.
+
+        Args:
+            now: Seconds since the epoch.
+        """
+        self.set_fact(_LATEST_TIME, str(now))
+        self._latest_time = now
+
     def trust_clock_since(self, boot: str) -> None:
         """Keep the boot of the system since which the clock is trusted.
 

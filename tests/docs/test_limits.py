@@ -48,6 +48,7 @@ NO_BOUND_OF_A_USER: Final = frozenset(
         "applications/messaging_receiver/src/supervision.py _UPKEEP_SECONDS",
         "applications/messaging_receiver/src/lookups.py _IDLE_SECONDS",
         "idlib/timekeeping.py _SYNCHRONIZATION_SECONDS",
+        "applications/messaging_receiver/src/deferral.py _ABSENCE_SECONDS",
         "applications/messaging_receiver/src/standard_output.py _PORTION_OCTETS",
         "idlib/keys.py _LONGEST_SUFFIX",
         "idlib/keys.py _MAX_NAMES_SHOWN",

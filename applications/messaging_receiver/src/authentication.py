@@ -29,7 +29,7 @@ from idlib.output import json_line, text_line
 from idlib.settings import OutputFormat
 from idlib.storage import Printed
 from idlib.trust import Moment
-from idlib.verdict import AskAgain, Print, Refuse, Renewal, Verdict, Wait, authenticate
+from idlib.verdict import AskAgain, Cause, Print, Refuse, Renewal, Verdict, Wait, authenticate
 from idlib.zones import registrable_domain
 
 _LOG = logging.getLogger(__name__)
@@ -158,11 +158,11 @@ class Authentication(Stage["DecryptedMessage | Answer"]):
         verdict = self._judge(message, unverified, known, moment, renewal)
         if isinstance(verdict, Print | Wait) and self._is_awaited(sender):
             # In its sender's order, behind those that could not be decided before.
-            self._set_aside(Arrival(message, unverified, contradicts=False))
+            self._set_aside(Arrival(message, unverified))
             if isinstance(verdict, Print) and sender not in self._taking_up:
                 self._begin_take_up(sender, known, Renewal.FAILED)
         else:
-            self._carry_out(verdict, message, unverified, moment)
+            self._carry_out(verdict, message, unverified)
 
     def _is_awaited(self, sender: IdentityName) -> bool:
         return self._deferral.is_awaited(sender) or any(
@@ -185,32 +185,36 @@ class Authentication(Stage["DecryptedMessage | Answer"]):
             self.context.policies.current(),
             lambda entry: self.context.writes.retry(lambda: self.context.guard.check(entry)),
             renewal,
+            self._deferral.waited(message.origin.waiting_number),
         )
 
-    def _carry_out(
-        self, verdict: Verdict, message: DecryptedMessage, unverified: UnverifiedMessage, moment: Moment
-    ) -> None:
+    def _carry_out(self, verdict: Verdict, message: DecryptedMessage, unverified: UnverifiedMessage) -> None:
         sender = unverified.sender
         match verdict:
             case Print():
-                self._print(verdict, message, unverified, moment)
+                self._print(verdict, message, unverified)
             case Refuse():
                 self.refuse(message.origin, verdict.reason, verdict.fact)
             case AskAgain():
                 self._set_aside(Arrival(message, unverified, verdict.anew))
                 self._ask(sender, anew=verdict.anew)
             case Wait():
-                if message.origin.waiting_number is None:
-                    self._set_aside(Arrival(message, unverified, contradicts=False))
-                self._deferral.postpone(sender, verdict.why, is_failure_of_dns=verdict.needs_dns)
+                self._defer(verdict, message, unverified)
 
-    def _print(self, verdict: Print, message: DecryptedMessage, unverified: UnverifiedMessage, moment: Moment) -> None:
+    def _defer(self, verdict: Wait, message: DecryptedMessage, unverified: UnverifiedMessage) -> None:
+        sender, is_absent = unverified.sender, verdict.cause is Cause.NEW_RECORD
+        if message.origin.waiting_number is None:
+            if is_absent and not self._deferral.admits_absent(sender):
+                self.refuse(message.origin, Reason.SENDER_WITHOUT_RECORD, verdict.why)
+                return
+            self._set_aside(Arrival(message, unverified, is_absent=is_absent))
+        self._deferral.postpone(sender, verdict.why, verdict.cause)
+
+    def _print(self, verdict: Print, message: DecryptedMessage, unverified: UnverifiedMessage) -> None:
         sender = unverified.sender
         self.context.guard.reserve(verdict.entry)
         if unverified.binding is None:
             _LOG.info("unbound sender=%s the message could be passed on to other readers", sender)
-        elif moment.may_be_ahead and self.context.is_trusted(sender):
-            self.context.writes.retry(lambda: self.context.timekeeper.confirm(moment))
         is_listed = self.context.policies.current().lists.names_exactly(sender)
         printed = Printed(verdict.entry, self.context.discovery.zone_of(sender), verdict.key.der, is_listed)
         line = self._line(unverified, verdict.text, message.received_at)
@@ -245,7 +249,10 @@ class Authentication(Stage["DecryptedMessage | Answer"]):
         # A failure to ask anew says nothing against the keys that are known.
         known = self.context.discovery.peek(sender) or outcome
         if _is_failure(outcome):
-            self._deferral.postpone(sender, str(outcome), is_failure_of_dns=True)
+            moment = self._moment()
+            if moment.is_set and moment.is_certain:
+                self._deferral.refuse_overdue(sender)
+            self._deferral.postpone(sender, str(outcome), Cause.DNS)
         if not _is_failure(known):
             renewal = Renewal.FAILED if _is_failure(outcome) else Renewal.DONE
             self._begin_take_up(sender, known, renewal)
@@ -278,11 +285,11 @@ class Authentication(Stage["DecryptedMessage | Answer"]):
             unverified = parse(message.signed)
             if take_up.outcome is None:
                 fact = f"internal error while looking up {unverified.sender}"
-                self._carry_out(Refuse(Reason.INTERNAL_ERROR, fact), message, unverified, self._moment())
+                self._carry_out(Refuse(Reason.INTERNAL_ERROR, fact), message, unverified)
                 return
             moment = self._moment()
             verdict = self._judge(message, unverified, take_up.outcome, moment, take_up.renewal)
-            self._carry_out(verdict, message, unverified, moment)
+            self._carry_out(verdict, message, unverified)
 
         self.attempt(message.origin, step)
 
@@ -311,7 +318,6 @@ class Authentication(Stage["DecryptedMessage | Answer"]):
         return min(one.seconds_without_answer for one in lookups) > DEAD_DNS_SECONDS
 
     def _retry(self, sender: IdentityName) -> None:
-        self._deferral.refuse_overdue(sender)
         if not self._deferral.stored(sender) and sender not in self._aside:
             self._deferral.forget(sender)
             return

@@ -13,6 +13,7 @@ from standard_output import StandardOutput
 
 from idlib.errors import DiscoveryError, StoreError
 from idlib.outage import Outage
+from idlib.timekeeping import take_command
 from idlib.transport import Subscription
 
 _LOG = logging.getLogger("messaging_receiver")
@@ -124,6 +125,8 @@ class Supervision:
     def _keep_store(self) -> None:
         """Record the time and forget what is past, unless the clock may be wrong."""
         try:
+            if take_command(self._context.settings.data_path):
+                self._context.timekeeper.trust()
             moment = self._context.timekeeper.record()
             if moment is not None:
                 self._tidy(int(moment.now))

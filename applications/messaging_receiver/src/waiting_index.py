@@ -21,11 +21,17 @@ MESSAGE_OVERHEAD_BYTES: Final = 256
 K = TypeVar("K")
 
 
+MAX_ABSENT: Final = 128
+MAX_ABSENT_OF_A_NAME: Final = 2
+MAX_ABSENT_OF_A_ZONE: Final = 8
+
+
 class Rank(IntEnum):
     """What DNS has said of a stranger's name so far: names of a lower rank give way first."""
 
-    FAILED = 0
-    NOT_ASKED = 1
+    ABSENT = 0
+    FAILED = 1
+    NOT_ASKED = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,18 +120,28 @@ class _Area:
 
     def __init__(self) -> None:
         self.sizes: Tally[str] = Tally()
+        self.number = 0
         self._groups: dict[str, _Newest] = {}
 
     def add(self, group: str, message: Waiting) -> None:
+        self.number += 1
         self.sizes.add(group, message.size)
         self._groups.setdefault(group, _Newest()).add(message.number)
 
     def remove(self, group: str, message: Waiting) -> None:
+        self.number -= 1
         self.sizes.add(group, -message.size)
         members = self._groups[group]
         members.numbers.discard(message.number)
         if not members.numbers:
             del self._groups[group]
+
+    def number_of(self, group: str) -> int:
+        members = self._groups.get(group)
+        return 0 if members is None else len(members.numbers)
+
+    def newest_of(self, group: str) -> int:
+        return self._groups[group].newest()
 
     def newest_of_largest(self) -> int | None:
         group = self.sizes.largest()
@@ -144,6 +160,7 @@ class WaitingIndex:
         self._reserved = _Area()
         self._reserved_zones: dict[str, _Area] = {}
         self._crowded_zones: set[str] = set()
+        self._absent_to_check: set[str] = set()
         self._awaited: Counter[str] = Counter()
 
     def __len__(self) -> int:
@@ -151,6 +168,14 @@ class WaitingIndex:
 
     def __contains__(self, number: int) -> bool:
         return number in self._messages
+
+    def get(self, number: int) -> Waiting | None:
+        """Return a message, or None if it does not wait any more.
+
+        Args:
+            number: Its own.
+        """
+        return self._messages.get(number)
 
     def senders(self) -> tuple[str, ...]:
         """Return the names of which messages wait."""
@@ -214,7 +239,10 @@ class WaitingIndex:
             if share.sizes.total > MAX_RESERVED_BYTES // RESERVED_ZONES:
                 self._crowded_zones.add(message.zone)
         else:
-            self._open[self._rank(message.sender)].add(message.zone, message)
+            rank = self._rank(message.sender)
+            self._open[rank].add(message.zone, message)
+            if rank is Rank.ABSENT:
+                self._absent_to_check.add(message.sender)
 
     def remove(self, number: int) -> None:
         """Remove a message, if it still waits.
@@ -262,15 +290,57 @@ class WaitingIndex:
                 self._open[old].remove(message.zone, message)
                 self._open[rank].add(message.zone, message)
         self._ranks[sender] = rank
+        if rank is Rank.ABSENT:
+            self._absent_to_check.add(sender)
 
-    def displaced(self) -> Iterator[Waiting]:
-        """Remove and yield messages until the bounds are kept."""
+    def admits_absent(self, sender: str, zone: str) -> bool:
+        """Return whether one more message can wait of a stranger's name that has no record.
+
+        Args:
+            sender: The name.
+            zone: Its zone.
+        """
+        absent = self._open[Rank.ABSENT]
+        return (
+            absent.number < MAX_ABSENT
+            and absent.number_of(zone) < MAX_ABSENT_OF_A_ZONE
+            and self._number_open(sender) < MAX_ABSENT_OF_A_NAME
+        )
+
+    def rank_of(self, message: Waiting) -> Rank | None:
+        """Return the rank by which a message waits; None for the area of trusted names.
+
+        Args:
+            message: One that waits.
+        """
+        return None if message.is_reserved else self._rank(message.sender)
+
+    def displaced(self) -> Iterator[tuple[Waiting, Rank | None]]:
+        """Remove and yield messages, with the ranks by which they waited, until the bounds are kept."""
         while (number := self._excess()) is not None:
             message = self._messages[number]
+            rank = self.rank_of(message)
             self.remove(number)
-            yield message
+            yield message, rank
+
+    def _number_open(self, sender: str) -> int:
+        return sum(not message.is_reserved for message in self._of_sender.get(sender, {}).values())
+
+    def _excess_of_absent(self) -> int | None:
+        absent = self._open[Rank.ABSENT]
+        for sender in tuple(self._absent_to_check):
+            messages = [one for one in self._of_sender.get(sender, {}).values() if not one.is_reserved]
+            if messages and self._rank(sender) is Rank.ABSENT:
+                if len(messages) > MAX_ABSENT_OF_A_NAME:
+                    return max(one.number for one in messages)
+                if absent.number_of(messages[0].zone) > MAX_ABSENT_OF_A_ZONE:
+                    return absent.newest_of(messages[0].zone)
+            self._absent_to_check.discard(sender)
+        return absent.newest_of_largest() if absent.number > MAX_ABSENT else None
 
     def _excess(self) -> int | None:
+        if (number := self._excess_of_absent()) is not None:
+            return number
         if sum(area.sizes.total for area in self._open.values()) > MAX_OPEN_BYTES:
             newest = (area.newest_of_largest() for area in self._open.values())
             return next(number for number in newest if number is not None)

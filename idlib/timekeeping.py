@@ -109,6 +109,11 @@ class Timekeeper:
             may_be_late=state is ClockState.LATE,
         )
 
+    def credible_time(self) -> int:
+        """Return what the clock shows, in seconds since the epoch, or the recorded time if the clock may be wrong."""
+        is_wrong = self._judge() in {ClockState.UNSET, ClockState.UNCERTAIN}
+        return max(self._store.latest_time, EARLIEST_CREDIBLE_TIME) if is_wrong else int(self._wall_clock())
+
     def elapsed(self) -> float:
         """Return for how many seconds the system has run since the store was made; the clock has no part in it."""
         return self._elapsed_before + self._boot_clock()

@@ -51,6 +51,20 @@ class Policy:
     reader: IdentityName
     lists: SenderLists = field(default_factory=SenderLists)
 
+    def check_recipient(self, message: UnverifiedMessage) -> None:
+        """Accept what a message says of its recipient; whether that is true is not known yet.
+
+        Args:
+            message: Whose signature need not have been verified.
+
+        Raises:
+            Refusal: It is for another reader; or it is not bound to a reader and has to be.
+        """
+        if message.binding is not None:
+            self._check_audience(message.binding)
+        elif self.lists.requires_binding(message.sender):
+            raise Refusal(Reason.UNBOUND, f"a message from {message.sender} must be bound (REQUIRE_BINDING)")
+
     def check_message(self, message: UnverifiedMessage, now: float) -> None:
         """Accept what a message says of its recipient and its time; whether that is true is not known yet.
 
@@ -61,10 +75,9 @@ class Policy:
         Raises:
             Refusal: It is for another reader, from the future, expired or too old; or it is not bound and has to be.
         """
+        self.check_recipient(message)
         if message.binding is not None:
             self.check_binding(message.binding, now)
-        elif self.lists.requires_binding(message.sender):
-            raise Refusal(Reason.UNBOUND, f"a message from {message.sender} must be bound (REQUIRE_BINDING)")
 
     def check_binding(self, binding: Binding, now: float) -> None:
         """Accept what a message or a receipt says of its recipient and its time; whether that is true is not known yet.
@@ -76,8 +89,7 @@ class Policy:
         Raises:
             Refusal: It is for another reader, from the future, expired or too old.
         """
-        if binding.audience != self.reader:
-            raise Refusal(Reason.WRONG_AUDIENCE, f"the message is bound to {binding.audience}")
+        self._check_audience(binding)
         if binding.issued_at > now + MAX_CLOCK_LEAD_SECONDS:
             ahead = binding.issued_at - now
             raise Refusal(Reason.FROM_THE_FUTURE, f"the message was issued {ahead:.0f} s ahead of our clock")
@@ -85,6 +97,10 @@ class Policy:
             raise Refusal(Reason.EXPIRED, f"the message expired {now - binding.expires_at:.0f} s ago")
         if binding.issued_at < now - MAX_MESSAGE_AGE_SECONDS:
             raise Refusal(Reason.TOO_OLD, f"the message was issued {now - binding.issued_at:.0f} s ago")
+
+    def _check_audience(self, binding: Binding) -> None:
+        if binding.audience != self.reader:
+            raise Refusal(Reason.WRONG_AUDIENCE, f"the message is bound to {binding.audience}")
 
 
 class PolicySource:

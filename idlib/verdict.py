@@ -123,6 +123,7 @@ def authenticate(
     """
     try:
         policy.lists.check(message.sender)
+        policy.check_recipient(message)
         if not moment.is_set:
             return Wait("the clock is not set", Cause.CLOCK)
         policy.check_message(message, moment.now)

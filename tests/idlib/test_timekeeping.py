@@ -128,6 +128,13 @@ def test_a_clock_that_jumps_is_uncertain_until_the_kernel_has_vouched_for_a_day(
         assert state_of(keeper) is ClockState.TRUSTED
 
 
+def test_a_wrong_clock_is_not_written_into_what_is_remembered(device: Device) -> None:
+    with device.running() as keeper:
+        assert keeper.credible_time() == int(NOW)
+        device.wall += 20 * YEAR
+        assert keeper.credible_time() == int(NOW)
+
+
 @pytest.mark.parametrize("jump", [-299.0, 299.0])
 def test_a_small_step_changes_nothing(device: Device, jump: float) -> None:
     with device.running() as keeper:

@@ -204,6 +204,7 @@ def test_a_message_waits_if_our_clock_may_be_wrong(judged: UnverifiedMessage, mo
     [
         (message(NOW - 15 * DAY), Moment(NOW, may_be_late=True), Reason.TOO_OLD),
         (message(audience=ALICE), Moment(NOW, is_certain=False, may_be_late=True), Reason.WRONG_AUDIENCE),
+        (message(audience=ALICE), Moment(1000.0, is_set=False), Reason.WRONG_AUDIENCE),
     ],
 )
 def test_a_clock_that_may_be_wrong_excuses_only_what_it_can_explain(

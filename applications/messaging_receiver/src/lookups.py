@@ -19,7 +19,7 @@ from idlib.names import IdentityName
 _LOG = logging.getLogger(__name__)
 
 WORKERS_FOR_TRUSTED_NAMES: Final = 8
-WORKERS_FOR_OTHER_NAMES: Final = 16
+WORKERS_FOR_OTHER_NAMES: Final = 32
 # Of one zone at a time, however silent its servers are.
 LOOKUPS_OF_A_ZONE: Final = 4
 _IDLE_SECONDS: Final = 30.0

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from deferral import MAX_WAITING_SECONDS
+from lookups import WORKERS_FOR_OTHER_NAMES
 
 from idlib.errors import BogusError, DiscoveryError, NoRecordError, StoreError, TemporaryDiscoveryError
 from idlib.names import IdentityName
@@ -124,9 +125,9 @@ def test_nothing_is_kept_of_names_whose_messages_gave_way(world: World, monkeypa
         world.dns.answers[name] = silent if position % 2 else OUT
         world.deliver(sealed("nobody", name))
     world.wait_for(lambda: len(world.settled) == 400)
-    world.wait_for(lambda: len(world.authentication._asking) <= 50 + 16 + 8)
-    assert len(world.authentication._deferral._retry_at) <= 50 + 16
-    assert len(world.authentication._deferral._delays) <= 50 + 16
+    world.wait_for(lambda: len(world.authentication._asking) <= 50 + WORKERS_FOR_OTHER_NAMES + 8)
+    assert len(world.authentication._deferral._retry_at) <= 50 + WORKERS_FOR_OTHER_NAMES
+    assert len(world.authentication._deferral._delays) <= 50 + WORKERS_FOR_OTHER_NAMES
     silent.set()
     world.wait_for(lambda: balance(world) == (400, 400))
 

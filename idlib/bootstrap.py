@@ -229,14 +229,14 @@ class Bootstrap:
             ConfigurationError: An environment variable has a bad value.
             KeyFileError: The private key is missing or unusable.
         """
+        # DNS is asked by few users of this class.
+        from idlib.discovery import find_key
+
         _LOGGER.info("Reading %s", quoted(self._paths["key"]))
         own = self._read_private_key().public.der
         finder = discovery or self._discovery_of_environment()
         try:
-            if own in finder.find(self.identity_name).accepted:
-                return True
-            # What was found may be cached from before the record was replaced.
-            if own in finder.find_again(self.identity_name).accepted:
+            if own in find_key(finder, self.identity_name, own).accepted:
                 return True
         except DiscoveryError as error:
             _LOGGER.warning("%s", error)
@@ -393,7 +393,6 @@ class Bootstrap:
         return keys.parse_private_key(self.get_pki_asset("key"), self._paths["key"])
 
     def _discovery_of_environment(self) -> "Discovery":
-        # DNS is asked by few users of this class.
         from idlib.discovery import Discovery
 
         return Discovery.from_settings(settings.load({**os.environ, "IDENTITY_NAME": self.identity_name.text}))

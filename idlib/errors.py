@@ -9,6 +9,7 @@ IdlibError
  │    ├── NotSecureError          the answer is not protected by DNSSEC
  │    ├── BogusError              DNSSEC says that the answer was altered or is broken
  │    └── TemporaryDiscoveryError DNS could not be asked, or did not answer
+ │         └── UnprovenAbsenceError    DNS shows no TLSA record, and nothing proves that there is none
  ├── ClockError                1  the clock of this device is not set
  ├── TransportError            3  the broker was not reached, or did not acknowledge
  │    ├── RefusedMessageError     the broker does not take this message
@@ -139,11 +140,34 @@ class DiscoveryError(IdlibError, TLSAError):  # type: ignore[misc]  # dane_disco
 
     def copy(self) -> Self:
         """Return the same error without a traceback."""
-        return type(self)(self.fact, self.hint, self.zone)
+        return self.with_fact(self.fact)
+
+    def with_fact(self, fact: str) -> Self:
+        """Return the same error in other words.
+
+        Args:
+            fact: What is wrong.
+        """
+        return type(self)(fact, self.hint, self.zone)
 
 
 class NoRecordError(DiscoveryError):
-    """DNSSEC proves that the name does not exist or has no TLSA record: a verdict."""
+    """DNSSEC proves that the name does not exist or has no TLSA record: a verdict.
+
+    Args:
+        fact: What is wrong.
+        hint: What the user can do about it.
+        zone: As `DiscoveryError` has it.
+        kept_seconds: For how many more seconds at most the resolver gives the same answer (RFC 2308, section 5).
+    """
+
+    def __init__(self, fact: str, hint: str = "", zone: str | None = None, kept_seconds: int = 0) -> None:
+        super().__init__(fact, hint, zone)
+        self.kept_seconds = kept_seconds
+
+    def with_fact(self, fact: str) -> Self:
+        """Return the same error in other words; see `DiscoveryError`."""
+        return type(self)(fact, self.hint, self.zone, self.kept_seconds)
 
 
 class NoUsableRecordError(DiscoveryError):
@@ -160,6 +184,10 @@ class BogusError(DiscoveryError):
 
 class TemporaryDiscoveryError(DiscoveryError):
     """DNS could not be asked or did not answer: no verdict."""
+
+
+class UnprovenAbsenceError(TemporaryDiscoveryError):
+    """DNS shows no TLSA record, and nothing proves that there is none: no verdict."""
 
 
 class ClockError(IdlibError):

@@ -6,7 +6,7 @@ A cause that is met at each retry would otherwise fill the log with the same lin
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 _AGAIN_SECONDS: Final = 3600.0
@@ -20,13 +20,22 @@ class Outage:
     Args:
         log: Where causes are written.
         clock: Seconds that never go back.
+        pauses: After how many seconds a cause that lasts is written again: after its first line, after its second, and
+            so on; the last pause holds from then on.
     """
 
-    def __init__(self, log: logging.Logger, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        log: logging.Logger,
+        clock: Callable[[], float] = time.monotonic,
+        pauses: Sequence[float] = (_AGAIN_SECONDS,),
+    ) -> None:
         self._log = log
         self._clock = clock
+        self._pauses = tuple(pauses)
         self._lock = threading.Lock()
-        self._logged: dict[str, float] = {}
+        # How often each cause was written, and when it may be again.
+        self._logged: dict[str, tuple[int, float]] = {}
         self._works_since: float | None = None
         self._cause: str | None = None
 
@@ -41,11 +50,12 @@ class Outage:
         with self._lock:
             return self._works_for_long()
 
-    def begin(self, cause: str) -> None:
+    def begin(self, cause: str, detail: str = "") -> None:
         """Note that it does not work; written to the log unless the same was written in this outage a short time ago.
 
         Args:
             cause: One line.
+            detail: What follows the cause in the log; it may differ each time without making the cause a new one.
         """
         with self._lock:
             if self._works_for_long() or len(self._logged) >= _MAX_FACTS:
@@ -53,11 +63,13 @@ class Outage:
             self._works_since = None
             self._cause = cause
             now = self._clock()
-            is_told = now - self._logged.get(cause, -_AGAIN_SECONDS) < _AGAIN_SECONDS
-            if not is_told:
-                self._logged[cause] = now
-        if not is_told:
-            self._log.warning("%s", cause)
+            times, again_at = self._logged.get(cause, (0, now))
+            is_due = now >= again_at
+            if is_due:
+                pause = self._pauses[min(times, len(self._pauses) - 1)]
+                self._logged[cause] = (times + 1, now + pause)
+        if is_due:
+            self._log.warning("%s%s", cause, detail)
 
     def end(self) -> bool:
         """Note that it works, and return whether it did not before."""

@@ -49,7 +49,10 @@ def test_each_answer_of_the_health_check_is_explained() -> None:
     health = (ROOT / "applications/messaging_receiver/src/health.py").read_text()
     ailments = supervision.partition("def ailment(")[2].partition("def _keep_store(")[0]
     said = re.findall(r'return f?"([^"]+)"', ailments) + re.findall(r'(?:_WELL: Final|answer) = "([^"]+)"', health)
-    assert len(said) >= 8
+    for name in ("application", "own_record"):
+        source = (ROOT / f"applications/messaging_receiver/src/{name}.py").read_text()
+        said += re.findall(r'"((?:own (?:record|key)|no identity)\b[^"]+)"', source)
+    assert len(said) >= 20
     for text in said:
         shown = re.sub(r"\{[^}]*\}", "…", text)
         assert f"| {shown}" in OPERATIONS, shown

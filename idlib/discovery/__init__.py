@@ -26,7 +26,7 @@ from idlib.records import TlsaRecord, UsableRecord, judge, rank
 from idlib.settings import DnssecPolicy, Settings
 from idlib.zones import registrable_domain
 
-__all__ = ["Discovery", "Found", "PublishedKey"]
+__all__ = ["Discovery", "Found", "PublishedKey", "find_key"]
 
 _LOGGER: Final = logging.getLogger(__name__)
 _MAX_SKIPPED: Final = 8
@@ -166,6 +166,22 @@ class Discovery:
             if key.der in found.accepted:
                 self._keys.remember(key.der, judged.public_key)
         return found
+
+
+def find_key(discovery: Discovery, name: IdentityName, der: bytes) -> Found:
+    """Return a name's usable certificates, asked for anew if a key is not among those that were found before.
+
+    Args:
+        discovery: Asks DNS.
+        name: The name.
+        der: The key as a SubjectPublicKeyInfo.
+
+    Raises:
+        DiscoveryError: As `Discovery.find` does.
+    """
+    found = discovery.find(name)
+    # What was found may be cached from before the record was replaced.
+    return found if der in found.accepted else discovery.find_again(name)
 
 
 def _authentication_from(settings: Settings) -> Authentication:

@@ -14,6 +14,7 @@ from idlib.discovery.signatures import signatures_over, signing_zone
 from idlib.errors import DiscoveryError, NoRecordError, NotSecureError, TemporaryDiscoveryError
 from idlib.names import IdentityName
 
+_OCTETS_OF_MINIMUM: Final = 4  # the last field of an SOA record (RFC 1035, section 3.3.13)
 _TYPES_OF_A_DENIAL: Final = (RdataType.SOA, RdataType.NSEC, RdataType.NSEC3)
 
 
@@ -73,8 +74,8 @@ class TrustedResolver(_WithoutKeys):
         if not reply.server.trusted:
             raise NotSecureError(
                 f"the answer for {name} came from the DNS server {address}, over a path that nobody vouches for",
-                "set DNS_RESOLVER to a validating resolver that you trust, or pin the key of your zone"
-                " (DNSSEC_TRUST_ANCHORS)",
+                "set DNS_RESOLVER to a validating resolver that you trust (127.0.0.1 if one runs on this device), or"
+                " pin the key of your zone (DNSSEC_TRUST_ANCHORS)",
             )
         chain = follow_in(reply, question.name)
         if not reply.answer.authenticated:
@@ -100,7 +101,7 @@ class NoAuthentication(_WithoutKeys):
             authentication = f"DNSSEC=off: nothing authenticates what {reply.server.address} said"
             return _records_of(chain, reply, name, authentication, self.now(), None)
         except DiscoveryError as error:
-            raise type(error)(f"{error.fact} (DNSSEC=off)", error.hint) from error
+            raise error.with_fact(f"{error.fact} (DNSSEC=off)") from error
 
 
 def follow_in(reply: Reply, start: dns.name.Name) -> Chain:
@@ -153,9 +154,16 @@ def _records_of(
             f"{name}{end} {what}",
             "check the spelling; the name's owner publishes the record that generate_tlsa.py prints",
             zone,
+            _seconds_kept(reply.answer),
         )
     lifetimes = [_lifetime(covered, reply.answer, now) for covered in (*chain.aliases, chain.records)]
     return AuthenticRecords(chain.records.rdatas, min(lifetimes), authentication, zone)
+
+
+def _seconds_kept(denial: Answer) -> int:
+    """Return for how long a resolver may repeat a denial: the TTL of the zone's SOA record, and at most its MINIMUM."""
+    zones = [record for record in denial.authority if record.record_type == RdataType.SOA]
+    return min((min(zone.ttl, int.from_bytes(zone.rdata[-_OCTETS_OF_MINIMUM:])) for zone in zones), default=0)
 
 
 def _lifetime(covered: RecordSet, answer: Answer, now: float) -> float:

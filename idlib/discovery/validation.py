@@ -19,7 +19,7 @@ from idlib.discovery.cuts import shows_cut
 from idlib.discovery.messages import Answer, Question, RecordSet, ResourceRecord, shown
 from idlib.discovery.resolver import Resolver
 from idlib.discovery.signatures import Signature, signatures_over
-from idlib.errors import BogusError, DiscoveryError, NotSecureError, TemporaryDiscoveryError
+from idlib.errors import BogusError, DiscoveryError, NotSecureError, TemporaryDiscoveryError, UnprovenAbsenceError
 from idlib.names import IdentityName
 
 _BYTES_OF_A_KEY: Final = 1000
@@ -57,7 +57,7 @@ class PinnedAnchors:
         lifetimes = [self._validate_alias(alias, reply.answer, budget) for alias in chain.aliases]
         zone = self._zone_of(chain.target)
         if chain.records is None:
-            raise TemporaryDiscoveryError(
+            raise UnprovenAbsenceError(
                 f"the DNS server {reply.server.address} knows no TLSA record of {shown(chain.target)}, but with pinned"
                 " anchors an absence is not proven",
                 "check the spelling; the name's owner publishes the record that generate_tlsa.py prints",

@@ -58,3 +58,23 @@ def test_what_has_worked_for_long_makes_it_news(clock: Clock, caplog: pytest.Log
 
 def test_the_end_of_no_outage_is_none(clock: Clock) -> None:
     assert not clock.outage.end()
+
+
+def test_the_pauses_between_its_lines_can_grow(caplog: pytest.LogCaptureFixture) -> None:
+    seconds = 0.0
+    outage = Outage(logging.getLogger("outage"), lambda: seconds, (60, 540, 3600))
+    told = []
+    for _ in range(3 * 360):
+        outage.begin("refused")
+        if caplog.messages:
+            told.append(seconds)
+        caplog.clear()
+        seconds += 10
+    assert told == [0, 60, 600, 4200, 7800]
+
+
+def test_a_detail_that_changes_makes_no_new_cause(clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
+    for minutes in (59, 58):
+        clock.outage.begin("denied", f", for another {minutes} min")
+    assert caplog.messages == ["denied, for another 59 min"]
+    assert clock.outage.cause == "denied"

@@ -207,6 +207,7 @@ def test_a_replaced_key_is_taken_up_and_the_previous_one_still_opens(
         anybody.publish(device, under_way)
         receiver.wait_for_message("sealed to the old key")
         assert "own record in DNS does not hold our key" in health(device)
+        receiver.wait_for_log("own record in DNS does not hold our key")
         anybody.publish(device, encrypted(signed("sealed to the new key", alice, device), device))
         receiver.wait_for_message("sealed to the new key")
 

@@ -15,7 +15,14 @@ from idlib.log_limit import BURST
 from tests.integration.daemons.process import free_port
 from tests.integration.lab import Lab
 from tests.integration.messages import BrokerClient
-from tests.integration.programs import RECEIVER, SUBSCRIBED, Device, Program
+from tests.integration.programs import CREATE_SELFSIGNED_ID, RECEIVER, SUBSCRIBED, Device, Program
+
+LOOK_AGAIN_SECONDS = 10
+RECORD_SECONDS = 60
+
+
+def health(device: Device) -> str:
+    return device.run(RECEIVER, "--health").stdout.strip()
 
 
 def test_it_waits_for_its_record_and_begins_by_itself(lab: Lab, alice: Device) -> None:
@@ -109,6 +116,44 @@ def test_its_record_of_another_key_is_no_record(lab: Lab) -> None:
     lab.knot.add_tlsa(device.name, other.tlsa_record())
     with device.start(RECEIVER) as receiver:
         receiver.wait_for_log("Public identity is not valid!")
+        assert health(device) == "own record in DNS does not hold our key"
+
+
+def test_without_an_identity_it_says_so_in_one_line_and_begins_once_there_is_one(lab: Lab) -> None:
+    device = lab.device("newcomer")
+    with device.start(RECEIVER) as receiver:
+        receiver.wait_for_log("no identity yet: run ./create_selfsigned_id.py in maintenance")
+        assert health(device) == "no identity yet: run ./create_selfsigned_id.py in maintenance"
+        assert not any(" ERROR " in line or "--force" in line for line in receiver.stderr)
+        assert device.run(CREATE_SELFSIGNED_ID).status == 0
+        receiver.wait_for_log("own record is not in DNS yet", timeout=15)
+        assert health(device) == "own record is not in DNS yet"
+        lab.knot.add_tlsa(device.name, device.tlsa_record())
+        receiver.wait_for_log(SUBSCRIBED, timeout=15)
+        receiver.wait_for_log("The own record is right")
+
+
+def test_a_resolver_that_is_away_is_no_reason_to_publish_a_record(lab: Lab) -> None:
+    device = lab.published_device("cut-off").with_settings(DNS_RESOLVER=f"127.0.0.1:{free_port()}")
+    with device.start(RECEIVER) as receiver:
+        receiver.wait_for_log("own record: DNS cannot be asked: the DNS server 127.0.0.1")
+        # Looked for twice.
+        time.sleep(LOOK_AGAIN_SECONDS + 2)
+        assert health(device).startswith("own record: DNS cannot be asked: the DNS server 127.0.0.1")
+        said = [line for line in receiver.stderr if " WARNING " in line or " ERROR " in line]
+        assert len(said) == 1, said
+
+
+def test_a_record_that_vanishes_and_comes_back_is_told_without_being_asked(lab: Lab) -> None:
+    device = lab.published_device("fading", ttl=1)
+    with device.receiver() as receiver:
+        lab.knot.remove_tlsa(device.name)
+        receiver.wait_for_log("own record is no longer in DNS", timeout=RECORD_SECONDS + 15)
+        assert health(device) == "own record is no longer in DNS"
+        lab.knot.add_tlsa(device.name, device.tlsa_record())
+        # The first who asks makes the receiver look.
+        receiver.wait_for("record found", lambda: health(device).startswith("ok: "), 30)
+        receiver.wait_for_log("The own record is right")
 
 
 def test_it_says_every_minute_how_it_is(bob_receiver: Program) -> None:

@@ -35,6 +35,7 @@ from forwarding import message_printer
 from health import HealthService
 from messages import Answer, AuthenticatedMessage, DecryptedMessage, SettledMessage, size_of
 from own_identity import OwnKeys, wait_for_own_key
+from own_record import OwnRecord
 from receipts import Receipts
 from stage import Stage
 from standard_output import StandardOutput
@@ -90,9 +91,10 @@ def main() -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopping.set())
     with open_state(settings, stopping) as context:
-        health = HealthService(settings.data_path, lambda: "own record is not in DNS yet")
-        key = wait_for_own_key(settings, stopping)
-        return ExitStatus.OK if key is None else _receive(context, key, health)
+        own_record = OwnRecord(settings, context.discovery)
+        health = HealthService(settings.data_path, lambda: own_record.ailment or "own record: DNS is being asked")
+        key = wait_for_own_key(settings, own_record, stopping)
+        return ExitStatus.OK if key is None else _receive(context, own_record, key, health)
 
 
 def get_config() -> Settings:
@@ -133,7 +135,7 @@ def message_is_authentic(content: str) -> str:
     return ""
 
 
-def _receive(context: Context, key: PrivateKey, health: HealthService) -> int:
+def _receive(context: Context, own_record: OwnRecord, key: PrivateKey, health: HealthService) -> int:
     settings, stopping = context.settings, context.stopping
     broker = Broker.from_settings(settings)
     own_keys = OwnKeys(settings.crypto_path, settings.identity_name, key, KeptFacts(context))
@@ -175,8 +177,12 @@ def _receive(context: Context, key: PrivateKey, health: HealthService) -> int:
     ]
     for thread in threads:
         thread.start()
-    supervision = Supervision(context, authentication, stdout, subscription, threads, own_keys, _queue_sizes)
+    supervision = Supervision(
+        context, authentication, stdout, subscription, threads, own_keys, own_record, _queue_sizes
+    )
     health.ailment = supervision.ailment
+    # Beside the main thread, which must not wait for DNS.
+    _thread("Own-Record", stopping, supervision.watch_record).start()
     died = supervision.run()
     stopping.set()
     printer.join(_PRINTER_GRACE_SECONDS)

@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Protocol
 
+from own_record import OwnRecord
+
 from idlib.algorithms import PrivateKey
-from idlib.bootstrap import Bootstrap
 from idlib.discovery import Found
-from idlib.errors import IdlibError, KeyFileError, UnusableRecordError, quoted
-from idlib.keys import certificate_path, key_path, previous_key_paths, read_certificate, read_private_key
+from idlib.errors import KeyFileError, quoted
+from idlib.keys import key_path, previous_key_paths, read_private_key
 from idlib.names import IdentityName
-from idlib.records import WHOLE_CERTIFICATE, render
 from idlib.settings import Settings
 
 _LOG = logging.getLogger(__name__)
@@ -29,22 +29,20 @@ _POLL_SECONDS: Final = 0.25
 _States = tuple[tuple[int, ...] | None, ...]
 
 
-def wait_for_own_key(settings: Settings, stopping: threading.Event) -> PrivateKey | None:
-    """Return our private key once its record is in DNS; until then say every 10 s what is missing.
+def wait_for_own_key(settings: Settings, own_record: OwnRecord, stopping: threading.Event) -> PrivateKey | None:
+    """Return our private key once its record is in DNS; until then look every 10 s, and log what is missing.
 
     Args:
         settings: What the environment says.
+        own_record: Looks for the record.
         stopping: Set when the receiver is told to stop; the result is None then.
-
-    Raises:
-        ConfigurationError: The settings cannot be used together, or the trust anchors cannot be read.
     """
     result: Future[PrivateKey | None] = Future()
 
     def look() -> None:
         try:
-            result.set_result(_look_for_own_key(settings, stopping))
-        except IdlibError as error:
+            result.set_result(_look_for_own_key(settings, own_record, stopping))
+        except Exception as error:  # noqa: BLE001  # raised in the main thread, which would wait for a result
             result.set_exception(error)
 
     # Beside the main thread, which must hear at once that it is to stop, however long DNS keeps silent.
@@ -57,31 +55,23 @@ def wait_for_own_key(settings: Settings, stopping: threading.Event) -> PrivateKe
     return None
 
 
-def _look_for_own_key(settings: Settings, stopping: threading.Event) -> PrivateKey | None:
-    bootstrap = Bootstrap.from_settings(settings)
+def _look_for_own_key(settings: Settings, own_record: OwnRecord, stopping: threading.Event) -> PrivateKey | None:
     path = key_path(settings.crypto_path, settings.identity_name)
+    known: bytes | None = None
     while not stopping.is_set():
         try:
-            if bootstrap.public_identity_is_valid():
-                _LOG.info("Reading %s", quoted(path))
-                return read_private_key(path)
+            key = read_private_key(path)
         except KeyFileError as error:
-            _LOG.error("%s", error)
-        _LOG.error("Public identity is not valid!")
-        _LOG.error("Ensure that your identity is provisioned at %s", settings.identity_name)
-        _tell_record_to_publish(settings)
+            own_record.note_unusable_key(error)
+        else:
+            if key.public.der != known:
+                _LOG.info("Reading %s", quoted(path))
+                known = key.public.der
+            own_record.look(key)
+            if own_record.ailment is None:
+                return key
         stopping.wait(LOOK_AGAIN_SECONDS)
     return None
-
-
-def _tell_record_to_publish(settings: Settings) -> None:
-    try:
-        certificate = read_certificate(certificate_path(settings.crypto_path, settings.identity_name))
-        record = render(certificate, WHOLE_CERTIFICATE)
-    except (KeyFileError, UnusableRecordError) as error:
-        _LOG.error("%s", error)
-    else:
-        _LOG.error("Publish this record: %s. IN TLSA %s", settings.identity_name, record)
 
 
 class Facts(Protocol):

@@ -9,9 +9,10 @@ from typing import Final
 from authentication import Authentication
 from context import Context
 from own_identity import OwnKeys
+from own_record import OwnRecord
 from standard_output import StandardOutput
 
-from idlib.errors import DiscoveryError, StoreError
+from idlib.errors import StoreError
 from idlib.outage import Outage
 from idlib.timekeeping import take_command
 from idlib.transport import Subscription
@@ -22,6 +23,7 @@ STATUS_SECONDS: Final = 60.0
 _STILL_SECONDS: Final = 30.0
 _KEY_SECONDS: Final = 3.0
 _UPKEEP_SECONDS: Final = 10.0
+RECORD_SECONDS: Final = 60.0
 
 
 class Supervision:
@@ -34,6 +36,7 @@ class Supervision:
         subscription: The session at the broker.
         threads: Those that must not end by themselves.
         own_keys: Our private keys.
+        own_record: Looks for our own record in DNS.
         queue_sizes: Returns how many messages each queue holds, for the status line.
     """
 
@@ -45,6 +48,7 @@ class Supervision:
         subscription: Subscription,
         threads: Sequence[threading.Thread],
         own_keys: OwnKeys,
+        own_record: OwnRecord,
         queue_sizes: Callable[[], str],
     ) -> None:
         self._context = context
@@ -53,6 +57,8 @@ class Supervision:
         self._subscription = subscription
         self._threads = threads
         self._own_keys = own_keys
+        self._own_record = own_record
+        self._is_clock_right = False
         self._queue_sizes = queue_sizes
         self._upkeep_outage = Outage(_LOG)
 
@@ -76,6 +82,17 @@ class Supervision:
                 # A signal may have come in between, and then threads end as they should.
                 return not self._context.stopping.is_set()
         return False
+
+    def watch_record(self) -> None:
+        """Look for our own record once a minute, until the receiver is told to stop; note which keys have one.
+
+        Raises:
+            StoreError: The store cannot be used, and the receiver stops.
+        """
+        while not self._context.stopping.wait(RECORD_SECONDS):
+            found = self._own_record.look(self._own_keys.present)
+            if found is not None and self._is_clock_right:
+                self._own_keys.note_records(found)
 
     def status(self) -> str:
         """Return the status line."""
@@ -113,14 +130,8 @@ class Supervision:
         return None
 
     def _ailment_of_record(self) -> str | None:
-        try:
-            found = self._context.discovery.find(self._context.settings.identity_name)
-        except DiscoveryError as error:
-            return f"own record: {error.fact}"
-        self._own_keys.note_records(found)
-        if all(key.native != self._own_keys.present.public.native for key in found.public_keys):
-            return "own record in DNS does not hold our key"
-        return None
+        self._own_record.look(self._own_keys.present)
+        return self._own_record.ailment
 
     def _keep_store(self) -> None:
         """Record the time and forget what is past, unless the clock may be wrong."""
@@ -128,6 +139,7 @@ class Supervision:
             if take_command(self._context.settings.data_path):
                 self._context.timekeeper.trust()
             moment = self._context.timekeeper.record()
+            self._is_clock_right = moment is not None
             if moment is not None:
                 self._tidy(int(moment.now))
             self._context.waiting_store.wipe()

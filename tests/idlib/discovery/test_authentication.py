@@ -143,6 +143,28 @@ def test_a_proven_absence_tells_its_zone(resolver: Answering, zone: Zone) -> Non
     assert why_not(trusted(resolver), dangling, NoRecordError).zone == "example.test"
 
 
+@pytest.mark.parametrize(
+    ("time_to_live", "minimum", "seconds"), [(3555, 3600, 3555), (86400, 3600, 3600), (0, 3600, 0), (5, 2**32 - 1, 5)]
+)
+@pytest.mark.parametrize("kind", [TrustedResolver, NoAuthentication])
+def test_a_proven_absence_tells_for_how_long_a_resolver_repeats_it(
+    resolver: Answering, zone: Zone, kind: type[TrustedResolver], time_to_live: int, minimum: int, seconds: int
+) -> None:
+    name = IdentityName("nobody.example.test")
+    assert isinstance(error := why_not(kind(resolver), name, NoRecordError), NoRecordError)
+    assert error.kept_seconds == 0
+    soa = zone.add_text("@", "SOA", f"ns.example.test. . 1 1 1 1 {minimum}", ttl=time_to_live)
+
+    def deny(query: dns.message.Message) -> dns.message.Message:
+        message = authenticated(zone.answer(query))
+        message.authority = [soa, zone.signatures[soa.name, dns.rdatatype.SOA]]
+        return message
+
+    resolver.respond = deny
+    assert isinstance(error := why_not(kind(resolver), name, NoRecordError), NoRecordError)
+    assert error.kept_seconds == error.copy().kept_seconds == seconds
+
+
 @pytest.mark.parametrize("name", [ALICE, LINK, IdentityName("nobody.example.test")])
 def test_an_answer_without_ad_bit_is_not_secure(resolver: Answering, zone: Zone, name: IdentityName) -> None:
     resolver.respond = zone.answer

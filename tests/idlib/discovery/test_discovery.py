@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from idlib import algorithms
 from idlib.algorithms import PublicKey
-from idlib.discovery import Discovery, Found, _size_of
+from idlib.discovery import Discovery, Found, _size_of, find_key
 from idlib.discovery.authentication import AuthenticRecords
 from idlib.errors import (
     BogusError,
@@ -248,6 +248,16 @@ def test_asking_again_finds_a_new_record_and_then_waits_a_minute() -> None:
     for _ in range(10):
         assert len(subject.find_again(ALICE).records) == 2
         assert len(subject.find(ALICE).records) == 2
+    assert table.asked == 2
+
+
+def test_a_key_is_looked_for_again_only_if_it_is_not_among_those_that_were_found() -> None:
+    table = Dns([rdata(0)], [rdata(0), rdata(1)])
+    subject = discovery(table)
+    first = subject.find(ALICE).accepted[0]
+    assert find_key(subject, ALICE, first).accepted == (first,)
+    assert table.asked == 1
+    assert len(find_key(subject, ALICE, b"another").published) == 2
     assert table.asked == 2
 
 

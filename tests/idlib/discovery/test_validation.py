@@ -21,7 +21,7 @@ from idlib.discovery.authentication import AuthenticRecords
 from idlib.discovery.messages import Question, UnusableAnswerError, read_answer
 from idlib.discovery.resolver import Reply, Server
 from idlib.discovery.validation import PinnedAnchors
-from idlib.errors import BogusError, DiscoveryError, NotSecureError, TemporaryDiscoveryError
+from idlib.errors import BogusError, DiscoveryError, NotSecureError, TemporaryDiscoveryError, UnprovenAbsenceError
 from idlib.names import IdentityName
 from idlib.settings import ServerAddress
 from tests.idlib.discovery.name_server import NOW, Answering, Zone
@@ -133,7 +133,7 @@ def test_a_name_out_of_the_pinned_zones_is_not_secure_and_not_asked_for(world: W
 @pytest.mark.parametrize("rcode", [dns.rcode.NOERROR, dns.rcode.NXDOMAIN])
 def test_an_absence_is_temporary(world: World, rcode: dns.rcode.Rcode) -> None:
     world.change = lambda message: message.set_rcode(rcode)
-    assert "absence is not proven" in world.why_not(TemporaryDiscoveryError, IdentityName("nobody.example.test"))
+    assert "absence is not proven" in world.why_not(UnprovenAbsenceError, IdentityName("nobody.example.test"))
 
 
 def test_a_dname_vouches_for_the_alias_that_follows_from_it(world: World) -> None:

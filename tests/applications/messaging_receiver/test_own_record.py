@@ -1,0 +1,304 @@
+"""What the receiver says of its own record: the truth, once and then rarely, and the same to --health."""
+
+import logging
+import threading
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import own_identity
+import pytest
+from own_identity import wait_for_own_key
+from own_record import OwnRecord
+
+from idlib.algorithms import PrivateKey
+from idlib.bootstrap import Bootstrap
+from idlib.discovery import Discovery
+from idlib.discovery.authentication import AuthenticRecords
+from idlib.errors import (
+    BogusError,
+    DiscoveryError,
+    NoRecordError,
+    NotSecureError,
+    TemporaryDiscoveryError,
+    UnprovenAbsenceError,
+)
+from idlib.keys import certificate_path, key_path, read_certificate, read_private_key
+from idlib.names import IdentityName
+from idlib.records import PUBLIC_KEY_INFO, WHOLE_CERTIFICATE, render
+from idlib.settings import KeyType, Settings, load
+
+NAME = IdentityName("alice.example")
+ABSENT = NoRecordError(f"{NAME} does not exist in DNS", "check the spelling")
+UNREACHABLE = TemporaryDiscoveryError("the DNS server 127.0.0.1:9 cannot be reached", "check the network")
+ARTICLE = ["Public identity is not valid!", f"Ensure that your identity is provisioned at {NAME}"]
+PUBLISH = "publish the record that generate_tlsa.py prints"
+HEALTH_CHARACTERS = 100
+
+
+@dataclass
+class Device:
+    """A device whose DNS answers are made here, at a time that is set here."""
+
+    settings: Settings
+    now: float = 1000.0
+    answer: tuple[bytes, ...] | DiscoveryError = ABSENT
+    time_to_live: float = 300.0
+    own_record: OwnRecord = field(init=False)
+
+    def __post_init__(self) -> None:
+        discovery = Discovery(self, clock=lambda: self.now)
+        self.own_record = OwnRecord(self.settings, discovery, lambda: self.now)
+
+    def look_up(self, name: IdentityName) -> AuthenticRecords:
+        assert name == NAME
+        if isinstance(self.answer, DiscoveryError):
+            raise self.answer
+        return AuthenticRecords(self.answer, self.time_to_live, "made in a test")
+
+    def bootstrap(self) -> Bootstrap:
+        return Bootstrap(str(NAME), str(self.settings.crypto_path), 0, key_type=KeyType.P256)
+
+    def make_identity(self) -> None:
+        self.bootstrap().replace_selfsigned_identity()
+
+    @property
+    def key(self) -> PrivateKey:
+        return read_private_key(key_path(self.settings.crypto_path, NAME))
+
+    def record(self, selector: int = WHOLE_CERTIFICATE) -> bytes:
+        certificate = read_certificate(certificate_path(self.settings.crypto_path, NAME))
+        return render(certificate, selector).to_rdata()
+
+    @property
+    def shown_record(self) -> str:
+        return f"Publish this record: {NAME}. IN TLSA 3 0 0 {self.record()[3:].hex()}"
+
+    def look(self, seconds: float = 10.0, times: int = 1) -> str | None:
+        for _ in range(times):
+            self.own_record.look(self.key)
+            self.now += seconds
+        return self.own_record.ailment
+
+
+@pytest.fixture
+def device(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> Device:
+    device = Device(load({"IDENTITY_NAME": str(NAME), "CRYPTO_PATH": str(tmp_path / "identity")}))
+    device.make_identity()
+    caplog.set_level(logging.INFO)
+    caplog.clear()
+    return device
+
+
+def test_a_record_that_is_right_from_the_start_costs_no_line(device: Device, caplog: pytest.LogCaptureFixture) -> None:
+    device.answer = (device.record(PUBLIC_KEY_INFO),)
+    assert device.look(times=100) is None
+    assert caplog.messages == []
+
+
+def test_what_to_publish_is_said_once_and_that_it_is_missing_ever_more_rarely(
+    device: Device, caplog: pytest.LogCaptureFixture
+) -> None:
+    short = f"own record is not in DNS yet: {NAME} does not exist in DNS; {PUBLISH}"
+    assert device.look() == "own record is not in DNS yet"
+    assert caplog.messages == [short, *ARTICLE, device.shown_record]
+    caplog.clear()
+    began, told = 1000.0, []
+    while device.now <= began + 3 * 3600:
+        device.look()
+        if caplog.messages:
+            assert caplog.messages == [short]
+            told.append(device.now - 10 - began)
+            caplog.clear()
+    assert told == [60, 600, 600 + 3600, 600 + 7200]
+
+
+def test_a_record_that_comes_is_said(device: Device, caplog: pytest.LogCaptureFixture) -> None:
+    device.look()
+    caplog.clear()
+    device.answer = (device.record(),)
+    assert device.look() is None
+    assert caplog.messages == [f"The own record is right: DNS holds the key of {NAME}"]
+    assert caplog.records[0].levelno == logging.INFO
+
+
+def test_without_proof_of_absence_too_the_record_is_to_be_published(
+    device: Device, caplog: pytest.LogCaptureFixture
+) -> None:
+    device.answer = UnprovenAbsenceError("the DNS server knows no TLSA record", "check the spelling")
+    assert device.look() == "own record is not in DNS yet"
+    assert device.shown_record in caplog.messages
+
+
+@pytest.mark.parametrize(
+    ("error", "cause"),
+    [
+        (UNREACHABLE, f"own record: DNS cannot be asked: {UNREACHABLE.fact}"),
+        (NotSecureError("no AD bit", "check it"), "own record: the answer is not secure: no AD bit"),
+        (BogusError("signatures are broken", "check it"), "own record: DNSSEC validation fails: signatures are broken"),
+    ],
+)
+def test_where_nothing_is_known_of_the_record_nobody_is_told_to_publish_it(
+    device: Device, error: DiscoveryError, cause: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    device.answer = error
+    assert device.look(times=6) == cause
+    assert caplog.messages == [f"{cause}; {error.hint}"]
+    assert caplog.records[0].levelno == logging.WARNING
+
+
+def test_the_record_of_another_key_is_told_apart_from_none(device: Device, caplog: pytest.LogCaptureFixture) -> None:
+    device.answer = (device.record(),)
+    device.make_identity()
+    caplog.clear()
+    assert device.look() == "own record in DNS does not hold our key"
+    assert caplog.messages == [f"own record in DNS does not hold our key; {PUBLISH}", *ARTICLE, device.shown_record]
+
+
+def test_a_damaged_record_is_told_apart_from_none(device: Device, caplog: pytest.LogCaptureFixture) -> None:
+    device.answer = (device.record()[:-1],)
+    ailment = device.look()
+    assert ailment is not None
+    assert ailment.startswith("own record in DNS cannot be used: the TLSA record of alice.example is not usable")
+    assert caplog.messages[1:] == [*ARTICLE, device.shown_record]
+
+
+def test_a_record_that_vanishes_is_said_and_that_it_is_back(device: Device, caplog: pytest.LogCaptureFixture) -> None:
+    device.answer = (device.record(),)
+    device.look(60)
+    device.answer = ABSENT
+    assert device.look(60, times=10) == "own record is no longer in DNS"
+    assert caplog.messages[:2] == [
+        f"own record is no longer in DNS: {NAME} does not exist in DNS; {PUBLISH}",
+        device.shown_record,
+    ]
+    assert not set(ARTICLE) & set(caplog.messages)
+    assert caplog.records[0].levelno == logging.WARNING
+    caplog.clear()
+    device.answer = (device.record(),)
+    assert device.look() is None
+    assert caplog.messages == [f"The own record is right: DNS holds the key of {NAME}"]
+
+
+def test_a_replaced_record_is_found_within_a_minute_although_the_old_one_is_cached(device: Device) -> None:
+    old = device.record()
+    device.answer = (old,)
+    device.look(60)
+    device.make_identity()
+    assert device.look(60) == "own record in DNS does not hold our key"
+    device.answer = (device.record(), old)
+    assert device.look() is None
+
+
+def test_dns_that_comes_and_goes_makes_the_record_no_news(device: Device, caplog: pytest.LogCaptureFixture) -> None:
+    for _ in range(20):
+        device.answer = ABSENT
+        device.look(6)
+        device.answer = UNREACHABLE
+        device.look(6)
+    assert caplog.messages.count(device.shown_record) == 1
+    assert caplog.messages.count(ARTICLE[0]) == 1
+    assert len(caplog.messages) == len([*ARTICLE, device.shown_record]) + 2 * len(["the first", "after a minute"])
+
+
+@pytest.mark.parametrize(("kept", "said"), [(3541, "60 min"), (3540, "59 min"), (61, "2 min")])
+def test_it_is_said_how_long_a_resolver_repeats_an_old_answer(
+    device: Device, kept: int, said: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    device.answer = NoRecordError(ABSENT.fact, kept_seconds=kept)
+    assert device.look() == "own record is not in DNS yet"
+    assert caplog.messages[0].endswith(f"; the resolver keeps this answer for up to another {said}")
+
+
+def test_a_resolver_that_forgets_soon_is_not_spoken_of(device: Device, caplog: pytest.LogCaptureFixture) -> None:
+    device.answer = NoRecordError(ABSENT.fact, kept_seconds=60)
+    device.look()
+    assert "the resolver" not in caplog.text
+
+
+def test_a_new_key_brings_a_new_record_to_publish(device: Device, caplog: pytest.LogCaptureFixture) -> None:
+    device.look()
+    first = device.shown_record
+    device.make_identity()
+    device.look()
+    assert [line for line in caplog.messages if line.startswith("Publish")] == [first, device.shown_record]
+    assert caplog.messages.count(ARTICLE[0]) == 1
+
+
+def test_a_certificate_that_a_ca_has_not_issued_yet_is_said_and_no_key_is_thrown_away(
+    device: Device, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = certificate_path(device.settings.crypto_path, NAME)
+    path.unlink()
+    device.look(times=3)
+    hint = "put your CA's certificate in place with install_certificate.py"
+    assert caplog.messages[1:] == [*ARTICLE, f"There is no record to publish: there is no '{path}'; {hint}"]
+    assert "--force" not in caplog.text
+
+
+def test_the_record_of_a_certificate_for_another_key_is_not_to_be_published(
+    device: Device, caplog: pytest.LogCaptureFixture
+) -> None:
+    key_path(device.settings.crypto_path, NAME).unlink()
+    device.bootstrap().generate_private_key()
+    device.look()
+    assert "is not for the present key" in caplog.messages[-1]
+    assert "Publish this record" not in caplog.text
+
+
+def wait(device: Device, stopping: threading.Event) -> PrivateKey | None:
+    return wait_for_own_key(device.settings, device.own_record, stopping)
+
+
+def test_a_device_without_an_identity_is_told_what_to_do_in_one_line(
+    device: Device, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(own_identity, "LOOK_AGAIN_SECONDS", 0.05)
+    for path in device.settings.crypto_path.iterdir():
+        path.unlink()
+    stopping = threading.Event()
+    threading.Timer(1, stopping.set).start()
+    assert wait(device, stopping) is None
+    (line,) = caplog.messages
+    assert line.startswith("no identity yet: run ./create_selfsigned_id.py in maintenance (there is no '")
+    assert "--force" not in line
+    assert device.own_record.ailment == "no identity yet: run ./create_selfsigned_id.py in maintenance"
+    assert len(device.own_record.ailment) <= HEALTH_CHARACTERS
+
+
+def test_a_key_that_cannot_be_used_is_no_missing_one(
+    device: Device, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(own_identity, "LOOK_AGAIN_SECONDS", 0.05)
+    key_path(device.settings.crypto_path, NAME).write_text("not a key")
+    stopping = threading.Event()
+    threading.Timer(1, stopping.set).start()
+    assert wait(device, stopping) is None
+    (line,) = caplog.messages
+    assert line.startswith("own key cannot be used: ")
+
+
+def test_the_key_is_returned_once_its_record_is_there(
+    device: Device, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(own_identity, "LOOK_AGAIN_SECONDS", 0.05)
+    device.time_to_live = 0
+
+    def publish() -> None:
+        device.answer = (device.record(),)
+        device.now += 60
+
+    threading.Timer(0.5, publish).start()
+    found = wait(device, threading.Event())
+    assert found is not None
+    assert found.public.der == device.key.public.der
+    path = key_path(device.settings.crypto_path, NAME)
+    assert [line for line in caplog.messages if line.startswith("Reading")] == [f"Reading '{path}'"]
+
+
+def test_an_error_of_this_program_ends_the_wait(device: Device, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_: PrivateKey) -> None:
+        raise RuntimeError("a fault")
+
+    monkeypatch.setattr(device.own_record, "look", fail)
+    with pytest.raises(RuntimeError, match="a fault"):
+        wait(device, threading.Event())

@@ -1,0 +1,93 @@
+"""What the supervisor notes of our own record."""
+
+import threading
+import time
+from collections.abc import Callable
+from typing import cast
+
+import pytest
+import supervision
+from own_identity import OwnKeys
+from own_record import OwnRecord
+from standard_output import StandardOutput
+from supervision import Supervision
+
+from idlib.discovery import Found
+from idlib.transport import Subscription
+from tests.applications.messaging_receiver.world import BOB, KEYS, World, record_of
+
+
+class Keys:
+    """Our own keys, of which it is only kept what was noted."""
+
+    present = KEYS[BOB]
+
+    def __init__(self) -> None:
+        self.noted: list[Found] = []
+
+    def refresh(self) -> None:
+        """Read nothing."""
+
+    def note_records(self, found: Found) -> None:
+        self.noted.append(found)
+
+
+def supervise(world: World, keys: Keys) -> Supervision:
+    world.dns.answers[BOB] = record_of(KEYS[BOB])
+    return Supervision(
+        world.context,
+        world.authentication,
+        cast("StandardOutput", None),
+        cast("Subscription", Inactive()),
+        [threading.main_thread()],
+        cast("OwnKeys", keys),
+        OwnRecord(world.context.settings, world.context.discovery),
+        lambda: "",
+    )
+
+
+class Inactive:
+    """A session that is not there."""
+
+    is_active = False
+
+
+Run = Callable[[Keys, Callable[[], bool]], None]
+
+
+@pytest.fixture
+def run(world: World, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Run a supervisor that often looks for the record, until it is enough."""
+    monkeypatch.setattr(supervision, "RECORD_SECONDS", 0.1)
+
+    def run(keys: Keys, is_enough: Callable[[], bool]) -> None:
+        supervisor = supervise(world, keys)
+        watching = threading.Thread(target=supervisor.watch_record)
+        threads = [watching, threading.Thread(target=supervisor.run)]
+        for thread in threads:
+            thread.start()
+        world.wait_for(is_enough)
+        world.context.stopping.set()
+        for thread in threads:
+            thread.join(10)
+            assert not thread.is_alive()
+
+    return run
+
+
+def test_it_looks_for_our_record_by_itself_and_notes_what_it_finds(run: Run, world: World) -> None:
+    world.context.memory.note_time(int(time.time()))
+    keys = Keys()
+    run(keys, lambda: len(keys.noted) >= 2)
+    assert keys.noted[0].accepted == (KEYS[BOB].public.der,)
+
+
+def test_it_notes_nothing_while_the_clock_may_be_wrong(run: Run, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    judged: list[int] = []
+    looked: list[int] = []
+    monkeypatch.setattr(world.context.timekeeper, "record", lambda: judged.append(1))
+    find = world.context.discovery.find
+    monkeypatch.setattr(world.context.discovery, "find", lambda name: looked.append(len(judged)) or find(name))
+    keys = Keys()
+    run(keys, lambda: looked.count(1) >= 3)
+    assert keys.noted == []

@@ -49,6 +49,13 @@ class ReplayStore(Protocol):
             default: The value to keep the first time.
         """
 
+    def get_fact(self, name: str) -> str | None:
+        """Return the value kept under a name, or None if there is none.
+
+        Args:
+            name: What the value is.
+        """
+
     def set_fact(self, name: str, value: str) -> None:
         """Keep a value under a name, in place of an earlier one; it is durable when this returns.
 

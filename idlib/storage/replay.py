@@ -106,6 +106,16 @@ class ReplayMemory(Database):
             connection.execute("INSERT OR IGNORE INTO fact VALUES (?, ?)", (name, default))
             return str(connection.execute("SELECT value FROM fact WHERE name = ?", (name,)).fetchone()[0])
 
+    def get_fact(self, name: str) -> str | None:
+        """Return the value kept under a name, or None if there is none.
+
+        Args:
+            name: What the value is.
+        """
+        with self._reading() as connection:
+            row = connection.execute("SELECT value FROM fact WHERE name = ?", (name,)).fetchone()
+        return None if row is None else str(row[0])
+
     def set_fact(self, name: str, value: str) -> None:
         """Keep a value under a name, in place of an earlier one; it is durable when this returns.
 

@@ -46,6 +46,8 @@ NO_BOUND_OF_A_USER: Final = frozenset(
         "applications/messaging_receiver/src/standard_output.py _POLL_MILLISECONDS",
         "idlib/session.py _DEFAULT_RECEIVE_MAXIMUM",
         "applications/messaging_receiver/src/supervision.py _UPKEEP_SECONDS",
+        "applications/messaging_receiver/src/supervision.py _TIDYING_SECONDS",
+        "applications/messaging_receiver/src/supervision.py _PAUSE_SECONDS",
         "applications/messaging_receiver/src/lookups.py _IDLE_SECONDS",
         "idlib/timekeeping.py _SYNCHRONIZATION_SECONDS",
         "applications/messaging_receiver/src/deferral.py _ABSENCE_SECONDS",

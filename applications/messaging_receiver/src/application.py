@@ -39,7 +39,7 @@ from own_record import OwnRecord
 from receipts import Receipts
 from stage import Stage
 from standard_output import StandardOutput
-from state import KeptFacts, open_state
+from state import open_state
 from supervision import Supervision
 
 from idlib.algorithms import PrivateKey
@@ -138,7 +138,7 @@ def message_is_authentic(content: str) -> str:
 def _receive(context: Context, own_record: OwnRecord, key: PrivateKey, health: HealthService) -> int:
     settings, stopping = context.settings, context.stopping
     broker = Broker.from_settings(settings)
-    own_keys = OwnKeys(settings.crypto_path, settings.identity_name, key, KeptFacts(context))
+    own_keys = OwnKeys(settings.crypto_path, settings.identity_name, key, context.memory)
     receipts = Receipts(
         broker,
         settings.identity_name,

@@ -13,7 +13,7 @@ IdlibError
  ├── ClockError                1  the clock of this device is not set
  ├── TransportError            3  the broker was not reached, or did not acknowledge
  │    ├── RefusedMessageError     the broker does not take this message
- │    └── NoSubscriberError       the broker has taken this message and has nobody to give it to
+ │    └── NoSubscriberError    7  the broker has no subscriber for the message, and dropped it
  ├── KeyFileError              4  a key or certificate file is missing, unusable, or in the way
  │    └── UnknownAssetError       Bootstrap keeps no such file; also a ValueError
  ├── MessageError              5  the message cannot be sent as it is
@@ -47,9 +47,11 @@ class ExitStatus(IntEnum):
     KEY = 4
     MESSAGE = 5
     RECEIPT = 6
+    NO_SUBSCRIBER = 7
     USAGE = 64
     THREAD_DIED = 70
     INTERRUPTED = 130
+    TERMINATED = 143
 
 
 class Reason(StrEnum):
@@ -205,7 +207,9 @@ class RefusedMessageError(TransportError):
 
 
 class NoSubscriberError(TransportError):
-    """The broker has acknowledged the message, and dropped it: nobody has subscribed to its topic there."""
+    """The broker has acknowledged the message and dropped it, because no client has subscribed to its topic."""
+
+    exit_status = ExitStatus.NO_SUBSCRIBER
 
 
 class KeyFileError(IdlibError):

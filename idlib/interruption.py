@@ -1,4 +1,4 @@
-"""Ctrl-C while a program still imports its modules, which takes most of a second on a small device.
+"""Ctrl-C, also while a program still imports its modules, which takes most of a second on a small device; and SIGTERM.
 
 It imports next to nothing, for as long as it is imported itself Ctrl-C shows a traceback.
 """
@@ -9,6 +9,10 @@ from types import FrameType
 
 # As in idlib.errors, whose own import is one of those that take long.
 _INTERRUPTED = 130
+
+
+class Terminated(KeyboardInterrupt):
+    """The process got SIGTERM. Whatever is tidied up after Ctrl-C is tidied up after it as well."""
 
 
 def end_when_interrupted() -> None:
@@ -24,6 +28,23 @@ def raise_when_interrupted() -> None:
     """Let SIGINT raise KeyboardInterrupt again, where `end_when_interrupted` has changed that."""
     if signal.getsignal(signal.SIGINT) is _end:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def raise_when_terminated() -> None:
+    """Let SIGTERM raise Terminated, once: a second one ends the process at once. If it is ignored, it stays so."""
+    if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+        signal.signal(signal.SIGTERM, _raise_terminated)
+
+
+def end_by_sigterm() -> None:
+    """End the process by SIGTERM, so that its parent sees what ended it; return if it is the init of a container."""
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def _raise_terminated(_number: int, _frame: FrameType | None) -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    raise Terminated
 
 
 def _end(_number: int, _frame: FrameType | None) -> None:

@@ -1,6 +1,7 @@
 """What all programs do alike: read settings, log to stderr, and turn an error into one line and an exit status."""
 
 import argparse
+import contextlib
 import io
 import logging
 import os
@@ -13,7 +14,7 @@ from typing import Final, NoReturn
 import idlib
 from idlib import settings
 from idlib.errors import ConfigurationError, DiscoveryError, ExitStatus, IdlibError
-from idlib.interruption import raise_when_interrupted
+from idlib.interruption import Terminated, end_by_sigterm, raise_when_interrupted
 from idlib.output import harmless
 
 _HELP_WIDTH: Final = 78
@@ -112,16 +113,27 @@ def run(main: Callable[[], int | None]) -> NoReturn:
         for line in lines_of(error):
             print(harmless(line), file=sys.stderr)
         status = error.exit_status
-    except KeyboardInterrupt:
-        print("Interrupted.", file=sys.stderr)
-        status = ExitStatus.INTERRUPTED
+    except KeyboardInterrupt as interruption:
+        is_terminated = isinstance(interruption, Terminated)
+        print("Terminated." if is_terminated else "Interrupted.", file=sys.stderr)
+        status = ExitStatus.TERMINATED if is_terminated else ExitStatus.INTERRUPTED
     except BrokenPipeError:
         _forget_stdout()
     except OSError as error:
         print(f"Error: stdout cannot be written: {error.strerror}", file=sys.stderr)
         status = status or ExitStatus.CONFIGURATION
         _forget_stdout()
+    if status is ExitStatus.TERMINATED:
+        _end_by_sigterm()
     sys.exit(status)
+
+
+def _end_by_sigterm() -> None:
+    """Let the parent see what ended the process, after what is still buffered is written."""
+    with contextlib.suppress(OSError):
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    end_by_sigterm()
 
 
 def _forget_stdout() -> None:

@@ -74,8 +74,8 @@ class TrustedResolver(_WithoutKeys):
         if not reply.server.trusted:
             raise NotSecureError(
                 f"the answer for {name} came from the DNS server {address}, over a path that nobody vouches for",
-                "set DNS_RESOLVER to a validating resolver that you trust (127.0.0.1 if one runs on this device), or"
-                " pin the key of your zone (DNSSEC_TRUST_ANCHORS)",
+                "if a validating resolver runs on this machine, set DNS_RESOLVER=127.0.0.1; else set DNS_RESOLVER to a"
+                " validating resolver that you trust, or pin the key of your zone (DNSSEC_TRUST_ANCHORS)",
             )
         chain = follow_in(reply, question.name)
         if not reply.answer.authenticated:

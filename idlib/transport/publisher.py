@@ -211,7 +211,7 @@ class Publisher:
 
         Raises:
             RefusedMessageError: It refused the message.
-            NoSubscriberError: It has nobody to give the message to; MQTT 5 alone, and not every broker, says so.
+            NoSubscriberError: It has no subscriber for the message; only MQTT 5, and not every broker, says so.
             MessageError: It has said, after a reconnect, that it takes no packet of that size.
             TransportError: It did not acknowledge it in time, or takes no messages that it acknowledges.
         """
@@ -228,7 +228,7 @@ class Publisher:
             reason = reason_name(PacketTypes.PUBACK, code)
             raise RefusedMessageError(f"the broker {self._broker} refuses the message: {reason}")
         raise NoSubscriberError(
-            f"at the broker {self._broker} nobody has subscribed to {publication.topic}",
+            f"the broker {self._broker} has no subscriber for {publication.topic}",
             "start its receiver once, and the broker keeps messages for it from then on",
         )
 

@@ -19,13 +19,10 @@ def test_results_stand_in_the_order_of_the_lines() -> None:
 
 
 def test_what_was_not_sent_for_certain_is_no_promise() -> None:
-    promised = promised_lines("--lines", ["a", "b", "c"], results("failed", "acknowledged", "unacknowledged"))
+    promised = promised_lines(
+        "--lines", ["a", "b", "c", "d"], results("failed", "acknowledged", "unacknowledged", "no-subscriber")
+    )
     assert promised == (Promise("b", "--lines", "acknowledged"),)
-
-
-def test_what_the_broker_had_nobody_for_is_no_promise() -> None:
-    told = results("acknowledged")[0].replace("null", '"at the broker x nobody has subscribed to b.example"')
-    assert promised_lines("--lines", ["a"], [told]) == ()
 
 
 def test_lines_without_a_result_are_open() -> None:

@@ -76,3 +76,21 @@ def test_an_early_ctrl_c_is_a_line_and_no_traceback(program: Sequence[str]) -> N
             assert process.wait(20) == 130
             assert said.endswith(b"Interrupted.\n")
             assert b"Traceback" not in said
+
+
+def test_143_also_from_the_init_of_a_container_which_no_signal_of_its_own_ends() -> None:
+    program = """
+import os, signal, time
+from idlib.interruption import raise_when_terminated
+from idlib.program import run
+def main():
+    raise_when_terminated()
+    assert os.getpid() == 1
+    os.kill(1, signal.SIGTERM)
+    time.sleep(20)
+run(main)
+"""
+    command = ["unshare", "--user", "--map-root-user", "--pid", "--fork", sys.executable, "-c", program]
+    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    assert ended.returncode == 143, ended
+    assert ended.stderr == "Terminated.\n"

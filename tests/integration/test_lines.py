@@ -38,13 +38,16 @@ def test_they_go_on_through_a_reconnect(alice: Device, bob: Device, own_mosquitt
             receiver.wait_for_message(f'says: {text}"')
         assert len(receiver.stdout) == 61
     assert [json.loads(line)["result"] for line in program.stdout] == ["acknowledged"] * 61
-    assert f"The broker has acknowledged 61 messages to {bob.name}: lines 1-61" in program.stderr[-1]
+    told = f"The broker {own_mosquitto.address} has acknowledged 61 messages to {bob.name}: lines 1-61"
+    assert told in program.stderr[-1]
 
 
 def test_the_acknowledged_ones_are_told_where_the_broker_does_not_come_back(
-    alice: Device, bob: Device, own_mosquitto: Mosquitto
+    alice: Device, bob: Device, own_mosquitto: Mosquitto, tmp_path: Path
 ) -> None:
     sender = alice.with_settings(MQTT_PORT=str(own_mosquitto.port))
+    with bob.with_settings(MQTT_PORT=str(own_mosquitto.port), DATA_PATH=str(tmp_path / "data")).receiver() as receiver:
+        receiver.stop()
     with sender.start(SEND_MESSAGE, bob.name, "--lines", "--json", "--timeout", "2") as program:
         program.write("".join(f"line {number}\n" for number in range(25)))
         program.wait_for("first results", lambda: len(program.stdout) >= 5)
@@ -59,16 +62,43 @@ def test_the_acknowledged_ones_are_told_where_the_broker_does_not_come_back(
     assert any(f"acknowledged {number} messages to {bob.name}: lines 1-{number}" in line for line in program.stderr)
 
 
-def test_130_it_says_how_many_when_interrupted(alice: Device, bob: Device) -> None:
+# As a shell reports them: SIGTERM ends the process in the end, so that systemd takes it for a clean end.
+@pytest.mark.parametrize(
+    ("number", "status", "word"),
+    [(signal.SIGINT, 130, "Interrupted."), (signal.SIGTERM, -signal.SIGTERM, "Terminated.")],
+)
+def test_130_or_143_it_says_how_many_when_ended_by_a_signal(
+    number: signal.Signals, status: int, word: str, alice: Device, bob: Device, bob_receiver: Program
+) -> None:
     with alice.start(SEND_MESSAGE, bob.name, "--lines", "--json") as telling:
         telling.write("".join(f"line {number}\n" for number in range(10)))
         telling.wait_for("results", lambda: len(telling.stdout) >= 5)
-        telling.signal(signal.SIGINT)
-        assert telling.wait_for_end(10) == 130
-    number = [json.loads(line)["result"] for line in telling.stdout].count("acknowledged")
-    assert 5 <= number <= 10
-    assert any(f"acknowledged {number} messages to {bob.name}: lines 1-{number}" in line for line in telling.stderr)
+        telling.signal(number)
+        assert telling.wait_for_end(10) == status
+    acknowledged = [json.loads(line)["result"] for line in telling.stdout].count("acknowledged")
+    assert 5 <= acknowledged <= 10
+    summary = f"acknowledged {acknowledged} messages to {bob.name}: lines 1-{acknowledged}"
+    assert any(summary in line for line in telling.stderr)
+    assert telling.stderr[-1] == word
     assert not any("Traceback" in line for line in telling.stderr)
+
+
+def test_it_says_once_a_minute_how_far_it_is(alice: Device, bob: Device, bob_receiver: Program, tmp_path: Path) -> None:
+    # Minutes of two seconds.
+    (tmp_path / "sitecustomize.py").write_text(
+        "import time\nslow = time.monotonic\ntime.monotonic = lambda: 30 * slow()\n"
+    )
+    hasty = alice.with_settings(PYTHONPATH=str(tmp_path))
+    with hasty.start(SEND_MESSAGE, bob.name, "--lines") as program:
+        program.write("one\ntwo\n")
+        program.wait_for_log("has acknowledged 2 messages so far")
+        # Nothing is new for two minutes.
+        time.sleep(5)
+        program.write("three\n")
+        program.wait_for_log("has acknowledged 3 messages so far")
+        program.end_input()
+        assert program.wait_for_end() == 0
+    assert sum("so far" in line for line in program.stderr) == 2
 
 
 def test_a_line_that_cannot_be_sent_is_left_out_of_the_acknowledged(
@@ -130,7 +160,9 @@ def test_lines_that_have_expired_meanwhile_keep_none_from_the_outbox(
 
 
 @pytest.mark.parametrize("stdout", [">&-", ">/dev/full"])
-def test_the_acknowledged_ones_are_told_where_stdout_cannot_be_written(stdout: str, alice: Device, bob: Device) -> None:
+def test_the_acknowledged_ones_are_told_where_stdout_cannot_be_written(
+    stdout: str, alice: Device, bob: Device, bob_receiver: Program
+) -> None:
     words = shlex.join(alice.command(SEND_MESSAGE, bob.name, "--lines", "--json"))
     done = subprocess.run(
         ["/bin/sh", "-c", f"exec {words} {stdout}"],
@@ -141,7 +173,7 @@ def test_the_acknowledged_ones_are_told_where_stdout_cannot_be_written(stdout: s
         timeout=60,
         check=False,
     )
-    assert f"The broker has acknowledged 2 messages to {bob.name}: lines 1-2" in done.stderr
+    assert f"has acknowledged 2 messages to {bob.name}: lines 1-2" in done.stderr
     assert "Traceback" not in done.stderr
     assert done.returncode == 1
 
@@ -187,13 +219,22 @@ def test_lines_wait_in_the_outbox_where_the_broker_is_away(alice: Device, bob: D
     assert "lines 1-2" in result.stderr
 
 
-def test_lines_that_nobody_has_subscribed_to_are_told_of_once(alice: Device, lab: Lab) -> None:
+def test_7_lines_without_a_subscriber_are_told_of_once(alice: Device, lab: Lab) -> None:
     result = alice.send(lab.published_device("nowhere"), "--lines", "--json", stdin="one\ntwo\nthree\n")
-    assert result.status == 0
+    assert result.status == 7
     objects = [json.loads(line) for line in result.stdout.splitlines()]
-    assert [one["result"] for one in objects] == 3 * ["acknowledged"]
-    assert all("nobody has subscribed" in one["reason"] for one in objects)
-    assert result.stderr.count("Nobody will get line 1, ") == 1
+    assert [one["result"] for one in objects] == 3 * ["no-subscriber"]
+    assert all("has no subscriber for" in one["reason"] for one in objects)
+    assert result.stderr.count("Line 1 is not delivered, nor is any after it while this lasts: ") == 1
+    assert "has acknowledged 0 messages" in result.stderr
+    assert "has dropped 3 messages" in result.stderr
+    assert result.stderr.rstrip().endswith("lines 1-3")
+
+
+def test_5_a_line_that_cannot_be_sent_counts_for_more_than_a_missing_subscriber(alice: Device, lab: Lab) -> None:
+    result = alice.send(lab.published_device("nowhere"), "--lines", stdin=b"one\n\xff\nthree\n")
+    assert result.status == 5
+    assert result.stderr.rstrip().endswith("lines 1, 3")
 
 
 def test_lines_wait_in_the_outbox_until_somebody_subscribes(alice: Device, lab: Lab) -> None:
@@ -215,8 +256,13 @@ def test_json_tells_id_recipient_size_result_and_reason(alice: Device, bob: Devi
     sent = alice.send(bob, "hello", "--json")
     assert sent.status == 0
     told = json.loads(sent.stdout)
-    assert list(told) == ["id", "recipient", "size", "result", "reason"]
-    assert (told["recipient"], told["result"], told["reason"]) == (bob.name, "acknowledged", None)
+    assert list(told) == ["id", "recipient", "size", "result", "reason", "warning"]
+    assert (told["recipient"], told["result"], told["reason"], told["warning"]) == (
+        bob.name,
+        "acknowledged",
+        None,
+        None,
+    )
     assert len(told["id"]) == 22
     assert 1000 < told["size"] < 4000
 

@@ -24,7 +24,7 @@ from tests.integration.lab import SECURE, Lab, wait_until
 from tests.integration.programs import SEND_MESSAGE, SENDER, Device, Program
 from tests.integration.raw_mqtt import packet
 
-ACKNOWLEDGED = "The broker has acknowledged the message"
+ACKNOWLEDGED = "has acknowledged the message"
 
 
 @pytest.fixture
@@ -59,7 +59,7 @@ def waiting(device: Device) -> int:
 def queue_one(device: Device, recipient: Device | str, text: str, *options: str) -> None:
     result = device.send(recipient, text, "--queue", "--timeout", "2", *options)
     assert result.status == 0, result
-    assert "is queued, messaging_sender will send it" in result.stderr
+    assert f"is queued, and {SENDER} sends it: " in result.stderr
 
 
 def put(device: Device, recipient: str, text: str, queued_at: int | None = None, lifetime: int | None = None) -> None:
@@ -87,6 +87,34 @@ def test_without_a_broker_it_waits_and_arrives_once_the_broker_is_back(
         queue_one(sender, recipient, "broker out again")
         own_mosquitto.start()
         receiver.wait_for_message("broker out again", timeout=60)
+
+
+def test_whoever_queues_is_told_whether_anything_sends_it(
+    sender: Device, recipient: Device, own_mosquitto: Mosquitto
+) -> None:
+    own_mosquitto.stop()
+    missing = f"WARNING {SENDER} is not running: start it with the same settings"
+    for options in ((), ("--lines",)):
+        alone = sender.send(recipient, *(options or ("hello",)), "--queue", "--timeout", "2", stdin="one\ntwo\n")
+        assert alone.stderr.count(missing) == 1, alone.stderr
+    with sender.start(SENDER) as resident:
+        resident.wait_for_log(f"Watching the outbox '{outbox_path(sender)}'")
+        # Whether it has something to send or not.
+        resident.wait_for_log("Messages in the outbox: 3")
+        assert missing not in sender.send(recipient, "hello", "--queue", "--timeout", "2").stderr
+    idle = sender.with_settings(DATA_PATH=str(outbox_path(sender).parent / "idle"))
+    with idle.start(SENDER) as resident:
+        resident.wait_for_log("Watching the outbox ")
+        wait_until((outbox_path(idle).parent / "outbox.lock").exists, "lock")
+        assert missing not in idle.send(recipient, "hello", "--queue", "--timeout", "2").stderr
+
+
+def test_an_outbox_that_cannot_be_is_told_although_nothing_waits(sender: Device, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with sender.with_settings(DATA_PATH=str(tmp_path / "file" / "data")).start(SENDER) as resident:
+        resident.wait_for_log(f"No message can wait in the outbox: '{tmp_path}/file/data/outbox.lock' cannot be used: ")
+        time.sleep(3)
+        assert sum("No message can wait" in line for line in resident.stderr) == 1
 
 
 def test_without_dns_it_waits_and_arrives_once_dns_is_back(
@@ -300,7 +328,7 @@ def test_that_lines_are_queued_is_told_once_and_of_each_as_json(sender: Device, 
     assert result.status == 0, result
     told = [line for line in result.stderr.splitlines() if "queued" in line.lower()]
     assert len(told) == 2, told
-    assert f"Messages to {recipient.name} are queued from line 1 on, messaging_sender will send them: " in told[0]
+    assert f"Messages to {recipient.name} are queued from line 1 on, and {SENDER} sends them: " in told[0]
     assert f"Queued: 30 messages to {recipient.name}: lines 1-30" in told[1]
     reports = [json.loads(line) for line in result.stdout.splitlines()]
     assert [report["result"] for report in reports] == ["queued"] * 30

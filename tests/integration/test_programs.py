@@ -16,6 +16,7 @@ from tests.integration.programs import (
     SEND_MESSAGE,
     SENDER,
     Device,
+    Program,
 )
 
 _ARGUMENTS = {SEND_MESSAGE: ("bob._device.example.test", "hello")}
@@ -55,7 +56,7 @@ def test_a_bad_value_is_named_with_what_would_be_good(program: Path, alice: Devi
     [(">&-", ("hello",), 0), ("2>&-", ("hello",), 0), ("<&-", ("-",), 5), ("<&-", ("--lines",), 5)],
 )
 def test_a_stream_that_is_closed_is_no_error_of_the_program(
-    redirection: str, arguments: tuple[str, ...], status: int, alice: Device, bob: Device
+    redirection: str, arguments: tuple[str, ...], status: int, alice: Device, bob: Device, bob_receiver: Program
 ) -> None:
     words = shlex.join(alice.command(SEND_MESSAGE, bob.name, *arguments))
     done = subprocess.run(

@@ -62,9 +62,15 @@ def test_the_receiver_prints_on_while_receipts_cannot_be_published(lab: Lab, own
 
 
 def test_6_the_recipient_is_away(lab: Lab, alice: Device) -> None:
-    result = alice.send(lab.published_device("away"), "nobody home", "--receipt", "--timeout", "2", "--json")
+    away = lab.published_device("away")
+    with away.receiver() as receiver:
+        receiver.stop()
+    result = alice.send(away, "nobody home", "--receipt", "--timeout", "2", "--json")
     assert result.status == 6
-    assert "has not confirmed within 2 s" in result.stderr
+    assert (
+        f"Error: {away.name} has not confirmed within 2 s: it is away, or it refuses the message (its log says why)\n"
+        in result.stderr
+    )
     assert json.loads(result.stdout)["result"] == "acknowledged"
 
 

@@ -65,7 +65,7 @@ def test_lines_to_an_unpublished_recipient(alice: Device) -> None:
     assert result.stderr.startswith("Trouble retrieving certificate from DNS: ")
 
 
-def test_success_prints_nothing_on_stdout(alice: Device, bob: Device) -> None:
+def test_success_prints_nothing_on_stdout(alice: Device, bob: Device, bob_receiver: Program) -> None:
     result = alice.send(bob, "quiet")
     assert (result.status, result.stdout) == (0, "")
 
@@ -76,26 +76,31 @@ def test_an_acknowledged_message_needs_no_recipient_at_home(lab: Lab, alice: Dev
         receiver.stop()
     result = alice.send(away, "see you later")
     assert result.status == 0
-    assert result.stderr.endswith(f"The broker has acknowledged the message to {away.name}.\n")
+    assert result.stderr.endswith(f"The broker {lab.mosquitto.address} has acknowledged the message to {away.name}.\n")
     with away.receiver() as receiver:
         receiver.wait_for_message("see you later")
 
 
-def test_a_message_that_the_broker_has_nobody_for_is_not_called_sent(lab: Lab, alice: Device) -> None:
+@pytest.mark.parametrize("options", [(), ("--receipt",)])
+def test_7_the_broker_has_no_subscriber(options: tuple[str, ...], lab: Lab, alice: Device) -> None:
     nowhere = lab.published_device("nowhere")
-    result = alice.send(nowhere, "can you hear me?", "--json")
-    assert result.status == 0
-    assert f"WARNING Nobody will get the message to {nowhere.name}: " in result.stderr
-    assert "nobody has subscribed" in result.stderr
+    started = time.monotonic()
+    result = alice.send(nowhere, "can you hear me?", "--json", *options)
+    # With --receipt it does not wait for the time of 30 s to be over.
+    assert time.monotonic() - started < 20
+    assert result.status == 7
+    fact = f"the broker {lab.mosquitto.address} has no subscriber for {nowhere.name}; the message was dropped; "
+    assert result.stderr.startswith(f"Error: {fact}")
+    assert len(result.stderr.splitlines()) == 1
     told = json.loads(result.stdout)
-    assert told["result"] == "acknowledged"
-    assert "nobody has subscribed" in told["reason"]
+    assert told["result"] == "no-subscriber"
+    assert told["reason"].startswith(fact)
 
 
 def test_mqtt_3_1_1_does_not_say_whether_anybody_listens(lab: Lab, alice: Device) -> None:
     result = alice.with_settings(MQTT_VERSION="3.1.1").send(lab.published_device("nowhere"), "can you hear me?")
     assert result.status == 0
-    assert "nobody" not in result.stderr
+    assert "subscriber" not in result.stderr
 
 
 def test_1_a_missing_name_is_named(alice: Device, bob: Device) -> None:
@@ -113,7 +118,7 @@ def test_1_the_clock_is_not_set(alice: Device, bob: Device, tmp_path: Path) -> N
         assert "Error: the clock of this device is not set; wait for its time server, or set it" in result.stderr
     queued = device.send(bob, "--queue", "hello")
     assert queued.status == 0
-    assert "is queued, messaging_sender will send it: the clock of this device is not set" in queued.stderr
+    assert "application.py sends it: the clock of this device is not set" in queued.stderr
 
 
 def test_2_trouble_with_a_certificate(alice: Device) -> None:
@@ -266,13 +271,21 @@ def test_64_wrong_usage(arguments: tuple[str, ...], alice: Device) -> None:
     assert result.stderr.strip()
 
 
-def test_130_interrupted(alice: Device, bob: Device, silent_broker: socket.socket) -> None:
+@pytest.mark.parametrize(
+    ("number", "status", "word"),
+    [(signal.SIGINT, 130, "Interrupted."), (signal.SIGTERM, -signal.SIGTERM, "Terminated.")],
+)
+def test_130_or_143_ended_by_a_signal(
+    number: signal.Signals, status: int, word: str, alice: Device, bob: Device, silent_broker: socket.socket
+) -> None:
     sender = alice.with_settings(MQTT_PORT=_port_of(silent_broker))
-    with sender.start(SEND_MESSAGE, bob.name, "hello") as program:
+    with sender.start(SEND_MESSAGE, bob.name, "hello", "--json") as program:
         connection, _ = silent_broker.accept()
         with connection:
-            program.signal(signal.SIGINT)
-            assert program.wait_for_end(5) == 130
+            program.signal(number)
+            assert program.wait_for_end(5) == status
+    assert program.stderr == [word]
+    assert json.loads(program.stdout[0])["result"] == "failed"
     assert not any("Traceback" in line for line in program.stderr)
 
 
@@ -315,7 +328,7 @@ def test_64_what_is_no_device_name_is_shown_as_it_was_typed(recipient: str, said
     assert said in result.stderr
 
 
-def test_1_a_report_that_is_lost_is_told(alice: Device, bob: Device) -> None:
+def test_1_a_report_that_is_lost_is_told(alice: Device, bob: Device, bob_receiver: Program) -> None:
     shell = ["sh", "-c", 'exec "$@" >&-', "sh", *alice.command(SEND_MESSAGE, bob.name, "reported to nobody", "--json")]
     ended = subprocess.run(shell, env=alice.environment(), stderr=subprocess.PIPE, text=True, check=False, timeout=60)
     assert ended.returncode == 1
@@ -323,7 +336,9 @@ def test_1_a_report_that_is_lost_is_told(alice: Device, bob: Device) -> None:
 
 
 @pytest.mark.parametrize(("argument", "said"), [("-", "the message"), ("--lines", "a message on each line")])
-def test_on_a_terminal_it_says_how_to_end(argument: str, said: str, alice: Device, bob: Device) -> None:
+def test_on_a_terminal_it_says_how_to_end(
+    argument: str, said: str, alice: Device, bob: Device, bob_receiver: Program
+) -> None:
     controller, terminal = pty.openpty()
     with open(controller, "r+b", buffering=0) as typist, open(terminal, "rb") as stdin:
         ended = subprocess.Popen(
@@ -342,4 +357,4 @@ def test_on_a_terminal_it_says_how_to_end(argument: str, said: str, alice: Devic
 
 def test_a_single_line_is_told_in_the_singular(alice: Device, bob: Device, bob_receiver: Program) -> None:
     result = alice.send(bob, "--lines", stdin="one alone\n")
-    assert f"The broker has acknowledged 1 message to {bob.name}: line 1" in result.stderr
+    assert f"has acknowledged 1 message to {bob.name}: line 1" in result.stderr

@@ -18,16 +18,18 @@ import signal
 import sys
 import threading
 import time
+from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
 from idlib.container import announce
-from idlib.errors import ConfigurationError, IdlibError, StoreError
+from idlib.errors import ConfigurationError, IdlibError, StoreError, quoted
 from idlib.outage import Outage
 from idlib.program import parser, read_settings, run
 from idlib.settings import Settings
-from idlib.storage.outbox import Outbox, Waiting, is_to_be_opened, state_of_files
+from idlib.storage.outbox import FILE_NAME, Outbox, Waiting, is_to_be_opened, state_of_files
+from idlib.storage.watching import watching
 
 _LOG = logging.getLogger("messaging_sender")
 
@@ -78,16 +80,29 @@ def deliver(settings: Settings, stopping: threading.Event) -> None:
         settings: What the environment says.
         stopping: Set when it is time to leave.
     """
+    _LOG.info("Watching the outbox %s", quoted(settings.data_path / FILE_NAME))
+    with ExitStack() as stack:
+        _watch(settings, stopping, stack)
+
+
+def _watch(settings: Settings, stopping: threading.Event, stack: ExitStack) -> None:
     emptied = None
-    outage = Outage(_LOG)
+    is_seen = False
+    unseen, outage, own_record = Outage(_LOG), Outage(_LOG), Outage(_LOG)
     while not stopping.is_set():
+        if not is_seen:
+            try:
+                stack.enter_context(watching(settings.data_path))
+                is_seen = True
+            except StoreError as error:
+                unseen.begin(f"No message can wait in the outbox: {error}")
         # Looked at before the outbox is read: what comes in meanwhile is found the next time.
         state = state_of_files(settings.data_path)
         if state == emptied or not is_to_be_opened(settings.data_path):
             stopping.wait(LOOK_SECONDS)
             continue
         try:
-            _empty_outbox(settings, stopping)
+            _empty_outbox(settings, stopping, own_record)
             emptied = state
             outage.end()
         except IdlibError as error:
@@ -98,7 +113,7 @@ def deliver(settings: Settings, stopping: threading.Event) -> None:
             stopping.wait(_TROUBLE_SECONDS)
 
 
-def _empty_outbox(settings: Settings, stopping: threading.Event) -> None:
+def _empty_outbox(settings: Settings, stopping: threading.Event, own_record: Outage) -> None:
     with Outbox(settings.data_path) as outbox:
         waiting = outbox.waiting()
         if not waiting.number:
@@ -108,7 +123,7 @@ def _empty_outbox(settings: Settings, stopping: threading.Event) -> None:
         # Late, for it triples what the process takes of the memory.
         from courier import Courier
 
-        Courier(settings, outbox, stopping).empty()
+        Courier(settings, outbox, stopping, own_record).empty()
 
 
 def _tell_health() -> int:

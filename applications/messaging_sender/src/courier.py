@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from sealing import MESSAGE_EXPIRY_SECONDS, Sealer, seconds_at_the_broker
+from sender_record import OwnRecord
 
 from idlib.discovery import Discovery
 from idlib.errors import (
@@ -98,15 +99,17 @@ class Courier:
         settings: What the environment says.
         outbox: Which this process alone delivers from.
         stopping: Set when it is time to leave.
+        own_record: Where it is noted that recipients refuse what we send; outlives this courier.
 
     Raises:
         ConfigurationError: The settings exclude each other, or a file that they name cannot be used.
     """
 
-    def __init__(self, settings: Settings, outbox: Outbox, stopping: threading.Event) -> None:
+    def __init__(self, settings: Settings, outbox: Outbox, stopping: threading.Event, own_record: Outage) -> None:
         self._settings = settings
         self._broker = Broker.from_settings(settings)
         self._discovery = Discovery.from_settings(settings)
+        self._own_record = OwnRecord(settings, self._discovery, own_record, patience=0.0)
         self._outbox = outbox
         self._stopping = stopping
         self._lock = threading.Lock()
@@ -130,8 +133,9 @@ class Courier:
         """
         try:
             while not self._stopping.is_set():
+                self._own_record.tell()
                 recipients = self._outbox.recipients()
-                if not recipients and not self._under_way:
+                if not recipients and not self._under_way and not self._own_record.is_pending:
                     return
                 # A clock that is not set would seal messages that nobody believes, and drop fresh ones as too old.
                 if time.time() >= EARLIEST_CREDIBLE_TIME and self._is_tidied():
@@ -197,6 +201,7 @@ class Courier:
         try:
             key = read_private_key(key_path(self._settings.crypto_path, self._settings.identity_name))
             sealer = Sealer(self._settings, key, self._discovery)
+            self._own_record.look(key)
             while not self._stopping.is_set():
                 message = self._outbox.next_to(recipient, 0)
                 if message is None:
@@ -241,7 +246,12 @@ class Courier:
             self._verdicts.take_back(message.recipient)
             publisher.wait(publication)
             self._acknowledged.add(message.number)
-            _LOG.info("The broker has acknowledged the message %s to %s", message.identifier, message.recipient)
+            _LOG.info(
+                "The broker %s has acknowledged the message %s to %s",
+                self._broker,
+                message.identifier,
+                message.recipient,
+            )
         self._outbox.remove(message.number)
         self._acknowledged.discard(message.number)
 

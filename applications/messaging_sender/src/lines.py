@@ -7,15 +7,17 @@ import logging
 import sys
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from typing import BinaryIO
+from typing import BinaryIO, Final
 
+from misplaced_record import explain_absence
 from patient_input import PatientInput
-from queuing import has_waiting, is_no_verdict, put_aside
+from queuing import has_waiting, is_no_verdict, put_aside, resident_sender, warn_if_nobody_sends
 from reporting import Fate, report
 from sealing import Sealer, seconds_at_the_broker
+from sender_record import OwnRecord
 
 from idlib.envelope import new_identifier
 from idlib.errors import (
@@ -24,15 +26,19 @@ from idlib.errors import (
     ExitStatus,
     IdlibError,
     MessageError,
+    NoRecordError,
     NoSubscriberError,
     RefusedMessageError,
 )
+from idlib.outage import Outage
 from idlib.output import counted
 from idlib.settings import Settings
 from idlib.storage.outbox import NewOutgoingMessage
 from idlib.transport import Broker, Publication, Publisher
 
 _LOG = logging.getLogger(__name__)
+
+_PROGRESS_SECONDS: Final = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +71,32 @@ class Ranges:
         return ", ".join(str(first) if first == last else f"{first}-{last}" for first, last in self._ranges)
 
 
+class Progress:
+    """When it is time to say how far the lines have come: once a minute, if there is anything new.
+
+    Args:
+        clock: Seconds that never run backwards.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._told_at = clock()
+        self._told = 0
+
+    def is_due(self, number: int) -> bool:
+        """Return whether to tell a number now, and take note that it is told then.
+
+        Args:
+            number: How many lines have been acknowledged.
+        """
+        now = self._clock()
+        if now - self._told_at < _PROGRESS_SECONDS:
+            return False
+        is_new = number != self._told
+        self._told_at, self._told = now, number
+        return is_new
+
+
 class LineSender:
     """Sends lines to one recipient.
 
@@ -77,17 +109,20 @@ class LineSender:
         self._settings = settings
         self._arguments = arguments
         self._sealer = Sealer.from_settings(settings)
+        self._broker = Broker.from_settings(settings)
         self._publisher: Publisher | None = None
+        self._own_record = OwnRecord(settings, self._sealer.discovery, Outage(_LOG))
+        self._progress = Progress()
         self._unacknowledged: deque[_Sent] = deque()
         self._acknowledged = Ranges()
         self._queued = Ranges()
+        self._dropped = Ranges()
         self._status = ExitStatus.OK
         # Why lines go into the outbox from now on: none is to overtake another.
         self._queuing: str | None = None
-        self._is_doubt_told = False
 
     def send(self, source: BinaryIO) -> int:
-        """Send each line; return the status of the first that could not be sent.
+        """Send each line; return the status of the first that could not be sent, else whether any was dropped.
 
         Args:
             source: UTF-8.
@@ -116,7 +151,7 @@ class LineSender:
                     raise
                 self._settle_some()
             self._settle_all()
-        return self._status
+        return self._status or (ExitStatus.NO_SUBSCRIBER if len(self._dropped) else ExitStatus.OK)
 
     def _patient(self, source: BinaryIO) -> BinaryIO:
         """Return the source such that acknowledgements are told of while somebody still types."""
@@ -132,14 +167,20 @@ class LineSender:
             self._queuing = "others to it wait already"
             return
         try:
-            if self._arguments.verbose:
-                self._sealer.describe(self._arguments.recipient)
-            else:
-                self._sealer.discovery.find(self._arguments.recipient)
-            publisher = Publisher(Broker.from_settings(self._settings), self._arguments.timeout)
-            self._publisher = stack.enter_context(publisher)
+            self._find_recipient()
+            self._publisher = stack.enter_context(Publisher(self._broker, self._arguments.timeout))
         except IdlibError as error:
             self._begin_to_queue(error)
+
+    def _find_recipient(self) -> None:
+        recipient = self._arguments.recipient
+        try:
+            if self._arguments.verbose:
+                self._sealer.describe(recipient)
+            else:
+                self._sealer.discovery.find(recipient)
+        except NoRecordError as error:
+            raise explain_absence(error, recipient, self._sealer.discovery) from error
 
     def _send_line(self, number: int, message: NewOutgoingMessage) -> None:
         payload = None
@@ -151,11 +192,13 @@ class LineSender:
         if payload is None or self._publisher is None:
             self._queue(number, message)
             return
+        self._own_record.look(self._sealer.key)
         publication = self._publisher.publish(message.recipient, payload, seconds_at_the_broker(message))
         self._unacknowledged.append(_Sent(number, message, len(payload), publication))
 
     def _settle_some(self) -> None:
-        """Settle what has come to its end, and wait where too many lines are under way."""
+        """Settle what has come to its end, and wait if too many lines are under way."""
+        self._tell_progress()
         while self._unacknowledged and self._publisher is not None:
             is_full = len(self._unacknowledged) >= self._publisher.window
             if not is_full and not self._publisher.is_answered(self._unacknowledged[0].publication):
@@ -179,7 +222,7 @@ class LineSender:
                 self._begin_to_queue(error)
                 return
             self._unacknowledged.popleft()
-            self._doubt(sent, error)
+            self._drop(sent, error)
         except IdlibError as error:
             self._begin_to_queue(error)
         else:
@@ -210,24 +253,28 @@ class LineSender:
         put_aside(self._settings, self._sealer, message)
         if not len(self._queued):
             _LOG.warning(
-                "Messages to %s are queued from line %d on, messaging_sender will send them: %s",
+                "Messages to %s are queued from line %d on, and %s sends them: %s",
                 message.recipient,
                 number,
+                resident_sender(),
                 self._queuing,
             )
+            warn_if_nobody_sends(self._settings)
         self._queued.add(number)
         self._print(report(message, Fate.QUEUED))
 
     def _acknowledge(self, sent: _Sent) -> None:
         self._acknowledged.add(sent.number)
-        self._print(report(sent.message, Fate.ACKNOWLEDGED, size=sent.size))
+        warning = self._own_record.tell()
+        self._print(report(sent.message, Fate.ACKNOWLEDGED, size=sent.size, warning=warning))
 
-    def _doubt(self, sent: _Sent, error: NoSubscriberError) -> None:
-        if not self._is_doubt_told:
-            self._is_doubt_told = True
-            _LOG.warning("Nobody will get line %d, nor any after it while this lasts: %s", sent.number, error)
-        self._acknowledged.add(sent.number)
-        self._print(report(sent.message, Fate.ACKNOWLEDGED, size=sent.size, error=error))
+    def _drop(self, sent: _Sent, error: NoSubscriberError) -> None:
+        if not len(self._dropped):
+            _LOG.warning(
+                "Line %d is not delivered, nor is any after it while this lasts: %s", sent.number, dropped(error)
+            )
+        self._dropped.add(sent.number)
+        self._print(report(sent.message, Fate.NO_SUBSCRIBER, size=sent.size, error=dropped(error)))
 
     def _fail(self, number: int, message: NewOutgoingMessage, error: IdlibError, size: int | None = None) -> None:
         _LOG.error("Line %d was not sent: %s", number, error)
@@ -237,16 +284,36 @@ class LineSender:
     def _tell(self) -> None:
         """Say what became of the lines, however it came to an end."""
         for sent in self._unacknowledged:
-            if self._publisher is not None and self._publisher.is_acknowledged(sent.publication):
-                self._acknowledge(sent)
-            else:
-                self._print(report(sent.message, Fate.UNACKNOWLEDGED, size=sent.size))
+            self._conclude(sent)
         recipient, number = self._arguments.recipient, len(self._acknowledged)
         which = f": {_which(self._acknowledged)}" if number else ""
-        _LOG.info("The broker has acknowledged %s to %s%s", counted(number, "message"), recipient, which)
+        _LOG.info(
+            "The broker %s has acknowledged %s to %s%s", self._broker, counted(number, "message"), recipient, which
+        )
+        if len(self._dropped):
+            what = counted(len(self._dropped), "message")
+            _LOG.warning("The broker %s has dropped %s to %s: %s", self._broker, what, recipient, _which(self._dropped))
         if len(self._queued):
             queued = counted(len(self._queued), "message")
             _LOG.info("Queued: %s to %s: %s", queued, recipient, _which(self._queued))
+
+    def _conclude(self, sent: _Sent) -> None:
+        """Say what is known of a line that nobody waits for any more."""
+        if self._publisher is not None and self._publisher.is_answered(sent.publication):
+            try:
+                self._publisher.wait(sent.publication)
+            except NoSubscriberError as error:
+                return self._drop(sent, error)
+            except IdlibError:
+                pass
+            else:
+                return self._acknowledge(sent)
+        return self._print(report(sent.message, Fate.UNACKNOWLEDGED, size=sent.size))
+
+    def _tell_progress(self) -> None:
+        number = len(self._acknowledged)
+        if self._progress.is_due(number):
+            _LOG.info("The broker %s has acknowledged %s so far", self._broker, counted(number, "message"))
 
     def _print(self, line: str) -> None:
         if self._arguments.json and sys.stdout is not None:
@@ -254,6 +321,15 @@ class LineSender:
             with contextlib.suppress(OSError):
                 sys.stdout.write(f"{line}\n")
                 sys.stdout.flush()
+
+
+def dropped(error: NoSubscriberError) -> NoSubscriberError:
+    """Return the error of a message that does not wait in the outbox, and so is lost.
+
+    Args:
+        error: From the publisher.
+    """
+    return NoSubscriberError(f"{error.fact}; the message was dropped", error.hint)
 
 
 def _which(lines: "Ranges") -> str:

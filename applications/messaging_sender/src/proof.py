@@ -69,8 +69,8 @@ class Proof:
                     return
                 time.sleep(_PAUSE_SECONDS)
         raise ReceiptError(
-            f"{self._signer} has not confirmed within {timeout:g} s that it has printed the message",
-            "the broker has the message; it is printed when its recipient is back, if it is not already",
+            f"{self._signer} has not confirmed within {timeout:g} s:"
+            " it is away, or it refuses the message (its log says why)"
         )
 
     def is_proof(self, payload: bytes) -> bool:

@@ -1,5 +1,7 @@
 """When a message goes into the outbox instead of to the broker."""
 
+import logging
+
 from sealing import Sealer
 
 from idlib.errors import (
@@ -11,8 +13,17 @@ from idlib.errors import (
     TransportError,
 )
 from idlib.names import IdentityName
+from idlib.program import beside
 from idlib.settings import Settings
 from idlib.storage.outbox import NewOutgoingMessage, Outbox, is_to_be_opened
+from idlib.storage.watching import is_watched
+
+_LOG = logging.getLogger(__name__)
+
+
+def resident_sender() -> str:
+    """Return how the program is called that sends what waits in the outbox."""
+    return beside("application.py")
 
 
 def is_no_verdict(error: IdlibError) -> bool:
@@ -57,3 +68,13 @@ def put_aside(settings: Settings, sealer: Sealer, message: NewOutgoingMessage) -
     sealer.check(message)
     with Outbox(settings.data_path) as outbox:
         outbox.put(message)
+
+
+def warn_if_nobody_sends(settings: Settings) -> None:
+    """Say so if no program is running that sends what waits.
+
+    Args:
+        settings: Of them DATA_PATH.
+    """
+    if not is_watched(settings.data_path):
+        _LOG.warning("%s is not running: start it with the same settings", resident_sender())

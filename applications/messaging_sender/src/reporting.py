@@ -11,13 +11,21 @@ class Fate(StrEnum):
     """What became of a message."""
 
     ACKNOWLEDGED = "acknowledged"
+    NO_SUBSCRIBER = "no-subscriber"
     PRINTED = "printed"
     QUEUED = "queued"
     UNACKNOWLEDGED = "unacknowledged"
     FAILED = "failed"
 
 
-def report(message: NewOutgoingMessage, fate: Fate, *, size: int | None = None, error: IdlibError | None = None) -> str:
+def report(
+    message: NewOutgoingMessage,
+    fate: Fate,
+    *,
+    size: int | None = None,
+    error: IdlibError | None = None,
+    warning: str | None = None,
+) -> str:
     """Return as a JSON object on one line what became of a message.
 
     Args:
@@ -25,6 +33,7 @@ def report(message: NewOutgoingMessage, fate: Fate, *, size: int | None = None, 
         fate: What became of it.
         size: Its octets, signed and encrypted; None where it has not come that far.
         error: Why it came no farther; None where nothing was wrong.
+        warning: Why its recipient will refuse it; None if nothing is known against it.
     """
     return json_object(
         {
@@ -33,5 +42,6 @@ def report(message: NewOutgoingMessage, fate: Fate, *, size: int | None = None, 
             "size": size,
             "result": fate,
             "reason": None if error is None else str(error),
+            "warning": warning,
         }
     )

@@ -32,7 +32,7 @@ class Sealer:
 
     def __init__(self, settings: Settings, key: PrivateKey, discovery: Discovery) -> None:
         self._settings = settings
-        self._key = key
+        self.key = key
         self.discovery = discovery
 
     @classmethod
@@ -49,7 +49,7 @@ class Sealer:
     def own_keys(self) -> tuple[PrivateKey, ...]:
         """Return our private keys to which others may still encrypt, the present one first."""
         previous = previous_key_paths(self._settings.crypto_path, self._settings.identity_name)
-        return (self._key, *(read_private_key(path) for path in previous if Path(path).exists()))
+        return (self.key, *(read_private_key(path) for path in previous if Path(path).exists()))
 
     def describe(self, recipient: IdentityName) -> None:
         """Log what was found of a recipient in DNS, and how it was authenticated.
@@ -89,7 +89,7 @@ class Sealer:
         payload = seal(
             message.text,
             sender=self._settings.identity_name,
-            signing_key=self._key,
+            signing_key=self.key,
             recipient=recipient,
             encryption_key=self.discovery.find(recipient).records[0].public_key,
             binding=_binding(message),
@@ -108,7 +108,7 @@ class Sealer:
             MessageError: It is empty, or too large whatever it is encrypted to.
         """
         signed = sign(
-            message.text, sender=self._settings.identity_name, signing_key=self._key, binding=_binding(message)
+            message.text, sender=self._settings.identity_name, signing_key=self.key, binding=_binding(message)
         )
         # Encryption writes base64, four octets for three.
         self._check_size((len(signed) * 4 + 2) // 3)

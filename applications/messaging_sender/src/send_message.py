@@ -22,11 +22,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from lines import LineSender, decode
+from lines import LineSender, decode, dropped
+from misplaced_record import explain_absence
 from proof import MAX_RECEIPT_OCTETS, Proof
-from queuing import has_waiting, is_no_verdict, put_aside
+from queuing import has_waiting, is_no_verdict, put_aside, resident_sender, warn_if_nobody_sends
 from reporting import Fate, report
 from sealing import Sealer, seconds_at_the_broker, too_large
+from sender_record import OwnRecord
 
 from idlib.envelope import new_identifier
 from idlib.errors import (
@@ -34,11 +36,14 @@ from idlib.errors import (
     IdlibError,
     MalformedNameError,
     MessageError,
+    NoRecordError,
     NoSubscriberError,
     RefusedMessageError,
     quoted,
 )
+from idlib.interruption import raise_when_terminated
 from idlib.names import IdentityName
+from idlib.outage import Outage
 from idlib.program import parser, read_settings, require_stdout, run
 from idlib.settings import Settings
 from idlib.storage.outbox import NewOutgoingMessage
@@ -51,6 +56,8 @@ def main() -> int:
     """Send what the command line says; return the exit status."""
     arguments = _read_arguments()
     settings = get_config()
+    # From here on there is something to be told of what was sent.
+    raise_when_terminated()
     status = _send(settings, arguments)
     if arguments.json and not status:
         # As when stdout cannot be written: what was sent is sent, and its report is lost.
@@ -96,8 +103,8 @@ class _Sending:
         self._sealer = Sealer.from_settings(settings)
         self._fate = Fate.FAILED
         self._size: int | None = None
-        # What is wrong although the broker has acknowledged the message.
-        self._doubt: NoSubscriberError | None = None
+        self._own_record = OwnRecord(settings, self._sealer.discovery, Outage(_LOG))
+        self._warning: str | None = None
 
     def send(self) -> None:
         """Send the message or let it wait, and report what became of it.
@@ -113,7 +120,7 @@ class _Sending:
             raise
         finally:
             if self._arguments.json:
-                print(report(self._message, self._fate, size=self._size, error=error or self._doubt))
+                print(report(self._message, self._fate, size=self._size, error=error, warning=self._warning))
 
     def _send_or_queue(self) -> None:
         arguments = self._arguments
@@ -130,16 +137,19 @@ class _Sending:
     def _queue(self, why: str) -> None:
         put_aside(self._settings, self._sealer, self._message)
         self._fate = Fate.QUEUED
-        _LOG.warning("The message to %s is queued, messaging_sender will send it: %s", self._message.recipient, why)
+        _LOG.warning(
+            "The message to %s is queued, and %s sends it: %s", self._message.recipient, resident_sender(), why
+        )
+        warn_if_nobody_sends(self._settings)
 
     def _send(self) -> None:
         arguments, message = self._arguments, self._message
-        if arguments.verbose:
-            self._sealer.describe(arguments.recipient)
-        payload = self._sealer.seal(message, ask_for_receipt=arguments.receipt)
+        self._own_record.look(self._sealer.key)
+        payload = self._seal()
         self._size = len(payload)
         proof = None
-        with Publisher(Broker.from_settings(self._settings), arguments.timeout, MAX_RECEIPT_OCTETS) as publisher:
+        broker = Broker.from_settings(self._settings)
+        with Publisher(broker, arguments.timeout, MAX_RECEIPT_OCTETS) as publisher:
             if arguments.receipt:
                 proof = Proof(self._settings, self._sealer, arguments.recipient, message.identifier)
                 publisher.listen(str(self._settings.identity_name), proof.hear)
@@ -147,10 +157,21 @@ class _Sending:
             self._fate = Fate.UNACKNOWLEDGED
             self._wait(publisher, publication)
             self._fate = Fate.ACKNOWLEDGED
+            _LOG.info("The broker %s has acknowledged the message to %s.", broker, message.recipient)
+            self._warning = self._own_record.tell()
             if proof is not None:
                 proof.wait(arguments.timeout)
                 self._fate = Fate.PRINTED
                 _LOG.info("%s has printed the message.", message.recipient)
+
+    def _seal(self) -> bytes:
+        arguments = self._arguments
+        try:
+            if arguments.verbose:
+                self._sealer.describe(arguments.recipient)
+            return self._sealer.seal(self._message, ask_for_receipt=arguments.receipt)
+        except NoRecordError as error:
+            raise explain_absence(error, arguments.recipient, self._sealer.discovery) from error
 
     def _wait(self, publisher: Publisher, publication: Publication) -> None:
         try:
@@ -160,12 +181,10 @@ class _Sending:
             self._fate = Fate.FAILED
             raise
         except NoSubscriberError as error:
+            self._fate = Fate.NO_SUBSCRIBER
             if self._arguments.queue:
                 raise
-            self._doubt = error
-            _LOG.warning("Nobody will get the message to %s: %s", self._message.recipient, error)
-        else:
-            _LOG.info("The broker has acknowledged the message to %s.", self._message.recipient)
+            raise dropped(error) from error
 
 
 def _read_arguments() -> argparse.Namespace:

@@ -54,7 +54,7 @@ def test_an_acknowledged_message_is_acknowledged() -> None:
 @pytest.mark.parametrize(
     ("code", "error", "said"),
     [
-        (b"\x10", NoSubscriberError, "nobody has subscribed to topic"),
+        (b"\x10", NoSubscriberError, "has no subscriber for topic"),
         (b"\x87", RefusedMessageError, "refuses the message: Not authorized"),
         # As Mosquitto says it, against the standard.
         (b"\x95", RefusedMessageError, "refuses the message: reason code 149"),

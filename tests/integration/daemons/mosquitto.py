@@ -58,6 +58,11 @@ class Mosquitto(Daemon):
             namespace,
         )
 
+    @property
+    def address(self) -> str:
+        """Address and port as the programs show them."""
+        return f"{self.host}:{self.port}"
+
     def forget(self) -> None:
         """Let it restart without what it has kept: sessions and queued messages."""
         self.stop()

@@ -1,0 +1,29 @@
+"""A record that was published where the record of a web server would be."""
+
+from typing import Final
+
+from idlib.discovery import Discovery
+from idlib.errors import DiscoveryError, MalformedNameError, NoRecordError, NoUsableRecordError
+from idlib.names import IdentityName
+
+# What DNS providers make of a TLSA record whose form asks for port and protocol (RFC 6698, section 3).
+_PORT_AND_PROTOCOL: Final = "_443._tcp"
+
+
+def explain_absence(error: NoRecordError, name: IdentityName, discovery: Discovery) -> NoRecordError:
+    """Return the error, or one that says where the record is if it stands at `_443._tcp.NAME`.
+
+    Args:
+        error: That the name has no record.
+        name: Whose record it is.
+        discovery: Is asked once more.
+    """
+    try:
+        misplaced = IdentityName(f"{_PORT_AND_PROTOCOL}.{name}")
+        discovery.find(misplaced)
+    except NoUsableRecordError:
+        # A record is there nevertheless.
+        pass
+    except (MalformedNameError, DiscoveryError):
+        return error
+    return NoRecordError(error.fact, f"one stands at {misplaced}; move it to {name}", error.zone)

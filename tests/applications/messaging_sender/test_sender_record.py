@@ -1,0 +1,121 @@
+"""What a sender finds out about its own record, and how long it waits for that."""
+
+import dataclasses
+import logging
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+from sender_record import LOOK_AGAIN_SECONDS, PATIENCE_SECONDS, OwnRecord
+
+from idlib.discovery import Discovery
+from idlib.discovery.authentication import AuthenticRecords
+from idlib.errors import DiscoveryError, NoRecordError, NotSecureError, TemporaryDiscoveryError
+from idlib.keys import generate_private_key
+from idlib.names import IdentityName
+from idlib.outage import Outage
+from idlib.settings import KeyType, Settings, load
+
+ENVIRONMENT = {"IDENTITY_NAME": "alice.example.com"}
+KEY = generate_private_key(KeyType.P256)
+
+
+class Answers:
+    """Dns as it answers about our own name.
+
+    Args:
+        error: What every answer is.
+    """
+
+    def __init__(self, error: DiscoveryError) -> None:
+        self.error = error
+        self.asked: list[str] = []
+        self.may_answer = threading.Event()
+        self.may_answer.set()
+
+    def look_up(self, name: IdentityName) -> AuthenticRecords:
+        self.asked.append(str(name))
+        assert self.may_answer.wait(20)
+        raise self.error
+
+
+def own_record(answers: Answers, settings: Settings | None = None, clock: Iterator[float] | None = None) -> OwnRecord:
+    now = clock or iter(time.monotonic, None)
+    return OwnRecord(
+        settings or load(ENVIRONMENT),
+        # Nothing is kept, so that each look-up asks.
+        Discovery(answers, clock=iter(range(0, 10**9, 10**6)).__next__),
+        Outage(logging.getLogger("test")),
+        clock=lambda: next(now),
+    )
+
+
+def test_a_missing_record_is_told() -> None:
+    record = own_record(Answers(NoRecordError("alice.example.com does not exist in DNS")))
+    record.look(KEY)
+    assert record.tell() == (
+        "Recipients will refuse what this device sends: alice.example.com does not exist in DNS;"
+        " publish the record that generate_tlsa.py prints"
+    )
+
+
+def test_nothing_is_told_before_it_was_looked_for() -> None:
+    assert own_record(Answers(NoRecordError("absent"))).tell() is None
+
+
+def test_a_look_up_is_waited_for_once_and_not_for_long() -> None:
+    answers = Answers(NoRecordError("absent"))
+    answers.may_answer.clear()
+    record = own_record(answers)
+    record.look(KEY)
+    began = time.monotonic()
+    assert record.tell() is None
+    assert PATIENCE_SECONDS <= time.monotonic() - began < PATIENCE_SECONDS + 5
+    began = time.monotonic()
+    for _ in range(20):
+        assert record.tell() is None
+        assert record.is_pending
+    assert time.monotonic() - began < PATIENCE_SECONDS
+    answers.may_answer.set()
+    while not (told := record.tell()):
+        assert time.monotonic() - began < 20
+        time.sleep(0.01)
+    assert "absent" in told
+
+
+def test_what_was_told_stays_while_dns_is_out_of_order(caplog: pytest.LogCaptureFixture) -> None:
+    answers = Answers(NoRecordError("absent"))
+    record = own_record(answers, clock=iter(range(0, 10**6, 100)))
+    record.look(KEY)
+    told = record.tell()
+    answers.error = TemporaryDiscoveryError("no answer")
+    record.look(KEY)
+    while len(answers.asked) < 3:
+        time.sleep(0.01)
+    time.sleep(0.1)
+    assert told is not None
+    assert record.tell() == told
+    assert caplog.text.count("Recipients will refuse") == 1
+
+
+def test_it_looks_at_most_once_a_minute() -> None:
+    answers = Answers(TemporaryDiscoveryError("no answer"))
+    now = [0.0]
+    record = own_record(answers, clock=iter(lambda: now[0], None))
+    for moment, asked in ((0.0, 1), (LOOK_AGAIN_SECONDS - 1, 1), (LOOK_AGAIN_SECONDS, 2)):
+        now[0] = moment
+        record.look(KEY)
+        record.tell()
+        time.sleep(0.1)
+        record.tell()
+        assert len(answers.asked) == asked
+
+
+def test_a_zone_that_is_not_pinned_here_may_be_pinned_elsewhere() -> None:
+    error = NotSecureError("alice.example.com lies in none of the zones whose keys are pinned")
+    settings = load(ENVIRONMENT)
+    for anchors, is_told in ((None, True), (settings.data_path, False)):
+        record = own_record(Answers(error), dataclasses.replace(settings, dnssec_trust_anchors=anchors))
+        record.look(KEY)
+        assert (record.tell() is not None) == is_told

@@ -13,6 +13,7 @@ from standard_output import StandardOutput
 from supervision import Supervision
 
 from idlib.discovery import Found
+from idlib.names import IdentityName
 from idlib.transport import Subscription
 from tests.applications.messaging_receiver.world import BOB, KEYS, World, record_of
 
@@ -87,7 +88,12 @@ def test_it_notes_nothing_while_the_clock_may_be_wrong(run: Run, world: World, m
     looked: list[int] = []
     monkeypatch.setattr(world.context.timekeeper, "record", lambda: judged.append(1))
     find = world.context.discovery.find
-    monkeypatch.setattr(world.context.discovery, "find", lambda name: looked.append(len(judged)) or find(name))
+
+    def counting(name: IdentityName) -> Found:
+        looked.append(len(judged))
+        return find(name)
+
+    monkeypatch.setattr(world.context.discovery, "find", counting)
     keys = Keys()
     run(keys, lambda: looked.count(1) >= 3)
     assert keys.noted == []

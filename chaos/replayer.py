@@ -5,11 +5,14 @@ import random
 import time
 from typing import Final
 
+from paho.mqtt.enums import MQTTProtocolVersion
+
 from tests.integration.daemons.mosquitto import Mosquitto
 from tests.integration.messages import BrokerClient
 from tests.integration.programs import Device
 
-_REPEATED_AT_ONCE: Final = 3
+# Of all that is heard a part is junk of strangers.
+_REPEATED_AT_ONCE: Final = 10
 
 
 class Replayer:
@@ -31,7 +34,7 @@ class Replayer:
     def listen_and_repeat(self, seconds: float) -> None:
         """Listen for some time, then publish a few of all that it has heard so far."""
         with contextlib.suppress(OSError):
-            client = BrokerClient(self._broker)
+            client = BrokerClient(self._broker, MQTTProtocolVersion.MQTTv311)
             try:
                 client.listen(self._recipient)
                 time.sleep(seconds)

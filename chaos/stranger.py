@@ -11,9 +11,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from idlib.algorithms import PrivateKey
 from idlib.keys import read_private_key
 from tests.integration.lab import BOGUS, SECURE
+from tests.integration.paced_client import PacedClient, Publication
 from tests.integration.programs import Device
 from tests.integration.strangers import Strangers
-from tests.integration.wire import Publication, WireClient
 
 _PAUSE_SECONDS: Final = 1.0
 _AT_ONCE: Final = 20
@@ -48,8 +48,8 @@ class Stranger:
         while not self._stopping.wait(_PAUSE_SECONDS):
             publications = [self._publication() for _ in range(_AT_ONCE)]
             # The broker may be away.
-            with contextlib.suppress(OSError), WireClient(self._port) as client:
-                client.publish(self._topic, publications, _AT_ONCE / _PAUSE_SECONDS)
+            with contextlib.suppress(OSError), PacedClient(self._port) as client:
+                client.publish_all(self._topic, publications, _AT_ONCE / _PAUSE_SECONDS)
 
     def _publication(self) -> Publication:
         strangers = self._strangers

@@ -74,6 +74,16 @@ class Balance:
         return self.counted["received"] + self.waiting_at_start == settled
 
 
+def balance_of(counted: Counter[str], waiting_at_start: int) -> Balance:
+    """Return the balance of a life that has ended.
+
+    Args:
+        counted: The numbers of the line that it ended with.
+        waiting_at_start: How many messages waited when it began.
+    """
+    return Balance(counted, waiting_at_start, counted.get("waiting"))
+
+
 @dataclass(slots=True)
 class Evidence:
     """What was seen; a part that was not looked at stays as it is and is no fault.
@@ -157,6 +167,6 @@ class Evidence:
     def _faults_of_counts(self) -> Iterator[str]:
         for balance in self.balances:
             if balance.waiting is None:
-                yield "its status line does not say how many messages wait"
+                yield "it does not say how many messages wait when it ends"
             elif not balance.is_even:
                 yield f"its counters disagree: {balance}"

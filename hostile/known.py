@@ -138,15 +138,18 @@ class KnownSenders:
             return len(self._unacknowledged)
 
     def _run(self) -> None:
-        next_at = time.monotonic()
-        while not self._stopping.wait(max(0.0, min(_POLL_SECONDS, next_at - time.monotonic()))):
+        next_at = 0.0
+        pause = _POLL_SECONDS
+        while not self._stopping.wait(pause):
             rate, now = self.rate, time.monotonic()
-            if rate and self._client is not None and now >= next_at:
+            pause = _POLL_SECONDS
+            if not rate or self._client is None:
+                continue
+            if now >= next_at:
                 # What was missed while the machine was busy is not made up for: it would come in a burst.
                 next_at = max(next_at + 1 / rate, now)
                 self._send()
-            elif not rate:
-                next_at = now
+            pause = min(pause, max(0.0, next_at - time.monotonic()))
 
     def _send(self) -> str:
         client = self._client

@@ -8,8 +8,9 @@ from typing import Final
 
 from hostile.zones import CHEAP, DEAD, HEAVY_NAME, MANY, STRANGERS, VOID
 from tests.integration.lab import BOGUS, SECURE
+from tests.integration.paced_client import Publication
+from tests.integration.raw_mqtt import user_property
 from tests.integration.strangers import BYTE_ORDER_MARK, Strangers
-from tests.integration.wire import Publication, user_property
 
 CHEAP_NAMES: Final = tuple(f"c{number}.{CHEAP}" for number in range(48))
 _YEAR_SECONDS: Final = 365 * 24 * 3600
@@ -18,6 +19,7 @@ _MOST_AHEAD: Final = 2**53 - 1
 _RECEIPT_NAMES: Final = 794
 _FEW_NAMES: Final = 20
 _LARGE_BYTES: Final = 30_000
+_ALLOWED_BYTES: Final = 65_536
 _OVERSIZED_BYTES: Final = 70_000
 # A little less than the largest packet of MQTT, 256 MiB.
 _LARGEST_PAYLOAD_BYTES: Final = 268_000_000
@@ -169,6 +171,7 @@ TRICKS: Final = (
     Trick("unbound replays", _unbound_replays),
     Trick("replays of known senders", _overheard),
     Trick("odd properties", _odd_properties),
+    Trick("as large as allowed", _each(lambda strangers: strangers.generator.randbytes(_ALLOWED_BYTES))),
     Trick("a little too large", _each(lambda strangers: strangers.generator.randbytes(_OVERSIZED_BYTES))),
 )
 

@@ -57,10 +57,9 @@ class Victim(Receiver):
 
     Args:
         device: The recipient.
-        kills: Tells how many processes the kernel has killed for their memory.
     """
 
-    def __init__(self, device: Device, kills: Callable[[], int]) -> None:
+    def __init__(self, device: Device) -> None:
         self.printed_at: dict[str, float] = {}
         self.unasked_ends: list[str] = []
         self.counted: Counter[str] = Counter()
@@ -68,7 +67,6 @@ class Victim(Receiver):
         self.peak_disk = 0
         self.log_bytes = 0
         self.peak_log_rate = 0.0
-        self._kills = kills
         self._data = Path(device.settings["DATA_PATH"])
         self._lock = threading.RLock()
         self._news = threading.Condition()
@@ -127,22 +125,6 @@ class Victim(Receiver):
                     return None
                 self._news.wait(min(left, 0.5))
         return min(printed)
-
-    def wait_for_line(self, pattern: str, patience: float) -> re.Match[str] | None:
-        """Return the last line of the present life's log that matches, once there is one; None if none comes.
-
-        Args:
-            pattern: A regular expression.
-            patience: Seconds.
-        """
-        deadline = time.monotonic() + patience
-        while True:
-            with self._lock:
-                lines = tuple(self._program.stderr) if self._program is not None else ()
-            matches = [found for line in lines if (found := re.search(pattern, line))]
-            if matches or time.monotonic() > deadline:
-                return matches[-1] if matches else None
-            time.sleep(0.1)
 
     def start(self) -> None:
         """Begin a life, without waiting until it is subscribed."""

@@ -30,10 +30,10 @@ from tests.integration.daemons.mosquitto import Mosquitto
 from tests.integration.daemons.process import LOOPBACK, free_port
 from tests.integration.daemons.unbound import Unbound
 from tests.integration.lab import BOGUS, SECURE, Lab, another_key
+from tests.integration.paced_client import PacedClient
 from tests.integration.programs import Device
 from tests.integration.shifted_clock import ShiftedClock
 from tests.integration.strangers import Strangers
-from tests.integration.wire import WireClient
 
 DNS_SECONDS: Final = 0.15
 _LISTED: Final = 4
@@ -112,7 +112,7 @@ def open_world(seed: int) -> Iterator[World]:
             return senders
 
         clock.shift(-_LONG_AGO_SECONDS)
-        victim = Victim(recipient, lambda: cage.kills if cage else 0)
+        victim = Victim(recipient)
         stack.callback(victim.close)
         _prove(lab, victim, known(proven, "proof", _LONG_AGO_SECONDS), strangers)
         victim.end(signal.SIGTERM)
@@ -171,8 +171,8 @@ def _prove(lab: Lab, victim: Victim, senders: KnownSenders, strangers: Strangers
     texts = senders.send(_PROVING_MESSAGES * len(_PROVEN_IN))
     issued_at = int(time.time()) - _LONG_AGO_SECONDS
     cheap = cheap_messages(strangers, _PROVING_MESSAGES, iat=issued_at)
-    with WireClient(lab.mosquitto.port) as client:
-        client.publish(strangers.recipient, tuple(cheap.values()))
+    with PacedClient(lab.mosquitto.port) as client:
+        client.publish_all(strangers.recipient, tuple(cheap.values()))
     for proofs in (texts, tuple(cheap)):
         assert victim.wait_until_printed(proofs, _PROVING_PATIENCE_SECONDS), "what proves names is not printed"
     senders.disconnect(1.0)

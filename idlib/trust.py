@@ -18,7 +18,7 @@ MAX_CLOCK_LEAD_SECONDS: Final = 5 * 60
 # 2026-11-22, when this was written: a clock that shows less has not been set.
 EARLIEST_CREDIBLE_TIME: Final = 1_795_305_600
 _IDENTIFIER_OCTETS: Final = 16
-_REASONS_OF_AGE: Final = frozenset({Reason.TOO_OLD, Reason.EXPIRED})
+_REASONS_OF_AGE: Final = frozenset({Reason.TOO_OLD, Reason.EXPIRED, Reason.FROM_THE_FUTURE})
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,13 +29,13 @@ class Moment:
         now: Seconds since the epoch.
         is_set: Whether the clock can be right: it shows neither a time before this was written nor one before a time
             that it has shown already.
-        may_be_ahead: Whether it shows a time so far ahead of the latest recorded one that it may be wrong.
+        is_certain: Whether it has neither jumped nor shows a time far ahead of the latest recorded one.
         may_be_late: Whether nobody has set it since the system was started.
     """
 
     now: float
     is_set: bool = True
-    may_be_ahead: bool = False
+    is_certain: bool = True
     may_be_late: bool = False
 
 
@@ -51,6 +51,20 @@ class Policy:
     reader: IdentityName
     lists: SenderLists = field(default_factory=SenderLists)
 
+    def check_recipient(self, message: UnverifiedMessage) -> None:
+        """Accept what a message says of its recipient; whether that is true is not known yet.
+
+        Args:
+            message: Whose signature need not have been verified.
+
+        Raises:
+            Refusal: It is for another reader; or it is not bound to a reader and has to be.
+        """
+        if message.binding is not None:
+            self._check_audience(message.binding)
+        elif self.lists.requires_binding(message.sender):
+            raise Refusal(Reason.UNBOUND, f"a message from {message.sender} must be bound (REQUIRE_BINDING)")
+
     def check_message(self, message: UnverifiedMessage, now: float) -> None:
         """Accept what a message says of its recipient and its time; whether that is true is not known yet.
 
@@ -61,10 +75,9 @@ class Policy:
         Raises:
             Refusal: It is for another reader, from the future, expired or too old; or it is not bound and has to be.
         """
+        self.check_recipient(message)
         if message.binding is not None:
             self.check_binding(message.binding, now)
-        elif self.lists.requires_binding(message.sender):
-            raise Refusal(Reason.UNBOUND, f"a message from {message.sender} must be bound (REQUIRE_BINDING)")
 
     def check_binding(self, binding: Binding, now: float) -> None:
         """Accept what a message or a receipt says of its recipient and its time; whether that is true is not known yet.
@@ -76,8 +89,7 @@ class Policy:
         Raises:
             Refusal: It is for another reader, from the future, expired or too old.
         """
-        if binding.audience != self.reader:
-            raise Refusal(Reason.WRONG_AUDIENCE, f"the message is bound to {binding.audience}")
+        self._check_audience(binding)
         if binding.issued_at > now + MAX_CLOCK_LEAD_SECONDS:
             ahead = binding.issued_at - now
             raise Refusal(Reason.FROM_THE_FUTURE, f"the message was issued {ahead:.0f} s ahead of our clock")
@@ -85,6 +97,10 @@ class Policy:
             raise Refusal(Reason.EXPIRED, f"the message expired {now - binding.expires_at:.0f} s ago")
         if binding.issued_at < now - MAX_MESSAGE_AGE_SECONDS:
             raise Refusal(Reason.TOO_OLD, f"the message was issued {now - binding.issued_at:.0f} s ago")
+
+    def _check_audience(self, binding: Binding) -> None:
+        if binding.audience != self.reader:
+            raise Refusal(Reason.WRONG_AUDIENCE, f"the message is bound to {binding.audience}")
 
 
 class PolicySource:
@@ -113,9 +129,9 @@ def depends_on_the_clock(reason: Reason, moment: Moment) -> bool:
         reason: Why the message would be refused.
         moment: What the clock shows.
     """
-    return (reason in _REASONS_OF_AGE and moment.may_be_ahead) or (
-        reason is Reason.FROM_THE_FUTURE and moment.may_be_late
-    )
+    if reason is Reason.FROM_THE_FUTURE and moment.may_be_late:
+        return True
+    return reason in _REASONS_OF_AGE and not moment.is_certain
 
 
 def replay_entry(message: UnverifiedMessage, digest: bytes) -> ReplayEntry:

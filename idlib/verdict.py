@@ -6,6 +6,7 @@ The steps stand in the order of docs/protocol.md, "What a reader checks". Nothin
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum, auto
+from typing import Final
 
 from idlib.algorithms import PublicKey
 from idlib.discovery import Found
@@ -38,17 +39,25 @@ class Print:
     key: PublicKey
 
 
+class Cause(Enum):
+    """What a message waits for."""
+
+    CLOCK = auto()
+    DNS = auto()
+    NEW_RECORD = auto()
+
+
 @dataclass(frozen=True, slots=True)
 class Wait:
     """Nothing can be decided at present, through no fault of the message.
 
     Args:
         why: One line for the log.
-        needs_dns: Whether it waits for DNS; otherwise for our clock.
+        cause: What it waits for.
     """
 
     why: str
-    needs_dns: bool
+    cause: Cause
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +85,9 @@ class AskAgain:
     anew: bool
 
 
+# After so many seconds a name that has no record is not a new one.
+ABSENCE_SECONDS: Final = 3600.0
+
 Verdict = Print | Wait | Refuse | AskAgain
 
 
@@ -95,6 +107,7 @@ def authenticate(
     policy: Policy,
     check_replay: Callable[[ReplayEntry], None],
     renewal: Renewal = Renewal.POSSIBLE,
+    waited: float = 0.0,
 ) -> Verdict:
     """Decide about a message whose outer layer is open and whose inner layer is well formed.
 
@@ -106,20 +119,25 @@ def authenticate(
         policy: Whom we listen to.
         check_replay: Raises a Refusal if a message was printed before.
         renewal: Whether DNS can be asked anew about a sender whose known keys do not verify the message.
+        waited: For how many seconds the message has waited.
     """
     try:
         policy.lists.check(message.sender)
+        policy.check_recipient(message)
         if not moment.is_set:
-            return Wait("the clock is not set", needs_dns=False)
+            return Wait("the clock is not set", Cause.CLOCK)
         policy.check_message(message, moment.now)
     except Refusal as refusal:
         if depends_on_the_clock(refusal.reason, moment):
-            return Wait(f"the clock may be wrong, and by it {refusal.fact}", needs_dns=False)
+            return Wait(f"the clock may be wrong, and by it {refusal.fact}", Cause.CLOCK)
         return Refuse(refusal.reason, refusal.fact)
     if found is None:
         return AskAgain(anew=False)
     if isinstance(found, BogusError | TemporaryDiscoveryError):
-        return Wait(str(found), needs_dns=True)
+        return Wait(str(found), Cause.DNS)
+    if isinstance(found, NoRecordError) and waited < ABSENCE_SECONDS:
+        # The name may be new, and a server may not have heard of its record yet.
+        return Wait(str(found), Cause.NEW_RECORD)
     if isinstance(found, DiscoveryError):
         return Refuse(_reason_of(found), str(found))
     key = signing_key_of(message, found.public_keys)
@@ -140,7 +158,7 @@ def _without_key(message: UnverifiedMessage, renewal: Renewal) -> Verdict:
         case Renewal.FAILED:
             return Wait(
                 f"no known key of {message.sender} verifies the signature, and DNS cannot be asked for a new one",
-                needs_dns=True,
+                Cause.DNS,
             )
         case Renewal.DONE:
             return Refuse(

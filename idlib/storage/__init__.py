@@ -49,6 +49,13 @@ class ReplayStore(Protocol):
             default: The value to keep the first time.
         """
 
+    def get_fact(self, name: str) -> str | None:
+        """Return the value kept under a name, or None if there is none.
+
+        Args:
+            name: What the value is.
+        """
+
     def set_fact(self, name: str, value: str) -> None:
         """Keep a value under a name, in place of an earlier one; it is durable when this returns.
 
@@ -59,6 +66,13 @@ class ReplayStore(Protocol):
 
     def note_time(self, now: int) -> None:
         """Keep a time, unless a later one is kept already.
+
+        Args:
+            now: Seconds since the epoch.
+        """
+
+    def reset_time(self, now: int) -> None:
+        """Keep a time in place of the one that is kept, even if that is later.
 
         Args:
             now: Seconds since the epoch.

@@ -106,6 +106,16 @@ class ReplayMemory(Database):
             connection.execute("INSERT OR IGNORE INTO fact VALUES (?, ?)", (name, default))
             return str(connection.execute("SELECT value FROM fact WHERE name = ?", (name,)).fetchone()[0])
 
+    def get_fact(self, name: str) -> str | None:
+        """Return the value kept under a name, or None if there is none.
+
+        Args:
+            name: What the value is.
+        """
+        with self._reading() as connection:
+            row = connection.execute("SELECT value FROM fact WHERE name = ?", (name,)).fetchone()
+        return None if row is None else str(row[0])
+
     def set_fact(self, name: str, value: str) -> None:
         """Keep a value under a name, in place of an earlier one; it is durable when this returns.
 
@@ -125,6 +135,15 @@ class ReplayMemory(Database):
         if now > self._latest_time:
             self.set_fact(_LATEST_TIME, str(now))
             self._latest_time = now
+
+    def reset_time(self, now: int) -> None:
+        """Keep a time in place of the one that is kept, even if that is later.
+
+        Args:
+            now: Seconds since the epoch.
+        """
+        self.set_fact(_LATEST_TIME, str(now))
+        self._latest_time = now
 
     def trust_clock_since(self, boot: str) -> None:
         """Keep the boot of the system since which the clock is trusted.

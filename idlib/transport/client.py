@@ -30,7 +30,6 @@ from idlib.transport.packets import (
 KEEPALIVE_SECONDS: Final = 30
 _PORTION_OCTETS: Final = 65536
 _MAX_UNREADABLE: Final = 64
-# MQTT 5, section 3.2.2.2.
 
 # MQTT 3.1.1, section 3.2.2.3, in the words of MQTT 5.
 _RETURN_CODES: Final = {1: 132, 2: 133, 3: 136, 4: 134, 5: 135}

@@ -12,7 +12,7 @@ from typing import Final
 from paho.mqtt.client import MQTT_ERR_SUCCESS
 from paho.mqtt.packettypes import PacketTypes
 
-from idlib.errors import Refusal, TransportError
+from idlib.errors import Reason, Refusal, TransportError
 from idlib.outage import Outage
 from idlib.session import Grant
 from idlib.transport.broker import Broker
@@ -24,7 +24,7 @@ from idlib.transport.packets import Connack, Publish
 _LOG = logging.getLogger(__name__)
 
 # The broker holds back what is beyond this, so that messages under way take a bounded part of the memory.
-RECEIVE_MAXIMUM: Final = 256
+RECEIVE_MAXIMUM: Final = 128
 _LOOP_SECONDS: Final = 0.25
 _ANSWER_SECONDS: Final = 30.0
 _SHORTEST_BACKOFF_SECONDS: Final = 0.5
@@ -89,6 +89,7 @@ class Subscription:
             session_expiry=session_expiry,
         )
         self._topic = topic
+        self._max_message_size = max_message_size
         self._session_expiry = session_expiry
         self._deliver = deliver
         self._lock = threading.Lock()
@@ -254,9 +255,12 @@ class Subscription:
         _LOG.info("MQTT subscription active.")
 
     def _on_published(self, message: Publish) -> None:
-        delivery = Delivery(
-            message.payload, time.time(), self._connection, message.packet_id, message.qos, message.refusal
-        )
+        payload, refusal = message.payload, message.refusal
+        if refusal is None and len(payload) > self._max_message_size:
+            # Kept no longer: a window of such messages would take more memory than all others together.
+            fact = f"{len(payload)} bytes are more than {self._max_message_size}"
+            payload, refusal = b"", Refusal(Reason.OVERSIZED, fact)
+        delivery = Delivery(payload, time.time(), self._connection, message.packet_id, message.qos, refusal)
         if delivery.qos:
             with self._lock:
                 self._unacknowledged.append(delivery)

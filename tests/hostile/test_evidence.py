@@ -13,7 +13,7 @@ from chaos.books import Books, Life
 from chaos.reports import Promise
 from hostile import __main__ as program
 from hostile import bounds
-from hostile.evidence import Balance, Evidence, Measurement
+from hostile.evidence import Balance, Evidence, Measurement, balance_of
 from hostile.tricks import TRICKS
 
 
@@ -140,6 +140,13 @@ def test_each_promise_that_is_broken_is_one_fault(spoil: Callable[[Evidence], No
     spoil(evidence)
     (fault,) = evidence.faults()
     assert said in fault
+
+
+def test_a_life_is_balanced_by_what_it_said_at_its_end() -> None:
+    assert balance_of(Counter(received=7, printed=3, refused=4, waiting=1), 1) == Balance(
+        Counter(received=7, printed=3, refused=4, waiting=1), 1, 1
+    )
+    assert balance_of(Counter(received=7, printed=3, refused=4), 0).waiting is None
 
 
 def test_what_a_kill_repeats_is_no_fault() -> None:

@@ -174,12 +174,12 @@ def test_lists_in_files_decide_as_the_files_are_at_the_moment(tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("reason", "moment", "waits"),
     [
-        (Reason.TOO_OLD, Moment(NOW, may_be_ahead=True), True),
-        (Reason.EXPIRED, Moment(NOW, may_be_ahead=True), True),
+        (Reason.TOO_OLD, Moment(NOW, is_certain=False), True),
+        (Reason.EXPIRED, Moment(NOW, is_certain=False), True),
         (Reason.TOO_OLD, Moment(NOW, may_be_late=True), False),
         (Reason.FROM_THE_FUTURE, Moment(NOW, may_be_late=True), True),
-        (Reason.FROM_THE_FUTURE, Moment(NOW, may_be_ahead=True), False),
-        (Reason.WRONG_AUDIENCE, Moment(NOW, may_be_ahead=True, may_be_late=True), False),
+        (Reason.FROM_THE_FUTURE, Moment(NOW, is_certain=False), True),
+        (Reason.WRONG_AUDIENCE, Moment(NOW, is_certain=False, may_be_late=True), False),
     ],
 )
 def test_only_refusals_that_the_clock_can_explain_depend_on_it(reason: Reason, moment: Moment, waits: bool) -> None:  # noqa: FBT001

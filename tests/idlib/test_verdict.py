@@ -25,7 +25,7 @@ from idlib.lists import SenderLists
 from idlib.names import IdentityName, NamePatterns
 from idlib.storage import ReplayEntry
 from idlib.trust import Moment, Policy
-from idlib.verdict import AskAgain, Print, Refuse, Renewal, Verdict, Wait, authenticate
+from idlib.verdict import AskAgain, Cause, Print, Refuse, Renewal, Verdict, Wait, authenticate
 
 ALICE = IdentityName("alice.example.com")
 BOB = IdentityName("bob.example.com")
@@ -77,8 +77,9 @@ def decide(
     policy: Policy = POLICY,
     check_replay: Callable[[ReplayEntry], None] = new,
     renewal: Renewal = Renewal.POSSIBLE,
+    waited: float = 0.0,
 ) -> Verdict:
-    return authenticate(judged, b"d" * 32, found, moment, policy, check_replay, renewal)
+    return authenticate(judged, b"d" * 32, found, moment, policy, check_replay, renewal, waited)
 
 
 def reason_of(verdict: Verdict) -> Reason:
@@ -145,7 +146,7 @@ def test_no_known_key_verifies_the_message() -> None:
     assert reason_of(decide(forged, renewal=Renewal.DONE)) is Reason.SIGNATURE_INVALID
     verdict = decide(forged, renewal=Renewal.FAILED)
     assert isinstance(verdict, Wait)
-    assert verdict.needs_dns
+    assert verdict.cause is Cause.DNS
 
 
 @pytest.mark.parametrize("renewal", list(Renewal))
@@ -162,12 +163,18 @@ def test_a_known_key_is_enough_whatever_came_of_asking_anew(renewal: Renewal) ->
     ],
 )
 def test_what_dns_proves_refuses_the_message(error: DiscoveryError, reason: Reason) -> None:
-    assert reason_of(decide(message(), error)) is reason
+    assert reason_of(decide(message(), error, waited=3600.0)) is reason
+
+
+def test_a_name_without_a_record_may_be_new() -> None:
+    absent = NoRecordError("none")
+    for waited in (0.0, 15.0, 3599.0):
+        assert decide(message(), absent, waited=waited) == Wait("none", Cause.NEW_RECORD)
 
 
 @pytest.mark.parametrize("error", [BogusError("broken"), TemporaryDiscoveryError("silent")])
 def test_dns_that_is_out_of_order_decides_nothing(error: DiscoveryError) -> None:
-    assert decide(message(), error) == Wait(str(error), needs_dns=True)
+    assert decide(message(), error) == Wait(str(error), Cause.DNS)
 
 
 def test_a_message_that_was_printed_before_is_refused_only_if_it_is_authentic() -> None:
@@ -180,23 +187,24 @@ def test_a_message_that_was_printed_before_is_refused_only_if_it_is_authentic() 
     ("judged", "moment"),
     [
         (message(), Moment(1000.0, is_set=False)),
-        (message(NOW - 15 * DAY), Moment(NOW, may_be_ahead=True)),
-        (message(NOW - 10, expires_at=NOW), Moment(NOW, may_be_ahead=True)),
+        (message(NOW - 15 * DAY), Moment(NOW, is_certain=False)),
+        (message(NOW - 10, expires_at=NOW), Moment(NOW, is_certain=False)),
         (message(NOW + 3600), Moment(NOW, may_be_late=True)),
+        (message(NOW + 3600), Moment(NOW, is_certain=False)),
     ],
 )
 def test_a_message_waits_if_our_clock_may_be_wrong(judged: UnverifiedMessage, moment: Moment) -> None:
     verdict = decide(judged, None, moment)
     assert isinstance(verdict, Wait)
-    assert not verdict.needs_dns
+    assert verdict.cause is Cause.CLOCK
 
 
 @pytest.mark.parametrize(
     ("judged", "moment", "reason"),
     [
-        (message(NOW + 3600), Moment(NOW, may_be_ahead=True), Reason.FROM_THE_FUTURE),
         (message(NOW - 15 * DAY), Moment(NOW, may_be_late=True), Reason.TOO_OLD),
-        (message(audience=ALICE), Moment(NOW, may_be_ahead=True, may_be_late=True), Reason.WRONG_AUDIENCE),
+        (message(audience=ALICE), Moment(NOW, is_certain=False, may_be_late=True), Reason.WRONG_AUDIENCE),
+        (message(audience=ALICE), Moment(1000.0, is_set=False), Reason.WRONG_AUDIENCE),
     ],
 )
 def test_a_clock_that_may_be_wrong_excuses_only_what_it_can_explain(

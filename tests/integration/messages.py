@@ -73,12 +73,13 @@ class BrokerClient:
 
     Args:
         broker: Where it connects.
+        version: The version of MQTT; by 3.1.1 no properties come, which the library cannot read all of.
     """
 
-    def __init__(self, broker: Mosquitto) -> None:
+    def __init__(self, broker: Mosquitto, version: MQTTProtocolVersion = MQTTProtocolVersion.MQTTv5) -> None:
         self._received: queue.Queue[bytes] = queue.Queue()
         self._granted: queue.Queue[list[ReasonCode]] = queue.Queue()
-        self._client = Client(CallbackAPIVersion.VERSION2, protocol=MQTTProtocolVersion.MQTTv5)
+        self._client = Client(CallbackAPIVersion.VERSION2, protocol=version)
         self._client.on_message = self._on_message
         self._client.on_subscribe = lambda _client, _data, _identifier, codes, _properties: self._granted.put(codes)
         self._client.connect(broker.host, broker.port)

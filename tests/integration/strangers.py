@@ -13,7 +13,8 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from idlib.algorithms import PrivateKey, PublicKey
 from tests.idlib.envelope.forge import b64, flattened, jwe, jws
-from tests.integration.wire import Publication, user_property
+from tests.integration.paced_client import Publication
+from tests.integration.raw_mqtt import user_property
 
 # In every text that must never be printed.
 FORGED: Final = "forged"

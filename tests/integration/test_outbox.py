@@ -266,6 +266,7 @@ def test_a_message_acknowledged_before_a_crash_is_printed_once(
             resident.wait_for_log(ACKNOWLEDGED)
             wait_until(lambda: waiting(sender) == 0, "empty outbox")
     receiver.wait_for_refusal("replay")
+    receiver.wait_for_message("once alone")
     assert len(receiver.stdout) == 1
 
 
@@ -300,7 +301,7 @@ def test_that_lines_are_queued_is_told_once_and_of_each_as_json(sender: Device, 
     told = [line for line in result.stderr.splitlines() if "queued" in line.lower()]
     assert len(told) == 2, told
     assert f"Messages to {recipient.name} are queued from line 1 on, messaging_sender will send them: " in told[0]
-    assert f"Queued are 30 messages to {recipient.name}: lines 1-30" in told[1]
+    assert f"Queued: 30 messages to {recipient.name}: lines 1-30" in told[1]
     reports = [json.loads(line) for line in result.stdout.splitlines()]
     assert [report["result"] for report in reports] == ["queued"] * 30
     assert len({report["id"] for report in reports}) == 30

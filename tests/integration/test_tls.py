@@ -212,6 +212,8 @@ def test_a_broker_that_misses_our_certificate_says_so_at_once(device: Device) ->
 
 def test_a_port_that_expects_tls_shows_at_once(device: Device) -> None:
     without = device.with_settings(MQTT_TLS="off")
+    for name in ("MQTT_CA_FILE", "MQTT_CERT_FILE", "MQTT_KEY_FILE"):
+        without = without.without_setting(name)
     refused_at_once(without, "did not accept the connection: (the broker closed the connection|.*MQTT_TLS|.*reset)")
 
 

@@ -29,7 +29,7 @@ from idlib.output import json_line, text_line
 from idlib.settings import OutputFormat
 from idlib.storage import Printed
 from idlib.trust import Moment
-from idlib.verdict import AskAgain, Print, Refuse, Renewal, Verdict, Wait, authenticate
+from idlib.verdict import AskAgain, Cause, Print, Refuse, Renewal, Verdict, Wait, authenticate
 from idlib.zones import registrable_domain
 
 _LOG = logging.getLogger(__name__)
@@ -90,11 +90,11 @@ class Authentication(Stage["DecryptedMessage | Answer"]):
         self._answers = source
         self._trusted_lookups = Lookups(answered, WORKERS_FOR_TRUSTED_NAMES)
         self._other_lookups = Lookups(answered, WORKERS_FOR_OTHER_NAMES)
-        self._deferral = Deferral(self)
+        self._deferral = Deferral(self, self._stop_asking)
         self._aside: dict[IdentityName, list[Arrival]] = {}
         self._number_aside = 0
         self._relieve_at = math.inf
-        self._asking: set[IdentityName] = set()
+        self._asking: dict[IdentityName, tuple[Lookups, Question]] = {}
         self._taking_up: dict[IdentityName, _TakeUp] = {}
         self._holds_back = False
 
@@ -125,7 +125,7 @@ class Authentication(Stage["DecryptedMessage | Answer"]):
             self._go_on(item)
         elif item is not None:
             self.attempt(item.origin, lambda: self._process(item))
-        for sender in tuple(self._taking_up)[:1]:
+        if (sender := next(iter(self._taking_up), None)) is not None:
             self._take_up_some(sender)
         if time.monotonic() >= self._relieve_at or self._number_aside >= MAX_ASIDE:
             self._relieve()
@@ -158,11 +158,11 @@ class Authentication(Stage["DecryptedMessage | Answer"]):
         verdict = self._judge(message, unverified, known, moment, renewal)
         if isinstance(verdict, Print | Wait) and self._is_awaited(sender):
             # In its sender's order, behind those that could not be decided before.
-            self._set_aside(Arrival(message, unverified, contradicts=False))
+            self._set_aside(Arrival(message, unverified))
             if isinstance(verdict, Print) and sender not in self._taking_up:
                 self._begin_take_up(sender, known, Renewal.FAILED)
         else:
-            self._carry_out(verdict, message, unverified, moment)
+            self._carry_out(verdict, message, unverified)
 
     def _is_awaited(self, sender: IdentityName) -> bool:
         return self._deferral.is_awaited(sender) or any(
@@ -185,32 +185,36 @@ class Authentication(Stage["DecryptedMessage | Answer"]):
             self.context.policies.current(),
             lambda entry: self.context.writes.retry(lambda: self.context.guard.check(entry)),
             renewal,
+            self._deferral.waited(message.origin.waiting_number),
         )
 
-    def _carry_out(
-        self, verdict: Verdict, message: DecryptedMessage, unverified: UnverifiedMessage, moment: Moment
-    ) -> None:
+    def _carry_out(self, verdict: Verdict, message: DecryptedMessage, unverified: UnverifiedMessage) -> None:
         sender = unverified.sender
         match verdict:
             case Print():
-                self._print(verdict, message, unverified, moment)
+                self._print(verdict, message, unverified)
             case Refuse():
                 self.refuse(message.origin, verdict.reason, verdict.fact)
             case AskAgain():
                 self._set_aside(Arrival(message, unverified, verdict.anew))
                 self._ask(sender, anew=verdict.anew)
             case Wait():
-                if message.origin.waiting_number is None:
-                    self._set_aside(Arrival(message, unverified, contradicts=False))
-                self._deferral.postpone(sender, verdict.why, is_failure_of_dns=verdict.needs_dns)
+                self._defer(verdict, message, unverified)
 
-    def _print(self, verdict: Print, message: DecryptedMessage, unverified: UnverifiedMessage, moment: Moment) -> None:
+    def _defer(self, verdict: Wait, message: DecryptedMessage, unverified: UnverifiedMessage) -> None:
+        sender, is_absent = unverified.sender, verdict.cause is Cause.NEW_RECORD
+        if message.origin.waiting_number is None:
+            if is_absent and not self._deferral.admits_absent(sender):
+                self.refuse(message.origin, Reason.SENDER_WITHOUT_RECORD, verdict.why)
+                return
+            self._set_aside(Arrival(message, unverified, is_absent=is_absent))
+        self._deferral.postpone(sender, verdict.why, verdict.cause)
+
+    def _print(self, verdict: Print, message: DecryptedMessage, unverified: UnverifiedMessage) -> None:
         sender = unverified.sender
         self.context.guard.reserve(verdict.entry)
         if unverified.binding is None:
             _LOG.info("unbound sender=%s the message could be passed on to other readers", sender)
-        elif moment.may_be_ahead and self.context.is_trusted(sender):
-            self.context.writes.retry(lambda: self.context.timekeeper.confirm(moment))
         is_listed = self.context.policies.current().lists.names_exactly(sender)
         printed = Printed(verdict.entry, self.context.discovery.zone_of(sender), verdict.key.der, is_listed)
         line = self._line(unverified, verdict.text, message.received_at)
@@ -225,27 +229,37 @@ class Authentication(Stage["DecryptedMessage | Answer"]):
         """Look a sender up, unless that is under way."""
         if sender in self._asking:
             return
-        self._asking.add(sender)
         discovery = self.context.discovery
         lookups = self._trusted_lookups if self.context.is_trusted(sender) else self._other_lookups
-        lookups.ask(
-            Question(
-                sender,
-                discovery.zone_of(sender),
-                registrable_domain(sender),
-                discovery.find_again if anew else discovery.find,
-                self._deferral.has_failed(sender),
-            )
+        question = Question(
+            sender,
+            discovery.zone_of(sender),
+            registrable_domain(sender),
+            discovery.find_again if anew else discovery.find,
+            self._deferral.has_failed(sender),
         )
+        self._asking[sender] = lookups, question
+        lookups.ask(question)
+
+    def _stop_asking(self, sender: IdentityName) -> None:
+        """Forget to look a sender up of which no message waits any more."""
+        lookups, question = self._asking.get(sender, (None, None))
+        if lookups is None or question is None or sender in self._aside:
+            return
+        if lookups.cancel(question):
+            del self._asking[sender]
 
     def _go_on(self, answer: Answer) -> None:
         """Note what DNS says of a sender, and let its messages be taken up if they can be decided by it."""
         sender, outcome = answer.sender, answer.outcome
-        self._asking.discard(sender)
+        self._asking.pop(sender, None)
         # A failure to ask anew says nothing against the keys that are known.
         known = self.context.discovery.peek(sender) or outcome
         if _is_failure(outcome):
-            self._deferral.postpone(sender, str(outcome), is_failure_of_dns=True)
+            moment = self._moment()
+            if moment.is_set and moment.is_certain:
+                self._deferral.refuse_overdue(sender)
+            self._deferral.postpone(sender, str(outcome), Cause.DNS)
         if not _is_failure(known):
             renewal = Renewal.FAILED if _is_failure(outcome) else Renewal.DONE
             self._begin_take_up(sender, known, renewal)
@@ -278,11 +292,11 @@ class Authentication(Stage["DecryptedMessage | Answer"]):
             unverified = parse(message.signed)
             if take_up.outcome is None:
                 fact = f"internal error while looking up {unverified.sender}"
-                self._carry_out(Refuse(Reason.INTERNAL_ERROR, fact), message, unverified, self._moment())
+                self._carry_out(Refuse(Reason.INTERNAL_ERROR, fact), message, unverified)
                 return
             moment = self._moment()
             verdict = self._judge(message, unverified, take_up.outcome, moment, take_up.renewal)
-            self._carry_out(verdict, message, unverified, moment)
+            self._carry_out(verdict, message, unverified)
 
         self.attempt(message.origin, step)
 
@@ -293,11 +307,11 @@ class Authentication(Stage["DecryptedMessage | Answer"]):
         """Store what has stood aside, so that the broker need not wait for it."""
         arrivals = [arrival for arrivals in self._aside.values() for arrival in arrivals]
         admitted, held_back = self._deferral.split_by_room(arrivals) if self._is_dns_dead() else (arrivals, [])
-        stored = self._deferral.admit(admitted)
         self._aside = {}
         for arrival in held_back:
             self._aside.setdefault(arrival.unverified.sender, []).append(arrival)
         self._number_aside = len(held_back)
+        stored = self._deferral.admit(admitted)
         self._holds_back = bool(held_back)
         self._relieve_at = time.monotonic() + POLL_SECONDS if held_back else math.inf
         for waiting in stored:
@@ -308,10 +322,10 @@ class Authentication(Stage["DecryptedMessage | Answer"]):
 
     def _is_dns_dead(self) -> bool:
         lookups = (self._trusted_lookups, self._other_lookups)
-        return min(one.seconds_without_answer for one in lookups) > DEAD_DNS_SECONDS
+        seconds = time.monotonic() - max(one.answered_at for one in lookups)
+        return seconds > DEAD_DNS_SECONDS and any(one.has_failed_since for one in lookups)
 
     def _retry(self, sender: IdentityName) -> None:
-        self._deferral.refuse_overdue(sender)
         if not self._deferral.stored(sender) and sender not in self._aside:
             self._deferral.forget(sender)
             return

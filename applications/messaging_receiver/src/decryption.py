@@ -8,7 +8,6 @@ from stage import Stage
 
 from idlib.algorithms import PrivateKey
 from idlib.envelope import decrypt
-from idlib.errors import Reason, Refusal
 from idlib.transport import Delivery
 
 
@@ -39,10 +38,7 @@ def _attempt(
     def step() -> None:
         if delivery.refusal is not None:
             raise delivery.refusal
-        settings = stage.context.settings
-        if len(delivery.payload) > settings.max_message_size:
-            raise Refusal(Reason.OVERSIZED, f"{len(delivery.payload)} bytes are more than {settings.max_message_size}")
-        opened = decrypt(delivery.payload, settings.identity_name, keys)
+        opened = decrypt(delivery.payload, stage.context.settings.identity_name, keys)
         stage.hand_on(DecryptedMessage(opened.signed, opened.digest, delivery.received_at, origin), decrypted)
 
     stage.attempt(origin, step)

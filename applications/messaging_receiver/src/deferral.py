@@ -4,7 +4,7 @@ import heapq
 import math
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -19,6 +19,7 @@ from idlib.names import IdentityName
 from idlib.storage import WaitingMessage, drop_leftovers
 from idlib.token_bucket import TokenBucket
 from idlib.trust import MAX_MESSAGE_AGE_SECONDS, replay_entry
+from idlib.verdict import ABSENCE_SECONDS, Cause
 
 MAX_WAITING_SECONDS: Final = 24 * 3600
 # A little more than a failure is remembered for.
@@ -30,6 +31,8 @@ LONGEST_STRANGER_RETRY_SECONDS: Final = 600.0
 STRANGER_RETRIES_AT_ONCE: Final = 50
 SECONDS_PER_STRANGER_RETRY: Final = 0.1
 _READ_AT_ONCE: Final = 16
+# When a name without a record is asked about again, after its message began to wait.
+_ABSENCE_SECONDS: Final = (15.0, 60.0, 300.0, 1200.0, ABSENCE_SECONDS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,11 +43,13 @@ class Arrival:
         message: As it was decrypted.
         unverified: What it says.
         contradicts: Whether no key that is known of its sender verifies it.
+        is_absent: Whether its sender has no record, but may be new.
     """
 
     message: DecryptedMessage
     unverified: UnverifiedMessage
-    contradicts: bool
+    contradicts: bool = False
+    is_absent: bool = False
 
     @property
     def size(self) -> int:
@@ -57,10 +62,12 @@ class Deferral:
 
     Args:
         stage: That defers messages.
+        gave_way: Called with a sender whose last stored message gave way to others.
     """
 
-    def __init__(self, stage: Stage[Any]) -> None:
+    def __init__(self, stage: Stage[Any], gave_way: Callable[[IdentityName], None]) -> None:
         self._stage = stage
+        self._gave_way = gave_way
         self._context = stage.context
         self._store = stage.context.waiting_store
         self._index = WaitingIndex()
@@ -128,19 +135,20 @@ class Deferral:
                 continue
             waiting = self._waiting(arrival)
             self._index.add(waiting)
+            if arrival.is_absent:
+                self._index.set_rank(waiting.sender, Rank.ABSENT)
             stored[waiting.number] = waiting
             added[waiting.number] = arrival
             kept[waiting.number] = _stored(arrival, waiting)
         displaced = tuple(self._index.displaced())
-        removed = [message.number for message in displaced if message.number not in kept]
-        for message in displaced:
+        removed = [message.number for message, _ in displaced if message.number not in kept]
+        for message, _ in displaced:
             kept.pop(message.number, None)
         if kept or removed:
             self._context.writes.retry(lambda: self._store.change(tuple(kept.values()), removed))
-        for message in displaced:
-            self._context.refusals.note(
-                Reason.WAITING_FULL, f"too many messages wait; one from {message.sender} gave way"
-            )
+        for message, rank in displaced:
+            self._context.refusals.note(*_reason_to_give_way(message, rank))
+        self._forget_senders_of(displaced)
         for arrival in added.values():
             self._stage.finish(SettledMessage(arrival.message.origin))
         return tuple(stored[number] for number in kept)
@@ -172,23 +180,69 @@ class Deferral:
         """
         self._index.remove(number)
 
-    def postpone(self, sender: IdentityName, why: str, *, is_failure_of_dns: bool) -> None:
+    def waited(self, number: int | None) -> float:
+        """Return for how many seconds a message has waited.
+
+        Args:
+            number: Its own; None if it is not stored.
+        """
+        message = None if number is None else self._index.get(number)
+        return 0.0 if message is None else self._context.timekeeper.elapsed() - message.deferred_at
+
+    def admits_absent(self, sender: IdentityName) -> bool:
+        """Return whether one more message of a name without a record can wait for one.
+
+        Args:
+            sender: Its name.
+        """
+        zone = self._context.discovery.zone_of(sender)
+        return self._context.is_trusted(sender) or self._index.admits_absent(str(sender), zone)
+
+    def postpone(self, sender: IdentityName, why: str, cause: Cause) -> None:
         """Try a sender's messages again later, each time after a longer while.
 
         Args:
             sender: Of all of them.
             why: What is wrong, for the log.
-            is_failure_of_dns: Whether DNS failed; otherwise our clock is wrong.
+            cause: What they wait for.
         """
-        if is_failure_of_dns:
+        if cause is Cause.NEW_RECORD:
+            self._note_absence(sender)
+        elif cause is Cause.DNS:
             self._index.set_rank(str(sender), Rank.FAILED)
         if sender in self._retry_at:
+            return
+        if cause is Cause.NEW_RECORD:
+            self._await_record(sender, why)
             return
         is_trusted = self._context.is_trusted(sender)
         longest = LONGEST_RETRY_SECONDS if is_trusted else LONGEST_STRANGER_RETRY_SECONDS
         delay = self._delays.get(sender, FIRST_RETRY_SECONDS)
         self._delays[sender] = min(2 * delay, longest)
         self._schedule(sender, time.monotonic() + delay, is_trusted=is_trusted)
+        self._context.refusals.note_waiting(sender, delay, why)
+
+    def _note_absence(self, sender: IdentityName) -> None:
+        """Let the stored messages of a name without a record be the first to give way, and few of them stay."""
+        self._index.set_rank(str(sender), Rank.ABSENT)
+        displaced = tuple(self._index.displaced())
+        for message, rank in displaced:
+            reason, fact = _reason_to_give_way(message, rank)
+            self._stage.refuse(Origin(None, message.number), reason, fact)
+        self._forget_senders_of(displaced)
+
+    def _forget_senders_of(self, displaced: Iterable[tuple[Waiting, Rank | None]]) -> None:
+        """Keep nothing of a sender whose messages have all given way: strangers invent names without end."""
+        for sender in {message.sender for message, _ in displaced}:
+            if not self._index.of(sender):
+                self.forget(IdentityName(sender))
+                self._gave_way(IdentityName(sender))
+
+    def _await_record(self, sender: IdentityName, why: str) -> None:
+        waited = max((self.waited(number) for number in self.stored(sender)), default=0.0)
+        moment = next((moment for moment in _ABSENCE_SECONDS if moment > waited), _ABSENCE_SECONDS[-1])
+        delay = max(moment - waited, FIRST_RETRY_SECONDS)
+        self._schedule(sender, time.monotonic() + delay, is_trusted=self._context.is_trusted(sender))
         self._context.refusals.note_waiting(sender, delay, why)
 
     def has_failed(self, sender: IdentityName) -> bool:
@@ -241,7 +295,11 @@ class Deferral:
 
     def _schedule(self, sender: IdentityName, moment: float, *, is_trusted: bool) -> None:
         self._retry_at[sender] = moment
-        heapq.heappush(self._retries_of_trusted if is_trusted else self._retries_of_others, (moment, sender))
+        retries = self._retries_of_trusted if is_trusted else self._retries_of_others
+        heapq.heappush(retries, (moment, sender))
+        if len(retries) > 2 * len(self._retry_at) + 64:
+            retries[:] = [(at, name) for at, name in retries if self._retry_at.get(name) == at]
+            heapq.heapify(retries)
 
     def _pop(self, retries: list[tuple[float, IdentityName]], now: float) -> IdentityName | None:
         while retries and retries[0][0] <= now:
@@ -293,6 +351,15 @@ class Deferral:
                 )
             )
         return self._store.last_number()
+
+
+def _reason_to_give_way(message: Waiting, rank: Rank | None) -> tuple[Reason, str]:
+    if rank is Rank.ABSENT:
+        return (
+            Reason.SENDER_WITHOUT_RECORD,
+            f"{message.sender} has no TLSA record, and too many such names wait for one",
+        )
+    return Reason.WAITING_FULL, f"too many messages wait; one from {message.sender} gave way"
 
 
 def _stored(arrival: Arrival, waiting: Waiting) -> WaitingMessage:

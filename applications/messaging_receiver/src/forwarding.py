@@ -104,7 +104,8 @@ class _Forwarder:
         writes = self._context.writes
         if printed:
             entries = [message.printed for message in printed]
-            writes.retry(lambda: self._context.guard.remember(entries, int(time.time())))
+            now = self._context.timekeeper.credible_time()
+            writes.retry(lambda: self._context.guard.remember(entries, now))
         if numbers:
             writes.retry(lambda: self._context.waiting_store.change((), numbers))
 

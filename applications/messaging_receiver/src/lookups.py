@@ -7,7 +7,7 @@ keep coming.
 import logging
 import threading
 import time
-from collections import Counter, OrderedDict, deque
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
@@ -19,7 +19,7 @@ from idlib.names import IdentityName
 _LOG = logging.getLogger(__name__)
 
 WORKERS_FOR_TRUSTED_NAMES: Final = 8
-WORKERS_FOR_OTHER_NAMES: Final = 16
+WORKERS_FOR_OTHER_NAMES: Final = 32
 # Of one zone at a time, however silent its servers are.
 LOOKUPS_OF_A_ZONE: Final = 4
 _IDLE_SECONDS: Final = 30.0
@@ -48,13 +48,30 @@ class Question:
 
 
 class _Zone:
-    """The questions about one zone."""
+    """The questions about one zone, by name; as small as can be, for strangers invent zones."""
+
+    __slots__ = ("new", "places", "retries", "under_way")
 
     def __init__(self) -> None:
-        self.new: deque[Question] = deque()
-        self.retries: deque[Question] = deque()
+        self.new: dict[IdentityName, Question] = {}
+        self.retries: dict[IdentityName, Question] | None = None
         self.under_way = 0
         self.places = LOOKUPS_OF_A_ZONE
+
+    def add(self, question: Question) -> None:
+        if not question.is_retry:
+            self.new[question.name] = question
+        elif self.retries is None:
+            self.retries = {question.name: question}
+        else:
+            self.retries[question.name] = question
+
+    def take(self) -> Question | None:
+        waiting = self.new or self.retries
+        return waiting.pop(next(iter(waiting))) if waiting else None
+
+    def discard(self, name: IdentityName) -> bool:
+        return self.new.pop(name, None) is not None or bool(self.retries and self.retries.pop(name, None))
 
     def is_done(self) -> bool:
         return not (self.new or self.retries or self.under_way)
@@ -73,16 +90,22 @@ class Lookups:
         self._workers = workers
         self._spare = workers // 4
         self._changed = threading.Condition()
-        self._domains: OrderedDict[str, OrderedDict[str, _Zone]] = OrderedDict()
+        self._domains: dict[str, dict[str, _Zone]] = {}
         self._busy: Counter[str] = Counter()
         self._threads = 0
         self._idle = 0
         self._answered_at = time.monotonic()
+        self._has_failed_since = False
 
     @property
-    def seconds_without_answer(self) -> float:
-        """For how many seconds DNS has answered no question of these."""
-        return time.monotonic() - self._answered_at
+    def answered_at(self) -> float:
+        """When DNS answered one of these questions last, or when it was first able to, on the monotonic clock."""
+        return self._answered_at
+
+    @property
+    def has_failed_since(self) -> bool:
+        """Whether it has left one unanswered since."""
+        return self._has_failed_since
 
     def ask(self, question: Question) -> None:
         """Look a name up as soon as a thread is free for it.
@@ -91,14 +114,30 @@ class Lookups:
             question: About a name of which no other question is pending.
         """
         with self._changed:
-            zones = self._domains.setdefault(question.domain, OrderedDict())
-            zone = zones.setdefault(question.zone, _Zone())
-            (zone.retries if question.is_retry else zone.new).append(question)
+            zones = self._domains.setdefault(question.domain, {})
+            zone = zones.get(question.zone)
+            if zone is None:
+                zone = zones[question.zone] = _Zone()
+            zone.add(question)
             if self._idle:
                 self._changed.notify()
             elif self._threads < self._workers:
                 self._threads += 1
                 threading.Thread(target=self._work, name="Lookup", daemon=True).start()
+
+    def cancel(self, question: Question) -> bool:
+        """Forget a question that no message needs any more; return False if it is under way already.
+
+        Args:
+            question: As it was asked.
+        """
+        with self._changed:
+            zones = self._domains.get(question.domain, {})
+            zone = zones.get(question.zone)
+            if zone is None or not zone.discard(question.name):
+                return False
+            self._forget_if_done(question, zones, zone)
+            return True
 
     def _work(self) -> None:
         while (question := self._take()) is not None:
@@ -130,14 +169,14 @@ class Lookups:
             if self._busy[domain] >= self._workers - self._spare:
                 continue
             for name, zone in zones.items():
-                waiting = zone.new or zone.retries
                 is_within_share = zone.under_way < LOOKUPS_OF_A_ZONE or free > self._spare
-                if waiting and zone.under_way < zone.places and is_within_share:
+                if zone.under_way < zone.places and is_within_share and (question := zone.take()) is not None:
                     zone.under_way += 1
                     self._busy[domain] += 1
-                    zones.move_to_end(name)
-                    self._domains.move_to_end(domain)
-                    return waiting.popleft()
+                    # Behind the others.
+                    zones[name] = zones.pop(name)
+                    self._domains[domain] = self._domains.pop(domain)
+                    return question
         return None
 
     def _end(self, question: Question, *, is_answered: bool) -> None:
@@ -147,13 +186,17 @@ class Lookups:
             zone.under_way -= 1
             self._busy[question.domain] -= 1
             if is_answered:
-                self._answered_at = time.monotonic()
+                self._answered_at, self._has_failed_since = time.monotonic(), False
                 zone.places = min(zone.places + 1, self._workers - self._spare)
             else:
+                self._has_failed_since = True
                 zone.places = LOOKUPS_OF_A_ZONE
-            if zone.is_done():
-                del zones[question.zone]
-                if not zones:
-                    del self._domains[question.domain]
-                    del self._busy[question.domain]
+            self._forget_if_done(question, zones, zone)
             self._changed.notify()
+
+    def _forget_if_done(self, question: Question, zones: dict[str, _Zone], zone: _Zone) -> None:
+        if zone.is_done():
+            del zones[question.zone]
+            if not zones:
+                del self._domains[question.domain]
+                self._busy.pop(question.domain, None)

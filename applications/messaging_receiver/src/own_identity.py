@@ -77,10 +77,10 @@ def _look_for_own_key(settings: Settings, own_record: OwnRecord, stopping: threa
 class Facts(Protocol):
     """What outlives a restart: texts under names."""
 
-    def get(self, name: str) -> str | None:
+    def get_fact(self, name: str) -> str | None:
         """Return the text under a name, or None."""
 
-    def set(self, name: str, value: str) -> None:
+    def set_fact(self, name: str, value: str) -> None:
         """Put a text under a name, durably when the call returns."""
 
 
@@ -158,7 +158,7 @@ class OwnKeys:
             path = self._paths[0]
             try:
                 self._present = read_private_key(path)
-                _LOG.info("Reading %s", path)
+                _LOG.info("Reading %s", quoted(path))
             except KeyFileError as error:
                 _LOG.error("The key read before stays in use: %s", error)
             self._previous = tuple(self._read_previous(states))
@@ -198,11 +198,11 @@ class OwnKeys:
 
     def _note(self, facts: Facts, key: PrivateKey, gone_since: str) -> None:
         if self._gone_since(key) != gone_since:
-            facts.set(_fact_of(key), gone_since)
+            facts.set_fact(_fact_of(key), gone_since)
 
     def _gone_since(self, key: PrivateKey) -> str | None:
         """Return since when a key's record is gone, in seconds since the epoch; empty while it is there."""
-        return None if self._facts is None else self._facts.get(_fact_of(key))
+        return None if self._facts is None else self._facts.get_fact(_fact_of(key))
 
     def _choose(self) -> None:
         """Leave out the previous keys whose record has been gone for too long, and say so once."""

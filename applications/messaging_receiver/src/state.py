@@ -40,34 +40,6 @@ def open_state(settings: Settings, stopping: threading.Event) -> Iterator[Contex
         yield Context(settings, memory, waiting, policies, standings, discovery, Timekeeper(memory), stopping)
 
 
-class KeptFacts:
-    """Facts in the store, for those who only need to get and set them.
-
-    Args:
-        context: What the stages share.
-    """
-
-    def __init__(self, context: Context) -> None:
-        self._context = context
-
-    def get(self, name: str) -> str | None:
-        """Return the value that is kept under a name, or None.
-
-        Args:
-            name: What the value is.
-        """
-        return self._context.writes.retry(lambda: self._context.memory.fact(name, "")) or None
-
-    def set(self, name: str, value: str) -> None:
-        """Keep a value under a name.
-
-        Args:
-            name: What the value is.
-            value: At least one character.
-        """
-        self._context.writes.retry(lambda: self._context.memory.set_fact(name, value))
-
-
 def _identify(sender: str, signed: str, digest: bytes) -> ReplayEntry:
     """Return how a stored message is recognized; one that cannot be read is refused later, so any value will do."""
     try:

@@ -1,5 +1,6 @@
 """What the main thread does while the others work: status lines, upkeep of the store, and whether all is well."""
 
+import functools
 import logging
 import threading
 import time
@@ -14,6 +15,7 @@ from standard_output import StandardOutput
 
 from idlib.errors import StoreError
 from idlib.outage import Outage
+from idlib.timekeeping import take_command
 from idlib.transport import Subscription
 
 _LOG = logging.getLogger("messaging_receiver")
@@ -22,6 +24,9 @@ STATUS_SECONDS: Final = 60.0
 _STILL_SECONDS: Final = 30.0
 _KEY_SECONDS: Final = 3.0
 _UPKEEP_SECONDS: Final = 10.0
+# Of each ten seconds, so that nothing else in this thread waits for long.
+_TIDYING_SECONDS: Final = 1.0
+_PAUSE_SECONDS: Final = 0.001
 RECORD_SECONDS: Final = 60.0
 
 
@@ -73,25 +78,21 @@ class Supervision:
                 _LOG.info("%s", self.status())
             if now >= next_look:
                 next_look = now + _KEY_SECONDS
-                self._own_keys.refresh()
+                self._keep(self._own_keys.refresh)
             if now >= next_upkeep:
                 next_upkeep = now + _UPKEEP_SECONDS
-                self._keep_store()
+                self._keep(self._keep_store)
             if not all(thread.is_alive() for thread in self._threads):
                 # A signal may have come in between, and then threads end as they should.
                 return not self._context.stopping.is_set()
         return False
 
     def watch_record(self) -> None:
-        """Look for our own record once a minute, until the receiver is told to stop; note which keys have one.
-
-        Raises:
-            StoreError: The store cannot be used, and the receiver stops.
-        """
+        """Look for our own record once a minute, until the receiver is told to stop; note which keys have one."""
         while not self._context.stopping.wait(RECORD_SECONDS):
             found = self._own_record.look(self._own_keys.present)
             if found is not None and self._is_clock_right:
-                self._own_keys.note_records(found)
+                self._keep(functools.partial(self._own_keys.note_records, found))
 
     def status(self) -> str:
         """Return the status line."""
@@ -132,22 +133,29 @@ class Supervision:
         self._own_record.look(self._own_keys.present)
         return self._own_record.ailment
 
-    def _keep_store(self) -> None:
-        """Record the time and forget what is past, unless the clock may be wrong."""
+    def _keep(self, upkeep: Callable[[], None]) -> None:
+        """Do something with the store that can as well be done later."""
         try:
-            moment = self._context.timekeeper.record()
-            self._is_clock_right = moment is not None
-            if moment is not None:
-                self._tidy(int(moment.now))
-            self._context.waiting_store.wipe()
+            upkeep()
         except StoreError as error:
             self._upkeep_outage.begin(str(error))
-        else:
-            self._upkeep_outage.end()
+
+    def _keep_store(self) -> None:
+        """Record the time and forget what is past, unless the clock may be wrong."""
+        if take_command(self._context.settings.data_path):
+            self._context.timekeeper.trust()
+        moment = self._context.timekeeper.record()
+        self._is_clock_right = moment is not None
+        self._context.waiting_store.wipe()
+        if moment is not None:
+            self._tidy(int(moment.now))
+        self._upkeep_outage.end()
 
     def _tidy(self, now: int) -> None:
         """Forget what is expired or past a bound, in portions: other threads use the store in between."""
-        while not self._context.stopping.is_set():
+        end = time.monotonic() + _TIDYING_SECONDS
+        is_done = False
+        while not is_done and time.monotonic() < end and not self._context.stopping.is_set():
             tidied = self._context.memory.tidy(now)
             if tidied.forgotten_unbound_early:
                 _LOG.warning(
@@ -155,5 +163,6 @@ class Supervision:
                     " printed again",
                     tidied.forgotten_unbound_early,
                 )
-            if not tidied.more:
-                return
+            is_done = not tidied.more
+            # The lock of the store is not fair.
+            time.sleep(_PAUSE_SECONDS)

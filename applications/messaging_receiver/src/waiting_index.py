@@ -7,13 +7,17 @@ sender that takes most gives way first, and it loses what came last.
 
 import heapq
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Final, Generic, TypeVar
 
-MAX_RESERVED_BYTES: Final = 64 * 1024 * 1024
+MAX_RESERVED_BYTES: Final = 32 * 1024 * 1024
 MAX_OPEN_BYTES: Final = 32 * 1024 * 1024
+# What is in memory of each is bounded by this: names and zones of strangers may all be different. A message counts once
+# for each 64 characters of its sender's name that have begun.
+MAX_OPEN: Final = 20_480
+_CHARACTERS_OF_A_NAME: Final = 64
 # Of the reserved area, so that no one zone takes the places of all others.
 RESERVED_ZONES: Final = 4
 # About what a message takes on the disk and in memory beside its text.
@@ -21,11 +25,17 @@ MESSAGE_OVERHEAD_BYTES: Final = 256
 K = TypeVar("K")
 
 
+MAX_ABSENT: Final = 128
+MAX_ABSENT_OF_A_NAME: Final = 2
+MAX_ABSENT_OF_A_ZONE: Final = 8
+
+
 class Rank(IntEnum):
     """What DNS has said of a stranger's name so far: names of a lower rank give way first."""
 
-    FAILED = 0
-    NOT_ASKED = 1
+    ABSENT = 0
+    FAILED = 1
+    NOT_ASKED = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +88,7 @@ class Tally(Generic[K]):
             heapq.heappush(self._heap, (-present, key))
         else:
             self._amounts.pop(key, None)
-        if len(self._heap) > 4 * len(self._amounts) + 64:
+        if len(self._heap) > 2 * len(self._amounts) + 64:
             self._heap = [(-each, key) for key, each in self._amounts.items()]
             heapq.heapify(self._heap)
 
@@ -93,43 +103,73 @@ class Tally(Generic[K]):
 
 
 class _Newest:
-    """Numbers of which the newest is found quickly."""
+    """Numbers of which the newest is found quickly; the caller tells which of them are gone."""
+
+    __slots__ = ("_heap", "size")
 
     def __init__(self) -> None:
-        self.numbers: set[int] = set()
+        self.size = 0
         self._heap: list[int] = []
 
     def add(self, number: int) -> None:
-        self.numbers.add(number)
+        self.size += 1
         heapq.heappush(self._heap, -number)
 
-    def newest(self) -> int:
-        while -self._heap[0] not in self.numbers:
+    def newest(self, is_present: Callable[[int], bool]) -> int:
+        while not is_present(-self._heap[0]):
             heapq.heappop(self._heap)
         return -self._heap[0]
 
+    def tidy(self, is_present: Callable[[int], bool]) -> None:
+        if len(self._heap) > 2 * self.size + 16:
+            self._heap = [number for number in set(self._heap) if is_present(-number)]
+            heapq.heapify(self._heap)
+
 
 class _Area:
-    """Messages by the group that gives way together."""
+    """Messages by the group that gives way together.
 
-    def __init__(self) -> None:
+    Args:
+        is_present: Tells whether a number of a group stands for a message that is still there.
+    """
+
+    def __init__(self, is_present: Callable[[str, int], bool]) -> None:
         self.sizes: Tally[str] = Tally()
+        self.number = 0
+        self.weight = 0
+        self._is_present = is_present
         self._groups: dict[str, _Newest] = {}
 
     def add(self, group: str, message: Waiting) -> None:
+        self.number += 1
+        self.weight += _weight(message)
         self.sizes.add(group, message.size)
-        self._groups.setdefault(group, _Newest()).add(message.number)
+        members = self._groups.get(group)
+        if members is None:
+            members = self._groups[group] = _Newest()
+        members.add(message.number)
 
     def remove(self, group: str, message: Waiting) -> None:
+        self.number -= 1
+        self.weight -= _weight(message)
         self.sizes.add(group, -message.size)
         members = self._groups[group]
-        members.numbers.discard(message.number)
-        if not members.numbers:
+        members.size -= 1
+        if members.size:
+            members.tidy(lambda number: self._is_present(group, number))
+        else:
             del self._groups[group]
+
+    def number_of(self, group: str) -> int:
+        members = self._groups.get(group)
+        return 0 if members is None else members.size
+
+    def newest_of(self, group: str) -> int:
+        return self._groups[group].newest(lambda number: self._is_present(group, number))
 
     def newest_of_largest(self) -> int | None:
         group = self.sizes.largest()
-        return None if group is None else self._groups[group].newest()
+        return None if group is None else self.newest_of(group)
 
 
 class WaitingIndex:
@@ -137,20 +177,30 @@ class WaitingIndex:
 
     def __init__(self) -> None:
         self._messages: dict[int, Waiting] = {}
-        self._of_sender: dict[str, dict[int, Waiting]] = {}
+        # A single message of a sender stands for itself: an empty place in each of thousands of tables costs more.
+        self._of_sender: dict[str, Waiting | dict[int, Waiting]] = {}
         self._ranks: dict[str, Rank] = {}
         self._digests: set[bytes] = set()
-        self._open = {rank: _Area() for rank in Rank}
-        self._reserved = _Area()
+        self._open = {rank: _Area(self._presence_in(rank)) for rank in Rank}
+        self._reserved = _Area(self._is_reserved_of)
         self._reserved_zones: dict[str, _Area] = {}
         self._crowded_zones: set[str] = set()
-        self._awaited: Counter[str] = Counter()
+        self._absent_to_check: set[str] = set()
+        self._contradicting: Counter[str] = Counter()
 
     def __len__(self) -> int:
         return len(self._messages)
 
     def __contains__(self, number: int) -> bool:
         return number in self._messages
+
+    def get(self, number: int) -> Waiting | None:
+        """Return a message, or None if it does not wait any more.
+
+        Args:
+            number: Its own.
+        """
+        return self._messages.get(number)
 
     def senders(self) -> tuple[str, ...]:
         """Return the names of which messages wait."""
@@ -170,8 +220,7 @@ class WaitingIndex:
         Args:
             sender: Its name.
         """
-        messages = self._of_sender.get(sender, {}).values()
-        return tuple(sorted(messages, key=lambda message: (message.contradicts, message.number)))
+        return tuple(sorted(self._all_of(sender), key=lambda message: (message.contradicts, message.number)))
 
     def is_awaited(self, sender: str) -> bool:
         """Return whether later messages of a sender have to stand behind one that waits.
@@ -179,7 +228,9 @@ class WaitingIndex:
         Args:
             sender: Its name.
         """
-        return sender in self._awaited
+        messages = self._of_sender.get(sender)
+        number = 0 if messages is None else 1 if isinstance(messages, Waiting) else len(messages)
+        return number > self._contradicting[sender]
 
     def has_room(self, zone: str, size_of_zone: int, size: int) -> bool:
         """Return whether more messages fit into the area of trusted names.
@@ -203,18 +254,27 @@ class WaitingIndex:
             message: Its number is larger than that of any other.
         """
         self._messages[message.number] = message
-        self._of_sender.setdefault(message.sender, {})[message.number] = message
+        others = self._of_sender.get(message.sender)
+        if others is None:
+            self._of_sender[message.sender] = message
+        elif isinstance(others, Waiting):
+            self._of_sender[message.sender] = {others.number: others, message.number: message}
+        else:
+            others[message.number] = message
         self._digests.add(message.digest)
-        if not message.contradicts:
-            self._awaited[message.sender] += 1
+        if message.contradicts:
+            self._contradicting[message.sender] += 1
         if message.is_reserved:
             self._reserved.add(message.sender, message)
-            share = self._reserved_zones.setdefault(message.zone, _Area())
+            share = self._reserved_zones.setdefault(message.zone, _Area(self._is_reserved_of))
             share.add(message.sender, message)
             if share.sizes.total > MAX_RESERVED_BYTES // RESERVED_ZONES:
                 self._crowded_zones.add(message.zone)
         else:
-            self._open[self._rank(message.sender)].add(message.zone, message)
+            rank = self._rank(message.sender)
+            self._open[rank].add(message.zone, message)
+            if rank is Rank.ABSENT:
+                self._absent_to_check.add(message.sender)
 
     def remove(self, number: int) -> None:
         """Remove a message, if it still waits.
@@ -226,10 +286,10 @@ class WaitingIndex:
         if message is None:
             return
         self._digests.discard(message.digest)
-        if not message.contradicts:
-            self._awaited[message.sender] -= 1
-            if not self._awaited[message.sender]:
-                del self._awaited[message.sender]
+        if message.contradicts:
+            self._contradicting[message.sender] -= 1
+            if not self._contradicting[message.sender]:
+                del self._contradicting[message.sender]
         if message.is_reserved:
             self._reserved.remove(message.sender, message)
             share = self._reserved_zones[message.zone]
@@ -241,8 +301,9 @@ class WaitingIndex:
         else:
             self._open[self._rank(message.sender)].remove(message.zone, message)
         others = self._of_sender[message.sender]
-        del others[number]
-        if not others:
+        if isinstance(others, dict):
+            del others[number]
+        if isinstance(others, Waiting) or not others:
             del self._of_sender[message.sender]
             self._ranks.pop(message.sender, None)
 
@@ -253,30 +314,96 @@ class WaitingIndex:
             sender: The name.
             rank: Which.
         """
-        messages = self._of_sender.get(sender)
         old = self._rank(sender)
-        if messages is None or rank is old:
+        if sender not in self._of_sender or rank is old:
             return
-        for message in messages.values():
+        # Moved after the rank is set, by which an area tells what is still in it.
+        messages = tuple(self._all_of(sender))
+        self._ranks[sender] = rank
+        for message in messages:
             if not message.is_reserved:
                 self._open[old].remove(message.zone, message)
                 self._open[rank].add(message.zone, message)
-        self._ranks[sender] = rank
+        if rank is Rank.ABSENT:
+            self._absent_to_check.add(sender)
 
-    def displaced(self) -> Iterator[Waiting]:
-        """Remove and yield messages until the bounds are kept."""
+    def admits_absent(self, sender: str, zone: str) -> bool:
+        """Return whether one more message can wait of a stranger's name that has no record.
+
+        Args:
+            sender: The name.
+            zone: Its zone.
+        """
+        absent = self._open[Rank.ABSENT]
+        return (
+            absent.number < MAX_ABSENT
+            and absent.number_of(zone) < MAX_ABSENT_OF_A_ZONE
+            and self._number_open(sender) < MAX_ABSENT_OF_A_NAME
+        )
+
+    def rank_of(self, message: Waiting) -> Rank | None:
+        """Return the rank by which a message waits; None for the area of trusted names.
+
+        Args:
+            message: One that waits.
+        """
+        return None if message.is_reserved else self._rank(message.sender)
+
+    def displaced(self) -> Iterator[tuple[Waiting, Rank | None]]:
+        """Remove and yield messages, with the ranks by which they waited, until the bounds are kept."""
         while (number := self._excess()) is not None:
             message = self._messages[number]
+            rank = self.rank_of(message)
             self.remove(number)
-            yield message
+            yield message, rank
+
+    def _number_open(self, sender: str) -> int:
+        return sum(not message.is_reserved for message in self._all_of(sender))
+
+    def _excess_of_absent(self) -> int | None:
+        absent = self._open[Rank.ABSENT]
+        for sender in tuple(self._absent_to_check):
+            messages = [one for one in self._all_of(sender) if not one.is_reserved]
+            if messages and self._rank(sender) is Rank.ABSENT:
+                if len(messages) > MAX_ABSENT_OF_A_NAME:
+                    return max(one.number for one in messages)
+                if absent.number_of(messages[0].zone) > MAX_ABSENT_OF_A_ZONE:
+                    return absent.newest_of(messages[0].zone)
+            self._absent_to_check.discard(sender)
+        return absent.newest_of_largest() if absent.number > MAX_ABSENT else None
 
     def _excess(self) -> int | None:
-        if sum(area.sizes.total for area in self._open.values()) > MAX_OPEN_BYTES:
+        if (number := self._excess_of_absent()) is not None:
+            return number
+        areas = self._open.values()
+        size, weight = sum(area.sizes.total for area in areas), sum(area.weight for area in areas)
+        if size > MAX_OPEN_BYTES or weight > MAX_OPEN:
             newest = (area.newest_of_largest() for area in self._open.values())
             return next(number for number in newest if number is not None)
         for zone in self._crowded_zones:
             return self._reserved_zones[zone].newest_of_largest()
         return self._reserved.newest_of_largest() if self._reserved.sizes.total > MAX_RESERVED_BYTES else None
 
+    def _all_of(self, sender: str) -> Collection[Waiting]:
+        messages = self._of_sender.get(sender, ())
+        if isinstance(messages, Waiting):
+            return (messages,)
+        return messages.values() if isinstance(messages, dict) else messages
+
+    def _presence_in(self, rank: Rank) -> Callable[[str, int], bool]:
+        def is_present(zone: str, number: int) -> bool:
+            message = self._messages.get(number)
+            return message is not None and message.zone == zone and self.rank_of(message) is rank
+
+        return is_present
+
+    def _is_reserved_of(self, sender: str, number: int) -> bool:
+        message = self._messages.get(number)
+        return message is not None and message.is_reserved and message.sender == sender
+
     def _rank(self, sender: str) -> Rank:
         return self._ranks.get(sender, Rank.NOT_ASKED)
+
+
+def _weight(message: Waiting) -> int:
+    return 1 + len(message.sender) // _CHARACTERS_OF_A_NAME

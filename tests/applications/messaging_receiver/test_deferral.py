@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from deferral import MAX_WAITING_SECONDS
+from lookups import WORKERS_FOR_OTHER_NAMES
 
 from idlib.errors import BogusError, DiscoveryError, NoRecordError, StoreError, TemporaryDiscoveryError
 from idlib.names import IdentityName
@@ -58,7 +59,7 @@ def test_a_message_waits_on_the_disk_while_dns_is_out_and_is_printed_when_it_is_
     world.clock[0] += 120
     world.wait_for(lambda: world.printed == ["alice.example says: patient"])
     world.wait_until_nothing_waits()
-    assert balance(world) == (1, 1)
+    world.wait_for(lambda: balance(world) == (1, 1))
 
 
 def test_what_waits_is_printed_after_a_restart(tmp_path: Path) -> None:
@@ -112,8 +113,23 @@ def test_strangers_that_fill_their_area_displace_no_message_of_a_proven_name(
     assert "refused_waiting-full" in world.counters
     slow.set()
     world.wait_for(lambda: world.printed == [f"alice.example says: number {number}" for number in range(5)])
-    received, settled = balance(world)
-    assert received == settled == 205
+    world.wait_for(lambda: balance(world) == (205, 205))
+
+
+def test_nothing_is_kept_of_names_whose_messages_gave_way(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("waiting_index.MAX_OPEN", 50)
+    silent = threading.Event()
+    for position in range(400):
+        name = IdentityName(f"device.zone-{position}.test")
+        KEYS[name] = KEYS[DAVE]
+        world.dns.answers[name] = silent if position % 2 else OUT
+        world.deliver(sealed("nobody", name))
+    world.wait_for(lambda: len(world.settled) == 400)
+    world.wait_for(lambda: len(world.authentication._asking) <= 50 + WORKERS_FOR_OTHER_NAMES + 8)
+    assert len(world.authentication._deferral._retry_at) <= 50 + WORKERS_FOR_OTHER_NAMES
+    assert len(world.authentication._deferral._delays) <= 50 + WORKERS_FOR_OTHER_NAMES
+    silent.set()
+    world.wait_for(lambda: balance(world) == (400, 400))
 
 
 def test_a_burst_of_new_names_of_one_zone_is_printed_whole_although_each_look_up_takes_its_time(world: World) -> None:
@@ -220,7 +236,9 @@ def test_the_broker_keeps_what_a_dead_dns_leaves_no_room_for(world: World, monke
     monkeypatch.setattr("waiting_index.MAX_RESERVED_BYTES", 4 * 4096)
     prove(world, ALICE)
     world.dns.answers[ALICE] = OUT
-    for number in range(30):
+    world.deliver(sealed("number 0"))
+    world.wait_for(lambda: bool(world.dns.asked) and len(world.settled) == 1)
+    for number in range(1, 30):
         world.deliver(sealed(f"number {number}"))
     world.wait_for(lambda: world.authentication.holds_back)
     time.sleep(0.5)
@@ -295,14 +313,53 @@ def test_a_message_by_a_new_key_waits_if_dns_cannot_be_asked_about_it(world: Wor
     world.wait_for(lambda: world.printed[2:] == ["alice.example says: by the new key"])
 
 
-def test_a_name_that_loses_its_record_while_its_messages_wait_has_them_refused(world: World) -> None:
-    world.dns.answers[DAVE] = OUT
+def test_a_message_of_a_name_without_a_record_waits_for_one(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("deferral._ABSENCE_SECONDS", (0.2, 0.4, 3600.0))
+    world.dns.answers[DAVE] = NoRecordError("a server has not heard of it")
+    world.deliver(sealed("I am new", DAVE))
+    world.wait_for(lambda: len(world.settled) == 1)
+    assert world.stored() == [str(DAVE)]
+    world.dns.answers[DAVE] = record_of(KEYS[DAVE])
+    world.clock[0] += 10
+    world.wait_for(lambda: world.printed == ["dave.test says: I am new"])
+    world.wait_for(lambda: balance(world) == (1, 1))
+
+
+@pytest.mark.parametrize("first", [NoRecordError("it never had one"), OUT])
+def test_a_name_that_has_no_record_for_an_hour_has_its_messages_refused(
+    world: World, monkeypatch: pytest.MonkeyPatch, first: DiscoveryError
+) -> None:
+    monkeypatch.setattr("deferral._ABSENCE_SECONDS", (0.2, 0.4, 0.6))
+    world.dns.answers[DAVE] = first
     world.deliver(sealed("too late", DAVE))
     world.wait_for(lambda: len(world.settled) == 1)
-    world.dns.answers[DAVE] = NoRecordError("it is gone")
-    world.clock[0] += 120
+    assert "refused=0" in world.counters
+    world.dns.answers[DAVE] = NoRecordError("it has none")
+    world.clock[0] += 3600
     world.wait_for(lambda: "refused=1 refused_sender-without-record=1" in world.counters)
     world.wait_until_nothing_waits()
+
+
+def test_of_names_without_a_record_few_messages_wait(world: World) -> None:
+    for position in range(20):
+        name = IdentityName(f"device-{position}.evil.test")
+        KEYS[name] = KEYS[DAVE]
+        for number in range(4):
+            world.deliver(sealed(f"{number}", name))
+    world.wait_for(lambda: "refused=72 refused_sender-without-record=72" in world.counters)
+    world.wait_for(lambda: len(world.stored()) == 8)
+    assert max(world.stored().count(name) for name in world.stored()) == 2
+    world.wait_for(lambda: balance(world) == (80, 80))
+
+
+def test_a_proven_name_whose_record_is_gone_waits_in_its_own_places(world: World) -> None:
+    prove(world, ALICE)
+    world.dns.answers[ALICE] = NoRecordError("it is being replaced")
+    for number in range(20):
+        world.deliver(sealed(f"number {number}"))
+    world.wait_for(lambda: len(world.settled) == 20)
+    assert world.stored() == [str(ALICE)] * 20
+    assert "refused=0" in world.counters
 
 
 def test_messages_wait_while_the_clock_is_not_set(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -352,7 +409,7 @@ def test_a_message_from_the_future_is_refused_if_the_clock_is_set(
 
 
 @pytest.mark.parametrize("sender", [ALICE, DAVE], ids=["proven", "stranger"])
-def test_only_a_proven_name_confirms_a_clock_that_is_far_ahead(
+def test_nobodys_message_confirms_a_clock_that_is_far_ahead(
     world: World, monkeypatch: pytest.MonkeyPatch, sender: IdentityName
 ) -> None:
     year = 365 * 24 * 3600.0
@@ -365,14 +422,26 @@ def test_only_a_proven_name_confirms_a_clock_that_is_far_ahead(
     world.wait_for(lambda: len(world.settled) == 1)
     assert world.stored() == [str(ALICE)]
     world.deliver(sealed("fresh by this clock", sender))
-    if sender == ALICE:
-        world.wait_for(lambda: "refused_too-old=1" in world.counters)
-        assert world.context.memory.latest_time > real_time() + year - 60
-    else:
-        world.wait_for(lambda: world.printed == ["dave.test says: fresh by this clock"])
-        assert world.context.memory.latest_time < real_time() + 60
-        monkeypatch.setattr("time.time", real_time)
-        world.wait_for(lambda: world.printed[1:] == ["alice.example says: old by this clock"])
+    world.wait_for(lambda: len(world.settled) == 2)
+    world.context.timekeeper.record()
+    assert world.context.memory.latest_time < real_time() + 60
+    monkeypatch.setattr("time.time", real_time)
+    world.wait_for(lambda: "alice.example says: old by this clock" in world.printed)
+
+
+def test_what_waits_for_the_clock_is_not_refused_for_having_waited(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    payload = sealed("patient", DAVE)
+    real_time = time.time
+    monkeypatch.setattr("time.time", lambda: 1000.0)
+    world.deliver(payload)
+    world.wait_for(lambda: len(world.settled) == 1)
+    world.clock[0] += 3 * MAX_WAITING_SECONDS
+    time.sleep(1)
+    assert "refused=0" in world.counters
+    monkeypatch.setattr("time.time", real_time)
+    world.wait_for(lambda: world.printed == ["dave.test says: patient"])
 
 
 def failing(

@@ -25,10 +25,10 @@ class Facts:
         self.written = 0
         self.is_broken = False
 
-    def get(self, name: str) -> str | None:
+    def get_fact(self, name: str) -> str | None:
         return self.texts.get(name)
 
-    def set(self, name: str, value: str) -> None:
+    def set_fact(self, name: str, value: str) -> None:
         if self.is_broken:
             raise StoreError("the disk is full")
         self.texts[name] = value

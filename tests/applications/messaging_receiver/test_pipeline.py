@@ -10,8 +10,8 @@ from idlib.discovery import Discovery
 from idlib.envelope import Binding, seal_receipt
 from idlib.errors import (
     DiscoveryError,
-    NoRecordError,
     NotSecureError,
+    NoUsableRecordError,
 )
 from idlib.names import IdentityName
 from tests.applications.messaging_receiver.world import ALICE, BOB, DAVE, KEYS, World, record_of, sealed
@@ -91,7 +91,7 @@ def test_a_receipt_that_comes_here_is_dropped_before_dns_is_asked(
     assert [record.levelname for record in caplog.records] == ["INFO"]
 
 
-@pytest.mark.parametrize("verdict", [NoRecordError("no record"), NotSecureError("not signed")])
+@pytest.mark.parametrize("verdict", [NoUsableRecordError("only digests"), NotSecureError("not signed")])
 def test_a_verdict_of_dns_refuses_the_message(world: World, verdict: DiscoveryError) -> None:
     world.dns.answers[ALICE] = verdict
     world.deliver(sealed("lost"))

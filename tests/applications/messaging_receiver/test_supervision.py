@@ -89,11 +89,11 @@ def test_it_notes_nothing_while_the_clock_may_be_wrong(run: Run, world: World, m
     monkeypatch.setattr(world.context.timekeeper, "record", lambda: judged.append(1))
     find = world.context.discovery.find
 
-    def counting(name: IdentityName) -> Found:
+    def look(name: IdentityName) -> Found:
         looked.append(len(judged))
         return find(name)
 
-    monkeypatch.setattr(world.context.discovery, "find", counting)
+    monkeypatch.setattr(world.context.discovery, "find", look)
     keys = Keys()
     run(keys, lambda: looked.count(1) >= 3)
     assert keys.noted == []

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from waiting_index import Rank, Tally, Waiting, WaitingIndex
 
 QUARTER = 250
+RANKS = {"fail": Rank.FAILED, "succeed": Rank.NOT_ASKED, "absent": Rank.ABSENT}
 
 
 @pytest.fixture(autouse=True)
@@ -26,7 +27,7 @@ def waiting(
 
 def displaced_by(index: WaitingIndex, message: Waiting) -> list[int]:
     index.add(message)
-    return [one.number for one in index.displaced()]
+    return [one.number for one, _ in index.displaced()]
 
 
 def test_strangers_displace_strangers_of_the_zone_with_most_and_its_newest_first() -> None:
@@ -56,7 +57,7 @@ def test_no_stranger_displaces_a_trusted_name_however_many_there_are() -> None:
     index.add(waiting(1, "alice", is_reserved=True))
     for number in range(2, 1000):
         index.add(waiting(number, f"stranger-{number}", f"zone-{number % 7}"))
-        assert 1 not in [one.number for one in index.displaced()]
+        assert 1 not in [one.number for one, _ in index.displaced()]
     assert 1 in index
 
 
@@ -66,6 +67,34 @@ def test_a_trusted_zone_has_a_quarter_of_the_area_and_its_busiest_sender_loses_i
     assert displaced_by(index, waiting(2, "busy", "fleet.test", is_reserved=True)) == []
     assert displaced_by(index, waiting(3, "quiet", "fleet.test", is_reserved=True)) == [2]
     assert displaced_by(index, waiting(4, "alice", "other.test", is_reserved=True)) == []
+
+
+def test_few_messages_wait_of_names_without_a_record_and_they_give_way_first() -> None:
+    index = WaitingIndex()
+    for number in range(1, 4):
+        index.add(waiting(number, "new", "new.test", 10))
+    index.set_rank("new", Rank.ABSENT)
+    assert [(one.number, rank) for one, rank in index.displaced()] == [(3, Rank.ABSENT)]
+    assert not index.admits_absent("new", "new.test")
+    for number in range(4, 10):
+        index.add(waiting(number, f"new-{number}", "new.test", 10))
+        index.set_rank(f"new-{number}", Rank.ABSENT)
+        assert list(index.displaced()) == []
+    assert not index.admits_absent("new-10", "new.test")
+    index.add(waiting(10, "new-10", "new.test", 10))
+    index.set_rank("new-10", Rank.ABSENT)
+    assert [one.number for one, _ in index.displaced()] == [10]
+    assert displaced_by(index, waiting(11, "other", "other.test", 990)) != [11]
+    assert 11 in index
+
+
+def test_the_names_without_a_record_are_bounded_together() -> None:
+    index = WaitingIndex()
+    for number in range(1, 200):
+        index.add(waiting(number, f"new-{number}", f"zone-{number}.test", 1))
+        index.set_rank(f"new-{number}", Rank.ABSENT)
+        list(index.displaced())
+    assert len(index) == waiting_index.MAX_ABSENT
 
 
 def test_room_is_judged_by_the_zones_quarter_and_by_the_whole() -> None:
@@ -107,7 +136,9 @@ messages = st.tuples(
 )
 
 
-@given(st.lists(st.tuples(messages, st.sampled_from(["keep", "remove oldest", "fail", "succeed"])), max_size=80))
+@given(
+    st.lists(st.tuples(messages, st.sampled_from(["keep", "remove oldest", "fail", "succeed", "absent"])), max_size=80)
+)
 def test_the_bounds_hold_and_nothing_is_lost_without_being_named(
     steps: list[tuple[tuple[str, str, int, bool, bool], str]],
 ) -> None:
@@ -117,14 +148,16 @@ def test_the_bounds_hold_and_nothing_is_lost_without_being_named(
         message = waiting(number, f"{sender}.{zone}", zone, size, is_reserved=is_reserved, contradicts=contradicts)
         index.add(message)
         kept[number] = message
-        for gone in index.displaced():
+        for gone, _ in index.displaced():
             del kept[gone.number]
         if action == "remove oldest" and kept:
             oldest = min(kept)
             index.remove(oldest)
             del kept[oldest]
-        elif action in {"fail", "succeed"}:
-            index.set_rank(message.sender, Rank.FAILED if action == "fail" else Rank.NOT_ASKED)
+        elif action in RANKS:
+            index.set_rank(message.sender, RANKS[action])
+            for gone, _ in index.displaced():
+                del kept[gone.number]
         assert len(index) == len(kept)
         assert sorted(one.number for name in index.senders() for one in index.of(name)) == sorted(kept)
         assert sum(one.size for one in kept.values() if not one.is_reserved) <= 1000

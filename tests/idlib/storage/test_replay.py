@@ -616,3 +616,11 @@ def _check_bounds(store: ReplayMemory, now: int) -> None:
     assert books.bound.total() == total
     assert books.pooled_names == connection.execute(rows + "NULL").fetchone()[0]
     assert books.apart_names.total() == connection.execute(rows + "NOT NULL").fetchone()[0]
+
+
+def test_an_empty_fact_is_told_from_one_that_was_never_kept(tmp_path: Path) -> None:
+    with ReplayMemory(tmp_path) as memory:
+        assert memory.get_fact("gone since") is None
+        memory.set_fact("gone since", "")
+    with ReplayMemory(tmp_path) as memory:
+        assert memory.get_fact("gone since") == ""

@@ -9,6 +9,7 @@ from typing import Final
 
 import dns.dnssec
 import dns.edns
+import dns.exception
 import dns.flags
 import dns.message
 import dns.name
@@ -125,7 +126,12 @@ def _serve_udp(udp: socket.socket, liar: Liar, upstream: int, stopped: threading
             except TimeoutError:
                 continue
             query = dns.message.from_wire(wire)
-            answers = liar.over_udp(query, _truth(query, liar, upstream))
+            try:
+                truth = _truth(query, liar, upstream)
+            except dns.exception.DNSException:
+                # A machine under load; who has asked asks again.
+                continue
+            answers = liar.over_udp(query, truth)
             stopped.wait(liar.seconds)
             for answer in answers:
                 speaker.sendto(answer, client)

@@ -2,10 +2,14 @@
 
 import ast
 import re
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from idlib.settings import load
+from tests import documents
 
 ROOT = Path(__file__).parents[1]
 OPERATIONS = (ROOT / "docs" / "operations.md").read_text()
@@ -57,3 +61,16 @@ def test_each_answer_of_the_health_check_is_explained() -> None:
     for text in said:
         shown = re.sub(r"\{[^}]*\}", "…", text)
         assert f"| {shown}" in OPERATIONS, shown
+
+
+def test_the_file_of_settings_can_be_read_by_a_shell_and_by_the_programs(tmp_path: Path) -> None:
+    file = tmp_path / "settings.sh"
+    file.write_text(documents.block("docs/operations.md", "~/messenger/settings.sh"))
+    shown = subprocess.run(
+        ["sh", "-euc", f". {file}; env -0"], env={"HOME": "/home/alice"}, capture_output=True, text=True, check=True
+    ).stdout
+    settings = load(dict(line.split("=", 1) for line in shown.split("\0") if line))
+    assert settings.crypto_path == Path("/home/alice/messenger/identity")
+    assert settings.data_path == Path("/home/alice/messenger/data")
+    assert settings.mqtt_host == "broker.example.com"
+    assert str(settings.dns_resolver) == "127.0.0.1:53"

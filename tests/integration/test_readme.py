@@ -4,6 +4,8 @@ import os
 import re
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -16,9 +18,9 @@ ALICE = f"alice._device.{SECURE}"
 BOB = f"bob._device.{SECURE}"
 
 
-def block(mark: str) -> str:
-    """Return the block of code that stands below a mark in the README, with names in our own zone."""
-    return documents.block("README.md", mark).replace("example.com", SECURE)
+def block(mark: str, document: str = "README.md") -> str:
+    """Return the block of code that stands below a mark in a document, with names in our own zone."""
+    return documents.block(document, mark).replace("example.com", SECURE)
 
 
 def without_chance(text: str) -> str:
@@ -46,20 +48,23 @@ class Laptop:
     def __init__(self, home: Path, lab: Lab, name: str) -> None:
         home.mkdir()
         # dig has no other way of being told a port for all its commands.
-        (home / ".digrc").write_text(f"@{lab.unbound.host} -p {lab.unbound.port}\n")
+        (home / ".digrc").write_text(f"-p {lab.unbound.port}\n")
         self._name = name
+        self._resolver = lab.unbound.address
         settings = {
             "HOME": str(home),
             "MQTT_HOST": lab.mosquitto.host,
             "MQTT_PORT": str(lab.mosquitto.port),
-            "DNS_RESOLVER": lab.unbound.address,
         }
         self.device = Device(name, home / "messenger" / "identity", settings)
 
     def command(self, commands: str) -> list[str]:
-        # make would set up the environment that runs this test.
+        # make would set up the environment that runs this test, and the lab's resolver is at a port of its own.
         here = (
-            commands.replace(ALICE, self._name).replace("make setup\n", "").replace(".venv/bin/python", sys.executable)
+            commands.replace(ALICE, self._name)
+            .replace("make setup\n", "")
+            .replace(".venv/bin/python", sys.executable)
+            .replace("DNS_RESOLVER=127.0.0.1\n", f"DNS_RESOLVER={self._resolver}\n")
         )
         return ["bash", "-euc", f"cd {ROOT}\n{here}"]
 
@@ -82,7 +87,7 @@ def homes(lab: Lab, tmp_path: Path) -> tuple[Laptop, Laptop]:
 def test_the_first_message_travels_by_the_readmes_commands_alone(homes: tuple[Laptop, Laptop], lab: Lab) -> None:
     alice, bob = homes
     on_each_device = block("on each device")
-    environment = next(line for line in on_each_device.splitlines() if line.startswith("export")) + "\n"
+    environment = "".join(f"{line}\n" for line in on_each_device.splitlines() if line.startswith("export"))
     for laptop in homes:
         printed = laptop.run(on_each_device)
         lab.knot.add_tlsa(laptop.device.name, printed.splitlines()[0].partition(": ")[2])
@@ -97,3 +102,36 @@ def test_the_first_message_travels_by_the_readmes_commands_alone(homes: tuple[La
         receiver.wait_for_log(SUBSCRIBED)
         alice.run(environment + block("on alice's device"))
         receiver.wait_for_message(block("bob's receiver prints").strip())
+
+
+def test_the_key_is_changed_by_the_operations_page_and_nothing_is_lost(lab: Lab, tmp_path: Path) -> None:
+    writer = Laptop(tmp_path / "writer", lab, f"writer._device.{SECURE}")
+    changer = Laptop(tmp_path / "changer", lab, f"changer._device.{SECURE}")
+    environment = "".join(f"{line}\n" for line in block("on each device").splitlines() if line.startswith("export"))
+    records = {}
+    for laptop in (writer, changer):
+        records[laptop] = laptop.run(block("on each device")).splitlines()[0].partition(": ")[2]
+        lab.knot.add_tlsa(laptop.device.name, records[laptop], ttl=1)
+    name = changer.device.name
+    send = block("on alice's device").replace(BOB, name)
+    with changer.start(environment + block("on bob's device, until stopped")) as receiver:
+        receiver.wait_for_log(SUBSCRIBED)
+        printed = changer.run(environment + block("changing the key: before", "docs/operations.md"))
+        new = printed.splitlines()[0].partition(": ")[2]
+        lab.knot.add_tlsa(name, new, ttl=1)
+        receiver.wait_for("the waiting key", lambda: sum("Reading '" in line for line in receiver.stderr) >= 2)
+        # With each record alone and with both, whichever a sender encrypts to.
+        changes: list[Callable[[], object]] = [
+            lambda: None,
+            lambda: lab.knot.remove_tlsa(name, records[changer]),
+            lambda: changer.run(environment + block("changing the key: after", "docs/operations.md")),
+            lambda: lab.knot.add_tlsa(name, records[changer], ttl=1),
+            lambda: lab.knot.remove_tlsa(name, new),
+        ]
+        for number, change in enumerate(changes):
+            change()
+            # Until a resolver has forgotten the records of before.
+            time.sleep(3)
+            writer.run(environment + send.replace("The kettle is on.", f"number {number}"))
+            receiver.wait_for_message(f"number {number}")
+        assert [line for line in receiver.stderr if "refused reason=" in line] == []

@@ -49,6 +49,7 @@ NO_BOUND_OF_A_USER: Final = frozenset(
         "applications/messaging_receiver/src/supervision.py _TIDYING_SECONDS",
         "applications/messaging_receiver/src/supervision.py _PAUSE_SECONDS",
         "applications/messaging_receiver/src/lookups.py _IDLE_SECONDS",
+        "applications/messaging_receiver/src/lookups.py _MAX_FAILED_DOMAINS",
         "idlib/timekeeping.py _SYNCHRONIZATION_SECONDS",
         "applications/messaging_receiver/src/deferral.py _ABSENCE_SECONDS",
         "applications/messaging_receiver/src/standard_output.py _PORTION_OCTETS",

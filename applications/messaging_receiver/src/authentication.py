@@ -39,7 +39,9 @@ ASIDE_SECONDS: Final = 0.05
 MAX_ASIDE: Final = 64
 # While DNS answers nobody, what has no room on the disk stays at the broker.
 DEAD_DNS_SECONDS: Final = 60.0
+HOLDING_SECONDS: Final = 60.0
 _TAKEN_UP_AT_ONCE: Final = 16
+_TAKEN_UP_BESIDE_OTHERS: Final = 2
 
 
 def message_authentication_thread(stage: "Authentication") -> None:
@@ -60,11 +62,13 @@ class _TakeUp:
         outcome: What DNS says of the sender.
         renewal: Whether DNS was asked anew.
         numbers: Those of the stored messages that are left.
+        is_trusted: Whether the sender's name is trusted; such senders come first.
     """
 
     outcome: Outcome
     renewal: Renewal
     numbers: deque[int] = field(default_factory=deque)
+    is_trusted: bool = False
 
 
 class Authentication(Stage["DecryptedMessage | Answer"]):
@@ -97,6 +101,9 @@ class Authentication(Stage["DecryptedMessage | Answer"]):
         self._asking: dict[IdentityName, tuple[Lookups, Question]] = {}
         self._taking_up: dict[IdentityName, _TakeUp] = {}
         self._holds_back = False
+        self._held_back_until = -math.inf
+        for sender in self._deferral.senders():
+            self._retry(sender)
 
     @property
     def number_waiting(self) -> int:
@@ -125,7 +132,7 @@ class Authentication(Stage["DecryptedMessage | Answer"]):
             self._go_on(item)
         elif item is not None:
             self.attempt(item.origin, lambda: self._process(item))
-        if (sender := next(iter(self._taking_up), None)) is not None:
+        if (sender := self._next_to_take_up()) is not None:
             self._take_up_some(sender)
         if time.monotonic() >= self._relieve_at or self._number_aside >= MAX_ASIDE:
             self._relieve()
@@ -214,7 +221,7 @@ class Authentication(Stage["DecryptedMessage | Answer"]):
         sender = unverified.sender
         self.context.guard.reserve(verdict.entry)
         if unverified.binding is None:
-            _LOG.info("unbound sender=%s the message could be passed on to other readers", sender)
+            self.context.refusals.note_unbound(sender)
         is_listed = self.context.policies.current().lists.names_exactly(sender)
         printed = Printed(verdict.entry, self.context.discovery.zone_of(sender), verdict.key.der, is_listed)
         line = self._line(unverified, verdict.text, message.received_at)
@@ -255,6 +262,9 @@ class Authentication(Stage["DecryptedMessage | Answer"]):
         self._asking.pop(sender, None)
         # A failure to ask anew says nothing against the keys that are known.
         known = self.context.discovery.peek(sender) or outcome
+        if not self._deferral.stored(sender) and sender not in self._aside:
+            self._deferral.forget(sender)
+            return
         if _is_failure(outcome):
             moment = self._moment()
             if moment.is_set and moment.is_certain:
@@ -265,12 +275,22 @@ class Authentication(Stage["DecryptedMessage | Answer"]):
             self._begin_take_up(sender, known, renewal)
 
     def _begin_take_up(self, sender: IdentityName, outcome: Outcome, renewal: Renewal) -> None:
-        self._taking_up[sender] = _TakeUp(outcome, renewal, deque(self._deferral.stored(sender)))
+        is_failed = renewal is Renewal.FAILED
+        # What contradicts the known keys cannot be decided by them, however often it is tried.
+        numbers = self._deferral.awaited(sender) if is_failed else self._deferral.stored(sender)
+        self._taking_up[sender] = _TakeUp(outcome, renewal, deque(numbers), self.context.is_trusted(sender))
+
+    def _next_to_take_up(self) -> IdentityName | None:
+        trusted = next((sender for sender, take_up in self._taking_up.items() if take_up.is_trusted), None)
+        return trusted or next(iter(self._taking_up), None)
 
     def _take_up_some(self, sender: IdentityName) -> None:
         """Decide about a bounded number of a sender's messages: other senders' messages come in between."""
         take_up = self._taking_up.pop(sender)
-        stored = [take_up.numbers.popleft() for _ in range(min(_TAKEN_UP_AT_ONCE, len(take_up.numbers)))]
+        # What strangers have stored must not hold up what arrives meanwhile.
+        is_urgent = take_up.is_trusted or self._answers.empty()
+        number = _TAKEN_UP_AT_ONCE if is_urgent else _TAKEN_UP_BESIDE_OTHERS
+        stored = [take_up.numbers.popleft() for _ in range(min(number, len(take_up.numbers)))]
         for message in self._deferral.read(stored):
             self._take_up(message, take_up)
         if take_up.numbers:
@@ -294,8 +314,11 @@ class Authentication(Stage["DecryptedMessage | Answer"]):
                 fact = f"internal error while looking up {unverified.sender}"
                 self._carry_out(Refuse(Reason.INTERNAL_ERROR, fact), message, unverified)
                 return
-            moment = self._moment()
-            verdict = self._judge(message, unverified, take_up.outcome, moment, take_up.renewal)
+            verdict = self._judge(message, unverified, take_up.outcome, self._moment(), take_up.renewal)
+            number = message.origin.waiting_number
+            is_contradicted = isinstance(verdict, Wait) and verdict.cause is Cause.DNS
+            if take_up.renewal is Renewal.FAILED and is_contradicted and number is not None:
+                self._deferral.contradict(number)
             self._carry_out(verdict, message, unverified)
 
         self.attempt(message.origin, step)
@@ -306,7 +329,7 @@ class Authentication(Stage["DecryptedMessage | Answer"]):
     def _relieve(self) -> None:
         """Store what has stood aside, so that the broker need not wait for it."""
         arrivals = [arrival for arrivals in self._aside.values() for arrival in arrivals]
-        admitted, held_back = self._deferral.split_by_room(arrivals) if self._is_dns_dead() else (arrivals, [])
+        admitted, held_back = self._deferral.split_by_room(arrivals) if self._may_hold_back() else (arrivals, [])
         self._aside = {}
         for arrival in held_back:
             self._aside.setdefault(arrival.unverified.sender, []).append(arrival)
@@ -320,10 +343,22 @@ class Authentication(Stage["DecryptedMessage | Answer"]):
                 # It comes behind those of its sender that have waited for longer.
                 take_up.numbers.append(waiting.number)
 
+    def _may_hold_back(self) -> bool:
+        """Return whether messages for which there is no room stay at the broker; for a while after DNS is back, too."""
+        if self._is_dns_dead():
+            self._held_back_until = time.monotonic() + HOLDING_SECONDS
+        return time.monotonic() < self._held_back_until
+
     def _is_dns_dead(self) -> bool:
+        """Return whether DNS has answered nobody for a minute: not only the names of one owner, and not us either."""
         lookups = (self._trusted_lookups, self._other_lookups)
-        seconds = time.monotonic() - max(one.answered_at for one in lookups)
-        return seconds > DEAD_DNS_SECONDS and any(one.has_failed_since for one in lookups)
+        if time.monotonic() - max(one.answered_at for one in lookups) <= DEAD_DNS_SECONDS:
+            return False
+        failed = frozenset[str]().union(*(one.failed_domains for one in lookups))
+        if failed:
+            # Its answer tells a silent owner of names from a silent DNS.
+            self._ask(self.context.settings.identity_name, anew=True)
+        return len(failed) > 1
 
     def _retry(self, sender: IdentityName) -> None:
         if not self._deferral.stored(sender) and sender not in self._aside:

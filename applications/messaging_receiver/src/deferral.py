@@ -3,7 +3,6 @@
 import heapq
 import math
 import time
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -77,9 +76,6 @@ class Deferral:
         self._retries_of_others: list[tuple[float, IdentityName]] = []
         self._rate_of_others = TokenBucket(STRANGER_RETRIES_AT_ONCE, SECONDS_PER_STRANGER_RETRY)
         self._next_number = self._context.writes.retry(self._load) + 1
-        for sender in self._index.senders():
-            name = IdentityName(sender)
-            self._schedule(name, 0.0, is_trusted=self._context.is_trusted(name))
 
     def __len__(self) -> int:
         return len(self._index)
@@ -100,18 +96,28 @@ class Deferral:
         """
         fitting: list[Arrival] = []
         excess: list[Arrival] = []
-        taken: Counter[str] = Counter()
+        taken = 0
         for arrival in arrivals:
             if not self._is_reserved(arrival):
                 fitting.append(arrival)
-                continue
-            zone = self._context.discovery.zone_of(arrival.unverified.sender)
-            if self._index.has_room(zone, taken[zone] + arrival.size, taken.total() + arrival.size):
-                taken[zone] += arrival.size
+            elif self._index.has_room(taken + arrival.size):
+                taken += arrival.size
                 fitting.append(arrival)
             else:
                 excess.append(arrival)
         return fitting, excess
+
+    def contradict(self, number: int) -> None:
+        """Note that no key that is known of its sender verifies a stored message.
+
+        Args:
+            number: Its own.
+        """
+        self._index.contradict(number)
+
+    def senders(self) -> tuple[IdentityName, ...]:
+        """Return the senders of whom messages are stored."""
+        return tuple(map(IdentityName, self._index.senders()))
 
     def admit(self, arrivals: Sequence[Arrival]) -> tuple[Waiting, ...]:
         """Store messages in one durable group, and let them be acknowledged; refuse those for which there is no room.
@@ -137,6 +143,8 @@ class Deferral:
             self._index.add(waiting)
             if arrival.is_absent:
                 self._index.set_rank(waiting.sender, Rank.ABSENT)
+            elif self.has_failed(arrival.unverified.sender):
+                self._index.set_rank(waiting.sender, Rank.FAILED)
             stored[waiting.number] = waiting
             added[waiting.number] = arrival
             kept[waiting.number] = _stored(arrival, waiting)
@@ -160,6 +168,14 @@ class Deferral:
             sender: Its name.
         """
         return tuple(message.number for message in self._index.of(str(sender)))
+
+    def awaited(self, sender: IdentityName) -> tuple[int, ...]:
+        """Return the numbers of a sender's stored messages but for those that its known keys do not verify.
+
+        Args:
+            sender: Its name.
+        """
+        return tuple(message.number for message in self._index.of(str(sender)) if not message.contradicts)
 
     def read(self, numbers: Sequence[int]) -> Iterator[DecryptedMessage]:
         """Yield stored messages, without those that are gone.

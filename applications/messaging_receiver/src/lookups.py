@@ -23,6 +23,7 @@ WORKERS_FOR_OTHER_NAMES: Final = 32
 # Of one zone at a time, however silent its servers are.
 LOOKUPS_OF_A_ZONE: Final = 4
 _IDLE_SECONDS: Final = 30.0
+_MAX_FAILED_DOMAINS: Final = 8
 
 # None if the look-up met an internal error.
 Outcome = Found | DiscoveryError | None
@@ -95,7 +96,7 @@ class Lookups:
         self._threads = 0
         self._idle = 0
         self._answered_at = time.monotonic()
-        self._has_failed_since = False
+        self._failed_domains: set[str] = set()
 
     @property
     def answered_at(self) -> float:
@@ -103,9 +104,10 @@ class Lookups:
         return self._answered_at
 
     @property
-    def has_failed_since(self) -> bool:
-        """Whether it has left one unanswered since."""
-        return self._has_failed_since
+    def failed_domains(self) -> frozenset[str]:
+        """Registered domains about which it has left questions unanswered since; some of them if they are many."""
+        with self._changed:
+            return frozenset(self._failed_domains)
 
     def ask(self, question: Question) -> None:
         """Look a name up as soon as a thread is free for it.
@@ -153,14 +155,18 @@ class Lookups:
 
     def _take(self) -> Question | None:
         with self._changed:
-            while (question := self._next()) is None:
+            while True:
+                question = self._next()
+                if question is not None:
+                    return question
                 self._idle += 1
-                is_wanted = self._changed.wait(_IDLE_SECONDS)
+                is_woken = self._changed.wait(_IDLE_SECONDS)
                 self._idle -= 1
-                if not is_wanted:
-                    self._threads -= 1
-                    return None
-            return question
+                if not is_woken:
+                    # Somebody may have asked, and woken nobody, between the end of the wait and here.
+                    question = self._next()
+                    self._threads -= question is None
+                    return question
 
     def _next(self) -> Question | None:
         """Return the next question and count it as under way; domains take turns, and so do the zones of each."""
@@ -186,10 +192,12 @@ class Lookups:
             zone.under_way -= 1
             self._busy[question.domain] -= 1
             if is_answered:
-                self._answered_at, self._has_failed_since = time.monotonic(), False
+                self._answered_at = time.monotonic()
+                self._failed_domains.clear()
                 zone.places = min(zone.places + 1, self._workers - self._spare)
             else:
-                self._has_failed_since = True
+                if len(self._failed_domains) < _MAX_FAILED_DOMAINS:
+                    self._failed_domains.add(question.domain)
                 zone.places = LOOKUPS_OF_A_ZONE
             self._forget_if_done(question, zones, zone)
             self._changed.notify()

@@ -43,6 +43,15 @@ class Refusals:
         """
         self._log.write(logging.WARNING, "waiting", "waiting sender=%s again in %.0f s: %s", sender, seconds, why)
 
+    def note_unbound(self, sender: object) -> None:
+        """Log that an unbound message is printed.
+
+        Args:
+            sender: Its name.
+        """
+        text = "unbound sender=%s the message could be passed on to other readers"
+        self._log.write(logging.INFO, "unbound", text, sender)
+
     def flush(self) -> None:
         """Log what was held back, as far as the rate allows."""
         self._log.flush()

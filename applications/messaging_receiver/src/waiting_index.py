@@ -8,7 +8,7 @@ sender that takes most gives way first, and it loses what came last.
 import heapq
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntEnum
 from typing import Final, Generic, TypeVar
 
@@ -232,20 +232,31 @@ class WaitingIndex:
         number = 0 if messages is None else 1 if isinstance(messages, Waiting) else len(messages)
         return number > self._contradicting[sender]
 
-    def has_room(self, zone: str, size_of_zone: int, size: int) -> bool:
-        """Return whether more messages fit into the area of trusted names.
+    def has_room(self, size: int) -> bool:
+        """Return whether more messages fit into the area of trusted names; a zone's share is another matter.
 
         Args:
-            zone: Whose share is asked about.
-            size_of_zone: In bytes, of the messages of that zone.
             size: In bytes, of all of them.
         """
-        share = self._reserved_zones.get(zone)
-        taken = 0 if share is None else share.sizes.total
-        return (
-            self._reserved.sizes.total + size <= MAX_RESERVED_BYTES
-            and taken + size_of_zone <= MAX_RESERVED_BYTES // RESERVED_ZONES
-        )
+        return self._reserved.sizes.total + size <= MAX_RESERVED_BYTES
+
+    def contradict(self, number: int) -> None:
+        """Note that no key that is known of its sender verifies a message: later ones need not stand behind it.
+
+        Args:
+            number: The message's.
+        """
+        message = self._messages.get(number)
+        if message is None or message.contradicts:
+            return
+        changed = replace(message, contradicts=True)
+        self._messages[number] = changed
+        others = self._of_sender[message.sender]
+        if isinstance(others, dict):
+            others[number] = changed
+        else:
+            self._of_sender[message.sender] = changed
+        self._contradicting[message.sender] += 1
 
     def add(self, message: Waiting) -> None:
         """Add a message; `displaced` tells which have to go for it.

@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from deferral import MAX_WAITING_SECONDS
@@ -232,23 +233,65 @@ def test_messages_of_a_sender_keep_their_order_while_those_that_waited_are_taken
 
 
 def test_the_broker_keeps_what_a_dead_dns_leaves_no_room_for(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("authentication.DEAD_DNS_SECONDS", 0.0)
-    monkeypatch.setattr("waiting_index.MAX_RESERVED_BYTES", 4 * 4096)
+    monkeypatch.setattr("authentication.DEAD_DNS_SECONDS", 0.5)
+    monkeypatch.setattr("waiting_index.MAX_RESERVED_BYTES", 4096)
+    monkeypatch.setattr("waiting_index.RESERVED_ZONES", 1)
     prove(world, ALICE)
-    world.dns.answers[ALICE] = OUT
+    world.dns.answers[ALICE] = world.dns.answers[BOB] = world.dns.answers[DAVE] = OUT
     world.deliver(sealed("number 0"))
-    world.wait_for(lambda: bool(world.dns.asked) and len(world.settled) == 1)
+    time.sleep(0.6)
+    world.deliver(sealed("probe", DAVE))
+    world.wait_for(lambda: BOB in world.dns.asked and len(world.settled) == 2)
     for number in range(1, 30):
         world.deliver(sealed(f"number {number}"))
     world.wait_for(lambda: world.authentication.holds_back)
     time.sleep(0.5)
     assert 0 < len(world.settled) < 10
-    world.dns.answers[ALICE] = record_of(KEYS[ALICE])
+    world.dns.answers[ALICE] = world.dns.answers[BOB] = record_of(KEYS[ALICE])
     world.clock[0] += 120
-    world.wait_for(lambda: len(world.settled) == 30)
+    world.wait_for(lambda: len(world.settled) == 31)
     assert world.printed == [f"alice.example says: number {number}" for number in range(30)]
     assert "refused=0" in world.counters
     assert not world.authentication.holds_back
+
+
+def test_the_silence_of_one_owner_holds_nobody_else_back(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("authentication.DEAD_DNS_SECONDS", 0.0)
+    monkeypatch.setattr("waiting_index.MAX_RESERVED_BYTES", 4096)
+    world.dns.answers[BOB] = record_of(KEYS[BOB])
+    world.deliver(sealed("first"))
+    world.wait_for(lambda: len(world.printed) == 1)
+    prove(world, DAVE)
+    world.dns.answers[DAVE] = OUT
+    for number in range(60):
+        world.deliver(sealed(f"number {number}", DAVE))
+        world.deliver(sealed(f"number {number}"))
+    world.wait_for(lambda: len(world.printed) == 61)
+    assert not world.authentication.holds_back
+
+
+def test_what_cannot_be_decided_is_not_judged_again_for_each_message_that_arrives(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.deliver(sealed("first"))
+    world.wait_for(lambda: len(world.printed) == 1)
+    world.dns.answers[ALICE] = OUT
+    for number in range(200):
+        world.deliver(sealed(f"forged {number}", key=KEYS[DAVE]))
+    world.wait_for(lambda: len(world.stored()) == 200)
+    judged: list[int] = []
+    judge = world.authentication._judge
+
+    def count_and_judge(*arguments: Any) -> Any:
+        judged.append(1)
+        return judge(*arguments)
+
+    monkeypatch.setattr(world.authentication, "_judge", count_and_judge)
+    for number in range(10):
+        world.deliver(sealed(f"forged again {number}", key=KEYS[DAVE]))
+        time.sleep(0.1)
+    world.wait_for(lambda: len(world.stored()) == 210)
+    assert len(judged) < 100
 
 
 def test_dns_is_not_asked_again_about_a_name_of_which_nothing_waits_any_more(

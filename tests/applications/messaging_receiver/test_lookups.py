@@ -141,10 +141,21 @@ def test_it_is_known_whether_dns_answers(resolver: Resolver) -> None:
     lookups.ask(question(resolver, "d.dead.test"))
     resolver.ended.set()
     wait_for(lambda: bool(resolver.answered))
-    assert (lookups.has_failed_since, lookups.answered_at) == (True, began)
+    assert (lookups.failed_domains, lookups.answered_at) == (frozenset({"dead.test"}), began)
     lookups.ask(question(resolver, "d.alive.test"))
     wait_for(lambda: len(resolver.answered) == 2)
-    assert (lookups.has_failed_since, lookups.answered_at > began) == (False, True)
+    assert (lookups.failed_domains, lookups.answered_at > began) == (frozenset(), True)
+
+
+def test_a_question_is_asked_however_late_the_idle_threads_notice_that_nobody_has_asked(
+    resolver: Resolver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lookups._IDLE_SECONDS", 0.01)
+    lookups = Lookups(resolver.note, 1)
+    for number in range(300):
+        lookups.ask(question(resolver, f"d{number}.alive.test"))
+        wait_for(lambda number=number: len(resolver.answered) == number + 1)  # type: ignore[misc]
+        time.sleep(0.0095 + 0.0001 * (number % 10))
 
 
 def test_an_internal_error_of_a_look_up_is_told_and_ends_no_thread(resolver: Resolver) -> None:

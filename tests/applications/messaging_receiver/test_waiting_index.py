@@ -97,15 +97,24 @@ def test_the_names_without_a_record_are_bounded_together() -> None:
     assert len(index) == waiting_index.MAX_ABSENT
 
 
-def test_room_is_judged_by_the_zones_quarter_and_by_the_whole() -> None:
+def test_room_is_that_of_the_whole_area() -> None:
     index = WaitingIndex()
-    assert index.has_room("a.test", QUARTER, QUARTER)
-    assert not index.has_room("a.test", QUARTER + 1, QUARTER + 1)
-    for number, zone in enumerate(("a.test", "b.test", "c.test", "d.test"), 1):
+    for number, zone in enumerate(("a.test", "b.test", "c.test"), 1):
         index.add(waiting(number, zone, zone, QUARTER, is_reserved=True))
-    assert not index.has_room("e.test", 1, 1)
-    index.remove(1)
-    assert index.has_room("e.test", 100, 100)
+    assert index.has_room(QUARTER)
+    assert not index.has_room(QUARTER + 1)
+
+
+def test_a_message_that_turns_out_to_contradict_known_keys_is_not_awaited_any_more() -> None:
+    index = WaitingIndex()
+    index.add(waiting(1, "alice"))
+    index.add(waiting(2, "alice"))
+    for number in (1, 2, 2, 7):
+        index.contradict(number)
+    assert not index.is_awaited("alice")
+    for number in (1, 2):
+        index.remove(number)
+    assert index.senders() == ()
 
 
 def test_messages_that_contradict_known_keys_come_last_and_are_not_awaited() -> None:

@@ -58,7 +58,7 @@ class KnownSenders:
         self._recipient_key = recipient_key
         self._overheard = overheard
         self._label = label
-        self._now = now
+        self.now = now
         self._numbers = itertools.count()
         self._lock = threading.Lock()
         self._unacknowledged: dict[int, str] = {}
@@ -165,7 +165,7 @@ class KnownSenders:
             signing_key=self._keys[index],
             recipient=self._recipient,
             encryption_key=self._recipient_key,
-            binding=Binding.new(self._recipient, int(self._now())),
+            binding=Binding.new(self._recipient, int(self.now())),
             ask_for_receipt=asks,
         )
         self._overheard.append(payload)

@@ -4,6 +4,7 @@ import contextlib
 import random
 import signal
 import socket
+import sqlite3
 import tempfile
 import time
 from collections.abc import Iterator
@@ -20,16 +21,18 @@ from chaos.proxy import Proxy
 from chaos.senders import Senders
 from hostile.cage import Cage, CageError
 from hostile.known import KnownSenders
-from hostile.tricks import cheap_messages
+from hostile.tricks import CHEAP_NAMES, cheap_messages
 from hostile.victim import Victim
 from hostile.zones import CHEAP, DEAD, SECOND, zones
 from idlib.algorithms import PrivateKey
 from idlib.keys import read_private_key
+from idlib.storage.replay import FILE_NAME
+from idlib.timekeeping import COMMAND_FILE_NAME, leave_command
 from tests.integration.daemons.knot import Knot
 from tests.integration.daemons.mosquitto import Mosquitto
 from tests.integration.daemons.process import LOOPBACK, free_port
 from tests.integration.daemons.unbound import Unbound
-from tests.integration.lab import BOGUS, SECURE, Lab, another_key
+from tests.integration.lab import BOGUS, SECURE, Lab, another_key, wait_until
 from tests.integration.paced_client import PacedClient
 from tests.integration.programs import Device
 from tests.integration.shifted_clock import ShiftedClock
@@ -114,9 +117,17 @@ def open_world(seed: int) -> Iterator[World]:
         clock.shift(-_LONG_AGO_SECONDS)
         victim = Victim(recipient)
         stack.callback(victim.close)
-        _prove(lab, victim, known(proven, "proof", _LONG_AGO_SECONDS), strangers)
+        _print(lab, victim, known(proven, "long ago", _LONG_AGO_SECONDS), strangers, _PROVING_MESSAGES)
         victim.end(signal.SIGTERM)
         clock.shift(0)
+        # The boot clock shows that no two hours have passed; an operator's word counts more.
+        leave_command(Path(recipient.settings["DATA_PATH"]))
+        victim.start()
+        command = Path(recipient.settings["DATA_PATH"]) / COMMAND_FILE_NAME
+        wait_until(lambda: not command.exists(), "the clock is trusted by command")
+        _print(lab, victim, known(proven, "proof"), strangers, 1)
+        victim.end(signal.SIGTERM)
+        _assert_proven(recipient, {device.name for device in proven} | set(CHEAP_NAMES))
         victim.start()
         generator = random.Random(f"{seed} whom")
         senders, couriers = Senders([]), Couriers([])
@@ -165,14 +176,20 @@ def _open_cage(stack: contextlib.ExitStack) -> tuple[Cage | None, str]:
         return None, str(error)
 
 
-def _prove(lab: Lab, victim: Victim, senders: KnownSenders, strangers: Strangers) -> None:
-    """Let the receiver print what makes its senders known, some hours ago."""
+def _print(lab: Lab, victim: Victim, senders: KnownSenders, strangers: Strangers, number: int) -> None:
+    """Let the receiver print so many messages of each name that is to be proven."""
     senders.connect(lab.mosquitto.port)
-    texts = senders.send(_PROVING_MESSAGES * len(_PROVEN_IN))
-    issued_at = int(time.time()) - _LONG_AGO_SECONDS
-    cheap = cheap_messages(strangers, _PROVING_MESSAGES, iat=issued_at)
+    texts = senders.send(number * len(_PROVEN_IN))
+    cheap = cheap_messages(strangers, number, iat=int(senders.now()))
     with PacedClient(lab.mosquitto.port) as client:
         client.publish_all(strangers.recipient, tuple(cheap.values()))
     for proofs in (texts, tuple(cheap)):
         assert victim.wait_until_printed(proofs, _PROVING_PATIENCE_SECONDS), "what proves names is not printed"
     senders.disconnect(1.0)
+
+
+def _assert_proven(recipient: Device, names: set[str]) -> None:
+    path = Path(recipient.settings["DATA_PATH"]) / FILE_NAME
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        proven = {name for (name,) in connection.execute("SELECT name FROM sender WHERE proven_at IS NOT NULL")}
+    assert proven == names, f"proven: {sorted(proven)}"

@@ -37,7 +37,7 @@ from own_identity import OwnKeys, wait_for_own_key
 from receipts import Receipts
 from stage import Stage
 from standard_output import StandardOutput
-from state import KeptFacts, open_state
+from state import KeptFacts, KeptSession, kept_client_id, open_state
 from supervision import Supervision
 
 from idlib.algorithms import PrivateKey
@@ -46,7 +46,7 @@ from idlib.envelope import parse
 from idlib.errors import DiscoveryError, ExitStatus, IdlibError, OutputError, Refusal, StoreError
 from idlib.program import parser, read_settings, run
 from idlib.settings import Settings
-from idlib.transport import Broker, Delivery, Subscription, new_client_id
+from idlib.transport import Broker, Delivery, Subscription
 from idlib.trust import Moment, PolicySource
 from idlib.verdict import Print, Renewal, Wait, authenticate
 
@@ -140,11 +140,12 @@ def _receive(context: Context, key: PrivateKey, health: HealthService) -> int:
     receipts.start()
     subscription = Subscription(
         broker,
-        context.memory.fact("client_id", new_client_id()),
+        kept_client_id(context),
         str(settings.identity_name),
         settings.mqtt_session_expiry,
         settings.max_message_size,
         lambda delivery: _ingest(reception, delivery),
+        KeptSession(context.memory),
     )
     stdout = StandardOutput(stopping)
     reception = Stage(context, ENCRYPTED_MESSAGES, AUTHENTICATED_MESSAGES)

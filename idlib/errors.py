@@ -80,6 +80,7 @@ class Reason(StrEnum):
     REPLAY = "replay"
     WAITING_FULL = "waiting-full"
     WAITED_TOO_LONG = "waited-too-long"
+    STORE_DAMAGED = "store-damaged"
     RECEIPT = "receipt"
     INTERNAL_ERROR = "internal-error"
 

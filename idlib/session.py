@@ -122,3 +122,42 @@ class Grant:
             f"session {session}, kept {period}{short} without a connection;"
             f" receive maximum {self.receive_maximum}, packets of {size}{keep_alive}{client_id}"
         )
+
+
+@dataclass(frozen=True, slots=True)
+class LastSession:
+    """A session of the past, as it is remembered across restarts.
+
+    Args:
+        broker: Where it was.
+        active_at: When it was last seen to be active, in seconds since the epoch.
+        expiry: For how many seconds the broker was to keep it from then on; None if it did not say.
+    """
+
+    broker: str
+    active_at: int
+    expiry: int | None
+
+    @classmethod
+    def from_text(cls, text: str) -> Self | None:
+        """Return what `str` has made a text of, or None if it is another text.
+
+        Args:
+            text: The text.
+        """
+        try:
+            active_at, expiry, broker = text.split(" ", 2)
+            return cls(broker, int(active_at), None if expiry == "-" else int(expiry))
+        except ValueError:
+            return None
+
+    def __str__(self) -> str:
+        return f"{self.active_at} {'-' if self.expiry is None else self.expiry} {self.broker}"
+
+    def should_exist(self, now: float) -> bool:
+        """Return whether the broker was to keep the session until now at least.
+
+        Args:
+            now: Seconds since the epoch.
+        """
+        return self.expiry in {None, SESSION_FOR_EVER} or now <= self.active_at + (self.expiry or 0)

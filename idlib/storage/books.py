@@ -9,7 +9,9 @@ from collections import Counter, OrderedDict
 from dataclasses import dataclass, field
 from typing import Final, Self
 
+from idlib.storage.pages import Value
 from idlib.storage.rules import NOTHING_FORGOTTEN
+from idlib.storage.salvage import Table, is_name
 from idlib.storage.values import Standing
 
 POOL: Final = 0
@@ -20,6 +22,28 @@ FLOOR: Final = "floor"
 POOL_WATERMARK: Final = "pool_watermark"
 DROPPED_UNTIL: Final = "dropped_until"
 _COLUMNS: Final = "id, name, zone, printed, first_printed_at, last_printed_at, proven_at, apart_since, watermark, key"
+
+
+def _is_plausible(row: tuple[Value, ...]) -> bool:
+    return is_name(row[1])
+
+
+SENDERS: Final = Table(
+    "sender",
+    (
+        "number",
+        "text",
+        "text",
+        "integer",
+        "integer",
+        "integer",
+        "integer or null",
+        "integer or null",
+        "integer",
+        "blob or null",
+    ),
+    _is_plausible,
+)
 
 Key = tuple[int, int, bytes]
 _BEFORE_ALL: Final[Key] = (-1, -1, b"")
@@ -64,6 +88,9 @@ class Tally:
             found = connection.execute(sql, (last,)).fetchone()[0]
             if found is None:
                 return cls(table, slots)
+            if not isinstance(found, int):
+                # A text or a blob is larger than any number.
+                raise ValueError(f"a slot of the table {table} is {found!r}")  # noqa: TRY004  # no mistake of a caller
             slots.add(found)
             last = found
 
@@ -165,6 +192,8 @@ class Books:
             self._rows.move_to_end(name)
             return self._rows[name]
         found = connection.execute(f"SELECT {_COLUMNS} FROM sender WHERE name = ?", (name,)).fetchone()  # noqa: S608
+        if found is not None:
+            SENDERS.check(found)
         row = None if found is None else Row(found[0], Standing(*found[1:]))
         self._cache(name, row)
         return row

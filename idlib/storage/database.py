@@ -2,83 +2,223 @@
 
 import contextlib
 import fcntl
+import functools
+import logging
 import os
 import sqlite3
+import struct
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Final, Self
+from typing import Concatenate, Final, ParamSpec, Self, TypeVar
 
 from idlib.errors import StoreError, how_to_take_over, quoted
+from idlib.storage import salvage
+from idlib.storage.pages import is_log_damaged
+from idlib.storage.salvage import Table
+
+_LOG = logging.getLogger(__name__)
 
 _DIRECTORY_MODE: Final = 0o700
 _FILE_MODE: Final = 0o600
 _BUSY_SECONDS: Final = 10.0
 _WIPE_SECONDS: Final = 1.0
+# A disk that damages each new file must not be filled with damaged ones.
+_REPAIR_PAUSE_SECONDS: Final = 60.0
 # https://www.sqlite.org/rescode.html: an extended code holds the primary one in its low octet.
 _PRIMARY_CODE: Final = 0xFF
 _FORBIDDEN: Final = frozenset({sqlite3.SQLITE_PERM, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN})
+# Our statements fit our schema and break none of its constraints: if SQLite says otherwise, the file is damaged.
+_DAMAGE: Final = frozenset(
+    {
+        sqlite3.SQLITE_CORRUPT,
+        sqlite3.SQLITE_NOTADB,
+        sqlite3.SQLITE_ERROR,
+        sqlite3.SQLITE_CONSTRAINT,
+        sqlite3.SQLITE_MISMATCH,
+        sqlite3.SQLITE_TOOBIG,
+        sqlite3.SQLITE_INTERNAL,
+    }
+)
+_DAMAGE_OF_READING: Final = frozenset({sqlite3.SQLITE_IOERR_SHORT_READ, sqlite3.SQLITE_IOERR_CORRUPTFS})
+# Whoever has a file open in WAL mode shares a lock on these bytes of it: https://www.sqlite.org/src/file/src/os.h
+_FIRST_SHARED_BYTE: Final = 0x40000002
+_SHARED_BYTES: Final = 510
+
+D = TypeVar("D", bound="Database")
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class DamagedError(StoreError):
+    """The file holds something that SQLite or we have not written."""
+
+
+def repairing(method: Callable[Concatenate[D, P], T]) -> Callable[Concatenate[D, P], T]:
+    """Let a method of a database repair a damaged file and begin again, once.
+
+    Args:
+        method: Changes all or nothing, and is not called within a transaction.
+    """
+
+    @functools.wraps(method)
+    def repaired(self: D, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        try:
+            return method(self, *args, **kwargs)
+        except DamagedError as error:
+            self.repair(error)
+        return method(self, *args, **kwargs)
+
+    return repaired
 
 
 class Database:
     """One file, used by any number of threads; a subclass says what is kept in it.
 
+    A damaged file is moved aside, and a new one takes its place with every row that can be read.
+
     Args:
         path: Where the file is; its directory is created if it is missing.
         schema: SQL that creates the tables; run once for a file of an older version, so it must keep what is there.
         version: The version of the schema, kept in the file.
+        tables: What is saved from a damaged file.
         keeps_texts: Whether deleted content has to be overwritten in the file.
+        is_shared: Whether several processes use the file at once.
 
     Raises:
         StoreError: The directory or the file cannot be used, or a newer version of this software wrote the file.
     """
 
-    def __init__(self, path: Path, schema: str, version: int, *, keeps_texts: bool) -> None:
+    # What it means for the user that rows are lost.
+    _loss = "what is not among them is lost"
+    # Whether a file without anything in it may be one that a process has just created, and not one that was cut off.
+    _may_be_empty = False
+
+    def __init__(
+        self,
+        path: Path,
+        schema: str,
+        version: int,
+        tables: Sequence[Table],
+        *,
+        keeps_texts: bool,
+        is_shared: bool = False,
+    ) -> None:
         self._path = path
+        self._schema = schema
+        self._version = version
+        self._tables = tables
+        self._keeps_texts = keeps_texts
+        self._is_shared = is_shared
+        self._is_held = False
         self._lock = threading.RLock()
         self._is_wipe_due = False
         self._wiped_at = 0.0
-        try:
+        # When the last repair was tried, what became of it, and what the user can do.
+        self._repaired_at: float | None = None
+        self._last_repair = ""
+        self._last_hint = ""
+        self._opened: sqlite3.Connection | None = None
+        with self._describing_errors():
             path.parent.mkdir(_DIRECTORY_MODE, parents=True, exist_ok=True)
-            # SQLite gives its files the mode of the database, which for that must be there before it.
-            self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, _FILE_MODE)
-        except OSError as error:
-            is_of_another = isinstance(error, PermissionError) and os.path.isdir(path.parent)
-            raise StoreError(
-                f"{quoted(path)} cannot be used: {error.strerror}",
-                _how_to_get_in(path.parent) if is_of_another else "set DATA_PATH to a directory that can be written",
-            ) from error
+            if salvage.new_file(path).exists():
+                with _locked(path.parent):
+                    salvage.finish_replacement(path)
+            # Before anything is written: nothing that a damaged file held can be younger.
+            self._last_write = _last_write(path)
+            size = path.stat().st_size if path.exists() else None
+        self._descriptor = self._open_descriptor()
         try:
-            with self._translating_errors():
-                self._connection = sqlite3.connect(
-                    path, timeout=_BUSY_SECONDS, check_same_thread=False, isolation_level=None
-                )
             try:
-                self._prepare(schema, version, keeps_texts)
-            except BaseException:
-                self._connection.close()
-                raise
-        except StoreError:
+                self._connect_first(size)
+            except DamagedError as error:
+                self.repair(error)
+        except BaseException:
+            self._disconnect()
+            if size is None and os.fstat(self._descriptor).st_size == 0:
+                # Left empty, it would look like one that was cut off.
+                path.unlink(missing_ok=True)
             os.close(self._descriptor)
             raise
 
-    def _prepare(self, schema: str, version: int, keeps_texts: bool) -> None:  # noqa: FBT001  # as in the constructor
+    @property
+    def _connection(self) -> sqlite3.Connection:
+        assert self._opened is not None  # noqa: S101  # for mypy
+        return self._opened
+
+    def _connect_first(self, size: int | None) -> None:
+        log = _beside(self._path, "-wal")
+        # SQLite removes the WAL of an empty file.
+        if size == 0 and (not self._may_be_empty or (log.exists() and log.stat().st_size > 0)):
+            raise DamagedError(f"{quoted(self._path)} is empty")
+        self._connect()
+
+    def _open_descriptor(self) -> int:
+        with self._describing_errors():
+            # SQLite gives its files the mode of the database, which for that must be there before it.
+            return os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, _FILE_MODE)
+
+    @contextlib.contextmanager
+    def _describing_errors(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            is_of_another = isinstance(error, PermissionError) and os.path.isdir(self._path.parent)
+            raise StoreError(
+                f"{quoted(self._path)} cannot be used: {error.strerror}",
+                _how_to_get_in(self._path.parent)
+                if is_of_another
+                else "set DATA_PATH to a directory that can be written",
+            ) from error
+
+    def _connect(self) -> None:
+        """Connect to the file, which is checked if nobody else uses it and the last who did has not closed it."""
+        log = _beside(self._path, "-wal")
+        is_suspect = log.exists() and self._is_alone()
         with self._translating_errors():
-            found = int(self._connection.execute("PRAGMA user_version").fetchone()[0])
-            if found > version:
-                raise StoreError(
-                    f"{self._path} was written by a newer version of this software",
-                    "install that version again, or set DATA_PATH to another directory",
-                )
-            self._connection.execute("PRAGMA journal_mode = WAL")
-            self._connection.execute("PRAGMA synchronous = FULL")
-            # A container's root may be read-only, with no place for temporary files.
-            self._connection.execute("PRAGMA temp_store = MEMORY")
-            if keeps_texts:
-                self._connection.execute("PRAGMA secure_delete = ON")
-            if found < version:
-                self._connection.executescript(f"BEGIN IMMEDIATE; {schema}; PRAGMA user_version = {version}; COMMIT")
+            if is_suspect and is_log_damaged(log.read_bytes()):
+                # SQLite would pass over what comes behind the damage, and remove it.
+                raise DamagedError(f"{quoted(log)} is damaged")
+            self._opened = sqlite3.connect(
+                self._path, timeout=_BUSY_SECONDS, check_same_thread=False, isolation_level=None
+            )
+            self._prepare(self._opened)
+            if is_suspect:
+                _LOG.info("Checking %s, which was not closed", quoted(self._path))
+                (found,) = self._opened.execute("PRAGMA integrity_check(1)").fetchone()
+                if found != "ok":
+                    raise DamagedError(f"{quoted(self._path)} is damaged: {found}")
+
+    def _is_alone(self) -> bool:
+        """Return whether no other process has the file open."""
+        request = struct.pack("hhqqi0q", fcntl.F_WRLCK, os.SEEK_SET, _FIRST_SHARED_BYTE, _SHARED_BYTES, 0)
+        try:
+            kind = struct.unpack("hhqqi0q", fcntl.fcntl(self._descriptor, fcntl.F_OFD_GETLK, request))[0]
+        except OSError:
+            return False
+        return bool(kind == fcntl.F_UNLCK)
+
+    def _disconnect(self) -> None:
+        connection, self._opened = self._opened, None
+        if connection is not None:
+            connection.close()
+
+    def _prepare(self, connection: sqlite3.Connection) -> None:
+        found = int(connection.execute("PRAGMA user_version").fetchone()[0])
+        if found > self._version:
+            raise StoreError(
+                f"{self._path} was written by a newer version of this software",
+                "install that version again, or set DATA_PATH to another directory",
+            )
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = FULL")
+        # A container's root may be read-only, with no place for temporary files.
+        connection.execute("PRAGMA temp_store = MEMORY")
+        if self._keeps_texts:
+            connection.execute("PRAGMA secure_delete = ON")
+        if found < self._version:
+            connection.executescript(f"BEGIN IMMEDIATE; {self._schema}; PRAGMA user_version = {self._version}; COMMIT")
 
     def __enter__(self) -> Self:
         return self
@@ -89,8 +229,116 @@ class Database:
     def close(self) -> None:
         """Close the file, which another process may then hold."""
         with self._lock:
-            self._connection.close()
+            self._disconnect()
             os.close(self._descriptor)
+
+    def repair(self, damage: DamagedError) -> None:
+        """Move the file aside, and begin a new one with every row that can be read.
+
+        Args:
+            damage: Why.
+
+        Raises:
+            StoreError: That cannot be done; the damaged file is as it was.
+        """
+        with self._lock:
+            now = time.monotonic()
+            if self._repaired_at is not None and now - self._repaired_at < _REPAIR_PAUSE_SECONDS:
+                raise StoreError(f"{damage.fact}, {self._last_repair}", self._last_hint)
+            with self._translating_errors(), _locked(self._path.parent):
+                if self._is_moved():
+                    # Another process has repaired it.
+                    self._reopen()
+                    return
+                self._repaired_at = now
+                self._last_repair = f"and was repaired less than {_REPAIR_PAUSE_SECONDS:.0f} s ago"
+                self._last_hint = "replace the disk, which damages what is written to it"
+                try:
+                    self._replace(damage)
+                except (OSError, sqlite3.Error) as error:
+                    self._last_repair = f"and cannot be repaired: {error}"
+                    self._last_hint = (
+                        _how_to_get_in(self._path.parent)
+                        if isinstance(error, PermissionError)
+                        else "make room on the disk, for a new file beside the damaged one"
+                    )
+                    raise StoreError(f"{damage.fact}, {self._last_repair}", self._last_hint) from error
+
+    def _replace(self, damage: DamagedError) -> None:
+        if self._opened is not None:
+            with contextlib.suppress(sqlite3.Error):
+                # From here on no other process changes the damaged file, if SQLite can still prevent that.
+                self._opened.execute("BEGIN IMMEDIATE")
+        new = salvage.new_file(self._path)
+        new.unlink(missing_ok=True)
+        log = _beside(self._path, "-wal")
+        descriptor = os.open(new, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, _FILE_MODE)
+        try:
+            number = salvage.copy_rows(
+                self._descriptor,
+                log.read_bytes() if log.exists() else b"",
+                new,
+                self._schema,
+                self._version,
+                self._tables,
+                self._complete,
+            )
+            if self._is_held:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            moved = salvage.replace(self._path)
+        except BaseException:
+            os.close(descriptor)
+            # Once the damaged file is moved, the new one is all there is: the next start puts it in place.
+            if self._path.exists():
+                new.unlink(missing_ok=True)
+            if self._opened is not None:
+                with contextlib.suppress(sqlite3.Error):
+                    self._opened.execute("ROLLBACK")
+            raise
+        self._disconnect()
+        os.close(self._descriptor)
+        self._descriptor = descriptor
+        self._connect_again()
+        _LOG.error(
+            "A damaged file was moved aside: %s; it is %s now; %d rows of it can be read and are kept; %s",
+            damage.fact,
+            quoted(moved),
+            number,
+            self._loss,
+        )
+
+    def _complete(self, connection: sqlite3.Connection) -> None:
+        """Write what a new file holds besides the rows of the damaged one.
+
+        Args:
+            connection: To the new file, in a transaction.
+        """
+
+    def _is_moved(self) -> bool:
+        """Return whether another process has replaced the file."""
+        try:
+            status = self._path.stat()
+        except FileNotFoundError:
+            return True
+        ours = os.fstat(self._descriptor)
+        return (status.st_dev, status.st_ino) != (ours.st_dev, ours.st_ino)
+
+    def _reopen(self) -> None:
+        self._disconnect()
+        descriptor = self._open_descriptor()
+        os.close(self._descriptor)
+        self._descriptor = descriptor
+        if self._is_held:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        self._connect_again()
+
+    def _connect_again(self) -> None:
+        try:
+            self._connect()
+        except BaseException:
+            # The next call tries again.
+            self._disconnect()
+            raise
 
     def wipe(self) -> None:
         """Make sure that no removed text is left in any file, if one may be; at most once a second.
@@ -132,11 +380,12 @@ class Database:
         except BlockingIOError as error:
             self.close()
             raise StoreError(f"{quoted(self._path)} is in use by another process", advice) from error
+        self._is_held = True
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
-        with self._reading() as connection:
-            connection.execute("BEGIN IMMEDIATE")
+        with self._lock, self._translating_errors():
+            connection = self._begin()
             try:
                 yield connection
                 connection.execute("COMMIT")
@@ -144,22 +393,86 @@ class Database:
                 with contextlib.suppress(sqlite3.Error):
                     connection.execute("ROLLBACK")
                 raise
+            if self._is_shared and self._is_moved():
+                raise StoreError(f"{quoted(self._path)} was replaced by another process", "try again")
+
+    def _begin(self) -> sqlite3.Connection:
+        while True:
+            connection = self._current_connection()
+            connection.execute("BEGIN IMMEDIATE")
+            # Whoever repairs the file holds this lock until it is replaced.
+            if not (self._is_shared and self._is_moved()):
+                return connection
+            connection.execute("ROLLBACK")
 
     @contextlib.contextmanager
     def _reading(self) -> Iterator[sqlite3.Connection]:
         with self._lock, self._translating_errors():
-            yield self._connection
+            yield self._current_connection()
+
+    def _current_connection(self) -> sqlite3.Connection:
+        if self._opened is None or (self._is_shared and not self._opened.in_transaction and self._is_moved()):
+            # Without a connection, a repair could not be finished.
+            self._reopen()
+        return self._connection
+
+    @contextlib.contextmanager
+    def _judging_rows(self) -> Iterator[None]:
+        """Take errors of what we do with rows for damage of the file."""
+        try:
+            yield
+        except (ValueError, TypeError) as error:
+            raise DamagedError(f"{quoted(self._path)} holds a row that we have not written: {error}") from error
 
     @contextlib.contextmanager
     def _translating_errors(self) -> Iterator[None]:
         try:
             yield
+        except UnicodeDecodeError as error:
+            # Of the words in which SQLite tells of damage.
+            raise DamagedError(f"{quoted(self._path)} is damaged") from error
         except (sqlite3.Error, OSError) as error:
-            is_of_another = getattr(error, "sqlite_errorcode", 0) & _PRIMARY_CODE in _FORBIDDEN
+            if _is_damage(error):
+                raise DamagedError(f"{quoted(self._path)} is damaged: {error}") from error
+            code = getattr(error, "sqlite_errorcode", 0)
+            is_of_another = isinstance(error, PermissionError) or code & _PRIMARY_CODE in _FORBIDDEN
             raise StoreError(
                 f"{quoted(self._path)} cannot be read or written: {error}",
                 _how_to_get_in(self._path.parent) if is_of_another else "check the disk's space and the file's owner",
             ) from error
+
+
+def _is_damage(error: Exception) -> bool:
+    if not isinstance(error, sqlite3.Error):
+        return False
+    code = getattr(error, "sqlite_errorcode", None)
+    if code is None:
+        # The module has found a text that is not UTF-8.
+        return isinstance(error, sqlite3.OperationalError)
+    return code in _DAMAGE_OF_READING or code & _PRIMARY_CODE in _DAMAGE
+
+
+def _beside(path: Path, end: str) -> Path:
+    return path.with_name(f"{path.name}{end}")
+
+
+def _last_write(path: Path) -> int | None:
+    """Return when a file or its WAL was last written, in seconds since the epoch; None if there is no file."""
+    if not path.exists():
+        return None
+    log = _beside(path, "-wal")
+    return int(max(one.stat().st_mtime for one in (path, log) if one.exists()))
+
+
+@contextlib.contextmanager
+def _locked(directory: Path) -> Iterator[None]:
+    """Let one process at a time replace files in a directory."""
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def _how_to_get_in(directory: Path) -> str:

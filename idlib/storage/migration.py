@@ -5,6 +5,7 @@ after the new ones are durable.
 """
 
 import os
+import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,9 +14,11 @@ from typing import Final
 from idlib.errors import StoreError
 from idlib.storage import rules
 from idlib.storage.books import DAY, POOL, WEEK
-from idlib.storage.database import Database
+from idlib.storage.database import Database, repairing
+from idlib.storage.pages import Value
 from idlib.storage.replay import ReplayMemory
-from idlib.storage.values import ReplayEntry, Standing, WaitingMessage
+from idlib.storage.salvage import Table, is_name
+from idlib.storage.values import IDENTIFIER_BYTES, ReplayEntry, Standing, WaitingMessage
 from idlib.storage.waiting import WaitingMessages
 
 OLD_FILE_NAME: Final = "messages.sqlite3"
@@ -38,9 +41,29 @@ CREATE TABLE IF NOT EXISTS waiting (
     received_at REAL NOT NULL
 );
 """
+_FORGOTTEN_UNTIL: Final = "latest_forgotten_issue"
 _LEFT_BY_SQLITE: Final = ("-wal", "-shm")
 _ENTRIES_AT_ONCE: Final = 5000
 _MESSAGES_AT_ONCE: Final = 16
+
+
+def _is_plausible_fact(row: tuple[Value, ...]) -> bool:
+    name, value = row
+    if name in {"latest_time", _FORGOTTEN_UNTIL}:
+        int(str(value))
+    return str(name).isprintable() and str(value).isprintable()
+
+
+def _is_plausible_entry(row: tuple[Value, ...]) -> bool:
+    return isinstance(row[0], bytes) and len(row[0]) == IDENTIFIER_BYTES and is_name(row[1])
+
+
+_OLD_TABLES: Final = (
+    Table("fact", ("text", "text"), _is_plausible_fact),
+    Table("sender", ("text", "integer"), lambda row: is_name(row[0])),
+    Table("replay", ("blob", "text", "integer", "integer"), _is_plausible_entry),
+    Table("waiting", ("number", "text", "text", "blob", "real"), lambda row: is_name(row[1])),
+)
 
 
 def migrate(directory: Path, now: int, identify: Callable[[str, str, bytes], ReplayEntry]) -> bool:
@@ -76,15 +99,20 @@ def migrate(directory: Path, now: int, identify: Callable[[str, str, bytes], Rep
 class _OldStore(Database):
     """The file of release 0.1.0, held so that none of its receivers runs."""
 
+    # That release may have been killed at its first start.
+    _may_be_empty = True
+
     def __init__(self, path: Path) -> None:
-        super().__init__(path, _OLD_SCHEMA, _OLD_VERSION, keeps_texts=True)
+        super().__init__(path, _OLD_SCHEMA, _OLD_VERSION, _OLD_TABLES, keeps_texts=True)
         self._hold("stop the other receiver, or give this one a DATA_PATH of its own")
 
+    @repairing
     def facts(self) -> dict[str, str]:
         """Return every fact."""
         with self._reading() as connection:
             return dict(connection.execute("SELECT name, value FROM fact"))
 
+    @repairing
     def frequent_senders(self, least: int, most: int) -> tuple[str, ...]:
         """Return the names of which most messages were printed.
 
@@ -101,32 +129,40 @@ class _OldStore(Database):
     def printed(self) -> Iterator[list[tuple[bytes, str, int, int]]]:
         """Yield identifier, sender, `iat` (0 if unbound) and end of each printed message, in portions."""
         last = b""
-        while True:
-            with self._reading() as connection:
-                rows = connection.execute(
-                    "SELECT identifier, sender, issued_at, expires_at FROM replay"
-                    " WHERE identifier > ? ORDER BY identifier LIMIT ?",
-                    (last, _ENTRIES_AT_ONCE),
-                ).fetchall()
-            if not rows:
-                return
+        while rows := self._printed_after(last):
             yield rows
             last = rows[-1][0]
+
+    @repairing
+    def _printed_after(self, identifier: bytes) -> list[tuple[bytes, str, int, int]]:
+        with self._reading() as connection:
+            return connection.execute(
+                "SELECT identifier, sender, issued_at, expires_at FROM replay"
+                " WHERE identifier > ? ORDER BY identifier LIMIT ?",
+                (identifier, _ENTRIES_AT_ONCE),
+            ).fetchall()
 
     def waiting(self) -> Iterator[list[tuple[int, str, str, bytes, float]]]:
         """Yield number, sender, JWS, digest and time of arrival of each waiting message, in portions."""
         last = 0
-        while True:
-            with self._reading() as connection:
-                rows = connection.execute(
-                    "SELECT number, sender, signed, digest, received_at FROM waiting"
-                    " WHERE number > ? ORDER BY number LIMIT ?",
-                    (last, _MESSAGES_AT_ONCE),
-                ).fetchall()
-            if not rows:
-                return
+        while rows := self._waiting_after(last):
             yield rows
             last = rows[-1][0]
+
+    @repairing
+    def _waiting_after(self, number: int) -> list[tuple[int, str, str, bytes, float]]:
+        with self._reading() as connection:
+            return connection.execute(
+                "SELECT number, sender, signed, digest, received_at FROM waiting"
+                " WHERE number > ? ORDER BY number LIMIT ?",
+                (number, _MESSAGES_AT_ONCE),
+            ).fetchall()
+
+    def _complete(self, connection: sqlite3.Connection) -> None:
+        rows = connection.execute("SELECT value FROM fact WHERE name = ?", (_FORGOTTEN_UNTIL,)).fetchall()
+        last_write = 0 if self._last_write is None else self._last_write
+        until = max(*(int(value) for (value,) in rows), last_write + rules.CLOCK_LEAD_SECONDS, 0)
+        connection.execute("INSERT OR REPLACE INTO fact VALUES (?, ?)", (_FORGOTTEN_UNTIL, str(until)))
 
 
 @dataclass(slots=True)
@@ -168,7 +204,7 @@ class _NewMemory(ReplayMemory):
         for name, value in facts.items():
             if name == "latest_time":
                 self.note_time(int(value))
-            elif name == "latest_forgotten_issue":
+            elif name == _FORGOTTEN_UNTIL:
                 self.raise_floor(int(value))
             elif name != "boot":
                 self.fact(name, value)

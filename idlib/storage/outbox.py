@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import Final
 
 from idlib.errors import StoreError
-from idlib.storage.database import Database
+from idlib.storage.database import Database, repairing
+from idlib.storage.pages import Value
+from idlib.storage.salvage import Table, is_name
 
 FILE_NAME: Final = "outbox.sqlite3"
 MAX_OCTETS: Final = 16 * 1024 * 1024
@@ -54,6 +56,21 @@ SELECT recipient FROM found WHERE recipient IS NOT NULL
     ORDER BY (SELECT min(number) FROM outgoing WHERE outgoing.recipient = found.recipient)
 """
 _COLUMNS: Final = "recipient, identifier, text, queued_at, lifetime"
+
+# Numbers that may have been given to messages whose rows are lost are not given again.
+_SKIPPED_NUMBERS: Final = 1_000_000
+
+
+def _is_plausible(row: tuple[Value, ...]) -> bool:
+    number, recipient, identifier, text, octets, *_ = row
+    assert isinstance(number, int)  # noqa: S101  # for mypy, here and below
+    assert isinstance(text, str)  # noqa: S101
+    return number > 0 and is_name(recipient) and bool(identifier) and len(text.encode()) == octets
+
+
+_TABLE: Final = Table(
+    "outgoing", ("number", "text", "text", "text", "integer", "integer", "integer or null"), _is_plausible
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,8 +131,10 @@ class Outbox(Database):
         StoreError: The directory or the file cannot be used.
     """
 
+    _may_be_empty = True
+
     def __init__(self, directory: Path) -> None:
-        super().__init__(directory / FILE_NAME, _SCHEMA, _VERSION, keeps_texts=True)
+        super().__init__(directory / FILE_NAME, _SCHEMA, _VERSION, (_TABLE,), keeps_texts=True, is_shared=True)
 
     def hold_for_delivery(self) -> None:
         """Be the only process that delivers from here until the file is closed; others may still put in messages.
@@ -127,6 +146,7 @@ class Outbox(Database):
         # A process that was killed may have left removed texts in the log.
         self._is_wipe_due = True
 
+    @repairing
     def put(self, message: NewOutgoingMessage) -> None:
         """Let a message wait; it is durable when this returns.
 
@@ -151,12 +171,14 @@ class Outbox(Database):
                 (message.recipient, message.identifier, message.text, message.queued_at, message.lifetime, octets),
             )
 
+    @repairing
     def recipients(self) -> tuple[str, ...]:
         """Return to whom messages wait, those first whose messages wait longest."""
         with self._reading() as connection:
             rows = connection.execute(_RECIPIENTS).fetchall()
         return tuple(row[0] for row in rows)
 
+    @repairing
     def next_to(self, recipient: str, after: int) -> OutgoingMessage | None:
         """Return the message that comes next to a recipient, or None.
 
@@ -170,8 +192,14 @@ class Outbox(Database):
                 " WHERE recipient = ? AND number > ? ORDER BY number LIMIT 1",
                 (recipient, after),
             ).fetchone()
-        return None if row is None else OutgoingMessage(*row)
+            if row is None:
+                return None
+            with self._judging_rows():
+                recipient, identifier, text, queued_at, lifetime, number = row
+                _TABLE.check((number, recipient, identifier, text, len(text.encode()), queued_at, lifetime))
+            return OutgoingMessage(*row)
 
+    @repairing
     def waiting(self) -> Waiting:
         """Return how many messages wait, and since when."""
         with self._reading() as connection:
@@ -179,6 +207,7 @@ class Outbox(Database):
                 *connection.execute("SELECT messages, (SELECT min(queued_at) FROM outgoing) FROM used").fetchone()
             )
 
+    @repairing
     def remove(self, number: int) -> None:
         """Forget a message; that is durable when this returns.
 
@@ -190,6 +219,7 @@ class Outbox(Database):
             self._is_wipe_due = True
         self._try_to_wipe()
 
+    @repairing
     def forget_expired(self, now: int, usual: int, longest: int) -> Sequence[tuple[str, str]]:
         """Forget messages whose time is over, and return of each its identifier and its recipient.
 
@@ -220,6 +250,7 @@ class Outbox(Database):
         self._try_to_wipe()
         return rows
 
+    @repairing
     def correct_times(self, earliest: int, now: int) -> None:
         """Count messages as queued now whose time of queuing comes from a clock that was wrong.
 
@@ -233,6 +264,13 @@ class Outbox(Database):
         if found is not None:
             with self._transaction() as connection:
                 connection.execute(f"UPDATE outgoing SET queued_at = ? WHERE {wrong}", (now, earliest, now))  # noqa: S608
+
+    def _complete(self, connection: sqlite3.Connection) -> None:
+        connection.execute("DELETE FROM sqlite_sequence")
+        connection.execute(
+            "INSERT INTO sqlite_sequence SELECT 'outgoing', coalesce(max(number), 0) + ? FROM outgoing",
+            (_SKIPPED_NUMBERS,),
+        )
 
 
 def is_to_be_opened(directory: Path) -> bool:

@@ -1,17 +1,20 @@
 """The replay memory of a device: which messages were printed, and what is known about their senders. No texts."""
 
+import contextlib
 import sqlite3
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
 from idlib.storage import rules
-from idlib.storage.books import DAY, POOL, WEEK, Books, keep
-from idlib.storage.database import Database
+from idlib.storage.books import DAY, DROPPED_UNTIL, FLOOR, POOL, POOL_WATERMARK, SENDERS, WEEK, Books, keep
+from idlib.storage.database import DamagedError, Database, repairing
 from idlib.storage.forgetting import Forgetting
-from idlib.storage.values import Printed, Remembered, ReplayEntry, Standing, Tidied
+from idlib.storage.pages import Value
+from idlib.storage.salvage import Table
+from idlib.storage.values import IDENTIFIER_BYTES, Printed, Remembered, ReplayEntry, Standing, Tidied
 
 FILE_NAME: Final = "replay.sqlite3"
 _VERSION: Final = 1
@@ -62,6 +65,34 @@ CREATE TABLE IF NOT EXISTS unbound (
 ) WITHOUT ROWID;
 """
 
+_INTEGER_FACTS: Final = frozenset({_LATEST_TIME, FLOOR, POOL_WATERMARK, DROPPED_UNTIL})
+
+
+def _is_plausible_fact(row: tuple[Value, ...]) -> bool:
+    name, value = row
+    assert isinstance(name, str)  # noqa: S101  # for mypy, here and below
+    assert isinstance(value, str)  # noqa: S101
+    if name in _INTEGER_FACTS:
+        int(value)
+    return name.isprintable() and value.isprintable()
+
+
+def _is_plausible_entry(row: tuple[Value, ...]) -> bool:
+    slot, owner, identifier, *_ = row
+    assert isinstance(slot, int)  # noqa: S101  # for mypy, here and below
+    assert isinstance(owner, int)  # noqa: S101
+    assert isinstance(identifier, bytes)  # noqa: S101
+    return slot >= 0 and owner >= 0 and len(identifier) == IDENTIFIER_BYTES
+
+
+_FACTS: Final = Table("fact", ("text", "text"), _is_plausible_fact)
+_TABLES: Final = (
+    _FACTS,
+    SENDERS,
+    Table("bound", ("integer", "integer", "blob", "integer"), _is_plausible_entry),
+    Table("unbound", ("integer", "integer", "blob"), _is_plausible_entry),
+)
+
 
 class ReplayMemory(Database):
     """The file, held by one process at a time: a `ReplayStore`.
@@ -74,16 +105,27 @@ class ReplayMemory(Database):
     """
 
     def __init__(self, directory: Path) -> None:
-        super().__init__(directory / FILE_NAME, _SCHEMA, _VERSION, keeps_texts=False)
-        self._hold("stop the other receiver, or give this one a DATA_PATH of its own")
-        self._latest_time = int(self.fact(_LATEST_TIME, "0"))
-        self._boot = self.fact(_BOOT, "")
+        # What is known of the file without reading it again.
+        self._facts: dict[str, str] = {}
+        self._latest_issue: int | None = None
         self._portion = _FIRST_PORTION
         self._forgetting: Forgetting | None = None
         self._kept_books: Books | None = None
-        with self._reading() as connection:
-            connection.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT_PAGES}")
+        super().__init__(directory / FILE_NAME, _SCHEMA, _VERSION, _TABLES, keeps_texts=False)
+        self._hold("stop the other receiver, or give this one a DATA_PATH of its own")
+        self._latest_time = self._read_latest_time()
+        self._boot = self.fact(_BOOT, "")
+
+    @repairing
+    def _read_latest_time(self) -> int:
+        with self._judging_rows(), self._reading() as connection:
+            # Errors in any of it are to be met at the start.
             self._books(connection)
+            return int(self.fact(_LATEST_TIME, "0"))
+
+    def _prepare(self, connection: sqlite3.Connection) -> None:
+        super()._prepare(connection)
+        connection.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT_PAGES}")
 
     @property
     def latest_time(self) -> int:
@@ -95,6 +137,7 @@ class ReplayMemory(Database):
         """The boot of the system since which the clock is trusted; empty if none was noted."""
         return self._boot
 
+    @repairing
     def fact(self, name: str, default: str) -> str:
         """Return the value kept under a name; keep the default first if there is none yet.
 
@@ -104,8 +147,13 @@ class ReplayMemory(Database):
         """
         with self._transaction() as connection:
             connection.execute("INSERT OR IGNORE INTO fact VALUES (?, ?)", (name, default))
-            return str(connection.execute("SELECT value FROM fact WHERE name = ?", (name,)).fetchone()[0])
+            row = connection.execute("SELECT name, value FROM fact WHERE name = ?", (name,)).fetchone()
+            with self._judging_rows():
+                _FACTS.check(row)
+        self._facts[name] = row[1]
+        return str(row[1])
 
+    @repairing
     def get_fact(self, name: str) -> str | None:
         """Return the value kept under a name, or None if there is none.
 
@@ -113,9 +161,14 @@ class ReplayMemory(Database):
             name: What the value is.
         """
         with self._reading() as connection:
-            row = connection.execute("SELECT value FROM fact WHERE name = ?", (name,)).fetchone()
-        return None if row is None else str(row[0])
+            row = connection.execute("SELECT name, value FROM fact WHERE name = ?", (name,)).fetchone()
+            if row is None:
+                return None
+            with self._judging_rows():
+                _FACTS.check(row)
+        return str(row[1])
 
+    @repairing
     def set_fact(self, name: str, value: str) -> None:
         """Keep a value under a name, in place of an earlier one; it is durable when this returns.
 
@@ -125,6 +178,7 @@ class ReplayMemory(Database):
         """
         with self._transaction() as connection:
             keep(connection, name, value)
+        self._facts[name] = value
 
     def note_time(self, now: int) -> None:
         """Keep a time, unless a later one is kept already.
@@ -155,23 +209,25 @@ class ReplayMemory(Database):
             self.set_fact(_BOOT, boot)
             self._boot = boot
 
+    @repairing
     def standing(self, name: str) -> Standing | None:
         """Return what is known about a name, or None if none of its messages is remembered.
 
         Args:
             name: The sender's name.
         """
-        with self._reading() as connection:
+        with self._reading() as connection, self._judging_rows():
             row = self._books(connection).row(connection, name)
         return None if row is None else row.standing
 
+    @repairing
     def verdict(self, entry: ReplayEntry) -> Remembered:
         """Return whether a message was printed before.
 
         Args:
             entry: What it is recognized by; its signature has verified, and its age was accepted.
         """
-        with self._reading() as connection:
+        with self._reading() as connection, self._judging_rows():
             books = self._books(connection)
             if entry.issued_at is None:
                 owners = [_UNPROVEN, _PROVEN]
@@ -189,6 +245,7 @@ class ReplayMemory(Database):
                 return Remembered.MAYBE_FORGOTTEN
             return Remembered.NEW
 
+    @repairing
     def remember(self, printed: Sequence[Printed], now: int) -> None:
         """Remember printed messages as one group, which is durable when this returns.
 
@@ -199,7 +256,12 @@ class ReplayMemory(Database):
         with self._changing() as (connection, books):
             for message in printed:
                 _remember(connection, books, message, now)
+        issues = [message.entry.issued_at for message in printed if message.entry.issued_at is not None]
+        if self._latest_issue is not None:
+            issues.append(self._latest_issue)
+        self._latest_issue = max(issues, default=None)
 
+    @repairing
     def tidy(self, now: int) -> Tidied:
         """Forget one portion of what is expired or past a bound; other threads wait at most 50 ms for it.
 
@@ -218,7 +280,7 @@ class ReplayMemory(Database):
                         self._forgetting = Forgetting(books)
                     done = self._forgetting.portion(connection, now, self._portion)
             finally:
-                with self._reading() as connection:
+                with contextlib.suppress(DamagedError), self._reading() as connection:
                     connection.execute("PRAGMA synchronous = FULL")
             seconds = time.perf_counter() - begun
             if seconds > _LONG_SECONDS:
@@ -227,6 +289,7 @@ class ReplayMemory(Database):
                 self._portion = min(_LARGEST_PORTION, self._portion * 3 // 2)
             return done
 
+    @repairing
     def raise_floor(self, issued_at: int) -> None:
         """Treat every message issued at or before a time as one that may have been printed and forgotten.
 
@@ -236,17 +299,38 @@ class ReplayMemory(Database):
         with self._changing() as (connection, books):
             books.raise_floor(connection, issued_at)
 
-    @contextmanager
+    @contextlib.contextmanager
     def _changing(self) -> Iterator[tuple[sqlite3.Connection, Books]]:
         with self._lock:
             try:
-                with self._transaction() as connection:
+                with self._transaction() as connection, self._judging_rows():
                     yield connection, self._books(connection)
             except BaseException:
                 # What is in memory may be ahead of the file now.
                 self._kept_books = None
                 self._forgetting = None
                 raise
+
+    def _complete(self, connection: sqlite3.Connection) -> None:
+        """Remember that messages whose entries are lost may have been printed, and all facts that are known."""
+        for name, value in self._facts.items():
+            keep(connection, name, value)
+        rows = connection.execute("SELECT value FROM fact WHERE name = ?", (FLOOR,)).fetchall()
+        floor = max(int(value) for value in (*(value for (value,) in rows), self._latest_possible_issue()))
+        keep(connection, FLOOR, floor)
+        self._kept_books = None
+        self._forgetting = None
+        until = datetime.fromtimestamp(floor, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        self._loss = (
+            f"bound messages that were issued until {until} and are not among them are refused as repeats, and unbound"
+            " ones that were printed before may be printed again"
+        )
+
+    def _latest_possible_issue(self) -> int:
+        """Return until when a message can have been issued that was ever remembered, in seconds since the epoch."""
+        latest = rules.NOTHING_FORGOTTEN if self._latest_issue is None else self._latest_issue
+        # Nothing can have been added to the file after its last write before we opened it, but by ourselves.
+        return latest if self._last_write is None else max(latest, self._last_write + rules.CLOCK_LEAD_SECONDS)
 
     def _books(self, connection: sqlite3.Connection) -> Books:
         if self._kept_books is None:

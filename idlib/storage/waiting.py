@@ -1,12 +1,16 @@
 """The messages that wait for DNS, in a file of their own: once one is removed, nothing of its text is left in it."""
 
+import contextlib
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
-from idlib.storage.database import Database
-from idlib.storage.values import WaitingEntry, WaitingMessage
+from idlib.errors import StoreError
+from idlib.storage.database import Database, repairing
+from idlib.storage.pages import Value
+from idlib.storage.salvage import Table, is_name
+from idlib.storage.values import IDENTIFIER_BYTES, WaitingEntry, WaitingMessage
 
 FILE_NAME: Final = "waiting.sqlite3"
 _VERSION: Final = 1
@@ -31,6 +35,38 @@ CREATE TABLE IF NOT EXISTS waiting (
 _COLUMNS: Final = "number, sender, digest, identifier, issued_at, received_at, deferred_at, is_asked_again, is_reserved"
 
 
+def _is_plausible(row: tuple[Value, ...]) -> bool:
+    number, sender, _digest, identifier, *_others, is_asked_again, is_reserved, signed = row
+    assert isinstance(number, int)  # noqa: S101  # for mypy, here and below
+    assert isinstance(identifier, bytes)  # noqa: S101
+    assert isinstance(signed, bytes)  # noqa: S101
+    signed.decode()
+    return (
+        number > 0
+        and is_name(sender)
+        and len(identifier) == IDENTIFIER_BYTES
+        and {is_asked_again, is_reserved} <= {0, 1}
+    )
+
+
+_TABLE: Final = Table(
+    "waiting",
+    (
+        "number",
+        "text",
+        "blob",
+        "blob",
+        "integer or null",
+        "real",
+        "real",
+        "integer",
+        "integer",
+        "blob",
+    ),
+    _is_plausible,
+)
+
+
 class WaitingMessages(Database):
     """The file, held by one process at a time: a `WaitingStore`.
 
@@ -42,18 +78,22 @@ class WaitingMessages(Database):
     """
 
     def __init__(self, directory: Path) -> None:
-        super().__init__(directory / FILE_NAME, _SCHEMA, _VERSION, keeps_texts=True)
+        super().__init__(directory / FILE_NAME, _SCHEMA, _VERSION, (_TABLE,), keeps_texts=True)
         self._hold("stop the other receiver, or give this one a DATA_PATH of its own")
         # A process that was killed may have left removed texts in the log.
-        self._wipe_now()
+        self._is_wipe_due = True
+        self.wipe()
 
     def close(self) -> None:
         """Close the file, with no removed text left in it, so that another process may hold it."""
         with self._lock:
             if self._is_wipe_due:
-                self._wipe_now()
+                # The next start does it.
+                with contextlib.suppress(StoreError):
+                    self._wipe_now()
             super().close()
 
+    @repairing
     def last_number(self) -> int:
         """Return the highest number of a message that waits, or 0."""
         with self._reading() as connection:
@@ -62,19 +102,24 @@ class WaitingMessages(Database):
     def index(self) -> Iterator[WaitingEntry]:
         """Yield every waiting message without its text, ordered by number, holding few of them in memory."""
         last = 0
-        while True:
-            with self._reading() as connection:
-                rows = connection.execute(
-                    f"SELECT {_COLUMNS}, length(signed) FROM waiting"  # noqa: S608  # of ours alone
-                    " WHERE number > ? ORDER BY number LIMIT ?",
-                    (last, _READ_AT_ONCE),
-                ).fetchall()
-            if not rows:
-                return
-            for row in rows:
-                yield WaitingEntry(*(*row[:7], bool(row[7]), bool(row[8]), row[9]))
-            last = rows[-1][0]
+        while entries := self._entries_after(last):
+            yield from entries
+            last = entries[-1].number
 
+    @repairing
+    def _entries_after(self, number: int) -> list[WaitingEntry]:
+        with self._reading() as connection, self._judging_rows():
+            rows = connection.execute(
+                f"SELECT {_COLUMNS}, length(signed) FROM waiting"  # noqa: S608  # of ours alone
+                " WHERE number > ? ORDER BY number LIMIT ?",
+                (number, _READ_AT_ONCE),
+            ).fetchall()
+            for *most, _ in rows:
+                # The text is looked at when it is read.
+                _TABLE.check((*most, b""))
+            return [WaitingEntry(*(*row[:7], bool(row[7]), bool(row[8]), row[9])) for row in rows]
+
+    @repairing
     def read(self, numbers: Sequence[int]) -> tuple[WaitingMessage, ...]:
         """Return the waiting messages with these numbers, in the order of the numbers given; unknown ones are left out.
 
@@ -82,18 +127,20 @@ class WaitingMessages(Database):
             numbers: Their numbers.
         """
         found = []
-        with self._reading() as connection:
+        with self._reading() as connection, self._judging_rows():
             for wanted in numbers:
                 row = connection.execute(
                     f"SELECT {_COLUMNS}, signed FROM waiting WHERE number = ?",  # noqa: S608  # of ours alone
                     (wanted,),
                 ).fetchone()
                 if row is not None:
+                    _TABLE.check(row)
                     number, sender, *rest, is_asked_again, is_reserved, signed = row
                     flags = bool(is_asked_again), bool(is_reserved)
                     found.append(WaitingMessage(*(number, sender, signed.decode(), *rest, *flags)))
         return tuple(found)
 
+    @repairing
     def change(self, added: Sequence[WaitingMessage], removed: Iterable[int], asked_again: Iterable[int] = ()) -> None:
         """Change what waits as one group, which is durable when this returns.
 

@@ -37,6 +37,7 @@ class Broker:
         password: Ours there, likewise.
         shows_certificate: Whether it is shown a certificate of ours.
         has_own_authorities: Whether its certificate must come from authorities that the operator names.
+        session_expiry: For how many seconds it is asked to keep a session without a connection.
     """
 
     host: str
@@ -47,6 +48,7 @@ class Broker:
     password: str | None = field(default=None, repr=False)
     shows_certificate: bool = False
     has_own_authorities: bool = False
+    session_expiry: int = 0
 
     @classmethod
     def from_settings(cls, settings: Settings) -> Self:
@@ -67,6 +69,7 @@ class Broker:
             _password(settings.mqtt_password_file),
             shows_certificate=settings.mqtt_cert_file is not None,
             has_own_authorities=settings.mqtt_ca_file is not None,
+            session_expiry=settings.mqtt_session_expiry,
         )
 
     def __str__(self) -> str:

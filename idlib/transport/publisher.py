@@ -4,6 +4,7 @@ import concurrent.futures
 import logging
 import random
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -34,6 +35,7 @@ _LOG = logging.getLogger(__name__)
 _SHORTEST_RECONNECT_SECONDS: Final = 1.0
 _LONGEST_RECONNECT_SECONDS: Final = 8.0
 _LOOP_SECONDS: Final = 0.25
+_SHORT_LOOP_SECONDS: Final = 0.05
 _LEAVE_SECONDS: Final = 1.0
 # How many messages may be unacknowledged at a time, also if the broker allows more.
 MAX_INFLIGHT: Final = 20
@@ -74,6 +76,9 @@ class Publisher:
 
     What is not acknowledged when the connection is lost is sent once more after a reconnect, by itself.
 
+    It connects without asking for a clean start: if the broker lets us continue a session, because it goes by something
+    else than our client id, that session is another program's, with the messages that wait in it. It is left as it is.
+
     Args:
         broker: Where to publish.
         timeout: How long the broker may take to accept the connection, and to acknowledge, in seconds.
@@ -85,13 +90,15 @@ class Publisher:
         self._broker = broker
         self._timeout = timeout
         self._outage = Outage(_LOG) if outage is None else outage
+        self._client_id = new_client_id()
         self._connector = Connector(
             broker,
-            new_client_id(),
+            self._client_id,
             Handlers(self._on_connected, self._on_subscribed, self._on_published, self._on_acknowledged),
             max_payload=max_heard,
             receive_maximum=MAX_INFLIGHT,
             timeout=min(CONNECT_TIMEOUT_SECONDS, timeout),
+            session_expiry=broker.session_expiry,
         )
         self._leaving = threading.Event()
         # Set when the broker has accepted the first connection, or when it will not any more.
@@ -133,9 +140,15 @@ class Publisher:
     def __exit__(self, *_: object) -> None:
         self._leaving.set()
         with self._lock:
-            self._client.disconnect()
+            is_connected = self._is_connected
+            if is_connected and self._broker.version is MqttVersion.V5:
+                self._client.disconnect(properties=_end_of_session())
+            else:
+                self._client.disconnect()
         # A connection that is being made, or takes nothing any more, is not waited for.
         self._thread.join(_LEAVE_SECONDS)
+        if is_connected and self._broker.version is MqttVersion.V311:
+            self._begin_clean_session()
 
     @property
     def window(self) -> int:
@@ -232,6 +245,25 @@ class Publisher:
             "start its receiver once, and the broker keeps messages for it from then on",
         )
 
+    def _begin_clean_session(self) -> None:
+        """End our session, which MQTT 3.1.1 does only for a client that begins a clean one (section 3.1.2.4)."""
+        accepted = threading.Event()
+        handlers = Handlers(lambda _: accepted.set(), _ignore, _ignore, _ignore)
+        connector = Connector(
+            self._broker, self._client_id, handlers, max_payload=0, receive_maximum=1, timeout=_LEAVE_SECONDS
+        )
+        client = connector.new_client()
+        deadline = time.monotonic() + _LEAVE_SECONDS
+        try:
+            connector.connect(client)
+            while client.loop(_SHORT_LOOP_SECONDS) == MQTT_ERR_SUCCESS and time.monotonic() < deadline:
+                if accepted.is_set() and not client.want_write():
+                    client.disconnect()
+        except TransportError as error:
+            _LOG.debug("the session at %s is not ended: %s", self._broker, error)
+        finally:
+            client.close()
+
     def _doubt(self) -> str:
         if self._fruitless >= _MAX_FRUITLESS:
             return ", and ended the connection each time instead: does it take QoS 1?"
@@ -316,11 +348,14 @@ class Publisher:
                 f"the broker {self._broker} takes no QoS 1, and so acknowledges nothing; nothing was delivered",
                 "use another broker, or let this one take QoS 1",
             )
-        if grant.is_kept:
+        is_first = self._grant is None
+        if (is_first and grant.is_kept) or grant.assigned_client_id is not None:
             # A client that has no session must not continue one (MQTT 5, section 3.2.2.1.1).
+            said = "a session that we have not begun" if grant.is_kept else "another client id than ours"
             return TransportError(
-                f"the broker {self._broker} answers with a session that we have not begun; nothing was delivered",
-                "let it tell clients apart by their client id alone",
+                f"the broker {self._broker} answers with {said}; nothing was delivered, and that session is left alone",
+                "the broker uses the user name as the client id: turn that off there (Mosquitto:"
+                " use_username_as_clientid), or give each program a user name of its own",
             )
         return None
 
@@ -329,6 +364,9 @@ class Publisher:
         self._subscribed.set()
 
     def _on_published(self, message: Publish) -> None:
+        if self._grant is None or self._end is not None:
+            # It waits for the owner of a session that we leave.
+            return
         if message.qos:
             self._client.acknowledge(message.packet_id, message.qos)
         if message.refusal is None:
@@ -399,5 +437,12 @@ def _is_dropped(code: int) -> bool:
     return code >= _FIRST_FAILURE or code == _NO_MATCHING_SUBSCRIBERS
 
 
-def _ignore(_: bytes) -> None:
+def _end_of_session() -> Properties:
+    """Return what ends a session together with its connection (MQTT 5, section 3.14.2.2.2)."""
+    properties = Properties(PacketTypes.DISCONNECT)  # type: ignore[no-untyped-call]  # as paho has it
+    properties.SessionExpiryInterval = 0
+    return properties
+
+
+def _ignore(*_: object) -> None:
     pass

@@ -7,14 +7,15 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Final
+from datetime import UTC, datetime
+from typing import Final, Protocol
 
 from paho.mqtt.client import MQTT_ERR_SUCCESS
 from paho.mqtt.packettypes import PacketTypes
 
 from idlib.errors import Reason, Refusal, TransportError
 from idlib.outage import Outage
-from idlib.session import Grant
+from idlib.session import Grant, LastSession
 from idlib.transport.broker import Broker
 from idlib.transport.client import Handlers, PacketClient, reason_name
 from idlib.transport.connection import QOS_AT_LEAST_ONCE, Connector, subscribe_size
@@ -26,6 +27,7 @@ _LOG = logging.getLogger(__name__)
 # The broker holds back what is beyond this, so that messages under way take a bounded part of the memory.
 RECEIVE_MAXIMUM: Final = 128
 _LOOP_SECONDS: Final = 0.25
+_NOTE_SECONDS: Final = 60.0
 _ANSWER_SECONDS: Final = 30.0
 _SHORTEST_BACKOFF_SECONDS: Final = 0.5
 _LONGEST_BACKOFF_SECONDS: Final = 60.0
@@ -57,6 +59,16 @@ class Delivery:
     refusal: Refusal | None = None
 
 
+class SessionMemory(Protocol):
+    """Where it is remembered across restarts that there is a session; neither method blocks for long or raises."""
+
+    def recall(self) -> str | None:
+        """Return the text that was kept last, or None."""
+
+    def note(self, text: str) -> None:
+        """Keep a text."""
+
+
 class Subscription:
     """A persistent session at the broker that hands over every message of one topic.
 
@@ -68,6 +80,7 @@ class Subscription:
         max_message_size: Bytes of the largest message that is accepted; what is much larger is not held in memory, and
             delivered as a refusal.
         deliver: Called with each message from the thread that runs the session; may block to hold the broker back.
+        memory: Where it is remembered that there is a session, so that its loss is noticed after a restart, too.
     """
 
     def __init__(
@@ -78,6 +91,7 @@ class Subscription:
         session_expiry: int,
         max_message_size: int,
         deliver: Callable[[Delivery], None],
+        memory: SessionMemory | None = None,
     ) -> None:
         self._broker = broker
         self._connector = Connector(
@@ -100,7 +114,10 @@ class Subscription:
         self._outage = Outage(_LOG)
         self._is_explained = False
         self._backoff = _SHORTEST_BACKOFF_SECONDS
-        self._was_active = False
+        self._memory = memory
+        self._granted_expiry: int | None = None
+        self._last_session = self._recall()
+        self._note_due = 0.0
         self._has_progressed = False
         self._fruitless = 0
 
@@ -167,6 +184,8 @@ class Subscription:
             self._connection = client
         answer_due = time.monotonic() + _ANSWER_SECONDS
         while client.loop(_LOOP_SECONDS) == MQTT_ERR_SUCCESS and not stopping.is_set():
+            if self._subscribed.is_set() and time.monotonic() >= self._note_due:
+                self._note_session()
             if not self._subscribed.is_set() and time.monotonic() >= answer_due:
                 self._explain(f"The broker {self._broker} does not answer")
                 client.disconnect()
@@ -176,7 +195,40 @@ class Subscription:
             while client.want_write() and client.loop(_LOOP_SECONDS) == MQTT_ERR_SUCCESS:
                 pass
 
+    def _recall(self) -> LastSession | None:
+        text = None if self._memory is None else self._memory.recall()
+        last = None if text is None else LastSession.from_text(text)
+        # At another broker there was no session of ours.
+        return last if last is not None and last.broker == str(self._broker) else None
+
+    def _note_session(self) -> None:
+        self._note_due = time.monotonic() + _NOTE_SECONDS
+        self._last_session = LastSession(str(self._broker), int(time.time()), self._granted_expiry)
+        if self._memory is not None:
+            self._memory.note(str(self._last_session))
+
+    def _tell_lost_session(self, last: LastSession) -> None:
+        since = datetime.fromtimestamp(last.active_at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        if last.should_exist(time.time()):
+            _LOG.warning(
+                "The broker %s has lost the session, which was active at %s: messages to this device since then may be"
+                " lost, although the broker had acknowledged them; it may have been restarted without persistence, or"
+                " another client may have used the same client id or user name",
+                self._broker,
+                since,
+            )
+        else:
+            _LOG.info(
+                "The session at the broker %s has expired: it was active at %s, and was kept for %s s; messages to this"
+                " device since then may be lost",
+                self._broker,
+                since,
+                last.expiry,
+            )
+
     def _forget_connection(self, client: PacketClient) -> None:
+        if self._subscribed.is_set():
+            self._note_session()
         self._subscribed.clear()
         with self._lock:
             if not self._has_progressed and (self._unacknowledged or client.is_within_publish):
@@ -224,8 +276,9 @@ class Subscription:
         )
         level = logging.WARNING if grant.is_short else logging.INFO
         _LOG.log(level, "MQTT connection established with %s: %s", self._broker, grant)
-        if self._was_active and not grant.is_kept:
-            _LOG.warning("The broker %s has lost the session: what it had not delivered is lost", self._broker)
+        self._granted_expiry = grant.expiry
+        if self._last_session is not None and not grant.is_kept:
+            self._tell_lost_session(self._last_session)
         connection = self._connection
         if connection is None:
             return
@@ -250,7 +303,7 @@ class Subscription:
                 "The broker %s delivers at most once: what is under way when a connection breaks is lost", self._broker
             )
         self._outage.end()
-        self._was_active = True
+        self._note_session()
         self._subscribed.set()
         _LOG.info("MQTT subscription active.")
 

@@ -76,19 +76,23 @@ def test_dnssec_off_believes_an_unsigned_zone_and_says_so(lab: Lab, receiver_of:
     assert any("DNSSEC" in line for line in receiver.stderr)
 
 
-@pytest.mark.parametrize(
-    ("zone", "reason"), [(SECURE, "sender-without-record"), (UNSIGNED, "sender-not-secure")], ids=["none", "not secure"]
-)
-def test_a_sender_without_authentic_record_is_refused(
-    zone: str, reason: str, lab: Lab, bob: Device, bob_receiver: Program
-) -> None:
-    sender = lab.device_with_key("stranger", zone)
-    if zone != SECURE:
-        lab.knot.add_tlsa(sender.name, sender.tlsa_record())
+def test_a_sender_in_an_unsigned_zone_is_refused(lab: Lab, bob: Device, bob_receiver: Program) -> None:
+    sender = lab.published_device("stranger", UNSIGNED)
     seen = len(bob_receiver.stderr)
     assert sender.send(bob, "believe me").status == 0
-    bob_receiver.wait_for_refusal(reason, after=seen)
+    bob_receiver.wait_for_refusal("sender-not-secure", after=seen)
     assert not any("believe me" in line for line in bob_receiver.stdout)
+
+
+def test_a_message_of_a_sender_without_a_record_waits_until_the_record_is_there(
+    lab: Lab, bob: Device, bob_receiver: Program
+) -> None:
+    sender = lab.device_with_key("newcomer")
+    assert sender.send(bob, "sent too early").status == 0
+    bob_receiver.wait_for_log(f"waiting sender={sender.name} again in 15 s: {sender.name} does not exist in DNS")
+    assert not any("sent too early" in line for line in bob_receiver.stdout)
+    lab.knot.add_tlsa(sender.name, sender.tlsa_record())
+    bob_receiver.wait_for_message(f"{sender.name} says: sent too early", timeout=90)
 
 
 def test_a_message_from_a_bogus_zone_waits_and_holds_up_nobody(

@@ -39,7 +39,7 @@ from own_record import OwnRecord
 from receipts import Receipts
 from stage import Stage
 from standard_output import StandardOutput
-from state import open_state
+from state import KeptSession, kept_client_id, open_state
 from supervision import Supervision
 
 from idlib.algorithms import PrivateKey
@@ -49,7 +49,7 @@ from idlib.errors import DiscoveryError, ExitStatus, IdlibError, OutputError, Re
 from idlib.program import parser, read_settings, run
 from idlib.settings import Settings
 from idlib.timekeeping import leave_command
-from idlib.transport import Broker, Delivery, Subscription, new_client_id
+from idlib.transport import Broker, Delivery, Subscription
 from idlib.trust import Moment, PolicySource
 from idlib.verdict import Print, Renewal, Wait, authenticate
 
@@ -150,11 +150,12 @@ def _receive(context: Context, own_record: OwnRecord, key: PrivateKey, health: H
     receipts.start()
     subscription = Subscription(
         broker,
-        context.memory.fact("client_id", new_client_id()),
+        kept_client_id(context),
         str(settings.identity_name),
         settings.mqtt_session_expiry,
         settings.max_message_size,
         lambda delivery: _ingest(reception, delivery),
+        KeptSession(context.memory),
     )
     stdout = StandardOutput(stopping)
     reception = Stage(context, ENCRYPTED_MESSAGES, AUTHENTICATED_MESSAGES)

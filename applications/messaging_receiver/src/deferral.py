@@ -3,7 +3,7 @@
 import heapq
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence, Set
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -13,9 +13,9 @@ from waiting_index import MESSAGE_OVERHEAD_BYTES, Rank, Waiting, WaitingIndex
 
 from idlib.algorithms import PublicKey
 from idlib.envelope import UnverifiedMessage, signing_key_of
-from idlib.errors import Reason
+from idlib.errors import Reason, UnsuitableKeyError
 from idlib.names import IdentityName
-from idlib.storage import WaitingMessage, drop_leftovers
+from idlib.storage import Standing, WaitingMessage, drop_leftovers
 from idlib.token_bucket import TokenBucket
 from idlib.trust import MAX_MESSAGE_AGE_SECONDS, replay_entry
 from idlib.verdict import ABSENCE_SECONDS, Cause
@@ -185,8 +185,16 @@ class Deferral:
         """
         for start in range(0, len(numbers), _READ_AT_ONCE):
             portion = [number for number in numbers[start : start + _READ_AT_ONCE] if number in self._index]
-            for one in self._context.writes.retry(lambda wanted=portion: self._store.read(wanted)):  # type: ignore[misc]
+            found = self._context.writes.retry(lambda wanted=portion: self._store.read(wanted))  # type: ignore[misc]
+            self._drop_lost(set(portion) - {one.number for one in found})
+            for one in found:
                 yield DecryptedMessage(one.signed, one.digest, one.received_at, Origin(None, one.number))
+
+    def _drop_lost(self, numbers: Set[int]) -> None:
+        """Count messages as refused that are no longer in the store, because its file was damaged."""
+        for number in sorted(numbers):
+            self._index.remove(number)
+            self._context.refusals.note(Reason.STORE_DAMAGED, "a message that waited is lost: the file was damaged")
 
     def forget_message(self, number: int) -> None:
         """Count a stored message no longer, for it is decided; the Forwarder removes it from the disk.
@@ -353,7 +361,7 @@ class Deferral:
         keys = self._context.discovery.last_known_keys(sender)
         if not keys:
             standing = self._context.writes.retry(lambda: self._context.memory.standing(str(sender)))
-            keys = () if standing is None or standing.key is None else (PublicKey.from_der(standing.key),)
+            keys = () if standing is None else _last_key(standing)
         return bool(keys) and signing_key_of(arrival.unverified, keys) is None
 
     def _load(self) -> int:
@@ -376,6 +384,14 @@ def _reason_to_give_way(message: Waiting, rank: Rank | None) -> tuple[Reason, st
             f"{message.sender} has no TLSA record, and too many such names wait for one",
         )
     return Reason.WAITING_FULL, f"too many messages wait; one from {message.sender} gave way"
+
+
+def _last_key(standing: Standing) -> tuple[PublicKey, ...]:
+    try:
+        return () if standing.key is None else (PublicKey.from_der(standing.key),)
+    except (ValueError, UnsuitableKeyError):
+        # Damaged in the file in a way that nothing else shows.
+        return ()
 
 
 def _stored(arrival: Arrival, waiting: Waiting) -> WaitingMessage:

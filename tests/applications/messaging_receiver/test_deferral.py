@@ -100,6 +100,39 @@ def test_nothing_stays_unacknowledged_because_of_dns(world: World) -> None:
     world.wait_for(lambda: len(world.printed) == 30)
 
 
+def test_a_waiting_message_that_is_lost_with_its_file_is_counted_and_not_waited_for(world: World) -> None:
+    world.dns.answers[ALICE] = OUT
+    for number in range(3):
+        world.deliver(sealed(f"number {number}"))
+    world.wait_for(lambda: len(world.stored()) == 3)
+    first = next(iter(world.context.waiting_store.index())).number
+    world.context.waiting_store.change((), [first])
+    world.dns.answers[ALICE] = record_of(KEYS[ALICE])
+    world.clock[0] += 120
+    world.wait_for(lambda: len(world.printed) == 2)
+    world.wait_for(lambda: balance(world) == (3, 3))
+    assert "refused=1 refused_store-damaged=1" in world.counters
+    assert world.authentication.number_waiting == 0
+    world.deliver(sealed("after"))
+    world.wait_for(lambda: "alice.example says: after" in world.printed)
+
+
+def test_the_waiting_store_is_repaired_while_messages_wait(world: World) -> None:
+    world.dns.answers[ALICE] = OUT
+    world.deliver(sealed("before"))
+    world.wait_for(lambda: len(world.stored()) == 1)
+    store = world.context.waiting_store
+    assert isinstance(store, WaitingMessages)
+    store._connection.execute("DROP TABLE waiting")
+    world.deliver(sealed("in between"))
+    world.wait_for(lambda: len(world.settled) == 2)
+    world.dns.answers[ALICE] = record_of(KEYS[ALICE])
+    world.clock[0] += 120
+    world.wait_for(lambda: "alice.example says: in between" in world.printed)
+    world.wait_for(lambda: balance(world) == (2, 2))
+    assert world.context.writes.failure is None
+
+
 @pytest.mark.parametrize("answer", [BogusError("broken"), OUT])
 def test_strangers_that_fill_their_area_displace_no_message_of_a_proven_name(
     world: World, monkeypatch: pytest.MonkeyPatch, answer: DiscoveryError

@@ -99,16 +99,6 @@ def test_a_file_of_a_newer_version_is_refused_in_one_line(
     )
 
 
-@pytest.mark.parametrize(("kind", "name"), [(Outbox, OUTBOX), (ReplayMemory, REPLAY), (WaitingMessages, WAITING)])
-def test_a_file_that_is_not_a_database_is_left_as_it_is(
-    kind: Callable[[Path], Database], name: str, tmp_path: Path
-) -> None:
-    (tmp_path / name).write_text("precious " * 1000)
-    with pytest.raises(StoreError, match="cannot be read"):
-        kind(tmp_path)
-    assert (tmp_path / name).read_text() == "precious " * 1000
-
-
 @pytest.mark.parametrize("kind", [Outbox, ReplayMemory, WaitingMessages])
 def test_the_files_are_made_for_their_owner_alone(kind: Callable[[Path], Database], tmp_path: Path) -> None:
     with kind(tmp_path / "new" / "data"):

@@ -165,11 +165,11 @@ def test_several_write_at_once(tmp_path: Path) -> None:
 def test_the_time_of_queuing_is_set_right_where_the_clock_was_wrong(tmp_path: Path) -> None:
     with Outbox(tmp_path) as outbox:
         for identifier, queued_at in (("before", 5), ("ahead", 9000), ("right", 1500)):
-            outbox.put(message(identifier, identifier, queued_at=queued_at))
+            outbox.put(message(identifier, f"{identifier}.example", queued_at=queued_at))
         outbox.correct_times(1000, 2000)
         first = {name: outbox.next_to(name, 0) for name in outbox.recipients()}
     times = {name: one.queued_at for name, one in first.items() if one is not None}
-    assert times == {"before": 2000, "ahead": 2000, "right": 1500}
+    assert times == {"before.example": 2000, "ahead.example": 2000, "right.example": 1500}
 
 
 def test_what_has_expired_is_forgotten_and_named(tmp_path: Path) -> None:

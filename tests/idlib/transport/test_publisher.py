@@ -5,6 +5,7 @@ import re
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
@@ -137,15 +138,6 @@ def test_a_broker_without_qos_1_is_told_of_at_once() -> None:
     ):
         pytest.fail("not accepted")
     assert time.monotonic() - started < _AT_ONCE
-
-
-def test_the_session_of_somebody_else_is_left_alone() -> None:
-    with (
-        ScriptedBroker(refusing(packet(0x20, b"\1\0\0"))) as broker,
-        pytest.raises(TransportError, match="a session that we have not begun; nothing was delivered"),
-        Publisher(broker.address, TIMEOUT),
-    ):
-        pytest.fail("not accepted")
 
 
 def test_a_broker_that_loses_its_qos_1_fails_what_waits() -> None:
@@ -318,3 +310,79 @@ def test_leaving_takes_no_time_while_nobody_can_be_reached() -> None:
         wait_until(
             lambda: not any(thread.name == "Publisher" for thread in threading.enumerate()), "the thread goes on"
         )
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        (packet(0x20, b"\1\0\0"), "a session that we have not begun"),
+        (connack(b"\x12" + text(b"alice")), "another client id than ours"),
+    ],
+)
+def test_a_session_of_another_program_is_left_with_what_waits_in_it(answer: bytes, said: str) -> None:
+    after: list[tuple[int, bytes]] = []
+
+    def script(peer: Peer) -> None:
+        peer.accept(answer + publish_packet("topic", b"for another", 1, 1))
+        while (said := peer.read())[0]:
+            after.append(said)
+
+    with ScriptedBroker(script) as broker, pytest.raises(TransportError, match=said) as told:
+        Publisher(broker.address, TIMEOUT).__enter__()
+    assert "the broker uses the user name as the client id" in told.value.hint
+    wait_until(lambda: bool(after), "it does not say that it leaves")
+    # DISCONNECT without a Session Expiry Interval, and no PUBACK.
+    assert {header for header, _ in after} == {0xE0}
+    assert all(b"\x11" not in body for _, body in after)
+
+
+def test_it_does_not_begin_by_ending_a_session_and_ends_its_own() -> None:
+    said: list[tuple[int, bytes]] = []
+
+    def script(peer: Peer) -> None:
+        said.append(peer.read())
+        peer.send(connack(b""))
+        said.append(peer.read())
+
+    with ScriptedBroker(script) as broker:
+        with Publisher(replace(broker.address, session_expiry=600), TIMEOUT):
+            pass
+        wait_until(lambda: len(said) == 2, "no DISCONNECT")
+    (_, connect), (kind, disconnect) = said
+    clean_start = 0x02
+    assert not connect[7] & clean_start
+    assert b"\x11" + (600).to_bytes(4) in connect
+    assert (kind, disconnect) == (0xE0, b"\0\x05\x11\0\0\0\0")
+
+
+def test_with_mqtt_3_1_1_a_second_connection_ends_its_session() -> None:
+    said: list[bytes] = []
+
+    def script(peer: Peer) -> None:
+        said.append(peer.expect(0x10))
+        peer.send(CONNACK_311)
+        peer.wait_for_end()
+
+    with ScriptedBroker(script, version=MqttVersion.V311) as broker:
+        with Publisher(broker.address, TIMEOUT):
+            pass
+        wait_until(lambda: len(said) == 2, "no second connection")
+    first, second = said
+    clean_session = 0x02
+    assert not first[7] & clean_session
+    assert second[7] & clean_session
+    assert first[10:] == second[10:], "the same client id"
+
+
+def test_its_own_session_is_continued_after_a_reconnect() -> None:
+    def first(peer: Peer) -> None:
+        peer.accept(connack(b""))
+        peer.expect(0x30)
+
+    def second(peer: Peer) -> None:
+        peer.accept(packet(0x20, b"\1\0\0"))
+        peer.send(packet(0x40, packet_id_of(peer.expect(0x30))))
+        peer.wait_for_end()
+
+    with ScriptedBroker(first, second) as broker, Publisher(broker.address, TIMEOUT) as publisher:
+        send(publisher)

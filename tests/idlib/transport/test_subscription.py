@@ -3,6 +3,7 @@
 import contextlib
 import logging
 import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -297,3 +298,54 @@ def test_a_slow_sender_of_bytes_is_waited_for() -> None:
         wait_until(lambda: len(run.delivered) == 1, "not delivered")
         assert run.delivered[0].payload == b"good"
         assert LOOPBACK in str(broker.address)
+
+
+class Notes:
+    """What is remembered across restarts."""
+
+    def __init__(self, text: str | None = None) -> None:
+        self.text = text
+
+    def recall(self) -> str | None:
+        return self.text
+
+    def note(self, text: str) -> None:
+        self.text = text
+
+
+@pytest.mark.parametrize(
+    ("ago", "expiry", "where", "present", "level"),
+    [
+        (500, "600", None, 0, logging.WARNING),
+        (500, "600", None, 1, None),
+        (700, "600", None, 0, logging.INFO),
+        (500, "600", "elsewhere:1883", 0, None),
+        (10**8, str(0xFFFFFFFF), None, 0, logging.WARNING),
+        (10**8, "-", None, 0, logging.WARNING),
+        (0, "nonsense", None, 0, None),
+    ],
+)
+def test_a_session_of_an_earlier_run_is_missed(
+    ago: int, expiry: str, where: str | None, present: int, level: int | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+
+    def script(peer: Peer) -> None:
+        peer.accept(packet(0x20, bytes([present, 0, 0])))
+        peer.grant()
+        peer.wait_for_end()
+
+    with ScriptedBroker(script) as broker:
+        notes = Notes(f"{int(time.time()) - ago} {expiry} {where or broker.address}")
+        subscription = Subscription(broker.address, "client", "topic", 600, MAX_MESSAGE, lambda _: None, notes)
+        stopping = threading.Event()
+        thread = threading.Thread(target=subscription.run, args=(stopping,), daemon=True)
+        thread.start()
+        wait_until(lambda: subscription.is_active, "no subscription")
+        stopping.set()
+        thread.join(10)
+        assert notes.text is not None
+        assert notes.text.endswith(f" 600 {broker.address}")
+        assert int(notes.text.split()[0]) > time.time() - 60
+    told = [record.levelno for record in caplog.records if "may be lost" in record.getMessage()]
+    assert told == ([] if level is None else [level])

@@ -13,6 +13,7 @@ from idlib.errors import (
     NotSecureError,
     NoUsableRecordError,
     TemporaryDiscoveryError,
+    UnprovenAbsenceError,
 )
 from idlib.names import IdentityName
 from idlib.records import PUBLIC_KEY_INFO
@@ -28,6 +29,7 @@ _VERDICTS = {
     NotSecureError: Verdict.NOT_SECURE,
     BogusError: Verdict.BOGUS,
     TemporaryDiscoveryError: Verdict.TEMPORARY,
+    UnprovenAbsenceError: Verdict.TEMPORARY,
 }
 
 

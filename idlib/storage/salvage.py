@@ -1,0 +1,237 @@
+"""Makes a new file of what can still be read in a damaged one, and moves the damaged one aside."""
+
+import contextlib
+import os
+import sqlite3
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+from idlib.errors import MalformedNameError
+from idlib.names import IdentityName
+from idlib.storage.pages import Record, Value, records
+
+# What SQLite puts beside a file, by the end of its name.
+SIDE_FILES: Final = ("-wal", "-shm")
+_NEW_FILE: Final = ".salvaged"
+_MARK: Final = ".damaged-"
+MAX_DAMAGED_FILES: Final = 4
+_MAX_SAME_SECOND: Final = 1000
+_FILE_MODE: Final = 0o600
+
+_KINDS: Final[Mapping[str, tuple[type, ...]]] = {
+    "number": (int,),
+    "integer": (int,),
+    "integer or null": (int, type(None)),
+    "real": (int, float),
+    "text": (str,),
+    "blob": (bytes,),
+    "blob or null": (bytes, type(None)),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """What the rows of a table look like, so that they are known among the records of a file.
+
+    Args:
+        name: The name of the table.
+        columns: For each column a key of `_KINDS`; `number` is the column that stands for the row's number.
+        is_plausible: Says of a row, complete and of the right kinds, whether we can have written it; may raise
+            ValueError instead.
+    """
+
+    name: str
+    columns: Sequence[str]
+    is_plausible: Callable[[tuple[Value, ...]], bool] = lambda _: True
+
+    def row(self, record: Record) -> tuple[Value, ...] | None:
+        """Return the row that a record holds, or None if it belongs to another table or is damaged.
+
+        Args:
+            record: From the file.
+        """
+        values = record.values
+        if len(values) != len(self.columns) or (record.number is None) == ("number" in self.columns):
+            return None
+        if record.number is not None:
+            place = self.columns.index("number")
+            values = (*values[:place], record.number, *values[place + 1 :])
+        return values if self.accepts(values) else None
+
+    def accepts(self, row: Sequence[Value]) -> bool:
+        """Return whether a row may be one that we have written.
+
+        Args:
+            row: Every column.
+        """
+        for column, value in zip(self.columns, row, strict=True):
+            if not isinstance(value, _KINDS[column]):
+                return False
+        try:
+            return self.is_plausible(tuple(row))
+        except ValueError:
+            return False
+
+    def check(self, row: Sequence[Value]) -> None:
+        """Raise an error if a row cannot be one that we have written.
+
+        Args:
+            row: Every column.
+
+        Raises:
+            ValueError: It cannot.
+        """
+        if not self.accepts(row):
+            raise ValueError(f"a row of the table {self.name} has other contents")
+
+
+def is_name(value: Value) -> bool:
+    """Return whether a column holds the name of a device as we write it.
+
+    Args:
+        value: The column.
+    """
+    try:
+        return isinstance(value, str) and str(IdentityName(value)) == value
+    except MalformedNameError:
+        return False
+
+
+def new_file(path: Path) -> Path:
+    """Return where the new file is made that is to replace a damaged one.
+
+    Args:
+        path: The damaged file.
+    """
+    return path.with_name(f"{path.name}{_NEW_FILE}")
+
+
+def finish_replacement(path: Path) -> None:
+    """Finish a replacement that a crash came into, or remove what it had made so far.
+
+    Args:
+        path: The file that was to be replaced.
+
+    Raises:
+        OSError: A file cannot be renamed or removed.
+    """
+    new = new_file(path)
+    if not new.exists():
+        return
+    if path.exists():
+        new.unlink()
+        return
+    # The new file was complete before the damaged one was moved.
+    _move_aside(path, aside(path))
+    new.rename(path)
+
+
+def copy_rows(
+    database: int,
+    log: bytes,
+    new: Path,
+    schema: str,
+    version: int,
+    tables: Sequence[Table],
+    finish: Callable[[sqlite3.Connection], None],
+) -> int:
+    """Make a new file of what can be read, durably, and return how many rows that is.
+
+    Args:
+        database: The descriptor of the damaged file.
+        log: Its whole WAL.
+        new: The path of the new file, which exists and is empty.
+        schema: SQL that creates the tables.
+        version: Of the schema.
+        tables: What is looked for.
+        finish: Called before the new file is committed.
+
+    Raises:
+        OSError: A file cannot be read or written.
+        sqlite3.Error: The new file cannot be written.
+    """
+    with contextlib.closing(sqlite3.connect(new, isolation_level=None)) as connection:
+        # It is of no use unless it is complete.
+        connection.execute("PRAGMA journal_mode = OFF")
+        connection.execute("PRAGMA synchronous = OFF")
+        connection.execute("PRAGMA temp_store = MEMORY")
+        connection.executescript(f"BEGIN; {schema}")
+        inserts = {
+            table.name: f"INSERT OR IGNORE INTO {table.name} VALUES ({', '.join('?' * len(table.columns))})"  # noqa: S608
+            for table in tables
+        }
+        number = 0
+        for table, row in _rows(database, log, tables):
+            number += connection.execute(inserts[table.name], row).rowcount
+        finish(connection)
+        connection.execute(f"PRAGMA user_version = {version}")
+        connection.execute("COMMIT")
+    _make_durable(new)
+    return number
+
+
+def replace(path: Path) -> Path:
+    """Move a damaged file aside, put the new one in its place, and return where the damaged one is now.
+
+    Args:
+        path: The damaged file.
+
+    Raises:
+        OSError: A file cannot be renamed.
+    """
+    for old in _damaged_files(path)[: -(MAX_DAMAGED_FILES - 1)]:
+        for end in ("", *SIDE_FILES):
+            old.with_name(f"{old.name}{end}").unlink(missing_ok=True)
+    target = aside(path)
+    _move_aside(path, target)
+    new_file(path).rename(path)
+    _make_durable(path.parent)
+    return target
+
+
+def aside(path: Path) -> Path:
+    """Return a path, not in use, for a damaged file.
+
+    Args:
+        path: The damaged file.
+    """
+    moment = datetime.now(UTC).strftime("%Y-%m-%dT%H%M%SZ")
+    for number in range(1, _MAX_SAME_SECOND):
+        target = path.with_name(f"{path.name}{_MARK}{moment}{f'.{number}' if number > 1 else ''}")
+        if not any(target.with_name(f"{target.name}{end}").exists() for end in ("", *SIDE_FILES)):
+            return target
+    raise FileExistsError(f"{path.name}{_MARK}{moment}")
+
+
+def _damaged_files(path: Path) -> list[Path]:
+    """Return the files that were moved aside before, the oldest first."""
+    found = path.parent.glob(f"{path.name}{_MARK}*")
+    files = [one for one in found if not one.name.endswith(SIDE_FILES)]
+    # Renaming changes no other time of a file.
+    return sorted(files, key=lambda one: one.stat().st_ctime_ns)
+
+
+def _move_aside(path: Path, target: Path) -> None:
+    for end in ("", *SIDE_FILES):
+        with contextlib.suppress(FileNotFoundError):
+            path.with_name(f"{path.name}{end}").rename(target.with_name(f"{target.name}{end}"))
+
+
+def _rows(database: int, log: bytes, tables: Sequence[Table]) -> Iterator[tuple[Table, tuple[Value, ...]]]:
+    for record in records(database, log):
+        for table in tables:
+            row = table.row(record)
+            if row is not None:
+                yield table, row
+                break
+
+
+def _make_durable(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -6,6 +6,7 @@ import pty
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -158,6 +159,8 @@ def test_ctrl_c_at_the_prompt_ends_it_as_an_empty_line_does(demo_on_a_terminal: 
     demo.read_until("> ")
     demo.type("half typed")
     demo.read_until("half typed")
+    # Readline misses a signal that arrives after it has shown a character and before it waits for the next.
+    time.sleep(0.5)
     demo.signal_all(signal.SIGINT)
     output = demo.read_all()
     assert "everything is removed again" in output

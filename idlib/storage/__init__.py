@@ -141,13 +141,12 @@ class WaitingStore(Protocol):
             numbers: Their numbers.
         """
 
-    def change(self, added: Sequence[WaitingMessage], removed: Iterable[int], asked_again: Iterable[int] = ()) -> None:
+    def change(self, added: Sequence[WaitingMessage], removed: Iterable[int]) -> None:
         """Change what waits as one group, which is durable when this returns.
 
         Args:
             added: Messages with numbers that are not in use.
             removed: Numbers of messages that wait no longer; unknown ones are ignored.
-            asked_again: Numbers of messages for which DNS was asked again.
         """
 
     def wipe(self) -> None:

@@ -141,20 +141,16 @@ class WaitingMessages(Database):
         return tuple(found)
 
     @repairing
-    def change(self, added: Sequence[WaitingMessage], removed: Iterable[int], asked_again: Iterable[int] = ()) -> None:
+    def change(self, added: Sequence[WaitingMessage], removed: Iterable[int]) -> None:
         """Change what waits as one group, which is durable when this returns.
 
         Args:
             added: Messages with numbers that are not in use, so that a group that failed can be tried again.
             removed: Numbers of messages that wait no longer; unknown ones are ignored.
-            asked_again: Numbers of messages for which DNS was asked again.
         """
         with self._lock:
             with self._transaction() as connection:
                 gone = connection.executemany("DELETE FROM waiting WHERE number = ?", ((number,) for number in removed))
-                connection.executemany(
-                    "UPDATE waiting SET is_asked_again = 1 WHERE number = ?", ((number,) for number in asked_again)
-                )
                 connection.executemany(
                     "INSERT OR REPLACE INTO waiting VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                     (_row(message) for message in added),

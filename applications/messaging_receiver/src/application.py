@@ -51,7 +51,7 @@ from idlib.settings import Settings
 from idlib.timekeeping import leave_command
 from idlib.transport import Broker, Delivery, Subscription
 from idlib.trust import Moment, PolicySource
-from idlib.verdict import Print, Renewal, Wait, authenticate
+from idlib.verdict import AskAgain, Print, Refuse, Renewal, Wait, authenticate
 
 _LOG = logging.getLogger("messaging_receiver")
 
@@ -130,8 +130,10 @@ def message_is_authentic(content: str) -> str:
             return verdict.text
         case Wait():
             _LOG.warning("%s", verdict.why)
-        case _:
-            _LOG.warning("%s", getattr(verdict, "fact", ""))
+        case Refuse():
+            _LOG.warning("%s", verdict.fact)
+        case AskAgain():
+            _LOG.warning("no key in DNS verifies the message")
     return ""
 
 

@@ -163,6 +163,9 @@ class Supervision:
                     " printed again",
                     tidied.forgotten_unbound_early,
                 )
+            names = (*tidied.raised, *(("all unproven names",) if tidied.pool_raised else ()))
+            for name in names:
+                _LOG.debug("The memory of %s is full: its oldest messages are refused from now on", name)
             is_done = not tidied.more
             # The lock of the store is not fair.
             time.sleep(_PAUSE_SECONDS)

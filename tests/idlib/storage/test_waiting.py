@@ -59,14 +59,6 @@ def test_messages_wait_across_a_restart_until_they_are_removed(tmp_path: Path) -
         assert numbers(store) == [7]
 
 
-def test_asking_again_is_remembered(tmp_path: Path) -> None:
-    with WaitingMessages(tmp_path) as store:
-        store.change([message(1), message(2)], ())
-        store.change((), (), [2])
-    with WaitingMessages(tmp_path) as store:
-        assert [one.is_asked_again for one in store.read([1, 2])] == [False, True]
-
-
 def test_a_group_that_is_tried_again_changes_nothing_more(tmp_path: Path) -> None:
     with WaitingMessages(tmp_path) as store:
         for _ in range(2):

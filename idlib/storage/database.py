@@ -255,13 +255,15 @@ class Database:
                 self._last_hint = "replace the disk, which damages what is written to it"
                 try:
                     self._replace(damage)
+                except PermissionError as error:
+                    self._last_repair = f"and cannot be repaired: {error.strerror}"
+                    self._last_hint = _how_to_get_in(self._path.parent)
+                    raise StoreError(
+                        f"{quoted(self._path)} cannot be repaired: {error.strerror}", self._last_hint
+                    ) from error
                 except (OSError, sqlite3.Error) as error:
                     self._last_repair = f"and cannot be repaired: {error}"
-                    self._last_hint = (
-                        _how_to_get_in(self._path.parent)
-                        if isinstance(error, PermissionError)
-                        else "make room on the disk, for a new file beside the damaged one"
-                    )
+                    self._last_hint = "make room on the disk, for a new file beside the damaged one"
                     raise StoreError(f"{damage.fact}, {self._last_repair}", self._last_hint) from error
 
     def _replace(self, damage: DamagedError) -> None:

@@ -9,6 +9,8 @@ from typing import Self
 
 import pytest
 
+from tests.integration.lab import wait_until
+
 
 @contextmanager
 def small_disk(directory: Path) -> Iterator[Path]:
@@ -54,9 +56,17 @@ class FailingDisk:
     def mend(self) -> None:
         """Check it and mount it anew; nobody may have a file open there."""
         subprocess.run(["umount", str(self.directory)], check=True)
+        # The kernel detaches it a moment later; until then another mount would get the one that has failed.
+        wait_until(lambda: not self._loop_devices(), "the failed disk is detached")
         # 1 is that errors were found and mended.
         assert subprocess.run(["e2fsck", "-f", "-p", str(self._image)], check=False, capture_output=True).returncode < 2
         self._mount()
+
+    def _loop_devices(self) -> str:
+        found = subprocess.run(
+            ["losetup", "--associated", str(self._image)], check=True, capture_output=True, text=True
+        )
+        return found.stdout
 
     def _mount(self) -> None:
         subprocess.run(["mount", "--options", "loop", str(self._image), str(self.directory)], check=True)

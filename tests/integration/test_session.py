@@ -1,6 +1,7 @@
 """The session at the broker: its loss is told, and no other program of the device ends or empties it."""
 
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -47,6 +48,7 @@ def test_a_session_that_has_expired_or_was_at_another_broker_is_not_called_lost(
     with device.receiver() as receiver:
         assert receiver.stop() == 0
     own_mosquitto.forget()
+    time.sleep(2)
     with device.receiver() as receiver:
         assert receiver.stop() == 0
         assert not lost_lines(receiver)

@@ -133,7 +133,7 @@ def message_is_authentic(content: str) -> str:
         case Refuse():
             _LOG.warning("%s", verdict.fact)
         case AskAgain():
-            _LOG.warning("no key in DNS verifies the message")
+            _LOG.warning("%s", f"no key of {message.sender} in DNS verifies the message")
     return ""
 
 

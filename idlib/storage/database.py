@@ -122,23 +122,26 @@ class Database:
         self._opened: sqlite3.Connection | None = None
         with self._describing_errors():
             path.parent.mkdir(_DIRECTORY_MODE, parents=True, exist_ok=True)
-            if salvage.new_file(path).exists():
-                with _locked(path.parent):
-                    salvage.finish_replacement(path)
-            # Before anything is written: nothing that a damaged file held can be younger.
-            self._last_write = _last_write(path)
-            size = path.stat().st_size if path.exists() else None
+            # Another process that opens the file at the same time must not take our unfinished writes for damage.
+            with _locked(path.parent):
+                self._open()
+
+    def _open(self) -> None:
+        salvage.finish_replacement(self._path)
+        # Before anything is written: nothing that a damaged file held can be younger.
+        self._last_write = _last_write(self._path)
+        found = _status(self._path)
         self._descriptor = self._open_descriptor()
         try:
             try:
-                self._connect_first(size)
+                self._connect_first(None if found is None else found.st_size)
             except DamagedError as error:
-                self.repair(error)
+                self._repair(error)
         except BaseException:
             self._disconnect()
-            if size is None and os.fstat(self._descriptor).st_size == 0:
+            if found is None and os.fstat(self._descriptor).st_size == 0:
                 # Left empty, it would look like one that was cut off.
-                path.unlink(missing_ok=True)
+                self._path.unlink(missing_ok=True)
             os.close(self._descriptor)
             raise
 
@@ -148,9 +151,9 @@ class Database:
         return self._opened
 
     def _connect_first(self, size: int | None) -> None:
-        log = _beside(self._path, "-wal")
+        log = _status(_beside(self._path, "-wal"))
         # SQLite removes the WAL of an empty file.
-        if size == 0 and (not self._may_be_empty or (log.exists() and log.stat().st_size > 0)):
+        if size == 0 and (not self._may_be_empty or (log is not None and log.st_size > 0)):
             raise DamagedError(f"{quoted(self._path)} is empty")
         self._connect()
 
@@ -173,9 +176,13 @@ class Database:
             ) from error
 
     def _connect(self) -> None:
-        """Connect to the file, which is checked if nobody else uses it and the last who did has not closed it."""
+        """Connect to the file, which is checked if nobody else uses it and the last who did has not closed it.
+
+        The directory is locked, so no other process connects meanwhile.
+        """
         log = _beside(self._path, "-wal")
-        is_suspect = log.exists() and self._is_alone()
+        # In this order: a process that still has the file open can remove the log when it closes it.
+        is_suspect = self._is_alone() and log.exists()
         with self._translating_errors():
             if is_suspect and is_log_damaged(log.read_bytes()):
                 # SQLite would pass over what comes behind the damage, and remove it.
@@ -241,30 +248,30 @@ class Database:
         Raises:
             StoreError: That cannot be done; the damaged file is as it was.
         """
-        with self._lock:
-            now = time.monotonic()
-            if self._repaired_at is not None and now - self._repaired_at < _REPAIR_PAUSE_SECONDS:
-                raise StoreError(f"{damage.fact}, {self._last_repair}", self._last_hint)
-            with self._translating_errors(), _locked(self._path.parent):
-                if self._is_moved():
-                    # Another process has repaired it.
-                    self._reopen()
-                    return
-                self._repaired_at = now
-                self._last_repair = f"and was repaired less than {_REPAIR_PAUSE_SECONDS:.0f} s ago"
-                self._last_hint = "replace the disk, which damages what is written to it"
-                try:
-                    self._replace(damage)
-                except PermissionError as error:
-                    self._last_repair = f"and cannot be repaired: {error.strerror}"
-                    self._last_hint = _how_to_get_in(self._path.parent)
-                    raise StoreError(
-                        f"{quoted(self._path)} cannot be repaired: {error.strerror}", self._last_hint
-                    ) from error
-                except (OSError, sqlite3.Error) as error:
-                    self._last_repair = f"and cannot be repaired: {error}"
-                    self._last_hint = "make room on the disk, for a new file beside the damaged one"
-                    raise StoreError(f"{damage.fact}, {self._last_repair}", self._last_hint) from error
+        with self._lock, self._translating_errors(), _locked(self._path.parent):
+            if self._is_moved():
+                # Another process has repaired it.
+                self._reopen()
+            else:
+                self._repair(damage)
+
+    def _repair(self, damage: DamagedError) -> None:
+        now = time.monotonic()
+        if self._repaired_at is not None and now - self._repaired_at < _REPAIR_PAUSE_SECONDS:
+            raise StoreError(f"{damage.fact}, {self._last_repair}", self._last_hint)
+        self._repaired_at = now
+        self._last_repair = f"and was repaired less than {_REPAIR_PAUSE_SECONDS:.0f} s ago"
+        self._last_hint = "replace the disk, which damages what is written to it"
+        try:
+            self._replace(damage)
+        except PermissionError as error:
+            self._last_repair = f"and cannot be repaired: {error.strerror}"
+            self._last_hint = _how_to_get_in(self._path.parent)
+            raise StoreError(f"{quoted(self._path)} cannot be repaired: {error.strerror}", self._last_hint) from error
+        except (OSError, sqlite3.Error) as error:
+            self._last_repair = f"and cannot be repaired: {error}"
+            self._last_hint = "make room on the disk, for a new file beside the damaged one"
+            raise StoreError(f"{damage.fact}, {self._last_repair}", self._last_hint) from error
 
     def _replace(self, damage: DamagedError) -> None:
         if self._opened is not None:
@@ -273,12 +280,11 @@ class Database:
                 self._opened.execute("BEGIN IMMEDIATE")
         new = salvage.new_file(self._path)
         new.unlink(missing_ok=True)
-        log = _beside(self._path, "-wal")
         descriptor = os.open(new, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, _FILE_MODE)
         try:
             number = salvage.copy_rows(
                 self._descriptor,
-                log.read_bytes() if log.exists() else b"",
+                _content(_beside(self._path, "-wal")),
                 new,
                 self._schema,
                 self._version,
@@ -318,12 +324,8 @@ class Database:
 
     def _is_moved(self) -> bool:
         """Return whether another process has replaced the file."""
-        try:
-            status = self._path.stat()
-        except FileNotFoundError:
-            return True
-        ours = os.fstat(self._descriptor)
-        return (status.st_dev, status.st_ino) != (ours.st_dev, ours.st_ino)
+        found, ours = _status(self._path), os.fstat(self._descriptor)
+        return found is None or (found.st_dev, found.st_ino) != (ours.st_dev, ours.st_ino)
 
     def _reopen(self) -> None:
         self._disconnect()
@@ -415,7 +417,8 @@ class Database:
     def _current_connection(self) -> sqlite3.Connection:
         if self._opened is None or (self._is_shared and not self._opened.in_transaction and self._is_moved()):
             # Without a connection, a repair could not be finished.
-            self._reopen()
+            with _locked(self._path.parent):
+                self._reopen()
         return self._connection
 
     @contextlib.contextmanager
@@ -458,12 +461,29 @@ def _beside(path: Path, end: str) -> Path:
     return path.with_name(f"{path.name}{end}")
 
 
+def _status(path: Path) -> os.stat_result | None:
+    """Return the status of a file, which another process may remove at any time; None if there is none."""
+    try:
+        return path.stat()
+    except FileNotFoundError:
+        return None
+
+
+def _content(path: Path) -> bytes:
+    """Return what a file holds; nothing if there is none."""
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        return b""
+
+
 def _last_write(path: Path) -> int | None:
     """Return when a file or its WAL was last written, in seconds since the epoch; None if there is no file."""
-    if not path.exists():
+    found = _status(path)
+    if found is None:
         return None
-    log = _beside(path, "-wal")
-    return int(max(one.stat().st_mtime for one in (path, log) if one.exists()))
+    log = _status(_beside(path, "-wal"))
+    return int(max(found.st_mtime, 0 if log is None else log.st_mtime))
 
 
 @contextlib.contextmanager

@@ -1,3 +1,4 @@
+import multiprocessing
 import shutil
 import stat
 import threading
@@ -213,3 +214,20 @@ def test_every_text_comes_out_as_it_went_in(
         1000,
         lifetime,
     )
+
+
+def open_and_close(directory: Path, times: int) -> None:
+    for _ in range(times):
+        with Outbox(directory) as outbox:
+            outbox.waiting()
+
+
+def test_processes_that_open_and_close_the_outbox_at_once_do_not_disturb_each_other(tmp_path: Path) -> None:
+    context = multiprocessing.get_context("spawn")
+    processes = [context.Process(target=open_and_close, args=(tmp_path, 200)) for _ in range(3)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    assert [process.exitcode for process in processes] == [0, 0, 0]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [FILE_NAME]

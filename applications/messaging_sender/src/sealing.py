@@ -139,5 +139,8 @@ def too_large(what: str, limit: int) -> MessageError:
 
 
 def _binding(message: NewOutgoingMessage) -> Binding:
+    now = int(time.time())
     expires_at = None if message.lifetime is None else message.queued_at + message.lifetime
-    return Binding(IdentityName(message.recipient), int(time.time()), message.identifier, expires_at)
+    if expires_at is not None and expires_at <= now:
+        raise MessageError("the message expired before it could be sent", "give more seconds with --expires")
+    return Binding(IdentityName(message.recipient), now, message.identifier, expires_at)

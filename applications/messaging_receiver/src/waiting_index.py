@@ -185,7 +185,8 @@ class WaitingIndex:
         self._reserved = _Area(self._is_reserved_of)
         self._reserved_zones: dict[str, _Area] = {}
         self._crowded_zones: set[str] = set()
-        self._absent_to_check: set[str] = set()
+        self._absent_names_to_check: set[str] = set()
+        self._absent_zones_to_check: set[str] = set()
         self._contradicting: Counter[str] = Counter()
 
     def __len__(self) -> int:
@@ -285,7 +286,7 @@ class WaitingIndex:
             rank = self._rank(message.sender)
             self._open[rank].add(message.zone, message)
             if rank is Rank.ABSENT:
-                self._absent_to_check.add(message.sender)
+                self._absent_names_to_check.add(message.sender)
 
     def remove(self, number: int) -> None:
         """Remove a message, if it still waits.
@@ -336,7 +337,7 @@ class WaitingIndex:
                 self._open[old].remove(message.zone, message)
                 self._open[rank].add(message.zone, message)
         if rank is Rank.ABSENT:
-            self._absent_to_check.add(sender)
+            self._absent_names_to_check.add(sender)
 
     def admits_absent(self, sender: str, zone: str) -> bool:
         """Return whether one more message can wait of a stranger's name that has no record.
@@ -372,16 +373,27 @@ class WaitingIndex:
         return sum(not message.is_reserved for message in self._all_of(sender))
 
     def _excess_of_absent(self) -> int | None:
+        # First the names: a message over its name's bound must not displace another of its zone.
+        while self._absent_names_to_check:
+            sender = next(iter(self._absent_names_to_check))
+            messages = self._absent_of(sender)
+            if len(messages) > MAX_ABSENT_OF_A_NAME:
+                return max(message.number for message in messages)
+            self._absent_names_to_check.discard(sender)
+            self._absent_zones_to_check.update(message.zone for message in messages)
         absent = self._open[Rank.ABSENT]
-        for sender in tuple(self._absent_to_check):
-            messages = [one for one in self._all_of(sender) if not one.is_reserved]
-            if messages and self._rank(sender) is Rank.ABSENT:
-                if len(messages) > MAX_ABSENT_OF_A_NAME:
-                    return max(one.number for one in messages)
-                if absent.number_of(messages[0].zone) > MAX_ABSENT_OF_A_ZONE:
-                    return absent.newest_of(messages[0].zone)
-            self._absent_to_check.discard(sender)
+        while self._absent_zones_to_check:
+            zone = next(iter(self._absent_zones_to_check))
+            if absent.number_of(zone) > MAX_ABSENT_OF_A_ZONE:
+                return absent.newest_of(zone)
+            self._absent_zones_to_check.discard(zone)
         return absent.newest_of_largest() if absent.number > MAX_ABSENT else None
+
+    def _absent_of(self, sender: str) -> tuple[Waiting, ...]:
+        """Return the messages of a sender that wait for a record at the places of names that have none."""
+        if self._rank(sender) is not Rank.ABSENT:
+            return ()
+        return tuple(message for message in self._all_of(sender) if not message.is_reserved)
 
     def _excess(self) -> int | None:
         if (number := self._excess_of_absent()) is not None:

@@ -52,6 +52,19 @@ def test_a_name_whose_look_up_failed_gives_way_before_a_name_that_was_not_asked_
     assert displaced_by(index, waiting(13, "newer", "crowded.test")) == [13]
 
 
+@pytest.mark.parametrize("crowded", ["a", "b", "c", "d", "e", "f", "g", "h"])
+def test_a_name_with_too_many_messages_costs_its_zone_no_place(crowded: str) -> None:
+    index = WaitingIndex()
+    number = 0
+    for name in "abcdefgh":
+        for _ in range(4 if name == crowded else 1):
+            number += 1
+            index.add(waiting(number, name, "zone.test", 1))
+            index.set_rank(name, Rank.ABSENT)
+    assert len(list(index.displaced())) == 3
+    assert len(index) == waiting_index.MAX_ABSENT_OF_A_ZONE
+
+
 def test_no_stranger_displaces_a_trusted_name_however_many_there_are() -> None:
     index = WaitingIndex()
     index.add(waiting(1, "alice", is_reserved=True))

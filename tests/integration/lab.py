@@ -29,6 +29,7 @@ DEBIAN_PACKAGES: Final = {
     "keymgr": "knot",
     "unbound": "unbound",
     "kdig": "knot-dnsutils",
+    "dig": "bind9-dnsutils",
     "ip": "iproute2",
     "setpriv": "util-linux",
     "unshare": "util-linux",

@@ -416,8 +416,10 @@ def test_a_disk_that_fails_while_it_runs_holds_messages_up_and_loses_none(
         disk.mend()
         with device.receiver() as receiver:
             receiver.wait_for_message(texts[-1], 40)
-            assert set(printed + receiver.stdout) == {f'"{alice.name} says: {text}"' for text in texts}
-            assert len(receiver.stdout) == len(texts)
+            # The disk may have failed before it held that the first message was printed.
+            printed_now = [line for line in receiver.stdout if not line.endswith('says: before"')]
+            assert set(printed + printed_now) == {f'"{alice.name} says: {text}"' for text in texts}
+            assert len(printed_now) == len(texts)
 
 
 # The clock

@@ -113,7 +113,7 @@ class PacketClient(Client):
         self._has_connack = False
         self.on_disconnect = self._note_end
         # With it the library leaves all writing to the thread that runs the connection.
-        self.on_socket_register_write = _ignore
+        self.on_socket_register_write = ignore
 
     @property
     def is_within_publish(self) -> bool:
@@ -276,5 +276,5 @@ def reason_name(packet_type: int, code: int) -> str:
         return f"reason code {code}"
 
 
-def _ignore(*_: object) -> None:
-    pass
+def ignore(*_: object) -> None:
+    """Do nothing about what a handler is told."""

@@ -16,6 +16,10 @@ from idlib.transport.packets import MAX_PACKET_OCTETS, OVERHEAD_OCTETS
 
 QOS_AT_LEAST_ONCE: Final = 1
 CONNECT_TIMEOUT_SECONDS: Final = 5.0
+# Reason codes from here on are failures (MQTT 5, section 2.4).
+FIRST_FAILURE: Final = 128
+# How long the thread of a connection waits for the broker before it looks at anything else.
+LOOP_SECONDS: Final = 0.25
 # A SUBSCRIBE to one topic (MQTT 5, section 3.8): type and length 3, packet identifier 2, properties 1, length of the
 # topic 2, options 1.
 _SUBSCRIBE_OVERHEAD_OCTETS: Final = 9

@@ -2,7 +2,6 @@
 
 import concurrent.futures
 import logging
-import random
 import threading
 import time
 from collections import deque
@@ -14,14 +13,17 @@ from paho.mqtt.client import MQTT_ERR_SUCCESS
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
+from idlib.backoff import Backoff
 from idlib.errors import IdlibError, MessageError, NoSubscriberError, RefusedMessageError, TransportError
 from idlib.outage import Outage
 from idlib.session import Grant
 from idlib.settings import MqttVersion
 from idlib.transport.broker import Broker
-from idlib.transport.client import Handlers, reason_name
+from idlib.transport.client import Handlers, ignore, reason_name
 from idlib.transport.connection import (
     CONNECT_TIMEOUT_SECONDS,
+    FIRST_FAILURE,
+    LOOP_SECONDS,
     QOS_AT_LEAST_ONCE,
     Connector,
     new_client_id,
@@ -34,14 +36,12 @@ _LOG = logging.getLogger(__name__)
 
 _SHORTEST_RECONNECT_SECONDS: Final = 1.0
 _LONGEST_RECONNECT_SECONDS: Final = 8.0
-_LOOP_SECONDS: Final = 0.25
 _SHORT_LOOP_SECONDS: Final = 0.05
 _LEAVE_SECONDS: Final = 1.0
 # How many messages may be unacknowledged at a time, also if the broker allows more.
 MAX_INFLIGHT: Final = 20
 # MQTT 5, section 3.4.2.1. No failure by its number, and yet the message is gone.
 _NO_MATCHING_SUBSCRIBERS: Final = 16
-_FIRST_FAILURE: Final = 128
 # So many connections in a row that break over the same messages are no accident.
 _MAX_FRUITLESS: Final = 2
 # What a PUBLISH packet has beside topic and payload, at most (MQTT 5, section 3.3): type and length 5, length of the
@@ -116,7 +116,7 @@ class Publisher:
         self._unsent: deque[Publication] = deque()
         self._has_progressed = False
         self._topic: str | None = None
-        self._hear: Callable[[bytes], None] = _ignore
+        self._hear: Callable[[bytes], None] = ignore
         self._subscribed = threading.Event()
         self._subscribe_codes: tuple[int, ...] = ()
         self._thread = threading.Thread(target=self._run, name="Publisher", daemon=True)
@@ -174,7 +174,7 @@ class Publisher:
                 )
             self._client.subscribe(topic, QOS_AT_LEAST_ONCE)
         answered = self._subscribed.wait(self._timeout)
-        if not answered or self._subscribe_codes[0] >= _FIRST_FAILURE:
+        if not answered or self._subscribe_codes[0] >= FIRST_FAILURE:
             said = f"no answer within {self._timeout:g} s"
             if answered:
                 said = reason_name(PacketTypes.SUBACK, self._subscribe_codes[0])
@@ -237,7 +237,7 @@ class Publisher:
             ) from error
         if not _is_dropped(code):
             return
-        if code >= _FIRST_FAILURE:
+        if code >= FIRST_FAILURE:
             reason = reason_name(PacketTypes.PUBACK, code)
             raise RefusedMessageError(f"the broker {self._broker} refuses the message: {reason}")
         raise NoSubscriberError(
@@ -248,7 +248,7 @@ class Publisher:
     def _begin_clean_session(self) -> None:
         """End our session, which MQTT 3.1.1 does only for a client that begins a clean one (section 3.1.2.4)."""
         accepted = threading.Event()
-        handlers = Handlers(lambda _: accepted.set(), _ignore, _ignore, _ignore)
+        handlers = Handlers(lambda _: accepted.set(), ignore, ignore, ignore)
         connector = Connector(
             self._broker, self._client_id, handlers, max_payload=0, receive_maximum=1, timeout=_LEAVE_SECONDS
         )
@@ -271,7 +271,7 @@ class Publisher:
 
     def _run(self) -> None:
         """Keep the connection until it is time to leave, and make a new one whenever it is lost."""
-        backoff = _SHORTEST_RECONNECT_SECONDS
+        backoff = Backoff(_SHORTEST_RECONNECT_SECONDS, _LONGEST_RECONNECT_SECONDS)
         is_connected = True
         while True:
             if is_connected:
@@ -283,11 +283,10 @@ class Publisher:
                     return
                 self._outage.begin(f"The connection to the broker {self._broker} is lost: {failure}")
             if self._has_progressed:
-                backoff, self._has_progressed = _SHORTEST_RECONNECT_SECONDS, False
-            # A random part of the delay, so that a fleet does not come back all at once after the broker's restart.
-            if self._leaving.wait(backoff * random.uniform(0.5, 1.0)):  # noqa: S311  # no secret
+                backoff.reset()
+                self._has_progressed = False
+            if self._leaving.wait(backoff.next_pause()):
                 return
-            backoff = min(backoff * 2, _LONGEST_RECONNECT_SECONDS)
             is_connected = self._reconnect()
 
     def _reconnect(self) -> bool:
@@ -308,7 +307,7 @@ class Publisher:
         """Run the connection until it ends, and return why it did."""
         client = self._client
         try:
-            while client.loop(_LOOP_SECONDS) == MQTT_ERR_SUCCESS:
+            while client.loop(LOOP_SECONDS) == MQTT_ERR_SUCCESS:
                 if self._leaving.is_set() and not client.want_write():
                     break
         except Exception as error:  # noqa: BLE001  # an error below us must not end the thread
@@ -434,7 +433,7 @@ class Publisher:
 
 
 def _is_dropped(code: int) -> bool:
-    return code >= _FIRST_FAILURE or code == _NO_MATCHING_SUBSCRIBERS
+    return code >= FIRST_FAILURE or code == _NO_MATCHING_SUBSCRIBERS
 
 
 def _end_of_session() -> Properties:
@@ -442,7 +441,3 @@ def _end_of_session() -> Properties:
     properties = Properties(PacketTypes.DISCONNECT)  # type: ignore[no-untyped-call]  # as paho has it
     properties.SessionExpiryInterval = 0
     return properties
-
-
-def _ignore(*_: object) -> None:
-    pass

@@ -1,7 +1,6 @@
 """Subscribing, with acknowledgement in the order of receipt, through every failure of the broker or the network."""
 
 import logging
-import random
 import threading
 import time
 from collections import deque
@@ -13,12 +12,13 @@ from typing import Final, Protocol
 from paho.mqtt.client import MQTT_ERR_SUCCESS
 from paho.mqtt.packettypes import PacketTypes
 
+from idlib.backoff import Backoff
 from idlib.errors import Reason, Refusal, TransportError
 from idlib.outage import Outage
 from idlib.session import Grant, LastSession
 from idlib.transport.broker import Broker
-from idlib.transport.client import Handlers, PacketClient, reason_name
-from idlib.transport.connection import QOS_AT_LEAST_ONCE, Connector, subscribe_size
+from idlib.transport.client import Handlers, PacketClient, ignore, reason_name
+from idlib.transport.connection import FIRST_FAILURE, LOOP_SECONDS, QOS_AT_LEAST_ONCE, Connector, subscribe_size
 from idlib.transport.hints import hint_for_reason
 from idlib.transport.packets import Connack, Publish
 
@@ -26,14 +26,12 @@ _LOG = logging.getLogger(__name__)
 
 # The broker holds back what is beyond this, so that messages under way take a bounded part of the memory.
 RECEIVE_MAXIMUM: Final = 128
-_LOOP_SECONDS: Final = 0.25
 _NOTE_SECONDS: Final = 60.0
 _ANSWER_SECONDS: Final = 30.0
 _SHORTEST_BACKOFF_SECONDS: Final = 0.5
 _LONGEST_BACKOFF_SECONDS: Final = 60.0
 # MQTT 5, section 3.14.2.1.
 _SESSION_TAKEN_OVER: Final = 142
-_FIRST_FAILURE: Final = 128
 # So many connections in a row that break over the same messages are no accident.
 _MAX_FRUITLESS: Final = 3
 
@@ -97,7 +95,7 @@ class Subscription:
         self._connector = Connector(
             broker,
             client_id,
-            Handlers(self._on_connected, self._on_subscribed, self._on_published, _ignore),
+            Handlers(self._on_connected, self._on_subscribed, self._on_published, ignore),
             max_payload=max_message_size,
             receive_maximum=RECEIVE_MAXIMUM,
             session_expiry=session_expiry,
@@ -113,7 +111,7 @@ class Subscription:
         self._subscribed = threading.Event()
         self._outage = Outage(_LOG)
         self._is_explained = False
-        self._backoff = _SHORTEST_BACKOFF_SECONDS
+        self._backoff = Backoff(_SHORTEST_BACKOFF_SECONDS, _LONGEST_BACKOFF_SECONDS)
         self._memory = memory
         self._granted_expiry: int | None = None
         self._last_session = self._recall()
@@ -159,7 +157,7 @@ class Subscription:
                 self._explain_end(client)
             self._forget_connection(client)
             if not stopping.is_set():
-                self._back_off(stopping)
+                stopping.wait(self._backoff.next_pause())
 
     def settle(self, delivery: Delivery) -> None:
         """Let a message be acknowledged, as soon as all that came before it are (MQTT 5, section 4.6).
@@ -183,7 +181,7 @@ class Subscription:
         with self._lock:
             self._connection = client
         answer_due = time.monotonic() + _ANSWER_SECONDS
-        while client.loop(_LOOP_SECONDS) == MQTT_ERR_SUCCESS and not stopping.is_set():
+        while client.loop(LOOP_SECONDS) == MQTT_ERR_SUCCESS and not stopping.is_set():
             if self._subscribed.is_set() and time.monotonic() >= self._note_due:
                 self._note_session()
             if not self._subscribed.is_set() and time.monotonic() >= answer_due:
@@ -192,7 +190,7 @@ class Subscription:
                 break
         if stopping.is_set() and client.is_connected():
             client.disconnect()
-            while client.want_write() and client.loop(_LOOP_SECONDS) == MQTT_ERR_SUCCESS:
+            while client.want_write() and client.loop(LOOP_SECONDS) == MQTT_ERR_SUCCESS:
                 pass
 
     def _recall(self) -> LastSession | None:
@@ -246,7 +244,7 @@ class Subscription:
                 f"The session at the broker {self._broker} was taken over: is a copy of DATA_PATH in use elsewhere?"
             )
             # Both would take it from each other for ever; the less often, the more messages come through.
-            self._backoff = _LONGEST_BACKOFF_SECONDS
+            self._backoff.give_way()
         elif client.is_refused:
             hint = hint_for_reason(self._broker, client.code or 0)
             self._explain(
@@ -262,13 +260,8 @@ class Subscription:
             return
         self._is_explained = True
         if self._outage.is_stable:
-            self._backoff = _SHORTEST_BACKOFF_SECONDS
+            self._backoff.reset()
         self._outage.begin(cause)
-
-    def _back_off(self, stopping: threading.Event) -> None:
-        # A random part of the delay, so that a fleet does not come back all at once after the broker's restart.
-        stopping.wait(self._backoff * random.uniform(0.5, 1.0))  # noqa: S311  # no secret
-        self._backoff = min(self._backoff * 2, _LONGEST_BACKOFF_SECONDS)
 
     def _on_connected(self, connack: Connack) -> None:
         grant = Grant.from_connack(
@@ -292,7 +285,7 @@ class Subscription:
         connection.subscribe(self._topic, QOS_AT_LEAST_ONCE)
 
     def _on_subscribed(self, codes: tuple[int, ...]) -> None:
-        if codes[0] >= _FIRST_FAILURE:
+        if codes[0] >= FIRST_FAILURE:
             reason = reason_name(PacketTypes.SUBACK, codes[0])
             self._explain(f"The broker {self._broker} refuses the subscription: {reason}")
             if self._connection is not None:
@@ -318,7 +311,3 @@ class Subscription:
             with self._lock:
                 self._unacknowledged.append(delivery)
         self._deliver(delivery)
-
-
-def _ignore(*_: object) -> None:
-    pass

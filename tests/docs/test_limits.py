@@ -26,8 +26,7 @@ A_BOUND: Final = re.compile(r"MAX|MIN_|LONGEST|SHORTEST|SECONDS|EARLIEST|WORKERS
 # How often a loop looks up, what a name in the code stands for, what the documents say elsewhere.
 NO_BOUND_OF_A_USER: Final = frozenset(
     {
-        "idlib/transport/subscription.py _LOOP_SECONDS",
-        "idlib/transport/publisher.py _LOOP_SECONDS",
+        "idlib/transport/connection.py LOOP_SECONDS",
         "idlib/transport/publisher.py _SHORT_LOOP_SECONDS",
         "idlib/storage/pages.py _MAX_COLUMNS",
         "idlib/storage/salvage.py _MAX_SAME_SECOND",

@@ -2,6 +2,7 @@
 
 import secrets
 import ssl
+from dataclasses import dataclass
 from typing import Final
 
 from paho.mqtt.packettypes import PacketTypes
@@ -10,8 +11,8 @@ from paho.mqtt.properties import Properties
 from idlib.errors import TransportError
 from idlib.settings import MqttVersion
 from idlib.transport.broker import Broker
-from idlib.transport.client import KEEPALIVE_SECONDS, Handlers, PacketClient, UnreadablePackets
-from idlib.transport.hints import hint_for_error
+from idlib.transport.client import KEEPALIVE_SECONDS, Handlers, PacketClient, UnreadablePackets, reason_name
+from idlib.transport.hints import hint_for_error, hint_for_reason
 from idlib.transport.packets import MAX_PACKET_OCTETS, OVERHEAD_OCTETS
 
 QOS_AT_LEAST_ONCE: Final = 1
@@ -23,6 +24,46 @@ LOOP_SECONDS: Final = 0.25
 # A SUBSCRIBE to one topic (MQTT 5, section 3.8): type and length 3, packet identifier 2, properties 1, length of the
 # topic 2, options 1.
 _SUBSCRIBE_OVERHEAD_OCTETS: Final = 9
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """Why the broker has refused something, or why a connection has ended.
+
+    Args:
+        fact: What is known.
+        hint: What a user can do about it; empty if there is nothing to say.
+    """
+
+    fact: str
+    hint: str
+
+    def __str__(self) -> str:
+        return f"{self.fact}; {self.hint}" if self.hint else self.fact
+
+
+def explain(broker: Broker, packet_type: int, code: int) -> Explanation:
+    """Return what a reason code says, and what a user can do about it.
+
+    Args:
+        broker: That gave it.
+        packet_type: What it stood in: one of the library's `PacketTypes`.
+        code: Of MQTT 5, section 2.4.
+    """
+    return Explanation(reason_name(packet_type, code), hint_for_reason(broker, code))
+
+
+def explain_end(broker: Broker, client: PacketClient, otherwise: str = "") -> Explanation:
+    """Return why a connection has ended, in the broker's own words if it gave a reason.
+
+    Args:
+        broker: That it was made to.
+        client: What has run it.
+        otherwise: The hint if the broker gave no reason.
+    """
+    if client.code is None:
+        return Explanation(client.failure or "the broker does not answer", otherwise)
+    return explain(broker, PacketTypes.CONNACK if client.is_refused else PacketTypes.DISCONNECT, client.code)
 
 
 def new_client_id() -> str:

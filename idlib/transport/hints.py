@@ -35,14 +35,14 @@ _BAD_LOGIN: Final = 134
 _NOT_AUTHORIZED: Final = 135
 _HINTS_OF_REASONS: Final = {
     128: "the log of the broker may say why",
-    129: "does that port belong to an MQTT broker?",
-    130: "does that port belong to an MQTT broker?",
+    129: "the log of the broker may say why",
+    130: "the log of the broker may say why",
     131: "the log of the broker may say why",
     133: "let the broker admit clients whose identifier is not known to it",
     136: "try again later",
     137: "try again later",
     138: "ask the operator of the broker",
-    139: "try again later",
+    139: "the connection is made again by itself once the broker is back",
     140: "let the broker admit clients by user name and password, or by certificate",
     141: "check the network between this device and the broker",
     142: "another client uses the same client identifier: is a copy of DATA_PATH in use, or does the broker take the"

@@ -19,17 +19,20 @@ from idlib.outage import Outage
 from idlib.session import Grant
 from idlib.settings import MqttVersion
 from idlib.transport.broker import Broker
-from idlib.transport.client import Handlers, ignore, reason_name
+from idlib.transport.client import Handlers, ignore
 from idlib.transport.connection import (
     CONNECT_TIMEOUT_SECONDS,
     FIRST_FAILURE,
     LOOP_SECONDS,
     QOS_AT_LEAST_ONCE,
     Connector,
+    Explanation,
+    explain,
+    explain_end,
     new_client_id,
     subscribe_size,
 )
-from idlib.transport.hints import hint_for_reason, hint_for_silence
+from idlib.transport.hints import hint_for_silence
 from idlib.transport.packets import MAX_PACKET_OCTETS, Connack, Publish
 
 _LOG = logging.getLogger(__name__)
@@ -131,7 +134,8 @@ class Publisher:
         self._thread.start()
         if not self._answered.wait(self._timeout):
             self.__exit__()
-            raise self._not_accepted(f"no answer within {self._timeout:g} s")
+            silence = Explanation(f"no answer within {self._timeout:g} s", hint_for_silence(self._broker))
+            raise self._not_accepted(silence)
         if self._end is not None:
             self.__exit__()
             raise self._end
@@ -170,15 +174,16 @@ class Publisher:
             if self._grant is not None and not self._grant.admits(subscribe_size(topic)):
                 raise TransportError(
                     f"the broker {self._broker} takes packets of at most {self._grant.maximum_packet_size} bytes,"
-                    f" too few for a subscription to {topic}"
+                    f" too few for a subscription to {topic}",
+                    "use another broker, or let this one take larger packets",
                 )
             self._client.subscribe(topic, QOS_AT_LEAST_ONCE)
-        answered = self._subscribed.wait(self._timeout)
-        if not answered or self._subscribe_codes[0] >= FIRST_FAILURE:
-            said = f"no answer within {self._timeout:g} s"
-            if answered:
-                said = reason_name(PacketTypes.SUBACK, self._subscribe_codes[0])
-            raise TransportError(f"the broker {self._broker} did not accept a subscription to {topic}: {said}")
+        what = f"the broker {self._broker} did not accept a subscription to {topic}"
+        if not self._subscribed.wait(self._timeout):
+            raise TransportError(f"{what}: no answer within {self._timeout:g} s{self._cause()}")
+        if self._subscribe_codes[0] >= FIRST_FAILURE:
+            refusal = explain(self._broker, PacketTypes.SUBACK, self._subscribe_codes[0])
+            raise TransportError(f"{what}: {refusal.fact}", refusal.hint)
 
     def publish(self, topic: str, payload: bytes, lifetime: int) -> Publication:
         """Hand a message to the session, without waiting for the broker.
@@ -238,8 +243,8 @@ class Publisher:
         if not _is_dropped(code):
             return
         if code >= FIRST_FAILURE:
-            reason = reason_name(PacketTypes.PUBACK, code)
-            raise RefusedMessageError(f"the broker {self._broker} refuses the message: {reason}")
+            refusal = explain(self._broker, PacketTypes.PUBACK, code)
+            raise RefusedMessageError(f"the broker {self._broker} refuses the message: {refusal.fact}", refusal.hint)
         raise NoSubscriberError(
             f"the broker {self._broker} has no subscriber for {publication.topic}",
             "start its receiver once, and the broker keeps messages for it from then on",
@@ -267,6 +272,9 @@ class Publisher:
     def _doubt(self) -> str:
         if self._fruitless >= _MAX_FRUITLESS:
             return ", and ended the connection each time instead: does it take QoS 1?"
+        return self._cause()
+
+    def _cause(self) -> str:
         return f": {self._outage.cause}" if self._outage.cause else ""
 
     def _run(self) -> None:
@@ -275,13 +283,13 @@ class Publisher:
         is_connected = True
         while True:
             if is_connected:
-                failure = self._run_connection()
+                end = self._run_connection()
                 if self._leaving.is_set() or self._end is not None:
                     return
                 if self._grant is None:
-                    self._give_up(self._not_accepted(failure))
+                    self._give_up(self._not_accepted(end))
                     return
-                self._outage.begin(f"The connection to the broker {self._broker} is lost: {failure}")
+                self._outage.begin(f"The connection to the broker {self._broker} is lost: {end}")
             if self._has_progressed:
                 backoff.reset()
                 self._has_progressed = False
@@ -303,7 +311,7 @@ class Publisher:
                 client.disconnect()
         return True
 
-    def _run_connection(self) -> str:
+    def _run_connection(self) -> Explanation:
         """Run the connection until it ends, and return why it did."""
         client = self._client
         try:
@@ -323,7 +331,7 @@ class Publisher:
             self._unsent.extendleft(reversed(self._under_way.values()))
             self._under_way.clear()
             client.close()
-        return client.failure or "the broker does not answer"
+        return explain_end(self._broker, client, hint_for_silence(self._broker) if self._grant is None else "")
 
     def _on_connected(self, connack: Connack) -> None:
         grant = Grant.from_connack(self._broker.version, 0, connack.properties, is_kept=connack.is_session_present)
@@ -423,13 +431,8 @@ class Publisher:
             publication.answer.set_exception(error)
         self._answered.set()
 
-    def _not_accepted(self, said: str) -> TransportError:
-        client = self._client
-        refused = client.is_refused and client.code is not None
-        return TransportError(
-            f"the broker {self._broker} did not accept the connection: {said}",
-            hint_for_reason(self._broker, client.code or 0) if refused else hint_for_silence(self._broker),
-        )
+    def _not_accepted(self, why: Explanation) -> TransportError:
+        return TransportError(f"the broker {self._broker} did not accept the connection: {why.fact}", why.hint)
 
 
 def _is_dropped(code: int) -> bool:

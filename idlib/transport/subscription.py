@@ -17,9 +17,18 @@ from idlib.errors import Reason, Refusal, TransportError
 from idlib.outage import Outage
 from idlib.session import Grant, LastSession
 from idlib.transport.broker import Broker
-from idlib.transport.client import Handlers, PacketClient, ignore, reason_name
-from idlib.transport.connection import FIRST_FAILURE, LOOP_SECONDS, QOS_AT_LEAST_ONCE, Connector, subscribe_size
-from idlib.transport.hints import hint_for_reason
+from idlib.transport.client import Handlers, PacketClient, ignore
+from idlib.transport.connection import (
+    FIRST_FAILURE,
+    LOOP_SECONDS,
+    QOS_AT_LEAST_ONCE,
+    Connector,
+    Explanation,
+    explain,
+    explain_end,
+    subscribe_size,
+)
+from idlib.transport.hints import hint_for_silence
 from idlib.transport.packets import Connack, Publish
 
 _LOG = logging.getLogger(__name__)
@@ -111,6 +120,7 @@ class Subscription:
         self._subscribed = threading.Event()
         self._outage = Outage(_LOG)
         self._is_explained = False
+        self._was_accepted = False
         self._backoff = Backoff(_SHORTEST_BACKOFF_SECONDS, _LONGEST_BACKOFF_SECONDS)
         self._memory = memory
         self._granted_expiry: int | None = None
@@ -185,7 +195,7 @@ class Subscription:
             if self._subscribed.is_set() and time.monotonic() >= self._note_due:
                 self._note_session()
             if not self._subscribed.is_set() and time.monotonic() >= answer_due:
-                self._explain(f"The broker {self._broker} does not answer")
+                self._explain(str(Explanation(f"The broker {self._broker} does not answer", self._hint_for_silence())))
                 client.disconnect()
                 break
         if stopping.is_set() and client.is_connected():
@@ -246,13 +256,14 @@ class Subscription:
             # Both would take it from each other for ever; the less often, the more messages come through.
             self._backoff.give_way()
         elif client.is_refused:
-            hint = hint_for_reason(self._broker, client.code or 0)
-            self._explain(
-                f"The broker {self._broker} refuses the connection: {client.failure}; {hint}".removesuffix("; ")
-            )
+            self._explain(f"The broker {self._broker} refuses the connection: {explain_end(self._broker, client)}")
         else:
-            cause = f": {client.failure}" if client.failure else ""
-            self._explain(f"The connection to the broker {self._broker} is lost{cause}")
+            end = explain_end(self._broker, client, self._hint_for_silence())
+            self._explain(f"The connection to the broker {self._broker} is lost: {end}")
+
+    def _hint_for_silence(self) -> str:
+        # What a broker that has accepted us before expects has hardly changed.
+        return "" if self._was_accepted else hint_for_silence(self._broker)
 
     def _explain(self, cause: str) -> None:
         """Note why a connection ended; what is noted first says most."""
@@ -270,6 +281,7 @@ class Subscription:
         level = logging.WARNING if grant.is_short else logging.INFO
         _LOG.log(level, "MQTT connection established with %s: %s", self._broker, grant)
         self._granted_expiry = grant.expiry
+        self._was_accepted = True
         if self._last_session is not None and not grant.is_kept:
             self._tell_lost_session(self._last_session)
         connection = self._connection
@@ -286,8 +298,8 @@ class Subscription:
 
     def _on_subscribed(self, codes: tuple[int, ...]) -> None:
         if codes[0] >= FIRST_FAILURE:
-            reason = reason_name(PacketTypes.SUBACK, codes[0])
-            self._explain(f"The broker {self._broker} refuses the subscription: {reason}")
+            refusal = explain(self._broker, PacketTypes.SUBACK, codes[0])
+            self._explain(f"The broker {self._broker} refuses the subscription: {refusal}")
             if self._connection is not None:
                 self._connection.disconnect()
             return

@@ -71,6 +71,26 @@ def test_what_becomes_of_a_message_is_told(code: bytes, error: type[TransportErr
         assert len(broker.connections) == 1
 
 
+@pytest.mark.parametrize(
+    ("code", "hint"),
+    [
+        (b"\x80", "the log of the broker may say why"),
+        (b"\x87", "set MQTT_USERNAME and MQTT_PASSWORD_FILE"),
+        (b"\x90", "let the broker admit the topic, which is the name of a device"),
+        (b"\x95", "send shorter messages, or let the broker take larger packets"),
+        (b"\x97", "wait until the broker has delivered what it holds, or raise its quota"),
+    ],
+)
+def test_a_refused_message_has_the_hint_of_its_reason(code: bytes, hint: str) -> None:
+    with (
+        ScriptedBroker(acknowledging(code=code)) as broker,
+        Publisher(broker.address, TIMEOUT) as publisher,
+        pytest.raises(RefusedMessageError) as told,
+    ):
+        send(publisher)
+    assert told.value.hint == hint
+
+
 def refusing(answer: bytes, *, by_reset: bool = False) -> Callable[[Peer], None]:
     def script(peer: Peer) -> None:
         peer.accept(answer)
@@ -107,6 +127,65 @@ def test_what_ends_a_connection_before_it_is_accepted_is_told_at_once(
     assert time.monotonic() - started < _AT_ONCE
     assert len(broker.connections) == 1
     assert not caplog.records
+
+
+@pytest.mark.parametrize(
+    ("answer", "hint"),
+    [
+        (packet(0x20, b"\0\x84\0"), "set MQTT_VERSION=3.1.1"),
+        (packet(0x20, b"\0\x87\0"), "set MQTT_USERNAME and MQTT_PASSWORD_FILE"),
+        (packet(0xE0, b"\x9c\0"), "set MQTT_HOST to the server that takes its place"),
+        (packet(0xE0, b"\x9f\0"), "connect less often"),
+    ],
+    ids=["version", "login", "another server", "rate"],
+)
+def test_a_refused_connection_has_the_hint_of_its_reason(answer: bytes, hint: str) -> None:
+    with ScriptedBroker(refusing(answer)) as broker, pytest.raises(TransportError) as told:
+        Publisher(broker.address, TIMEOUT).__enter__()
+    assert told.value.hint == hint
+
+
+@pytest.mark.parametrize("answer", [b"", b"HTTP/1.1 400 Bad Request\r\n\r\n"])
+def test_a_connection_that_ends_without_a_reason_has_the_hint_of_silence(answer: bytes) -> None:
+    with ScriptedBroker(refusing(answer)) as broker, pytest.raises(TransportError) as told:
+        Publisher(broker.address, TIMEOUT).__enter__()
+    assert "does that port expect TLS (MQTT_TLS=on)" in told.value.hint
+
+
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        (0x8B, "Server shutting down; the connection is made again by itself once the broker is back"),
+        (0x8D, "Keep alive timeout; check the network between this device and the broker"),
+        (0x93, "Receive maximum exceeded; the log of the broker may say why"),
+        (0x97, "Quota exceeded; wait until the broker has delivered what it holds, or raise its quota"),
+    ],
+)
+def test_a_lost_connection_is_told_of_with_the_hint_of_its_reason(
+    code: int, said: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    def first(peer: Peer) -> None:
+        peer.accept(connack(b""))
+        peer.expect(0x30)
+        peer.send(packet(0xE0, bytes([code, 0])))
+
+    with ScriptedBroker(first, acknowledging()) as broker, Publisher(broker.address, TIMEOUT) as publisher:
+        send(publisher)
+    assert caplog.messages == [f"The connection to the broker {broker.address} is lost: {said}"]
+
+
+def test_a_message_that_is_not_acknowledged_tells_why_the_connection_was_lost() -> None:
+    def script(peer: Peer) -> None:
+        peer.accept(connack(b""))
+        peer.expect(0x30)
+        peer.send(packet(0xE0, b"\x97\0"))
+
+    with (
+        ScriptedBroker(script) as broker,
+        Publisher(broker.address, 0.4) as publisher,
+        pytest.raises(TransportError, match="Quota exceeded; wait until the broker has delivered what it holds"),
+    ):
+        send(publisher)
 
 
 @pytest.mark.parametrize(("code", "said"), [(1, "Unsupported protocol version"), (5, "Not authorized")])
@@ -234,7 +313,7 @@ def test_a_broker_may_take_hardly_anything() -> None:
     ):
         with pytest.raises(MessageError, match="is 1"):
             publisher.publish("topic", b"", 60)
-        with pytest.raises(TransportError, match="too few for a subscription"):
+        with pytest.raises(TransportError, match="too few for a subscription to topic; use another broker"):
             publisher.listen("topic", lambda _: None)
 
 
@@ -285,16 +364,53 @@ def test_who_listens_is_disturbed_by_no_packet() -> None:
         assert len(broker.connections) == 1
 
 
-def test_a_refused_subscription_is_told_of() -> None:
+@pytest.mark.parametrize(
+    ("code", "reason", "hint"),
+    [
+        (b"\x87", "Not authorized", "set MQTT_USERNAME and MQTT_PASSWORD_FILE"),
+        (b"\x8f", "Topic filter invalid", "let the broker admit the topic, which is the name of a device"),
+        (b"\x97", "Quota exceeded", "wait until the broker has delivered what it holds, or raise its quota"),
+    ],
+)
+def test_a_refused_subscription_is_told_of_with_the_hint_of_its_reason(code: bytes, reason: str, hint: str) -> None:
     def script(peer: Peer) -> None:
         peer.accept(connack(b""))
-        peer.grant(b"\0\x87")
+        peer.grant(b"\0" + code)
         peer.wait_for_end()
 
     with (
         ScriptedBroker(script) as broker,
         Publisher(broker.address, TIMEOUT) as publisher,
-        pytest.raises(TransportError, match="did not accept a subscription to topic: Not authorized"),
+        pytest.raises(TransportError, match=f"did not accept a subscription to topic: {reason}") as told,
+    ):
+        publisher.listen("topic", lambda _: None)
+    assert told.value.hint == hint
+
+
+def test_with_mqtt_3_1_1_a_refused_subscription_has_a_hint_too() -> None:
+    def script(peer: Peer) -> None:
+        peer.accept(CONNACK_311)
+        peer.grant(b"\x80")
+        peer.wait_for_end()
+
+    with (
+        ScriptedBroker(script, lambda peer: peer.accept(CONNACK_311), version=MqttVersion.V311) as broker,
+        Publisher(broker.address, TIMEOUT) as publisher,
+        pytest.raises(TransportError, match="Unspecified error; the log of the broker may say why"),
+    ):
+        publisher.listen("topic", lambda _: None)
+
+
+def test_a_subscription_without_an_answer_is_told_of_with_the_reason_of_the_lost_connection() -> None:
+    def script(peer: Peer) -> None:
+        peer.accept(connack(b""))
+        peer.expect(0x80)
+        peer.send(packet(0xE0, b"\x87\0"))
+
+    with (
+        ScriptedBroker(script) as broker,
+        Publisher(broker.address, 0.4) as publisher,
+        pytest.raises(TransportError, match=r"no answer within 0\.4 s: The connection .* is lost: Not authorized; set"),
     ):
         publisher.listen("topic", lambda _: None)
 

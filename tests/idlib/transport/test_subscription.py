@@ -233,6 +233,89 @@ def test_what_ends_a_connection_is_told(answer: bytes, cause: str) -> None:
         wait_until(lambda: cause in (run.subscription.ailment or ""), f"it says {run.subscription.ailment}")
 
 
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        (packet(0x20, b"\0\x84\0"), "refuses the connection: Unsupported protocol version; set MQTT_VERSION=3.1.1"),
+        (packet(0x20, b"\0\x5a\0"), "refuses the connection: reason code 90"),
+        (packet(0xE0, b"\x9f\0"), "is lost: Connection rate exceeded; connect less often"),
+        (CONNACK + packet(0xE0, b"\x8d\0"), "is lost: Keep alive timeout; check the network between this device"),
+        (CONNACK + packet(0xE0, b"\x93\0"), "is lost: Receive maximum exceeded; the log of the broker may say why"),
+        (CONNACK + packet(0xE0, b"\x97\0"), "is lost: Quota exceeded; wait until the broker has delivered"),
+        (CONNACK + packet(0xE0, b"\x98\0"), "is lost: Administrative action; ask the operator of the broker"),
+        (CONNACK + packet(0xE0, b"\x8e\0"), "was taken over: is a copy of DATA_PATH in use elsewhere?"),
+    ],
+)
+def test_what_ends_a_connection_has_the_hint_of_its_reason(answer: bytes, said: str) -> None:
+    def script(peer: Peer) -> None:
+        peer.accept(answer)
+        peer.wait_for_end()
+
+    with ScriptedBroker(script) as broker, running(broker.address) as run:
+        wait_until(lambda: said in (run.subscription.ailment or ""), f"it says {run.subscription.ailment}")
+
+
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        (b"\x80", "Unspecified error; the log of the broker may say why"),
+        (b"\x87", "Not authorized; set MQTT_USERNAME and MQTT_PASSWORD_FILE"),
+        (b"\x8f", "Topic filter invalid; let the broker admit the topic, which is the name of a device"),
+        (b"\x97", "Quota exceeded; wait until the broker has delivered what it holds, or raise its quota"),
+    ],
+)
+def test_a_refused_subscription_has_the_hint_of_its_reason(code: bytes, said: str) -> None:
+    def script(peer: Peer) -> None:
+        peer.accept()
+        peer.grant(b"\0" + code)
+        peer.wait_for_end()
+
+    with ScriptedBroker(script) as broker, running(broker.address) as run:
+        wait_until(lambda: "subscription" in (run.subscription.ailment or ""), "it says nothing")
+        assert run.subscription.ailment == f"The broker {broker.address} refuses the subscription: {said}"
+
+
+def test_a_broker_that_has_never_accepted_and_ends_without_a_reason_may_expect_something_else() -> None:
+    ends = threading.Event()
+
+    def script(peer: Peer) -> None:
+        if ends.is_set():
+            peer.accept(b"")
+            return
+        peer.accept()
+        peer.grant()
+        ends.wait(10)
+
+    with ScriptedBroker(lambda peer: peer.accept(b"")) as broker, running(broker.address) as run:
+        wait_until(lambda: "does that port expect TLS" in (run.subscription.ailment or ""), "no hint")
+    with ScriptedBroker(script) as broker, running(broker.address) as run:
+        wait_until(lambda: run.subscription.is_active, "no subscription")
+        ends.set()
+        wait_until(lambda: len(broker.connections) > 2, "no new connections")
+        assert (
+            run.subscription.ailment
+            == f"The connection to the broker {broker.address} is lost: the broker closed the connection"
+        )
+
+
+@pytest.mark.parametrize(("accepts", "hint"), [(False, "; does that port expect TLS (MQTT_TLS=on)"), (True, "")])
+def test_a_broker_that_says_nothing_is_told_of(
+    accepts: bool,  # noqa: FBT001
+    hint: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "_ANSWER_SECONDS", 0.1)
+
+    def script(peer: Peer) -> None:
+        peer.accept(CONNACK if accepts else b"")
+        peer.wait_for_end()
+
+    with ScriptedBroker(script) as broker, running(broker.address) as run:
+        silence = f"The broker {broker.address} does not answer{hint}"
+        wait_until(lambda: (run.subscription.ailment or "").startswith(silence), "no reason")
+        assert hint or run.subscription.ailment == silence
+
+
 def test_texts_of_the_broker_are_not_read() -> None:
     texts = b"\x1f" + text(_FEFF) + user_property(_FEFF, _FEFF)
 

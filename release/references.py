@@ -7,10 +7,14 @@ from pathlib import Path
 from typing import Final
 
 from release import ReleaseError
+from release.dockerfile import Instruction, instructions
 
 DOCKERFILES: Final = ("Dockerfile", "lab/containers/Dockerfile")
-_ARGUMENT: Final = re.compile(r"^ARG (\w+)=(\S+)$", re.MULTILINE)
-_BASE: Final = re.compile(r"^FROM (?:--\S+ )*(\S+)(?: AS (\S+))?$", re.MULTILINE | re.IGNORECASE)
+_ARGUMENT: Final = re.compile(r"ARG (\w+)=(\S+)")
+_VALUE_OF: Final = re.compile(r"\$(\w+)|\$\{(\w+)\}")
+_BASE: Final = re.compile(r"(\S+)(?:\s+AS\s+(\S+))?", re.IGNORECASE)
+# The stage that begins with nothing.
+_EMPTY: Final = "scratch"
 _REFERENCE: Final = re.compile(
     r"(?P<name>[a-z0-9]+(?:[._/-]+[a-z0-9]+)*):(?P<tag>\w[\w.-]{0,127})(?:@(?P<digest>sha256:[0-9a-f]{64}))?"
 )
@@ -52,29 +56,19 @@ class Reference:
 
 
 def base_images(dockerfile: Path) -> dict[str, Reference]:
-    """Return the base images of a Dockerfile, by the build arguments that name them.
+    """Return the images that a build of a Dockerfile fetches, by the build arguments that name them.
 
     Args:
         dockerfile: Its stages are built from one another, or from such arguments.
 
     Raises:
-        ReleaseError: A stage is built from something else, or the file cannot be read.
+        ReleaseError: The build fetches another image, or the file cannot be read or understood.
     """
+    text = _read(dockerfile)
     try:
-        text = dockerfile.read_text()
-    except OSError as error:
-        raise ReleaseError(f"{dockerfile} cannot be read: {error.strerror}") from error
-    arguments = dict(_ARGUMENT.findall(text))
-    images = {}
-    stages: set[str] = set()
-    for base, stage in _BASE.findall(text):
-        argument = base.removeprefix("${").removesuffix("}")
-        if base not in stages:
-            if base != f"${{{argument}}}" or argument not in arguments:
-                raise ReleaseError(f"{dockerfile}: the base image {base!a} is not the value of an ARG line above")
-            images[argument] = Reference.from_text(arguments[argument])
-        stages.add(stage)
-    return images
+        return _images_in(text)
+    except ReleaseError as error:
+        raise ReleaseError(f"{dockerfile}: {error}") from error
 
 
 def pin(dockerfile: Path, digests: Mapping[str, str]) -> bool:
@@ -85,16 +79,79 @@ def pin(dockerfile: Path, digests: Mapping[str, str]) -> bool:
         digests: For each `name:tag` its digest.
 
     Raises:
-        ReleaseError: The file cannot be written.
+        ReleaseError: The file cannot be read, understood or written.
     """
-    before = text = dockerfile.read_text()
+    before = text = _read(dockerfile)
     for argument, image in base_images(dockerfile).items():
         pinned = Reference(image.name, image.tag, digests[image.unpinned])
         text = text.replace(f"ARG {argument}={image}\n", f"ARG {argument}={pinned}\n")
     if text == before:
         return False
     try:
-        dockerfile.write_text(text)
+        dockerfile.write_text(text, "utf-8")
     except OSError as error:
         raise ReleaseError(f"{dockerfile} cannot be written: {error.strerror}") from error
     return True
+
+
+def _read(dockerfile: Path) -> str:
+    try:
+        return dockerfile.read_text("utf-8")
+    except OSError as error:
+        raise ReleaseError(f"{dockerfile} cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise ReleaseError(f"{dockerfile} cannot be read: it is not UTF-8") from error
+
+
+def _images_in(text: str) -> dict[str, Reference]:
+    images: dict[str, Reference] = {}
+    arguments: dict[str, str] = {}
+    # The names of the stages so far, in lower case because their case makes no difference; empty for a stage without.
+    stages: list[str] = []
+    for instruction in instructions(text):
+        # An argument within a stage has no say in what a stage is built from.
+        if instruction.keyword == "ARG" and not stages:
+            _note_argument(arguments, instruction)
+        elif instruction.keyword == "FROM":
+            base, stage = _base_and_name(instruction)
+            if base != _EMPTY and base.lower() not in stages:
+                argument = _argument_of(base, arguments)
+                images[argument] = Reference.from_text(arguments[argument])
+            stages.append(stage.lower())
+        numbers = {str(number) for number in range(len(stages) - 1)}
+        for source in instruction.sources:
+            if source.lower() not in stages and source not in numbers:
+                raise _unpinnable(source)
+    return images
+
+
+def _note_argument(arguments: dict[str, str], instruction: Instruction) -> None:
+    # What is written in another way can be used, but not as the name of an image: it could not be pinned.
+    found = _ARGUMENT.fullmatch(instruction.source)
+    if found is None:
+        return
+    if found[1] in arguments:
+        raise ReleaseError(f"there are two lines ARG {found[1]}; keep one of them")
+    arguments[found[1]] = found[2]
+
+
+def _base_and_name(instruction: Instruction) -> tuple[str, str]:
+    found = _BASE.fullmatch(instruction.arguments)
+    if found is None:
+        raise ReleaseError(f"{instruction.source!a} cannot be understood")
+    return found[1], found[2] or ""
+
+
+def _argument_of(base: str, arguments: Mapping[str, str]) -> str:
+    found = _VALUE_OF.fullmatch(base)
+    argument = (found[1] or found[2]) if found else ""
+    if argument not in arguments:
+        raise _unpinnable(base)
+    return argument
+
+
+def _unpinnable(image: str) -> ReleaseError:
+    return ReleaseError(
+        f"the image {image!a} is not the value of an ARG line above the first stage; name it in one, and build a stage"
+        " from it"
+    )

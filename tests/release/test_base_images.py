@@ -189,6 +189,20 @@ def test_a_release_without_digests_fails_and_names_each(checkout: Path, capsys: 
     assert line.count(" in ") == len(IMAGES) * len(DOCKERFILES)
 
 
+PINNED: Final = f"python:3.13@sha256:{'0' * 64}"
+GOOD: Final = f"ARG PYTHON_IMAGE={PINNED}\nFROM ${{PYTHON_IMAGE}} AS first\n"
+
+
+def complaint(checkout: Path, text: str | bytes, capsys: pytest.CaptureFixture[str]) -> str:
+    """Return what is said of a Dockerfile of that text, empty if it is good for a release."""
+    (checkout / "lab/containers/Dockerfile").write_text(GOOD)
+    (checkout / "Dockerfile").write_bytes(text.encode() if isinstance(text, str) else text)
+    status = check(checkout)
+    said = capsys.readouterr().err
+    assert (status, len(said.splitlines())) in {(0, 0), (1, 1)}
+    return said
+
+
 @pytest.mark.parametrize(
     "text",
     [
@@ -196,14 +210,110 @@ def test_a_release_without_digests_fails_and_names_each(checkout: Path, capsys: 
         "ARG PYTHON_IMAGE=python\nFROM ${PYTHON_IMAGE}\n",
         "ARG PYTHON_IMAGE=python:3.13@sha256:abc\nFROM ${PYTHON_IMAGE}\n",
         "FROM ${PYTHON_IMAGE}\n",
+        "FROM ${PYTHON_IMAGE\n",
+        "FROM\n",
+        # Of a stage, not of the file.
+        f"{GOOD}ARG OTHER_IMAGE={PINNED}\nFROM ${{OTHER_IMAGE}}\n",
+        # Which of the two holds depends on where it is asked.
+        f"ARG PYTHON_IMAGE=python:3.13\nARG PYTHON_IMAGE={PINNED}\nFROM ${{PYTHON_IMAGE}}\n",
     ],
 )
 def test_a_base_image_that_pinning_would_miss_fails_too(
     checkout: Path, text: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (checkout / "Dockerfile").write_text(text)
-    assert check(checkout) == 1
-    assert len(capsys.readouterr().err.splitlines()) == 1
+    assert complaint(checkout, text, capsys)
+
+
+@pytest.mark.parametrize(
+    ("lines", "image"),
+    [
+        ("  FROM busybox:latest", "busybox:latest"),
+        ("\tfrom busybox:latest as Second", "busybox:latest"),
+        ("FROM --platform=linux/arm64 busybox:latest", "busybox:latest"),
+        ("FROM \\\n  busybox:latest", "busybox:latest"),
+        ("FROM \\\n# a comment within\n\n  busybox:latest", "busybox:latest"),
+        ("FROM First2", "First2"),
+        ("COPY --from=busybox:latest /bin/busybox /bin/", "busybox:latest"),
+        ("COPY --chown=1001 --from=busybox:latest /bin/busybox /bin/", "busybox:latest"),
+        ("  copy --FROM=busybox:latest /bin/busybox /bin/", "busybox:latest"),
+        ("COPY --chown=1001 \\\n  --from=busybox:latest \\\n  /bin/busybox /bin/", "busybox:latest"),
+        (f"COPY --from={PINNED} /bin/busybox /bin/", PINNED),
+        ("COPY --from=${PYTHON_IMAGE} /bin/busybox /bin/", "${PYTHON_IMAGE}"),
+        ("COPY --from=1 /bin/busybox /bin/", "1"),
+        ("COPY --from=second /a /b\nFROM first AS second", "second"),
+        ("RUN --mount=from=alpine:3,target=/mnt true", "alpine:3"),
+        ("RUN --mount=type=bind,from=alpine:3,target=/mnt true", "alpine:3"),
+        ('RUN --network=none --mount="type=bind,source=/,from=alpine:3,target=/mnt" true', "alpine:3"),
+        ("RUN --mount=type=cache,target=/c --mount=target=/mnt,from=alpine:3 true", "alpine:3"),
+        ("ONBUILD COPY --from=busybox:latest /a /b", "busybox:latest"),
+        ("RUN <<EOF\ntrue\nEOF\nFROM busybox:latest", "busybox:latest"),
+    ],
+)
+def test_an_image_is_found_wherever_a_build_would_fetch_it(
+    checkout: Path, lines: str, image: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert f"the image {image!a} " in complaint(checkout, f"{GOOD}{lines}\n", capsys)
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        "FROM FIRST AS Second\nFROM second\nCOPY --from=SECOND /a /b",
+        "from first as second\nfrom SECOND",
+        "FROM scratch\nCOPY --from=first /a /b",
+        "FROM first\nCOPY --from=0 /a /b",
+        "FROM $PYTHON_IMAGE",
+        "FROM --platform=$BUILDPLATFORM ${PYTHON_IMAGE} AS second  ",
+        "COPY --chown=1001:1001 /a /b",
+        "RUN --mount=type=cache,target=/c --mount=from=first,target=/mnt true",
+        "RUN echo a \\\n  FROM busybox:latest",
+        "RUN echo --from=busybox:latest",
+        "# FROM busybox:latest",
+        "RUN python3 <<EOF\nfrom pathlib import Path\nEOF",
+        "RUN <<-'EOF' sh\n\tFROM busybox:latest\n\tEOF",
+        "COPY <<one <<two /etc/\nFROM one\none\nFROM two\ntwo",
+        "RUN echo $((1<<2))",
+    ],
+)
+def test_what_fetches_no_image_is_let_through(checkout: Path, lines: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert complaint(checkout, f"{GOOD}{lines}\n", capsys) == ""
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (b"ARG PYTHON_IMAGE=python:3.13\n# J\xfcrgen\nFROM ${PYTHON_IMAGE}\n", "it is not UTF-8"),
+        (f"{GOOD}RUN <<EOF\ntrue\n", "has no line 'EOF'"),
+        (f"# syntax=docker/dockerfile:1\n{GOOD}", "syntax"),
+        (f"#escape=`\n{GOOD}", "escape"),
+    ],
+    ids=["Latin-1", "open", "syntax", "escape"],
+)
+def test_a_file_that_cannot_be_judged_is_refused_in_one_line(
+    checkout: Path, text: str | bytes, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert said in complaint(checkout, text, capsys)
+
+
+@pytest.mark.parametrize("command", ["check", "pin"])
+def test_a_file_that_cannot_be_read_is_one_line(
+    checkout: Path, command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (checkout / "Dockerfile").unlink()
+    assert main(["--directory", str(checkout), command]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.endswith("Dockerfile cannot be read: No such file or directory")
+
+
+def test_every_dockerfile_of_the_checkout_is_looked_at() -> None:
+    found = {path.relative_to(ROOT) for path in ROOT.rglob("*Dockerfile")}
+    assert {str(path) for path in found if not path.parts[0].startswith(".")} == set(DOCKERFILES)
+
+
+def test_no_compose_file_fetches_an_image() -> None:
+    for file in ROOT.glob("docker-compose*.yml"):
+        images = set(re.findall(r"^\s*image: (\S+)$", file.read_text(), re.MULTILINE))
+        assert all(image.startswith("messenger-lab-") for image in images), file.name
 
 
 def test_make_runs_both(tmp_path: Path, registry: Registry) -> None:

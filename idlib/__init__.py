@@ -3,7 +3,8 @@
 The rooms of the house, ground floor first, each importing only from those before it: `interruption`, `update_lock`,
 `container`, `clock`, `errors`, `files`, `names`, `zones`, `lists`, `settings`, `algorithms`, `records`, `pem`, `keys`,
 `certificates`, `storage`, `discovery`, `bootstrap`, `envelope`, `trust`, `timekeeping`, `verdict`, `outage`,
-`token_bucket`, `log_limit`, `backoff`, `session`, `transport`, `output`, `program`.
+`token_bucket`, `log_limit`, `backoff`, `session`, `transport`, `output`, `environment`,
+`program`.
 `Bootstrap` is the class of the published article; programs import every other thing from its room.
 """
 

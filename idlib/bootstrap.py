@@ -395,7 +395,8 @@ class Bootstrap:
     def _discovery_of_environment(self) -> "Discovery":
         from idlib.discovery import Discovery
 
-        return Discovery.from_settings(settings.load({**os.environ, "IDENTITY_NAME": self.identity_name.text}))
+        environment = {**os.environ, "IDENTITY_NAME": self.identity_name.text}
+        return Discovery.from_settings(settings.load(environment, settings.DISCOVERY_READS))
 
     def _log_written(self, *asset_types: str) -> None:
         for asset_type in asset_types:

@@ -2,7 +2,7 @@
 
 import ipaddress
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -86,7 +86,10 @@ class ServerAddress:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What the environment says, checked: a field for each variable, under the variable's name in lower case."""
+    """What the environment says, checked: a field for each variable, under the variable's name in lower case.
+
+    A variable that the program does not read is not checked, and its field has the default.
+    """
 
     identity_name: IdentityName
     crypto_path: Path
@@ -164,11 +167,13 @@ class UnfitValueError(ValueError):
         self.fault = fault
 
 
-def load(environment: Mapping[str, str]) -> Settings:
+def load(environment: Mapping[str, str], names: Collection[str] | None = None) -> Settings:
     """Return the settings that the environment holds.
 
     Args:
         environment: Usually `os.environ`.
+        names: Of the variables that the program reads, such as SENDER_READS; all others have their defaults, whatever
+            the environment says, but for those that no program can start without. None for every variable.
 
     Raises:
         ConfigurationError: Variables are missing, empty or have bad values; all of them are named.
@@ -176,7 +181,8 @@ def load(environment: Mapping[str, str]) -> Settings:
     values: dict[str, Any] = {}
     problems = []
     for variable in VARIABLES:
-        text = environment.get(variable.name, variable.default)
+        is_read = names is None or variable.name in names or variable.required
+        text = environment.get(variable.name, variable.default) if is_read else variable.default
         if text is None and variable.required:
             problems.append(f"Missing essential configuration env var: {variable.name}")
         elif text == "":
@@ -421,3 +427,23 @@ VARIABLES: Final = (
         "set by balena: the name under which a service speaks of itself",
     ),
 )
+
+# Which variables a program reads, and so judges: a bad value of another one is no business of its.
+DISCOVERY_READS: Final = frozenset({"DNS_RESOLVER", "DNSSEC", "DNSSEC_TRUST_ANCHORS", "PKIX_CA_FILE"})
+_EVERY_PROGRAM_READS: Final = frozenset({"IDENTITY_NAME", "CRYPTO_PATH", "LOG_LEVEL"})
+MAINTENANCE_READS: Final = _EVERY_PROGRAM_READS | {
+    "APP_UID",
+    "KEY_TYPE",
+    "COUNTRY",
+    "STATE",
+    "LOCALITY",
+    "ORGANIZATION",
+}
+_MESSAGING_READS: Final = (
+    _EVERY_PROGRAM_READS
+    | DISCOVERY_READS
+    | {variable.name for variable in VARIABLES if variable.name.startswith("MQTT_")}
+    | {"DATA_PATH", "MAX_MESSAGE_SIZE"}
+)
+SENDER_READS: Final = _MESSAGING_READS | {"BALENA_SERVICE_NAME"}
+RECEIVER_READS: Final = _MESSAGING_READS | {"DENIED_SENDERS", "ALLOWED_SENDERS", "REQUIRE_BINDING", "OUTPUT_FORMAT"}

@@ -8,12 +8,13 @@ from typing import Any, Final
 from idlib.algorithms import PublicKey
 from idlib.discovery import Discovery
 from idlib.envelope import Binding, base64url, seal
+from idlib.environment import read_environment
 from idlib.errors import ConfigurationError, Reason
 from idlib.keys import generate_private_key
 from idlib.names import IdentityName
 from idlib.output import harmless
-from idlib.program import parser, read_settings, run
-from idlib.settings import KeyType, ServerAddress
+from idlib.program import parser, run
+from idlib.settings import SENDER_READS, KeyType, ServerAddress
 from lab.eavesdropper import Eavesdropper
 from lab.overhear import OVERHEARD, RECIPIENT
 
@@ -30,7 +31,7 @@ def main() -> None:
         f" own in the name of {SENDER}. Settings come from environment variables.",
         "python -m lab.attack",
     ).parse_args()
-    settings = read_settings()
+    settings = read_environment(SENDER_READS)
     payload = read_overheard(OVERHEARD)
     recipient_key = Discovery.from_settings(settings).find(RECIPIENT).records[0].public_key
     attacks = (

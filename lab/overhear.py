@@ -5,10 +5,11 @@ import sys
 from pathlib import Path
 from typing import Final
 
+from idlib.environment import read_environment
 from idlib.errors import TransportError
 from idlib.names import IdentityName
-from idlib.program import parser, read_settings, run
-from idlib.settings import ServerAddress
+from idlib.program import parser, run
+from idlib.settings import SENDER_READS, ServerAddress
 from lab.eavesdropper import Eavesdropper
 
 RECIPIENT: Final = IdentityName("bob._device.example.test")
@@ -21,7 +22,7 @@ def main() -> None:
         f"Keep the first message that is sent to {RECIPIENT}. Settings come from environment variables.",
         "python -m lab.overhear",
     ).parse_args()
-    settings = read_settings()
+    settings = read_environment(SENDER_READS)
     with Eavesdropper(ServerAddress(settings.mqtt_host, settings.mqtt_port), str(RECIPIENT)) as eavesdropper:
         print(f"Waiting for a message to {RECIPIENT}.", file=sys.stderr)
         payload = _first_payload(eavesdropper)

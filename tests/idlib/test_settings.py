@@ -1,4 +1,6 @@
+import ast
 import os
+import re
 from pathlib import Path
 from typing import get_type_hints
 
@@ -8,9 +10,28 @@ from hypothesis import strategies as st
 
 from idlib.errors import ConfigurationError
 from idlib.names import IdentityName
-from idlib.settings import VARIABLES, DnssecPolicy, MqttVersion, OutputFormat, ServerAddress, Settings, load
+from idlib.settings import (
+    DISCOVERY_READS,
+    MAINTENANCE_READS,
+    RECEIVER_READS,
+    SENDER_READS,
+    VARIABLES,
+    DnssecPolicy,
+    KeyType,
+    MqttVersion,
+    OutputFormat,
+    ServerAddress,
+    Settings,
+    load,
+)
 
 NAME = {"IDENTITY_NAME": "alice._device.example.com"}
+ROOT = Path(__file__).parents[2]
+# A value of each variable that is wrong.
+WRONG = {
+    variable.name: "@/nonexistent" if variable.name.endswith(("SENDERS", "BINDING")) else "\0" for variable in VARIABLES
+}
+READ_BY_EVERY_PROGRAM = {"IDENTITY_NAME", "LOG_LEVEL"}
 TEXTS = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]))
 
 
@@ -288,3 +309,66 @@ def test_a_file_of_names_is_read_under_the_rules_of_paths(tmp_path: Path, monkey
         ("pipe", "cannot be read: it is a named pipe"),
     ):
         assert fault in problem(ALLOWED_SENDERS=f"@{tmp_path / name}")
+
+
+def complaints(names: frozenset[str] | None, environment: dict[str, str]) -> set[str]:
+    """Return which variables are complained about if a program reads those names."""
+    try:
+        load(environment) if names is None else load(environment, names)
+    except ConfigurationError as error:
+        return {word for line in error.problems for word in re.findall(r"env var:? (\w+)", line)}
+    return set()
+
+
+@pytest.mark.parametrize("names", [MAINTENANCE_READS, SENDER_READS, RECEIVER_READS, DISCOVERY_READS, None])
+def test_a_program_judges_what_it_reads_and_nothing_else(names: frozenset[str] | None) -> None:
+    every = {variable.name for variable in VARIABLES}
+    # Without a name no program has anything to do.
+    judged = every if names is None else names | {"IDENTITY_NAME"}
+    assert complaints(names, WRONG) == judged
+    assert complaints(names, {**NAME, **{name: WRONG[name] for name in every - judged}}) == set()
+    assert complaints(names, dict.fromkeys(every, "")) == judged
+
+
+def test_what_a_program_does_not_read_has_its_default() -> None:
+    read = load({**NAME, "KEY_TYPE": "p256", "MQTT_HOST": "broker.example"}, MAINTENANCE_READS)
+    assert read.key_type is KeyType.P256
+    assert read.mqtt_host == "broker.hivemq.com"
+
+
+def test_every_variable_is_read_by_a_program() -> None:
+    assert {variable.name for variable in VARIABLES} == MAINTENANCE_READS | SENDER_READS | RECEIVER_READS
+
+
+def fields_used_in(*files: Path) -> set[str]:
+    """Return which variables those files take from settings."""
+    found = set()
+    for file in files:
+        for node in ast.walk(ast.parse(file.read_text())):
+            match node:
+                case ast.Attribute(
+                    value=ast.Name(id="settings" | "read") | ast.Attribute(attr="settings" | "_settings"), attr=field
+                ) if field in get_type_hints(Settings):
+                    found.add(field.upper())
+                case ast.Attribute(attr="certificate_subject"):
+                    found |= {"STATE", "COUNTRY", "LOCALITY", "ORGANIZATION"}
+    return found
+
+
+@pytest.mark.parametrize(
+    ("names", "service", "rooms"),
+    [
+        (MAINTENANCE_READS, "maintenance", ["bootstrap.py"]),
+        # The container's terminal speaks of itself under the name that balena gives it.
+        (SENDER_READS - {"BALENA_SERVICE_NAME"}, "messaging_sender", ["discovery/__init__.py", "transport/broker.py"]),
+        (RECEIVER_READS, "messaging_receiver", ["discovery/__init__.py", "transport/broker.py", "trust.py"]),
+    ],
+)
+def test_a_program_is_said_to_read_what_its_code_uses(names: frozenset[str], service: str, rooms: list[str]) -> None:
+    own = (ROOT / "applications" / service / "src").glob("*.py")
+    used = fields_used_in(*own, *(ROOT / "idlib" / room for room in rooms))
+    assert used | READ_BY_EVERY_PROGRAM == names
+
+
+def test_discovery_is_said_to_read_what_its_code_uses() -> None:
+    assert fields_used_in(ROOT / "idlib/discovery/__init__.py") == DISCOVERY_READS

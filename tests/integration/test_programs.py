@@ -29,15 +29,44 @@ def _label(program: Path) -> str:
 
 @pytest.mark.parametrize("program", _COMMANDS, ids=_label)
 def test_every_missing_variable_is_named_on_a_line_of_its_own(program: Path, alice: Device) -> None:
-    device = alice.without_setting("IDENTITY_NAME").with_settings(MQTT_HOST="", CRYPTO_PATH="")
+    device = alice.without_setting("IDENTITY_NAME").with_settings(LOG_LEVEL="", CRYPTO_PATH="")
     result = device.run(program, *_ARGUMENTS.get(program, ()))
     assert result.status == 1
     assert result.stdout == ""
     assert sorted(result.stderr.splitlines()) == [
         "Bad value of env var CRYPTO_PATH: it is set but empty; unset it or give it a value",
-        "Bad value of env var MQTT_HOST: it is set but empty; unset it or give it a value",
+        "Bad value of env var LOG_LEVEL: it is set but empty; unset it or give it a value",
         "Missing essential configuration env var: IDENTITY_NAME",
     ]
+
+
+@pytest.mark.parametrize("program", [GENERATE_TLSA, CREATE_ID_CSR], ids=_label)
+def test_the_maintenance_programs_do_not_judge_the_settings_of_others(program: Path, alice: Device) -> None:
+    device = alice.with_settings(
+        MQTT_HOST="foo:1883",
+        MQTT_PORT="z",
+        MQTT_TLS="",
+        DATA_PATH="data",
+        DNS_RESOLVER="dns.example",
+        ALLOWED_SENDERS="@/nonexistent",
+        OUTPUT_FORMAT="xml",
+    )
+    assert device.run(program).status == 0
+
+
+def test_the_sender_does_not_judge_the_settings_of_others(alice: Device, bob: Device, bob_receiver: Program) -> None:
+    others = {"DENIED_SENDERS": "@/no", "ALLOWED_SENDERS": "@/no", "REQUIRE_BINDING": "@/no", "OUTPUT_FORMAT": "xml"}
+    device = alice.with_settings(**others, APP_UID="root", KEY_TYPE="rsa1", COUNTRY="", STATE="")
+    assert device.run(SEND_MESSAGE, bob.name, "hello").status == 0
+    bob_receiver.wait_for_message("hello")
+
+
+def test_the_receiver_s_health_names_a_bad_setting_in_one_line(bob: Device) -> None:
+    result = bob.with_settings(MQTT_PORT="many").run(RECEIVER, "--health")
+    assert (result.status, result.stderr) == (1, "")
+    assert result.stdout.startswith("Bad value of env var MQTT_PORT: 'many'")
+    assert result.stdout.count("\n") == 1
+    assert "KEY_TYPE" not in bob.with_settings(KEY_TYPE="rsa1").run(RECEIVER, "--health").stdout
 
 
 @pytest.mark.parametrize("program", [SEND_MESSAGE, RECEIVER], ids=_label)

@@ -13,8 +13,10 @@ if __name__ == "__main__":
 import sys
 
 from idlib.bootstrap import Bootstrap
+from idlib.environment import read_environment
 from idlib.errors import quoted
-from idlib.program import beside, parser, read_settings, require_stdout, run
+from idlib.program import beside, parser, require_stdout, run
+from idlib.settings import MAINTENANCE_READS
 
 
 def main() -> None:
@@ -29,7 +31,7 @@ def main() -> None:
     )
     force = arguments.parse_args().force
     require_stdout()
-    identity = Bootstrap.from_settings(read_settings())
+    identity = Bootstrap.from_settings(read_environment(MAINTENANCE_READS))
     key_path = identity.get_path_for_pki_asset("key")
     if force:
         identity.replace_private_key()

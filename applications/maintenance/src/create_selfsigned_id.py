@@ -13,7 +13,9 @@ if __name__ == "__main__":
 import sys
 
 from idlib.bootstrap import Bootstrap
-from idlib.program import beside, parser, read_settings, run
+from idlib.environment import read_environment
+from idlib.program import beside, parser, run
+from idlib.settings import MAINTENANCE_READS
 
 
 def main() -> None:
@@ -26,7 +28,7 @@ def main() -> None:
         "--force", action="store_true", help="replace an existing key; it is kept as NAME.key.previous.pem"
     )
     force = arguments.parse_args().force
-    identity = Bootstrap.from_settings(read_settings())
+    identity = Bootstrap.from_settings(read_environment(MAINTENANCE_READS))
     if force:
         identity.replace_selfsigned_identity()
     else:

@@ -16,7 +16,9 @@ from typing import Final
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from idlib.bootstrap import Bootstrap
-from idlib.program import parser, read_settings, require_stdout, run
+from idlib.environment import read_environment
+from idlib.program import parser, require_stdout, run
+from idlib.settings import MAINTENANCE_READS
 
 TIME_TO_LIVE_SECONDS: Final = 300
 
@@ -35,7 +37,7 @@ def main() -> None:
     )
     selector = command_line.parse_args().selector
     require_stdout()
-    identity = Bootstrap.from_settings(read_settings())
+    identity = Bootstrap.from_settings(read_environment(MAINTENANCE_READS))
     renderers = {"0": identity.render_tlsa_record, "1": identity.render_public_key_tlsa_record}
     name, record = identity.identity_name, renderers[selector]()
     print(f"TLSA record for {name}: {record}")

@@ -13,9 +13,11 @@ if __name__ == "__main__":
 import sys
 
 from idlib.bootstrap import Bootstrap
+from idlib.environment import read_environment
 from idlib.errors import KeyFileError, quoted
 from idlib.keys import MAX_FILE_OCTETS
-from idlib.program import beside, parser, read_settings, run
+from idlib.program import beside, parser, run
+from idlib.settings import MAINTENANCE_READS
 
 
 def main() -> None:
@@ -26,7 +28,7 @@ def main() -> None:
         "IDENTITY_NAME=alice._device.example.com CRYPTO_PATH=~/messenger/identity"
         " ./install_certificate.py < certificate.pem",
     ).parse_args()
-    identity = Bootstrap.from_settings(read_settings())
+    identity = Bootstrap.from_settings(read_environment(MAINTENANCE_READS))
     if sys.stdin is not None and sys.stdin.isatty():
         print("Paste the certificate, then press Ctrl-D.", file=sys.stderr)
     if sys.stdin is None:

@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
 
-from idlib.errors import StoreError
-from idlib.settings import load
+from idlib.errors import ConfigurationError, StoreError
+from idlib.settings import RECEIVER_READS, load
 
 _SOCKET_NAME: Final = "health.socket"
 _MAX_REASON_CHARACTERS: Final = 100
@@ -59,9 +59,12 @@ def main() -> int:
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
             connection.settimeout(_ANSWER_SECONDS)
-            with _short_path(load(os.environ).data_path) as path:
+            with _short_path(load(os.environ, RECEIVER_READS).data_path) as path:
                 connection.connect(path)
             answer = connection.recv(_MAX_REASON_CHARACTERS).decode("ascii", "replace")
+    except ConfigurationError as error:
+        # The receiver has not started for the same reason.
+        answer = error.problems[0][:_MAX_REASON_CHARACTERS]
     except TimeoutError:
         answer = "the receiver does not answer"
     except OSError:

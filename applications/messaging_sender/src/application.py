@@ -24,10 +24,11 @@ from pathlib import Path
 from typing import Final
 
 from idlib.container import announce
+from idlib.environment import read_environment
 from idlib.errors import ConfigurationError, IdlibError, StoreError, quoted
 from idlib.outage import Outage
-from idlib.program import parser, read_settings, run
-from idlib.settings import Settings
+from idlib.program import parser, run
+from idlib.settings import SENDER_READS, Settings
 from idlib.storage.outbox import FILE_NAME, Outbox, Waiting, is_to_be_opened, state_of_files
 from idlib.storage.watching import watching
 
@@ -59,7 +60,7 @@ def main() -> int:
     stopping = threading.Event()
     worker = None
     try:
-        settings = read_settings()
+        settings = read_environment(SENDER_READS)
     except ConfigurationError as error:
         # Not the end: whoever has to set it right works at this terminal.
         print("\n".join(error.problems), file=sys.stderr, flush=True)
@@ -128,7 +129,7 @@ def _empty_outbox(settings: Settings, stopping: threading.Event, own_record: Out
 
 def _tell_health() -> int:
     try:
-        waiting = _waiting(read_settings().data_path)
+        waiting = _waiting(read_environment(SENDER_READS).data_path)
     except (ConfigurationError, StoreError) as error:
         print(str(error).splitlines()[0][:100])
         return 1

@@ -31,6 +31,7 @@ from sealing import Sealer, seconds_at_the_broker, too_large
 from sender_record import OwnRecord
 
 from idlib.envelope import new_identifier
+from idlib.environment import read_environment
 from idlib.errors import (
     ExitStatus,
     IdlibError,
@@ -44,8 +45,8 @@ from idlib.errors import (
 from idlib.interruption import raise_when_terminated
 from idlib.names import IdentityName
 from idlib.outage import Outage
-from idlib.program import parser, read_settings, require_stdout, run
-from idlib.settings import Settings
+from idlib.program import parser, require_stdout, run
+from idlib.settings import SENDER_READS, Settings
 from idlib.storage.outbox import NewOutgoingMessage
 from idlib.transport import Broker, Publication, Publisher
 
@@ -81,7 +82,7 @@ def get_config() -> Settings:
     Raises:
         ConfigurationError: Environment variables are missing or have bad values.
     """
-    return read_settings()
+    return read_environment(SENDER_READS)
 
 
 class _Sending:

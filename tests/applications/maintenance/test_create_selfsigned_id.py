@@ -29,6 +29,21 @@ def test_it_makes_an_identity_and_says_what_comes_next(run: Run, files: Files, c
     assert certificate.subject.rfc4514_string() == f"CN={NAME},O=example,L=Lagos,ST=CA,C=NG"
 
 
+def test_what_it_does_not_read_it_does_not_judge(run: Run, files: Files) -> None:
+    ended = run("create_selfsigned_id.py", MQTT_HOST="foo:1883", MQTT_PORT="z", ALLOWED_SENDERS="@/nonexistent")
+    assert ended.returncode == 0, ended.stderr
+    assert sorted(files()) == [".crt.pem", ".key.pem"]
+
+
+def test_what_it_reads_it_judges(run: Run) -> None:
+    ended = run("create_selfsigned_id.py", KEY_TYPE="rsa1024", COUNTRY="USA", MQTT_PORT="z")
+    assert ended.returncode == 1
+    assert [line.split(":")[0] for line in ended.stderr.splitlines()] == [
+        "Bad value of env var KEY_TYPE",
+        "Bad value of env var COUNTRY",
+    ]
+
+
 def test_an_existing_key_is_replaced_with_force_alone(run: Run, files: Files) -> None:
     run("create_selfsigned_id.py")
     before = files()

@@ -102,21 +102,50 @@ def _check_together(settings: Settings) -> None:
     if problems:
         raise ConfigurationError(*problems)
     _warn_of_what_is_ignored(settings)
+    _warn_of_login_at_default_broker(settings)
 
 
 def _warn_of_what_is_ignored(settings: Settings) -> None:
-    default = next(variable.default for variable in VARIABLES if variable.name == "MQTT_SESSION_EXPIRY")
-    if settings.mqtt_version is MqttVersion.V311 and str(settings.mqtt_session_expiry) != default:
+    """Warn of settings that are ignored without harm."""
+    if settings.mqtt_version is MqttVersion.V311 and str(settings.mqtt_session_expiry) != _default(
+        "MQTT_SESSION_EXPIRY"
+    ):
         _LOG.warning("MQTT_SESSION_EXPIRY is ignored: MQTT 3.1.1 leaves it to the broker how long it keeps a session")
+    if settings.mqtt_plaintext_login is Switch.ON:
+        if settings.mqtt_username is None:
+            _LOG.warning(
+                "MQTT_PLAINTEXT_LOGIN=on is ignored: there is no login, because MQTT_USERNAME is not set; unset it"
+            )
+        elif settings.mqtt_tls is Switch.ON:
+            _LOG.warning("MQTT_PLAINTEXT_LOGIN=on is ignored: MQTT_TLS=on protects the login; unset it")
+        elif _is_on_this_machine(settings.mqtt_host):
+            _LOG.warning(
+                "MQTT_PLAINTEXT_LOGIN=on is ignored: a login at a broker on this machine is always allowed; unset it"
+            )
+
+
+def _warn_of_login_at_default_broker(settings: Settings) -> None:
+    if settings.mqtt_username is not None and settings.mqtt_host == _default("MQTT_HOST"):
+        _LOG.warning(
+            "The public broker %s is told MQTT_USERNAME and the password: set MQTT_HOST to your own broker",
+            settings.mqtt_host,
+        )
+
+
+def _default(name: str) -> str | None:
+    return next(variable.default for variable in VARIABLES if variable.name == name)
 
 
 def _login_is_protected(settings: Settings) -> bool:
-    if settings.mqtt_tls is Switch.ON or settings.mqtt_plaintext_login is Switch.ON:
-        return True
-    if settings.mqtt_host.lower() == "localhost":
+    is_allowed = settings.mqtt_tls is Switch.ON or settings.mqtt_plaintext_login is Switch.ON
+    return is_allowed or _is_on_this_machine(settings.mqtt_host)
+
+
+def _is_on_this_machine(host: str) -> bool:
+    if host.lower() == "localhost":
         return True
     try:
-        return ipaddress.ip_address(settings.mqtt_host).is_loopback
+        return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
 

@@ -1,0 +1,184 @@
+"""Settings that mean nothing without another one, or beside it: refused, warned about, or of use; and documented so."""
+
+import logging
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+import pytest
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+
+from idlib.discovery import Discovery
+from idlib.errors import ConfigurationError
+from idlib.settings import load
+from idlib.transport import Broker
+from tests import documents
+from tests.idlib.certificate_maker import Authority, rsa_key
+
+AUTHORITY: Final = Authority()
+FILES: Final = {
+    "ca": AUTHORITY.certificate.public_bytes(Encoding.PEM),
+    "cert": AUTHORITY.issue(key=rsa_key()).public_bytes(Encoding.PEM),
+    "key": rsa_key().private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()),
+    "both": AUTHORITY.issue(key=rsa_key()).public_bytes(Encoding.PEM)
+    + rsa_key().private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()),
+    "password": b"secret\n",
+    "anchors": b"example.com. IN DS 12345 8 2 " + b"00" * 32 + b"\n",
+}
+ELSEWHERE: Final = {"MQTT_HOST": "broker.example"}
+HERE: Final = {"MQTT_HOST": "127.0.0.1"}
+TLS: Final = {**ELSEWHERE, "MQTT_TLS": "on"}
+ALICE: Final = {"MQTT_USERNAME": "alice"}
+PASSWORD: Final = {**ALICE, "MQTT_PASSWORD_FILE": "password"}
+ALLOWED: Final = {"MQTT_PLAINTEXT_LOGIN": "on"}
+SECTION: Final = (
+    (documents.ROOT / "docs/operations.md")
+    .read_text()
+    .partition("## Settings that depend on others\n")[2]
+    .partition("\n## ")[0]
+)
+ROWS: Final = re.findall(r"^\| (.+?) \| (.+?) \| (refused|warning): .+ \|$", SECTION, re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class Case:
+    """Settings, what comes of them, and the row that says so.
+
+    Args:
+        environment: Beside IDENTITY_NAME; a name of FILES stands for its path.
+        row: The first two cells of the table in docs/operations.md.
+        said: How the problem or warning begins.
+    """
+
+    environment: Mapping[str, str]
+    row: tuple[str, str]
+    said: str = field(repr=False)
+
+
+FILES_OF_TLS: Final = ("MQTT_CA_FILE, MQTT_CERT_FILE, MQTT_KEY_FILE", "MQTT_TLS=off")
+PLAIN_LOGIN: Final = ("MQTT_USERNAME", "MQTT_TLS=off, MQTT_PLAINTEXT_LOGIN=off, and a broker on another machine")
+REFUSED: Final = [
+    Case({"MQTT_CA_FILE": "ca"}, FILES_OF_TLS, "MQTT_CA_FILE is set, and MQTT_TLS is off"),
+    Case({"MQTT_CERT_FILE": "both"}, FILES_OF_TLS, "MQTT_CERT_FILE is set, and MQTT_TLS is off"),
+    Case({**HERE, "MQTT_CA_FILE": "ca"}, FILES_OF_TLS, "MQTT_CA_FILE is set, and MQTT_TLS is off"),
+    Case({**TLS, "MQTT_KEY_FILE": "key"}, ("MQTT_KEY_FILE", "no MQTT_CERT_FILE"), "MQTT_KEY_FILE is set, and MQTT_C"),
+    Case(
+        {**TLS, "MQTT_PASSWORD_FILE": "password"},
+        ("MQTT_PASSWORD_FILE", "no MQTT_USERNAME"),
+        "MQTT_PASSWORD_FILE is set, and MQTT_USERNAME is not",
+    ),
+    Case({**ELSEWHERE, **ALICE}, PLAIN_LOGIN, "MQTT_USERNAME is set, and MQTT_TLS is off"),
+    Case({**ELSEWHERE, **PASSWORD}, PLAIN_LOGIN, "MQTT_USERNAME is set, and MQTT_TLS is off"),
+    Case(
+        {"DNSSEC": "off", "DNSSEC_TRUST_ANCHORS": "anchors"},
+        ("DNSSEC_TRUST_ANCHORS", "DNSSEC=off"),
+        "DNSSEC=off and DNSSEC_TRUST_ANCHORS exclude each other",
+    ),
+]
+WARNED: Final = [
+    Case(
+        {"MQTT_TLS": "on", **PASSWORD}, ("MQTT_USERNAME", "no MQTT_HOST"), "The public broker broker.hivemq.com is to"
+    ),
+    Case({**ALLOWED, **PASSWORD}, ("MQTT_USERNAME", "no MQTT_HOST"), "The public broker broker.hivemq.com is told"),
+    Case(
+        {**ELSEWHERE, **ALLOWED},
+        ("MQTT_PLAINTEXT_LOGIN=on", "no MQTT_USERNAME"),
+        "MQTT_PLAINTEXT_LOGIN=on is ignored: there is no login",
+    ),
+    Case(
+        {**TLS, **ALLOWED},
+        ("MQTT_PLAINTEXT_LOGIN=on", "no MQTT_USERNAME"),
+        "MQTT_PLAINTEXT_LOGIN=on is ignored: there is no login",
+    ),
+    Case(
+        {**TLS, **ALLOWED, **PASSWORD},
+        ("MQTT_PLAINTEXT_LOGIN=on", "MQTT_TLS=on"),
+        "MQTT_PLAINTEXT_LOGIN=on is ignored: MQTT_TLS=on protects the login",
+    ),
+    Case(
+        {**HERE, **ALLOWED, **PASSWORD},
+        ("MQTT_PLAINTEXT_LOGIN=on", "a broker on this machine"),
+        "MQTT_PLAINTEXT_LOGIN=on is ignored: a login at a broker on this machine",
+    ),
+    Case(
+        {**ELSEWHERE, "MQTT_VERSION": "3.1.1", "MQTT_SESSION_EXPIRY": "3600"},
+        ("MQTT_SESSION_EXPIRY", "MQTT_VERSION=3.1.1"),
+        "MQTT_SESSION_EXPIRY is ignored",
+    ),
+]
+OF_USE: Final[list[dict[str, str]]] = [
+    {},
+    {"MQTT_TLS": "on"},
+    {**TLS, "MQTT_CA_FILE": "ca"},
+    {**TLS, "MQTT_CERT_FILE": "both"},
+    {**TLS, "MQTT_CERT_FILE": "cert", "MQTT_KEY_FILE": "key"},
+    {**TLS, **ALICE},
+    {**TLS, **PASSWORD, "MQTT_CERT_FILE": "both", "MQTT_CA_FILE": "ca"},
+    {**HERE, **PASSWORD},
+    {**HERE, **PASSWORD, "MQTT_TLS": "on"},
+    {**ELSEWHERE, **PASSWORD, **ALLOWED},
+    {**ELSEWHERE, "MQTT_PLAINTEXT_LOGIN": "off"},
+    {**ELSEWHERE, "MQTT_VERSION": "3.1.1"},
+    {**ELSEWHERE, "MQTT_VERSION": "3.1.1", "MQTT_SESSION_EXPIRY": "604800"},
+    {**ELSEWHERE, "MQTT_SESSION_EXPIRY": "3600"},
+    {"DNSSEC_TRUST_ANCHORS": "anchors"},
+    {"DNSSEC_TRUST_ANCHORS": "anchors", "DNS_RESOLVER": "192.0.2.1", "PKIX_CA_FILE": "ca"},
+    {"DNSSEC": "on", "DNS_RESOLVER": "192.0.2.1", "PKIX_CA_FILE": "ca"},
+    {"DENIED_SENDERS": "a.example", "ALLOWED_SENDERS": "*.example", "REQUIRE_BINDING": "all"},
+]
+
+
+@pytest.fixture
+def begin(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> "Begin":
+    for name, contents in FILES.items():
+        (tmp_path / name).write_bytes(contents)
+    return Begin(tmp_path, caplog)
+
+
+@dataclass(frozen=True)
+class Begin:
+    """Begins as a messaging program does."""
+
+    directory: Path
+    caplog: pytest.LogCaptureFixture
+
+    def __call__(self, environment: Mapping[str, str]) -> list[str]:
+        """Return what is warned about.
+
+        Raises:
+            ConfigurationError: The settings do not go together.
+        """
+        paths = {name: str(self.directory / text) if text in FILES else text for name, text in environment.items()}
+        settings = load({"IDENTITY_NAME": "alice._device.example.com", **paths})
+        Broker.from_settings(settings)
+        Discovery.from_settings(settings)
+        assert all(record.levelno == logging.WARNING for record in self.caplog.records)
+        return self.caplog.messages
+
+
+@pytest.mark.parametrize("case", REFUSED, ids=str)
+def test_what_would_protect_less_than_it_seems_to_is_refused(case: Case, begin: Begin) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        begin(case.environment)
+    (problem,) = caught.value.problems
+    assert problem.startswith(case.said)
+    assert (*case.row, "refused") in ROWS
+
+
+@pytest.mark.parametrize("case", WARNED, ids=str)
+def test_what_is_ignored_or_unwise_is_warned_about(case: Case, begin: Begin) -> None:
+    (warning,) = begin(case.environment)
+    assert warning.startswith(case.said)
+    assert (*case.row, "warning") in ROWS
+
+
+@pytest.mark.parametrize("environment", OF_USE, ids=str)
+def test_what_is_of_use_is_let_through_in_silence(environment: dict[str, str], begin: Begin) -> None:
+    assert begin(environment) == []
+
+
+def test_each_row_of_the_document_has_its_case() -> None:
+    assert {(*case.row, "refused") for case in REFUSED} | {(*case.row, "warning") for case in WARNED} == set(ROWS)
+    assert len(ROWS) == len(re.findall(r"^\| ", SECTION, re.MULTILINE)) - 1

@@ -14,14 +14,13 @@ from pathlib import Path
 from typing import Concatenate, Final, ParamSpec, Self, TypeVar
 
 from idlib.errors import StoreError, how_to_take_over, quoted
+from idlib.files import DIRECTORY_MODE, FILE_MODE
 from idlib.storage import salvage
 from idlib.storage.pages import is_log_damaged
-from idlib.storage.salvage import Table
+from idlib.storage.salvage import LOG, Table, beside
 
 _LOG = logging.getLogger(__name__)
 
-_DIRECTORY_MODE: Final = 0o700
-_FILE_MODE: Final = 0o600
 _BUSY_SECONDS: Final = 10.0
 _WIPE_SECONDS: Final = 1.0
 # A disk that damages each new file must not be filled with damaged ones.
@@ -121,7 +120,7 @@ class Database:
         self._last_hint = ""
         self._opened: sqlite3.Connection | None = None
         with self._describing_errors():
-            path.parent.mkdir(_DIRECTORY_MODE, parents=True, exist_ok=True)
+            path.parent.mkdir(DIRECTORY_MODE, parents=True, exist_ok=True)
             # Another process that opens the file at the same time must not take our unfinished writes for damage.
             with _locked(path.parent):
                 self._open()
@@ -151,7 +150,7 @@ class Database:
         return self._opened
 
     def _connect_first(self, size: int | None) -> None:
-        log = _status(_beside(self._path, "-wal"))
+        log = _status(beside(self._path, LOG))
         # SQLite removes the WAL of an empty file.
         if size == 0 and (not self._may_be_empty or (log is not None and log.st_size > 0)):
             raise DamagedError(f"{quoted(self._path)} is empty")
@@ -160,7 +159,7 @@ class Database:
     def _open_descriptor(self) -> int:
         with self._describing_errors():
             # SQLite gives its files the mode of the database, which for that must be there before it.
-            return os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, _FILE_MODE)
+            return os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, FILE_MODE)
 
     @contextlib.contextmanager
     def _describing_errors(self) -> Iterator[None]:
@@ -180,7 +179,7 @@ class Database:
 
         The directory is locked, so no other process connects meanwhile.
         """
-        log = _beside(self._path, "-wal")
+        log = beside(self._path, LOG)
         # In this order: a process that still has the file open can remove the log when it closes it.
         is_suspect = self._is_alone() and log.exists()
         with self._translating_errors():
@@ -280,11 +279,11 @@ class Database:
                 self._opened.execute("BEGIN IMMEDIATE")
         new = salvage.new_file(self._path)
         new.unlink(missing_ok=True)
-        descriptor = os.open(new, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, _FILE_MODE)
+        descriptor = os.open(new, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, FILE_MODE)
         try:
             number = salvage.copy_rows(
                 self._descriptor,
-                _content(_beside(self._path, "-wal")),
+                _content(beside(self._path, LOG)),
                 new,
                 self._schema,
                 self._version,
@@ -457,10 +456,6 @@ def _is_damage(error: Exception) -> bool:
     return code in _DAMAGE_OF_READING or code & _PRIMARY_CODE in _DAMAGE
 
 
-def _beside(path: Path, end: str) -> Path:
-    return path.with_name(f"{path.name}{end}")
-
-
 def _status(path: Path) -> os.stat_result | None:
     """Return the status of a file, which another process may remove at any time; None if there is none."""
     try:
@@ -482,7 +477,7 @@ def _last_write(path: Path) -> int | None:
     found = _status(path)
     if found is None:
         return None
-    log = _status(_beside(path, "-wal"))
+    log = _status(beside(path, LOG))
     return int(max(found.st_mtime, 0 if log is None else log.st_mtime))
 
 

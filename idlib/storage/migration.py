@@ -4,20 +4,20 @@ A crash at any point loses nothing and brings nothing twice: each step can be re
 after the new ones are durable.
 """
 
-import os
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
-from idlib.errors import StoreError
+from idlib.errors import StoreError, quoted
+from idlib.files import make_durable
 from idlib.storage import rules
 from idlib.storage.books import DAY, POOL, WEEK
 from idlib.storage.database import Database, repairing
 from idlib.storage.pages import Value
 from idlib.storage.replay import ReplayMemory
-from idlib.storage.salvage import Table, is_name
+from idlib.storage.salvage import SIDE_FILES, Table, beside, is_name
 from idlib.storage.values import IDENTIFIER_BYTES, ReplayEntry, Standing, WaitingMessage
 from idlib.storage.waiting import WaitingMessages
 
@@ -42,7 +42,6 @@ CREATE TABLE IF NOT EXISTS waiting (
 );
 """
 _FORGOTTEN_UNTIL: Final = "latest_forgotten_issue"
-_LEFT_BY_SQLITE: Final = ("-wal", "-shm")
 _ENTRIES_AT_ONCE: Final = 5000
 _MESSAGES_AT_ONCE: Final = 16
 
@@ -91,7 +90,7 @@ def migrate(directory: Path, now: int, identify: Callable[[str, str, bytes], Rep
             memory.take_printed(rows, known)
         memory.judge_names(known, now)
         _copy_waiting(source, waiting, identify)
-    _make_durable(directory)
+    make_durable(directory)
     _remove(directory)
     return True
 
@@ -313,24 +312,17 @@ def _copy_waiting(
 
 
 def _remove(directory: Path) -> None:
-    paths = [directory / f"{OLD_FILE_NAME}{ending}" for ending in ("", *_LEFT_BY_SQLITE)]
+    old = directory / OLD_FILE_NAME
+    paths = [beside(old, end) for end in ("", *SIDE_FILES)]
     # On a file system that is mounted read-only, removing fails even if there is nothing to remove.
     present = [path for path in paths if path.exists()]
     try:
         for path in present:
             path.unlink(missing_ok=True)
         if present:
-            _make_durable(directory)
+            make_durable(directory)
     except OSError as error:
         raise StoreError(
-            f"{directory / OLD_FILE_NAME} cannot be removed: {error.strerror}",
+            f"{quoted(old)} cannot be removed: {error.strerror}",
             "set DATA_PATH to a directory that can be written",
         ) from error
-
-
-def _make_durable(directory: Path) -> None:
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

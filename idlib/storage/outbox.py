@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Final
 
 from idlib.errors import StoreError
+from idlib.files import state_of
 from idlib.storage.database import Database, repairing
 from idlib.storage.pages import Value
-from idlib.storage.salvage import Table, is_name
+from idlib.storage.salvage import LOG, Table, beside, is_name
 
 FILE_NAME: Final = "outbox.sqlite3"
 MAX_OCTETS: Final = 16 * 1024 * 1024
@@ -292,15 +293,8 @@ def state_of_files(directory: Path) -> tuple[object, ...]:
     Args:
         directory: Where the outbox lies, if there is one.
     """
-    return tuple(_state_of(directory / name) for name in (FILE_NAME, f"{FILE_NAME}-wal"))
-
-
-def _state_of(path: Path) -> tuple[int, int, int] | None:
-    try:
-        status = path.stat()
-    except OSError:
-        return None
-    return status.st_ino, status.st_size, status.st_mtime_ns
+    path = directory / FILE_NAME
+    return (state_of(path), state_of(beside(path, LOG)))
 
 
 def _knows(connection: sqlite3.Connection, identifier: str) -> bool:

@@ -14,7 +14,7 @@ from idlib.errors import StoreError, quoted
 from idlib.files import make_durable
 from idlib.storage import rules
 from idlib.storage.books import DAY, POOL, WEEK
-from idlib.storage.database import Database, repairing
+from idlib.storage.database import Database, describing_errors, repairing
 from idlib.storage.pages import Value
 from idlib.storage.replay import ReplayMemory
 from idlib.storage.salvage import SIDE_FILES, Table, beside, is_name
@@ -79,7 +79,9 @@ def migrate(directory: Path, now: int, identify: Callable[[str, str, bytes], Rep
         StoreError: A file cannot be read or written, or another process holds it; the old file is as it was.
     """
     old = directory / OLD_FILE_NAME
-    if not old.exists():
+    with describing_errors(old):
+        is_there = old.exists()
+    if not is_there:
         # A crash may have come between the removal of the file and of what belongs to it.
         _remove(directory)
         return False
@@ -90,7 +92,8 @@ def migrate(directory: Path, now: int, identify: Callable[[str, str, bytes], Rep
             memory.take_printed(rows, known)
         memory.judge_names(known, now)
         _copy_waiting(source, waiting, identify)
-    make_durable(directory)
+    with describing_errors(old):
+        make_durable(directory)
     _remove(directory)
     return True
 
@@ -314,9 +317,9 @@ def _copy_waiting(
 def _remove(directory: Path) -> None:
     old = directory / OLD_FILE_NAME
     paths = [beside(old, end) for end in ("", *SIDE_FILES)]
-    # On a file system that is mounted read-only, removing fails even if there is nothing to remove.
-    present = [path for path in paths if path.exists()]
     try:
+        # On a file system that is mounted read-only, removing fails even if there is nothing to remove.
+        present = [path for path in paths if path.exists()]
         for path in present:
             path.unlink(missing_ok=True)
         if present:

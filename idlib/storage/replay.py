@@ -113,8 +113,9 @@ class ReplayMemory(Database):
         self._kept_books: Books | None = None
         super().__init__(directory / FILE_NAME, _SCHEMA, _VERSION, _TABLES, keeps_texts=False)
         self._hold("stop the other receiver, or give this one a DATA_PATH of its own")
-        self._latest_time = self._read_latest_time()
-        self._boot = self.fact(_BOOT, "")
+        with self._closed_after_failure():
+            self._latest_time = self._read_latest_time()
+            self._boot = self.fact(_BOOT, "")
 
     @repairing
     def _read_latest_time(self) -> int:

@@ -82,7 +82,8 @@ class WaitingMessages(Database):
         self._hold("stop the other receiver, or give this one a DATA_PATH of its own")
         # A process that was killed may have left removed texts in the log.
         self._is_wipe_due = True
-        self.wipe()
+        with self._closed_after_failure():
+            self.wipe()
 
     def close(self) -> None:
         """Close the file, with no removed text left in it, so that another process may hold it."""

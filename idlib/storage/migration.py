@@ -163,7 +163,7 @@ class _OldStore(Database):
     def _complete(self, connection: sqlite3.Connection) -> None:
         rows = connection.execute("SELECT value FROM fact WHERE name = ?", (_FORGOTTEN_UNTIL,)).fetchall()
         last_write = 0 if self._last_write is None else self._last_write
-        until = max(*(int(value) for (value,) in rows), last_write + rules.CLOCK_LEAD_SECONDS, 0)
+        until = max(*(int(value) for (value,) in rows), last_write + rules.MAX_CLOCK_LEAD_SECONDS, 0)
         connection.execute("INSERT OR REPLACE INTO fact VALUES (?, ?)", (_FORGOTTEN_UNTIL, str(until)))
 
 

@@ -331,7 +331,7 @@ class ReplayMemory(Database):
         """Return until when a message can have been issued that was ever remembered, in seconds since the epoch."""
         latest = rules.NOTHING_FORGOTTEN if self._latest_issue is None else self._latest_issue
         # Nothing can have been added to the file after its last write before we opened it, but by ourselves.
-        return latest if self._last_write is None else max(latest, self._last_write + rules.CLOCK_LEAD_SECONDS)
+        return latest if self._last_write is None else max(latest, self._last_write + rules.MAX_CLOCK_LEAD_SECONDS)
 
     def _books(self, connection: sqlite3.Connection) -> Books:
         if self._kept_books is None:

@@ -13,7 +13,7 @@ from typing import Final
 from idlib.errors import StoreError, quoted
 from idlib.files import make_durable
 from idlib.storage import rules
-from idlib.storage.books import DAY, POOL, WEEK
+from idlib.storage.books import DAY, POOL, WEEK, facts_table
 from idlib.storage.database import Database, describing_errors, repairing
 from idlib.storage.pages import Value
 from idlib.storage.replay import ReplayMemory
@@ -46,19 +46,12 @@ _ENTRIES_AT_ONCE: Final = 5000
 _MESSAGES_AT_ONCE: Final = 16
 
 
-def _is_plausible_fact(row: tuple[Value, ...]) -> bool:
-    name, value = row
-    if name in {"latest_time", _FORGOTTEN_UNTIL}:
-        int(str(value))
-    return str(name).isprintable() and str(value).isprintable()
-
-
 def _is_plausible_entry(row: tuple[Value, ...]) -> bool:
     return isinstance(row[0], bytes) and len(row[0]) == IDENTIFIER_BYTES and is_name(row[1])
 
 
 _OLD_TABLES: Final = (
-    Table("fact", ("text", "text"), _is_plausible_fact),
+    facts_table({"latest_time", _FORGOTTEN_UNTIL}),
     Table("sender", ("text", "integer"), lambda row: is_name(row[0])),
     Table("replay", ("blob", "text", "integer", "integer"), _is_plausible_entry),
     Table("waiting", ("number", "text", "text", "blob", "real"), lambda row: is_name(row[1])),

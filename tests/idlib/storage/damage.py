@@ -36,14 +36,14 @@ def waiting_message(number: int) -> WaitingMessage:
     signed = f"<{number}>" * (SIZES[number % len(SIZES)] // 5)
     digest = hashlib.sha256(signed.encode()).digest()
     return WaitingMessage(
-        number,
-        NAMES[number % 40],
-        signed,
-        digest,
-        digest[:16],
-        NOW,
-        NOW + 0.5,
-        1.5,
+        number=number,
+        sender=NAMES[number % 40],
+        signed=signed,
+        digest=digest,
+        identifier=digest[:16],
+        issued_at=NOW,
+        received_at=NOW + 0.5,
+        deferred_at=1.5,
         is_asked_again=False,
         is_reserved=True,
     )

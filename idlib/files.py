@@ -1,4 +1,4 @@
-"""Small files that a user names or puts in place: read whole, with a bound, and only if they are regular files."""
+"""Files: small ones that a user names are read whole, with a bound; what is written is private and made durable."""
 
 import errno
 import os
@@ -6,6 +6,9 @@ import stat
 from pathlib import Path
 from typing import Final
 
+# For their owner alone.
+FILE_MODE: Final = 0o600
+DIRECTORY_MODE: Final = 0o700
 _KINDS: Final = (
     (stat.S_ISFIFO, "a named pipe"),
     (stat.S_ISDIR, "a directory"),
@@ -40,6 +43,35 @@ def read_regular(path: Path, limit: int) -> bytes:
     if len(contents) > limit:
         raise OSError(errno.EFBIG, f"it has more than {limit} bytes", str(path))
     return contents
+
+
+def make_durable(path: Path) -> None:
+    """Return when a file is on the disk; or, for a directory, the names of its files.
+
+    Args:
+        path: The file or the directory.
+
+    Raises:
+        OSError: It cannot be opened or written.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def state_of(path: Path) -> tuple[int, ...] | None:
+    """Return numbers of which at least one changes when a file is replaced or written; None if it cannot be looked at.
+
+    Args:
+        path: Which file; the last number is the time of its last change, in nanoseconds since the epoch.
+    """
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
 
 
 def _check_regular(status: os.stat_result, path: Path) -> None:

@@ -26,7 +26,7 @@ from cryptography.hazmat.primitives.serialization import (
 from idlib import update_lock
 from idlib.algorithms import PrivateKey
 from idlib.errors import KeyFileError, UnsuitableKeyError, how_to_take_over, quoted
-from idlib.files import read_regular
+from idlib.files import DIRECTORY_MODE, FILE_MODE, make_durable, read_regular
 from idlib.names import IdentityName
 from idlib.pem import Kind, describe, read_certificates
 from idlib.settings import KeyType
@@ -183,7 +183,7 @@ def make_directory(path: Path, uid: int) -> None:
     """
     with _os_errors_reported("create", path), suppress(FileExistsError):
         if not path.is_dir():
-            path.mkdir(mode=0o700, parents=True)
+            path.mkdir(mode=DIRECTORY_MODE, parents=True)
             _give_away_directory(path, uid)
 
 
@@ -230,7 +230,7 @@ def write_new(path: Path, data: bytes, uid: int, companions: Mapping[Path, bytes
             _put_in_place(temporary, path)
         except FileExistsError as error:
             raise refusal_to_overwrite(path) from error
-        _sync_directory(path.parent)
+        make_durable(path.parent)
         _move_into_place(staged)
 
 
@@ -361,7 +361,7 @@ def _wait_for_lock(descriptor: int, directory: Path, deadline: float) -> None:
 @contextmanager
 def _staged(path: Path, data: bytes, uid: int) -> Iterator[Path]:
     temporary = path.parent / f"{_STAGED_PREFIX}{secrets.token_hex(8)}{_STAGED_SUFFIX}"
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, FILE_MODE)
     try:
         with open(descriptor, "wb") as file:
             file.write(data)
@@ -389,7 +389,7 @@ def _put_in_place(temporary: Path, path: Path) -> None:
 
 def _reserve_and_replace(temporary: Path, path: Path) -> None:
     # An empty file reserves the name, which no other program can take then, and the staged one replaces it.
-    os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
+    os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, FILE_MODE))
     try:
         temporary.replace(path)
     except BaseException:
@@ -407,15 +407,7 @@ def _replace_all(changes: Mapping[Path, bytes], uid: int) -> None:
 def _move_into_place(staged: list[tuple[Path, Path]]) -> None:
     for temporary, path in staged:
         temporary.replace(path)
-        _sync_directory(path.parent)
-
-
-def _sync_directory(directory: Path) -> None:
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        make_durable(path.parent)
 
 
 def _give_away_directory(path: Path, uid: int) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from idlib.errors import MalformedListError, MalformedNameError, Reason, Refusal, quoted
-from idlib.files import read_regular
+from idlib.files import read_regular, state_of
 from idlib.names import IdentityName, NamePatterns
 
 _LOG = logging.getLogger(__name__)
@@ -135,7 +135,7 @@ class WatchedPatterns:
         return self._patterns
 
     def _look(self, path: Path) -> None:
-        state = _state_of(path)
+        state = state_of(path)
         if state == self._state or (state is not None and self._is_being_written(state)):
             return
         try:
@@ -143,10 +143,10 @@ class WatchedPatterns:
         except MalformedListError as error:
             _LOG.warning("The list read before stays in use: %s", error.fact)
         else:
-            if _state_of(path) != state:
+            if state_of(path) != state:
                 return
             if self._state != () or patterns != self._patterns:
-                _LOG.info("Reading %s", path)
+                _LOG.info("Reading %s", quoted(path))
             self._patterns = patterns
         self._state = state
 
@@ -199,12 +199,3 @@ def _check(word: str, path: Path, line: int) -> None:
         NamePatterns((word,))
     except MalformedNameError as error:
         raise MalformedListError(f"{quoted(path)} line {line}: {error.fact}", _HINT) from error
-
-
-def _state_of(path: Path) -> _State | None:
-    """Return what changes when a file is replaced or written; None if there is none."""
-    try:
-        status = path.stat()
-    except OSError:
-        return None
-    return (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)

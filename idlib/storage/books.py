@@ -6,6 +6,7 @@ portions after each start, so that nothing has to be written for it.
 
 import sqlite3
 from collections import Counter, OrderedDict
+from collections.abc import Set
 from dataclasses import dataclass, field
 from typing import Final, Self
 
@@ -292,6 +293,24 @@ class Books:
         self._rows.move_to_end(name)
         if len(self._rows) > MAX_CACHED_STANDINGS:
             self._rows.popitem(last=False)
+
+
+def facts_table(integers: Set[str]) -> Table:
+    """Return what the rows of a table of facts look like.
+
+    Args:
+        integers: The names of those facts that are whole numbers.
+    """
+
+    def is_plausible(row: tuple[Value, ...]) -> bool:
+        name, value = row
+        assert isinstance(name, str)  # noqa: S101  # for mypy, here and below
+        assert isinstance(value, str)  # noqa: S101
+        if name in integers:
+            int(value)
+        return name.isprintable() and value.isprintable()
+
+    return Table("fact", ("text", "text"), is_plausible)
 
 
 def keep(connection: sqlite3.Connection, name: str, value: object) -> None:

@@ -14,15 +14,15 @@ from pathlib import Path
 from typing import Concatenate, Final, ParamSpec, Self, TypeVar
 
 from idlib.errors import StoreError, how_to_take_over, quoted
+from idlib.files import DIRECTORY_MODE, FILE_MODE
 from idlib.storage import salvage
 from idlib.storage.pages import is_log_damaged
-from idlib.storage.salvage import Table
+from idlib.storage.salvage import LOG, Table, beside
 
 _LOG = logging.getLogger(__name__)
 
-_DIRECTORY_MODE: Final = 0o700
-_FILE_MODE: Final = 0o600
 _BUSY_SECONDS: Final = 10.0
+_NO_DESCRIPTOR: Final = -1
 _WIPE_SECONDS: Final = 1.0
 # A disk that damages each new file must not be filled with damaged ones.
 _REPAIR_PAUSE_SECONDS: Final = 60.0
@@ -73,6 +73,26 @@ def repairing(method: Callable[Concatenate[D, P], T]) -> Callable[Concatenate[D,
     return repaired
 
 
+@contextlib.contextmanager
+def describing_errors(path: Path) -> Iterator[None]:
+    """Say of an error of the operating system that a file cannot be used.
+
+    Args:
+        path: The file, in DATA_PATH.
+
+    Raises:
+        StoreError: What is done within has raised an OSError.
+    """
+    try:
+        yield
+    except OSError as error:
+        is_of_another = isinstance(error, PermissionError) and os.path.isdir(path.parent)
+        raise StoreError(
+            f"{quoted(path)} cannot be used: {error.strerror}",
+            _how_to_get_in(path.parent) if is_of_another else "set DATA_PATH to a directory that can be written",
+        ) from error
+
+
 class Database:
     """One file, used by any number of threads; a subclass says what is kept in it.
 
@@ -112,6 +132,7 @@ class Database:
         self._keeps_texts = keeps_texts
         self._is_shared = is_shared
         self._is_held = False
+        self._is_closed = False
         self._lock = threading.RLock()
         self._is_wipe_due = False
         self._wiped_at = 0.0
@@ -120,8 +141,8 @@ class Database:
         self._last_repair = ""
         self._last_hint = ""
         self._opened: sqlite3.Connection | None = None
-        with self._describing_errors():
-            path.parent.mkdir(_DIRECTORY_MODE, parents=True, exist_ok=True)
+        with describing_errors(self._path):
+            path.parent.mkdir(DIRECTORY_MODE, parents=True, exist_ok=True)
             # Another process that opens the file at the same time must not take our unfinished writes for damage.
             with _locked(path.parent):
                 self._open()
@@ -151,36 +172,23 @@ class Database:
         return self._opened
 
     def _connect_first(self, size: int | None) -> None:
-        log = _status(_beside(self._path, "-wal"))
+        log = _status(beside(self._path, LOG))
         # SQLite removes the WAL of an empty file.
         if size == 0 and (not self._may_be_empty or (log is not None and log.st_size > 0)):
             raise DamagedError(f"{quoted(self._path)} is empty")
         self._connect()
 
     def _open_descriptor(self) -> int:
-        with self._describing_errors():
+        with describing_errors(self._path):
             # SQLite gives its files the mode of the database, which for that must be there before it.
-            return os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, _FILE_MODE)
-
-    @contextlib.contextmanager
-    def _describing_errors(self) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            is_of_another = isinstance(error, PermissionError) and os.path.isdir(self._path.parent)
-            raise StoreError(
-                f"{quoted(self._path)} cannot be used: {error.strerror}",
-                _how_to_get_in(self._path.parent)
-                if is_of_another
-                else "set DATA_PATH to a directory that can be written",
-            ) from error
+            return os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, FILE_MODE)
 
     def _connect(self) -> None:
         """Connect to the file, which is checked if nobody else uses it and the last who did has not closed it.
 
         The directory is locked, so no other process connects meanwhile.
         """
-        log = _beside(self._path, "-wal")
+        log = beside(self._path, LOG)
         # In this order: a process that still has the file open can remove the log when it closes it.
         is_suspect = self._is_alone() and log.exists()
         with self._translating_errors():
@@ -215,7 +223,7 @@ class Database:
         found = int(connection.execute("PRAGMA user_version").fetchone()[0])
         if found > self._version:
             raise StoreError(
-                f"{self._path} was written by a newer version of this software",
+                f"{quoted(self._path)} was written by a newer version of this software",
                 "install that version again, or set DATA_PATH to another directory",
             )
         connection.execute("PRAGMA journal_mode = WAL")
@@ -234,10 +242,30 @@ class Database:
         self.close()
 
     def close(self) -> None:
-        """Close the file, which another process may then hold."""
+        """Close the file, which another process may then hold; from then on every other method raises StoreError."""
         with self._lock:
-            self._disconnect()
-            os.close(self._descriptor)
+            if self._is_closed:
+                return
+            self._is_closed = True
+            try:
+                self._disconnect()
+            finally:
+                # The number may soon be that of another file.
+                descriptor, self._descriptor = self._descriptor, _NO_DESCRIPTOR
+                os.close(descriptor)
+
+    @contextlib.contextmanager
+    def _closed_after_failure(self) -> Iterator[None]:
+        """Close the file if what is done within fails, as whoever constructs the object cannot."""
+        try:
+            yield
+        except BaseException:
+            self.close()
+            raise
+
+    def _require_open(self) -> None:
+        if self._is_closed:
+            raise StoreError(f"{quoted(self._path)} is closed")
 
     def repair(self, damage: DamagedError) -> None:
         """Move the file aside, and begin a new one with every row that can be read.
@@ -249,6 +277,7 @@ class Database:
             StoreError: That cannot be done; the damaged file is as it was.
         """
         with self._lock, self._translating_errors(), _locked(self._path.parent):
+            self._require_open()
             if self._is_moved():
                 # Another process has repaired it.
                 self._reopen()
@@ -280,11 +309,11 @@ class Database:
                 self._opened.execute("BEGIN IMMEDIATE")
         new = salvage.new_file(self._path)
         new.unlink(missing_ok=True)
-        descriptor = os.open(new, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, _FILE_MODE)
+        descriptor = os.open(new, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, FILE_MODE)
         try:
             number = salvage.copy_rows(
                 self._descriptor,
-                _content(_beside(self._path, "-wal")),
+                _content(beside(self._path, LOG)),
                 new,
                 self._schema,
                 self._version,
@@ -376,15 +405,21 @@ class Database:
             advice: What to do if another process holds it.
 
         Raises:
-            StoreError: Another process holds it; the file is closed then.
+            StoreError: Another process holds it, or it cannot be locked; the file is closed then.
         """
-        try:
-            # flock, unlike the record locks that SQLite takes on the same file, does not meet those.
-            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            self.close()
-            raise StoreError(f"{quoted(self._path)} is in use by another process", advice) from error
-        self._is_held = True
+        with self._lock, self._closed_after_failure():
+            self._require_open()
+            try:
+                # flock, unlike the record locks that SQLite takes on the same file, does not meet those.
+                fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise StoreError(f"{quoted(self._path)} is in use by another process", advice) from error
+            except OSError as error:
+                raise StoreError(
+                    f"{quoted(self._path)} cannot be locked: {error.strerror}",
+                    "set DATA_PATH to a directory on a file system with locks",
+                ) from error
+            self._is_held = True
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
@@ -415,6 +450,7 @@ class Database:
             yield self._current_connection()
 
     def _current_connection(self) -> sqlite3.Connection:
+        self._require_open()
         if self._opened is None or (self._is_shared and not self._opened.in_transaction and self._is_moved()):
             # Without a connection, a repair could not be finished.
             with _locked(self._path.parent):
@@ -457,10 +493,6 @@ def _is_damage(error: Exception) -> bool:
     return code in _DAMAGE_OF_READING or code & _PRIMARY_CODE in _DAMAGE
 
 
-def _beside(path: Path, end: str) -> Path:
-    return path.with_name(f"{path.name}{end}")
-
-
 def _status(path: Path) -> os.stat_result | None:
     """Return the status of a file, which another process may remove at any time; None if there is none."""
     try:
@@ -482,7 +514,7 @@ def _last_write(path: Path) -> int | None:
     found = _status(path)
     if found is None:
         return None
-    log = _status(_beside(path, "-wal"))
+    log = _status(beside(path, LOG))
     return int(max(found.st_mtime, 0 if log is None else log.st_mtime))
 
 

@@ -4,20 +4,20 @@ A crash at any point loses nothing and brings nothing twice: each step can be re
 after the new ones are durable.
 """
 
-import os
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
-from idlib.errors import StoreError
+from idlib.errors import StoreError, quoted
+from idlib.files import make_durable
 from idlib.storage import rules
-from idlib.storage.books import DAY, POOL, WEEK
-from idlib.storage.database import Database, repairing
+from idlib.storage.books import DAY, POOL, WEEK, facts_table
+from idlib.storage.database import Database, describing_errors, repairing
 from idlib.storage.pages import Value
 from idlib.storage.replay import ReplayMemory
-from idlib.storage.salvage import Table, is_name
+from idlib.storage.salvage import SIDE_FILES, Table, beside, is_name
 from idlib.storage.values import IDENTIFIER_BYTES, ReplayEntry, Standing, WaitingMessage
 from idlib.storage.waiting import WaitingMessages
 
@@ -42,16 +42,8 @@ CREATE TABLE IF NOT EXISTS waiting (
 );
 """
 _FORGOTTEN_UNTIL: Final = "latest_forgotten_issue"
-_LEFT_BY_SQLITE: Final = ("-wal", "-shm")
 _ENTRIES_AT_ONCE: Final = 5000
 _MESSAGES_AT_ONCE: Final = 16
-
-
-def _is_plausible_fact(row: tuple[Value, ...]) -> bool:
-    name, value = row
-    if name in {"latest_time", _FORGOTTEN_UNTIL}:
-        int(str(value))
-    return str(name).isprintable() and str(value).isprintable()
 
 
 def _is_plausible_entry(row: tuple[Value, ...]) -> bool:
@@ -59,7 +51,7 @@ def _is_plausible_entry(row: tuple[Value, ...]) -> bool:
 
 
 _OLD_TABLES: Final = (
-    Table("fact", ("text", "text"), _is_plausible_fact),
+    facts_table({"latest_time", _FORGOTTEN_UNTIL}),
     Table("sender", ("text", "integer"), lambda row: is_name(row[0])),
     Table("replay", ("blob", "text", "integer", "integer"), _is_plausible_entry),
     Table("waiting", ("number", "text", "text", "blob", "real"), lambda row: is_name(row[1])),
@@ -80,7 +72,9 @@ def migrate(directory: Path, now: int, identify: Callable[[str, str, bytes], Rep
         StoreError: A file cannot be read or written, or another process holds it; the old file is as it was.
     """
     old = directory / OLD_FILE_NAME
-    if not old.exists():
+    with describing_errors(old):
+        is_there = old.exists()
+    if not is_there:
         # A crash may have come between the removal of the file and of what belongs to it.
         _remove(directory)
         return False
@@ -91,7 +85,8 @@ def migrate(directory: Path, now: int, identify: Callable[[str, str, bytes], Rep
             memory.take_printed(rows, known)
         memory.judge_names(known, now)
         _copy_waiting(source, waiting, identify)
-    _make_durable(directory)
+    with describing_errors(old):
+        make_durable(directory)
     _remove(directory)
     return True
 
@@ -161,7 +156,7 @@ class _OldStore(Database):
     def _complete(self, connection: sqlite3.Connection) -> None:
         rows = connection.execute("SELECT value FROM fact WHERE name = ?", (_FORGOTTEN_UNTIL,)).fetchall()
         last_write = 0 if self._last_write is None else self._last_write
-        until = max(*(int(value) for (value,) in rows), last_write + rules.CLOCK_LEAD_SECONDS, 0)
+        until = max(*(int(value) for (value,) in rows), last_write + rules.MAX_CLOCK_LEAD_SECONDS, 0)
         connection.execute("INSERT OR REPLACE INTO fact VALUES (?, ?)", (_FORGOTTEN_UNTIL, str(until)))
 
 
@@ -313,24 +308,17 @@ def _copy_waiting(
 
 
 def _remove(directory: Path) -> None:
-    paths = [directory / f"{OLD_FILE_NAME}{ending}" for ending in ("", *_LEFT_BY_SQLITE)]
-    # On a file system that is mounted read-only, removing fails even if there is nothing to remove.
-    present = [path for path in paths if path.exists()]
+    old = directory / OLD_FILE_NAME
+    paths = [beside(old, end) for end in ("", *SIDE_FILES)]
     try:
+        # On a file system that is mounted read-only, removing fails even if there is nothing to remove.
+        present = [path for path in paths if path.exists()]
         for path in present:
             path.unlink(missing_ok=True)
         if present:
-            _make_durable(directory)
+            make_durable(directory)
     except OSError as error:
         raise StoreError(
-            f"{directory / OLD_FILE_NAME} cannot be removed: {error.strerror}",
+            f"{quoted(old)} cannot be removed: {error.strerror}",
             "set DATA_PATH to a directory that can be written",
         ) from error
-
-
-def _make_durable(directory: Path) -> None:
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -11,14 +11,17 @@ from pathlib import Path
 from typing import Final
 
 from idlib.errors import StoreError
+from idlib.files import state_of
 from idlib.storage.database import Database, repairing
 from idlib.storage.pages import Value
-from idlib.storage.salvage import Table, is_name
+from idlib.storage.salvage import LOG, Table, beside, is_name
 
 FILE_NAME: Final = "outbox.sqlite3"
 MAX_OCTETS: Final = 16 * 1024 * 1024
 # What the file needs for a message besides its text: names, numbers, the indexes' entries.
 _OVERHEAD_OCTETS: Final = 200
+# By the texts themselves, so that damage to the number beside a text does not make the outbox full.
+_COUNT: Final = f"SELECT count(*), coalesce(sum(length(CAST(text AS BLOB)) + {_OVERHEAD_OCTETS}), 0) FROM outgoing"  # noqa: S608  # ours
 _VERSION: Final = 1
 # Version 0, of release 0.1.0, had neither the table of what is used nor the indexes by time.
 _SCHEMA: Final = f"""
@@ -35,8 +38,7 @@ CREATE INDEX IF NOT EXISTS outgoing_by_recipient ON outgoing (recipient, number)
 CREATE INDEX IF NOT EXISTS outgoing_by_time ON outgoing (queued_at);
 CREATE INDEX IF NOT EXISTS outgoing_by_end ON outgoing (lifetime IS NULL, queued_at + coalesce(lifetime, 0));
 CREATE TABLE IF NOT EXISTS used (messages INTEGER NOT NULL, octets INTEGER NOT NULL);
-INSERT INTO used SELECT count(*), coalesce(sum(octets + {_OVERHEAD_OCTETS}), 0) FROM outgoing
-    WHERE NOT EXISTS (SELECT 1 FROM used);
+INSERT INTO used {_COUNT} WHERE NOT EXISTS (SELECT 1 FROM used);
 CREATE TRIGGER IF NOT EXISTS outgoing_added AFTER INSERT ON outgoing BEGIN
     UPDATE used SET messages = messages + 1, octets = octets + new.octets + {_OVERHEAD_OCTETS};
 END;
@@ -68,9 +70,18 @@ def _is_plausible(row: tuple[Value, ...]) -> bool:
     return number > 0 and is_name(recipient) and bool(identifier) and len(text.encode()) == octets
 
 
+def _is_plausible_total(row: tuple[Value, ...]) -> bool:
+    messages, octets, since = row
+    assert isinstance(messages, int)  # noqa: S101  # for mypy, here and below
+    assert isinstance(octets, int)  # noqa: S101
+    return octets >= messages * _OVERHEAD_OCTETS >= 0 and (messages > 0) == (octets > 0) == (since is not None)
+
+
 _TABLE: Final = Table(
     "outgoing", ("number", "text", "text", "text", "integer", "integer", "integer or null"), _is_plausible
 )
+# With the time at which the oldest message was queued, which the table itself does not hold.
+_TOTAL: Final = Table("used", ("integer", "integer", "integer or null"), _is_plausible_total)
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +156,12 @@ class Outbox(Database):
         self._hold("stop the other messaging_sender, or give this one a DATA_PATH of its own")
         # A process that was killed may have left removed texts in the log.
         self._is_wipe_due = True
+        self._correct_total()
+
+    @repairing
+    def _correct_total(self) -> None:
+        with self._transaction() as connection:
+            _count_again(connection)
 
     @repairing
     def put(self, message: NewOutgoingMessage) -> None:
@@ -160,7 +177,9 @@ class Outbox(Database):
         with self._transaction() as connection:
             if _knows(connection, message.identifier):
                 return
-            number, total = connection.execute("SELECT messages, octets FROM used").fetchone()
+            total = self._total(connection)[1]
+            if total + octets + _OVERHEAD_OCTETS > MAX_OCTETS:
+                number, total = _count_again(connection)
             if total + octets + _OVERHEAD_OCTETS > MAX_OCTETS:
                 raise StoreError(
                     f"the outbox is full: {number} messages take {total} of its {MAX_OCTETS} bytes",
@@ -176,7 +195,11 @@ class Outbox(Database):
         """Return to whom messages wait, those first whose messages wait longest."""
         with self._reading() as connection:
             rows = connection.execute(_RECIPIENTS).fetchall()
-        return tuple(row[0] for row in rows)
+        with self._judging_rows():
+            for (recipient,) in rows:
+                if not is_name(recipient):
+                    raise ValueError("a recipient is no name")
+        return tuple(recipient for (recipient,) in rows)
 
     @repairing
     def next_to(self, recipient: str, after: int) -> OutgoingMessage | None:
@@ -188,24 +211,23 @@ class Outbox(Database):
         """
         with self._reading() as connection:
             row = connection.execute(
-                f"SELECT {_COLUMNS}, number FROM outgoing"  # noqa: S608  # of ours alone
+                "SELECT number, recipient, identifier, text, octets, queued_at, lifetime FROM outgoing"
                 " WHERE recipient = ? AND number > ? ORDER BY number LIMIT 1",
                 (recipient, after),
             ).fetchone()
-            if row is None:
-                return None
-            with self._judging_rows():
-                recipient, identifier, text, queued_at, lifetime, number = row
-                _TABLE.check((number, recipient, identifier, text, len(text.encode()), queued_at, lifetime))
-            return OutgoingMessage(*row)
+        if row is None:
+            return None
+        with self._judging_rows():
+            _TABLE.check(row)
+        number, recipient, identifier, text, _octets, queued_at, lifetime = row
+        return OutgoingMessage(recipient, identifier, text, queued_at, lifetime, number)
 
     @repairing
     def waiting(self) -> Waiting:
         """Return how many messages wait, and since when."""
         with self._reading() as connection:
-            return Waiting(
-                *connection.execute("SELECT messages, (SELECT min(queued_at) FROM outgoing) FROM used").fetchone()
-            )
+            number, _octets, since = self._total(connection)
+        return Waiting(number, since)
 
     @repairing
     def remove(self, number: int) -> None:
@@ -242,10 +264,13 @@ class Outbox(Database):
         rows: list[tuple[str, str]] = []
         if found:
             with self._transaction() as connection:
-                rows = connection.execute(
-                    f"DELETE FROM outgoing WHERE {' OR '.join(expired)} RETURNING identifier, recipient",  # noqa: S608
+                deleted = connection.execute(
+                    f"DELETE FROM outgoing WHERE {' OR '.join(expired)}"  # noqa: S608
+                    " RETURNING number, recipient, identifier, queued_at, lifetime",
                     values,
                 ).fetchall()
+                with self._judging_rows():
+                    rows = [_judged_heading(*row) for row in deleted]
                 self._is_wipe_due = True
         self._try_to_wipe()
         return rows
@@ -264,6 +289,16 @@ class Outbox(Database):
         if found is not None:
             with self._transaction() as connection:
                 connection.execute(f"UPDATE outgoing SET queued_at = ? WHERE {wrong}", (now, earliest, now))  # noqa: S608
+
+    def _total(self, connection: sqlite3.Connection) -> tuple[int, int, int | None]:
+        """Return how many messages wait, how many bytes of the outbox they take, and since when the oldest waits."""
+        row = connection.execute("SELECT messages, octets, (SELECT min(queued_at) FROM outgoing) FROM used").fetchone()
+        with self._judging_rows():
+            if row is None:
+                raise ValueError("the table used is empty")
+            _TOTAL.check(row)
+        messages, octets, since = row
+        return messages, octets, since
 
     def _complete(self, connection: sqlite3.Connection) -> None:
         connection.execute("DELETE FROM sqlite_sequence")
@@ -292,15 +327,29 @@ def state_of_files(directory: Path) -> tuple[object, ...]:
     Args:
         directory: Where the outbox lies, if there is one.
     """
-    return tuple(_state_of(directory / name) for name in (FILE_NAME, f"{FILE_NAME}-wal"))
+    path = directory / FILE_NAME
+    return (state_of(path), state_of(beside(path, LOG)))
 
 
-def _state_of(path: Path) -> tuple[int, int, int] | None:
-    try:
-        status = path.stat()
-    except OSError:
-        return None
-    return status.st_ino, status.st_size, status.st_mtime_ns
+def _count_again(connection: sqlite3.Connection) -> tuple[int, int]:
+    """Correct the total of what waits, which damage can make wrong, and return it: messages and bytes."""
+    messages, octets = connection.execute(_COUNT).fetchone()
+    if connection.execute("SELECT messages, octets FROM used").fetchall() != [(messages, octets)]:
+        connection.execute("DELETE FROM used")
+        connection.execute("INSERT INTO used VALUES (?, ?)", (messages, octets))
+    return messages, octets
+
+
+def _judged_heading(
+    number: int, recipient: str, identifier: str, queued_at: int, lifetime: int | None
+) -> tuple[str, str]:
+    """Return identifier and recipient of a message whose text nobody needs any more.
+
+    Raises:
+        ValueError: We have not written that row.
+    """
+    _TABLE.check((number, recipient, identifier, "", 0, queued_at, lifetime))
+    return identifier, recipient
 
 
 def _knows(connection: sqlite3.Connection, identifier: str) -> bool:

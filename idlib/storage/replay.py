@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from idlib.storage import rules
-from idlib.storage.books import DAY, DROPPED_UNTIL, FLOOR, POOL, POOL_WATERMARK, SENDERS, WEEK, Books, keep
+from idlib.storage.books import DAY, DROPPED_UNTIL, FLOOR, POOL, POOL_WATERMARK, SENDERS, WEEK, Books, facts_table, keep
 from idlib.storage.database import DamagedError, Database, repairing
 from idlib.storage.forgetting import Forgetting
 from idlib.storage.pages import Value
@@ -65,17 +65,6 @@ CREATE TABLE IF NOT EXISTS unbound (
 ) WITHOUT ROWID;
 """
 
-_INTEGER_FACTS: Final = frozenset({_LATEST_TIME, FLOOR, POOL_WATERMARK, DROPPED_UNTIL})
-
-
-def _is_plausible_fact(row: tuple[Value, ...]) -> bool:
-    name, value = row
-    assert isinstance(name, str)  # noqa: S101  # for mypy, here and below
-    assert isinstance(value, str)  # noqa: S101
-    if name in _INTEGER_FACTS:
-        int(value)
-    return name.isprintable() and value.isprintable()
-
 
 def _is_plausible_entry(row: tuple[Value, ...]) -> bool:
     slot, owner, identifier, *_ = row
@@ -85,7 +74,7 @@ def _is_plausible_entry(row: tuple[Value, ...]) -> bool:
     return slot >= 0 and owner >= 0 and len(identifier) == IDENTIFIER_BYTES
 
 
-_FACTS: Final = Table("fact", ("text", "text"), _is_plausible_fact)
+_FACTS: Final = facts_table({_LATEST_TIME, FLOOR, POOL_WATERMARK, DROPPED_UNTIL})
 _TABLES: Final = (
     _FACTS,
     SENDERS,
@@ -113,8 +102,9 @@ class ReplayMemory(Database):
         self._kept_books: Books | None = None
         super().__init__(directory / FILE_NAME, _SCHEMA, _VERSION, _TABLES, keeps_texts=False)
         self._hold("stop the other receiver, or give this one a DATA_PATH of its own")
-        self._latest_time = self._read_latest_time()
-        self._boot = self.fact(_BOOT, "")
+        with self._closed_after_failure():
+            self._latest_time = self._read_latest_time()
+            self._boot = self.fact(_BOOT, "")
 
     @repairing
     def _read_latest_time(self) -> int:
@@ -330,7 +320,7 @@ class ReplayMemory(Database):
         """Return until when a message can have been issued that was ever remembered, in seconds since the epoch."""
         latest = rules.NOTHING_FORGOTTEN if self._latest_issue is None else self._latest_issue
         # Nothing can have been added to the file after its last write before we opened it, but by ourselves.
-        return latest if self._last_write is None else max(latest, self._last_write + rules.CLOCK_LEAD_SECONDS)
+        return latest if self._last_write is None else max(latest, self._last_write + rules.MAX_CLOCK_LEAD_SECONDS)
 
     def _books(self, connection: sqlite3.Connection) -> Books:
         if self._kept_books is None:

@@ -1,7 +1,6 @@
 """Makes a new file of what can still be read in a damaged one, and moves the damaged one aside."""
 
 import contextlib
-import os
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,16 +9,17 @@ from pathlib import Path
 from typing import Final
 
 from idlib.errors import MalformedNameError
+from idlib.files import make_durable
 from idlib.names import IdentityName
 from idlib.storage.pages import Record, Value, records
 
 # What SQLite puts beside a file, by the end of its name.
-SIDE_FILES: Final = ("-wal", "-shm")
+LOG: Final = "-wal"
+SIDE_FILES: Final = (LOG, "-shm")
 _NEW_FILE: Final = ".salvaged"
 _MARK: Final = ".damaged-"
 MAX_DAMAGED_FILES: Final = 4
 _MAX_SAME_SECOND: Final = 1000
-_FILE_MODE: Final = 0o600
 
 _KINDS: Final[Mapping[str, tuple[type, ...]]] = {
     "number": (int,),
@@ -100,13 +100,23 @@ def is_name(value: Value) -> bool:
         return False
 
 
+def beside(path: Path, end: str) -> Path:
+    """Return the path of a file in the same directory whose name is longer.
+
+    Args:
+        path: A file.
+        end: What its name is followed by.
+    """
+    return path.with_name(f"{path.name}{end}")
+
+
 def new_file(path: Path) -> Path:
     """Return where the new file is made that is to replace a damaged one.
 
     Args:
         path: The damaged file.
     """
-    return path.with_name(f"{path.name}{_NEW_FILE}")
+    return beside(path, _NEW_FILE)
 
 
 def finish_replacement(path: Path) -> None:
@@ -125,7 +135,7 @@ def finish_replacement(path: Path) -> None:
         new.unlink()
         return
     # The new file was complete before the damaged one was moved.
-    _move_aside(path, aside(path))
+    _move_aside(path, _begun_aside(path) or aside(path))
     new.rename(path)
 
 
@@ -169,7 +179,7 @@ def copy_rows(
         finish(connection)
         connection.execute(f"PRAGMA user_version = {version}")
         connection.execute("COMMIT")
-    _make_durable(new)
+    make_durable(new)
     return number
 
 
@@ -184,11 +194,11 @@ def replace(path: Path) -> Path:
     """
     for old in _damaged_files(path)[: -(MAX_DAMAGED_FILES - 1)]:
         for end in ("", *SIDE_FILES):
-            old.with_name(f"{old.name}{end}").unlink(missing_ok=True)
+            beside(old, end).unlink(missing_ok=True)
     target = aside(path)
     _move_aside(path, target)
     new_file(path).rename(path)
-    _make_durable(path.parent)
+    make_durable(path.parent)
     return target
 
 
@@ -200,24 +210,42 @@ def aside(path: Path) -> Path:
     """
     moment = datetime.now(UTC).strftime("%Y-%m-%dT%H%M%SZ")
     for number in range(1, _MAX_SAME_SECOND):
-        target = path.with_name(f"{path.name}{_MARK}{moment}{f'.{number}' if number > 1 else ''}")
-        if not any(target.with_name(f"{target.name}{end}").exists() for end in ("", *SIDE_FILES)):
+        target = beside(path, f"{_MARK}{moment}{f'.{number}' if number > 1 else ''}")
+        if not any(beside(target, end).exists() for end in ("", *SIDE_FILES)):
             return target
     raise FileExistsError(f"{path.name}{_MARK}{moment}")
 
 
+def _begun_aside(path: Path) -> Path | None:
+    """Return where the beginning of a damaged file is if a crash came before all that lies beside it was moved."""
+    moved = _damaged_files(path)
+    if not moved or not moved[-1].exists():
+        return None
+    would_overwrite = any(beside(path, end).exists() and beside(moved[-1], end).exists() for end in SIDE_FILES)
+    return None if would_overwrite else moved[-1]
+
+
 def _damaged_files(path: Path) -> list[Path]:
-    """Return the files that were moved aside before, the oldest first."""
-    found = path.parent.glob(f"{path.name}{_MARK}*")
-    files = [one for one in found if not one.name.endswith(SIDE_FILES)]
-    # Renaming changes no other time of a file.
-    return sorted(files, key=lambda one: one.stat().st_ctime_ns)
+    """Return the files that were moved aside before, the oldest first; of some, only what lay beside them is left."""
+    moved_at: dict[Path, int] = {}
+    for found in path.parent.glob(f"{path.name}{_MARK}*"):
+        file = _without_side_end(found)
+        # Renaming changes no other time of a file.
+        moved_at[file] = max(moved_at.get(file, 0), found.stat().st_ctime_ns)
+    return sorted(moved_at, key=moved_at.__getitem__)
+
+
+def _without_side_end(path: Path) -> Path:
+    for end in SIDE_FILES:
+        if path.name.endswith(end):
+            return path.with_name(path.name.removesuffix(end))
+    return path
 
 
 def _move_aside(path: Path, target: Path) -> None:
     for end in ("", *SIDE_FILES):
         with contextlib.suppress(FileNotFoundError):
-            path.with_name(f"{path.name}{end}").rename(target.with_name(f"{target.name}{end}"))
+            beside(path, end).rename(beside(target, end))
 
 
 def _rows(database: int, log: bytes, tables: Sequence[Table]) -> Iterator[tuple[Table, tuple[Value, ...]]]:
@@ -227,11 +255,3 @@ def _rows(database: int, log: bytes, tables: Sequence[Table]) -> Iterator[tuple[
             if row is not None:
                 yield table, row
                 break
-
-
-def _make_durable(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -8,10 +8,9 @@ from pathlib import Path
 from typing import Final
 
 from idlib.errors import StoreError, quoted
+from idlib.files import DIRECTORY_MODE, FILE_MODE
 
 FILE_NAME: Final = "outbox.lock"
-_DIRECTORY_MODE: Final = 0o700
-_FILE_MODE: Final = 0o600
 
 
 @contextlib.contextmanager
@@ -27,8 +26,8 @@ def watching(directory: Path) -> Iterator[None]:
     path = directory / FILE_NAME
     with contextlib.ExitStack() as stack:
         try:
-            directory.mkdir(_DIRECTORY_MODE, parents=True, exist_ok=True)
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, _FILE_MODE)
+            directory.mkdir(DIRECTORY_MODE, parents=True, exist_ok=True)
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, FILE_MODE)
             stack.callback(os.close, descriptor)
             fcntl.flock(descriptor, fcntl.LOCK_SH)
         except OSError as error:

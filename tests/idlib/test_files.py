@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from idlib.files import read_regular
+from idlib.files import make_durable, read_regular, state_of
 
 
 def test_a_file_is_read_whole_and_also_through_a_link(tmp_path: Path) -> None:
@@ -47,3 +47,27 @@ def test_a_socket_is_not_read(tmp_path: Path) -> None:
         server.bind(str(tmp_path / "it"))
         with pytest.raises(OSError, match=os.strerror(errno.ENXIO)):
             read_regular(tmp_path / "it", 100)
+
+
+def test_the_state_of_a_file_changes_when_it_is_written_or_replaced(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    states = [state_of(path)]
+    path.write_bytes(b"1")
+    states.append(state_of(path))
+    path.write_bytes(b"22")
+    states.append(state_of(path))
+    (tmp_path / "new").write_bytes(b"33")
+    (tmp_path / "new").rename(path)
+    states.append(state_of(path))
+    assert states[0] is None
+    assert len(set(states)) == 4
+    assert states[-1] == state_of(path)
+    assert state_of(tmp_path / ("x" * 300)) is None
+
+
+def test_a_file_and_a_directory_can_be_made_durable_and_a_missing_one_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"1")
+    make_durable(tmp_path / "file")
+    make_durable(tmp_path)
+    with pytest.raises(FileNotFoundError):
+        make_durable(tmp_path / "missing")

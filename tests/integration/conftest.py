@@ -124,3 +124,24 @@ def receiver_of() -> Iterator[Callable[[Device], Program]]:
     yield start
     for program in started:
         program.close()
+
+
+@pytest.fixture
+def sender(lab: Lab, own_mosquitto: Mosquitto, own_unbound: Unbound) -> Device:
+    """Return a device whose broker and resolver a test may stop."""
+    return lab.published_device("sender").with_settings(
+        MQTT_PORT=str(own_mosquitto.port), DNS_RESOLVER=own_unbound.address
+    )
+
+
+@pytest.fixture
+def recipient(lab: Lab, own_mosquitto: Mosquitto) -> Device:
+    """Return a device that listens at the broker that a test may stop."""
+    return lab.published_device("recipient").with_settings(MQTT_PORT=str(own_mosquitto.port))
+
+
+@pytest.fixture
+def receiver(recipient: Device) -> Iterator[Program]:
+    """Yield the receiver of that device, which has subscribed."""
+    with recipient.receiver() as program:
+        yield program

@@ -1,72 +1,21 @@
 """Messages that wait on the disk while the broker or DNS cannot be reached, each fault alone."""
 
 import json
-import os
 import signal
 import socket
-import sqlite3
-import stat
-import subprocess
 import time
-from collections.abc import Iterator
-from contextlib import closing
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from idlib.storage.outbox import FILE_NAME, MAX_OCTETS, NewOutgoingMessage, Outbox
 from tests.idlib.transport.scripted_broker import Peer, ScriptedBroker, connack
 from tests.integration.daemons.mosquitto import Mosquitto
 from tests.integration.daemons.process import free_port
 from tests.integration.daemons.unbound import Unbound
-from tests.integration.disk import fill
 from tests.integration.lab import SECURE, Lab, wait_until
-from tests.integration.programs import SEND_MESSAGE, SENDER, Device, Program
+from tests.integration.outbox import ACKNOWLEDGED, outbox_path, put, queue_one, waiting
+from tests.integration.programs import SENDER, Device, Program
 from tests.integration.raw_mqtt import packet
-
-ACKNOWLEDGED = "has acknowledged the message"
-
-
-@pytest.fixture
-def sender(lab: Lab, own_mosquitto: Mosquitto, own_unbound: Unbound) -> Device:
-    """Return a device whose broker and resolver a test may stop."""
-    return lab.published_device("sender").with_settings(
-        MQTT_PORT=str(own_mosquitto.port), DNS_RESOLVER=own_unbound.address
-    )
-
-
-@pytest.fixture
-def recipient(lab: Lab, own_mosquitto: Mosquitto) -> Device:
-    """Return a device that listens at the broker that a test may stop."""
-    return lab.published_device("recipient").with_settings(MQTT_PORT=str(own_mosquitto.port))
-
-
-@pytest.fixture
-def receiver(recipient: Device) -> Iterator[Program]:
-    with recipient.receiver() as program:
-        yield program
-
-
-def outbox_path(device: Device) -> Path:
-    return Path(device.settings["DATA_PATH"]) / FILE_NAME
-
-
-def waiting(device: Device) -> int:
-    with Outbox(outbox_path(device).parent) as outbox:
-        return outbox.waiting().number
-
-
-def queue_one(device: Device, recipient: Device | str, text: str, *options: str) -> None:
-    result = device.send(recipient, text, "--queue", "--timeout", "2", *options)
-    assert result.status == 0, result
-    assert f"is queued, and {SENDER} sends it: " in result.stderr
-
-
-def put(device: Device, recipient: str, text: str, queued_at: int | None = None, lifetime: int | None = None) -> None:
-    at = int(time.time()) if queued_at is None else queued_at
-    with Outbox(outbox_path(device).parent) as outbox:
-        outbox.put(NewOutgoingMessage(recipient, os.urandom(8).hex(), text, at, lifetime))
 
 
 def test_without_a_broker_it_waits_and_arrives_once_the_broker_is_back(
@@ -108,14 +57,6 @@ def test_whoever_queues_is_told_whether_anything_sends_it(
         resident.wait_for_log("Watching the outbox ")
         wait_until((outbox_path(idle).parent / "outbox.lock").exists, "lock")
         assert missing not in idle.send(recipient, "hello", "--queue", "--timeout", "2").stderr
-
-
-def test_an_outbox_that_cannot_be_is_told_although_nothing_waits(sender: Device, tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("")
-    with sender.with_settings(DATA_PATH=str(tmp_path / "file" / "data")).start(SENDER) as resident:
-        resident.wait_for_log(f"No message can wait in the outbox: '{tmp_path}/file/data/outbox.lock' cannot be used: ")
-        time.sleep(3)
-        assert sum("No message can wait" in line for line in resident.stderr) == 1
 
 
 def test_without_dns_it_waits_and_arrives_once_dns_is_back(
@@ -283,45 +224,6 @@ def test_what_has_expired_is_dropped_and_told(sender: Device, recipient: Device,
     assert len(receiver.stdout) == 1
 
 
-def test_a_message_acknowledged_before_a_crash_is_printed_once(
-    sender: Device, recipient: Device, receiver: Program
-) -> None:
-    now = int(time.time())
-    message = NewOutgoingMessage(recipient.name, "the-same", "once alone", now, None)
-    for _ in range(2):
-        with Outbox(outbox_path(sender).parent) as outbox:
-            outbox.put(message)
-        with sender.start(SENDER) as resident:
-            resident.wait_for_log(ACKNOWLEDGED)
-            wait_until(lambda: waiting(sender) == 0, "empty outbox")
-    receiver.wait_for_refusal("replay")
-    receiver.wait_for_message("once alone")
-    assert len(receiver.stdout) == 1
-
-
-def test_two_writers_at_once_lose_nothing_and_write_nothing_twice(sender: Device, recipient: Device) -> None:
-    device = sender.with_settings(MQTT_PORT=str(free_port()))
-    commands = [
-        subprocess.Popen(
-            device.command(SEND_MESSAGE, recipient.name, "--lines", "--queue"),
-            stdin=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            env=device.environment(),
-        )
-        for _ in range(2)
-    ]
-    lines = "".join(f"line {number}\n" for number in range(100)).encode()
-    for command in commands:
-        assert command.stdin is not None
-        command.stdin.write(lines)
-        command.stdin.close()
-        command.stdin = None
-    for command in commands:
-        _, said = command.communicate(timeout=60)
-        assert command.returncode == 0, said
-    assert waiting(device) == 200
-
-
 def test_that_lines_are_queued_is_told_once_and_of_each_as_json(sender: Device, recipient: Device) -> None:
     device = sender.with_settings(MQTT_PORT=str(free_port()))
     lines = "".join(f"line {number}\n" for number in range(30))
@@ -335,145 +237,6 @@ def test_that_lines_are_queued_is_told_once_and_of_each_as_json(sender: Device, 
     assert [report["result"] for report in reports] == ["queued"] * 30
     assert len({report["id"] for report in reports}) == 30
     assert waiting(device) == 30
-
-
-def test_killed_while_it_writes_it_leaves_whole_messages(sender: Device, recipient: Device) -> None:
-    device = sender.with_settings(MQTT_PORT=str(free_port()))
-    for _ in range(3):
-        with device.start(SEND_MESSAGE, recipient.name, "--lines", "--queue", "--json") as program:
-            program.write_all("".join(f"line {number} {'x' * 1000}\n" for number in range(200)))
-            program.wait_for("some lines", lambda: len(program.stdout) >= 20)
-            before = waiting(device) - len(program.stdout)
-            program.kill()
-            told = len([line for line in program.stdout if json.loads(line)["result"] == "queued"])
-        assert waiting(device) >= told > 0
-        assert before < 200
-    with closing(Outbox(outbox_path(device).parent)) as outbox, outbox._reading() as connection:
-        assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
-        assert all(row[0].endswith("x") for row in connection.execute("SELECT text FROM outgoing"))
-
-
-def test_a_full_disk_is_told_and_tears_nothing(sender: Device, recipient: Device) -> None:
-    device = sender.with_settings(MQTT_PORT=str(free_port()))
-    queue_one(device, recipient, "before")
-    command = ["prlimit", "--fsize=24000", *device.command(SEND_MESSAGE, recipient.name, "-", "--queue")]
-    full = subprocess.run(
-        command, input=b"y" * 30_000, env=device.environment(), capture_output=True, timeout=60, check=False
-    )
-    assert full.returncode == 1, full
-    assert b"cannot be read or written" in full.stderr
-    assert waiting(device) == 1
-    queue_one(device, recipient, "after")
-    assert waiting(device) == 2
-
-
-def acknowledgements(resident: Program) -> int:
-    return sum(ACKNOWLEDGED in line for line in resident.stderr)
-
-
-def test_a_disk_that_is_full_when_a_message_is_acknowledged_keeps_it_and_does_not_send_it_again(
-    sender: Device, recipient: Device, receiver: Program, small_disk: Path
-) -> None:
-    device = sender.with_settings(DATA_PATH=str(small_disk))
-    trouble = f"Messages to {recipient.name} wait: '{outbox_path(device)}' cannot be read or written: database or disk"
-    # Held open, lest the log beside the file be made anew, which fails before anything is sent.
-    with Outbox(small_disk) as outbox:
-        put(device, recipient.name, "sent once")
-        filler = fill(small_disk)
-        with device.start(SENDER) as resident:
-            resident.wait_for("two tries", lambda: sum(trouble in line for line in resident.stderr) >= 2)
-            assert acknowledgements(resident) == 1
-            assert outbox.waiting().number == 1
-            filler.unlink()
-            wait_until(lambda: outbox.waiting().number == 0, "empty outbox")
-            put(device, recipient.name, "sent later")
-            receiver.wait_for_message("sent later")
-            # The recipient may print it before its sender has heard of the broker's answer.
-            resident.wait_for("second acknowledgement", lambda: acknowledgements(resident) == 2)
-    assert [line.split("says: ")[1] for line in receiver.stdout] == ['sent once"', 'sent later"']
-    assert not any("refused reason=" in line for line in receiver.stderr)
-
-
-def test_a_full_disk_sends_nothing_again_where_another_message_expires(
-    sender: Device, recipient: Device, receiver: Program, small_disk: Path
-) -> None:
-    device = sender.with_settings(DATA_PATH=str(small_disk))
-    with Outbox(small_disk) as outbox:
-        put(device, recipient.name, "sent once")
-        put(device, f"nobody._device.{SECURE}", "expires", lifetime=5)
-        filler = fill(small_disk)
-        with device.start(SENDER) as resident:
-            resident.wait_for_log(f"Messages wait: '{outbox_path(device)}' cannot be read or written: database or disk")
-            filler.unlink()
-            wait_until(lambda: outbox.waiting().number == 0, "empty outbox")
-            assert acknowledgements(resident) == 1
-            assert sum("is not delivered: it has expired" in line for line in resident.stderr) == 1
-    assert len(receiver.stdout) == 1
-    assert not any("refused reason=" in line for line in receiver.stderr)
-
-
-def test_an_outbox_that_breaks_leaves_no_connection_open(sender: Device, own_mosquitto: Mosquitto) -> None:
-    put(sender, f"nobody._device.{SECURE}", "to nobody")
-    with sender.start(SENDER) as resident:
-        resident.wait_for_log(f"Messages to nobody._device.{SECURE} wait: ")
-        # It takes the place of the file that a repair would make.
-        outbox_path(sender).with_name(f"{FILE_NAME}.salvaged").mkdir()
-        with closing(sqlite3.connect(outbox_path(sender))) as connection:
-            connection.execute("DROP TABLE outgoing")
-        resident.wait_for_log("Messages wait: ")
-        wait_until(lambda: "disconnected" in own_mosquitto.log.read_text(), "end of the connection")
-        assert resident.is_running
-
-
-def test_an_outbox_of_another_user_is_told_with_what_mends_it(sender: Device, recipient: Device) -> None:
-    put(sender, recipient.name, "before")
-    directory = outbox_path(sender).parent
-    os.chown(sender.key_path, os.geteuid(), -1)
-    # As root without capabilities, as in a container: nobody may enter.
-    powerless = ("setpriv", "--bounding-set=-all", "--inh-caps=-all") if os.geteuid() == 0 else ()
-    device = replace(sender, entrance=powerless)
-    directory.chmod(0)
-    trouble = f"'{outbox_path(sender)}' cannot be used: Permission denied; set DATA_PATH to "
-    try:
-        queued = device.send(recipient, "hello", "--queue")
-        health = device.run(SENDER, "--health")
-        with device.start(SENDER) as resident:
-            resident.wait_for_log(f"Messages wait: {trouble}")
-    finally:
-        directory.chmod(0o700)
-    assert queued.status == 1
-    assert queued.stderr.startswith(f"Error: {trouble}")
-    assert queued.stderr.count("\n") == 1
-    assert f"chown -R {os.geteuid()} {directory}" in queued.stderr
-    assert health.status == 1
-    assert health.stdout == f"{trouble[:100]}\n"
-
-
-def test_the_outbox_is_bounded(sender: Device, recipient: Device) -> None:
-    with Outbox(outbox_path(sender).parent) as outbox:
-        now = int(time.time())
-        outbox.put(NewOutgoingMessage(recipient.name, "large", "x" * (MAX_OCTETS - 400), now, None))
-    result = sender.send(recipient, "one more", "--queue")
-    assert result.status == 1
-    assert "the outbox is full" in result.stderr
-
-
-def test_only_the_owner_reads_it(sender: Device, recipient: Device) -> None:
-    queue_one(sender.with_settings(MQTT_PORT=str(free_port())), recipient, "secret")
-    assert stat.S_IMODE(outbox_path(sender).stat().st_mode) == 0o600
-
-
-def test_health_says_how_many_wait_and_since_when(sender: Device, recipient: Device) -> None:
-    assert sender.run(SENDER, "--health").stdout == "ok: waiting for commands\n"
-    put(sender, recipient.name, "fresh")
-    fresh = sender.run(SENDER, "--health")
-    assert fresh.status == 0
-    assert fresh.stdout.startswith("ok: messages waiting to be delivered: 1, since 20")
-    put(sender, recipient.name, "old", int(time.time()) - 3600)
-    old = sender.run(SENDER, "--health")
-    assert old.status == 1
-    assert old.stdout.startswith("messages waiting to be delivered: 2, since 20")
-    assert len(old.stdout) <= 100
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -496,37 +259,6 @@ def test_it_ends_within_five_seconds_while_it_tries(
         assert resident.wait_for_end(5) == 0
     assert not any("Traceback" in line for line in resident.stderr)
     assert waiting(device) == 1
-
-
-def test_killed_at_any_moment_it_delivers_all_and_each_once(
-    sender: Device, recipient: Device, receiver: Program
-) -> None:
-    for number in range(60):
-        put(sender, recipient.name, f"number {number}")
-    for enough in (1, 10, 25):
-        with sender.start(SENDER) as resident:
-            receiver.wait_for("some messages", lambda: len(receiver.stdout) >= enough)  # noqa: B023
-            resident.kill()
-    with sender.start(SENDER):
-        receiver.wait_for_message('number 59"')
-    texts = [line.split("says: ")[1] for line in receiver.stdout]
-    assert texts == [f'number {number}"' for number in range(60)]
-
-
-def memory_of(program: Program) -> int:
-    status = Path(f"/proc/{program.pid}/status").read_text()
-    return int(next(line for line in status.splitlines() if line.startswith("VmHWM")).split()[1]) // 1024
-
-
-def test_it_stays_small(sender: Device, recipient: Device, receiver: Program) -> None:
-    with sender.start(SENDER) as resident:
-        resident.wait_for_log("messaging_sender waiting")
-        time.sleep(2)
-        assert memory_of(resident) <= 25
-        for number in range(100):
-            put(sender, recipient.name, f"number {number}")
-        receiver.wait_for_message("number 99", timeout=60)
-        assert memory_of(resident) <= 50
 
 
 def test_without_settings_it_still_holds_the_container_open(sender: Device) -> None:

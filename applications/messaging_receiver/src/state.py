@@ -15,7 +15,7 @@ from context import Context, Standings
 from idlib.discovery import Discovery
 from idlib.envelope import parse
 from idlib.errors import Refusal, StoreError, quoted
-from idlib.files import read_regular
+from idlib.files import FILE_MODE, read_regular
 from idlib.settings import Settings
 from idlib.storage import ReplayEntry, ReplayStore
 from idlib.storage.migration import migrate
@@ -82,7 +82,7 @@ def _write_client_id(path: Path, client_id: str) -> None:
     new = path.with_name(f"{path.name}.new")
     try:
         new.unlink(missing_ok=True)
-        descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, FILE_MODE)
         with open(descriptor, "w", encoding="ascii") as file:
             file.write(f"{client_id}\n")
             file.flush()
@@ -115,7 +115,7 @@ class KeptSession:
         Args:
             text: At least one character.
         """
-        # The thread of the broker's connection must not wait for the disk.
+        # The session itself does not depend on the note, so a disk that fails must not end the connection.
         with contextlib.suppress(StoreError):
             self._memory.set_fact(_SESSION, text)
 

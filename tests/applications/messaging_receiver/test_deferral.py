@@ -1,9 +1,7 @@
-"""Messages that wait for DNS, for the disk or for the clock, in a receiver whose DNS answers are made here."""
+"""Messages that wait for DNS, in a receiver whose DNS answers are made here."""
 
-import re
 import threading
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,25 +9,11 @@ import pytest
 from deferral import MAX_WAITING_SECONDS
 from lookups import WORKERS_FOR_OTHER_NAMES
 
-from idlib.errors import BogusError, DiscoveryError, NoRecordError, StoreError, TemporaryDiscoveryError
+from idlib.errors import BogusError, DiscoveryError, NoRecordError
 from idlib.names import IdentityName
-from idlib.storage import Printed, ReplayEntry
-from idlib.storage.replay import ReplayMemory
 from idlib.storage.waiting import WaitingMessages
-from idlib.trust import MAX_MESSAGE_AGE_SECONDS
+from tests.applications.messaging_receiver.waiting import OUT, balance, prove
 from tests.applications.messaging_receiver.world import ALICE, BOB, DAVE, KEYS, World, open_world, record_of, sealed
-
-HOUR = 3600
-OUT = TemporaryDiscoveryError("no answer")
-
-
-def prove(world: World, name: IdentityName) -> None:
-    """Let a name have had messages printed for long enough, without a message."""
-    now = int(time.time())
-    for number, moment in enumerate((now - 2 * HOUR, now - 60, now - 59)):
-        entry = ReplayEntry(str(name), number.to_bytes(16), moment)
-        world.context.memory.remember([Printed(entry, "example", KEYS[name].public.der)], moment)
-    assert world.context.is_trusted(name)
 
 
 def strangers(world: World, number: int, answer: DiscoveryError | threading.Event, zone: str = "evil.test") -> None:
@@ -39,12 +23,6 @@ def strangers(world: World, number: int, answer: DiscoveryError | threading.Even
         KEYS[name] = KEYS[DAVE]
         world.dns.answers[name] = answer
         world.deliver(sealed(f"stranger {position}", name))
-
-
-def balance(world: World) -> tuple[int, int]:
-    """Return how many messages were received, and how many of them are accounted for."""
-    numbers = {key: int(number) for key, number in re.findall(r"\b(received|printed|refused)=(\d+)", world.counters)}
-    return numbers["received"], numbers["printed"] + numbers["refused"] + world.authentication.number_waiting
 
 
 @pytest.mark.parametrize("outage", [OUT, BogusError("broken")])
@@ -436,169 +414,3 @@ def test_a_proven_name_whose_record_is_gone_waits_in_its_own_places(world: World
     world.wait_for(lambda: len(world.settled) == 20)
     assert world.stored() == [str(ALICE)] * 20
     assert "refused=0" in world.counters
-
-
-def test_messages_wait_while_the_clock_is_not_set(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    payload = sealed("patient")
-    real_time = time.time
-    monkeypatch.setattr("time.time", lambda: 1000.0)
-    world.deliver(payload)
-    world.wait_for(lambda: len(world.settled) == 1)
-    assert world.printed == []
-    monkeypatch.setattr("time.time", real_time)
-    world.wait_for(lambda: world.printed == ["alice.example says: patient"])
-
-
-def test_messages_wait_while_the_clock_shows_less_than_it_did(world: World) -> None:
-    world.context.memory.note_time(int(time.time()) + 2)
-    world.deliver(sealed("patient"))
-    world.wait_for(lambda: len(world.settled) == 1)
-    assert world.printed == []
-    world.wait_for(lambda: world.printed == ["alice.example says: patient"])
-
-
-def test_messages_from_the_future_wait_if_nobody_has_set_the_clock_since_the_system_was_started(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    world.context.memory.trust_clock_since("an earlier boot")
-    monkeypatch.setattr("idlib.clock.is_synchronized", lambda: False)
-    payload = sealed("sent while you were off")
-    real_time = time.time
-    monkeypatch.setattr("time.time", lambda: real_time() - 3600)
-    world.deliver(payload)
-    world.wait_for(lambda: len(world.settled) == 1)
-    assert world.stored() == [str(ALICE)]
-    monkeypatch.setattr("time.time", real_time)
-    world.wait_for(lambda: world.printed == ["alice.example says: sent while you were off"])
-
-
-def test_a_message_from_the_future_is_refused_if_the_clock_is_set(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("idlib.clock.is_synchronized", lambda: True)
-    world.context.memory.trust_clock_since("an earlier boot")
-    payload = sealed("from the future")
-    real_time = time.time
-    monkeypatch.setattr("time.time", lambda: real_time() - 3600)
-    world.deliver(payload)
-    world.wait_for(lambda: "refused_from-the-future=1" in world.counters)
-
-
-@pytest.mark.parametrize("sender", [ALICE, DAVE], ids=["proven", "stranger"])
-def test_nobodys_message_confirms_a_clock_that_is_far_ahead(
-    world: World, monkeypatch: pytest.MonkeyPatch, sender: IdentityName
-) -> None:
-    year = 365 * 24 * 3600.0
-    real_time = time.time
-    prove(world, ALICE)
-    world.context.memory.note_time(int(real_time()))
-    old = sealed("old by this clock")
-    monkeypatch.setattr("time.time", lambda: real_time() + year)
-    world.deliver(old)
-    world.wait_for(lambda: len(world.settled) == 1)
-    assert world.stored() == [str(ALICE)]
-    world.deliver(sealed("fresh by this clock", sender))
-    world.wait_for(lambda: len(world.settled) == 2)
-    world.context.timekeeper.record()
-    assert world.context.memory.latest_time < real_time() + 60
-    monkeypatch.setattr("time.time", real_time)
-    world.wait_for(lambda: "alice.example says: old by this clock" in world.printed)
-
-
-def test_what_waits_for_the_clock_is_not_refused_for_having_waited(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    payload = sealed("patient", DAVE)
-    real_time = time.time
-    monkeypatch.setattr("time.time", lambda: 1000.0)
-    world.deliver(payload)
-    world.wait_for(lambda: len(world.settled) == 1)
-    world.clock[0] += 3 * MAX_WAITING_SECONDS
-    time.sleep(1)
-    assert "refused=0" in world.counters
-    monkeypatch.setattr("time.time", real_time)
-    world.wait_for(lambda: world.printed == ["dave.test says: patient"])
-
-
-def failing(
-    owner: type, method: str, until: threading.Event, monkeypatch: pytest.MonkeyPatch, when: Callable[..., bool]
-) -> None:
-    """Let a method of the store fail until an event is set."""
-    real = getattr(owner, method)
-
-    def fail_first(self: object, *arguments: object) -> object:
-        if not until.is_set() and when(*arguments):
-            raise StoreError("database or disk is full")
-        return real(self, *arguments)
-
-    monkeypatch.setattr(owner, method, fail_first)
-    monkeypatch.setattr("durable_writes.STORE_RETRY_SECONDS", 0.05)
-
-
-@pytest.mark.parametrize("method", ["verdict", "remember"])
-def test_messages_wait_for_the_disk_and_are_printed_in_order(
-    world: World, method: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    # What arrives while the sender is looked up may be stored, and is acknowledged then.
-    world.deliver(sealed("known"))
-    world.wait_for(lambda: len(world.settled) == 1)
-    repaired = threading.Event()
-    failing(ReplayMemory, method, repaired, monkeypatch, lambda *_: True)
-    for number in range(100):
-        world.deliver(sealed(f"number {number}"))
-    world.wait_for(lambda: world.context.writes.failure is not None)
-    assert len(world.settled) == 1
-    time.sleep(0.3)
-    repaired.set()
-    world.wait_for(lambda: len(world.settled) == 101)
-    assert world.printed[1:] == [f"alice.example says: number {number}" for number in range(100)]
-    assert world.context.writes.failure is None
-    assert sum("Messages wait for the disk" in line for line in caplog.messages) == 1
-    assert "refused=0" in world.counters
-
-
-@pytest.mark.parametrize(
-    ("method", "when"),
-    [("change", lambda added, *_: bool(added)), ("change", lambda added, *_: not added), ("read", lambda *_: True)],
-    ids=["storing", "removing", "reading"],
-)
-def test_what_is_to_wait_waits_for_the_disk_first(
-    world: World, method: str, when: Callable[..., bool], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    repaired = threading.Event()
-    failing(WaitingMessages, method, repaired, monkeypatch, when)
-    world.dns.answers[DAVE] = OUT
-    world.deliver(sealed("patient", DAVE))
-    world.wait_for(lambda: bool(world.dns.asked))
-    world.dns.answers[DAVE] = record_of(KEYS[DAVE])
-    world.clock[0] += 120
-    world.wait_for(lambda: world.context.writes.failure is not None)
-    repaired.set()
-    world.wait_for(lambda: world.printed == ["dave.test says: patient"])
-    world.wait_until_nothing_waits()
-    assert len(world.settled) == 1
-
-
-def test_what_is_to_wait_is_not_acknowledged_before_it_is_on_the_disk(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    repaired = threading.Event()
-    failing(WaitingMessages, "change", repaired, monkeypatch, lambda *_: True)
-    world.dns.answers[DAVE] = OUT
-    world.deliver(sealed("patient", DAVE))
-    world.wait_for(lambda: world.context.writes.failure is not None)
-    assert world.settled == []
-    repaired.set()
-    world.wait_for(lambda: len(world.settled) == 1)
-    assert world.stored() == [str(DAVE)]
-
-
-def test_a_message_is_good_for_fourteen_days_whether_it_waits_or_not(world: World) -> None:
-    prove(world, ALICE)
-    world.dns.answers[ALICE] = OUT
-    world.deliver(sealed("proven"))
-    world.wait_for(lambda: len(world.settled) == 1)
-    world.clock[0] += MAX_MESSAGE_AGE_SECONDS + 60
-    world.wait_for(lambda: "refused_waited-too-long=1" in world.counters)
-    world.wait_until_nothing_waits()
-    assert BOB not in world.dns.asked

@@ -1,10 +1,13 @@
+import contextlib
 import multiprocessing
 import shutil
+import sqlite3
 import stat
 import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Final
 
 import pytest
 from hypothesis import given
@@ -19,6 +22,7 @@ from idlib.storage.outbox import (
     Waiting,
     state_of_files,
 )
+from tests.idlib.storage.damage import aside
 
 ALICE = "alice.example"
 BOB = "bob.example"
@@ -231,3 +235,117 @@ def test_processes_that_open_and_close_the_outbox_at_once_do_not_disturb_each_ot
         process.join()
     assert [process.exitcode for process in processes] == [0, 0, 0]
     assert sorted(path.name for path in tmp_path.iterdir()) == [FILE_NAME]
+
+
+def damage(directory: Path, *statements: str) -> None:
+    """Change rows behind the outbox's back, without the triggers that would keep the total right."""
+    with contextlib.closing(sqlite3.connect(directory / FILE_NAME)) as connection:
+        for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'").fetchall():
+            sql = connection.execute("SELECT sql FROM sqlite_master WHERE name = ?", (name,)).fetchone()[0]
+            connection.execute(f"DROP TRIGGER {name}")
+            statements = (*statements, sql)
+        for statement in statements:
+            connection.execute(statement)
+        connection.commit()
+
+
+WRONG_TOTALS: Final = (
+    "DELETE FROM used",
+    "UPDATE used SET messages = -1",
+    "UPDATE used SET octets = 'many'",
+    "UPDATE used SET messages = 0, octets = 0",
+    "UPDATE used SET messages = 5, octets = 100",
+)
+
+
+@pytest.mark.parametrize("statement", WRONG_TOTALS)
+@pytest.mark.parametrize("first", ["put", "waiting"])
+def test_a_total_that_cannot_be_right_is_damage_and_is_repaired(statement: str, first: str, tmp_path: Path) -> None:
+    with Outbox(tmp_path) as outbox:
+        outbox.put(message("one"))
+    damage(tmp_path, statement)
+    with Outbox(tmp_path) as outbox:
+        if first == "put":
+            outbox.put(message("two"))
+            assert outbox.waiting() == Waiting(2, 1000)
+        else:
+            assert outbox.waiting() == Waiting(1, 1000)
+    assert len(aside(tmp_path / FILE_NAME)) == 1
+
+
+@pytest.mark.parametrize("messages", [0, 3])
+def test_an_empty_outbox_is_not_full_whatever_its_total_says(messages: int, tmp_path: Path) -> None:
+    Outbox(tmp_path).close()
+    damage(tmp_path, f"UPDATE used SET messages = {messages}, octets = {MAX_OCTETS}")
+    with Outbox(tmp_path) as outbox:
+        outbox.put(message("one"))
+        assert outbox.waiting() == Waiting(1, 1000)
+
+
+@pytest.mark.parametrize("first", ["put", "hold_for_delivery"])
+def test_a_total_that_is_wrong_but_could_be_right_is_corrected(first: str, tmp_path: Path) -> None:
+    with Outbox(tmp_path) as outbox:
+        outbox.put(message("one"))
+    damage(tmp_path, f"UPDATE used SET messages = 7, octets = {MAX_OCTETS}")
+    with Outbox(tmp_path) as outbox:
+        if first == "hold_for_delivery":
+            outbox.hold_for_delivery()
+            assert outbox.waiting() == Waiting(1, 1000)
+        outbox.put(message("two"))
+        assert outbox.waiting() == Waiting(2, 1000)
+    assert len(aside(tmp_path / FILE_NAME)) == 0
+
+
+def test_a_damaged_length_of_one_text_does_not_make_the_outbox_full(tmp_path: Path) -> None:
+    with Outbox(tmp_path) as outbox:
+        outbox.put(message("one"))
+    damage(tmp_path, "UPDATE outgoing SET octets = 1000000000", "UPDATE used SET octets = 1000000200")
+    with Outbox(tmp_path) as outbox:
+        outbox.put(message("two"))
+        assert outbox.waiting() == Waiting(2, 1000)
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE outgoing SET recipient = X'FF00' WHERE identifier = 'bad'",
+        "UPDATE outgoing SET recipient = 'no name' WHERE identifier = 'bad'",
+        "UPDATE outgoing SET identifier = X'FF00' WHERE identifier = 'bad'",
+        "UPDATE outgoing SET text = X'FF00' WHERE identifier = 'bad'",
+        "UPDATE outgoing SET text = 'other, longer' WHERE identifier = 'bad'",
+        "UPDATE outgoing SET queued_at = 'never' WHERE identifier = 'bad'",
+        "UPDATE outgoing SET lifetime = X'FF' WHERE identifier = 'bad'",
+    ],
+)
+def test_a_row_that_nobody_has_written_is_not_returned_and_the_others_are(statement: str, tmp_path: Path) -> None:
+    with Outbox(tmp_path) as outbox:
+        outbox.put(message("bad", queued_at=1))
+        outbox.put(message("good", text="good"))
+    damage(tmp_path, statement)
+    with Outbox(tmp_path) as outbox:
+        outbox.hold_for_delivery()
+        assert outbox.waiting().number in {1, 2}
+        assert [texts_to(outbox, recipient) for recipient in outbox.recipients()] == [["good"]]
+        assert outbox.waiting() == Waiting(1, 1000)
+    assert len(aside(tmp_path / FILE_NAME)) == 1
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE outgoing SET recipient = X'FF00' WHERE identifier = 'bad'",
+        "UPDATE outgoing SET identifier = X'FF00' WHERE identifier = 'bad'",
+        "UPDATE outgoing SET queued_at = 'never' WHERE identifier = 'bad'",
+        "UPDATE outgoing SET lifetime = 'never' WHERE identifier = 'bad'",
+    ],
+)
+def test_a_row_that_nobody_has_written_is_not_reported_as_expired(statement: str, tmp_path: Path) -> None:
+    with Outbox(tmp_path) as outbox:
+        outbox.put(message("bad", queued_at=1))
+        outbox.put(message("expired", queued_at=2))
+        outbox.put(message("good"))
+    damage(tmp_path, statement)
+    with Outbox(tmp_path) as outbox:
+        assert outbox.forget_expired(1000, 100, 500) == [("expired", BOB)]
+        assert texts_to(outbox, BOB) == ["text"]
+    assert len(aside(tmp_path / FILE_NAME)) == 1

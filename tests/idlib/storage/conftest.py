@@ -1,0 +1,27 @@
+from pathlib import Path
+
+import pytest
+
+from idlib.storage import rules
+from tests.idlib.storage.damage import KINDS, Kind
+
+
+@pytest.fixture(params=list(KINDS))
+def kind(request: pytest.FixtureRequest, tmp_path: Path) -> Kind:
+    kind = KINDS[request.param]
+    kind.fill(tmp_path)
+    return kind
+
+
+@pytest.fixture
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make every bound a hundred-thousandth part or so of what it is."""
+    for name, value in {
+        "MAX_REMEMBERED_OF_A_NAME": 15,
+        "MAX_REMEMBERED_OF_UNPROVEN": 20,
+        "MAX_REMEMBERED": 40,
+        "MAX_REMEMBERED_UNBOUND": 10,
+        "MAX_UNPROVEN_NAMES": 10,
+        "MAX_PROVEN_NAMES": 6,
+    }.items():
+        monkeypatch.setattr(rules, name, value)

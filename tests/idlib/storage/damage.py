@@ -1,0 +1,161 @@
+"""The stores, filled and read whole, and what damages their files."""
+
+import hashlib
+import signal
+import subprocess
+import sys
+import textwrap
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from idlib.storage import Printed, Remembered, ReplayEntry, WaitingMessage
+from idlib.storage.outbox import NewOutgoingMessage, Outbox
+from idlib.storage.replay import ReplayMemory
+from idlib.storage.waiting import WaitingMessages
+
+PAGE: Final = 4096
+# Before any of the files is written.
+NOW: Final = 1_790_000_000
+NAMES: Final = [f"sender-{number}.example" for number in range(40)]
+# Among them texts that take several pages.
+SIZES: Final = (20, 300, 3000, 12_000)
+
+
+class AlteredError(Exception):
+    """A store has returned a message that differs from the one that was put in."""
+
+
+def entry(number: int) -> ReplayEntry:
+    issued_at = None if number % 5 == 0 else NOW - 1000 + number % 900
+    return ReplayEntry(NAMES[number % len(NAMES)], hashlib.sha256(str(number).encode()).digest()[:16], issued_at)
+
+
+def waiting_message(number: int) -> WaitingMessage:
+    signed = f"<{number}>" * (SIZES[number % len(SIZES)] // 5)
+    digest = hashlib.sha256(signed.encode()).digest()
+    return WaitingMessage(
+        number=number,
+        sender=NAMES[number % 40],
+        signed=signed,
+        digest=digest,
+        identifier=digest[:16],
+        issued_at=NOW,
+        received_at=NOW + 0.5,
+        deferred_at=1.5,
+        is_asked_again=False,
+        is_reserved=True,
+    )
+
+
+def outgoing(number: int) -> NewOutgoingMessage:
+    text = f"<ü {number}>" * (SIZES[number % len(SIZES)] // 5)
+    return NewOutgoingMessage(NAMES[number % 40], f"id {number}", text, NOW, None if number % 2 else 60)
+
+
+def fill_replay(directory: Path) -> None:
+    with ReplayMemory(directory) as store:
+        store.fact("client_id", "c" * 32)
+        for begin in range(0, 2000, 100):
+            printed = [Printed(entry(number), "example", b"key") for number in range(begin, begin + 100)]
+            store.remember(printed, NOW)
+
+
+def read_replay(directory: Path) -> set[object]:
+    with ReplayMemory(directory) as store:
+        return {number for number in range(2000) if store.verdict(entry(number)) is Remembered.PRINTED}
+
+
+def fill_waiting(directory: Path) -> None:
+    with WaitingMessages(directory) as store:
+        for number in range(1, 101):
+            store.change([waiting_message(number)], ())
+
+
+def read_waiting(directory: Path) -> set[object]:
+    with WaitingMessages(directory) as store:
+        numbers = [one.number for one in store.index()]
+        found = store.read(numbers)
+        if not set(found) <= {waiting_message(number) for number in range(1, 101)}:
+            raise AlteredError
+        return {one.number for one in found}
+
+
+def fill_outbox(directory: Path) -> None:
+    with Outbox(directory) as store:
+        for number in range(1, 101):
+            store.put(outgoing(number))
+
+
+def read_outbox(directory: Path) -> set[object]:
+    numbers = {outgoing(number).identifier: number for number in range(3000)}
+    with Outbox(directory) as store:
+        found: set[object] = set()
+        for recipient in store.recipients():
+            last = 0
+            while (message := store.next_to(recipient, last)) is not None:
+                last = message.number
+                number = numbers.get(message.identifier)
+                if number is None or (recipient, message.text) != (outgoing(number).recipient, outgoing(number).text):
+                    raise AlteredError
+                found.add(number)
+        return found
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One of the stores, filled and read whole."""
+
+    name: str
+    fill: Callable[[Path], None]
+    read: Callable[[Path], set[object]]
+    number: int
+
+    def path(self, directory: Path) -> Path:
+        return directory / self.name
+
+
+KINDS: Final = {
+    "replay": Kind("replay.sqlite3", fill_replay, read_replay, 2000),
+    "waiting": Kind("waiting.sqlite3", fill_waiting, read_waiting, 100),
+    "outbox": Kind("outbox.sqlite3", fill_outbox, read_outbox, 100),
+}
+
+
+def overwrite(path: Path, pages: list[int], content: bytes = b"\xa5" * PAGE) -> None:
+    with path.open("r+b") as file:
+        for page in pages:
+            file.seek((page - 1) * PAGE)
+            file.write(content)
+
+
+def number_of_pages(path: Path) -> int:
+    return path.stat().st_size // PAGE
+
+
+def aside(path: Path) -> list[Path]:
+    return sorted(one for one in path.parent.glob(f"{path.name}.damaged-*") if not one.name.endswith(("-wal", "-shm")))
+
+
+def run_and_kill(directory: Path, store: str, statements: str) -> None:
+    program = textwrap.dedent(f"""
+        import os
+        from pathlib import Path
+        from tests.idlib.storage.damage import *
+        store = {store}(Path({str(directory)!r}))
+        {statements}
+        os.kill(os.getpid(), {signal.SIGKILL})
+        """)
+    killed = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+
+
+LATE: Final = {
+    "replay": (
+        "ReplayMemory",
+        "store.remember([Printed(entry(number), 'example', b'key') for number in range(50)], 1)",
+    ),
+    "waiting": ("WaitingMessages", "[store.change([waiting_message(number)], ()) for number in range(1, 51)]"),
+    "outbox": ("Outbox", "[store.put(outgoing(number)) for number in range(1, 51)]"),
+}

@@ -1,0 +1,60 @@
+"""What the tests of the replay memory share."""
+
+import hashlib
+from collections.abc import Iterable
+from typing import Final
+
+from idlib.storage import Printed, Remembered, ReplayEntry, ReplayStore, Tidied
+from idlib.storage.replay import ReplayMemory
+
+NOW: Final = 1_800_000_000
+MINUTE: Final = 60
+HOUR: Final = 3600
+DAY: Final = 24 * HOUR
+ALICE: Final = "alice.example"
+BOB: Final = "bob.example"
+NEW, PRINTED, MAYBE = Remembered.NEW, Remembered.PRINTED, Remembered.MAYBE_FORGOTTEN
+
+
+def entry(identifier: object, issued_at: int | None = NOW, sender: str = ALICE) -> ReplayEntry:
+    return ReplayEntry(sender, hashlib.sha256(f"{sender} {identifier}".encode()).digest()[:16], issued_at)
+
+
+def remember(
+    store: ReplayStore,
+    entries: Iterable[ReplayEntry],
+    now: int = NOW,
+    *,
+    zone: str = "example",
+    is_listed: bool = False,
+) -> None:
+    store.remember([Printed(one, zone, b"key", is_listed) for one in entries], now)
+
+
+def prove(store: ReplayStore, sender: str, now: int = NOW, zone: str = "example") -> None:
+    for number, before in enumerate((2 * HOUR, HOUR, 1)):
+        at = now - before
+        remember(store, [entry(f"proof {number} {now}", at, sender)], at, zone=zone)
+    standing = store.standing(sender)
+    assert standing is not None
+    assert standing.is_proven
+
+
+def tidy(store: ReplayStore, now: int = NOW) -> Tidied:
+    """Tidy until nothing is left to do, and return all that was done."""
+    early, pool_raised = 0, False
+    raised: set[str] = set()
+    for _ in range(100_000):
+        done = store.tidy(now)
+        early += done.forgotten_unbound_early
+        raised.update(done.raised)
+        pool_raised |= done.pool_raised
+        if not done.more:
+            return Tidied(
+                more=False, forgotten_unbound_early=early, raised=tuple(sorted(raised)), pool_raised=pool_raised
+            )
+    raise AssertionError("tidying does not end")
+
+
+def number_remembered(store: ReplayMemory) -> int:
+    return int(store._connection.execute("SELECT count(*) FROM bound").fetchone()[0])

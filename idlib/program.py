@@ -1,4 +1,4 @@
-"""What all programs do alike: read settings, log to stderr, and turn an error into one line and an exit status."""
+"""What all programs do alike: read the command line, and turn an error into one line and an exit status."""
 
 import argparse
 import contextlib
@@ -8,12 +8,10 @@ import logging
 import os
 import sys
 import textwrap
-import time
 from collections.abc import Callable, Iterator
 from typing import Final, NoReturn, TextIO, cast
 
 import idlib
-from idlib import settings
 from idlib.errors import ConfigurationError, DiscoveryError, ExitStatus, IdlibError, quoted
 from idlib.interruption import Terminated, end_by_sigterm, raise_when_interrupted
 from idlib.output import harmless
@@ -29,17 +27,6 @@ class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         print(f"{self.prog}: {harmless(message)}; see {self.prog} --help", file=sys.stderr)
         sys.exit(ExitStatus.USAGE)
-
-
-class _Formatter(logging.Formatter):
-    """A time in UTC, the level and the text, on one line whatever the text holds."""
-
-    def __init__(self) -> None:
-        super().__init__("%(asctime)s.%(msecs)03dZ %(levelname)s %(message)s", "%Y-%m-%dT%H:%M:%S")
-        self.converter = time.gmtime
-
-    def format(self, record: logging.LogRecord) -> str:
-        return harmless(super().format(record))
 
 
 def parser(description: str, example: str) -> argparse.ArgumentParser:
@@ -77,21 +64,6 @@ def beside(program: str) -> str:
         program: The name of its file.
     """
     return f"{os.path.dirname(sys.argv[0]) or '.'}/{program}"
-
-
-def read_settings() -> settings.Settings:
-    """Return the settings of the environment, and log to stderr from now on what their LOG_LEVEL lets through.
-
-    Raises:
-        ConfigurationError: Environment variables are missing or have bad values.
-    """
-    read = settings.load(os.environ)
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(_Formatter())
-    logging.basicConfig(level=read.log_level.upper(), handlers=[handler], force=True)
-    # A stranger's certificate can make a library warn.
-    logging.captureWarnings(capture=True)
-    return read
 
 
 def run(main: Callable[[], int | None]) -> NoReturn:

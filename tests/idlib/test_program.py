@@ -9,7 +9,7 @@ import idlib
 from idlib.errors import ConfigurationError, IdlibError, KeyFileError, NoRecordError, TransportError
 from idlib.program import lines_of, run
 
-PROGRAM = "from idlib.program import *; from idlib.errors import *; import logging\n"
+PROGRAM = "from idlib.program import *; from idlib.environment import *; from idlib.errors import *; import logging\n"
 
 
 def run_program(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -96,21 +96,6 @@ def test_help_shows_an_example() -> None:
     assert "it --now" in ended.stdout
 
 
-def test_a_log_line_has_a_time_a_level_and_no_second_line() -> None:
-    ended = run_program("read_settings(); logging.getLogger('x').warning('one\\ntwo %s', '\\u202e')")
-    time, level, text = ended.stderr.rstrip("\n").split(" ", 2)
-    assert time.endswith("Z")
-    assert level == "WARNING"
-    assert text == "one\\u000atwo \\u202e"
-    assert ended.stdout == ""
-
-
-@pytest.mark.parametrize(("level", "shown"), [("debug", True), ("info", True), ("warning", False), ("error", False)])
-def test_log_level_says_what_is_logged(level: str, *, shown: bool) -> None:
-    ended = run_program("read_settings(); logging.getLogger('x').info('told')", LOG_LEVEL=level)
-    assert ("told" in ended.stderr) is shown
-
-
 def test_a_reader_who_left_is_no_traceback() -> None:
     ended = subprocess.run(
         ["sh", "-c", f'{sys.executable} -c "{PROGRAM.strip()}\nrun(lambda: print(1 * chr(10) * 99999))" | true'],
@@ -131,13 +116,6 @@ def test_what_cannot_be_printed_is_an_error_of_one_line() -> None:
 
 def test_logging_is_left_alone_until_the_settings_are_read() -> None:
     assert logging.getLogger("idlib").handlers == []
-
-
-def test_a_librarys_warning_is_one_log_line() -> None:
-    ended = run_program("read_settings(); import warnings; warnings.warn('one\\ntwo')")
-    assert ended.stderr.count("\n") == 1
-    assert ended.stderr.split(" ")[1] == "WARNING"
-    assert "UserWarning: one\\u000atwo" in ended.stderr
 
 
 def test_an_option_is_not_abbreviated() -> None:
@@ -193,7 +171,7 @@ def test_such_an_error_without_a_file_or_words_is_told_too() -> None:
 
 
 def test_where_such_an_error_came_from_is_in_the_log_at_level_debug() -> None:
-    ended = run_program(f"{FAILS}def main(): read_settings(); fail()\nrun(main)", LOG_LEVEL="debug")
+    ended = run_program(f"{FAILS}def main(): read_environment({{'LOG_LEVEL'}}); fail()\nrun(main)", LOG_LEVEL="debug")
     assert "Traceback (most recent call last)" in ended.stderr
     assert ended.stderr.count("\n") == 2
     assert ended.stderr.endswith("Error: '/a file': File name too long\n")

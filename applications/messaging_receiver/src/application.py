@@ -45,9 +45,10 @@ from supervision import Supervision
 from idlib.algorithms import PrivateKey
 from idlib.discovery import Discovery
 from idlib.envelope import parse
+from idlib.environment import read_environment
 from idlib.errors import DiscoveryError, ExitStatus, IdlibError, OutputError, Refusal, StoreError
-from idlib.program import parser, read_settings, run
-from idlib.settings import Settings
+from idlib.program import parser, run
+from idlib.settings import RECEIVER_READS, Settings
 from idlib.timekeeping import leave_command
 from idlib.transport import Broker, Delivery, Subscription
 from idlib.trust import Moment, PolicySource
@@ -103,7 +104,7 @@ def get_config() -> Settings:
     Raises:
         ConfigurationError: Environment variables are missing or have bad values.
     """
-    return read_settings()
+    return read_environment(RECEIVER_READS)
 
 
 def message_is_authentic(content: str) -> str:

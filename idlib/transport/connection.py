@@ -21,6 +21,8 @@ CONNECT_TIMEOUT_SECONDS: Final = 5.0
 FIRST_FAILURE: Final = 128
 # How long the thread of a connection waits for the broker before it looks at anything else.
 LOOP_SECONDS: Final = 0.25
+# MQTT 5, section 3.14.2.1.
+SESSION_TAKEN_OVER: Final = 142
 # A SUBSCRIBE to one topic (MQTT 5, section 3.8): type and length 3, packet identifier 2, properties 1, length of the
 # topic 2, options 1.
 _SUBSCRIBE_OVERHEAD_OCTETS: Final = 9
@@ -84,6 +86,8 @@ class Connector:
         session_expiry: For how many seconds the broker is asked to keep the session without a connection; None for a
             session that ends with it.
         receive_maximum: How many unacknowledged messages the broker may send at a time.
+        is_size_announced: Whether the broker is told how large packets may be. It drops those that are larger, also if
+            they wait in a session of another program.
     """
 
     def __init__(
@@ -96,6 +100,7 @@ class Connector:
         receive_maximum: int,
         timeout: float = CONNECT_TIMEOUT_SECONDS,
         session_expiry: int | None = None,
+        is_size_announced: bool = True,
     ) -> None:
         self._broker = broker
         self._client_id = client_id
@@ -104,7 +109,16 @@ class Connector:
         self._receive_maximum = receive_maximum
         self._timeout = timeout
         self._session_expiry = session_expiry
+        self._is_size_announced = is_size_announced
         self._unreadable = UnreadablePackets()
+
+    def use_client_id(self, client_id: str) -> None:
+        """Have the next clients connect under another name.
+
+        Args:
+            client_id: The session's name at the broker.
+        """
+        self._client_id = client_id
 
     def new_client(self) -> PacketClient:
         """Return a client that is not connected yet."""
@@ -159,7 +173,8 @@ class Connector:
         if self._session_expiry is not None:
             properties.SessionExpiryInterval = self._session_expiry
         properties.ReceiveMaximum = self._receive_maximum
-        properties.MaximumPacketSize = self._max_packet_size
+        if self._is_size_announced:
+            properties.MaximumPacketSize = self._max_packet_size
         return properties
 
 

@@ -151,16 +151,18 @@ class Publish:
         qos: 0 to 2.
         payload: What was published; empty if it is refused.
         refusal: Why the packet cannot be read further, or is too large.
+        topic: Where it was published; empty if even that cannot be read.
     """
 
     packet_id: int
     qos: int
     payload: bytes
     refusal: Refusal | None = None
+    topic: bytes = b""
 
 
 def read_publish(packet: Packet, version: MqttVersion) -> Publish:
-    """Return what matters of a PUBLISH (MQTT 5, section 3.3): the topic and the properties decide nothing.
+    """Return what matters of a PUBLISH (MQTT 5, section 3.3): the properties decide nothing.
 
     Args:
         packet: As it came.
@@ -171,6 +173,7 @@ def read_publish(packet: Packet, version: MqttVersion) -> Publish:
     """
     body, qos = packet.body, packet.header >> 1 & 3
     position = 2 + int.from_bytes(body[:2])
+    topic = body[2:position]
     number = body[position : position + 2] if qos else b""
     position += len(number)
     if len(body) < 2 or position > len(body) or (qos and len(number) < 2):
@@ -180,15 +183,15 @@ def read_publish(packet: Packet, version: MqttVersion) -> Publish:
         raise MalformedPacketError("a PUBLISH has the packet identifier 0")
     if qos == _QOS_3:
         # What it would be acknowledged by is undefined; brokers take a PUBACK for any packet identifier.
-        return Publish(packet_id, 1, b"", Refusal(Reason.TRANSPORT_MALFORMED, "its PUBLISH has QoS 3"))
+        return Publish(packet_id, 1, b"", Refusal(Reason.TRANSPORT_MALFORMED, "its PUBLISH has QoS 3"), topic)
     if packet.is_oversized:
         fact = f"its packet has {packet.size} bytes, more than any message may have"
-        return Publish(packet_id, qos, b"", Refusal(Reason.OVERSIZED, fact))
+        return Publish(packet_id, qos, b"", Refusal(Reason.OVERSIZED, fact), topic)
     try:
         begin = _after_properties(body, position) if version is MqttVersion.V5 else position
     except MalformedPacketError as error:
-        return Publish(packet_id, qos, b"", Refusal(Reason.TRANSPORT_MALFORMED, error.fact))
-    return Publish(packet_id, qos, body[begin:])
+        return Publish(packet_id, qos, b"", Refusal(Reason.TRANSPORT_MALFORMED, error.fact), topic)
+    return Publish(packet_id, qos, body[begin:], topic=topic)
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from enum import Enum, auto
 from typing import Final, Self
 
 from paho.mqtt.client import MQTT_ERR_SUCCESS
@@ -19,12 +20,13 @@ from idlib.outage import Outage
 from idlib.session import Grant
 from idlib.settings import MqttVersion
 from idlib.transport.broker import Broker
-from idlib.transport.client import Handlers, ignore
+from idlib.transport.client import Handlers, PacketClient, ignore
 from idlib.transport.connection import (
     CONNECT_TIMEOUT_SECONDS,
     FIRST_FAILURE,
     LOOP_SECONDS,
     QOS_AT_LEAST_ONCE,
+    SESSION_TAKEN_OVER,
     Connector,
     Explanation,
     explain,
@@ -33,14 +35,15 @@ from idlib.transport.connection import (
     subscribe_size,
 )
 from idlib.transport.hints import hint_for_silence
+from idlib.transport.inquiry import LEAVE_SECONDS, Inquiry, disconnect
 from idlib.transport.packets import MAX_PACKET_OCTETS, Connack, Publish
 
 _LOG = logging.getLogger(__name__)
 
 _SHORTEST_RECONNECT_SECONDS: Final = 1.0
 _LONGEST_RECONNECT_SECONDS: Final = 8.0
-_SHORT_LOOP_SECONDS: Final = 0.05
-_LEAVE_SECONDS: Final = 1.0
+# How long it may take to find out whether the broker tells clients apart by their ids.
+_INQUIRY_SECONDS: Final = 5.0
 # How many messages may be unacknowledged at a time, also if the broker allows more.
 MAX_INFLIGHT: Final = 20
 # MQTT 5, section 3.4.2.1. No failure by its number, and yet the message is gone.
@@ -74,13 +77,28 @@ class Publication:
         return len(self.topic.encode()) + len(self.payload) + _PACKET_OVERHEAD_OCTETS
 
 
+class _Owner(Enum):
+    """Who has begun the session that the broker has given us."""
+
+    US = auto()
+    ANOTHER = auto()
+    UNKNOWN = auto()
+
+
 class Publisher:
     """A session at the broker for publishing, used as a context manager.
 
     What is not acknowledged when the connection is lost is sent once more after a reconnect, by itself.
 
-    It connects without asking for a clean start: if the broker lets us continue a session, because it goes by something
-    else than our client id, that session is another program's, with the messages that wait in it. It is left as it is.
+    A broker that goes by something else than our client id, such as the user name, may give us a session of another
+    program, with the messages that wait in it. Such a session is left as it is. So we connect without a clean start,
+    and acknowledge and end nothing but a session that we have begun:
+
+    - With MQTT 5 it is ours if the broker says that there was none. If it says after a reconnect that there is one,
+      another program may have taken ours over meanwhile. A connection under another client id then shows whether the
+      broker tells clients apart by their ids.
+    - With MQTT 3.1.1 each connection is made twice: first to see that there is no session, and then with a clean
+      session, which ends together with the connection.
 
     Args:
         broker: Where to publish.
@@ -101,7 +119,8 @@ class Publisher:
             max_payload=max_heard,
             receive_maximum=MAX_INFLIGHT,
             timeout=min(CONNECT_TIMEOUT_SECONDS, timeout),
-            session_expiry=broker.session_expiry,
+            session_expiry=broker.session_expiry if broker.version is MqttVersion.V5 else None,
+            is_size_announced=False,
         )
         self._leaving = threading.Event()
         # Set when the broker has accepted the first connection, or when it will not any more.
@@ -111,6 +130,10 @@ class Publisher:
         # Of the last connection that was accepted.
         self._grant: Grant | None = None
         self._is_connected = False
+        # Whether the session of that connection is surely ours, to acknowledge what it brings and to end it.
+        self._is_own = False
+        # Whether the broker is known to tell clients apart by their ids.
+        self._tells_apart = False
         # Connections in a row that broke without an acknowledgement although messages were under way.
         self._fruitless = 0
         # Why nothing can be published through this session any more.
@@ -130,9 +153,10 @@ class Publisher:
         Raises:
             TransportError: The broker was not reached, refused, takes no QoS 1, or did not answer in time.
         """
-        self._connector.connect(self._client)
+        deadline = time.monotonic() + self._timeout
+        self._client = self._open()
         self._thread.start()
-        if not self._answered.wait(self._timeout):
+        if not self._answered.wait(max(0.0, deadline - time.monotonic())):
             self.__exit__()
             silence = Explanation(f"no answer within {self._timeout:g} s", hint_for_silence(self._broker))
             raise self._not_accepted(silence)
@@ -144,15 +168,13 @@ class Publisher:
     def __exit__(self, *_: object) -> None:
         self._leaving.set()
         with self._lock:
-            is_connected = self._is_connected
-            if is_connected and self._broker.version is MqttVersion.V5:
-                self._client.disconnect(properties=_end_of_session())
-            else:
-                self._client.disconnect()
+            ends = self._is_connected and self._is_own and self._end is None
+            disconnect(self._client, self._broker.version, ends=ends)
         # A connection that is being made, or takes nothing any more, is not waited for.
-        self._thread.join(_LEAVE_SECONDS)
-        if is_connected and self._broker.version is MqttVersion.V311:
-            self._begin_clean_session()
+        self._thread.join(LEAVE_SECONDS)
+        is_left = not ends and self._grant is not None and self._end is None
+        if is_left and self._broker.version is MqttVersion.V5:
+            self._end_left_session()
 
     @property
     def window(self) -> int:
@@ -250,24 +272,36 @@ class Publisher:
             "start its receiver once, and the broker keeps messages for it from then on",
         )
 
-    def _begin_clean_session(self) -> None:
-        """End our session, which MQTT 3.1.1 does only for a client that begins a clean one (section 3.1.2.4)."""
-        accepted = threading.Event()
-        handlers = Handlers(lambda _: accepted.set(), ignore, ignore, ignore)
-        connector = Connector(
-            self._broker, self._client_id, handlers, max_payload=0, receive_maximum=1, timeout=_LEAVE_SECONDS
-        )
-        client = connector.new_client()
-        deadline = time.monotonic() + _LEAVE_SECONDS
+    def _end_left_session(self) -> None:
+        """End the session that a connection has left, unless it may be another program's by now."""
         try:
-            connector.connect(client)
-            while client.loop(_SHORT_LOOP_SECONDS) == MQTT_ERR_SUCCESS and time.monotonic() < deadline:
-                if accepted.is_set() and not client.want_write():
-                    client.disconnect()
+            with Inquiry(self._broker, self._client_id, LEAVE_SECONDS) as inquiry:
+                is_present = inquiry.ask()
+                if is_present is False or (is_present and self._find_owner(LEAVE_SECONDS) is _Owner.US):
+                    inquiry.end()
         except TransportError as error:
             _LOG.debug("the session at %s is not ended: %s", self._broker, error)
-        finally:
-            client.close()
+
+    def _find_owner(self, timeout: float, leaving: threading.Event | None = None) -> _Owner:
+        """Return who has begun the session that the broker has under our client id, as far as it can be found out.
+
+        As long as there is one, another client id has none at a broker that tells clients apart by their ids. At such a
+        broker nobody else can have begun ours, for nobody else knows its name.
+        """
+        if self._tells_apart:
+            return _Owner.US
+        try:
+            with Inquiry(self._broker, new_client_id(), timeout) as inquiry:
+                is_present = inquiry.ask(leaving)
+                if is_present is False:
+                    inquiry.end()
+        except TransportError as error:
+            _LOG.debug("it is not known who has begun the session at %s: %s", self._broker, error)
+            is_present = None
+        if is_present is None:
+            return _Owner.UNKNOWN
+        self._tells_apart = not is_present
+        return _Owner.ANOTHER if is_present else _Owner.US
 
     def _doubt(self) -> str:
         if self._fruitless >= _MAX_FRUITLESS:
@@ -284,6 +318,8 @@ class Publisher:
         while True:
             if is_connected:
                 end = self._run_connection()
+                if self._client.code == SESSION_TAKEN_OVER:
+                    self._give_up(self._foreign("has given our session to another client"))
                 if self._leaving.is_set() or self._end is not None:
                     return
                 if self._grant is None:
@@ -296,11 +332,12 @@ class Publisher:
             if self._leaving.wait(backoff.next_pause()):
                 return
             is_connected = self._reconnect()
+            if self._end is not None:
+                return
 
     def _reconnect(self) -> bool:
-        client = self._connector.new_client()
         try:
-            self._connector.connect(client)
+            client = self._open()
         except TransportError:
             # Already logged when the connection was lost.
             return False
@@ -308,8 +345,48 @@ class Publisher:
             self._client = client
             # `__exit__` may have disconnected the previous client meanwhile.
             if self._leaving.is_set():
-                client.disconnect()
+                return self._abandon(client)
         return True
+
+    def _abandon(self, client: PacketClient) -> bool:
+        """Give up a connection that was made while we leave, and return whether it must be run to its end."""
+        if self._broker.version is MqttVersion.V5:
+            # It has said nothing yet, and so begins no session.
+            client.close()
+            return False
+        # Its clean session ends the one of the connection before it.
+        client.disconnect()
+        return True
+
+    def _open(self) -> PacketClient:
+        """Return a client for a connection that the broker has not accepted yet, and over which nothing is said yet.
+
+        Raises:
+            TransportError: The broker was not reached; or, with MQTT 3.1.1, does not accept connections, or has a
+                session that is not ours.
+        """
+        if self._broker.version is MqttVersion.V5:
+            client = self._connector.new_client()
+            self._connector.connect(client)
+            return client
+        # Under a new name there cannot be a session of ours that an earlier attempt has left.
+        client_id = new_client_id()
+        self._connector.use_client_id(client_id)
+        client = self._connector.new_client()
+        with Inquiry(self._broker, client_id, self._timeout) as inquiry:
+            is_present = inquiry.ask()
+            if is_present:
+                error = self._foreign("answers with a session that we have not begun")
+                self._give_up(error)
+                raise error
+            if is_present is None:
+                raise self._not_accepted(inquiry.end_of_connection())
+            self._connector.connect(client)
+            # Another client may have taken the session over meanwhile, and a clean session would end it.
+            if not inquiry.is_connected():
+                client.close()
+                raise self._not_accepted(inquiry.end_of_connection())
+        return client
 
     def _run_connection(self) -> Explanation:
         """Run the connection until it ends, and return why it did."""
@@ -336,35 +413,52 @@ class Publisher:
     def _on_connected(self, connack: Connack) -> None:
         grant = Grant.from_connack(self._broker.version, 0, connack.properties, is_kept=connack.is_session_present)
         _LOG.debug("connected to %s: %s", self._broker, grant)
-        if (error := self._unacceptable(grant)) is not None:
+        owner = self._owner_of(grant)
+        if (error := self._unacceptable(grant, owner)) is not None:
             self._give_up(error)
-            self._client.disconnect()
+            disconnect(self._client, self._broker.version, ends=owner is _Owner.US)
             return
         with self._lock:
-            self._grant, self._is_connected = grant, True
+            self._grant, self._is_connected, self._is_own = grant, True, owner is _Owner.US
             if self._topic is not None and grant.admits(subscribe_size(self._topic)):
                 self._client.subscribe(self._topic, QOS_AT_LEAST_ONCE)
             self._fill_window()
         self._outage.end()
         self._answered.set()
 
-    def _unacceptable(self, grant: Grant) -> TransportError | None:
+    def _owner_of(self, grant: Grant) -> _Owner:
+        """Return who has begun the session of a new connection."""
+        if grant.assigned_client_id is not None:
+            return _Owner.ANOTHER
+        if not grant.is_kept:
+            return _Owner.US
+        if self._grant is None or self._broker.version is MqttVersion.V311:
+            # A client that has no session must not continue one (MQTT 5, section 3.2.2.1.1).
+            return _Owner.ANOTHER
+        return self._find_owner(_INQUIRY_SECONDS, self._leaving)
+
+    def _unacceptable(self, grant: Grant, owner: _Owner) -> TransportError | None:
         """Return why we cannot publish under what the broker grants, or None."""
+        if owner is _Owner.ANOTHER:
+            said = "another client id than ours" if grant.assigned_client_id else "a session that we have not begun"
+            return self._foreign(f"answers with {said}")
         if grant.maximum_qos < QOS_AT_LEAST_ONCE:
             return TransportError(
                 f"the broker {self._broker} takes no QoS 1, and so acknowledges nothing; nothing was delivered",
                 "use another broker, or let this one take QoS 1",
             )
-        is_first = self._grant is None
-        if (is_first and grant.is_kept) or grant.assigned_client_id is not None:
-            # A client that has no session must not continue one (MQTT 5, section 3.2.2.1.1).
-            said = "a session that we have not begun" if grant.is_kept else "another client id than ours"
-            return TransportError(
-                f"the broker {self._broker} answers with {said}; nothing was delivered, and that session is left alone",
-                "the broker uses the user name as the client id: turn that off there (Mosquitto:"
-                " use_username_as_clientid), or give each program a user name of its own",
-            )
         return None
+
+    def _foreign(self, said: str) -> TransportError:
+        """Return what is wrong if the broker gives us another program's session, or ours to another program."""
+        fate = "nothing was delivered"
+        if self._grant is not None:
+            fate = "what it has not acknowledged may or may not be delivered"
+        return TransportError(
+            f"the broker {self._broker} {said}; {fate}, and that session is left alone",
+            "the broker uses the user name as the client id: turn that off there (Mosquitto:"
+            " use_username_as_clientid), or give each program a user name of its own",
+        )
 
     def _on_subscribed(self, codes: tuple[int, ...]) -> None:
         self._subscribe_codes = codes
@@ -374,7 +468,12 @@ class Publisher:
         if self._grant is None or self._end is not None:
             # It waits for the owner of a session that we leave.
             return
-        if message.qos:
+        if message.topic and (self._topic is None or message.topic != self._topic.encode()):
+            # A subscription of another program.
+            self._give_up(self._foreign("brings messages of a session that we have not begun"))
+            disconnect(self._client, self._broker.version, ends=False)
+            return
+        if message.qos and self._is_own:
             self._client.acknowledge(message.packet_id, message.qos)
         if message.refusal is None:
             self._hear(message.payload)
@@ -437,10 +536,3 @@ class Publisher:
 
 def _is_dropped(code: int) -> bool:
     return code >= FIRST_FAILURE or code == _NO_MATCHING_SUBSCRIBERS
-
-
-def _end_of_session() -> Properties:
-    """Return what ends a session together with its connection (MQTT 5, section 3.14.2.2.2)."""
-    properties = Properties(PacketTypes.DISCONNECT)  # type: ignore[no-untyped-call]  # as paho has it
-    properties.SessionExpiryInterval = 0
-    return properties

@@ -22,6 +22,7 @@ from idlib.transport.connection import (
     FIRST_FAILURE,
     LOOP_SECONDS,
     QOS_AT_LEAST_ONCE,
+    SESSION_TAKEN_OVER,
     Connector,
     Explanation,
     explain,
@@ -39,8 +40,6 @@ _NOTE_SECONDS: Final = 60.0
 _ANSWER_SECONDS: Final = 30.0
 _SHORTEST_BACKOFF_SECONDS: Final = 0.5
 _LONGEST_BACKOFF_SECONDS: Final = 60.0
-# MQTT 5, section 3.14.2.1.
-_SESSION_TAKEN_OVER: Final = 142
 # So many connections in a row that break over the same messages are no accident.
 _MAX_FRUITLESS: Final = 3
 
@@ -124,6 +123,7 @@ class Subscription:
         self._backoff = Backoff(_SHORTEST_BACKOFF_SECONDS, _LONGEST_BACKOFF_SECONDS)
         self._memory = memory
         self._granted_expiry: int | None = None
+        self._has_noted = False
         self._last_session = self._recall()
         self._note_due = 0.0
         self._has_progressed = False
@@ -205,12 +205,14 @@ class Subscription:
 
     def _recall(self) -> LastSession | None:
         text = None if self._memory is None else self._memory.recall()
+        self._has_noted = text is not None
         last = None if text is None else LastSession.from_text(text)
         # At another broker there was no session of ours.
         return last if last is not None and last.broker == str(self._broker) else None
 
     def _note_session(self) -> None:
         self._note_due = time.monotonic() + _NOTE_SECONDS
+        self._has_noted = True
         self._last_session = LastSession(str(self._broker), int(time.time()), self._granted_expiry)
         if self._memory is not None:
             self._memory.note(str(self._last_session))
@@ -234,6 +236,23 @@ class Subscription:
                 last.expiry,
             )
 
+    def _tell_unknown_session(self) -> None:
+        """Tell that the broker has a session although, by what is noted, there should be none of ours."""
+        if self._memory is None or self._is_session_expected():
+            return
+        _LOG.warning(
+            "The broker %s has a session that this receiver has not noted: if files under DATA_PATH were lost or put"
+            " back, it may be its own; otherwise another program has begun it, because the broker uses the user name as"
+            " the client id, and messages to this device before now may be lost",
+            self._broker,
+        )
+
+    def _is_session_expected(self) -> bool:
+        # The note may be older than the end of the connection.
+        return self._has_noted and (
+            self._last_session is None or self._last_session.should_exist(time.time() - _NOTE_SECONDS)
+        )
+
     def _forget_connection(self, client: PacketClient) -> None:
         if self._subscribed.is_set():
             self._note_session()
@@ -249,7 +268,7 @@ class Subscription:
 
     def _explain_end(self, client: PacketClient) -> None:
         """Note what the client knows of why its connection ended."""
-        if client.code == _SESSION_TAKEN_OVER:
+        if client.code == SESSION_TAKEN_OVER:
             self._explain(
                 f"The session at the broker {self._broker} was taken over: is a copy of DATA_PATH in use elsewhere?"
             )
@@ -282,8 +301,12 @@ class Subscription:
         _LOG.log(level, "MQTT connection established with %s: %s", self._broker, grant)
         self._granted_expiry = grant.expiry
         self._was_accepted = True
-        if self._last_session is not None and not grant.is_kept:
+        if grant.is_kept:
+            self._tell_unknown_session()
+        elif self._last_session is not None:
             self._tell_lost_session(self._last_session)
+        # From now on there is a session of ours, also if the subscription is refused.
+        self._note_session()
         connection = self._connection
         if connection is None:
             return
@@ -308,7 +331,6 @@ class Subscription:
                 "The broker %s delivers at most once: what is under way when a connection breaks is lost", self._broker
             )
         self._outage.end()
-        self._note_session()
         self._subscribed.set()
         _LOG.info("MQTT subscription active.")
 

@@ -137,7 +137,9 @@ def test_a_broker_without_qos_1_is_tried_ever_less_often_and_told_of_once(
         there = sender.with_settings(MQTT_PORT=str(modest.port), MQTT_VERSION=version)
         with there.start(SENDER) as courier:
             time.sleep(20)
-            assert 2 <= modest.log.read_text().count("New client connected") <= 9
+            number = modest.log.read_text().count("New client connected")
+            # With 3.1.1 each connection is made twice.
+            assert 2 <= number / (1 if version == "5" else 2) <= 9
             warnings = [line for line in courier.stderr if " WARNING " in line]
             assert len(warnings) == 1, warnings
         assert waiting(sender) == 1

@@ -170,7 +170,8 @@ def test_3_mqtt_3_1_1_tells_a_broker_without_qos_1_by_what_it_does(alice: Device
         assert result.status == 3
         assert "ended the connection each time instead: does it take QoS 1?" in result.stderr
         assert result.stderr.count("WARNING") == 1
-        assert 3 <= broker.log.read_text().count("New client connected") <= 7
+        # With MQTT 3.1.1 each connection is made twice.
+        assert 3 <= broker.log.read_text().count("New client connected") <= 16
 
 
 def test_3_a_port_that_speaks_something_else(alice: Device, bob: Device, silent_broker: socket.socket) -> None:

@@ -12,7 +12,7 @@ import pytest
 from tests.integration.daemons.mosquitto import Mosquitto
 from tests.integration.lab import Lab, wait_until
 from tests.integration.messages import BrokerClient
-from tests.integration.programs import Device, Program
+from tests.integration.programs import SEND_MESSAGE, Device, Program
 
 LOST = "has lost the session"
 
@@ -115,6 +115,52 @@ def test_a_sender_that_is_given_the_session_of_its_receiver_leaves_it_as_it_is(
                 assert not lost_lines(receiver)
 
 
+@pytest.mark.parametrize("version", ["5", "3.1.1"])
+def test_a_sender_whose_session_the_receiver_takes_over_leaves_it_and_loses_nothing(
+    version: str, lab: Lab, tmp_path: Path
+) -> None:
+    with by_user_name(tmp_path / "mosquitto", "alice", "bob") as (_, settings):
+        alice = lab.published_device("alice").with_settings(**settings["alice"])
+        bob = lab.published_device("bob").with_settings(**settings["bob"], MQTT_VERSION=version)
+        texts = [f"message {number}" for number in range(10)]
+        with bob.start(SEND_MESSAGE, alice.name, "--lines", "--json") as sender:
+            # It connects before there is a session of the receiver's.
+            sender.write("nobody reads this\n")
+            sender.wait_for("result", lambda: bool(sender.stdout))
+            with bob.receiver() as receiver:
+                for text in texts:
+                    assert alice.send(bob, text).status == 0
+                sender.write_all("never sent\n")
+                assert sender.wait_for_end(60) == 3, sender.stderr
+                receiver.wait_for_message(texts[-1])
+                assert [line.rpartition("says: ")[2].strip('"') for line in receiver.stdout] == texts
+                assert not lost_lines(receiver)
+                told = [line for line in receiver.stderr if "has a session that this receiver has not noted" in line]
+                # With 3.1.1 the sender's session ends when it is taken over.
+                assert len(told) == (version == "5")
+                assert receiver.stop() == 0
+        assert [line for line in sender.stderr if "a session that we have not begun" in line]
+        assert [line for line in sender.stderr if "user name as the client id" in line]
+        assert alice.send(bob, "afterwards").status == 0
+        with bob.receiver() as receiver:
+            receiver.wait_for_message("afterwards")
+            assert not lost_lines(receiver)
+
+
+def test_a_sender_that_is_given_the_session_of_its_receiver_loses_no_long_message(lab: Lab, tmp_path: Path) -> None:
+    with by_user_name(tmp_path / "mosquitto", "alice", "bob") as (_, settings):
+        alice = lab.published_device("alice").with_settings(**settings["alice"], MAX_MESSAGE_SIZE="300000")
+        bob = lab.published_device("bob").with_settings(**settings["bob"], MAX_MESSAGE_SIZE="300000")
+        with bob.receiver() as receiver:
+            assert receiver.stop() == 0
+        text = "long " * 20000
+        assert alice.send(bob, "-", stdin=text).status == 0
+        refused(bob, alice)
+        with bob.receiver() as receiver:
+            receiver.wait_for_message("long long")
+            assert not lost_lines(receiver)
+
+
 def refused(sender: Device, recipient: Device) -> None:
     result = sender.send(recipient, "never sent")
     assert result.status == 3, result
@@ -132,8 +178,27 @@ def test_a_sender_leaves_no_session_at_the_broker(version: str, lab: Lab, alice:
             for number in range(3):
                 assert alice.with_settings(**there).send(device, f"message {number}").status == 0
             receiver.wait_for_message("message 2")
-        watcher = BrokerClient(broker)
-        watcher.listen(replace(device, name="$SYS/broker/clients/total"))
-        # The receiver's own, and the watcher's; what comes first may be of earlier.
-        wait_until(lambda: watcher.payloads_so_far()[-1:] == [b"2"], "end of the senders' sessions")
-        watcher.close()
+        wait_for_sessions(broker, device, 1)
+
+
+def test_a_sender_that_is_killed_leaves_no_session_with_mqtt_3_1_1(lab: Lab, alice: Device, tmp_path: Path) -> None:
+    (tmp_path / "mosquitto").mkdir()
+    with Mosquitto(tmp_path / "mosquitto", extra="sys_interval 1\n") as broker:
+        there = {"MQTT_PORT": str(broker.port), "MQTT_VERSION": "3.1.1"}
+        device = lab.published_device("visited").with_settings(**there)
+        with device.receiver() as receiver:
+            assert receiver.stop() == 0
+        with alice.with_settings(**there).start(SEND_MESSAGE, device.name, "--receipt", "hello") as sender:
+            sender.wait_for_log("has acknowledged")
+            sender.kill()
+        wait_for_sessions(broker, device, 1)
+
+
+def wait_for_sessions(broker: Mosquitto, device: Device, number: int) -> None:
+    """Wait until the broker has so many sessions."""
+    watcher = BrokerClient(broker)
+    watcher.listen(replace(device, name="$SYS/broker/clients/total"))
+    # One is the watcher's; what comes first may be of earlier.
+    wanted = [str(number + 1).encode()]
+    wait_until(lambda: watcher.payloads_so_far()[-1:] == wanted, "end of the senders' sessions")
+    watcher.close()

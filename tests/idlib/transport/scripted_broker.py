@@ -94,6 +94,18 @@ class Peer:
         return octets
 
 
+def no_session_311(peer: Peer) -> None:
+    """Say, as MQTT 3.1.1, that there is no session, to a sender that makes its connection once more for that."""
+    assert not is_clean(peer.expect(0x10))
+    peer.send(CONNACK_311)
+    peer.wait_for_end()
+
+
+def is_clean(connect: bytes) -> bool:
+    """Return whether a CONNECT asks for a clean session, or for a clean start with MQTT 5."""
+    return bool(connect[7] & 0x02)
+
+
 class ScriptedBroker:
     """Runs a script on each connection in turn, the last one again and again.
 
@@ -128,17 +140,19 @@ class ScriptedBroker:
             while True:
                 connection, _ = self._server.accept()
                 connection.settimeout(_PATIENCE)
-                number = len(self.connections)
+                script = self._scripts[min(len(self.connections), len(self._scripts) - 1)]
                 self.connections.append(time.monotonic())
-                peer = Peer(connection)
-                try:
-                    self._scripts[min(number, len(self._scripts) - 1)](peer)
-                except OSError:
-                    pass
-                except AssertionError as error:
-                    self.errors.append(error)
-                finally:
-                    peer.close()
+                threading.Thread(target=self._run, args=(script, Peer(connection)), daemon=True).start()
+
+    def _run(self, script: Callable[[Peer], None], peer: Peer) -> None:
+        try:
+            script(peer)
+        except OSError:
+            pass
+        except AssertionError as error:
+            self.errors.append(error)
+        finally:
+            peer.close()
 
 
 def wait_until(condition: Callable[[], bool], what: str) -> None:

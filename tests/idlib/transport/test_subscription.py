@@ -13,6 +13,7 @@ from idlib.errors import Reason
 from idlib.settings import MqttVersion
 from idlib.transport import Broker, Delivery, Subscription
 from idlib.transport import subscription as module
+from idlib.transport.subscription import SessionMemory
 from tests.idlib.transport.scripted_broker import (
     CONNACK,
     CONNACK_311,
@@ -47,10 +48,9 @@ def _in_a_hurry(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @contextlib.contextmanager
-def running(address: Broker) -> Iterator[Running]:
+def running(address: Broker, memory: SessionMemory | None = None) -> Iterator[Running]:
     delivered: list[Delivery] = []
-    run = Running(Subscription(address, "client", "topic", 600, MAX_MESSAGE, delivered.append), delivered)
-
+    run = Running(Subscription(address, "client", "topic", 600, MAX_MESSAGE, delivered.append, memory), delivered)
     stopping = threading.Event()
     thread = threading.Thread(target=run.subscription.run, args=(stopping,), daemon=True)
     thread.start()
@@ -396,6 +396,9 @@ class Notes:
         self.text = text
 
 
+UNKNOWN = "has a session that this receiver has not noted"
+
+
 @pytest.mark.parametrize(
     ("ago", "expiry", "where", "present", "level"),
     [
@@ -432,3 +435,54 @@ def test_a_session_of_an_earlier_run_is_missed(
         assert int(notes.text.split()[0]) > time.time() - 60
     told = [record.levelno for record in caplog.records if "may be lost" in record.getMessage()]
     assert told == ([] if level is None else [level])
+
+
+@pytest.mark.parametrize(
+    ("noted", "times"),
+    [
+        (None, 1),
+        ("{now} 600 {address}", 0),
+        ("{now} - {address}", 0),
+        # It has expired, and so it is another one; the note may be a minute older than the session's last activity.
+        ("{expired} 600 {address}", 1),
+        ("{just_expired} 600 {address}", 0),
+        # Perhaps the same broker under another name.
+        ("{now} 600 elsewhere:1883", 0),
+    ],
+)
+def test_a_session_that_is_present_and_was_not_noted_is_told_of_once(
+    noted: str | None, times: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    def script(peer: Peer) -> None:
+        peer.accept(packet(0x20, b"\1\0\0"))
+        peer.grant()
+
+    now = int(time.time())
+    with ScriptedBroker(script) as broker:
+        facts = {"now": now, "expired": now - 700, "just_expired": now - 630, "address": broker.address}
+        notes = Notes(noted and noted.format(**facts))
+        with running(broker.address, notes):
+            wait_until(lambda: len(broker.connections) > 2, "no connections")
+    assert caplog.text.count(UNKNOWN) == times
+    assert "has lost the session" not in caplog.text
+
+
+def test_a_session_whose_subscription_was_refused_is_noted(caplog: pytest.LogCaptureFixture) -> None:
+    sessions = 0
+
+    def script(peer: Peer) -> None:
+        nonlocal sessions
+        peer.accept(packet(0x20, bytes([sessions > 0, 0, 0])))
+        sessions += 1
+        peer.grant(b"\0\x87")
+        peer.wait_for_end()
+
+    notes = Notes()
+    for _ in range(2):
+        with ScriptedBroker(script) as broker:
+            if notes.text is not None:
+                notes.text = f"{int(time.time())} 600 {broker.address}"
+            with running(broker.address, notes):
+                wait_until(lambda: len(broker.connections) > 1, "no connections")
+    assert notes.text is not None
+    assert UNKNOWN not in caplog.text

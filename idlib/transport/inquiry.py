@@ -1,0 +1,128 @@
+"""A short connection that shows whether the broker has a session under a client id."""
+
+import threading
+import time
+from types import TracebackType
+from typing import Final, Self
+
+from paho.mqtt.client import MQTT_ERR_SUCCESS
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
+
+from idlib.session import Grant
+from idlib.settings import MqttVersion
+from idlib.transport.broker import Broker
+from idlib.transport.client import Handlers, PacketClient, ignore
+from idlib.transport.connection import CONNECT_TIMEOUT_SECONDS, Connector, Explanation, explain_end
+from idlib.transport.hints import hint_for_silence
+from idlib.transport.packets import Connack
+
+_SHORT_LOOP_SECONDS: Final = 0.05
+LEAVE_SECONDS: Final = 1.0
+
+
+class Inquiry:
+    """A connection that continues a session if there is one, and acknowledges nothing; used as a context manager.
+
+    It leaves the session as it is, unless `end` is called.
+
+    Args:
+        broker: Which is asked.
+        client_id: The session's name there.
+        timeout: Seconds that the answer may take; connecting takes no longer either.
+    """
+
+    def __init__(self, broker: Broker, client_id: str, timeout: float) -> None:
+        self._broker = broker
+        self._timeout = timeout
+        self._connector = Connector(
+            broker,
+            client_id,
+            Handlers(self._on_connected, ignore, ignore, ignore),
+            max_payload=0,
+            receive_maximum=1,
+            timeout=min(CONNECT_TIMEOUT_SECONDS, timeout),
+            session_expiry=broker.session_expiry,
+            is_size_announced=False,
+        )
+        self._connack: Connack | None = None
+        self._ends = False
+        self.client: PacketClient = self._connector.new_client()
+
+    def __enter__(self) -> Self:
+        """Connect.
+
+        Raises:
+            TransportError: The broker was not reached.
+        """
+        self._connector.connect(self.client)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.leave()
+
+    def end_of_connection(self) -> Explanation:
+        """Return why there is no answer, and what the user can do."""
+        hint = hint_for_silence(self._broker)
+        if self.client.failure is None:
+            return Explanation(f"no answer within {self._timeout:g} s", hint)
+        return explain_end(self._broker, self.client, hint)
+
+    def ask(self, leaving: threading.Event | None = None) -> bool | None:
+        """Return whether the broker knows a session under the client id, or goes by another name than that.
+
+        Args:
+            leaving: Ends the wait when it is set.
+
+        Returns:
+            None if the broker has refused, has ended the connection, or has not answered in time.
+        """
+        deadline = time.monotonic() + self._timeout
+        while self._connack is None and time.monotonic() < deadline:
+            if (leaving is not None and leaving.is_set()) or not self._loop():
+                return None
+        if self._connack is None:
+            return None
+        grant = Grant.from_connack(
+            self._broker.version, 0, self._connack.properties, is_kept=self._connack.is_session_present
+        )
+        return grant.is_kept or grant.assigned_client_id is not None
+
+    def is_connected(self) -> bool:
+        """Return whether the connection still holds the session, as far as that has come to be known."""
+        return self._loop(0) and self.client.is_connected()
+
+    def end(self) -> None:
+        """Let the session end together with the connection; only MQTT 5 can."""
+        self._ends = True
+
+    def leave(self) -> None:
+        """Disconnect; nothing happens if that is done already."""
+        disconnect(self.client, self._broker.version, ends=self._ends)
+        deadline = time.monotonic() + LEAVE_SECONDS
+        while self.client.want_write() and self._loop() and time.monotonic() < deadline:
+            pass
+        self.client.close()
+
+    def _loop(self, seconds: float = _SHORT_LOOP_SECONDS) -> bool:
+        return self.client.loop(seconds) == MQTT_ERR_SUCCESS
+
+    def _on_connected(self, connack: Connack) -> None:
+        self._connack = connack
+
+
+def disconnect(client: PacketClient, version: MqttVersion, *, ends: bool) -> None:
+    """Disconnect, and end the session if that is wanted and MQTT can say it (MQTT 5, section 3.14.2.2.2).
+
+    Args:
+        client: Whose connection it is.
+        version: The version of MQTT.
+        ends: Whether the session ends together with the connection.
+    """
+    properties = None
+    if ends and version is MqttVersion.V5:
+        properties = Properties(PacketTypes.DISCONNECT)  # type: ignore[no-untyped-call]  # as paho has it
+        properties.SessionExpiryInterval = 0
+    client.disconnect(properties=properties)

@@ -343,6 +343,7 @@ class Database:
             self._disconnect()
             raise
 
+    @repairing
     def wipe(self) -> None:
         """Make sure that no removed text is left in any file, if one may be; at most once a second.
 

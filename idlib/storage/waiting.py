@@ -82,7 +82,11 @@ class WaitingMessages(Database):
         self._hold("stop the other receiver, or give this one a DATA_PATH of its own")
         # A process that was killed may have left removed texts in the log.
         self._is_wipe_due = True
-        self.wipe()
+        try:
+            self.wipe()
+        except BaseException:
+            self.close()
+            raise
 
     def close(self) -> None:
         """Close the file, with no removed text left in it, so that another process may hold it."""

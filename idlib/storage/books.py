@@ -11,7 +11,7 @@ from typing import Final, Self
 
 from idlib.storage.pages import Value
 from idlib.storage.rules import NOTHING_FORGOTTEN
-from idlib.storage.salvage import Table, is_name
+from idlib.storage.salvage import Table, check_ascending, is_name
 from idlib.storage.values import Standing
 
 POOL: Final = 0
@@ -91,6 +91,7 @@ class Tally:
             if not isinstance(found, int):
                 # A text or a blob is larger than any number.
                 raise ValueError(f"a slot of the table {table} is {found!r}")  # noqa: TRY004  # no mistake of a caller
+            check_ascending([found], last)
             slots.add(found)
             last = found
 
@@ -131,6 +132,8 @@ class Tally:
             " ORDER BY slot, owner, identifier LIMIT 1 OFFSET ?",
             (*self.counted_to, limit),
         ).fetchone()
+        if end is not None:
+            check_ascending([end], self.counted_to)
         within = "(slot, owner, identifier) > (?, ?, ?)" + (
             " AND (slot, owner, identifier) <= (?, ?, ?)" if end else ""
         )

@@ -11,6 +11,7 @@ from typing import Final
 
 from idlib.storage import rules
 from idlib.storage.books import DAY, POOL, WEEK, Books, Tally
+from idlib.storage.salvage import check_ascending
 from idlib.storage.values import Tidied
 
 _DONE: Final = Tidied(more=True)
@@ -155,6 +156,7 @@ class Forgetting:
             " ORDER BY identifier LIMIT ?",
             (day, trim.owner, trim.after, limit),
         ).fetchall()
+        check_ascending((identifier for identifier, _ in rows), trim.after)
         latest = trim.limit - day * DAY
         trim.minutes.update(second // _MINUTE for _, second in rows if second <= latest)
         if len(rows) == limit:
@@ -187,6 +189,8 @@ class Forgetting:
             f"SELECT identifier FROM bound WHERE {where} ORDER BY identifier LIMIT 1 OFFSET ?",  # noqa: S608
             (day, trim.owner, trim.after, limit - 1),
         ).fetchone()
+        if last is not None:
+            check_ascending(last, trim.after)
         until = "" if last is None else " AND identifier <= ?"
         deleted = connection.execute(
             f"DELETE FROM bound WHERE {where}{until} AND second <= ?",  # noqa: S608  # of ours alone
@@ -228,6 +232,8 @@ class Forgetting:
             " (SELECT identifier FROM unbound WHERE slot = ? AND owner = ? ORDER BY identifier LIMIT ?)",
             (week, owner, week, owner, number),
         ).rowcount
+        if not deleted:
+            raise ValueError("unbound entries that were counted cannot be found")
         tally.take(week, owner, deleted)
         return Tidied(more=True, forgotten_unbound_early=deleted)
 
@@ -330,6 +336,8 @@ def _delete_first(connection: sqlite3.Connection, tally: Tally, slot: int, limit
         values,
     ).fetchall():
         tally.take(slot, owner, number)
-    connection.execute(f"DELETE FROM {table} WHERE {within}", values)  # noqa: S608
+    deleted = connection.execute(f"DELETE FROM {table} WHERE {within}", values).rowcount  # noqa: S608
     if end is None:
         tally.slots.discard(slot)
+    elif not deleted:
+        raise ValueError(f"entries of the table {table} cannot be found again")

@@ -17,7 +17,7 @@ from idlib.storage.books import DAY, POOL, WEEK
 from idlib.storage.database import Database, repairing
 from idlib.storage.pages import Value
 from idlib.storage.replay import ReplayMemory
-from idlib.storage.salvage import SIDE_FILES, Table, beside, is_name
+from idlib.storage.salvage import SIDE_FILES, Table, beside, check_ascending, is_name
 from idlib.storage.values import IDENTIFIER_BYTES, ReplayEntry, Standing, WaitingMessage
 from idlib.storage.waiting import WaitingMessages
 
@@ -134,12 +134,14 @@ class _OldStore(Database):
 
     @repairing
     def _printed_after(self, identifier: bytes) -> list[tuple[bytes, str, int, int]]:
-        with self._reading() as connection:
-            return connection.execute(
+        with self._reading() as connection, self._judging_rows():
+            rows = connection.execute(
                 "SELECT identifier, sender, issued_at, expires_at FROM replay"
                 " WHERE identifier > ? ORDER BY identifier LIMIT ?",
                 (identifier, _ENTRIES_AT_ONCE),
             ).fetchall()
+            check_ascending((row[0] for row in rows), identifier)
+        return rows
 
     def waiting(self) -> Iterator[list[tuple[int, str, str, bytes, float]]]:
         """Yield number, sender, JWS, digest and time of arrival of each waiting message, in portions."""
@@ -150,12 +152,14 @@ class _OldStore(Database):
 
     @repairing
     def _waiting_after(self, number: int) -> list[tuple[int, str, str, bytes, float]]:
-        with self._reading() as connection:
-            return connection.execute(
+        with self._reading() as connection, self._judging_rows():
+            rows = connection.execute(
                 "SELECT number, sender, signed, digest, received_at FROM waiting"
                 " WHERE number > ? ORDER BY number LIMIT ?",
                 (number, _MESSAGES_AT_ONCE),
             ).fetchall()
+            check_ascending((row[0] for row in rows), number)
+        return rows
 
     def _complete(self, connection: sqlite3.Connection) -> None:
         rows = connection.execute("SELECT value FROM fact WHERE name = ?", (_FORGOTTEN_UNTIL,)).fetchall()

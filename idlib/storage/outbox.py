@@ -14,7 +14,7 @@ from idlib.errors import StoreError
 from idlib.files import state_of
 from idlib.storage.database import Database, repairing
 from idlib.storage.pages import Value
-from idlib.storage.salvage import LOG, Table, beside, is_name
+from idlib.storage.salvage import LOG, Table, beside, check_ascending, is_name
 
 FILE_NAME: Final = "outbox.sqlite3"
 MAX_OCTETS: Final = 16 * 1024 * 1024
@@ -45,11 +45,12 @@ CREATE TRIGGER IF NOT EXISTS outgoing_removed AFTER DELETE ON outgoing BEGIN
     UPDATE used SET messages = messages - 1, octets = octets - old.octets - {_OVERHEAD_OCTETS};
 END;
 """  # noqa: S608  # of ours alone
-# Looks only at the first message of each recipient, however many wait.
+# Looks only at the first message of each recipient, however many wait. UNION lets none come twice, so that it also ends
+# on a damaged file, where SQLite can come back to a recipient.
 _RECIPIENTS: Final = """
 WITH RECURSIVE found (recipient) AS (
     SELECT min(recipient) FROM outgoing
-    UNION ALL
+    UNION
     SELECT (SELECT min(recipient) FROM outgoing WHERE recipient > found.recipient)
         FROM found WHERE recipient IS NOT NULL
 )
@@ -218,6 +219,7 @@ class Outbox(Database):
             return None
         with self._judging_rows():
             _TABLE.check(row)
+            check_ascending([row[0]], after)
         number, recipient, identifier, text, _octets, queued_at, lifetime = row
         return OutgoingMessage(recipient, identifier, text, queued_at, lifetime, number)
 

@@ -2,11 +2,11 @@
 
 import contextlib
 import sqlite3
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 from idlib.errors import MalformedNameError
 from idlib.files import make_durable
@@ -20,6 +20,8 @@ _NEW_FILE: Final = ".salvaged"
 _MARK: Final = ".damaged-"
 MAX_DAMAGED_FILES: Final = 4
 _MAX_SAME_SECOND: Final = 1000
+
+Key = TypeVar("Key", int, bytes, tuple[int, int, bytes])
 
 _KINDS: Final[Mapping[str, tuple[type, ...]]] = {
     "number": (int,),
@@ -86,6 +88,25 @@ class Table:
         """
         if not self.accepts(row):
             raise ValueError(f"a row of the table {self.name} has other contents")
+
+
+def check_ascending(keys: Iterable[Key], after: Key) -> None:
+    """Raise an error unless keys ascend, as those that a query has put in order do.
+
+    On a damaged file SQLite can come back to rows that it has passed, and whoever goes on from there never ends.
+
+    Args:
+        keys: Of the rows, in the order in which they came.
+        after: The key from which the query went on.
+
+    Raises:
+        ValueError: A key is not greater than the one before it.
+    """
+    last = after
+    for key in keys:
+        if key <= last:
+            raise ValueError("rows are not in the order of their keys")
+        last = key
 
 
 def is_name(value: Value) -> bool:

@@ -9,7 +9,7 @@ from typing import Final
 from idlib.errors import StoreError
 from idlib.storage.database import Database, repairing
 from idlib.storage.pages import Value
-from idlib.storage.salvage import Table, is_name
+from idlib.storage.salvage import Table, check_ascending, is_name
 from idlib.storage.values import IDENTIFIER_BYTES, WaitingEntry, WaitingMessage
 
 FILE_NAME: Final = "waiting.sqlite3"
@@ -118,6 +118,7 @@ class WaitingMessages(Database):
                 " WHERE number > ? ORDER BY number LIMIT ?",
                 (number, _READ_AT_ONCE),
             ).fetchall()
+            check_ascending((row[0] for row in rows), number)
             for *most, _ in rows:
                 # The text is looked at when it is read.
                 _TABLE.check((*most, b""))

@@ -238,8 +238,9 @@ class Forgetting:
         return Tidied(more=True, forgotten_unbound_early=deleted)
 
     def _drop_watermarks(self, connection: sqlite3.Connection, now: int, limit: int) -> Tidied | None:
+        # The index that is searched, if it is damaged, may name rows whose watermarks are dropped already.
         dropped = connection.execute(
-            "UPDATE sender SET watermark = ? WHERE id IN"
+            "UPDATE sender SET watermark = ? WHERE +watermark >= 0 AND id IN"
             " (SELECT id FROM sender WHERE watermark >= 0 AND watermark < ? LIMIT ?) RETURNING name",
             (rules.NOTHING_FORGOTTEN, now - rules.REPLAY_SECONDS, limit),
         ).fetchall()
@@ -284,6 +285,8 @@ class Forgetting:
             " ORDER BY last_printed_at LIMIT ?",
             (zone, min(excess, limit, ahead)),
         ).fetchall()
+        if not names:
+            raise ValueError(f"names of the zone {zone} that were counted cannot be found")
         left = limit
         for number, name, last_printed_at in names:
             self._books.forget_cached(name)

@@ -110,6 +110,20 @@ def test_forgetting_comes_to_an_end(table: str, target: int, tmp_path: Path) -> 
         assert steps < 2000
 
 
+def test_a_watermark_that_only_a_damaged_index_knows_is_dropped_once(tmp_path: Path) -> None:
+    with ReplayMemory(tmp_path) as store:
+        store.remember([Printed(ReplayEntry(NAMES[0], bytes(16), NOW), "example", b"key")], NOW)
+        store._connection.execute("UPDATE sender SET watermark = 7")
+    path = tmp_path / "replay.sqlite3"
+    number = root(path, "sender_with_watermark")
+    before = path.read_bytes()[(number - 1) * PAGE : number * PAGE]
+    with ReplayMemory(tmp_path) as store:
+        store._connection.execute("UPDATE sender SET watermark = -1")
+    overwrite(path, [number], before)
+    with ReplayMemory(tmp_path) as store:
+        assert sum(store.tidy(NOW).more for _ in range(100)) < 100
+
+
 @pytest.mark.parametrize("table", ["replay", "waiting"])
 def test_what_release_0_1_0_kept_is_taken_over_once(table: str, tmp_path: Path) -> None:
     path = tmp_path / OLD_FILE_NAME

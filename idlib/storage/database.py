@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Concatenate, Final, ParamSpec, Self, TypeVar
 
 from idlib.errors import StoreError, how_to_take_over, quoted
-from idlib.files import DIRECTORY_MODE, FILE_MODE
+from idlib.files import DIRECTORY_MODE, FILE_MODE, make_durable
 from idlib.storage import salvage
 from idlib.storage.pages import is_log_damaged
 from idlib.storage.salvage import LOG, Table, beside
@@ -195,6 +195,7 @@ class Database:
                 (found,) = self._opened.execute("PRAGMA integrity_check(1)").fetchone()
                 if found != "ok":
                     raise DamagedError(f"{quoted(self._path)} is damaged: {found}")
+                self._sync_log()
 
     def _is_alone(self) -> bool:
         """Return whether no other process has the file open."""
@@ -399,6 +400,12 @@ class Database:
                 raise
             if self._is_shared and self._is_moved():
                 raise StoreError(f"{quoted(self._path)} was replaced by another process", "try again")
+
+    def _sync_log(self) -> None:
+        """Return when every transaction is on the disk, also one that was not waited for."""
+        # A process that closes the file last removes the log, and has written what was in it then.
+        with self._translating_errors(), contextlib.suppress(FileNotFoundError):
+            make_durable(beside(self._path, LOG))
 
     def _begin(self) -> sqlite3.Connection:
         while True:

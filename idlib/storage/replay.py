@@ -270,8 +270,7 @@ class ReplayMemory(Database):
         """
         with self._lock:
             begun = time.perf_counter()
-            # What is forgotten need not be on the disk at once: if a power cut brings it back, it is forgotten again.
-            # The next group of printed messages makes it durable, in order.
+            # Nobody else waits for the disk: if a power cut brings back what is forgotten, it is forgotten again.
             with self._reading() as connection:
                 connection.execute("PRAGMA synchronous = NORMAL")
             try:
@@ -287,7 +286,9 @@ class ReplayMemory(Database):
                 self._portion = max(_SMALLEST_PORTION, self._portion // 2)
             elif seconds < _SHORT_SECONDS:
                 self._portion = min(_LARGEST_PORTION, self._portion * 3 // 2)
-            return done
+        if done.more:
+            self._sync_log()
+        return done
 
     @repairing
     def raise_floor(self, issued_at: int) -> None:

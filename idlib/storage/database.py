@@ -15,7 +15,7 @@ from typing import Concatenate, Final, ParamSpec, Self, TypeVar
 
 from idlib.errors import StoreError, how_to_take_over, quoted
 from idlib.files import DIRECTORY_MODE, FILE_MODE, make_durable
-from idlib.storage import salvage
+from idlib.storage import last_write, salvage
 from idlib.storage.pages import is_log_damaged
 from idlib.storage.salvage import LOG, Table, beside
 
@@ -93,6 +93,8 @@ class Database:
     _loss = "what is not among them is lost"
     # Whether a file without anything in it may be one that a process has just created, and not one that was cut off.
     _may_be_empty = False
+    # Whether it matters when a damaged file was last written.
+    _needs_last_write = False
 
     def __init__(
         self,
@@ -128,7 +130,8 @@ class Database:
     def _open(self) -> None:
         salvage.finish_replacement(self._path)
         # Before anything is written: nothing that a damaged file held can be younger.
-        self._last_write = _last_write(self._path)
+        self._last_write = last_write.last_write(self._path)
+        self._note_last_write(self._last_write)
         found = _status(self._path)
         self._descriptor = self._open_descriptor()
         try:
@@ -143,6 +146,16 @@ class Database:
                 self._path.unlink(missing_ok=True)
             os.close(self._descriptor)
             raise
+
+    def _note_last_write(self, moment: int | None) -> None:
+        if self._needs_last_write and moment is not None:
+            last_write.note(self._path, moment)
+
+    def _forget_last_write(self) -> None:
+        """Remove the note of when the file was last written, for from now on the file itself says that."""
+        if self._needs_last_write:
+            with self._describing_errors():
+                last_write.forget(self._path)
 
     @property
     def _connection(self) -> sqlite3.Connection:
@@ -262,6 +275,8 @@ class Database:
         self._repaired_at = now
         self._last_repair = f"and was repaired less than {_REPAIR_PAUSE_SECONDS:.0f} s ago"
         self._last_hint = "replace the disk, which damages what is written to it"
+        # If this is interrupted, the next start goes by the time before it.
+        self._note_last_write(self._latest_possible_write())
         try:
             self._replace(damage)
         except PermissionError as error:
@@ -307,6 +322,7 @@ class Database:
         os.close(self._descriptor)
         self._descriptor = descriptor
         self._connect_again()
+        self._forget_last_write()
         _LOG.error(
             "A damaged file was moved aside: %s; it is %s now; %d rows of it can be read and are kept; %s",
             damage.fact,
@@ -314,6 +330,10 @@ class Database:
             number,
             self._loss,
         )
+
+    def _latest_possible_write(self) -> int | None:
+        """Return when the last of what a damaged file holds can have been written, as far as that matters."""
+        return self._last_write
 
     def _complete(self, connection: sqlite3.Connection) -> None:
         """Write what a new file holds besides the rows of the damaged one.
@@ -478,15 +498,6 @@ def _content(path: Path) -> bytes:
         return path.read_bytes()
     except FileNotFoundError:
         return b""
-
-
-def _last_write(path: Path) -> int | None:
-    """Return when a file or its WAL was last written, in seconds since the epoch; None if there is no file."""
-    found = _status(path)
-    if found is None:
-        return None
-    log = _status(beside(path, LOG))
-    return int(max(found.st_mtime, 0 if log is None else log.st_mtime))
 
 
 @contextlib.contextmanager

@@ -83,7 +83,7 @@ def migrate(directory: Path, now: int, identify: Callable[[str, str, bytes], Rep
         # A crash may have come between the removal of the file and of what belongs to it.
         _remove(directory)
         return False
-    with _OldStore(old) as source, _NewMemory(directory) as memory, WaitingMessages(directory) as waiting:
+    with _OldStore(old, now) as source, _NewMemory(directory) as memory, WaitingMessages(directory) as waiting:
         memory.take_facts(source.facts())
         known = memory.take_names(source.frequent_senders(rules.PROVEN_MESSAGES, rules.MAX_PROVEN_NAMES), now)
         for rows in source.printed():
@@ -101,9 +101,14 @@ class _OldStore(Database):
     # That release may have been killed at its first start.
     _may_be_empty = True
 
-    def __init__(self, path: Path) -> None:
+    _needs_last_write = True
+
+    def __init__(self, path: Path, now: int) -> None:
+        self._now = now
         super().__init__(path, _OLD_SCHEMA, _OLD_VERSION, _OLD_TABLES, keeps_texts=True)
         self._hold("stop the other receiver, or give this one a DATA_PATH of its own")
+        # Nothing is written to it but by a repair.
+        self._forget_last_write()
 
     @repairing
     def facts(self) -> dict[str, str]:
@@ -162,9 +167,11 @@ class _OldStore(Database):
         return rows
 
     def _complete(self, connection: sqlite3.Connection) -> None:
-        rows = connection.execute("SELECT value FROM fact WHERE name = ?", (_FORGOTTEN_UNTIL,)).fetchall()
-        last_write = 0 if self._last_write is None else self._last_write
-        until = max(*(int(value) for (value,) in rows), last_write + rules.CLOCK_LEAD_SECONDS, 0)
+        facts = dict(connection.execute("SELECT name, value FROM fact"))
+        (issued_at,) = connection.execute("SELECT coalesce(max(issued_at), 0) FROM replay").fetchone()
+        recorded = int(facts.get("latest_time", 0))
+        possible = rules.latest_possible_issue(issued_at, recorded, self._last_write, self._now)
+        until = max(int(facts.get(_FORGOTTEN_UNTIL, 0)), possible)
         connection.execute("INSERT OR REPLACE INTO fact VALUES (?, ?)", (_FORGOTTEN_UNTIL, str(until)))
 
 
@@ -243,6 +250,7 @@ class _NewMemory(ReplayMemory):
         """
         with self._changing() as (connection, books):
             for identifier, sender, issued_at, expires_at in rows:
+                self._latest_issue = max(self._latest_issue, issued_at)
                 name = known.get(sender)
                 if issued_at:
                     day, second = divmod(issued_at, DAY)

@@ -146,7 +146,7 @@ class WatchedPatterns:
             if state_of(path) != state:
                 return
             if self._state != () or patterns != self._patterns:
-                _LOG.info("Reading %s", path)
+                _LOG.info("Reading %s", quoted(path))
             self._patterns = patterns
         self._state = state
 

@@ -2,20 +2,23 @@
 
 import argparse
 import contextlib
+import errno
 import io
 import logging
 import os
 import sys
 import textwrap
 import time
-from collections.abc import Callable
-from typing import Final, NoReturn
+from collections.abc import Callable, Iterator
+from typing import Final, NoReturn, TextIO, cast
 
 import idlib
 from idlib import settings
-from idlib.errors import ConfigurationError, DiscoveryError, ExitStatus, IdlibError
+from idlib.errors import ConfigurationError, DiscoveryError, ExitStatus, IdlibError, quoted
 from idlib.interruption import Terminated, end_by_sigterm, raise_when_interrupted
 from idlib.output import harmless
+
+_LOG = logging.getLogger(__name__)
 
 _HELP_WIDTH: Final = 78
 
@@ -103,29 +106,109 @@ def run(main: Callable[[], int | None]) -> NoReturn:
     if isinstance(sys.stdout, io.TextIOWrapper):
         # What we print is UTF-8 by contract, whatever the locale says.
         sys.stdout.reconfigure(encoding="utf-8")
-    status = ExitStatus.CONFIGURATION
-    try:
-        raise_when_interrupted()
-        status = ExitStatus(main() or ExitStatus.OK)
-        if sys.stdout is not None:
-            sys.stdout.flush()
-    except IdlibError as error:
-        for line in lines_of(error):
-            print(harmless(line), file=sys.stderr)
-        status = error.exit_status
-    except KeyboardInterrupt as interruption:
-        is_terminated = isinstance(interruption, Terminated)
-        print("Terminated." if is_terminated else "Interrupted.", file=sys.stderr)
-        status = ExitStatus.TERMINATED if is_terminated else ExitStatus.INTERRUPTED
-    except BrokenPipeError:
-        _forget_stdout()
-    except OSError as error:
-        print(f"Error: stdout cannot be written: {error.strerror}", file=sys.stderr)
-        status = status or ExitStatus.CONFIGURATION
-        _forget_stdout()
+    status = _status_of(main)
     if status is ExitStatus.TERMINATED:
         _end_by_sigterm()
     sys.exit(status)
+
+
+def _status_of(main: Callable[[], int | None]) -> ExitStatus:
+    """Run a main function, write what it has printed, tell its error, and return the exit status."""
+    status = ExitStatus.CONFIGURATION
+    with _stdout_told_apart():
+        try:
+            status = _told(main)
+            if sys.stdout is not None:
+                sys.stdout.flush()
+        except _StdoutError as error:
+            if error.errno != errno.EPIPE:
+                print(f"Error: stdout cannot be written: {error.strerror}", file=sys.stderr)
+                status = status or ExitStatus.CONFIGURATION
+            _forget_stdout()
+    return status
+
+
+def _told(main: Callable[[], int | None]) -> ExitStatus:
+    """Run a main function, tell each of its errors except those of stdout, and return the exit status."""
+    try:
+        raise_when_interrupted()
+        return ExitStatus(main() or ExitStatus.OK)
+    except IdlibError as error:
+        for line in lines_of(error):
+            print(harmless(line), file=sys.stderr)
+        return error.exit_status
+    except KeyboardInterrupt as interruption:
+        is_terminated = isinstance(interruption, Terminated)
+        print("Terminated." if is_terminated else "Interrupted.", file=sys.stderr)
+        return ExitStatus.TERMINATED if is_terminated else ExitStatus.INTERRUPTED
+    except _StdoutError:
+        raise
+    except OSError as error:
+        # A fault of ours, for each place that meets one should say what it means; this at least is no traceback.
+        _LOG.debug("The error of the system came from here:", exc_info=True)
+        print(harmless(f"Error: {_described(error)}"), file=sys.stderr)
+        return ExitStatus.CONFIGURATION
+
+
+def _described(error: OSError) -> str:
+    words = error.strerror or str(error) or type(error).__name__
+    return f"{quoted(error.filename)}: {words}" if isinstance(error.filename, str) else words
+
+
+class _StdoutError(OSError):
+    """Stdout cannot be written: an OSError still, because that is what whoever prints expects."""
+
+
+class _Stdout:
+    """Stdout, with errors that can be told from those of other files.
+
+    Args:
+        stream: Stdout itself.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        """Write a text, or keep it to be written with the next.
+
+        Args:
+            text: The text.
+
+        Raises:
+            _StdoutError: Stdout cannot be written.
+        """
+        with _named_as_stdout():
+            return self._stream.write(text)
+
+    def flush(self) -> None:
+        """Write what is kept.
+
+        Raises:
+            _StdoutError: Stdout cannot be written.
+        """
+        with _named_as_stdout():
+            self._stream.flush()
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._stream, name)
+
+
+@contextlib.contextmanager
+def _named_as_stdout() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise _StdoutError(error.errno, error.strerror) from error
+
+
+@contextlib.contextmanager
+def _stdout_told_apart() -> Iterator[None]:
+    if sys.stdout is None:
+        yield
+        return
+    with contextlib.redirect_stdout(cast("TextIO", _Stdout(sys.stdout))):
+        yield
 
 
 def _end_by_sigterm() -> None:

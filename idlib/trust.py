@@ -12,9 +12,20 @@ from idlib.lists import SenderLists, WatchedLists
 from idlib.names import IdentityName
 from idlib.settings import Settings
 from idlib.storage import Printed, Remembered, ReplayEntry, ReplayStore
+from idlib.storage.rules import MAX_CLOCK_LEAD_SECONDS, MAX_MESSAGE_AGE_SECONDS
 
-MAX_MESSAGE_AGE_SECONDS: Final = 14 * 24 * 3600
-MAX_CLOCK_LEAD_SECONDS: Final = 5 * 60
+__all__ = [
+    "EARLIEST_CREDIBLE_TIME",
+    "MAX_CLOCK_LEAD_SECONDS",
+    "MAX_MESSAGE_AGE_SECONDS",
+    "Moment",
+    "Policy",
+    "PolicySource",
+    "ReplayGuard",
+    "depends_on_the_clock",
+    "replay_entry",
+]
+
 # 2026-11-22, when this was written: a clock that shows less has not been set.
 EARLIEST_CREDIBLE_TIME: Final = 1_795_305_600
 _IDENTIFIER_OCTETS: Final = 16

@@ -53,7 +53,7 @@ def test_each_answer_of_the_health_check_is_explained() -> None:
     supervision = (ROOT / "applications/messaging_receiver/src/supervision.py").read_text()
     health = (ROOT / "applications/messaging_receiver/src/health.py").read_text()
     ailments = supervision.partition("def ailment(")[2].partition("def _keep_store(")[0]
-    said = re.findall(r'return f?"([^"]+)"', ailments) + re.findall(r'(?:_WELL: Final|answer) = "([^"]+)"', health)
+    said = re.findall(r'return f?"([^"]+)"', ailments) + re.findall(r'(?:: Final =|return) "([^"]+ [^"]+)"', health)
     for name in ("application", "own_record"):
         source = (ROOT / f"applications/messaging_receiver/src/{name}.py").read_text()
         said += re.findall(r'"((?:own (?:record|key)|no identity)\b[^"]+)"', source)

@@ -6,7 +6,9 @@ portions after each start, so that nothing has to be written for it.
 
 import sqlite3
 from collections import Counter, OrderedDict
+from collections.abc import Set
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Final, Self
 
 from idlib.storage.pages import Value
@@ -17,6 +19,8 @@ from idlib.storage.values import Standing
 POOL: Final = 0
 DAY: Final = 24 * 3600
 WEEK: Final = 7 * DAY
+# The last that a date can show.
+LAST_SECOND: Final = int(datetime.max.replace(tzinfo=UTC).timestamp())
 MAX_CACHED_STANDINGS: Final = 4096
 FLOOR: Final = "floor"
 POOL_WATERMARK: Final = "pool_watermark"
@@ -295,6 +299,24 @@ class Books:
         self._rows.move_to_end(name)
         if len(self._rows) > MAX_CACHED_STANDINGS:
             self._rows.popitem(last=False)
+
+
+def facts_table(integers: Set[str]) -> Table:
+    """Return what the rows of a table of facts look like.
+
+    Args:
+        integers: The names of those facts that are times, in whole seconds since the epoch.
+    """
+
+    def is_plausible(row: tuple[Value, ...]) -> bool:
+        name, value = row
+        assert isinstance(name, str)  # noqa: S101  # for mypy, here and below
+        assert isinstance(value, str)  # noqa: S101
+        if name in integers and not NOTHING_FORGOTTEN <= int(value) <= LAST_SECOND:
+            return False
+        return name.isprintable() and value.isprintable()
+
+    return Table("fact", ("text", "text"), is_plausible)
 
 
 def keep(connection: sqlite3.Connection, name: str, value: object) -> None:

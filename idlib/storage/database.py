@@ -22,6 +22,7 @@ from idlib.storage.salvage import LOG, Table, beside
 _LOG = logging.getLogger(__name__)
 
 _BUSY_SECONDS: Final = 10.0
+_NO_DESCRIPTOR: Final = -1
 _WIPE_SECONDS: Final = 1.0
 # A disk that damages each new file must not be filled with damaged ones.
 _REPAIR_PAUSE_SECONDS: Final = 60.0
@@ -72,6 +73,26 @@ def repairing(method: Callable[Concatenate[D, P], T]) -> Callable[Concatenate[D,
     return repaired
 
 
+@contextlib.contextmanager
+def describing_errors(path: Path) -> Iterator[None]:
+    """Say of an error of the operating system that a file cannot be used.
+
+    Args:
+        path: The file, in DATA_PATH.
+
+    Raises:
+        StoreError: What is done within has raised an OSError.
+    """
+    try:
+        yield
+    except OSError as error:
+        is_of_another = isinstance(error, PermissionError) and os.path.isdir(path.parent)
+        raise StoreError(
+            f"{quoted(path)} cannot be used: {error.strerror}",
+            _how_to_get_in(path.parent) if is_of_another else "set DATA_PATH to a directory that can be written",
+        ) from error
+
+
 class Database:
     """One file, used by any number of threads; a subclass says what is kept in it.
 
@@ -113,6 +134,7 @@ class Database:
         self._keeps_texts = keeps_texts
         self._is_shared = is_shared
         self._is_held = False
+        self._is_closed = False
         self._lock = threading.RLock()
         self._is_wipe_due = False
         self._wiped_at = 0.0
@@ -121,7 +143,7 @@ class Database:
         self._last_repair = ""
         self._last_hint = ""
         self._opened: sqlite3.Connection | None = None
-        with self._describing_errors():
+        with describing_errors(self._path):
             path.parent.mkdir(DIRECTORY_MODE, parents=True, exist_ok=True)
             # Another process that opens the file at the same time must not take our unfinished writes for damage.
             with _locked(path.parent):
@@ -154,7 +176,7 @@ class Database:
     def _forget_last_write(self) -> None:
         """Remove the note of when the file was last written, for from now on the file itself says that."""
         if self._needs_last_write:
-            with self._describing_errors():
+            with describing_errors(self._path):
                 last_write.forget(self._path)
 
     @property
@@ -170,22 +192,9 @@ class Database:
         self._connect()
 
     def _open_descriptor(self) -> int:
-        with self._describing_errors():
+        with describing_errors(self._path):
             # SQLite gives its files the mode of the database, which for that must be there before it.
             return os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, FILE_MODE)
-
-    @contextlib.contextmanager
-    def _describing_errors(self) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            is_of_another = isinstance(error, PermissionError) and os.path.isdir(self._path.parent)
-            raise StoreError(
-                f"{quoted(self._path)} cannot be used: {error.strerror}",
-                _how_to_get_in(self._path.parent)
-                if is_of_another
-                else "set DATA_PATH to a directory that can be written",
-            ) from error
 
     def _connect(self) -> None:
         """Connect to the file, which is checked if nobody else uses it and the last who did has not closed it.
@@ -228,7 +237,7 @@ class Database:
         found = int(connection.execute("PRAGMA user_version").fetchone()[0])
         if found > self._version:
             raise StoreError(
-                f"{self._path} was written by a newer version of this software",
+                f"{quoted(self._path)} was written by a newer version of this software",
                 "install that version again, or set DATA_PATH to another directory",
             )
         connection.execute("PRAGMA journal_mode = WAL")
@@ -247,10 +256,30 @@ class Database:
         self.close()
 
     def close(self) -> None:
-        """Close the file, which another process may then hold."""
+        """Close the file, which another process may then hold; from then on every other method raises StoreError."""
         with self._lock:
-            self._disconnect()
-            os.close(self._descriptor)
+            if self._is_closed:
+                return
+            self._is_closed = True
+            try:
+                self._disconnect()
+            finally:
+                # The number may soon be that of another file.
+                descriptor, self._descriptor = self._descriptor, _NO_DESCRIPTOR
+                os.close(descriptor)
+
+    @contextlib.contextmanager
+    def _closed_after_failure(self) -> Iterator[None]:
+        """Close the file if what is done within fails, as whoever constructs the object cannot."""
+        try:
+            yield
+        except BaseException:
+            self.close()
+            raise
+
+    def _require_open(self) -> None:
+        if self._is_closed:
+            raise StoreError(f"{quoted(self._path)} is closed")
 
     def repair(self, damage: DamagedError) -> None:
         """Move the file aside, and begin a new one with every row that can be read.
@@ -262,6 +291,7 @@ class Database:
             StoreError: That cannot be done; the damaged file is as it was.
         """
         with self._lock, self._translating_errors(), _locked(self._path.parent):
+            self._require_open()
             if self._is_moved():
                 # Another process has repaired it.
                 self._reopen()
@@ -397,15 +427,21 @@ class Database:
             advice: What to do if another process holds it.
 
         Raises:
-            StoreError: Another process holds it; the file is closed then.
+            StoreError: Another process holds it, or it cannot be locked; the file is closed then.
         """
-        try:
-            # flock, unlike the record locks that SQLite takes on the same file, does not meet those.
-            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            self.close()
-            raise StoreError(f"{quoted(self._path)} is in use by another process", advice) from error
-        self._is_held = True
+        with self._lock, self._closed_after_failure():
+            self._require_open()
+            try:
+                # flock, unlike the record locks that SQLite takes on the same file, does not meet those.
+                fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise StoreError(f"{quoted(self._path)} is in use by another process", advice) from error
+            except OSError as error:
+                raise StoreError(
+                    f"{quoted(self._path)} cannot be locked: {error.strerror}",
+                    "set DATA_PATH to a directory on a file system with locks",
+                ) from error
+            self._is_held = True
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
@@ -442,6 +478,7 @@ class Database:
             yield self._current_connection()
 
     def _current_connection(self) -> sqlite3.Connection:
+        self._require_open()
         if self._opened is None or (self._is_shared and not self._opened.in_transaction and self._is_moved()):
             # Without a connection, a repair could not be finished.
             with _locked(self._path.parent):

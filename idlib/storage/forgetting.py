@@ -267,7 +267,7 @@ class Forgetting:
         ).fetchall()
         for name, zone, apart_since, last_printed_at, watermark in dropped:
             self._books.dropped(name, zone, apart_since)
-            self._books.raise_dropped_until(connection, last_printed_at + rules.CLOCK_LEAD_SECONDS)
+            self._books.raise_dropped_until(connection, last_printed_at + rules.MAX_CLOCK_LEAD_SECONDS)
             self._books.raise_pool_watermark(connection, watermark)
         return len(dropped)
 

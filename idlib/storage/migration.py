@@ -13,8 +13,8 @@ from typing import Final
 from idlib.errors import StoreError, quoted
 from idlib.files import make_durable
 from idlib.storage import rules
-from idlib.storage.books import DAY, POOL, WEEK
-from idlib.storage.database import Database, repairing
+from idlib.storage.books import DAY, POOL, WEEK, facts_table
+from idlib.storage.database import Database, describing_errors, repairing
 from idlib.storage.pages import Value
 from idlib.storage.replay import ReplayMemory
 from idlib.storage.salvage import SIDE_FILES, Table, beside, check_ascending, is_name
@@ -46,19 +46,12 @@ _ENTRIES_AT_ONCE: Final = 5000
 _MESSAGES_AT_ONCE: Final = 16
 
 
-def _is_plausible_fact(row: tuple[Value, ...]) -> bool:
-    name, value = row
-    if name in {"latest_time", _FORGOTTEN_UNTIL}:
-        int(str(value))
-    return str(name).isprintable() and str(value).isprintable()
-
-
 def _is_plausible_entry(row: tuple[Value, ...]) -> bool:
     return isinstance(row[0], bytes) and len(row[0]) == IDENTIFIER_BYTES and is_name(row[1])
 
 
 _OLD_TABLES: Final = (
-    Table("fact", ("text", "text"), _is_plausible_fact),
+    facts_table({"latest_time", _FORGOTTEN_UNTIL}),
     Table("sender", ("text", "integer"), lambda row: is_name(row[0])),
     Table("replay", ("blob", "text", "integer", "integer"), _is_plausible_entry),
     Table("waiting", ("number", "text", "text", "blob", "real"), lambda row: is_name(row[1])),
@@ -79,7 +72,9 @@ def migrate(directory: Path, now: int, identify: Callable[[str, str, bytes], Rep
         StoreError: A file cannot be read or written, or another process holds it; the old file is as it was.
     """
     old = directory / OLD_FILE_NAME
-    if not old.exists():
+    with describing_errors(old):
+        is_there = old.exists()
+    if not is_there:
         # A crash may have come between the removal of the file and of what belongs to it.
         _remove(directory)
         return False
@@ -90,7 +85,8 @@ def migrate(directory: Path, now: int, identify: Callable[[str, str, bytes], Rep
             memory.take_printed(rows, known)
         memory.judge_names(known, now)
         _copy_waiting(source, waiting, identify)
-    make_durable(directory)
+    with describing_errors(old):
+        make_durable(directory)
     _remove(directory)
     return True
 
@@ -326,9 +322,9 @@ def _copy_waiting(
 def _remove(directory: Path) -> None:
     old = directory / OLD_FILE_NAME
     paths = [beside(old, end) for end in ("", *SIDE_FILES)]
-    # On a file system that is mounted read-only, removing fails even if there is nothing to remove.
-    present = [path for path in paths if path.exists()]
     try:
+        # On a file system that is mounted read-only, removing fails even if there is nothing to remove.
+        present = [path for path in paths if path.exists()]
         for path in present:
             path.unlink(missing_ok=True)
         if present:

@@ -20,7 +20,8 @@ FILE_NAME: Final = "outbox.sqlite3"
 MAX_OCTETS: Final = 16 * 1024 * 1024
 # What the file needs for a message besides its text: names, numbers, the indexes' entries.
 _OVERHEAD_OCTETS: Final = 200
-_COUNT: Final = f"SELECT count(*), coalesce(sum(octets + {_OVERHEAD_OCTETS}), 0) FROM outgoing"  # noqa: S608  # of ours
+# By the texts themselves, so that damage to the number beside a text does not make the outbox full.
+_COUNT: Final = f"SELECT count(*), coalesce(sum(length(CAST(text AS BLOB)) + {_OVERHEAD_OCTETS}), 0) FROM outgoing"  # noqa: S608  # ours
 _VERSION: Final = 1
 # Version 0, of release 0.1.0, had neither the table of what is used nor the indexes by time.
 _SCHEMA: Final = f"""

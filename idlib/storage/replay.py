@@ -9,7 +9,19 @@ from pathlib import Path
 from typing import Final
 
 from idlib.storage import rules
-from idlib.storage.books import DAY, DROPPED_UNTIL, FLOOR, POOL, POOL_WATERMARK, SENDERS, WEEK, Books, keep
+from idlib.storage.books import (
+    DAY,
+    DROPPED_UNTIL,
+    FLOOR,
+    LAST_SECOND,
+    POOL,
+    POOL_WATERMARK,
+    SENDERS,
+    WEEK,
+    Books,
+    facts_table,
+    keep,
+)
 from idlib.storage.database import DamagedError, Database, repairing
 from idlib.storage.forgetting import Forgetting
 from idlib.storage.pages import Value
@@ -65,19 +77,6 @@ CREATE TABLE IF NOT EXISTS unbound (
 ) WITHOUT ROWID;
 """
 
-# The last that a date can show.
-_LAST_SECOND: Final = int(datetime.max.replace(tzinfo=UTC).timestamp())
-_INTEGER_FACTS: Final = frozenset({_LATEST_TIME, FLOOR, POOL_WATERMARK, DROPPED_UNTIL})
-
-
-def _is_plausible_fact(row: tuple[Value, ...]) -> bool:
-    name, value = row
-    assert isinstance(name, str)  # noqa: S101  # for mypy, here and below
-    assert isinstance(value, str)  # noqa: S101
-    if name in _INTEGER_FACTS and not rules.NOTHING_FORGOTTEN <= int(value) <= _LAST_SECOND:
-        return False
-    return name.isprintable() and value.isprintable()
-
 
 def _is_plausible_entry(row: tuple[Value, ...]) -> bool:
     slot, owner, identifier, *_ = row
@@ -91,10 +90,10 @@ def _is_plausible_bound_entry(row: tuple[Value, ...]) -> bool:
     slot, *_, second = row
     assert isinstance(slot, int)  # noqa: S101  # for mypy, here and below
     assert isinstance(second, int)  # noqa: S101
-    return _is_plausible_entry(row) and 0 <= second < DAY and slot * DAY + second <= _LAST_SECOND
+    return _is_plausible_entry(row) and 0 <= second < DAY and slot * DAY + second <= LAST_SECOND
 
 
-_FACTS: Final = Table("fact", ("text", "text"), _is_plausible_fact)
+_FACTS: Final = facts_table({_LATEST_TIME, FLOOR, POOL_WATERMARK, DROPPED_UNTIL})
 _TABLES: Final = (
     _FACTS,
     SENDERS,
@@ -126,9 +125,10 @@ class ReplayMemory(Database):
         self._kept_books: Books | None = None
         super().__init__(directory / FILE_NAME, _SCHEMA, _VERSION, _TABLES, keeps_texts=False)
         self._hold("stop the other receiver, or give this one a DATA_PATH of its own")
-        self._latest_time = self._time_at_opening = self._read_latest_time()
-        self._forget_last_write()
-        self._boot = self.fact(_BOOT, "")
+        with self._closed_after_failure():
+            self._latest_time = self._time_at_opening = self._read_latest_time()
+            self._forget_last_write()
+            self._boot = self.fact(_BOOT, "")
 
     @repairing
     def _read_latest_time(self) -> int:
@@ -333,7 +333,7 @@ class ReplayMemory(Database):
         before = recorded if self._time_at_opening is None else self._time_at_opening
         issued_at = max(self._latest_issue, _latest_issue(connection))
         possible = rules.latest_possible_issue(issued_at, before, self._last_write, int(time.time()))
-        floor = min(max(_integer_fact(connection, FLOOR, rules.NOTHING_FORGOTTEN), possible), _LAST_SECOND)
+        floor = min(max(_integer_fact(connection, FLOOR, rules.NOTHING_FORGOTTEN), possible), LAST_SECOND)
         keep(connection, FLOOR, floor)
         self._kept_books = None
         self._forgetting = None
@@ -347,7 +347,7 @@ class ReplayMemory(Database):
         if self._last_write is None:
             return None
         # As if what we have printed since had come from a clock that leads.
-        return max(self._last_write, self._latest_issue - rules.CLOCK_LEAD_SECONDS)
+        return max(self._last_write, self._latest_issue - rules.MAX_CLOCK_LEAD_SECONDS)
 
     def _books(self, connection: sqlite3.Connection) -> Books:
         if self._kept_books is None:

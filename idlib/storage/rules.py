@@ -12,8 +12,10 @@ from idlib.storage.values import Printed, Standing
 PROVEN_MESSAGES: Final = 3
 PROVEN_SECONDS: Final = 3600
 PROVEN_MEMORY_SECONDS: Final = 90 * 24 * 3600
-CLOCK_LEAD_SECONDS: Final = 5 * 60
-REPLAY_SECONDS: Final = 14 * 24 * 3600 + CLOCK_LEAD_SECONDS
+# For how long a bound message is good, and how far its sender's clock may be ahead of ours.
+MAX_MESSAGE_AGE_SECONDS: Final = 14 * 24 * 3600
+MAX_CLOCK_LEAD_SECONDS: Final = 5 * 60
+REPLAY_SECONDS: Final = MAX_MESSAGE_AGE_SECONDS + MAX_CLOCK_LEAD_SECONDS
 UNBOUND_MEMORY_SECONDS: Final = 365 * 24 * 3600
 # Longer than any entry of a name lives after its last printed message.
 UNPROVEN_MEMORY_SECONDS: Final = 16 * 24 * 3600
@@ -87,7 +89,7 @@ def is_in_pool(standing: Standing | None, issued_at: int) -> bool:
     if standing is None or standing.apart_since is None:
         return True
     # Entries of the pool were issued until then at the latest, by a clock that may lead, as this message's clock may.
-    return issued_at <= standing.apart_since + REPLAY_SECONDS + 2 * CLOCK_LEAD_SECONDS
+    return issued_at <= standing.apart_since + REPLAY_SECONDS + 2 * MAX_CLOCK_LEAD_SECONDS
 
 
 def latest_possible_issue(issued_at: int, latest_time: int, last_write: int | None, now: int) -> int:
@@ -102,8 +104,8 @@ def latest_possible_issue(issued_at: int, latest_time: int, last_write: int | No
     latest = max(issued_at, latest_time)
     if last_write is not None and last_write > now:
         # The clock is late, or the time of the file is of no clock that was right.
-        return max(latest, now) + CLOCK_LEAD_SECONDS
-    return max(issued_at, max(latest_time, last_write or 0) + CLOCK_LEAD_SECONDS)
+        return max(latest, now) + MAX_CLOCK_LEAD_SECONDS
+    return max(issued_at, max(latest_time, last_write or 0) + MAX_CLOCK_LEAD_SECONDS)
 
 
 def forgotten_until(standing: Standing | None, pool_watermark: int, dropped_until: int) -> int:
@@ -120,4 +122,4 @@ def forgotten_until(standing: Standing | None, pool_watermark: int, dropped_unti
     if standing is None:
         return min(pool_watermark, dropped_until)
     last_in_pool = standing.last_printed_at if standing.apart_since is None else standing.apart_since
-    return max(standing.watermark, min(pool_watermark, last_in_pool + CLOCK_LEAD_SECONDS))
+    return max(standing.watermark, min(pool_watermark, last_in_pool + MAX_CLOCK_LEAD_SECONDS))

@@ -156,7 +156,7 @@ def finish_replacement(path: Path) -> None:
         new.unlink()
         return
     # The new file was complete before the damaged one was moved.
-    _move_aside(path, aside(path))
+    _move_aside(path, _begun_aside(path) or aside(path))
     new.rename(path)
 
 
@@ -237,12 +237,30 @@ def aside(path: Path) -> Path:
     raise FileExistsError(f"{path.name}{_MARK}{moment}")
 
 
+def _begun_aside(path: Path) -> Path | None:
+    """Return where the beginning of a damaged file is if a crash came before all that lies beside it was moved."""
+    moved = _damaged_files(path)
+    if not moved or not moved[-1].exists():
+        return None
+    would_overwrite = any(beside(path, end).exists() and beside(moved[-1], end).exists() for end in SIDE_FILES)
+    return None if would_overwrite else moved[-1]
+
+
 def _damaged_files(path: Path) -> list[Path]:
-    """Return the files that were moved aside before, the oldest first."""
-    found = path.parent.glob(f"{path.name}{_MARK}*")
-    files = [one for one in found if not one.name.endswith(SIDE_FILES)]
-    # Renaming changes no other time of a file.
-    return sorted(files, key=lambda one: one.stat().st_ctime_ns)
+    """Return the files that were moved aside before, the oldest first; of some, only what lay beside them is left."""
+    moved_at: dict[Path, int] = {}
+    for found in path.parent.glob(f"{path.name}{_MARK}*"):
+        file = _without_side_end(found)
+        # Renaming changes no other time of a file.
+        moved_at[file] = max(moved_at.get(file, 0), found.stat().st_ctime_ns)
+    return sorted(moved_at, key=moved_at.__getitem__)
+
+
+def _without_side_end(path: Path) -> Path:
+    for end in SIDE_FILES:
+        if path.name.endswith(end):
+            return path.with_name(path.name.removesuffix(end))
+    return path
 
 
 def _move_aside(path: Path, target: Path) -> None:

@@ -107,43 +107,13 @@ class Tidied:
     pool_raised: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class WaitingEntry:
-    """One message that waits for DNS, without its text.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WaitingHeader:
+    """What is known about one message that waits for DNS, whether or not its text is at hand.
 
     Args:
         number: The number that its owner gave it; later messages have higher ones.
         sender: The name in its `x5u`.
-        digest: What tells it from other messages before its signature has verified.
-        identifier: What the replay memory recognizes it by, 16 bytes.
-        issued_at: Its `iat`, in seconds since the epoch; None for an unbound message.
-        received_at: When it arrived, in seconds since the epoch.
-        deferred_at: When it began to wait, in seconds for which the system has run since the files were made.
-        is_asked_again: Whether DNS was asked again because no key that was found verified it.
-        is_reserved: Whether it takes room in the area for proven and listed names.
-        size: The length of its text in bytes.
-    """
-
-    number: int
-    sender: str
-    digest: bytes
-    identifier: bytes
-    issued_at: int | None
-    received_at: float
-    deferred_at: float
-    is_asked_again: bool
-    is_reserved: bool
-    size: int
-
-
-@dataclass(frozen=True, slots=True)
-class WaitingMessage:
-    """One message that waits for DNS.
-
-    Args:
-        number: The number that its owner gives it; later messages have higher ones.
-        sender: The name in its `x5u`.
-        signed: The JWS.
         digest: What tells it from other messages before its signature has verified.
         identifier: What the replay memory recognizes it by, 16 bytes.
         issued_at: Its `iat`, in seconds since the epoch; None for an unbound message.
@@ -158,7 +128,6 @@ class WaitingMessage:
 
     number: int
     sender: str
-    signed: str
     digest: bytes
     identifier: bytes
     issued_at: int | None
@@ -172,3 +141,25 @@ class WaitingMessage:
             raise ValueError(f"a waiting message with the number {self.number}")
         if len(self.identifier) != IDENTIFIER_BYTES:
             raise ValueError(f"an identifier of {len(self.identifier)} bytes, not {IDENTIFIER_BYTES}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WaitingEntry(WaitingHeader):
+    """One message that waits for DNS, without its text.
+
+    Args:
+        size: The length of its text in bytes; for the rest see `WaitingHeader`.
+    """
+
+    size: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WaitingMessage(WaitingHeader):
+    """One message that waits for DNS.
+
+    Args:
+        signed: Its text, a JWS; for the rest see `WaitingHeader`.
+    """
+
+    signed: str

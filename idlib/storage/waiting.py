@@ -4,7 +4,7 @@ import contextlib
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from idlib.errors import StoreError
 from idlib.storage.database import Database, repairing
@@ -32,7 +32,19 @@ CREATE TABLE IF NOT EXISTS waiting (
     signed BLOB NOT NULL
 );
 """
-_COLUMNS: Final = "number, sender, digest, identifier, issued_at, received_at, deferred_at, is_asked_again, is_reserved"
+# Those of a `WaitingHeader`, under the same names.
+_HEADER: Final = (
+    "number",
+    "sender",
+    "digest",
+    "identifier",
+    "issued_at",
+    "received_at",
+    "deferred_at",
+    "is_asked_again",
+    "is_reserved",
+)
+_COLUMNS: Final = ", ".join(_HEADER)
 
 
 def _is_plausible(row: tuple[Value, ...]) -> bool:
@@ -82,11 +94,8 @@ class WaitingMessages(Database):
         self._hold("stop the other receiver, or give this one a DATA_PATH of its own")
         # A process that was killed may have left removed texts in the log.
         self._is_wipe_due = True
-        try:
+        with self._closed_after_failure():
             self.wipe()
-        except BaseException:
-            self.close()
-            raise
 
     def close(self) -> None:
         """Close the file, with no removed text left in it, so that another process may hold it."""
@@ -119,10 +128,10 @@ class WaitingMessages(Database):
                 (number, _READ_AT_ONCE),
             ).fetchall()
             check_ascending((row[0] for row in rows), number)
-            for *most, _ in rows:
+            for *header, _ in rows:
                 # The text is looked at when it is read.
-                _TABLE.check((*most, b""))
-            return [WaitingEntry(*(*row[:7], bool(row[7]), bool(row[8]), row[9])) for row in rows]
+                _TABLE.check((*header, b""))
+            return [WaitingEntry(**_header(row), size=row[-1]) for row in rows]
 
     @repairing
     def read(self, numbers: Sequence[int]) -> tuple[WaitingMessage, ...]:
@@ -140,9 +149,7 @@ class WaitingMessages(Database):
                 ).fetchone()
                 if row is not None:
                     _TABLE.check(row)
-                    number, sender, *rest, is_asked_again, is_reserved, signed = row
-                    flags = bool(is_asked_again), bool(is_reserved)
-                    found.append(WaitingMessage(*(number, sender, signed.decode(), *rest, *flags)))
+                    found.append(WaitingMessage(**_header(row), signed=row[-1].decode()))
         return tuple(found)
 
     @repairing
@@ -179,16 +186,11 @@ class WaitingMessages(Database):
         return int(connection.execute("PRAGMA page_count").fetchone()[0])
 
 
+def _header(row: Sequence[Any]) -> dict[str, Any]:
+    """Return the fields of a `WaitingHeader`; what stands behind them in the row is left out."""
+    header = dict(zip(_HEADER, row, strict=False))
+    return {**header, "is_asked_again": bool(header["is_asked_again"]), "is_reserved": bool(header["is_reserved"])}
+
+
 def _row(message: WaitingMessage) -> tuple[object, ...]:
-    return (
-        message.number,
-        message.sender,
-        message.digest,
-        message.identifier,
-        message.issued_at,
-        message.received_at,
-        message.deferred_at,
-        message.is_asked_again,
-        message.is_reserved,
-        message.signed.encode(),
-    )
+    return (*(getattr(message, name) for name in _HEADER), message.signed.encode())

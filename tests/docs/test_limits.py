@@ -67,6 +67,7 @@ NO_BOUND_OF_A_USER: Final = frozenset(
         "applications/messaging_receiver/src/stage.py POLL_SECONDS",
         "applications/messaging_receiver/src/own_identity.py _POLL_SECONDS",
         "applications/messaging_receiver/src/health.py _MAX_SOCKET_PATH_OCTETS",
+        "applications/messaging_receiver/src/health.py _PAUSE_SECONDS",
     }
 )
 

@@ -200,7 +200,7 @@ def test_a_file_that_became_bad_leaves_the_last_list_and_one_line(
     write(path, "alice.example.com", age=50)
     clock.seconds += 1
     assert patterns.current().match(ALICE)
-    assert caplog.messages[1:] == [f"Reading {path}"]
+    assert caplog.messages[1:] == [f"Reading '{path}'"]
 
 
 def test_patterns_without_a_file_never_change(clock: Clock) -> None:

@@ -172,3 +172,71 @@ def test_a_program_beside_this_one_is_called_alike(called: str, beside: str) -> 
         f"import sys; sys.argv[0] = {called!r}\nprint(__import__('idlib.program').program.beside('other.py'))"
     )
     assert ended.stdout == f"{beside}\n"
+
+
+FAILS = (
+    "import errno, os\ndef fail(*_): raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG), '/a file')\n"
+)
+
+
+def test_an_error_of_the_system_that_nothing_expects_is_told_as_it_is() -> None:
+    ended = run_program(f"{FAILS}run(fail)")
+    assert (ended.returncode, ended.stdout) == (1, "")
+    assert ended.stderr == "Error: '/a file': File name too long\n"
+
+
+def test_such_an_error_without_a_file_or_words_is_told_too() -> None:
+    ended = run_program("def fail(): raise BrokenPipeError(32, 'Broken pipe')\nrun(fail)")
+    assert (ended.returncode, ended.stderr) == (1, "Error: Broken pipe\n")
+    ended = run_program("def fail(): raise TimeoutError('timed out')\nrun(fail)")
+    assert (ended.returncode, ended.stderr) == (1, "Error: timed out\n")
+
+
+def test_where_such_an_error_came_from_is_in_the_log_at_level_debug() -> None:
+    ended = run_program(f"{FAILS}def main(): read_settings(); fail()\nrun(main)", LOG_LEVEL="debug")
+    assert "Traceback (most recent call last)" in ended.stderr
+    assert ended.stderr.count("\n") == 2
+    assert ended.stderr.endswith("Error: '/a file': File name too long\n")
+
+
+def test_what_was_printed_before_such_an_error_is_not_lost() -> None:
+    ended = run_program(f"{FAILS}def main(): print('before'); fail()\nrun(main)")
+    assert ended.stdout == "before\n"
+    assert ended.stderr == "Error: '/a file': File name too long\n"
+
+
+@pytest.mark.parametrize("flush", [False, True])
+def test_a_stdout_that_fails_is_named_whether_it_is_written_at_once_or_at_the_end(*, flush: bool) -> None:
+    command = [sys.executable, "-c", f"{PROGRAM}run(lambda: print('x', flush={flush}))"]
+    with open("/dev/full", "w") as full:
+        ended = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert ended.returncode == 1
+    assert ended.stderr == "Error: stdout cannot be written: No space left on device\n"
+
+
+def test_a_program_that_outlives_its_reader_keeps_its_status() -> None:
+    program = f"{PROGRAM}def main():\n print('x' * 99999)\n return 5\nrun(main)"
+    ended = subprocess.run(
+        ["bash", "-c", '"$0" -c "$1" | true; echo ${PIPESTATUS[0]}', sys.executable, program],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (ended.stdout, ended.stderr) == ("1\n", "")
+
+
+def test_a_stdout_that_fails_after_another_error_is_a_second_line() -> None:
+    program = f"{PROGRAM}def main():\n print('x')\n raise KeyFileError('no key')\nrun(main)"
+    # With PYTHONUNBUFFERED, print itself would fail.
+    buffered = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    with open("/dev/full", "w") as full:
+        ended = subprocess.run(
+            [sys.executable, "-c", program],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+            env=buffered,
+        )
+    assert ended.returncode == 4
+    assert ended.stderr == "Error: no key\nError: stdout cannot be written: No space left on device\n"

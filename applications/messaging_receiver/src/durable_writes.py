@@ -46,6 +46,9 @@ class DurableWrites:
             try:
                 result = operation()
             except StoreError as error:
+                if self._stopping.is_set():
+                    # The receiver closes the store before all of its threads have ended.
+                    raise
                 has_failed = True
                 self._outage.begin(f"Messages wait for the disk: {error}")
                 self._note_movement()

@@ -115,7 +115,7 @@ class KeptSession:
         Args:
             text: At least one character.
         """
-        # The thread of the broker's connection must not wait for the disk.
+        # The session itself does not depend on the note, so a disk that fails must not end the connection.
         with contextlib.suppress(StoreError):
             self._memory.set_fact(_SESSION, text)
 

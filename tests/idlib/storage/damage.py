@@ -6,7 +6,7 @@ import subprocess
 import sys
 import textwrap
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -23,6 +23,10 @@ NAMES: Final = [f"sender-{number}.example" for number in range(40)]
 SIZES: Final = (20, 300, 3000, 12_000)
 
 
+class AlteredError(Exception):
+    """A store has returned a message that differs from the one that was put in."""
+
+
 def entry(number: int) -> ReplayEntry:
     issued_at = None if number % 5 == 0 else NOW - 1000 + number % 900
     return ReplayEntry(NAMES[number % len(NAMES)], hashlib.sha256(str(number).encode()).digest()[:16], issued_at)
@@ -32,17 +36,22 @@ def waiting_message(number: int) -> WaitingMessage:
     signed = f"<{number}>" * (SIZES[number % len(SIZES)] // 5)
     digest = hashlib.sha256(signed.encode()).digest()
     return WaitingMessage(
-        number,
-        NAMES[number % 40],
-        signed,
-        digest,
-        digest[:16],
-        NOW,
-        NOW + 0.5,
-        1.5,
+        number=number,
+        sender=NAMES[number % 40],
+        signed=signed,
+        digest=digest,
+        identifier=digest[:16],
+        issued_at=NOW,
+        received_at=NOW + 0.5,
+        deferred_at=1.5,
         is_asked_again=False,
         is_reserved=True,
     )
+
+
+def short_message(number: int) -> WaitingMessage:
+    """Return a message of which four fit on a page."""
+    return replace(waiting_message(4 * number), number=number, signed="x" * 900)
 
 
 def outgoing(number: int) -> NewOutgoingMessage:
@@ -73,7 +82,8 @@ def read_waiting(directory: Path) -> set[object]:
     with WaitingMessages(directory) as store:
         numbers = [one.number for one in store.index()]
         found = store.read(numbers)
-        assert set(found) <= {waiting_message(number) for number in range(1, 101)}
+        if not set(found) <= {waiting_message(number) for number in range(1, 101)}:
+            raise AlteredError
         return {one.number for one in found}
 
 
@@ -84,15 +94,17 @@ def fill_outbox(directory: Path) -> None:
 
 
 def read_outbox(directory: Path) -> set[object]:
+    numbers = {outgoing(number).identifier: number for number in range(3000)}
     with Outbox(directory) as store:
         found: set[object] = set()
         for recipient in store.recipients():
-            number = 0
-            while (message := store.next_to(recipient, number)) is not None:
-                number = message.number
-                found.add(int(message.identifier.removeprefix("id ")))
-                expected = outgoing(int(message.identifier.removeprefix("id ")))
-                assert (message.recipient, message.text) == (expected.recipient, expected.text)
+            last = 0
+            while (message := store.next_to(recipient, last)) is not None:
+                last = message.number
+                number = numbers.get(message.identifier)
+                if number is None or (recipient, message.text) != (outgoing(number).recipient, outgoing(number).text):
+                    raise AlteredError
+                found.add(number)
         return found
 
 

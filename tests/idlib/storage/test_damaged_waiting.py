@@ -6,22 +6,12 @@ from typing import Final
 import pytest
 
 from idlib.errors import StoreError
-from idlib.storage import WaitingMessage
 from idlib.storage.database import DamagedError
 from idlib.storage.waiting import WaitingMessages
-from tests.idlib.storage.damage import NAMES, NOW, aside, overwrite
+from tests.idlib.storage.damage import aside, overwrite, short_message
 
 NAME: Final = "waiting.sqlite3"
 ROOT: Final = 2
-
-
-def short_message(number: int) -> WaitingMessage:
-    """Return a message that fits on a page of the table, four of them on each."""
-    name = NAMES[number % 40]
-    identifier = number.to_bytes(16)
-    return WaitingMessage(
-        number, name, "x" * 900, identifier, identifier, NOW, 1.0, 1.0, is_asked_again=False, is_reserved=False
-    )
 
 
 def fill(directory: Path) -> None:

@@ -1,7 +1,10 @@
 """A DATA_PATH that this user may not use: told in one line, with what mends it."""
 
 import contextlib
+import errno
+import fcntl
 import os
+import re
 import sqlite3
 import stat
 import subprocess
@@ -12,9 +15,9 @@ from pathlib import Path
 import pytest
 
 from idlib.errors import StoreError
-from idlib.storage.database import Database
+from idlib.storage.database import DamagedError, Database
 from idlib.storage.outbox import FILE_NAME as OUTBOX
-from idlib.storage.outbox import Outbox
+from idlib.storage.outbox import NewOutgoingMessage, Outbox
 from idlib.storage.replay import FILE_NAME as REPLAY
 from idlib.storage.replay import ReplayMemory
 from idlib.storage.waiting import FILE_NAME as WAITING
@@ -94,7 +97,7 @@ def test_a_file_of_a_newer_version_is_refused_in_one_line(
     with pytest.raises(StoreError) as told:
         kind(tmp_path)
     assert str(told.value) == (
-        f"{tmp_path / name} was written by a newer version of this software;"
+        f"'{tmp_path / name}' was written by a newer version of this software;"
         " install that version again, or set DATA_PATH to another directory"
     )
 
@@ -110,6 +113,108 @@ def test_a_second_process_is_told_that_the_file_is_in_use(kind: Callable[[Path],
     with kind(tmp_path), pytest.raises(StoreError, match="in use by another process"):
         kind(tmp_path)
     kind(tmp_path).close()
+
+
+def calls(store: Database) -> list[Callable[[], object]]:
+    """Return a call of each way into the file."""
+    match store:
+        case Outbox():
+            new = NewOutgoingMessage("bob.example", "identifier", "text", 1000, None)
+            return [
+                store.hold_for_delivery,
+                lambda: store.put(new),
+                store.recipients,
+                lambda: store.next_to("bob.example", 0),
+                store.waiting,
+                lambda: store.remove(1),
+                lambda: store.forget_expired(1000, 1, 1),
+                lambda: store.correct_times(1, 2),
+            ]
+        case ReplayMemory():
+            return [
+                lambda: store.fact("name", "default"),
+                lambda: store.get_fact("name"),
+                lambda: store.set_fact("name", "value"),
+                lambda: store.note_time(2000),
+                lambda: store.standing("bob.example"),
+                lambda: store.remember((), 1),
+                lambda: store.tidy(1),
+                lambda: store.raise_floor(1),
+                lambda: store.repair(DamagedError("it is damaged")),
+            ]
+        case WaitingMessages():
+            return [
+                store.last_number,
+                lambda: list(store.index()),
+                lambda: store.read([1]),
+                lambda: store.change((), [1]),
+            ]
+    raise AssertionError(store)
+
+
+@pytest.mark.parametrize(("kind", "name"), [(Outbox, OUTBOX), (ReplayMemory, REPLAY), (WaitingMessages, WAITING)])
+def test_a_closed_file_stays_closed(kind: Callable[[Path], Database], name: str, tmp_path: Path) -> None:
+    store = kind(tmp_path)
+    store.close()
+    store.close()
+    # It gets the number that the file had.
+    descriptor = os.open(tmp_path, os.O_RDONLY)
+    try:
+        for call in calls(store):
+            with pytest.raises(StoreError, match=re.escape(f"'{tmp_path / name}' is closed")):
+                call()
+        assert os.path.samestat(os.fstat(descriptor), tmp_path.stat())
+    finally:
+        os.close(descriptor)
+    kind(tmp_path).close()
+
+
+def open_files(directory: Path) -> list[str]:
+    numbers = [name for name in os.listdir("/proc/self/fd") if os.path.exists(f"/proc/self/fd/{name}")]
+    paths = [os.readlink(f"/proc/self/fd/{name}") for name in numbers]
+    return [path for path in paths if path.startswith(str(directory))]
+
+
+def open_to_deliver(directory: Path) -> None:
+    Outbox(directory).hold_for_delivery()
+
+
+@pytest.mark.parametrize("take", [open_to_deliver, ReplayMemory, WaitingMessages])
+def test_a_file_system_without_locks_is_told_in_one_line_and_leaves_nothing_open(
+    take: Callable[[Path], object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flock = fcntl.flock
+
+    def without_locks(descriptor: int, operation: int) -> None:
+        if operation & fcntl.LOCK_NB:
+            raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+        flock(descriptor, operation)
+
+    monkeypatch.setattr(fcntl, "flock", without_locks)
+    with pytest.raises(StoreError, match=r"^'[^']*' cannot be locked: No locks available; "):
+        take(tmp_path)
+    assert open_files(tmp_path) == []
+
+
+@pytest.mark.parametrize(("kind", "method"), [(ReplayMemory, "fact"), (WaitingMessages, "wipe")])
+def test_a_store_that_cannot_be_read_at_its_start_leaves_nothing_open(
+    kind: Callable[[Path], Database], method: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise StoreError("the disk is broken")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(kind, method, fail)
+        with pytest.raises(StoreError, match="the disk is broken"):
+            kind(tmp_path)
+    assert open_files(tmp_path) == []
+    kind(tmp_path).close()
+
+
+@pytest.mark.parametrize("kind", [Outbox, ReplayMemory, WaitingMessages])
+def test_a_path_that_no_file_system_takes_is_told_in_one_line(kind: Callable[[Path], Database], tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match="' cannot be used: File name too long; set DATA_PATH to "):
+        kind(tmp_path / ("x" * 300))
 
 
 @pytest.mark.parametrize("kind", [Outbox, ReplayMemory, WaitingMessages])

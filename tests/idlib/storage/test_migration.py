@@ -1,3 +1,4 @@
+import errno
 import hashlib
 import shutil
 import signal
@@ -14,7 +15,7 @@ from idlib.envelope import parse
 from idlib.errors import StoreError
 from idlib.keys import parse_private_key, read_certificate
 from idlib.names import IdentityName
-from idlib.storage import Remembered, ReplayEntry, rules
+from idlib.storage import Remembered, ReplayEntry, migration, rules
 from idlib.storage.migration import OLD_FILE_NAME, migrate
 from idlib.storage.replay import ReplayMemory
 from idlib.storage.waiting import WaitingMessages
@@ -200,3 +201,26 @@ def test_the_identity_of_the_release_is_read(tmp_path: Path) -> None:
     key = parse_private_key(pem, tmp_path)
     certificate = read_certificate(RELEASE / "identity" / f"{name}.crt.pem")
     assert certificate.public_key() == key.public.native
+
+
+def test_a_directory_that_cannot_be_looked_into_is_told_in_one_line(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match=r"messages\.sqlite3' cannot be used: File name too long; set DATA_PATH to "):
+        migrate(tmp_path / ("x" * 300), NOW, identify)
+
+
+def _fails(*_: object) -> None:
+    raise PermissionError(errno.EACCES, "Permission denied")
+
+
+@pytest.mark.parametrize("owner", [Path, migration])
+def test_an_error_of_the_system_is_told_in_one_line(owner: object, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        if owner is Path:
+            patch.setattr(Path, "exists", _fails)
+        else:
+            patch.setattr(migration, "make_durable", _fails)
+        with pytest.raises(StoreError, match=r"messages\.sqlite3' cannot be used: Permission denied; "):
+            migrate(data, NOW, identify)
+    assert (data / OLD_FILE_NAME).exists()
+    assert migrate(data, NOW, identify)
+    check(data)

@@ -9,13 +9,13 @@ from typing import Final
 
 import pytest
 
-from idlib.storage import Printed, ReplayEntry, WaitingMessage
+from idlib.storage import Printed, ReplayEntry
 from idlib.storage.books import DAY
 from idlib.storage.migration import OLD_FILE_NAME, migrate
 from idlib.storage.outbox import NewOutgoingMessage, Outbox
 from idlib.storage.replay import ReplayMemory
 from idlib.storage.waiting import WaitingMessages
-from tests.idlib.storage.damage import NAMES, NOW, PAGE, aside, overwrite
+from tests.idlib.storage.damage import NAMES, NOW, PAGE, aside, overwrite, short_message
 
 RELEASED: Final = Path(__file__).parents[2] / "releases/0.1.0/data" / OLD_FILE_NAME
 NUMBER: Final = 120
@@ -47,7 +47,7 @@ def misdirect_first(path: Path, name: str, target: int) -> None:
 
 def test_waiting_messages_are_listed_once(tmp_path: Path) -> None:
     with WaitingMessages(tmp_path) as store:
-        store.change([message(number) for number in range(1, NUMBER)], ())
+        store.change([short_message(number) for number in range(1, NUMBER)], ())
     path = tmp_path / "waiting.sqlite3"
     misdirect_first(path, "waiting", -1)
     with WaitingMessages(tmp_path) as store:
@@ -55,14 +55,6 @@ def test_waiting_messages_are_listed_once(tmp_path: Path) -> None:
     assert numbers == sorted(set(numbers))
     assert len(numbers) >= NUMBER - 8
     assert len(aside(path)) == 1
-
-
-def message(number: int) -> WaitingMessage:
-    """Return a message of which four fit on a page."""
-    identifier = number.to_bytes(16)
-    return WaitingMessage(
-        number, NAMES[0], "x" * 900, identifier, identifier, NOW, 1.0, 1.0, is_asked_again=False, is_reserved=False
-    )
 
 
 def test_the_recipients_of_the_outbox_are_listed_once(tmp_path: Path) -> None:

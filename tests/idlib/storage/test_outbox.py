@@ -296,6 +296,15 @@ def test_a_total_that_is_wrong_but_could_be_right_is_corrected(first: str, tmp_p
     assert len(aside(tmp_path / FILE_NAME)) == 0
 
 
+def test_a_damaged_length_of_one_text_does_not_make_the_outbox_full(tmp_path: Path) -> None:
+    with Outbox(tmp_path) as outbox:
+        outbox.put(message("one"))
+    damage(tmp_path, "UPDATE outgoing SET octets = 1000000000", "UPDATE used SET octets = 1000000200")
+    with Outbox(tmp_path) as outbox:
+        outbox.put(message("two"))
+        assert outbox.waiting() == Waiting(2, 1000)
+
+
 @pytest.mark.parametrize(
     "statement",
     [

@@ -204,6 +204,40 @@ def test_a_crash_while_a_file_is_replaced_loses_nothing(moment: str, kind: Kind,
     assert not new.exists()
 
 
+def test_a_crash_between_two_renames_keeps_the_parts_of_a_damaged_file_together(kind: Kind, tmp_path: Path) -> None:
+    path = kind.path(tmp_path)
+    path.with_name(f"{path.name}.salvaged").write_bytes(path.read_bytes())
+    moved = path.with_name(f"{path.name}.damaged-2026-01-01T000000Z")
+    path.rename(moved)
+    path.with_name(f"{path.name}-wal").write_bytes(b"of the damaged file")
+    assert len(kind.read(tmp_path)) == kind.number
+    assert aside(path) == [moved]
+    assert moved.with_name(f"{moved.name}-wal").read_bytes() == b"of the damaged file"
+
+
+def test_what_lies_beside_a_damaged_file_already_is_not_overwritten(kind: Kind, tmp_path: Path) -> None:
+    path = kind.path(tmp_path)
+    path.rename(path.with_name(f"{path.name}.salvaged"))
+    earlier = path.with_name(f"{path.name}.damaged-2026-01-01T000000Z")
+    earlier.write_bytes(b"earlier")
+    earlier.with_name(f"{earlier.name}-wal").write_bytes(b"earlier log")
+    path.with_name(f"{path.name}-wal").write_bytes(b"later log")
+    assert len(kind.read(tmp_path)) == kind.number
+    assert earlier.with_name(f"{earlier.name}-wal").read_bytes() == b"earlier log"
+    assert any(one.read_bytes() == b"later log" for one in tmp_path.glob(f"{path.name}.damaged-*-wal"))
+
+
+def test_a_log_whose_damaged_file_is_gone_counts_as_one_of_those_that_are_kept(kind: Kind, tmp_path: Path) -> None:
+    path = kind.path(tmp_path)
+    orphan = path.with_name(f"{path.name}.damaged-2026-01-01T000000Z-wal")
+    orphan.write_bytes(b"of a file that is gone")
+    for number in range(MAX_DAMAGED_FILES):
+        path.write_bytes(b"damage %d" % number * 100)
+        kind.read(tmp_path)
+    assert not orphan.exists()
+    assert len(aside(path)) == MAX_DAMAGED_FILES
+
+
 def test_two_that_repair_an_outbox_at_once_lose_nothing(tmp_path: Path) -> None:
     fill_outbox(tmp_path)
     path = tmp_path / "outbox.sqlite3"

@@ -146,10 +146,8 @@ def _run_and_kill(directory: Path, statements: str, before: str = "") -> None:
     program = textwrap.dedent(f"""
         import os, time
         from pathlib import Path
-        from idlib.storage import WaitingMessage
         from idlib.storage.waiting import WaitingMessages
-        def message(number, signed="signed"):
-            return WaitingMessage(number, "alice.example", signed, bytes(32), bytes(16), 1000, 0.5, 0.5, False, False)
+        from tests.idlib.storage.test_waiting import message
         store = WaitingMessages(Path({str(directory)!r}))
         {before}
         {statements}

@@ -1,0 +1,40 @@
+"""Operations on the store that are tried again while its disk fails."""
+
+import threading
+
+import pytest
+from durable_writes import DurableWrites
+
+from idlib.errors import StoreError
+
+
+def fail() -> None:
+    raise StoreError("the disk is full")
+
+
+def test_an_operation_is_tried_again_and_the_outage_is_told_once(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("durable_writes.STORE_RETRY_SECONDS", 0.01)
+    attempts: list[int] = []
+
+    def succeed_late() -> int:
+        attempts.append(1)
+        if len(attempts) < 4:
+            fail()
+        return len(attempts)
+
+    writes = DurableWrites(threading.Event(), lambda: None)
+    assert writes.retry(succeed_late) == 4
+    assert caplog.messages == ["Messages wait for the disk: the disk is full"]
+    assert writes.failure is None
+
+
+def test_a_receiver_that_stops_does_not_blame_the_disk_for_the_store_that_it_has_closed(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    stopping = threading.Event()
+    stopping.set()
+    with pytest.raises(StoreError, match="the disk is full"):
+        DurableWrites(stopping, lambda: None).retry(fail)
+    assert caplog.messages == []

@@ -1,0 +1,101 @@
+"""Whether the receiver is well: who answers, and what stands in the one line."""
+
+import errno
+import os
+import socket
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import health
+import pytest
+from health import HealthService, main
+
+from idlib.errors import StoreError
+
+
+@pytest.fixture
+def ask(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[[], str]:
+    """Return a way to ask the receiver of this test as `--health` does; the status stands before the line."""
+    monkeypatch.setenv("IDENTITY_NAME", "bob.example")
+    monkeypatch.setenv("DATA_PATH", str(tmp_path))
+    return lambda: f"{main()} {capsys.readouterr().out}"
+
+
+def test_a_receiver_that_is_well_says_so(ask: Callable[[], str], tmp_path: Path) -> None:
+    HealthService(tmp_path, lambda: None)
+    assert ask() == "0 ok: connected, subscribed, threads moving, own record in DNS\n"
+
+
+def test_without_a_receiver_it_is_said_that_none_runs(ask: Callable[[], str]) -> None:
+    assert ask() == "1 the receiver is not running\n"
+
+
+@pytest.mark.parametrize("path", ["relative", "/" + "x" * 300])
+def test_settings_that_are_bad_are_one_line_of_at_most_100_characters(
+    path: str, ask: Callable[[], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DATA_PATH", path)
+    monkeypatch.setenv("MQTT_PORT", "none")
+    said = ask()
+    assert said.startswith("1 ")
+    assert "MQTT_PORT" in said or "DATA_PATH" in said
+    assert said.count("\n") == 1
+    assert len(said) <= 103
+
+
+def test_a_setting_that_is_missing_is_named(ask: Callable[[], str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("IDENTITY_NAME")
+    assert ask() == "1 Missing essential configuration env var: IDENTITY_NAME\n"
+
+
+def test_an_error_while_the_receiver_is_judged_is_no_end_of_all_answers(
+    ask: Callable[[], str], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail() -> str | None:
+        raise ZeroDivisionError("an error of ours")
+
+    service = HealthService(tmp_path, fail)
+    for _ in range(2):
+        assert ask() == "1 the receiver met an error of this program when it was asked\n"
+    assert "an error of ours" in caplog.text
+    service.ailment = lambda: "not subscribed"
+    assert ask() == "1 not subscribed\n"
+
+
+def test_a_lack_of_descriptors_is_no_end_of_all_answers(
+    ask: Callable[[], str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(health, "_PAUSE_SECONDS", 0.1)
+    accept, listen = socket.socket.accept, socket.socket.listen
+    # Those of other tests still listen.
+    ours: list[socket.socket] = []
+    failures: list[float] = []
+    lasts = threading.Event()
+    lasts.set()
+
+    def listen_and_note(self: socket.socket) -> None:
+        ours.append(self)
+        listen(self)
+
+    def fail(self: socket.socket) -> tuple[socket.socket, object]:
+        if lasts.is_set() and self in ours:
+            failures.append(time.monotonic())
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+        return accept(self)
+
+    monkeypatch.setattr(socket.socket, "accept", fail)
+    monkeypatch.setattr(socket.socket, "listen", listen_and_note)
+    HealthService(tmp_path, lambda: None)
+    time.sleep(0.5)
+    assert 2 <= len(failures) <= 6
+    assert caplog.messages == ["Nobody can ask whether the receiver is well: Too many open files"]
+    lasts.clear()
+    assert ask().startswith("0 ok: ")
+
+
+def test_a_socket_that_cannot_be_made_is_told_with_its_path(tmp_path: Path) -> None:
+    (tmp_path / " no directory").touch()
+    with pytest.raises(StoreError, match=r"^'[^']*/ no directory/health\.socket' cannot be made: Not a directory; "):
+        HealthService(tmp_path / " no directory", lambda: None)

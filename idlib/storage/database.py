@@ -14,13 +14,16 @@ from pathlib import Path
 from typing import Concatenate, Final, ParamSpec, Self, TypeVar
 
 from idlib.errors import StoreError, how_to_take_over, quoted
-from idlib.files import DIRECTORY_MODE, FILE_MODE, make_durable
+from idlib.files import DIRECTORY_MODE, FILE_MODE, NotRegularError, check_regular, make_durable, open_regular
 from idlib.storage import last_write, salvage
+from idlib.storage.lock_file import LockFile
 from idlib.storage.pages import is_log_damaged
 from idlib.storage.salvage import LOG, Table, beside
 
 _LOG = logging.getLogger(__name__)
 
+# For the receiver's files.
+STOP_THE_OTHER_RECEIVER: Final = "stop the other receiver, or give this one a DATA_PATH of its own"
 _BUSY_SECONDS: Final = 10.0
 _NO_DESCRIPTOR: Final = -1
 _WIPE_SECONDS: Final = 1.0
@@ -85,6 +88,11 @@ def describing_errors(path: Path) -> Iterator[None]:
     """
     try:
         yield
+    except NotRegularError as error:
+        raise StoreError(
+            f"{quoted(error.filename)} cannot be used: {error.strerror}",
+            "move that away, or set DATA_PATH to another directory",
+        ) from error
     except OSError as error:
         is_of_another = isinstance(error, PermissionError) and os.path.isdir(path.parent)
         raise StoreError(
@@ -104,10 +112,11 @@ class Database:
         version: The version of the schema, kept in the file.
         tables: What is saved from a damaged file.
         keeps_texts: Whether deleted content has to be overwritten in the file.
-        is_shared: Whether several processes use the file at once.
+        advice: What to do if another process uses the file; empty if several may use it at once.
 
     Raises:
-        StoreError: The directory or the file cannot be used, or a newer version of this software wrote the file.
+        StoreError: The directory or the file cannot be used, another process uses it that must not, or a newer version
+            of this software wrote it.
     """
 
     # What it means for the user that rows are lost.
@@ -125,14 +134,15 @@ class Database:
         tables: Sequence[Table],
         *,
         keeps_texts: bool,
-        is_shared: bool = False,
+        advice: str = "",
     ) -> None:
         self._path = path
         self._schema = schema
         self._version = version
         self._tables = tables
         self._keeps_texts = keeps_texts
-        self._is_shared = is_shared
+        self._advice = advice
+        self._is_shared = not advice
         self._is_held = False
         self._is_closed = False
         self._lock = threading.RLock()
@@ -145,18 +155,26 @@ class Database:
         self._opened: sqlite3.Connection | None = None
         with describing_errors(self._path):
             path.parent.mkdir(DIRECTORY_MODE, parents=True, exist_ok=True)
-            # Another process that opens the file at the same time must not take our unfinished writes for damage.
-            with _locked(path.parent):
-                self._open()
+            self._lock_file = LockFile(self._path)
+            try:
+                # Another process that opens the file at the same time must not take our unfinished writes for damage.
+                with self._lock_file.replacing():
+                    self._open()
+            except BaseException:
+                self._lock_file.close()
+                raise
 
     def _open(self) -> None:
         salvage.finish_replacement(self._path)
+        found = _status(self._path)
         # Before anything is written: nothing that a damaged file held can be younger.
         self._last_write = last_write.last_write(self._path)
-        self._note_last_write(self._last_write)
-        found = _status(self._path)
         self._descriptor = self._open_descriptor()
         try:
+            if self._advice:
+                # First of all: a process that uses the file repairs it by itself.
+                self._take_hold(self._advice)
+            self._note_last_write(self._last_write)
             try:
                 self._connect_first(None if found is None else found.st_size)
             except DamagedError as error:
@@ -193,8 +211,13 @@ class Database:
 
     def _open_descriptor(self) -> int:
         with describing_errors(self._path):
+            for end in (*salvage.SIDE_FILES, salvage.JOURNAL):
+                # SQLite would wait for ever for whoever writes to a named pipe.
+                side_file = beside(self._path, end)
+                if (status := _status(side_file)) is not None:
+                    check_regular(status, side_file)
             # SQLite gives its files the mode of the database, which for that must be there before it.
-            return os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, FILE_MODE)
+            return open_regular(self._path, os.O_RDWR | os.O_CREAT)
 
     def _connect(self) -> None:
         """Connect to the file, which is checked if nobody else uses it and the last who did has not closed it.
@@ -267,6 +290,7 @@ class Database:
                 # The number may soon be that of another file.
                 descriptor, self._descriptor = self._descriptor, _NO_DESCRIPTOR
                 os.close(descriptor)
+                self._lock_file.close()
 
     @contextlib.contextmanager
     def _closed_after_failure(self) -> Iterator[None]:
@@ -290,8 +314,12 @@ class Database:
         Raises:
             StoreError: That cannot be done; the damaged file is as it was.
         """
-        with self._lock, self._translating_errors(), _locked(self._path.parent):
+        with self._lock, self._translating_errors():
             self._require_open()
+            self._repair_alone(damage)
+
+    def _repair_alone(self, damage: DamagedError) -> None:
+        with self._lock_file.replacing():
             if self._is_moved():
                 # Another process has repaired it.
                 self._reopen()
@@ -431,22 +459,23 @@ class Database:
         """
         with self._lock, self._closed_after_failure():
             self._require_open()
-            try:
-                # flock, unlike the record locks that SQLite takes on the same file, does not meet those.
-                fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                raise StoreError(f"{quoted(self._path)} is in use by another process", advice) from error
-            except OSError as error:
-                raise StoreError(
-                    f"{quoted(self._path)} cannot be locked: {error.strerror}",
-                    "set DATA_PATH to a directory on a file system with locks",
-                ) from error
-            self._is_held = True
+            self._take_hold(advice)
+
+    def _take_hold(self, advice: str) -> None:
+        try:
+            self._is_held = self._lock_file.hold() and _lock_for_earlier_releases(self._descriptor)
+        except OSError as error:
+            raise StoreError(
+                f"{quoted(self._path)} cannot be locked: {error.strerror}",
+                "set DATA_PATH to a directory on a file system with locks",
+            ) from error
+        if not self._is_held:
+            raise StoreError(f"{quoted(self._path)} is in use by another process", advice)
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
-        with self._lock, self._translating_errors():
-            connection = self._begin()
+        with self._lock, self._translating_errors(), contextlib.ExitStack() as stack:
+            connection = self._begin(stack)
             try:
                 yield connection
                 connection.execute("COMMIT")
@@ -454,8 +483,6 @@ class Database:
                 with contextlib.suppress(sqlite3.Error):
                     connection.execute("ROLLBACK")
                 raise
-            if self._is_shared and self._is_moved():
-                raise StoreError(f"{quoted(self._path)} was replaced by another process", "try again")
 
     def _sync_log(self) -> None:
         """Return when every transaction is on the disk, also one that was not waited for."""
@@ -463,14 +490,21 @@ class Database:
         with self._translating_errors(), contextlib.suppress(FileNotFoundError):
             make_durable(beside(self._path, LOG))
 
-    def _begin(self) -> sqlite3.Connection:
-        while True:
-            connection = self._current_connection()
-            connection.execute("BEGIN IMMEDIATE")
-            # Whoever repairs the file holds this lock until it is replaced.
-            if not (self._is_shared and self._is_moved()):
-                return connection
-            connection.execute("ROLLBACK")
+    def _begin(self, stack: contextlib.ExitStack) -> sqlite3.Connection:
+        """Begin a transaction, in which no other process repairs the file.
+
+        Args:
+            stack: What has to be left after the transaction.
+        """
+        connection = self._current_connection()
+        if self._is_shared:
+            stack.enter_context(self._lock_file.writing())
+            while self._is_moved():
+                stack.close()
+                connection = self._current_connection()
+                stack.enter_context(self._lock_file.writing())
+        connection.execute("BEGIN IMMEDIATE")
+        return connection
 
     @contextlib.contextmanager
     def _reading(self) -> Iterator[sqlite3.Connection]:
@@ -481,7 +515,7 @@ class Database:
         self._require_open()
         if self._opened is None or (self._is_shared and not self._opened.in_transaction and self._is_moved()):
             # Without a connection, a repair could not be finished.
-            with _locked(self._path.parent):
+            with self._lock_file.replacing():
                 self._reopen()
         return self._connection
 
@@ -537,15 +571,19 @@ def _content(path: Path) -> bytes:
         return b""
 
 
-@contextlib.contextmanager
-def _locked(directory: Path) -> Iterator[None]:
-    """Let one process at a time replace files in a directory."""
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+def _lock_for_earlier_releases(descriptor: int) -> bool:
+    """Lock a file as release 0.1.0 does, and return whether that was possible.
+
+    Unlike the record locks that SQLite takes on the same file, flock does not meet those.
+
+    Raises:
+        OSError: The file system has no locks.
+    """
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def _how_to_get_in(directory: Path) -> str:

@@ -46,8 +46,8 @@ def note(path: Path, moment: int) -> None:
     with contextlib.suppress(OSError):
         new.unlink(missing_ok=True)
         descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, FILE_MODE)
-        with open(descriptor, "w", encoding="ascii") as file:
-            file.write(str(moment))
+        with open(descriptor, "wb") as file:
+            file.write(str(moment).encode())
             file.flush()
             os.fsync(descriptor)
         new.replace(beside(path, END))

@@ -14,7 +14,8 @@ from idlib.errors import StoreError, quoted
 from idlib.files import make_durable
 from idlib.storage import rules
 from idlib.storage.books import DAY, POOL, WEEK, facts_table
-from idlib.storage.database import Database, describing_errors, repairing
+from idlib.storage.database import STOP_THE_OTHER_RECEIVER, Database, describing_errors, repairing
+from idlib.storage.lock_file import END as LOCK_FILE_END
 from idlib.storage.pages import Value
 from idlib.storage.replay import ReplayMemory
 from idlib.storage.salvage import SIDE_FILES, Table, beside, check_ascending, is_name
@@ -101,8 +102,7 @@ class _OldStore(Database):
 
     def __init__(self, path: Path, now: int) -> None:
         self._now = now
-        super().__init__(path, _OLD_SCHEMA, _OLD_VERSION, _OLD_TABLES, keeps_texts=True)
-        self._hold("stop the other receiver, or give this one a DATA_PATH of its own")
+        super().__init__(path, _OLD_SCHEMA, _OLD_VERSION, _OLD_TABLES, keeps_texts=True, advice=STOP_THE_OTHER_RECEIVER)
         # Nothing is written to it but by a repair.
         self._forget_last_write()
 
@@ -321,7 +321,7 @@ def _copy_waiting(
 
 def _remove(directory: Path) -> None:
     old = directory / OLD_FILE_NAME
-    paths = [beside(old, end) for end in ("", *SIDE_FILES)]
+    paths = [beside(old, end) for end in ("", *SIDE_FILES, LOCK_FILE_END)]
     try:
         # On a file system that is mounted read-only, removing fails even if there is nothing to remove.
         present = [path for path in paths if path.exists()]

@@ -146,7 +146,7 @@ class Outbox(Database):
     _may_be_empty = True
 
     def __init__(self, directory: Path) -> None:
-        super().__init__(directory / FILE_NAME, _SCHEMA, _VERSION, (_TABLE,), keeps_texts=True, is_shared=True)
+        super().__init__(directory / FILE_NAME, _SCHEMA, _VERSION, (_TABLE,), keeps_texts=True)
 
     def hold_for_delivery(self) -> None:
         """Be the only process that delivers from here until the file is closed; others may still put in messages.

@@ -22,7 +22,7 @@ from idlib.storage.books import (
     facts_table,
     keep,
 )
-from idlib.storage.database import DamagedError, Database, repairing
+from idlib.storage.database import STOP_THE_OTHER_RECEIVER, DamagedError, Database, repairing
 from idlib.storage.forgetting import Forgetting
 from idlib.storage.pages import Value
 from idlib.storage.salvage import Table
@@ -123,8 +123,9 @@ class ReplayMemory(Database):
         self._portion = _FIRST_PORTION
         self._forgetting: Forgetting | None = None
         self._kept_books: Books | None = None
-        super().__init__(directory / FILE_NAME, _SCHEMA, _VERSION, _TABLES, keeps_texts=False)
-        self._hold("stop the other receiver, or give this one a DATA_PATH of its own")
+        super().__init__(
+            directory / FILE_NAME, _SCHEMA, _VERSION, _TABLES, keeps_texts=False, advice=STOP_THE_OTHER_RECEIVER
+        )
         with self._closed_after_failure():
             self._latest_time = self._time_at_opening = self._read_latest_time()
             self._forget_last_write()

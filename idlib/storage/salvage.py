@@ -15,6 +15,8 @@ from idlib.storage.pages import Record, Value, records
 
 # What SQLite puts beside a file, by the end of its name.
 LOG: Final = "-wal"
+# These are moved with it; a journal is there only while a program other than ours writes.
+JOURNAL: Final = "-journal"
 SIDE_FILES: Final = (LOG, "-shm")
 _NEW_FILE: Final = ".salvaged"
 _MARK: Final = ".damaged-"

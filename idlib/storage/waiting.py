@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from idlib.errors import StoreError
-from idlib.storage.database import Database, repairing
+from idlib.storage.database import STOP_THE_OTHER_RECEIVER, Database, repairing
 from idlib.storage.pages import Value
 from idlib.storage.salvage import Table, check_ascending, is_name
 from idlib.storage.values import IDENTIFIER_BYTES, WaitingEntry, WaitingMessage
@@ -90,8 +90,9 @@ class WaitingMessages(Database):
     """
 
     def __init__(self, directory: Path) -> None:
-        super().__init__(directory / FILE_NAME, _SCHEMA, _VERSION, (_TABLE,), keeps_texts=True)
-        self._hold("stop the other receiver, or give this one a DATA_PATH of its own")
+        super().__init__(
+            directory / FILE_NAME, _SCHEMA, _VERSION, (_TABLE,), keeps_texts=True, advice=STOP_THE_OTHER_RECEIVER
+        )
         # A process that was killed may have left removed texts in the log.
         self._is_wipe_due = True
         with self._closed_after_failure():

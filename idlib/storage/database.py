@@ -136,7 +136,7 @@ class Database:
         keeps_texts: bool,
         advice: str = "",
     ) -> None:
-        self._path = path
+        self._path = salvage.resolved(path)
         self._schema = schema
         self._version = version
         self._tables = tables

@@ -18,7 +18,7 @@ from idlib.storage.database import STOP_THE_OTHER_RECEIVER, Database, describing
 from idlib.storage.lock_file import END as LOCK_FILE_END
 from idlib.storage.pages import Value
 from idlib.storage.replay import ReplayMemory
-from idlib.storage.salvage import SIDE_FILES, Table, beside, check_ascending, is_name
+from idlib.storage.salvage import SIDE_FILES, Table, beside, check_ascending, is_name, resolved
 from idlib.storage.values import IDENTIFIER_BYTES, ReplayEntry, Standing, WaitingMessage
 from idlib.storage.waiting import WaitingMessages
 
@@ -321,7 +321,8 @@ def _copy_waiting(
 
 def _remove(directory: Path) -> None:
     old = directory / OLD_FILE_NAME
-    paths = [beside(old, end) for end in ("", *SIDE_FILES, LOCK_FILE_END)]
+    file = resolved(old)
+    paths = [old, *(beside(file, end) for end in ("", *SIDE_FILES, LOCK_FILE_END))]
     try:
         # On a file system that is mounted read-only, removing fails even if there is nothing to remove.
         present = [path for path in paths if path.exists()]
@@ -329,6 +330,7 @@ def _remove(directory: Path) -> None:
             path.unlink(missing_ok=True)
         if present:
             make_durable(directory)
+            make_durable(file.parent)
     except OSError as error:
         raise StoreError(
             f"{quoted(old)} cannot be removed: {error.strerror}",

@@ -14,7 +14,7 @@ from idlib.errors import StoreError
 from idlib.files import state_of
 from idlib.storage.database import Database, repairing
 from idlib.storage.pages import Value
-from idlib.storage.salvage import LOG, Table, beside, check_ascending, is_name
+from idlib.storage.salvage import LOG, Table, beside, check_ascending, is_name, resolved
 
 FILE_NAME: Final = "outbox.sqlite3"
 MAX_OCTETS: Final = 16 * 1024 * 1024
@@ -329,7 +329,7 @@ def state_of_files(directory: Path) -> tuple[object, ...]:
     Args:
         directory: Where the outbox lies, if there is one.
     """
-    path = directory / FILE_NAME
+    path = resolved(directory / FILE_NAME)
     return (state_of(path), state_of(beside(path, LOG)))
 
 

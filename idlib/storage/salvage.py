@@ -1,6 +1,7 @@
 """Makes a new file of what can still be read in a damaged one, and moves the damaged one aside."""
 
 import contextlib
+import os
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -131,6 +132,15 @@ def beside(path: Path, end: str) -> Path:
         end: What its name is followed by.
     """
     return path.with_name(f"{path.name}{end}")
+
+
+def resolved(path: Path) -> Path:
+    """Return the file that a symbolic link leads to, beside which SQLite puts what belongs to it.
+
+    Args:
+        path: A file, or a link to one; a path that only leads through links is returned as it is.
+    """
+    return Path(os.path.realpath(path)) if os.path.islink(path) else path
 
 
 def new_file(path: Path) -> Path:

@@ -17,7 +17,7 @@ from idlib.errors import StoreError, how_to_take_over, quoted
 from idlib.files import DIRECTORY_MODE, FILE_MODE, NotRegularError, check_regular, make_durable, open_regular
 from idlib.storage import last_write, salvage
 from idlib.storage.lock_file import LockFile
-from idlib.storage.pages import is_log_damaged
+from idlib.storage.pages import is_log_damaged, user_version
 from idlib.storage.salvage import LOG, Table, beside
 
 _LOG = logging.getLogger(__name__)
@@ -258,11 +258,7 @@ class Database:
 
     def _prepare(self, connection: sqlite3.Connection) -> None:
         found = int(connection.execute("PRAGMA user_version").fetchone()[0])
-        if found > self._version:
-            raise StoreError(
-                f"{quoted(self._path)} was written by a newer version of this software",
-                "install that version again, or set DATA_PATH to another directory",
-            )
+        self._refuse_newer(found)
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")
         # A container's root may be read-only, with no place for temporary files.
@@ -271,6 +267,13 @@ class Database:
             connection.execute("PRAGMA secure_delete = ON")
         if found < self._version:
             connection.executescript(f"BEGIN IMMEDIATE; {self._schema}; PRAGMA user_version = {self._version}; COMMIT")
+
+    def _refuse_newer(self, version: int) -> None:
+        if version > self._version:
+            raise StoreError(
+                f"{quoted(self._path)} was written by a newer version of this software",
+                "install that version again, or set DATA_PATH to another directory",
+            )
 
     def __enter__(self) -> Self:
         return self
@@ -330,6 +333,9 @@ class Database:
         now = time.monotonic()
         if self._repaired_at is not None and now - self._repaired_at < _REPAIR_PAUSE_SECONDS:
             raise StoreError(f"{damage.fact}, {self._last_repair}", self._last_hint)
+        with self._translating_errors():
+            # What we do not know would be lost.
+            self._refuse_newer(user_version(self._descriptor, _content(beside(self._path, LOG))))
         self._repaired_at = now
         self._last_repair = f"and was repaired less than {_REPAIR_PAUSE_SECONDS:.0f} s ago"
         self._last_hint = "replace the disk, which damages what is written to it"

@@ -15,6 +15,7 @@ _MAGIC: Final = b"SQLite format 3\0"
 _USUAL_PAGE_BYTES: Final = 4096
 _POSSIBLE_PAGE_BYTES: Final = frozenset(1 << power for power in range(9, 17))
 _FILE_HEADER_BYTES: Final = 100
+_USER_VERSION: Final = slice(60, 64)
 _TABLE_LEAF: Final = 0x0D
 _INDEX_LEAF: Final = 0x0A
 _INDEX_INTERIOR: Final = 0x02
@@ -80,6 +81,17 @@ def is_log_damaged(log: bytes) -> bool:
         log: The whole WAL.
     """
     return any(not frame.is_intact for frame in _written(_frames(log)))
+
+
+def user_version(database: int, log: bytes) -> int:
+    """Return the version of the schema that the file itself says; 0 if its first page cannot be read.
+
+    Args:
+        database: The descriptor of the file.
+        log: Its whole WAL; empty if there is none.
+    """
+    page = _Reader(database, log).page(1)
+    return int.from_bytes(page[_USER_VERSION]) if page.startswith(_MAGIC) else 0
 
 
 def records(database: int, log: bytes) -> Iterator[Record]:

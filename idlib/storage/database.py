@@ -222,7 +222,7 @@ class Database:
     def _connect(self) -> None:
         """Connect to the file, which is checked if nobody else uses it and the last who did has not closed it.
 
-        The directory is locked, so no other process connects meanwhile.
+        The lock file is locked, so no other process connects meanwhile.
         """
         log = beside(self._path, LOG)
         # In this order: a process that still has the file open can remove the log when it closes it.
@@ -386,7 +386,6 @@ class Database:
         os.close(self._descriptor)
         self._descriptor = descriptor
         self._connect_again()
-        self._forget_last_write()
         _LOG.error(
             "A damaged file was moved aside: %s; it is %s now; %d rows of it can be read and are kept; %s",
             damage.fact,
@@ -394,6 +393,7 @@ class Database:
             number,
             self._loss,
         )
+        self._forget_last_write()
 
     def _latest_possible_write(self) -> int | None:
         """Return when the last of what a damaged file holds can have been written, as far as that matters."""

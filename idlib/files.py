@@ -16,12 +16,46 @@ _KINDS: Final = (
     (stat.S_ISCHR, "a device"),
     (stat.S_ISBLK, "a device"),
 )
+# What os.open() itself refuses: to write to a directory, to open a socket, to follow a link if it must not.
+_KINDS_BY_ERROR: Final = {errno.EISDIR: "a directory", errno.ENXIO: "a socket", errno.ELOOP: "a symbolic link"}
+
+
+class NotRegularError(OSError):
+    """Something else is in the place of a regular file; `strerror` says what, and `filename` where."""
+
+
+def open_regular(path: Path, flags: int) -> int:
+    """Return a descriptor of a regular file, which is for its owner alone if it is made.
+
+    Opening never waits: a named pipe without a writer would block the program for as long as nobody writes to it.
+
+    Args:
+        path: Which file.
+        flags: As os.open() has them.
+
+    Raises:
+        NotRegularError: It is not a regular file.
+        OSError: It is missing or cannot be opened.
+    """
+    try:
+        descriptor = os.open(path, flags | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC, FILE_MODE)
+    except ValueError as error:
+        raise OSError(errno.EINVAL, f"there is no such name: {error}", str(path)) from error
+    except OSError as error:
+        kind = _KINDS_BY_ERROR.get(error.errno or 0)
+        if kind is not None and (error.errno != errno.ELOOP or flags & os.O_NOFOLLOW):
+            raise NotRegularError(errno.EINVAL, f"it is {kind}, not a regular file", str(path)) from error
+        raise
+    try:
+        check_regular(os.fstat(descriptor), path)
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
 
 
 def read_regular(path: Path, limit: int) -> bytes:
     """Return the contents of a regular file; a symbolic link to one is followed.
-
-    Opening never waits: a named pipe without a writer would block the program for as long as nobody writes to it.
 
     Args:
         path: Which file.
@@ -30,16 +64,8 @@ def read_regular(path: Path, limit: int) -> bytes:
     Raises:
         OSError: The file is missing, unreadable, too large or not a regular file; `strerror` says which.
     """
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
-    except ValueError as error:
-        raise OSError(errno.EINVAL, f"there is no such name: {error}", str(path)) from error
-    try:
-        _check_regular(os.fstat(descriptor), path)
-        with open(descriptor, "rb", closefd=False) as file:
-            contents = file.read(limit + 1)
-    finally:
-        os.close(descriptor)
+    with open(open_regular(path, os.O_RDONLY), "rb") as file:
+        contents = file.read(limit + 1)
     if len(contents) > limit:
         raise OSError(errno.EFBIG, f"it has more than {limit} bytes", str(path))
     return contents
@@ -74,8 +100,17 @@ def state_of(path: Path) -> tuple[int, ...] | None:
     return (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
 
 
-def _check_regular(status: os.stat_result, path: Path) -> None:
+def check_regular(status: os.stat_result, path: Path) -> None:
+    """Raise an error unless a file is a regular one.
+
+    Args:
+        status: Of the file.
+        path: The file.
+
+    Raises:
+        NotRegularError: It is something else.
+    """
     if stat.S_ISREG(status.st_mode):
         return
     kind = next((name for matches, name in _KINDS if matches(status.st_mode)), "something else")
-    raise OSError(errno.EINVAL, f"it is {kind}, not a regular file", str(path))
+    raise NotRegularError(errno.EINVAL, f"it is {kind}, not a regular file", str(path))

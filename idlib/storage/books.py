@@ -8,16 +8,19 @@ import sqlite3
 from collections import Counter, OrderedDict
 from collections.abc import Set
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Final, Self
 
 from idlib.storage.pages import Value
 from idlib.storage.rules import NOTHING_FORGOTTEN
-from idlib.storage.salvage import Table, is_name
+from idlib.storage.salvage import Table, check_ascending, is_name
 from idlib.storage.values import Standing
 
 POOL: Final = 0
 DAY: Final = 24 * 3600
 WEEK: Final = 7 * DAY
+# The last that a date can show.
+LAST_SECOND: Final = int(datetime.max.replace(tzinfo=UTC).timestamp())
 MAX_CACHED_STANDINGS: Final = 4096
 FLOOR: Final = "floor"
 POOL_WATERMARK: Final = "pool_watermark"
@@ -92,6 +95,7 @@ class Tally:
             if not isinstance(found, int):
                 # A text or a blob is larger than any number.
                 raise ValueError(f"a slot of the table {table} is {found!r}")  # noqa: TRY004  # no mistake of a caller
+            check_ascending([found], last)
             slots.add(found)
             last = found
 
@@ -132,6 +136,8 @@ class Tally:
             " ORDER BY slot, owner, identifier LIMIT 1 OFFSET ?",
             (*self.counted_to, limit),
         ).fetchone()
+        if end is not None:
+            check_ascending([end], self.counted_to)
         within = "(slot, owner, identifier) > (?, ?, ?)" + (
             " AND (slot, owner, identifier) <= (?, ?, ?)" if end else ""
         )
@@ -299,15 +305,15 @@ def facts_table(integers: Set[str]) -> Table:
     """Return what the rows of a table of facts look like.
 
     Args:
-        integers: The names of those facts that are whole numbers.
+        integers: The names of those facts that are times, in whole seconds since the epoch.
     """
 
     def is_plausible(row: tuple[Value, ...]) -> bool:
         name, value = row
         assert isinstance(name, str)  # noqa: S101  # for mypy, here and below
         assert isinstance(value, str)  # noqa: S101
-        if name in integers:
-            int(value)
+        if name in integers and not NOTHING_FORGOTTEN <= int(value) <= LAST_SECOND:
+            return False
         return name.isprintable() and value.isprintable()
 
     return Table("fact", ("text", "text"), is_plausible)

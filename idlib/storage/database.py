@@ -14,13 +14,16 @@ from pathlib import Path
 from typing import Concatenate, Final, ParamSpec, Self, TypeVar
 
 from idlib.errors import StoreError, how_to_take_over, quoted
-from idlib.files import DIRECTORY_MODE, FILE_MODE
-from idlib.storage import salvage
-from idlib.storage.pages import is_log_damaged
+from idlib.files import DIRECTORY_MODE, FILE_MODE, NotRegularError, check_regular, make_durable, open_regular
+from idlib.storage import last_write, salvage
+from idlib.storage.lock_file import LockFile
+from idlib.storage.pages import is_log_damaged, user_version
 from idlib.storage.salvage import LOG, Table, beside
 
 _LOG = logging.getLogger(__name__)
 
+# For the receiver's files.
+STOP_THE_OTHER_RECEIVER: Final = "stop the other receiver, or give this one a DATA_PATH of its own"
 _BUSY_SECONDS: Final = 10.0
 _NO_DESCRIPTOR: Final = -1
 _WIPE_SECONDS: Final = 1.0
@@ -85,6 +88,11 @@ def describing_errors(path: Path) -> Iterator[None]:
     """
     try:
         yield
+    except NotRegularError as error:
+        raise StoreError(
+            f"{quoted(error.filename)} cannot be used: {error.strerror}",
+            "move that away, or set DATA_PATH to another directory",
+        ) from error
     except OSError as error:
         is_of_another = isinstance(error, PermissionError) and os.path.isdir(path.parent)
         raise StoreError(
@@ -104,16 +112,19 @@ class Database:
         version: The version of the schema, kept in the file.
         tables: What is saved from a damaged file.
         keeps_texts: Whether deleted content has to be overwritten in the file.
-        is_shared: Whether several processes use the file at once.
+        advice: What to do if another process uses the file; empty if several may use it at once.
 
     Raises:
-        StoreError: The directory or the file cannot be used, or a newer version of this software wrote the file.
+        StoreError: The directory or the file cannot be used, another process uses it that must not, or a newer version
+            of this software wrote it.
     """
 
     # What it means for the user that rows are lost.
     _loss = "what is not among them is lost"
     # Whether a file without anything in it may be one that a process has just created, and not one that was cut off.
     _may_be_empty = False
+    # Whether it matters when a damaged file was last written.
+    _needs_last_write = False
 
     def __init__(
         self,
@@ -123,14 +134,15 @@ class Database:
         tables: Sequence[Table],
         *,
         keeps_texts: bool,
-        is_shared: bool = False,
+        advice: str = "",
     ) -> None:
-        self._path = path
+        self._path = salvage.resolved(path)
         self._schema = schema
         self._version = version
         self._tables = tables
         self._keeps_texts = keeps_texts
-        self._is_shared = is_shared
+        self._advice = advice
+        self._is_shared = not advice
         self._is_held = False
         self._is_closed = False
         self._lock = threading.RLock()
@@ -143,17 +155,26 @@ class Database:
         self._opened: sqlite3.Connection | None = None
         with describing_errors(self._path):
             path.parent.mkdir(DIRECTORY_MODE, parents=True, exist_ok=True)
-            # Another process that opens the file at the same time must not take our unfinished writes for damage.
-            with _locked(path.parent):
-                self._open()
+            self._lock_file = LockFile(self._path)
+            try:
+                # Another process that opens the file at the same time must not take our unfinished writes for damage.
+                with self._lock_file.replacing():
+                    self._open()
+            except BaseException:
+                self._lock_file.close()
+                raise
 
     def _open(self) -> None:
         salvage.finish_replacement(self._path)
-        # Before anything is written: nothing that a damaged file held can be younger.
-        self._last_write = _last_write(self._path)
         found = _status(self._path)
+        # Before anything is written: nothing that a damaged file held can be younger.
+        self._last_write = last_write.last_write(self._path)
         self._descriptor = self._open_descriptor()
         try:
+            if self._advice:
+                # First of all: a process that uses the file repairs it by itself.
+                self._take_hold(self._advice)
+            self._note_last_write(self._last_write)
             try:
                 self._connect_first(None if found is None else found.st_size)
             except DamagedError as error:
@@ -165,6 +186,16 @@ class Database:
                 self._path.unlink(missing_ok=True)
             os.close(self._descriptor)
             raise
+
+    def _note_last_write(self, moment: int | None) -> None:
+        if self._needs_last_write and moment is not None:
+            last_write.note(self._path, moment)
+
+    def _forget_last_write(self) -> None:
+        """Remove the note of when the file was last written, for from now on the file itself says that."""
+        if self._needs_last_write:
+            with describing_errors(self._path):
+                last_write.forget(self._path)
 
     @property
     def _connection(self) -> sqlite3.Connection:
@@ -180,13 +211,18 @@ class Database:
 
     def _open_descriptor(self) -> int:
         with describing_errors(self._path):
+            for end in (*salvage.SIDE_FILES, salvage.JOURNAL):
+                # SQLite would wait for ever for whoever writes to a named pipe.
+                side_file = beside(self._path, end)
+                if (status := _status(side_file)) is not None:
+                    check_regular(status, side_file)
             # SQLite gives its files the mode of the database, which for that must be there before it.
-            return os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, FILE_MODE)
+            return open_regular(self._path, os.O_RDWR | os.O_CREAT)
 
     def _connect(self) -> None:
         """Connect to the file, which is checked if nobody else uses it and the last who did has not closed it.
 
-        The directory is locked, so no other process connects meanwhile.
+        The lock file is locked, so no other process connects meanwhile.
         """
         log = beside(self._path, LOG)
         # In this order: a process that still has the file open can remove the log when it closes it.
@@ -204,6 +240,7 @@ class Database:
                 (found,) = self._opened.execute("PRAGMA integrity_check(1)").fetchone()
                 if found != "ok":
                     raise DamagedError(f"{quoted(self._path)} is damaged: {found}")
+                self._sync_log()
 
     def _is_alone(self) -> bool:
         """Return whether no other process has the file open."""
@@ -221,11 +258,7 @@ class Database:
 
     def _prepare(self, connection: sqlite3.Connection) -> None:
         found = int(connection.execute("PRAGMA user_version").fetchone()[0])
-        if found > self._version:
-            raise StoreError(
-                f"{quoted(self._path)} was written by a newer version of this software",
-                "install that version again, or set DATA_PATH to another directory",
-            )
+        self._refuse_newer(found)
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")
         # A container's root may be read-only, with no place for temporary files.
@@ -234,6 +267,13 @@ class Database:
             connection.execute("PRAGMA secure_delete = ON")
         if found < self._version:
             connection.executescript(f"BEGIN IMMEDIATE; {self._schema}; PRAGMA user_version = {self._version}; COMMIT")
+
+    def _refuse_newer(self, version: int) -> None:
+        if version > self._version:
+            raise StoreError(
+                f"{quoted(self._path)} was written by a newer version of this software",
+                "install that version again, or set DATA_PATH to another directory",
+            )
 
     def __enter__(self) -> Self:
         return self
@@ -253,6 +293,7 @@ class Database:
                 # The number may soon be that of another file.
                 descriptor, self._descriptor = self._descriptor, _NO_DESCRIPTOR
                 os.close(descriptor)
+                self._lock_file.close()
 
     @contextlib.contextmanager
     def _closed_after_failure(self) -> Iterator[None]:
@@ -276,8 +317,12 @@ class Database:
         Raises:
             StoreError: That cannot be done; the damaged file is as it was.
         """
-        with self._lock, self._translating_errors(), _locked(self._path.parent):
+        with self._lock, self._translating_errors():
             self._require_open()
+            self._repair_alone(damage)
+
+    def _repair_alone(self, damage: DamagedError) -> None:
+        with self._lock_file.replacing():
             if self._is_moved():
                 # Another process has repaired it.
                 self._reopen()
@@ -288,9 +333,14 @@ class Database:
         now = time.monotonic()
         if self._repaired_at is not None and now - self._repaired_at < _REPAIR_PAUSE_SECONDS:
             raise StoreError(f"{damage.fact}, {self._last_repair}", self._last_hint)
+        with self._translating_errors():
+            # What we do not know would be lost.
+            self._refuse_newer(user_version(self._descriptor, _content(beside(self._path, LOG))))
         self._repaired_at = now
         self._last_repair = f"and was repaired less than {_REPAIR_PAUSE_SECONDS:.0f} s ago"
         self._last_hint = "replace the disk, which damages what is written to it"
+        # If this is interrupted, the next start goes by the time before it.
+        self._note_last_write(self._latest_possible_write())
         try:
             self._replace(damage)
         except PermissionError as error:
@@ -343,6 +393,11 @@ class Database:
             number,
             self._loss,
         )
+        self._forget_last_write()
+
+    def _latest_possible_write(self) -> int | None:
+        """Return when the last of what a damaged file holds can have been written, as far as that matters."""
+        return self._last_write
 
     def _complete(self, connection: sqlite3.Connection) -> None:
         """Write what a new file holds besides the rows of the damaged one.
@@ -373,6 +428,7 @@ class Database:
             self._disconnect()
             raise
 
+    @repairing
     def wipe(self) -> None:
         """Make sure that no removed text is left in any file, if one may be; at most once a second.
 
@@ -409,22 +465,23 @@ class Database:
         """
         with self._lock, self._closed_after_failure():
             self._require_open()
-            try:
-                # flock, unlike the record locks that SQLite takes on the same file, does not meet those.
-                fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                raise StoreError(f"{quoted(self._path)} is in use by another process", advice) from error
-            except OSError as error:
-                raise StoreError(
-                    f"{quoted(self._path)} cannot be locked: {error.strerror}",
-                    "set DATA_PATH to a directory on a file system with locks",
-                ) from error
-            self._is_held = True
+            self._take_hold(advice)
+
+    def _take_hold(self, advice: str) -> None:
+        try:
+            self._is_held = self._lock_file.hold() and _lock_for_earlier_releases(self._descriptor)
+        except OSError as error:
+            raise StoreError(
+                f"{quoted(self._path)} cannot be locked: {error.strerror}",
+                "set DATA_PATH to a directory on a file system with locks",
+            ) from error
+        if not self._is_held:
+            raise StoreError(f"{quoted(self._path)} is in use by another process", advice)
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
-        with self._lock, self._translating_errors():
-            connection = self._begin()
+        with self._lock, self._translating_errors(), contextlib.ExitStack() as stack:
+            connection = self._begin(stack)
             try:
                 yield connection
                 connection.execute("COMMIT")
@@ -432,17 +489,28 @@ class Database:
                 with contextlib.suppress(sqlite3.Error):
                     connection.execute("ROLLBACK")
                 raise
-            if self._is_shared and self._is_moved():
-                raise StoreError(f"{quoted(self._path)} was replaced by another process", "try again")
 
-    def _begin(self) -> sqlite3.Connection:
-        while True:
-            connection = self._current_connection()
-            connection.execute("BEGIN IMMEDIATE")
-            # Whoever repairs the file holds this lock until it is replaced.
-            if not (self._is_shared and self._is_moved()):
-                return connection
-            connection.execute("ROLLBACK")
+    def _sync_log(self) -> None:
+        """Return when every transaction is on the disk, also one that was not waited for."""
+        # A process that closes the file last removes the log, and has written what was in it then.
+        with self._translating_errors(), contextlib.suppress(FileNotFoundError):
+            make_durable(beside(self._path, LOG))
+
+    def _begin(self, stack: contextlib.ExitStack) -> sqlite3.Connection:
+        """Begin a transaction, in which no other process repairs the file.
+
+        Args:
+            stack: What has to be left after the transaction.
+        """
+        connection = self._current_connection()
+        if self._is_shared:
+            stack.enter_context(self._lock_file.writing())
+            while self._is_moved():
+                stack.close()
+                connection = self._current_connection()
+                stack.enter_context(self._lock_file.writing())
+        connection.execute("BEGIN IMMEDIATE")
+        return connection
 
     @contextlib.contextmanager
     def _reading(self) -> Iterator[sqlite3.Connection]:
@@ -453,7 +521,7 @@ class Database:
         self._require_open()
         if self._opened is None or (self._is_shared and not self._opened.in_transaction and self._is_moved()):
             # Without a connection, a repair could not be finished.
-            with _locked(self._path.parent):
+            with self._lock_file.replacing():
                 self._reopen()
         return self._connection
 
@@ -509,24 +577,19 @@ def _content(path: Path) -> bytes:
         return b""
 
 
-def _last_write(path: Path) -> int | None:
-    """Return when a file or its WAL was last written, in seconds since the epoch; None if there is no file."""
-    found = _status(path)
-    if found is None:
-        return None
-    log = _status(beside(path, LOG))
-    return int(max(found.st_mtime, 0 if log is None else log.st_mtime))
+def _lock_for_earlier_releases(descriptor: int) -> bool:
+    """Lock a file as release 0.1.0 does, and return whether that was possible.
 
+    Unlike the record locks that SQLite takes on the same file, flock does not meet those.
 
-@contextlib.contextmanager
-def _locked(directory: Path) -> Iterator[None]:
-    """Let one process at a time replace files in a directory."""
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    Raises:
+        OSError: The file system has no locks.
+    """
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def _how_to_get_in(directory: Path) -> str:

@@ -11,6 +11,7 @@ from typing import Final
 
 from idlib.storage import rules
 from idlib.storage.books import DAY, POOL, WEEK, Books, Tally
+from idlib.storage.salvage import check_ascending
 from idlib.storage.values import Tidied
 
 _DONE: Final = Tidied(more=True)
@@ -44,6 +45,21 @@ class _Trim:
     minutes: Counter[int] = field(default_factory=Counter)
     after: bytes = b""
     threshold: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Portion:
+    """Some entries of a day or week, to be forgotten together.
+
+    Args:
+        condition: The SQL that is true of them.
+        values: What stands in its place holders.
+        is_last: Whether no others are left.
+    """
+
+    condition: str
+    values: tuple[object, ...]
+    is_last: bool
 
 
 class Forgetting:
@@ -94,16 +110,22 @@ class Forgetting:
         day = min(self._books.bound.slots, default=None)
         if day is None or (day + 1) * DAY + rules.REPLAY_SECONDS > now:
             return None
-        # They are too old by now; should the clock be set back, they must not look new.
-        self._books.raise_floor(connection, (day + 1) * DAY - 1)
-        _delete_first(connection, self._books.bound, day, limit)
+        portion = _first_entries(connection, "bound", day, limit)
+        (second,) = connection.execute(
+            f"SELECT max(second) FROM bound WHERE {portion.condition}",  # noqa: S608  # of ours alone
+            portion.values,
+        ).fetchone()
+        if second is not None:
+            # Should the clock be set back, they must not look new, and those that were issued later must.
+            self._books.raise_floor(connection, day * DAY + second)
+        _delete(connection, self._books.bound, day, portion)
         return _DONE
 
     def _prune_unbound(self, connection: sqlite3.Connection, now: int, limit: int) -> Tidied | None:
         week = min(self._books.unbound.slots, default=None)
         if week is None or (week + 1) * WEEK + rules.UNBOUND_MEMORY_SECONDS > now:
             return None
-        _delete_first(connection, self._books.unbound, week, limit)
+        _delete(connection, self._books.unbound, week, _first_entries(connection, "unbound", week, limit))
         return _DONE
 
     def _begin_to_trim(self, _: sqlite3.Connection, now: int, __: int) -> Tidied | None:
@@ -155,6 +177,7 @@ class Forgetting:
             " ORDER BY identifier LIMIT ?",
             (day, trim.owner, trim.after, limit),
         ).fetchall()
+        check_ascending((identifier for identifier, _ in rows), trim.after)
         latest = trim.limit - day * DAY
         trim.minutes.update(second // _MINUTE for _, second in rows if second <= latest)
         if len(rows) == limit:
@@ -187,6 +210,8 @@ class Forgetting:
             f"SELECT identifier FROM bound WHERE {where} ORDER BY identifier LIMIT 1 OFFSET ?",  # noqa: S608
             (day, trim.owner, trim.after, limit - 1),
         ).fetchone()
+        if last is not None:
+            check_ascending(last, trim.after)
         until = "" if last is None else " AND identifier <= ?"
         deleted = connection.execute(
             f"DELETE FROM bound WHERE {where}{until} AND second <= ?",  # noqa: S608  # of ours alone
@@ -228,12 +253,15 @@ class Forgetting:
             " (SELECT identifier FROM unbound WHERE slot = ? AND owner = ? ORDER BY identifier LIMIT ?)",
             (week, owner, week, owner, number),
         ).rowcount
+        if not deleted:
+            raise ValueError("unbound entries that were counted cannot be found")
         tally.take(week, owner, deleted)
         return Tidied(more=True, forgotten_unbound_early=deleted)
 
     def _drop_watermarks(self, connection: sqlite3.Connection, now: int, limit: int) -> Tidied | None:
+        # The index that is searched, if it is damaged, may name rows whose watermarks are dropped already.
         dropped = connection.execute(
-            "UPDATE sender SET watermark = ? WHERE id IN"
+            "UPDATE sender SET watermark = ? WHERE +watermark >= 0 AND id IN"
             " (SELECT id FROM sender WHERE watermark >= 0 AND watermark < ? LIMIT ?) RETURNING name",
             (rules.NOTHING_FORGOTTEN, now - rules.REPLAY_SECONDS, limit),
         ).fetchall()
@@ -278,6 +306,8 @@ class Forgetting:
             " ORDER BY last_printed_at LIMIT ?",
             (zone, min(excess, limit, ahead)),
         ).fetchall()
+        if not names:
+            raise ValueError(f"names of the zone {zone} that were counted cannot be found")
         left = limit
         for number, name, last_printed_at in names:
             self._books.forget_cached(name)
@@ -315,21 +345,28 @@ class Forgetting:
         return moved
 
 
-def _delete_first(connection: sqlite3.Connection, tally: Tally, slot: int, limit: int) -> None:
-    """Delete the first entries of a day or week, and drop it from the tally once it is empty."""
-    table = tally.table
+def _first_entries(connection: sqlite3.Connection, table: str, slot: int, limit: int) -> _Portion:
+    """Return which entries of a day or week come first."""
     end = connection.execute(
         f"SELECT owner, identifier FROM {table} WHERE slot = ?"  # noqa: S608  # of ours alone
         " ORDER BY owner, identifier LIMIT 1 OFFSET ?",
         (slot, limit),
     ).fetchone()
-    within = "slot = ?" + (" AND (owner, identifier) < (?, ?)" if end else "")
-    values = (slot, *(end or ()))
+    return _Portion(
+        "slot = ?" + (" AND (owner, identifier) < (?, ?)" if end else ""), (slot, *(end or ())), end is None
+    )
+
+
+def _delete(connection: sqlite3.Connection, tally: Tally, slot: int, portion: _Portion) -> None:
+    """Delete the first entries of a day or week, and drop it from the tally once it is empty."""
+    table = tally.table
     for owner, number in connection.execute(
-        f"SELECT owner, count(*) FROM {table} WHERE {within} GROUP BY owner",  # noqa: S608
-        values,
+        f"SELECT owner, count(*) FROM {table} WHERE {portion.condition} GROUP BY owner",  # noqa: S608
+        portion.values,
     ).fetchall():
         tally.take(slot, owner, number)
-    connection.execute(f"DELETE FROM {table} WHERE {within}", values)  # noqa: S608
-    if end is None:
+    deleted = connection.execute(f"DELETE FROM {table} WHERE {portion.condition}", portion.values).rowcount  # noqa: S608
+    if portion.is_last:
         tally.slots.discard(slot)
+    elif not deleted:
+        raise ValueError(f"entries of the table {table} cannot be found again")

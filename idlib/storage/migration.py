@@ -14,10 +14,11 @@ from idlib.errors import StoreError, quoted
 from idlib.files import make_durable
 from idlib.storage import rules
 from idlib.storage.books import DAY, POOL, WEEK, facts_table
-from idlib.storage.database import Database, describing_errors, repairing
+from idlib.storage.database import STOP_THE_OTHER_RECEIVER, Database, describing_errors, repairing
+from idlib.storage.lock_file import END as LOCK_FILE_END
 from idlib.storage.pages import Value
 from idlib.storage.replay import ReplayMemory
-from idlib.storage.salvage import SIDE_FILES, Table, beside, is_name
+from idlib.storage.salvage import SIDE_FILES, Table, beside, check_ascending, is_name, resolved
 from idlib.storage.values import IDENTIFIER_BYTES, ReplayEntry, Standing, WaitingMessage
 from idlib.storage.waiting import WaitingMessages
 
@@ -78,7 +79,7 @@ def migrate(directory: Path, now: int, identify: Callable[[str, str, bytes], Rep
         # A crash may have come between the removal of the file and of what belongs to it.
         _remove(directory)
         return False
-    with _OldStore(old) as source, _NewMemory(directory) as memory, WaitingMessages(directory) as waiting:
+    with _OldStore(old, now) as source, _NewMemory(directory) as memory, WaitingMessages(directory) as waiting:
         memory.take_facts(source.facts())
         known = memory.take_names(source.frequent_senders(rules.PROVEN_MESSAGES, rules.MAX_PROVEN_NAMES), now)
         for rows in source.printed():
@@ -97,9 +98,13 @@ class _OldStore(Database):
     # That release may have been killed at its first start.
     _may_be_empty = True
 
-    def __init__(self, path: Path) -> None:
-        super().__init__(path, _OLD_SCHEMA, _OLD_VERSION, _OLD_TABLES, keeps_texts=True)
-        self._hold("stop the other receiver, or give this one a DATA_PATH of its own")
+    _needs_last_write = True
+
+    def __init__(self, path: Path, now: int) -> None:
+        self._now = now
+        super().__init__(path, _OLD_SCHEMA, _OLD_VERSION, _OLD_TABLES, keeps_texts=True, advice=STOP_THE_OTHER_RECEIVER)
+        # Nothing is written to it but by a repair.
+        self._forget_last_write()
 
     @repairing
     def facts(self) -> dict[str, str]:
@@ -130,12 +135,14 @@ class _OldStore(Database):
 
     @repairing
     def _printed_after(self, identifier: bytes) -> list[tuple[bytes, str, int, int]]:
-        with self._reading() as connection:
-            return connection.execute(
+        with self._reading() as connection, self._judging_rows():
+            rows = connection.execute(
                 "SELECT identifier, sender, issued_at, expires_at FROM replay"
                 " WHERE identifier > ? ORDER BY identifier LIMIT ?",
                 (identifier, _ENTRIES_AT_ONCE),
             ).fetchall()
+            check_ascending((row[0] for row in rows), identifier)
+        return rows
 
     def waiting(self) -> Iterator[list[tuple[int, str, str, bytes, float]]]:
         """Yield number, sender, JWS, digest and time of arrival of each waiting message, in portions."""
@@ -146,17 +153,21 @@ class _OldStore(Database):
 
     @repairing
     def _waiting_after(self, number: int) -> list[tuple[int, str, str, bytes, float]]:
-        with self._reading() as connection:
-            return connection.execute(
+        with self._reading() as connection, self._judging_rows():
+            rows = connection.execute(
                 "SELECT number, sender, signed, digest, received_at FROM waiting"
                 " WHERE number > ? ORDER BY number LIMIT ?",
                 (number, _MESSAGES_AT_ONCE),
             ).fetchall()
+            check_ascending((row[0] for row in rows), number)
+        return rows
 
     def _complete(self, connection: sqlite3.Connection) -> None:
-        rows = connection.execute("SELECT value FROM fact WHERE name = ?", (_FORGOTTEN_UNTIL,)).fetchall()
-        last_write = 0 if self._last_write is None else self._last_write
-        until = max(*(int(value) for (value,) in rows), last_write + rules.MAX_CLOCK_LEAD_SECONDS, 0)
+        facts = dict(connection.execute("SELECT name, value FROM fact"))
+        (issued_at,) = connection.execute("SELECT coalesce(max(issued_at), 0) FROM replay").fetchone()
+        recorded = int(facts.get("latest_time", 0))
+        possible = rules.latest_possible_issue(issued_at, recorded, self._last_write, self._now)
+        until = max(int(facts.get(_FORGOTTEN_UNTIL, 0)), possible)
         connection.execute("INSERT OR REPLACE INTO fact VALUES (?, ?)", (_FORGOTTEN_UNTIL, str(until)))
 
 
@@ -235,6 +246,7 @@ class _NewMemory(ReplayMemory):
         """
         with self._changing() as (connection, books):
             for identifier, sender, issued_at, expires_at in rows:
+                self._latest_issue = max(self._latest_issue, issued_at)
                 name = known.get(sender)
                 if issued_at:
                     day, second = divmod(issued_at, DAY)
@@ -309,7 +321,8 @@ def _copy_waiting(
 
 def _remove(directory: Path) -> None:
     old = directory / OLD_FILE_NAME
-    paths = [beside(old, end) for end in ("", *SIDE_FILES)]
+    file = resolved(old)
+    paths = [old, *(beside(file, end) for end in ("", *SIDE_FILES, LOCK_FILE_END))]
     try:
         # On a file system that is mounted read-only, removing fails even if there is nothing to remove.
         present = [path for path in paths if path.exists()]
@@ -317,6 +330,7 @@ def _remove(directory: Path) -> None:
             path.unlink(missing_ok=True)
         if present:
             make_durable(directory)
+            make_durable(file.parent)
     except OSError as error:
         raise StoreError(
             f"{quoted(old)} cannot be removed: {error.strerror}",

@@ -14,7 +14,7 @@ from idlib.errors import StoreError
 from idlib.files import state_of
 from idlib.storage.database import Database, repairing
 from idlib.storage.pages import Value
-from idlib.storage.salvage import LOG, Table, beside, is_name
+from idlib.storage.salvage import LOG, Table, beside, check_ascending, is_name, resolved
 
 FILE_NAME: Final = "outbox.sqlite3"
 MAX_OCTETS: Final = 16 * 1024 * 1024
@@ -46,11 +46,12 @@ CREATE TRIGGER IF NOT EXISTS outgoing_removed AFTER DELETE ON outgoing BEGIN
     UPDATE used SET messages = messages - 1, octets = octets - old.octets - {_OVERHEAD_OCTETS};
 END;
 """  # noqa: S608  # of ours alone
-# Looks only at the first message of each recipient, however many wait.
+# Looks only at the first message of each recipient, however many wait. UNION lets none come twice, so that it also ends
+# on a damaged file, where SQLite can come back to a recipient.
 _RECIPIENTS: Final = """
 WITH RECURSIVE found (recipient) AS (
     SELECT min(recipient) FROM outgoing
-    UNION ALL
+    UNION
     SELECT (SELECT min(recipient) FROM outgoing WHERE recipient > found.recipient)
         FROM found WHERE recipient IS NOT NULL
 )
@@ -145,7 +146,7 @@ class Outbox(Database):
     _may_be_empty = True
 
     def __init__(self, directory: Path) -> None:
-        super().__init__(directory / FILE_NAME, _SCHEMA, _VERSION, (_TABLE,), keeps_texts=True, is_shared=True)
+        super().__init__(directory / FILE_NAME, _SCHEMA, _VERSION, (_TABLE,), keeps_texts=True)
 
     def hold_for_delivery(self) -> None:
         """Be the only process that delivers from here until the file is closed; others may still put in messages.
@@ -219,6 +220,7 @@ class Outbox(Database):
             return None
         with self._judging_rows():
             _TABLE.check(row)
+            check_ascending([row[0]], after)
         number, recipient, identifier, text, _octets, queued_at, lifetime = row
         return OutgoingMessage(recipient, identifier, text, queued_at, lifetime, number)
 
@@ -327,7 +329,7 @@ def state_of_files(directory: Path) -> tuple[object, ...]:
     Args:
         directory: Where the outbox lies, if there is one.
     """
-    path = directory / FILE_NAME
+    path = resolved(directory / FILE_NAME)
     return (state_of(path), state_of(beside(path, LOG)))
 
 

@@ -15,14 +15,20 @@ _MAGIC: Final = b"SQLite format 3\0"
 _USUAL_PAGE_BYTES: Final = 4096
 _POSSIBLE_PAGE_BYTES: Final = frozenset(1 << power for power in range(9, 17))
 _FILE_HEADER_BYTES: Final = 100
+_USER_VERSION: Final = slice(60, 64)
 _TABLE_LEAF: Final = 0x0D
 _INDEX_LEAF: Final = 0x0A
 _INDEX_INTERIOR: Final = 0x02
 _WAL_HEADER_BYTES: Final = 32
 _FRAME_HEADER_BYTES: Final = 24
+# Stands for the header among the frames; no page has this number, nor zeros in place of it.
+_DAMAGED_HEADER: Final = -1
 # The lowest bit says in which order of bytes the checksums are computed.
 _WAL_MAGIC: Final = 0x377F0682
 _WORD: Final = 0xFFFFFFFF
+# A power cut can damage what was not on the disk: one transaction whose writer waits for that, and one before it,
+# of `ReplayMemory.tidy`, which waits only afterwards.
+_UNSAFE_COMMITS: Final = 2
 _MAX_COLUMNS: Final = 64
 _LENGTHS_OF_INTEGERS: Final = {1: 1, 2: 2, 3: 3, 4: 4, 5: 6, 6: 8}
 _REAL: Final = 7
@@ -66,14 +72,26 @@ class _Frame:
 
 
 def is_log_damaged(log: bytes) -> bool:
-    """Return whether a WAL holds a committed transaction that SQLite would not find, because of damage before it.
+    """Return whether a WAL holds a transaction that was on the disk and that SQLite would not find.
+
+    SQLite looks no further than the first damaged frame. What a power cut leaves is no damage in this sense: no program
+    was told that those transactions are written.
 
     Args:
         log: The whole WAL.
     """
-    frames = _frames(log)
-    last = max((number for number, frame in enumerate(frames) if frame.is_intact and frame.is_commit), default=-1)
-    return any(not frame.is_intact for frame in frames[: last + 1])
+    return any(not frame.is_intact for frame in _written(_frames(log)))
+
+
+def user_version(database: int, log: bytes) -> int:
+    """Return the version of the schema that the file itself says; 0 if its first page cannot be read.
+
+    Args:
+        database: The descriptor of the file.
+        log: Its whole WAL; empty if there is none.
+    """
+    page = _Reader(database, log).page(1)
+    return int.from_bytes(page[_USER_VERSION]) if page.startswith(_MAGIC) else 0
 
 
 def records(database: int, log: bytes) -> Iterator[Record]:
@@ -221,14 +239,34 @@ def _frames(log: bytes) -> list[_Frame]:
         frames.append(_Frame(page, begin + _FRAME_HEADER_BYTES, pages_after_commit > 0, is_intact))
         before = own
     if not is_header_intact and frames:
-        frames.insert(0, _Frame(0, 0, is_commit=False, is_intact=False))
+        frames.insert(0, _Frame(_DAMAGED_HEADER, 0, is_commit=False, is_intact=False))
     return frames
+
+
+def _written(frames: list[_Frame]) -> list[_Frame]:
+    """Return the frames up to the last commit that was on the disk.
+
+    Behind the first damaged frame these are the runs of intact frames with more commits than a power cut can come into,
+    and all that is before them. A shorter run is what a power cut has left, and was never reported as written.
+    """
+    # Nothing is written behind a header that is not on the disk: if it is damaged, that happened later.
+    is_certain = True
+    end = commits = 0
+    for number, frame in enumerate(frames):
+        if not frame.is_intact:
+            is_certain = frame.page == _DAMAGED_HEADER
+            commits = 0
+        elif frame.is_commit:
+            commits += 1
+            if is_certain or commits > _UNSAFE_COMMITS:
+                end = number + 1
+    return frames[:end]
 
 
 def _newest_frames(log: bytes) -> dict[int, _Frame]:
     newest: dict[int, _Frame] = {}
     pending: dict[int, _Frame] = {}
-    for frame in _frames(log):
+    for frame in _written(_frames(log)):
         if not frame.is_intact:
             continue
         pending[frame.page] = frame

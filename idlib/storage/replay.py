@@ -9,8 +9,20 @@ from pathlib import Path
 from typing import Final
 
 from idlib.storage import rules
-from idlib.storage.books import DAY, DROPPED_UNTIL, FLOOR, POOL, POOL_WATERMARK, SENDERS, WEEK, Books, facts_table, keep
-from idlib.storage.database import DamagedError, Database, repairing
+from idlib.storage.books import (
+    DAY,
+    DROPPED_UNTIL,
+    FLOOR,
+    LAST_SECOND,
+    POOL,
+    POOL_WATERMARK,
+    SENDERS,
+    WEEK,
+    Books,
+    facts_table,
+    keep,
+)
+from idlib.storage.database import STOP_THE_OTHER_RECEIVER, DamagedError, Database, repairing
 from idlib.storage.forgetting import Forgetting
 from idlib.storage.pages import Value
 from idlib.storage.salvage import Table
@@ -74,11 +86,18 @@ def _is_plausible_entry(row: tuple[Value, ...]) -> bool:
     return slot >= 0 and owner >= 0 and len(identifier) == IDENTIFIER_BYTES
 
 
+def _is_plausible_bound_entry(row: tuple[Value, ...]) -> bool:
+    slot, *_, second = row
+    assert isinstance(slot, int)  # noqa: S101  # for mypy, here and below
+    assert isinstance(second, int)  # noqa: S101
+    return _is_plausible_entry(row) and 0 <= second < DAY and slot * DAY + second <= LAST_SECOND
+
+
 _FACTS: Final = facts_table({_LATEST_TIME, FLOOR, POOL_WATERMARK, DROPPED_UNTIL})
 _TABLES: Final = (
     _FACTS,
     SENDERS,
-    Table("bound", ("integer", "integer", "blob", "integer"), _is_plausible_entry),
+    Table("bound", ("integer", "integer", "blob", "integer"), _is_plausible_bound_entry),
     Table("unbound", ("integer", "integer", "blob"), _is_plausible_entry),
 )
 
@@ -93,17 +112,23 @@ class ReplayMemory(Database):
         StoreError: The directory or the file cannot be used, another process holds it, or a newer version wrote it.
     """
 
+    _needs_last_write = True
+
     def __init__(self, directory: Path) -> None:
         # What is known of the file without reading it again.
         self._facts: dict[str, str] = {}
-        self._latest_issue: int | None = None
+        self._latest_issue = rules.NOTHING_FORGOTTEN
+        # The latest time that was recorded before the file was opened; None until it is read.
+        self._time_at_opening: int | None = None
         self._portion = _FIRST_PORTION
         self._forgetting: Forgetting | None = None
         self._kept_books: Books | None = None
-        super().__init__(directory / FILE_NAME, _SCHEMA, _VERSION, _TABLES, keeps_texts=False)
-        self._hold("stop the other receiver, or give this one a DATA_PATH of its own")
+        super().__init__(
+            directory / FILE_NAME, _SCHEMA, _VERSION, _TABLES, keeps_texts=False, advice=STOP_THE_OTHER_RECEIVER
+        )
         with self._closed_after_failure():
-            self._latest_time = self._read_latest_time()
+            self._latest_time = self._time_at_opening = self._read_latest_time()
+            self._forget_last_write()
             self._boot = self.fact(_BOOT, "")
 
     @repairing
@@ -247,9 +272,7 @@ class ReplayMemory(Database):
             for message in printed:
                 _remember(connection, books, message, now)
         issues = [message.entry.issued_at for message in printed if message.entry.issued_at is not None]
-        if self._latest_issue is not None:
-            issues.append(self._latest_issue)
-        self._latest_issue = max(issues, default=None)
+        self._latest_issue = max([self._latest_issue, *issues])
 
     @repairing
     def tidy(self, now: int) -> Tidied:
@@ -260,8 +283,7 @@ class ReplayMemory(Database):
         """
         with self._lock:
             begun = time.perf_counter()
-            # What is forgotten need not be on the disk at once: if a power cut brings it back, it is forgotten again.
-            # The next group of printed messages makes it durable, in order.
+            # Nobody else waits for the disk: if a power cut brings back what is forgotten, it is forgotten again.
             with self._reading() as connection:
                 connection.execute("PRAGMA synchronous = NORMAL")
             try:
@@ -277,7 +299,9 @@ class ReplayMemory(Database):
                 self._portion = max(_SMALLEST_PORTION, self._portion // 2)
             elif seconds < _SHORT_SECONDS:
                 self._portion = min(_LARGEST_PORTION, self._portion * 3 // 2)
-            return done
+        if done.more:
+            self._sync_log()
+        return done
 
     @repairing
     def raise_floor(self, issued_at: int) -> None:
@@ -303,10 +327,14 @@ class ReplayMemory(Database):
 
     def _complete(self, connection: sqlite3.Connection) -> None:
         """Remember that messages whose entries are lost may have been printed, and all facts that are known."""
+        recorded = _integer_fact(connection, _LATEST_TIME, 0)
         for name, value in self._facts.items():
             keep(connection, name, value)
-        rows = connection.execute("SELECT value FROM fact WHERE name = ?", (FLOOR,)).fetchall()
-        floor = max(int(value) for value in (*(value for (value,) in rows), self._latest_possible_issue()))
+        # Nothing can have been added after the file was opened, but by ourselves.
+        before = recorded if self._time_at_opening is None else self._time_at_opening
+        issued_at = max(self._latest_issue, _latest_issue(connection))
+        possible = rules.latest_possible_issue(issued_at, before, self._last_write, int(time.time()))
+        floor = min(max(_integer_fact(connection, FLOOR, rules.NOTHING_FORGOTTEN), possible), LAST_SECOND)
         keep(connection, FLOOR, floor)
         self._kept_books = None
         self._forgetting = None
@@ -316,11 +344,11 @@ class ReplayMemory(Database):
             " ones that were printed before may be printed again"
         )
 
-    def _latest_possible_issue(self) -> int:
-        """Return until when a message can have been issued that was ever remembered, in seconds since the epoch."""
-        latest = rules.NOTHING_FORGOTTEN if self._latest_issue is None else self._latest_issue
-        # Nothing can have been added to the file after its last write before we opened it, but by ourselves.
-        return latest if self._last_write is None else max(latest, self._last_write + rules.MAX_CLOCK_LEAD_SECONDS)
+    def _latest_possible_write(self) -> int | None:
+        if self._last_write is None:
+            return None
+        # As if what we have printed since had come from a clock that leads.
+        return max(self._last_write, self._latest_issue - rules.MAX_CLOCK_LEAD_SECONDS)
 
     def _books(self, connection: sqlite3.Connection) -> Books:
         if self._kept_books is None:
@@ -347,6 +375,19 @@ def _remember(connection: sqlite3.Connection, books: Books, message: Printed, no
         cursor = connection.execute("INSERT OR IGNORE INTO bound VALUES (?, ?, ?, ?)", (*key, second))
     if cursor.rowcount:
         tally.add(key)
+
+
+def _integer_fact(connection: sqlite3.Connection, name: str, default: int) -> int:
+    row = connection.execute("SELECT value FROM fact WHERE name = ?", (name,)).fetchone()
+    return default if row is None else int(row[0])
+
+
+def _latest_issue(connection: sqlite3.Connection) -> int:
+    """Return the latest `iat` of an entry, or -1 if there is none."""
+    day, second = connection.execute(
+        "SELECT slot, max(second) FROM bound WHERE slot = (SELECT max(slot) FROM bound)"
+    ).fetchone()
+    return rules.NOTHING_FORGOTTEN if day is None else int(day * DAY + second)
 
 
 def _has(connection: sqlite3.Connection, table: str, slots: set[int], owners: Sequence[int], identifier: bytes) -> bool:

@@ -92,6 +92,22 @@ def is_in_pool(standing: Standing | None, issued_at: int) -> bool:
     return issued_at <= standing.apart_since + REPLAY_SECONDS + 2 * MAX_CLOCK_LEAD_SECONDS
 
 
+def latest_possible_issue(issued_at: int, latest_time: int, last_write: int | None, now: int) -> int:
+    """Return until when a message can have been issued that a damaged file held, in seconds since the epoch.
+
+    Args:
+        issued_at: The latest `iat` of a message that is known to have been in it; -1 if none is.
+        latest_time: The latest time that was recorded in it; 0 if none is known.
+        last_write: When the file was last written; None if that is not known.
+        now: What the clock shows.
+    """
+    latest = max(issued_at, latest_time)
+    if last_write is not None and last_write > now:
+        # The clock is late, or the time of the file is of no clock that was right.
+        return max(latest, now) + MAX_CLOCK_LEAD_SECONDS
+    return max(issued_at, max(latest_time, last_write or 0) + MAX_CLOCK_LEAD_SECONDS)
+
+
 def forgotten_until(standing: Standing | None, pool_watermark: int, dropped_until: int) -> int:
     """Return up to which `iat` a message of a name may have been printed and forgotten; -1 if none was.
 

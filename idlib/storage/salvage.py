@@ -1,12 +1,13 @@
 """Makes a new file of what can still be read in a damaged one, and moves the damaged one aside."""
 
 import contextlib
+import os
 import sqlite3
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 from idlib.errors import MalformedNameError
 from idlib.files import make_durable
@@ -15,11 +16,15 @@ from idlib.storage.pages import Record, Value, records
 
 # What SQLite puts beside a file, by the end of its name.
 LOG: Final = "-wal"
+# These are moved with it; a journal is there only while a program other than ours writes.
+JOURNAL: Final = "-journal"
 SIDE_FILES: Final = (LOG, "-shm")
 _NEW_FILE: Final = ".salvaged"
 _MARK: Final = ".damaged-"
 MAX_DAMAGED_FILES: Final = 4
 _MAX_SAME_SECOND: Final = 1000
+
+Key = TypeVar("Key", int, bytes, tuple[int, int, bytes])
 
 _KINDS: Final[Mapping[str, tuple[type, ...]]] = {
     "number": (int,),
@@ -88,6 +93,25 @@ class Table:
             raise ValueError(f"a row of the table {self.name} has other contents")
 
 
+def check_ascending(keys: Iterable[Key], after: Key) -> None:
+    """Raise an error unless keys ascend, as those that a query has put in order do.
+
+    On a damaged file SQLite can come back to rows that it has passed, and whoever goes on from there never ends.
+
+    Args:
+        keys: Of the rows, in the order in which they came.
+        after: The key from which the query went on.
+
+    Raises:
+        ValueError: A key is not greater than the one before it.
+    """
+    last = after
+    for key in keys:
+        if key <= last:
+            raise ValueError("rows are not in the order of their keys")
+        last = key
+
+
 def is_name(value: Value) -> bool:
     """Return whether a column holds the name of a device as we write it.
 
@@ -108,6 +132,15 @@ def beside(path: Path, end: str) -> Path:
         end: What its name is followed by.
     """
     return path.with_name(f"{path.name}{end}")
+
+
+def resolved(path: Path) -> Path:
+    """Return the file that a symbolic link leads to, beside which SQLite puts what belongs to it.
+
+    Args:
+        path: A file, or a link to one; a path that only leads through links is returned as it is.
+    """
+    return Path(os.path.realpath(path)) if os.path.islink(path) else path
 
 
 def new_file(path: Path) -> Path:

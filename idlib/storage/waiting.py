@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from idlib.errors import StoreError
-from idlib.storage.database import Database, repairing
+from idlib.storage.database import STOP_THE_OTHER_RECEIVER, Database, repairing
 from idlib.storage.pages import Value
-from idlib.storage.salvage import Table, is_name
+from idlib.storage.salvage import Table, check_ascending, is_name
 from idlib.storage.values import IDENTIFIER_BYTES, WaitingEntry, WaitingMessage
 
 FILE_NAME: Final = "waiting.sqlite3"
@@ -90,8 +90,9 @@ class WaitingMessages(Database):
     """
 
     def __init__(self, directory: Path) -> None:
-        super().__init__(directory / FILE_NAME, _SCHEMA, _VERSION, (_TABLE,), keeps_texts=True)
-        self._hold("stop the other receiver, or give this one a DATA_PATH of its own")
+        super().__init__(
+            directory / FILE_NAME, _SCHEMA, _VERSION, (_TABLE,), keeps_texts=True, advice=STOP_THE_OTHER_RECEIVER
+        )
         # A process that was killed may have left removed texts in the log.
         self._is_wipe_due = True
         with self._closed_after_failure():
@@ -127,6 +128,7 @@ class WaitingMessages(Database):
                 " WHERE number > ? ORDER BY number LIMIT ?",
                 (number, _READ_AT_ONCE),
             ).fetchall()
+            check_ascending((row[0] for row in rows), number)
             for *header, _ in rows:
                 # The text is looked at when it is read.
                 _TABLE.check((*header, b""))

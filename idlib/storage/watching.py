@@ -2,13 +2,15 @@
 
 import contextlib
 import fcntl
+import functools
 import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
 from idlib.errors import StoreError, quoted
-from idlib.files import DIRECTORY_MODE, FILE_MODE
+from idlib.files import DIRECTORY_MODE, NotRegularError, open_regular
+from idlib.storage.lock_file import wait_for
 
 FILE_NAME: Final = "outbox.lock"
 
@@ -27,13 +29,16 @@ def watching(directory: Path) -> Iterator[None]:
     with contextlib.ExitStack() as stack:
         try:
             directory.mkdir(DIRECTORY_MODE, parents=True, exist_ok=True)
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, FILE_MODE)
+            descriptor = open_regular(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW)
             stack.callback(os.close, descriptor)
-            fcntl.flock(descriptor, fcntl.LOCK_SH)
+            # A program that looks whether we watch locks it for a moment.
+            is_locked = wait_for(functools.partial(_take, descriptor, fcntl.LOCK_SH))
         except OSError as error:
             raise StoreError(
                 f"{quoted(path)} cannot be used: {error.strerror}", "set DATA_PATH to a directory that can be written"
             ) from error
+        if not is_locked:
+            raise StoreError(f"{quoted(path)} is locked by another process", "end that process")
         yield
 
 
@@ -44,16 +49,24 @@ def is_watched(directory: Path) -> bool:
         directory: Where the outbox is.
     """
     try:
-        descriptor = os.open(directory / FILE_NAME, os.O_RDONLY | os.O_CLOEXEC)
-    except FileNotFoundError:
+        descriptor = open_regular(directory / FILE_NAME, os.O_RDONLY | os.O_NOFOLLOW)
+    except (FileNotFoundError, NotRegularError):
+        # Nobody can watch by what is no file.
         return False
     except OSError:
         # It is another user's program, if there is one.
         return True
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return not _take(descriptor, fcntl.LOCK_EX)
     except OSError:
         return True
     finally:
         os.close(descriptor)
-    return False
+
+
+def _take(descriptor: int, kind: int) -> bool:
+    try:
+        fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

@@ -30,6 +30,7 @@ NO_BOUND_OF_A_USER: Final = frozenset(
         "idlib/transport/inquiry.py _SHORT_LOOP_SECONDS",
         "idlib/storage/pages.py _MAX_COLUMNS",
         "idlib/storage/salvage.py _MAX_SAME_SECOND",
+        "idlib/storage/lock_file.py _PAUSE_SECONDS",
         "applications/messaging_receiver/src/state.py _MAX_CLIENT_ID_BYTES",
         "idlib/transport/packets.py MAX_REMAINING_LENGTH",
         "idlib/transport/packets.py MAX_PACKET_OCTETS",

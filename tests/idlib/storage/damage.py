@@ -5,12 +5,14 @@ import signal
 import subprocess
 import sys
 import textwrap
+import threading
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
 from idlib.storage import Printed, Remembered, ReplayEntry, WaitingMessage
+from idlib.storage.database import Database
 from idlib.storage.outbox import NewOutgoingMessage, Outbox
 from idlib.storage.replay import ReplayMemory
 from idlib.storage.waiting import WaitingMessages
@@ -47,6 +49,11 @@ def waiting_message(number: int) -> WaitingMessage:
         is_asked_again=False,
         is_reserved=True,
     )
+
+
+def short_message(number: int) -> WaitingMessage:
+    """Return a message of which four fit on a page."""
+    return replace(waiting_message(4 * number), number=number, signed="x" * 900)
 
 
 def outgoing(number: int) -> NewOutgoingMessage:
@@ -151,6 +158,24 @@ def run_and_kill(directory: Path, store: str, statements: str) -> None:
     assert killed.returncode == -signal.SIGKILL, killed.stderr
 
 
+def within_seconds(call: Callable[[], object]) -> None:
+    """Call in a thread, so that what would wait for ever fails the test instead; raise what the call raises."""
+    raised: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            call()
+        except BaseException as error:  # noqa: BLE001
+            raised.append(error)
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    thread.join(10)
+    assert not thread.is_alive()
+    if raised:
+        raise raised[0]
+
+
 LATE: Final = {
     "replay": (
         "ReplayMemory",
@@ -158,4 +183,16 @@ LATE: Final = {
     ),
     "waiting": ("WaitingMessages", "[store.change([waiting_message(number)], ()) for number in range(1, 51)]"),
     "outbox": ("Outbox", "[store.put(outgoing(number)) for number in range(1, 51)]"),
+}
+
+OPEN: Final[dict[str, Callable[[Path], Database]]] = {
+    "replay": ReplayMemory,
+    "waiting": WaitingMessages,
+    "outbox": Outbox,
+}
+# What a store of each kind can do many times.
+WRITE: Final = {
+    "replay": ("ReplayMemory", "[store.set_fact(f'fact {n}', 'x') for n in range(40)]"),
+    "waiting": ("WaitingMessages", "[store.change([short_message(n)], ()) for n in range(1, 40)]"),
+    "outbox": ("Outbox", "[store.put(outgoing(n)) for n in range(1, 40)]"),
 }

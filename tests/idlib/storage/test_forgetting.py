@@ -275,3 +275,25 @@ def test_a_copy_of_the_files_at_any_moment_of_forgetting_makes_nothing_new(
                 assert NEW not in {killed.verdict(one) for one in entries}
             copies += 1
         assert copies > 10
+
+
+def test_pruning_by_a_wrong_clock_refuses_no_message_that_was_issued_after_those_that_are_pruned(
+    tmp_path: Path,
+) -> None:
+    # At one o'clock: the day is not over for long.
+    now = NOW // DAY * DAY + HOUR
+    with ReplayMemory(tmp_path) as store:
+        remember(store, [entry(number, now - 60 + number) for number in range(10)])
+        tidy(store, now + 20 * 365 * DAY)
+        assert store.verdict(entry(9, now - 51)) is MAYBE
+        assert store.verdict(entry("new", now - 50)) is NEW
+
+
+def test_what_is_pruned_in_portions_is_refused_after_each(tmp_path: Path) -> None:
+    with ReplayMemory(tmp_path) as store:
+        remember(store, [entry(number, NOW - number * 7) for number in range(1000)])
+        more = True
+        while more:
+            more = store.tidy(NOW + 20 * DAY).more
+            assert NEW not in {store.verdict(entry(number, NOW - number * 7)) for number in range(1000)}
+        assert store.verdict(entry("new", NOW + 1)) is NEW

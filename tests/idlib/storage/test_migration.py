@@ -22,6 +22,8 @@ from idlib.storage.waiting import WaitingMessages
 
 RELEASE: Final = Path(__file__).parents[2] / "releases" / "0.1.0"
 NOW: Final = 1_800_000_000
+# What is in DATA_PATH afterwards.
+FILES: Final = {"replay.sqlite3", "replay.sqlite3.lock", "waiting.sqlite3", "waiting.sqlite3.lock"}
 ALICE: Final = "alice._device.example.com"
 CAROL: Final = "carol._device.example.com"
 
@@ -46,7 +48,7 @@ def data(tmp_path: Path) -> Path:
 
 def check(data: Path) -> None:
     """Check that everything of the release is there, once."""
-    assert {path.name for path in data.iterdir()} == {"replay.sqlite3", "waiting.sqlite3"}
+    assert {path.name for path in data.iterdir()} == FILES
     with ReplayMemory(data) as memory, WaitingMessages(data) as waiting:
         assert memory.fact("client_id", "another") == "dane-receiver-0123456789"
         assert (memory.latest_time, memory.boot) == (NOW, "boot-of-0.1.0")
@@ -106,7 +108,7 @@ def test_a_receiver_of_the_release_that_was_killed_leaves_its_log_which_counts(d
     connection.close()
     assert (killed / f"{OLD_FILE_NAME}-wal").stat().st_size > 0
     assert migrate(killed, NOW, identify)
-    assert {path.name for path in killed.iterdir()} == {"replay.sqlite3", "waiting.sqlite3"}
+    assert {path.name for path in killed.iterdir()} == FILES
     with ReplayMemory(killed) as memory:
         assert memory.verdict(late) is Remembered.PRINTED
 
@@ -121,7 +123,7 @@ def test_what_a_crash_left_beside_a_removed_file_is_removed(data: Path) -> None:
 def test_a_release_that_was_killed_at_its_first_start_is_taken_over_too(tmp_path: Path) -> None:
     (tmp_path / OLD_FILE_NAME).touch()
     assert migrate(tmp_path, NOW, identify)
-    assert {path.name for path in tmp_path.iterdir()} == {"replay.sqlite3", "waiting.sqlite3"}
+    assert {path.name for path in tmp_path.iterdir()} == FILES
 
 
 def test_a_file_in_use_is_left_as_it_is(data: Path) -> None:

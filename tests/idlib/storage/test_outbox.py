@@ -234,7 +234,7 @@ def test_processes_that_open_and_close_the_outbox_at_once_do_not_disturb_each_ot
     for process in processes:
         process.join()
     assert [process.exitcode for process in processes] == [0, 0, 0]
-    assert sorted(path.name for path in tmp_path.iterdir()) == [FILE_NAME]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [FILE_NAME, f"{FILE_NAME}.lock"]
 
 
 def damage(directory: Path, *statements: str) -> None:

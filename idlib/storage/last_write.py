@@ -1,0 +1,84 @@
+"""When a file was last written, which decides what may be missing from it if it is damaged.
+
+Opening a file and repairing it write to it, and either can be interrupted. So the time is noted beside it before
+that, and the note is removed once the file has been found to be well or is replaced.
+"""
+
+import contextlib
+import os
+from pathlib import Path
+from typing import Final
+
+from idlib.files import FILE_MODE, make_durable, read_regular
+from idlib.storage.salvage import LOG, beside
+
+END: Final = ".last-write"
+_NEW: Final = ".new"
+_NOTE_BYTES: Final = 32
+
+
+def last_write(path: Path) -> int | None:
+    """Return when a file or its WAL was last written, in seconds since the epoch; None if there is no file.
+
+    Args:
+        path: The file, which nobody has opened since it was locked.
+
+    Raises:
+        OSError: The file cannot be looked at.
+    """
+    file, log = _status(path), _status(beside(path, LOG))
+    if file is None:
+        return None
+    # An empty WAL is made whenever the file is opened.
+    written = file.st_mtime if log is None or log.st_size == 0 else max(file.st_mtime, log.st_mtime)
+    noted = _noted(path)
+    return int(written) if noted is None else noted
+
+
+def note(path: Path, moment: int) -> None:
+    """Note when a file was last written, as far as the disk lets: without a note only more messages are refused.
+
+    Args:
+        path: The file.
+        moment: In seconds since the epoch.
+    """
+    new = beside(path, f"{END}{_NEW}")
+    with contextlib.suppress(OSError):
+        new.unlink(missing_ok=True)
+        descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, FILE_MODE)
+        with open(descriptor, "wb") as file:
+            file.write(str(moment).encode())
+            file.flush()
+            os.fsync(descriptor)
+        new.replace(beside(path, END))
+        make_durable(path.parent)
+
+
+def forget(path: Path) -> None:
+    """Remove the note, so that it cannot come back: the file will be written again.
+
+    Args:
+        path: The file.
+
+    Raises:
+        OSError: It cannot be removed.
+    """
+    try:
+        beside(path, END).unlink()
+    except FileNotFoundError:
+        return
+    make_durable(path.parent)
+
+
+def _noted(path: Path) -> int | None:
+    try:
+        return int(read_regular(beside(path, END), _NOTE_BYTES))
+    except (OSError, ValueError):
+        return None
+
+
+def _status(path: Path) -> os.stat_result | None:
+    try:
+        return path.stat()
+    except FileNotFoundError:
+        return None

@@ -4,14 +4,17 @@ import hashlib
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from idlib.envelope import Binding, UnverifiedMessage
 from idlib.errors import Reason, Refusal
 from idlib.lists import SenderLists, WatchedLists
 from idlib.names import IdentityName
 from idlib.settings import Settings
 from idlib.storage import Printed, Remembered, ReplayEntry, ReplayStore
+
+if TYPE_CHECKING:
+    # What knows only the time must not have all of cryptography in its memory.
+    from idlib.envelope import Binding, UnverifiedMessage
 
 MAX_MESSAGE_AGE_SECONDS: Final = 14 * 24 * 3600
 MAX_CLOCK_LEAD_SECONDS: Final = 5 * 60
@@ -51,7 +54,7 @@ class Policy:
     reader: IdentityName
     lists: SenderLists = field(default_factory=SenderLists)
 
-    def check_recipient(self, message: UnverifiedMessage) -> None:
+    def check_recipient(self, message: "UnverifiedMessage") -> None:
         """Accept what a message says of its recipient; whether that is true is not known yet.
 
         Args:
@@ -65,7 +68,7 @@ class Policy:
         elif self.lists.requires_binding(message.sender):
             raise Refusal(Reason.UNBOUND, f"a message from {message.sender} must be bound (REQUIRE_BINDING)")
 
-    def check_message(self, message: UnverifiedMessage, now: float) -> None:
+    def check_message(self, message: "UnverifiedMessage", now: float) -> None:
         """Accept what a message says of its recipient and its time; whether that is true is not known yet.
 
         Args:
@@ -79,7 +82,7 @@ class Policy:
         if message.binding is not None:
             self.check_binding(message.binding, now)
 
-    def check_binding(self, binding: Binding, now: float) -> None:
+    def check_binding(self, binding: "Binding", now: float) -> None:
         """Accept what a message or a receipt says of its recipient and its time; whether that is true is not known yet.
 
         Args:
@@ -98,7 +101,7 @@ class Policy:
         if binding.issued_at < now - MAX_MESSAGE_AGE_SECONDS:
             raise Refusal(Reason.TOO_OLD, f"the message was issued {now - binding.issued_at:.0f} s ago")
 
-    def _check_audience(self, binding: Binding) -> None:
+    def _check_audience(self, binding: "Binding") -> None:
         if binding.audience != self.reader:
             raise Refusal(Reason.WRONG_AUDIENCE, f"the message is bound to {binding.audience}")
 
@@ -134,7 +137,7 @@ def depends_on_the_clock(reason: Reason, moment: Moment) -> bool:
     return reason in _REASONS_OF_AGE and not moment.is_certain
 
 
-def replay_entry(message: UnverifiedMessage, digest: bytes) -> ReplayEntry:
+def replay_entry(message: "UnverifiedMessage", digest: bytes) -> ReplayEntry:
     """Return how a message is recognized if it arrives again.
 
     Args:

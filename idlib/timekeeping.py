@@ -143,9 +143,9 @@ class Timekeeper:
         return self._look()[1]
 
     @property
-    def has_recorded(self) -> bool:
-        """Whether a time was ever recorded, by which a clock can be judged."""
-        return self._store.latest_time > 0
+    def was_ever_trusted(self) -> bool:
+        """Whether it is known what the clock has shown rightly, by which it can be judged."""
+        return self._has_recorded() or self._facts.shown > 0.0
 
     def moment(self) -> Moment:
         """Return what the clock shows, and how far that can be trusted."""
@@ -318,7 +318,7 @@ class Timekeeper:
         """Trust the clock after a doubt, if it is time to; return its state."""
         if sample.wall < EARLIEST_CREDIBLE_TIME:
             return state
-        if not self.has_recorded and self._ask_kernel(sample):
+        if not self._has_recorded() and self._ask_kernel(sample):
             self._believe(sample, sample.wall)
         elif self._is_tried():
             self._believe(sample, self._tried_time(sample))
@@ -335,6 +335,9 @@ class Timekeeper:
         # The first answer of a time server to a clock that is late is no move.
         facts.offset = None if self._may_be_late(sample) else sample.wall - sample.up
         facts.shown, facts.trusted_at = sample.wall, sample.elapsed
+
+    def _has_recorded(self) -> bool:
+        return self._store.latest_time > 0
 
     def _is_due(self, sample: _Sample, state: ClockState) -> bool:
         if self._written is None or self._written[1] is not state:
@@ -360,7 +363,7 @@ class Timekeeper:
 
     def _proven_time(self, sample: _Sample, state: ClockState) -> float | None:
         """Return the latest time that a trusted clock is known not to be behind; None if nothing may be recorded."""
-        if not self.has_recorded:
+        if not self._has_recorded():
             return sample.wall if state is ClockState.TRUSTED or self._is_tried() else None
         if self._facts.latest_trial.has_lasted(SETTLING_SECONDS):
             return sample.wall

@@ -26,7 +26,7 @@ LOOK_AGAIN_SECONDS: Final = 10.0
 # A message stays at the broker for 7 days, and its sender may have remembered the record for an hour.
 PREVIOUS_KEY_SECONDS: Final = 8 * 24 * 3600
 _POLL_SECONDS: Final = 0.25
-_SECONDS: Final = re.compile("[0-9]{1,12}", re.ASCII)
+_WHOLE_NUMBER: Final = re.compile("[0-9]{1,12}", re.ASCII)
 
 _States = tuple[tuple[int, ...] | None, ...]
 
@@ -216,7 +216,7 @@ class OwnKeys:
         What is damaged in the store counts as there, so that it gives up no key.
         """
         text = None if self._facts is None else self._facts.get_fact(_fact_of(key))
-        return text if text is None or _SECONDS.fullmatch(text) else ""
+        return text if text is None or _WHOLE_NUMBER.fullmatch(text) else ""
 
     def _choose(self) -> None:
         """Leave out the previous keys whose record has been gone for too long, and say so once."""

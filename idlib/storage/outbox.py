@@ -21,9 +21,16 @@ FILE_NAME: Final = "outbox.sqlite3"
 MAX_OCTETS: Final = 16 * 1024 * 1024
 # What the file needs for a message besides its text: names, numbers, the indexes' entries.
 _OVERHEAD_OCTETS: Final = 200
-_VERSION: Final = 2
-# Version 0, of release 0.1.0, had neither the table of what is used nor the indexes by time; version 1 lacked
-# `queued_in`, which says how old messages of this boot are, whatever the clock has shown meanwhile.
+_VERSION: Final = 1
+# How old messages of this boot are, whatever the clock has shown meanwhile. A program that does not know this table can
+# use the file, and make one without it, so it has no version of its own.
+_QUEUED_IN: Final = """
+CREATE TABLE IF NOT EXISTS queued_in (number INTEGER PRIMARY KEY, boot TEXT NOT NULL, up REAL NOT NULL);
+CREATE TRIGGER IF NOT EXISTS outgoing_gone AFTER DELETE ON outgoing BEGIN
+    DELETE FROM queued_in WHERE number = old.number;
+END;
+"""
+# Version 0, of release 0.1.0, had neither the table of what is used nor the indexes by time.
 _SCHEMA: Final = f"""
 CREATE TABLE IF NOT EXISTS outgoing (
     number INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -46,10 +53,7 @@ END;
 CREATE TRIGGER IF NOT EXISTS outgoing_removed AFTER DELETE ON outgoing BEGIN
     UPDATE used SET messages = messages - 1, octets = octets - old.octets - {_OVERHEAD_OCTETS};
 END;
-CREATE TABLE IF NOT EXISTS queued_in (number INTEGER PRIMARY KEY, boot TEXT NOT NULL, up REAL NOT NULL);
-CREATE TRIGGER IF NOT EXISTS outgoing_gone AFTER DELETE ON outgoing BEGIN
-    DELETE FROM queued_in WHERE number = old.number;
-END;
+{_QUEUED_IN}
 """  # noqa: S608  # of ours alone
 # Looks only at the first message of each recipient, however many wait.
 _RECIPIENTS: Final = """
@@ -199,7 +203,7 @@ class Outbox(Database):
                 (message.recipient, message.identifier, message.text, message.queued_at, message.lifetime, octets),
             ).lastrowid
             if at is not None:
-                connection.execute("INSERT INTO queued_in VALUES (?, ?, ?)", (number, at.boot, at.up))
+                connection.execute("INSERT OR REPLACE INTO queued_in VALUES (?, ?, ?)", (number, at.boot, at.up))
 
     @repairing
     def recipients(self) -> tuple[str, ...]:
@@ -314,6 +318,11 @@ class Outbox(Database):
                 " AND abs(? + queued_in.up - queued_at) > ?",
                 (offset, at.boot, offset, _MAX_DIVERGENCE_SECONDS),
             )
+
+    def _prepare(self, connection: sqlite3.Connection) -> None:
+        super()._prepare(connection)
+        if connection.execute("SELECT 1 FROM sqlite_schema WHERE name = 'outgoing_gone'").fetchone() is None:
+            connection.executescript(f"BEGIN IMMEDIATE; {_QUEUED_IN} COMMIT")
 
     def _complete(self, connection: sqlite3.Connection) -> None:
         connection.execute("DELETE FROM sqlite_sequence")

@@ -191,11 +191,11 @@ def test_a_message_of_this_boot_is_as_old_as_the_boot_clock_says(tmp_path: Path)
         assert outbox._connection.execute("SELECT count(*) FROM queued_in").fetchone() == (0,)
 
 
-def test_an_outbox_of_the_first_schema_is_brought_up_to_date(tmp_path: Path) -> None:
+def test_an_outbox_that_knows_no_boot_clock_is_brought_up_to_date(tmp_path: Path) -> None:
     with Outbox(tmp_path) as outbox:
         outbox.put(message("old"))
     connection = sqlite3.connect(tmp_path / FILE_NAME)
-    connection.executescript("DROP TABLE queued_in; DROP TRIGGER outgoing_gone; PRAGMA user_version = 1")
+    connection.executescript("DROP TABLE queued_in; DROP TRIGGER outgoing_gone")
     connection.close()
     with Outbox(tmp_path) as outbox:
         outbox.put(message("new"), BootTime("this", 50.0))

@@ -6,32 +6,52 @@ The states of the clock, of which the first that applies holds:
 |-----------|-----------------------------------------------------|------------------|-----------------|---------------|
 | UNSET     | it shows a time before this software was made, or   | wait             | wait            | no            |
 |           | before the recorded time                            |                  |                 |               |
-| UNCERTAIN | it is more than 14 days ahead of the recorded time, | wait             | wait            | no            |
-|           | or has moved by more than 5 minutes against the     |                  |                 |               |
-|           | boot clock since it was last trusted                |                  |                 |               |
+| UNCERTAIN | it is more than 14 days ahead of what it showed     | wait             | wait            | no            |
+|           | when it was last trusted, or has moved by more than |                  |                 |               |
+|           | 5 minutes against the boot clock since then         |                  |                 |               |
 | LATE      | nobody has set it since the system was started      | refuse           | wait            | yes           |
 | TRUSTED   | otherwise                                           | refuse           | refuse          | yes           |
 
-An UNCERTAIN clock is trusted again at once if it returns to where it was, after the operator's command, or once the
-kernel has reported synchronization for 24 hours; if the kernel does not report it, after 24 hours. A time server is not
-authenticated, so one wrong answer of it must do no damage. Hours are those for which the system has run. If nothing is
-recorded yet, a kernel that reports synchronization is enough. Only a clock that is TRUSTED or LATE is recorded.
+The clock counts as set once the kernel has reported synchronization in this boot, after 24 hours of it, or after the
+operator's command. What it showed when it was last trusted counts on as the system runs; if it never was, the time at
+which this software was made takes its place.
+
+An UNSET or UNCERTAIN clock is trusted again:
+
+- at once if it returns to where it was, or, if it was only too far ahead, to a time that is not;
+- at once if nothing is recorded yet and the kernel reports synchronization;
+- at once after the operator's command;
+- once it has shown the same for 24 hours in which the kernel reported synchronization, or for 24 hours if the kernel
+  has not reported it since the doubt began; but never before the time at which this software was made.
+
+Hours are those for which the system has run and the clock was watched. They add up across restarts of the program and
+of the system, and synchronization may be lost in between. They begin again if the clock moves by more than 5 minutes.
+After a start of the system the clock may be up to 14 days ahead instead, because the system may have been off for that
+long, and it may be behind until it is set.
+
+The recorded time is one that the clock cannot rightly be behind. A time server is not authenticated, so one wrong
+answer of it must do no damage: what the clock shows is recorded once it has shown at least that for such 24 hours, and
+before that no more than the last recorded time and the time for which the system has run since. If nothing is recorded
+yet, what the clock shows is recorded as soon as it is TRUSTED, or once it has been LATE for 24 hours. The operator's
+command and the end of a doubt can set the recorded time back. While the clock is UNSET or UNCERTAIN, no time is
+recorded.
 """
 
 import contextlib
 import logging
 import os
+import threading
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from enum import Enum, auto
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from idlib import clock
 from idlib.errors import ClockError, StoreError, quoted
-from idlib.storage import ReplayStore
-from idlib.trust import EARLIEST_CREDIBLE_TIME, MAX_MESSAGE_AGE_SECONDS, Moment
+from idlib.storage.clock_facts import FACT, ClockFacts, ClockStore, Doubt, Trial
+from idlib.trust import EARLIEST_CREDIBLE_TIME, MAX_CLOCK_LEAD_SECONDS, MAX_MESSAGE_AGE_SECONDS, Moment
 
 _LOG = logging.getLogger(__name__)
 
@@ -42,9 +62,6 @@ COMMAND_FILE_NAME: Final = "trust-clock"
 # A command that was given long ago says nothing of what the clock shows now.
 MAX_COMMAND_AGE_SECONDS: Final = 600.0
 _SYNCHRONIZATION_SECONDS: Final = 1.0
-_ELAPSED: Final = "elapsed"
-_UNCERTAIN_SINCE: Final = "clock_uncertain_since"
-_OFFSET: Final = "clock_offset"
 
 
 class ClockState(Enum):
@@ -55,64 +72,94 @@ class ClockState(Enum):
     LATE = auto()
     TRUSTED = auto()
 
+    @property
+    def is_trusted(self) -> bool:
+        """Whether things may be pruned, expire, and be destroyed by the clock."""
+        return self in {ClockState.LATE, ClockState.TRUSTED}
+
+
+class _Sample(NamedTuple):
+    """Both clocks, read together.
+
+    Args:
+        wall: Seconds since the epoch.
+        up: Seconds for which the system has run in this boot.
+        elapsed: Seconds for which it has run in all boots.
+    """
+
+    wall: float
+    up: float
+    elapsed: float
+
 
 def _system_time() -> float:
     return time.time()
 
 
 class Timekeeper:
-    """Judges our clock by the latest time that was recorded, by the boot clock, and by what the kernel says of it.
+    """Judges our clock by what is recorded, by the boot clock, and by what the kernel says of it; for many threads.
 
     Args:
-        store: Where the latest time is recorded.
+        store: Where it is kept what is known of the clock.
         wall_clock: Seconds since the epoch.
         boot_clock: Seconds since the system was started, those in which it slept included.
 
     Raises:
-        StoreError: The store cannot be read or written.
+        StoreError: The store cannot be read.
     """
 
     def __init__(
         self,
-        store: ReplayStore,
+        store: ClockStore,
         wall_clock: Callable[[], float] = _system_time,
         boot_clock: Callable[[], float] = lambda: time.clock_gettime(time.CLOCK_BOOTTIME),
     ) -> None:
         self._store = store
         self._wall_clock = wall_clock
         self._boot_clock = boot_clock
+        self._lock = threading.RLock()
         self._boot = clock.boot()
         self._asked_kernel_at = -_SYNCHRONIZATION_SECONDS
         self._is_synchronized = False
-        self._synchronized_since: float | None = None
-        self._elapsed_before = self._read_elapsed()
-        since = store.fact(_UNCERTAIN_SINCE, "")
-        self._uncertain_since = float(since) if since else None
-        boot, _, offset = store.fact(_OFFSET, "").rpartition(" ")
-        self._offset = float(offset) if boot == self._boot and offset else None
-        self._recorded_at: float | None = None
-        self._was_uncertain = self._uncertain_since is not None
-        self._judge()
+        self._facts = facts = ClockFacts.from_text(store.get_fact(FACT))
+        is_same_boot = facts.boot == self._boot and facts.up <= boot_clock()
+        # What earlier boots add to the boot clock.
+        self._elapsed_before = facts.elapsed - facts.up if is_same_boot else facts.elapsed
+        if not is_same_boot:
+            facts.offset = None
+        if facts.trusted_at is None:
+            facts.trusted_at = self.elapsed()
+        self._was_set = is_same_boot and store.boot == self._boot
+        # Of the last look by this process: the boot clock, and whether the kernel reported synchronization.
+        self._last_look: tuple[float, bool] | None = None
+        # When the facts were last written, and what the state was.
+        self._written: tuple[float, ClockState] | None = None
+        self._is_suspended = False
+        self._look()
 
     @property
     def state(self) -> ClockState:
         """How far the clock can be trusted at present."""
-        return self._judge()
+        return self._look()[1]
+
+    @property
+    def was_ever_trusted(self) -> bool:
+        """Whether it is known what the clock has shown rightly, by which it can be judged."""
+        return self._has_recorded() or self._facts.shown > 0.0
 
     def moment(self) -> Moment:
         """Return what the clock shows, and how far that can be trusted."""
-        state = self._judge()
-        return Moment(
-            self._wall_clock(),
-            is_set=state is not ClockState.UNSET,
-            is_certain=state is not ClockState.UNCERTAIN,
-            may_be_late=state is ClockState.LATE,
-        )
+        return _moment(*self._look())
+
+    def trusted_time(self) -> float | None:
+        """Return what the clock shows, in seconds since the epoch, or None if nothing may be destroyed by it."""
+        sample, state = self._look()
+        return sample.wall if state.is_trusted else None
 
     def credible_time(self) -> int:
-        """Return what the clock shows, in seconds since the epoch, or the recorded time if the clock may be wrong."""
-        is_wrong = self._judge() in {ClockState.UNSET, ClockState.UNCERTAIN}
-        return max(self._store.latest_time, EARLIEST_CREDIBLE_TIME) if is_wrong else int(self._wall_clock())
+        """Return what the clock shows, in seconds since the epoch, or what it showed when it was last trusted."""
+        sample, state = self._look()
+        return int(sample.wall if state.is_trusted else self._latest_credible())
 
     def elapsed(self) -> float:
         """Return for how many seconds the system has run since the store was made; the clock has no part in it."""
@@ -124,29 +171,24 @@ class Timekeeper:
         Raises:
             StoreError: The store cannot be written.
         """
-        self._settle()
-        state = self._judge()
-        moment = self.moment()
-        elapsed = self.elapsed()
-        is_uncertain = self._uncertain_since is not None
-        is_due = self._recorded_at is None or elapsed - self._recorded_at >= RECORDING_SECONDS
-        if is_due or is_uncertain is not self._was_uncertain:
-            self._was_uncertain = is_uncertain
-            self._write(state, moment.now)
-            self._recorded_at = elapsed
-        if state in {ClockState.UNSET, ClockState.UNCERTAIN}:
-            return None
-        if state is ClockState.TRUSTED:
-            self._offset = moment.now - self._boot_clock()
-        return moment
+        with self._lock:
+            sample, state = self._look()
+            if not state.is_trusted:
+                state = self._settle(sample, state)
+            if self._is_due(sample, state):
+                self._write(sample, state)
+            if state is ClockState.TRUSTED:
+                self._facts.offset = sample.wall - sample.up
+            return _moment(sample, state) if state.is_trusted else None
 
     def finish(self) -> None:
-        """Write how long the system has run, before the receiver ends.
+        """Write what is known of the clock, before the program ends.
 
         Raises:
             StoreError: The store cannot be written.
         """
-        self._write(self._judge(), self._wall_clock())
+        with self._lock:
+            self._write(*self._look())
 
     def trust(self) -> None:
         """Trust the clock as the operator says, also if it shows an earlier time than was recorded.
@@ -154,85 +196,215 @@ class Timekeeper:
         Raises:
             StoreError: The store cannot be written.
         """
-        now = self._wall_clock()
-        self._store.reset_time(int(now))
-        self._store.trust_clock_since(self._boot)
-        self._offset = now - self._boot_clock()
-        self._set_uncertain_since(None)
-        _LOG.info("The clock is trusted by command: it shows %s", _shown(now))
-
-    def _judge(self) -> ClockState:
-        now = self._wall_clock()
-        latest = max(EARLIEST_CREDIBLE_TIME, self._store.latest_time)
-        if now < latest:
-            return ClockState.UNSET
-        is_far_ahead = now > latest + MAX_MESSAGE_AGE_SECONDS
-        has_moved = self._offset is not None and abs(now - self._boot_clock() - self._offset) > MAX_DIVERGENCE_SECONDS
-        if is_far_ahead or has_moved:
-            if self._uncertain_since is None:
-                self._uncertain_since = self.elapsed()
-        elif self._offset is not None:
-            # It has returned to where it was.
-            self._uncertain_since = None
-        if self._uncertain_since is not None:
-            return ClockState.UNCERTAIN
-        return ClockState.LATE if self._may_be_late() else ClockState.TRUSTED
-
-    def _settle(self) -> None:
-        """Trust an uncertain clock if that has been so for long enough."""
-        is_synchronized, elapsed = self._ask_kernel(), self.elapsed()
-        if not is_synchronized:
-            self._synchronized_since = None
-        elif self._synchronized_since is None:
-            self._synchronized_since = elapsed
-        if self._judge() is not ClockState.UNCERTAIN or self._uncertain_since is None:
-            return
-        since = max(self._uncertain_since, self._synchronized_since or 0.0)
-        is_new = is_synchronized and self._store.latest_time == 0
-        if is_new or elapsed - since >= SETTLING_SECONDS:
-            now = self._wall_clock()
-            self._store.note_time(int(now))
-            self._offset = now - self._boot_clock()
-            self._set_uncertain_since(None)
-            _LOG.info("The clock is trusted: it shows %s", _shown(now))
-
-    def _write(self, state: ClockState, now: float) -> None:
-        self._store.set_fact(_ELAPSED, f"{self._boot} {self._boot_clock():.0f} {self.elapsed():.0f}")
-        self._set_uncertain_since(self._uncertain_since)
-        if state is ClockState.TRUSTED:
+        with self._lock:
+            sample, _ = self._look()
+            if sample.wall < EARLIEST_CREDIBLE_TIME:
+                _LOG.warning("The command to trust the clock is ignored: it shows %s", _shown(sample.wall))
+                return
             self._store.trust_clock_since(self._boot)
-            self._store.set_fact(_OFFSET, f"{self._boot} {now - self._boot_clock():.3f}")
-        if state in {ClockState.TRUSTED, ClockState.LATE}:
-            self._store.note_time(int(now))
+            self._believe(sample, sample.wall)
+            self._facts.trial, self._facts.latest_trial = _trial_from(sample), _trial_from(sample)
+            latest_issue = int(sample.wall) + MAX_CLOCK_LEAD_SECONDS
+            was_lowered = self._store.lower_floor(latest_issue)
+            self._write_facts(sample, ClockState.TRUSTED)
+        _LOG.info("The clock is trusted by command: it shows %s", _shown(sample.wall))
+        if was_lowered:
+            _LOG.info(
+                "Bound messages issued after %s are no longer refused as repeats for fear that they were printed and"
+                " forgotten",
+                _shown(latest_issue),
+            )
 
-    def _set_uncertain_since(self, since: float | None) -> None:
-        self._store.set_fact(_UNCERTAIN_SINCE, "" if since is None else f"{since:.0f}")
-        self._uncertain_since = since
+    def _look(self) -> tuple[_Sample, ClockState]:
+        """Read both clocks once, and judge what they show."""
+        with self._lock:
+            up = self._boot_clock()
+            sample = _Sample(self._wall_clock(), up, self._elapsed_before + up)
+            state = self._judge(sample)
+            self._watch(sample, state)
+            return sample, state
 
-    def _may_be_late(self) -> bool:
-        if self._store.boot in {"", self._boot} or self._boot_clock() >= SETTLING_SECONDS:
-            return False
-        return not self._ask_kernel()
+    def _judge(self, sample: _Sample) -> ClockState:
+        if sample.wall < max(EARLIEST_CREDIBLE_TIME, self._store.latest_time):
+            return ClockState.UNSET
+        facts = self._facts
+        if facts.offset is not None:
+            has_moved = abs(sample.wall - sample.up - facts.offset) > MAX_DIVERGENCE_SECONDS
+            facts.doubt = Doubt.MOVED if has_moved else Doubt.NONE
+        elif self._is_far_ahead(sample):
+            facts.doubt = facts.doubt or Doubt.AHEAD
+        elif facts.doubt is Doubt.AHEAD:
+            facts.doubt = Doubt.NONE
+        if facts.doubt:
+            return ClockState.UNCERTAIN
+        return ClockState.LATE if self._may_be_late(sample) else ClockState.TRUSTED
 
-    def _ask_kernel(self) -> bool:
-        now = self._boot_clock()
-        if now - self._asked_kernel_at >= _SYNCHRONIZATION_SECONDS:
+    def _is_far_ahead(self, sample: _Sample) -> bool:
+        return sample.wall > self._latest_credible() + self._since_trusted(sample) + MAX_MESSAGE_AGE_SECONDS
+
+    def _latest_credible(self) -> float:
+        return max(EARLIEST_CREDIBLE_TIME, self._store.latest_time, self._facts.shown)
+
+    def _since_trusted(self, sample: _Sample) -> float:
+        return sample.elapsed - (self._facts.trusted_at or 0.0)
+
+    def _may_be_late(self, sample: _Sample) -> bool:
+        is_set = self._store.boot == self._boot or sample.up >= SETTLING_SECONDS
+        return not is_set and not self._ask_kernel(sample)
+
+    def _ask_kernel(self, sample: _Sample) -> bool:
+        if sample.up - self._asked_kernel_at >= _SYNCHRONIZATION_SECONDS:
             self._is_synchronized = clock.is_synchronized()
-            self._asked_kernel_at = now
+            self._asked_kernel_at = sample.up
         return self._is_synchronized
 
-    def _read_elapsed(self) -> float:
-        """Return the seconds that earlier starts of the system add to those since the present one."""
-        kept = self._store.fact(_ELAPSED, f"{self._boot} {self._boot_clock():.0f} 0")
-        boot, boot_seconds, elapsed = kept.rsplit(" ", 2)
-        return float(elapsed) - float(boot_seconds) if boot == self._boot else float(elapsed)
+    def _watch(self, sample: _Sample, state: ClockState) -> None:
+        """Note for how long the clock has shown what it shows."""
+        if sample.wall < EARLIEST_CREDIBLE_TIME:
+            # It says nothing, whatever it showed before.
+            self._last_look = None
+            self._is_suspended = True
+            return
+        facts, is_synchronized = self._facts, self._ask_kernel(sample)
+        is_in_doubt, is_late = not state.is_trusted, self._may_be_late(sample)
+        move = sample.wall - facts.wall - (sample.elapsed - facts.watched_at)
+        is_new = facts.wall == 0.0 or (is_in_doubt and not facts.is_in_doubt)
+        self._is_suspended = False
+        passed = self._passed(sample, is_synchronized=is_synchronized)
+        if is_new or self._has_changed(sample, move, is_late=is_late):
+            facts.trial = _trial_from(sample)
+        elif not self._is_suspended:
+            facts.trial.add(*passed)
+        if is_new or abs(move) > MAX_DIVERGENCE_SECONDS:
+            facts.latest_trial = _trial_from(sample)
+        else:
+            facts.latest_trial.add(*passed)
+        for trial in (facts.trial, facts.latest_trial):
+            trial.was_synchronized |= is_synchronized
+        facts.is_in_doubt = is_in_doubt
+        facts.wall, facts.watched_at = sample.wall, sample.elapsed
+        self._last_look = sample.up, is_synchronized
+        self._was_set = not is_late
+
+    def _passed(self, sample: _Sample, *, is_synchronized: bool) -> tuple[float, float]:
+        """Return for how many seconds the clock was watched since the last look, and synchronized meanwhile."""
+        if self._last_look is None:
+            return 0.0, 0.0
+        up, was_synchronized = self._last_look
+        seconds = sample.up - up
+        return seconds, seconds if was_synchronized and is_synchronized else 0.0
+
+    def _has_changed(self, sample: _Sample, move: float, *, is_late: bool) -> bool:
+        """Return whether the clock shows something else than it did; if it is behind because it is late, allow that."""
+        trial = self._facts.trial
+        if self._was_set:
+            return abs(move) > MAX_DIVERGENCE_SECONDS
+        if move > MAX_MESSAGE_AGE_SECONDS:
+            return True
+        if sample.wall >= trial.least_at(sample.elapsed) - MAX_DIVERGENCE_SECONDS:
+            return False
+        if not is_late:
+            return True
+        if trial.was_synchronized:
+            self._is_suspended = True
+        else:
+            trial.least, trial.begun_at = sample.wall, sample.elapsed
+        return False
+
+    def _is_tried(self) -> bool:
+        return not self._is_suspended and self._facts.trial.has_lasted(SETTLING_SECONDS)
+
+    def _settle(self, sample: _Sample, state: ClockState) -> ClockState:
+        """Trust the clock after a doubt, if it is time to; return its state."""
+        if sample.wall < EARLIEST_CREDIBLE_TIME:
+            return state
+        if not self._has_recorded() and self._ask_kernel(sample):
+            self._believe(sample, sample.wall)
+        elif self._is_tried():
+            self._believe(sample, self._tried_time(sample))
+        else:
+            return state
+        _LOG.info("The clock is trusted: it shows %s", _shown(sample.wall))
+        return self._judge(sample)
+
+    def _believe(self, sample: _Sample, recorded: float) -> None:
+        """Record a time in place of the recorded one, also if that is later, and end every doubt."""
+        self._store.reset_time(int(recorded))
+        facts = self._facts
+        facts.doubt, facts.is_in_doubt = Doubt.NONE, False
+        # The first answer of a time server to a clock that is late is no move.
+        facts.offset = None if self._may_be_late(sample) else sample.wall - sample.up
+        facts.shown, facts.trusted_at = sample.wall, sample.elapsed
+
+    def _has_recorded(self) -> bool:
+        return self._store.latest_time > 0
+
+    def _is_due(self, sample: _Sample, state: ClockState) -> bool:
+        if self._written is None or self._written[1] is not state:
+            return True
+        return sample.elapsed - self._written[0] >= RECORDING_SECONDS
+
+    def _write(self, sample: _Sample, state: ClockState) -> None:
+        if sample.wall >= EARLIEST_CREDIBLE_TIME and not self._may_be_late(sample):
+            self._store.trust_clock_since(self._boot)
+        if state.is_trusted:
+            self._record_time(sample, state)
+        self._write_facts(sample, state)
+
+    def _record_time(self, sample: _Sample, state: ClockState) -> None:
+        proven = self._proven_time(sample, state)
+        if proven is not None:
+            self._store.note_time(int(proven))
+        facts = self._facts
+        facts.shown, facts.trusted_at = sample.wall, sample.elapsed
+        if self._is_tried() and self._tried_time(sample) < sample.wall:
+            # What the clock shows beyond it is still to be tried.
+            facts.trial = _trial_from(sample)
+
+    def _proven_time(self, sample: _Sample, state: ClockState) -> float | None:
+        """Return the latest time that a trusted clock is known not to be behind; None if nothing may be recorded."""
+        if not self._has_recorded():
+            return sample.wall if state is ClockState.TRUSTED or self._is_tried() else None
+        if self._facts.latest_trial.has_lasted(SETTLING_SECONDS):
+            return sample.wall
+        proven = self._store.latest_time + self._since_trusted(sample)
+        if self._is_tried():
+            proven = max(proven, self._tried_time(sample))
+        return min(sample.wall, proven)
+
+    def _tried_time(self, sample: _Sample) -> float:
+        """Return the time on trial: what the clock shows, unless it was far behind that at the beginning."""
+        least = self._facts.trial.least_at(sample.elapsed)
+        return sample.wall if sample.wall - least <= MAX_DIVERGENCE_SECONDS else least
+
+    def _write_facts(self, sample: _Sample, state: ClockState) -> None:
+        facts = self._facts
+        facts.boot, facts.up, facts.elapsed = self._boot, sample.up, sample.elapsed
+        if state is ClockState.TRUSTED:
+            facts.offset = sample.wall - sample.up
+        self._store.set_fact(FACT, str(facts))
+        self._written = sample.elapsed, state
 
 
-def leave_command(directory: Path) -> str:
-    """Leave word for the receiver to trust the clock, and return the time that it shows.
+def _moment(sample: _Sample, state: ClockState) -> Moment:
+    return Moment(
+        sample.wall,
+        is_set=state is not ClockState.UNSET,
+        is_certain=state is not ClockState.UNCERTAIN,
+        may_be_late=state is ClockState.LATE,
+    )
+
+
+def _trial_from(sample: _Sample) -> Trial:
+    return Trial(sample.wall, sample.elapsed)
+
+
+def leave_command(directory: Path, name: str = COMMAND_FILE_NAME) -> str:
+    """Leave word for a program to trust the clock, and return the time that it shows.
 
     Args:
-        directory: DATA_PATH of the receiver.
+        directory: DATA_PATH of the program.
+        name: Of the file that the program looks for.
 
     Raises:
         ClockError: The clock cannot be right.
@@ -241,35 +413,63 @@ def leave_command(directory: Path) -> str:
     now = time.time()
     if now < EARLIEST_CREDIBLE_TIME:
         raise ClockError(f"the clock shows {_shown(now)}, before this software was made", "set the clock first")
-    path = directory / COMMAND_FILE_NAME
+    path = directory / name
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         os.close(descriptor)
         os.utime(path, (now, now))
     except OSError as error:
         raise StoreError(
-            f"{quoted(path)} cannot be written: {error.strerror}", "run this as the receiver's user, with its DATA_PATH"
+            f"{quoted(path)} cannot be written: {error.strerror}", "run this as the program's user, with its DATA_PATH"
         ) from error
     return _shown(now)
 
 
-def take_command(directory: Path) -> bool:
-    """Return whether the operator has left word, a short time ago, to trust the clock; it is taken away.
+def keep_clock(timekeeper: Timekeeper, directory: Path, name: str = COMMAND_FILE_NAME) -> Moment | None:
+    """Obey the operator's command, and record the time; to be called every few seconds.
 
     Args:
-        directory: DATA_PATH of the receiver.
+        timekeeper: Judges the clock.
+        directory: DATA_PATH of the program.
+        name: Of the file of the command.
+
+    Returns:
+        What the clock shows, or None if nothing may expire by it.
+
+    Raises:
+        StoreError: What is known of the clock cannot be written; the command is obeyed at the next call.
     """
-    path = directory / COMMAND_FILE_NAME
+    take_command(directory, timekeeper.trust, name)
+    return timekeeper.record()
+
+
+def take_command(directory: Path, obey: Callable[[], None], name: str = COMMAND_FILE_NAME) -> bool:
+    """Obey the operator's command to trust the clock, if there is one and it is fresh; it is taken away afterwards.
+
+    Args:
+        directory: DATA_PATH of the program.
+        obey: Trusts the clock.
+        name: Of the file of the command.
+
+    Returns:
+        Whether there was one.
+
+    Raises:
+        StoreError: It cannot be obeyed; it stays for the next time.
+    """
+    path = directory / name
     try:
         left_at = path.lstat().st_mtime
     except OSError:
         return False
+    is_fresh = abs(time.time() - left_at) <= MAX_COMMAND_AGE_SECONDS
+    if is_fresh:
+        obey()
+    else:
+        _LOG.warning("The command to trust the clock is ignored: it was given at %s", _shown(left_at))
     with contextlib.suppress(OSError):
         path.unlink()
-    if abs(time.time() - left_at) <= MAX_COMMAND_AGE_SECONDS:
-        return True
-    _LOG.warning("The command to trust the clock is ignored: it was given at %s", _shown(left_at))
-    return False
+    return is_fresh
 
 
 def _shown(seconds: float) -> str:

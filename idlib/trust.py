@@ -4,9 +4,8 @@ import hashlib
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from idlib.envelope import Binding, UnverifiedMessage
 from idlib.errors import Reason, Refusal
 from idlib.lists import SenderLists, WatchedLists
 from idlib.names import IdentityName
@@ -25,6 +24,10 @@ __all__ = [
     "depends_on_the_clock",
     "replay_entry",
 ]
+
+if TYPE_CHECKING:
+    # What knows only the time must not have all of cryptography in its memory.
+    from idlib.envelope import Binding, UnverifiedMessage
 
 # 2026-11-22, when this was written: a clock that shows less has not been set.
 EARLIEST_CREDIBLE_TIME: Final = 1_795_305_600
@@ -62,7 +65,7 @@ class Policy:
     reader: IdentityName
     lists: SenderLists = field(default_factory=SenderLists)
 
-    def check_recipient(self, message: UnverifiedMessage) -> None:
+    def check_recipient(self, message: "UnverifiedMessage") -> None:
         """Accept what a message says of its recipient; whether that is true is not known yet.
 
         Args:
@@ -76,7 +79,7 @@ class Policy:
         elif self.lists.requires_binding(message.sender):
             raise Refusal(Reason.UNBOUND, f"a message from {message.sender} must be bound (REQUIRE_BINDING)")
 
-    def check_message(self, message: UnverifiedMessage, now: float) -> None:
+    def check_message(self, message: "UnverifiedMessage", now: float) -> None:
         """Accept what a message says of its recipient and its time; whether that is true is not known yet.
 
         Args:
@@ -90,7 +93,7 @@ class Policy:
         if message.binding is not None:
             self.check_binding(message.binding, now)
 
-    def check_binding(self, binding: Binding, now: float) -> None:
+    def check_binding(self, binding: "Binding", now: float) -> None:
         """Accept what a message or a receipt says of its recipient and its time; whether that is true is not known yet.
 
         Args:
@@ -109,7 +112,7 @@ class Policy:
         if binding.issued_at < now - MAX_MESSAGE_AGE_SECONDS:
             raise Refusal(Reason.TOO_OLD, f"the message was issued {now - binding.issued_at:.0f} s ago")
 
-    def _check_audience(self, binding: Binding) -> None:
+    def _check_audience(self, binding: "Binding") -> None:
         if binding.audience != self.reader:
             raise Refusal(Reason.WRONG_AUDIENCE, f"the message is bound to {binding.audience}")
 
@@ -145,7 +148,7 @@ def depends_on_the_clock(reason: Reason, moment: Moment) -> bool:
     return reason in _REASONS_OF_AGE and not moment.is_certain
 
 
-def replay_entry(message: UnverifiedMessage, digest: bytes) -> ReplayEntry:
+def replay_entry(message: "UnverifiedMessage", digest: bytes) -> ReplayEntry:
     """Return how a message is recognized if it arrives again.
 
     Args:

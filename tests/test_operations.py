@@ -20,6 +20,7 @@ SOURCES = [
     *ROOT.glob("applications/messaging_receiver/src/*.py"),
     SENDER / "application.py",
     SENDER / "courier.py",
+    SENDER / "sender_clock.py",
     SENDER / "sender_record.py",
 ]
 

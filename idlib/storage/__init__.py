@@ -8,9 +8,11 @@ the file of release 0.1.0.
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Final, Protocol
 
+from idlib.storage.clock_facts import ClockStore
 from idlib.storage.values import Printed, Remembered, ReplayEntry, Standing, Tidied, WaitingEntry, WaitingMessage
 
 __all__ = [
+    "ClockStore",
     "Printed",
     "Remembered",
     "ReplayEntry",
@@ -27,19 +29,11 @@ __all__ = [
 _REMOVED_AT_ONCE: Final = 500
 
 
-class ReplayStore(Protocol):
+class ReplayStore(ClockStore, Protocol):
     """Remembers which messages were printed, what is known about their senders, and a few facts.
 
     Any number of threads may use it. Every method may raise `StoreError`; nothing has changed then.
     """
-
-    @property
-    def latest_time(self) -> int:
-        """The latest time that was noted, in seconds since the epoch; 0 if none was."""
-
-    @property
-    def boot(self) -> str:
-        """The boot of the system since which the clock is trusted; empty if none was noted."""
 
     def fact(self, name: str, default: str) -> str:
         """Return the value kept under a name; keep the default first if there is none yet.
@@ -47,42 +41,6 @@ class ReplayStore(Protocol):
         Args:
             name: What the value is.
             default: The value to keep the first time.
-        """
-
-    def get_fact(self, name: str) -> str | None:
-        """Return the value kept under a name, or None if there is none.
-
-        Args:
-            name: What the value is.
-        """
-
-    def set_fact(self, name: str, value: str) -> None:
-        """Keep a value under a name, in place of an earlier one; it is durable when this returns.
-
-        Args:
-            name: What the value is.
-            value: The value.
-        """
-
-    def note_time(self, now: int) -> None:
-        """Keep a time, unless a later one is kept already.
-
-        Args:
-            now: Seconds since the epoch.
-        """
-
-    def reset_time(self, now: int) -> None:
-        """Keep a time in place of the one that is kept, even if that is later.
-
-        Args:
-            now: Seconds since the epoch.
-        """
-
-    def trust_clock_since(self, boot: str) -> None:
-        """Keep the boot of the system since which the clock is trusted.
-
-        Args:
-            boot: What tells this boot from every other.
         """
 
     def standing(self, name: str) -> Standing | None:
@@ -147,6 +105,13 @@ class WaitingStore(Protocol):
         Args:
             added: Messages with numbers that are not in use.
             removed: Numbers of messages that wait no longer; unknown ones are ignored.
+        """
+
+    def limit_deferral(self, elapsed: float) -> None:
+        """Let messages that began to wait later than now have begun now.
+
+        Args:
+            elapsed: For how many seconds the system has run, by the clock of `WaitingMessage.deferred_at`.
         """
 
     def wipe(self) -> None:

@@ -271,6 +271,14 @@ class Books:
             self.floor = issued_at
             keep(connection, FLOOR, issued_at)
 
+    def lower_floor(self, connection: sqlite3.Connection, issued_at: int) -> bool:
+        """Lower the floor, unless it is lower already; return whether it was not."""
+        if issued_at >= self.floor:
+            return False
+        self.floor = issued_at
+        keep(connection, FLOOR, issued_at)
+        return True
+
     def raise_pool_watermark(self, connection: sqlite3.Connection, issued_at: int) -> None:
         """Raise the watermark of the pool, unless it is higher already."""
         if issued_at > self.pool_watermark:

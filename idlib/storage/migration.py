@@ -42,6 +42,7 @@ CREATE TABLE IF NOT EXISTS waiting (
     received_at REAL NOT NULL
 );
 """
+_LATEST_TIME: Final = "latest_time"
 _FORGOTTEN_UNTIL: Final = "latest_forgotten_issue"
 _ENTRIES_AT_ONCE: Final = 5000
 _MESSAGES_AT_ONCE: Final = 16
@@ -51,8 +52,9 @@ def _is_plausible_entry(row: tuple[Value, ...]) -> bool:
     return isinstance(row[0], bytes) and len(row[0]) == IDENTIFIER_BYTES and is_name(row[1])
 
 
+_OLD_FACTS: Final = facts_table({_LATEST_TIME, _FORGOTTEN_UNTIL})
 _OLD_TABLES: Final = (
-    facts_table({"latest_time", _FORGOTTEN_UNTIL}),
+    _OLD_FACTS,
     Table("sender", ("text", "integer"), lambda row: is_name(row[0])),
     Table("replay", ("blob", "text", "integer", "integer"), _is_plausible_entry),
     Table("waiting", ("number", "text", "text", "blob", "real"), lambda row: is_name(row[1])),
@@ -66,7 +68,7 @@ def migrate(directory: Path, now: int, identify: Callable[[str, str, bytes], Rep
 
     Args:
         directory: Where the files are.
-        now: Seconds since the epoch.
+        now: Seconds since the epoch, by a clock that may be wrong.
         identify: Returns what a waiting message is recognized by, from its sender, JWS and digest; raises nothing.
 
     Raises:
@@ -80,7 +82,9 @@ def migrate(directory: Path, now: int, identify: Callable[[str, str, bytes], Rep
         _remove(directory)
         return False
     with _OldStore(old, now) as source, _NewMemory(directory) as memory, WaitingMessages(directory) as waiting:
-        memory.take_facts(source.facts())
+        facts = source.facts()
+        now = _credible_time(now, facts)
+        memory.take_facts(facts)
         known = memory.take_names(source.frequent_senders(rules.PROVEN_MESSAGES, rules.MAX_PROVEN_NAMES), now)
         for rows in source.printed():
             memory.take_printed(rows, known)
@@ -90,6 +94,12 @@ def migrate(directory: Path, now: int, identify: Callable[[str, str, bytes], Rep
         make_durable(directory)
     _remove(directory)
     return True
+
+
+def _credible_time(now: int, facts: Mapping[str, str]) -> int:
+    """Return the recorded time in place of one that cannot be right: names are remembered apart since then."""
+    latest = int(facts.get(_LATEST_TIME, "0"))
+    return now if not latest or latest <= now <= latest + rules.REPLAY_SECONDS else latest
 
 
 class _OldStore(Database):
@@ -110,7 +120,11 @@ class _OldStore(Database):
     def facts(self) -> dict[str, str]:
         """Return every fact."""
         with self._reading() as connection:
-            return dict(connection.execute("SELECT name, value FROM fact"))
+            rows = connection.execute("SELECT name, value FROM fact").fetchall()
+            with self._judging_rows():
+                for row in rows:
+                    _OLD_FACTS.check(row)
+        return dict(rows)
 
     @repairing
     def frequent_senders(self, least: int, most: int) -> tuple[str, ...]:
@@ -208,7 +222,7 @@ class _NewMemory(ReplayMemory):
             facts: By name.
         """
         for name, value in facts.items():
-            if name == "latest_time":
+            if name == _LATEST_TIME:
                 self.note_time(int(value))
             elif name == _FORGOTTEN_UNTIL:
                 self.raise_floor(int(value))

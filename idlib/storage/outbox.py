@@ -5,11 +5,13 @@ Its identifier stands here, too, so that a message sent a second time after a cr
 """
 
 import sqlite3
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, Self
 
+from idlib import clock
 from idlib.errors import StoreError
 from idlib.files import state_of
 from idlib.storage.database import Database, repairing
@@ -23,6 +25,14 @@ _OVERHEAD_OCTETS: Final = 200
 # By the texts themselves, so that damage to the number beside a text does not make the outbox full.
 _COUNT: Final = f"SELECT count(*), coalesce(sum(length(CAST(text AS BLOB)) + {_OVERHEAD_OCTETS}), 0) FROM outgoing"  # noqa: S608  # ours
 _VERSION: Final = 1
+# How old messages of this boot are, whatever the clock has shown meanwhile. A program that does not know this table can
+# use the file, and make one without it, so it has no version of its own.
+_QUEUED_IN: Final = """
+CREATE TABLE IF NOT EXISTS queued_in (number INTEGER PRIMARY KEY, boot TEXT NOT NULL, up REAL NOT NULL);
+CREATE TRIGGER IF NOT EXISTS outgoing_gone AFTER DELETE ON outgoing BEGIN
+    DELETE FROM queued_in WHERE number = old.number;
+END;
+"""
 # Version 0, of release 0.1.0, had neither the table of what is used nor the indexes by time.
 _SCHEMA: Final = f"""
 CREATE TABLE IF NOT EXISTS outgoing (
@@ -45,6 +55,7 @@ END;
 CREATE TRIGGER IF NOT EXISTS outgoing_removed AFTER DELETE ON outgoing BEGIN
     UPDATE used SET messages = messages - 1, octets = octets - old.octets - {_OVERHEAD_OCTETS};
 END;
+{_QUEUED_IN}
 """  # noqa: S608  # of ours alone
 # Looks only at the first message of each recipient, however many wait. UNION lets none come twice, so that it also ends
 # on a damaged file, where SQLite can come back to a recipient.
@@ -62,6 +73,8 @@ _COLUMNS: Final = "recipient, identifier, text, queued_at, lifetime"
 
 # Numbers that may have been given to messages whose rows are lost are not given again.
 _SKIPPED_NUMBERS: Final = 1_000_000
+# A message may be put in a while after it was made.
+_MAX_DIVERGENCE_SECONDS: Final = 300
 
 
 def _is_plausible(row: tuple[Value, ...]) -> bool:
@@ -121,6 +134,24 @@ class OutgoingMessage(NewOutgoingMessage):
 
 
 @dataclass(frozen=True, slots=True)
+class BootTime:
+    """A time by the boot clock, which nobody sets.
+
+    Args:
+        boot: What tells this start of the system from every other.
+        up: Seconds since then.
+    """
+
+    boot: str
+    up: float
+
+    @classmethod
+    def now(cls) -> Self:
+        """Return the present time."""
+        return cls(clock.boot(), time.clock_gettime(time.CLOCK_BOOTTIME))
+
+
+@dataclass(frozen=True, slots=True)
 class Waiting:
     """What waits.
 
@@ -165,11 +196,12 @@ class Outbox(Database):
             _count_again(connection)
 
     @repairing
-    def put(self, message: NewOutgoingMessage) -> None:
+    def put(self, message: NewOutgoingMessage, at: BootTime | None = None) -> None:
         """Let a message wait; it is durable when this returns.
 
         Args:
             message: Whose text has at least one character.
+            at: When it was queued, by the boot clock; None if that is not known.
 
         Raises:
             StoreError: There is no room for it, in the outbox or on the disk; nothing of it is kept.
@@ -186,10 +218,12 @@ class Outbox(Database):
                     f"the outbox is full: {number} messages take {total} of its {MAX_OCTETS} bytes",
                     "send it again once the broker and DNS are back",
                 )
-            connection.execute(
+            number = connection.execute(
                 f"INSERT INTO outgoing ({_COLUMNS}, octets) VALUES (?, ?, ?, ?, ?, ?)",  # noqa: S608  # of ours alone
                 (message.recipient, message.identifier, message.text, message.queued_at, message.lifetime, octets),
-            )
+            ).lastrowid
+            if at is not None:
+                connection.execute("INSERT OR REPLACE INTO queued_in VALUES (?, ?, ?)", (number, at.boot, at.up))
 
     @repairing
     def recipients(self) -> tuple[str, ...]:
@@ -278,19 +312,44 @@ class Outbox(Database):
         return rows
 
     @repairing
-    def correct_times(self, earliest: int, now: int) -> None:
+    def correct_times(self, earliest: int, now: int, latest: int | None = None) -> None:
         """Count messages as queued now whose time of queuing comes from a clock that was wrong.
 
         Args:
             earliest: Before which no message can have been queued, in seconds since the epoch.
-            now: After which none can have been, likewise.
+            now: Likewise.
+            latest: After which none can have been, likewise; None for now.
         """
         wrong = "queued_at < ? OR queued_at > ?"
+        bounds = (earliest, now if latest is None else latest)
         with self._reading() as connection:
-            found = connection.execute(f"SELECT 1 FROM outgoing WHERE {wrong} LIMIT 1", (earliest, now)).fetchone()  # noqa: S608
+            found = connection.execute(f"SELECT 1 FROM outgoing WHERE {wrong} LIMIT 1", bounds).fetchone()  # noqa: S608
         if found is not None:
             with self._transaction() as connection:
-                connection.execute(f"UPDATE outgoing SET queued_at = ? WHERE {wrong}", (now, earliest, now))  # noqa: S608
+                connection.execute(f"UPDATE outgoing SET queued_at = ? WHERE {wrong}", (now, *bounds))  # noqa: S608
+
+    @repairing
+    def follow_clock(self, now: int, at: BootTime) -> None:
+        """Count messages of this boot as queued when they were, if the clock has been set since then.
+
+        Args:
+            now: Seconds since the epoch.
+            at: The same time by the boot clock.
+        """
+        # When the clock would have shown 0 in this boot.
+        offset = now - at.up
+        with self._transaction() as connection:
+            connection.execute(
+                "UPDATE outgoing SET queued_at = CAST(? + queued_in.up AS INTEGER) FROM queued_in"
+                " WHERE queued_in.number = outgoing.number AND queued_in.boot = ?"
+                " AND abs(? + queued_in.up - queued_at) > ?",
+                (offset, at.boot, offset, _MAX_DIVERGENCE_SECONDS),
+            )
+
+    def _prepare(self, connection: sqlite3.Connection) -> None:
+        super()._prepare(connection)
+        if connection.execute("SELECT 1 FROM sqlite_schema WHERE name = 'outgoing_gone'").fetchone() is None:
+            connection.executescript(f"BEGIN IMMEDIATE; {_QUEUED_IN} COMMIT")
 
     def _total(self, connection: sqlite3.Connection) -> tuple[int, int, int | None]:
         """Return how many messages wait, how many bytes of the outbox they take, and since when the oldest waits."""

@@ -149,7 +149,7 @@ class ReplayMemory(Database):
 
     @property
     def boot(self) -> str:
-        """The boot of the system since which the clock is trusted; empty if none was noted."""
+        """The boot of the system in which the clock was last known to be set; empty if none was noted."""
         return self._boot
 
     @repairing
@@ -215,7 +215,7 @@ class ReplayMemory(Database):
         self._latest_time = now
 
     def trust_clock_since(self, boot: str) -> None:
-        """Keep the boot of the system since which the clock is trusted.
+        """Keep the boot of the system in which the clock is known to be set.
 
         Args:
             boot: What tells this boot from every other.
@@ -312,6 +312,25 @@ class ReplayMemory(Database):
         """
         with self._changing() as (connection, books):
             books.raise_floor(connection, issued_at)
+
+    @repairing
+    def lower_floor(self, issued_at: int) -> bool:
+        """Accept messages issued after a time, even if they may have been printed and forgotten.
+
+        Args:
+            issued_at: The time, in seconds since the epoch.
+
+        Returns:
+            Whether such messages were refused.
+        """
+        with self._changing() as (connection, books):
+            was_lowered = books.lower_floor(connection, issued_at)
+        # Nor may a later repair of the file raise it again.
+        if self._last_write is not None:
+            self._last_write = min(self._last_write, issued_at - rules.MAX_CLOCK_LEAD_SECONDS)
+        if self._latest_issue is not None:
+            self._latest_issue = min(self._latest_issue, issued_at)
+        return was_lowered
 
     @contextlib.contextmanager
     def _changing(self) -> Iterator[tuple[sqlite3.Connection, Books]]:

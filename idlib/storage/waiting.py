@@ -172,6 +172,16 @@ class WaitingMessages(Database):
                 self._is_wipe_due = True
             self._try_to_wipe()
 
+    @repairing
+    def limit_deferral(self, elapsed: float) -> None:
+        """Let messages that began to wait later than now have begun now.
+
+        Args:
+            elapsed: For how many seconds the system has run, by the clock of `WaitingMessage.deferred_at`.
+        """
+        with self._transaction() as connection:
+            connection.execute("UPDATE waiting SET deferred_at = ? WHERE deferred_at > ?", (elapsed, elapsed))
+
     def _wipe_now(self) -> None:
         with self._reading() as connection:
             if not self._waits(connection) and self._pages(connection) > _KEPT_PAGES:

@@ -8,15 +8,18 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final
 
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
+from idlib import clock
 from idlib.algorithms import PrivateKey
 from idlib.keys import read_private_key
 from idlib.names import IdentityName
 from idlib.records import TlsaRecord
+from idlib.storage.replay import ReplayMemory
 from tests.idlib.envelope.forge import ABSENT, Forge, Parts, compact, flattened
 from tests.integration.lab import Lab
 from tests.integration.messages import BrokerClient
@@ -168,6 +171,9 @@ def attack_on(lab: Lab, **settings: str) -> Iterator[Attack]:
     settings = {"LOG_LEVEL": "debug", **settings}
     sender, reader = lab.published_device("alice"), lab.published_device("bob", settings=settings)
     client = BrokerClient(lab.mosquitto)
+    # Somebody has set its clock. Where the kernel does not say so, messages from the future would wait for a day.
+    with ReplayMemory(Path(reader.settings["DATA_PATH"])) as memory:
+        memory.trust_clock_since(clock.boot())
     with reader.receiver() as receiver:
         attack = Attack(receiver, reader, forge_between(lab, sender, reader), client)
         yield attack

@@ -16,6 +16,7 @@ from tests.integration.lab import SECURE, Lab, wait_until
 from tests.integration.outbox import ACKNOWLEDGED, outbox_path, put, queue_one, waiting
 from tests.integration.programs import SENDER, Device, Program
 from tests.integration.raw_mqtt import packet
+from tests.integration.shifted_clock import ShiftedClock
 
 
 def test_without_a_broker_it_waits_and_arrives_once_the_broker_is_back(
@@ -224,6 +225,29 @@ def test_what_has_expired_is_dropped_and_told(sender: Device, recipient: Device,
         receiver.wait_for_message("good")
         assert sum("is not delivered: it has expired" in line for line in resident.stderr) == 2
     assert len(receiver.stdout) == 1
+
+
+def test_a_clock_that_jumps_costs_no_message(
+    sender: Device, recipient: Device, receiver: Program, tmp_path: Path
+) -> None:
+    clock = ShiftedClock(tmp_path)
+    device = sender.with_settings(**clock.settings)
+    nobody = f"nobody._device.{SECURE}"
+    put(device, nobody, "to nobody")
+    with device.start(SENDER) as resident:
+        resident.wait_for_log(f"Messages to {nobody} wait: ")
+        clock.shift(20 * 365 * 86400)
+        resident.wait_for_log("Messages wait: the clock may be wrong: it shows ")
+        queue_one(device.with_settings(MQTT_PORT=str(free_port())), recipient, "by the wrong clock")
+        time.sleep(2)
+        assert waiting(device) == 2
+        clock.shift(0)
+        receiver.wait_for_message("by the wrong clock")
+        assert waiting(device) == 1
+        assert not any("is not delivered" in line for line in resident.stderr)
+        clock.shift(20 * 365 * 86400)
+        assert device.run(SENDER, "--trust-clock").status == 0
+        resident.wait_for_log("The clock is trusted by command", timeout=30)
 
 
 def test_that_lines_are_queued_is_told_once_and_of_each_as_json(sender: Device, recipient: Device) -> None:

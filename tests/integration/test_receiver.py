@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 
 from idlib.log_limit import BURST
+from idlib.storage.clock_facts import FACT
+from idlib.storage.replay import ReplayMemory
 from tests.integration.daemons.process import free_port
 from tests.integration.lab import Lab
 from tests.integration.messages import BrokerClient
@@ -46,6 +48,33 @@ def test_it_ends_in_good_order_while_it_waits_for_its_record(number: signal.Sign
         receiver.wait_for_log("Public identity is not valid!")
         receiver.signal(number)
         assert receiver.wait_for_end(5) == 0
+
+
+def test_it_keeps_the_clock_while_it_waits_for_its_record(lab: Lab) -> None:
+    device = lab.device_with_key("unpublished-with-a-clock")
+    data = Path(device.settings["DATA_PATH"])
+    ahead = int(time.time()) + 3600
+    with ReplayMemory(data) as memory:
+        memory.note_time(ahead)
+    with device.start(RECEIVER) as receiver:
+        receiver.wait_for_log("Public identity is not valid!")
+        assert device.run(RECEIVER, "--trust-clock").status == 0
+        receiver.wait_for_log("The clock is trusted by command")
+        receiver.signal(signal.SIGTERM)
+        assert receiver.wait_for_end(5) == 0
+    with ReplayMemory(data) as memory:
+        assert ahead - 3600 <= memory.latest_time < ahead
+        assert memory.get_fact(FACT) is not None
+
+
+def test_settings_of_the_broker_that_are_wrong_are_told_before_it_waits_for_its_record(
+    lab: Lab, tmp_path: Path
+) -> None:
+    device = lab.device_with_key("unpublished-with-a-typo")
+    wrong = device.with_settings(MQTT_TLS="on", MQTT_CA_FILE=str(tmp_path / "absent.pem"))
+    with wrong.start(RECEIVER) as receiver:
+        assert receiver.wait_for_end(10) == 1
+        assert any("absent.pem" in line for line in receiver.stderr)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

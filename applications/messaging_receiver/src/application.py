@@ -18,7 +18,6 @@ if __name__ == "__main__" and sys.argv[1:] == ["--health"]:
 
     sys.exit(answer_for_health())
 
-import contextlib
 import logging
 import queue
 import signal
@@ -29,6 +28,7 @@ from typing import Final
 
 from authentication import Authentication, message_authentication_thread
 from bounded_queue import BoundedQueue
+from clock_upkeep import ClockUpkeep
 from context import Context
 from decryption import message_decryption_thread
 from forwarding import message_printer
@@ -91,11 +91,13 @@ def main() -> int:
     stopping = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopping.set())
+    # What is wrong with the settings is to be said at once, and not after the wait for our own record.
+    broker = Broker.from_settings(settings)
     with open_state(settings, stopping) as context:
         own_record = OwnRecord(settings, context.discovery)
         health = HealthService(settings.data_path, lambda: own_record.ailment or "own record: DNS is being asked")
-        key = wait_for_own_key(settings, own_record, stopping)
-        return ExitStatus.OK if key is None else _receive(context, own_record, key, health)
+        key = wait_for_own_key(settings, own_record, stopping, ClockUpkeep(context).keep)
+        return ExitStatus.OK if key is None else _receive(context, broker, own_record, key, health)
 
 
 def get_config() -> Settings:
@@ -138,10 +140,11 @@ def message_is_authentic(content: str) -> str:
     return ""
 
 
-def _receive(context: Context, own_record: OwnRecord, key: PrivateKey, health: HealthService) -> int:
+def _receive(context: Context, broker: Broker, own_record: OwnRecord, key: PrivateKey, health: HealthService) -> int:
     settings, stopping = context.settings, context.stopping
-    broker = Broker.from_settings(settings)
-    own_keys = OwnKeys(settings.crypto_path, settings.identity_name, key, context.memory)
+    own_keys = OwnKeys(
+        settings.crypto_path, settings.identity_name, key, context.memory, context.timekeeper.trusted_time
+    )
     receipts = Receipts(
         broker,
         settings.identity_name,
@@ -192,8 +195,6 @@ def _receive(context: Context, own_record: OwnRecord, key: PrivateKey, health: H
     printer.join(_PRINTER_GRACE_SECONDS)
     disconnecting.set()
     ingest.join(_INGEST_GRACE_SECONDS)
-    with contextlib.suppress(StoreError):
-        context.timekeeper.finish()
     context.refusals.finish()
     _LOG.info("Stopped: waiting=%d %s", authentication.number_waiting, context.counters)
     return ExitStatus.THREAD_DIED if died else ExitStatus.OK

@@ -366,6 +366,8 @@ class Deferral:
 
     def _load(self) -> int:
         drop_leftovers(self._context.memory, self._store)
+        # If the replay memory was lost, the system seems to have run for less time than when they began to wait.
+        self._store.limit_deferral(self._context.timekeeper.elapsed())
         for one in self._store.index():
             zone = self._context.discovery.zone_of(IdentityName(one.sender))
             size = one.size + MESSAGE_OVERHEAD_BYTES

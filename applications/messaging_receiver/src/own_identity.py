@@ -2,6 +2,7 @@
 
 import hashlib
 import logging
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -25,17 +26,24 @@ LOOK_AGAIN_SECONDS: Final = 10.0
 # A message stays at the broker for 7 days, and its sender may have remembered the record for an hour.
 PREVIOUS_KEY_SECONDS: Final = 8 * 24 * 3600
 _POLL_SECONDS: Final = 0.25
+_WHOLE_NUMBER: Final = re.compile("[0-9]{1,12}", re.ASCII)
 
 _States = tuple[tuple[int, ...] | None, ...]
 
 
-def wait_for_own_key(settings: Settings, own_record: OwnRecord, stopping: threading.Event) -> PrivateKey | None:
+def wait_for_own_key(
+    settings: Settings,
+    own_record: OwnRecord,
+    stopping: threading.Event,
+    meanwhile: Callable[[], None] = lambda: None,
+) -> PrivateKey | None:
     """Return our private key once its record is in DNS; until then look every 10 s, and log what is missing.
 
     Args:
         settings: What the environment says.
         own_record: Looks for the record.
         stopping: Set when the receiver is told to stop; the result is None then.
+        meanwhile: Called several times a second.
     """
     result: Future[PrivateKey | None] = Future()
 
@@ -48,6 +56,7 @@ def wait_for_own_key(settings: Settings, own_record: OwnRecord, stopping: thread
     # Beside the main thread, which must hear at once that it is to stop, however long DNS keeps silent.
     threading.Thread(target=look, name="Own-Identity", daemon=True).start()
     while not stopping.is_set():
+        meanwhile()
         try:
             return result.result(_POLL_SECONDS)
         except TimeoutError:
@@ -111,7 +120,7 @@ class OwnKeys:
         present: The present key, read already.
         facts: Where it is remembered since when records are gone; None if nobody tells us of records, and so every
             previous key is tried.
-        clock: Seconds since the epoch.
+        clock: Seconds since the epoch, or None while the clock may be wrong: no key is given up then.
     """
 
     def __init__(
@@ -120,7 +129,7 @@ class OwnKeys:
         name: IdentityName,
         present: PrivateKey,
         facts: Facts | None = None,
-        clock: Callable[[], float] = time.time,
+        clock: Callable[[], float | None] = time.time,
     ) -> None:
         self._paths = (key_path(crypto_path, name), *previous_key_paths(crypto_path, name))
         self._facts = facts
@@ -168,7 +177,7 @@ class OwnKeys:
     def note_records(self, found: Found) -> None:
         """Note which previous keys have a record, and give up those whose record has been gone for 8 days.
 
-        To be called with what DNS says of our own name, while the clock is right. If DNS cannot be asked there is
+        To be called with what DNS says of our own name. If DNS cannot be asked, or the clock may be wrong, there is
         nothing to note, and nothing changes.
 
         Args:
@@ -177,10 +186,11 @@ class OwnKeys:
         Raises:
             StoreError: It cannot be remembered; the keys are the same as before.
         """
-        if self._facts is None:
+        shown = self._clock()
+        if self._facts is None or shown is None:
             return
         published = {key.der for key in found.published}
-        now = int(self._clock())
+        now = int(shown)
         with self._lock:
             if self._present.public.der in published:
                 # A key that was given up may have been put back in place.
@@ -192,7 +202,7 @@ class OwnKeys:
                 elif known is None:
                     # Never seen: its record was not published after the key was replaced.
                     self._note(self._facts, previous.key, str(min(previous.replaced_at, now)))
-                elif not known:
+                elif not known or int(known) > now:
                     self._note(self._facts, previous.key, str(now))
             self._choose()
 
@@ -201,15 +211,20 @@ class OwnKeys:
             facts.set_fact(_fact_of(key), gone_since)
 
     def _gone_since(self, key: PrivateKey) -> str | None:
-        """Return since when a key's record is gone, in seconds since the epoch; empty while it is there."""
-        return None if self._facts is None else self._facts.get_fact(_fact_of(key))
+        """Return since when a key's record is gone, in seconds since the epoch; empty while it is there.
+
+        What is damaged in the store counts as there, so that it gives up no key.
+        """
+        text = None if self._facts is None else self._facts.get_fact(_fact_of(key))
+        return text if text is None or _WHOLE_NUMBER.fullmatch(text) else ""
 
     def _choose(self) -> None:
         """Leave out the previous keys whose record has been gone for too long, and say so once."""
         kept, given_up = [self._present], set()
+        now = self._clock()
         for previous in self._previous:
             gone_since = self._gone_since(previous.key)
-            if not gone_since or self._clock() <= int(gone_since) + PREVIOUS_KEY_SECONDS:
+            if not gone_since or now is None or now <= int(gone_since) + PREVIOUS_KEY_SECONDS:
                 kept.append(previous.key)
                 continue
             given_up.add(previous.key.public.der)

@@ -51,7 +51,12 @@ def open_state(settings: Settings, stopping: threading.Event) -> Iterator[Contex
         policies = PolicySource(settings)
         standings = Standings(memory, policies)
         discovery = Discovery.from_settings(settings, standings.is_surely_trusted)
-        yield Context(settings, memory, waiting, policies, standings, discovery, Timekeeper(memory), stopping)
+        timekeeper = Timekeeper(memory)
+        try:
+            yield Context(settings, memory, waiting, policies, standings, discovery, timekeeper, stopping)
+        finally:
+            with contextlib.suppress(StoreError):
+                timekeeper.finish()
 
 
 def kept_client_id(context: Context) -> str:

@@ -15,7 +15,7 @@ from standard_output import StandardOutput
 
 from idlib.errors import StoreError
 from idlib.outage import Outage
-from idlib.timekeeping import take_command
+from idlib.timekeeping import keep_clock
 from idlib.transport import Subscription
 
 _LOG = logging.getLogger("messaging_receiver")
@@ -142,9 +142,7 @@ class Supervision:
 
     def _keep_store(self) -> None:
         """Record the time and forget what is past, unless the clock may be wrong."""
-        if take_command(self._context.settings.data_path):
-            self._context.timekeeper.trust()
-        moment = self._context.timekeeper.record()
+        moment = keep_clock(self._context.timekeeper, self._context.settings.data_path)
         self._is_clock_right = moment is not None
         self._context.waiting_store.wipe()
         if moment is not None:

@@ -23,6 +23,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
+from sender_clock import COMMAND_FILE_NAME, SenderClock
+
 from idlib.container import announce
 from idlib.environment import read_environment
 from idlib.errors import ConfigurationError, IdlibError, StoreError, quoted
@@ -31,6 +33,7 @@ from idlib.program import parser, run
 from idlib.settings import SENDER_READS, Settings
 from idlib.storage.outbox import FILE_NAME, Outbox, Waiting, is_to_be_opened, state_of_files
 from idlib.storage.watching import watching
+from idlib.timekeeping import leave_command
 
 _LOG = logging.getLogger("messaging_sender")
 
@@ -51,8 +54,18 @@ def main() -> int:
         "IDENTITY_NAME=alice._device.example.com ./application.py",
     )
     command_line.add_argument("--health", action="store_true", help="say how many messages wait, and end")
-    if command_line.parse_args().health:
+    command_line.add_argument(
+        "--trust-clock",
+        action="store_true",
+        help="let the resident sender trust the clock, also if it showed a later time",
+    )
+    arguments = command_line.parse_args()
+    if arguments.health:
         return _tell_health()
+    if arguments.trust_clock:
+        shown = leave_command(read_environment(SENDER_READS).data_path, COMMAND_FILE_NAME)
+        print(f"The resident sender trusts the clock within 10 s; it shows {shown}.")
+        return 0
     ends = {signal.SIGTERM, signal.SIGINT}
     # Before there is another thread: each would be interrupted by them otherwise.
     signal.pthread_sigmask(signal.SIG_BLOCK, ends)
@@ -89,6 +102,8 @@ def deliver(settings: Settings, stopping: threading.Event) -> None:
 def _watch(settings: Settings, stopping: threading.Event, stack: ExitStack) -> None:
     emptied = None
     is_seen = False
+    clock = SenderClock(settings.data_path)
+    stack.callback(clock.finish)
     unseen, outage, own_record = Outage(_LOG), Outage(_LOG), Outage(_LOG)
     while not stopping.is_set():
         if not is_seen:
@@ -97,13 +112,14 @@ def _watch(settings: Settings, stopping: threading.Event, stack: ExitStack) -> N
                 is_seen = True
             except StoreError as error:
                 unseen.begin(f"No message can wait in the outbox: {error}")
+        clock.keep()
         # Looked at before the outbox is read: what comes in meanwhile is found the next time.
         state = state_of_files(settings.data_path)
         if state == emptied or not is_to_be_opened(settings.data_path):
             stopping.wait(LOOK_SECONDS)
             continue
         try:
-            _empty_outbox(settings, stopping, own_record)
+            _empty_outbox(settings, stopping, own_record, clock)
             emptied = state
             outage.end()
         except IdlibError as error:
@@ -114,7 +130,7 @@ def _watch(settings: Settings, stopping: threading.Event, stack: ExitStack) -> N
             stopping.wait(_TROUBLE_SECONDS)
 
 
-def _empty_outbox(settings: Settings, stopping: threading.Event, own_record: Outage) -> None:
+def _empty_outbox(settings: Settings, stopping: threading.Event, own_record: Outage, clock: SenderClock) -> None:
     with Outbox(settings.data_path) as outbox:
         waiting = outbox.waiting()
         if not waiting.number:
@@ -124,7 +140,7 @@ def _empty_outbox(settings: Settings, stopping: threading.Event, own_record: Out
         # Late, for it triples what the process takes of the memory.
         from courier import Courier
 
-        Courier(settings, outbox, stopping, own_record).empty()
+        Courier(settings, outbox, stopping, own_record, clock).empty()
 
 
 def _tell_health() -> int:

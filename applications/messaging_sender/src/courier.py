@@ -6,9 +6,11 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Final
 
 from sealing import MESSAGE_EXPIRY_SECONDS, Sealer, seconds_at_the_broker
+from sender_clock import SenderClock
 from sender_record import OwnRecord
 
 from idlib.discovery import Discovery
@@ -27,9 +29,10 @@ from idlib.errors import (
 from idlib.keys import key_path, read_private_key
 from idlib.outage import Outage
 from idlib.settings import Settings
-from idlib.storage.outbox import Outbox, OutgoingMessage
+from idlib.storage.outbox import BootTime, Outbox, OutgoingMessage
+from idlib.timekeeping import MAX_DIVERGENCE_SECONDS
 from idlib.transport import Broker, Publisher
-from idlib.trust import EARLIEST_CREDIBLE_TIME, MAX_MESSAGE_AGE_SECONDS
+from idlib.trust import EARLIEST_CREDIBLE_TIME, MAX_MESSAGE_AGE_SECONDS, Moment
 
 _LOG = logging.getLogger(__name__)
 
@@ -41,6 +44,8 @@ _SHORTEST_BACKOFF_SECONDS: Final = 1.0
 _LONGEST_BACKOFF_SECONDS: Final = 300.0
 _LONGEST_BROKER_BACKOFF_SECONDS: Final = 60.0
 _POLL_SECONDS: Final = 0.5
+# Later than any time that SQLite can hold a message to have been queued at.
+_NO_TIME: Final = 2**63 - 1
 
 
 @dataclass(slots=True)
@@ -100,17 +105,23 @@ class Courier:
         outbox: Which this process alone delivers from.
         stopping: Set when it is time to leave.
         own_record: Where it is noted that recipients refuse what we send; outlives this courier.
+        clock: What may be done by the clock; kept while this runs.
 
     Raises:
         ConfigurationError: The settings exclude each other, or a file that they name cannot be used.
     """
 
-    def __init__(self, settings: Settings, outbox: Outbox, stopping: threading.Event, own_record: Outage) -> None:
+    def __init__(
+        self, settings: Settings, outbox: Outbox, stopping: threading.Event, own_record: Outage, clock: SenderClock
+    ) -> None:
         self._settings = settings
         self._broker = Broker.from_settings(settings)
         self._discovery = Discovery.from_settings(settings)
         self._own_record = OwnRecord(settings, self._discovery, own_record, patience=0.0)
         self._outbox = outbox
+        self._clock = clock
+        # By how much the clock was ahead of the boot clock when the times in the outbox were last set right.
+        self._followed: float | None = None
         self._stopping = stopping
         self._lock = threading.Lock()
         self._under_way: set[str] = set()
@@ -137,19 +148,23 @@ class Courier:
                 recipients = self._outbox.recipients()
                 if not recipients and not self._under_way and not self._own_record.is_pending:
                     return
-                # A clock that is not set would seal messages that nobody believes, and drop fresh ones as too old.
-                if time.time() >= EARLIEST_CREDIBLE_TIME and self._is_tidied():
+                if self._is_ready():
                     self._begin(recipients)
                 self._stopping.wait(_POLL_SECONDS)
         finally:
             self._disconnect(self._publisher)
 
-    def _is_tidied(self) -> bool:
-        """Set times right and drop what has expired; return whether the outbox can be written."""
+    def _is_ready(self) -> bool:
+        """Drop what has expired; return whether the clock may be right, and the outbox can be written."""
         try:
-            self._outbox.correct_times(EARLIEST_CREDIBLE_TIME, int(time.time()))
-            if not self._under_way:
-                self._drop_expired()
+            self._clock.keep()
+            if not self._clock.may_seal:
+                # A wrong clock would seal messages that nobody believes.
+                self._outage.begin("Messages wait: the clock may be wrong", f": it shows {_shown_time()}")
+                return False
+            moment = self._clock.trusted_moment()
+            if moment is not None:
+                self._tidy(moment)
         except StoreError as error:
             # No reason to begin anew, which would send again what is acknowledged and could not be removed.
             self._outage.begin(f"Messages wait: {error}")
@@ -157,8 +172,23 @@ class Courier:
         self._outage.end()
         return True
 
-    def _drop_expired(self) -> None:
-        now = int(time.time())
+    def _tidy(self, moment: Moment) -> None:
+        """Set times in the outbox right, and drop what has expired."""
+        now = int(moment.now)
+        self._follow_clock(moment.now)
+        # A clock that may be late says nothing of messages that seem to come from the future.
+        self._outbox.correct_times(EARLIEST_CREDIBLE_TIME, now, _NO_TIME if moment.may_be_late else now)
+        if not self._under_way:
+            self._drop_expired(now)
+
+    def _follow_clock(self, now: float) -> None:
+        at = BootTime.now()
+        offset = now - at.up
+        if self._followed is None or abs(offset - self._followed) > MAX_DIVERGENCE_SECONDS:
+            self._outbox.follow_clock(int(now), at)
+            self._followed = offset
+
+    def _drop_expired(self, now: int) -> None:
         for identifier, recipient in self._outbox.forget_expired(now, MESSAGE_EXPIRY_SECONDS, MAX_MESSAGE_AGE_SECONDS):
             _tell_given_up(identifier, recipient, "it has expired")
 
@@ -202,7 +232,7 @@ class Courier:
             key = read_private_key(key_path(self._settings.crypto_path, self._settings.identity_name))
             sealer = Sealer(self._settings, key, self._discovery)
             self._own_record.look(key)
-            while not self._stopping.is_set():
+            while not self._stopping.is_set() and self._clock.may_seal:
                 message = self._outbox.next_to(recipient, 0)
                 if message is None:
                     return
@@ -226,7 +256,8 @@ class Courier:
 
     def _deliver(self, message: OutgoingMessage, sealer: Sealer, publisher: Publisher) -> None:
         if message.number not in self._acknowledged:
-            if _is_overdue(message):
+            moment = self._clock.trusted_moment()
+            if moment is not None and _is_overdue(message, moment.now):
                 self._give_up(message, "it has expired")
                 return
             try:
@@ -241,6 +272,9 @@ class Courier:
                 self._give_up(message, str(error))
                 return
             except (MessageError, UnsuitableKeyError) as error:
+                if self._clock.trusted_moment() is None:
+                    # It may have expired by a wrong clock alone.
+                    raise
                 self._give_up(message, str(error))
                 return
             self._verdicts.take_back(message.recipient)
@@ -312,6 +346,10 @@ def _tell_given_up(identifier: str, recipient: str, why: str) -> None:
     _LOG.error("The message %s to %s is not delivered: %s", identifier, recipient, why)
 
 
-def _is_overdue(message: OutgoingMessage) -> bool:
+def _is_overdue(message: OutgoingMessage, now: float) -> bool:
     lifetime = MESSAGE_EXPIRY_SECONDS if message.lifetime is None else message.lifetime
-    return time.time() >= message.queued_at + min(lifetime, MAX_MESSAGE_AGE_SECONDS)
+    return now >= message.queued_at + min(lifetime, MAX_MESSAGE_AGE_SECONDS)
+
+
+def _shown_time() -> str:
+    return datetime.fromtimestamp(time.time(), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -15,7 +15,7 @@ from idlib.errors import (
 from idlib.names import IdentityName
 from idlib.program import beside
 from idlib.settings import Settings
-from idlib.storage.outbox import NewOutgoingMessage, Outbox, is_to_be_opened
+from idlib.storage.outbox import BootTime, NewOutgoingMessage, Outbox, is_to_be_opened
 from idlib.storage.watching import is_watched
 
 _LOG = logging.getLogger(__name__)
@@ -67,7 +67,7 @@ def put_aside(settings: Settings, sealer: Sealer, message: NewOutgoingMessage) -
     """
     sealer.check(message)
     with Outbox(settings.data_path) as outbox:
-        outbox.put(message)
+        outbox.put(message, BootTime.now())
 
 
 def warn_if_nobody_sends(settings: Settings) -> None:

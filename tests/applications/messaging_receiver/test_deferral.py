@@ -12,7 +12,7 @@ from lookups import WORKERS_FOR_OTHER_NAMES
 from idlib.errors import BogusError, DiscoveryError, NoRecordError
 from idlib.names import IdentityName
 from idlib.storage.waiting import WaitingMessages
-from tests.applications.messaging_receiver.waiting import OUT, balance, prove
+from tests.applications.messaging_receiver.waiting import HOUR, OUT, balance, prove
 from tests.applications.messaging_receiver.world import ALICE, BOB, DAVE, KEYS, World, open_world, record_of, sealed
 
 
@@ -352,6 +352,25 @@ def test_how_long_a_message_has_waited_does_not_depend_on_the_clock(
     world.dns.answers[DAVE] = record_of(KEYS[DAVE])
     world.clock[0] += 120
     world.wait_for(lambda: world.printed == ["dave.test says: patient"])
+
+
+def test_how_long_a_message_has_waited_is_never_negative_if_the_replay_memory_is_lost(tmp_path: Path) -> None:
+    erin = IdentityName("erin.test")
+    KEYS[erin] = KEYS[DAVE]
+    with open_world(tmp_path) as world:
+        world.clock[0] += 30 * 24 * HOUR
+        world.deliver(sealed("without a record", erin))
+        world.wait_for(lambda: len(world.settled) == 1)
+    for path in tmp_path.glob("replay.sqlite3*"):
+        path.unlink()
+    for _ in range(2):
+        with open_world(tmp_path) as world:
+            (entry,) = world.context.waiting_store.index()
+            assert entry.deferred_at <= world.context.timekeeper.elapsed()
+            assert world.authentication._deferral.waited(entry.number) < HOUR
+    with open_world(tmp_path) as world:
+        world.clock[0] += HOUR
+        world.wait_for(lambda: "refused_sender-without-record=1" in world.counters)
 
 
 def test_a_message_by_a_new_key_waits_if_dns_cannot_be_asked_about_it(world: World) -> None:

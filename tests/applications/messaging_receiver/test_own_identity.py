@@ -1,5 +1,6 @@
 import logging
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -55,9 +56,9 @@ class Device:
         self.generated.append(key)
         return key
 
-    def start(self) -> OwnKeys:
+    def start(self, clock: Callable[[], float | None] | None = None) -> OwnKeys:
         present = read_private_key(key_path(self.directory, BOB))
-        return OwnKeys(self.directory, BOB, present, self.facts, lambda: self.now)
+        return OwnKeys(self.directory, BOB, present, self.facts, clock or (lambda: self.now))
 
 
 def found(*keys: PrivateKey) -> Found:
@@ -104,6 +105,61 @@ def test_it_is_remembered_across_restarts(device: Device) -> None:
     device.now += PREVIOUS_KEY_SECONDS
     assert natives(device.start().keys) == natives((new, old))
     device.now += 1
+    assert natives(device.start().keys) == natives((new,))
+
+
+def test_no_key_is_given_up_while_the_clock_may_be_wrong(device: Device) -> None:
+    (old,) = device.generated
+    new = device.replace_key()
+    device.start().note_records(found(new, old))
+    device.start().note_records(found(new))
+    facts = dict(device.facts.texts)
+    own_keys = device.start(lambda: device.now if device.now < NOW + 50 * DAY else None)
+    device.now += 365 * DAY
+    own_keys.note_records(found(new))
+    assert natives(own_keys.keys) == natives((new, old))
+    assert device.facts.texts == facts
+    assert natives(device.start(lambda: None).keys) == natives((new, old))
+
+
+def test_a_key_that_was_given_up_by_a_wrong_clock_is_tried_again(device: Device) -> None:
+    (old,) = device.generated
+    new = device.replace_key()
+    own_keys = device.start()
+    own_keys.note_records(found(new, old))
+    own_keys.note_records(found(new))
+    device.now += 13 * DAY
+    own_keys.note_records(found(new))
+    assert natives(own_keys.keys) == natives((new,))
+    device.now -= 13 * DAY
+    own_keys.note_records(found(new))
+    assert natives(own_keys.keys) == natives((new, old))
+
+
+def test_a_time_that_a_wrong_clock_noted_is_set_right(device: Device) -> None:
+    (old,) = device.generated
+    new = device.replace_key()
+    own_keys = device.start()
+    own_keys.note_records(found(new, old))
+    device.now += 365 * DAY
+    own_keys.note_records(found(new))
+    device.now -= 365 * DAY
+    own_keys.note_records(found(new))
+    device.now += PREVIOUS_KEY_SECONDS + 1
+    own_keys.note_records(found(new))
+    assert natives(own_keys.keys) == natives((new,))
+
+
+@pytest.mark.parametrize("damage", ["garbage", "1e9", "-5", "\u0661", "9" * 5000])
+def test_a_damaged_fact_gives_up_no_key(device: Device, damage: str) -> None:
+    (old,) = device.generated
+    new = device.replace_key()
+    device.start().note_records(found(new))
+    device.facts.texts = dict.fromkeys(device.facts.texts, damage)
+    own_keys = device.start()
+    assert natives(own_keys.keys) == natives((new, old))
+    own_keys.note_records(found(new))
+    device.now += PREVIOUS_KEY_SECONDS + 1
     assert natives(device.start().keys) == natives((new,))
 
 

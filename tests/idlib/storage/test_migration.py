@@ -92,6 +92,26 @@ def test_what_release_0_1_0_kept_is_taken_over_once(data: Path) -> None:
     check(data)
 
 
+@pytest.mark.parametrize("shown", [1000, NOW - 86400, NOW + 20 * 365 * 86400])
+def test_a_clock_that_is_wrong_leaves_nothing_in_what_is_taken_over(data: Path, shown: int) -> None:
+    assert migrate(data, shown, identify)
+    check(data)
+    with ReplayMemory(data) as memory:
+        alice = memory.standing(ALICE)
+    assert alice is not None
+    assert alice.proven_at == NOW
+
+
+def test_a_damaged_fact_of_the_release_is_left_out(data: Path) -> None:
+    connection = sqlite3.connect(data / OLD_FILE_NAME)
+    connection.execute("UPDATE fact SET value = 'garbage' WHERE name = 'latest_time'")
+    connection.commit()
+    connection.close()
+    assert migrate(data, NOW, identify)
+    with ReplayMemory(data) as memory:
+        assert memory.latest_time == 0
+
+
 def test_without_an_old_file_nothing_is_made(tmp_path: Path) -> None:
     assert not migrate(tmp_path / "nothing", NOW, identify)
     assert list(tmp_path.iterdir()) == []

@@ -17,6 +17,7 @@ from idlib.errors import StoreError
 from idlib.storage.outbox import (
     FILE_NAME,
     MAX_OCTETS,
+    BootTime,
     NewOutgoingMessage,
     Outbox,
     Waiting,
@@ -175,6 +176,35 @@ def test_the_time_of_queuing_is_set_right_where_the_clock_was_wrong(tmp_path: Pa
         first = {name: outbox.next_to(name, 0) for name in outbox.recipients()}
     times = {name: one.queued_at for name, one in first.items() if one is not None}
     assert times == {"before.example": 2000, "ahead.example": 2000, "right.example": 1500}
+
+
+def test_a_message_of_this_boot_is_as_old_as_the_boot_clock_says(tmp_path: Path) -> None:
+    with Outbox(tmp_path) as outbox:
+        outbox.put(message("early", "early.example", queued_at=1000), BootTime("this", 50.0))
+        outbox.put(message("near", "near.example", queued_at=90_250), BootTime("this", 200.0))
+        outbox.put(message("other", "other.example", queued_at=1000), BootTime("other", 50.0))
+        outbox.put(message("unknown", "unknown.example", queued_at=1000))
+        outbox.follow_clock(90_100, BootTime("this", 100.0))
+        first = {name: outbox.next_to(name, 0) for name in outbox.recipients()}
+        times = {name.removesuffix(".example"): one.queued_at for name, one in first.items() if one is not None}
+        assert times == {"early": 90_050, "near": 90_250, "other": 1000, "unknown": 1000}
+        for one in first.values():
+            assert one is not None
+            outbox.remove(one.number)
+        assert outbox._connection.execute("SELECT count(*) FROM queued_in").fetchone() == (0,)
+
+
+def test_an_outbox_that_knows_no_boot_clock_is_brought_up_to_date(tmp_path: Path) -> None:
+    with Outbox(tmp_path) as outbox:
+        outbox.put(message("old"))
+    connection = sqlite3.connect(tmp_path / FILE_NAME)
+    connection.executescript("DROP TABLE queued_in; DROP TRIGGER outgoing_gone")
+    connection.close()
+    with Outbox(tmp_path) as outbox:
+        outbox.put(message("new"), BootTime("this", 50.0))
+        assert outbox.waiting().number == 2
+        outbox.follow_clock(90_100, BootTime("this", 100.0))
+        assert outbox.forget_expired(2000, 500, 500) == [("old", BOB)]
 
 
 def test_what_has_expired_is_forgotten_and_named(tmp_path: Path) -> None:

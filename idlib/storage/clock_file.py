@@ -1,0 +1,136 @@
+"""What the resident sender knows of the clock, in a small file beside the outbox."""
+
+import contextlib
+import json
+import os
+from pathlib import Path
+from typing import Final
+
+from idlib.errors import StoreError, quoted
+from idlib.files import read_regular
+
+FILE_NAME: Final = "outbox_clock.json"
+_MAX_OCTETS: Final = 65536
+_FILE_MODE: Final = 0o600
+_LATEST_TIME: Final = "latest_time"
+_BOOT: Final = "boot"
+
+
+class ClockFile:
+    """The file, written by one thread: a `ClockStore`. A damaged one counts as absent, so that nobody need repair it.
+
+    Args:
+        directory: Where it is or will be; it must exist before anything is kept.
+
+    Raises:
+        StoreError: The file is there and cannot be read.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self._path = directory / FILE_NAME
+        self._facts = self._read()
+
+    @property
+    def latest_time(self) -> int:
+        """The recorded time, in seconds since the epoch; 0 if there is none."""
+        try:
+            return int(self._facts.get(_LATEST_TIME, "0"))
+        except ValueError:
+            return 0
+
+    @property
+    def boot(self) -> str:
+        """The boot of the system in which the clock was last known to be set; empty if none was noted."""
+        return self._facts.get(_BOOT, "")
+
+    def get_fact(self, name: str) -> str | None:
+        """Return the value kept under a name, or None if there is none.
+
+        Args:
+            name: What the value is.
+        """
+        return self._facts.get(name)
+
+    def set_fact(self, name: str, value: str) -> None:
+        """Keep a value under a name, in place of an earlier one; it is durable when this returns.
+
+        Args:
+            name: What the value is.
+            value: The value.
+        """
+        facts = {**self._facts, name: value}
+        self._write(json.dumps(facts).encode("ascii"))
+        self._facts = facts
+
+    def note_time(self, now: int) -> None:
+        """Keep a time, unless a later one is kept already.
+
+        Args:
+            now: Seconds since the epoch.
+        """
+        if now > self.latest_time:
+            self.reset_time(now)
+
+    def reset_time(self, now: int) -> None:
+        """Keep a time in place of the one that is kept, even if that is later.
+
+        Args:
+            now: Seconds since the epoch.
+        """
+        self.set_fact(_LATEST_TIME, str(now))
+
+    def trust_clock_since(self, boot: str) -> None:
+        """Keep the boot of the system in which the clock is known to be set.
+
+        Args:
+            boot: What tells this boot from every other.
+        """
+        if boot != self.boot:
+            self.set_fact(_BOOT, boot)
+
+    def lower_floor(self, issued_at: int) -> bool:  # noqa: ARG002  # what a `ClockStore` is asked
+        """Return False: a sender remembers no messages, and so refuses none as repeats.
+
+        Args:
+            issued_at: A time, in seconds since the epoch.
+        """
+        return False
+
+    def _read(self) -> dict[str, str]:
+        try:
+            facts = json.loads(read_regular(self._path, _MAX_OCTETS))
+        except FileNotFoundError:
+            return {}
+        except OSError as error:
+            raise StoreError(
+                f"{quoted(self._path)} cannot be read: {error.strerror}", "remove it, or give it to this user"
+            ) from error
+        except (ValueError, RecursionError):
+            return {}
+        return {str(name): str(value) for name, value in facts.items()} if isinstance(facts, dict) else {}
+
+    def _write(self, octets: bytes) -> None:
+        new = self._path.with_name(f"{self._path.name}.new")
+        try:
+            new.unlink(missing_ok=True)
+            descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, _FILE_MODE)
+            with open(descriptor, "wb") as file:
+                file.write(octets)
+                file.flush()
+                os.fsync(descriptor)
+            new.replace(self._path)
+            _make_durable(self._path.parent)
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                new.unlink(missing_ok=True)
+            raise StoreError(
+                f"{quoted(self._path)} cannot be written: {error.strerror}", "check the disk's space and DATA_PATH"
+            ) from error
+
+
+def _make_durable(directory: Path) -> None:
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

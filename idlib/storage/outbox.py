@@ -218,12 +218,12 @@ class Outbox(Database):
                     f"the outbox is full: {number} messages take {total} of its {MAX_OCTETS} bytes",
                     "send it again once the broker and DNS are back",
                 )
-            number = connection.execute(
+            row = connection.execute(
                 f"INSERT INTO outgoing ({_COLUMNS}, octets) VALUES (?, ?, ?, ?, ?, ?)",  # noqa: S608  # of ours alone
                 (message.recipient, message.identifier, message.text, message.queued_at, message.lifetime, octets),
             ).lastrowid
             if at is not None:
-                connection.execute("INSERT OR REPLACE INTO queued_in VALUES (?, ?, ?)", (number, at.boot, at.up))
+                connection.execute("INSERT OR REPLACE INTO queued_in VALUES (?, ?, ?)", (row, at.boot, at.up))
 
     @repairing
     def recipients(self) -> tuple[str, ...]:

@@ -7,6 +7,7 @@ from typing import Final
 
 from idlib.settings import MqttVersion
 from idlib.transport.broker import Broker
+from idlib.transport.client import TlsTimeoutError
 
 _CHECK_PLACE: Final = "check MQTT_HOST and MQTT_PORT"
 # OpenSSL's verification errors: https://docs.openssl.org/3.0/man3/X509_STORE_CTX_get_error/
@@ -74,7 +75,7 @@ def hint_for_error(broker: Broker, error: Exception) -> str:
         case ssl.SSLCertVerificationError():
             return _hint_for_certificate(broker, error)
         case ssl.SSLError():
-            return _hint_for_tls(broker, getattr(error, "reason", None) or "")
+            return _hint_for_tls(broker, error)
         case socket.gaierror():
             if error.errno == socket.EAI_AGAIN:
                 return "DNS does not answer: check the network and the resolver of this system"
@@ -83,11 +84,32 @@ def hint_for_error(broker: Broker, error: Exception) -> str:
             return "nothing listens at that port: check MQTT_PORT, and that the broker runs"
         case ConnectionError():
             return hint_for_silence(broker)
+        case TlsTimeoutError():
+            return "does that port speak TLS?"
         case TimeoutError():
             return "check MQTT_HOST and MQTT_PORT, and whether a firewall is in between"
         case OSError() if error.errno in {errno.ENETUNREACH, errno.EHOSTUNREACH, errno.ENETDOWN}:
             return "check the network of this device, and MQTT_HOST"
     return _CHECK_PLACE
+
+
+def hint_for_alert(broker: Broker, error: Exception | None) -> str:
+    """Return what a user can do about a TLS alert, empty if there is nothing to say or the error is none.
+
+    With TLS 1.3 a broker judges the certificate of a device only after the handshake.
+
+    Args:
+        broker: That gave it.
+        error: What a connection has ended with, if it is known.
+    """
+    reason = _reason_of(error)
+    if any(alert in reason for alert in _VERSION_ALERTS):
+        return "the broker must speak TLS 1.2 or newer"
+    if any(alert in reason for alert in _CLIENT_CERTIFICATE_ALERTS):
+        if broker.shows_certificate:
+            return "the broker does not accept the certificate in MQTT_CERT_FILE"
+        return "the broker wants a certificate of this device; name its file in MQTT_CERT_FILE"
+    return ""
 
 
 def hint_for_silence(broker: Broker) -> str:
@@ -143,14 +165,12 @@ def _hint_for_certificate(broker: Broker, error: ssl.SSLCertVerificationError) -
     return "the broker or its CA needs a new certificate"
 
 
-def _hint_for_tls(broker: Broker, reason: str) -> str:
-    if reason in _NO_TLS:
+def _hint_for_tls(broker: Broker, error: ssl.SSLError) -> str:
+    if _reason_of(error) in _NO_TLS:
         return "does that port speak TLS? The usual one is 8883; set MQTT_PORT, or MQTT_TLS=off"
-    if any(alert in reason for alert in _VERSION_ALERTS):
-        return "the broker must speak TLS 1.2 or newer"
-    if any(alert in reason for alert in _CLIENT_CERTIFICATE_ALERTS):
-        if broker.shows_certificate:
-            return "the broker does not accept the certificate in MQTT_CERT_FILE"
-        return "the broker wants a certificate of this device; name its file in MQTT_CERT_FILE"
     # OpenSSL gives a connection that ended within the handshake no better reason.
-    return hint_for_silence(broker)
+    return hint_for_alert(broker, error) or hint_for_silence(broker)
+
+
+def _reason_of(error: Exception | None) -> str:
+    return str(getattr(error, "reason", None) or "") if isinstance(error, ssl.SSLError) else ""

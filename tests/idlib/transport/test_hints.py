@@ -13,7 +13,7 @@ from paho.mqtt.reasoncodes import ReasonCode
 
 from idlib.settings import MqttVersion
 from idlib.transport.broker import Broker
-from idlib.transport.hints import hint_for_error, hint_for_reason, hint_for_silence
+from idlib.transport.hints import hint_for_alert, hint_for_error, hint_for_reason, hint_for_silence
 
 PLAIN = Broker("broker.example", 1883, MqttVersion.V5)
 TLS = Broker("broker.example", 8883, MqttVersion.V5, ssl.create_default_context())
@@ -63,6 +63,22 @@ def tls(reason: str) -> ssl.SSLError:
 )
 def test_an_error_below_mqtt_has_its_hint(broker: Broker, error: Exception, hint: str) -> None:
     assert hint in hint_for_error(broker, error)
+
+
+@pytest.mark.parametrize(
+    ("broker", "error", "hint"),
+    [
+        (TLS, tls("TLSV13_ALERT_CERTIFICATE_REQUIRED"), "the broker wants a certificate of this device; name its file"),
+        (WITH_CERTIFICATE, tls("TLSV1_ALERT_UNKNOWN_CA"), "does not accept the certificate in MQTT_CERT_FILE"),
+        (TLS, tls("TLSV1_ALERT_INTERNAL_ERROR"), ""),
+        (TLS, ConnectionResetError(errno.ECONNRESET, "Connection reset by peer"), ""),
+        (TLS, None, ""),
+    ],
+)
+def test_an_alert_after_the_handshake_has_its_hint(broker: Broker, error: Exception | None, hint: str) -> None:
+    told = hint_for_alert(broker, error)
+    assert told.startswith(hint) or hint in told
+    assert bool(told) == bool(hint)
 
 
 def test_a_real_server_without_tls_is_recognized() -> None:

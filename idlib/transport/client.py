@@ -127,6 +127,11 @@ class PacketClient(Client):
         self.on_socket_register_write = ignore
 
     @property
+    def is_answered(self) -> bool:
+        """Whether the broker has accepted or refused the connection."""
+        return self._has_connack
+
+    @property
     def is_within_publish(self) -> bool:
         """Whether a PUBLISH has begun to arrive."""
         return self._reader.is_within_publish

@@ -278,7 +278,10 @@ class Subscription:
             self._explain(f"The broker {self._broker} refuses the connection: {explain_end(self._broker, client)}")
         else:
             end = explain_end(self._broker, client, self._hint_for_silence())
-            self._explain(f"The connection to the broker {self._broker} is lost: {end}")
+            if client.is_answered:
+                self._explain(f"The connection to the broker {self._broker} is lost: {end}")
+            else:
+                self._explain(f"The broker {self._broker} did not accept the connection: {end}")
 
     def _hint_for_silence(self) -> str:
         # What a broker that has accepted us before expects has hardly changed.

@@ -46,8 +46,8 @@ _HINTS_OF_REASONS: Final = {
     139: "the connection is made again by itself once the broker is back",
     140: "let the broker admit clients by user name and password, or by certificate",
     141: "check the network between this device and the broker",
-    142: "another client uses the same client identifier: is a copy of DATA_PATH in use, or does the broker take the"
-    " user name for the client identifier?",
+    142: "another client uses the same client id: is a copy of DATA_PATH in use elsewhere, or does the broker use the"
+    " user name as the client id?",
     143: "let the broker admit the topic, which is the name of a device",
     144: "let the broker admit the topic, which is the name of a device",
     147: "the log of the broker may say why",
@@ -138,17 +138,33 @@ def hint_for_reason(broker: Broker, code: int) -> str:
     if code == _UNSUPPORTED_VERSION:
         other = MqttVersion.V311 if broker.version is MqttVersion.V5 else MqttVersion.V5
         return f"set MQTT_VERSION={other}"
-    if code == _BAD_LOGIN or (code == _NOT_AUTHORIZED and broker.username is None and not broker.shows_certificate):
+    if code == _BAD_LOGIN:
         return _hint_for_login(broker)
     if code == _NOT_AUTHORIZED:
-        return "check the user name, the password and the certificate, and what the broker allows them"
+        return _hint_for_rights(broker)
     return _HINTS_OF_REASONS.get(code, "")
 
 
 def _hint_for_login(broker: Broker) -> str:
     if broker.username is None:
         return "set MQTT_USERNAME and MQTT_PASSWORD_FILE"
+    if broker.password is None:
+        return "set MQTT_PASSWORD_FILE"
     return "check MQTT_USERNAME and the first line of MQTT_PASSWORD_FILE"
+
+
+def _hint_for_rights(broker: Broker) -> str:
+    """Return what a user can do if the broker does not believe, or does not allow, what we log in with."""
+    certificate = "the certificate in MQTT_CERT_FILE"
+    allowed = ", and what the broker allows this device"
+    if not broker.shows_certificate:
+        login = _hint_for_login(broker)
+        return login + allowed if broker.password is not None else login
+    if broker.username is None:
+        return f"check {certificate}{allowed}"
+    if broker.password is None:
+        return f"set MQTT_PASSWORD_FILE, or check MQTT_USERNAME and {certificate}{allowed}"
+    return f"check MQTT_USERNAME, the first line of MQTT_PASSWORD_FILE and {certificate}{allowed}"
 
 
 def _hint_for_certificate(broker: Broker, error: ssl.SSLCertVerificationError) -> str:

@@ -150,7 +150,12 @@ def test_tls_at_a_plain_port_is_recognized(device: Device, lab: Lab, tmp_path: P
 def test_the_broker_refuses_a_wrong_password(device: Device, tmp_path: Path) -> None:
     (tmp_path / "password").write_text("wrong")
     wrong = device.with_settings(MQTT_PASSWORD_FILE=str(tmp_path / "password"), DATA_PATH=str(tmp_path))
-    refused(wrong, "Not authorized", "user name")
+    refused(wrong, "Not authorized", "MQTT_USERNAME", "the first line of MQTT_PASSWORD_FILE")
+
+
+def test_the_broker_misses_a_password(device: Device, tmp_path: Path) -> None:
+    without = device.without_setting("MQTT_PASSWORD_FILE").with_settings(DATA_PATH=str(tmp_path))
+    refused(without, "Not authorized; set MQTT_PASSWORD_FILE, or check")
 
 
 def test_a_private_ca_made_as_mosquitto_tls_says_is_accepted(

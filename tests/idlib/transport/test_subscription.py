@@ -249,7 +249,10 @@ def test_what_ends_a_connection_is_told(answer: bytes, cause: str) -> None:
         (CONNACK + packet(0xE0, b"\x93\0"), "is lost: Receive maximum exceeded; the log of the broker may say why"),
         (CONNACK + packet(0xE0, b"\x97\0"), "is lost: Quota exceeded; wait until the broker has delivered"),
         (CONNACK + packet(0xE0, b"\x98\0"), "is lost: Administrative action; ask the operator of the broker"),
-        (CONNACK + packet(0xE0, b"\x8e\0"), "was taken over: is a copy of DATA_PATH in use elsewhere?"),
+        (
+            CONNACK + packet(0xE0, b"\x8e\0"),
+            "was taken over; another client uses the same client id: is a copy of DATA_PATH in",
+        ),
     ],
 )
 def test_what_ends_a_connection_has_the_hint_of_its_reason(answer: bytes, said: str) -> None:

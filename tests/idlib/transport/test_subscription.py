@@ -361,7 +361,7 @@ def test_texts_of_the_broker_are_not_read() -> None:
     with ScriptedBroker(script, saying()) as broker, running(broker.address) as run:
         wait_until(lambda: len(run.delivered) == 1, "not delivered")
         run.settle_all()
-        wait_until(lambda: len(broker.connections) == 2, "no new connection")
+        wait_until(lambda: len(broker.connections) == 2 and run.subscription.is_active, "no new subscription")
         assert run.delivered[0].payload == b"good"
 
 

@@ -1,5 +1,8 @@
 """One connection to the broker: the MQTT library's client, with the reading of packets replaced by our own."""
 
+import re
+import socket
+import ssl
 import time
 from collections import OrderedDict
 from collections.abc import Callable
@@ -30,9 +33,15 @@ from idlib.transport.packets import (
 KEEPALIVE_SECONDS: Final = 30
 _PORTION_OCTETS: Final = 65536
 _MAX_UNREADABLE: Final = 64
+# Where in its own source OpenSSL's wrapper has met an error: of no use to a user.
+_PLACE_IN_SOURCE: Final = re.compile(r"^_ssl\.c:[0-9]+: | \(_ssl\.c:[0-9]+\)")
 
 # MQTT 3.1.1, section 3.2.2.3, in the words of MQTT 5.
 _RETURN_CODES: Final = {1: 132, 2: 133, 3: 136, 4: 134, 5: 135}
+
+
+class TlsTimeoutError(TimeoutError):
+    """A port has accepted a connection, and has not answered in the TLS handshake in time."""
 
 
 class UnreadablePackets:
@@ -104,6 +113,8 @@ class PacketClient(Client):
             manual_ack=True,
         )
         self.failure: str | None = None
+        # The exception that `failure` has the words of, if there was one.
+        self.error: Exception | None = None
         self.code: int | None = None
         self.is_refused = False
         self._version = version
@@ -114,6 +125,11 @@ class PacketClient(Client):
         self.on_disconnect = self._note_end
         # With it the library leaves all writing to the thread that runs the connection.
         self.on_socket_register_write = ignore
+
+    @property
+    def is_answered(self) -> bool:
+        """Whether the broker has accepted or refused the connection."""
+        return self._has_connack
 
     @property
     def is_within_publish(self) -> bool:
@@ -140,9 +156,23 @@ class PacketClient(Client):
         """Note why the connection ends; what is noted first says most."""
         self.failure = self.failure or failure
 
+    def _note_error(self, error: OSError) -> None:
+        if self.failure is None:
+            self.error = error
+        self._note(words_of(error))
+
     def _note_end(self, _client: Client, _data: Any, _flags: Any, reason: ReasonCode, _properties: Any) -> None:
         if reason.is_failure:
             self._note(str(reason))
+
+    def _ssl_wrap_socket(self, tcp_sock: socket.socket) -> ssl.SSLSocket:
+        if self._ssl_context is None:
+            raise ValueError("TLS has no context")
+        try:
+            # The library's own leaves the socket open if the handshake fails.
+            return self._ssl_context.wrap_socket(tcp_sock, server_hostname=self._host)
+        except TimeoutError as error:
+            raise TlsTimeoutError(f"no TLS answer within {self.connect_timeout:g} s") from error
 
     def _sock_recv(self, bufsize: int) -> bytes:
         try:
@@ -150,7 +180,7 @@ class PacketClient(Client):
         except BlockingIOError:
             raise
         except OSError as error:
-            self._note(str(error))
+            self._note_error(error)
             raise
         if not octets:
             self._note("the broker closed the connection")
@@ -162,7 +192,7 @@ class PacketClient(Client):
         except BlockingIOError:
             raise
         except OSError as error:
-            self._note(str(error))
+            self._note_error(error)
             raise
 
     def _packet_read(self) -> MQTTErrorCode:
@@ -274,6 +304,15 @@ def reason_name(packet_type: int, code: int) -> str:
         return str(ReasonCode(packet_type, identifier=code))
     except (KeyError, ValueError):
         return f"reason code {code}"
+
+
+def words_of(error: Exception) -> str:
+    """Return what an error says, without the place in the source of Python where it was met.
+
+    Args:
+        error: Of the socket, of TLS, or of name resolution.
+    """
+    return _PLACE_IN_SOURCE.sub("", str(error))
 
 
 def ignore(*_: object) -> None:

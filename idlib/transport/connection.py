@@ -11,8 +11,8 @@ from paho.mqtt.properties import Properties
 from idlib.errors import TransportError
 from idlib.settings import MqttVersion
 from idlib.transport.broker import Broker
-from idlib.transport.client import KEEPALIVE_SECONDS, Handlers, PacketClient, UnreadablePackets, reason_name
-from idlib.transport.hints import hint_for_error, hint_for_reason
+from idlib.transport.client import KEEPALIVE_SECONDS, Handlers, PacketClient, UnreadablePackets, reason_name, words_of
+from idlib.transport.hints import hint_for_alert, hint_for_error, hint_for_reason
 from idlib.transport.packets import MAX_PACKET_OCTETS, OVERHEAD_OCTETS
 
 QOS_AT_LEAST_ONCE: Final = 1
@@ -61,10 +61,11 @@ def explain_end(broker: Broker, client: PacketClient, otherwise: str = "") -> Ex
     Args:
         broker: That it was made to.
         client: What has run it.
-        otherwise: The hint if the broker gave no reason.
+        otherwise: The hint if the broker gave no reason, neither in MQTT nor in a TLS alert.
     """
     if client.code is None:
-        return Explanation(client.failure or "the broker does not answer", otherwise)
+        hint = hint_for_alert(broker, client.error) or otherwise
+        return Explanation(client.failure or "the broker does not answer", hint)
     return explain(broker, PacketTypes.CONNACK if client.is_refused else PacketTypes.DISCONNECT, client.code)
 
 
@@ -160,12 +161,12 @@ class Connector:
                 )
         except ssl.SSLError as error:
             raise TransportError(
-                f"TLS with the broker {broker} fails: {error}", hint_for_error(broker, error)
+                f"TLS with the broker {broker} fails: {words_of(error)}", hint_for_error(broker, error)
             ) from error
         # The codec of host names raises a ValueError at those that it cannot encode.
         except (OSError, ValueError) as error:
             raise TransportError(
-                f"the broker {broker} cannot be reached: {error}", hint_for_error(broker, error)
+                f"the broker {broker} cannot be reached: {words_of(error)}", hint_for_error(broker, error)
             ) from error
 
     def _properties(self) -> Properties:

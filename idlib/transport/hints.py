@@ -7,6 +7,7 @@ from typing import Final
 
 from idlib.settings import MqttVersion
 from idlib.transport.broker import Broker
+from idlib.transport.client import TlsTimeoutError
 
 _CHECK_PLACE: Final = "check MQTT_HOST and MQTT_PORT"
 # OpenSSL's verification errors: https://docs.openssl.org/3.0/man3/X509_STORE_CTX_get_error/
@@ -45,8 +46,8 @@ _HINTS_OF_REASONS: Final = {
     139: "the connection is made again by itself once the broker is back",
     140: "let the broker admit clients by user name and password, or by certificate",
     141: "check the network between this device and the broker",
-    142: "another client uses the same client identifier: is a copy of DATA_PATH in use, or does the broker take the"
-    " user name for the client identifier?",
+    142: "another client uses the same client id: is a copy of DATA_PATH in use elsewhere, or does the broker use the"
+    " user name as the client id?",
     143: "let the broker admit the topic, which is the name of a device",
     144: "let the broker admit the topic, which is the name of a device",
     147: "the log of the broker may say why",
@@ -74,7 +75,7 @@ def hint_for_error(broker: Broker, error: Exception) -> str:
         case ssl.SSLCertVerificationError():
             return _hint_for_certificate(broker, error)
         case ssl.SSLError():
-            return _hint_for_tls(broker, getattr(error, "reason", None) or "")
+            return _hint_for_tls(broker, error)
         case socket.gaierror():
             if error.errno == socket.EAI_AGAIN:
                 return "DNS does not answer: check the network and the resolver of this system"
@@ -83,11 +84,32 @@ def hint_for_error(broker: Broker, error: Exception) -> str:
             return "nothing listens at that port: check MQTT_PORT, and that the broker runs"
         case ConnectionError():
             return hint_for_silence(broker)
+        case TlsTimeoutError():
+            return "does that port speak TLS?"
         case TimeoutError():
             return "check MQTT_HOST and MQTT_PORT, and whether a firewall is in between"
         case OSError() if error.errno in {errno.ENETUNREACH, errno.EHOSTUNREACH, errno.ENETDOWN}:
             return "check the network of this device, and MQTT_HOST"
     return _CHECK_PLACE
+
+
+def hint_for_alert(broker: Broker, error: Exception | None) -> str:
+    """Return what a user can do about a TLS alert, empty if there is nothing to say or the error is none.
+
+    With TLS 1.3 a broker judges the certificate of a device only after the handshake.
+
+    Args:
+        broker: That gave it.
+        error: What a connection has ended with, if it is known.
+    """
+    reason = _reason_of(error)
+    if any(alert in reason for alert in _VERSION_ALERTS):
+        return "the broker must speak TLS 1.2 or newer"
+    if any(alert in reason for alert in _CLIENT_CERTIFICATE_ALERTS):
+        if broker.shows_certificate:
+            return "the broker does not accept the certificate in MQTT_CERT_FILE"
+        return "the broker wants a certificate of this device; name its file in MQTT_CERT_FILE"
+    return ""
 
 
 def hint_for_silence(broker: Broker) -> str:
@@ -116,17 +138,33 @@ def hint_for_reason(broker: Broker, code: int) -> str:
     if code == _UNSUPPORTED_VERSION:
         other = MqttVersion.V311 if broker.version is MqttVersion.V5 else MqttVersion.V5
         return f"set MQTT_VERSION={other}"
-    if code == _BAD_LOGIN or (code == _NOT_AUTHORIZED and broker.username is None and not broker.shows_certificate):
+    if code == _BAD_LOGIN:
         return _hint_for_login(broker)
     if code == _NOT_AUTHORIZED:
-        return "check the user name, the password and the certificate, and what the broker allows them"
+        return _hint_for_rights(broker)
     return _HINTS_OF_REASONS.get(code, "")
 
 
 def _hint_for_login(broker: Broker) -> str:
     if broker.username is None:
         return "set MQTT_USERNAME and MQTT_PASSWORD_FILE"
+    if broker.password is None:
+        return "set MQTT_PASSWORD_FILE"
     return "check MQTT_USERNAME and the first line of MQTT_PASSWORD_FILE"
+
+
+def _hint_for_rights(broker: Broker) -> str:
+    """Return what a user can do if the broker does not believe, or does not allow, what we log in with."""
+    certificate = "the certificate in MQTT_CERT_FILE"
+    allowed = ", and what the broker allows this device"
+    if not broker.shows_certificate:
+        login = _hint_for_login(broker)
+        return login + allowed if broker.password is not None else login
+    if broker.username is None:
+        return f"check {certificate}{allowed}"
+    if broker.password is None:
+        return f"set MQTT_PASSWORD_FILE, or check MQTT_USERNAME and {certificate}{allowed}"
+    return f"check MQTT_USERNAME, the first line of MQTT_PASSWORD_FILE and {certificate}{allowed}"
 
 
 def _hint_for_certificate(broker: Broker, error: ssl.SSLCertVerificationError) -> str:
@@ -143,14 +181,12 @@ def _hint_for_certificate(broker: Broker, error: ssl.SSLCertVerificationError) -
     return "the broker or its CA needs a new certificate"
 
 
-def _hint_for_tls(broker: Broker, reason: str) -> str:
-    if reason in _NO_TLS:
+def _hint_for_tls(broker: Broker, error: ssl.SSLError) -> str:
+    if _reason_of(error) in _NO_TLS:
         return "does that port speak TLS? The usual one is 8883; set MQTT_PORT, or MQTT_TLS=off"
-    if any(alert in reason for alert in _VERSION_ALERTS):
-        return "the broker must speak TLS 1.2 or newer"
-    if any(alert in reason for alert in _CLIENT_CERTIFICATE_ALERTS):
-        if broker.shows_certificate:
-            return "the broker does not accept the certificate in MQTT_CERT_FILE"
-        return "the broker wants a certificate of this device; name its file in MQTT_CERT_FILE"
     # OpenSSL gives a connection that ended within the handshake no better reason.
-    return hint_for_silence(broker)
+    return hint_for_alert(broker, error) or hint_for_silence(broker)
+
+
+def _reason_of(error: Exception | None) -> str:
+    return str(getattr(error, "reason", None) or "") if isinstance(error, ssl.SSLError) else ""

@@ -14,13 +14,22 @@ _METHODS: Final = {
     "_packet_handle": ("self",),
     "_sock_recv": ("self", "bufsize"),
     "_sock_send": ("self", "buf"),
+    "_ssl_wrap_socket": ("self", "tcp_sock"),
     "_reset_sockets": ("self", "sockpair_only"),
     "_send_pubrec": ("self", "mid"),
     "_handle_connack": ("self",),
     "_handle_pubackcomp": ("self", "cmd"),
     "_handle_pingresp": ("self",),
 }
-_ATTRIBUTES: Final = ("_in_packet", "_last_bytes_received", "_msgtime_mutex", "_sock", "_out_messages")
+_ATTRIBUTES: Final = (
+    "_in_packet",
+    "_last_bytes_received",
+    "_msgtime_mutex",
+    "_sock",
+    "_out_messages",
+    "_ssl_context",
+    "_host",
+)
 
 
 def check_library() -> None:

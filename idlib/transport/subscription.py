@@ -29,7 +29,7 @@ from idlib.transport.connection import (
     explain_end,
     subscribe_size,
 )
-from idlib.transport.hints import hint_for_silence
+from idlib.transport.hints import hint_for_reason, hint_for_silence
 from idlib.transport.packets import Connack, Publish
 
 _LOG = logging.getLogger(__name__)
@@ -269,16 +269,18 @@ class Subscription:
     def _explain_end(self, client: PacketClient) -> None:
         """Note what the client knows of why its connection ended."""
         if client.code == SESSION_TAKEN_OVER:
-            self._explain(
-                f"The session at the broker {self._broker} was taken over: is a copy of DATA_PATH in use elsewhere?"
-            )
+            hint = hint_for_reason(self._broker, client.code)
+            self._explain(str(Explanation(f"The session at the broker {self._broker} was taken over", hint)))
             # Both would take it from each other for ever; the less often, the more messages come through.
             self._backoff.give_way()
         elif client.is_refused:
             self._explain(f"The broker {self._broker} refuses the connection: {explain_end(self._broker, client)}")
         else:
             end = explain_end(self._broker, client, self._hint_for_silence())
-            self._explain(f"The connection to the broker {self._broker} is lost: {end}")
+            if client.is_answered:
+                self._explain(f"The connection to the broker {self._broker} is lost: {end}")
+            else:
+                self._explain(f"The broker {self._broker} did not accept the connection: {end}")
 
     def _hint_for_silence(self) -> str:
         # What a broker that has accepted us before expects has hardly changed.

@@ -162,7 +162,9 @@ def test_a_session_that_is_taken_over_is_told_and_not_fought_for(lab: Lab) -> No
     with scripted_broker(b"\x01", b"\xe0\x02\x8e\x00") as there:
         device = lab.published_device("doubled").with_settings(**there)
         with device.start(RECEIVER) as receiver:
-            receiver.wait_for_log("was taken over: is a copy of DATA_PATH in use elsewhere?")
+            receiver.wait_for_log(
+                "was taken over; another client uses the same client id: is a copy of DATA_PATH in use"
+            )
             assert "taken over" in health(device)
             time.sleep(5)
             assert len(log_lines(receiver, SUBSCRIBED)) == 1, "it would take the session back for ever"

@@ -4,6 +4,7 @@ import errno
 import os
 import socket
 import ssl
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -13,12 +14,15 @@ from paho.mqtt.reasoncodes import ReasonCode
 
 from idlib.settings import MqttVersion
 from idlib.transport.broker import Broker
-from idlib.transport.hints import hint_for_error, hint_for_reason, hint_for_silence
+from idlib.transport.hints import hint_for_alert, hint_for_error, hint_for_reason, hint_for_silence
 
 PLAIN = Broker("broker.example", 1883, MqttVersion.V5)
 TLS = Broker("broker.example", 8883, MqttVersion.V5, ssl.create_default_context())
 LOGGED_IN = Broker("broker.example", 8883, MqttVersion.V5, TLS.tls, "alice", "secret")
 WITH_CERTIFICATE = Broker("broker.example", 8883, MqttVersion.V5, TLS.tls, shows_certificate=True)
+WITH_BOTH = Broker("broker.example", 8883, MqttVersion.V5, TLS.tls, "alice", "secret", shows_certificate=True)
+WITHOUT_PASSWORD = Broker("broker.example", 8883, MqttVersion.V5, TLS.tls, "alice")
+WITHOUT_PASSWORD_AND_WITH_CERTIFICATE = replace(WITHOUT_PASSWORD, shows_certificate=True)
 WITH_AUTHORITIES = Broker("broker.example", 8883, MqttVersion.V311, TLS.tls, has_own_authorities=True)
 
 
@@ -65,6 +69,22 @@ def test_an_error_below_mqtt_has_its_hint(broker: Broker, error: Exception, hint
     assert hint in hint_for_error(broker, error)
 
 
+@pytest.mark.parametrize(
+    ("broker", "error", "hint"),
+    [
+        (TLS, tls("TLSV13_ALERT_CERTIFICATE_REQUIRED"), "the broker wants a certificate of this device; name its file"),
+        (WITH_CERTIFICATE, tls("TLSV1_ALERT_UNKNOWN_CA"), "does not accept the certificate in MQTT_CERT_FILE"),
+        (TLS, tls("TLSV1_ALERT_INTERNAL_ERROR"), ""),
+        (TLS, ConnectionResetError(errno.ECONNRESET, "Connection reset by peer"), ""),
+        (TLS, None, ""),
+    ],
+)
+def test_an_alert_after_the_handshake_has_its_hint(broker: Broker, error: Exception | None, hint: str) -> None:
+    told = hint_for_alert(broker, error)
+    assert told.startswith(hint) or hint in told
+    assert bool(told) == bool(hint)
+
+
 def test_a_real_server_without_tls_is_recognized() -> None:
     left, right = socket.socketpair()
     with left, right:
@@ -81,18 +101,36 @@ def test_a_real_server_without_tls_is_recognized() -> None:
         (PLAIN, 135, "set MQTT_USERNAME and MQTT_PASSWORD_FILE"),
         (PLAIN, 134, "set MQTT_USERNAME and MQTT_PASSWORD_FILE"),
         (LOGGED_IN, 134, "check MQTT_USERNAME and the first line of MQTT_PASSWORD_FILE"),
-        (LOGGED_IN, 135, "what the broker allows them"),
-        (WITH_CERTIFICATE, 135, "and the certificate"),
+        (LOGGED_IN, 135, "check MQTT_USERNAME and the first line of MQTT_PASSWORD_FILE, and what the broker allows"),
+        (WITHOUT_PASSWORD, 134, "set MQTT_PASSWORD_FILE"),
+        (WITHOUT_PASSWORD, 135, "set MQTT_PASSWORD_FILE"),
+        (WITH_CERTIFICATE, 134, "set MQTT_USERNAME and MQTT_PASSWORD_FILE"),
+        (WITH_CERTIFICATE, 135, "check the certificate in MQTT_CERT_FILE, and what the broker allows"),
+        (
+            WITH_BOTH,
+            135,
+            "check MQTT_USERNAME, the first line of MQTT_PASSWORD_FILE and the certificate in MQTT_CERT_FILE, and what",
+        ),
+        (
+            WITHOUT_PASSWORD_AND_WITH_CERTIFICATE,
+            135,
+            "set MQTT_PASSWORD_FILE, or check MQTT_USERNAME and the certificate in MQTT_CERT_FILE, and what",
+        ),
         (PLAIN, 132, "set MQTT_VERSION=3.1.1"),
         (WITH_AUTHORITIES, 132, "set MQTT_VERSION=5"),
         (PLAIN, 137, "try again later"),
-        (PLAIN, 142, "the same client identifier"),
+        (PLAIN, 142, "is a copy of DATA_PATH in use elsewhere, or does the broker use the user name as the client id?"),
         (PLAIN, 155, "QoS 1"),
         (PLAIN, 0, ""),
     ],
 )
 def test_a_reason_of_the_broker_has_its_hint(broker: Broker, code: int, hint: str) -> None:
     assert hint in hint_for_reason(broker, code)
+
+
+def test_no_certificate_is_asked_for_that_is_not_in_use() -> None:
+    assert "certificate" not in hint_for_reason(LOGGED_IN, 135)
+    assert hint_for_reason(WITHOUT_PASSWORD, 135) == "set MQTT_PASSWORD_FILE"
 
 
 @pytest.mark.parametrize("kind", [PacketTypes.CONNACK, PacketTypes.DISCONNECT, PacketTypes.SUBACK, PacketTypes.PUBACK])

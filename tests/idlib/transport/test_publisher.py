@@ -2,6 +2,7 @@
 
 import logging
 import re
+import ssl
 import threading
 import time
 from collections.abc import Callable
@@ -216,6 +217,16 @@ def test_no_error_of_a_codec_crosses_the_transport(host: str) -> None:
         Publisher(Broker(host, 1883, MqttVersion.V5), TIMEOUT),
     ):
         pytest.fail("not accepted")
+
+
+def test_a_port_that_does_not_answer_in_tls_is_told_of() -> None:
+    with (
+        ScriptedBroker(lambda peer: peer.wait_for_end()) as broker,
+        pytest.raises(
+            TransportError, match=r"cannot be reached: no TLS answer within 0\.2 s; does that port speak TLS"
+        ),
+    ):
+        Publisher(replace(broker.address, tls=ssl.create_default_context()), 0.2).__enter__()
 
 
 def test_a_broker_without_qos_1_is_told_of_at_once() -> None:

@@ -1,7 +1,9 @@
 """The subscriber against a broker that says what a test has it say."""
 
 import contextlib
+import errno
 import logging
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -13,6 +15,7 @@ from idlib.errors import Reason
 from idlib.settings import MqttVersion
 from idlib.transport import Broker, Delivery, Subscription
 from idlib.transport import subscription as module
+from idlib.transport.hints import hint_for_silence
 from idlib.transport.subscription import SessionMemory
 from tests.idlib.transport.scripted_broker import (
     CONNACK,
@@ -212,11 +215,14 @@ def test_a_broker_that_is_away_is_no_lack_of_progress() -> None:
         (packet(0x20, b"\0\x5a\0"), "refuses the connection: reason code 90"),
         (packet(0x20, b"\0\1"), "refuses the connection: Unsupported protocol version"),
         (packet(0x20, b"\0\5"), "refuses the connection: Not authorized"),
-        (packet(0x20, b"\0"), "is lost: a CONNACK has the wrong size"),
-        (b"\x20" + variable(100_000_000), "is lost: a packet of type 2 has 100000000 bytes"),
-        (b"HTTP/1.1 400 Bad Request\r\n\r\n", "is lost: no packet of a broker begins with the byte 0x48"),
-        (packet(0xE0, b"\x8b"), "is lost: Server shutting down"),
-        (b"", "is lost: the broker closed the connection"),
+        (packet(0x20, b"\0"), "did not accept the connection: a CONNACK has the wrong size"),
+        (b"\x20" + variable(100_000_000), "did not accept the connection: a packet of type 2 has 100000000 bytes"),
+        (
+            b"HTTP/1.1 400 Bad Request\r\n\r\n",
+            "did not accept the connection: no packet of a broker begins with the byte 0x48",
+        ),
+        (packet(0xE0, b"\x8b"), "did not accept the connection: Server shutting down"),
+        (b"", "did not accept the connection: the broker closed the connection"),
         (CONNACK + CONNACK, "is lost: a packet of type 2 came out of order"),
         (CONNACK + packet(0xF0, b""), "is lost: no packet of a broker begins with the byte 0xf0"),
         (CONNACK + b"\x90" + variable(268_435_455), "is lost: a packet of type 9 has 268435455 bytes"),
@@ -238,12 +244,15 @@ def test_what_ends_a_connection_is_told(answer: bytes, cause: str) -> None:
     [
         (packet(0x20, b"\0\x84\0"), "refuses the connection: Unsupported protocol version; set MQTT_VERSION=3.1.1"),
         (packet(0x20, b"\0\x5a\0"), "refuses the connection: reason code 90"),
-        (packet(0xE0, b"\x9f\0"), "is lost: Connection rate exceeded; connect less often"),
+        (packet(0xE0, b"\x9f\0"), "did not accept the connection: Connection rate exceeded; connect less often"),
         (CONNACK + packet(0xE0, b"\x8d\0"), "is lost: Keep alive timeout; check the network between this device"),
         (CONNACK + packet(0xE0, b"\x93\0"), "is lost: Receive maximum exceeded; the log of the broker may say why"),
         (CONNACK + packet(0xE0, b"\x97\0"), "is lost: Quota exceeded; wait until the broker has delivered"),
         (CONNACK + packet(0xE0, b"\x98\0"), "is lost: Administrative action; ask the operator of the broker"),
-        (CONNACK + packet(0xE0, b"\x8e\0"), "was taken over: is a copy of DATA_PATH in use elsewhere?"),
+        (
+            CONNACK + packet(0xE0, b"\x8e\0"),
+            "was taken over; another client uses the same client id: is a copy of DATA_PATH in",
+        ),
     ],
 )
 def test_what_ends_a_connection_has_the_hint_of_its_reason(answer: bytes, said: str) -> None:
@@ -275,6 +284,28 @@ def test_a_refused_subscription_has_the_hint_of_its_reason(code: bytes, said: st
         assert run.subscription.ailment == f"The broker {broker.address} refuses the subscription: {said}"
 
 
+@pytest.mark.parametrize(
+    ("answer", "by_reset", "fact"),
+    [
+        (b"", False, "the broker closed the connection"),
+        (b"", True, str(ConnectionResetError(errno.ECONNRESET, os.strerror(errno.ECONNRESET)))),
+        (b"HTTP/1.1 400 Bad Request\r\n\r\n", False, "no packet of a broker begins with the byte 0x48"),
+    ],
+    ids=["end", "reset", "HTTP"],
+)
+def test_what_is_perhaps_no_broker_did_not_accept_the_connection(answer: bytes, by_reset: bool, fact: str) -> None:  # noqa: FBT001
+    def script(peer: Peer) -> None:
+        peer.accept(answer)
+        if by_reset:
+            peer.reset()
+        elif answer:
+            peer.wait_for_end()
+
+    with ScriptedBroker(script) as broker, running(broker.address) as run:
+        said = f"The broker {broker.address} did not accept the connection: {fact}; {hint_for_silence(broker.address)}"
+        wait_until(lambda: run.subscription.ailment == said, f"it says {run.subscription.ailment}")
+
+
 def test_a_broker_that_has_never_accepted_and_ends_without_a_reason_may_expect_something_else() -> None:
     ends = threading.Event()
 
@@ -294,7 +325,7 @@ def test_a_broker_that_has_never_accepted_and_ends_without_a_reason_may_expect_s
         wait_until(lambda: len(broker.connections) > 2, "no new connections")
         assert (
             run.subscription.ailment
-            == f"The connection to the broker {broker.address} is lost: the broker closed the connection"
+            == f"The broker {broker.address} did not accept the connection: the broker closed the connection"
         )
 
 
@@ -330,7 +361,7 @@ def test_texts_of_the_broker_are_not_read() -> None:
     with ScriptedBroker(script, saying()) as broker, running(broker.address) as run:
         wait_until(lambda: len(run.delivered) == 1, "not delivered")
         run.settle_all()
-        wait_until(lambda: len(broker.connections) == 2, "no new connection")
+        wait_until(lambda: len(broker.connections) == 2 and run.subscription.is_active, "no new subscription")
         assert run.delivered[0].payload == b"good"
 
 

@@ -42,8 +42,26 @@ def read_regular(path: Path, limit: int) -> bytes:
     return contents
 
 
+def kind_of_obstacle(path: Path) -> str | None:
+    """Return in words what stands in the place of a regular file; None if that is one, nothing, or cannot be seen.
+
+    Args:
+        path: Which place; a symbolic link is followed.
+    """
+    try:
+        return _kind(path.stat())
+    except OSError:
+        return None
+
+
 def _check_regular(status: os.stat_result, path: Path) -> None:
+    kind = _kind(status)
+    if kind is not None:
+        raise OSError(errno.EINVAL, f"it is {kind}", str(path))
+
+
+def _kind(status: os.stat_result) -> str | None:
     if stat.S_ISREG(status.st_mode):
-        return
+        return None
     kind = next((name for matches, name in _KINDS if matches(status.st_mode)), "something else")
-    raise OSError(errno.EINVAL, f"it is {kind}, not a regular file", str(path))
+    return f"{kind}, not a regular file"

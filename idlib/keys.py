@@ -33,6 +33,7 @@ from idlib.settings import KeyType
 
 MAX_FILE_OCTETS: Final = 65536
 MAX_PREVIOUS_KEYS: Final = 3
+HOW_TO_GET_A_KEY: Final = "make an identity with create_selfsigned_id.py, or with create_id_csr.py and a CA"
 
 _PUBLIC_EXPONENT: Final = 65537
 _RSA_BITS: Final = MappingProxyType({KeyType.RSA2048: 2048, KeyType.RSA3072: 3072})
@@ -42,7 +43,6 @@ _KEY_SUFFIX: Final = ".key.pem"
 _CERTIFICATE_SUFFIX: Final = ".crt.pem"
 _DEFAULT_DIRECTORY: Final = Path("/identity")
 _MAX_NAMES_SHOWN: Final = 3
-_HOW_TO_GET_A_KEY: Final = "make an identity with create_selfsigned_id.py, or with create_id_csr.py and a CA"
 _HOW_TO_GET_A_CERTIFICATE: Final = (
     "install a CA's with install_certificate.py, or make key and certificate anew with create_selfsigned_id.py --force"
 )
@@ -332,8 +332,8 @@ def _how_to_get(path: Path) -> str:
     others = _names_with_keys(directory)
     if path.name.endswith(_KEY_SUFFIX) and others:
         what = f"{quoted(directory)} holds a key of {', '.join(others)}"
-        return f"{what}: is IDENTITY_NAME right? If so, {_HOW_TO_GET_A_KEY}"
-    return _HOW_TO_GET_A_KEY
+        return f"{what}: is IDENTITY_NAME right? If so, {HOW_TO_GET_A_KEY}"
+    return HOW_TO_GET_A_KEY
 
 
 def _names_with_keys(directory: Path) -> list[str]:

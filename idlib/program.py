@@ -5,6 +5,7 @@ import contextlib
 import io
 import logging
 import os
+import shlex
 import sys
 import textwrap
 import time
@@ -73,7 +74,24 @@ def beside(program: str) -> str:
     Args:
         program: The name of its file.
     """
-    return f"{os.path.dirname(sys.argv[0]) or '.'}/{program}"
+    return f"{_own_directory()}/{program}"
+
+
+def of_service(service: str, program: str) -> str:
+    """Return how a program of another service is called: by its path in a checkout, else inside its container.
+
+    Args:
+        service: The other service.
+        program: The name of the program's file.
+    """
+    path = os.path.normpath(f"{_own_directory()}/../../{service}/src/{program}")
+    return shlex.quote(path) if os.path.exists(path) else f"./{program} in {service}"
+
+
+def _own_directory() -> str:
+    """Return the directory of this program, in the way in which it was called."""
+    called = sys.argv[0]
+    return os.path.dirname(os.path.realpath(called) if os.path.islink(called) else called) or "."
 
 
 def read_settings() -> settings.Settings:

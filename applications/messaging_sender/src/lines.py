@@ -12,13 +12,13 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import BinaryIO, Final
 
-from misplaced_record import explain_absence
 from patient_input import PatientInput
 from queuing import has_waiting, is_no_verdict, put_aside, resident_sender, warn_if_nobody_sends
 from reporting import Fate, report
 from sealing import Sealer, seconds_at_the_broker
 from sender_record import OwnRecord
 
+from idlib.discovery.misplacement import explain_absence
 from idlib.envelope import new_identifier
 from idlib.errors import (
     ClockError,

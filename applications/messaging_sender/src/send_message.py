@@ -23,13 +23,13 @@ from pathlib import Path
 from typing import BinaryIO
 
 from lines import LineSender, decode, dropped
-from misplaced_record import explain_absence
 from proof import MAX_RECEIPT_OCTETS, Proof
 from queuing import has_waiting, is_no_verdict, put_aside, resident_sender, warn_if_nobody_sends
 from reporting import Fate, report
 from sealing import Sealer, seconds_at_the_broker, too_large
 from sender_record import OwnRecord
 
+from idlib.discovery.misplacement import explain_absence
 from idlib.envelope import new_identifier
 from idlib.errors import (
     ExitStatus,

@@ -128,8 +128,7 @@ def run(main: Callable[[], int | None]) -> NoReturn:
         if sys.stdout is not None:
             sys.stdout.flush()
     except IdlibError as error:
-        for line in lines_of(error):
-            print(harmless(line), file=sys.stderr)
+        tell(error)
         status = error.exit_status
     except KeyboardInterrupt as interruption:
         is_terminated = isinstance(interruption, Terminated)
@@ -157,6 +156,23 @@ def _end_by_sigterm() -> None:
 def _forget_stdout() -> None:
     """Let what is still buffered go nowhere, lest it raise once more when Python ends."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def tell(error: IdlibError) -> None:
+    """Say on stderr what is wrong; who starts a program for the first time at a terminal is told what to set.
+
+    Args:
+        error: Any of ours.
+    """
+    lines = lines_of(error)
+    for line in lines:
+        print(harmless(line), file=sys.stderr)
+    if sys.stderr.isatty():
+        # Here alone, for scripts may compare the published line with all that they read.
+        for variable in settings.VARIABLES:
+            if f"Missing essential configuration env var: {variable.name}" in lines:
+                print(f"Set {variable.name} to {variable.form}.", file=sys.stderr)
+    sys.stderr.flush()
 
 
 def lines_of(error: IdlibError) -> tuple[str, ...]:

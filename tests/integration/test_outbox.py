@@ -256,6 +256,24 @@ def test_a_new_message_does_not_overtake_one_that_waits(sender: Device, recipien
     assert [line.split("says: ")[1] for line in receiver.stdout] == ['first"', 'second"']
 
 
+@pytest.mark.parametrize("options", [("second",), ("--lines",)])
+def test_one_that_has_expired_in_the_outbox_keeps_no_later_one_there(
+    options: tuple[str, ...], sender: Device, recipient: Device, receiver: Program
+) -> None:
+    now = int(time.time())
+    put(sender, recipient.name, "expired", now - 100, 50)
+    put(sender, recipient.name, "expired likewise", now - 100, 60)
+    result = sender.send(recipient, *options, "--queue", stdin="second\n")
+    assert result.status == 0
+    assert "queued" not in result.stderr
+    receiver.wait_for_message("second")
+
+
+def test_one_that_an_unset_clock_has_dated_still_waits(sender: Device, recipient: Device) -> None:
+    put(sender, recipient.name, "first", 1000, 50)
+    queue_one(sender, recipient, "second")
+
+
 def test_one_recipients_trouble_does_not_hold_up_another(sender: Device, recipient: Device, receiver: Program) -> None:
     put(sender, f"nobody._device.{SECURE}", "to nobody")
     put(sender, recipient.name, "to somebody")

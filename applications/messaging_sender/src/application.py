@@ -15,7 +15,6 @@ if __name__ == "__main__":
 
 import logging
 import signal
-import sys
 import threading
 import time
 from contextlib import ExitStack
@@ -26,7 +25,7 @@ from typing import Final
 from idlib.container import announce
 from idlib.errors import ConfigurationError, IdlibError, StoreError, quoted
 from idlib.outage import Outage
-from idlib.program import parser, read_settings, run
+from idlib.program import parser, read_settings, run, tell
 from idlib.settings import Settings
 from idlib.storage.outbox import FILE_NAME, Outbox, Waiting, is_to_be_opened, state_of_files
 from idlib.storage.watching import watching
@@ -62,7 +61,7 @@ def main() -> int:
         settings = read_settings()
     except ConfigurationError as error:
         # Not the end: whoever has to set it right works at this terminal.
-        print("\n".join(error.problems), file=sys.stderr, flush=True)
+        tell(error)
     else:
         worker = threading.Thread(target=deliver, args=(settings, stopping), name="Courier", daemon=True)
         worker.start()

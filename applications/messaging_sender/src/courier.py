@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Final
 
-from sealing import MESSAGE_EXPIRY_SECONDS, Sealer, seconds_at_the_broker
+from sealing import MESSAGE_EXPIRY_SECONDS, Sealer, expires_at, seconds_at_the_broker
 from sender_record import OwnRecord
 
 from idlib.discovery import Discovery
@@ -313,5 +313,4 @@ def _tell_given_up(identifier: str, recipient: str, why: str) -> None:
 
 
 def _is_overdue(message: OutgoingMessage) -> bool:
-    lifetime = MESSAGE_EXPIRY_SECONDS if message.lifetime is None else message.lifetime
-    return time.time() >= message.queued_at + min(lifetime, MAX_MESSAGE_AGE_SECONDS)
+    return time.time() >= expires_at(message)

@@ -112,10 +112,10 @@ class _Sending:
         Raises:
             IdlibError: It was not sent, or not acknowledged, or not confirmed.
         """
-        error: IdlibError | None = None
+        error: BaseException | None = None
         try:
             self._send_or_queue()
-        except IdlibError as raised:
+        except (IdlibError, KeyboardInterrupt) as raised:
             error = raised
             raise
         finally:
@@ -252,7 +252,10 @@ def _lifetime(text: str) -> int:
 
 
 def _seconds(text: str) -> float:
-    seconds = float(text)
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
     if not 0 < seconds <= 86400:
         raise argparse.ArgumentTypeError("give more than 0 and at most 86400 seconds")
     return seconds

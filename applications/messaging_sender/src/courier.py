@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Final
 
+from postponements import Postponements
 from sealing import MESSAGE_EXPIRY_SECONDS, Sealer, expires_at, seconds_at_the_broker
 from sender_record import OwnRecord
 
@@ -121,6 +122,7 @@ class Courier:
         self._publisher: Publisher | None = None
         self._outage = Outage(_LOG)
         self._broker_outage = Outage(_LOG)
+        self._postponements = Postponements(_LOG)
         # Acknowledged, and still in the outbox because it could not be written.
         self._acknowledged: set[int] = set()
         self._verdicts = Verdicts()
@@ -168,6 +170,7 @@ class Courier:
             recipient: self._of_recipient.get(recipient) or _Backoff(_LONGEST_BACKOFF_SECONDS)
             for recipient in recipients
         }
+        self._postponements.keep(self._of_recipient)
         for recipient in self._in_order():
             with self._lock:
                 if recipient in self._under_way or not self._of_recipient[recipient].is_over():
@@ -260,7 +263,7 @@ class Courier:
         _tell_given_up(message.identifier, message.recipient, why)
 
     def _postpone(self, recipient: str, backoff: _Backoff, error: IdlibError) -> None:
-        _LOG.warning("Messages to %s wait: %s", recipient, error)
+        self._postponements.begin(recipient, error)
         backoff.grow()
 
     def _connect(self) -> Publisher | None:
@@ -297,6 +300,7 @@ class Courier:
         self._broker_outage.end()
 
     def _clear(self, recipient: str) -> None:
+        self._postponements.end(recipient)
         with self._lock:
             self._suspects.discard(recipient)
 

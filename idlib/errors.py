@@ -30,6 +30,7 @@ IdlibError
 
 import os
 import shlex
+import stat
 from enum import IntEnum, StrEnum
 from pathlib import Path
 from typing import ClassVar, Self
@@ -289,15 +290,34 @@ def quoted(path: Path | str) -> str:
     return repr(str(path))
 
 
+def how_to_open(directory: Path) -> str | None:
+    """Return the hint that lets this user into a directory of its own; None if something else keeps it out.
+
+    Args:
+        directory: Which; it can also be closed by one of those above it.
+    """
+    needed = stat.S_IRWXU
+    for path in (directory, *directory.parents):
+        try:
+            status = path.stat()
+        except OSError:
+            # Missing, or hidden by a directory above it.
+            needed = stat.S_IXUSR
+            continue
+        is_closed = status.st_uid == os.geteuid() and status.st_mode & needed != needed
+        return f"run chmod 700 {shlex.quote(str(path))}" if is_closed else None
+    return None
+
+
 def how_to_take_over(directory: Path, service: str) -> str:
-    """Return the hint that makes a directory of another user, and all that is in it, this user's.
+    """Return the hint that lets this user into a directory: its own, or another user's that becomes its own.
 
     Args:
         directory: Which.
         service: Of docker-compose.yml, one that may write there.
     """
     command = f"chown -R {os.geteuid()} {shlex.quote(str(directory))}"
-    return (
+    return how_to_open(directory) or (
         f"as root run {command} (with Compose:"
         f" docker compose run --rm --user root --cap-add CHOWN --cap-add DAC_OVERRIDE {service} {command})"
     )

@@ -100,6 +100,18 @@ def state_of(path: Path) -> tuple[int, ...] | None:
     return (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
 
 
+def kind_of_obstacle(path: Path) -> str | None:
+    """Return in words what stands in the place of a regular file; None if that is one, nothing, or cannot be seen.
+
+    Args:
+        path: Which place; a symbolic link is followed.
+    """
+    try:
+        return _kind(path.stat())
+    except OSError:
+        return None
+
+
 def check_regular(status: os.stat_result, path: Path) -> None:
     """Raise an error unless a file is a regular one.
 
@@ -110,7 +122,13 @@ def check_regular(status: os.stat_result, path: Path) -> None:
     Raises:
         NotRegularError: It is something else.
     """
+    kind = _kind(status)
+    if kind is not None:
+        raise NotRegularError(errno.EINVAL, f"it is {kind}", str(path))
+
+
+def _kind(status: os.stat_result) -> str | None:
     if stat.S_ISREG(status.st_mode):
-        return
+        return None
     kind = next((name for matches, name in _KINDS if matches(status.st_mode)), "something else")
-    raise NotRegularError(errno.EINVAL, f"it is {kind}, not a regular file", str(path))
+    return f"{kind}, not a regular file"

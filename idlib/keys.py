@@ -7,7 +7,7 @@ import os
 import secrets
 import shlex
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from types import MappingProxyType
@@ -25,14 +25,15 @@ from cryptography.hazmat.primitives.serialization import (
 
 from idlib import update_lock
 from idlib.algorithms import PrivateKey
-from idlib.errors import KeyFileError, UnsuitableKeyError, how_to_take_over, quoted
-from idlib.files import DIRECTORY_MODE, FILE_MODE, make_durable, read_regular
+from idlib.errors import KeyFileError, UnsuitableKeyError, how_to_open, how_to_take_over, quoted
+from idlib.files import DIRECTORY_MODE, FILE_MODE, kind_of_obstacle, make_durable, read_regular
 from idlib.names import IdentityName
 from idlib.pem import Kind, describe, read_certificates
 from idlib.settings import KeyType
 
 MAX_FILE_OCTETS: Final = 65536
 MAX_PREVIOUS_KEYS: Final = 3
+HOW_TO_GET_A_KEY: Final = "make an identity with create_selfsigned_id.py, or with create_id_csr.py and a CA"
 
 _PUBLIC_EXPONENT: Final = 65537
 _RSA_BITS: Final = MappingProxyType({KeyType.RSA2048: 2048, KeyType.RSA3072: 3072})
@@ -42,7 +43,6 @@ _KEY_SUFFIX: Final = ".key.pem"
 _CERTIFICATE_SUFFIX: Final = ".crt.pem"
 _DEFAULT_DIRECTORY: Final = Path("/identity")
 _MAX_NAMES_SHOWN: Final = 3
-_HOW_TO_GET_A_KEY: Final = "make an identity with create_selfsigned_id.py, or with create_id_csr.py and a CA"
 _HOW_TO_GET_A_CERTIFICATE: Final = (
     "install a CA's with install_certificate.py, or make key and certificate anew with create_selfsigned_id.py --force"
 )
@@ -224,6 +224,7 @@ def write_new(path: Path, data: bytes, uid: int, companions: Mapping[Path, bytes
         KeyFileError: There is such a file, or a file cannot be written; nothing is changed then.
     """
     with _os_errors_reported("write", path, path.parent), ExitStack() as stack:
+        _require_free(companions)
         temporary = stack.enter_context(_staged(path, data, uid))
         staged = [(stack.enter_context(_staged(other, octets, uid)), other) for other, octets in companions.items()]
         try:
@@ -264,6 +265,9 @@ def replace_key(
         KeyFileError: A file cannot be read or written; the key in place is the old one then.
     """
     path, previous = key_path(crypto_path, name), previous_key_paths(crypto_path, name)
+    kind = _kind_instead_of_a_key(path)
+    if kind is not None:
+        raise _obstruction(path, kind)
     # Each key once: what a killed call had moved already must not push an older key out.
     kept = list(dict.fromkeys(read_file(old) for old in (path, *previous) if os.path.lexists(old)))
     oldest_first = reversed(list(zip(previous, kept, strict=False)))
@@ -271,7 +275,10 @@ def replace_key(
 
 
 def refusal_to_overwrite(path: Path) -> KeyFileError:
-    """Return the error that says that a key is there already."""
+    """Return the error that says that a key is there already, or what else is in its place."""
+    kind = _kind_instead_of_a_key(path)
+    if kind is not None:
+        return _obstruction(path, kind)
     previous = f"{path.name.removesuffix('.pem')}.previous.pem"
     return KeyFileError(
         f"{quoted(path)} exists and is not replaced unasked",
@@ -287,6 +294,24 @@ def is_open_to_others(path: Path) -> bool:
     """
     with _os_errors_reported("read", path):
         return bool(path.stat().st_mode & _OTHERS)
+
+
+def _kind_instead_of_a_key(path: Path) -> str | None:
+    if os.path.islink(path) and not os.path.exists(path):
+        return "a symbolic link that leads to no file"
+    return kind_of_obstacle(path)
+
+
+def _obstruction(path: Path, kind: str) -> KeyFileError:
+    return KeyFileError(f"{quoted(path)} is {kind}", "move it away")
+
+
+def _require_free(paths: Iterable[Path]) -> None:
+    """Accept places where a file can be put: without this, a directory in the second one would show after the first."""
+    for path in paths:
+        kind = kind_of_obstacle(path)
+        if kind is not None:
+            raise _obstruction(path, kind)
 
 
 def _no_private_key(contents: bytes, source: Path) -> KeyFileError:
@@ -307,8 +332,8 @@ def _how_to_get(path: Path) -> str:
     others = _names_with_keys(directory)
     if path.name.endswith(_KEY_SUFFIX) and others:
         what = f"{quoted(directory)} holds a key of {', '.join(others)}"
-        return f"{what}: is IDENTITY_NAME right? If so, {_HOW_TO_GET_A_KEY}"
-    return _HOW_TO_GET_A_KEY
+        return f"{what}: is IDENTITY_NAME right? If so, {HOW_TO_GET_A_KEY}"
+    return HOW_TO_GET_A_KEY
 
 
 def _names_with_keys(directory: Path) -> list[str]:
@@ -320,6 +345,9 @@ def _names_with_keys(directory: Path) -> list[str]:
 
 
 def _how_to_read(path: Path) -> str:
+    hint = how_to_open(path.parent)
+    if hint is not None:
+        return hint
     with suppress(OSError):
         if path.stat().st_uid == os.geteuid():
             return f"run chmod 600 {shlex.quote(str(path))}"
@@ -400,6 +428,7 @@ def _reserve_and_replace(temporary: Path, path: Path) -> None:
 def _replace_all(changes: Mapping[Path, bytes], uid: int) -> None:
     first = next(iter(changes))
     with _os_errors_reported("write", first, first.parent), ExitStack() as stack:
+        _require_free(changes)
         # All is on the disk before the first file changes, so that a full disk changes none.
         _move_into_place([(stack.enter_context(_staged(path, data, uid)), path) for path, data in changes.items()])
 

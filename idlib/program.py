@@ -6,12 +6,14 @@ import errno
 import io
 import logging
 import os
+import shlex
 import sys
 import textwrap
 from collections.abc import Callable, Iterator
 from typing import Final, NoReturn, TextIO, cast
 
 import idlib
+from idlib import settings
 from idlib.errors import ConfigurationError, DiscoveryError, ExitStatus, IdlibError, quoted
 from idlib.interruption import Terminated, end_by_sigterm, raise_when_interrupted
 from idlib.output import harmless
@@ -63,7 +65,24 @@ def beside(program: str) -> str:
     Args:
         program: The name of its file.
     """
-    return f"{os.path.dirname(sys.argv[0]) or '.'}/{program}"
+    return f"{_own_directory()}/{program}"
+
+
+def of_service(service: str, program: str) -> str:
+    """Return how a program of another service is called: by its path in a checkout, else inside its container.
+
+    Args:
+        service: The other service.
+        program: The name of the program's file.
+    """
+    path = os.path.normpath(f"{_own_directory()}/../../{service}/src/{program}")
+    return shlex.quote(path) if os.path.exists(path) else f"./{program} in {service}"
+
+
+def _own_directory() -> str:
+    """Return the directory of this program, in the way in which it was called."""
+    called = sys.argv[0]
+    return os.path.dirname(os.path.realpath(called) if os.path.islink(called) else called) or "."
 
 
 def run(main: Callable[[], int | None]) -> NoReturn:
@@ -106,8 +125,7 @@ def _told(main: Callable[[], int | None]) -> ExitStatus:
         raise_when_interrupted()
         return ExitStatus(main() or ExitStatus.OK)
     except IdlibError as error:
-        for line in lines_of(error):
-            print(harmless(line), file=sys.stderr)
+        tell(error)
         return error.exit_status
     except KeyboardInterrupt as interruption:
         is_terminated = isinstance(interruption, Terminated)
@@ -194,6 +212,23 @@ def _end_by_sigterm() -> None:
 def _forget_stdout() -> None:
     """Let what is still buffered go nowhere, lest it raise once more when Python ends."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def tell(error: IdlibError) -> None:
+    """Say on stderr what is wrong; who starts a program for the first time at a terminal is told what to set.
+
+    Args:
+        error: Any of ours.
+    """
+    lines = lines_of(error)
+    for line in lines:
+        print(harmless(line), file=sys.stderr)
+    if sys.stderr.isatty():
+        # Here alone, for scripts may compare the published line with all that they read.
+        for variable in settings.VARIABLES:
+            if f"Missing essential configuration env var: {variable.name}" in lines:
+                print(f"Set {variable.name} to {variable.form}.", file=sys.stderr)
+    sys.stderr.flush()
 
 
 def lines_of(error: IdlibError) -> tuple[str, ...]:

@@ -35,7 +35,7 @@ from idlib.records import TlsaRecord, judge
 from idlib.settings import VARIABLES, KeyType, MqttVersion, ServerAddress
 from lab import broker, name_server
 from lab.eavesdropper import Eavesdropper
-from lab.interruption import ignore_signals, raise_when_signalled, signals_deferred
+from lab.interruption import ignore_signals, keys_to_this_program_alone, raise_when_signalled, signals_deferred
 from lab.page import GREEN, RED, Page
 from lab.programs import Program, ProgramError
 from lab.zone import SignedZone
@@ -267,7 +267,7 @@ def _converse(page: Page, world: World, receiver: Program) -> None:
     with suppress(ImportError):
         importlib.import_module("readline")
     # Ctrl-C ends it as an empty line does: whoever has come this far has seen it all.
-    with suppress(KeyboardInterrupt):
+    with suppress(KeyboardInterrupt), keys_to_this_program_alone():
         _pass_on(page, world, receiver)
 
 

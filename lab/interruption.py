@@ -1,9 +1,10 @@
 """Signals that end a program: raised as an exception once, and never while something is made that must be undone."""
 
+import os
 import signal
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Final
 
@@ -44,6 +45,43 @@ def signals_deferred() -> Iterator[None]:
             signal.signal(each, handler)
         for number in arrived[:1]:
             signal.raise_signal(number)
+
+
+@contextmanager
+def keys_to_this_program_alone() -> Iterator[None]:
+    """Let Ctrl-C at the terminal reach this program and those that it starts, and not make, which would end by it.
+
+    Ctrl-Z does nothing meanwhile: it would stop this program alone, and the shell that waits for make could not know.
+    Without a terminal, or if this program was not started by another one in its foreground, nothing is changed.
+    """
+    group = os.getpgrp()
+    try:
+        is_shared = group != os.getpid() and os.tcgetpgrp(sys.stdin.fileno()) == group
+    except OSError:
+        is_shared = False
+    if not is_shared:
+        yield
+        return
+    stopping = signal.signal(signal.SIGTSTP, signal.SIG_IGN)
+    os.setpgid(0, 0)
+    _bring_to_foreground(os.getpid())
+    try:
+        yield
+    finally:
+        # Neither make nor the terminal need still be there.
+        with suppress(OSError):
+            os.setpgid(0, group)
+            _bring_to_foreground(group)
+        signal.signal(signal.SIGTSTP, stopping)
+
+
+def _bring_to_foreground(group: int) -> None:
+    # Whoever does that from the background is stopped otherwise.
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTTOU})
+    try:
+        os.tcsetpgrp(sys.stdin.fileno(), group)
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTTOU})
 
 
 def _raise_once(number: int, _frame: FrameType | None) -> None:

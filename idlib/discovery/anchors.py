@@ -1,6 +1,7 @@
 """The keys of zones that the operator pins (DNSSEC_TRUST_ANCHORS): a file of DS or DNSKEY records."""
 
 import hashlib
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -8,7 +9,10 @@ from typing import Final
 
 import dns.exception
 import dns.name
+import dns.rdataclass
 import dns.rdatatype
+import dns.rrset
+import dns.tokenizer
 import dns.zonefile
 from dns.rdatatype import RdataType
 from dns.rdtypes.ANY.DNSKEY import DNSKEY
@@ -18,11 +22,16 @@ from idlib.discovery.checking import may_sign, supports
 from idlib.discovery.messages import shown
 from idlib.errors import ConfigurationError, quoted
 from idlib.files import read_regular
+from idlib.output import harmless
 
 Anchors = Mapping[dns.name.Name, tuple[DS | DNSKEY, ...]]
 
 _MAX_OCTETS: Final = 1024 * 1024
 _DIGESTS: Final = {2: hashlib.sha256, 4: hashlib.sha384}
+# What the parser writes before a reason: its own line number, or the class of an exception.
+_BEFORE_A_REASON: Final = re.compile(r"<input>:\d+: |caught exception <class '[^']*'>: ")
+# What the parser says of anything that it cannot name.
+_UNNAMED: Final = frozenset({"", "Text input is malformed", "Text input ended prematurely"})
 
 
 def read_anchors(path: Path) -> Anchors:
@@ -39,10 +48,9 @@ def read_anchors(path: Path) -> Anchors:
         octets = read_regular(path, _MAX_OCTETS)
     except OSError as error:
         raise _bad(path, f"cannot be read: {error.strerror}") from error
-    try:
-        record_sets = dns.zonefile.read_rrsets(octets.decode(), rdclass=None, default_ttl=0)
-    except (dns.exception.DNSException, ValueError) as error:
-        raise _bad(path, f"holds something else: {str(error)[:200]!a}") from error
+    record_sets = _parse(_decode(octets, path), path)
+    if not record_sets:
+        raise _bad(path, "holds no record" if octets else "is empty")
     anchors: dict[dns.name.Name, tuple[DS | DNSKEY, ...]] = {}
     for records in record_sets:
         if records.rdtype not in (RdataType.DS, RdataType.DNSKEY):
@@ -50,8 +58,8 @@ def read_anchors(path: Path) -> Anchors:
         usable = tuple(anchor for anchor in records if isinstance(anchor, DS | DNSKEY) and _is_usable(anchor))
         anchors[records.name] = anchors.get(records.name, ()) + usable
     useless = [shown(zone) for zone, zone_anchors in anchors.items() if not zone_anchors]
-    if useless or not anchors:
-        raise _bad(path, "holds none of use" + (f" for {useless[0][:200]!a}" if useless else ""))
+    if useless:
+        raise _bad(path, f"holds none of use for {useless[0][:200]!a}")
     return MappingProxyType(anchors)
 
 
@@ -59,6 +67,59 @@ def vouched_for(zone: dns.name.Name, keys: Iterable[DNSKEY], anchors: Iterable[D
     """Return those of a zone's keys that its anchors name (RFC 4034, section 5.1.4)."""
     anchors = tuple(anchors)
     return [key for key in keys if any(_names(anchor, zone, key) for anchor in anchors)]
+
+
+class _FaultyLineError(Exception):
+    """A line holds something else than a record.
+
+    Args:
+        number: Its number, from 1.
+        reason: What is wrong with it.
+    """
+
+    def __init__(self, number: int, reason: str) -> None:
+        super().__init__(number, reason)
+        self.number = number
+        self.reason = reason
+
+
+def _decode(octets: bytes, path: Path) -> str:
+    try:
+        return octets.decode()
+    except UnicodeDecodeError as error:
+        line = octets.count(b"\n", 0, error.start) + 1
+        raise _bad(path, f"line {line}: it is not UTF-8") from error
+
+
+def _parse(text: str, path: Path) -> list[dns.rrset.RRset]:
+    try:
+        return _read(text)
+    except _FaultyLineError as fault:
+        number = _line_of(fault, text)
+        raise _bad(path, f"line {number}: {harmless(fault.reason[:200])}") from fault
+
+
+def _line_of(fault: _FaultyLineError, text: str) -> int:
+    """Return the line of a fault: the parser may have read on to the next line before it complained."""
+    before = re.split(r"(?<=\n)|(?<=\r)(?!\n)", text)[: fault.number - 1]
+    try:
+        _read("".join(before))
+    except _FaultyLineError as same:
+        if same.reason == fault.reason:
+            return max(1, fault.number - 1)
+    return fault.number
+
+
+def _read(text: str) -> list[dns.rrset.RRset]:
+    manager = dns.zonefile.RRSetsReaderManager()
+    tokens = dns.tokenizer.Tokenizer(text, "<input>")
+    try:
+        with manager.writer(replacement=True) as transaction:  # type: ignore[no-untyped-call]  # dnspython leaves it untyped
+            dns.zonefile.Reader(tokens, dns.rdataclass.IN, transaction, allow_directives=False, default_ttl=0).read()
+    except (dns.exception.DNSException, ValueError) as error:
+        reason = _BEFORE_A_REASON.sub("", str(error)).removesuffix(".")
+        raise _FaultyLineError(tokens.where()[1], "this is no record" if reason in _UNNAMED else reason) from error
+    return manager.rrsets
 
 
 def _names(anchor: DS | DNSKEY, zone: dns.name.Name, key: DNSKEY) -> bool:

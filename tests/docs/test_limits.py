@@ -40,6 +40,7 @@ NO_BOUND_OF_A_USER: Final = frozenset(
         "idlib/keys.py _LOCK_PAUSE_SECONDS",
         "idlib/update_lock.py _PAUSE_SECONDS",
         "applications/messaging_sender/src/application.py LOOK_SECONDS",
+        "applications/messaging_sender/src/application.py _POLL_SECONDS",
         "applications/messaging_sender/src/courier.py _POLL_SECONDS",
         "applications/messaging_sender/src/proof.py _PAUSE_SECONDS",
         "applications/messaging_sender/src/patient_input.py _POLL_MILLISECONDS",

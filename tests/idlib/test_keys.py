@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import pytest
 from cryptography import x509
@@ -26,7 +26,7 @@ from hypothesis import strategies as st
 
 from idlib import certificates, keys, update_lock
 from idlib.algorithms import PrivateKey
-from idlib.errors import ExitStatus, KeyFileError
+from idlib.errors import ExitStatus, KeyFileError, how_to_take_over
 from idlib.names import IdentityName
 from idlib.settings import KeyType
 
@@ -361,6 +361,96 @@ def test_a_key_of_ones_own_that_may_not_be_read_needs_chmod_alone(
     assert caught.value.hint == f"run chmod 600 '{path}'"
 
 
+@pytest.mark.parametrize("mode", [0o000, 0o500, 0o600])
+def test_a_directory_of_ones_own_that_is_closed_needs_chmod_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: int
+) -> None:
+    directory = tmp_path / "my identity"
+    directory.mkdir()
+    path = directory / "key.pem"
+    path.touch()
+    directory.chmod(mode)
+
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "open", refuse)
+        attempts: tuple[Callable[[], object], ...] = (
+            lambda: keys.read_file(path),
+            lambda: keys.write_new(directory / "new.pem", b"1", OWN_UID),
+            keys.locked(directory).__enter__,
+        )
+        for attempt in attempts:
+            with pytest.raises(KeyFileError, match="Permission denied") as raised:
+                attempt()
+            assert raised.value.hint == f"run chmod 700 '{directory}'"
+    directory.chmod(0o700)
+
+
+def test_a_closed_directory_above_that_of_the_keys_is_the_one_to_open(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    directory = tmp_path / "messenger" / "identity"
+    directory.mkdir(parents=True)
+    directory.parent.chmod(0o600)
+    stat_of = Path.stat
+
+    def refuse_below(path: Path, **named: Any) -> os.stat_result:
+        if directory.parent in path.parents:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        return stat_of(path, **named)
+
+    monkeypatch.setattr(Path, "stat", refuse_below)
+    assert how_to_take_over(directory, "maintenance") == f"run chmod 700 {directory.parent}"
+    directory.parent.chmod(0o700)
+
+
+def make_directory(path: Path) -> None:
+    path.mkdir()
+
+
+def make_dangling_link(path: Path) -> None:
+    path.symlink_to("nowhere")
+
+
+UNFIT: Final = [
+    (os.mkfifo, "is a named pipe, not a regular file"),
+    (make_directory, "is a directory, not a regular file"),
+    (make_dangling_link, "is a symbolic link that leads to no file"),
+]
+
+
+@pytest.mark.parametrize(("make", "said"), UNFIT)
+def test_what_is_no_file_in_the_place_of_a_key_is_to_be_moved_away(
+    tmp_path: Path, make: Callable[[Path], None], said: str
+) -> None:
+    path = keys.key_path(tmp_path, NAME)
+    make(path)
+    attempts: tuple[Callable[[], object], ...] = (
+        lambda: keys.write_new(path, b"1", OWN_UID),
+        lambda: keys.replace_key(tmp_path, NAME, b"1", OWN_UID),
+    )
+    for attempt in attempts:
+        with pytest.raises(KeyFileError) as raised:
+            attempt()
+        assert str(raised.value) == f"'{path}' {said}; move it away"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_directory_in_the_place_of_a_certificate_keeps_the_key_from_being_written(tmp_path: Path) -> None:
+    path, certificate = keys.key_path(tmp_path, NAME), keys.certificate_path(tmp_path, NAME)
+    certificate.mkdir()
+    attempts: tuple[Callable[[], object], ...] = (
+        lambda: keys.write_new(path, b"1", OWN_UID, {certificate: b"2"}),
+        lambda: keys.replace_key(tmp_path, NAME, b"1", OWN_UID, {certificate: b"2"}),
+    )
+    for attempt in attempts:
+        with pytest.raises(KeyFileError, match=r"crt\.pem' is a directory, not a regular file; move it away"):
+            attempt()
+    assert list(tmp_path.iterdir()) == [certificate]
+
+
 def test_a_key_of_another_name_is_pointed_at(tmp_path: Path) -> None:
     keys.key_path(tmp_path, NAME).touch()
     with pytest.raises(KeyFileError) as caught:
@@ -408,7 +498,7 @@ def test_a_kill_at_any_moment_of_a_replacement_loses_no_key(tmp_path: Path, rena
     script = f"""
 import os, signal
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 from idlib import keys
 from idlib.names import IdentityName
 directory, certificate, name = Path({str(tmp_path)!r}), Path({str(certificate)!r}), IdentityName({NAME.text!r})

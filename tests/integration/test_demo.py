@@ -7,25 +7,26 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 ALICE = "alice._device.example.test"
+DEMO = (sys.executable, "-m", "lab.demo")
 
 
 class Demo:
     """A running demo, in a session of its own, with its temporary files below a directory of its own."""
 
-    def __init__(self, directory: Path, *, terminal: bool) -> None:
+    def __init__(self, directory: Path, *, terminal: bool, command: Sequence[str] = DEMO) -> None:
         self.directory = directory
         self._output = b""
         self._controller, device = pty.openpty() if terminal else os.pipe()
         environment = {name: value for name, value in os.environ.items() if name not in {"NO_COLOR", "COLUMNS"}}
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "lab.demo"],
+            command,
             cwd=ROOT,
             env=environment | {"TMPDIR": str(directory), "TERM": "xterm", "IDENTITY_NAME": "not a name", "DNSSEC": "?"},
             stdin=device if terminal else subprocess.DEVNULL,
@@ -168,3 +169,38 @@ def test_ctrl_c_at_the_prompt_ends_it_as_an_empty_line_does(demo_on_a_terminal: 
     assert "half typedThat" not in output
     assert demo.process.wait() == 0
     demo.assert_left_nothing()
+
+
+@pytest.fixture
+def demo_by_make(tmp_path: Path) -> Iterator[Demo]:
+    """Yield a demo that make has started at a terminal whose Ctrl-C reaches whatever is in the foreground there."""
+    (tmp_path / "Makefile").write_text(f"demo:\n\t@{' '.join(DEMO)}\n")
+    (tmp_path / "files").mkdir()
+    command = ("setsid", "--ctty", "--wait", "make", "--no-print-directory", "-f", str(tmp_path / "Makefile"), "demo")
+    with contextlib.closing(Demo(tmp_path / "files", terminal=True, command=command)) as demo:
+        yield demo
+
+
+def test_ctrl_c_at_the_prompt_does_not_end_make(demo_by_make: Demo) -> None:
+    demo = demo_by_make
+    demo.read_until("> ")
+    demo.type("hello\n")
+    demo.read_until(f'"{ALICE} says: hello"')
+    demo.read_until("> ")
+    time.sleep(0.5)
+    demo.type("\x03")
+    output = demo.read_all()
+    assert "everything is removed again" in output
+    assert "Error" not in output
+    assert "Interrupt" not in output
+    assert demo.process.wait() == 0
+    assert list(demo.directory.iterdir()) == []
+
+
+def test_ctrl_c_before_the_prompt_ends_make_too(demo_by_make: Demo) -> None:
+    demo = demo_by_make
+    demo.read_until("4. Bob listens")
+    demo.type("\x03")
+    demo.read_all()
+    assert demo.process.wait() != 0
+    assert list(demo.directory.iterdir()) == []

@@ -13,10 +13,11 @@ from pathlib import Path
 import pytest
 
 from idlib.transport.publisher import MAX_INFLIGHT
+from tests.idlib.transport.scripted_broker import Peer, ScriptedBroker, connack
 from tests.integration.daemons.mosquitto import Mosquitto
 from tests.integration.daemons.process import free_port
 from tests.integration.daemons.unbound import Unbound
-from tests.integration.lab import SECURE, Lab
+from tests.integration.lab import SECURE, Lab, wait_until
 from tests.integration.programs import SEND_MESSAGE, Device, Program
 
 
@@ -55,9 +56,11 @@ def test_the_acknowledged_ones_are_told_where_the_broker_does_not_come_back(
         program.wait_for_log("is lost")
         program.write_all("".join(f"line {number}\n" for number in range(30)))
         assert program.wait_for_end(30) == 3
-    results = [json.loads(line)["result"] for line in program.stdout]
+    told = [json.loads(line) for line in program.stdout]
+    results = [one["result"] for one in told]
     number = results.count("acknowledged")
     assert 5 <= number <= 25
+    assert all("the broker" in one["reason"] for one in told[number:])
     assert results == ["acknowledged"] * number + ["unacknowledged"] * (len(results) - number)
     assert any(f"acknowledged {number} messages to {bob.name}: lines 1-{number}" in line for line in program.stderr)
 
@@ -81,6 +84,27 @@ def test_130_or_143_it_says_how_many_when_ended_by_a_signal(
     assert any(summary in line for line in telling.stderr)
     assert telling.stderr[-1] == word
     assert not any("Traceback" in line for line in telling.stderr)
+
+
+def test_what_was_unacknowledged_when_it_was_ended_has_a_reason(alice: Device, bob: Device) -> None:
+    def serve(peer: Peer) -> None:
+        peer.accept(connack(b""))
+        while peer.read()[0]:
+            pass
+
+    with (
+        ScriptedBroker(serve) as broker,
+        alice.with_settings(MQTT_PORT=str(broker.address.port)).start(
+            SEND_MESSAGE, bob.name, "--lines", "--json"
+        ) as program,
+    ):
+        program.write("one\ntwo\n")
+        wait_until(lambda: bool(broker.connections), "connection")
+        time.sleep(1)
+        program.signal(signal.SIGTERM)
+        assert program.wait_for_end(10) == -signal.SIGTERM
+    told = [json.loads(line) for line in program.stdout]
+    assert [(one["result"], one["reason"]) for one in told] == 2 * [("unacknowledged", "terminated")]
 
 
 def test_it_says_once_a_minute_how_far_it_is(alice: Device, bob: Device, bob_receiver: Program, tmp_path: Path) -> None:

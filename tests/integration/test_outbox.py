@@ -75,6 +75,9 @@ def test_without_a_subscriber_it_waits_and_arrives_once_there_is_one(sender: Dev
     queue_one(sender, recipient, "are you there?")
     with sender.start(SENDER) as courier:
         courier.wait_for_log(f"Messages to {recipient.name} wait: ")
+        # It is tried three times meanwhile.
+        time.sleep(8)
+        assert sum(f"Messages to {recipient.name} wait: " in line for line in courier.stderr) == 1
         assert waiting(sender) == 1
         with recipient.receiver() as receiver:
             receiver.wait_for_message("are you there?")
@@ -200,6 +203,24 @@ def test_a_new_message_does_not_overtake_one_that_waits(sender: Device, recipien
     assert [line.split("says: ")[1] for line in receiver.stdout] == ['first"', 'second"']
 
 
+@pytest.mark.parametrize("options", [("second",), ("--lines",)])
+def test_one_that_has_expired_in_the_outbox_keeps_no_later_one_there(
+    options: tuple[str, ...], sender: Device, recipient: Device, receiver: Program
+) -> None:
+    now = int(time.time())
+    put(sender, recipient.name, "expired", now - 100, 50)
+    put(sender, recipient.name, "expired likewise", now - 100, 60)
+    result = sender.send(recipient, *options, "--queue", stdin="second\n")
+    assert result.status == 0
+    assert "queued" not in result.stderr
+    receiver.wait_for_message("second")
+
+
+def test_one_that_an_unset_clock_has_dated_still_waits(sender: Device, recipient: Device) -> None:
+    put(sender, recipient.name, "first", 1000, 50)
+    queue_one(sender, recipient, "second")
+
+
 def test_one_recipients_trouble_does_not_hold_up_another(sender: Device, recipient: Device, receiver: Program) -> None:
     put(sender, f"nobody._device.{SECURE}", "to nobody")
     put(sender, recipient.name, "to somebody")
@@ -292,3 +313,80 @@ def test_without_settings_it_still_holds_the_container_open(sender: Device) -> N
         resident.wait_for_log("Missing essential configuration env var: IDENTITY_NAME")
         assert resident.is_running
         assert resident.stop() == 0
+
+
+@pytest.mark.parametrize(
+    ("settings", "problem"),
+    [
+        ({"MQTT_CA_FILE": "/etc/ssl/cert.pem"}, "MQTT_CA_FILE is set, and MQTT_TLS is off: set MQTT_TLS=on, or unset"),
+        (
+            {"MQTT_TLS": "on", "MQTT_CA_FILE": "/nowhere"},
+            "Bad value of env var MQTT_CA_FILE: '/nowhere' cannot be read",
+        ),
+        ({"DNSSEC_TRUST_ANCHORS": "/nowhere"}, "Bad value of env var DNSSEC_TRUST_ANCHORS: '/nowhere' cannot be read"),
+        ({"PKIX_CA_FILE": "/nowhere"}, "Bad value of env var PKIX_CA_FILE: '/nowhere'"),
+        ({"DNSSEC": "off", "DNSSEC_TRUST_ANCHORS": "/nowhere"}, "DNSSEC=off and DNSSEC_TRUST_ANCHORS exclude each"),
+    ],
+)
+def test_settings_that_cannot_be_used_are_told_at_the_start_and_to_health(
+    settings: dict[str, str], problem: str, sender: Device
+) -> None:
+    device = sender.with_settings(**settings)
+    with device.start(SENDER) as resident:
+        resident.wait_for_log(problem)
+        health = device.run(SENDER, "--health")
+        time.sleep(1)
+        assert resident.is_running
+        assert sum(problem in line for line in resident.stderr) == 1
+        assert not any("Traceback" in line for line in resident.stderr)
+        assert resident.stop() == 0
+    assert health.status == 1
+    assert health.stdout.startswith(problem[:90])
+    assert len(health.stdout) <= 101
+
+
+def test_each_problem_with_the_settings_is_told_on_a_line_of_its_own(sender: Device) -> None:
+    device = sender.with_settings(MQTT_CA_FILE="/nowhere", MQTT_KEY_FILE="/nowhere", PKIX_CA_FILE="/nowhere")
+    with device.start(SENDER) as resident:
+        for beginning in (
+            "MQTT_CA_FILE is set, and MQTT_TLS is off",
+            "MQTT_KEY_FILE is set, and MQTT_TLS is off",
+            "MQTT_KEY_FILE is set, and MQTT_CERT_FILE is not",
+            "Bad value of env var PKIX_CA_FILE: ",
+        ):
+            resident.wait_for("problem", lambda: any(line.startswith(beginning) for line in resident.stderr))  # noqa: B023
+
+
+def test_a_file_that_is_mended_needs_no_restart(sender: Device, recipient: Device, lab: Lab, tmp_path: Path) -> None:
+    # Minutes of two seconds.
+    (tmp_path / "sitecustomize.py").write_text(
+        "import threading\nwait = threading.Event.wait\n"
+        "threading.Event.wait = lambda self, timeout=None: wait(self, 2 if timeout == 60 else timeout)\n"
+    )
+    anchors = tmp_path / "anchors"
+    ignored = {"MQTT_VERSION": "3.1.1", "MQTT_SESSION_EXPIRY": "60"}
+    device = sender.with_settings(DNSSEC_TRUST_ANCHORS=str(anchors), PYTHONPATH=str(tmp_path), **ignored)
+    with device.start(SENDER) as resident:
+        resident.wait_for_log("Bad value of env var DNSSEC_TRUST_ANCHORS: ")
+        time.sleep(4)
+        anchors.write_text(f"{lab.knot.ds(SECURE)}\n")
+        resident.wait_for_log("The settings can be used now")
+        resident.wait_for_log("Watching the outbox ")
+        assert device.run(SENDER, "--health").status == 0
+        assert sum("Bad value" in line for line in resident.stderr) == 1
+        # Once with what was wrong, and once without.
+        assert sum("MQTT_SESSION_EXPIRY is ignored: " in line for line in resident.stderr) == 2
+
+
+def test_the_settings_can_be_judged_alone(sender: Device) -> None:
+    good = sender.run(SENDER, "--check")
+    assert (good.status, good.stdout, good.stderr) == (0, "", "")
+    bad = sender.with_settings(PKIX_CA_FILE="/nowhere").run(SENDER, "--check")
+    assert bad.status == 1
+    assert bad.stderr.startswith("Bad value of env var PKIX_CA_FILE: '/nowhere' ")
+
+
+def test_it_can_be_stopped_while_it_judges_its_settings(sender: Device) -> None:
+    with sender.start(SENDER) as resident:
+        resident.wait_for_log("messaging_sender waiting")
+        assert resident.stop(5) == 0

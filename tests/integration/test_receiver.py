@@ -148,11 +148,22 @@ def test_its_record_of_another_key_is_no_record(lab: Lab) -> None:
         assert health(device) == "own record in DNS does not hold our key"
 
 
+def test_its_record_at_the_wrong_name_is_told_of(lab: Lab) -> None:
+    device = lab.device_with_key("misplaced")
+    wrong_name = f"_443._tcp.{device.name}"
+    lab.knot.add_tlsa(wrong_name, device.tlsa_record())
+    cause = f"own record is misplaced: one stands at {wrong_name}; move it to {device.name}"
+    with device.start(RECEIVER) as receiver:
+        receiver.wait_for_log(f" WARNING {cause}")
+        assert health(device) == cause[:100]
+
+
 def test_without_an_identity_it_says_so_in_one_line_and_begins_once_there_is_one(lab: Lab) -> None:
     device = lab.device("newcomer")
     with device.start(RECEIVER) as receiver:
-        receiver.wait_for_log("no identity yet: run ./create_selfsigned_id.py in maintenance")
-        assert health(device) == "no identity yet: run ./create_selfsigned_id.py in maintenance"
+        order = f"no identity yet: run {CREATE_SELFSIGNED_ID}"
+        receiver.wait_for_log(f" WARNING {order} (there is no '{device.key_path}')")
+        assert health(device) == order[:100]
         assert not any(" ERROR " in line or "--force" in line for line in receiver.stderr)
         assert device.run(CREATE_SELFSIGNED_ID).status == 0
         receiver.wait_for_log("own record is not in DNS yet", timeout=15)

@@ -109,6 +109,21 @@ def test_1_a_missing_name_is_named(alice: Device, bob: Device) -> None:
     assert result.stderr == "Missing essential configuration env var: IDENTITY_NAME\n"
 
 
+def test_1_whoever_reads_it_at_a_terminal_is_told_what_to_set(alice: Device, bob: Device) -> None:
+    device = alice.without_setting("IDENTITY_NAME")
+    controller, terminal = pty.openpty()
+    with open(controller, "rb", buffering=0) as shown:
+        command = device.command(SEND_MESSAGE, bob.name, "hello")
+        ended = subprocess.run(command, env=device.environment(), stderr=terminal, check=False, timeout=60)
+        os.close(terminal)
+        lines = shown.read(4096).decode().splitlines()
+    assert ended.returncode == 1
+    assert lines == [
+        "Missing essential configuration env var: IDENTITY_NAME",
+        "Set IDENTITY_NAME to a DNS name such as alice._device.example.com.",
+    ]
+
+
 def test_1_the_clock_is_not_set(alice: Device, bob: Device, tmp_path: Path) -> None:
     (tmp_path / "sitecustomize.py").write_text("import time\ntime.time = lambda: 86400.0\n")
     device = alice.with_settings(PYTHONPATH=str(tmp_path), DATA_PATH=str(tmp_path / "data"))
@@ -286,8 +301,26 @@ def test_130_or_143_ended_by_a_signal(
             program.signal(number)
             assert program.wait_for_end(5) == status
     assert program.stderr == [word]
-    assert json.loads(program.stdout[0])["result"] == "failed"
+    told = json.loads(program.stdout[0])
+    assert (told["result"], told["reason"]) == ("failed", word.lower().removesuffix("."))
     assert not any("Traceback" in line for line in program.stderr)
+
+
+def test_what_is_ended_while_dns_is_slow_has_a_reason(alice: Device, bob: Device, silent_resolver: str) -> None:
+    sender = alice.with_settings(DNS_RESOLVER=silent_resolver)
+    with sender.start(SEND_MESSAGE, bob.name, "hello", "--json") as program:
+        time.sleep(2)
+        program.signal(signal.SIGTERM)
+        assert program.wait_for_end(5) == -signal.SIGTERM
+    told = json.loads(program.stdout[0])
+    assert (told["result"], told["reason"]) == ("failed", "terminated")
+
+
+@pytest.mark.parametrize("seconds", ["abc", "", "0", "-1", "nan", "inf", "86401"])
+def test_64_a_timeout_that_is_none_is_told_what_it_can_be(seconds: str, alice: Device, bob: Device) -> None:
+    result = alice.send(bob, "hello", f"--timeout={seconds}")
+    assert result.status == 64
+    assert "argument --timeout: give more than 0 and at most 86400 seconds" in result.stderr
 
 
 def test_help_fits_a_screen_and_shows_an_example(alice: Device) -> None:

@@ -18,8 +18,10 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from idlib.bootstrap import Bootstrap
 from idlib.environment import read_environment
 from idlib.program import parser, require_stdout, run
-from idlib.settings import MAINTENANCE_READS
+from idlib.settings import DNS_PORT, MAINTENANCE_READS, ServerAddress
 
+# The resolver that README.md sets up.
+_USUAL_RESOLVER: Final = ServerAddress("127.0.0.1")
 TIME_TO_LIVE_SECONDS: Final = 300
 
 
@@ -37,13 +39,16 @@ def main() -> None:
     )
     selector = command_line.parse_args().selector
     require_stdout()
-    identity = Bootstrap.from_settings(read_environment(MAINTENANCE_READS))
+    settings = read_environment(MAINTENANCE_READS | {"DNS_RESOLVER"})
+    identity = Bootstrap.from_settings(settings)
     renderers = {"0": identity.render_tlsa_record, "1": identity.render_public_key_tlsa_record}
     name, record = identity.identity_name, renderers[selector]()
     print(f"TLSA record for {name}: {record}")
     print(f"{name}. {TIME_TO_LIVE_SECONDS} IN TLSA {record}")
     print(
-        f"Publish it at {name} in a zone that is signed with DNSSEC, then look: dig +dnssec {name} TLSA",
+        f"Publish it at {name} in a zone that is signed with DNSSEC. Only then ask for it, because a resolver may"
+        " repeat for an hour that there is no record:"
+        f" dig {_server_of_dig(settings.dns_resolver or _USUAL_RESOLVER)} +dnssec {name} TLSA",
         file=sys.stderr,
     )
     if selector == "1" or not isinstance(identity.get_private_key_obj(), rsa.RSAPrivateKey):
@@ -51,6 +56,12 @@ def main() -> None:
             "Devices with this software read it; those on dane-jwe-jws read RSA keys in records 3 0 0 alone.",
             file=sys.stderr,
         )
+
+
+def _server_of_dig(server: ServerAddress) -> str:
+    """Return the arguments that make dig ask this server."""
+    port = "" if server.port == DNS_PORT else f" -p {server.port}"
+    return f"@{server.address}{port}"
 
 
 if __name__ == "__main__":

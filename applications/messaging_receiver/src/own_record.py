@@ -9,6 +9,7 @@ from typing import Final
 
 from idlib.algorithms import PrivateKey
 from idlib.discovery import Discovery, Found, find_key
+from idlib.discovery.misplacement import explain_absence
 from idlib.errors import (
     BogusError,
     DiscoveryError,
@@ -20,8 +21,9 @@ from idlib.errors import (
     UnusableRecordError,
     quoted,
 )
-from idlib.keys import certificate_path, read_certificate
+from idlib.keys import HOW_TO_GET_A_KEY, certificate_path, read_certificate
 from idlib.outage import Outage
+from idlib.program import of_service
 from idlib.records import WHOLE_CERTIFICATE, TlsaRecord, render
 from idlib.settings import Settings
 
@@ -68,7 +70,7 @@ class OwnRecord:
         try:
             found = find_key(self._discovery, self._name, key.public.der)
         except DiscoveryError as error:
-            self._outage.begin(self._cause_of(error), _detail_of(error))
+            self._outage.begin(*self._ailment_of(error))
             if isinstance(error, (*_ABSENT, NoUsableRecordError)):
                 self._announce(key)
             return None
@@ -86,9 +88,18 @@ class OwnRecord:
             error: Why.
         """
         if _is_missing(error):
-            self._outage.begin("no identity yet: run ./create_selfsigned_id.py in maintenance", f" ({error})")
+            order = of_service("maintenance", "create_selfsigned_id.py")
+            self._outage.begin(f"no identity yet: run {order}", f" ({_without_an_order(error)})")
         else:
             self._outage.begin(f"own key cannot be used: {error.fact}", f"; {error.hint}")
+
+    def _ailment_of(self, error: DiscoveryError) -> tuple[str, str]:
+        """Return what is wrong, and what the log says beyond that."""
+        if isinstance(error, NoRecordError):
+            explained = explain_absence(error, self._name, self._discovery)
+            if explained is not error:
+                return f"own record is misplaced: {explained.hint}", _until(error)
+        return self._cause_of(error), _detail_of(error)
 
     def _cause_of(self, error: DiscoveryError) -> str:
         """Return what is wrong, in words that stay the same as long as it does; `--health` shows 100 characters."""
@@ -148,6 +159,16 @@ def _detail_of(error: DiscoveryError) -> str:
     """Return what the log says beyond the cause."""
     if not isinstance(error, _ABSENT):
         return f"; {error.hint}"
+    return f": {error.fact}; {_PUBLISH}{_until(error)}"
+
+
+def _until(error: DiscoveryError) -> str:
+    """Return how long the resolver repeats that there is no record, if that is worth a word."""
     kept = error.kept_seconds if isinstance(error, NoRecordError) else 0
-    until = f"; the resolver keeps this answer for up to another {math.ceil(kept / 60)} min" if kept > 60 else ""
-    return f": {error.fact}; {_PUBLISH}{until}"
+    return f"; the resolver keeps this answer for up to another {math.ceil(kept / 60)} min" if kept > 60 else ""
+
+
+def _without_an_order(error: KeyFileError) -> str:
+    """Return what the error of a missing key says, less how to make one."""
+    rest = error.hint.removesuffix(HOW_TO_GET_A_KEY).removesuffix(" If so, ")
+    return f"{error.fact}; {rest}" if rest else error.fact

@@ -14,7 +14,9 @@ if __name__ == "__main__":
     end_when_interrupted()
 
 import logging
+import re
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -27,12 +29,12 @@ from sender_clock import COMMAND_FILE_NAME, SenderClock
 
 from idlib.container import announce
 from idlib.environment import read_environment
-from idlib.errors import ConfigurationError, IdlibError, StoreError, quoted
+from idlib.errors import ConfigurationError, ExitStatus, IdlibError, StoreError, quoted
 from idlib.outage import Outage
-from idlib.program import parser, run
+from idlib.program import parser, run, tell
 from idlib.settings import SENDER_READS, Settings
 from idlib.storage.outbox import FILE_NAME, Outbox, Waiting, is_to_be_opened, state_of_files
-from idlib.storage.watching import watching
+from idlib.storage.watching import is_watched, watching
 from idlib.timekeeping import leave_command
 
 _LOG = logging.getLogger("messaging_sender")
@@ -43,17 +45,26 @@ LOOK_SECONDS: Final = 1.0
 # What waits for longer needs somebody's attention.
 PATIENCE_SECONDS: Final = 600
 _TROUBLE_SECONDS: Final = 10.0
+SETTINGS_SECONDS: Final = 60.0
+_POLL_SECONDS: Final = 0.2
+# At the beginning of a line of the log.
+_TIME: Final = re.compile(r"^\S+Z ", re.MULTILINE)
 # Below the five seconds in which the service promises to end.
 _GRACE_SECONDS: Final = 2.0
 
 
 def main() -> int:
-    """Run until SIGTERM or SIGINT, or with `--health` say how many messages wait; return the exit status."""
+    """Run until SIGTERM or SIGINT, or do what an option says; return the exit status.
+
+    Raises:
+        ConfigurationError: With `--check`, the settings cannot be used.
+    """
     command_line = parser(
         f"Hold the {_SERVICE} container open, and deliver what waits in the outbox. {_ADVICE}",
         "IDENTITY_NAME=alice._device.example.com ./application.py",
     )
     command_line.add_argument("--health", action="store_true", help="say how many messages wait, and end")
+    command_line.add_argument("--check", action="store_true", help="say whether the settings can be used, and end")
     command_line.add_argument(
         "--trust-clock",
         action="store_true",
@@ -62,10 +73,13 @@ def main() -> int:
     arguments = command_line.parse_args()
     if arguments.health:
         return _tell_health()
+    if arguments.check:
+        _judge(read_environment(SENDER_READS))
+        return ExitStatus.OK
     if arguments.trust_clock:
         shown = leave_command(read_environment(SENDER_READS).data_path, COMMAND_FILE_NAME)
         print(f"The resident sender trusts the clock within 10 s; it shows {shown}.")
-        return 0
+        return ExitStatus.OK
     ends = {signal.SIGTERM, signal.SIGINT}
     # Before there is another thread: each would be interrupted by them otherwise.
     signal.pthread_sigmask(signal.SIG_BLOCK, ends)
@@ -76,7 +90,7 @@ def main() -> int:
         settings = read_environment(SENDER_READS)
     except ConfigurationError as error:
         # Not the end: whoever has to set it right works at this terminal.
-        print("\n".join(error.problems), file=sys.stderr, flush=True)
+        tell(error)
     else:
         worker = threading.Thread(target=deliver, args=(settings, stopping), name="Courier", daemon=True)
         worker.start()
@@ -88,15 +102,65 @@ def main() -> int:
 
 
 def deliver(settings: Settings, stopping: threading.Event) -> None:
-    """Deliver whatever comes into the outbox.
+    """Deliver whatever comes into the outbox, once the settings can be used.
 
     Args:
         settings: What the environment says.
         stopping: Set when it is time to leave.
     """
+    if not _await_usable_settings(stopping):
+        return
     _LOG.info("Watching the outbox %s", quoted(settings.data_path / FILE_NAME))
     with ExitStack() as stack:
         _watch(settings, stopping, stack)
+
+
+def _await_usable_settings(stopping: threading.Event) -> bool:
+    """Say what is wrong with the settings, once, until it is mended in the files that they name; False if told to stop.
+
+    They are judged by a process of its own, for what that imports triples what a process takes of the memory.
+    """
+    told = ""
+    while not stopping.is_set():
+        status, said = _check(stopping)
+        what = _TIME.sub("", said)
+        if what != told:
+            sys.stderr.write(said)
+            sys.stderr.flush()
+        if status != ExitStatus.CONFIGURATION:
+            if told:
+                _LOG.info("The settings can be used now")
+            return not stopping.is_set()
+        told = what
+        stopping.wait(SETTINGS_SECONDS)
+    return False
+
+
+def _check(stopping: threading.Event) -> tuple[int, str]:
+    """Return how a process ended that judges the settings, and what it said; killed if it is time to leave."""
+    try:
+        process = subprocess.Popen(
+            [sys.executable, __file__, "--check"], stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+        )
+    except OSError:
+        # No process can be started at present: the settings show when there is a message.
+        return ExitStatus.OK, ""
+    with process:
+        while True:
+            try:
+                _, said = process.communicate(timeout=_POLL_SECONDS)
+            except subprocess.TimeoutExpired:
+                if stopping.is_set():
+                    process.kill()
+            else:
+                return process.returncode, said
+
+
+def _judge(settings: Settings) -> None:
+    # Late, for it triples what the process takes of the memory.
+    from judging import judge
+
+    judge(settings)
 
 
 def _watch(settings: Settings, stopping: threading.Event, stack: ExitStack) -> None:
@@ -145,7 +209,13 @@ def _empty_outbox(settings: Settings, stopping: threading.Event, own_record: Out
 
 def _tell_health() -> int:
     try:
-        waiting = _waiting(read_environment(SENDER_READS).data_path)
+        settings = read_environment(SENDER_READS)
+        # It is one line that is promised.
+        logging.disable()
+        if not is_watched(settings.data_path):
+            # Whoever watches has judged them, and this takes seconds on a small device.
+            _judge(settings)
+        waiting = _waiting(settings.data_path)
     except (ConfigurationError, StoreError) as error:
         print(str(error).splitlines()[0][:100])
         return 1

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
 
-from sealing import MESSAGE_EXPIRY_SECONDS, Sealer, seconds_at_the_broker
+from postponements import Postponements
+from sealing import MESSAGE_EXPIRY_SECONDS, Sealer, expires_at, seconds_at_the_broker
 from sender_clock import SenderClock
 from sender_record import OwnRecord
 
@@ -132,6 +133,7 @@ class Courier:
         self._publisher: Publisher | None = None
         self._outage = Outage(_LOG)
         self._broker_outage = Outage(_LOG)
+        self._postponements = Postponements(_LOG)
         # Acknowledged, and still in the outbox because it could not be written.
         self._acknowledged: set[int] = set()
         self._verdicts = Verdicts()
@@ -198,6 +200,7 @@ class Courier:
             recipient: self._of_recipient.get(recipient) or _Backoff(_LONGEST_BACKOFF_SECONDS)
             for recipient in recipients
         }
+        self._postponements.keep(self._of_recipient)
         for recipient in self._in_order():
             with self._lock:
                 if recipient in self._under_way or not self._of_recipient[recipient].is_over():
@@ -294,7 +297,7 @@ class Courier:
         _tell_given_up(message.identifier, message.recipient, why)
 
     def _postpone(self, recipient: str, backoff: _Backoff, error: IdlibError) -> None:
-        _LOG.warning("Messages to %s wait: %s", recipient, error)
+        self._postponements.begin(recipient, error)
         backoff.grow()
 
     def _connect(self) -> Publisher | None:
@@ -331,6 +334,7 @@ class Courier:
         self._broker_outage.end()
 
     def _clear(self, recipient: str) -> None:
+        self._postponements.end(recipient)
         with self._lock:
             self._suspects.discard(recipient)
 
@@ -347,8 +351,7 @@ def _tell_given_up(identifier: str, recipient: str, why: str) -> None:
 
 
 def _is_overdue(message: OutgoingMessage, now: float) -> bool:
-    lifetime = MESSAGE_EXPIRY_SECONDS if message.lifetime is None else message.lifetime
-    return now >= message.queued_at + min(lifetime, MAX_MESSAGE_AGE_SECONDS)
+    return now >= expires_at(message)
 
 
 def _shown_time() -> str:

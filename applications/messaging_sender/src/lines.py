@@ -10,15 +10,16 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from types import TracebackType
 from typing import BinaryIO, Final
 
-from misplaced_record import explain_absence
 from patient_input import PatientInput
 from queuing import has_waiting, is_no_verdict, put_aside, resident_sender, warn_if_nobody_sends
 from reporting import Fate, report
 from sealing import Sealer, seconds_at_the_broker
 from sender_record import OwnRecord
 
+from idlib.discovery.misplacement import explain_absence
 from idlib.envelope import new_identifier
 from idlib.errors import (
     ClockError,
@@ -134,7 +135,7 @@ class LineSender:
         with ExitStack() as last, ExitStack() as ending, ExitStack() as stack:
             self._begin(stack)
             # When the connection is closed, and no acknowledgement can come any more.
-            ending.callback(self._tell)
+            ending.push(self._tell)
             for number, octets in enumerate(split(self._patient(source), self._settings.max_message_size), 1):
                 message = NewOutgoingMessage(
                     str(arguments.recipient), new_identifier(), "", int(time.time()), arguments.expires
@@ -281,10 +282,12 @@ class LineSender:
         self._status = self._status or error.exit_status
         self._print(report(message, Fate.FAILED, size=size, error=error))
 
-    def _tell(self) -> None:
+    def _tell(
+        self, _kind: type[BaseException] | None, error: BaseException | None, _traceback: TracebackType | None
+    ) -> None:
         """Say what became of the lines, however it came to an end."""
         for sent in self._unacknowledged:
-            self._conclude(sent)
+            self._conclude(sent, error)
         recipient, number = self._arguments.recipient, len(self._acknowledged)
         which = f": {_which(self._acknowledged)}" if number else ""
         _LOG.info(
@@ -297,7 +300,7 @@ class LineSender:
             queued = counted(len(self._queued), "message")
             _LOG.info("Queued: %s to %s: %s", queued, recipient, _which(self._queued))
 
-    def _conclude(self, sent: _Sent) -> None:
+    def _conclude(self, sent: _Sent, end: BaseException | None) -> None:
         """Say what is known of a line that nobody waits for any more."""
         if self._publisher is not None and self._publisher.is_answered(sent.publication):
             try:
@@ -308,7 +311,7 @@ class LineSender:
                 pass
             else:
                 return self._acknowledge(sent)
-        return self._print(report(sent.message, Fate.UNACKNOWLEDGED, size=sent.size))
+        return self._print(report(sent.message, Fate.UNACKNOWLEDGED, size=sent.size, error=end))
 
     def _tell_progress(self) -> None:
         number = len(self._acknowledged)

@@ -1,8 +1,9 @@
 """When a message goes into the outbox instead of to the broker."""
 
 import logging
+import time
 
-from sealing import Sealer
+from sealing import Sealer, expires_at
 
 from idlib.errors import (
     BogusError,
@@ -17,6 +18,7 @@ from idlib.program import beside
 from idlib.settings import Settings
 from idlib.storage.outbox import BootTime, NewOutgoingMessage, Outbox, is_to_be_opened
 from idlib.storage.watching import is_watched
+from idlib.trust import EARLIEST_CREDIBLE_TIME
 
 _LOG = logging.getLogger(__name__)
 
@@ -38,7 +40,7 @@ def is_no_verdict(error: IdlibError) -> bool:
 
 
 def has_waiting(settings: Settings, recipient: IdentityName) -> bool:
-    """Return whether messages to a recipient wait already, which a new one must not overtake.
+    """Return whether messages to a recipient wait already that have not expired: a new one must not overtake them.
 
     Args:
         settings: Of them DATA_PATH.
@@ -50,7 +52,10 @@ def has_waiting(settings: Settings, recipient: IdentityName) -> bool:
     if not is_to_be_opened(settings.data_path):
         return False
     with Outbox(settings.data_path) as outbox:
-        return outbox.next_to(str(recipient), 0) is not None
+        waiting = outbox.next_to(str(recipient), 0)
+        while waiting is not None and _has_expired(waiting):
+            waiting = outbox.next_to(str(recipient), waiting.number)
+    return waiting is not None
 
 
 def put_aside(settings: Settings, sealer: Sealer, message: NewOutgoingMessage) -> None:
@@ -78,3 +83,8 @@ def warn_if_nobody_sends(settings: Settings) -> None:
     """
     if not is_watched(settings.data_path):
         _LOG.warning("%s is not running: start it with the same settings", resident_sender())
+
+
+def _has_expired(message: NewOutgoingMessage) -> bool:
+    # What a clock that was not set has dated, the resident sender counts as queued when it sees it.
+    return message.queued_at >= EARLIEST_CREDIBLE_TIME and time.time() >= expires_at(message)

@@ -2,7 +2,7 @@
 
 from enum import StrEnum
 
-from idlib.errors import IdlibError
+from idlib.interruption import Terminated
 from idlib.output import json_object
 from idlib.storage.outbox import NewOutgoingMessage
 
@@ -23,7 +23,7 @@ def report(
     fate: Fate,
     *,
     size: int | None = None,
-    error: IdlibError | None = None,
+    error: BaseException | None = None,
     warning: str | None = None,
 ) -> str:
     """Return as a JSON object on one line what became of a message.
@@ -32,7 +32,7 @@ def report(
         message: Which.
         fate: What became of it.
         size: Its octets, signed and encrypted; None where it has not come that far.
-        error: Why it came no farther; None where nothing was wrong.
+        error: Why it came no farther, an interruption too; None where nothing was wrong.
         warning: Why its recipient will refuse it; None if nothing is known against it.
     """
     return json_object(
@@ -41,7 +41,13 @@ def report(
             "recipient": message.recipient,
             "size": size,
             "result": fate,
-            "reason": None if error is None else str(error),
+            "reason": None if error is None else _reason_of(error),
             "warning": warning,
         }
     )
+
+
+def _reason_of(error: BaseException) -> str:
+    if isinstance(error, KeyboardInterrupt):
+        return "terminated" if isinstance(error, Terminated) else "interrupted"
+    return str(error)

@@ -13,7 +13,7 @@ from idlib.keys import key_path, previous_key_paths, read_private_key
 from idlib.names import IdentityName
 from idlib.settings import Settings
 from idlib.storage.outbox import NewOutgoingMessage
-from idlib.trust import EARLIEST_CREDIBLE_TIME
+from idlib.trust import EARLIEST_CREDIBLE_TIME, MAX_MESSAGE_AGE_SECONDS
 
 _LOG = logging.getLogger(__name__)
 
@@ -123,6 +123,12 @@ def seconds_at_the_broker(message: NewOutgoingMessage) -> int:
     if message.lifetime is None:
         return MESSAGE_EXPIRY_SECONDS
     return max(1, min(message.queued_at + message.lifetime - int(time.time()), MESSAGE_EXPIRY_SECONDS))
+
+
+def expires_at(message: NewOutgoingMessage) -> int:
+    """Return when nobody is to read a message any more, or nobody would believe it, in seconds since the epoch."""
+    lifetime = MESSAGE_EXPIRY_SECONDS if message.lifetime is None else message.lifetime
+    return message.queued_at + min(lifetime, MAX_MESSAGE_AGE_SECONDS)
 
 
 def too_large(what: str, limit: int) -> MessageError:

@@ -23,13 +23,13 @@ from pathlib import Path
 from typing import BinaryIO
 
 from lines import LineSender, decode, dropped
-from misplaced_record import explain_absence
 from proof import MAX_RECEIPT_OCTETS, Proof
 from queuing import has_waiting, is_no_verdict, put_aside, resident_sender, warn_if_nobody_sends
 from reporting import Fate, report
 from sealing import Sealer, seconds_at_the_broker, too_large
 from sender_record import OwnRecord
 
+from idlib.discovery.misplacement import explain_absence
 from idlib.envelope import new_identifier
 from idlib.environment import read_environment
 from idlib.errors import (
@@ -113,10 +113,10 @@ class _Sending:
         Raises:
             IdlibError: It was not sent, or not acknowledged, or not confirmed.
         """
-        error: IdlibError | None = None
+        error: BaseException | None = None
         try:
             self._send_or_queue()
-        except IdlibError as raised:
+        except (IdlibError, KeyboardInterrupt) as raised:
             error = raised
             raise
         finally:
@@ -253,7 +253,10 @@ def _lifetime(text: str) -> int:
 
 
 def _seconds(text: str) -> float:
-    seconds = float(text)
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
     if not 0 < seconds <= 86400:
         raise argparse.ArgumentTypeError("give more than 0 and at most 86400 seconds")
     return seconds

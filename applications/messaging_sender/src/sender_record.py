@@ -8,10 +8,9 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Final
 
-from misplaced_record import explain_absence
-
 from idlib.algorithms import PrivateKey
 from idlib.discovery import Discovery
+from idlib.discovery.misplacement import explain_absence
 from idlib.errors import DiscoveryError, NoRecordError, NotSecureError, NoUsableRecordError
 from idlib.outage import Outage
 from idlib.settings import Settings

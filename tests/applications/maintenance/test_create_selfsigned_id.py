@@ -148,3 +148,15 @@ def test_a_closed_stdout_is_told_before_anything_is_made(program: str, tmp_path:
     assert ended.returncode == 1
     assert ended.stderr.startswith("Error: stdout is closed")
     assert not (tmp_path / "identity").exists()
+
+
+@pytest.mark.parametrize("options", [(), ("--force",)])
+def test_a_named_pipe_in_the_place_of_the_key_is_told_at_once(
+    run: Run, crypto_path: Path, options: tuple[str, ...]
+) -> None:
+    crypto_path.mkdir()
+    path = crypto_path / f"{NAME}.key.pem"
+    os.mkfifo(path)
+    ended = run("create_selfsigned_id.py", *options)
+    assert ended.returncode == 4
+    assert ended.stderr == f"Error: '{path}' is a named pipe, not a regular file; move it away\n"

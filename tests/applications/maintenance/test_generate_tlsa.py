@@ -99,3 +99,22 @@ def test_nothing_is_said_around_the_record_but_what_to_do_with_it(run: Run) -> N
     ended = run("generate_tlsa.py")
     assert "INFO" not in ended.stderr
     assert len(ended.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("resolver", "server"),
+    [
+        (None, "@127.0.0.1"),
+        ("192.0.2.1", "@192.0.2.1"),
+        ("192.0.2.1:5353", "@192.0.2.1 -p 5353"),
+        ("[2001:db8::1]:5353", "@2001:db8::1 -p 5353"),
+    ],
+)
+def test_what_the_record_is_looked_for_with_asks_the_resolver_that_is_believed(
+    run: Run, resolver: str | None, server: str
+) -> None:
+    run("create_selfsigned_id.py")
+    ended = run("generate_tlsa.py", **({} if resolver is None else {"DNS_RESOLVER": resolver}))
+    (line,) = ended.stderr.splitlines()
+    assert line.startswith(f"Publish it at {NAME} in a zone that is signed with DNSSEC. Only then ask for it")
+    assert line.endswith(f": dig {server} +dnssec {NAME} TLSA")

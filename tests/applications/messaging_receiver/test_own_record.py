@@ -1,6 +1,7 @@
 """What the receiver says of its own record: the truth, once and then rarely, and the same to --health."""
 
 import logging
+import sys
 import threading
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,6 +29,7 @@ from idlib.records import PUBLIC_KEY_INFO, WHOLE_CERTIFICATE, render
 from idlib.settings import KeyType, Settings, load
 
 NAME = IdentityName("alice.example")
+WRONG_NAME = IdentityName(f"_443._tcp.{NAME}")
 ABSENT = NoRecordError(f"{NAME} does not exist in DNS", "check the spelling")
 UNREACHABLE = TemporaryDiscoveryError("the DNS server 127.0.0.1:9 cannot be reached", "check the network")
 ARTICLE = ["Public identity is not valid!", f"Ensure that your identity is provisioned at {NAME}"]
@@ -42,6 +44,7 @@ class Device:
     settings: Settings
     now: float = 1000.0
     answer: tuple[bytes, ...] | DiscoveryError = ABSENT
+    answer_at_the_wrong_name: tuple[bytes, ...] | DiscoveryError = ABSENT
     time_to_live: float = 300.0
     own_record: OwnRecord = field(init=False)
 
@@ -50,10 +53,11 @@ class Device:
         self.own_record = OwnRecord(self.settings, discovery, lambda: self.now)
 
     def look_up(self, name: IdentityName) -> AuthenticRecords:
-        assert name == NAME
-        if isinstance(self.answer, DiscoveryError):
-            raise self.answer
-        return AuthenticRecords(self.answer, self.time_to_live, "made in a test")
+        assert name in {NAME, WRONG_NAME}
+        answer = self.answer if name == NAME else self.answer_at_the_wrong_name
+        if isinstance(answer, DiscoveryError):
+            raise answer
+        return AuthenticRecords(answer, self.time_to_live, "made in a test")
 
     def bootstrap(self) -> Bootstrap:
         return Bootstrap(str(NAME), str(self.settings.crypto_path), 0, key_type=KeyType.P256)
@@ -110,6 +114,20 @@ def test_what_to_publish_is_said_once_and_that_it_is_missing_ever_more_rarely(
             told.append(device.now - 10 - began)
             caplog.clear()
     assert told == [60, 600, 600 + 3600, 600 + 7200]
+
+
+def test_a_record_at_the_wrong_name_is_told_apart_from_none(device: Device, caplog: pytest.LogCaptureFixture) -> None:
+    device.answer = NoRecordError(ABSENT.fact, kept_seconds=3541)
+    assert device.look() == "own record is not in DNS yet"
+    caplog.clear()
+    device.answer_at_the_wrong_name = (device.record(),)
+    cause = f"own record is misplaced: one stands at {WRONG_NAME}; move it to {NAME}"
+    assert device.look(times=3) == cause
+    assert caplog.messages == [f"{cause}; the resolver keeps this answer for up to another 60 min"]
+    assert caplog.records[0].levelno == logging.WARNING
+    device.answer = (device.record(),)
+    device.look(60)
+    assert device.own_record.ailment is None
 
 
 def test_a_record_that_comes_is_said(device: Device, caplog: pytest.LogCaptureFixture) -> None:
@@ -249,20 +267,75 @@ def wait(device: Device, stopping: threading.Event) -> PrivateKey | None:
     return wait_for_own_key(device.settings, device.own_record, stopping)
 
 
-def test_a_device_without_an_identity_is_told_what_to_do_in_one_line(
-    device: Device, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(own_identity, "LOOK_AGAIN_SECONDS", 0.05)
+@pytest.fixture
+def without_identity(device: Device) -> Device:
     for path in device.settings.crypto_path.iterdir():
         path.unlink()
+    return device
+
+
+def told_without_a_key(
+    device: Device, program: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> tuple[str, str | None]:
+    """Return the one line of the log, and what --health says, of a receiver that is started as a program."""
+    monkeypatch.setattr(own_identity, "LOOK_AGAIN_SECONDS", 0.05)
+    monkeypatch.setattr(sys, "argv", [program])
     stopping = threading.Event()
     threading.Timer(1, stopping.set).start()
     assert wait(device, stopping) is None
     (line,) = caplog.messages
-    assert line.startswith("no identity yet: run ./create_selfsigned_id.py in maintenance (there is no '")
-    assert "--force" not in line
-    assert device.own_record.ailment == "no identity yet: run ./create_selfsigned_id.py in maintenance"
-    assert len(device.own_record.ailment) <= HEALTH_CHARACTERS
+    return line, device.own_record.ailment
+
+
+def test_a_device_without_an_identity_is_told_what_to_do_in_one_line(
+    without_identity: Device, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    line, ailment = told_without_a_key(without_identity, "application.py", caplog, monkeypatch)
+    assert ailment == "no identity yet: run ./create_selfsigned_id.py in maintenance"
+    assert line == f"{ailment} (there is no '{key_path(without_identity.settings.crypto_path, NAME)}')"
+    assert len(ailment) <= HEALTH_CHARACTERS
+
+
+@pytest.mark.parametrize("directory", ["applications", "/checkout of mine/applications", "."])
+def test_in_a_checkout_the_program_to_run_is_named_from_where_the_receiver_was_started(
+    without_identity: Device,
+    directory: str,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    start = tmp_path / "start" / "applications" / "messaging_receiver" / "src"
+    start.mkdir(parents=True)
+    creator = tmp_path / "start" / "applications" / "maintenance" / "src" / "create_selfsigned_id.py"
+    creator.parent.mkdir(parents=True)
+    creator.touch()
+    if directory == "applications":
+        monkeypatch.chdir(tmp_path / "start")
+        program, shown = "applications/messaging_receiver/src/application.py", str(creator.relative_to(Path.cwd()))
+    elif directory == ".":
+        monkeypatch.chdir(start)
+        program, shown = "./application.py", "../../maintenance/src/create_selfsigned_id.py"
+    else:
+        (tmp_path / "start").rename(tmp_path / "checkout of mine")
+        creator = tmp_path / "checkout of mine" / creator.relative_to(tmp_path / "start")
+        program = str(creator.parents[2] / "messaging_receiver" / "src" / "application.py")
+        shown = f"'{creator}'"
+    line, ailment = told_without_a_key(without_identity, program, caplog, monkeypatch)
+    assert ailment == f"no identity yet: run {shown}"
+    assert line.startswith(f"{ailment} (there is no '")
+    assert line.count("create_selfsigned_id.py") == 1
+
+
+def test_the_key_of_another_name_is_pointed_at_when_there_is_none_of_ours(
+    without_identity: Device, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    directory = without_identity.settings.crypto_path
+    key_path(directory, IdentityName("bob.example")).touch()
+    line, _ = told_without_a_key(without_identity, "application.py", caplog, monkeypatch)
+    assert line.endswith(
+        f" (there is no '{key_path(directory, NAME)}';"
+        f" '{directory}' holds a key of bob.example: is IDENTITY_NAME right?)"
+    )
 
 
 def test_a_key_that_cannot_be_used_is_no_missing_one(

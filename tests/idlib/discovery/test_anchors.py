@@ -59,13 +59,23 @@ def test_several_zones_and_keys_may_be_pinned(tmp_path: Path, zone: Zone) -> Non
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        ("", "none of use"),
-        ("; nothing\n", "none of use"),
-        ("garbage", "something else"),
-        ("example.test. IN DS 1 13 2 ABC", "something else"),
-        ("example.test. IN DS 1 13 2 AB", "something else"),
-        ("$ORIGIN example.test.\n", "something else"),
-        ("example.test. CH DS 1 13 2 " + "AB" * 32, "something else"),
+        ("", "' is empty; "),
+        ("\n", "' holds no record; "),
+        ("; nothing\n", "' holds no record; "),
+        ("garbage", "' line 1: this is no record; "),
+        ("garbage\n", "' line 1: this is no record; "),
+        ("garbage\n\n; the end\n", "' line 1: this is no record; "),
+        ("; a comment\n\ngarbage\n", "' line 3: this is no record; "),
+        ("; a comment\r\n\r\ngarbage\r\n", "' line 3: this is no record; "),
+        ("; a comment\n" + "a" * 64 + ". DS 1 13 2 AB\n", "' line 2: "),
+        ("example.test. IN DS 1 13 2 ABC", "' line 1: Odd-length string"),
+        ("example.test. IN DS 1 13 2 AB", "' line 1: digest length inconsistent with digest type; "),
+        ("\n\nexample.test. IN FOO 1 13 2 AB\n\n", "' line 3: unknown rdatatype 'FOO'; "),
+        ("\nexample.test. IN DS ( 1 13\n 2\n XX )\n\n", "' line 4: Non-hexadecimal digit found; "),
+        ("example.test. IN DS ( 1 13\n", "' line 1: unbalanced parentheses; "),
+        ("$ORIGIN example.test.\n", "' line 1: "),
+        ("example.test. CH DS 1 13 2 " + "AB" * 32, "' line 1: "),
+        ("example.test. DS 1 13 1 " + "AB" * 20 + "\n\xff", "' line 2: "),
         ("example.test. A 192.0.2.1", "holds A records"),
         ("example.test. DS 1 13 1 " + "AB" * 20, "none of use for 'example.test'"),
         ("example.test. DS 1 5 2 " + "AB" * 32, "none of use"),
@@ -73,7 +83,7 @@ def test_several_zones_and_keys_may_be_pinned(tmp_path: Path, zone: Zone) -> Non
         ("example.test. DNSKEY 256 3 5 AQAB", "none of use"),
         ("example.test. DNSKEY 0 3 13 AQAB", "none of use"),
         ("example.test. DNSKEY 385 3 13 AQAB", "none of use"),
-        ("\x1b[31m example.test. DS", "something else"),
+        ("\x1b[31m example.test. DS", "' line 1: "),
         ("x" * (1024 * 1024 + 1), "more than 1048576 bytes"),
     ],
 )
@@ -96,6 +106,13 @@ def test_a_weak_digest_beside_a_strong_one_is_passed_over(tmp_path: Path, zone: 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_arbitrary_text_is_a_bad_setting(tmp_path: Path, text: str) -> None:
     why_not(tmp_path, text)
+
+
+def test_an_octet_that_is_not_utf_8_is_named_by_its_line(tmp_path: Path) -> None:
+    path = tmp_path / "anchors"
+    path.write_bytes(b"; a comment\n\xff\n")
+    with pytest.raises(ConfigurationError, match="anchors' line 2: it is not UTF-8; "):
+        read_anchors(path)
 
 
 @given(octets=st.binary(max_size=80))

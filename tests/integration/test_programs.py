@@ -47,7 +47,7 @@ def test_the_maintenance_programs_do_not_judge_the_settings_of_others(program: P
         MQTT_PORT="z",
         MQTT_TLS="",
         DATA_PATH="data",
-        DNS_RESOLVER="dns.example",
+        DNSSEC="perhaps",
         ALLOWED_SENDERS="@/nonexistent",
         OUTPUT_FORMAT="xml",
     )

@@ -203,6 +203,22 @@ def load(environment: Mapping[str, str], names: Collection[str] | None = None) -
     return Settings(**values)
 
 
+def suspected_port(address: str) -> tuple[str, str] | None:
+    """Return address and port if an IPv6 address may be both, written without brackets; None if it is none such.
+
+    Args:
+        address: Such as ::1:53, which is an address of its own and is taken for one.
+    """
+    shorter, _, port = address.rpartition(":")
+    if not re.fullmatch("[0-9]{2,4}", port):
+        return None
+    try:
+        ipaddress.IPv6Address(shorter)
+    except ValueError:
+        return None
+    return shorter, port
+
+
 def _read_identity_name(text: str) -> IdentityName:
     try:
         return IdentityName(text)

@@ -14,7 +14,7 @@ import dns.rcode
 
 from idlib.discovery.messages import Answer, ExtendedError, Question, UnusableAnswerError, read_answer
 from idlib.errors import BogusError, TemporaryDiscoveryError
-from idlib.settings import ServerAddress
+from idlib.settings import ServerAddress, suspected_port
 
 SYSTEM_RESOLVERS: Final = Path("/etc/resolv.conf")
 _MAX_SYSTEM_RESOLVERS: Final = 3
@@ -223,9 +223,11 @@ def _said(errors: Sequence[ExtendedError]) -> str:
 
 
 def _temporary(server: Server, question: Question, what: str) -> TemporaryDiscoveryError:
+    split = suspected_port(server.address.address)
+    form = f", which must be [{split[0]}]:{split[1]} if {split[1]} is the port" if split else ""
     return TemporaryDiscoveryError(
         f"the DNS server {server.address} {what} (asked for {question})",
-        "check the network and DNS_RESOLVER, try again",
+        f"check the network and DNS_RESOLVER{form}, try again",
     )
 
 

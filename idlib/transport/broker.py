@@ -145,9 +145,12 @@ def _is_on_this_machine(host: str) -> bool:
     if host.lower() == "localhost":
         return True
     try:
-        return ipaddress.ip_address(host).is_loopback
+        address = ipaddress.ip_address(host)
     except ValueError:
         return False
+    # Python 3.11 does not look into such an address by itself, as 3.13 does.
+    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+    return (mapped or address).is_loopback
 
 
 def _tls_context(settings: Settings) -> ssl.SSLContext:

@@ -5,7 +5,7 @@ import socket
 import ssl
 from typing import Final
 
-from idlib.settings import MqttVersion
+from idlib.settings import MqttVersion, suspected_port
 from idlib.transport.broker import Broker
 from idlib.transport.client import TlsTimeoutError
 
@@ -72,8 +72,6 @@ def hint_for_error(broker: Broker, error: Exception) -> str:
         error: Of the socket, of TLS, or of name resolution.
     """
     match error:
-        case ssl.SSLCertVerificationError():
-            return _hint_for_certificate(broker, error)
         case ssl.SSLError():
             return _hint_for_tls(broker, error)
         case socket.gaierror():
@@ -86,6 +84,8 @@ def hint_for_error(broker: Broker, error: Exception) -> str:
             return hint_for_silence(broker)
         case TlsTimeoutError():
             return "does that port speak TLS?"
+        case OSError() if split := suspected_port(broker.host):
+            return f"is {split[1]} in MQTT_HOST a port? It belongs in MQTT_PORT"
         case TimeoutError():
             return "check MQTT_HOST and MQTT_PORT, and whether a firewall is in between"
         case OSError() if error.errno in {errno.ENETUNREACH, errno.EHOSTUNREACH, errno.ENETDOWN}:
@@ -182,6 +182,8 @@ def _hint_for_certificate(broker: Broker, error: ssl.SSLCertVerificationError) -
 
 
 def _hint_for_tls(broker: Broker, error: ssl.SSLError) -> str:
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return _hint_for_certificate(broker, error)
     if _reason_of(error) in _NO_TLS:
         return "does that port speak TLS? The usual one is 8883; set MQTT_PORT, or MQTT_TLS=off"
     # OpenSSL gives a connection that ended within the handshake no better reason.

@@ -136,6 +136,8 @@ class Publisher:
         self._tells_apart = False
         # Connections in a row that broke without an acknowledgement although messages were under way.
         self._fruitless = 0
+        # What the broker has said at the end of the last connection, if it has given a reason.
+        self._said: Explanation | None = None
         # Why nothing can be published through this session any more.
         self._end: TransportError | None = None
         self._under_way: dict[int, Publication] = {}
@@ -259,7 +261,8 @@ class Publisher:
             code = publication.answer.result(self._timeout)
         except TimeoutError as error:
             raise TransportError(
-                f"the broker {self._broker} did not acknowledge the message within {self._timeout:g} s{self._doubt()}",
+                f"the broker {self._broker} did not acknowledge the message within {self._timeout:g} s"
+                f"{self._doubt(publication)}",
                 "it may or may not be delivered; send it again to be sure",
             ) from error
         if not _is_dropped(code):
@@ -303,10 +306,15 @@ class Publisher:
         self._tells_apart = not is_present
         return _Owner.ANOTHER if is_present else _Owner.US
 
-    def _doubt(self) -> str:
-        if self._fruitless >= _MAX_FRUITLESS:
-            return ", and ended the connection each time instead: does it take QoS 1?"
-        return self._cause()
+    def _doubt(self, publication: Publication) -> str:
+        """Return why a message may not be acknowledged, to follow the words that it is not."""
+        with self._lock:
+            if self._fruitless < _MAX_FRUITLESS:
+                return self._cause()
+            # Whichever of them the broker does not take, it ends the connection for all.
+            largest = max(each.size for each in (publication, *self._under_way.values(), *self._unsent))
+            why = self._said or f"does it take QoS 1, or packets of {largest} bytes?"
+            return f", and ended the connection each time instead: {why}"
 
     def _cause(self) -> str:
         return f": {self._outage.cause}" if self._outage.cause else ""
@@ -408,7 +416,9 @@ class Publisher:
             self._unsent.extendleft(reversed(self._under_way.values()))
             self._under_way.clear()
             client.close()
-        return explain_end(self._broker, client, hint_for_silence(self._broker) if self._grant is None else "")
+            end = explain_end(self._broker, client, hint_for_silence(self._broker) if self._grant is None else "")
+            self._said = end if client.code else None
+        return end
 
     def _on_connected(self, connack: Connack) -> None:
         grant = Grant.from_connack(self._broker.version, 0, connack.properties, is_kept=connack.is_session_present)

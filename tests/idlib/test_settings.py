@@ -23,6 +23,7 @@ from idlib.settings import (
     ServerAddress,
     Settings,
     load,
+    suspected_port,
 )
 
 NAME = {"IDENTITY_NAME": "alice._device.example.com"}
@@ -135,6 +136,25 @@ def test_a_bad_value_is_named_with_what_would_be_good(name: str, text: str) -> N
 )
 def test_a_resolver_is_an_address_with_or_without_a_port(text: str, address: ServerAddress) -> None:
     assert load({**NAME, "DNS_RESOLVER": text}).dns_resolver == address
+
+
+@pytest.mark.parametrize(
+    ("address", "split"),
+    [
+        ("::1:53", ("::1", "53")),
+        ("2001:db8::1:8883", ("2001:db8::1", "8883")),
+        ("::1", None),
+        ("::53", None),
+        ("2001:db8::53", None),
+        ("2001:db8::1:5a", None),
+        ("2001:db8::1:2", None),
+        ("2001:db8:1:2:3:4:5:1883", None),
+        ("192.0.2.1", None),
+        ("broker.example", None),
+    ],
+)
+def test_a_port_at_the_end_of_an_ipv6_address_is_suspected(address: str, split: tuple[str, str] | None) -> None:
+    assert suspected_port(address) == split
 
 
 @given(st.dictionaries(st.sampled_from([variable.name for variable in VARIABLES]), TEXTS))

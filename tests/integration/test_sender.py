@@ -183,7 +183,7 @@ def test_3_mqtt_3_1_1_tells_a_broker_without_qos_1_by_what_it_does(alice: Device
         sender = alice.with_settings(MQTT_PORT=str(broker.port), MQTT_VERSION="3.1.1")
         result = sender.send(bob, "hello", "--timeout", "8")
         assert result.status == 3
-        assert "ended the connection each time instead: does it take QoS 1?" in result.stderr
+        assert "ended the connection each time instead: does it take QoS 1, or packets of " in result.stderr
         assert result.stderr.count("WARNING") == 1
         # With MQTT 3.1.1 each connection is made twice.
         assert 3 <= broker.log.read_text().count("New client connected") <= 16

@@ -109,6 +109,13 @@ def test_an_absent_server_is_named() -> None:
         Resolver(named_server(address)).ask(QUESTION)
 
 
+def test_a_port_that_may_belong_to_an_address_without_brackets_is_hinted_at() -> None:
+    address = ServerAddress("::1:53")
+    with pytest.raises(TemporaryDiscoveryError) as told:
+        Resolver(named_server(address), seconds=0.1).ask(QUESTION)
+    assert told.value.hint == "check the network and DNS_RESOLVER, which must be [::1]:53 if 53 is the port, try again"
+
+
 def test_a_servfail_without_more_is_temporary(serve: Serve) -> None:
     server = serve(lambda query, _: [failed(query, dns.rcode.SERVFAIL, 22)])
     assert "answers SERVFAIL with extended error 22 (why)" in why_not(server)

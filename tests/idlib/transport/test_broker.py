@@ -64,7 +64,9 @@ def test_a_key_without_its_certificate_is_refused(load_with: Load) -> None:
     assert "MQTT_CERT_FILE is not" in problem(load_with(MQTT_TLS="on", MQTT_KEY_FILE="/key"))
 
 
-@pytest.mark.parametrize("host", ["broker.example", "192.0.2.1", "2001:db8::1", "localhost.example", "10.0.0.1"])
+@pytest.mark.parametrize(
+    "host", ["broker.example", "192.0.2.1", "2001:db8::1", "::ffff:192.0.2.1", "localhost.example", "10.0.0.1"]
+)
 def test_a_login_that_the_way_could_read_needs_to_be_allowed(host: str, load_with: Load, file: File) -> None:
     login = {"MQTT_HOST": host, "MQTT_USERNAME": "alice", "MQTT_PASSWORD_FILE": file("password", b"secret\n")}
     said = problem(load_with(**login))
@@ -74,7 +76,7 @@ def test_a_login_that_the_way_could_read_needs_to_be_allowed(host: str, load_wit
     assert password_of(load_with(**login, MQTT_PLAINTEXT_LOGIN="on")) == "secret"
 
 
-@pytest.mark.parametrize("host", ["localhost", "LOCALHOST", "127.0.0.1", "127.1.2.3", "::1"])
+@pytest.mark.parametrize("host", ["localhost", "LOCALHOST", "127.0.0.1", "127.1.2.3", "::1", "::ffff:127.0.0.1"])
 def test_a_login_that_stays_on_this_machine_is_allowed(host: str, load_with: Load) -> None:
     assert Broker.from_settings(load_with(MQTT_HOST=host, MQTT_USERNAME="alice")).username == "alice"
 

@@ -20,6 +20,7 @@ PLAIN = Broker("broker.example", 1883, MqttVersion.V5)
 TLS = Broker("broker.example", 8883, MqttVersion.V5, ssl.create_default_context())
 LOGGED_IN = Broker("broker.example", 8883, MqttVersion.V5, TLS.tls, "alice", "secret")
 WITH_CERTIFICATE = Broker("broker.example", 8883, MqttVersion.V5, TLS.tls, shows_certificate=True)
+WITH_PORT_IN_HOST = Broker("::1:1883", 1883, MqttVersion.V5)
 WITH_BOTH = Broker("broker.example", 8883, MqttVersion.V5, TLS.tls, "alice", "secret", shows_certificate=True)
 WITHOUT_PASSWORD = Broker("broker.example", 8883, MqttVersion.V5, TLS.tls, "alice")
 WITHOUT_PASSWORD_AND_WITH_CERTIFICATE = replace(WITHOUT_PASSWORD, shows_certificate=True)
@@ -62,6 +63,9 @@ def tls(reason: str) -> ssl.SSLError:
         (PLAIN, socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution"), "DNS does not answer"),
         (PLAIN, TimeoutError(errno.ETIMEDOUT, "timed out"), "firewall"),
         (PLAIN, OSError(errno.ENETUNREACH, "Network is unreachable"), "network of this device"),
+        (WITH_PORT_IN_HOST, TimeoutError("timed out"), "is 1883 in MQTT_HOST a port? It belongs in MQTT_PORT"),
+        (WITH_PORT_IN_HOST, OSError(errno.ENETUNREACH, "Network is unreachable"), "is 1883 in MQTT_HOST a port?"),
+        (WITH_PORT_IN_HOST, ConnectionRefusedError(errno.ECONNREFUSED, "Connection refused"), "MQTT_PORT"),
         (PLAIN, OSError(errno.EMFILE, "Too many open files"), "check MQTT_HOST and MQTT_PORT"),
     ],
 )

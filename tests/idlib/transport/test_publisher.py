@@ -356,12 +356,64 @@ def test_a_session_that_breaks_at_each_message_is_tried_ever_less_often_and_told
     with (
         ScriptedBroker(script, version=MqttVersion.V311) as broker,
         Publisher(broker.address, 6) as publisher,
-        pytest.raises(TransportError, match="ended the connection each time instead: does it take QoS 1"),
+        pytest.raises(TransportError, match="the connection each time instead: does it take QoS 1, or packets of 1015"),
     ):
-        send(publisher)
+        send(publisher, bytes(1000 - len("topic")))
     assert 2 * 3 <= len(broker.connections) <= 2 * 6
     warnings = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
     assert warnings == [f"The connection to the broker {broker.address} is lost: the broker closed the connection"]
+
+
+def ending(body: bytes) -> Callable[[Peer], None]:
+    """Return a script that accepts, and answers to a message with a DISCONNECT."""
+    answers = {0x10: connack(b""), 0x30: packet(0xE0, body)}
+
+    def script(peer: Peer) -> None:
+        while (kind := peer.read()[0] & 0xF0) in answers:
+            peer.send(answers[kind])
+
+    return script
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        (b"\x8b\0", "Server shutting down; the connection is made again by itself once the broker is back"),
+        (b"\x93\0", "Receive maximum exceeded; the log of the broker may say why"),
+        (b"\x95\0", "Packet too large; send shorter messages, or let the broker take larger packets"),
+        (b"\x97\0", "Quota exceeded; wait until the broker has delivered what it holds, or raise its quota"),
+        (b"\x98\0", "Administrative action; ask the operator of the broker"),
+        (b"\x9b\0", "QoS not supported; let the broker take QoS 1"),
+        # No reason for a failure is no reason at all.
+        (b"", "does it take QoS 1, or packets of 27 bytes?"),
+        (b"\0\0", "does it take QoS 1, or packets of 27 bytes?"),
+    ],
+)
+def test_a_connection_that_breaks_at_each_message_is_told_of_with_its_reason(
+    body: bytes, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_SHORTEST_RECONNECT_SECONDS", 0.01)
+    monkeypatch.setattr(module, "_LONGEST_RECONNECT_SECONDS", 0.05)
+    with (
+        ScriptedBroker(ending(body)) as broker,
+        Publisher(broker.address, 1) as publisher,
+        pytest.raises(TransportError) as told,
+    ):
+        send(publisher)
+    assert told.value.fact == (
+        f"the broker {broker.address} did not acknowledge the message within 1 s,"
+        f" and ended the connection each time instead: {said}"
+    )
+    assert told.value.hint == "it may or may not be delivered; send it again to be sure"
+
+
+def test_the_largest_message_that_waits_may_be_too_large(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_SHORTEST_RECONNECT_SECONDS", 0.01)
+    monkeypatch.setattr(module, "_LONGEST_RECONNECT_SECONDS", 0.05)
+    with ScriptedBroker(ending(b"")) as broker, Publisher(broker.address, 1) as publisher:
+        small, large = publisher.publish("topic", b"", 60), publisher.publish("topic", bytes(2000), 60)
+        with pytest.raises(TransportError, match=f"packets of {large.size} bytes"):
+            publisher.wait(small)
 
 
 def test_who_listens_is_disturbed_by_no_packet() -> None:

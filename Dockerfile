@@ -10,6 +10,20 @@ RUN python3 -m pip install --no-cache-dir --no-compile --root-user-action=ignore
     && rm -rf /packages/bin \
     && find /packages -depth \( -name tests -o -name 'tests[-_.]*' \) -exec rm -rf {} +
 
+# Our own distribution. What builds it stays behind.
+FROM ${PYTHON_IMAGE} AS distribution
+COPY requirements/build.txt /tmp/
+RUN python3 -m pip install --no-cache-dir --no-compile --root-user-action=ignore \
+        --no-deps --require-hashes --only-binary=:all: -r /tmp/build.txt
+COPY pyproject.toml README.md LICENSE /source/
+COPY dane_messenger /source/dane_messenger
+COPY idlib /source/idlib
+COPY messaging_maintenance /source/messaging_maintenance
+COPY messaging_receiver /source/messaging_receiver
+COPY messaging_sender /source/messaging_sender
+RUN python3 -m pip install --no-cache-dir --no-compile --root-user-action=ignore --no-index \
+        --no-deps --no-build-isolation --prefix=/packages /source
+
 # What the three services have in common. Their user owns the two volumes, which are made of these directories.
 FROM ${PYTHON_IMAGE} AS python
 ARG APP_UID=1001
@@ -18,29 +32,26 @@ RUN useradd --uid ${APP_UID} --user-group --no-create-home --home-dir /tmp --she
     && echo '. /etc/greeting.sh' >> /etc/bash.bashrc \
     && cd /usr/local && rm -rf bin/pip* bin/idle* bin/pydoc* lib/python3*/ensurepip lib/python3*/site-packages/pip*
 COPY --from=packages /packages /usr/local
+COPY --from=distribution /packages /usr/local
 ENV APP_UID=${APP_UID} \
     LANG=C.UTF-8 \
-    PYTHONPATH=/application \
     PYTHONPYCACHEPREFIX=/application/bytecode
 
 # Bytecode of all that the programs import, early or late, Python's own modules too: a read-only container could never
 # keep it.
 FROM python AS bytecode
-COPY idlib /application/idlib
 COPY applications /application
-RUN cd /application && chmod -R a+rX,go-w . \
-    && python3 -c "import pkgutil; [__import__(room.name) for room in pkgutil.walk_packages(['idlib'], 'idlib.')]" \
+RUN cd /application && chmod -R a+rX,go-w . && rm restart.py \
+    && for name in idlib dane_messenger messaging_maintenance messaging_receiver messaging_sender; do \
+        python3 -c "import pkgutil, $name; \
+            [__import__(one.name) for one in pkgutil.walk_packages($name.__path__, '$name.')]" || exit 1; done \
     && python3 -c "import dane_discovery.dane" \
-    && for file in */src/*.py; do \
-        module=${file##*/}; (cd "${file%/*}" && python3 -c "import ${module%.py}") || exit 1; done \
-    && for program in $(grep -l '^if __name__' */src/*.py); do \
+    && for program in */src/*.py; do \
         (cd "${program%/*}" && python3 "${program##*/}" --help > /dev/null) || exit 1; done
 
 FROM python AS service
 ENV PYTHONDONTWRITEBYTECODE=1
 COPY --from=bytecode /application/bytecode/usr /application/bytecode/usr
-COPY --from=bytecode /application/bytecode/application/idlib /application/bytecode/application/idlib
-COPY --from=bytecode /application/idlib /application/idlib
 COPY --from=bytecode /application/greeting.sh /etc/
 CMD ["python3", "application.py"]
 HEALTHCHECK --interval=30s --timeout=10s --start-period=10s CMD ["python3", "application.py", "--health"]
@@ -54,15 +65,11 @@ WORKDIR /application/maintenance/src
 USER ${APP_UID}:${APP_UID}
 
 FROM service AS messaging_sender
-COPY --from=bytecode /application/bytecode/application/messaging_sender \
-    /application/bytecode/application/messaging_sender
 COPY --from=bytecode /application/messaging_sender /application/messaging_sender
 WORKDIR /application/messaging_sender/src
 USER ${APP_UID}:${APP_UID}
 
 FROM service AS messaging_receiver
-COPY --from=bytecode /application/bytecode/application/messaging_receiver \
-    /application/bytecode/application/messaging_receiver
 COPY --from=bytecode /application/messaging_receiver /application/messaging_receiver
 WORKDIR /application/messaging_receiver/src
 USER ${APP_UID}:${APP_UID}

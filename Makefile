@@ -1,4 +1,4 @@
-# make setup | demo | test | fuzz | chaos | hostile | soak | lint | bench | lock | clean. Each sets up what it needs; nothing needs
+# make setup | demo | test | fuzz | chaos | hostile | soak | lint | bench | lock | wheel | clean. Each sets up what it needs; nothing needs
 # root.
 # With a container engine and Compose: make test-containers | bench-containers. For a release: make pin-images |
 # release-check.
@@ -6,88 +6,106 @@ SHELL := /bin/sh
 PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { command -v $$p; break; }; done)
 BIN := .venv/bin
-# The Python that made the environment may have gone with an upgrade of the system: it is made anew then.
-GONE := $(shell test ! -d .venv || $(BIN)/python -c '' 2>/dev/null || { rm -rf .venv; echo gone; })
+# A virtual environment holds the path of the checkout and of its Python: if either has moved, it is created anew.
+GONE := $(shell test ! -d .venv || { $(BIN)/python -c '' && test "$$(cat .venv/checkout)" = "$$PWD"; } 2>/dev/null || \
+	{ rm -rf .venv; echo gone; })
 COMPILE := uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header --no-annotate \
-	--python-version 3.11 --upgrade pyproject.toml
+	--python-version 3.11 --upgrade
+PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --no-deps
+SOURCES := pyproject.toml README.md LICENSE $(shell find dane_messenger idlib messaging_maintenance messaging_receiver \
+	messaging_sender -name '*.py' 2>/dev/null)
+# Developers' changes take effect at once; what users run changes when make runs.
+PACKAGE := $(if $(wildcard .venv/editable.stamp),.venv/editable.stamp,.venv/installed.stamp)
 
-.PHONY: setup demo test test-containers fuzz chaos hostile soak lint bench bench-containers lock pin-images \
+.PHONY: setup demo test test-containers fuzz chaos hostile soak lint bench bench-containers lock wheel pin-images \
 	release-check clean
 
 # What a device runs, and the demo's embedded broker.
-setup: .venv/demo.stamp
+setup: $(PACKAGE)
 
 .venv/bin/python:
 	@test -n "$(PYTHON)" && $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \
 		{ echo 'Python 3.11 or newer is needed: set PYTHON to one, as in make $(or $(MAKECMDGOALS),setup) PYTHON=python3.13' >&2; \
 		exit 1; }
 	@$(PYTHON) -m venv .venv || { rm -rf .venv; \
-		echo 'No virtual environment could be made: on Debian and Ubuntu, install python3-venv.' >&2; exit 1; }
+		echo 'No virtual environment could be created: on Debian and Ubuntu, install python3-venv; if the path of the' \
+		'checkout is not ASCII, set LC_ALL=C.UTF-8.' >&2; exit 1; }
+	@echo "$$PWD" > .venv/checkout
 
-# A path relative to the packages goes along when the checkout moves, and is ASCII whatever the checkout is called.
-.venv/path.stamp: | .venv/bin/python
-	@$(BIN)/python -c 'import os, pathlib, sysconfig; packages = sysconfig.get_path("purelib"); \
-		pathlib.Path(packages, "idlib.pth").write_text(os.path.relpath(os.curdir, packages) + "\n", "ascii")'
+.venv/%.stamp: requirements/%.txt | .venv/bin/python
+	$(PIP) --require-hashes -r $<
 	@touch $@
 
-.venv/%.stamp: requirements/%.txt | .venv/bin/python .venv/path.stamp
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r $<
+.venv/installed.stamp: $(SOURCES) .venv/demo.stamp .venv/build.stamp
+	$(PIP) --no-build-isolation --force-reinstall .
 	@touch $@
 
-demo: .venv/demo.stamp
+.venv/editable.stamp: pyproject.toml .venv/development.stamp .venv/build.stamp
+	$(PIP) --no-build-isolation --force-reinstall --editable .
+	@$(BIN)/python -c '' 2>/dev/null || { rm -rf .venv; \
+		echo 'In this locale Python cannot read the path of the checkout: set LC_ALL=C.UTF-8.' >&2; exit 1; }
+	@touch $@
+
+# A wheel of the checkout, in dist/.
+wheel: .venv/build.stamp
+	$(BIN)/python -m hatchling build --target wheel
+
+demo: $(PACKAGE)
 	@$(BIN)/python -m lab.demo
 
 # In as many processes as there are processors and one more, for most tests wait for something; the tests of a file stay
 # together, because they share daemons. JOBS=0 runs all in one process.
 JOBS ?= $(shell echo $$(($$(getconf _NPROCESSORS_ONLN) + 1)))
 
-test: .venv/development.stamp
-	@$(BIN)/python -m tests.integration.install_packages
+test: .venv/editable.stamp
+	@$(BIN)/python -m testbed.install_packages
 	$(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile
 
-test-containers: .venv/development.stamp
+test-containers: .venv/editable.stamp
 	$(BIN)/python -m pytest --timeout 900 tests/containers
 
 # SECONDS for each target.
-fuzz: .venv/development.stamp
+fuzz: .venv/editable.stamp
 	@$(BIN)/python -m fuzz --seconds $(or $(SECONDS),60)
 
-lint: .venv/development.stamp
-	$(BIN)/ruff format --check .
-	$(BIN)/ruff check .
-	MYPYPATH=applications/messaging_receiver/src:applications/messaging_sender/src $(BIN)/mypy idlib lab tests benchmarks \
-		chaos fuzz hostile release
-	@for service in maintenance messaging_sender messaging_receiver; do \
-		echo "mypy applications/$$service"; MYPYPATH=applications/$$service/src $(BIN)/mypy applications/$$service/src || exit 1; done
+lint: .venv/editable.stamp
+	$(BIN)/python -m ruff format --check .
+	$(BIN)/python -m ruff check .
+	$(BIN)/python -m mypy dane_messenger idlib messaging_maintenance messaging_receiver messaging_sender lab testbed tests \
+		benchmarks chaos fuzz hostile release
+	@for program in applications/restart.py applications/*/src/*.py; do \
+		$(BIN)/python -m mypy "$$program" || exit 1; done
 
-bench: .venv/development.stamp
-	@$(BIN)/python -m tests.integration.install_packages
+bench: .venv/editable.stamp
+	@$(BIN)/python -m testbed.install_packages
 	@$(BIN)/python -m benchmarks
 
 # SECONDS of faults from a SEED, a number; without one it is drawn and printed.
-chaos: .venv/development.stamp
-	@$(BIN)/python -m tests.integration.install_packages
+chaos: .venv/editable.stamp
+	@$(BIN)/python -m testbed.install_packages
 	@$(BIN)/python -m chaos --seconds $(or $(SECONDS),600) $(if $(SEED),--seed $(SEED))
 
 # SECONDS of attack by strangers, SEED as above; what known senders still get out of the receiver is measured.
-hostile: .venv/development.stamp
-	@$(BIN)/python -m tests.integration.install_packages
+hostile: .venv/editable.stamp
+	@$(BIN)/python -m testbed.install_packages
 	@$(BIN)/python -m hostile --seconds $(or $(SECONDS),600) $(if $(SEED),--seed $(SEED))
 
-soak: .venv/development.stamp
-	@$(BIN)/python -m tests.integration.install_packages
+soak: .venv/editable.stamp
+	@$(BIN)/python -m testbed.install_packages
 	@$(BIN)/python -m benchmarks.soak --minutes $(or $(MINUTES),10)
 	@$(BIN)/python -m benchmarks.backlog --messages $(or $(MESSAGES),100000)
 
-bench-containers: .venv/development.stamp
+bench-containers: .venv/editable.stamp
 	@$(BIN)/python -m benchmarks.containers
 
 # Needs uv. The pins of the reference libraries are overridden in pyproject.toml.
 lock:
-	$(COMPILE) --output-file requirements/runtime.txt
-	$(COMPILE) --extra demo --constraint requirements/runtime.txt --output-file requirements/demo.txt
-	$(COMPILE) --extra demo --extra development --constraint requirements/demo.txt \
+	$(COMPILE) pyproject.toml --group article --output-file requirements/runtime.txt
+	$(COMPILE) pyproject.toml --group article --group demo --constraint requirements/runtime.txt \
+		--output-file requirements/demo.txt
+	$(COMPILE) pyproject.toml --group article --group demo --group development --constraint requirements/demo.txt \
 		--output-file requirements/development.txt
+	$(COMPILE) --group build --constraint requirements/development.txt --output-file requirements/build.txt
 
 # Needs a registry: Docker Hub, or the one at the address REGISTRY.
 pin-images: | .venv/bin/python
@@ -98,5 +116,5 @@ release-check: | .venv/bin/python
 	@$(BIN)/python -m release check
 
 clean:
-	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis .fuzz
+	rm -rf .venv dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .fuzz
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

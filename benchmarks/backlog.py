@@ -13,8 +13,8 @@ from typing import Final
 
 from benchmarks.machine import describe
 from lab.interruption import raise_when_signalled
-from tests.integration.lab import Lab, open_lab
-from tests.integration.programs import Program
+from testbed.lab import Lab, open_lab
+from testbed.programs import Program
 
 _BURST: Final = Path(__file__).with_name("burst.py")
 _WARM_UP: Final = 1000

@@ -6,8 +6,8 @@ from datetime import datetime
 from typing import Final
 
 from benchmarks.comparison import RUNS, Sample
-from tests.containers.engine import docker
-from tests.containers.stack import MAX_MEMORY, SUBSCRIBED, Stack
+from testbed.containers.engine import docker
+from testbed.containers.stack import MAX_MEMORY, SUBSCRIBED, Stack
 
 MAX_SECONDS: Final = 3
 _MESSAGES: Final = 200

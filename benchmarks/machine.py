@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 from typing import Final
 
-from tests.integration.daemons.process import run_tool
+from testbed.daemons.process import run_tool
 
 _LIBRARIES: Final = (
     "cryptography",

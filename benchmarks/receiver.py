@@ -14,10 +14,10 @@ from typing import Final
 from benchmarks.comparison import RUNS, Better, Comparison, Sample
 from benchmarks.table import show
 from benchmarks.world import World
-from tests.integration.programs import Device, Program
+from testbed.programs import Device, Program
 
 _BURST: Final = Path(__file__).with_name("burst.py")
-_REFERENCE_RECEIVER: Final = Path(__file__).parents[1] / "tests/integration/reference_receiver.py"
+_REFERENCE_RECEIVER: Final = Path(__file__).parents[1] / "testbed/reference_receiver.py"
 _MESSAGES: Final = 2000
 _REFERENCE_MESSAGES: Final = 30
 _PATIENCE_SECONDS: Final = 120.0

@@ -9,9 +9,9 @@ from typing import Final
 from benchmarks.comparison import RUNS, Better, Comparison, Sample
 from benchmarks.table import show
 from benchmarks.world import World
-from tests.integration.programs import Result
+from testbed.programs import Result
 
-_PUBLISHED_PROGRAM: Final = Path(__file__).parents[1] / "tests/integration/published_program.py"
+_PUBLISHED_PROGRAM: Final = Path(__file__).parents[1] / "testbed/published_program.py"
 
 
 def compare(world: World) -> Comparison:

@@ -27,9 +27,9 @@ from idlib.names import IdentityName
 from idlib.settings import load
 from idlib.transport import Broker, Publisher
 from lab.interruption import raise_when_signalled
-from tests.integration.lab import open_lab
-from tests.integration.messages import BrokerClient
-from tests.integration.programs import Device, Program
+from testbed.lab import open_lab
+from testbed.messages import BrokerClient
+from testbed.programs import Device, Program
 
 _ROWS: Final = 20
 _MESSAGES_A_SECOND: Final = 20.0

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from benchmarks.comparison import RUNS, Comparison
 from benchmarks.machine import describe, rsa_speed
 from benchmarks.world import World, open_world
-from tests.integration.daemons.process import DaemonError
+from testbed.daemons.process import DaemonError
 
 _HEADING = (f"medians of {RUNS} (lowest to highest)", "ours", "reference libraries", "better by")
 

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.integration.daemons.namespace import Namespace
-from tests.integration.lab import Lab, open_lab
+from testbed.daemons.namespace import Namespace
+from testbed.lab import Lab, open_lab
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from chaos.reports import Promise, promised_lines
-from tests.integration.programs import SENDER, Device, Program
+from testbed.programs import SENDER, Device, Program
 
 _LAST: Final = "the last"
 _NOTHING_WAITS: Final = "ok: waiting for commands\n"

@@ -11,8 +11,8 @@ from chaos.couriers import Couriers
 from chaos.proxy import Proxy
 from chaos.receiver import Receiver
 from chaos.senders import Senders
-from tests.integration.lab import Lab
-from tests.integration.programs import Device
+from testbed.lab import Lab
+from testbed.programs import Device
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Final
 
-from tests.integration.programs import SEND_MESSAGE, Device, Program
+from testbed.programs import SEND_MESSAGE, Device, Program
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from typing import Final
 
 from chaos.kinds import Kind
 from chaos.reports import Promise, name_of_end, promised_lines
-from tests.integration.programs import Device, Program
+from testbed.programs import Device, Program
 
 # A program that gave up starts anew, but not so often that starting is all that the machine does.
 _RESTART_SECONDS: Final = 3.0

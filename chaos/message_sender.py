@@ -9,7 +9,7 @@ from typing import Final
 from chaos.kinds import Kind
 from chaos.reports import Promise, name_of_end, promised_lines
 from idlib.errors import ExitStatus
-from tests.integration.programs import Device, Program
+from testbed.programs import Device, Program
 
 # The broker has the message also where no receipt came in time.
 _PROMISING: Final = frozenset({ExitStatus.OK, ExitStatus.RECEIPT})

@@ -6,7 +6,7 @@ from collections import Counter
 from typing import Final
 
 from chaos.books import Life, texts_of
-from tests.integration.programs import RECEIVER, SUBSCRIBED, Device, Program
+from testbed.programs import RECEIVER, SUBSCRIBED, Device, Program
 
 # A line can stand for others that were held back.
 _REFUSAL: Final = re.compile(r" refused reason=([a-z-]+) .*?(?: \(and (\d+) more in the last \d+ s\))?$")

@@ -7,9 +7,9 @@ from typing import Final
 
 from paho.mqtt.enums import MQTTProtocolVersion
 
-from tests.integration.daemons.mosquitto import Mosquitto
-from tests.integration.messages import BrokerClient
-from tests.integration.programs import Device
+from testbed.daemons.mosquitto import Mosquitto
+from testbed.messages import BrokerClient
+from testbed.programs import Device
 
 # Of all that is heard a part is junk of strangers.
 _REPEATED_AT_ONCE: Final = 10

@@ -24,10 +24,10 @@ from chaos.receiver import Receiver
 from chaos.replayer import Replayer
 from chaos.senders import Senders
 from chaos.stranger import Stranger
-from tests.integration.daemons.process import free_port
-from tests.integration.daemons.unbound import Unbound
-from tests.integration.lab import Lab, authorities, open_lab, trusted_keys
-from tests.integration.programs import Device
+from testbed.daemons.process import free_port
+from testbed.daemons.unbound import Unbound
+from testbed.lab import Lab, authorities, open_lab, trusted_keys
+from testbed.programs import Device
 
 # Between two faults, shared out among all that happen at once, so that the resolver is never away for much longer.
 _LONGEST_WAIT_SECONDS: Final = 4.0

@@ -10,10 +10,10 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from idlib.algorithms import PrivateKey
 from idlib.keys import read_private_key
-from tests.integration.lab import BOGUS, SECURE
-from tests.integration.paced_client import PacedClient, Publication
-from tests.integration.programs import Device
-from tests.integration.strangers import Strangers
+from testbed.lab import BOGUS, SECURE
+from testbed.paced_client import PacedClient, Publication
+from testbed.programs import Device
+from testbed.strangers import Strangers
 
 _PAUSE_SECONDS: Final = 1.0
 _AT_ONCE: Final = 20

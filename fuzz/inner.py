@@ -11,7 +11,7 @@ from typing import Final
 from fuzz.mutation import mutate_json, mutate_parts
 from fuzz.target import MutateOctets, Target
 from fuzz.world import ALICE, BOB, KINDS, MALLORY, Signed, ephemeral_key, forge, keys, receive, signed_by
-from tests.idlib.envelope.forge import compact, flattened, jwe, jws
+from testbed.forge import compact, flattened, jwe, jws
 
 _PLAINTEXT: Final = 0
 _HEADER: Final = 1

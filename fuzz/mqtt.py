@@ -17,11 +17,11 @@ from paho.mqtt.exception import MalformedPacket
 
 from fuzz.target import MutateOctets, Target, check_harmless
 from idlib.errors import MalformedPacketError
-from idlib.session import Grant
 from idlib.settings import MqttVersion
 from idlib.transport.client import Handlers, PacketClient, UnreadablePackets
 from idlib.transport.packets import Connack, Packet, PacketReader, PacketType, Publish, read_publish
-from tests.integration.raw_mqtt import packet, publish_packet, text, user_property, variable
+from idlib.transport.session import Grant
+from testbed.raw_mqtt import packet, publish_packet, text, user_property, variable
 
 _IS_VERSION_3_1_1: Final = 1
 # The stream begins behind a good CONNACK.

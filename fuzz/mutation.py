@@ -5,7 +5,7 @@ from random import Random
 from typing import Any, Final
 
 from fuzz.target import MutateOctets
-from tests.idlib.envelope.forge import b64, unb64
+from testbed.forge import b64, unb64
 
 _MOST_ADDED: Final = 64
 _NAMES: Final = (

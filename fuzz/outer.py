@@ -11,7 +11,7 @@ from typing import Final
 from fuzz.mutation import mutate_json, mutate_parts
 from fuzz.target import MutateOctets, Target
 from fuzz.world import ALICE, BOB, KINDS, ephemeral_key, forge, keys, receive, signed_by
-from tests.idlib.envelope.forge import Parts, compact, flattened, jwe, public_jwk
+from testbed.forge import Parts, compact, flattened, jwe, public_jwk
 
 _IS_HEADER: Final = 1
 _TO_P256: Final = 2

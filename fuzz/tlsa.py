@@ -13,8 +13,8 @@ from idlib.algorithms import PublicKey
 from idlib.envelope import encrypt, parse, verify
 from idlib.errors import MalformedRecordError, Refusal, UnsuitableKeyError, UnusableRecordError
 from idlib.records import TlsaRecord, judge, rank
-from tests.idlib.certificate_maker import NOW, Authority, der
-from tests.idlib.envelope.forge import flattened
+from testbed.certificate_maker import NOW, Authority, der
+from testbed.forge import flattened
 
 _AUTHORITY: Final = Authority()
 _AUTHORITIES: Final = Store([_AUTHORITY.certificate])

@@ -16,7 +16,7 @@ from idlib.algorithms import PrivateKey, PublicKey
 from idlib.envelope import UnverifiedMessage, decrypt, parse, verify
 from idlib.errors import Refusal
 from idlib.names import IdentityName
-from tests.idlib.envelope.forge import Forge, Parts, unb64
+from testbed.forge import Forge, Parts, unb64
 
 ALICE: Final = IdentityName("alice._device.example.test")
 BOB: Final = IdentityName("bob._device.example.test")

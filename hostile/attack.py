@@ -19,7 +19,7 @@ from hostile.evidence import Evidence, Measurement, balance_of
 from hostile.tricks import BLOWS, CHEAP_NAMES, TRICKS, Blow, Trick, cheap_messages
 from hostile.world import World
 from hostile.zones import STRANGERS
-from tests.integration.paced_client import PacedClient, Publication
+from testbed.paced_client import PacedClient, Publication
 
 _KNOWN_RATE: Final = 60.0
 _KNOWN_RATE_IN_A_STORM: Final = 10.0

@@ -9,7 +9,7 @@ from typing import Final
 
 from chaos.books import Books
 from hostile import bounds
-from tests.integration.strangers import FORGED
+from testbed.strangers import FORGED
 
 _SHOWN: Final = 10
 _HUNDREDTHS: Final = 100

@@ -17,7 +17,7 @@ from idlib.algorithms import PrivateKey, PublicKey
 from idlib.envelope import Binding, seal
 from idlib.keys import read_private_key
 from idlib.names import IdentityName
-from tests.integration.programs import Device
+from testbed.programs import Device
 
 _LOOPBACK: Final = "127.0.0.1"
 _KEEPALIVE_SECONDS: Final = 30

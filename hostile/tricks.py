@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import Final
 
 from hostile.zones import CHEAP, DEAD, HEAVY_NAME, MANY, STRANGERS, VOID
-from tests.integration.lab import BOGUS, SECURE
-from tests.integration.paced_client import Publication
-from tests.integration.raw_mqtt import user_property
-from tests.integration.strangers import BYTE_ORDER_MARK, Strangers
+from testbed.lab import BOGUS, SECURE
+from testbed.paced_client import Publication
+from testbed.raw_mqtt import user_property
+from testbed.strangers import BYTE_ORDER_MARK, Strangers
 
 CHEAP_NAMES: Final = tuple(f"c{number}.{CHEAP}" for number in range(48))
 _YEAR_SECONDS: Final = 365 * 24 * 3600

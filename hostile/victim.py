@@ -12,7 +12,7 @@ from typing import IO, Final
 
 from chaos.books import Life, texts_of
 from chaos.receiver import Receiver
-from tests.integration.programs import RECEIVER, Device, Program
+from testbed.programs import RECEIVER, Device, Program
 
 _KEPT_LINES: Final = 400
 _WATCH_SECONDS: Final = 0.25

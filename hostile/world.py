@@ -28,15 +28,15 @@ from idlib.algorithms import PrivateKey
 from idlib.keys import read_private_key
 from idlib.storage.replay import FILE_NAME
 from idlib.timekeeping import COMMAND_FILE_NAME, leave_command
-from tests.integration.daemons.knot import Knot
-from tests.integration.daemons.mosquitto import Mosquitto
-from tests.integration.daemons.process import LOOPBACK, free_port
-from tests.integration.daemons.unbound import Unbound
-from tests.integration.lab import BOGUS, SECURE, Lab, another_key, wait_until
-from tests.integration.paced_client import PacedClient
-from tests.integration.programs import Device
-from tests.integration.shifted_clock import ShiftedClock
-from tests.integration.strangers import Strangers
+from testbed.daemons.knot import Knot
+from testbed.daemons.mosquitto import Mosquitto
+from testbed.daemons.process import LOOPBACK, free_port
+from testbed.daemons.unbound import Unbound
+from testbed.lab import BOGUS, SECURE, Lab, another_key, wait_until
+from testbed.paced_client import PacedClient
+from testbed.programs import Device
+from testbed.shifted_clock import ShiftedClock
+from testbed.strangers import Strangers
 
 DNS_SECONDS: Final = 0.15
 _LISTED: Final = 4

@@ -6,8 +6,8 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from idlib.algorithms import PublicKey
-from tests.integration.daemons.knot import Zone
-from tests.integration.lab import BOGUS, SECURE
+from testbed.daemons.knot import Zone
+from testbed.lab import BOGUS, SECURE
 
 SECOND: Final = "second.test"
 # Below these any name has the strangers' key, so that new names cost them nothing.

@@ -1,9 +1,8 @@
 """The identity library: a device is its DNS name, and its certificate stands in a DNSSEC-signed TLSA record.
 
-The rooms of the house, ground floor first, each importing only from those before it: `interruption`, `update_lock`,
-`container`, `clock`, `errors`, `files`, `names`, `output`, `zones`, `lists`, `settings`, `algorithms`, `records`,
-`pem`, `keys`, `certificates`, `storage`, `discovery`, `bootstrap`, `envelope`, `trust`, `timekeeping`, `verdict`,
-`outage`, `token_bucket`, `log_limit`, `backoff`, `session`, `transport`, `environment`, `program`.
+Its packages and modules, the lowest first, each importing only from those before it: `system`, `errors`, `files`,
+`names`, `output`, `zones`, `lists`, `settings`, `algorithms`, `records`, `pem`, `keys`, `certificates`, `storage`,
+`discovery`, `bootstrap`, `envelope`, `trust`, `timekeeping`, `verdict`, `transport`, `program`.
 `Bootstrap` is the class of the published article; programs import every other thing from its room.
 """
 

@@ -325,16 +325,7 @@ class Bootstrap:
             KeyFileError: Key or certificate is missing or unusable, they do not belong together, or no reader would
                 accept the record.
         """
-        # It brings an HTTP client along, which nothing else here needs.
-        from dane_discovery.dane import DANE
-        from dane_discovery.exceptions import TLSAError
-
-        certificate = self._own_certificate()
-        self._checked_record(certificate, WHOLE_CERTIFICATE)
-        try:
-            return str(DANE.generate_tlsa_record(3, 0, 0, certificate.public_bytes(Encoding.PEM)))
-        except (TLSAError, ValueError) as error:
-            raise KeyFileError(f"no TLSA record can be made of {quoted(self._paths['cert'])}") from error
+        return str(self._checked_record(self._own_certificate(), WHOLE_CERTIFICATE))
 
     def render_public_key_tlsa_record(self) -> str:
         """Return the TLSA record of the public key alone: `3 1 0 HEX`, smaller, but dane-jwe-jws cannot read it.

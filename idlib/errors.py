@@ -35,7 +35,12 @@ from enum import IntEnum, StrEnum
 from pathlib import Path
 from typing import ClassVar, Self
 
-from dane_discovery.exceptions import TLSAError
+try:
+    from dane_discovery.exceptions import TLSAError
+except ModuleNotFoundError:
+
+    class TLSAError(Exception):  # type: ignore[no-redef]
+        """Stands in for the class of dane_discovery, if that library is not installed."""
 
 
 class ExitStatus(IntEnum):

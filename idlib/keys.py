@@ -23,13 +23,13 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 
-from idlib import update_lock
 from idlib.algorithms import PrivateKey
 from idlib.errors import KeyFileError, UnsuitableKeyError, how_to_open, how_to_take_over, quoted
 from idlib.files import DIRECTORY_MODE, FILE_MODE, kind_of_obstacle, make_durable, read_regular
 from idlib.names import IdentityName
 from idlib.pem import Kind, describe, read_certificates
 from idlib.settings import KeyType
+from idlib.system import update_lock
 
 MAX_FILE_OCTETS: Final = 65536
 MAX_PREVIOUS_KEYS: Final = 3

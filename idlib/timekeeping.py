@@ -48,9 +48,9 @@ from enum import Enum, auto
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from idlib import clock
 from idlib.errors import ClockError, StoreError, quoted
 from idlib.storage.clock_facts import FACT, ClockFacts, ClockStore, Doubt, Trial
+from idlib.system import clock
 from idlib.trust import EARLIEST_CREDIBLE_TIME, MAX_CLOCK_LEAD_SECONDS, MAX_MESSAGE_AGE_SECONDS, Moment
 
 _LOG = logging.getLogger(__name__)

@@ -8,12 +8,12 @@ from typing import Any, Final
 from idlib.algorithms import PublicKey
 from idlib.discovery import Discovery
 from idlib.envelope import Binding, base64url, seal
-from idlib.environment import read_environment
 from idlib.errors import ConfigurationError, Reason
 from idlib.keys import generate_private_key
 from idlib.names import IdentityName
 from idlib.output import harmless
-from idlib.program import parser, run
+from idlib.program.command_line import parser, run
+from idlib.program.environment import read_environment
 from idlib.settings import SENDER_READS, KeyType, ServerAddress
 from lab.eavesdropper import Eavesdropper
 from lab.overhear import OVERHEARD, RECIPIENT

@@ -2,7 +2,7 @@
 
 if __name__ == "__main__":
     # Before what takes long to import.
-    from idlib.interruption import end_when_interrupted
+    from idlib.system.interruption import end_when_interrupted
 
     end_when_interrupted()
 
@@ -30,7 +30,7 @@ from idlib.errors import ExitStatus, IdlibError
 from idlib.keys import generate_private_key
 from idlib.names import IdentityName
 from idlib.output import harmless
-from idlib.program import parser, run
+from idlib.program.command_line import parser, run
 from idlib.records import TlsaRecord, judge
 from idlib.settings import VARIABLES, KeyType, MqttVersion, ServerAddress
 from lab import broker, name_server

@@ -5,10 +5,10 @@ import sys
 from pathlib import Path
 from typing import Final
 
-from idlib.environment import read_environment
 from idlib.errors import TransportError
 from idlib.names import IdentityName
-from idlib.program import parser, run
+from idlib.program.command_line import parser, run
+from idlib.program.environment import read_environment
 from idlib.settings import SENDER_READS, ServerAddress
 from lab.eavesdropper import Eavesdropper
 

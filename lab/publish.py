@@ -20,7 +20,7 @@ import dns.tsig
 import dns.update
 
 from idlib.errors import ConfigurationError, IdlibError
-from idlib.program import parser, run
+from idlib.program.command_line import parser, run
 
 _PATIENCE_SECONDS: Final = 60.0
 _PAUSE_SECONDS: Final = 0.2

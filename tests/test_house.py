@@ -1,38 +1,63 @@
-"""The rooms of idlib, held to their order: each imports only from those before it."""
+"""Who may import whom: the order of idlib's packages, and of the packages that stand on it."""
 
 import ast
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Final
 
 import pytest
 
 import idlib
 
-ROOT = Path(idlib.__file__).parent
-ORDER = re.findall(r"`(\w+)`", (idlib.__doc__ or "").partition("each importing")[2].partition("`Bootstrap`")[0])
-ROOMS = sorted(path.stem for path in ROOT.iterdir() if path.suffix == ".py" or (path / "__init__.py").exists())
+ROOT: Final = Path(idlib.__file__).parents[1]
+ORDER: Final = re.findall(r"`(\w+)`", (idlib.__doc__ or "").partition("each importing")[2].partition("`Bootstrap`")[0])
+# Each package of the distribution, and the others that it may import.
+PACKAGES: Final = {
+    "idlib": set(),
+    "messaging_maintenance": {"idlib"},
+    "messaging_sender": {"idlib"},
+    "messaging_receiver": {"idlib"},
+    "dane_messenger": {"idlib", "messaging_maintenance", "messaging_sender", "messaging_receiver"},
+    "release": set(),
+    "testbed": {"idlib", "messaging_maintenance", "messaging_sender", "messaging_receiver", "release"},
+}
+OTHERS: Final = {"lab", "testbed", "tests", "chaos", "fuzz", "hostile", "benchmarks", *PACKAGES}
 
 
-def imported_rooms(source: str) -> Iterator[str]:
+def imported_modules(source: str) -> Iterator[str]:
     for node in ast.walk(ast.parse(source)):
         match node:
-            case ast.ImportFrom(module="idlib", names=names):
-                yield from (name.name for name in names)
-            case ast.ImportFrom(module=str(module)) if module.startswith("idlib."):
-                yield module.split(".")[1]
+            case ast.ImportFrom(module=str(module), names=names):
+                yield from (f"{module}.{name.name}" for name in names)
             case ast.Import(names=names):
-                yield from (name.name.split(".")[1] for name in names if name.name.startswith("idlib."))
+                yield from (name.name for name in names)
 
 
-def test_every_room_has_its_place() -> None:
-    assert sorted(ORDER) == [room for room in ROOMS if room != "__init__"]
+def files_of(part: str) -> list[Path]:
+    path = ROOT / "idlib" / part
+    return [path.with_suffix(".py")] if path.with_suffix(".py").exists() else sorted(path.rglob("*.py"))
 
 
-@pytest.mark.parametrize("room", ORDER)
-def test_a_room_imports_only_from_those_before_it(room: str) -> None:
-    files = [ROOT / f"{room}.py"] if (ROOT / f"{room}.py").exists() else list((ROOT / room).glob("*.py"))
-    assert files
-    below = ORDER[: ORDER.index(room)]
-    for file in files:
-        assert set(imported_rooms(file.read_text())) - {room} <= set(below), file.name
+def test_every_part_of_idlib_has_its_place() -> None:
+    parts = {
+        path.stem for path in (ROOT / "idlib").iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()
+    }
+    assert sorted(ORDER) == sorted(parts - {"__init__"})
+
+
+@pytest.mark.parametrize("part", ORDER)
+def test_a_part_of_idlib_imports_only_from_those_before_it(part: str) -> None:
+    assert files_of(part)
+    allowed = {*ORDER[: ORDER.index(part) + 1], "__version__"}
+    for file in files_of(part):
+        imported = {name.split(".")[1] for name in imported_modules(file.read_text()) if name.startswith("idlib.")}
+        assert imported <= allowed, file
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_a_package_imports_only_from_those_under_it(package: str) -> None:
+    assert list((ROOT / package).rglob("*.py"))
+    for file in (ROOT / package).rglob("*.py"):
+        imported = {name.split(".")[0] for name in imported_modules(file.read_text())} & OTHERS
+        assert imported <= {package, *PACKAGES[package]}, file

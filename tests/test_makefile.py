@@ -1,4 +1,4 @@
-"""What `make setup` lays out, wherever the checkout is and wherever it goes."""
+"""What `make setup` installs, wherever the checkout is and wherever it goes."""
 
 import os
 import shutil
@@ -8,58 +8,111 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[1]
+from testbed.programs import ROOT
+
+PACKAGES = ("dane_messenger", "idlib", "messaging_maintenance", "messaging_receiver", "messaging_sender")
+LOCALES: tuple[dict[str, str], ...] = (
+    {},
+    {"LC_ALL": "C"},
+    {"LC_ALL": "POSIX", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"},
+)
 
 
-@pytest.fixture
-def checkout(tmp_path: Path) -> Path:
-    """Return a checkout in a directory that no ASCII name has."""
-    path = tmp_path / "My Pi" / "Jürgen"
+@pytest.fixture(scope="module")
+def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a checkout, at a path that is not ASCII, whose locked packages are those of these tests."""
+    path = tmp_path_factory.mktemp("checkout") / "My Pi" / "Jürgen"
     path.mkdir(parents=True)
-    shutil.copy(ROOT / "Makefile", path)
+    for name in ("Makefile", "pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, path)
+    for package in (*PACKAGES, "applications"):
+        shutil.copytree(ROOT / package, path / package, ignore=shutil.ignore_patterns("__pycache__"))
     (path / "requirements").mkdir()
-    (path / "requirements" / "demo.txt").touch()
-    (path / "idlib").mkdir()
-    (path / "idlib" / "__init__.py").write_text("")
+    for name in ("demo", "development"):
+        (path / "requirements" / f"{name}.txt").touch()
+    shutil.copy(ROOT / "requirements" / "build.txt", path / "requirements")
     return path
 
 
-def make(checkout: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
+@pytest.fixture
+def checkout(original: Path, tmp_path: Path) -> Path:
+    """Return a copy of the checkout."""
+    return shutil.copytree(original, tmp_path / "Zoë" / "checkout", symlinks=True)
+
+
+def make(checkout: Path, *arguments: str, **environment: str) -> "subprocess.CompletedProcess[str]":
     command = ["make", "--directory", str(checkout), *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=100)
-
-
-def found_idlib(checkout: Path, **environment: str) -> Path:
-    """Return where a program of the checkout finds idlib."""
-    python = checkout / ".venv" / "bin" / "python"
-    command = [str(python), "-c", "import idlib, os, sys; sys.stdout.buffer.write(os.fsencode(idlib.__file__))"]
-    variables = {"PATH": os.environ["PATH"], **environment}
-    ended = subprocess.run(command, cwd="/", env=variables, capture_output=True, check=False)
-    assert ended.returncode == 0, ended.stderr
-    return Path(os.fsdecode(ended.stdout))
-
-
-def test_the_environment_goes_along_when_the_checkout_moves(checkout: Path) -> None:
-    made = make(checkout, f"PYTHON={sys.executable}", ".venv/path.stamp")
-    assert made.returncode == 0, made.stderr
-    locales: tuple[dict[str, str], ...] = (
-        {},
-        {"LC_ALL": "C"},
-        {"LC_ALL": "POSIX", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"},
+    return subprocess.run(
+        command, env={**os.environ, **environment}, capture_output=True, text=True, check=False, timeout=100
     )
-    for locale in locales:
-        assert found_idlib(checkout, **locale) == checkout / "idlib" / "__init__.py"
+
+
+def set_up(checkout: Path, target: str = "setup", **environment: str) -> None:
+    made = make(checkout, f"PYTHON={sys.executable}", target, **environment)
+    assert made.returncode == 0, made.stderr
+
+
+def version(checkout: Path, *command: str, **environment: str) -> str:
+    """Return what a program of the checkout says of its version."""
+    variables = {"PATH": os.environ["PATH"], **environment}
+    ended = subprocess.run(
+        [str(checkout / command[0]), *command[1:], "--version"],
+        cwd="/",
+        env=variables,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ended.returncode == 0, ended.stderr
+    return ended.stdout
+
+
+def test_the_programs_start_in_every_locale(checkout: Path) -> None:
+    set_up(checkout, LC_ALL="C")
+    for locale in LOCALES:
+        assert version(checkout, ".venv/bin/dane-messenger", **locale).startswith("dane-messenger ")
+        assert version(checkout, "applications/maintenance/src/application.py", **locale).startswith("application.py ")
+
+
+@pytest.mark.parametrize("target", ["setup", ".venv/editable.stamp"])
+def test_a_locale_that_cannot_hold_the_path_of_the_checkout_is_named(target: str, checkout: Path) -> None:
+    made = make(checkout, f"PYTHON={sys.executable}", target, **LOCALES[-1])
+    assert made.returncode == 2
+    assert "set LC_ALL=C.UTF-8" in made.stderr
+
+
+def test_what_users_run_changes_when_make_runs(checkout: Path) -> None:
+    set_up(checkout)
+    source = checkout / "idlib" / "__init__.py"
+    source.write_text(source.read_text().replace('__version__ = "', '__version__ = "9'))
+    assert " 9" not in version(checkout, ".venv/bin/dane-messenger")
+    set_up(checkout)
+    assert " 9" in version(checkout, ".venv/bin/dane-messenger")
+
+
+def test_what_developers_run_changes_at_once(checkout: Path) -> None:
+    set_up(checkout, ".venv/editable.stamp")
+    source = checkout / "idlib" / "__init__.py"
+    source.write_text(source.read_text().replace('__version__ = "', '__version__ = "9'))
+    assert " 9" in version(checkout, ".venv/bin/dane-messenger")
+    set_up(checkout)
+    assert not (checkout / ".venv" / "installed.stamp").exists()
+
+
+def test_a_checkout_that_has_moved_is_set_up_again(checkout: Path) -> None:
+    set_up(checkout)
     moved = checkout.rename(checkout.with_name("moved"))
-    assert found_idlib(moved) == moved / "idlib" / "__init__.py"
+    assert version(moved, "applications/maintenance/src/application.py").startswith("application.py ")
+    set_up(moved)
+    assert version(moved, ".venv/bin/dane-messenger").startswith("dane-messenger ")
 
 
-def test_an_environment_whose_python_is_gone_is_made_anew(checkout: Path) -> None:
+def test_an_environment_whose_python_is_gone_is_created_anew(checkout: Path) -> None:
     (checkout / ".venv" / "bin").mkdir(parents=True)
     (checkout / ".venv" / "bin" / "python").symlink_to("/nowhere/python3")
-    (checkout / ".venv" / "path.stamp").touch()
-    made = make(checkout, f"PYTHON={sys.executable}", ".venv/path.stamp")
-    assert made.returncode == 0, made.stderr
-    assert found_idlib(checkout) == checkout / "idlib" / "__init__.py"
+    (checkout / ".venv" / "installed.stamp").touch()
+    set_up(checkout)
+    assert version(checkout, ".venv/bin/dane-messenger").startswith("dane-messenger ")
 
 
 @pytest.mark.parametrize("python", ["true-but-not-there", ""])

@@ -13,11 +13,11 @@ from tests import documents
 
 ROOT = Path(__file__).parents[1]
 OPERATIONS = (ROOT / "docs" / "operations.md").read_text()
-# What a long-running service logs: the rooms under it, and its own modules.
-SENDER = ROOT / "applications" / "messaging_sender" / "src"
+# What a long-running service logs: the library under it, and its own modules.
+SENDER = ROOT / "messaging_sender"
 SOURCES = [
     *ROOT.glob("idlib/**/*.py"),
-    *ROOT.glob("applications/messaging_receiver/src/*.py"),
+    *ROOT.glob("messaging_receiver/*.py"),
     SENDER / "application.py",
     SENDER / "courier.py",
     SENDER / "sender_clock.py",
@@ -37,7 +37,7 @@ def log_lines() -> Iterator[str]:
                     args=[ast.Constant(value=str(text)), *_],
                 ) if not text.startswith("%s"):
                     yield text
-                # Of idlib.log_limit: level, key, text.
+                # Of idlib.system.log_limit: level, key, text.
                 case ast.Call(func=ast.Attribute(attr="write"), args=[_, _, ast.Constant(value=str(text)), *_]):
                     yield text
 
@@ -51,12 +51,12 @@ def test_each_log_line_is_explained(text: str) -> None:
 
 
 def test_each_answer_of_the_health_check_is_explained() -> None:
-    supervision = (ROOT / "applications/messaging_receiver/src/supervision.py").read_text()
-    health = (ROOT / "applications/messaging_receiver/src/health.py").read_text()
+    supervision = (ROOT / "messaging_receiver/supervision.py").read_text()
+    health = (ROOT / "messaging_receiver/health.py").read_text()
     ailments = supervision.partition("def ailment(")[2].partition("def _keep_store(")[0]
     said = re.findall(r'return f?"([^"]+)"', ailments) + re.findall(r'(?:: Final =|return) "([^"]+ [^"]+)"', health)
     for name in ("application", "own_record"):
-        source = (ROOT / f"applications/messaging_receiver/src/{name}.py").read_text()
+        source = (ROOT / f"messaging_receiver/{name}.py").read_text()
         said += re.findall(r'"((?:own (?:record|key)|no identity)\b[^"]+)"', source)
     assert len(said) >= 20
     for text in said:

@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Self
 
-from idlib import clock
 from idlib.errors import StoreError
 from idlib.files import state_of
 from idlib.storage.database import Database, repairing
 from idlib.storage.pages import Value
 from idlib.storage.salvage import LOG, Table, beside, check_ascending, is_name, resolved
+from idlib.system import clock
 
 FILE_NAME: Final = "outbox.sqlite3"
 MAX_OCTETS: Final = 16 * 1024 * 1024

@@ -15,7 +15,6 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.reasoncodes import ReasonCode
 
 from idlib.errors import MalformedPacketError, Reason, Refusal
-from idlib.session import ConnackProperty
 from idlib.settings import MqttVersion
 from idlib.transport.packets import (
     Connack,
@@ -28,6 +27,7 @@ from idlib.transport.packets import (
     read_publish,
     read_suback,
 )
+from idlib.transport.session import ConnackProperty
 
 # Half a minute after a device has changed its address, the broker and it notice that the old connection is dead.
 KEEPALIVE_SECONDS: Final = 30

@@ -9,13 +9,13 @@ from paho.mqtt.client import MQTT_ERR_SUCCESS
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
-from idlib.session import Grant
 from idlib.settings import MqttVersion
 from idlib.transport.broker import Broker
 from idlib.transport.client import Handlers, PacketClient, ignore
 from idlib.transport.connection import CONNECT_TIMEOUT_SECONDS, Connector, Explanation, explain_end
 from idlib.transport.hints import hint_for_silence
 from idlib.transport.packets import Connack
+from idlib.transport.session import Grant
 
 _SHORT_LOOP_SECONDS: Final = 0.05
 LEAVE_SECONDS: Final = 1.0

@@ -12,8 +12,8 @@ from enum import IntEnum
 from typing import Final
 
 from idlib.errors import MalformedPacketError, Reason, Refusal
-from idlib.session import ConnackProperty
 from idlib.settings import MqttVersion
+from idlib.transport.session import ConnackProperty
 
 # MQTT 5, section 1.5.5: the largest value of a variable byte integer, and of a packet the type and 4 bytes of length.
 MAX_REMAINING_LENGTH: Final = 268_435_455

@@ -14,11 +14,10 @@ from paho.mqtt.client import MQTT_ERR_SUCCESS
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
-from idlib.backoff import Backoff
 from idlib.errors import IdlibError, MessageError, NoSubscriberError, RefusedMessageError, TransportError
-from idlib.outage import Outage
-from idlib.session import Grant
 from idlib.settings import MqttVersion
+from idlib.system.backoff import Backoff
+from idlib.system.outage import Outage
 from idlib.transport.broker import Broker
 from idlib.transport.client import Handlers, PacketClient, ignore
 from idlib.transport.connection import (
@@ -37,6 +36,7 @@ from idlib.transport.connection import (
 from idlib.transport.hints import hint_for_silence
 from idlib.transport.inquiry import LEAVE_SECONDS, Inquiry, disconnect
 from idlib.transport.packets import MAX_PACKET_OCTETS, Connack, Publish
+from idlib.transport.session import Grant
 
 _LOG = logging.getLogger(__name__)
 

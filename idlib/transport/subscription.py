@@ -12,10 +12,9 @@ from typing import Final, Protocol
 from paho.mqtt.client import MQTT_ERR_SUCCESS
 from paho.mqtt.packettypes import PacketTypes
 
-from idlib.backoff import Backoff
 from idlib.errors import Reason, Refusal, TransportError
-from idlib.outage import Outage
-from idlib.session import Grant, LastSession
+from idlib.system.backoff import Backoff
+from idlib.system.outage import Outage
 from idlib.transport.broker import Broker
 from idlib.transport.client import Handlers, PacketClient, ignore
 from idlib.transport.connection import (
@@ -31,6 +30,7 @@ from idlib.transport.connection import (
 )
 from idlib.transport.hints import hint_for_reason, hint_for_silence
 from idlib.transport.packets import Connack, Publish
+from idlib.transport.session import Grant, LastSession
 
 _LOG = logging.getLogger(__name__)
 

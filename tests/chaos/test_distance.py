@@ -10,8 +10,8 @@ import dns.query
 import pytest
 
 from chaos.distance import Distance
-from tests.idlib.discovery.name_server import Server
-from tests.integration.daemons.process import LOOPBACK, free_port
+from testbed.daemons.process import LOOPBACK, free_port
+from testbed.name_server import Server
 
 DELAY = 0.2
 

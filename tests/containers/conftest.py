@@ -4,8 +4,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.containers.engine import is_there
-from tests.containers.stack import Stack
+from testbed.containers.engine import is_there
+from testbed.containers.stack import Stack
 
 
 def pytest_collection_modifyitems() -> None:

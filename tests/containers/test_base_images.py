@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from tests.containers.base_images import BASE_IMAGES
-from tests.containers.lab_world import LabWorld
-from tests.containers.stack import Stack
+from testbed.containers.base_images import BASE_IMAGES
+from testbed.containers.lab_world import LabWorld
+from testbed.containers.stack import Stack
 
 
 @pytest.mark.parametrize("world", [Stack, LabWorld])

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from testbed.containers.engine import DOCKER, REPOSITORY, wait_until
+from testbed.containers.lab_world import LabWorld
+from testbed.containers.stack import DEVICE, Stack
 from tests import documents
-from tests.containers.engine import DOCKER, REPOSITORY, wait_until
-from tests.containers.lab_world import LabWorld
-from tests.containers.stack import DEVICE, Stack
 
 pytestmark = pytest.mark.timeout(900)
 

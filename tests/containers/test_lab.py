@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from idlib.errors import ExitStatus
-from tests.containers.engine import docker
-from tests.containers.lab_world import ALICE, BOB, RECEIVER, LabWorld
+from testbed.containers.engine import docker
+from testbed.containers.lab_world import ALICE, BOB, RECEIVER, LabWorld
 
 # The first test waits for the images to be built.
 pytestmark = pytest.mark.timeout(600)

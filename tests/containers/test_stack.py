@@ -5,8 +5,8 @@ from typing import Final
 
 import pytest
 
-from tests.containers.engine import docker, wait_until
-from tests.containers.stack import DEVICE, MAX_MEMORY, SERVICES, SUBSCRIBED, Stack
+from testbed.containers.engine import docker, wait_until
+from testbed.containers.stack import DEVICE, MAX_MEMORY, SERVICES, SUBSCRIBED, Stack
 
 KEY: Final = f"/identity/{DEVICE}.key.pem"
 MEBIBYTE: Final = 1024 * 1024

@@ -87,7 +87,7 @@ def test_the_first_steps_name_what_is_there(contract: dict[str, Any]) -> None:
     assert {"maintenance", "messaging_sender", "messaging_receiver"} <= set(re.findall(r"`(\w+)`", steps)) & set(
         services
     )
-    receiver = "".join(path.read_text() for path in (ROOT / "applications/messaging_receiver/src").glob("*.py"))
+    receiver = "".join(path.read_text() for path in (ROOT / "messaging_receiver").glob("*.py"))
     receiver += (ROOT / "idlib/transport/subscription.py").read_text()
     assert "MQTT subscription active." in steps
     assert "MQTT subscription active." in receiver

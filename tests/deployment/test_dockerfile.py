@@ -34,7 +34,7 @@ def test_each_image_tells_its_health() -> None:
 
 def test_packages_are_installed_from_the_lock_as_wheels_with_hashes() -> None:
     installs = re.findall(r"pip install (.*?) -r (\S+)", DOCKERFILE.replace("\\\n", ""))
-    assert [file for _, file in installs] == ["/tmp/runtime.txt"]
+    assert [file for _, file in installs] == ["/tmp/runtime.txt", "/tmp/build.txt"]
     for options, _ in installs:
         assert {"--no-deps", "--require-hashes", "--only-binary=:all:"} <= set(options.split())
 
@@ -50,8 +50,16 @@ def test_only_named_things_reach_a_build() -> None:
     lines = [line for line in (ROOT / ".dockerignore").read_text().splitlines() if not line.startswith("#")]
     assert lines[0] == "*"
     assert {line for line in lines if line.startswith("!")} == {
+        "!LICENSE",
+        "!README.md",
         "!applications",
+        "!dane_messenger",
         "!idlib",
+        "!messaging_maintenance",
+        "!messaging_receiver",
+        "!messaging_sender",
+        "!pyproject.toml",
+        "!requirements/build.txt",
         "!requirements/runtime.txt",
         "!resolver",
     }

@@ -14,8 +14,8 @@ from idlib.discovery import Discovery
 from idlib.errors import ConfigurationError
 from idlib.settings import load
 from idlib.transport import Broker
+from testbed.certificate_maker import Authority, rsa_key
 from tests import documents
-from tests.idlib.certificate_maker import Authority, rsa_key
 
 AUTHORITY: Final = Authority()
 FILES: Final = {

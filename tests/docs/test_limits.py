@@ -19,6 +19,7 @@ from idlib.names import IdentityName
 from idlib.settings import VARIABLES, KeyType
 
 ROOT: Final = Path(__file__).parents[2]
+PACKAGES: Final = ("dane_messenger", "idlib", "messaging_maintenance", "messaging_receiver", "messaging_sender")
 DOCUMENT: Final = (ROOT / "docs" / "limits.md").read_text()
 ROWS: Final = re.findall(r"^\| .+ \| ([0-9].*) \| .*\| (\S.*) \|$", DOCUMENT, re.MULTILINE)
 UNITS: Final = {"minute": 60, "hour": 3600, "day": 24 * 3600}
@@ -31,44 +32,44 @@ NO_BOUND_OF_A_USER: Final = frozenset(
         "idlib/storage/pages.py _MAX_COLUMNS",
         "idlib/storage/salvage.py _MAX_SAME_SECOND",
         "idlib/storage/lock_file.py _PAUSE_SECONDS",
-        "applications/messaging_receiver/src/state.py _MAX_CLIENT_ID_BYTES",
+        "messaging_receiver/state.py _MAX_CLIENT_ID_BYTES",
         "idlib/transport/packets.py MAX_REMAINING_LENGTH",
         "idlib/transport/packets.py MAX_PACKET_OCTETS",
         "idlib/transport/packets.py _MAX_VARIABLE_OCTETS",
         "idlib/settings.py _MAX_HOST_CHARACTERS",
-        "idlib/session.py _DEFAULT_MAXIMUM_QOS",
+        "idlib/transport/session.py _DEFAULT_MAXIMUM_QOS",
         "idlib/keys.py _LOCK_PAUSE_SECONDS",
-        "idlib/update_lock.py _PAUSE_SECONDS",
-        "applications/messaging_sender/src/application.py LOOK_SECONDS",
-        "applications/messaging_sender/src/application.py _POLL_SECONDS",
-        "applications/messaging_sender/src/courier.py _POLL_SECONDS",
-        "applications/messaging_sender/src/proof.py _PAUSE_SECONDS",
-        "applications/messaging_sender/src/patient_input.py _POLL_MILLISECONDS",
-        "idlib/outage.py _MAX_FACTS",
+        "idlib/system/update_lock.py _PAUSE_SECONDS",
+        "messaging_sender/application.py LOOK_SECONDS",
+        "messaging_sender/application.py _POLL_SECONDS",
+        "messaging_sender/courier.py _POLL_SECONDS",
+        "messaging_sender/proof.py _PAUSE_SECONDS",
+        "messaging_sender/patient_input.py _POLL_MILLISECONDS",
+        "idlib/system/outage.py _MAX_FACTS",
         "idlib/storage/forgetting.py _AGAIN_SECONDS",
         "idlib/storage/replay.py _LONG_SECONDS",
         "idlib/storage/replay.py _SHORT_SECONDS",
-        "applications/messaging_receiver/src/standard_output.py _POLL_MILLISECONDS",
-        "idlib/session.py _DEFAULT_RECEIVE_MAXIMUM",
-        "applications/messaging_receiver/src/supervision.py _UPKEEP_SECONDS",
-        "applications/messaging_receiver/src/supervision.py _TIDYING_SECONDS",
-        "applications/messaging_receiver/src/supervision.py _PAUSE_SECONDS",
-        "applications/messaging_receiver/src/lookups.py _IDLE_SECONDS",
-        "applications/messaging_receiver/src/lookups.py _MAX_FAILED_DOMAINS",
+        "messaging_receiver/standard_output.py _POLL_MILLISECONDS",
+        "idlib/transport/session.py _DEFAULT_RECEIVE_MAXIMUM",
+        "messaging_receiver/supervision.py _UPKEEP_SECONDS",
+        "messaging_receiver/supervision.py _TIDYING_SECONDS",
+        "messaging_receiver/supervision.py _PAUSE_SECONDS",
+        "messaging_receiver/lookups.py _IDLE_SECONDS",
+        "messaging_receiver/lookups.py _MAX_FAILED_DOMAINS",
         "idlib/timekeeping.py _SYNCHRONIZATION_SECONDS",
-        "applications/messaging_receiver/src/deferral.py _ABSENCE_SECONDS",
-        "applications/messaging_receiver/src/standard_output.py _PORTION_OCTETS",
+        "messaging_receiver/deferral.py _ABSENCE_SECONDS",
+        "messaging_receiver/standard_output.py _PORTION_OCTETS",
         "idlib/keys.py _LONGEST_SUFFIX",
         "idlib/keys.py _MAX_NAMES_SHOWN",
         "idlib/keys.py _MAX_FILE_NAME_OCTETS",
         "idlib/keys.py _RSA_BITS",
         "idlib/certificates.py _MAX_CHARACTERS",
         "idlib/discovery/messages.py _MAX_TTL",
-        "applications/maintenance/src/generate_tlsa.py TIME_TO_LIVE_SECONDS",
-        "applications/messaging_receiver/src/stage.py POLL_SECONDS",
-        "applications/messaging_receiver/src/own_identity.py _POLL_SECONDS",
-        "applications/messaging_receiver/src/health.py _MAX_SOCKET_PATH_OCTETS",
-        "applications/messaging_receiver/src/health.py _PAUSE_SECONDS",
+        "messaging_maintenance/generate_tlsa.py TIME_TO_LIVE_SECONDS",
+        "messaging_receiver/stage.py POLL_SECONDS",
+        "messaging_receiver/own_identity.py _POLL_SECONDS",
+        "messaging_receiver/health.py _MAX_SOCKET_PATH_OCTETS",
+        "messaging_receiver/health.py _PAUSE_SECONDS",
     }
 )
 
@@ -79,12 +80,6 @@ def number(limit: str) -> float | range:
         return range(int(span[1]), int(span[2]) + 1)
     value, _, unit = limit.partition(" ")
     return float(value) * UNITS.get(unit.removesuffix("s"), 1)
-
-
-@pytest.fixture(autouse=True)
-def _as_the_receiver_starts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.syspath_prepend(ROOT / "applications/messaging_sender/src")
-    monkeypatch.syspath_prepend(ROOT / "applications/messaging_receiver/src")
 
 
 def constant(place: str) -> object:
@@ -110,7 +105,7 @@ def test_each_row_names_its_place() -> None:
 def test_the_senders_options_take_what_the_document_says() -> None:
     said = re.search(r"--expires` takes 1 to (\d+) seconds, `--timeout` up to (\d+)", DOCUMENT)
     assert said
-    module = runpy.run_path(str(ROOT / "applications/messaging_sender/src/send_message.py"))
+    module = runpy.run_path(str(ROOT / "messaging_sender/send_message.py"))
     for option, most in (("_lifetime", int(said[1])), ("_seconds", int(said[2]))):
         assert module[option](str(most)) == most
         for bad in ("0", str(most + 1)):
@@ -130,7 +125,7 @@ def test_the_largest_text_still_fits() -> None:
 
 
 def bounds() -> Iterator[str]:
-    for directory in ("idlib", "applications"):
+    for directory in PACKAGES:
         for path in (ROOT / directory).rglob("*.py"):
             for node in ast.parse(path.read_text()).body:
                 if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):

@@ -19,7 +19,7 @@ from idlib.names import IdentityName
 from idlib.records import render
 from idlib.storage.replay import ReplayMemory
 from idlib.trust import Policy, ReplayGuard, replay_entry
-from tests.idlib.envelope.forge import agree, b64, cbc_hs512, public_jwk, unb64
+from testbed.forge import agree, b64, cbc_hs512, public_jwk, unb64
 
 DOCUMENT = (Path(__file__).parents[2] / "docs" / "protocol.md").read_text()
 ALICE, BOB = IdentityName("alice._device.example.com"), IdentityName("bob._device.example.com")

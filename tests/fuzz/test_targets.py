@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 import fuzz.__main__ as program
 from fuzz.target import Target
 from fuzz.world import ALICE, MALLORY, forge, keys, receive, signed_by
-from tests.idlib.envelope.forge import flattened, jws
+from testbed.forge import flattened, jws
 
 REACHED = {
     "outer": {"printed"},

@@ -13,8 +13,8 @@ from idlib.envelope import UnverifiedMessage, decrypt, parse, verify
 from idlib.errors import Reason, Refusal
 from idlib.names import IdentityName
 from idlib.trust import Policy
-from tests.integration.paced_client import Publication
-from tests.integration.strangers import BYTE_ORDER_MARK, Strangers
+from testbed.paced_client import Publication
+from testbed.strangers import BYTE_ORDER_MARK, Strangers
 
 RECIPIENT = IdentityName("recipient._device.example.test")
 KNOWN = tuple(f"known-{number}._device.example.test" for number in range(3))

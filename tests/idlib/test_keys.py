@@ -24,11 +24,12 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from idlib import certificates, keys, update_lock
+from idlib import certificates, keys
 from idlib.algorithms import PrivateKey
 from idlib.errors import ExitStatus, KeyFileError, how_to_take_over
 from idlib.names import IdentityName
 from idlib.settings import KeyType
+from idlib.system import update_lock
 
 NAME = IdentityName("alice._device.example.test")
 OWN_UID = os.getuid()

@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from idlib.pem import Kind, blocks, describe, read_certificates
-from tests.idlib.certificate_maker import Authority, der, rsa_key
+from testbed.certificate_maker import Authority, der, rsa_key
 
 AUTHORITY = Authority()
 ROOT = AUTHORITY.certificate

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from idlib.errors import MalformedRecordError, UnusableRecordError
 from idlib.names import IdentityName
 from idlib.records import TlsaRecord, UsableRecord, judge, rank, render
-from tests.idlib.certificate_maker import NAME, NOW, Authority, der, ec_key, rsa_key
+from testbed.certificate_maker import NAME, NOW, Authority, der, ec_key, rsa_key
 
 AUTHORITY = Authority()
 STORE = Store([AUTHORITY.certificate])

@@ -46,8 +46,8 @@ class Device:
     keeper: Timekeeper = field(init=False)
 
     def __post_init__(self) -> None:
-        self.monkeypatch.setattr("idlib.clock.boot", lambda: self.boot)
-        self.monkeypatch.setattr("idlib.clock.is_synchronized", lambda: self.is_synchronized)
+        self.monkeypatch.setattr("idlib.system.clock.boot", lambda: self.boot)
+        self.monkeypatch.setattr("idlib.system.clock.is_synchronized", lambda: self.is_synchronized)
 
     @contextmanager
     def running(self) -> Iterator[Timekeeper]:

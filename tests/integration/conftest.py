@@ -6,15 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration import disk
-from tests.integration.daemons.mosquitto import Mosquitto
-from tests.integration.daemons.namespace import Namespace
-from tests.integration.daemons.process import LOOPBACK
-from tests.integration.daemons.unbound import Unbound
-from tests.integration.dns_lab.lab import DnsLab, running
-from tests.integration.lab import DEBIAN_PACKAGES, Lab, authorities, missing_packages, open_lab, trusted_keys
-from tests.integration.messages import BrokerClient
-from tests.integration.programs import Device, Program
+from testbed import disk
+from testbed.daemons.mosquitto import Mosquitto
+from testbed.daemons.namespace import Namespace
+from testbed.daemons.process import LOOPBACK
+from testbed.daemons.unbound import Unbound
+from testbed.dns_lab.lab import DnsLab, running
+from testbed.lab import DEBIAN_PACKAGES, Lab, authorities, missing_packages, open_lab, trusted_keys
+from testbed.messages import BrokerClient
+from testbed.programs import Device, Program
 
 
 def pytest_collection_modifyitems() -> None:

@@ -11,11 +11,11 @@ from typing import Final
 
 import pytest
 
-from tests.integration.daemons.mosquitto import Mosquitto
-from tests.integration.daemons.unbound import Unbound
-from tests.integration.lab import Lab, wait_until
-from tests.integration.messages import BrokerClient, encrypted, signed
-from tests.integration.programs import SENDER, Device, Program
+from testbed.daemons.mosquitto import Mosquitto
+from testbed.daemons.unbound import Unbound
+from testbed.lab import Lab, wait_until
+from testbed.messages import BrokerClient, encrypted, signed
+from testbed.programs import SENDER, Device, Program
 
 PAGE: Final = 4096
 MOVED: Final = "A damaged file was moved aside"

@@ -13,11 +13,11 @@ import pytest
 from jwcrypto.common import base64url_encode
 from jwcrypto.jwe import JWE
 
-from tests.integration.daemons.process import LOOPBACK
-from tests.integration.daemons.unbound import Unbound
-from tests.integration.lab import Lab, authorities, trusted_keys
-from tests.integration.messages import BrokerClient, encrypted, public_jwk, signed, uri
-from tests.integration.programs import Device, Program
+from testbed.daemons.process import LOOPBACK
+from testbed.daemons.unbound import Unbound
+from testbed.lab import Lab, authorities, trusted_keys
+from testbed.messages import BrokerClient, encrypted, public_jwk, signed, uri
+from testbed.programs import Device, Program
 
 _DEAD_ZONE = "dead.test"
 _DEAD_MESSAGES = 1000

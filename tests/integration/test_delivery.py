@@ -7,10 +7,10 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from tests.integration.daemons.mosquitto import Mosquitto
-from tests.integration.daemons.process import LOOPBACK
-from tests.integration.lab import Lab
-from tests.integration.programs import RECEIVER, SEND_MESSAGE, Device, Program
+from testbed.daemons.mosquitto import Mosquitto
+from testbed.daemons.process import LOOPBACK
+from testbed.lab import Lab
+from testbed.programs import RECEIVER, SEND_MESSAGE, Device, Program
 
 _GROUP = 32
 

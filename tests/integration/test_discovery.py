@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.daemons.process import free_port
-from tests.integration.daemons.unbound import Unbound
-from tests.integration.lab import BOGUS, SECURE, UNSIGNED, Lab, another_key
-from tests.integration.messages import BrokerClient, encrypted, signed
-from tests.integration.programs import CREATE_SELFSIGNED_ID, Device, Program
+from testbed.daemons.process import free_port
+from testbed.daemons.unbound import Unbound
+from testbed.lab import BOGUS, SECURE, UNSIGNED, Lab, another_key
+from testbed.messages import BrokerClient, encrypted, signed
+from testbed.programs import CREATE_SELFSIGNED_ID, Device, Program
 
 _TROUBLE = "Trouble retrieving certificate from DNS: "
 

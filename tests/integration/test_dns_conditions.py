@@ -7,9 +7,9 @@ from contextlib import contextmanager
 import pytest
 
 from idlib.discovery import Discovery
-from tests.integration.dns_lab.conditions import CONDITIONS, Condition
-from tests.integration.dns_lab.lab import DnsLab
-from tests.integration.dns_lab.looking import Seen, assert_seen, discovery, look_up
+from testbed.dns_lab.conditions import CONDITIONS, Condition
+from testbed.dns_lab.lab import DnsLab
+from testbed.dns_lab.looking import Seen, assert_seen, discovery, look_up
 
 _WORKERS = 8
 

@@ -15,13 +15,13 @@ from pathlib import Path
 import pytest
 
 from benchmarks.backlog import ALLOWED_GROWTH_KIB, work_off
-from tests.integration.daemons.mosquitto import Mosquitto
-from tests.integration.daemons.process import LOOPBACK
-from tests.integration.disk import FailingDisk, fill
-from tests.integration.lab import BOGUS, Lab, wait_until
-from tests.integration.messages import BrokerClient, encrypted, signed
-from tests.integration.programs import RECEIVER, SUBSCRIBED, Device, Program
-from tests.integration.shifted_clock import ShiftedClock
+from testbed.daemons.mosquitto import Mosquitto
+from testbed.daemons.process import LOOPBACK
+from testbed.disk import FailingDisk, fill
+from testbed.lab import BOGUS, Lab, wait_until
+from testbed.messages import BrokerClient, encrypted, signed
+from testbed.programs import RECEIVER, SUBSCRIBED, Device, Program
+from testbed.shifted_clock import ShiftedClock
 
 _YEAR = 365 * 24 * 3600
 

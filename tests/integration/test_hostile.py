@@ -16,7 +16,11 @@ def world() -> Iterator[World]:
         yield world
 
 
-def test_a_message_that_is_acknowledged_and_never_printed_is_a_fault(world: World) -> None:
+def test_a_message_that_is_acknowledged_and_never_printed_is_a_fault(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # What is lost never comes.
+    monkeypatch.setattr("hostile.attack._DELIVERY_SECONDS", 10.0)
     mosquitto = world.lab.mosquitto
     world.known.connect(mosquitto.port)
     printed = world.known.send(8)

@@ -4,11 +4,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.idlib.envelope.forge import Make, flattened
+from testbed.forge import Make, flattened
+from testbed.hostile import Attack, attack_on
+from testbed.lab import Lab
 from tests.idlib.envelope.test_hostile_inner import INNER
 from tests.idlib.envelope.test_hostile_outer import OUTER
-from tests.integration.hostile import Attack, attack_on
-from tests.integration.lab import Lab
 
 
 @pytest.fixture(scope="module", params=["rsa2048", "p256"])

@@ -7,10 +7,10 @@ from typing import Final
 
 import pytest
 
-from tests.integration.daemons.mosquitto import Mosquitto
-from tests.integration.lab import Lab
-from tests.integration.programs import RECEIVER, Device, Program
-from tests.integration.raw_mqtt import RawClient, text, user_property
+from testbed.daemons.mosquitto import Mosquitto
+from testbed.lab import Lab
+from testbed.programs import RECEIVER, Device, Program
+from testbed.raw_mqtt import RawClient, text, user_property
 
 VERSIONS: Final = ("5", "3.1.1")
 _BYTE_ORDER_MARK: Final = "\ufeff".encode()

@@ -13,11 +13,11 @@ from idlib.envelope import decrypt, encrypt
 from idlib.keys import read_private_key
 from idlib.names import IdentityName
 from idlib.storage.replay import ReplayMemory
-from tests.idlib.envelope.forge import b64, compact, flattened, jws, unb64
-from tests.integration.hostile import UNBOUND, Attack, attack_on, new_key
-from tests.integration.lab import BOGUS, SECURE, UNSIGNED, Lab, wait_until
-from tests.integration.messages import BrokerClient
-from tests.integration.programs import Device, Program
+from testbed.forge import b64, compact, flattened, jws, unb64
+from testbed.hostile import UNBOUND, Attack, attack_on, new_key
+from testbed.lab import BOGUS, SECURE, UNSIGNED, Lab, wait_until
+from testbed.messages import BrokerClient
+from testbed.programs import Device, Program
 
 DAY = 24 * 3600
 

@@ -4,12 +4,13 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.integration.lab import BOGUS, SECURE, UNSIGNED, Lab
-from tests.integration.programs import Device, Program
+import testbed
+from testbed.lab import BOGUS, SECURE, UNSIGNED, Lab
+from testbed.programs import Device, Program
 
-_HERE = Path(__file__).parent
-_PUBLISHED_PROGRAM = _HERE / "published_program.py"
-_REFERENCE_RECEIVER = _HERE / "reference_receiver.py"
+_TESTBED = Path(testbed.__file__).parent
+_PUBLISHED_PROGRAM = _TESTBED / "published_program.py"
+_REFERENCE_RECEIVER = _TESTBED / "reference_receiver.py"
 
 
 def test_our_receiver_prints_what_a_published_program_sends(

@@ -11,7 +11,7 @@ from typing import IO, Final
 
 import pytest
 
-from tests.integration.programs import (
+from testbed.programs import (
     CREATE_ID_CSR,
     CREATE_SELFSIGNED_ID,
     GENERATE_TLSA,
@@ -36,7 +36,7 @@ PROGRAMS: Final = [DEMO, *((str(path),) for path in PATHS)]
 # What Python says with -v of each module.
 _IMPORTED: Final = b"import '"
 # What is imported before this is Python's own start and the way to here.
-_FIRST: Final = b"import 'idlib.interruption'"
+_FIRST: Final = b"import 'idlib.system.interruption'"
 _PIPE_OCTETS: Final = 4096
 # At least; usually four times as many.
 _OCTETS_OF_A_MODULE: Final = 100
@@ -81,8 +81,8 @@ def test_an_early_ctrl_c_is_a_line_and_no_traceback(program: Sequence[str]) -> N
 def test_143_also_from_the_init_of_a_container_which_no_signal_of_its_own_ends() -> None:
     program = """
 import os, signal, time
-from idlib.interruption import raise_when_terminated
-from idlib.program import run
+from idlib.system.interruption import raise_when_terminated
+from idlib.program.command_line import run
 def main():
     raise_when_terminated()
     assert os.getpid() == 1

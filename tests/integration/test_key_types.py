@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
 
-from tests.idlib.certificate_maker import Authority
-from tests.integration.lab import Lab
-from tests.integration.programs import CREATE_SELFSIGNED_ID, GENERATE_TLSA, INSTALL_CERTIFICATE, Device, Program
+from testbed.certificate_maker import Authority
+from testbed.lab import Lab
+from testbed.programs import CREATE_SELFSIGNED_ID, GENERATE_TLSA, INSTALL_CERTIFICATE, Device, Program
 
 
 @pytest.fixture(scope="module")

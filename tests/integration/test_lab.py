@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.daemons.mosquitto import Mosquitto
-from tests.integration.daemons.process import DaemonError, free_port
-from tests.integration.lab import BOGUS, SECURE, UNSIGNED, Lab, missing_packages
+from testbed.daemons.mosquitto import Mosquitto
+from testbed.daemons.process import DaemonError, free_port
+from testbed.lab import BOGUS, SECURE, UNSIGNED, Lab, missing_packages
 
 
 def _flags(answer: str) -> list[str]:

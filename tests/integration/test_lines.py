@@ -13,12 +13,12 @@ from pathlib import Path
 import pytest
 
 from idlib.transport.publisher import MAX_INFLIGHT
-from tests.idlib.transport.scripted_broker import Peer, ScriptedBroker, connack
-from tests.integration.daemons.mosquitto import Mosquitto
-from tests.integration.daemons.process import free_port
-from tests.integration.daemons.unbound import Unbound
-from tests.integration.lab import SECURE, Lab, wait_until
-from tests.integration.programs import SEND_MESSAGE, Device, Program
+from testbed.daemons.mosquitto import Mosquitto
+from testbed.daemons.process import free_port
+from testbed.daemons.unbound import Unbound
+from testbed.lab import SECURE, Lab, wait_until
+from testbed.programs import SEND_MESSAGE, Device, Program
+from testbed.scripted_broker import Peer, ScriptedBroker, connack
 
 
 def test_they_go_on_through_a_reconnect(alice: Device, bob: Device, own_mosquitto: Mosquitto, tmp_path: Path) -> None:

@@ -14,10 +14,10 @@ from idlib.discovery.resolver import Resolver, Server
 from idlib.errors import NotSecureError
 from idlib.names import IdentityName
 from idlib.settings import ServerAddress
-from tests.integration.dns_lab.conditions import Outcome
-from tests.integration.dns_lab.lab import DnsLab
-from tests.integration.dns_lab.liars import ASKED, LIARS, Liar, lying
-from tests.integration.dns_lab.looking import Seen, assert_seen, discovery, look_up
+from testbed.dns_lab.conditions import Outcome
+from testbed.dns_lab.lab import DnsLab
+from testbed.dns_lab.liars import ASKED, LIARS, Liar, lying
+from testbed.dns_lab.looking import Seen, assert_seen, discovery, look_up
 
 # A question takes 6 s at most, and whoever leaves one unanswered is asked no other; the rest is for a busy machine.
 _LONGEST_SECONDS = 12

@@ -15,8 +15,8 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
 from cryptography.x509.oid import NameOID
 
-from tests.integration.lab import Lab
-from tests.integration.programs import (
+from testbed.lab import Lab
+from testbed.programs import (
     CREATE_ID_CSR,
     CREATE_SELFSIGNED_ID,
     GENERATE_TLSA,

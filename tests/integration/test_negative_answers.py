@@ -8,10 +8,10 @@ from typing import Final
 
 import pytest
 
-from tests.integration.daemons.knot import Knot, Zone
-from tests.integration.daemons.process import find
-from tests.integration.daemons.unbound import Unbound
-from tests.integration.lab import authorities, wait_until
+from testbed.daemons.knot import Knot, Zone
+from testbed.daemons.process import find
+from testbed.daemons.unbound import Unbound
+from testbed.lab import authorities, wait_until
 
 _RECORD: Final = "3 0 0 ABCD"
 _NSEC: Final = Zone("nsec.test")

@@ -8,15 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from tests.idlib.transport.scripted_broker import Peer, ScriptedBroker, connack
-from tests.integration.daemons.mosquitto import Mosquitto
-from tests.integration.daemons.process import free_port
-from tests.integration.daemons.unbound import Unbound
-from tests.integration.lab import SECURE, Lab, wait_until
-from tests.integration.outbox import ACKNOWLEDGED, outbox_path, put, queue_one, waiting
-from tests.integration.programs import SENDER, Device, Program
-from tests.integration.raw_mqtt import packet
-from tests.integration.shifted_clock import ShiftedClock
+from testbed.daemons.mosquitto import Mosquitto
+from testbed.daemons.process import free_port
+from testbed.daemons.unbound import Unbound
+from testbed.lab import SECURE, Lab, wait_until
+from testbed.outbox import ACKNOWLEDGED, outbox_path, put, queue_one, waiting
+from testbed.programs import SENDER, Device, Program
+from testbed.raw_mqtt import packet
+from testbed.scripted_broker import Peer, ScriptedBroker, connack
+from testbed.shifted_clock import ShiftedClock
 
 
 def test_without_a_broker_it_waits_and_arrives_once_the_broker_is_back(

@@ -11,12 +11,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from idlib.storage.outbox import FILE_NAME, MAX_OCTETS, NewOutgoingMessage, Outbox
-from tests.integration.daemons.mosquitto import Mosquitto
-from tests.integration.daemons.process import free_port
-from tests.integration.disk import fill
-from tests.integration.lab import SECURE, wait_until
-from tests.integration.outbox import ACKNOWLEDGED, outbox_path, put, queue_one, waiting
-from tests.integration.programs import SEND_MESSAGE, SENDER, Device, Program
+from testbed.daemons.mosquitto import Mosquitto
+from testbed.daemons.process import free_port
+from testbed.disk import fill
+from testbed.lab import SECURE, wait_until
+from testbed.outbox import ACKNOWLEDGED, outbox_path, put, queue_one, waiting
+from testbed.programs import SEND_MESSAGE, SENDER, Device, Program
 
 
 def test_an_outbox_that_cannot_be_is_told_although_nothing_waits(sender: Device, tmp_path: Path) -> None:

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.messages import BrokerClient, encrypted, signed
-from tests.integration.programs import Device, Program
+from testbed.messages import BrokerClient, encrypted, signed
+from testbed.programs import Device, Program
 
 _ACTIVE = re.compile("[\\x00-\\x1f\\x7f-\\x9f\\u061c\\u200e\\u200f\\u2028-\\u202e\\u2066-\\u2069]")
 _LOG_LINE = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\S* (DEBUG|INFO|WARNING|ERROR|CRITICAL) \S")

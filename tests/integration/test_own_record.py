@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from idlib.storage.outbox import NewOutgoingMessage, Outbox
-from tests.integration.lab import BOGUS, UNSIGNED, Lab
-from tests.integration.programs import CREATE_SELFSIGNED_ID, SENDER, Device, Program
+from testbed.lab import BOGUS, UNSIGNED, Lab
+from testbed.programs import CREATE_SELFSIGNED_ID, SENDER, Device, Program
 
 WARNING = "Recipients will refuse what this device sends: "
 PUBLISH = "publish the record that generate_tlsa.py prints"

@@ -4,10 +4,10 @@ import time
 
 import pytest
 
-from tests.integration.daemons.mosquitto import Mosquitto
-from tests.integration.lab import Lab
-from tests.integration.messages import BrokerClient
-from tests.integration.paced_client import PacedClient, Publication
+from testbed.daemons.mosquitto import Mosquitto
+from testbed.lab import Lab
+from testbed.messages import BrokerClient
+from testbed.paced_client import PacedClient, Publication
 
 
 def test_everything_arrives_in_order_at_the_rate(lab: Lab, own_mosquitto: Mosquitto) -> None:

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.lab import SECURE, Lab
-from tests.integration.messages import BrokerClient
-from tests.integration.programs import Device, Program
+from testbed.lab import SECURE, Lab
+from testbed.messages import BrokerClient
+from testbed.programs import Device, Program
 
 
 def _trusting_the_resolver(lab: Lab, device: Device) -> Device:

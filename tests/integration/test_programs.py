@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.programs import (
+from testbed.programs import (
     CREATE_ID_CSR,
     CREATE_SELFSIGNED_ID,
     GENERATE_TLSA,

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from testbed.lab import SECURE, Lab
+from testbed.programs import ROOT, SUBSCRIBED, Device, Program
 from tests import documents
-from tests.integration.lab import SECURE, Lab
-from tests.integration.programs import ROOT, SUBSCRIBED, Device, Program
 
 ALICE = f"alice._device.{SECURE}"
 BOB = f"bob._device.{SECURE}"

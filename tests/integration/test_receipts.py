@@ -19,10 +19,10 @@ from chaos.proxy import Proxy
 from idlib.envelope import Binding, seal
 from idlib.keys import read_private_key
 from idlib.names import IdentityName
-from tests.integration.daemons.mosquitto import Mosquitto
-from tests.integration.lab import Lab
-from tests.integration.messages import BrokerClient, encrypted, private_jwk, signed
-from tests.integration.programs import CREATE_SELFSIGNED_ID, SEND_MESSAGE, Device, Program
+from testbed.daemons.mosquitto import Mosquitto
+from testbed.lab import Lab
+from testbed.messages import BrokerClient, encrypted, private_jwk, signed
+from testbed.programs import CREATE_SELFSIGNED_ID, SEND_MESSAGE, Device, Program
 
 
 def test_it_ends_with_0_once_the_recipient_has_printed_it(alice: Device, bob: Device, bob_receiver: Program) -> None:

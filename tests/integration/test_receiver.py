@@ -11,13 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from idlib.log_limit import BURST
 from idlib.storage.clock_facts import FACT
 from idlib.storage.replay import ReplayMemory
-from tests.integration.daemons.process import free_port
-from tests.integration.lab import Lab
-from tests.integration.messages import BrokerClient
-from tests.integration.programs import CREATE_SELFSIGNED_ID, RECEIVER, SUBSCRIBED, Device, Program
+from idlib.system.log_limit import BURST
+from testbed.daemons.process import free_port
+from testbed.lab import Lab
+from testbed.messages import BrokerClient
+from testbed.programs import CREATE_SELFSIGNED_ID, RECEIVER, SUBSCRIBED, Device, Program
 
 LOOK_AGAIN_SECONDS = 10
 RECORD_SECONDS = 60

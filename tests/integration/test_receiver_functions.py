@@ -11,8 +11,8 @@ from idlib.algorithms import PrivateKey
 from idlib.envelope import Binding, sign
 from idlib.keys import read_private_key
 from idlib.names import IdentityName
-from tests.integration.lab import Lab
-from tests.integration.programs import RECEIVER, Device
+from testbed.lab import Lab
+from testbed.programs import RECEIVER, Device
 
 PROGRAM = """
 import sys, queue

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from idlib.storage.outbox import NewOutgoingMessage, Outbox
-from tests.integration.daemons.mosquitto import Mosquitto
-from tests.integration.lab import Lab, wait_until
-from tests.integration.messages import BrokerClient
-from tests.integration.programs import SEND_MESSAGE, SENDER, Device
+from testbed.daemons.mosquitto import Mosquitto
+from testbed.lab import Lab, wait_until
+from testbed.messages import BrokerClient
+from testbed.programs import SEND_MESSAGE, SENDER, Device
 
 OPTIONS = [(), ("--queue",)]
 

@@ -8,10 +8,10 @@ from typing import Final
 
 import pytest
 
-from tests.integration.daemons.knot import Knot, Zone
-from tests.integration.daemons.namespace import Namespace
-from tests.integration.daemons.unbound import Unbound
-from tests.integration.lab import another_key, wait_until
+from testbed.daemons.knot import Knot, Zone
+from testbed.daemons.namespace import Namespace
+from testbed.daemons.unbound import Unbound
+from testbed.lab import another_key, wait_until
 
 _HEALTH: Final = Path(__file__).parents[2] / "resolver/health.sh"
 _ROOT: Final = ""

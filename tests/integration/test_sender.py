@@ -14,11 +14,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.daemons.mosquitto import Mosquitto
-from tests.integration.daemons.process import free_port
-from tests.integration.lab import SECURE, Lab
-from tests.integration.messages import BrokerClient
-from tests.integration.programs import SEND_MESSAGE, Device, Program
+from testbed.daemons.mosquitto import Mosquitto
+from testbed.daemons.process import free_port
+from testbed.lab import SECURE, Lab
+from testbed.messages import BrokerClient
+from testbed.programs import SEND_MESSAGE, Device, Program
 
 
 def _port_of(server: socket.socket) -> str:

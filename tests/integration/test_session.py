@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.daemons.mosquitto import Mosquitto
-from tests.integration.lab import Lab, wait_until
-from tests.integration.messages import BrokerClient
-from tests.integration.programs import SEND_MESSAGE, Device, Program
+from testbed.daemons.mosquitto import Mosquitto
+from testbed.lab import Lab, wait_until
+from testbed.messages import BrokerClient
+from testbed.programs import SEND_MESSAGE, Device, Program
 
 LOST = "has lost the session"
 

@@ -16,10 +16,10 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
 
-from tests.integration.daemons.mosquitto import Mosquitto
-from tests.integration.daemons.process import LOOPBACK, find
-from tests.integration.lab import Lab
-from tests.integration.programs import RECEIVER, Device
+from testbed.daemons.mosquitto import Mosquitto
+from testbed.daemons.process import LOOPBACK, find
+from testbed.lab import Lab
+from testbed.programs import RECEIVER, Device
 
 PASSWORD = "correct horse"
 

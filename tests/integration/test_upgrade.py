@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.daemons.mosquitto import Mosquitto
-from tests.integration.daemons.unbound import Unbound
-from tests.integration.lab import Lab
-from tests.integration.messages import BrokerClient
-from tests.integration.programs import CREATE_SELFSIGNED_ID, SEND_MESSAGE, SENDER, Device, Result
-from tests.integration.releases import Release
+from testbed.daemons.mosquitto import Mosquitto
+from testbed.daemons.unbound import Unbound
+from testbed.lab import Lab
+from testbed.messages import BrokerClient
+from testbed.programs import CREATE_SELFSIGNED_ID, SEND_MESSAGE, SENDER, Device, Result
+from testbed.releases import Release
 
 
 @pytest.fixture(scope="module")

@@ -1,14 +1,21 @@
-#!/usr/bin/env -S sh -c 'p=$(realpath "$0");p=${p%/*/*/*/*}/.venv/bin/python;[ -x "$p" ]||p=python3;exec "$p" "$0" "$@"'
-"""Holds the container open, so that its terminal is there to make and publish an identity in."""
+#!/usr/bin/env python3
+"""Keep the maintenance container open, so that an identity can be created and published at its terminal."""
 
 try:
-    from idlib.container import hold_open
+    # Before what takes long to import.
+    from idlib.system.interruption import end_when_interrupted
 except ModuleNotFoundError:
-    raise SystemExit("Run make setup in the checkout, then start this program without python3 in front.") from None
+    if __name__ != "__main__":
+        raise
+    from pathlib import Path
+    from runpy import run_path
+
+    run_path(str(Path(__file__).resolve().parents[2] / "restart.py"))
 
 if __name__ == "__main__":
-    hold_open(
-        "maintenance",
-        "Run here ./create_selfsigned_id.py, or ./create_id_csr.py and then ./install_certificate.py;"
-        " at last ./generate_tlsa.py. Each has --help.",
-    )
+    end_when_interrupted()
+
+from messaging_maintenance.application import main
+
+if __name__ == "__main__":
+    main()

@@ -1,55 +1,24 @@
-#!/usr/bin/env -S sh -c 'p=$(realpath "$0");p=${p%/*/*/*/*}/.venv/bin/python;[ -x "$p" ]||p=python3;exec "$p" "$0" "$@"'
-"""Make a certificate signing request for the device's key, and the key where there is none."""
+#!/usr/bin/env python3
+"""Create a certificate signing request for the device's key, and the key if there is none."""
+
+try:
+    # Before what takes long to import.
+    from idlib.system.interruption import end_when_interrupted
+except ModuleNotFoundError:
+    if __name__ != "__main__":
+        raise
+    from pathlib import Path
+    from runpy import run_path
+
+    run_path(str(Path(__file__).resolve().parents[2] / "restart.py"))
 
 if __name__ == "__main__":
-    try:
-        # Before what takes long to import.
-        from idlib.interruption import end_when_interrupted
-    except ModuleNotFoundError:
-        raise SystemExit("Run make setup in the checkout, then start this program without python3 in front.") from None
-
     end_when_interrupted()
 
-import sys
+from idlib.program.command_line import run
+from messaging_maintenance.create_id_csr import main
 
-from idlib.bootstrap import Bootstrap
-from idlib.environment import read_environment
-from idlib.errors import quoted
-from idlib.program import beside, parser, require_stdout, run
-from idlib.settings import MAINTENANCE_READS
-
-
-def main() -> None:
-    """Make the request, and say what is to be done with it."""
-    arguments = parser(
-        "Print a certificate signing request for IDENTITY_NAME's private key in CRYPTO_PATH.\n"
-        "The key is made where there is none; an existing one is kept and used.",
-        "IDENTITY_NAME=alice._device.example.com CRYPTO_PATH=~/messenger/identity ./create_id_csr.py > request.pem",
-    )
-    arguments.add_argument(
-        "--force", action="store_true", help="make a new key; the replaced one is kept as NAME.key.previous.pem"
-    )
-    force = arguments.parse_args().force
-    require_stdout()
-    identity = Bootstrap.from_settings(read_environment(MAINTENANCE_READS))
-    key_path = identity.get_path_for_pki_asset("key")
-    if force:
-        identity.replace_private_key()
-        print("Until its certificate is in place, the device has none that matches its new key.", file=sys.stderr)
-    elif identity.has_private_key():
-        print(f"The existing key {quoted(key_path)} is kept and used.", file=sys.stderr)
-    else:
-        identity.generate_private_key()
-    identity.generate_csr()
-    print(identity.get_pki_asset("csr").decode(), end="")
-    print(
-        f"Give this request, which is also in {quoted(identity.get_path_for_pki_asset('csr'))}, to your CA.\n"
-        f"Its certificate belongs at {quoted(identity.get_path_for_pki_asset('cert'))}; put it there with\n"
-        f"  {beside('install_certificate.py')} < certificate.pem\n"
-        f"and then run {beside('generate_tlsa.py')}, which shows the record to publish in DNS.",
-        file=sys.stderr,
-    )
-
+__all__ = ["main"]
 
 if __name__ == "__main__":
     run(main)

@@ -1,68 +1,24 @@
-#!/usr/bin/env -S sh -c 'p=$(realpath "$0");p=${p%/*/*/*/*}/.venv/bin/python;[ -x "$p" ]||p=python3;exec "$p" "$0" "$@"'
-"""Show the TLSA record that makes the device known."""
+#!/usr/bin/env python3
+"""Print the TLSA record of the device's certificate."""
+
+try:
+    # Before what takes long to import.
+    from idlib.system.interruption import end_when_interrupted
+except ModuleNotFoundError:
+    if __name__ != "__main__":
+        raise
+    from pathlib import Path
+    from runpy import run_path
+
+    run_path(str(Path(__file__).resolve().parents[2] / "restart.py"))
 
 if __name__ == "__main__":
-    try:
-        # Before what takes long to import.
-        from idlib.interruption import end_when_interrupted
-    except ModuleNotFoundError:
-        raise SystemExit("Run make setup in the checkout, then start this program without python3 in front.") from None
-
     end_when_interrupted()
 
-import sys
-from typing import Final
+from idlib.program.command_line import run
+from messaging_maintenance.generate_tlsa import main
 
-from cryptography.hazmat.primitives.asymmetric import rsa
-
-from idlib.bootstrap import Bootstrap
-from idlib.environment import read_environment
-from idlib.program import parser, require_stdout, run
-from idlib.settings import DNS_PORT, MAINTENANCE_READS, ServerAddress
-
-# The resolver that README.md sets up.
-_USUAL_RESOLVER: Final = ServerAddress("127.0.0.1")
-TIME_TO_LIVE_SECONDS: Final = 300
-
-
-def main() -> None:
-    """Print the record, and the same as a line of a zone file."""
-    command_line = parser(
-        "Print the TLSA record of IDENTITY_NAME's certificate in CRYPTO_PATH, and the same as a zone-file line.",
-        "IDENTITY_NAME=alice._device.example.com CRYPTO_PATH=~/messenger/identity ./generate_tlsa.py",
-    )
-    command_line.add_argument(
-        "--selector",
-        choices=("0", "1"),
-        default="0",
-        help="0: the certificate (default), which all can read; 1: its public key alone, which is smaller",
-    )
-    selector = command_line.parse_args().selector
-    require_stdout()
-    settings = read_environment(MAINTENANCE_READS | {"DNS_RESOLVER"})
-    identity = Bootstrap.from_settings(settings)
-    renderers = {"0": identity.render_tlsa_record, "1": identity.render_public_key_tlsa_record}
-    name, record = identity.identity_name, renderers[selector]()
-    print(f"TLSA record for {name}: {record}")
-    print(f"{name}. {TIME_TO_LIVE_SECONDS} IN TLSA {record}")
-    print(
-        f"Publish it at {name} in a zone that is signed with DNSSEC. Only then ask for it, because a resolver may"
-        " repeat for an hour that there is no record:"
-        f" dig {_server_of_dig(settings.dns_resolver or _USUAL_RESOLVER)} +dnssec {name} TLSA",
-        file=sys.stderr,
-    )
-    if selector == "1" or not isinstance(identity.get_private_key_obj(), rsa.RSAPrivateKey):
-        print(
-            "Devices with this software read it; those on dane-jwe-jws read RSA keys in records 3 0 0 alone.",
-            file=sys.stderr,
-        )
-
-
-def _server_of_dig(server: ServerAddress) -> str:
-    """Return the arguments that make dig ask this server."""
-    port = "" if server.port == DNS_PORT else f" -p {server.port}"
-    return f"@{server.address}{port}"
-
+__all__ = ["main"]
 
 if __name__ == "__main__":
     run(main)

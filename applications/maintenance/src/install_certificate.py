@@ -1,45 +1,24 @@
-#!/usr/bin/env -S sh -c 'p=$(realpath "$0");p=${p%/*/*/*/*}/.venv/bin/python;[ -x "$p" ]||p=python3;exec "$p" "$0" "$@"'
-"""Put the certificate that a CA has issued for the device's key into its place."""
+#!/usr/bin/env python3
+"""Install the certificate that a CA has issued for the device's key."""
+
+try:
+    # Before what takes long to import.
+    from idlib.system.interruption import end_when_interrupted
+except ModuleNotFoundError:
+    if __name__ != "__main__":
+        raise
+    from pathlib import Path
+    from runpy import run_path
+
+    run_path(str(Path(__file__).resolve().parents[2] / "restart.py"))
 
 if __name__ == "__main__":
-    try:
-        # Before what takes long to import.
-        from idlib.interruption import end_when_interrupted
-    except ModuleNotFoundError:
-        raise SystemExit("Run make setup in the checkout, then start this program without python3 in front.") from None
-
     end_when_interrupted()
 
-import sys
+from idlib.program.command_line import run
+from messaging_maintenance.install_certificate import main
 
-from idlib.bootstrap import Bootstrap
-from idlib.environment import read_environment
-from idlib.errors import KeyFileError, quoted
-from idlib.keys import MAX_FILE_OCTETS
-from idlib.program import beside, parser, run
-from idlib.settings import MAINTENANCE_READS
-
-
-def main() -> None:
-    """Read the certificate from stdin, check it against the key, and write it."""
-    parser(
-        "Read a certificate, or a chain of them, in PEM form from stdin, and put the one that is for\n"
-        "IDENTITY_NAME's private key into its place in CRYPTO_PATH.",
-        "IDENTITY_NAME=alice._device.example.com CRYPTO_PATH=~/messenger/identity"
-        " ./install_certificate.py < certificate.pem",
-    ).parse_args()
-    identity = Bootstrap.from_settings(read_environment(MAINTENANCE_READS))
-    if sys.stdin is not None and sys.stdin.isatty():
-        print("Paste the certificate, then press Ctrl-D.", file=sys.stderr)
-    if sys.stdin is None:
-        raise KeyFileError("stdin is closed", "give the certificate with < certificate.pem")
-    pem = sys.stdin.buffer.read(MAX_FILE_OCTETS + 1)
-    if len(pem) > MAX_FILE_OCTETS:
-        raise KeyFileError("this is too large for a certificate", f"give at most {MAX_FILE_OCTETS} octets")
-    identity.install_certificate(pem)
-    print(f"The certificate is in place at {quoted(identity.get_path_for_pki_asset('cert'))}.", file=sys.stderr)
-    print(f"Next: {beside('generate_tlsa.py')} shows the record to publish in DNS.", file=sys.stderr)
-
+__all__ = ["main"]
 
 if __name__ == "__main__":
     run(main)

@@ -43,8 +43,11 @@ def test_it_stays_small(tmp_path: Path) -> None:
     imported = {line.rpartition("|")[2].strip() for line in listed.splitlines()}
     assert {module for module in imported if module.startswith("idlib")} == {
         "idlib",
-        "idlib.container",
-        "idlib.update_lock",
+        "idlib.program",
+        "idlib.program.container",
+        "idlib.system",
+        "idlib.system.interruption",
+        "idlib.system.update_lock",
     }
     assert not imported & {"argparse", "cryptography", "logging", "socket"}
 

@@ -3,7 +3,8 @@
 import queue
 
 import pytest
-from bounded_queue import BoundedQueue
+
+from messaging_receiver.bounded_queue import BoundedQueue
 
 
 @pytest.fixture

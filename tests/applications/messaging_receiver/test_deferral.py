@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from deferral import MAX_WAITING_SECONDS
-from lookups import WORKERS_FOR_OTHER_NAMES
 
 from idlib.errors import BogusError, DiscoveryError, NoRecordError
 from idlib.names import IdentityName
 from idlib.storage.waiting import WaitingMessages
+from messaging_receiver.deferral import MAX_WAITING_SECONDS
+from messaging_receiver.lookups import WORKERS_FOR_OTHER_NAMES
 from tests.applications.messaging_receiver.waiting import HOUR, OUT, balance, prove
 from tests.applications.messaging_receiver.world import ALICE, BOB, DAVE, KEYS, World, open_world, record_of, sealed
 
@@ -115,7 +115,7 @@ def test_the_waiting_store_is_repaired_while_messages_wait(world: World) -> None
 def test_strangers_that_fill_their_area_displace_no_message_of_a_proven_name(
     world: World, monkeypatch: pytest.MonkeyPatch, answer: DiscoveryError
 ) -> None:
-    monkeypatch.setattr("waiting_index.MAX_OPEN_BYTES", 20_000)
+    monkeypatch.setattr("messaging_receiver.waiting_index.MAX_OPEN_BYTES", 20_000)
     prove(world, ALICE)
     slow = world.dns.answers[ALICE] = threading.Event()
     for number in range(5):
@@ -129,7 +129,7 @@ def test_strangers_that_fill_their_area_displace_no_message_of_a_proven_name(
 
 
 def test_nothing_is_kept_of_names_whose_messages_gave_way(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("waiting_index.MAX_OPEN", 50)
+    monkeypatch.setattr("messaging_receiver.waiting_index.MAX_OPEN", 50)
     silent = threading.Event()
     for position in range(400):
         name = IdentityName(f"device.zone-{position}.test")
@@ -203,7 +203,7 @@ def test_genuine_messages_of_a_known_sender_do_not_wait_for_a_look_up_that_a_for
 def test_forged_messages_in_a_proven_name_wait_among_strangers_while_dns_is_out(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("waiting_index.MAX_OPEN_BYTES", 10_000)
+    monkeypatch.setattr("messaging_receiver.waiting_index.MAX_OPEN_BYTES", 10_000)
     prove(world, ALICE)
     world.dns.answers[ALICE] = OUT
     for number in range(100):
@@ -244,9 +244,9 @@ def test_messages_of_a_sender_keep_their_order_while_those_that_waited_are_taken
 
 
 def test_the_broker_keeps_what_a_dead_dns_leaves_no_room_for(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("authentication.DEAD_DNS_SECONDS", 0.5)
-    monkeypatch.setattr("waiting_index.MAX_RESERVED_BYTES", 4096)
-    monkeypatch.setattr("waiting_index.RESERVED_ZONES", 1)
+    monkeypatch.setattr("messaging_receiver.authentication.DEAD_DNS_SECONDS", 0.5)
+    monkeypatch.setattr("messaging_receiver.waiting_index.MAX_RESERVED_BYTES", 4096)
+    monkeypatch.setattr("messaging_receiver.waiting_index.RESERVED_ZONES", 1)
     prove(world, ALICE)
     world.dns.answers[ALICE] = world.dns.answers[BOB] = world.dns.answers[DAVE] = OUT
     world.deliver(sealed("number 0"))
@@ -267,8 +267,8 @@ def test_the_broker_keeps_what_a_dead_dns_leaves_no_room_for(world: World, monke
 
 
 def test_the_silence_of_one_owner_holds_nobody_else_back(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("authentication.DEAD_DNS_SECONDS", 0.0)
-    monkeypatch.setattr("waiting_index.MAX_RESERVED_BYTES", 4096)
+    monkeypatch.setattr("messaging_receiver.authentication.DEAD_DNS_SECONDS", 0.0)
+    monkeypatch.setattr("messaging_receiver.waiting_index.MAX_RESERVED_BYTES", 4096)
     world.dns.answers[BOB] = record_of(KEYS[BOB])
     world.deliver(sealed("first"))
     world.wait_for(lambda: len(world.printed) == 1)
@@ -308,7 +308,7 @@ def test_what_cannot_be_decided_is_not_judged_again_for_each_message_that_arrive
 def test_dns_is_not_asked_again_about_a_name_of_which_nothing_waits_any_more(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("waiting_index.MAX_OPEN_BYTES", 1000)
+    monkeypatch.setattr("messaging_receiver.waiting_index.MAX_OPEN_BYTES", 1000)
     world.dns.answers[ALICE] = world.dns.answers[DAVE] = OUT
     world.deliver(sealed("kept"))
     world.wait_for(lambda: len(world.settled) == 1)
@@ -387,7 +387,7 @@ def test_a_message_by_a_new_key_waits_if_dns_cannot_be_asked_about_it(world: Wor
 
 
 def test_a_message_of_a_name_without_a_record_waits_for_one(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("deferral._ABSENCE_SECONDS", (0.2, 0.4, 3600.0))
+    monkeypatch.setattr("messaging_receiver.deferral._ABSENCE_SECONDS", (0.2, 0.4, 3600.0))
     world.dns.answers[DAVE] = NoRecordError("a server has not heard of it")
     world.deliver(sealed("I am new", DAVE))
     world.wait_for(lambda: len(world.settled) == 1)
@@ -402,7 +402,7 @@ def test_a_message_of_a_name_without_a_record_waits_for_one(world: World, monkey
 def test_a_name_that_has_no_record_for_an_hour_has_its_messages_refused(
     world: World, monkeypatch: pytest.MonkeyPatch, first: DiscoveryError
 ) -> None:
-    monkeypatch.setattr("deferral._ABSENCE_SECONDS", (0.2, 0.4, 0.6))
+    monkeypatch.setattr("messaging_receiver.deferral._ABSENCE_SECONDS", (0.2, 0.4, 0.6))
     world.dns.answers[DAVE] = first
     world.deliver(sealed("too late", DAVE))
     world.wait_for(lambda: len(world.settled) == 1)

@@ -3,9 +3,9 @@
 import threading
 
 import pytest
-from durable_writes import DurableWrites
 
 from idlib.errors import StoreError
+from messaging_receiver.durable_writes import DurableWrites
 
 
 def fail() -> None:
@@ -15,7 +15,7 @@ def fail() -> None:
 def test_an_operation_is_tried_again_and_the_outage_is_told_once(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("durable_writes.STORE_RETRY_SECONDS", 0.01)
+    monkeypatch.setattr("messaging_receiver.durable_writes.STORE_RETRY_SECONDS", 0.01)
     attempts: list[int] = []
 
     def succeed_late() -> int:

@@ -8,11 +8,11 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import health
 import pytest
-from health import HealthService, main
 
 from idlib.errors import StoreError
+from messaging_receiver import health
+from messaging_receiver.health import HealthService, main
 
 
 @pytest.fixture

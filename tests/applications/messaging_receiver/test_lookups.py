@@ -5,11 +5,11 @@ import time
 from collections.abc import Callable, Iterator
 
 import pytest
-from lookups import LOOKUPS_OF_A_ZONE, Lookups, Outcome, Question
 
 from idlib.discovery import Found
 from idlib.errors import NoRecordError, TemporaryDiscoveryError
 from idlib.names import IdentityName
+from messaging_receiver.lookups import LOOKUPS_OF_A_ZONE, Lookups, Outcome, Question
 
 WORKERS = 16
 
@@ -150,7 +150,7 @@ def test_it_is_known_whether_dns_answers(resolver: Resolver) -> None:
 def test_a_question_is_asked_however_late_the_idle_threads_notice_that_nobody_has_asked(
     resolver: Resolver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("lookups._IDLE_SECONDS", 0.01)
+    monkeypatch.setattr("messaging_receiver.lookups._IDLE_SECONDS", 0.01)
     lookups = Lookups(resolver.note, 1)
     for number in range(300):
         lookups.ask(question(resolver, f"d{number}.alive.test"))

@@ -5,13 +5,13 @@ from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
-from own_identity import PREVIOUS_KEY_SECONDS, OwnKeys
 
 from idlib.algorithms import PrivateKey
 from idlib.discovery import Found, PublishedKey
 from idlib.errors import StoreError
 from idlib.keys import encode_private_key, key_path, locked, previous_key_paths, read_private_key, replace_key
 from idlib.names import IdentityName
+from messaging_receiver.own_identity import PREVIOUS_KEY_SECONDS, OwnKeys
 
 BOB = IdentityName("bob.example")
 DAY = 24 * 3600

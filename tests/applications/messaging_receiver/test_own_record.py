@@ -6,10 +6,7 @@ import threading
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import own_identity
 import pytest
-from own_identity import wait_for_own_key
-from own_record import OwnRecord
 
 from idlib.algorithms import PrivateKey
 from idlib.bootstrap import Bootstrap
@@ -27,6 +24,9 @@ from idlib.keys import certificate_path, key_path, read_certificate, read_privat
 from idlib.names import IdentityName
 from idlib.records import PUBLIC_KEY_INFO, WHOLE_CERTIFICATE, render
 from idlib.settings import KeyType, Settings, load
+from messaging_receiver import own_identity
+from messaging_receiver.own_identity import wait_for_own_key
+from messaging_receiver.own_record import OwnRecord
 
 NAME = IdentityName("alice.example")
 WRONG_NAME = IdentityName(f"_443._tcp.{NAME}")

@@ -4,7 +4,6 @@ import threading
 import time
 
 import pytest
-from authentication import MAX_ASIDE
 
 from idlib.discovery import Discovery
 from idlib.envelope import Binding, seal_receipt
@@ -14,6 +13,7 @@ from idlib.errors import (
     NoUsableRecordError,
 )
 from idlib.names import IdentityName
+from messaging_receiver.authentication import MAX_ASIDE
 from tests.applications.messaging_receiver.world import ALICE, BOB, DAVE, KEYS, World, record_of, sealed
 
 

@@ -7,7 +7,14 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from receipts import (
+
+from idlib.discovery import Discovery, Found
+from idlib.discovery.authentication import AuthenticRecords
+from idlib.errors import NoSubscriberError, TransportError
+from idlib.names import IdentityName
+from idlib.settings import MqttVersion
+from idlib.transport import Broker
+from messaging_receiver.receipts import (
     BURST,
     MAX_REQUESTS,
     MAX_SENDERS,
@@ -21,13 +28,6 @@ from receipts import (
     Receipts,
     Requests,
 )
-
-from idlib.discovery import Discovery, Found
-from idlib.discovery.authentication import AuthenticRecords
-from idlib.errors import NoSubscriberError, TransportError
-from idlib.names import IdentityName
-from idlib.settings import MqttVersion
-from idlib.transport import Broker
 from tests.applications.messaging_receiver.world import ALICE, BOB, KEYS, record_of
 
 
@@ -187,7 +187,7 @@ class Dns:
 @pytest.fixture
 def publisher(monkeypatch: pytest.MonkeyPatch) -> Publisher:
     publisher = Publisher()
-    monkeypatch.setattr("receipts.Publisher", publisher.connect)
+    monkeypatch.setattr("messaging_receiver.receipts.Publisher", publisher.connect)
     return publisher
 
 
@@ -195,7 +195,7 @@ def publisher(monkeypatch: pytest.MonkeyPatch) -> Publisher:
 def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """Collect how long the receipts' thread pauses, without pausing."""
     pauses: list[float] = []
-    monkeypatch.setattr("receipts.time", SimpleNamespace(sleep=pauses.append, time=time.time))
+    monkeypatch.setattr("messaging_receiver.receipts.time", SimpleNamespace(sleep=pauses.append, time=time.time))
     return pauses
 
 

@@ -9,7 +9,8 @@ from typing import Final
 
 from hypothesis import given
 from hypothesis import strategies as st
-from standard_output import StandardOutput
+
+from messaging_receiver.standard_output import StandardOutput
 
 # Twice what the largest example takes.
 _PIPE_OCTETS: Final = 256 * 1024

@@ -6,15 +6,15 @@ from collections.abc import Callable
 from typing import cast
 
 import pytest
-import supervision
-from own_identity import OwnKeys
-from own_record import OwnRecord
-from standard_output import StandardOutput
-from supervision import Supervision
 
 from idlib.discovery import Found
 from idlib.names import IdentityName
 from idlib.transport import Subscription
+from messaging_receiver import supervision
+from messaging_receiver.own_identity import OwnKeys
+from messaging_receiver.own_record import OwnRecord
+from messaging_receiver.standard_output import StandardOutput
+from messaging_receiver.supervision import Supervision
 from tests.applications.messaging_receiver.world import BOB, KEYS, World, record_of
 
 

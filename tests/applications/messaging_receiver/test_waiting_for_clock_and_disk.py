@@ -5,13 +5,13 @@ import time
 from collections.abc import Callable
 
 import pytest
-from deferral import MAX_WAITING_SECONDS
 
 from idlib.errors import StoreError
 from idlib.names import IdentityName
 from idlib.storage.replay import ReplayMemory
 from idlib.storage.waiting import WaitingMessages
 from idlib.trust import MAX_MESSAGE_AGE_SECONDS
+from messaging_receiver.deferral import MAX_WAITING_SECONDS
 from tests.applications.messaging_receiver.waiting import OUT, prove
 from tests.applications.messaging_receiver.world import ALICE, BOB, DAVE, KEYS, World, record_of, sealed
 
@@ -39,7 +39,7 @@ def test_messages_from_the_future_wait_if_nobody_has_set_the_clock_since_the_sys
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     world.context.memory.trust_clock_since("an earlier boot")
-    monkeypatch.setattr("idlib.clock.is_synchronized", lambda: False)
+    monkeypatch.setattr("idlib.system.clock.is_synchronized", lambda: False)
     payload = sealed("sent while you were off")
     real_time = time.time
     monkeypatch.setattr("time.time", lambda: real_time() - 3600)
@@ -53,7 +53,7 @@ def test_messages_from_the_future_wait_if_nobody_has_set_the_clock_since_the_sys
 def test_a_message_from_the_future_is_refused_if_the_clock_is_set(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("idlib.clock.is_synchronized", lambda: True)
+    monkeypatch.setattr("idlib.system.clock.is_synchronized", lambda: True)
     world.context.memory.trust_clock_since("an earlier boot")
     payload = sealed("from the future")
     real_time = time.time
@@ -110,7 +110,7 @@ def failing(
         return real(self, *arguments)
 
     monkeypatch.setattr(owner, method, fail_first)
-    monkeypatch.setattr("durable_writes.STORE_RETRY_SECONDS", 0.05)
+    monkeypatch.setattr("messaging_receiver.durable_writes.STORE_RETRY_SECONDS", 0.05)
 
 
 @pytest.mark.parametrize("method", ["verdict", "remember"])

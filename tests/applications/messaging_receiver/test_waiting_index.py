@@ -3,10 +3,11 @@
 from collections import Counter
 
 import pytest
-import waiting_index
 from hypothesis import given
 from hypothesis import strategies as st
-from waiting_index import Rank, Tally, Waiting, WaitingIndex
+
+from messaging_receiver import waiting_index
+from messaging_receiver.waiting_index import Rank, Tally, Waiting, WaitingIndex
 
 QUARTER = 250
 RANKS = {"fail": Rank.FAILED, "succeed": Rank.NOT_ASKED, "absent": Rank.ABSENT}

@@ -10,16 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from authentication import Authentication, message_authentication_thread
-from bounded_queue import BoundedQueue
-from context import Context, Standings
 from cryptography.hazmat.primitives.asymmetric import ec
-from decryption import message_decryption_thread
-from forwarding import message_printer
-from messages import Answer, AuthenticatedMessage, DecryptedMessage, SettledMessage, size_of
-from receipts import ReceiptRequest
-from stage import Stage
-from standard_output import StandardOutput
 
 from idlib.algorithms import PrivateKey
 from idlib.discovery import Discovery
@@ -33,6 +24,15 @@ from idlib.storage.waiting import WaitingMessages
 from idlib.timekeeping import Timekeeper
 from idlib.transport import Delivery
 from idlib.trust import PolicySource
+from messaging_receiver.authentication import Authentication, message_authentication_thread
+from messaging_receiver.bounded_queue import BoundedQueue
+from messaging_receiver.context import Context, Standings
+from messaging_receiver.decryption import message_decryption_thread
+from messaging_receiver.forwarding import message_printer
+from messaging_receiver.messages import Answer, AuthenticatedMessage, DecryptedMessage, SettledMessage, size_of
+from messaging_receiver.receipts import ReceiptRequest
+from messaging_receiver.stage import Stage
+from messaging_receiver.standard_output import StandardOutput
 
 ALICE = IdentityName("alice.example")
 BOB = IdentityName("bob.example")

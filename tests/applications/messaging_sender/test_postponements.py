@@ -3,10 +3,10 @@
 import logging
 
 import pytest
-from postponements import MAX_RECIPIENTS, Postponements
 
 from idlib.errors import NoSubscriberError, TemporaryDiscoveryError
-from idlib.outage import STABLE_SECONDS
+from idlib.system.outage import STABLE_SECONDS
+from messaging_sender.postponements import MAX_RECIPIENTS, Postponements
 
 ABSENT = NoSubscriberError("the broker has no subscriber")
 SILENT = TemporaryDiscoveryError("the DNS server has not answered in time")

@@ -4,13 +4,13 @@ import time
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
-from sealing import Sealer
 
 from idlib.algorithms import PrivateKey
 from idlib.discovery import Discovery
 from idlib.errors import MessageError
 from idlib.settings import load
 from idlib.storage.outbox import NewOutgoingMessage
+from messaging_sender.sealing import Sealer
 
 ALICE = "alice._device.example.com"
 BOB = "bob._device.example.com"

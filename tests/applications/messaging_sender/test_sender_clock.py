@@ -7,14 +7,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from courier import Courier
-from sender_clock import COMMAND_FILE_NAME, SenderClock
 
-from idlib.outage import Outage
 from idlib.settings import load
 from idlib.storage.outbox import BootTime, NewOutgoingMessage, Outbox
+from idlib.system.outage import Outage
 from idlib.timekeeping import leave_command
 from idlib.trust import EARLIEST_CREDIBLE_TIME
+from messaging_sender.courier import Courier
+from messaging_sender.sender_clock import COMMAND_FILE_NAME, SenderClock
 
 NOW = EARLIEST_CREDIBLE_TIME + 3600.0
 HOUR = 3600.0
@@ -36,11 +36,11 @@ class Device:
     sent: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.monkeypatch.setattr("idlib.clock.boot", lambda: self.boot)
-        self.monkeypatch.setattr("idlib.clock.is_synchronized", lambda: self.is_synchronized)
+        self.monkeypatch.setattr("idlib.system.clock.boot", lambda: self.boot)
+        self.monkeypatch.setattr("idlib.system.clock.is_synchronized", lambda: self.is_synchronized)
         self.monkeypatch.setattr("time.time", lambda: self.wall)
         self.monkeypatch.setattr("time.clock_gettime", lambda _: self.up)
-        self.monkeypatch.setattr("sender_clock._UPKEEP_SECONDS", 0.0)
+        self.monkeypatch.setattr("messaging_sender.sender_clock._UPKEEP_SECONDS", 0.0)
         self.start()
 
     def start(self) -> None:

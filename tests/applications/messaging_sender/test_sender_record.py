@@ -7,15 +7,15 @@ import time
 from collections.abc import Iterator
 
 import pytest
-from sender_record import LOOK_AGAIN_SECONDS, PATIENCE_SECONDS, OwnRecord
 
 from idlib.discovery import Discovery
 from idlib.discovery.authentication import AuthenticRecords
 from idlib.errors import DiscoveryError, NoRecordError, NotSecureError, TemporaryDiscoveryError
 from idlib.keys import generate_private_key
 from idlib.names import IdentityName
-from idlib.outage import Outage
 from idlib.settings import KeyType, Settings, load
+from idlib.system.outage import Outage
+from messaging_sender.sender_record import LOOK_AGAIN_SECONDS, PATIENCE_SECONDS, OwnRecord
 
 ENVIRONMENT = {"IDENTITY_NAME": "alice.example.com"}
 KEY = generate_private_key(KeyType.P256)

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 import dns.name
 import pytest
 
-from tests.idlib.discovery.name_server import Server, Zone
+from testbed.name_server import Server, Zone
 
 
 @pytest.fixture

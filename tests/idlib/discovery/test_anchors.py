@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from idlib.discovery.anchors import Anchors, read_anchors, vouched_for
 from idlib.errors import ConfigurationError
-from tests.idlib.discovery.name_server import Zone
+from testbed.name_server import Zone
 
 
 def read(directory: Path, text: str) -> Anchors:

@@ -9,7 +9,7 @@ import pytest
 from idlib.discovery.authentication import Authentication, NoAuthentication, TrustedResolver
 from idlib.errors import DiscoveryError, NoRecordError, NotSecureError, TemporaryDiscoveryError
 from idlib.names import IdentityName
-from tests.idlib.discovery.name_server import NOW, Answering, Zone
+from testbed.name_server import NOW, Answering, Zone
 
 ALICE = IdentityName("alice._device.example.test")
 LINK = IdentityName("link._device.example.test")

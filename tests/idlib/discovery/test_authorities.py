@@ -6,7 +6,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from idlib.discovery import authorities
 from idlib.discovery.authorities import read_authorities, read_system_authorities
 from idlib.errors import ConfigurationError
-from tests.idlib.certificate_maker import Authority
+from testbed.certificate_maker import Authority
 
 
 @pytest.mark.parametrize(

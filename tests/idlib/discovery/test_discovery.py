@@ -31,9 +31,9 @@ from idlib.errors import (
 from idlib.names import IdentityName
 from idlib.records import TlsaRecord, UsableRecord, judge, render
 from idlib.settings import Settings, load
-from tests.idlib.certificate_maker import NAME, Authority, der, rsa_key
-from tests.idlib.certificate_maker import NOW as CERTIFICATE_NOW
-from tests.idlib.discovery.name_server import Server, Zone, over_udp_or_tcp
+from testbed.certificate_maker import NAME, Authority, der, rsa_key
+from testbed.certificate_maker import NOW as CERTIFICATE_NOW
+from testbed.name_server import Server, Zone, over_udp_or_tcp
 
 ALICE = IdentityName(NAME)
 AUTHORITY = Authority()

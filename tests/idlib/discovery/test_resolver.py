@@ -19,7 +19,7 @@ from idlib.discovery.resolver import Server as ResolvingServer
 from idlib.errors import BogusError, DiscoveryError, TemporaryDiscoveryError
 from idlib.names import IdentityName
 from idlib.settings import ServerAddress
-from tests.idlib.discovery.name_server import Server, over_udp_or_tcp
+from testbed.name_server import Server, over_udp_or_tcp
 
 QUESTION = Question.about(IdentityName("alice._device.example.test"))
 

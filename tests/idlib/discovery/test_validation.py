@@ -24,7 +24,7 @@ from idlib.discovery.validation import PinnedAnchors
 from idlib.errors import BogusError, DiscoveryError, NotSecureError, TemporaryDiscoveryError, UnprovenAbsenceError
 from idlib.names import IdentityName
 from idlib.settings import ServerAddress
-from tests.idlib.discovery.name_server import NOW, Answering, Zone
+from testbed.name_server import NOW, Answering, Zone
 
 ALICE = IdentityName("alice._device.example.test")
 LINK = IdentityName("link._device.example.test")

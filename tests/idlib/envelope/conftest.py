@@ -7,7 +7,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from idlib.algorithms import PrivateKey
 from idlib.envelope import jwe
 from idlib.names import IdentityName
-from tests.idlib.envelope.forge import Forge
+from testbed.forge import Forge
 
 
 def rsa_key(bits: int = 2048) -> PrivateKey:

@@ -15,7 +15,7 @@ from idlib.envelope import Binding, Decrypted, UnverifiedMessage, decrypt, parse
 from idlib.errors import MessageError, Refusal
 from idlib.keys import generate_private_key
 from idlib.settings import KeyType
-from tests.idlib.envelope.forge import ABSENT, NOW, Forge, compact, flattened
+from testbed.forge import ABSENT, NOW, Forge, compact, flattened
 
 Opened = tuple[str, UnverifiedMessage, Decrypted]
 

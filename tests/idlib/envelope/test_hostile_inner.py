@@ -11,7 +11,7 @@ from idlib.algorithms import PrivateKey
 from idlib.envelope import Binding, decrypt, parse, seal, verify
 from idlib.errors import Reason, Refusal
 from idlib.names import IdentityName
-from tests.idlib.envelope.forge import ABSENT, NOW, Case, Forge, Make, b64, compact, flattened, jwe, jws, literal, unb64
+from testbed.forge import ABSENT, NOW, Case, Forge, Make, b64, compact, flattened, jwe, jws, literal, unb64
 
 MALFORMED, UNSUPPORTED = Reason.INNER_MALFORMED, Reason.INNER_UNSUPPORTED
 SENDER, BINDING, SIGNATURE = Reason.SENDER_MALFORMED, Reason.BINDING_MALFORMED, Reason.SIGNATURE_INVALID

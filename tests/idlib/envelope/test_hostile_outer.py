@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from idlib.envelope import decrypt
 from idlib.errors import Reason, Refusal
-from tests.idlib.envelope.forge import ABSENT, Case, Forge, Make, b64, changed, compact, flattened, literal, public_jwk
+from testbed.forge import ABSENT, Case, Forge, Make, b64, changed, compact, flattened, literal, public_jwk
 
 MALFORMED, UNSUPPORTED = Reason.OUTER_MALFORMED, Reason.OUTER_UNSUPPORTED
 P256_MODULUS = 2**256 - 2**224 + 2**192 + 2**96 - 1

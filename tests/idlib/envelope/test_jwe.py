@@ -12,7 +12,7 @@ from idlib.algorithms import PrivateKey, PublicKey
 from idlib.envelope import decrypt, encrypt
 from idlib.errors import Reason, Refusal, UnsuitableKeyError
 from idlib.names import IdentityName
-from tests.idlib.envelope.forge import Forge, Parts, b64, compact, flattened, jwe, unb64
+from testbed.forge import Forge, Parts, b64, compact, flattened, jwe, unb64
 
 KINDS = ["RSA", "P-256"]
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from idlib.algorithms import PrivateKey
 from idlib.envelope import Binding, UnverifiedMessage, parse, sign, verify
 from idlib.errors import MessageError, Reason, Refusal
-from tests.idlib.envelope.forge import ABSENT, NOW, Forge, Parts, b64, compact, flattened, unb64
+from testbed.forge import ABSENT, NOW, Forge, Parts, b64, compact, flattened, unb64
 
 KINDS = ["RSA", "P-256"]
 

@@ -23,7 +23,7 @@ from idlib.envelope import (
 )
 from idlib.envelope.jws import _sign
 from idlib.errors import Reason, Refusal
-from tests.idlib.envelope.forge import NOW, Forge
+from testbed.forge import NOW, Forge
 
 REFERENCE = "the message"
 

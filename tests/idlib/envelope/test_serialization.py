@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from idlib.envelope import serialization
 from idlib.envelope.serialization import JWE, JWS, Layer
 from idlib.errors import Refusal
-from tests.idlib.envelope.forge import b64
+from testbed.forge import b64
 
 LAYERS = st.sampled_from([JWE, JWS])
 MEMBERS = st.sampled_from(sorted({*JWE.members, *JWS.members, "header", "recipients", "zip", "x"}))

@@ -11,7 +11,7 @@ from idlib.algorithms import PublicKey
 from idlib.envelope import UnverifiedMessage, decrypt, parse, verify
 from idlib.errors import Reason, Refusal
 from idlib.names import IdentityName
-from tests.idlib.envelope.forge import Forge, agree, b64, cbc_hs512, unb64
+from testbed.forge import Forge, agree, b64, cbc_hs512, unb64
 
 VECTORS = json.loads((Path(__file__).parent / "rfc_vectors.json").read_text())
 SIGNED = {name: vector for name, vector in VECTORS.items() if "key" in vector}

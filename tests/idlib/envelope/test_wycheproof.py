@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.serialization import load_der_private_key, l
 from idlib.algorithms import PrivateKey, PublicKey
 from idlib.envelope import decrypt, jwe, parse, verify
 from idlib.errors import Reason, Refusal, UnsuitableKeyError
-from tests.idlib.envelope.forge import Forge, Parts, b64, cbc_hs512, derive, flattened, unb64
+from testbed.forge import Forge, Parts, b64, cbc_hs512, derive, flattened, unb64
 
 Vector = dict[str, Any]
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from idlib.errors import ConfigurationError
 from idlib.settings import Settings
 from idlib.transport import Broker
-from tests.idlib.certificate_maker import Authority, ec_key, rsa_key
+from testbed.certificate_maker import Authority, ec_key, rsa_key
 
 Load = Callable[..., Settings]
 File = Callable[[str, bytes], str]

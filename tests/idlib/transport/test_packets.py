@@ -10,7 +10,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from idlib.errors import MalformedPacketError, Reason
-from idlib.session import ConnackProperty
 from idlib.settings import MqttVersion
 from idlib.transport.packets import (
     MAX_CONTROL_OCTETS,
@@ -22,7 +21,8 @@ from idlib.transport.packets import (
     read_publish,
     read_suback,
 )
-from tests.integration.raw_mqtt import packet, publish_packet, text, user_property, variable
+from idlib.transport.session import ConnackProperty
+from testbed.raw_mqtt import packet, publish_packet, text, user_property, variable
 
 LIMIT = 1000
 V5, V311 = MqttVersion.V5, MqttVersion.V311

@@ -15,7 +15,8 @@ from idlib.settings import MqttVersion
 from idlib.transport import Broker, Publisher
 from idlib.transport import publisher as module
 from idlib.transport.inquiry import Inquiry
-from tests.idlib.transport.scripted_broker import (
+from testbed.raw_mqtt import packet, publish_packet, text, user_property, variable
+from testbed.scripted_broker import (
     CONNACK_311,
     Peer,
     ScriptedBroker,
@@ -24,7 +25,6 @@ from tests.idlib.transport.scripted_broker import (
     no_session_311,
     wait_until,
 )
-from tests.integration.raw_mqtt import packet, publish_packet, text, user_property, variable
 
 TIMEOUT = 30.0
 _AT_ONCE = 5.0

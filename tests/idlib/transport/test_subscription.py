@@ -17,7 +17,8 @@ from idlib.transport import Broker, Delivery, Subscription
 from idlib.transport import subscription as module
 from idlib.transport.hints import hint_for_silence
 from idlib.transport.subscription import SessionMemory
-from tests.idlib.transport.scripted_broker import (
+from testbed.raw_mqtt import packet, publish_packet, text, user_property, variable
+from testbed.scripted_broker import (
     CONNACK,
     CONNACK_311,
     LOOPBACK,
@@ -26,7 +27,6 @@ from tests.idlib.transport.scripted_broker import (
     connack,
     wait_until,
 )
-from tests.integration.raw_mqtt import packet, publish_packet, text, user_property, variable
 
 MAX_MESSAGE = 1000
 _FEFF = "\ufeff".encode()

@@ -1,0 +1,14 @@
+"""Starts a program of the checkout again, with the Python of its virtual environment."""
+
+import os
+import sys
+from pathlib import Path
+
+ENVIRONMENT = Path(__file__).resolve().parents[1] / ".venv"
+
+python = ENVIRONMENT / "bin" / "python"
+if Path(sys.prefix).resolve() == ENVIRONMENT or not os.access(python, os.X_OK):
+    raise SystemExit("Error: dane-mqtt-messenger is not installed for this Python; run make setup in the checkout")
+# The first of sys.argv is this file here.
+program = sys.modules["__main__"].__file__
+os.execv(python, [str(python), str(program), *sys.argv[1:]])  # noqa: S606  # what the user has started

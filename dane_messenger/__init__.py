@@ -1,0 +1,1 @@
+"""The command `dane-messenger`, one verb for each program."""

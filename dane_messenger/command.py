@@ -1,0 +1,70 @@
+"""One command with a verb for each program; the program behind a verb is imported only when the verb is used."""
+
+import sys
+from importlib import import_module
+from typing import Final, NoReturn
+
+from idlib.system.interruption import end_when_interrupted
+
+NAME: Final = "dane-messenger"
+# Each verb with the module of its program, and what it does.
+VERBS: Final = {
+    "send": ("messaging_sender.send_message", "sign, encrypt and publish a message"),
+    "deliver": ("messaging_sender.application", "deliver queued messages until it is stopped"),
+    "receive": ("messaging_receiver.application", "receive messages and print each authenticated one"),
+    "identity create": ("messaging_maintenance.create_selfsigned_id", "create a key and a self-signed certificate"),
+    "identity csr": ("messaging_maintenance.create_id_csr", "create a certificate signing request for a CA"),
+    "identity install": ("messaging_maintenance.install_certificate", "install the certificate that a CA has issued"),
+    "identity tlsa": ("messaging_maintenance.generate_tlsa", "print the TLSA record to publish in DNS"),
+}
+_EXAMPLES: Final = {
+    "": f"{NAME} send bob._device.example.com 'Good morning'",
+    "identity": f"IDENTITY_NAME=alice._device.example.com {NAME} identity create",
+}
+
+
+def main() -> NoReturn:
+    """Run the program behind the verb on the command line, and end with its exit status."""
+    # Before what takes long to import.
+    end_when_interrupted()
+    words = sys.argv[1:]
+    for length in (1, 2):
+        verb = " ".join(words[:length])
+        if verb in VERBS:
+            _run(verb, words[length:])
+    _help(words)
+
+
+def _run(verb: str, arguments: list[str]) -> NoReturn:
+    sys.argv = [f"{NAME} {verb}", *arguments]
+    if sys.argv[1:] == ["--health"] and verb == "receive":
+        # Before the rest is imported: a service is asked for its health every 30 s, for as long as it lives.
+        from messaging_receiver.health import main as answer_for_health
+
+        sys.exit(answer_for_health())
+    from idlib.program.command_line import run
+
+    run(import_module(VERBS[verb][0]).main)
+
+
+def _help(words: list[str]) -> NoReturn:
+    """Show the help that is asked for, or say which verb is missing or unknown."""
+    from idlib.program.command_line import parser, run
+
+    group = words[0] if words and any(verb.startswith(f"{words[0]} ") for verb in VERBS) else ""
+    verbs = {verb: help_ for verb, (_, help_) in VERBS.items() if verb.startswith(f"{group} ".lstrip())}
+    width = max(map(len, verbs))
+    listed = "\n".join(f"  {verb:{width}}  {help_}" for verb, help_ in verbs.items())
+    sys.argv = [f"{NAME} {group}".rstrip(), *words[1 if group else 0 :]]
+    command_line = parser(
+        "Send and receive signed and encrypted messages between devices known by their DNS names.", _EXAMPLES[group]
+    )
+    command_line.usage = f"{sys.argv[0]} [-h] [--version] VERB ..."
+    command_line.description = f"{command_line.description}\n\n{listed}"
+    command_line.add_argument("verb", nargs="?", metavar="VERB", help="one of these; VERB --help tells more")
+
+    def complain() -> None:
+        verb = command_line.parse_known_args()[0].verb
+        command_line.error("a verb is missing" if verb is None else f"unknown verb {verb!r}")
+
+    run(complain)

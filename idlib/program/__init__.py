@@ -1,0 +1,1 @@
+"""What all programs share: start, options, errors, exit status."""

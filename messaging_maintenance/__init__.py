@@ -1,0 +1,1 @@
+"""The maintenance programs: keys, certificates and records."""

@@ -1,0 +1,27 @@
+"""Make the device's identity: a private key and a self-signed certificate."""
+
+import sys
+
+from idlib.bootstrap import Bootstrap
+from idlib.program.command_line import beside, parser
+from idlib.program.environment import read_environment
+from idlib.settings import MAINTENANCE_READS
+
+
+def main() -> None:
+    """Make private key and certificate."""
+    arguments = parser(
+        "Make a private key and a self-signed certificate for IDENTITY_NAME in CRYPTO_PATH.",
+        "IDENTITY_NAME=alice._device.example.com CRYPTO_PATH=~/messenger/identity {program}",
+    )
+    arguments.add_argument(
+        "--force", action="store_true", help="replace an existing key; it is kept as NAME.key.previous.pem"
+    )
+    force = arguments.parse_args().force
+    identity = Bootstrap.from_settings(read_environment(MAINTENANCE_READS))
+    if force:
+        identity.replace_selfsigned_identity()
+    else:
+        identity.create_selfsigned_identity()
+    print(f"{identity.identity_name} has a new key and certificate.", file=sys.stderr)
+    print(f"Next: {beside('generate_tlsa.py', 'identity tlsa')} shows the record to publish in DNS.", file=sys.stderr)

@@ -1,0 +1,54 @@
+"""Show the TLSA record that makes the device known."""
+
+import sys
+from typing import Final
+
+from cryptography.hazmat.primitives.asymmetric import rsa
+
+from idlib.bootstrap import Bootstrap
+from idlib.program.command_line import parser, require_stdout
+from idlib.program.environment import read_environment
+from idlib.settings import DNS_PORT, MAINTENANCE_READS, ServerAddress
+
+# The resolver that README.md sets up.
+_USUAL_RESOLVER: Final = ServerAddress("127.0.0.1")
+TIME_TO_LIVE_SECONDS: Final = 300
+
+
+def main() -> None:
+    """Print the record, and the same as a line of a zone file."""
+    command_line = parser(
+        "Print the TLSA record of IDENTITY_NAME's certificate in CRYPTO_PATH, and the same as a zone-file line.",
+        "IDENTITY_NAME=alice._device.example.com CRYPTO_PATH=~/messenger/identity {program}",
+    )
+    command_line.add_argument(
+        "--selector",
+        choices=("0", "1"),
+        default="0",
+        help="0: the certificate (default), which all can read; 1: its public key alone, which is smaller",
+    )
+    selector = command_line.parse_args().selector
+    require_stdout()
+    settings = read_environment(MAINTENANCE_READS | {"DNS_RESOLVER"})
+    identity = Bootstrap.from_settings(settings)
+    renderers = {"0": identity.render_tlsa_record, "1": identity.render_public_key_tlsa_record}
+    name, record = identity.identity_name, renderers[selector]()
+    print(f"TLSA record for {name}: {record}")
+    print(f"{name}. {TIME_TO_LIVE_SECONDS} IN TLSA {record}")
+    print(
+        f"Publish it at {name} in a zone that is signed with DNSSEC. Only then ask for it, because a resolver may"
+        " repeat for an hour that there is no record:"
+        f" dig {_server_of_dig(settings.dns_resolver or _USUAL_RESOLVER)} +dnssec {name} TLSA",
+        file=sys.stderr,
+    )
+    if selector == "1" or not isinstance(identity.get_private_key_obj(), rsa.RSAPrivateKey):
+        print(
+            "Devices with this software read it; those on dane-jwe-jws read RSA keys in records 3 0 0 alone.",
+            file=sys.stderr,
+        )
+
+
+def _server_of_dig(server: ServerAddress) -> str:
+    """Return the arguments that make dig ask this server."""
+    port = "" if server.port == DNS_PORT else f" -p {server.port}"
+    return f"@{server.address}{port}"

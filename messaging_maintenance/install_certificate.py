@@ -1,0 +1,30 @@
+"""Put the certificate that a CA has issued for the device's key into its place."""
+
+import sys
+
+from idlib.bootstrap import Bootstrap
+from idlib.errors import KeyFileError, quoted
+from idlib.keys import MAX_FILE_OCTETS
+from idlib.program.command_line import beside, parser
+from idlib.program.environment import read_environment
+from idlib.settings import MAINTENANCE_READS
+
+
+def main() -> None:
+    """Read the certificate from stdin, check it against the key, and write it."""
+    parser(
+        "Read a certificate, or a chain of them, in PEM form from stdin, and put the one that is for\n"
+        "IDENTITY_NAME's private key into its place in CRYPTO_PATH.",
+        "IDENTITY_NAME=alice._device.example.com CRYPTO_PATH=~/messenger/identity {program} < certificate.pem",
+    ).parse_args()
+    identity = Bootstrap.from_settings(read_environment(MAINTENANCE_READS))
+    if sys.stdin is not None and sys.stdin.isatty():
+        print("Paste the certificate, then press Ctrl-D.", file=sys.stderr)
+    if sys.stdin is None:
+        raise KeyFileError("stdin is closed", "give the certificate with < certificate.pem")
+    pem = sys.stdin.buffer.read(MAX_FILE_OCTETS + 1)
+    if len(pem) > MAX_FILE_OCTETS:
+        raise KeyFileError("this is too large for a certificate", f"give at most {MAX_FILE_OCTETS} octets")
+    identity.install_certificate(pem)
+    print(f"The certificate is in place at {quoted(identity.get_path_for_pki_asset('cert'))}.", file=sys.stderr)
+    print(f"Next: {beside('generate_tlsa.py', 'identity tlsa')} shows the record to publish in DNS.", file=sys.stderr)

@@ -1,0 +1,218 @@
+"""Receives messages over MQTT, opens and authenticates them, and prints each as one line."""
+
+import logging
+import queue
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable
+from typing import Final
+
+from idlib.algorithms import PrivateKey
+from idlib.discovery import Discovery
+from idlib.envelope import parse
+from idlib.errors import DiscoveryError, ExitStatus, IdlibError, OutputError, Refusal, StoreError
+from idlib.program.command_line import parser
+from idlib.program.environment import read_environment
+from idlib.settings import RECEIVER_READS, Settings
+from idlib.timekeeping import leave_command
+from idlib.transport import Broker, Delivery, Subscription
+from idlib.trust import Moment, PolicySource
+from idlib.verdict import AskAgain, Print, Refuse, Renewal, Wait, authenticate
+from messaging_receiver.authentication import Authentication, message_authentication_thread
+from messaging_receiver.bounded_queue import BoundedQueue
+from messaging_receiver.clock_upkeep import ClockUpkeep
+from messaging_receiver.context import Context
+from messaging_receiver.decryption import message_decryption_thread
+from messaging_receiver.forwarding import message_printer
+from messaging_receiver.health import HealthService
+from messaging_receiver.messages import Answer, AuthenticatedMessage, DecryptedMessage, SettledMessage, size_of
+from messaging_receiver.own_identity import OwnKeys, wait_for_own_key
+from messaging_receiver.own_record import OwnRecord
+from messaging_receiver.receipts import Receipts
+from messaging_receiver.stage import Stage
+from messaging_receiver.standard_output import StandardOutput
+from messaging_receiver.state import KeptSession, kept_client_id, open_state
+from messaging_receiver.supervision import Supervision
+
+__all__ = [
+    "AUTHENTICATED_MESSAGES",
+    "DECRYPTED_MESSAGES",
+    "ENCRYPTED_MESSAGES",
+    "get_config",
+    "main",
+    "message_is_authentic",
+    "message_printer",
+]
+
+_LOG = logging.getLogger("messaging_receiver")
+
+QUEUE_SIZE: Final = 1024
+QUEUE_BYTES: Final = 4 * 1024 * 1024
+ENCRYPTED_MESSAGES: "queue.Queue[Delivery]" = BoundedQueue(QUEUE_SIZE, QUEUE_BYTES, size_of)
+DECRYPTED_MESSAGES: "BoundedQueue[DecryptedMessage | Answer]" = BoundedQueue(QUEUE_SIZE, QUEUE_BYTES, size_of)
+AUTHENTICATED_MESSAGES: "queue.Queue[AuthenticatedMessage | SettledMessage]" = BoundedQueue(
+    QUEUE_SIZE, QUEUE_BYTES, size_of
+)
+
+# Together below the five seconds in which the receiver promises to end.
+_PRINTER_GRACE_SECONDS: Final = 2.0
+_INGEST_GRACE_SECONDS: Final = 2.0
+
+
+def main() -> int:
+    """Run the receiver until it is told to stop; return its exit status."""
+    command_line = parser(
+        "Receive messages for IDENTITY_NAME and print each authenticated one as a line on stdout."
+        " Settings come from environment variables.",
+        "IDENTITY_NAME=alice._device.example.com {program}",
+    )
+    command_line.add_argument("--health", action="store_true", help="say whether the running receiver is well, and end")
+    command_line.add_argument(
+        "--trust-clock", action="store_true", help="let the receiver trust the clock, also if it showed a later time"
+    )
+    arguments = command_line.parse_args()
+    settings = get_config()
+    if arguments.trust_clock:
+        print(f"The receiver trusts the clock within 10 s; it shows {leave_command(settings.data_path)}.")
+        return ExitStatus.OK
+    if sys.stdout is None:
+        # Python has found it closed, and the next file that is opened would get its number and the messages.
+        raise OutputError("stdout is closed", "start the receiver with something that reads what it prints")
+    stopping = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stopping.set())
+    # What is wrong with the settings is to be said at once, and not after the wait for our own record.
+    broker = Broker.from_settings(settings)
+    with open_state(settings, stopping) as context:
+        own_record = OwnRecord(settings, context.discovery)
+        health = HealthService(settings.data_path, lambda: own_record.ailment or "own record: DNS is being asked")
+        key = wait_for_own_key(settings, own_record, stopping, ClockUpkeep(context).keep)
+        return ExitStatus.OK if key is None else _receive(context, broker, own_record, key, health)
+
+
+def get_config() -> Settings:
+    """Return the settings of the environment, and log to stderr from now on.
+
+    Raises:
+        ConfigurationError: Environment variables are missing or have bad values.
+    """
+    return read_environment(RECEIVER_READS)
+
+
+def message_is_authentic(content: str) -> str:
+    """Return the text of an authentic message to us, or an empty one for any other; whether it is new is not asked.
+
+    Args:
+        content: A decrypted message, a JWS.
+
+    Raises:
+        ConfigurationError: Environment variables are missing or have bad values.
+    """
+    settings = get_config()
+    policy, discovery = PolicySource(settings).current(), Discovery.from_settings(settings)
+    try:
+        message = parse(content)
+        policy.lists.check(message.sender)
+        found = discovery.find(message.sender)
+    except (Refusal, DiscoveryError) as error:
+        _LOG.warning("%s", error)
+        return ""
+    verdict = authenticate(message, bytes(32), found, Moment(time.time()), policy, lambda _: None, Renewal.DONE)
+    match verdict:
+        case Print():
+            return verdict.text
+        case Wait():
+            _LOG.warning("%s", verdict.why)
+        case Refuse():
+            _LOG.warning("%s", verdict.fact)
+        case AskAgain():
+            _LOG.warning("%s", f"no key of {message.sender} in DNS verifies the message")
+    return ""
+
+
+def _receive(context: Context, broker: Broker, own_record: OwnRecord, key: PrivateKey, health: HealthService) -> int:
+    settings, stopping = context.settings, context.stopping
+    own_keys = OwnKeys(
+        settings.crypto_path, settings.identity_name, key, context.memory, context.timekeeper.trusted_time
+    )
+    receipts = Receipts(
+        broker,
+        settings.identity_name,
+        lambda: own_keys.present,
+        context.discovery,
+        context.standings.is_surely_trusted,
+        context.discovery.zone_of,
+    )
+    receipts.start()
+    subscription = Subscription(
+        broker,
+        kept_client_id(context),
+        str(settings.identity_name),
+        settings.mqtt_session_expiry,
+        settings.max_message_size,
+        lambda delivery: _ingest(reception, delivery),
+        KeptSession(context.memory),
+    )
+    stdout = StandardOutput(stopping)
+    reception = Stage(context, ENCRYPTED_MESSAGES, AUTHENTICATED_MESSAGES)
+    authentication = Authentication(context, DECRYPTED_MESSAGES, AUTHENTICATED_MESSAGES)
+    printing = Stage(context, AUTHENTICATED_MESSAGES, AUTHENTICATED_MESSAGES)
+    disconnecting = threading.Event()
+    ingest = _thread("MQTT-Ingest", stopping, lambda: subscription.run(disconnecting))
+    printer = _thread(
+        "Forwarder", stopping, lambda: message_printer(printing, stdout, subscription.settle, receipts.ask)
+    )
+    threads = [
+        ingest,
+        _thread(
+            "Decryption",
+            stopping,
+            lambda: message_decryption_thread(reception, DECRYPTED_MESSAGES, lambda: own_keys.keys),
+        ),
+        _thread("Authentication", stopping, lambda: message_authentication_thread(authentication)),
+        printer,
+    ]
+    for thread in threads:
+        thread.start()
+    supervision = Supervision(
+        context, authentication, stdout, subscription, threads, own_keys, own_record, _queue_sizes
+    )
+    health.ailment = supervision.ailment
+    # Beside the main thread, which must not wait for DNS.
+    _thread("Own-Record", stopping, supervision.watch_record).start()
+    died = supervision.run()
+    stopping.set()
+    printer.join(_PRINTER_GRACE_SECONDS)
+    disconnecting.set()
+    ingest.join(_INGEST_GRACE_SECONDS)
+    context.refusals.finish()
+    _LOG.info("Stopped: waiting=%d %s", authentication.number_waiting, context.counters)
+    return ExitStatus.THREAD_DIED if died else ExitStatus.OK
+
+
+def _ingest(reception: Stage[Delivery], delivery: Delivery) -> None:
+    reception.context.counters.count_received()
+    reception.hand_on(delivery, ENCRYPTED_MESSAGES)
+
+
+def _queue_sizes() -> str:
+    return (
+        f"encrypted={ENCRYPTED_MESSAGES.qsize()} decrypted={DECRYPTED_MESSAGES.qsize()}"
+        f" authenticated={AUTHENTICATED_MESSAGES.qsize()}"
+    )
+
+
+def _thread(name: str, stopping: threading.Event, target: Callable[[], None]) -> threading.Thread:
+    def logged() -> None:
+        try:
+            target()
+        except IdlibError as error:
+            # A stage that waits for the disk ends so if the receiver is told to stop.
+            if not (isinstance(error, StoreError) and stopping.is_set()):
+                _LOG.error("Thread %s is dead: %s", name, error)
+        except Exception:  # noqa: BLE001  # logged here, and noticed by the supervisor
+            _LOG.exception("Thread %s is dead", name)
+
+    return threading.Thread(target=logged, name=name, daemon=True)

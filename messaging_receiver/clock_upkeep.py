@@ -1,0 +1,40 @@
+"""Records the time, and obeys `--trust-clock`, as long as nobody else does: before the receiver has begun."""
+
+import logging
+import time
+from typing import Final
+
+from idlib.errors import StoreError
+from idlib.system.outage import Outage
+from idlib.timekeeping import keep_clock
+from messaging_receiver.context import Context
+
+_LOG = logging.getLogger(__name__)
+
+_UPKEEP_SECONDS: Final = 10.0
+
+
+class ClockUpkeep:
+    """Keeps the receiver's clock every 10 s.
+
+    Args:
+        context: Of it the clock and the settings.
+    """
+
+    def __init__(self, context: Context) -> None:
+        self._timekeeper = context.timekeeper
+        self._directory = context.settings.data_path
+        self._outage = Outage(_LOG)
+        self._due_at = time.monotonic()
+
+    def keep(self) -> None:
+        """Record the time and obey the operator's command, if it is time to."""
+        if time.monotonic() < self._due_at:
+            return
+        self._due_at = time.monotonic() + _UPKEEP_SECONDS
+        try:
+            keep_clock(self._timekeeper, self._directory)
+        except StoreError as error:
+            self._outage.begin(f"The time cannot be recorded: {error}")
+        else:
+            self._outage.end()

@@ -1,0 +1,116 @@
+"""What the stages of the receiver share."""
+
+import threading
+import time
+from dataclasses import dataclass, field
+
+from idlib.discovery import Discovery
+from idlib.errors import StoreError
+from idlib.names import IdentityName
+from idlib.settings import Settings
+from idlib.storage import ReplayStore, WaitingStore
+from idlib.timekeeping import Timekeeper
+from idlib.trust import PolicySource, ReplayGuard
+from messaging_receiver.durable_writes import DurableWrites
+from messaging_receiver.messages import Counters
+from messaging_receiver.refusals import Refusals
+
+
+class Movements:
+    """When each thread last showed that it is at work, by its name, in seconds that never run backwards."""
+
+    def __init__(self) -> None:
+        self._moved_at: dict[str, float] = {}
+
+    def note(self) -> None:
+        """Note that the calling thread is at work, even if it waits for the disk or for a reader of stdout."""
+        self._moved_at[threading.current_thread().name] = time.monotonic()
+
+    def stillest(self) -> tuple[str, float] | None:
+        """Return the thread that has not moved for longest, and for how many seconds; None if there is none yet."""
+        moved_at = self._moved_at.copy()
+        if not moved_at:
+            return None
+        name = min(moved_at, key=moved_at.__getitem__)
+        return name, time.monotonic() - moved_at[name]
+
+
+class Standings:
+    """Which names are trusted: what is bounded and cheap to ask for, they share among themselves.
+
+    Args:
+        memory: Knows which names are proven.
+        policies: Knows which names the operator lists exactly.
+    """
+
+    def __init__(self, memory: ReplayStore, policies: PolicySource) -> None:
+        self._memory = memory
+        self._policies = policies
+
+    def is_trusted(self, sender: IdentityName) -> bool:
+        """Return whether a name is proven, or the operator lists it exactly.
+
+        Args:
+            sender: A name that anybody may have written into a message.
+
+        Raises:
+            StoreError: The store cannot be read.
+        """
+        if self._policies.current().lists.names_exactly(sender):
+            return True
+        standing = self._memory.standing(str(sender))
+        return standing is not None and standing.is_proven
+
+    def is_surely_trusted(self, sender: IdentityName) -> bool:
+        """Return whether a name is trusted, as far as the store can be read.
+
+        Args:
+            sender: A name that anybody may have written into a message.
+        """
+        try:
+            return self.is_trusted(sender)
+        except StoreError:
+            return False
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What the stages of the receiver share.
+
+    Args:
+        settings: What the environment says.
+        memory: Which messages were printed, and which names are proven.
+        waiting_store: The messages that wait.
+        policies: Whose messages are accepted.
+        standings: Which names are trusted.
+        discovery: Finds senders' keys.
+        timekeeper: Judges our clock.
+        stopping: Set when the receiver is told to stop.
+    """
+
+    settings: Settings
+    memory: ReplayStore
+    waiting_store: WaitingStore
+    policies: PolicySource
+    standings: Standings
+    discovery: Discovery
+    timekeeper: Timekeeper
+    stopping: threading.Event
+    guard: ReplayGuard = field(init=False)
+    counters: Counters = field(default_factory=Counters)
+    movements: Movements = field(default_factory=Movements)
+    refusals: Refusals = field(init=False)
+    writes: DurableWrites = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "guard", ReplayGuard(self.memory))
+        object.__setattr__(self, "refusals", Refusals(self.counters))
+        object.__setattr__(self, "writes", DurableWrites(self.stopping, self.movements.note))
+
+    def is_trusted(self, sender: IdentityName) -> bool:
+        """Return whether a name competes with proven ones; see `Standings`.
+
+        Args:
+            sender: A name that anybody may have written into a message.
+        """
+        return self.writes.retry(lambda: self.standings.is_trusted(sender))

@@ -1,0 +1,43 @@
+"""The Decryption stage: from ENCRYPTED_MESSAGES to DECRYPTED_MESSAGES."""
+
+import queue
+from collections.abc import Callable, Sequence
+
+from idlib.algorithms import PrivateKey
+from idlib.envelope import decrypt
+from idlib.transport import Delivery
+from messaging_receiver.messages import Answer, DecryptedMessage, Origin
+from messaging_receiver.stage import Stage
+
+
+def message_decryption_thread(
+    stage: Stage[Delivery],
+    decrypted: "queue.Queue[DecryptedMessage | Answer]",
+    keys: Callable[[], Sequence[PrivateKey]],
+) -> None:
+    """Open the outer layer of each message until the receiver stops.
+
+    Args:
+        stage: Where messages come from.
+        decrypted: Where they go.
+        keys: Returns our own private keys at the moment, the present one first.
+    """
+    for delivery in stage.each():
+        _attempt(stage, decrypted, keys(), delivery)
+
+
+def _attempt(
+    stage: Stage[Delivery],
+    decrypted: "queue.Queue[DecryptedMessage | Answer]",
+    keys: Sequence[PrivateKey],
+    delivery: Delivery,
+) -> None:
+    origin = Origin(delivery)
+
+    def step() -> None:
+        if delivery.refusal is not None:
+            raise delivery.refusal
+        opened = decrypt(delivery.payload, stage.context.settings.identity_name, keys)
+        stage.hand_on(DecryptedMessage(opened.signed, opened.digest, delivery.received_at, origin), decrypted)
+
+    stage.attempt(origin, step)

@@ -1,0 +1,411 @@
+"""Where messages wait: on the disk, acknowledged, within bounds, until their sender's time to be tried again."""
+
+import heapq
+import math
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence, Set
+from dataclasses import dataclass
+from typing import Any, Final
+
+from idlib.algorithms import PublicKey
+from idlib.envelope import UnverifiedMessage, signing_key_of
+from idlib.errors import Reason, UnsuitableKeyError
+from idlib.names import IdentityName
+from idlib.storage import Standing, WaitingMessage, drop_leftovers
+from idlib.system.token_bucket import TokenBucket
+from idlib.trust import MAX_MESSAGE_AGE_SECONDS, replay_entry
+from idlib.verdict import ABSENCE_SECONDS, Cause
+from messaging_receiver.messages import DecryptedMessage, Origin, SettledMessage
+from messaging_receiver.stage import Stage
+from messaging_receiver.waiting_index import MESSAGE_OVERHEAD_BYTES, Rank, Waiting, WaitingIndex
+
+MAX_WAITING_SECONDS: Final = 24 * 3600
+# A little more than a failure is remembered for.
+FIRST_RETRY_SECONDS: Final = 6.0
+LONGEST_RETRY_SECONDS: Final = 60.0
+# Of names that anybody can make up, in any number.
+LONGEST_STRANGER_RETRY_SECONDS: Final = 600.0
+# An attack that is over must not be worked on for long.
+STRANGER_RETRIES_AT_ONCE: Final = 50
+SECONDS_PER_STRANGER_RETRY: Final = 0.1
+_READ_AT_ONCE: Final = 16
+# When a name without a record is asked about again, after its message began to wait.
+_ABSENCE_SECONDS: Final = (15.0, 60.0, 300.0, 1200.0, ABSENCE_SECONDS)
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """A message in memory that cannot be decided yet.
+
+    Args:
+        message: As it was decrypted.
+        unverified: What it says.
+        contradicts: Whether no key that is known of its sender verifies it.
+        is_absent: Whether its sender has no record, but may be new.
+    """
+
+    message: DecryptedMessage
+    unverified: UnverifiedMessage
+    contradicts: bool = False
+    is_absent: bool = False
+
+    @property
+    def size(self) -> int:
+        """Bytes, as they count towards the bounds."""
+        return len(self.message.signed) + MESSAGE_OVERHEAD_BYTES
+
+
+class Deferral:
+    """The stored messages, and when to try whose again; used by one thread.
+
+    Args:
+        stage: That defers messages.
+        gave_way: Called with a sender whose last stored message gave way to others.
+    """
+
+    def __init__(self, stage: Stage[Any], gave_way: Callable[[IdentityName], None]) -> None:
+        self._stage = stage
+        self._gave_way = gave_way
+        self._context = stage.context
+        self._store = stage.context.waiting_store
+        self._index = WaitingIndex()
+        self._delays: dict[IdentityName, float] = {}
+        self._retry_at: dict[IdentityName, float] = {}
+        self._retries_of_trusted: list[tuple[float, IdentityName]] = []
+        self._retries_of_others: list[tuple[float, IdentityName]] = []
+        self._rate_of_others = TokenBucket(STRANGER_RETRIES_AT_ONCE, SECONDS_PER_STRANGER_RETRY)
+        self._next_number = self._context.writes.retry(self._load) + 1
+
+    def __len__(self) -> int:
+        return len(self._index)
+
+    def is_awaited(self, sender: IdentityName) -> bool:
+        """Return whether later messages of a sender have to stand behind stored ones.
+
+        Args:
+            sender: Its name.
+        """
+        return self._index.is_awaited(str(sender))
+
+    def split_by_room(self, arrivals: Sequence[Arrival]) -> tuple[list[Arrival], list[Arrival]]:
+        """Return the messages that can be stored, and those of trusted names for which there is no room.
+
+        Args:
+            arrivals: Each sender's in the order of their arrival.
+        """
+        fitting: list[Arrival] = []
+        excess: list[Arrival] = []
+        taken = 0
+        for arrival in arrivals:
+            if not self._is_reserved(arrival):
+                fitting.append(arrival)
+            elif self._index.has_room(taken + arrival.size):
+                taken += arrival.size
+                fitting.append(arrival)
+            else:
+                excess.append(arrival)
+        return fitting, excess
+
+    def contradict(self, number: int) -> None:
+        """Note that no key that is known of its sender verifies a stored message.
+
+        Args:
+            number: Its own.
+        """
+        self._index.contradict(number)
+
+    def senders(self) -> tuple[IdentityName, ...]:
+        """Return the senders of whom messages are stored."""
+        return tuple(map(IdentityName, self._index.senders()))
+
+    def admit(self, arrivals: Sequence[Arrival]) -> tuple[Waiting, ...]:
+        """Store messages in one durable group, and let them be acknowledged; refuse those for which there is no room.
+
+        Args:
+            arrivals: Each sender's in the order of their arrival.
+
+        Returns:
+            Those that are stored.
+        """
+        added: dict[int, Arrival] = {}
+        stored: dict[int, Waiting] = {}
+        kept: dict[int, WaitingMessage] = {}
+        for arrival in arrivals:
+            if self._index.holds(arrival.message.digest):
+                self._stage.refuse(
+                    arrival.message.origin,
+                    Reason.REPLAY,
+                    f"a copy of a message from {arrival.unverified.sender} waits already",
+                )
+                continue
+            waiting = self._waiting(arrival)
+            self._index.add(waiting)
+            if arrival.is_absent:
+                self._index.set_rank(waiting.sender, Rank.ABSENT)
+            elif self.has_failed(arrival.unverified.sender):
+                self._index.set_rank(waiting.sender, Rank.FAILED)
+            stored[waiting.number] = waiting
+            added[waiting.number] = arrival
+            kept[waiting.number] = _stored(arrival, waiting)
+        displaced = tuple(self._index.displaced())
+        removed = [message.number for message, _ in displaced if message.number not in kept]
+        for message, _ in displaced:
+            kept.pop(message.number, None)
+        if kept or removed:
+            self._context.writes.retry(lambda: self._store.change(tuple(kept.values()), removed))
+        for message, rank in displaced:
+            self._context.refusals.note(*_reason_to_give_way(message, rank))
+        self._forget_senders_of(displaced)
+        for arrival in added.values():
+            self._stage.finish(SettledMessage(arrival.message.origin))
+        return tuple(stored[number] for number in kept)
+
+    def stored(self, sender: IdentityName) -> tuple[int, ...]:
+        """Return the numbers of a sender's stored messages, in the order in which they are to be tried again.
+
+        Args:
+            sender: Its name.
+        """
+        return tuple(message.number for message in self._index.of(str(sender)))
+
+    def awaited(self, sender: IdentityName) -> tuple[int, ...]:
+        """Return the numbers of a sender's stored messages but for those that its known keys do not verify.
+
+        Args:
+            sender: Its name.
+        """
+        return tuple(message.number for message in self._index.of(str(sender)) if not message.contradicts)
+
+    def read(self, numbers: Sequence[int]) -> Iterator[DecryptedMessage]:
+        """Yield stored messages, without those that are gone.
+
+        Args:
+            numbers: Their own; a bounded number of them is in memory at a time.
+        """
+        for start in range(0, len(numbers), _READ_AT_ONCE):
+            portion = [number for number in numbers[start : start + _READ_AT_ONCE] if number in self._index]
+            found = self._context.writes.retry(lambda wanted=portion: self._store.read(wanted))  # type: ignore[misc]
+            self._drop_lost(set(portion) - {one.number for one in found})
+            for one in found:
+                yield DecryptedMessage(one.signed, one.digest, one.received_at, Origin(None, one.number))
+
+    def _drop_lost(self, numbers: Set[int]) -> None:
+        """Count messages as refused that are no longer in the store, because its file was damaged."""
+        for number in sorted(numbers):
+            self._index.remove(number)
+            self._context.refusals.note(Reason.STORE_DAMAGED, "a message that waited is lost: the file was damaged")
+
+    def forget_message(self, number: int) -> None:
+        """Count a stored message no longer, for it is decided; the Forwarder removes it from the disk.
+
+        Args:
+            number: Its own.
+        """
+        self._index.remove(number)
+
+    def waited(self, number: int | None) -> float:
+        """Return for how many seconds a message has waited.
+
+        Args:
+            number: Its own; None if it is not stored.
+        """
+        message = None if number is None else self._index.get(number)
+        return 0.0 if message is None else self._context.timekeeper.elapsed() - message.deferred_at
+
+    def admits_absent(self, sender: IdentityName) -> bool:
+        """Return whether one more message of a name without a record can wait for one.
+
+        Args:
+            sender: Its name.
+        """
+        zone = self._context.discovery.zone_of(sender)
+        return self._context.is_trusted(sender) or self._index.admits_absent(str(sender), zone)
+
+    def postpone(self, sender: IdentityName, why: str, cause: Cause) -> None:
+        """Try a sender's messages again later, each time after a longer while.
+
+        Args:
+            sender: Of all of them.
+            why: What is wrong, for the log.
+            cause: What they wait for.
+        """
+        if cause is Cause.NEW_RECORD:
+            self._note_absence(sender)
+        elif cause is Cause.DNS:
+            self._index.set_rank(str(sender), Rank.FAILED)
+        if sender in self._retry_at:
+            return
+        if cause is Cause.NEW_RECORD:
+            self._await_record(sender, why)
+            return
+        is_trusted = self._context.is_trusted(sender)
+        longest = LONGEST_RETRY_SECONDS if is_trusted else LONGEST_STRANGER_RETRY_SECONDS
+        delay = self._delays.get(sender, FIRST_RETRY_SECONDS)
+        self._delays[sender] = min(2 * delay, longest)
+        self._schedule(sender, time.monotonic() + delay, is_trusted=is_trusted)
+        self._context.refusals.note_waiting(sender, delay, why)
+
+    def _note_absence(self, sender: IdentityName) -> None:
+        """Let the stored messages of a name without a record be the first to give way, and few of them stay."""
+        self._index.set_rank(str(sender), Rank.ABSENT)
+        displaced = tuple(self._index.displaced())
+        for message, rank in displaced:
+            reason, fact = _reason_to_give_way(message, rank)
+            self._stage.refuse(Origin(None, message.number), reason, fact)
+        self._forget_senders_of(displaced)
+
+    def _forget_senders_of(self, displaced: Iterable[tuple[Waiting, Rank | None]]) -> None:
+        """Keep nothing of a sender whose messages have all given way: strangers invent names without end."""
+        for sender in {message.sender for message, _ in displaced}:
+            if not self._index.of(sender):
+                self.forget(IdentityName(sender))
+                self._gave_way(IdentityName(sender))
+
+    def _await_record(self, sender: IdentityName, why: str) -> None:
+        waited = max((self.waited(number) for number in self.stored(sender)), default=0.0)
+        moment = next((moment for moment in _ABSENCE_SECONDS if moment > waited), _ABSENCE_SECONDS[-1])
+        delay = max(moment - waited, FIRST_RETRY_SECONDS)
+        self._schedule(sender, time.monotonic() + delay, is_trusted=self._context.is_trusted(sender))
+        self._context.refusals.note_waiting(sender, delay, why)
+
+    def has_failed(self, sender: IdentityName) -> bool:
+        """Return whether an earlier look-up of a sender failed.
+
+        Args:
+            sender: Its name.
+        """
+        return sender in self._delays
+
+    def due(self) -> Iterator[IdentityName]:
+        """Yield the senders whose messages are to be tried again now, each once; of strangers a few each second."""
+        now = time.monotonic()
+        while (sender := self._pop(self._retries_of_trusted, now)) is not None:
+            yield sender
+        while self._rate_of_others.has_token(now) and (sender := self._pop(self._retries_of_others, now)) is not None:
+            self._rate_of_others.take(now)
+            yield sender
+
+    @property
+    def next_due(self) -> float:
+        """When `due` yields something next, in seconds of the monotonic clock."""
+        trusted = self._retries_of_trusted[0][0] if self._retries_of_trusted else math.inf
+        if not self._retries_of_others:
+            return trusted
+        others = max(self._retries_of_others[0][0], self._rate_of_others.next_token_at(time.monotonic()))
+        return min(trusted, others)
+
+    def forget(self, sender: IdentityName) -> None:
+        """Forget that a sender's messages were postponed.
+
+        Args:
+            sender: Its name.
+        """
+        self._delays.pop(sender, None)
+        self._retry_at.pop(sender, None)
+
+    def refuse_overdue(self, sender: IdentityName) -> None:
+        """Refuse those of a sender's stored messages that have waited for too long.
+
+        Args:
+            sender: Its name.
+        """
+        elapsed = self._context.timekeeper.elapsed()
+        for message in self._index.of(str(sender)):
+            waited = elapsed - message.deferred_at
+            if waited > (MAX_MESSAGE_AGE_SECONDS if message.is_reserved else MAX_WAITING_SECONDS):
+                fact = f"a message from {sender} has waited for {waited / 3600:.0f} h"
+                self._stage.refuse(Origin(None, message.number), Reason.WAITED_TOO_LONG, fact)
+
+    def _schedule(self, sender: IdentityName, moment: float, *, is_trusted: bool) -> None:
+        self._retry_at[sender] = moment
+        retries = self._retries_of_trusted if is_trusted else self._retries_of_others
+        heapq.heappush(retries, (moment, sender))
+        if len(retries) > 2 * len(self._retry_at) + 64:
+            retries[:] = [(at, name) for at, name in retries if self._retry_at.get(name) == at]
+            heapq.heapify(retries)
+
+    def _pop(self, retries: list[tuple[float, IdentityName]], now: float) -> IdentityName | None:
+        while retries and retries[0][0] <= now:
+            moment, sender = heapq.heappop(retries)
+            if self._retry_at.get(sender) == moment:
+                del self._retry_at[sender]
+                return sender
+        return None
+
+    def _waiting(self, arrival: Arrival) -> Waiting:
+        sender = arrival.unverified.sender
+        number = self._next_number
+        self._next_number += 1
+        is_contradicted = self._is_contradicted(arrival)
+        return Waiting(
+            number,
+            str(sender),
+            self._context.discovery.zone_of(sender),
+            arrival.size,
+            self._is_reserved(arrival),
+            is_contradicted,
+            self._context.timekeeper.elapsed(),
+            arrival.message.digest,
+        )
+
+    def _is_reserved(self, arrival: Arrival) -> bool:
+        """Return whether a message waits in the area of trusted names."""
+        return self._context.is_trusted(arrival.unverified.sender) and not self._is_contradicted(arrival)
+
+    def _is_contradicted(self, arrival: Arrival) -> bool:
+        """Return whether a message may be anybody's: no key that was ever known of its sender verifies it."""
+        if arrival.contradicts:
+            return True
+        sender = arrival.unverified.sender
+        keys = self._context.discovery.last_known_keys(sender)
+        if not keys:
+            standing = self._context.writes.retry(lambda: self._context.memory.standing(str(sender)))
+            keys = () if standing is None else _last_key(standing)
+        return bool(keys) and signing_key_of(arrival.unverified, keys) is None
+
+    def _load(self) -> int:
+        drop_leftovers(self._context.memory, self._store)
+        # If the replay memory was lost, the system seems to have run for less time than when they began to wait.
+        self._store.limit_deferral(self._context.timekeeper.elapsed())
+        for one in self._store.index():
+            zone = self._context.discovery.zone_of(IdentityName(one.sender))
+            size = one.size + MESSAGE_OVERHEAD_BYTES
+            self._index.add(
+                Waiting(
+                    one.number, one.sender, zone, size, one.is_reserved, one.is_asked_again, one.deferred_at, one.digest
+                )
+            )
+        return self._store.last_number()
+
+
+def _reason_to_give_way(message: Waiting, rank: Rank | None) -> tuple[Reason, str]:
+    if rank is Rank.ABSENT:
+        return (
+            Reason.SENDER_WITHOUT_RECORD,
+            f"{message.sender} has no TLSA record, and too many such names wait for one",
+        )
+    return Reason.WAITING_FULL, f"too many messages wait; one from {message.sender} gave way"
+
+
+def _last_key(standing: Standing) -> tuple[PublicKey, ...]:
+    try:
+        return () if standing.key is None else (PublicKey.from_der(standing.key),)
+    except (ValueError, UnsuitableKeyError):
+        # Damaged in the file in a way that nothing else shows.
+        return ()
+
+
+def _stored(arrival: Arrival, waiting: Waiting) -> WaitingMessage:
+    entry = replay_entry(arrival.unverified, arrival.message.digest)
+    return WaitingMessage(
+        number=waiting.number,
+        sender=waiting.sender,
+        signed=arrival.message.signed,
+        digest=arrival.message.digest,
+        identifier=entry.identifier,
+        issued_at=entry.issued_at,
+        received_at=arrival.message.received_at,
+        deferred_at=waiting.deferred_at,
+        is_asked_again=waiting.contradicts,
+        is_reserved=waiting.is_reserved,
+    )

@@ -1,0 +1,114 @@
+"""The Forwarder stage: from AUTHENTICATED_MESSAGES to stdout, and then back to the store and the broker."""
+
+import time
+from collections.abc import Callable
+from typing import Final
+
+from idlib.errors import OutputError, StoreError
+from idlib.transport import Delivery
+from messaging_receiver.messages import AuthenticatedMessage, SettledMessage
+from messaging_receiver.receipts import ReceiptRequest
+from messaging_receiver.stage import Stage
+from messaging_receiver.standard_output import StandardOutput
+
+GROUP_SIZE: Final = 32
+GROUP_SECONDS: Final = 0.01
+
+
+def message_printer(
+    stage: Stage[AuthenticatedMessage | SettledMessage],
+    stdout: StandardOutput,
+    settle: Callable[[Delivery], None],
+    confirm: Callable[[ReceiptRequest], None],
+) -> None:
+    """Print each authenticated message as one line at once, then make durable that it was, and acknowledge it.
+
+    The latter two wait for a group of 32 messages or 10 ms, for each durable write wears a memory card: a crash repeats
+    at worst the lines of one group. When the receiver stops, what is authenticated is still printed.
+
+    Args:
+        stage: Where messages come from.
+        stdout: Where they are printed.
+        settle: Lets a message be acknowledged to the broker.
+        confirm: Lets a sender know that its message is printed; never waits.
+
+    Raises:
+        OutputError: Stdout cannot be written; what was printed is made durable before.
+    """
+    forwarder = _Forwarder(stage, stdout, settle, confirm)
+    try:
+        while forwarder.forward_next() or not stage.context.stopping.is_set():
+            pass
+    except OutputError:
+        forwarder.finish_group()
+        raise
+
+
+class _Forwarder:
+    def __init__(
+        self,
+        stage: Stage[AuthenticatedMessage | SettledMessage],
+        stdout: StandardOutput,
+        settle: Callable[[Delivery], None],
+        confirm: Callable[[ReceiptRequest], None],
+    ) -> None:
+        self._stage = stage
+        self._context = stage.context
+        self._stdout = stdout
+        self._settle = settle
+        self._confirm = confirm
+        self._group: list[AuthenticatedMessage | SettledMessage] = []
+        self._group_ends_at = 0.0
+
+    def forward_next(self) -> bool:
+        """Print the next message or finish the group; return whether there was something to do, and may be more.
+
+        Raises:
+            OutputError: Stdout cannot be written.
+        """
+        message = self._next()
+        if message is not None:
+            if isinstance(message, AuthenticatedMessage) and not self._stdout.write(f"{message.line}\n".encode()):
+                self.finish_group()
+                return False
+            if not self._group:
+                self._group_ends_at = time.monotonic() + GROUP_SECONDS
+            self._group.append(message)
+        has_worked = bool(self._group)
+        if len(self._group) == GROUP_SIZE or (self._group and time.monotonic() >= self._group_ends_at):
+            return self.finish_group()
+        return has_worked
+
+    def finish_group(self) -> bool:
+        """Make durable what is printed, and acknowledge it; return whether that could be done."""
+        group, self._group = self._group, []
+        printed = [message for message in group if isinstance(message, AuthenticatedMessage)]
+        numbers = [message.origin.waiting_number for message in group if message.origin.waiting_number is not None]
+        try:
+            self._make_durable(printed, numbers)
+        except StoreError:
+            # Not acknowledged, so the broker brings the messages again.
+            return False
+        self._context.counters.count_printed(len(printed))
+        for message in group:
+            if message.origin.delivery is not None:
+                self._settle(message.origin.delivery)
+        for authenticated in printed:
+            if authenticated.receipt is not None:
+                self._confirm(authenticated.receipt)
+        return True
+
+    def _make_durable(self, printed: list[AuthenticatedMessage], numbers: list[int]) -> None:
+        """Remember what is printed, and only then remove it where it waited: a crash in between repeats nothing."""
+        writes = self._context.writes
+        if printed:
+            entries = [message.printed for message in printed]
+            now = self._context.timekeeper.credible_time()
+            writes.retry(lambda: self._context.guard.remember(entries, now))
+        if numbers:
+            writes.retry(lambda: self._context.waiting_store.change((), numbers))
+
+    def _next(self) -> AuthenticatedMessage | SettledMessage | None:
+        if not self._group:
+            return self._stage.take()
+        return self._stage.take(max(0.0, self._group_ends_at - time.monotonic()))

@@ -1,0 +1,112 @@
+"""Whether the receiver is well: asked over a socket beside its store, answered by the receiver itself."""
+
+import contextlib
+import logging
+import os
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Final
+
+from idlib.errors import ConfigurationError, StoreError, quoted
+from idlib.settings import RECEIVER_READS, load
+from idlib.system.outage import Outage
+
+_LOG = logging.getLogger(__name__)
+
+_SOCKET_NAME: Final = "health.socket"
+_MAX_REASON_CHARACTERS: Final = 100
+_MAX_SOCKET_PATH_OCTETS: Final = 100
+_ANSWER_SECONDS: Final = 10.0
+_PAUSE_SECONDS: Final = 1.0
+_WELL: Final = "ok: connected, subscribed, threads moving, own record in DNS"
+_NOT_RUNNING: Final = "the receiver is not running"
+
+
+class HealthService:
+    """Answers whoever asks whether the receiver is well.
+
+    Args:
+        directory: Where the socket lies; only who may write there can ask.
+        ailment: Says what is wrong, or None; from a thread of its own.
+
+    Raises:
+        StoreError: The socket cannot be made.
+    """
+
+    def __init__(self, directory: Path, ailment: Callable[[], str | None]) -> None:
+        self.ailment = ailment
+        self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            (directory / _SOCKET_NAME).unlink(missing_ok=True)
+            with _short_path(directory) as path:
+                self._listener.bind(path)
+        except OSError as error:
+            self._listener.close()
+            raise StoreError(
+                f"{quoted(directory / _SOCKET_NAME)} cannot be made: {error.strerror}",
+                "check the disk's space and DATA_PATH",
+            ) from error
+        self._listener.listen()
+        threading.Thread(target=self._serve, name="Health", daemon=True).start()
+
+    def _serve(self) -> None:
+        outage = Outage(_LOG)
+        while True:
+            try:
+                connection, _ = self._listener.accept()
+            except OSError as error:
+                # As for want of a descriptor; whoever asks waits until there is one.
+                outage.begin(f"Nobody can ask whether the receiver is well: {error.strerror}")
+                time.sleep(_PAUSE_SECONDS)
+                continue
+            outage.end()
+            answer = self._answer()[:_MAX_REASON_CHARACTERS].encode("ascii", "replace")
+            # Whoever has asked may have gone away.
+            with connection, contextlib.suppress(OSError):
+                connection.sendall(answer)
+
+    def _answer(self) -> str:
+        try:
+            return self.ailment() or _WELL
+        except Exception:  # noqa: BLE001  # an error of ours must not end what later questions need
+            _LOG.exception("The receiver cannot say whether it is well")
+            return "the receiver met an error of this program when it was asked"
+
+
+def main() -> int:
+    """Print what the receiver of this environment says of itself; return 0 if it is well, else 1."""
+    answer = _ask()
+    print(answer)
+    return 0 if answer == _WELL else 1
+
+
+def _ask() -> str:
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+            connection.settimeout(_ANSWER_SECONDS)
+            with _short_path(load(os.environ, RECEIVER_READS).data_path) as path:
+                connection.connect(path)
+            return connection.recv(_MAX_REASON_CHARACTERS).decode("ascii", "replace") or _NOT_RUNNING
+    except ConfigurationError as error:
+        return error.problems[0].splitlines()[0][:_MAX_REASON_CHARACTERS]
+    except TimeoutError:
+        return "the receiver does not answer"
+    except OSError:
+        return _NOT_RUNNING
+
+
+@contextlib.contextmanager
+def _short_path(directory: Path) -> Iterator[str]:
+    """Yield a path of the socket that fits into a socket's address, which has room for little more than 100 octets."""
+    path = directory / _SOCKET_NAME
+    if len(os.fsencode(path)) <= _MAX_SOCKET_PATH_OCTETS:
+        yield str(path)
+        return
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        yield f"/proc/self/fd/{descriptor}/{_SOCKET_NAME}"
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,261 @@
+"""The receiver's own keys: awaited until the record that others encrypt by is in DNS, then watched for new ones."""
+
+import hashlib
+import logging
+import re
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Protocol
+
+from idlib.algorithms import PrivateKey
+from idlib.discovery import Found
+from idlib.errors import KeyFileError, quoted
+from idlib.keys import key_path, previous_key_paths, read_private_key
+from idlib.names import IdentityName
+from idlib.settings import Settings
+from messaging_receiver.own_record import OwnRecord
+
+_LOG = logging.getLogger(__name__)
+
+LOOK_AGAIN_SECONDS: Final = 10.0
+# A message stays at the broker for 7 days, and its sender may have remembered the record for an hour.
+PREVIOUS_KEY_SECONDS: Final = 8 * 24 * 3600
+_POLL_SECONDS: Final = 0.25
+_WHOLE_NUMBER: Final = re.compile("[0-9]{1,12}", re.ASCII)
+
+_States = tuple[tuple[int, ...] | None, ...]
+
+
+def wait_for_own_key(
+    settings: Settings,
+    own_record: OwnRecord,
+    stopping: threading.Event,
+    meanwhile: Callable[[], None] = lambda: None,
+) -> PrivateKey | None:
+    """Return our private key once its record is in DNS; until then look every 10 s, and log what is missing.
+
+    Args:
+        settings: What the environment says.
+        own_record: Looks for the record.
+        stopping: Set when the receiver is told to stop; the result is None then.
+        meanwhile: Called several times a second.
+    """
+    result: Future[PrivateKey | None] = Future()
+
+    def look() -> None:
+        try:
+            result.set_result(_look_for_own_key(settings, own_record, stopping))
+        except Exception as error:  # noqa: BLE001  # raised in the main thread, which would wait for a result
+            result.set_exception(error)
+
+    # Beside the main thread, which must hear at once that it is to stop, however long DNS keeps silent.
+    threading.Thread(target=look, name="Own-Identity", daemon=True).start()
+    while not stopping.is_set():
+        meanwhile()
+        try:
+            return result.result(_POLL_SECONDS)
+        except TimeoutError:
+            continue
+    return None
+
+
+def _look_for_own_key(settings: Settings, own_record: OwnRecord, stopping: threading.Event) -> PrivateKey | None:
+    path = key_path(settings.crypto_path, settings.identity_name)
+    known: bytes | None = None
+    while not stopping.is_set():
+        try:
+            key = read_private_key(path)
+        except KeyFileError as error:
+            own_record.note_unusable_key(error)
+        else:
+            if key.public.der != known:
+                _LOG.info("Reading %s", quoted(path))
+                known = key.public.der
+            own_record.look(key)
+            if own_record.ailment is None:
+                return key
+        stopping.wait(LOOK_AGAIN_SECONDS)
+    return None
+
+
+class Facts(Protocol):
+    """What outlives a restart: texts under names."""
+
+    def get_fact(self, name: str) -> str | None:
+        """Return the text under a name, or None."""
+
+    def set_fact(self, name: str, value: str) -> None:
+        """Put a text under a name, durably when the call returns."""
+
+
+@dataclass(frozen=True, slots=True)
+class _PreviousKey:
+    """A private key that was replaced.
+
+    Args:
+        key: The key.
+        path: Its file.
+        replaced_at: When the file was written, in seconds since the epoch: the key in it was replaced then.
+    """
+
+    key: PrivateKey
+    path: Path
+    replaced_at: int
+
+
+class OwnKeys:
+    """Our private keys, the present one and those that it has replaced, as the files hold them.
+
+    A previous key is tried until 8 days after its record was seen to be gone from DNS: what was sealed to it is then no
+    longer at the broker, and each further key makes a stranger's message cost more.
+
+    Args:
+        crypto_path: The directory of the key files.
+        name: Our own name.
+        present: The present key, read already.
+        facts: Where it is remembered since when records are gone; None if nobody tells us of records, and so every
+            previous key is tried.
+        clock: Seconds since the epoch, or None while the clock may be wrong: no key is given up then.
+    """
+
+    def __init__(
+        self,
+        crypto_path: Path,
+        name: IdentityName,
+        present: PrivateKey,
+        facts: Facts | None = None,
+        clock: Callable[[], float | None] = time.time,
+    ) -> None:
+        self._paths = (key_path(crypto_path, name), *previous_key_paths(crypto_path, name))
+        self._facts = facts
+        self._clock = clock
+        # The files are refreshed by one thread, and records noted by another.
+        self._lock = threading.Lock()
+        self._states = self._look()
+        self._present = present
+        self._previous = tuple(self._read_previous(self._states))
+        self._given_up: frozenset[bytes] = frozenset()
+        self._keys: tuple[PrivateKey, ...] = ()
+        self._choose()
+
+    @property
+    def keys(self) -> tuple[PrivateKey, ...]:
+        """The keys that open what is sealed to us, the present one first; at most four."""
+        return self._keys
+
+    @property
+    def present(self) -> PrivateKey:
+        """The key that others are to encrypt to."""
+        return self._present
+
+    def refresh(self) -> None:
+        """Read the files if one of them was replaced, added or removed; a present key that cannot be read is kept.
+
+        Raises:
+            StoreError: It cannot be read since when records are gone; the keys are the same as before.
+        """
+        # Looked at before they are read: what changes in between is read once more.
+        states = self._look()
+        with self._lock:
+            if states == self._states:
+                return
+            path = self._paths[0]
+            try:
+                self._present = read_private_key(path)
+                _LOG.info("Reading %s", quoted(path))
+            except KeyFileError as error:
+                _LOG.error("The key read before stays in use: %s", error)
+            self._previous = tuple(self._read_previous(states))
+            self._choose()
+            self._states = states
+
+    def note_records(self, found: Found) -> None:
+        """Note which previous keys have a record, and give up those whose record has been gone for 8 days.
+
+        To be called with what DNS says of our own name. If DNS cannot be asked, or the clock may be wrong, there is
+        nothing to note, and nothing changes.
+
+        Args:
+            found: The records of our own name.
+
+        Raises:
+            StoreError: It cannot be remembered; the keys are the same as before.
+        """
+        shown = self._clock()
+        if self._facts is None or shown is None:
+            return
+        published = {key.der for key in found.published}
+        now = int(shown)
+        with self._lock:
+            if self._present.public.der in published:
+                # A key that was given up may have been put back in place.
+                self._note(self._facts, self._present, "")
+            for previous in self._previous:
+                known = self._gone_since(previous.key)
+                if previous.key.public.der in published:
+                    self._note(self._facts, previous.key, "")
+                elif known is None:
+                    # Never seen: its record was not published after the key was replaced.
+                    self._note(self._facts, previous.key, str(min(previous.replaced_at, now)))
+                elif not known or int(known) > now:
+                    self._note(self._facts, previous.key, str(now))
+            self._choose()
+
+    def _note(self, facts: Facts, key: PrivateKey, gone_since: str) -> None:
+        if self._gone_since(key) != gone_since:
+            facts.set_fact(_fact_of(key), gone_since)
+
+    def _gone_since(self, key: PrivateKey) -> str | None:
+        """Return since when a key's record is gone, in seconds since the epoch; empty while it is there.
+
+        What is damaged in the store counts as there, so that it gives up no key.
+        """
+        text = None if self._facts is None else self._facts.get_fact(_fact_of(key))
+        return text if text is None or _WHOLE_NUMBER.fullmatch(text) else ""
+
+    def _choose(self) -> None:
+        """Leave out the previous keys whose record has been gone for too long, and say so once."""
+        kept, given_up = [self._present], set()
+        now = self._clock()
+        for previous in self._previous:
+            gone_since = self._gone_since(previous.key)
+            if not gone_since or now is None or now <= int(gone_since) + PREVIOUS_KEY_SECONDS:
+                kept.append(previous.key)
+                continue
+            given_up.add(previous.key.public.der)
+            if previous.key.public.der not in self._given_up:
+                _LOG.info("The key in %s is no longer tried: its record has been gone for 8 days", previous.path)
+        self._given_up = frozenset(given_up)
+        self._keys = tuple(kept)
+
+    def _look(self) -> _States:
+        return tuple(map(_state_of, self._paths))
+
+    def _read_previous(self, states: _States) -> Iterator[_PreviousKey]:
+        for path, state in zip(self._paths[1:], states[1:], strict=True):
+            if state is None:
+                continue
+            try:
+                key = read_private_key(path)
+            except KeyFileError as error:
+                _LOG.warning("A previous key is left out: %s", error)
+            else:
+                _LOG.info("Reading %s", quoted(path))
+                yield _PreviousKey(key, path, state[3] // 10**9)
+
+
+def _fact_of(key: PrivateKey) -> str:
+    return f"own_record_gone_since {hashlib.sha256(key.public.der).hexdigest()}"
+
+
+def _state_of(path: Path) -> tuple[int, ...] | None:
+    """Return what changes when a file is replaced or written; None where there is none."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)

@@ -1,0 +1,106 @@
+"""How a stage takes messages from a queue, hands them on, and refuses them."""
+
+import logging
+import queue
+from collections.abc import Callable, Iterator
+from typing import Final, Generic, TypeVar
+
+from idlib.errors import Reason, Refusal, StoreError
+from messaging_receiver.context import Context
+from messaging_receiver.messages import AuthenticatedMessage, Origin, SettledMessage
+
+_LOG = logging.getLogger(__name__)
+
+POLL_SECONDS: Final = 0.25
+T = TypeVar("T")
+Handed = TypeVar("Handed")
+
+
+class Stage(Generic[T]):
+    """One of the stages between the broker and stdout.
+
+    Args:
+        context: What the stages share.
+        source: Where its messages come from.
+        finished: The queue to the Forwarder, which finishes every message in order.
+    """
+
+    def __init__(
+        self,
+        context: Context,
+        source: "queue.Queue[T]",
+        finished: "queue.Queue[AuthenticatedMessage | SettledMessage]",
+    ) -> None:
+        self.context = context
+        self._source = source
+        self._finished = finished
+
+    def take(self, seconds: float = POLL_SECONDS) -> T | None:
+        """Return the next message, or None if there is none.
+
+        Args:
+            seconds: How long to wait for one.
+        """
+        self.context.movements.note()
+        try:
+            return self._source.get(timeout=seconds) if seconds > 0 else self._source.get_nowait()
+        except queue.Empty:
+            return None
+
+    def each(self) -> Iterator[T]:
+        """Yield the messages until the receiver stops."""
+        while not self.context.stopping.is_set():
+            item = self.take()
+            if item is not None:
+                yield item
+
+    def hand_on(self, item: Handed, target: "queue.Queue[Handed]") -> None:
+        """Put something into a queue, waiting for room; if the receiver stops, it is left to the broker.
+
+        Args:
+            item: What to put there.
+            target: One of the three queues.
+        """
+        while not self.context.stopping.is_set():
+            self.context.movements.note()
+            try:
+                target.put(item, timeout=POLL_SECONDS)
+            except queue.Full:
+                continue
+            return
+
+    def finish(self, item: AuthenticatedMessage | SettledMessage) -> None:
+        """Hand a message on to the Forwarder.
+
+        Args:
+            item: To be printed, or only to be acknowledged or removed.
+        """
+        self.hand_on(item, self._finished)
+
+    def refuse(self, origin: Origin, reason: Reason, fact: str) -> None:
+        """Count and log a refusal, and let the message be acknowledged in its turn.
+
+        Args:
+            origin: Where the message came from.
+            reason: The stable code.
+            fact: What is wrong with the message.
+        """
+        self.context.refusals.note(reason, fact)
+        self.finish(SettledMessage(origin))
+
+    def attempt(self, origin: Origin, step: Callable[[], None]) -> None:
+        """Do one step on one message; an error of the message refuses it and ends no thread.
+
+        Args:
+            origin: Where the message came from.
+            step: Hands the message on, or raises why it cannot.
+        """
+        try:
+            step()
+        except Refusal as refusal:
+            self.refuse(origin, refusal.reason, refusal.fact)
+        except StoreError:
+            raise
+        except Exception:  # noqa: BLE001  # an internal error that one message causes must not stop all others
+            _LOG.exception("Internal error while processing a message")
+            self.refuse(origin, Reason.INTERNAL_ERROR, "internal error while processing the message")

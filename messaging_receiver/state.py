@@ -1,0 +1,132 @@
+"""What the receiver keeps under DATA_PATH, opened together and closed together."""
+
+import contextlib
+import logging
+import os
+import re
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+from idlib.discovery import Discovery
+from idlib.envelope import parse
+from idlib.errors import Refusal, StoreError, quoted
+from idlib.files import FILE_MODE, read_regular
+from idlib.settings import Settings
+from idlib.storage import ReplayEntry, ReplayStore
+from idlib.storage.migration import migrate
+from idlib.storage.replay import ReplayMemory
+from idlib.storage.values import IDENTIFIER_BYTES
+from idlib.storage.waiting import WaitingMessages
+from idlib.timekeeping import Timekeeper
+from idlib.transport import new_client_id
+from idlib.trust import PolicySource, replay_entry
+from messaging_receiver.context import Context, Standings
+
+_LOG = logging.getLogger(__name__)
+
+_CLIENT_ID_FILE: Final = "client_id"
+_MAX_CLIENT_ID_BYTES: Final = 256
+_CLIENT_ID: Final = re.compile("[0-9A-Za-z-]{1,128}")
+_SESSION: Final = "session"
+
+
+@contextlib.contextmanager
+def open_state(settings: Settings, stopping: threading.Event) -> Iterator[Context]:
+    """Yield what the stages share, over the files under DATA_PATH.
+
+    Args:
+        settings: What the environment says.
+        stopping: Set when the receiver is told to stop.
+
+    Raises:
+        StoreError: The files cannot be used, or another process holds them.
+        ConfigurationError: The settings exclude each other, or a file that they name cannot be used.
+    """
+    migrate(settings.data_path, int(time.time()), _identify)
+    with ReplayMemory(settings.data_path) as memory, WaitingMessages(settings.data_path) as waiting:
+        policies = PolicySource(settings)
+        standings = Standings(memory, policies)
+        discovery = Discovery.from_settings(settings, standings.is_surely_trusted)
+        timekeeper = Timekeeper(memory)
+        try:
+            yield Context(settings, memory, waiting, policies, standings, discovery, timekeeper, stopping)
+        finally:
+            with contextlib.suppress(StoreError):
+                timekeeper.finish()
+
+
+def kept_client_id(context: Context) -> str:
+    """Return the client id of our session at the broker: who loses it loses what waits there.
+
+    It is in the replay memory and in a file of its own, so that damage to one of them does not cost it.
+
+    Args:
+        context: What the stages share.
+    """
+    path = context.settings.data_path / _CLIENT_ID_FILE
+    copy = _read_client_id(path)
+    client_id = context.memory.fact("client_id", copy or new_client_id())
+    if copy != client_id:
+        _write_client_id(path, client_id)
+    return client_id
+
+
+def _read_client_id(path: Path) -> str | None:
+    try:
+        text = read_regular(path, _MAX_CLIENT_ID_BYTES).decode("ascii").strip()
+    except (OSError, UnicodeDecodeError):
+        return None
+    return text if _CLIENT_ID.fullmatch(text) else None
+
+
+def _write_client_id(path: Path, client_id: str) -> None:
+    new = path.with_name(f"{path.name}.new")
+    try:
+        new.unlink(missing_ok=True)
+        descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, FILE_MODE)
+        with open(descriptor, "w", encoding="ascii") as file:
+            file.write(f"{client_id}\n")
+            file.flush()
+            os.fsync(descriptor)
+        new.replace(path)
+    except OSError as error:
+        _LOG.warning("The copy of the client id cannot be written to %s: %s", quoted(path), error.strerror)
+
+
+class KeptSession:
+    """Remembers in the store that there is a session at the broker, as far as the store can be used.
+
+    Args:
+        memory: The store.
+    """
+
+    def __init__(self, memory: ReplayStore) -> None:
+        self._memory = memory
+
+    def recall(self) -> str | None:
+        """Return what was noted last, or None."""
+        try:
+            return self._memory.fact(_SESSION, "") or None
+        except StoreError:
+            return None
+
+    def note(self, text: str) -> None:
+        """Note something in place of what was noted before.
+
+        Args:
+            text: At least one character.
+        """
+        # The session itself does not depend on the note, so a disk that fails must not end the connection.
+        with contextlib.suppress(StoreError):
+            self._memory.set_fact(_SESSION, text)
+
+
+def _identify(sender: str, signed: str, digest: bytes) -> ReplayEntry:
+    """Return how a stored message is recognized; one that cannot be read is refused later, so any value will do."""
+    try:
+        return replay_entry(parse(signed), digest)
+    except Refusal:
+        return ReplayEntry(sender, digest[:IDENTIFIER_BYTES], None)

@@ -1,0 +1,168 @@
+"""What the main thread does while the others work: status lines, upkeep of the store, and whether all is well."""
+
+import functools
+import logging
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from idlib.errors import StoreError
+from idlib.system.outage import Outage
+from idlib.timekeeping import keep_clock
+from idlib.transport import Subscription
+from messaging_receiver.authentication import Authentication
+from messaging_receiver.context import Context
+from messaging_receiver.own_identity import OwnKeys
+from messaging_receiver.own_record import OwnRecord
+from messaging_receiver.standard_output import StandardOutput
+
+_LOG = logging.getLogger("messaging_receiver")
+
+STATUS_SECONDS: Final = 60.0
+_STILL_SECONDS: Final = 30.0
+_KEY_SECONDS: Final = 3.0
+_UPKEEP_SECONDS: Final = 10.0
+# Of each ten seconds, so that nothing else in this thread waits for long.
+_TIDYING_SECONDS: Final = 1.0
+_PAUSE_SECONDS: Final = 0.001
+RECORD_SECONDS: Final = 60.0
+
+
+class Supervision:
+    """Watches the receiver's threads and keeps its store small.
+
+    Args:
+        context: What the stages share.
+        authentication: Knows what waits.
+        stdout: Where messages are printed.
+        subscription: The session at the broker.
+        threads: Those that must not end by themselves.
+        own_keys: Our private keys.
+        own_record: Looks for our own record in DNS.
+        queue_sizes: Returns how many messages each queue holds, for the status line.
+    """
+
+    def __init__(
+        self,
+        context: Context,
+        authentication: Authentication,
+        stdout: StandardOutput,
+        subscription: Subscription,
+        threads: Sequence[threading.Thread],
+        own_keys: OwnKeys,
+        own_record: OwnRecord,
+        queue_sizes: Callable[[], str],
+    ) -> None:
+        self._context = context
+        self._authentication = authentication
+        self._stdout = stdout
+        self._subscription = subscription
+        self._threads = threads
+        self._own_keys = own_keys
+        self._own_record = own_record
+        self._is_clock_right = False
+        self._queue_sizes = queue_sizes
+        self._upkeep_outage = Outage(_LOG)
+
+    def run(self) -> bool:
+        """Return when the receiver is told to stop or a thread ends by itself, and whether one did."""
+        next_status = next_upkeep = time.monotonic()
+        next_look = next_status + _KEY_SECONDS
+        while not self._context.stopping.wait(1.0):
+            now = time.monotonic()
+            self._context.refusals.flush()
+            if now >= next_status:
+                next_status = now + STATUS_SECONDS
+                _LOG.info("%s", self.status())
+            if now >= next_look:
+                next_look = now + _KEY_SECONDS
+                self._keep(self._own_keys.refresh)
+            if now >= next_upkeep:
+                next_upkeep = now + _UPKEEP_SECONDS
+                self._keep(self._keep_store)
+            if not all(thread.is_alive() for thread in self._threads):
+                # A signal may have come in between, and then threads end as they should.
+                return not self._context.stopping.is_set()
+        return False
+
+    def watch_record(self) -> None:
+        """Look for our own record once a minute, until the receiver is told to stop; note which keys have one."""
+        while not self._context.stopping.wait(RECORD_SECONDS):
+            found = self._own_record.look(self._own_keys.present)
+            if found is not None and self._is_clock_right:
+                self._keep(functools.partial(self._own_keys.note_records, found))
+
+    def status(self) -> str:
+        """Return the status line."""
+        health = " ".join(f"{thread.name}={'alive' if thread.is_alive() else 'dead'}" for thread in self._threads)
+        return (
+            f"status subscribed={'yes' if self._subscription.is_active else 'no'} {self._queue_sizes()} {health}"
+            f" waiting={self._authentication.number_waiting} {self._context.counters}"
+        )
+
+    def ailment(self) -> str | None:
+        """Return what is wrong with the receiver, or None."""
+        return self._ailment_of_threads() or self._ailment_of_session() or self._ailment_of_record()
+
+    def _ailment_of_threads(self) -> str | None:
+        for thread in self._threads:
+            if not thread.is_alive():
+                return f"thread {thread.name} is dead"
+        if self._stdout.is_blocked:
+            return "nobody reads stdout"
+        disk = self._context.writes.failure or self._upkeep_outage.cause
+        if disk is not None:
+            return f"disk: {disk}"
+        stillest = self._context.movements.stillest()
+        if stillest is not None and stillest[1] > _STILL_SECONDS:
+            return f"thread {stillest[0]} has not moved for {stillest[1]:.0f} s"
+        return None
+
+    def _ailment_of_session(self) -> str | None:
+        if self._subscription.ailment is not None:
+            return f"not subscribed: {self._subscription.ailment}"
+        if self._subscription.stalled_reason is not None:
+            return f"connected without progress: {self._subscription.stalled_reason}"
+        if self._authentication.holds_back:
+            return "DNS answers no question, and no more messages can wait for it: they stay at the broker"
+        return None
+
+    def _ailment_of_record(self) -> str | None:
+        self._own_record.look(self._own_keys.present)
+        return self._own_record.ailment
+
+    def _keep(self, upkeep: Callable[[], None]) -> None:
+        """Do something with the store that can as well be done later."""
+        try:
+            upkeep()
+        except StoreError as error:
+            self._upkeep_outage.begin(str(error))
+
+    def _keep_store(self) -> None:
+        """Record the time and forget what is past, unless the clock may be wrong."""
+        moment = keep_clock(self._context.timekeeper, self._context.settings.data_path)
+        self._is_clock_right = moment is not None
+        self._context.waiting_store.wipe()
+        if moment is not None:
+            self._tidy(int(moment.now))
+        self._upkeep_outage.end()
+
+    def _tidy(self, now: int) -> None:
+        """Forget what is expired or past a bound, in portions: other threads use the store in between."""
+        end = time.monotonic() + _TIDYING_SECONDS
+        is_done = False
+        while not is_done and time.monotonic() < end and not self._context.stopping.is_set():
+            tidied = self._context.memory.tidy(now)
+            if tidied.forgotten_unbound_early:
+                _LOG.warning(
+                    "Too many unbound messages are remembered: %d were forgotten early, and copies of them would be"
+                    " printed again",
+                    tidied.forgotten_unbound_early,
+                )
+            names = (*tidied.raised, *(("all unproven names",) if tidied.pool_raised else ()))
+            for name in names:
+                _LOG.debug("The memory of %s is full: its oldest messages are refused from now on", name)
+            is_done = not tidied.more
+            # The lock of the store is not fair.
+            time.sleep(_PAUSE_SECONDS)

@@ -1,0 +1,231 @@
+"""Holds the container open, so that its terminal is there to send messages from, and delivers what waits in the outbox.
+
+It imports little before something has to be delivered, for it stays in memory as long as the device runs.
+"""
+
+import logging
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from contextlib import ExitStack
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+from idlib.errors import ConfigurationError, ExitStatus, IdlibError, StoreError, quoted
+from idlib.program.command_line import parser, run, tell
+from idlib.program.container import announce
+from idlib.program.environment import read_environment
+from idlib.settings import SENDER_READS, Settings
+from idlib.storage.outbox import FILE_NAME, Outbox, Waiting, is_to_be_opened, state_of_files
+from idlib.storage.watching import is_watched, watching
+from idlib.system.outage import Outage
+from idlib.timekeeping import leave_command
+from messaging_sender.sender_clock import COMMAND_FILE_NAME, SenderClock
+
+_LOG = logging.getLogger("messaging_sender")
+
+_SERVICE: Final = "messaging_sender"
+_ADVICE: Final = "Run here ./send_message.py RECIPIENT MESSAGE; --help tells more."
+LOOK_SECONDS: Final = 1.0
+# What waits for longer needs somebody's attention.
+PATIENCE_SECONDS: Final = 600
+_TROUBLE_SECONDS: Final = 10.0
+SETTINGS_SECONDS: Final = 60.0
+_POLL_SECONDS: Final = 0.2
+# At the beginning of a line of the log.
+_TIME: Final = re.compile(r"^\S+Z ", re.MULTILINE)
+# Below the five seconds in which the service promises to end.
+_GRACE_SECONDS: Final = 2.0
+
+
+def main() -> int:
+    """Run until SIGTERM or SIGINT, or do what an option says; return the exit status.
+
+    Raises:
+        ConfigurationError: With `--check`, the settings cannot be used.
+    """
+    command_line = parser(
+        f"Hold the {_SERVICE} container open, and deliver what waits in the outbox. {_ADVICE}",
+        "IDENTITY_NAME=alice._device.example.com {program}",
+    )
+    command_line.add_argument("--health", action="store_true", help="say how many messages wait, and end")
+    command_line.add_argument("--check", action="store_true", help="say whether the settings can be used, and end")
+    command_line.add_argument(
+        "--trust-clock",
+        action="store_true",
+        help="let the resident sender trust the clock, also if it showed a later time",
+    )
+    arguments = command_line.parse_args()
+    if arguments.health:
+        return _tell_health()
+    if arguments.check:
+        _judge(read_environment(SENDER_READS))
+        return ExitStatus.OK
+    if arguments.trust_clock:
+        shown = leave_command(read_environment(SENDER_READS).data_path, COMMAND_FILE_NAME)
+        print(f"The resident sender trusts the clock within 10 s; it shows {shown}.")
+        return ExitStatus.OK
+    ends = {signal.SIGTERM, signal.SIGINT}
+    # Before there is another thread: each would be interrupted by them otherwise.
+    signal.pthread_sigmask(signal.SIG_BLOCK, ends)
+    announce(_SERVICE, _ADVICE)
+    stopping = threading.Event()
+    worker = None
+    try:
+        settings = read_environment(SENDER_READS)
+    except ConfigurationError as error:
+        # Not the end: whoever has to set it right works at this terminal.
+        tell(error)
+    else:
+        worker = threading.Thread(target=deliver, args=(settings, stopping), name="Courier", daemon=True)
+        worker.start()
+    signal.sigwait(ends)
+    stopping.set()
+    if worker is not None:
+        worker.join(_GRACE_SECONDS)
+    return 0
+
+
+def deliver(settings: Settings, stopping: threading.Event) -> None:
+    """Deliver whatever comes into the outbox, once the settings can be used.
+
+    Args:
+        settings: What the environment says.
+        stopping: Set when it is time to leave.
+    """
+    if not _await_usable_settings(stopping):
+        return
+    _LOG.info("Watching the outbox %s", quoted(settings.data_path / FILE_NAME))
+    with ExitStack() as stack:
+        _watch(settings, stopping, stack)
+
+
+def _await_usable_settings(stopping: threading.Event) -> bool:
+    """Say what is wrong with the settings, once, until it is mended in the files that they name; False if told to stop.
+
+    They are judged by a process of its own, for what that imports triples what a process takes of the memory.
+    """
+    told = ""
+    while not stopping.is_set():
+        status, said = _check(stopping)
+        what = _TIME.sub("", said)
+        if what != told:
+            sys.stderr.write(said)
+            sys.stderr.flush()
+        if status != ExitStatus.CONFIGURATION:
+            if told:
+                _LOG.info("The settings can be used now")
+            return not stopping.is_set()
+        told = what
+        stopping.wait(SETTINGS_SECONDS)
+    return False
+
+
+def _check(stopping: threading.Event) -> tuple[int, str]:
+    """Return how a process ended that judges the settings, and what it said; killed if it is time to leave."""
+    try:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "messaging_sender.application", "--check"],
+            stdin=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+    except OSError:
+        # No process can be started at present: the settings show when there is a message.
+        return ExitStatus.OK, ""
+    with process:
+        while True:
+            try:
+                _, said = process.communicate(timeout=_POLL_SECONDS)
+            except subprocess.TimeoutExpired:
+                if stopping.is_set():
+                    process.kill()
+            else:
+                return process.returncode, said
+
+
+def _judge(settings: Settings) -> None:
+    # Late, for it triples what the process takes of the memory.
+    from messaging_sender.judging import judge
+
+    judge(settings)
+
+
+def _watch(settings: Settings, stopping: threading.Event, stack: ExitStack) -> None:
+    emptied = None
+    is_seen = False
+    clock = SenderClock(settings.data_path)
+    stack.callback(clock.finish)
+    unseen, outage, own_record = Outage(_LOG), Outage(_LOG), Outage(_LOG)
+    while not stopping.is_set():
+        if not is_seen:
+            try:
+                stack.enter_context(watching(settings.data_path))
+                is_seen = True
+            except StoreError as error:
+                unseen.begin(f"No message can wait in the outbox: {error}")
+        clock.keep()
+        # Looked at before the outbox is read: what comes in meanwhile is found the next time.
+        state = state_of_files(settings.data_path)
+        if state == emptied or not is_to_be_opened(settings.data_path):
+            stopping.wait(LOOK_SECONDS)
+            continue
+        try:
+            _empty_outbox(settings, stopping, own_record, clock)
+            emptied = state
+            outage.end()
+        except IdlibError as error:
+            outage.begin(f"Messages wait: {error}")
+            stopping.wait(_TROUBLE_SECONDS)
+        except Exception:  # noqa: BLE001  # an error of ours must not end what later messages need
+            _LOG.exception("The outbox met an error of this program")
+            stopping.wait(_TROUBLE_SECONDS)
+
+
+def _empty_outbox(settings: Settings, stopping: threading.Event, own_record: Outage, clock: SenderClock) -> None:
+    with Outbox(settings.data_path) as outbox:
+        waiting = outbox.waiting()
+        if not waiting.number:
+            return
+        _LOG.info("Messages in the outbox: %d", waiting.number)
+        outbox.hold_for_delivery()
+        # Late, for it triples what the process takes of the memory.
+        from messaging_sender.courier import Courier
+
+        Courier(settings, outbox, stopping, own_record, clock).empty()
+
+
+def _tell_health() -> int:
+    try:
+        settings = read_environment(SENDER_READS)
+        # It is one line that is promised.
+        logging.disable()
+        if not is_watched(settings.data_path):
+            # Whoever watches has judged them, and this takes seconds on a small device.
+            _judge(settings)
+        waiting = _waiting(settings.data_path)
+    except (ConfigurationError, StoreError) as error:
+        print(str(error).splitlines()[0][:100])
+        return 1
+    if waiting.since is None:
+        print("ok: waiting for commands")
+        return 0
+    is_stuck = time.time() - waiting.since > PATIENCE_SECONDS
+    since = datetime.fromtimestamp(waiting.since, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    print(f"{'' if is_stuck else 'ok: '}messages waiting to be delivered: {waiting.number}, since {since}")
+    return 1 if is_stuck else 0
+
+
+def _waiting(directory: Path) -> Waiting:
+    if not is_to_be_opened(directory):
+        return Waiting(0, None)
+    with Outbox(directory) as outbox:
+        return outbox.waiting()
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,357 @@
+"""Sends what waits in the outbox: each recipient's messages in their order, and none held up by another's trouble."""
+
+import logging
+import random
+import threading
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Final
+
+from idlib.discovery import Discovery
+from idlib.errors import (
+    BogusError,
+    DiscoveryError,
+    IdlibError,
+    MessageError,
+    NoSubscriberError,
+    RefusedMessageError,
+    StoreError,
+    TemporaryDiscoveryError,
+    TransportError,
+    UnsuitableKeyError,
+)
+from idlib.keys import key_path, read_private_key
+from idlib.settings import Settings
+from idlib.storage.outbox import BootTime, Outbox, OutgoingMessage
+from idlib.system.outage import Outage
+from idlib.timekeeping import MAX_DIVERGENCE_SECONDS
+from idlib.transport import Broker, Publisher
+from idlib.trust import EARLIEST_CREDIBLE_TIME, MAX_MESSAGE_AGE_SECONDS, Moment
+from messaging_sender.postponements import Postponements
+from messaging_sender.sealing import MESSAGE_EXPIRY_SECONDS, Sealer, expires_at, seconds_at_the_broker
+from messaging_sender.sender_clock import SenderClock
+from messaging_sender.sender_record import OwnRecord
+
+_LOG = logging.getLogger(__name__)
+
+# A verdict of DNS may be that of a server that has not heard of a new record yet.
+MAX_VERDICT_SECONDS: Final = 24 * 3600
+MAX_ROUTES: Final = 8
+_BROKER_SECONDS: Final = 30.0
+_SHORTEST_BACKOFF_SECONDS: Final = 1.0
+_LONGEST_BACKOFF_SECONDS: Final = 300.0
+_LONGEST_BROKER_BACKOFF_SECONDS: Final = 60.0
+_POLL_SECONDS: Final = 0.5
+# Later than any time that SQLite can hold a message to have been queued at.
+_NO_TIME: Final = 2**63 - 1
+
+
+@dataclass(slots=True)
+class _Backoff:
+    """When something is tried again."""
+
+    longest: float
+    again_at: float = 0.0
+    seconds: float = _SHORTEST_BACKOFF_SECONDS
+
+    def is_over(self) -> bool:
+        return time.monotonic() >= self.again_at
+
+    def shrink(self) -> None:
+        self.again_at, self.seconds = 0.0, _SHORTEST_BACKOFF_SECONDS
+
+    def grow(self) -> None:
+        # A random part of it, so that a fleet does not come back all at once.
+        self.again_at = time.monotonic() + self.seconds * random.uniform(0.5, 1.0)  # noqa: S311  # no secret
+        self.seconds = min(self.seconds * 2, self.longest)
+
+
+class Verdicts:
+    """Since when DNS has said of whom that they have no certificate: it is believed once it has stood for a day.
+
+    Args:
+        clock: Seconds that never run backwards.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._since: dict[str, float] = {}
+
+    def is_final(self, recipient: str) -> bool:
+        """Take note that DNS says so, and return whether it has said nothing else for long enough.
+
+        Args:
+            recipient: Of whom.
+        """
+        now = self._clock()
+        return now - self._since.setdefault(recipient, now) >= MAX_VERDICT_SECONDS
+
+    def take_back(self, recipient: str) -> None:
+        """Take note that DNS says something else, or nothing.
+
+        Args:
+            recipient: Of whom.
+        """
+        self._since.pop(recipient, None)
+
+
+class Courier:
+    """Empties an outbox.
+
+    Args:
+        settings: What the environment says.
+        outbox: Which this process alone delivers from.
+        stopping: Set when it is time to leave.
+        own_record: Where it is noted that recipients refuse what we send; outlives this courier.
+        clock: What may be done by the clock; kept while this runs.
+
+    Raises:
+        ConfigurationError: The settings exclude each other, or a file that they name cannot be used.
+    """
+
+    def __init__(
+        self, settings: Settings, outbox: Outbox, stopping: threading.Event, own_record: Outage, clock: SenderClock
+    ) -> None:
+        self._settings = settings
+        self._broker = Broker.from_settings(settings)
+        self._discovery = Discovery.from_settings(settings)
+        self._own_record = OwnRecord(settings, self._discovery, own_record, patience=0.0)
+        self._outbox = outbox
+        self._clock = clock
+        # By how much the clock was ahead of the boot clock when the times in the outbox were last set right.
+        self._followed: float | None = None
+        self._stopping = stopping
+        self._lock = threading.Lock()
+        self._under_way: set[str] = set()
+        self._of_recipient: dict[str, _Backoff] = {}
+        # Whose messages were under way when the connection failed: perhaps one of them is why.
+        self._suspects: set[str] = set()
+        self._of_broker = _Backoff(_LONGEST_BROKER_BACKOFF_SECONDS)
+        self._publisher: Publisher | None = None
+        self._outage = Outage(_LOG)
+        self._broker_outage = Outage(_LOG)
+        self._postponements = Postponements(_LOG)
+        # Acknowledged, and still in the outbox because it could not be written.
+        self._acknowledged: set[int] = set()
+        self._verdicts = Verdicts()
+
+    def empty(self) -> None:
+        """Return when nothing waits any more, or it is time to leave.
+
+        Raises:
+            StoreError: The outbox cannot be read.
+        """
+        try:
+            while not self._stopping.is_set():
+                self._own_record.tell()
+                recipients = self._outbox.recipients()
+                if not recipients and not self._under_way and not self._own_record.is_pending:
+                    return
+                if self._is_ready():
+                    self._begin(recipients)
+                self._stopping.wait(_POLL_SECONDS)
+        finally:
+            self._disconnect(self._publisher)
+
+    def _is_ready(self) -> bool:
+        """Drop what has expired; return whether the clock may be right, and the outbox can be written."""
+        try:
+            self._clock.keep()
+            if not self._clock.may_seal:
+                # A wrong clock would seal messages that nobody believes.
+                self._outage.begin("Messages wait: the clock may be wrong", f": it shows {_shown_time()}")
+                return False
+            moment = self._clock.trusted_moment()
+            if moment is not None:
+                self._tidy(moment)
+        except StoreError as error:
+            # No reason to begin anew, which would send again what is acknowledged and could not be removed.
+            self._outage.begin(f"Messages wait: {error}")
+            return False
+        self._outage.end()
+        return True
+
+    def _tidy(self, moment: Moment) -> None:
+        """Set times in the outbox right, and drop what has expired."""
+        now = int(moment.now)
+        self._follow_clock(moment.now)
+        # A clock that may be late says nothing of messages that seem to come from the future.
+        self._outbox.correct_times(EARLIEST_CREDIBLE_TIME, now, _NO_TIME if moment.may_be_late else now)
+        if not self._under_way:
+            self._drop_expired(now)
+
+    def _follow_clock(self, now: float) -> None:
+        at = BootTime.now()
+        offset = now - at.up
+        if self._followed is None or abs(offset - self._followed) > MAX_DIVERGENCE_SECONDS:
+            self._outbox.follow_clock(int(now), at)
+            self._followed = offset
+
+    def _drop_expired(self, now: int) -> None:
+        for identifier, recipient in self._outbox.forget_expired(now, MESSAGE_EXPIRY_SECONDS, MAX_MESSAGE_AGE_SECONDS):
+            _tell_given_up(identifier, recipient, "it has expired")
+
+    def _begin(self, recipients: Iterable[str]) -> None:
+        """Let threads of their own send what waits for those recipients for whom it is time to try."""
+        self._of_recipient = {
+            recipient: self._of_recipient.get(recipient) or _Backoff(_LONGEST_BACKOFF_SECONDS)
+            for recipient in recipients
+        }
+        self._postponements.keep(self._of_recipient)
+        for recipient in self._in_order():
+            with self._lock:
+                if recipient in self._under_way or not self._of_recipient[recipient].is_over():
+                    continue
+                if len(self._under_way) >= self._places_for(recipient):
+                    return
+            publisher = self._connect()
+            if publisher is None:
+                return
+            with self._lock:
+                self._under_way.add(recipient)
+            walk = (recipient, self._of_recipient[recipient], publisher)
+            threading.Thread(target=self._walk, args=walk, name="Route", daemon=True).start()
+
+    def _in_order(self) -> Iterable[str]:
+        """Return the recipients, suspects last; of them last whose messages wait longest: the likeliest cause."""
+        with self._lock:
+            self._suspects &= self._of_recipient.keys()
+            clean = [recipient for recipient in self._of_recipient if recipient not in self._suspects]
+            suspects = [recipient for recipient in self._of_recipient if recipient in self._suspects]
+        return (*clean, *reversed(suspects))
+
+    def _places_for(self, recipient: str) -> int:
+        """Return how many routes there may be with this one: a suspect's alone, lest it harms others."""
+        if recipient in self._suspects or self._suspects & self._under_way:
+            return 1
+        # More would wait for each other, and count that as the broker's silence.
+        return MAX_ROUTES if self._publisher is None else min(MAX_ROUTES, self._publisher.window)
+
+    def _walk(self, recipient: str, backoff: _Backoff, publisher: Publisher) -> None:
+        try:
+            key = read_private_key(key_path(self._settings.crypto_path, self._settings.identity_name))
+            sealer = Sealer(self._settings, key, self._discovery)
+            self._own_record.look(key)
+            while not self._stopping.is_set() and self._clock.may_seal:
+                message = self._outbox.next_to(recipient, 0)
+                if message is None:
+                    return
+                self._deliver(message, sealer, publisher)
+                backoff.shrink()
+                self._note_answer()
+                self._clear(recipient)
+        except (RefusedMessageError, NoSubscriberError) as error:
+            self._note_answer()
+            self._postpone(recipient, backoff, error)
+        except TransportError as error:
+            self._lose(publisher, recipient, backoff, error)
+        except IdlibError as error:
+            self._postpone(recipient, backoff, error)
+        except Exception:  # noqa: BLE001  # an error of ours that one message causes must not stop the others
+            _LOG.exception("A message to %s met an error of this program", recipient)
+            backoff.grow()
+        finally:
+            with self._lock:
+                self._under_way.discard(recipient)
+
+    def _deliver(self, message: OutgoingMessage, sealer: Sealer, publisher: Publisher) -> None:
+        if message.number not in self._acknowledged:
+            moment = self._clock.trusted_moment()
+            if moment is not None and _is_overdue(message, moment.now):
+                self._give_up(message, "it has expired")
+                return
+            try:
+                payload = sealer.seal(message)
+                publication = publisher.publish(message.recipient, payload, seconds_at_the_broker(message))
+            except (BogusError, TemporaryDiscoveryError):
+                self._verdicts.take_back(message.recipient)
+                raise
+            except DiscoveryError as error:
+                if not self._verdicts.is_final(message.recipient):
+                    raise
+                self._give_up(message, str(error))
+                return
+            except (MessageError, UnsuitableKeyError) as error:
+                if self._clock.trusted_moment() is None:
+                    # It may have expired by a wrong clock alone.
+                    raise
+                self._give_up(message, str(error))
+                return
+            self._verdicts.take_back(message.recipient)
+            publisher.wait(publication)
+            self._acknowledged.add(message.number)
+            _LOG.info(
+                "The broker %s has acknowledged the message %s to %s",
+                self._broker,
+                message.identifier,
+                message.recipient,
+            )
+        self._outbox.remove(message.number)
+        self._acknowledged.discard(message.number)
+
+    def _give_up(self, message: OutgoingMessage, why: str) -> None:
+        self._outbox.remove(message.number)
+        _tell_given_up(message.identifier, message.recipient, why)
+
+    def _postpone(self, recipient: str, backoff: _Backoff, error: IdlibError) -> None:
+        self._postponements.begin(recipient, error)
+        backoff.grow()
+
+    def _connect(self) -> Publisher | None:
+        if self._publisher is not None or not self._of_broker.is_over():
+            return self._publisher
+        publisher = Publisher(self._broker, _BROKER_SECONDS, outage=self._broker_outage)
+        try:
+            publisher.__enter__()
+        except TransportError as error:
+            self._broker_outage.begin(f"Messages wait: {error}")
+            self._of_broker.grow()
+            return None
+        with self._lock:
+            self._publisher = publisher
+        return publisher
+
+    def _lose(self, publisher: Publisher, recipient: str, backoff: _Backoff, error: TransportError) -> None:
+        with self._lock:
+            was_alone = recipient in self._suspects
+            self._suspects.add(recipient)
+            is_present = self._publisher is publisher
+        if was_alone:
+            self._postpone(recipient, backoff, error)
+        if not is_present:
+            return
+        if not was_alone:
+            self._broker_outage.begin(f"Messages wait: {error}")
+            self._of_broker.grow()
+        self._disconnect(publisher)
+
+    def _note_answer(self) -> None:
+        """Note that the broker answers to a message: to accept a connection alone would be no reason to hurry."""
+        self._of_broker.shrink()
+        self._broker_outage.end()
+
+    def _clear(self, recipient: str) -> None:
+        self._postponements.end(recipient)
+        with self._lock:
+            self._suspects.discard(recipient)
+
+    def _disconnect(self, publisher: Publisher | None) -> None:
+        with self._lock:
+            if publisher is None or self._publisher is not publisher:
+                return
+            self._publisher = None
+        publisher.__exit__()
+
+
+def _tell_given_up(identifier: str, recipient: str, why: str) -> None:
+    _LOG.error("The message %s to %s is not delivered: %s", identifier, recipient, why)
+
+
+def _is_overdue(message: OutgoingMessage, now: float) -> bool:
+    return now >= expires_at(message)
+
+
+def _shown_time() -> str:
+    return datetime.fromtimestamp(time.time(), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -1,0 +1,369 @@
+"""Sends a message for each line, through reconnects, and says of each line what became of it."""
+
+import argparse
+import contextlib
+import io
+import logging
+import sys
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from types import TracebackType
+from typing import BinaryIO, Final
+
+from idlib.discovery.misplacement import explain_absence
+from idlib.envelope import new_identifier
+from idlib.errors import (
+    ClockError,
+    DiscoveryError,
+    ExitStatus,
+    IdlibError,
+    MessageError,
+    NoRecordError,
+    NoSubscriberError,
+    RefusedMessageError,
+)
+from idlib.output import counted
+from idlib.settings import Settings
+from idlib.storage.outbox import NewOutgoingMessage
+from idlib.system.outage import Outage
+from idlib.transport import Broker, Publication, Publisher
+from messaging_sender.patient_input import PatientInput
+from messaging_sender.queuing import has_waiting, is_no_verdict, put_aside, resident_sender, warn_if_nobody_sends
+from messaging_sender.reporting import Fate, report
+from messaging_sender.sealing import Sealer, seconds_at_the_broker
+from messaging_sender.sender_record import OwnRecord
+
+_LOG = logging.getLogger(__name__)
+
+_PROGRESS_SECONDS: Final = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Sent:
+    """A line that the broker has been given and has not acknowledged yet."""
+
+    number: int
+    message: NewOutgoingMessage
+    size: int
+    publication: Publication
+
+
+class Ranges:
+    """Numbers that were counted up, kept and shown as `1-38, 41`."""
+
+    def __init__(self) -> None:
+        self._ranges: list[tuple[int, int]] = []
+
+    def add(self, number: int) -> None:
+        """Add a number larger than all before."""
+        if self._ranges and self._ranges[-1][1] == number - 1:
+            self._ranges[-1] = (self._ranges[-1][0], number)
+        else:
+            self._ranges.append((number, number))
+
+    def __len__(self) -> int:
+        return sum(last - first + 1 for first, last in self._ranges)
+
+    def __str__(self) -> str:
+        return ", ".join(str(first) if first == last else f"{first}-{last}" for first, last in self._ranges)
+
+
+class Progress:
+    """When it is time to say how far the lines have come: once a minute, if there is anything new.
+
+    Args:
+        clock: Seconds that never run backwards.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._told_at = clock()
+        self._told = 0
+
+    def is_due(self, number: int) -> bool:
+        """Return whether to tell a number now, and take note that it is told then.
+
+        Args:
+            number: How many lines have been acknowledged.
+        """
+        now = self._clock()
+        if now - self._told_at < _PROGRESS_SECONDS:
+            return False
+        is_new = number != self._told
+        self._told_at, self._told = now, number
+        return is_new
+
+
+class LineSender:
+    """Sends lines to one recipient.
+
+    Args:
+        settings: What the environment says.
+        arguments: What the command line says.
+    """
+
+    def __init__(self, settings: Settings, arguments: argparse.Namespace) -> None:
+        self._settings = settings
+        self._arguments = arguments
+        self._sealer = Sealer.from_settings(settings)
+        self._broker = Broker.from_settings(settings)
+        self._publisher: Publisher | None = None
+        self._own_record = OwnRecord(settings, self._sealer.discovery, Outage(_LOG))
+        self._progress = Progress()
+        self._unacknowledged: deque[_Sent] = deque()
+        self._acknowledged = Ranges()
+        self._queued = Ranges()
+        self._dropped = Ranges()
+        self._status = ExitStatus.OK
+        # Why lines go into the outbox from now on: none is to overtake another.
+        self._queuing: str | None = None
+
+    def send(self, source: BinaryIO) -> int:
+        """Send each line; return the status of the first that could not be sent, else whether any was dropped.
+
+        Args:
+            source: UTF-8.
+
+        Raises:
+            IdlibError: No further line can be sent.
+        """
+        arguments = self._arguments
+        with ExitStack() as last, ExitStack() as ending, ExitStack() as stack:
+            self._begin(stack)
+            # When the connection is closed, and no acknowledgement can come any more.
+            ending.push(self._tell)
+            for number, octets in enumerate(split(self._patient(source), self._settings.max_message_size), 1):
+                message = NewOutgoingMessage(
+                    str(arguments.recipient), new_identifier(), "", int(time.time()), arguments.expires
+                )
+                try:
+                    self._send_line(number, replace(message, text=decode(octets, f"line {number}")))
+                except MessageError as error:
+                    # After those before it, so that what is told of the lines stands in their order.
+                    self._settle_all()
+                    self._fail(number, message, error)
+                except IdlibError as error:
+                    # Likewise; what became of them shows when the connection is closed.
+                    last.callback(self._print, report(message, Fate.FAILED, error=error))
+                    raise
+                self._settle_some()
+            self._settle_all()
+        return self._status or (ExitStatus.NO_SUBSCRIBER if len(self._dropped) else ExitStatus.OK)
+
+    def _patient(self, source: BinaryIO) -> BinaryIO:
+        """Return the source such that acknowledgements are told of while somebody still types."""
+        try:
+            descriptor = source.fileno()
+        except io.UnsupportedOperation:
+            # A text of the command line is there as a whole.
+            return source
+        return io.BufferedReader(PatientInput(descriptor, self._settle_some))
+
+    def _begin(self, stack: ExitStack) -> None:
+        if self._arguments.queue and has_waiting(self._settings, self._arguments.recipient):
+            self._queuing = "others to it wait already"
+            return
+        try:
+            self._find_recipient()
+            self._publisher = stack.enter_context(Publisher(self._broker, self._arguments.timeout))
+        except IdlibError as error:
+            self._begin_to_queue(error)
+
+    def _find_recipient(self) -> None:
+        recipient = self._arguments.recipient
+        try:
+            if self._arguments.verbose:
+                self._sealer.describe(recipient)
+            else:
+                self._sealer.discovery.find(recipient)
+        except NoRecordError as error:
+            raise explain_absence(error, recipient, self._sealer.discovery) from error
+
+    def _send_line(self, number: int, message: NewOutgoingMessage) -> None:
+        payload = None
+        if self._queuing is None:
+            try:
+                payload = self._sealer.seal(message)
+            except (ClockError, DiscoveryError) as error:
+                self._begin_to_queue(error)
+        if payload is None or self._publisher is None:
+            self._queue(number, message)
+            return
+        self._own_record.look(self._sealer.key)
+        publication = self._publisher.publish(message.recipient, payload, seconds_at_the_broker(message))
+        self._unacknowledged.append(_Sent(number, message, len(payload), publication))
+
+    def _settle_some(self) -> None:
+        """Settle what has come to its end, and wait if too many lines are under way."""
+        self._tell_progress()
+        while self._unacknowledged and self._publisher is not None:
+            is_full = len(self._unacknowledged) >= self._publisher.window
+            if not is_full and not self._publisher.is_answered(self._unacknowledged[0].publication):
+                return
+            self._settle_first()
+
+    def _settle_all(self) -> None:
+        while self._unacknowledged:
+            self._settle_first()
+
+    def _settle_first(self) -> None:
+        sent = self._unacknowledged[0]
+        assert self._publisher is not None  # noqa: S101  # it has sent the line
+        try:
+            self._publisher.wait(sent.publication)
+        except RefusedMessageError as error:
+            self._unacknowledged.popleft()
+            self._fail(sent.number, sent.message, error, sent.size)
+        except NoSubscriberError as error:
+            if self._arguments.queue:
+                self._begin_to_queue(error)
+                return
+            self._unacknowledged.popleft()
+            self._drop(sent, error)
+        except IdlibError as error:
+            self._begin_to_queue(error)
+        else:
+            self._unacknowledged.popleft()
+            self._acknowledge(sent)
+
+    def _begin_to_queue(self, error: IdlibError) -> None:
+        """Put into the outbox what is not acknowledged, where that may be done, and whatever comes after it."""
+        if not self._arguments.queue or not is_no_verdict(error):
+            raise error
+        self._queuing = str(error)
+        while self._unacknowledged:
+            sent = self._unacknowledged[0]
+            if self._publisher is not None and self._publisher.is_acknowledged(sent.publication):
+                self._acknowledge(sent)
+            else:
+                self._queue_or_fail(sent)
+            self._unacknowledged.popleft()
+
+    def _queue_or_fail(self, sent: _Sent) -> None:
+        try:
+            self._queue(sent.number, sent.message)
+        except MessageError as error:
+            # Expired meanwhile: no reason to give up the lines after it.
+            self._fail(sent.number, sent.message, error, sent.size)
+
+    def _queue(self, number: int, message: NewOutgoingMessage) -> None:
+        put_aside(self._settings, self._sealer, message)
+        if not len(self._queued):
+            _LOG.warning(
+                "Messages to %s are queued from line %d on, and %s sends them: %s",
+                message.recipient,
+                number,
+                resident_sender(),
+                self._queuing,
+            )
+            warn_if_nobody_sends(self._settings)
+        self._queued.add(number)
+        self._print(report(message, Fate.QUEUED))
+
+    def _acknowledge(self, sent: _Sent) -> None:
+        self._acknowledged.add(sent.number)
+        warning = self._own_record.tell()
+        self._print(report(sent.message, Fate.ACKNOWLEDGED, size=sent.size, warning=warning))
+
+    def _drop(self, sent: _Sent, error: NoSubscriberError) -> None:
+        if not len(self._dropped):
+            _LOG.warning(
+                "Line %d is not delivered, nor is any after it while this lasts: %s", sent.number, dropped(error)
+            )
+        self._dropped.add(sent.number)
+        self._print(report(sent.message, Fate.NO_SUBSCRIBER, size=sent.size, error=dropped(error)))
+
+    def _fail(self, number: int, message: NewOutgoingMessage, error: IdlibError, size: int | None = None) -> None:
+        _LOG.error("Line %d was not sent: %s", number, error)
+        self._status = self._status or error.exit_status
+        self._print(report(message, Fate.FAILED, size=size, error=error))
+
+    def _tell(
+        self, _kind: type[BaseException] | None, error: BaseException | None, _traceback: TracebackType | None
+    ) -> None:
+        """Say what became of the lines, however it came to an end."""
+        for sent in self._unacknowledged:
+            self._conclude(sent, error)
+        recipient, number = self._arguments.recipient, len(self._acknowledged)
+        which = f": {_which(self._acknowledged)}" if number else ""
+        _LOG.info(
+            "The broker %s has acknowledged %s to %s%s", self._broker, counted(number, "message"), recipient, which
+        )
+        if len(self._dropped):
+            what = counted(len(self._dropped), "message")
+            _LOG.warning("The broker %s has dropped %s to %s: %s", self._broker, what, recipient, _which(self._dropped))
+        if len(self._queued):
+            queued = counted(len(self._queued), "message")
+            _LOG.info("Queued: %s to %s: %s", queued, recipient, _which(self._queued))
+
+    def _conclude(self, sent: _Sent, end: BaseException | None) -> None:
+        """Say what is known of a line that nobody waits for any more."""
+        if self._publisher is not None and self._publisher.is_answered(sent.publication):
+            try:
+                self._publisher.wait(sent.publication)
+            except NoSubscriberError as error:
+                return self._drop(sent, error)
+            except IdlibError:
+                pass
+            else:
+                return self._acknowledge(sent)
+        return self._print(report(sent.message, Fate.UNACKNOWLEDGED, size=sent.size, error=end))
+
+    def _tell_progress(self) -> None:
+        number = len(self._acknowledged)
+        if self._progress.is_due(number):
+            _LOG.info("The broker %s has acknowledged %s so far", self._broker, counted(number, "message"))
+
+    def _print(self, line: str) -> None:
+        if self._arguments.json and sys.stdout is not None:
+            # A reader that has gone away must not keep us from telling the rest; it shows at the end.
+            with contextlib.suppress(OSError):
+                sys.stdout.write(f"{line}\n")
+                sys.stdout.flush()
+
+
+def dropped(error: NoSubscriberError) -> NoSubscriberError:
+    """Return the error of a message that does not wait in the outbox, and so is lost.
+
+    Args:
+        error: From the publisher.
+    """
+    return NoSubscriberError(f"{error.fact}; the message was dropped", error.hint)
+
+
+def _which(lines: "Ranges") -> str:
+    return f"line{'' if len(lines) == 1 else 's'} {lines}"
+
+
+def split(source: BinaryIO, limit: int) -> Iterator[bytes]:
+    """Yield each line without its end; of a line that is too long only as much as shows that it is.
+
+    Args:
+        source: Where the lines come from.
+        limit: How many octets a message may have.
+    """
+    while line := source.readline(limit + 2):
+        # At an end, a terminal gives less than was asked for, and may give more afterwards.
+        rest = line if len(line) == limit + 2 else b"\n"
+        while not rest.endswith(b"\n") and (rest := source.readline(limit)):
+            pass
+        yield line.removesuffix(b"\n").removesuffix(b"\r")
+
+
+def decode(octets: bytes, what: str) -> str:
+    """Return the text that the octets are.
+
+    Args:
+        octets: UTF-8.
+        what: How an error calls them.
+
+    Raises:
+        MessageError: They are no UTF-8.
+    """
+    try:
+        return octets.decode()
+    except UnicodeDecodeError as error:
+        raise MessageError(f"{what} is not UTF-8: octet {error.start + 1} is wrong", "convert it to UTF-8") from error

@@ -1,0 +1,83 @@
+"""Why messages wait: said of each recipient once and when it changes, then rarely, whatever their number."""
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterable
+from typing import Final
+
+from idlib.errors import IdlibError
+from idlib.system.outage import Outage
+
+# Whose trouble is said apart from that of others.
+MAX_RECIPIENTS: Final = 1024
+
+
+class Postponements:
+    """What keeps messages to each recipient waiting; used by any number of threads.
+
+    Args:
+        log: Where it is said.
+        clock: Seconds that never run backwards.
+    """
+
+    def __init__(self, log: logging.Logger, clock: Callable[[], float] = time.monotonic) -> None:
+        self._log = log
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._of_recipient: dict[str, Outage] = {}
+        self._of_others = Outage(log, clock)
+
+    def __len__(self) -> int:
+        """Return of how many recipients something is known."""
+        return len(self._of_recipient)
+
+    def begin(self, recipient: str, error: IdlibError) -> None:
+        """Note that messages to a recipient wait.
+
+        Args:
+            recipient: Whose they are.
+            error: Why.
+        """
+        outage = self._outage_of(recipient)
+        if outage is None:
+            self._of_others.begin("Messages to further recipients wait", f", among them {recipient}: {error}")
+        else:
+            outage.begin(f"Messages to {recipient} wait: {error}")
+
+    def end(self, recipient: str) -> None:
+        """Note that a message to a recipient was delivered.
+
+        Args:
+            recipient: Whose it was.
+        """
+        with self._lock:
+            outage = self._of_recipient.get(recipient)
+        if outage is not None:
+            outage.end()
+
+    def keep(self, recipients: Iterable[str]) -> None:
+        """Forget everybody else.
+
+        Args:
+            recipients: To whom messages wait.
+        """
+        with self._lock:
+            for recipient in self._of_recipient.keys() - set(recipients):
+                del self._of_recipient[recipient]
+
+    def _outage_of(self, recipient: str) -> Outage | None:
+        with self._lock:
+            outage = self._of_recipient.get(recipient)
+            if outage is None and self._has_room():
+                outage = self._of_recipient[recipient] = Outage(self._log, self._clock)
+            return outage
+
+    def _has_room(self) -> bool:
+        if len(self._of_recipient) < MAX_RECIPIENTS:
+            return True
+        over = next((recipient for recipient, outage in self._of_recipient.items() if outage.cause is None), None)
+        if over is None:
+            return False
+        del self._of_recipient[over]
+        return True

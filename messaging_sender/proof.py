@@ -1,0 +1,98 @@
+"""Waits for the recipient's signed word that it has printed a message."""
+
+import contextlib
+import queue
+import time
+from typing import Final
+
+from idlib.discovery import Found
+from idlib.envelope import UnverifiedReceipt, decrypt, parse_receipt, verify_receipt
+from idlib.errors import DiscoveryError, ReceiptError, Refusal
+from idlib.names import IdentityName
+from idlib.settings import Settings
+from idlib.trust import Policy
+from messaging_sender.sealing import Sealer
+
+# A receipt of the longest names and the largest keys is half as large; what is larger is some message to this device.
+MAX_RECEIPT_OCTETS: Final = 8192
+MAX_HEARD: Final = 256
+# Between two private-key operations, lest a busy device spend itself on waiting.
+_PAUSE_SECONDS: Final = 0.005
+
+
+class Proof:
+    """One outstanding request for a receipt. All that is published to this device is heard; all else is dropped.
+
+    Args:
+        settings: Of them our own name.
+        sealer: Of the message; opens what is encrypted to us.
+        signer: The message's recipient, from whom alone the receipt can come.
+        identifier: The message's.
+
+    Raises:
+        KeyFileError: A previous key of ours is unusable.
+    """
+
+    def __init__(self, settings: Settings, sealer: Sealer, signer: IdentityName, identifier: str) -> None:
+        self._own_name = settings.identity_name
+        self._policy = Policy(settings.identity_name)
+        self._keys = sealer.own_keys()
+        self._discovery = sealer.discovery
+        self._signer = signer
+        self._identifier = identifier
+        self._heard: queue.Queue[bytes] = queue.Queue(MAX_HEARD)
+
+    def hear(self, payload: bytes) -> None:
+        """Keep a payload until it is its turn to be looked at; what finds no place is lost.
+
+        Args:
+            payload: Anything that anybody has published to this device.
+        """
+        if len(payload) <= MAX_RECEIPT_OCTETS:
+            with contextlib.suppress(queue.Full):
+                self._heard.put_nowait(payload)
+
+    def wait(self, timeout: float) -> None:
+        """Return when the recipient has confirmed that it has printed the message.
+
+        Args:
+            timeout: Seconds.
+
+        Raises:
+            ReceiptError: It has not in time.
+        """
+        deadline = time.monotonic() + timeout
+        while (left := deadline - time.monotonic()) > 0:
+            with contextlib.suppress(queue.Empty):
+                if self.is_proof(self._heard.get(timeout=left)):
+                    return
+                time.sleep(_PAUSE_SECONDS)
+        raise ReceiptError(
+            f"{self._signer} has not confirmed within {timeout:g} s:"
+            " it is away, or it refuses the message (its log says why)"
+        )
+
+    def is_proof(self, payload: bytes) -> bool:
+        """Return whether a payload is the receipt: signed by the message's recipient, for us and for that message.
+
+        Args:
+            payload: Anything that anybody has published to this device.
+        """
+        try:
+            receipt = parse_receipt(decrypt(payload, self._own_name, self._keys).signed)
+            self._policy.check_binding(receipt.binding, time.time())
+            # Before DNS is asked: only who has read the message knows its identifier.
+            if receipt.sender != self._signer or receipt.reference != self._identifier:
+                return False
+            return self._is_signed(receipt, self._discovery.find(self._signer)) or self._is_signed(
+                receipt, self._discovery.find_again(self._signer)
+            )
+        except (Refusal, DiscoveryError):
+            return False
+
+    def _is_signed(self, receipt: UnverifiedReceipt, found: Found) -> bool:
+        try:
+            verify_receipt(receipt, found.public_keys)
+        except Refusal:
+            return False
+        return True

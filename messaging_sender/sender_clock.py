@@ -1,0 +1,71 @@
+"""How far the resident sender trusts the clock: by a wrong one nothing expires, and nothing is sealed."""
+
+import contextlib
+import logging
+import time
+from pathlib import Path
+from typing import Final
+
+from idlib.errors import StoreError
+from idlib.storage.clock_file import ClockFile
+from idlib.system.outage import Outage
+from idlib.timekeeping import ClockState, Timekeeper, keep_clock
+from idlib.trust import Moment
+
+_LOG = logging.getLogger(__name__)
+
+# Not that of the receiver, which may have the same DATA_PATH.
+COMMAND_FILE_NAME: Final = "trust-clock-of-sender"
+_UPKEEP_SECONDS: Final = 10.0
+
+
+class SenderClock:
+    """The clock, and what may be done by it; kept by one thread, asked by any number.
+
+    Args:
+        directory: DATA_PATH.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._timekeeper: Timekeeper | None = None
+        self._outage = Outage(_LOG)
+        self._due_at = time.monotonic()
+
+    def keep(self) -> None:
+        """Record the time and obey the operator's command, if it is time to.
+
+        If the time cannot be recorded, the clock is judged by what is known so far: a full disk holds up no message.
+        """
+        if time.monotonic() < self._due_at:
+            return
+        self._due_at = time.monotonic() + _UPKEEP_SECONDS
+        try:
+            if self._timekeeper is None:
+                self._timekeeper = Timekeeper(ClockFile(self._directory))
+            keep_clock(self._timekeeper, self._directory, COMMAND_FILE_NAME)
+        except StoreError as error:
+            self._outage.begin(f"The time cannot be recorded: {error}")
+        else:
+            self._outage.end()
+
+    def finish(self) -> None:
+        """Write what is known of the clock, before the program ends."""
+        if self._timekeeper is not None:
+            with contextlib.suppress(StoreError):
+                self._timekeeper.finish()
+
+    def trusted_moment(self) -> Moment | None:
+        """Return what the clock shows, or None if nothing may expire by it."""
+        if self._timekeeper is None:
+            return None
+        moment = self._timekeeper.moment()
+        return moment if moment.is_set and moment.is_certain else None
+
+    @property
+    def may_seal(self) -> bool:
+        """Whether recipients may believe the time in a message: nothing speaks against what the clock shows."""
+        if self._timekeeper is None:
+            return False
+        state = self._timekeeper.state
+        return state.is_trusted or (state is ClockState.UNCERTAIN and not self._timekeeper.was_ever_trusted)

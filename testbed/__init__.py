@@ -1,0 +1,1 @@
+"""What tests, chaos, hostile, fuzz and benchmarks share: daemons, labs, programs, messages."""

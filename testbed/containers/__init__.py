@@ -1,0 +1,1 @@
+"""A container engine, and the stack and the lab in it."""

@@ -1,0 +1,121 @@
+"""A network between a resolver and the name servers: each round trip to a port of loopback takes as long as real ones.
+
+Run as a program it stands in front of servers: `delay.py FROM:TO ...`, with ports of loopback for UDP and TCP.
+"""
+
+import asyncio
+import random
+import sys
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+if __name__ == "__main__":
+    # A script has its own directory on the path, not the root of the checkout.
+    sys.path[0] = str(Path(__file__).parents[2])
+
+from testbed.daemons.namespace import Namespace
+from testbed.daemons.process import LOOPBACK, Daemon
+
+SHORTEST_SECONDS: Final = 0.05
+LONGEST_SECONDS: Final = 0.2
+_ANSWER_SECONDS: Final = 10.0
+_PORTION_BYTES: Final = 65536
+_READY: Final = "delaying"
+
+
+class Delay(Daemon):
+    """A process that forwards DNS to name servers on loopback and holds each answer back for 50 to 200 ms.
+
+    Args:
+        directory: An existing directory for its log.
+        targets: For each port where it listens, the port of the server behind it.
+        namespace: The network namespace that it runs in.
+    """
+
+    def __init__(self, directory: Path, targets: Mapping[int, int], *, namespace: Namespace | None = None) -> None:
+        ports = [f"{port}:{target}" for port, target in targets.items()]
+        super().__init__(
+            [sys.executable, __file__, *ports], directory / "delay.log", lambda log: _READY in log, namespace
+        )
+
+
+def _round_trip() -> float:
+    return random.uniform(SHORTEST_SECONDS, LONGEST_SECONDS)
+
+
+class _Answers(asyncio.DatagramProtocol):
+    """The answer to one query, on a socket of its own, so that it goes back to the right client."""
+
+    def __init__(self, front: asyncio.DatagramTransport, client: tuple[str, int]) -> None:
+        self._front = front
+        self._client = client
+        self._back: asyncio.DatagramTransport | None = None
+
+    def connection_made(self, transport: asyncio.DatagramTransport) -> None:  # type: ignore[override]
+        self._back = transport
+
+    def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
+        asyncio.get_running_loop().call_later(_round_trip(), self._front.sendto, data, self._client)
+        assert self._back is not None
+        self._back.close()
+
+
+class _Queries(asyncio.DatagramProtocol):
+    def __init__(self, target: int) -> None:
+        self._target = target
+        self._front: asyncio.DatagramTransport | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def connection_made(self, transport: asyncio.DatagramTransport) -> None:  # type: ignore[override]
+        self._front = transport
+
+    def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
+        task = asyncio.create_task(self._forward(data, addr))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _forward(self, query: bytes, client: tuple[str, int]) -> None:
+        front = self._front
+        assert front is not None
+        loop = asyncio.get_running_loop()
+        back, _ = await loop.create_datagram_endpoint(
+            lambda: _Answers(front, client), remote_addr=(LOOPBACK, self._target)
+        )
+        back.sendto(query)
+        loop.call_later(_ANSWER_SECONDS, back.close)
+
+
+async def _forward_stream(target: int, client: asyncio.StreamReader, to_client: asyncio.StreamWriter) -> None:
+    with suppress(OSError):
+        # The handshake with a distant server is a round trip of its own.
+        await asyncio.sleep(_round_trip())
+        server, to_server = await asyncio.open_connection(LOOPBACK, target)
+        await asyncio.gather(_copy(client, to_server, 0), _copy(server, to_client, _round_trip()))
+        to_server.close()
+    to_client.close()
+
+
+async def _copy(source: asyncio.StreamReader, sink: asyncio.StreamWriter, seconds: float) -> None:
+    with suppress(OSError):
+        while portion := await source.read(_PORTION_BYTES):
+            await asyncio.sleep(seconds)
+            sink.write(portion)
+            await sink.drain()
+        sink.write_eof()
+
+
+async def _main(ports: Sequence[str]) -> None:
+    loop = asyncio.get_running_loop()
+    for pair in ports:
+        port, target = map(int, pair.split(":"))
+        await loop.create_datagram_endpoint(partial(_Queries, target), local_addr=(LOOPBACK, port))
+        await asyncio.start_server(partial(_forward_stream, target), LOOPBACK, port)
+    print(_READY, flush=True)
+    await loop.create_future()
+
+
+if __name__ == "__main__":
+    asyncio.run(_main(sys.argv[1:]))

@@ -1,0 +1,163 @@
+"""Knot DNS, the authoritative name server, with zones that it signs itself, as far away as name servers are."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from testbed.daemons.delay import Delay
+from testbed.daemons.namespace import Namespace
+from testbed.daemons.process import LOOPBACK, Daemon, free_port, run_tool
+
+_SERVER = """\
+server:
+    listen: {address}@{port}
+    rundir: {directory}
+    tcp-workers: 1
+    udp-workers: 1
+    background-workers: 1
+log:
+  - target: stderr
+    any: info
+database:
+    storage: {directory}
+template:
+  - id: default
+    storage: {directory}
+    zonefile-sync: -1
+    zonefile-load: whole
+    journal-content: none
+"""
+# Providers of DNS let a resolver keep a denial for an hour: the smaller one of the SOA record's TTL and last number.
+_ZONE_FILE = """\
+$ORIGIN {zone}.
+$TTL 5
+@ 3600 SOA ns hostmaster 1 3600 600 86400 3600
+@ NS ns
+ns A 127.0.0.1
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Zone:
+    """A zone of the server.
+
+    Args:
+        name: Without the trailing dot; empty for the root.
+        signed: Whether the server signs it.
+        policy: How it signs, as lines of its configuration.
+        text: Its zone file; without one it holds what every zone must.
+    """
+
+    name: str
+    signed: bool = True
+    policy: Sequence[str] = ("algorithm: ecdsap256sha256",)
+    text: str = ""
+
+
+class Knot(Daemon):
+    """A name server on loopback, 50 to 200 ms away; records are added and removed while it runs.
+
+    Args:
+        directory: An existing directory for configuration, log, zones and keys.
+        zones: What it serves.
+        port: Where it is asked; None picks a free port.
+        namespace: The network namespace that it lives in.
+    """
+
+    def __init__(
+        self, directory: Path, zones: Iterable[Zone], port: int | None = None, *, namespace: Namespace | None = None
+    ) -> None:
+        self.host = LOOPBACK
+        self.port = port or free_port()
+        self.zones = tuple(zones)
+        own_port = free_port()
+        self._delay = Delay(directory, {self.port: own_port}, namespace=namespace)
+        self._configuration = directory / "knot.conf"
+        text = _SERVER.format(address=LOOPBACK, port=own_port, directory=directory)
+        for zone in self.zones:
+            (directory / f"{zone.name}.zone").write_text(zone.text or _ZONE_FILE.format(zone=zone.name))
+            text += _entry_of(zone)
+        self._configuration.write_text(text)
+        super().__init__(
+            ["knotd", "-c", str(self._configuration)],
+            directory / "knot.log",
+            lambda log: all(f"[{zone.name}.] loaded, serial" in log for zone in self.zones) and "server started" in log,
+            namespace,
+        )
+
+    def start(self, timeout: float = 15) -> None:
+        """Start the name server and what delays its answers; arguments and errors as those of `Daemon.start`."""
+        super().start(timeout)
+        try:
+            self._delay.start(timeout)
+        except BaseException:
+            super().stop()
+            raise
+
+    def stop(self) -> None:
+        """End both in an orderly way."""
+        self._delay.stop()
+        super().stop()
+
+    def kill(self) -> None:
+        """End both by SIGKILL."""
+        self._delay.kill()
+        super().kill()
+
+    def add_tlsa(self, name: str, record: str, ttl: int = 60) -> None:
+        """Add a TLSA record.
+
+        Args:
+            name: The owner, without the trailing dot.
+            record: As `3 0 0 HEX`.
+            ttl: Seconds.
+        """
+        self.add_tlsa_to_all([name], record, ttl)
+
+    def add_tlsa_to_all(self, names: Sequence[str], record: str, ttl: int = 60) -> None:
+        """Add a TLSA record to names of one zone.
+
+        Args:
+            names: The owners, without trailing dots.
+            record: As `3 0 0 HEX`.
+            ttl: Seconds.
+        """
+        self._change("zone-set", names, str(ttl), "TLSA", *record.split())
+
+    def remove_tlsa(self, name: str, *record: str) -> None:
+        """Remove a name's TLSA record, or all of them where none is given."""
+        self._change("zone-unset", [name], "TLSA", *(word for text in record for word in text.split()))
+
+    def ds(self, zone: str) -> str:
+        """Return the zone's DS record, SHA-256, as a zone-file line; its name ends in a dot."""
+        lines = run_tool("keymgr", "-c", str(self._configuration), f"{zone}.", "ds").splitlines()
+        words = next(line.split() for line in lines if line.split()[4] == "2")
+        return " ".join([words[0], "IN", *words[1:]])
+
+    def dnskey(self, zone: str) -> str:
+        """Return the zone's key-signing DNSKEY record as a zone-file line."""
+        line = run_tool("keymgr", "-c", str(self._configuration), f"{zone}.", "dnskey").splitlines()[0]
+        owner, _, rest = line.partition(" ")
+        return f"{owner} IN {rest}"
+
+    def _change(self, command: str, names: Sequence[str], *words: str) -> None:
+        zone = next(zone.name for zone in self.zones if names[0].endswith(f".{zone.name}"))
+        self._knotc("zone-begin", zone)
+        try:
+            for name in names:
+                self._knotc(command, zone, f"{name}.", *words)
+        except BaseException:
+            self._knotc("zone-abort", zone)
+            raise
+        self._knotc("zone-commit", zone)
+
+    def _knotc(self, *command: str) -> None:
+        run_tool("knotc", "-c", str(self._configuration), *command)
+
+
+def _entry_of(zone: Zone) -> str:
+    entry = f"zone:\n  - domain: {zone.name}.\n    file: {zone.name}.zone\n"
+    if not zone.signed:
+        return entry
+    policy = "".join(f"    {line}\n" for line in zone.policy)
+    return f"policy:\n  - id: {zone.name}.\n{policy}{entry}    dnssec-signing: on\n    dnssec-policy: {zone.name}.\n"

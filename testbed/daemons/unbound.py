@@ -1,0 +1,94 @@
+"""Unbound, the validating resolver, as it is shipped, but that it trusts the zones of the lab and logs every query."""
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Final
+
+from testbed.daemons.namespace import Namespace
+from testbed.daemons.process import LOOPBACK, Daemon, free_port
+
+_SHIPPED: Final = Path(__file__).parents[2] / "resolver/unbound.conf"
+# Where the lab's resolver is, and whose keys it trusts: in place of the lines of the shipped configuration.
+_PLACES: Final = {
+    "interface: 0.0.0.0": "interface: {address}\n    port: {port}",
+    'directory: "/etc/unbound"': 'directory: "{directory}"',
+    'auto-trust-anchor-file: "/var/lib/unbound/root.key"': 'trust-anchor-file: "{anchors}"',
+}
+# What the lab needs besides. No setting makes an answer come sooner, or live shorter, than on a device.
+_LAB: Final = """
+server:
+    # The lab's name servers are on loopback, and their zones below .test, which Unbound would answer for itself.
+    do-not-query-localhost: no
+    local-zone: "test." nodefault
+    # What was asked is counted.
+    log-queries: yes
+    verbosity: 1
+    logfile: ""
+    # Other resolvers do not all say why validation failed, so most tests get by without.
+    ede: {extended_errors}
+"""
+
+
+class Unbound(Daemon):
+    """A resolver on loopback; nothing listens at port 853.
+
+    Args:
+        directory: An existing directory for configuration and log.
+        authorities: For each zone the port of its name server on loopback.
+        anchors: DS records of the zones that are to be validated, as zone-file lines.
+        port: Where it listens; None picks a free port.
+        namespace: The network namespace that it lives in.
+        explains: Whether its answers say why validation failed (RFC 8914).
+        extra: Further lines of its configuration.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        authorities: Mapping[str, int],
+        anchors: Iterable[str],
+        port: int | None = None,
+        *,
+        namespace: Namespace | None = None,
+        explains: bool = False,
+        extra: str = "",
+    ) -> None:
+        self.host = LOOPBACK
+        self.port = port or free_port()
+        trusted = directory / "anchors"
+        trusted.write_text("".join(f"{ds}\n" for ds in anchors))
+        text = _configured(
+            address=LOOPBACK,
+            port=self.port,
+            directory=directory,
+            anchors=trusted,
+            extended_errors="yes" if explains else "no",
+        )
+        for zone, server in authorities.items():
+            text += f'stub-zone:\n    name: "{zone}."\n    stub-addr: {LOOPBACK}@{server}\n'
+        configuration = directory / "unbound.conf"
+        configuration.write_text(text + extra)
+        super().__init__(
+            ["unbound", "-d", "-c", str(configuration)],
+            directory / "unbound.log",
+            lambda log: "start of service" in log,
+            namespace,
+        )
+
+    @property
+    def address(self) -> str:
+        """Address and port as DNS_RESOLVER takes them."""
+        return f"{self.host}:{self.port}"
+
+    def queries(self, name: str) -> int:
+        """Return how often the TLSA records of a name were asked for."""
+        return self.log.read_text().count(f" {name}. TLSA IN")
+
+
+def _configured(**values: object) -> str:
+    """Return the shipped configuration with the lab's places in it."""
+    text = _SHIPPED.read_text()
+    for line, replacement in _PLACES.items():
+        assert text.count(f"    {line}\n") == 1, f"{_SHIPPED} has no line {line!r}"
+        text = text.replace(line, replacement.format_map(values))
+    return text + _LAB.format_map(values)

@@ -1,0 +1,81 @@
+"""Small disks, and what befalls them."""
+
+import os
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Self
+
+import pytest
+
+from testbed.lab import wait_until
+
+
+@contextmanager
+def small_disk(directory: Path) -> Iterator[Path]:
+    """Yield the directory with a disk of its own mounted there, of eight megabytes."""
+    directory.mkdir()
+    if os.geteuid() != 0:
+        pytest.fail("a small disk can only be mounted as root")
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", str(directory)], check=True)
+    try:
+        yield directory
+    finally:
+        subprocess.run(["umount", "--lazy", str(directory)], check=True)
+
+
+class FailingDisk:
+    """A disk that turns read-only as one does that has an error, with files open on it, and can be put right.
+
+    Args:
+        directory: Where it is mounted, for the length of a `with` statement.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        if os.geteuid() != 0:
+            pytest.fail("a small disk can only be mounted as root")
+        self.directory = directory
+        self._image = directory.with_suffix(".image")
+
+    def __enter__(self) -> Self:
+        self.directory.mkdir()
+        with self._image.open("wb") as image:
+            image.truncate(16 * 1024 * 1024)
+        subprocess.run(["mkfs.ext4", "-q", str(self._image)], check=True)
+        self._mount()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        subprocess.run(["umount", "--lazy", str(self.directory)], check=True)
+
+    def fail(self) -> None:
+        """Let every write fail from now on."""
+        subprocess.run(["mount", "--options", "remount,abort", str(self.directory)], check=True)
+
+    def mend(self) -> None:
+        """Check it and mount it anew; nobody may have a file open there."""
+        subprocess.run(["umount", str(self.directory)], check=True)
+        # The kernel detaches it a moment later; until then another mount would get the one that has failed.
+        wait_until(lambda: not self._loop_devices(), "the failed disk is detached")
+        # 1 is that errors were found and mended.
+        assert subprocess.run(["e2fsck", "-f", "-p", str(self._image)], check=False, capture_output=True).returncode < 2
+        self._mount()
+
+    def _loop_devices(self) -> str:
+        found = subprocess.run(
+            ["losetup", "--associated", str(self._image)], check=True, capture_output=True, text=True
+        )
+        return found.stdout
+
+    def _mount(self) -> None:
+        subprocess.run(["mount", "--options", "loop", str(self._image), str(self.directory)], check=True)
+
+
+def fill(directory: Path) -> Path:
+    """Fill the disk to its last page, and return the file to remove so that there is room again."""
+    path = directory / "filler"
+    with suppress(OSError), path.open("wb", buffering=0) as file:
+        while file.write(b"\0" * 4096):
+            pass
+    return path

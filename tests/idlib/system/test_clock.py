@@ -1,0 +1,38 @@
+"""What the system says of its clock."""
+
+import ctypes
+from pathlib import Path
+
+import pytest
+
+from idlib.system import clock
+
+
+class Timex(ctypes.Structure):
+    """The beginning of struct timex, as adjtimex(2) has it."""
+
+    _fields_ = (
+        ("modes", ctypes.c_uint),
+        ("offset", ctypes.c_long),
+        ("freq", ctypes.c_long),
+        ("maxerror", ctypes.c_long),
+        ("esterror", ctypes.c_long),
+        ("status", ctypes.c_int),
+        ("rest", ctypes.c_char * 512),
+    )
+
+
+def test_the_clock_is_synchronized_where_its_status_says_so() -> None:
+    sta_unsync = 0x0040
+    timex = Timex()
+    ctypes.CDLL(None).adjtimex(ctypes.byref(timex))
+    assert clock.is_synchronized() is not bool(timex.status & sta_unsync)
+
+
+def test_a_start_of_the_system_has_one_name() -> None:
+    assert clock.boot() == Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+
+
+def test_where_the_system_does_not_say_it_the_name_is_empty(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(clock, "_BOOT_ID", tmp_path / "absent")
+    assert clock.boot() == ""

@@ -1,0 +1,80 @@
+"""An outage fills no log, and is known to whoever asks."""
+
+import logging
+from dataclasses import dataclass, field
+
+import pytest
+
+from idlib.system.outage import STABLE_SECONDS, Outage
+
+
+@dataclass
+class Clock:
+    now: float = 1000.0
+    outage: Outage = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.outage = Outage(logging.getLogger("outage"), lambda: self.now)
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+def test_a_cause_is_logged_once_and_again_after_an_hour(clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
+    for _ in range(100):
+        clock.outage.begin("refused")
+        clock.now += 60
+    assert caplog.messages == ["refused", "refused"]
+    assert clock.outage.cause == "refused"
+
+
+def test_causes_that_take_turns_are_logged_once_each(clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
+    for _ in range(10):
+        clock.outage.begin("refused")
+        clock.outage.begin("unreachable")
+    assert caplog.messages == ["refused", "unreachable"]
+
+
+def test_what_works_for_a_moment_does_not_make_the_cause_news(clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
+    clock.outage.begin("lost")
+    assert clock.outage.end()
+    assert clock.outage.cause is None
+    clock.now += STABLE_SECONDS - 1
+    assert not clock.outage.is_stable
+    clock.outage.begin("lost")
+    assert caplog.messages == ["lost"]
+
+
+def test_what_has_worked_for_long_makes_it_news(clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
+    clock.outage.begin("lost")
+    clock.outage.end()
+    clock.now += STABLE_SECONDS
+    assert clock.outage.is_stable
+    clock.outage.begin("lost")
+    assert caplog.messages == ["lost", "lost"]
+
+
+def test_the_end_of_no_outage_is_none(clock: Clock) -> None:
+    assert not clock.outage.end()
+
+
+def test_the_pauses_between_its_lines_can_grow(caplog: pytest.LogCaptureFixture) -> None:
+    seconds = 0.0
+    outage = Outage(logging.getLogger("outage"), lambda: seconds, (60, 540, 3600))
+    told = []
+    for _ in range(3 * 360):
+        outage.begin("refused")
+        if caplog.messages:
+            told.append(seconds)
+        caplog.clear()
+        seconds += 10
+    assert told == [0, 60, 600, 4200, 7800]
+
+
+def test_a_detail_that_changes_makes_no_new_cause(clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
+    for minutes in (59, 58):
+        clock.outage.begin("denied", f", for another {minutes} min")
+    assert caplog.messages == ["denied, for another 59 min"]
+    assert clock.outage.cause == "denied"

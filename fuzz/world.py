@@ -73,7 +73,7 @@ def receive(payload: bytes, signed: Collection[Signed]) -> str:
     _check_promises(message, text, signed)
     _check_members(payload)
     _check_members(decrypted.signed.encode())
-    assert decrypted.digest == _digest(payload), "the digest is PROTOCOL's"
+    assert decrypted.digest == _digest(payload), "the digest is that of docs/protocol.md"
     return PRINTED
 
 
@@ -106,7 +106,7 @@ def _without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _digest(payload: bytes) -> bytes:
-    """Return the replay digest as PROTOCOL has it, read without any strictness."""
+    """Return the replay digest as docs/protocol.md has it, read without any strictness."""
     if payload.lstrip().startswith(b"{"):
         members = json.loads(payload)
         protected, *parts = (members[name] for name in ("protected", "iv", "ciphertext", "tag"))

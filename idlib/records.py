@@ -91,7 +91,7 @@ class UsableRecord:
 
 
 def judge(record: TlsaRecord, name: IdentityName, now: datetime, authorities: Store | None) -> UsableRecord:
-    """Return the record with its key if the key may be used (PROTOCOL, Keys in DNS).
+    """Return the record with its key if the key may be used (docs/protocol.md, "Keys in DNS").
 
     Args:
         record: A record that DNSSEC vouches for.

@@ -29,11 +29,15 @@ DEBIAN_PACKAGES: Final = {
     "keymgr": "knot",
     "unbound": "unbound",
     "kdig": "knot-dnsutils",
-    "dig": "bind9-dnsutils",
     "ip": "iproute2",
     "setpriv": "util-linux",
     "unshare": "util-linux",
     "nsenter": "util-linux",
+    # What the documents show.
+    "curl": "curl",
+    "dig": "bind9-dnsutils",
+    "jq": "jq",
+    "nsupdate": "bind9-dnsutils",
 }
 
 

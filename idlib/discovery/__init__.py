@@ -1,4 +1,4 @@
-"""From a name to its usable certificates, with how they were authenticated (PROTOCOL, Discovery)."""
+"""From a name to its usable certificates, with how they were authenticated (docs/protocol.md, "Keys in DNS")."""
 
 import logging
 import time

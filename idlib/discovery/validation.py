@@ -1,4 +1,4 @@
-"""Answers validated here, up to keys of zones that the operator pins (PROTOCOL, Discovery 1)."""
+"""Answers validated here, up to keys of zones that the operator pins (docs/protocol.md, "Keys in DNS")."""
 
 import time
 from collections.abc import Callable, Iterable

@@ -1,6 +1,7 @@
 """The envelope: a text signed by its sender, then encrypted to its recipient; bytes in, values out.
 
-PROTOCOL's strict profile of JWS (RFC 7515) and JWE (RFC 7516). Nothing here knows DNS, files, MQTT or the clock.
+docs/protocol.md has the strict profile of JWS (RFC 7515) and JWE (RFC 7516). Nothing here knows DNS, files, MQTT or the
+clock.
 """
 
 from idlib.algorithms import PrivateKey, PublicKey

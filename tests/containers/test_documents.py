@@ -1,4 +1,4 @@
-"""The commands of README.md and docs/operations.md that need an engine, run as they stand there."""
+"""The commands of the documents that need an engine, run as they stand there."""
 
 import os
 import re
@@ -108,30 +108,17 @@ def test_backup_and_update_of_the_operations_page(laptop: tuple[Stack, Shell], t
     stack.wait_for_line("messaging_receiver", "MQTT subscription active.")
 
 
-def test_the_lab_of_the_readme() -> None:
+def test_the_lab_of_its_page() -> None:
     lab = LabWorld()
     shell = Shell(lab.environment)
     try:
-        shell.run("README.md", "lab: start")
-        shell.run("README.md", "lab: send")
+        shell.run("docs/lab.md", "lab: start")
+        shell.run("docs/lab.md", "lab: send")
         lab.wait_for_message("alice._device.example.test says: Hello")
-        shell.run("README.md", "lab: attack")
+        shell.run("docs/lab.md", "lab: attack")
         for reason in ("replay", "decryption-failed", "signature-invalid"):
             lab.wait_for_line("bob_receiver", f"refused reason={reason}")
-        shell.run("README.md", "lab: stop")
+        shell.run("docs/lab.md", "lab: stop")
         wait_until("the lab is gone", lambda: not lab.compose("ps", "--all", "--quiet").stdout)
     finally:
         lab.down("--volumes")
-
-
-def test_every_command_of_the_operations_page_is_run() -> None:
-    assert set(documents.marks("docs/operations.md")) == {
-        "updating",
-        "backing up",
-        "restoring",
-        "a file of a CA",
-        "giving files away",
-        # Without an engine, in tests/integration/test_readme.py.
-        "changing the key: before",
-        "changing the key: after",
-    }

@@ -1,4 +1,4 @@
-"""The lab as README.md shows it: two devices in containers, and what happens to their messages when parts of it fail.
+"""The lab as docs/lab.md shows it: two devices in containers, and what happens to their messages when parts of it fail.
 
 One lab serves all tests of this file, in their order; the last two take it down.
 """

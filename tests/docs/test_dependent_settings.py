@@ -34,7 +34,7 @@ ALICE: Final = {"MQTT_USERNAME": "alice"}
 PASSWORD: Final = {**ALICE, "MQTT_PASSWORD_FILE": "password"}
 ALLOWED: Final = {"MQTT_PLAINTEXT_LOGIN": "on"}
 SECTION: Final = (
-    (documents.ROOT / "docs/operations.md")
+    (documents.ROOT / "docs/settings.md")
     .read_text()
     .partition("## Settings that depend on others\n")[2]
     .partition("\n## ")[0]
@@ -48,7 +48,7 @@ class Case:
 
     Args:
         environment: Beside IDENTITY_NAME; a name of FILES stands for its path.
-        row: The first two cells of the table in docs/operations.md.
+        row: The first two cells of the table in docs/settings.md.
         said: How the problem or warning begins.
     """
 

@@ -1,4 +1,7 @@
-"""docs/limits.md: each of its numbers is the code's, and it leaves no bound out."""
+"""docs/limits.md: each of its numbers is the code's, and it leaves no bound out.
+
+tests/docs/limits.txt says which constant of the code, or which setting, each limit is.
+"""
 
 import argparse
 import ast
@@ -21,7 +24,7 @@ from idlib.settings import VARIABLES, KeyType
 ROOT: Final = Path(__file__).parents[2]
 PACKAGES: Final = ("dane_messenger", "idlib", "messaging_maintenance", "messaging_receiver", "messaging_sender")
 DOCUMENT: Final = (ROOT / "docs" / "limits.md").read_text()
-ROWS: Final = re.findall(r"^\| .+ \| ([0-9].*) \| .*\| (\S.*) \|$", DOCUMENT, re.MULTILINE)
+ROW: Final = re.compile(r"\| (.+?) \| ([0-9].*?) \| (?:.* )?\|")
 UNITS: Final = {"minute": 60, "hour": 3600, "day": 24 * 3600}
 A_BOUND: Final = re.compile(r"MAX|MIN_|LONGEST|SHORTEST|SECONDS|EARLIEST|WORKERS|_SIZE$|PAYLOAD|RSA_BITS|LOOKUPS_OF")
 # How often a loop looks up, what a name in the code stands for, what the documents say elsewhere.
@@ -74,6 +77,26 @@ NO_BOUND_OF_A_USER: Final = frozenset(
 )
 
 
+def sections(text: str) -> Iterator[tuple[str, str]]:
+    """Yield each line that is no heading, with the heading above it."""
+    heading = ""
+    for line in text.splitlines():
+        if line.startswith("## "):
+            heading = line.removeprefix("## ")
+        elif heading:
+            yield heading, line
+
+
+# The number of each limit, and its place in the code, by the section that it is in and its own words.
+SHOWN: Final = [((heading, row[1]), row[2]) for heading, line in sections(DOCUMENT) if (row := ROW.fullmatch(line))]
+PLACES: Final = [
+    ((heading, words), place)
+    for heading, line in sections((ROOT / "tests" / "docs" / "limits.txt").read_text())
+    for place, _, words in [line.partition(" | ")]
+    if words
+]
+
+
 def number(limit: str) -> float | range:
     """Return what a limit says in words: a number in the smallest unit, or a range of bits."""
     if span := re.fullmatch(r"(\d+) to (\d+) bits", limit):
@@ -83,23 +106,32 @@ def number(limit: str) -> float | range:
 
 
 def constant(place: str) -> object:
-    if not place.startswith("`"):
+    file, _, name = place.partition(" ")
+    if not name:
         return int(next(variable.default or "" for variable in VARIABLES if variable.name == place))
-    file, name = place.strip("`").split(" ")
     return runpy.run_path(str(ROOT / file))[name]
 
 
-@pytest.mark.parametrize(("limit", "place"), ROWS, ids=[place for _, place in ROWS])
-def test_a_limit_is_the_one_of_the_code(limit: str, place: str) -> None:
-    assert constant(place) == number(limit)
+def test_each_limit_has_its_place_in_the_code() -> None:
+    assert len(dict(SHOWN)) == len(SHOWN)
+    assert [limit for limit, _ in PLACES] == [limit for limit, _ in SHOWN]
+    assert len(SHOWN) == len(re.findall(r"^\| ", DOCUMENT, re.MULTILINE)) - DOCUMENT.count("| what | limit |")
+
+
+@pytest.mark.parametrize(("limit", "place"), PLACES, ids=[place for _, place in PLACES])
+def test_a_limit_is_the_one_of_the_code(limit: tuple[str, str], place: str) -> None:
+    assert constant(place) == number(dict(SHOWN)[limit])
+
+
+def test_a_setting_is_named_by_its_limit() -> None:
+    settings = [(limit, place) for limit, place in PLACES if " " not in place]
+    assert len(settings) >= 2
+    for (_, words), place in settings:
+        assert place in words
 
 
 def test_the_refusals_are_those_of_the_code() -> None:
     assert set(re.findall(r"refused `([a-z-]+)`", DOCUMENT)) <= set(Reason)
-
-
-def test_each_row_names_its_place() -> None:
-    assert len(ROWS) == len(re.findall(r"^\| ", DOCUMENT, re.MULTILINE)) - DOCUMENT.count("| in the code |")
 
 
 def test_the_senders_options_take_what_the_document_says() -> None:
@@ -135,7 +167,7 @@ def bounds() -> Iterator[str]:
 
 
 def test_no_bound_is_left_out() -> None:
-    named = {place.strip("`") for _, place in ROWS} | NO_BOUND_OF_A_USER
+    named = {place for _, place in PLACES} | NO_BOUND_OF_A_USER
     assert sorted(set(bounds()) - named) == []
 
 

@@ -32,6 +32,15 @@ def test_the_table_of_reasons_is_the_one_of_the_code() -> None:
     assert re.findall(r"^\| `([a-z-]+)` \| \S.* \| \S.* \|$", section, re.MULTILINE) == list(Reason)
 
 
+def test_code_cites_sections_that_are_there() -> None:
+    headings = re.findall(r"^## (.*)$", DOCUMENT, re.MULTILINE)
+    sources = (Path(__file__).parents[2] / "idlib").rglob("*.py")
+    cited = [section for path in sources for section in re.findall(r'docs/protocol\.md, "([^"]+)"', path.read_text())]
+    assert len(cited) >= 4
+    for section in cited:
+        assert any(heading.startswith(section) for heading in headings), section
+
+
 class Example:
     """The blocks of one example by their captions, each read at least once or the test fails."""
 

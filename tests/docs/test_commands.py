@@ -1,0 +1,92 @@
+"""Every command, file and output that a document shows is held by a test against what really happens."""
+
+import re
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from tests import documents
+
+ENGINE: Final = "tests/containers/test_documents.py"
+README: Final = "tests/integration/test_readme.py"
+SETTING_UP: Final = "tests/test_readme.py"
+STAND_INS: Final = "tests/docs/test_automation.py"
+# For each mark of a document's blocks the test that reads it; docs/protocol.md has a test of its own.
+CHECKED: Final[dict[str, dict[str, str]]] = {
+    "README.md": {
+        "the demo": SETTING_UP,
+        "part of the output of make demo": README,
+        "on each device": README,
+        "the output of identity tlsa": README,
+        "on each device, once the record is published": README,
+        "on bob's device, until stopped": README,
+        "on alice's device": README,
+        "bob's receiver prints": README,
+        "laptop: start": ENGINE,
+        "laptop: watch": ENGINE,
+        "laptop: send": ENGINE,
+    },
+    "CONTRIBUTING.md": {
+        "setting up": "tests/docs/test_contributing.py",
+        "the commands": "tests/docs/test_contributing.py",
+    },
+    "docs/automation.md": {
+        "sending from a script": STAND_INS,
+        "text and objects": STAND_INS,
+        "acting on a message": STAND_INS,
+        "passing messages on": STAND_INS,
+        "~/.config/systemd/user/dane-messenger-receive.service": STAND_INS,
+        "starting the service": STAND_INS,
+    },
+    "docs/balena.md": {"the repository's address": SETTING_UP},
+    "docs/dns.md": {"publishing at deSEC": STAND_INS, "publishing by dynamic update": STAND_INS},
+    "docs/lab.md": {
+        "the output of make demo": README,
+        "lab: start": ENGINE,
+        "lab: send": ENGINE,
+        "lab: attack": ENGINE,
+        "lab: stop": ENGINE,
+    },
+    "docs/operations.md": {
+        "~/messenger/settings.sh": "tests/test_operations.py",
+        "updating": ENGINE,
+        "backing up": ENGINE,
+        "restoring": ENGINE,
+        "changing the key: before": README,
+        "changing the key: after": README,
+        "a file of a CA": ENGINE,
+        "giving files away": ENGINE,
+    },
+}
+ALL: Final = sorted(
+    path.relative_to(documents.ROOT).as_posix()
+    for path in (*documents.ROOT.glob("*.md"), *documents.ROOT.glob("docs/*.md"))
+)
+LINK: Final = re.compile(r"\]\(([^)#\s]*)(?:#([^)\s]+))?\)")
+
+
+@pytest.mark.parametrize("document", [document for document in ALL if document != "docs/protocol.md"])
+def test_each_block_is_read_by_a_test(document: str) -> None:
+    checked = CHECKED.get(document, {})
+    assert sorted(documents.marks(document)) == sorted(checked)
+    for mark, test in checked.items():
+        assert f'"{mark}"' in (documents.ROOT / test).read_text(), f"{test} does not read {mark!r}"
+
+
+def anchors(path: Path) -> set[str]:
+    """Return the anchors that GitHub gives to the headings of a document."""
+    headings = re.findall(r"^#+ (.*)$", path.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("document", ALL)
+def test_each_link_leads_somewhere(document: str) -> None:
+    source = documents.ROOT / document
+    for target, anchor in LINK.findall(source.read_text()):
+        # Of the repository's pages at GitHub, beside its files.
+        if target.startswith(("https://", "../../security/")):
+            continue
+        path = (source.parent / target).resolve() if target else source
+        assert path.exists(), target
+        assert not anchor or anchor in anchors(path), f"{target}#{anchor}"

@@ -1,0 +1,43 @@
+"""docs/settings.md: its variables, options and exit statuses are those of the code."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Final
+
+from idlib.errors import ExitStatus
+from messaging_sender.reporting import Fate
+from tests import documents
+
+DOCUMENT: Final = (documents.ROOT / documents.SETTINGS).read_text()
+OPTIONS: Final = dict(re.findall(r"^\| `(--[a-z]+)[^`]*` \| (.*) \|$", DOCUMENT, re.MULTILINE))
+
+
+def test_the_table_of_settings_is_the_one_of_the_code() -> None:
+    hint = "run `.venv/bin/python -m tests.documents`"
+    assert documents.shown_table_of_settings() == documents.table_of_settings(), hint
+
+
+def test_the_table_of_exit_statuses_holds_each_status() -> None:
+    section = DOCUMENT.partition("## Exit statuses")[2]
+    assert {int(status) for status in re.findall(r"^\| (\d+) \|", section, re.MULTILINE)} == set(ExitStatus)
+
+
+def test_the_table_of_options_is_the_help_of_send() -> None:
+    send = [str(Path(sys.executable).with_name("dane-messenger")), "send", "--help"]
+    shown = subprocess.run(send, env={"PATH": os.environ["PATH"]}, capture_output=True, text=True, check=True).stdout
+    assert set(OPTIONS) == set(re.findall(r"^  (--[a-z]+)", shown, re.MULTILINE)) - {"--help", "--version"}
+
+
+def test_each_result_of_json_is_named() -> None:
+    for fate in Fate:
+        assert f"`{fate}`" in OPTIONS["--json"]
+
+
+def test_the_largest_text_is_the_one_of_the_limits() -> None:
+    said = re.search(r"A text of (\d+) bytes fits into a message of `MAX_MESSAGE_SIZE`, (\d+) bytes", DOCUMENT)
+    assert said
+    assert f"A text of {said[1]} octets still fits" in (documents.ROOT / "docs/limits.md").read_text()
+    assert f"| MAX_MESSAGE_SIZE | `{said[2]}` |" in DOCUMENT

@@ -295,7 +295,7 @@ def quoted(path: Path | str) -> str:
     return repr(str(path))
 
 
-def how_to_open(directory: Path) -> str | None:
+def chmod_hint(directory: Path) -> str | None:
     """Return the hint that lets this user into a directory of its own; None if something else keeps it out.
 
     Args:
@@ -314,7 +314,7 @@ def how_to_open(directory: Path) -> str | None:
     return None
 
 
-def how_to_take_over(directory: Path, service: str) -> str:
+def permission_hint(directory: Path, service: str) -> str:
     """Return the hint that lets this user into a directory: its own, or another user's that becomes its own.
 
     Args:
@@ -322,7 +322,7 @@ def how_to_take_over(directory: Path, service: str) -> str:
         service: Of docker-compose.yml, one that may write there.
     """
     command = f"chown -R {os.geteuid()} {shlex.quote(str(directory))}"
-    return how_to_open(directory) or (
+    return chmod_hint(directory) or (
         f"as root run {command} (with Compose:"
         f" docker compose run --rm --user root --cap-add CHOWN --cap-add DAC_OVERRIDE {service} {command})"
     )

@@ -24,7 +24,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from idlib.algorithms import PrivateKey
-from idlib.errors import KeyFileError, UnsuitableKeyError, how_to_open, how_to_take_over, quoted
+from idlib.errors import KeyFileError, UnsuitableKeyError, chmod_hint, permission_hint, quoted
 from idlib.files import DIRECTORY_MODE, FILE_MODE, kind_of_obstacle, make_durable, read_regular
 from idlib.names import IdentityName
 from idlib.pem import Kind, describe, read_certificates
@@ -345,13 +345,13 @@ def _names_with_keys(directory: Path) -> list[str]:
 
 
 def _how_to_read(path: Path) -> str:
-    hint = how_to_open(path.parent)
+    hint = chmod_hint(path.parent)
     if hint is not None:
         return hint
     with suppress(OSError):
         if path.stat().st_uid == os.geteuid():
             return f"run chmod 600 {shlex.quote(str(path))}"
-    return how_to_take_over(path.parent, _SERVICE)
+    return permission_hint(path.parent, _SERVICE)
 
 
 def _file_stem(name: IdentityName) -> str:
@@ -368,7 +368,7 @@ def _os_errors_reported(action: str, path: Path, directory: Path | None = None) 
     except OSError as error:
         if directory is not None and isinstance(error, PermissionError):
             # The published programs ran as root, and left files that nobody else may read.
-            hint = how_to_take_over(directory, _SERVICE)
+            hint = permission_hint(directory, _SERVICE)
         else:
             hint = "CRYPTO_PATH has to be a directory with space left that this user may write"
         raise KeyFileError(f"cannot {action} {quoted(path)}: {error.strerror}", hint) from error

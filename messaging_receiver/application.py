@@ -87,7 +87,7 @@ def main() -> int:
     broker = Broker.from_settings(settings)
     with open_state(settings, stopping) as context:
         own_record = OwnRecord(settings, context.discovery)
-        health = HealthService(settings.data_path, lambda: own_record.ailment or "own record: DNS is being asked")
+        health = HealthService(settings.data_path, lambda: own_record.problem or "own record: DNS is being asked")
         key = wait_for_own_key(settings, own_record, stopping, ClockUpkeep(context).keep)
         return ExitStatus.OK if key is None else _receive(context, broker, own_record, key, health)
 
@@ -179,7 +179,7 @@ def _receive(context: Context, broker: Broker, own_record: OwnRecord, key: Priva
     supervision = Supervision(
         context, authentication, stdout, subscription, threads, own_keys, own_record, _queue_sizes
     )
-    health.ailment = supervision.ailment
+    health.problem = supervision.problem
     # Beside the main thread, which must not wait for DNS.
     _thread("Own-Record", stopping, supervision.watch_record).start()
     died = supervision.run()

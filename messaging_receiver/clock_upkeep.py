@@ -5,7 +5,7 @@ import time
 from typing import Final
 
 from idlib.errors import StoreError
-from idlib.system.outage import Outage
+from idlib.system.failure_log import FailureLog
 from idlib.timekeeping import keep_clock
 from messaging_receiver.context import Context
 
@@ -24,7 +24,7 @@ class ClockUpkeep:
     def __init__(self, context: Context) -> None:
         self._timekeeper = context.timekeeper
         self._directory = context.settings.data_path
-        self._outage = Outage(_LOG)
+        self._outage = FailureLog(_LOG)
         self._due_at = time.monotonic()
 
     def keep(self) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Final, TypeVar
 
 from idlib.errors import StoreError
-from idlib.system.outage import Outage
+from idlib.system.failure_log import FailureLog
 
 _LOG = logging.getLogger(__name__)
 
@@ -25,7 +25,7 @@ class DurableWrites:
     def __init__(self, stopping: threading.Event, note_movement: Callable[[], None]) -> None:
         self._stopping = stopping
         self._note_movement = note_movement
-        self._outage = Outage(_LOG)
+        self._outage = FailureLog(_LOG)
 
     @property
     def failure(self) -> str | None:

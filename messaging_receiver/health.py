@@ -12,7 +12,7 @@ from typing import Final
 
 from idlib.errors import ConfigurationError, StoreError, quoted
 from idlib.settings import RECEIVER_READS, load
-from idlib.system.outage import Outage
+from idlib.system.failure_log import FailureLog
 
 _LOG = logging.getLogger(__name__)
 
@@ -30,14 +30,14 @@ class HealthService:
 
     Args:
         directory: Where the socket lies; only who may write there can ask.
-        ailment: Says what is wrong, or None; from a thread of its own.
+        problem: Says what is wrong, or None; from a thread of its own.
 
     Raises:
         StoreError: The socket cannot be made.
     """
 
-    def __init__(self, directory: Path, ailment: Callable[[], str | None]) -> None:
-        self.ailment = ailment
+    def __init__(self, directory: Path, problem: Callable[[], str | None]) -> None:
+        self.problem = problem
         self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
             (directory / _SOCKET_NAME).unlink(missing_ok=True)
@@ -53,7 +53,7 @@ class HealthService:
         threading.Thread(target=self._serve, name="Health", daemon=True).start()
 
     def _serve(self) -> None:
-        outage = Outage(_LOG)
+        outage = FailureLog(_LOG)
         while True:
             try:
                 connection, _ = self._listener.accept()
@@ -70,7 +70,7 @@ class HealthService:
 
     def _answer(self) -> str:
         try:
-            return self.ailment() or _WELL
+            return self.problem() or _WELL
         except Exception:  # noqa: BLE001  # an error of ours must not end what later questions need
             _LOG.exception("The receiver cannot say whether it is well")
             return "the receiver met an error of this program when it was asked"

@@ -76,7 +76,7 @@ def _look_for_own_key(settings: Settings, own_record: OwnRecord, stopping: threa
                 _LOG.info("Reading %s", quoted(path))
                 known = key.public.der
             own_record.look(key)
-            if own_record.ailment is None:
+            if own_record.problem is None:
                 return key
         stopping.wait(LOOK_AGAIN_SECONDS)
     return None

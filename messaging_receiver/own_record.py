@@ -25,7 +25,7 @@ from idlib.keys import HOW_TO_GET_A_KEY, certificate_path, read_certificate
 from idlib.program.command_line import of_service
 from idlib.records import WHOLE_CERTIFICATE, TlsaRecord, render
 from idlib.settings import Settings
-from idlib.system.outage import Outage
+from idlib.system.failure_log import FailureLog
 
 _LOG = logging.getLogger(__name__)
 
@@ -48,13 +48,13 @@ class OwnRecord:
         self._name = settings.identity_name
         self._certificate_path = certificate_path(settings.crypto_path, settings.identity_name)
         self._discovery = discovery
-        self._outage = Outage(_LOG, clock, _PAUSES)
+        self._outage = FailureLog(_LOG, clock, _PAUSES)
         self._lock = threading.Lock()
         self._has_been_right = False
         self._told: str | None = None
 
     @property
-    def ailment(self) -> str | None:
+    def problem(self) -> str | None:
         """What was wrong when it was looked for last, or None."""
         return self._outage.cause
 
@@ -70,7 +70,7 @@ class OwnRecord:
         try:
             found = find_key(self._discovery, self._name, key.public.der)
         except DiscoveryError as error:
-            self._outage.begin(*self._ailment_of(error))
+            self._outage.begin(*self._problem_of(error))
             if isinstance(error, (*_ABSENT, NoUsableRecordError)):
                 self._announce(key)
             return None
@@ -93,7 +93,7 @@ class OwnRecord:
         else:
             self._outage.begin(f"own key cannot be used: {error.fact}", f"; {error.hint}")
 
-    def _ailment_of(self, error: DiscoveryError) -> tuple[str, str]:
+    def _problem_of(self, error: DiscoveryError) -> tuple[str, str]:
         """Return what is wrong, and what the log says beyond that."""
         if isinstance(error, NoRecordError):
             explained = explain_absence(error, self._name, self._discovery)

@@ -14,7 +14,7 @@ from idlib.discovery import Discovery, Found
 from idlib.envelope import Binding, UnverifiedMessage, seal_receipt
 from idlib.errors import IdlibError, NoSubscriberError, RefusedMessageError, TransportError
 from idlib.names import IdentityName
-from idlib.system.outage import Outage
+from idlib.system.failure_log import FailureLog
 from idlib.system.token_bucket import TokenBucket
 from idlib.transport import Broker, Publication, Publisher
 
@@ -191,7 +191,7 @@ class Receipts:
         self._key = key
         self._discovery = discovery
         self._requests = Requests(is_proven, zone_of)
-        self._outage = Outage(_LOG)
+        self._outage = FailureLog(_LOG)
         self._pause = _SHORTEST_PAUSE_SECONDS
 
     def start(self) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from idlib.errors import StoreError
-from idlib.system.outage import Outage
+from idlib.system.failure_log import FailureLog
 from idlib.timekeeping import keep_clock
 from idlib.transport import Subscription
 from messaging_receiver.authentication import Authentication
@@ -63,7 +63,7 @@ class Supervision:
         self._own_record = own_record
         self._is_clock_right = False
         self._queue_sizes = queue_sizes
-        self._upkeep_outage = Outage(_LOG)
+        self._upkeep_outage = FailureLog(_LOG)
 
     def run(self) -> bool:
         """Return when the receiver is told to stop or a thread ends by itself, and whether one did."""
@@ -101,7 +101,7 @@ class Supervision:
             f" waiting={self._authentication.number_waiting} {self._context.counters}"
         )
 
-    def ailment(self) -> str | None:
+    def problem(self) -> str | None:
         """Return what is wrong with the receiver, or None."""
         return self._ailment_of_threads() or self._ailment_of_session() or self._ailment_of_record()
 
@@ -120,8 +120,8 @@ class Supervision:
         return None
 
     def _ailment_of_session(self) -> str | None:
-        if self._subscription.ailment is not None:
-            return f"not subscribed: {self._subscription.ailment}"
+        if self._subscription.problem is not None:
+            return f"not subscribed: {self._subscription.problem}"
         if self._subscription.stalled_reason is not None:
             return f"connected without progress: {self._subscription.stalled_reason}"
         if self._authentication.holds_back:
@@ -130,7 +130,7 @@ class Supervision:
 
     def _ailment_of_record(self) -> str | None:
         self._own_record.look(self._own_keys.present)
-        return self._own_record.ailment
+        return self._own_record.problem
 
     def _keep(self, upkeep: Callable[[], None]) -> None:
         """Do something with the store that can as well be done later."""

@@ -17,12 +17,12 @@ from typing import Final
 
 from idlib.errors import ConfigurationError, ExitStatus, IdlibError, StoreError, quoted
 from idlib.program.command_line import parser, run, tell
-from idlib.program.container import announce
 from idlib.program.environment import read_environment
+from idlib.program.keep_open import announce
 from idlib.settings import SENDER_READS, Settings
 from idlib.storage.outbox import FILE_NAME, Outbox, Waiting, is_to_be_opened, state_of_files
 from idlib.storage.watching import is_watched, watching
-from idlib.system.outage import Outage
+from idlib.system.failure_log import FailureLog
 from idlib.timekeeping import leave_command
 from messaging_sender.sender_clock import COMMAND_FILE_NAME, SenderClock
 
@@ -81,7 +81,7 @@ def main() -> int:
         # Not the end: whoever has to set it right works at this terminal.
         tell(error)
     else:
-        worker = threading.Thread(target=deliver, args=(settings, stopping), name="Courier", daemon=True)
+        worker = threading.Thread(target=deliver, args=(settings, stopping), name="Outbox-Sender", daemon=True)
         worker.start()
     signal.sigwait(ends)
     stopping.set()
@@ -160,7 +160,7 @@ def _watch(settings: Settings, stopping: threading.Event, stack: ExitStack) -> N
     is_seen = False
     clock = SenderClock(settings.data_path)
     stack.callback(clock.finish)
-    unseen, outage, own_record = Outage(_LOG), Outage(_LOG), Outage(_LOG)
+    unseen, outage, own_record = FailureLog(_LOG), FailureLog(_LOG), FailureLog(_LOG)
     while not stopping.is_set():
         if not is_seen:
             try:
@@ -186,7 +186,7 @@ def _watch(settings: Settings, stopping: threading.Event, stack: ExitStack) -> N
             stopping.wait(_TROUBLE_SECONDS)
 
 
-def _empty_outbox(settings: Settings, stopping: threading.Event, own_record: Outage, clock: SenderClock) -> None:
+def _empty_outbox(settings: Settings, stopping: threading.Event, own_record: FailureLog, clock: SenderClock) -> None:
     with Outbox(settings.data_path) as outbox:
         waiting = outbox.waiting()
         if not waiting.number:
@@ -194,9 +194,9 @@ def _empty_outbox(settings: Settings, stopping: threading.Event, own_record: Out
         _LOG.info("Messages in the outbox: %d", waiting.number)
         outbox.hold_for_delivery()
         # Late, for it triples what the process takes of the memory.
-        from messaging_sender.courier import Courier
+        from messaging_sender.outbox_sender import OutboxSender
 
-        Courier(settings, outbox, stopping, own_record, clock).empty()
+        OutboxSender(settings, outbox, stopping, own_record, clock).empty()
 
 
 def _tell_health() -> int:

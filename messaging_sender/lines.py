@@ -28,11 +28,11 @@ from idlib.errors import (
 from idlib.output import counted
 from idlib.settings import Settings
 from idlib.storage.outbox import NewOutgoingMessage
-from idlib.system.outage import Outage
+from idlib.system.failure_log import FailureLog
 from idlib.transport import Broker, Publication, Publisher
-from messaging_sender.patient_input import PatientInput
-from messaging_sender.queuing import has_waiting, is_no_verdict, put_aside, resident_sender, warn_if_nobody_sends
-from messaging_sender.reporting import Fate, report
+from messaging_sender.interruptible_input import InterruptibleInput
+from messaging_sender.queuing import has_waiting, is_temporary, queue_message, resident_sender, warn_if_nobody_sends
+from messaging_sender.reporting import SendResult, report
 from messaging_sender.sealing import Sealer, seconds_at_the_broker
 from messaging_sender.sender_record import OwnRecord
 
@@ -111,7 +111,7 @@ class LineSender:
         self._sealer = Sealer.from_settings(settings)
         self._broker = Broker.from_settings(settings)
         self._publisher: Publisher | None = None
-        self._own_record = OwnRecord(settings, self._sealer.discovery, Outage(_LOG))
+        self._own_record = OwnRecord(settings, self._sealer.discovery, FailureLog(_LOG))
         self._progress = Progress()
         self._unacknowledged: deque[_Sent] = deque()
         self._acknowledged = Ranges()
@@ -147,7 +147,7 @@ class LineSender:
                     self._fail(number, message, error)
                 except IdlibError as error:
                     # Likewise; what became of them shows when the connection is closed.
-                    last.callback(self._print, report(message, Fate.FAILED, error=error))
+                    last.callback(self._print, report(message, SendResult.FAILED, error=error))
                     raise
                 self._settle_some()
             self._settle_all()
@@ -160,7 +160,7 @@ class LineSender:
         except io.UnsupportedOperation:
             # A text of the command line is there as a whole.
             return source
-        return io.BufferedReader(PatientInput(descriptor, self._settle_some))
+        return io.BufferedReader(InterruptibleInput(descriptor, self._settle_some))
 
     def _begin(self, stack: ExitStack) -> None:
         if self._arguments.queue and has_waiting(self._settings, self._arguments.recipient):
@@ -231,7 +231,7 @@ class LineSender:
 
     def _begin_to_queue(self, error: IdlibError) -> None:
         """Put into the outbox what is not acknowledged, where that may be done, and whatever comes after it."""
-        if not self._arguments.queue or not is_no_verdict(error):
+        if not self._arguments.queue or not is_temporary(error):
             raise error
         self._queuing = str(error)
         while self._unacknowledged:
@@ -250,7 +250,7 @@ class LineSender:
             self._fail(sent.number, sent.message, error, sent.size)
 
     def _queue(self, number: int, message: NewOutgoingMessage) -> None:
-        put_aside(self._settings, self._sealer, message)
+        queue_message(self._settings, self._sealer, message)
         if not len(self._queued):
             _LOG.warning(
                 "Messages to %s are queued from line %d on, and %s sends them: %s",
@@ -261,12 +261,12 @@ class LineSender:
             )
             warn_if_nobody_sends(self._settings)
         self._queued.add(number)
-        self._print(report(message, Fate.QUEUED))
+        self._print(report(message, SendResult.QUEUED))
 
     def _acknowledge(self, sent: _Sent) -> None:
         self._acknowledged.add(sent.number)
         warning = self._own_record.tell()
-        self._print(report(sent.message, Fate.ACKNOWLEDGED, size=sent.size, warning=warning))
+        self._print(report(sent.message, SendResult.ACKNOWLEDGED, size=sent.size, warning=warning))
 
     def _drop(self, sent: _Sent, error: NoSubscriberError) -> None:
         if not len(self._dropped):
@@ -274,12 +274,12 @@ class LineSender:
                 "Line %d is not delivered, nor is any after it while this lasts: %s", sent.number, dropped(error)
             )
         self._dropped.add(sent.number)
-        self._print(report(sent.message, Fate.NO_SUBSCRIBER, size=sent.size, error=dropped(error)))
+        self._print(report(sent.message, SendResult.NO_SUBSCRIBER, size=sent.size, error=dropped(error)))
 
     def _fail(self, number: int, message: NewOutgoingMessage, error: IdlibError, size: int | None = None) -> None:
         _LOG.error("Line %d was not sent: %s", number, error)
         self._status = self._status or error.exit_status
-        self._print(report(message, Fate.FAILED, size=size, error=error))
+        self._print(report(message, SendResult.FAILED, size=size, error=error))
 
     def _tell(
         self, _kind: type[BaseException] | None, error: BaseException | None, _traceback: TracebackType | None
@@ -310,7 +310,7 @@ class LineSender:
                 pass
             else:
                 return self._acknowledge(sent)
-        return self._print(report(sent.message, Fate.UNACKNOWLEDGED, size=sent.size, error=end))
+        return self._print(report(sent.message, SendResult.UNACKNOWLEDGED, size=sent.size, error=end))
 
     def _tell_progress(self) -> None:
         number = len(self._acknowledged)

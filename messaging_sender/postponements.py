@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from typing import Final
 
 from idlib.errors import IdlibError
-from idlib.system.outage import Outage
+from idlib.system.failure_log import FailureLog
 
 # Whose trouble is said apart from that of others.
 MAX_RECIPIENTS: Final = 1024
@@ -25,8 +25,8 @@ class Postponements:
         self._log = log
         self._clock = clock
         self._lock = threading.Lock()
-        self._of_recipient: dict[str, Outage] = {}
-        self._of_others = Outage(log, clock)
+        self._of_recipient: dict[str, FailureLog] = {}
+        self._of_others = FailureLog(log, clock)
 
     def __len__(self) -> int:
         """Return of how many recipients something is known."""
@@ -66,11 +66,11 @@ class Postponements:
             for recipient in self._of_recipient.keys() - set(recipients):
                 del self._of_recipient[recipient]
 
-    def _outage_of(self, recipient: str) -> Outage | None:
+    def _outage_of(self, recipient: str) -> FailureLog | None:
         with self._lock:
             outage = self._of_recipient.get(recipient)
             if outage is None and self._has_room():
-                outage = self._of_recipient[recipient] = Outage(self._log, self._clock)
+                outage = self._of_recipient[recipient] = FailureLog(self._log, self._clock)
             return outage
 
     def _has_room(self) -> bool:

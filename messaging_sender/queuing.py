@@ -27,7 +27,7 @@ def resident_sender() -> str:
     return beside("application.py", "deliver")
 
 
-def is_no_verdict(error: IdlibError) -> bool:
+def is_temporary(error: IdlibError) -> bool:
     """Return whether an error says nothing against the message or its recipient, so that it may go away by itself.
 
     Args:
@@ -57,7 +57,7 @@ def has_waiting(settings: Settings, recipient: IdentityName) -> bool:
     return waiting is not None
 
 
-def put_aside(settings: Settings, sealer: Sealer, message: NewOutgoingMessage) -> None:
+def queue_message(settings: Settings, sealer: Sealer, message: NewOutgoingMessage) -> None:
     """Let a message wait in the outbox.
 
     Args:

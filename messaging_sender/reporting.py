@@ -7,7 +7,7 @@ from idlib.storage.outbox import NewOutgoingMessage
 from idlib.system.interruption import Terminated
 
 
-class Fate(StrEnum):
+class SendResult(StrEnum):
     """What became of a message."""
 
     ACKNOWLEDGED = "acknowledged"
@@ -20,7 +20,7 @@ class Fate(StrEnum):
 
 def report(
     message: NewOutgoingMessage,
-    fate: Fate,
+    fate: SendResult,
     *,
     size: int | None = None,
     error: BaseException | None = None,

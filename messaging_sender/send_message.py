@@ -30,13 +30,13 @@ from idlib.program.command_line import parser, require_stdout
 from idlib.program.environment import read_environment
 from idlib.settings import SENDER_READS, Settings, load
 from idlib.storage.outbox import NewOutgoingMessage
+from idlib.system.failure_log import FailureLog
 from idlib.system.interruption import raise_when_terminated
-from idlib.system.outage import Outage
 from idlib.transport import Broker, Publication, Publisher
 from messaging_sender.lines import LineSender, decode, dropped
-from messaging_sender.proof import MAX_RECEIPT_OCTETS, Proof
-from messaging_sender.queuing import has_waiting, is_no_verdict, put_aside, resident_sender, warn_if_nobody_sends
-from messaging_sender.reporting import Fate, report
+from messaging_sender.queuing import has_waiting, is_temporary, queue_message, resident_sender, warn_if_nobody_sends
+from messaging_sender.receipt_listener import MAX_RECEIPT_OCTETS, ReceiptListener
+from messaging_sender.reporting import SendResult, report
 from messaging_sender.sealing import Sealer, seconds_at_the_broker, too_large
 from messaging_sender.sender_record import OwnRecord
 
@@ -118,9 +118,9 @@ class _Sending:
         self._arguments = arguments
         self._message = message
         self._sealer = Sealer.from_settings(settings)
-        self._fate = Fate.FAILED
+        self._result = SendResult.FAILED
         self._size: int | None = None
-        self._own_record = OwnRecord(settings, self._sealer.discovery, Outage(_LOG))
+        self._own_record = OwnRecord(settings, self._sealer.discovery, FailureLog(_LOG))
         self._warning: str | None = None
 
     def send(self) -> None:
@@ -137,7 +137,7 @@ class _Sending:
             raise
         finally:
             if self._arguments.json:
-                print(report(self._message, self._fate, size=self._size, error=error, warning=self._warning))
+                print(report(self._message, self._result, size=self._size, error=error, warning=self._warning))
 
     def _send_or_queue(self) -> None:
         arguments = self._arguments
@@ -147,13 +147,13 @@ class _Sending:
         try:
             self._send()
         except IdlibError as error:
-            if not arguments.queue or not is_no_verdict(error):
+            if not arguments.queue or not is_temporary(error):
                 raise
             self._queue(str(error))
 
     def _queue(self, why: str) -> None:
-        put_aside(self._settings, self._sealer, self._message)
-        self._fate = Fate.QUEUED
+        queue_message(self._settings, self._sealer, self._message)
+        self._result = SendResult.QUEUED
         _LOG.warning(
             "The message to %s is queued, and %s sends it: %s", self._message.recipient, resident_sender(), why
         )
@@ -168,17 +168,17 @@ class _Sending:
         broker = Broker.from_settings(self._settings)
         with Publisher(broker, arguments.timeout, MAX_RECEIPT_OCTETS) as publisher:
             if arguments.receipt:
-                proof = Proof(self._settings, self._sealer, arguments.recipient, message.identifier)
+                proof = ReceiptListener(self._settings, self._sealer, arguments.recipient, message.identifier)
                 publisher.listen(str(self._settings.identity_name), proof.hear)
             publication = publisher.publish(message.recipient, payload, seconds_at_the_broker(message))
-            self._fate = Fate.UNACKNOWLEDGED
+            self._result = SendResult.UNACKNOWLEDGED
             self._wait(publisher, publication)
-            self._fate = Fate.ACKNOWLEDGED
+            self._result = SendResult.ACKNOWLEDGED
             _LOG.info("The broker %s has acknowledged the message to %s.", broker, message.recipient)
             self._warning = self._own_record.tell()
             if proof is not None:
                 proof.wait(arguments.timeout)
-                self._fate = Fate.PRINTED
+                self._result = SendResult.PRINTED
                 _LOG.info("%s has printed the message.", message.recipient)
 
     def _seal(self) -> bytes:
@@ -195,10 +195,10 @@ class _Sending:
             publisher.wait(publication)
         except RefusedMessageError:
             # An answer, which leaves no doubt.
-            self._fate = Fate.FAILED
+            self._result = SendResult.FAILED
             raise
         except NoSubscriberError as error:
-            self._fate = Fate.NO_SUBSCRIBER
+            self._result = SendResult.NO_SUBSCRIBER
             if self._arguments.queue:
                 raise
             raise dropped(error) from error

@@ -8,7 +8,7 @@ from typing import Final
 
 from idlib.errors import StoreError
 from idlib.storage.clock_file import ClockFile
-from idlib.system.outage import Outage
+from idlib.system.failure_log import FailureLog
 from idlib.timekeeping import ClockState, Timekeeper, keep_clock
 from idlib.trust import Moment
 
@@ -29,7 +29,7 @@ class SenderClock:
     def __init__(self, directory: Path) -> None:
         self._directory = directory
         self._timekeeper: Timekeeper | None = None
-        self._outage = Outage(_LOG)
+        self._outage = FailureLog(_LOG)
         self._due_at = time.monotonic()
 
     def keep(self) -> None:

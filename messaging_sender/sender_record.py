@@ -13,7 +13,7 @@ from idlib.discovery import Discovery
 from idlib.discovery.misplacement import explain_absence
 from idlib.errors import DiscoveryError, NoRecordError, NotSecureError, NoUsableRecordError
 from idlib.settings import Settings
-from idlib.system.outage import Outage
+from idlib.system.failure_log import FailureLog
 
 _LOG = logging.getLogger(__name__)
 
@@ -41,7 +41,7 @@ class OwnRecord:
         self,
         settings: Settings,
         discovery: Discovery,
-        outage: Outage,
+        outage: FailureLog,
         patience: float = PATIENCE_SECONDS,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:

@@ -59,6 +59,8 @@ class Peer:
     def expect(self, kind: int) -> bytes:
         """Return the body of the client's next packet, which must be of a type."""
         header, body = self.read()
+        if not header:
+            raise ConnectionError("the client has closed the connection")
         assert header & 0xF0 == kind, (header, body)
         return body
 

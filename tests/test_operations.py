@@ -19,7 +19,7 @@ SOURCES = [
     *ROOT.glob("idlib/**/*.py"),
     *ROOT.glob("messaging_receiver/*.py"),
     SENDER / "application.py",
-    SENDER / "courier.py",
+    SENDER / "outbox_sender.py",
     SENDER / "sender_clock.py",
     SENDER / "sender_record.py",
 ]
@@ -53,8 +53,8 @@ def test_each_log_line_is_explained(text: str) -> None:
 def test_each_answer_of_the_health_check_is_explained() -> None:
     supervision = (ROOT / "messaging_receiver/supervision.py").read_text()
     health = (ROOT / "messaging_receiver/health.py").read_text()
-    ailments = supervision.partition("def ailment(")[2].partition("def _keep_store(")[0]
-    said = re.findall(r'return f?"([^"]+)"', ailments) + re.findall(r'(?:: Final =|return) "([^"]+ [^"]+)"', health)
+    problems = supervision.partition("def problem(")[2].partition("def _keep_store(")[0]
+    said = re.findall(r'return f?"([^"]+)"', problems) + re.findall(r'(?:: Final =|return) "([^"]+ [^"]+)"', health)
     for name in ("application", "own_record"):
         source = (ROOT / f"messaging_receiver/{name}.py").read_text()
         said += re.findall(r'"((?:own (?:record|key)|no identity)\b[^"]+)"', source)

@@ -15,10 +15,10 @@ from idlib.discovery.anchors import Anchors, vouched_for
 from idlib.discovery.authentication import AuthenticRecords, follow_in
 from idlib.discovery.cache import Cache, Outcome
 from idlib.discovery.checking import Budget, KeysByTag, by_tag, validate
-from idlib.discovery.cuts import shows_cut
 from idlib.discovery.messages import Answer, Question, RecordSet, ResourceRecord, shown
 from idlib.discovery.resolver import Resolver
 from idlib.discovery.signatures import Signature, signatures_over
+from idlib.discovery.zone_cuts import shows_cut
 from idlib.errors import BogusError, DiscoveryError, NotSecureError, TemporaryDiscoveryError, UnprovenAbsenceError
 from idlib.names import IdentityName
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Concatenate, Final, ParamSpec, Self, TypeVar
 
-from idlib.errors import StoreError, how_to_take_over, quoted
+from idlib.errors import StoreError, permission_hint, quoted
 from idlib.files import DIRECTORY_MODE, FILE_MODE, NotRegularError, check_regular, make_durable, open_regular
 from idlib.storage import last_write, salvage
 from idlib.storage.lock_file import LockFile
@@ -596,5 +596,5 @@ def _how_to_get_in(directory: Path) -> str:
     # Not the command alone: a stranger's directory on a laptop is none to be taken over.
     return (
         "set DATA_PATH to a directory that this user may write, or give it this one:"
-        f" {how_to_take_over(directory, 'messaging_sender')}"
+        f" {permission_hint(directory, 'messaging_sender')}"
     )

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from idlib.storage import rules
-from idlib.storage.books import DAY, POOL, WEEK, Books, Tally
 from idlib.storage.salvage import check_ascending
+from idlib.storage.sender_rows import DAY, POOL, WEEK, SenderRows, Tally
 from idlib.storage.values import Tidied
 
 _DONE: Final = Tidied(more=True)
@@ -69,7 +69,7 @@ class Forgetting:
         books: What is kept in memory about the file.
     """
 
-    def __init__(self, books: Books) -> None:
+    def __init__(self, books: SenderRows) -> None:
         self._books = books
         self._trim: _Trim | None = None
         # Owners all of whose entries are too new to be forgotten, and until when nobody looks again.

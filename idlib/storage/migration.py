@@ -13,12 +13,12 @@ from typing import Final
 from idlib.errors import StoreError, quoted
 from idlib.files import make_durable
 from idlib.storage import rules
-from idlib.storage.books import DAY, POOL, WEEK, facts_table
 from idlib.storage.database import STOP_THE_OTHER_RECEIVER, Database, describing_errors, repairing
 from idlib.storage.lock_file import END as LOCK_FILE_END
 from idlib.storage.pages import Value
 from idlib.storage.replay import ReplayMemory
 from idlib.storage.salvage import SIDE_FILES, Table, beside, check_ascending, is_name, resolved
+from idlib.storage.sender_rows import DAY, POOL, WEEK, facts_table
 from idlib.storage.values import IDENTIFIER_BYTES, ReplayEntry, Standing, WaitingMessage
 from idlib.storage.waiting import WaitingMessages
 

@@ -9,7 +9,11 @@ from pathlib import Path
 from typing import Final
 
 from idlib.storage import rules
-from idlib.storage.books import (
+from idlib.storage.database import STOP_THE_OTHER_RECEIVER, DamagedError, Database, repairing
+from idlib.storage.forgetting import Forgetting
+from idlib.storage.pages import Value
+from idlib.storage.salvage import Table
+from idlib.storage.sender_rows import (
     DAY,
     DROPPED_UNTIL,
     FLOOR,
@@ -18,14 +22,10 @@ from idlib.storage.books import (
     POOL_WATERMARK,
     SENDERS,
     WEEK,
-    Books,
+    SenderRows,
     facts_table,
     keep,
 )
-from idlib.storage.database import STOP_THE_OTHER_RECEIVER, DamagedError, Database, repairing
-from idlib.storage.forgetting import Forgetting
-from idlib.storage.pages import Value
-from idlib.storage.salvage import Table
 from idlib.storage.values import IDENTIFIER_BYTES, Printed, Remembered, ReplayEntry, Standing, Tidied
 
 FILE_NAME: Final = "replay.sqlite3"
@@ -122,7 +122,7 @@ class ReplayMemory(Database):
         self._time_at_opening: int | None = None
         self._portion = _FIRST_PORTION
         self._forgetting: Forgetting | None = None
-        self._kept_books: Books | None = None
+        self._kept_books: SenderRows | None = None
         super().__init__(
             directory / FILE_NAME, _SCHEMA, _VERSION, _TABLES, keeps_texts=False, advice=STOP_THE_OTHER_RECEIVER
         )
@@ -333,7 +333,7 @@ class ReplayMemory(Database):
         return was_lowered
 
     @contextlib.contextmanager
-    def _changing(self) -> Iterator[tuple[sqlite3.Connection, Books]]:
+    def _changing(self) -> Iterator[tuple[sqlite3.Connection, SenderRows]]:
         with self._lock:
             try:
                 with self._transaction() as connection, self._judging_rows():
@@ -369,13 +369,13 @@ class ReplayMemory(Database):
         # As if what we have printed since had come from a clock that leads.
         return max(self._last_write, self._latest_issue - rules.MAX_CLOCK_LEAD_SECONDS)
 
-    def _books(self, connection: sqlite3.Connection) -> Books:
+    def _books(self, connection: sqlite3.Connection) -> SenderRows:
         if self._kept_books is None:
-            self._kept_books = Books.read(connection)
+            self._kept_books = SenderRows.read(connection)
         return self._kept_books
 
 
-def _remember(connection: sqlite3.Connection, books: Books, message: Printed, now: int) -> None:
+def _remember(connection: sqlite3.Connection, books: SenderRows, message: Printed, now: int) -> None:
     entry = message.entry
     row = books.row(connection, entry.sender)
     kept = None if row is None else row.standing

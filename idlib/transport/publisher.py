@@ -17,7 +17,7 @@ from paho.mqtt.properties import Properties
 from idlib.errors import IdlibError, MessageError, NoSubscriberError, RefusedMessageError, TransportError
 from idlib.settings import MqttVersion
 from idlib.system.backoff import Backoff
-from idlib.system.outage import Outage
+from idlib.system.failure_log import FailureLog
 from idlib.transport.broker import Broker
 from idlib.transport.client import Handlers, PacketClient, ignore
 from idlib.transport.connection import (
@@ -107,10 +107,10 @@ class Publisher:
         outage: Where it is noted that the connection is lost; one of its own without it.
     """
 
-    def __init__(self, broker: Broker, timeout: float, max_heard: int = 0, outage: Outage | None = None) -> None:
+    def __init__(self, broker: Broker, timeout: float, max_heard: int = 0, outage: FailureLog | None = None) -> None:
         self._broker = broker
         self._timeout = timeout
-        self._outage = Outage(_LOG) if outage is None else outage
+        self._outage = FailureLog(_LOG) if outage is None else outage
         self._client_id = new_client_id()
         self._connector = Connector(
             broker,

@@ -14,7 +14,7 @@ from paho.mqtt.packettypes import PacketTypes
 
 from idlib.errors import Reason, Refusal, TransportError
 from idlib.system.backoff import Backoff
-from idlib.system.outage import Outage
+from idlib.system.failure_log import FailureLog
 from idlib.transport.broker import Broker
 from idlib.transport.client import Handlers, PacketClient, ignore
 from idlib.transport.connection import (
@@ -117,7 +117,7 @@ class Subscription:
         self._unacknowledged: deque[Delivery] = deque()
         self._settled: set[Delivery] = set()
         self._subscribed = threading.Event()
-        self._outage = Outage(_LOG)
+        self._outage = FailureLog(_LOG)
         self._is_explained = False
         self._was_accepted = False
         self._backoff = Backoff(_SHORTEST_BACKOFF_SECONDS, _LONGEST_BACKOFF_SECONDS)
@@ -135,7 +135,7 @@ class Subscription:
         return self._subscribed.is_set()
 
     @property
-    def ailment(self) -> str | None:
+    def problem(self) -> str | None:
         """Why there is no subscription at present, as far as that is known, or None."""
         return None if self.is_active else self._outage.cause or f"{self._broker} has not answered yet"
 

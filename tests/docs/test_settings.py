@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from idlib.errors import ExitStatus
-from messaging_sender.reporting import Fate
+from messaging_sender.reporting import SendResult
 from tests import documents
 
 DOCUMENT: Final = (documents.ROOT / documents.SETTINGS).read_text()
@@ -32,7 +32,7 @@ def test_the_table_of_options_is_the_help_of_send() -> None:
 
 
 def test_each_result_of_json_is_named() -> None:
-    for fate in Fate:
+    for fate in SendResult:
         assert f"`{fate}`" in OPTIONS["--json"]
 
 

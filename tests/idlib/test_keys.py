@@ -26,7 +26,7 @@ from hypothesis import strategies as st
 
 from idlib import certificates, keys
 from idlib.algorithms import PrivateKey
-from idlib.errors import ExitStatus, KeyFileError, how_to_take_over
+from idlib.errors import ExitStatus, KeyFileError, permission_hint
 from idlib.names import IdentityName
 from idlib.settings import KeyType
 from idlib.system import update_lock
@@ -403,7 +403,7 @@ def test_a_closed_directory_above_that_of_the_keys_is_the_one_to_open(
         return stat_of(path, **named)
 
     monkeypatch.setattr(Path, "stat", refuse_below)
-    assert how_to_take_over(directory, "maintenance") == f"run chmod 700 {directory.parent}"
+    assert permission_hint(directory, "maintenance") == f"run chmod 700 {directory.parent}"
     directory.parent.chmod(0o700)
 
 

@@ -153,20 +153,20 @@ def test_nothing_of_a_message_that_waited_is_left_on_the_disk(
     # Base64 takes three bytes at a time.
     text = "a secret that is not for the disk " * 30
     traces = {b"a secret that", base64.urlsafe_b64encode(text.encode())[:60]}
-    with device.receiver() as receiver, sender.start(SENDER) as courier:
+    with device.receiver() as receiver, sender.start(SENDER) as resident:
         own_mosquitto.stop()
         assert sender.send(device, "--queue", "--timeout", "2", text).status == 0
         assert traces_in(sender, traces) != []
         own_unbound.stop()
         own_mosquitto.start()
-        courier.wait_for_log("has acknowledged", 60)
+        resident.wait_for_log("has acknowledged", 60)
         receiver.wait_for_log("waiting sender=", 60)
         assert traces_in(device, traces) != []
         own_unbound.start()
         receiver.wait_for_message("a secret that", 60)
         for each in (sender, device):
             wait_until(lambda each=each: traces_in(each, traces) == [], "end of the text on the disk")  # type: ignore[misc]
-        assert courier.stop() == receiver.stop() == 0
+        assert resident.stop() == receiver.stop() == 0
     assert traces_in(sender, traces) == traces_in(device, traces) == []
 
 

@@ -73,15 +73,15 @@ def test_without_dns_it_waits_and_arrives_once_dns_is_back(
 
 def test_without_a_subscriber_it_waits_and_arrives_once_there_is_one(sender: Device, recipient: Device) -> None:
     queue_one(sender, recipient, "are you there?")
-    with sender.start(SENDER) as courier:
-        courier.wait_for_log(f"Messages to {recipient.name} wait: ")
+    with sender.start(SENDER) as resident:
+        resident.wait_for_log(f"Messages to {recipient.name} wait: ")
         # It is tried three times meanwhile.
         time.sleep(8)
-        assert sum(f"Messages to {recipient.name} wait: " in line for line in courier.stderr) == 1
+        assert sum(f"Messages to {recipient.name} wait: " in line for line in resident.stderr) == 1
         assert waiting(sender) == 1
         with recipient.receiver() as receiver:
             receiver.wait_for_message("are you there?")
-        courier.wait_for("an empty outbox", lambda: waiting(sender) == 0)
+        resident.wait_for("an empty outbox", lambda: waiting(sender) == 0)
 
 
 def test_a_recipient_that_nobody_is_does_not_hold_up_another(
@@ -90,10 +90,10 @@ def test_a_recipient_that_nobody_is_does_not_hold_up_another(
     nowhere = lab.published_device("nowhere")
     put(sender, nowhere.name, "are you there?")
     put(sender, recipient.name, "and you?")
-    with sender.start(SENDER) as courier:
+    with sender.start(SENDER) as resident:
         receiver.wait_for_message("and you?")
-        courier.wait_for_log(f"Messages to {nowhere.name} wait: ")
-        assert not any("Messages wait: " in line for line in courier.stderr)
+        resident.wait_for_log(f"Messages to {nowhere.name} wait: ")
+        assert not any("Messages wait: " in line for line in resident.stderr)
 
 
 def test_what_is_too_large_for_the_broker_is_given_up_and_holds_up_nobody(
@@ -106,10 +106,10 @@ def test_what_is_too_large_for_the_broker_is_given_up_and_holds_up_nobody(
         put(sender, recipient.name, "short")
         with (
             recipient.with_settings(**there).receiver() as receiver,
-            sender.with_settings(**there).start(SENDER) as courier,
+            sender.with_settings(**there).start(SENDER) as resident,
         ):
             receiver.wait_for_message("short")
-            courier.wait_for_log(f"to {recipient.name} is not delivered: the message is too large")
+            resident.wait_for_log(f"to {recipient.name} is not delivered: the message is too large")
 
 
 def test_a_message_that_ends_the_connection_holds_up_nobody_else(
@@ -139,12 +139,12 @@ def test_a_broker_without_qos_1_is_tried_ever_less_often_and_told_of_once(
     with Mosquitto(tmp_path / "modest", extra="max_qos 0\n") as modest:
         put(sender, recipient.name, "not now")
         there = sender.with_settings(MQTT_PORT=str(modest.port), MQTT_VERSION=version)
-        with there.start(SENDER) as courier:
+        with there.start(SENDER) as resident:
             time.sleep(20)
             number = modest.log.read_text().count("New client connected")
             # With 3.1.1 each connection is made twice.
             assert 2 <= number / (1 if version == "5" else 2) <= 9
-            warnings = [line for line in courier.stderr if " WARNING " in line]
+            warnings = [line for line in resident.stderr if " WARNING " in line]
             assert len(warnings) == 1, warnings
         assert waiting(sender) == 1
 
@@ -175,11 +175,11 @@ def test_routes_stay_within_what_the_broker_takes_at_a_time(
         put(sender, lab.published_device("one-of-many").name, "hello")
     with (
         ScriptedBroker(serve) as broker,
-        sender.with_settings(MQTT_PORT=str(broker.address.port)).start(SENDER) as courier,
+        sender.with_settings(MQTT_PORT=str(broker.address.port)).start(SENDER) as resident,
     ):
-        courier.wait_for("acknowledgements", lambda: sum(ACKNOWLEDGED in line for line in courier.stderr) == 6, 60)
+        resident.wait_for("acknowledgements", lambda: sum(ACKNOWLEDGED in line for line in resident.stderr) == 6, 60)
         assert len(broker.connections) == 1
-        assert not [line for line in courier.stderr if " WARNING " in line]
+        assert not [line for line in resident.stderr if " WARNING " in line]
     assert most == 2
 
 

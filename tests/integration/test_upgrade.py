@@ -120,8 +120,8 @@ def test_what_the_release_has_queued_is_delivered(release: Release, lab: Lab, ow
         )
         assert lines.status == 0, lines
         own_mosquitto.start()
-        with sender.start(SENDER) as courier:
+        with sender.start(SENDER) as resident:
             receiver.wait_for_message("second", timeout=60)
-            courier.wait_for("three acknowledgements", lambda: sum("acknowledged" in s for s in courier.stderr) >= 3)
+            resident.wait_for("three acknowledgements", lambda: sum("acknowledged" in s for s in resident.stderr) >= 3)
         texts = [json.loads(line).partition(" says: ")[2] for line in receiver.stdout]
         assert sorted(texts) == ["first", "queued", "second"]

@@ -44,7 +44,7 @@ def test_it_stays_small(tmp_path: Path) -> None:
     assert {module for module in imported if module.startswith("idlib")} == {
         "idlib",
         "idlib.program",
-        "idlib.program.container",
+        "idlib.program.keep_open",
         "idlib.system",
         "idlib.system.interruption",
         "idlib.system.update_lock",

@@ -60,7 +60,7 @@ def test_an_error_while_the_receiver_is_judged_is_no_end_of_all_answers(
     for _ in range(2):
         assert ask() == "1 the receiver met an error of this program when it was asked\n"
     assert "an error of ours" in caplog.text
-    service.ailment = lambda: "not subscribed"
+    service.problem = lambda: "not subscribed"
     assert ask() == "1 not subscribed\n"
 
 

@@ -81,7 +81,7 @@ class Device:
         for _ in range(times):
             self.own_record.look(self.key)
             self.now += seconds
-        return self.own_record.ailment
+        return self.own_record.problem
 
 
 @pytest.fixture
@@ -127,7 +127,7 @@ def test_a_record_at_the_wrong_name_is_told_apart_from_none(device: Device, capl
     assert caplog.records[0].levelno == logging.WARNING
     device.answer = (device.record(),)
     device.look(60)
-    assert device.own_record.ailment is None
+    assert device.own_record.problem is None
 
 
 def test_a_record_that_comes_is_said(device: Device, caplog: pytest.LogCaptureFixture) -> None:
@@ -174,9 +174,9 @@ def test_the_record_of_another_key_is_told_apart_from_none(device: Device, caplo
 
 def test_a_damaged_record_is_told_apart_from_none(device: Device, caplog: pytest.LogCaptureFixture) -> None:
     device.answer = (device.record()[:-1],)
-    ailment = device.look()
-    assert ailment is not None
-    assert ailment.startswith("own record in DNS cannot be used: the TLSA record of alice.example is not usable")
+    problem = device.look()
+    assert problem is not None
+    assert problem.startswith("own record in DNS cannot be used: the TLSA record of alice.example is not usable")
     assert caplog.messages[1:] == [*ARTICLE, device.shown_record]
 
 
@@ -284,16 +284,16 @@ def told_without_a_key(
     threading.Timer(1, stopping.set).start()
     assert wait(device, stopping) is None
     (line,) = caplog.messages
-    return line, device.own_record.ailment
+    return line, device.own_record.problem
 
 
 def test_a_device_without_an_identity_is_told_what_to_do_in_one_line(
     without_identity: Device, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    line, ailment = told_without_a_key(without_identity, "application.py", caplog, monkeypatch)
-    assert ailment == "no identity yet: run ./create_selfsigned_id.py in maintenance"
-    assert line == f"{ailment} (there is no '{key_path(without_identity.settings.crypto_path, NAME)}')"
-    assert len(ailment) <= HEALTH_CHARACTERS
+    line, problem = told_without_a_key(without_identity, "application.py", caplog, monkeypatch)
+    assert problem == "no identity yet: run ./create_selfsigned_id.py in maintenance"
+    assert line == f"{problem} (there is no '{key_path(without_identity.settings.crypto_path, NAME)}')"
+    assert len(problem) <= HEALTH_CHARACTERS
 
 
 @pytest.mark.parametrize("directory", ["applications", "/checkout of mine/applications", "."])
@@ -320,9 +320,9 @@ def test_in_a_checkout_the_program_to_run_is_named_from_where_the_receiver_was_s
         creator = tmp_path / "checkout of mine" / creator.relative_to(tmp_path / "start")
         program = str(creator.parents[2] / "messaging_receiver" / "src" / "application.py")
         shown = f"'{creator}'"
-    line, ailment = told_without_a_key(without_identity, program, caplog, monkeypatch)
-    assert ailment == f"no identity yet: run {shown}"
-    assert line.startswith(f"{ailment} (there is no '")
+    line, problem = told_without_a_key(without_identity, program, caplog, monkeypatch)
+    assert problem == f"no identity yet: run {shown}"
+    assert line.startswith(f"{problem} (there is no '")
     assert line.count("create_selfsigned_id.py") == 1
 
 

@@ -5,7 +5,7 @@ import logging
 import pytest
 
 from idlib.errors import NoSubscriberError, TemporaryDiscoveryError
-from idlib.system.outage import STABLE_SECONDS
+from idlib.system.failure_log import STABLE_SECONDS
 from messaging_sender.postponements import MAX_RECIPIENTS, Postponements
 
 ABSENT = NoSubscriberError("the broker has no subscriber")

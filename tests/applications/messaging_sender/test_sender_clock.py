@@ -10,10 +10,10 @@ import pytest
 
 from idlib.settings import load
 from idlib.storage.outbox import BootTime, NewOutgoingMessage, Outbox
-from idlib.system.outage import Outage
+from idlib.system.failure_log import FailureLog
 from idlib.timekeeping import leave_command
 from idlib.trust import EARLIEST_CREDIBLE_TIME
-from messaging_sender.courier import Courier
+from messaging_sender.outbox_sender import OutboxSender
 from messaging_sender.sender_clock import COMMAND_FILE_NAME, SenderClock
 
 NOW = EARLIEST_CREDIBLE_TIME + 3600.0
@@ -48,7 +48,9 @@ class Device:
         self.clock = SenderClock(self.directory)
         self.clock.keep()
         self.outbox = Outbox(self.directory)
-        self.courier = Courier(settings, self.outbox, threading.Event(), Outage(logging.getLogger()), self.clock)
+        self.sender = OutboxSender(
+            settings, self.outbox, threading.Event(), FailureLog(logging.getLogger()), self.clock
+        )
 
     def stop(self) -> None:
         self.clock.finish()
@@ -56,11 +58,11 @@ class Device:
 
     def run_for(self, seconds: float) -> bool:
         """Let time pass; return whether messages may be sent now."""
-        is_ready = self.courier._is_ready()
+        is_ready = self.sender._is_ready()
         while seconds > 0:
             step = min(seconds, 600.0)
             self.wall, self.up, seconds = self.wall + step, self.up + step, seconds - step
-            is_ready = self.courier._is_ready()
+            is_ready = self.sender._is_ready()
         return is_ready
 
     def queue(self, identifier: str, lifetime: int | None = None) -> None:

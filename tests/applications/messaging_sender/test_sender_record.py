@@ -14,7 +14,7 @@ from idlib.errors import DiscoveryError, NoRecordError, NotSecureError, Temporar
 from idlib.keys import generate_private_key
 from idlib.names import IdentityName
 from idlib.settings import KeyType, Settings, load
-from idlib.system.outage import Outage
+from idlib.system.failure_log import FailureLog
 from messaging_sender.sender_record import LOOK_AGAIN_SECONDS, PATIENCE_SECONDS, OwnRecord
 
 ENVIRONMENT = {"IDENTITY_NAME": "alice.example.com"}
@@ -46,7 +46,7 @@ def own_record(answers: Answers, settings: Settings | None = None, clock: Iterat
         settings or load(ENVIRONMENT),
         # Nothing is kept, so that each look-up asks.
         Discovery(answers, clock=iter(range(0, 10**9, 10**6)).__next__),
-        Outage(logging.getLogger("test")),
+        FailureLog(logging.getLogger("test")),
         clock=lambda: next(now),
     )
 

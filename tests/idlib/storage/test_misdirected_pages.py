@@ -10,10 +10,10 @@ from typing import Final
 import pytest
 
 from idlib.storage import Printed, ReplayEntry
-from idlib.storage.books import DAY
 from idlib.storage.migration import OLD_FILE_NAME, migrate
 from idlib.storage.outbox import NewOutgoingMessage, Outbox
 from idlib.storage.replay import ReplayMemory
+from idlib.storage.sender_rows import DAY
 from idlib.storage.waiting import WaitingMessages
 from tests.idlib.storage.damage import NAMES, NOW, PAGE, aside, overwrite, short_message
 

@@ -201,7 +201,7 @@ def test_a_broker_that_is_away_is_no_lack_of_progress() -> None:
     with ScriptedBroker(lambda peer: peer.accept()) as broker, running(broker.address) as run:
         wait_until(lambda: len(broker.connections) > 6, "no connections")
         assert run.subscription.stalled_reason is None
-        assert run.subscription.ailment is not None
+        assert run.subscription.problem is not None
 
 
 @pytest.mark.parametrize(
@@ -236,7 +236,7 @@ def test_what_ends_a_connection_is_told(answer: bytes, cause: str) -> None:
             peer.wait_for_end()
 
     with ScriptedBroker(script) as broker, running(broker.address) as run:
-        wait_until(lambda: cause in (run.subscription.ailment or ""), f"it says {run.subscription.ailment}")
+        wait_until(lambda: cause in (run.subscription.problem or ""), f"it says {run.subscription.problem}")
 
 
 @pytest.mark.parametrize(
@@ -261,7 +261,7 @@ def test_what_ends_a_connection_has_the_hint_of_its_reason(answer: bytes, said: 
         peer.wait_for_end()
 
     with ScriptedBroker(script) as broker, running(broker.address) as run:
-        wait_until(lambda: said in (run.subscription.ailment or ""), f"it says {run.subscription.ailment}")
+        wait_until(lambda: said in (run.subscription.problem or ""), f"it says {run.subscription.problem}")
 
 
 @pytest.mark.parametrize(
@@ -280,8 +280,8 @@ def test_a_refused_subscription_has_the_hint_of_its_reason(code: bytes, said: st
         peer.wait_for_end()
 
     with ScriptedBroker(script) as broker, running(broker.address) as run:
-        wait_until(lambda: "subscription" in (run.subscription.ailment or ""), "it says nothing")
-        assert run.subscription.ailment == f"The broker {broker.address} refuses the subscription: {said}"
+        wait_until(lambda: "subscription" in (run.subscription.problem or ""), "it says nothing")
+        assert run.subscription.problem == f"The broker {broker.address} refuses the subscription: {said}"
 
 
 @pytest.mark.parametrize(
@@ -303,7 +303,7 @@ def test_what_is_perhaps_no_broker_did_not_accept_the_connection(answer: bytes, 
 
     with ScriptedBroker(script) as broker, running(broker.address) as run:
         said = f"The broker {broker.address} did not accept the connection: {fact}; {hint_for_silence(broker.address)}"
-        wait_until(lambda: run.subscription.ailment == said, f"it says {run.subscription.ailment}")
+        wait_until(lambda: run.subscription.problem == said, f"it says {run.subscription.problem}")
 
 
 def test_a_broker_that_has_never_accepted_and_ends_without_a_reason_may_expect_something_else() -> None:
@@ -318,13 +318,13 @@ def test_a_broker_that_has_never_accepted_and_ends_without_a_reason_may_expect_s
         ends.wait(10)
 
     with ScriptedBroker(lambda peer: peer.accept(b"")) as broker, running(broker.address) as run:
-        wait_until(lambda: "does that port expect TLS" in (run.subscription.ailment or ""), "no hint")
+        wait_until(lambda: "does that port expect TLS" in (run.subscription.problem or ""), "no hint")
     with ScriptedBroker(script) as broker, running(broker.address) as run:
         wait_until(lambda: run.subscription.is_active, "no subscription")
         ends.set()
         wait_until(lambda: len(broker.connections) > 2, "no new connections")
         assert (
-            run.subscription.ailment
+            run.subscription.problem
             == f"The broker {broker.address} did not accept the connection: the broker closed the connection"
         )
 
@@ -343,8 +343,8 @@ def test_a_broker_that_says_nothing_is_told_of(
 
     with ScriptedBroker(script) as broker, running(broker.address) as run:
         silence = f"The broker {broker.address} does not answer{hint}"
-        wait_until(lambda: (run.subscription.ailment or "").startswith(silence), "no reason")
-        assert hint or run.subscription.ailment == silence
+        wait_until(lambda: (run.subscription.problem or "").startswith(silence), "no reason")
+        assert hint or run.subscription.problem == silence
 
 
 def test_texts_of_the_broker_are_not_read() -> None:
@@ -394,7 +394,7 @@ def test_a_lost_session_is_told_of(caplog: pytest.LogCaptureFixture) -> None:
 
 def test_a_host_that_no_codec_can_encode_ends_nothing() -> None:
     with running(Broker("broker..example.test", 1883, MqttVersion.V5)) as run:
-        wait_until(lambda: "cannot be reached" in (run.subscription.ailment or ""), "no reason")
+        wait_until(lambda: "cannot be reached" in (run.subscription.problem or ""), "no reason")
 
 
 def test_a_slow_sender_of_bytes_is_waited_for() -> None:

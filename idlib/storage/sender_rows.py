@@ -153,7 +153,7 @@ class Tally:
 
 
 @dataclass(slots=True)
-class Books:
+class SenderRows:
     """All that is kept in memory.
 
     Args:

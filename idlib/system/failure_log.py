@@ -14,7 +14,7 @@ STABLE_SECONDS: Final = 10.0
 _MAX_FACTS: Final = 64
 
 
-class Outage:
+class FailureLog:
     """Whether something works, and if not, why; used by any number of threads.
 
     Args:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 _POLL_MILLISECONDS: Final = 50
 
 
-class PatientInput(io.RawIOBase):
+class InterruptibleInput(io.RawIOBase):
     """A file, a pipe or a terminal, read as soon as there is something to be read.
 
     Args:

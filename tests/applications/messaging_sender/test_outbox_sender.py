@@ -1,6 +1,6 @@
-"""When the courier believes DNS that a recipient has no certificate."""
+"""When the sender believes DNS that a recipient has no certificate."""
 
-from messaging_sender.courier import MAX_VERDICT_SECONDS, Verdicts
+from messaging_sender.outbox_sender import MAX_VERDICT_SECONDS, Verdicts
 
 BOB = "bob.example"
 

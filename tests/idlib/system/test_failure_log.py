@@ -5,16 +5,16 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from idlib.system.outage import STABLE_SECONDS, Outage
+from idlib.system.failure_log import STABLE_SECONDS, FailureLog
 
 
 @dataclass
 class Clock:
     now: float = 1000.0
-    outage: Outage = field(init=False)
+    outage: FailureLog = field(init=False)
 
     def __post_init__(self) -> None:
-        self.outage = Outage(logging.getLogger("outage"), lambda: self.now)
+        self.outage = FailureLog(logging.getLogger("outage"), lambda: self.now)
 
 
 @pytest.fixture
@@ -62,7 +62,7 @@ def test_the_end_of_no_outage_is_none(clock: Clock) -> None:
 
 def test_the_pauses_between_its_lines_can_grow(caplog: pytest.LogCaptureFixture) -> None:
     seconds = 0.0
-    outage = Outage(logging.getLogger("outage"), lambda: seconds, (60, 540, 3600))
+    outage = FailureLog(logging.getLogger("outage"), lambda: seconds, (60, 540, 3600))
     told = []
     for _ in range(3 * 360):
         outage.begin("refused")

@@ -25,7 +25,7 @@ from idlib.errors import (
 from idlib.keys import key_path, read_private_key
 from idlib.settings import Settings
 from idlib.storage.outbox import BootTime, Outbox, OutgoingMessage
-from idlib.system.outage import Outage
+from idlib.system.failure_log import FailureLog
 from idlib.timekeeping import MAX_DIVERGENCE_SECONDS
 from idlib.transport import Broker, Publisher
 from idlib.trust import EARLIEST_CREDIBLE_TIME, MAX_MESSAGE_AGE_SECONDS, Moment
@@ -97,14 +97,14 @@ class Verdicts:
         self._since.pop(recipient, None)
 
 
-class Courier:
+class OutboxSender:
     """Empties an outbox.
 
     Args:
         settings: What the environment says.
         outbox: Which this process alone delivers from.
         stopping: Set when it is time to leave.
-        own_record: Where it is noted that recipients refuse what we send; outlives this courier.
+        own_record: Where it is noted that recipients refuse what we send; outlives this object.
         clock: What may be done by the clock; kept while this runs.
 
     Raises:
@@ -112,7 +112,7 @@ class Courier:
     """
 
     def __init__(
-        self, settings: Settings, outbox: Outbox, stopping: threading.Event, own_record: Outage, clock: SenderClock
+        self, settings: Settings, outbox: Outbox, stopping: threading.Event, own_record: FailureLog, clock: SenderClock
     ) -> None:
         self._settings = settings
         self._broker = Broker.from_settings(settings)
@@ -130,8 +130,8 @@ class Courier:
         self._suspects: set[str] = set()
         self._of_broker = _Backoff(_LONGEST_BROKER_BACKOFF_SECONDS)
         self._publisher: Publisher | None = None
-        self._outage = Outage(_LOG)
-        self._broker_outage = Outage(_LOG)
+        self._outage = FailureLog(_LOG)
+        self._broker_outage = FailureLog(_LOG)
         self._postponements = Postponements(_LOG)
         # Acknowledged, and still in the outbox because it could not be written.
         self._acknowledged: set[int] = set()

@@ -20,7 +20,7 @@ MAX_HEARD: Final = 256
 _PAUSE_SECONDS: Final = 0.005
 
 
-class Proof:
+class ReceiptListener:
     """One outstanding request for a receipt. All that is published to this device is heard; all else is dropped.
 
     Args:

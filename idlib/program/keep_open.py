@@ -11,7 +11,7 @@ import idlib
 from idlib.system import update_lock
 
 
-def hold_open(service: str, advice: str) -> None:
+def keep_open(service: str, advice: str) -> None:
     """Say what can be run here and wait for SIGTERM or SIGINT; with `--health` say instead that all is well.
 
     Args:

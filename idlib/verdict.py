@@ -16,6 +16,7 @@ from idlib.errors import (
     DiscoveryError,
     NoRecordError,
     NotSecureError,
+    NoUsableRecordError,
     Reason,
     Refusal,
     TemporaryDiscoveryError,
@@ -133,13 +134,8 @@ def authenticate(
         return Refuse(refusal.reason, refusal.fact)
     if found is None:
         return AskAgain(anew=False)
-    if isinstance(found, BogusError | TemporaryDiscoveryError):
-        return Wait(str(found), Cause.DNS)
-    if isinstance(found, NoRecordError) and waited < ABSENCE_SECONDS:
-        # The name may be new, and a server may not have heard of its record yet.
-        return Wait(str(found), Cause.NEW_RECORD)
     if isinstance(found, DiscoveryError):
-        return Refuse(_reason_of(found), str(found))
+        return _without_records(found, moment, waited)
     key = signing_key_of(message, found.public_keys)
     if key is None:
         return _without_key(message, renewal)
@@ -149,6 +145,18 @@ def authenticate(
     except Refusal as refusal:
         return Refuse(refusal.reason, refusal.fact)
     return Print(message.unverified_text, entry, key)
+
+
+def _without_records(error: DiscoveryError, moment: Moment, waited: float) -> Verdict:
+    if isinstance(error, BogusError | TemporaryDiscoveryError):
+        return Wait(str(error), Cause.DNS)
+    if isinstance(error, NoRecordError) and waited < ABSENCE_SECONDS:
+        # The name may be new, and a server may not have heard of its record yet.
+        return Wait(str(error), Cause.NEW_RECORD)
+    if isinstance(error, NoUsableRecordError) and not moment.is_certain:
+        # The certificates may have been judged by a wrong clock.
+        return Wait(f"the clock may be wrong, and by it {error}", Cause.CLOCK)
+    return Refuse(_reason_of(error), str(error))
 
 
 def _without_key(message: UnverifiedMessage, renewal: Renewal) -> Verdict:

@@ -166,6 +166,11 @@ def test_what_dns_proves_refuses_the_message(error: DiscoveryError, reason: Reas
     assert reason_of(decide(message(), error, waited=3600.0)) is reason
 
 
+def test_an_uncertain_clock_makes_no_record_unusable() -> None:
+    verdict = decide(message(), NoUsableRecordError("expired"), Moment(NOW, is_certain=False))
+    assert verdict == Wait("the clock may be wrong, and by it expired", Cause.CLOCK)
+
+
 def test_a_name_without_a_record_may_be_new() -> None:
     absent = NoRecordError("none")
     for waited in (0.0, 15.0, 3599.0):

@@ -1,1 +1,1 @@
-"""The embedded world of `make demo`: a signed zone, its name server, a broker, and the demo itself."""
+"""The embedded environment of `make demo`: a signed zone, its name server, a broker, and the demo itself."""

@@ -1,4 +1,4 @@
-"""What an attacker on the broker can try: send a message once more, change it, forge one. The receiver refuses each."""
+"""What an attacker on the broker can try: replay a message, alter it, forge one. The receiver refuses each."""
 
 import json
 import time
@@ -25,20 +25,20 @@ _SECONDS_TO_REFUSE: Final = 1.0
 
 
 def main() -> None:
-    """Send three messages that the receiver must refuse, and say what each is."""
+    """Send three messages that the receiver must refuse, and print what each is."""
     parser(
-        f"Send to {RECIPIENT} an overheard message once more, then changed, then one that is signed with a key of our"
-        f" own in the name of {SENDER}. Settings come from environment variables.",
+        f"Send an overheard message to {RECIPIENT} again, then an altered copy, then a message in the name of"
+        f" {SENDER}, signed with another key. Settings come from environment variables.",
         "python -m lab.attack",
     ).parse_args()
     settings = read_environment(SENDER_READS)
     payload = read_overheard(OVERHEARD)
     recipient_key = Discovery.from_settings(settings).find(RECIPIENT).records[0].public_key
     attacks = (
-        ("A message overheard on its way, sent once more", payload, Reason.REPLAY),
-        ("The same, one bit of its ciphertext changed", tamper(payload), Reason.DECRYPTION_FAILED),
+        ("An overheard message, sent again", payload, Reason.REPLAY),
+        ("The same message, with one bit of its ciphertext changed", tamper(payload), Reason.DECRYPTION_FAILED),
         (
-            f"A new one in the name of {SENDER}, signed with a key of our own",
+            f"A new message in the name of {SENDER}, signed with another key",
             forge(SENDER, RECIPIENT, recipient_key),
             Reason.SIGNATURE_INVALID,
         ),
@@ -47,11 +47,11 @@ def main() -> None:
         for number, (what, message, reason) in enumerate(attacks, 1):
             anybody.publish(message)
             print(f"{number} {what}:\n    {_beginning(message)}\n    the receiver should log: refused reason={reason}")
-    time.sleep(_SECONDS_TO_REFUSE)  # for whoever looks at the receiver's log next
+    time.sleep(_SECONDS_TO_REFUSE)  # so that the receiver has logged the refusals when this ends
 
 
 def read_overheard(path: Path) -> bytes:
-    """Return the message that was kept.
+    """Return the overheard message.
 
     Raises:
         ConfigurationError: There is none yet.
@@ -71,24 +71,24 @@ def tamper(payload: bytes) -> bytes:
         payload: In flattened JSON serialization, as our sender writes it.
 
     Raises:
-        ConfigurationError: What was overheard is no such message.
+        ConfigurationError: The overheard message is not in that form.
     """
     try:
         message: dict[str, Any] = json.loads(payload)
         ciphertext = base64url.decode(message["ciphertext"])
         changed = bytes([ciphertext[0] ^ 1]) + ciphertext[1:]
     except (ValueError, TypeError, KeyError, IndexError) as error:
-        raise ConfigurationError("What was overheard is no encrypted message") from error
+        raise ConfigurationError("The overheard message is not an encrypted message") from error
     return json.dumps(message | {"ciphertext": base64url.encode(changed)}, separators=(",", ":")).encode()
 
 
 def forge(sender: IdentityName, recipient: IdentityName, recipient_key: PublicKey) -> bytes:
-    """Return a well-made message in somebody's name, signed with a key that is not theirs.
+    """Return a well-formed message in another sender's name, signed with a key that is not the sender's.
 
     Args:
-        sender: In whose name.
-        recipient: To whom.
-        recipient_key: From DNS, where it is for everybody.
+        sender: The name that the message claims.
+        recipient: The device that it is encrypted to.
+        recipient_key: The recipient's key, from DNS.
     """
     return seal(
         FORGERY,

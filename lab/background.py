@@ -12,14 +12,14 @@ Value = TypeVar("Value")
 
 @contextmanager
 def in_background(service: AbstractAsyncContextManager[Value], thread_name: str) -> Iterator[Value]:
-    """Hold a service open in a thread, and give what it gives, for example the address where it listens.
+    """Run a service in a thread, and yield its value, for example the address where it listens.
 
     Args:
         service: Entered, held and left in the thread's own event loop.
         thread_name: The beginning of the thread's name.
 
     Raises:
-        Exception: Whatever the service raises where it starts or stops.
+        Exception: Whatever the service raises when it starts or stops.
     """
     started: Future[tuple[Value, Callable[[], object]]] = Future()
 
@@ -36,7 +36,7 @@ def in_background(service: AbstractAsyncContextManager[Value], thread_name: str)
             if started in wait(either, return_when=FIRST_COMPLETED).done:
                 yield started.result()[0]
         finally:
-            # Whoever interrupts the wait above must not leave a thread behind that nobody can stop any more.
+            # An interruption of the wait above must not leave a thread behind that can no longer be stopped.
             if started in wait(either, return_when=FIRST_COMPLETED).done:
                 started.result()[1]()
             finished.result()

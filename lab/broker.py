@@ -1,4 +1,4 @@
-"""An MQTT 3.1.1 broker on a free port of loopback, for anybody on this machine: the demo's, not one to rely on."""
+"""An MQTT 3.1.1 broker on a free port of loopback, for everyone on this machine: for the demo only."""
 
 import asyncio
 import logging
@@ -25,7 +25,7 @@ def running() -> AbstractContextManager[ServerAddress]:
 
 @asynccontextmanager
 async def _serving() -> AsyncIterator[ServerAddress]:
-    # A client that goes away is everyday life in the lab, and amqtt warns of each.
+    # Clients disconnect all the time in the lab, and amqtt warns of each.
     logging.getLogger("amqtt").setLevel(logging.CRITICAL)
     broker = Broker(
         BrokerConfig(
@@ -38,7 +38,7 @@ async def _serving() -> AsyncIterator[ServerAddress]:
         await broker.external_connected(StreamReaderAdapter(reader), StreamWriterAdapter(writer), _LISTENER)
 
     await broker.start()
-    # The listener is ours, because amqtt's own does not tell which free port it was given.
+    # The listener is ours, because amqtt does not report which free port its own was given.
     async with listening(converse, socket.create_server((LOOPBACK, 0))) as address:
         yield address
     await broker.shutdown()

@@ -1,7 +1,7 @@
 """The whole system on one machine, without root: a signed zone, a broker, two devices, a message and a forgery."""
 
 if __name__ == "__main__":
-    # Before what takes long to import.
+    # Before the imports that take long.
     from idlib.system.interruption import end_when_interrupted
 
     end_when_interrupted()
@@ -56,13 +56,13 @@ _SECONDS_TO_ARRIVE: Final = 10
 
 @dataclass(frozen=True, slots=True)
 class World:
-    """What the two devices find around them.
+    """The environment of both devices: directories, zone, resolver and broker.
 
     Args:
-        home: A directory for both.
-        zone: Where they are known.
-        resolver: Who answers for the zone.
-        broker: Who passes their messages on.
+        home: The directory of both.
+        zone: The zone with their names.
+        resolver: The address of its name server.
+        broker: The address of the broker.
     """
 
     home: Path
@@ -99,8 +99,8 @@ class World:
 def main() -> int:
     """Show the system step by step, then let the user type messages; return the exit status."""
     parser(
-        "Show two devices that send each other signed and encrypted messages: a signed DNS zone, a broker, the real"
-        " programs. All of it runs on this machine, needs no root, and is removed at the end.",
+        "Show two devices that send each other signed and encrypted messages, with a signed DNS zone, a broker and the"
+        " real programs. Everything runs on this machine, needs no root, and is removed at the end.",
         "python -m lab.demo",
     ).parse_args()
     raise_when_signalled()
@@ -116,7 +116,7 @@ def main() -> int:
     except BrokenPipeError:
         raise
     except (ProgramError, IdlibError, OSError, ValueError, dns.exception.DNSException) as error:
-        print(harmless(f"The demo stopped here: {error}"), file=sys.stderr)
+        print(harmless(f"The demo failed: {error}"), file=sys.stderr)
         for line in error.tail if isinstance(error, ProgramError) else ():
             print(harmless(f"  {line}"), file=sys.stderr)
         return ExitStatus.CONFIGURATION
@@ -124,7 +124,7 @@ def main() -> int:
 
 
 def _show(page: Page, stack: ExitStack) -> None:
-    page.title("Two devices talk through a broker that neither of them trusts. All of it runs on this machine.")
+    page.title("Two devices talk through a broker that neither of them trusts. Everything runs on this machine.")
     with signals_deferred():
         world = stack.enter_context(_build_world(page))
     _make_identities(page, world)
@@ -137,7 +137,7 @@ def _show(page: Page, stack: ExitStack) -> None:
     _refuse(page, receiver, eavesdropper, forgery)
     if sys.stdin.isatty() and sys.stdout.isatty():
         _converse(page, world, receiver)
-    page.title("\nThat is all; everything is removed again. README.md does the same with two devices of your own.")
+    page.title("\nThe demo is over; everything is removed. README.md does the same with two devices of your own.")
 
 
 def _start(stack: ExitStack, path: str, *arguments: str, environment: dict[str, str], text: str = "") -> Program:
@@ -155,20 +155,20 @@ def _build_world(page: Page) -> Iterator[World]:
     ):
         page.heading(1, "A DNS zone and a broker")
         page.say(f"A name server on {resolver} answers for {ZONE}, a zone signed with DNSSEC.")
-        page.say(f"An MQTT broker on {mqtt} passes messages on. Anybody may read and write there.")
+        page.say(f"An MQTT broker on {mqtt} passes messages on. Anyone can read and write there.")
         world = World(Path(home), zone, resolver, mqtt)
         world.trust_anchors.write_text(zone.trust_anchors, encoding="ascii")
         yield world
 
 
 def _make_identities(page: Page, world: World) -> None:
-    page.heading(2, "Alice and Bob make their identities")
+    page.heading(2, "Alice and Bob create their identities")
     page.command("create_selfsigned_id.py")
     with ExitStack() as stack:
         for program in [_start(stack, _CREATE, environment=world.environment(device)) for device in (ALICE, BOB)]:
             program.finish()
     page.say(
-        "On each device there is now a private key, which never leaves it, and a certificate that names the device: "
+        "Each device now has a private key, which never leaves it, and a certificate with the device's name: "
         f"{ALICE} and {BOB}."
     )
 
@@ -182,7 +182,7 @@ def _publish_records(page: Page, world: World) -> str:
         lines = [program.finish()[-1] for program in programs]
     world.zone.publish("\n".join(lines))
     page.cut(lines[-1], "characters")
-    page.say("This is Bob's; Alice's stands beside it. Whoever knows a device's name now finds its key in DNS.")
+    page.say("This is Bob's; Alice's is published too. Anyone who knows a device's name can now find its key in DNS.")
     return lines[-1]
 
 
@@ -209,7 +209,7 @@ def _encryption_key(record: str) -> PublicKey:
 
 
 def _await_receiver(page: Page, receiver: Program) -> None:
-    page.heading(4, "Bob listens")
+    page.heading(4, "Bob starts his receiver")
     page.command("applications/messaging_receiver/src/application.py")
     receiver.wait_for(
         receiver.stderr,
@@ -218,13 +218,13 @@ def _await_receiver(page: Page, receiver: Program) -> None:
         seconds=_SECONDS_TO_SUBSCRIBE,
     )
     page.say(
-        "It subscribes to the topic that bears Bob's name, and believes of DNS only what the zone's key has signed "
+        "It subscribes to the topic with Bob's name, and accepts only DNS answers that the zone's key has signed "
         "(DNSSEC_TRUST_ANCHORS)."
     )
 
 
 def _send(page: Page, world: World, receiver: Program, eavesdropper: Eavesdropper) -> None:
-    page.heading(5, "Alice writes to Bob")
+    page.heading(5, "Alice sends Bob a message")
     page.command(f"send_message.py {BOB} {shlex.quote(MESSAGE)}")
     with ExitStack() as stack:
         _start(stack, _SEND, str(BOB), MESSAGE, environment=world.environment(ALICE)).finish()
@@ -232,9 +232,9 @@ def _send(page: Page, world: World, receiver: Program, eavesdropper: Eavesdroppe
         line = _printed_line(receiver, 0)
     page.say("What the broker saw:")
     page.cut(harmless(payload), "octets")
-    page.say("Anybody can read for whom it is and how it is encrypted, but not who wrote it or what:")
+    page.say("Anyone can read who receives it and how it is encrypted, but not who sent it or what it says:")
     page.quote(harmless(_readable_part(payload)))
-    page.say("What Bob's receiver printed, once the signature had matched Alice's certificate in DNS:")
+    page.say("What Bob's receiver printed after it had verified the signature with Alice's certificate in DNS:")
     page.quote(line, GREEN)
 
 
@@ -244,8 +244,8 @@ def _readable_part(payload: str) -> str:
 
 
 def _refuse(page: Page, receiver: Program, eavesdropper: Eavesdropper, forgery: bytes) -> None:
-    page.heading(6, "Mallory writes to Bob in Alice's name")
-    page.say("She finds Bob's key as anybody can, but must sign with a key of her own. Bob's receiver logs:")
+    page.heading(6, "Mallory sends Bob a message in Alice's name")
+    page.say("She can find Bob's key, as anyone can, but has to sign with her own key. Bob's receiver logs:")
     logged, printed = len(receiver.stderr.lines), len(receiver.stdout.lines)
     eavesdropper.publish(forgery)
     refusal = receiver.wait_for(
@@ -258,15 +258,15 @@ def _refuse(page: Page, receiver: Program, eavesdropper: Eavesdropper, forgery: 
     if receiver.stdout.lines[printed:]:
         raise ProgramError("the receiver printed a forged message", receiver.stdout.lines[printed:])
     page.quote(harmless(refusal), RED)
-    page.say("It printed nothing: the key that stands under Alice's name in DNS is not Mallory's.")
+    page.say("It printed nothing: the key in DNS for Alice's name is not Mallory's.")
 
 
 def _converse(page: Page, world: World, receiver: Program) -> None:
     page.heading(7, "Your turn")
-    page.say("Type messages from Alice to Bob. An empty line or Ctrl-D ends.")
+    page.say("Type messages from Alice to Bob. An empty line or Ctrl-D ends the demo.")
     with suppress(ImportError):
         importlib.import_module("readline")
-    # Ctrl-C ends it as an empty line does: whoever has come this far has seen it all.
+    # Ctrl-C ends it as an empty line does, because the user has seen everything by now.
     with suppress(KeyboardInterrupt), keys_to_this_program_alone():
         _pass_on(page, world, receiver)
 

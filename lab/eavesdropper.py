@@ -1,4 +1,4 @@
-"""A client of the broker that reads along: what it gets is what the broker, or anybody on it, can see."""
+"""A client of the broker that reads every message: it gets what the broker, or anyone on it, can see."""
 
 import queue
 from contextlib import suppress
@@ -61,7 +61,7 @@ class Eavesdropper:
             raise TransportError(f"nothing was published to {self._topic} within {_SECONDS} s") from error
 
     def publish(self, payload: bytes) -> None:
-        """Publish a payload, as anybody on the broker can, and wait for the acknowledgement.
+        """Publish a payload, as anyone on the broker can, and wait for the acknowledgement.
 
         Raises:
             TransportError: None came within 10 seconds.

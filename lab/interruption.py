@@ -1,4 +1,4 @@
-"""Signals that end a program: raised as an exception once, and never while something is made that must be undone."""
+"""Signals that end a program: raised as an exception once, never while something is created that must be removed."""
 
 import os
 import signal
@@ -22,14 +22,14 @@ def raise_when_signalled() -> None:
 
 
 def ignore_signals() -> None:
-    """Let no signal come through any more: what is left, the undoing of everything, ends by itself."""
+    """Ignore all signals from now on: only the clean-up is left, and it ends by itself."""
     for number in _SIGNALS:
         signal.signal(number, signal.SIG_IGN)
 
 
 @contextmanager
 def signals_deferred() -> Iterator[None]:
-    """Hold signals back until the context is left, so that nothing is made without somebody to undo it.
+    """Hold signals back until the context is left, so that everything that is created is also removed.
 
     The signals are not blocked but remembered, because processes started meanwhile would inherit a block.
     """
@@ -68,7 +68,7 @@ def keys_to_this_program_alone() -> Iterator[None]:
     try:
         yield
     finally:
-        # Neither make nor the terminal need still be there.
+        # Neither make nor the terminal may still exist.
         with suppress(OSError):
             os.setpgid(0, group)
             _bring_to_foreground(group)
@@ -76,7 +76,7 @@ def keys_to_this_program_alone() -> Iterator[None]:
 
 
 def _bring_to_foreground(group: int) -> None:
-    # Whoever does that from the background is stopped otherwise.
+    # Otherwise the kernel stops a process that does this from the background.
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTTOU})
     try:
         os.tcsetpgrp(sys.stdin.fileno(), group)

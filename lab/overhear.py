@@ -1,4 +1,4 @@
-"""Keeps the first message that is sent to a device, as anybody on the broker can."""
+"""Stores the first message that is sent to a device, as anyone on the broker can."""
 
 import signal
 import sys
@@ -17,9 +17,9 @@ OVERHEARD: Final = Path("/tmp/overheard")
 
 
 def main() -> None:
-    """Wait for a message, keep it, and hold the container open."""
+    """Wait for a message, store it, and keep the container running."""
     parser(
-        f"Keep the first message that is sent to {RECIPIENT}. Settings come from environment variables.",
+        f"Store the first message that is sent to {RECIPIENT}. Settings come from environment variables.",
         "python -m lab.overhear",
     ).parse_args()
     settings = read_environment(SENDER_READS)
@@ -29,7 +29,7 @@ def main() -> None:
     incomplete = OVERHEARD.with_suffix(".new")
     incomplete.write_bytes(payload)
     incomplete.replace(OVERHEARD)
-    print(f"Kept a message of {len(payload)} octets to {RECIPIENT}.", file=sys.stderr)
+    print(f"Stored a message of {len(payload)} bytes to {RECIPIENT}.", file=sys.stderr)
     signal.pause()
 
 

@@ -16,7 +16,7 @@ _SECONDS_TO_STOP: Final = 6
 
 
 class ProgramError(Exception):
-    """A program failed, ended too early, or did not do in time what was awaited.
+    """A program failed, ended too early, or did not do in time what was expected.
 
     Args:
         fact: What happened, in one line.
@@ -66,7 +66,7 @@ class Program:
 
     Args:
         path: Its path below applications/.
-        arguments: What stands behind it on the command line.
+        arguments: Its arguments on the command line.
         environment: All of its environment.
         text: What it reads on stdin.
     """

@@ -30,25 +30,25 @@ _QUERY_SECONDS: Final = 5.0
 def main() -> None:
     """Publish each record, and wait until the resolver finds it authenticated."""
     arguments = parser(
-        "Publish the TLSA records of devices in a zone. What is published already stays as it is.",
+        "Publish the TLSA records of devices in a zone. Other records stay unchanged.",
         "python -m lab.publish example.test 192.0.2.53 192.0.2.54 /update-key/key.conf /records",
     )
     arguments.add_argument("zone", type=dns.name.from_text)
     arguments.add_argument("authority", help="IP address of the zone's name server")
-    arguments.add_argument("resolver", help="IP address of a validating resolver that has to find the records")
-    arguments.add_argument("key", type=Path, help="the TSIG key, as Knot's keymgr -t writes it")
-    arguments.add_argument("records", type=Path, help="a directory with a file for each device, under its name")
+    arguments.add_argument("resolver", help="IP address of a validating resolver that must find the records")
+    arguments.add_argument("key", type=Path, help="file with the TSIG key, as Knot's keymgr -t writes it")
+    arguments.add_argument("records", type=Path, help="directory with a file for each device, named after it")
     options = arguments.parse_args()
     records = [read_record(path) for path in sorted(options.records.iterdir())]
     update = build_update(options.zone, read_key(options.key), records)
-    _insist("The zone's name server does not take the records", partial(_send, update, options.authority))
+    _insist("The zone's name server does not accept the records", partial(_send, update, options.authority))
     for record in records:
         _insist(f"The resolver does not find {record.name}", partial(_find, record, options.resolver))
-        print(f"{record.name.to_text(omit_final_dot=True)} is known.", file=sys.stderr)
+        print(f"{record.name.to_text(omit_final_dot=True)} is published.", file=sys.stderr)
 
 
 def read_key(path: Path) -> dns.tsig.Key:
-    """Return the TSIG key that stands in the first line of a file, as `# ALGORITHM:NAME:SECRET`.
+    """Return the TSIG key from the first line of a file, written as `# ALGORITHM:NAME:SECRET`.
 
     Raises:
         ConfigurationError: There is none.
@@ -73,9 +73,9 @@ def read_record(path: Path) -> dns.rrset.RRset:
         owner, ttl, rdclass, rdtype, rdata = path.read_text().splitlines()[-1].split(maxsplit=4)
         record = dns.rrset.from_text(owner, int(ttl), rdclass, rdtype, rdata)
     except (OSError, ValueError, IndexError, dns.exception.DNSException) as error:
-        raise ConfigurationError(f"{path} holds no record") from error
+        raise ConfigurationError(f"{path} has no record") from error
     if record.rdtype != dns.rdatatype.TLSA or owner != f"{path.name}.":
-        raise ConfigurationError(f"{path} holds another record than a TLSA record of {path.name}")
+        raise ConfigurationError(f"{path} has a record that is not a TLSA record of {path.name}")
     return record
 
 
@@ -96,7 +96,7 @@ def build_update(
 
 
 def _insist(complaint: str, attempt: Callable[[], None]) -> None:
-    """Try until it works, for the servers are started at the same time as this program."""
+    """Retry until it works, because the servers start at the same time as this program."""
     deadline = time.monotonic() + _PATIENCE_SECONDS
     while True:
         try:
@@ -108,7 +108,7 @@ def _insist(complaint: str, attempt: Callable[[], None]) -> None:
 
 
 class _NotYet(IdlibError):
-    """A server answered, and not yet what is waited for."""
+    """A server answered, but not yet with the expected result."""
 
 
 def _send(update: dns.update.UpdateMessage, authority: str) -> None:

@@ -32,7 +32,7 @@ _Key = tuple[ec.EllipticCurvePrivateKey, dns.rdtypes.ANY.DNSKEY.DNSKEY]
 class SignedZone:
     """A zone with a key-signing and a zone-signing key of algorithm 13 (RFC 6605), and NSEC (RFC 4034).
 
-    Every change signs the whole zone anew, under the next serial number. Threads may change and read it at once.
+    Every change signs the whole zone again, with the next serial number. It can be used by several threads.
 
     Args:
         origin: The zone's name.
@@ -71,14 +71,14 @@ class SignedZone:
 
         Raises:
             dns.exception.DNSException: A line cannot be read.
-            ValueError: A name lies outside the zone.
+            ValueError: A name is outside the zone.
         """
         with self._lock:
             self._sets |= {(rrset.name, rrset.rdtype): rrset for rrset in self._read(records)}
             self._snapshot = self._sign()
 
     def withdraw(self, name: str, rdtype: str) -> None:
-        """Take a set of records out of the zone.
+        """Remove a set of records from the zone.
 
         Args:
             name: The owner's absolute name.
@@ -95,7 +95,7 @@ class SignedZone:
         rrsets = dns.zonefile.read_rrsets(records, rdclass=None, default_ttl=_TTL)
         for rrset in rrsets:
             if not rrset.name.is_subdomain(self._origin):
-                raise ValueError(f"{rrset.name} lies outside the zone {self._origin}")
+                raise ValueError(f"{rrset.name} is outside the zone {self._origin}")
         return rrsets
 
     def _sign(self) -> dns.zone.Zone:

@@ -2,4 +2,4 @@
 
 
 class ReleaseError(Exception):
-    """Something that a release needs is missing; the message is for whoever makes the release."""
+    """Something that a release needs is missing; the message is for the person who makes the release."""

@@ -16,7 +16,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--directory", type=Path, default=Path(__file__).parents[1], help="the checkout")
     commands = parser.add_subparsers(dest="command", required=True)
     pinning = commands.add_parser("pin", help="write the digests of the base images into the Dockerfiles")
-    pinning.add_argument("--registry", default=DOCKER_HUB, help="its address, as https://host")
+    pinning.add_argument("--registry", default=DOCKER_HUB, help="address of the registry, as https://host")
     commands.add_parser("check", help="fail if a base image has no digest")
     options = parser.parse_args(arguments)
     try:
@@ -33,7 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _pin(directory: Path, registry: str) -> None:
     dockerfiles = [directory / name for name in DOCKERFILES]
     images = {image.unpinned: image for file in dockerfiles for image in base_images(file).values()}
-    # All are known before the first is written, so that a registry that fails leaves no half.
+    # All digests are known before the first is written, so that a registry that fails leaves no half-changed files.
     digests = {unpinned: digest_of(image, registry) for unpinned, image in sorted(images.items())}
     for file in dockerfiles:
         print(f"{file}: {'changed' if pin(file, digests) else 'up to date'}")

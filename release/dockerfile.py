@@ -85,7 +85,7 @@ def _join(lines: list[str], position: int) -> tuple[str, int]:
         line, position = lines[position], position + 1
         stripped = line.lstrip()
         if stripped.startswith("#") or (joined and not stripped):
-            # Within an instruction as well, such lines are as good as absent.
+            # Such lines are ignored within an instruction as well.
             if joined:
                 continue
             break

@@ -13,7 +13,7 @@ DOCKERFILES: Final = ("Dockerfile", "lab/containers/Dockerfile")
 _ARGUMENT: Final = re.compile(r"ARG (\w+)=(\S+)")
 _VALUE_OF: Final = re.compile(r"\$(\w+)|\$\{(\w+)\}")
 _BASE: Final = re.compile(r"(\S+)(?:\s+AS\s+(\S+))?", re.IGNORECASE)
-# The stage that begins with nothing.
+# The empty base image.
 _EMPTY: Final = "scratch"
 _REFERENCE: Final = re.compile(
     r"(?P<name>[a-z0-9]+(?:[._/-]+[a-z0-9]+)*):(?P<tag>\w[\w.-]{0,127})(?:@(?P<digest>sha256:[0-9a-f]{64}))?"
@@ -109,7 +109,7 @@ def _images_in(text: str) -> dict[str, Reference]:
     # The names of the stages so far, in lower case because their case makes no difference; empty for a stage without.
     stages: list[str] = []
     for instruction in instructions(text):
-        # An argument within a stage has no say in what a stage is built from.
+        # An argument within a stage does not affect which image a stage is built from.
         if instruction.keyword == "ARG" and not stages:
             _note_argument(arguments, instruction)
         elif instruction.keyword == "FROM":

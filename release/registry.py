@@ -14,7 +14,7 @@ from release import ReleaseError
 from release.references import Reference
 
 DOCKER_HUB: Final = "https://registry-1.docker.io"
-# What the devices and a developer's machine are.
+# The platforms of the devices and of a developer's machine.
 PLATFORMS: Final = frozenset({("linux", "amd64"), ("linux", "arm64")})
 _INDEXES: Final = (
     "application/vnd.oci.image.index.v1+json",
@@ -48,18 +48,18 @@ def digest_of(image: Reference, registry: str) -> str:
             f"The registry {registry} cannot be reached for {image.unpinned}: {reason}; nothing was changed"
         ) from error
     except (ValueError, KeyError, TypeError) as error:
-        raise ReleaseError(f"{registry} does not answer with the index of an image for {image.unpinned}") from error
+        raise ReleaseError(f"{registry} does not answer with an image index for {image.unpinned}") from error
     if missing := PLATFORMS - platforms:
         names = " and ".join("/".join(platform) for platform in sorted(missing))
         raise ReleaseError(f"{registry} has no {image.unpinned} for {names}")
     digest = f"sha256:{hashlib.sha256(body).hexdigest()}"
     if headers.get("Docker-Content-Digest", digest) != digest:
-        raise ReleaseError(f"{registry} sent something else for {image.unpinned} than the digest it names")
+        raise ReleaseError(f"{registry} sent content for {image.unpinned} that does not match the digest it names")
     return digest
 
 
 def _get_manifest(url: str) -> tuple[bytes, HTTPMessage]:
-    """Return the index at an address; a registry that wants it gets the token that it gives to everybody."""
+    """Return the index at an address; a registry that requires a token gets the one that it issues to anyone."""
     headers = {"Accept": ", ".join(_INDEXES)}
     try:
         return _get(url, headers)

@@ -16,8 +16,8 @@ byte() {
     echo $((16#${answer:$((3 * $1 + 1)):2}))
 }
 
-# Whether the time lies in the validity of the signature in the answer: of the RRSIG record the expiration, and then the
-# inception (RFC 4034, section 3.1). Without a signature there is nothing to doubt the clock by.
+# Checks that the time is within the validity of the answer's signature: the RRSIG record has its expiration first, then
+# its inception (RFC 4034, section 3.1). Without a signature there is nothing to check the clock against.
 clock_fits() {
     local signature='00 2e 00 01 .{12}.{6}00 06 .{6}.{12}(.{11}) (.{11})'
     [[ $answer =~ $signature ]] || return 0
@@ -42,7 +42,7 @@ elif ((code == 0)); then
     echo 'the answer is not validated'
     exit 1
 fi
-# RD and CD, with signatures: the same without validation, which tells the network from the keys and the clock.
+# RD and CD, with signatures: the same query without validation shows if the network, the keys or the clock are at fault.
 ask '\x01\x10' '\x80\x00'
 if [ -z "$answer" ] || (($(byte 3) & 15)); then
     echo "error $code: is port 53 to the Internet open?"

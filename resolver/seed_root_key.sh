@@ -2,7 +2,7 @@
 # seed_root_key.sh IMAGE STATE: adds the root keys of IMAGE to STATE, the file that Unbound keeps by RFC 5011.
 #
 # STATE is left alone if it trusts every key of IMAGE. A key that it lacks, or does not trust yet, is added; a key that
-# the root has revoked stays revoked. A state that holds no key at all, as after damage, is replaced.
+# the root has revoked stays revoked. A state without any key, for example after damage, is replaced.
 set -eu
 image=$1
 state=$2

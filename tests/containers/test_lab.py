@@ -62,7 +62,7 @@ def test_a_message_goes_from_one_device_to_the_other(lab: LabWorld) -> None:
 def test_what_an_attacker_on_the_broker_sends_is_refused(lab: LabWorld) -> None:
     assert lab.send("overheard on its way") == ExitStatus.OK
     lab.wait_for_message("overheard on its way")
-    lab.wait_for_line("eve", "Kept a message")
+    lab.wait_for_line("eve", "Stored a message")
     seen = len(lab.logged(RECEIVER))
     shown = lab.exec("eve", "python", "-m", "lab.attack").stdout
     reasons = ["replay", "decryption-failed", "signature-invalid"]

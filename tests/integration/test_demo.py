@@ -102,11 +102,11 @@ def test_on_a_pipe_it_shows_every_step_and_ends(demo: Demo) -> None:
     lines = output.splitlines()
     assert [line for line in lines if line[:1].isdigit()] == [
         "1. A DNS zone and a broker",
-        "2. Alice and Bob make their identities",
+        "2. Alice and Bob create their identities",
         "3. Their certificates go into DNS",
-        "4. Bob listens",
-        "5. Alice writes to Bob",
-        "6. Mallory writes to Bob in Alice's name",
+        "4. Bob starts his receiver",
+        "5. Alice sends Bob a message",
+        "6. Mallory sends Bob a message in Alice's name",
     ]
     assert f'   | "{ALICE} says: The kettle is on."' in lines
     assert "bob._device.example.test. 300 IN TLSA 3 0 0 3082" in output
@@ -121,7 +121,7 @@ def test_on_a_pipe_it_shows_every_step_and_ends(demo: Demo) -> None:
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_interrupted_it_leaves_nothing_behind(demo: Demo, number: signal.Signals, status: int) -> None:
-    demo.read_until("4. Bob listens")
+    demo.read_until("4. Bob starts his receiver")
     demo.signal_all(number)
     output = demo.read_all()
     assert demo.process.wait() == status
@@ -138,7 +138,7 @@ def test_on_a_terminal_the_user_writes_to_bob(demo_on_a_terminal: Demo) -> None:
     demo.type("x" * 3000 + "\n")
     demo.read_until("x" * 60 + '"')
     demo.type("\n")
-    assert "removed again" in demo.read_all()
+    assert "everything is removed" in demo.read_all()
     assert demo.process.wait() == 0
     demo.assert_left_nothing()
 
@@ -149,7 +149,7 @@ def test_a_receiver_that_dies_is_named_with_status_1(demo_on_a_terminal: Demo) -
     os.kill(demo.child_running("messaging_receiver"), signal.SIGKILL)
     demo.type("hello\n")
     output = demo.read_all()
-    assert "The demo stopped here: messaging_receiver/src/application.py was ended by signal 9" in output
+    assert "The demo failed: messaging_receiver/src/application.py was ended by signal 9" in output
     assert "Traceback" not in output
     assert demo.process.wait() == 1
     demo.assert_left_nothing()
@@ -164,7 +164,7 @@ def test_ctrl_c_at_the_prompt_ends_it_as_an_empty_line_does(demo_on_a_terminal: 
     time.sleep(0.5)
     demo.signal_all(signal.SIGINT)
     output = demo.read_all()
-    assert "everything is removed again" in output
+    assert "everything is removed" in output
     assert "Interrupted" not in output
     assert "half typedThat" not in output
     assert demo.process.wait() == 0
@@ -190,7 +190,7 @@ def test_ctrl_c_at_the_prompt_does_not_end_make(demo_by_make: Demo) -> None:
     time.sleep(0.5)
     demo.type("\x03")
     output = demo.read_all()
-    assert "everything is removed again" in output
+    assert "everything is removed" in output
     assert "Error" not in output
     assert "Interrupt" not in output
     assert demo.process.wait() == 0
@@ -199,7 +199,7 @@ def test_ctrl_c_at_the_prompt_does_not_end_make(demo_by_make: Demo) -> None:
 
 def test_ctrl_c_before_the_prompt_ends_make_too(demo_by_make: Demo) -> None:
     demo = demo_by_make
-    demo.read_until("4. Bob listens")
+    demo.read_until("4. Bob starts his receiver")
     demo.type("\x03")
     demo.read_all()
     assert demo.process.wait() != 0

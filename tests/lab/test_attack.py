@@ -60,7 +60,7 @@ def test_a_forged_message_opens_and_is_not_by_whom_it_says(alice_key: PrivateKey
 
 @pytest.mark.parametrize("payload", [b"", b"hello", b"[]", b"{}", b'{"ciphertext": 1}', b'{"ciphertext": ""}', b"\xff"])
 def test_what_is_no_encrypted_message_cannot_be_tampered_with(payload: bytes) -> None:
-    with pytest.raises(ConfigurationError, match="no encrypted message"):
+    with pytest.raises(ConfigurationError, match="not an encrypted message"):
         tamper(payload)
 
 

@@ -147,11 +147,11 @@ def test_a_registry_that_is_away_is_one_line_and_changes_nothing(
     [
         (None, {}, "has no digest for debian:bookworm-slim: status 404"),
         (index("x", ("amd64",)), {}, "has no debian:bookworm-slim for linux/arm64"),
-        (b"<html>", {}, "does not answer with the index of an image for debian:bookworm-slim"),
-        (b"[]", {}, "does not answer with the index"),
-        (b'{"mediaType": "a manifest", "layers": []}', {}, "does not answer with the index"),
-        (b" " * (5 * 1024 * 1024), {}, "does not answer with the index"),
-        (index("x"), {"Docker-Content-Digest": "sha256:" + "0" * 64}, "something else for debian:bookworm-slim"),
+        (b"<html>", {}, "does not answer with an image index for debian:bookworm-slim"),
+        (b"[]", {}, "does not answer with an image index"),
+        (b'{"mediaType": "a manifest", "layers": []}', {}, "does not answer with an image index"),
+        (b" " * (5 * 1024 * 1024), {}, "does not answer with an image index"),
+        (index("x"), {"Docker-Content-Digest": "sha256:" + "0" * 64}, "that does not match the digest it names"),
     ],
     ids=["none", "one platform", "a page", "a list", "a manifest", "too large", "another digest"],
 )

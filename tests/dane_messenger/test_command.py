@@ -37,7 +37,7 @@ def test_help_fits_one_screen_at_every_level_and_has_an_example(words: tuple[str
 
 
 @pytest.mark.parametrize("words", [(), ("send",), ("receive",), ("identity", "tlsa")], ids=" ".join)
-def test_each_level_tells_the_version(words: tuple[str, ...]) -> None:
+def test_each_level_prints_the_version(words: tuple[str, ...]) -> None:
     ended = run(*words, "--version")
     assert ended.stdout == f"{' '.join(('dane-messenger', *words))} {idlib.__version__}\n"
 

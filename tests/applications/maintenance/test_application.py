@@ -11,7 +11,7 @@ PROGRAM = Path(__file__).parents[3] / "applications" / "maintenance" / "src" / "
 
 @pytest.mark.parametrize("ending", [signal.SIGTERM, signal.SIGINT])
 @pytest.mark.parametrize(("environment", "name"), [({}, "maintenance"), ({"BALENA_SERVICE_NAME": "keeper"}, "keeper")])
-def test_it_waits_says_what_can_be_run_and_ends_when_told(
+def test_it_prints_what_can_be_run_and_waits_for_a_signal(
     tmp_path: Path, ending: signal.Signals, environment: dict[str, str], name: str
 ) -> None:
     with subprocess.Popen(
@@ -52,7 +52,7 @@ def test_it_stays_small(tmp_path: Path) -> None:
     assert not imported & {"argparse", "cryptography", "logging", "socket"}
 
 
-def test_it_tells_its_health(tmp_path: Path) -> None:
+def test_it_prints_its_health(tmp_path: Path) -> None:
     ended = subprocess.run(
         [sys.executable, str(PROGRAM), "--health"], cwd=tmp_path, capture_output=True, text=True, check=True
     )

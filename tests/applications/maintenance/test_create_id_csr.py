@@ -9,7 +9,7 @@ Files = Callable[[], dict[str, bytes]]
 NAME = "alice._device.example.test"
 
 
-def test_it_makes_key_and_request_and_says_what_comes_next(run: Run, files: Files, crypto_path: Path) -> None:
+def test_it_creates_a_key_and_a_request_and_prints_the_next_step(run: Run, files: Files, crypto_path: Path) -> None:
     ended = run("create_id_csr.py", ORGANIZATION="Beispiel")
     assert ended.returncode == 0
     assert sorted(files()) == [".csr.pem", ".key.pem"]
@@ -32,7 +32,7 @@ def test_an_existing_key_is_kept_and_used(run: Run, files: Files) -> None:
     assert x509.load_pem_x509_csr(ended.stdout.encode()).public_key() == certificate.public_key()
 
 
-def test_force_makes_a_new_key_and_keeps_the_old(run: Run, files: Files) -> None:
+def test_force_creates_a_new_key_and_keeps_the_old(run: Run, files: Files) -> None:
     run("create_id_csr.py")
     before = files()
     ended = run("create_id_csr.py", "--force")
@@ -41,7 +41,7 @@ def test_force_makes_a_new_key_and_keeps_the_old(run: Run, files: Files) -> None
     assert files()[".csr.pem"] != before[".csr.pem"]
 
 
-def test_an_unusable_key_is_told_and_kept(run: Run, files: Files, crypto_path: Path) -> None:
+def test_an_unusable_key_is_reported_and_kept(run: Run, files: Files, crypto_path: Path) -> None:
     crypto_path.mkdir()
     (crypto_path / f"{NAME}.key.pem").write_bytes(b"garbage")
     ended = run("create_id_csr.py")

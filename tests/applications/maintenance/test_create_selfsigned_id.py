@@ -17,7 +17,7 @@ NAME = "alice._device.example.test"
 PROGRAMS = Path(__file__).parents[3] / "applications" / "maintenance" / "src"
 
 
-def test_it_makes_an_identity_and_says_what_comes_next(run: Run, files: Files, crypto_path: Path) -> None:
+def test_it_creates_an_identity_and_prints_the_next_step(run: Run, files: Files, crypto_path: Path) -> None:
     ended = run("create_selfsigned_id.py", LOCALITY="Lagos", COUNTRY="NG")
     assert ended.returncode == 0
     assert ended.stdout == ""
@@ -67,7 +67,7 @@ def test_a_device_with_the_longest_name_gets_an_identity(run: Run) -> None:
 
 
 @pytest.mark.parametrize("path", ["/proc/identity", "/dev/null", "/dev/null/identity"])
-def test_a_place_that_cannot_be_written_is_told_in_one_line(run: Run, path: str) -> None:
+def test_a_directory_that_cannot_be_written_is_reported_in_one_line(run: Run, path: str) -> None:
     for program in ("create_selfsigned_id.py", "create_id_csr.py"):
         ended = run(program, CRYPTO_PATH=path)
         assert ended.returncode == 4
@@ -76,7 +76,7 @@ def test_a_place_that_cannot_be_written_is_told_in_one_line(run: Run, path: str)
         assert "Traceback" not in ended.stderr
 
 
-def test_a_missing_name_is_told(run: Run) -> None:
+def test_a_missing_name_is_reported(run: Run) -> None:
     ended = run("create_selfsigned_id.py", IDENTITY_NAME="")
     assert ended.returncode == 1
     assert ended.stderr == "Bad value of env var IDENTITY_NAME: it is set but empty; give it a value\n"
@@ -93,7 +93,7 @@ def test_several_at_once_leave_one_identity_that_fits_together(run: Run, files: 
 @pytest.mark.parametrize(
     "program", ["create_selfsigned_id.py", "create_id_csr.py", "install_certificate.py", "generate_tlsa.py"]
 )
-def test_help_fits_a_screen_and_wrong_usage_is_told(run: Run, program: str) -> None:
+def test_help_fits_a_screen_and_wrong_usage_is_reported(run: Run, program: str) -> None:
     shown = run(program, "--help", IDENTITY_NAME="")
     assert shown.returncode == 0
     assert "example:" in shown.stdout
@@ -130,7 +130,7 @@ def test_the_next_step_is_called_as_this_program_was(run: Run) -> None:
 @pytest.mark.parametrize(
     "program", ["create_selfsigned_id.py", "create_id_csr.py", "generate_tlsa.py", "application.py"]
 )
-def test_it_says_its_version(program: str, run: Run) -> None:
+def test_it_prints_its_version(program: str, run: Run) -> None:
     ended = run(program, "--version")
     assert (ended.returncode, ended.stdout) == (0, f"{program} {idlib.__version__}\n")
 
@@ -141,7 +141,7 @@ def test_an_option_is_not_abbreviated(run: Run, crypto_path: Path) -> None:
 
 
 @pytest.mark.parametrize("program", ["generate_tlsa.py", "create_id_csr.py"])
-def test_a_closed_stdout_is_told_before_anything_is_made(program: str, tmp_path: Path) -> None:
+def test_a_closed_stdout_is_reported_before_anything_is_created(program: str, tmp_path: Path) -> None:
     command = f"exec {sys.executable} {PROGRAMS / program} >&-"
     environment = {"PATH": os.environ["PATH"], "IDENTITY_NAME": NAME, "CRYPTO_PATH": str(tmp_path / "identity")}
     ended = subprocess.run(["sh", "-c", command], env=environment, stderr=subprocess.PIPE, text=True, check=False)
@@ -151,7 +151,7 @@ def test_a_closed_stdout_is_told_before_anything_is_made(program: str, tmp_path:
 
 
 @pytest.mark.parametrize("options", [(), ("--force",)])
-def test_a_named_pipe_in_the_place_of_the_key_is_told_at_once(
+def test_a_named_pipe_in_place_of_the_key_is_reported_at_once(
     run: Run, crypto_path: Path, options: tuple[str, ...]
 ) -> None:
     crypto_path.mkdir()

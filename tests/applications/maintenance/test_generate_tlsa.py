@@ -33,7 +33,7 @@ def test_the_name_is_shown_in_its_normal_form(run: Run) -> None:
     )
 
 
-def test_missing_files_are_told_with_what_to_do(run: Run, crypto_path: Path) -> None:
+def test_missing_files_are_reported_with_a_hint(run: Run, crypto_path: Path) -> None:
     missing = run("generate_tlsa.py")
     assert (missing.returncode, missing.stdout) == (4, "")
     assert "create_selfsigned_id.py" in missing.stderr
@@ -44,7 +44,7 @@ def test_missing_files_are_told_with_what_to_do(run: Run, crypto_path: Path) -> 
     assert "install_certificate.py" in unfinished.stderr
 
 
-def test_a_key_and_a_certificate_that_differ_are_told_with_what_to_do(run: Run) -> None:
+def test_a_key_without_a_matching_certificate_is_reported_with_a_hint(run: Run) -> None:
     run("create_selfsigned_id.py")
     run("create_id_csr.py", "--force")
     ended = run("generate_tlsa.py")
@@ -54,7 +54,7 @@ def test_a_key_and_a_certificate_that_differ_are_told_with_what_to_do(run: Run) 
     assert "install_certificate.py" in ended.stderr
 
 
-def test_a_broken_certificate_is_told(run: Run, crypto_path: Path) -> None:
+def test_a_broken_certificate_is_reported(run: Run, crypto_path: Path) -> None:
     run("create_selfsigned_id.py")
     (crypto_path / f"{NAME}.crt.pem").write_bytes(b"garbage")
     ended = run("generate_tlsa.py")
@@ -94,7 +94,7 @@ def test_a_record_that_no_reader_accepts_is_never_printed(run: Run, crypto_path:
     assert not certificate.exists()
 
 
-def test_nothing_is_said_around_the_record_but_what_to_do_with_it(run: Run) -> None:
+def test_only_the_record_and_the_next_step_are_printed(run: Run) -> None:
     run("create_selfsigned_id.py")
     ended = run("generate_tlsa.py")
     assert "INFO" not in ended.stderr
@@ -110,9 +110,7 @@ def test_nothing_is_said_around_the_record_but_what_to_do_with_it(run: Run) -> N
         ("[2001:db8::1]:5353", "@2001:db8::1 -p 5353"),
     ],
 )
-def test_what_the_record_is_looked_for_with_asks_the_resolver_that_is_believed(
-    run: Run, resolver: str | None, server: str
-) -> None:
+def test_the_dig_command_asks_the_trusted_resolver(run: Run, resolver: str | None, server: str) -> None:
     run("create_selfsigned_id.py")
     ended = run("generate_tlsa.py", **({} if resolver is None else {"DNS_RESOLVER": resolver}))
     (line,) = ended.stderr.splitlines()

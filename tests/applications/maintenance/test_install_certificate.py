@@ -89,7 +89,7 @@ def test_anything_else_is_refused_and_changes_nothing(run: Run, files: Files, re
     assert files() == before
 
 
-def test_without_a_key_it_says_how_to_make_one(run: Run, request_pem: str) -> None:
+def test_without_a_key_it_prints_how_to_create_one(run: Run, request_pem: str) -> None:
     ended = run("install_certificate.py", stdin=issue(request_pem), IDENTITY_NAME="bob._device.example.test")
     assert ended.returncode == 4
     assert "create_id_csr.py" in ended.stderr

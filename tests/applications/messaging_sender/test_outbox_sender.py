@@ -16,7 +16,7 @@ def test_a_verdict_is_final_once_it_has_stood_for_a_day() -> None:
     assert not verdicts.is_final("carol.example")
 
 
-def test_a_verdict_that_was_taken_back_counts_from_anew() -> None:
+def test_a_withdrawn_verdict_starts_a_new_day() -> None:
     now = [1000.0]
     verdicts = Verdicts(lambda: now[0])
     assert not verdicts.is_final(BOB)

@@ -32,7 +32,7 @@ def postponements(clock: Clock) -> Postponements:
     return Postponements(logging.getLogger("postponements"), clock)
 
 
-def test_a_reason_is_said_once_and_again_after_an_hour(
+def test_a_reason_is_logged_once_and_again_after_an_hour(
     postponements: Postponements, clock: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
     for _ in range(24):
@@ -41,7 +41,7 @@ def test_a_reason_is_said_once_and_again_after_an_hour(
     assert caplog.messages == 2 * ["Messages to bob.example wait: the broker has no subscriber"]
 
 
-def test_another_reason_is_said_and_another_recipient_too(
+def test_another_reason_is_logged_and_another_recipient_too(
     postponements: Postponements, caplog: pytest.LogCaptureFixture
 ) -> None:
     for _ in range(2):
@@ -55,7 +55,7 @@ def test_another_reason_is_said_and_another_recipient_too(
     ]
 
 
-def test_what_begins_anew_is_said_anew(
+def test_a_new_outage_is_logged_again(
     postponements: Postponements, clock: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
     postponements.begin("bob.example", ABSENT)
@@ -82,7 +82,9 @@ def test_however_many_recipients_wait_the_log_and_the_memory_are_bounded(
     assert len(postponements) == MAX_RECIPIENTS
 
 
-def test_whoever_waits_no_more_makes_room(postponements: Postponements, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_recipient_without_queued_messages_makes_room(
+    postponements: Postponements, caplog: pytest.LogCaptureFixture
+) -> None:
     for number in range(MAX_RECIPIENTS):
         postponements.begin(f"{number}.example", ABSENT)
     postponements.keep(["0.example"])

@@ -51,7 +51,7 @@ def own_record(answers: Answers, settings: Settings | None = None, clock: Iterat
     )
 
 
-def test_a_missing_record_is_told() -> None:
+def test_a_missing_record_is_logged() -> None:
     record = own_record(Answers(NoRecordError("alice.example.com does not exist in DNS")))
     record.look(KEY)
     assert record.tell() == (
@@ -60,7 +60,7 @@ def test_a_missing_record_is_told() -> None:
     )
 
 
-def test_nothing_is_told_before_it_was_looked_for() -> None:
+def test_nothing_is_logged_before_a_look_up() -> None:
     assert own_record(Answers(NoRecordError("absent"))).tell() is None
 
 
@@ -84,7 +84,7 @@ def test_a_look_up_is_waited_for_once_and_not_for_long() -> None:
     assert "absent" in told
 
 
-def test_what_was_told_stays_while_dns_is_out_of_order(caplog: pytest.LogCaptureFixture) -> None:
+def test_the_warning_stays_during_a_dns_outage(caplog: pytest.LogCaptureFixture) -> None:
     answers = Answers(NoRecordError("absent"))
     record = own_record(answers, clock=iter(range(0, 10**6, 100)))
     record.look(KEY)

@@ -49,7 +49,7 @@ def test_an_error_is_its_lines_and_its_status(
     assert len(lines_of(error)) == lines
 
 
-def test_trouble_with_dns_is_told_in_the_published_words() -> None:
+def test_a_dns_error_is_printed_in_the_published_words() -> None:
     assert lines_of(NoRecordError("bob.example has no TLSA record")) == (
         "Trouble retrieving certificate from DNS: bob.example has no TLSA record",
     )
@@ -99,7 +99,7 @@ def test_help_shows_an_example() -> None:
     assert "it --now" in ended.stdout
 
 
-def test_a_reader_who_left_is_no_traceback() -> None:
+def test_a_closed_pipe_causes_no_traceback() -> None:
     ended = subprocess.run(
         ["sh", "-c", f'{sys.executable} -c "{PROGRAM.strip()}\nrun(lambda: print(1 * chr(10) * 99999))" | true'],
         capture_output=True,
@@ -129,12 +129,12 @@ def test_an_option_is_not_abbreviated() -> None:
     assert "--rec" in ended.stderr
 
 
-def test_it_says_its_version() -> None:
+def test_it_prints_its_version() -> None:
     ended = run_program("parser('a', 'b').parse_args(['--version'])")
     assert (ended.returncode, ended.stdout) == (0, f"-c {idlib.__version__}\n")
 
 
-def test_a_closed_stdout_is_told_where_it_is_needed() -> None:
+def test_a_closed_stdout_is_reported_if_it_is_needed() -> None:
     ended = run_program("import sys; sys.stdout = None\nrun(require_stdout)")
     assert (ended.returncode, ended.stdout) == (1, "")
     assert ended.stderr.startswith("Error: stdout is closed")
@@ -162,20 +162,20 @@ FAILS = (
 )
 
 
-def test_an_error_of_the_system_that_nothing_expects_is_told_as_it_is() -> None:
+def test_an_unexpected_system_error_is_printed() -> None:
     ended = run_program(f"{FAILS}run(fail)")
     assert (ended.returncode, ended.stdout) == (1, "")
     assert ended.stderr == "Error: '/a file': File name too long\n"
 
 
-def test_such_an_error_without_a_file_or_words_is_told_too() -> None:
+def test_a_system_error_without_a_file_or_text_is_printed() -> None:
     ended = run_program("def fail(): raise BrokenPipeError(32, 'Broken pipe')\nrun(fail)")
     assert (ended.returncode, ended.stderr) == (1, "Error: Broken pipe\n")
     ended = run_program("def fail(): raise TimeoutError('timed out')\nrun(fail)")
     assert (ended.returncode, ended.stderr) == (1, "Error: timed out\n")
 
 
-def test_where_such_an_error_came_from_is_in_the_log_at_level_debug() -> None:
+def test_the_traceback_of_a_system_error_is_logged_at_level_debug() -> None:
     ended = run_program(f"{FAILS}def main(): read_environment({{'LOG_LEVEL'}}); fail()\nrun(main)", LOG_LEVEL="debug")
     assert "Traceback (most recent call last)" in ended.stderr
     assert ended.stderr.count("\n") == 2

@@ -22,7 +22,7 @@ class Timex(ctypes.Structure):
     )
 
 
-def test_the_clock_is_synchronized_where_its_status_says_so() -> None:
+def test_the_clock_is_synchronized_if_adjtimex_reports_it() -> None:
     sta_unsync = 0x0040
     timex = Timex()
     ctypes.CDLL(None).adjtimex(ctypes.byref(timex))
@@ -33,6 +33,6 @@ def test_a_start_of_the_system_has_one_name() -> None:
     assert clock.boot() == Path("/proc/sys/kernel/random/boot_id").read_text().strip()
 
 
-def test_where_the_system_does_not_say_it_the_name_is_empty(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_the_boot_identifier_is_empty_if_the_system_has_none(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(clock, "_BOOT_ID", tmp_path / "absent")
     assert clock.boot() == ""

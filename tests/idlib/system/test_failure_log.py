@@ -47,7 +47,7 @@ def test_what_works_for_a_moment_does_not_make_the_cause_news(clock: Clock, capl
     assert caplog.messages == ["lost"]
 
 
-def test_what_has_worked_for_long_makes_it_news(clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_failure_after_a_stable_period_is_logged_again(clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
     clock.outage.begin("lost")
     clock.outage.end()
     clock.now += STABLE_SECONDS
@@ -73,7 +73,7 @@ def test_the_pauses_between_its_lines_can_grow(caplog: pytest.LogCaptureFixture)
     assert told == [0, 60, 600, 4200, 7800]
 
 
-def test_a_detail_that_changes_makes_no_new_cause(clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_different_detail_is_not_a_new_cause(clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
     for minutes in (59, 58):
         clock.outage.begin("denied", f", for another {minutes} min")
     assert caplog.messages == ["denied, for another 59 min"]

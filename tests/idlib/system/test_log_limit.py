@@ -64,7 +64,7 @@ def test_a_few_lines_are_written_as_they_come(clock: Clock, caplog: pytest.LogCa
     assert {record.levelno for record in caplog.records} == {logging.WARNING}
 
 
-def test_of_a_flood_one_line_tells_how_many_more_there_were(clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
+def test_one_line_counts_the_rest_of_a_flood(clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
     clock.refuse("replay", BURST + 1234)
     clock.wait(10)
     assert caplog.messages[BURST:] == ["refused reason=replay message 1253 (and 1233 more in the last 10 s)"]

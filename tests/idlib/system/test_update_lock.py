@@ -110,7 +110,7 @@ def test_a_lock_of_the_supervisor_is_waited_for(lock: Path, monkeypatch: pytest.
 
 
 @pytest.mark.parametrize("blocked", ["directory", "dangling link"])
-def test_something_else_in_the_place_of_the_lock_stops_nobody(lock: Path, blocked: str) -> None:
+def test_another_file_in_place_of_the_lock_stops_no_writer(lock: Path, blocked: str) -> None:
     if blocked == "directory":
         lock.mkdir()
     else:

@@ -1,4 +1,8 @@
-"""How an answer from DNS is authenticated: the question put to each way of doing so, and the two that need no keys."""
+"""The `Authentication` protocol, and its two implementations that need no keys: the AD bit, and none at all.
+
+`validation` has the third implementation, which validates answers itself with pinned keys. `checking` verifies the
+signatures for it, and `signatures` parses RRSIG records without verifying them.
+"""
 
 import time
 from collections.abc import Callable
@@ -23,11 +27,11 @@ class AuthenticRecords:
     """The data of a name's TLSA records, authenticated.
 
     Args:
-        rdatas: At least one, each as it stands in DNS; nothing says that they are well-formed.
-        lifetime: For how many seconds they hold.
-        authentication: In words, how they were authenticated.
-        zone: The zone that has signed what stands at the name, in lower case without a trailing dot; None if the answer
-            does not say.
+        rdatas: At least one, as found in DNS; they may be malformed.
+        lifetime: How many seconds they may be used.
+        authentication: How they were authenticated, as text.
+        zone: The zone that signed the records at the name, in lower case without a trailing dot; None if the answer
+            does not show it.
     """
 
     rdatas: tuple[bytes, ...]
@@ -37,26 +41,26 @@ class AuthenticRecords:
 
 
 class Authentication(Protocol):
-    """A way of finding a name's TLSA records and being sure that they are the name's."""
+    """Looks up a name's TLSA records and authenticates them."""
 
     def look_up(self, name: IdentityName) -> AuthenticRecords:
         """Return the name's TLSA records.
 
         Raises:
-            NoRecordError: They are proven absent.
-            NotSecureError: Nothing authenticates the answer.
-            BogusError: The answer's authentication is broken.
+            NoRecordError: Their absence is proven.
+            NotSecureError: The answer is not authenticated.
+            BogusError: The answer fails authentication.
             TemporaryDiscoveryError: There is no answer.
         """
 
 
 @dataclass(frozen=True)
 class _WithoutKeys:
-    """What the ways that need no keys go by.
+    """What the implementations without keys have in common.
 
     Args:
-        resolver: Asks.
-        now: Seconds since the epoch, for the end of signatures.
+        resolver: Asks DNS.
+        now: Seconds since the epoch, to see when signatures expire.
     """
 
     resolver: Resolver
@@ -64,7 +68,7 @@ class _WithoutKeys:
 
 
 class TrustedResolver(_WithoutKeys):
-    """Believes a validating resolver's AD bit, where the path to it is trusted (RFC 4035, section 4.9.3)."""
+    """Trusts a validating resolver's AD bit if the path to the resolver is trusted (RFC 4035, section 4.9.3)."""
 
     def look_up(self, name: IdentityName) -> AuthenticRecords:
         """Return the name's TLSA records; see `Authentication`."""
@@ -90,7 +94,7 @@ class TrustedResolver(_WithoutKeys):
 
 
 class NoAuthentication(_WithoutKeys):
-    """Believes every answer: what DNSSEC=off asks for. It says so in every error and in how records were found."""
+    """Accepts every answer (DNSSEC=off), and says so in every error and in `AuthenticRecords.authentication`."""
 
     def look_up(self, name: IdentityName) -> AuthenticRecords:
         """Return the name's TLSA records; see `Authentication`."""
@@ -108,7 +112,7 @@ def follow_in(reply: Reply, start: dns.name.Name) -> Chain:
     """Return the way from a name to its TLSA records in a server's reply.
 
     Raises:
-        TemporaryDiscoveryError: The reply contradicts itself or speaks of other names.
+        TemporaryDiscoveryError: The reply contradicts itself or is about other names.
     """
     try:
         chain = follow(reply.answer, start)
@@ -127,9 +131,9 @@ def _unusable(reply: Reply, start: dns.name.Name, what: str) -> TemporaryDiscove
 
 
 def _zone_of(name: dns.name.Name, chain: Chain, answer: Answer) -> str | None:
-    """Return the zone of the name that was asked for, as the resolver has validated it; None if nothing says it.
+    """Return the zone of the queried name, as validated by the resolver; None if the answer does not show it.
 
-    An alias counts for the zone that it stands in: otherwise a stranger's aliases would use up their target's share.
+    An alias counts for its own zone: otherwise a stranger's aliases would use up their target's share.
     """
     if chain.aliases or chain.records is not None:
         first = RdataType.CNAME if chain.aliases else RdataType.TLSA

@@ -1,4 +1,7 @@
-"""Whether a zone has signed a set of records (RFC 4035, section 5.3)."""
+"""Verifies the signatures over one set of records with keys that are already authenticated (RFC 4035, section 5.3).
+
+`validation` decides which zone and keys; `signatures` parses the RRSIG records.
+"""
 
 import struct
 from collections import defaultdict
@@ -26,13 +29,13 @@ KeysByTag = Mapping[tuple[int, int], tuple[DNSKEY, ...]]
 
 
 class Budget:
-    """How many signatures may still be checked, so that a zone of colliding key tags costs little (CVE-2023-50387)."""
+    """Limits how many signatures are verified, so that a zone with colliding key tags costs little (CVE-2023-50387)."""
 
     def __init__(self, checks: int = _MAX_CHECKS) -> None:
         self._checks = checks
 
     def spend(self) -> None:
-        """Count a check.
+        """Count one verification.
 
         Raises:
             BogusError: There have been too many.
@@ -43,7 +46,7 @@ class Budget:
 
 
 def supports(algorithm: int) -> bool:
-    """Return whether signatures of an algorithm are checked at all."""
+    """Return whether signatures of an algorithm can be verified."""
     return algorithm in _ALGORITHMS
 
 
@@ -67,17 +70,17 @@ def by_tag(keys: Iterable[DNSKEY]) -> KeysByTag:
 
 
 def validate(covered: RecordSet, signatures: Iterable[Signature], keys: KeysByTag, now: float, budget: Budget) -> float:
-    """Return for how many seconds a set holds, which at least one of the signatures proves to be a zone's.
+    """Return how many seconds a set of records may be used, after at least one of the signatures verifies.
 
     Args:
         covered: The records.
-        signatures: Over them, made by their zone.
-        keys: The zone's, authenticated.
+        signatures: Their signatures, made by their zone.
+        keys: The zone's keys, already authenticated.
         now: Seconds since the epoch.
-        budget: How many checks are left.
+        budget: How many verifications are left.
 
     Raises:
-        BogusError: No signature proves it; the fact says why the last one does not.
+        BogusError: No signature verifies; the fact gives the reason for the last one.
     """
     why = "they are not signed by their zone"
     for signature in signatures:

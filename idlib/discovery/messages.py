@@ -1,7 +1,7 @@
-"""DNS messages (RFC 1035, section 4): a question in octets, and the answer to it, read and matched to the question.
+"""DNS messages (RFC 1035, section 4): builds a query, and parses its answer and matches it to the query.
 
-The reader is our own, because dnspython refuses a whole answer for one short TLSA record, and because what signatures
-cover are the octets of the records as they were sent.
+The reader is our own, because dnspython refuses a whole answer for one short TLSA record, and because signatures
+cover the bytes of the records as they were sent.
 """
 
 import struct
@@ -33,7 +33,7 @@ _MAX_TTL: Final = 2**31 - 1
 
 
 class UnusableAnswerError(Exception):
-    """Octets are no answer to our question; the text says what is wrong, and holds nothing that a stranger wrote."""
+    """The bytes are not an answer to our question; the text gives the reason and quotes nothing from the answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,7 @@ class Question:
     Args:
         name: The owner of the records.
         record_type: Their type, in class IN.
-        checking_disabled: Whether a validating resolver is to answer even where its validation fails (CD bit).
+        checking_disabled: Whether a validating resolver is to answer even if its validation fails (CD bit).
     """
 
     name: dns.name.Name
@@ -56,7 +56,7 @@ class Question:
         return cls(dns.name.from_text(name.text), RdataType.TLSA, checking_disabled)
 
     def to_wire(self, identifier: int) -> bytes:
-        """Return the query's octets: recursion and DNSSEC records desired, AD understood (RFC 6840, section 5.7).
+        """Return the query's bytes: recursion and DNSSEC records desired, AD understood (RFC 6840, section 5.7).
 
         Args:
             identifier: 0 to 65535.
@@ -174,15 +174,15 @@ def record_set(records: Iterable[ResourceRecord], owner: dns.name.Name, record_t
 
 
 def read_answer(wire: bytes, question: Question, identifier: int) -> Answer:
-    """Return the answer that the octets hold.
+    """Return the answer that the bytes contain.
 
     Args:
         wire: A whole DNS message, as received.
         question: What was asked; the message must repeat it.
-        identifier: The number that the query bore.
+        identifier: The ID of the query.
 
     Raises:
-        UnusableAnswerError: They are no DNS message, or no answer to this question.
+        UnusableAnswerError: They are not a DNS message, or not an answer to this question.
     """
     try:
         return _read_answer(wire, question, identifier)

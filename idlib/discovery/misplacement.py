@@ -1,4 +1,4 @@
-"""A record that was published where the record of a web server would be."""
+"""Finds a record that was published where a web server's record would be."""
 
 from typing import Final
 
@@ -11,12 +11,12 @@ _PORT_AND_PROTOCOL: Final = "_443._tcp"
 
 
 def explain_absence(error: NoRecordError, name: IdentityName, discovery: Discovery) -> NoRecordError:
-    """Return the error, or one that says where the record is if it stands at `_443._tcp.NAME`.
+    """Return the error, or one that names the record's place if it is at `_443._tcp.NAME`.
 
     Args:
-        error: That the name has no record.
-        name: Whose record it is.
-        discovery: Is asked once more.
+        error: The error that the name has no record.
+        name: The name without a record.
+        discovery: Looks up the other name.
     """
     try:
         misplaced = IdentityName(f"{_PORT_AND_PROTOCOL}.{name}")

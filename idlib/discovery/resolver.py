@@ -1,4 +1,4 @@
-"""Where DNS is asked, and how: over UDP, over TCP what is too large for it, within bounds of time and size."""
+"""Sends DNS queries: over UDP, or over TCP if the answer is too large, within limits of time and size."""
 
 import dataclasses
 import ipaddress
@@ -54,7 +54,7 @@ class Reply:
 
 
 def named_server(address: ServerAddress) -> Callable[[], Sequence[Server]]:
-    """Return where to ask if the operator names a server: there alone, and it is trusted."""
+    """Return the servers to ask if the operator names one: only that one, and it is trusted."""
     servers = (Server(address, trusted=True),)
     return lambda: servers
 
@@ -63,7 +63,7 @@ def system_servers(path: Path = SYSTEM_RESOLVERS) -> Sequence[Server]:
     """Return the system's resolvers, trusted on 127.0.0.1 and ::1 alone.
 
     Other loopback addresses are forwarders that pass on what they got (Docker's 127.0.0.11, systemd's 127.0.0.53).
-    Where there are trusted ones, no other is asked: what it said could not be believed.
+    If there are trusted ones, no other is asked, because its answers could not be trusted.
 
     Args:
         path: A file as in resolv.conf(5); without one, or without servers in it, 127.0.0.1 is asked, as there.
@@ -155,7 +155,7 @@ def _exchange(server: Server, question: Question, deadline: float) -> Answer:
 
 def _over_udp(address: ServerAddress, query: bytes, read: Callable[[bytes], Answer], deadline: float) -> Answer:
     with socket.socket(_family(address), socket.SOCK_DGRAM) as connection:
-        # Connected, so that the system drops what comes from any other address and tells when nobody listens.
+        # Connected, so that the system drops what comes from any other address and reports a port without a listener.
         connection.connect((address.address, address.port))
         unusable: UnusableAnswerError | None = None
         discarded = 0
@@ -167,7 +167,7 @@ def _over_udp(address: ServerAddress, query: bytes, read: Callable[[bytes], Answ
                 try:
                     return read(connection.recv(_MAX_MESSAGE))
                 except UnusableAnswerError as error:
-                    # It may be forged by somebody who does not see the query: the true answer may still come.
+                    # It may be forged by an attacker who does not see the query; the true answer may still come.
                     unusable = error
                     discarded += 1
                 except TimeoutError:

@@ -1,4 +1,4 @@
-"""RRSIG records, read from octets (RFC 4034, section 3); no signature is checked here."""
+"""Parses RRSIG records (RFC 4034, section 3), and does not verify them: `checking` does."""
 
 import struct
 from collections.abc import Collection, Iterable, Iterator
@@ -25,12 +25,12 @@ class Signature:
         algorithm: Its algorithm.
         labels: How many labels their owner has in the zone.
         original_ttl: Their TTL in the zone, in seconds.
-        expiration: Until when it is valid, in seconds since the epoch.
-        inception: From when it is valid, likewise.
-        key_tag: Of the key that made it.
-        signer: The zone.
+        expiration: When it expires, in seconds since the epoch.
+        inception: When it becomes valid, in seconds since the epoch.
+        key_tag: The tag of the key that made it.
+        signer: The zone that signed.
         value: The signature itself.
-        signed_part: What of this record is signed: all but the value.
+        signed_part: The signed part of this record: everything but the value.
     """
 
     type_covered: int
@@ -46,10 +46,10 @@ class Signature:
 
     @classmethod
     def from_rdata(cls, rdata: bytes) -> "Signature":
-        """Return the signature that the octets of a record's data hold.
+        """Return the signature in a record's data.
 
         Raises:
-            ValueError: They hold none.
+            ValueError: The data is not an RRSIG.
         """
         parser = dns.wire.Parser(rdata)
         try:
@@ -64,7 +64,7 @@ class Signature:
 
 
 def signatures_over(covered: RecordSet, records: Iterable[ResourceRecord]) -> list[Signature]:
-    """Return the signatures over a set that stand beside it."""
+    """Return the signatures over a set of records, from among the records of an answer."""
     beside = (record for record in records if record.owner == covered.owner)
     return [signature for signature in _signatures(beside) if signature.type_covered == covered.record_type]
 
@@ -72,7 +72,7 @@ def signatures_over(covered: RecordSet, records: Iterable[ResourceRecord]) -> li
 def signing_zone(
     name: dns.name.Name, records: Iterable[ResourceRecord], types: Collection[int]
 ) -> dns.name.Name | None:
-    """Return the zone that has signed records of these types, as far as it can be a name's zone; else None.
+    """Return the zone that signed records of these types if it can be the name's zone, else None.
 
     If several zones claim it, it is the one nearest to the root: a resolver passes on signatures that it did not need,
     and a claim of a smaller zone must not gain its author a quota of its own.

@@ -1,4 +1,7 @@
-"""Answers validated here, up to keys of zones that the operator pins (docs/protocol.md, "Keys in DNS")."""
+"""DNSSEC validation with pinned zone keys: which zone must have signed an answer, and by which keys.
+
+`checking` verifies each signature (docs/protocol.md, "Keys in DNS").
+"""
 
 import time
 from collections.abc import Callable, Iterable
@@ -26,12 +29,12 @@ _BYTES_OF_A_KEY: Final = 1000
 
 
 class PinnedAnchors:
-    """Believes signatures alone, made by keys that a pinned DS or DNSKEY of the signing zone vouches for.
+    """Trusts only signatures by keys that a pinned DS or DNSKEY record of the signing zone authenticates.
 
     Args:
-        resolver: Asks; the AD bit of its answers is never looked at.
-        anchors: By their zones.
-        clock: Seconds that never run backwards, for keys that are kept.
+        resolver: Asks DNS; the AD bit of its answers is ignored.
+        anchors: The pinned records of each zone.
+        clock: Seconds that never run backwards, for cached keys.
         now: Seconds since the epoch, for signatures.
     """
 
@@ -67,7 +70,7 @@ class PinnedAnchors:
             chain.records.rdatas,
             min(lifetimes),
             f"DNSSEC, validated with the pinned key of {shown(zone)}",
-            # The name's own and not its alias's, so that a stranger's aliases do not use up their target's share.
+            # The zone of the name, not of its alias's target: a stranger's aliases must not use up the target's share.
             shown(zone_of_name.canonicalize()),
         )
 
@@ -102,9 +105,9 @@ class PinnedAnchors:
     def _look_for_cut(
         self, covered: RecordSet, signatures: Iterable[Signature], zone: dns.name.Name, budget: Budget
     ) -> None:
-        """Raise NotSecureError where the zone itself proves that the signer is another zone below it.
+        """Raise NotSecureError if the zone itself proves that the signer is another zone below it.
 
-        Its word is needed: anybody on the way can write another signer's name, and must not gain a verdict by it.
+        The proof is needed because anyone on the path can write another signer's name, and must not cause a verdict.
         """
         signers = {signature.signer for signature in signatures}
         below = sorted(signer for signer in signers if covered.owner.is_subdomain(signer) and signer.is_subdomain(zone))

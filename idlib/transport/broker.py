@@ -1,4 +1,4 @@
-"""Where the broker is, and how it is spoken to."""
+"""The broker's address, and the settings for connecting to it."""
 
 import ipaddress
 import logging
@@ -19,25 +19,25 @@ _LOG: Final = logging.getLogger(__name__)
 _MAX_FILE_BYTES: Final = 4 * 1024 * 1024
 # What a field of a CONNECT packet holds (MQTT 5, section 1.5.6).
 _MAX_PASSWORD_BYTES: Final = 65535
-# What OpenSSL says of a key that belongs to another certificate.
+# OpenSSL's reasons if a key belongs to another certificate.
 _MISMATCHES: Final = frozenset({"KEY_VALUES_MISMATCH", "KEY_TYPE_MISMATCH", "NO_CERTIFICATE_ASSIGNED"})
 _UTF_16_MARKS: Final = (b"\xff\xfe", b"\xfe\xff")
 
 
 @dataclass(frozen=True, slots=True)
 class Broker:
-    """Where the broker is, and how it is spoken to.
+    """The broker's address, and the settings for connecting to it.
 
     Args:
         host: A host name or an IP address.
         port: 1 to 65535.
         version: The version of MQTT.
-        tls: How TLS is spoken with it; None for not at all.
-        username: Ours there; None where it asks for none.
-        password: Ours there, likewise.
-        shows_certificate: Whether it is shown a certificate of ours.
-        has_own_authorities: Whether its certificate must come from authorities that the operator names.
-        session_expiry: For how many seconds it is asked to keep a session without a connection.
+        tls: The TLS context; None for no TLS.
+        username: Our user name; None if there is none.
+        password: Our password; None if there is none.
+        shows_certificate: Whether we send a client certificate.
+        has_own_authorities: Whether its certificate must come from the CAs in MQTT_CA_FILE.
+        session_expiry: How many seconds we ask it to keep a session without a connection.
     """
 
     host: str
@@ -77,7 +77,7 @@ class Broker:
 
 
 def _check_together(settings: Settings) -> None:
-    """Refuse settings that would be ignored, and weaken protection by that, for want of another one."""
+    """Reject settings that would be ignored, and so weaken protection, because another one is missing."""
     files = {
         "MQTT_CA_FILE": settings.mqtt_ca_file,
         "MQTT_CERT_FILE": settings.mqtt_cert_file,
@@ -106,7 +106,7 @@ def _check_together(settings: Settings) -> None:
 
 
 def _warn_of_what_is_ignored(settings: Settings) -> None:
-    """Warn of settings that are ignored without harm."""
+    """Warn about settings that are ignored without harm."""
     if settings.mqtt_version is MqttVersion.V311 and str(settings.mqtt_session_expiry) != _default(
         "MQTT_SESSION_EXPIRY"
     ):

@@ -1,4 +1,4 @@
-"""One connection to the broker: the MQTT library's client, with the reading of packets replaced by our own."""
+"""One connection to the broker: the MQTT library's client, with our own parser of packets."""
 
 import re
 import socket
@@ -41,7 +41,7 @@ _RETURN_CODES: Final = {1: 132, 2: 133, 3: 136, 4: 134, 5: 135}
 
 
 class TlsTimeoutError(TimeoutError):
-    """A port has accepted a connection, and has not answered in the TLS handshake in time."""
+    """A port accepted a connection, but did not answer in the TLS handshake in time."""
 
 
 class UnreadablePackets:
@@ -65,13 +65,13 @@ class UnreadablePackets:
 
 @dataclass(frozen=True, slots=True)
 class Handlers:
-    """What is called, by the thread that runs the connection, when the broker says something.
+    """Callbacks for the broker's packets, called by the thread that runs the connection.
 
     Args:
-        connected: It accepts the connection.
-        subscribed: It answers to a subscription, with a reason code for each topic.
-        published: It brings a message.
-        acknowledged: It acknowledges a message, given its packet identifier and a reason code.
+        connected: The broker accepts the connection.
+        subscribed: It answers a subscription, with a reason code for each topic.
+        published: It delivers a message.
+        acknowledged: It acknowledges a message, with its packet identifier and a reason code.
     """
 
     connected: Callable[[Connack], None]
@@ -294,7 +294,7 @@ class PacketClient(Client):
 
 
 def reason_name(packet_type: int, code: int) -> str:
-    """Return what a reason code says in words.
+    """Return the meaning of a reason code as text.
 
     Args:
         packet_type: One of the library's `PacketTypes`.
@@ -307,7 +307,7 @@ def reason_name(packet_type: int, code: int) -> str:
 
 
 def words_of(error: Exception) -> str:
-    """Return what an error says, without the place in the source of Python where it was met.
+    """Return an error's text without its place in Python's source.
 
     Args:
         error: Of the socket, of TLS, or of name resolution.
@@ -316,4 +316,4 @@ def words_of(error: Exception) -> str:
 
 
 def ignore(*_: object) -> None:
-    """Do nothing about what a handler is told."""
+    """Do nothing: a handler for packets of no interest."""

@@ -1,4 +1,4 @@
-"""What every connection to the broker begins with."""
+"""Makes connections to the broker, and explains why they fail or end."""
 
 import secrets
 import ssl
@@ -30,11 +30,11 @@ _SUBSCRIBE_OVERHEAD_OCTETS: Final = 9
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """Why the broker has refused something, or why a connection has ended.
+    """Why the broker refused something, or why a connection ended.
 
     Args:
         fact: What is known.
-        hint: What a user can do about it; empty if there is nothing to say.
+        hint: What a user can do about it; empty if there is no hint.
     """
 
     fact: str
@@ -48,9 +48,9 @@ def explain(broker: Broker, packet_type: int, code: int) -> Explanation:
     """Return what a reason code says, and what a user can do about it.
 
     Args:
-        broker: That gave it.
-        packet_type: What it stood in: one of the library's `PacketTypes`.
-        code: Of MQTT 5, section 2.4.
+        broker: The broker that sent it.
+        packet_type: The packet that contained it: one of the library's `PacketTypes`.
+        code: A reason code of MQTT 5, section 2.4.
     """
     return Explanation(reason_name(packet_type, code), hint_for_reason(broker, code))
 
@@ -59,8 +59,8 @@ def explain_end(broker: Broker, client: PacketClient, otherwise: str = "") -> Ex
     """Return why a connection has ended, in the broker's own words if it gave a reason.
 
     Args:
-        broker: That it was made to.
-        client: What has run it.
+        broker: The broker at the other end.
+        client: The client that ran it.
         otherwise: The hint if the broker gave no reason, neither in MQTT nor in a TLS alert.
     """
     if client.code is None:
@@ -70,7 +70,7 @@ def explain_end(broker: Broker, client: PacketClient, otherwise: str = "") -> Ex
 
 
 def new_client_id() -> str:
-    """Return a client id of 128 random bits: who knows it can take over the session, so it says nothing of us."""
+    """Return a client id of 128 random bits; keep it secret, because it lets anyone take over the session."""
     return secrets.token_hex(16)
 
 
@@ -80,7 +80,7 @@ class Connector:
     Args:
         broker: Which.
         client_id: The session's name there.
-        handlers: What is called when the broker says something.
+        handlers: Called with what the broker sends.
         max_payload: Bytes of the largest payload that is of use; of what is larger, no more than that is held in
             memory.
         timeout: Seconds that connecting may take.

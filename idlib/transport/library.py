@@ -1,4 +1,4 @@
-"""Whether the MQTT library that is installed has the private parts that we replace or call."""
+"""Checks that the installed MQTT library has the private parts that we replace or call."""
 
 import inspect
 from importlib.metadata import version

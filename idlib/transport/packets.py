@@ -1,4 +1,4 @@
-"""Reads the packets that a broker sends, and of each only what decides something.
+"""Parses the packets that a broker sends, and of each only the fields that matter.
 
 A broker forwards packets that strangers have written, so nothing in them may raise, cost more than its size, or be held
 in memory beyond a bound. Sources: MQTT 5, https://docs.oasis-open.org/mqtt/mqtt/v5.0/mqtt-v5.0.html; MQTT 3.1.1,
@@ -79,7 +79,7 @@ class Packet:
 
 
 class PacketReader:
-    """Cuts what comes from the broker into packets.
+    """Splits the bytes from the broker into packets.
 
     Args:
         max_publish_size: Bytes of the largest PUBLISH that is kept as a whole; a larger one is read past.
@@ -103,7 +103,7 @@ class PacketReader:
         """Yield the packets that end within the next bytes.
 
         Args:
-            octets: As they come from the broker, cut anywhere.
+            octets: Bytes as received, split anywhere.
 
         Raises:
             MalformedPacketError: No packet begins like that, or one that is not a PUBLISH is too large.
@@ -217,7 +217,7 @@ def read_connack(packet: Packet, version: MqttVersion) -> Connack:
         version: The version of MQTT.
 
     Raises:
-        MalformedPacketError: It is not a CONNACK, or says what the standard forbids.
+        MalformedPacketError: It is not a CONNACK, or violates the standard.
     """
     body = packet.body
     if len(body) < 2 or (version is MqttVersion.V311 and len(body) != 2):
@@ -264,7 +264,7 @@ def read_properties(body: bytes, position: int) -> dict[int, int | bytes]:
 
     Args:
         body: Of the packet.
-        position: Where the length of the properties stands.
+        position: Where the length of the properties is.
 
     Raises:
         MalformedPacketError: They do not end where they should, are unknown, or occur twice.

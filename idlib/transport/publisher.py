@@ -1,4 +1,4 @@
-"""Publishing, with the broker's acknowledgement of each message, through a connection that breaks."""
+"""Publishes messages, waits for the broker's acknowledgement of each, and reconnects if the connection breaks."""
 
 import concurrent.futures
 import logging
@@ -78,7 +78,7 @@ class Publication:
 
 
 class _Owner(Enum):
-    """Who has begun the session that the broker has given us."""
+    """Which program created the session that the broker has given us."""
 
     US = auto()
     ANOTHER = auto()
@@ -88,11 +88,11 @@ class _Owner(Enum):
 class Publisher:
     """A session at the broker for publishing, used as a context manager.
 
-    What is not acknowledged when the connection is lost is sent once more after a reconnect, by itself.
+    Messages that are unacknowledged when the connection is lost are sent again after a reconnect.
 
-    A broker that goes by something else than our client id, such as the user name, may give us a session of another
-    program, with the messages that wait in it. Such a session is left as it is. So we connect without a clean start,
-    and acknowledge and end nothing but a session that we have begun:
+    A broker that identifies clients by something other than the client id, such as the user name, may give us a session
+    of another program, with the messages queued in it. Such a session is left unchanged. So we connect without a clean
+    start, and acknowledge messages of, and end, only a session that we have created:
 
     - With MQTT 5 it is ours if the broker says that there was none. If it says after a reconnect that there is one,
       another program may have taken ours over meanwhile. A connection under another client id then shows whether the
@@ -229,7 +229,7 @@ class Publisher:
         return publication
 
     def is_answered(self, publication: Publication) -> bool:
-        """Return whether it is known by now what becomes of a message.
+        """Return whether the broker has answered a message, or it has failed.
 
         Args:
             publication: From `publish`.
@@ -237,7 +237,7 @@ class Publisher:
         return publication.answer.done()
 
     def is_acknowledged(self, publication: Publication) -> bool:
-        """Return whether the broker has acknowledged a message by now, and has somebody to give it to.
+        """Return whether the broker has acknowledged a message, and has a subscriber for it.
 
         Args:
             publication: From `publish`.
@@ -253,7 +253,7 @@ class Publisher:
 
         Raises:
             RefusedMessageError: It refused the message.
-            NoSubscriberError: It has no subscriber for the message; only MQTT 5, and not every broker, says so.
+            NoSubscriberError: It has no subscriber for the message; only MQTT 5, and not every broker, reports that.
             MessageError: It has said, after a reconnect, that it takes no packet of that size.
             TransportError: It did not acknowledge it in time, or takes no messages that it acknowledges.
         """

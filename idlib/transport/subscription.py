@@ -1,4 +1,4 @@
-"""Subscribing, with acknowledgement in the order of receipt, through every failure of the broker or the network."""
+"""Subscribes, acknowledges messages in the order of receipt, and reconnects after any failure of broker or network."""
 
 import logging
 import threading
@@ -66,13 +66,13 @@ class Delivery:
 
 
 class SessionMemory(Protocol):
-    """Where it is remembered across restarts that there is a session; neither method blocks for long or raises."""
+    """Stores across restarts that there is a session; neither method blocks for long or raises."""
 
     def recall(self) -> str | None:
-        """Return the text that was kept last, or None."""
+        """Return the text that was stored last, or None."""
 
     def note(self, text: str) -> None:
-        """Keep a text."""
+        """Store a text."""
 
 
 class Subscription:
@@ -237,7 +237,7 @@ class Subscription:
             )
 
     def _tell_unknown_session(self) -> None:
-        """Tell that the broker has a session although, by what is noted, there should be none of ours."""
+        """Warn that the broker has a session although none of ours is recorded."""
         if self._memory is None or self._is_session_expected():
             return
         _LOG.warning(
@@ -271,7 +271,7 @@ class Subscription:
         if client.code == SESSION_TAKEN_OVER:
             hint = hint_for_reason(self._broker, client.code)
             self._explain(str(Explanation(f"The session at the broker {self._broker} was taken over", hint)))
-            # Both would take it from each other for ever; the less often, the more messages come through.
+            # Both clients would take it from each other endlessly; the less often, the more messages are delivered.
             self._backoff.give_way()
         elif client.is_refused:
             self._explain(f"The broker {self._broker} refuses the connection: {explain_end(self._broker, client)}")
@@ -287,7 +287,7 @@ class Subscription:
         return "" if self._was_accepted else hint_for_silence(self._broker)
 
     def _explain(self, cause: str) -> None:
-        """Note why a connection ended; what is noted first says most."""
+        """Log why a connection ended; only the first cause counts."""
         if self._is_explained:
             return
         self._is_explained = True

@@ -1,6 +1,6 @@
-"""Holds the container open, so that its terminal is there to send messages from, and delivers what waits in the outbox.
+"""The resident sender: keeps the container open for commands, and delivers queued messages.
 
-It imports little before something has to be delivered, for it stays in memory as long as the device runs.
+It imports little until there is something to deliver, because it stays in memory as long as the device runs.
 """
 
 import logging
@@ -31,7 +31,7 @@ _LOG = logging.getLogger("messaging_sender")
 _SERVICE: Final = "messaging_sender"
 _ADVICE: Final = "Run here ./send_message.py RECIPIENT MESSAGE; --help tells more."
 LOOK_SECONDS: Final = 1.0
-# What waits for longer needs somebody's attention.
+# Messages queued for longer make the service unhealthy.
 PATIENCE_SECONDS: Final = 600
 _TROUBLE_SECONDS: Final = 10.0
 SETTINGS_SECONDS: Final = 60.0
@@ -43,7 +43,7 @@ _GRACE_SECONDS: Final = 2.0
 
 
 def main() -> int:
-    """Run until SIGTERM or SIGINT, or do what an option says; return the exit status.
+    """Run until SIGTERM or SIGINT, or do what an option asks for; return the exit status.
 
     Raises:
         ConfigurationError: With `--check`, the settings cannot be used.
@@ -70,7 +70,7 @@ def main() -> int:
         print(f"The resident sender trusts the clock within 10 s; it shows {shown}.")
         return ExitStatus.OK
     ends = {signal.SIGTERM, signal.SIGINT}
-    # Before there is another thread: each would be interrupted by them otherwise.
+    # Before a thread is started, so that it inherits the blocked signals.
     signal.pthread_sigmask(signal.SIG_BLOCK, ends)
     announce(_SERVICE, _ADVICE)
     stopping = threading.Event()
@@ -78,7 +78,7 @@ def main() -> int:
     try:
         settings = read_environment(SENDER_READS)
     except ConfigurationError as error:
-        # Not the end: whoever has to set it right works at this terminal.
+        # Keep running: the operator needs this terminal to correct the settings.
         tell(error)
     else:
         worker = threading.Thread(target=deliver, args=(settings, stopping), name="Outbox-Sender", daemon=True)
@@ -91,11 +91,11 @@ def main() -> int:
 
 
 def deliver(settings: Settings, stopping: threading.Event) -> None:
-    """Deliver whatever comes into the outbox, once the settings can be used.
+    """Deliver messages from the outbox, once the settings can be used.
 
     Args:
-        settings: What the environment says.
-        stopping: Set when it is time to leave.
+        settings: From the environment.
+        stopping: Set to make this return.
     """
     if not _await_usable_settings(stopping):
         return
@@ -105,9 +105,9 @@ def deliver(settings: Settings, stopping: threading.Event) -> None:
 
 
 def _await_usable_settings(stopping: threading.Event) -> bool:
-    """Say what is wrong with the settings, once, until it is mended in the files that they name; False if told to stop.
+    """Print once what is wrong with the settings and wait until it is corrected; return False if `stopping` is set.
 
-    They are judged by a process of its own, for what that imports triples what a process takes of the memory.
+    A separate process checks the settings, because the imports for that triple the memory of a process.
     """
     told = ""
     while not stopping.is_set():
@@ -126,7 +126,7 @@ def _await_usable_settings(stopping: threading.Event) -> bool:
 
 
 def _check(stopping: threading.Event) -> tuple[int, str]:
-    """Return how a process ended that judges the settings, and what it said; killed if it is time to leave."""
+    """Check the settings in a process, killed if `stopping` is set; return its exit status and what it printed."""
     try:
         process = subprocess.Popen(
             [sys.executable, "-m", "messaging_sender.application", "--check"],
@@ -135,7 +135,7 @@ def _check(stopping: threading.Event) -> tuple[int, str]:
             text=True,
         )
     except OSError:
-        # No process can be started at present: the settings show when there is a message.
+        # No process can be started at present: errors in the settings show up with the first message.
         return ExitStatus.OK, ""
     with process:
         while True:
@@ -149,7 +149,7 @@ def _check(stopping: threading.Event) -> tuple[int, str]:
 
 
 def _judge(settings: Settings) -> None:
-    # Late, for it triples what the process takes of the memory.
+    # Imported late, because it triples the memory of the process.
     from messaging_sender.judging import judge
 
     judge(settings)
@@ -169,7 +169,7 @@ def _watch(settings: Settings, stopping: threading.Event, stack: ExitStack) -> N
             except StoreError as error:
                 unseen.begin(f"No message can wait in the outbox: {error}")
         clock.keep()
-        # Looked at before the outbox is read: what comes in meanwhile is found the next time.
+        # Taken before the outbox is read, so that a message queued in the meantime is found next time.
         state = state_of_files(settings.data_path)
         if state == emptied or not is_to_be_opened(settings.data_path):
             stopping.wait(LOOK_SECONDS)
@@ -193,7 +193,7 @@ def _empty_outbox(settings: Settings, stopping: threading.Event, own_record: Fai
             return
         _LOG.info("Messages in the outbox: %d", waiting.number)
         outbox.hold_for_delivery()
-        # Late, for it triples what the process takes of the memory.
+        # Imported late, because it triples the memory of the process.
         from messaging_sender.outbox_sender import OutboxSender
 
         OutboxSender(settings, outbox, stopping, own_record, clock).empty()
@@ -202,10 +202,10 @@ def _empty_outbox(settings: Settings, stopping: threading.Event, own_record: Fai
 def _tell_health() -> int:
     try:
         settings = read_environment(SENDER_READS)
-        # It is one line that is promised.
+        # The promise is to print one line.
         logging.disable()
         if not is_watched(settings.data_path):
-            # Whoever watches has judged them, and this takes seconds on a small device.
+            # A running resident sender has checked them already, and the check takes seconds on a small device.
             _judge(settings)
         waiting = _waiting(settings.data_path)
     except (ConfigurationError, StoreError) as error:

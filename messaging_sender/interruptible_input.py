@@ -1,4 +1,4 @@
-"""Reading what somebody may still be typing, with something else to do in the meantime."""
+"""Reads input that the user may still be typing, and calls a function while it waits."""
 
 import io
 import os
@@ -15,11 +15,11 @@ _POLL_MILLISECONDS: Final = 50
 
 
 class InterruptibleInput(io.RawIOBase):
-    """A file, a pipe or a terminal, read as soon as there is something to be read.
+    """A file, a pipe or a terminal, read as soon as data arrives.
 
     Args:
-        descriptor: Its number.
-        meanwhile: Called in each moment in which nothing comes; what it raises ends the reading.
+        descriptor: The file descriptor.
+        meanwhile: Called repeatedly while no data arrives; an exception from it ends the reading.
     """
 
     def __init__(self, descriptor: int, meanwhile: Callable[[], None]) -> None:
@@ -34,13 +34,13 @@ class InterruptibleInput(io.RawIOBase):
         return True
 
     def readinto(self, buffer: "WriteableBuffer") -> int:
-        """Read what is there, once something is; return the number of octets, 0 at the end.
+        """Wait for data and read it; return the number of bytes, 0 at the end.
 
         Args:
-            buffer: Where it goes.
+            buffer: Receives the data.
 
         Raises:
-            MessageError: It cannot be read.
+            MessageError: The input cannot be read.
         """
         while not self._poll.poll(_POLL_MILLISECONDS):
             self._meanwhile()

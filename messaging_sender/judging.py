@@ -1,4 +1,4 @@
-"""Whether messages can be sent with the settings, before there is one to send."""
+"""Checks if messages can be sent with the settings, before there is one to send."""
 
 from idlib.discovery import Discovery
 from idlib.errors import ConfigurationError
@@ -7,13 +7,13 @@ from idlib.transport import Broker
 
 
 def judge(settings: Settings) -> None:
-    """Accept settings that fit together, and name files that can be used.
+    """Check that the settings are consistent and that the files they name can be used.
 
     Args:
-        settings: What the environment says.
+        settings: From the environment.
 
     Raises:
-        ConfigurationError: They do not; all problems are named.
+        ConfigurationError: They are not, or cannot; lists all problems.
     """
     problems: list[str] = []
     for make in (Broker.from_settings, Discovery.from_settings):

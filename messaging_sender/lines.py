@@ -1,4 +1,4 @@
-"""Sends a message for each line, through reconnects, and says of each line what became of it."""
+"""Sends each line as a message, reconnects if necessary, and reports the result for each line."""
 
 import argparse
 import contextlib
@@ -43,7 +43,7 @@ _PROGRESS_SECONDS: Final = 60.0
 
 @dataclass(frozen=True, slots=True)
 class _Sent:
-    """A line that the broker has been given and has not acknowledged yet."""
+    """A line that was published and is not acknowledged yet."""
 
     number: int
     message: NewOutgoingMessage
@@ -52,7 +52,7 @@ class _Sent:
 
 
 class Ranges:
-    """Numbers that were counted up, kept and shown as `1-38, 41`."""
+    """Increasing numbers, stored and printed as ranges: `1-38, 41`."""
 
     def __init__(self) -> None:
         self._ranges: list[tuple[int, int]] = []
@@ -72,7 +72,7 @@ class Ranges:
 
 
 class Progress:
-    """When it is time to say how far the lines have come: once a minute, if there is anything new.
+    """Decides when to log progress: once a minute, if it has changed.
 
     Args:
         clock: Seconds that never run backwards.
@@ -84,7 +84,7 @@ class Progress:
         self._told = 0
 
     def is_due(self, number: int) -> bool:
-        """Return whether to tell a number now, and take note that it is told then.
+        """Return whether to log the number now; if so, it counts as logged.
 
         Args:
             number: How many lines have been acknowledged.
@@ -101,8 +101,8 @@ class LineSender:
     """Sends lines to one recipient.
 
     Args:
-        settings: What the environment says.
-        arguments: What the command line says.
+        settings: From the environment.
+        arguments: From the command line.
     """
 
     def __init__(self, settings: Settings, arguments: argparse.Namespace) -> None:
@@ -118,11 +118,11 @@ class LineSender:
         self._queued = Ranges()
         self._dropped = Ranges()
         self._status = ExitStatus.OK
-        # Why lines go into the outbox from now on: none is to overtake another.
+        # Why all further lines are queued (to keep them in order); None if they are sent.
         self._queuing: str | None = None
 
     def send(self, source: BinaryIO) -> int:
-        """Send each line; return the status of the first that could not be sent, else whether any was dropped.
+        """Send each line; return the exit status of the first error, or NO_SUBSCRIBER if a line was dropped, or OK.
 
         Args:
             source: UTF-8.
@@ -133,7 +133,7 @@ class LineSender:
         arguments = self._arguments
         with ExitStack() as last, ExitStack() as ending, ExitStack() as stack:
             self._begin(stack)
-            # When the connection is closed, and no acknowledgement can come any more.
+            # Runs after the connection is closed, when no more acknowledgements can arrive.
             ending.push(self._tell)
             for number, octets in enumerate(split(self._patient(source), self._settings.max_message_size), 1):
                 message = NewOutgoingMessage(
@@ -142,11 +142,11 @@ class LineSender:
                 try:
                     self._send_line(number, replace(message, text=decode(octets, f"line {number}")))
                 except MessageError as error:
-                    # After those before it, so that what is told of the lines stands in their order.
+                    # Settle earlier lines first, so that lines are reported in order.
                     self._settle_all()
                     self._fail(number, message, error)
                 except IdlibError as error:
-                    # Likewise; what became of them shows when the connection is closed.
+                    # Report this line last; earlier lines are reported when the connection is closed.
                     last.callback(self._print, report(message, SendResult.FAILED, error=error))
                     raise
                 self._settle_some()
@@ -154,11 +154,11 @@ class LineSender:
         return self._status or (ExitStatus.NO_SUBSCRIBER if len(self._dropped) else ExitStatus.OK)
 
     def _patient(self, source: BinaryIO) -> BinaryIO:
-        """Return the source such that acknowledgements are told of while somebody still types."""
+        """Return a source that reports acknowledgements while the user is still typing."""
         try:
             descriptor = source.fileno()
         except io.UnsupportedOperation:
-            # A text of the command line is there as a whole.
+            # A text from the command line is complete already.
             return source
         return io.BufferedReader(InterruptibleInput(descriptor, self._settle_some))
 
@@ -197,7 +197,7 @@ class LineSender:
         self._unacknowledged.append(_Sent(number, message, len(payload), publication))
 
     def _settle_some(self) -> None:
-        """Settle what has come to its end, and wait if too many lines are under way."""
+        """Settle lines that the broker has answered, and wait if too many lines are unacknowledged."""
         self._tell_progress()
         while self._unacknowledged and self._publisher is not None:
             is_full = len(self._unacknowledged) >= self._publisher.window
@@ -230,7 +230,7 @@ class LineSender:
             self._acknowledge(sent)
 
     def _begin_to_queue(self, error: IdlibError) -> None:
-        """Put into the outbox what is not acknowledged, where that may be done, and whatever comes after it."""
+        """Queue unacknowledged and later lines if --queue is given and the error is temporary; else raise it."""
         if not self._arguments.queue or not is_temporary(error):
             raise error
         self._queuing = str(error)
@@ -246,7 +246,7 @@ class LineSender:
         try:
             self._queue(sent.number, sent.message)
         except MessageError as error:
-            # Expired meanwhile: no reason to give up the lines after it.
+            # It expired in the meantime; later lines may still be sent.
             self._fail(sent.number, sent.message, error, sent.size)
 
     def _queue(self, number: int, message: NewOutgoingMessage) -> None:
@@ -284,7 +284,7 @@ class LineSender:
     def _tell(
         self, _kind: type[BaseException] | None, error: BaseException | None, _traceback: TracebackType | None
     ) -> None:
-        """Say what became of the lines, however it came to an end."""
+        """Log the results of all lines, even after an error."""
         for sent in self._unacknowledged:
             self._conclude(sent, error)
         recipient, number = self._arguments.recipient, len(self._acknowledged)
@@ -300,7 +300,7 @@ class LineSender:
             _LOG.info("Queued: %s to %s: %s", queued, recipient, _which(self._queued))
 
     def _conclude(self, sent: _Sent, end: BaseException | None) -> None:
-        """Say what is known of a line that nobody waits for any more."""
+        """Report what is known about a line that is not waited for any more."""
         if self._publisher is not None and self._publisher.is_answered(sent.publication):
             try:
                 self._publisher.wait(sent.publication)
@@ -319,14 +319,14 @@ class LineSender:
 
     def _print(self, line: str) -> None:
         if self._arguments.json and sys.stdout is not None:
-            # A reader that has gone away must not keep us from telling the rest; it shows at the end.
+            # If the reader of stdout has gone, report the remaining lines in the log; the error shows at exit.
             with contextlib.suppress(OSError):
                 sys.stdout.write(f"{line}\n")
                 sys.stdout.flush()
 
 
 def dropped(error: NoSubscriberError) -> NoSubscriberError:
-    """Return the error of a message that does not wait in the outbox, and so is lost.
+    """Return the error for a message that is not queued, so that the broker has dropped it.
 
     Args:
         error: From the publisher.
@@ -339,14 +339,14 @@ def _which(lines: "Ranges") -> str:
 
 
 def split(source: BinaryIO, limit: int) -> Iterator[bytes]:
-    """Yield each line without its end; of a line that is too long only as much as shows that it is.
+    """Yield each line without its line ending; a line that is too long is cut just above the limit.
 
     Args:
         source: Where the lines come from.
-        limit: How many octets a message may have.
+        limit: The largest size of a message in bytes.
     """
     while line := source.readline(limit + 2):
-        # At an end, a terminal gives less than was asked for, and may give more afterwards.
+        # After Ctrl-D a terminal returns fewer bytes than requested, and may return more later.
         rest = line if len(line) == limit + 2 else b"\n"
         while not rest.endswith(b"\n") and (rest := source.readline(limit)):
             pass
@@ -354,14 +354,14 @@ def split(source: BinaryIO, limit: int) -> Iterator[bytes]:
 
 
 def decode(octets: bytes, what: str) -> str:
-    """Return the text that the octets are.
+    """Decode UTF-8.
 
     Args:
-        octets: UTF-8.
-        what: How an error calls them.
+        octets: The bytes.
+        what: Their name in an error.
 
     Raises:
-        MessageError: They are no UTF-8.
+        MessageError: They are not UTF-8.
     """
     try:
         return octets.decode()

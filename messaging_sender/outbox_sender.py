@@ -1,4 +1,4 @@
-"""Sends what waits in the outbox: each recipient's messages in their order, and none held up by another's trouble."""
+"""Sends queued messages: in order for each recipient, and independently of failures with other recipients."""
 
 import logging
 import random
@@ -36,7 +36,7 @@ from messaging_sender.sender_record import OwnRecord
 
 _LOG = logging.getLogger(__name__)
 
-# A verdict of DNS may be that of a server that has not heard of a new record yet.
+# A DNS server may not have a new record yet, so a verdict is not final at once.
 MAX_VERDICT_SECONDS: Final = 24 * 3600
 MAX_ROUTES: Final = 8
 _BROKER_SECONDS: Final = 30.0
@@ -50,7 +50,7 @@ _NO_TIME: Final = 2**63 - 1
 
 @dataclass(slots=True)
 class _Backoff:
-    """When something is tried again."""
+    """When something is retried."""
 
     longest: float
     again_at: float = 0.0
@@ -63,13 +63,13 @@ class _Backoff:
         self.again_at, self.seconds = 0.0, _SHORTEST_BACKOFF_SECONDS
 
     def grow(self) -> None:
-        # A random part of it, so that a fleet does not come back all at once.
+        # Randomized, so that a fleet does not reconnect all at once.
         self.again_at = time.monotonic() + self.seconds * random.uniform(0.5, 1.0)  # noqa: S311  # no secret
         self.seconds = min(self.seconds * 2, self.longest)
 
 
 class Verdicts:
-    """Since when DNS has said of whom that they have no certificate: it is believed once it has stood for a day.
+    """Since when DNS has had no usable certificate for a recipient; the verdict is final after a day.
 
     Args:
         clock: Seconds that never run backwards.
@@ -80,19 +80,19 @@ class Verdicts:
         self._since: dict[str, float] = {}
 
     def is_final(self, recipient: str) -> bool:
-        """Take note that DNS says so, and return whether it has said nothing else for long enough.
+        """Note that DNS has no usable certificate for a recipient; return whether this has lasted for a day.
 
         Args:
-            recipient: Of whom.
+            recipient: The name.
         """
         now = self._clock()
         return now - self._since.setdefault(recipient, now) >= MAX_VERDICT_SECONDS
 
     def take_back(self, recipient: str) -> None:
-        """Take note that DNS says something else, or nothing.
+        """Note that DNS has answered differently, or not at all.
 
         Args:
-            recipient: Of whom.
+            recipient: The name.
         """
         self._since.pop(recipient, None)
 
@@ -101,11 +101,11 @@ class OutboxSender:
     """Empties an outbox.
 
     Args:
-        settings: What the environment says.
-        outbox: Which this process alone delivers from.
-        stopping: Set when it is time to leave.
-        own_record: Where it is noted that recipients refuse what we send; outlives this object.
-        clock: What may be done by the clock; kept while this runs.
+        settings: From the environment.
+        outbox: The outbox, from which only this process delivers.
+        stopping: Set to make `empty` return.
+        own_record: Logs that recipients refuse what we send; outlives this object.
+        clock: Decides how far the clock is trusted; kept up to date while this runs.
 
     Raises:
         ConfigurationError: The settings exclude each other, or a file that they name cannot be used.
@@ -120,25 +120,25 @@ class OutboxSender:
         self._own_record = OwnRecord(settings, self._discovery, own_record, patience=0.0)
         self._outbox = outbox
         self._clock = clock
-        # By how much the clock was ahead of the boot clock when the times in the outbox were last set right.
+        # The clock minus the boot clock when the times in the outbox were last corrected.
         self._followed: float | None = None
         self._stopping = stopping
         self._lock = threading.Lock()
         self._under_way: set[str] = set()
         self._of_recipient: dict[str, _Backoff] = {}
-        # Whose messages were under way when the connection failed: perhaps one of them is why.
+        # Recipients whose messages were being sent when the connection failed: one of these may be the cause.
         self._suspects: set[str] = set()
         self._of_broker = _Backoff(_LONGEST_BROKER_BACKOFF_SECONDS)
         self._publisher: Publisher | None = None
         self._outage = FailureLog(_LOG)
         self._broker_outage = FailureLog(_LOG)
         self._postponements = Postponements(_LOG)
-        # Acknowledged, and still in the outbox because it could not be written.
+        # Acknowledged, but still in the outbox because it could not be written.
         self._acknowledged: set[int] = set()
         self._verdicts = Verdicts()
 
     def empty(self) -> None:
-        """Return when nothing waits any more, or it is time to leave.
+        """Send until the outbox is empty or `stopping` is set.
 
         Raises:
             StoreError: The outbox cannot be read.
@@ -156,28 +156,28 @@ class OutboxSender:
             self._disconnect(self._publisher)
 
     def _is_ready(self) -> bool:
-        """Drop what has expired; return whether the clock may be right, and the outbox can be written."""
+        """Drop expired messages; return whether messages may be sealed and the outbox can be written."""
         try:
             self._clock.keep()
             if not self._clock.may_seal:
-                # A wrong clock would seal messages that nobody believes.
+                # Recipients refuse messages that are sealed with a wrong time.
                 self._outage.begin("Messages wait: the clock may be wrong", f": it shows {_shown_time()}")
                 return False
             moment = self._clock.trusted_moment()
             if moment is not None:
                 self._tidy(moment)
         except StoreError as error:
-            # No reason to begin anew, which would send again what is acknowledged and could not be removed.
+            # Do not start over: that would send acknowledged messages again that could not be removed.
             self._outage.begin(f"Messages wait: {error}")
             return False
         self._outage.end()
         return True
 
     def _tidy(self, moment: Moment) -> None:
-        """Set times in the outbox right, and drop what has expired."""
+        """Correct the times in the outbox, and drop expired messages."""
         now = int(moment.now)
         self._follow_clock(moment.now)
-        # A clock that may be late says nothing of messages that seem to come from the future.
+        # If the clock may be late, messages that seem to come from the future may be right.
         self._outbox.correct_times(EARLIEST_CREDIBLE_TIME, now, _NO_TIME if moment.may_be_late else now)
         if not self._under_way:
             self._drop_expired(now)
@@ -194,7 +194,7 @@ class OutboxSender:
             _tell_given_up(identifier, recipient, "it has expired")
 
     def _begin(self, recipients: Iterable[str]) -> None:
-        """Let threads of their own send what waits for those recipients for whom it is time to try."""
+        """Start a thread for each recipient that is due, to send its messages."""
         self._of_recipient = {
             recipient: self._of_recipient.get(recipient) or _Backoff(_LONGEST_BACKOFF_SECONDS)
             for recipient in recipients
@@ -215,7 +215,7 @@ class OutboxSender:
             threading.Thread(target=self._walk, args=walk, name="Route", daemon=True).start()
 
     def _in_order(self) -> Iterable[str]:
-        """Return the recipients, suspects last; of them last whose messages wait longest: the likeliest cause."""
+        """Return the recipients, suspects last and the oldest suspect at the very end: it is the likeliest cause."""
         with self._lock:
             self._suspects &= self._of_recipient.keys()
             clean = [recipient for recipient in self._of_recipient if recipient not in self._suspects]
@@ -223,10 +223,10 @@ class OutboxSender:
         return (*clean, *reversed(suspects))
 
     def _places_for(self, recipient: str) -> int:
-        """Return how many routes there may be with this one: a suspect's alone, lest it harms others."""
+        """Return how many routes may run, including this one: a suspect runs alone, so that it cannot harm others."""
         if recipient in self._suspects or self._suspects & self._under_way:
             return 1
-        # More would wait for each other, and count that as the broker's silence.
+        # More routes would wait for each other and time out as if the broker did not answer.
         return MAX_ROUTES if self._publisher is None else min(MAX_ROUTES, self._publisher.window)
 
     def _walk(self, recipient: str, backoff: _Backoff, publisher: Publisher) -> None:
@@ -275,7 +275,7 @@ class OutboxSender:
                 return
             except (MessageError, UnsuitableKeyError) as error:
                 if self._clock.trusted_moment() is None:
-                    # It may have expired by a wrong clock alone.
+                    # It may seem to have expired only because the clock is wrong.
                     raise
                 self._give_up(message, str(error))
                 return
@@ -328,7 +328,7 @@ class OutboxSender:
         self._disconnect(publisher)
 
     def _note_answer(self) -> None:
-        """Note that the broker answers to a message: to accept a connection alone would be no reason to hurry."""
+        """Note that the broker has answered a message; an accepted connection alone does not reset the back-off."""
         self._of_broker.shrink()
         self._broker_outage.end()
 

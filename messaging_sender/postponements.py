@@ -1,4 +1,4 @@
-"""Why messages wait: said of each recipient once and when it changes, then rarely, whatever their number."""
+"""Logs why messages to each recipient wait: once, when the reason changes, and then rarely."""
 
 import logging
 import threading
@@ -9,15 +9,15 @@ from typing import Final
 from idlib.errors import IdlibError
 from idlib.system.failure_log import FailureLog
 
-# Whose trouble is said apart from that of others.
+# Recipients with log lines of their own.
 MAX_RECIPIENTS: Final = 1024
 
 
 class Postponements:
-    """What keeps messages to each recipient waiting; used by any number of threads.
+    """Why messages to each recipient wait; used by any number of threads.
 
     Args:
-        log: Where it is said.
+        log: Receives the lines.
         clock: Seconds that never run backwards.
     """
 
@@ -29,15 +29,15 @@ class Postponements:
         self._of_others = FailureLog(log, clock)
 
     def __len__(self) -> int:
-        """Return of how many recipients something is known."""
+        """Return the number of recipients that are remembered."""
         return len(self._of_recipient)
 
     def begin(self, recipient: str, error: IdlibError) -> None:
         """Note that messages to a recipient wait.
 
         Args:
-            recipient: Whose they are.
-            error: Why.
+            recipient: The name.
+            error: The reason.
         """
         outage = self._outage_of(recipient)
         if outage is None:
@@ -49,7 +49,7 @@ class Postponements:
         """Note that a message to a recipient was delivered.
 
         Args:
-            recipient: Whose it was.
+            recipient: The name.
         """
         with self._lock:
             outage = self._of_recipient.get(recipient)
@@ -57,10 +57,10 @@ class Postponements:
             outage.end()
 
     def keep(self, recipients: Iterable[str]) -> None:
-        """Forget everybody else.
+        """Forget all other recipients.
 
         Args:
-            recipients: To whom messages wait.
+            recipients: Those with queued messages.
         """
         with self._lock:
             for recipient in self._of_recipient.keys() - set(recipients):

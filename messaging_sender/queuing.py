@@ -1,4 +1,4 @@
-"""When a message goes into the outbox instead of to the broker."""
+"""Queues messages in the outbox, and decides when to."""
 
 import logging
 import time
@@ -23,15 +23,15 @@ _LOG = logging.getLogger(__name__)
 
 
 def resident_sender() -> str:
-    """Return how the program is called that sends what waits in the outbox."""
+    """Return the command of the program that sends queued messages."""
     return beside("application.py", "deliver")
 
 
 def is_temporary(error: IdlibError) -> bool:
-    """Return whether an error says nothing against the message or its recipient, so that it may go away by itself.
+    """Return whether an error may go away by itself, because neither the message nor its recipient is the cause.
 
     Args:
-        error: That sending met.
+        error: Raised when sending.
     """
     if isinstance(error, RefusedMessageError):
         return False
@@ -39,11 +39,11 @@ def is_temporary(error: IdlibError) -> bool:
 
 
 def has_waiting(settings: Settings, recipient: IdentityName) -> bool:
-    """Return whether messages to a recipient wait already that have not expired: a new one must not overtake them.
+    """Return whether unexpired messages to a recipient are queued, which a new one must not overtake.
 
     Args:
-        settings: Of them DATA_PATH.
-        recipient: Whose they are.
+        settings: DATA_PATH is used.
+        recipient: The name.
 
     Raises:
         StoreError: The outbox cannot be read.
@@ -58,15 +58,15 @@ def has_waiting(settings: Settings, recipient: IdentityName) -> bool:
 
 
 def queue_message(settings: Settings, sealer: Sealer, message: NewOutgoingMessage) -> None:
-    """Let a message wait in the outbox.
+    """Queue a message in the outbox.
 
     Args:
-        settings: Of them DATA_PATH.
-        sealer: Says whether it can be sent at all.
-        message: Which.
+        settings: DATA_PATH is used.
+        sealer: Checks if the message can be sent at all.
+        message: The message.
 
     Raises:
-        MessageError: It cannot be sent, later either.
+        MessageError: The message can never be sent.
         StoreError: The outbox is full, or cannot be written.
     """
     sealer.check(message)
@@ -75,15 +75,15 @@ def queue_message(settings: Settings, sealer: Sealer, message: NewOutgoingMessag
 
 
 def warn_if_nobody_sends(settings: Settings) -> None:
-    """Say so if no program is running that sends what waits.
+    """Log a warning if the resident sender is not running.
 
     Args:
-        settings: Of them DATA_PATH.
+        settings: DATA_PATH is used.
     """
     if not is_watched(settings.data_path):
         _LOG.warning("%s is not running: start it with the same settings", resident_sender())
 
 
 def _has_expired(message: NewOutgoingMessage) -> bool:
-    # What a clock that was not set has dated, the resident sender counts as queued when it sees it.
+    # If the clock was not set when a message was queued, its lifetime starts when the resident sender first sees it.
     return message.queued_at >= EARLIEST_CREDIBLE_TIME and time.time() >= expires_at(message)

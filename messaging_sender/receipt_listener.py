@@ -1,4 +1,4 @@
-"""Waits for the recipient's signed word that it has printed a message."""
+"""Waits for a receipt: the recipient's signed confirmation that it has printed a message."""
 
 import contextlib
 import queue
@@ -13,20 +13,20 @@ from idlib.settings import Settings
 from idlib.trust import Policy
 from messaging_sender.sealing import Sealer
 
-# A receipt of the longest names and the largest keys is half as large; what is larger is some message to this device.
+# A receipt with the longest names and the largest keys is half as large; anything larger is another message.
 MAX_RECEIPT_OCTETS: Final = 8192
 MAX_HEARD: Final = 256
-# Between two private-key operations, lest a busy device spend itself on waiting.
+# Between two private-key operations, to limit the load while waiting.
 _PAUSE_SECONDS: Final = 0.005
 
 
 class ReceiptListener:
-    """One outstanding request for a receipt. All that is published to this device is heard; all else is dropped.
+    """Waits for one receipt. Reads everything published to this device and drops the rest.
 
     Args:
-        settings: Of them our own name.
-        sealer: Of the message; opens what is encrypted to us.
-        signer: The message's recipient, from whom alone the receipt can come.
+        settings: Our own name is used.
+        sealer: The one of the message; has the keys to decrypt the receipt.
+        signer: The message's recipient, the only one who can sign the receipt.
         identifier: The message's.
 
     Raises:
@@ -43,10 +43,10 @@ class ReceiptListener:
         self._heard: queue.Queue[bytes] = queue.Queue(MAX_HEARD)
 
     def hear(self, payload: bytes) -> None:
-        """Keep a payload until it is its turn to be looked at; what finds no place is lost.
+        """Store a payload until it is checked; it is dropped if there is no room.
 
         Args:
-            payload: Anything that anybody has published to this device.
+            payload: Anything published to this device.
         """
         if len(payload) <= MAX_RECEIPT_OCTETS:
             with contextlib.suppress(queue.Full):
@@ -59,7 +59,7 @@ class ReceiptListener:
             timeout: Seconds.
 
         Raises:
-            ReceiptError: It has not in time.
+            ReceiptError: It has not confirmed in time.
         """
         deadline = time.monotonic() + timeout
         while (left := deadline - time.monotonic()) > 0:
@@ -76,12 +76,12 @@ class ReceiptListener:
         """Return whether a payload is the receipt: signed by the message's recipient, for us and for that message.
 
         Args:
-            payload: Anything that anybody has published to this device.
+            payload: Anything published to this device.
         """
         try:
             receipt = parse_receipt(decrypt(payload, self._own_name, self._keys).signed)
             self._policy.check_binding(receipt.binding, time.time())
-            # Before DNS is asked: only who has read the message knows its identifier.
+            # Checked before DNS is asked: only a device that has decrypted the message knows its identifier.
             if receipt.sender != self._signer or receipt.reference != self._identifier:
                 return False
             return self._is_signed(receipt, self._discovery.find(self._signer)) or self._is_signed(

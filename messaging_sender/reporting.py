@@ -1,4 +1,4 @@
-"""What became of a message, for whoever reads stdout as JSON."""
+"""Reports the result of each message as JSON on stdout."""
 
 from enum import StrEnum
 
@@ -8,7 +8,7 @@ from idlib.system.interruption import Terminated
 
 
 class SendResult(StrEnum):
-    """What became of a message."""
+    """The result of sending a message."""
 
     ACKNOWLEDGED = "acknowledged"
     NO_SUBSCRIBER = "no-subscriber"
@@ -26,13 +26,13 @@ def report(
     error: BaseException | None = None,
     warning: str | None = None,
 ) -> str:
-    """Return as a JSON object on one line what became of a message.
+    """Return the result of a message as a JSON object on one line.
 
     Args:
-        message: Which.
-        fate: What became of it.
-        size: Its octets, signed and encrypted; None where it has not come that far.
-        error: Why it came no farther, an interruption too; None where nothing was wrong.
+        message: The message.
+        fate: Its result.
+        size: Its bytes when signed and encrypted; None if it was not sealed.
+        error: What stopped it, possibly an interruption; None if nothing did.
         warning: Why its recipient will refuse it; None if nothing is known against it.
     """
     return json_object(

@@ -1,4 +1,4 @@
-"""Turns a text into what is published: signed by our own key, encrypted to what DNS says of its recipient."""
+"""Seals messages: signs with our own key and encrypts to the recipient's key from DNS."""
 
 import logging
 import time
@@ -17,17 +17,17 @@ from idlib.trust import EARLIEST_CREDIBLE_TIME, MAX_MESSAGE_AGE_SECONDS
 
 _LOG = logging.getLogger(__name__)
 
-# The broker may drop what was not fetched by then.
+# The broker may drop messages that the recipient has not fetched by then.
 MESSAGE_EXPIRY_SECONDS: Final = 7 * 24 * 3600
 
 
 class Sealer:
-    """Signs by our own key and encrypts to whomever a message is for.
+    """Signs with our own key and encrypts to the recipient's key.
 
     Args:
-        settings: What the environment says.
+        settings: From the environment.
         key: Our own private key.
-        discovery: Finds recipients' certificates, anew whenever their time to live is over.
+        discovery: Finds recipients' certificates, again when their time to live is over.
     """
 
     def __init__(self, settings: Settings, key: PrivateKey, discovery: Discovery) -> None:
@@ -52,7 +52,7 @@ class Sealer:
         return (self.key, *(read_private_key(path) for path in previous if Path(path).exists()))
 
     def describe(self, recipient: IdentityName) -> None:
-        """Log what was found of a recipient in DNS, and how it was authenticated.
+        """Log the records found in DNS for a recipient, and how they were authenticated.
 
         Raises:
             DiscoveryError: It has no certificate that can be used.
@@ -75,8 +75,8 @@ class Sealer:
         """Return the payload to publish, as of now.
 
         Args:
-            message: What it says, to whom, and under what identifier.
-            ask_for_receipt: Whether the recipient is to confirm that it has printed the message.
+            message: The text, the recipient and the identifier.
+            ask_for_receipt: Ask the recipient to confirm that it has printed the message.
 
         Raises:
             ClockError: The clock is not set: the recipient would refuse the message as too old.
@@ -99,18 +99,18 @@ class Sealer:
         return payload
 
     def check(self, message: NewOutgoingMessage) -> None:
-        """Accept a message that can be sent as far as can be said without its recipient's key.
+        """Check a message before it is queued, as far as possible without the recipient's key.
 
         Args:
-            message: That is to wait.
+            message: The message.
 
         Raises:
-            MessageError: It is empty, or too large whatever it is encrypted to.
+            MessageError: It is empty, or too large for any recipient's key.
         """
         signed = sign(
             message.text, sender=self._settings.identity_name, signing_key=self.key, binding=_binding(message)
         )
-        # Encryption writes base64, four octets for three.
+        # Encryption encodes in base64: four bytes for three.
         self._check_size((len(signed) * 4 + 2) // 3)
 
     def _check_size(self, octets: int) -> None:
@@ -126,7 +126,7 @@ def seconds_at_the_broker(message: NewOutgoingMessage) -> int:
 
 
 def expires_at(message: NewOutgoingMessage) -> int:
-    """Return when nobody is to read a message any more, or nobody would believe it, in seconds since the epoch."""
+    """Return when a message expires or becomes too old for recipients to accept, in seconds since the epoch."""
     lifetime = MESSAGE_EXPIRY_SECONDS if message.lifetime is None else message.lifetime
     return message.queued_at + min(lifetime, MAX_MESSAGE_AGE_SECONDS)
 
@@ -135,8 +135,8 @@ def too_large(what: str, limit: int) -> MessageError:
     """Return the error that a message is too large.
 
     Args:
-        what: How large it is, in words.
-        limit: How many octets it may have.
+        what: Its size, in words.
+        limit: The limit in bytes.
     """
     return MessageError(
         f"the message is too large: {what}, and the limit is {limit}",

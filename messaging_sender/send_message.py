@@ -1,4 +1,4 @@
-"""Signs a message, encrypts it by its recipient's certificate from DNS, and publishes it."""
+"""Signs a message, encrypts it to its recipient's certificate from DNS, and publishes it."""
 
 import argparse
 import contextlib
@@ -44,14 +44,14 @@ _LOG = logging.getLogger("send_message")
 
 
 def main() -> int:
-    """Send what the command line says; return the exit status."""
+    """Send the message or messages of the command line; return the exit status."""
     arguments = _read_arguments()
     settings = get_config()
-    # From here on there is something to be told of what was sent.
+    # From here on, the result has to be reported even after SIGTERM.
     raise_when_terminated()
     status = _send(settings, arguments)
     if arguments.json and not status:
-        # As when stdout cannot be written: what was sent is sent, and its report is lost.
+        # Same status as when stdout cannot be written: the message was sent, but not its report.
         require_stdout()
     return status
 
@@ -102,12 +102,12 @@ def sign_and_encrypt(source_name: str, crypto_path: str, app_uid: int, message: 
 
 
 class _Sending:
-    """One message on its way, and how far it has come.
+    """One message being sent, and its result so far.
 
     Args:
-        settings: What the environment says.
-        arguments: What the command line says.
-        message: Which.
+        settings: From the environment.
+        arguments: From the command line.
+        message: The message.
 
     Raises:
         KeyFileError: Our own key is missing or unusable.
@@ -124,7 +124,7 @@ class _Sending:
         self._warning: str | None = None
 
     def send(self) -> None:
-        """Send the message or let it wait, and report what became of it.
+        """Send or queue the message, and report the result.
 
         Raises:
             IdlibError: It was not sent, or not acknowledged, or not confirmed.
@@ -194,7 +194,7 @@ class _Sending:
         try:
             publisher.wait(publication)
         except RefusedMessageError:
-            # An answer, which leaves no doubt.
+            # The broker has answered, so the result is known.
             self._result = SendResult.FAILED
             raise
         except NoSubscriberError as error:
@@ -234,7 +234,7 @@ def _read_arguments() -> argparse.Namespace:
         default=30.0,
         help="how long the broker may take to answer (default: 30)",
     )
-    # MESSAGE may stand behind options.
+    # MESSAGE may follow options.
     arguments, rest = command_line.parse_known_intermixed_args()
     if rest:
         command_line.error(_complaint(arguments, rest))
@@ -280,7 +280,7 @@ def _seconds(text: str) -> float:
 
 @contextlib.contextmanager
 def _opened(arguments: argparse.Namespace) -> Iterator[BinaryIO]:
-    """Yield where the message or the messages are read from."""
+    """Yield the file that the message or the lines are read from."""
     if arguments.file is not None:
         try:
             file = arguments.file.open("rb")

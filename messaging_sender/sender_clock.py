@@ -1,4 +1,4 @@
-"""How far the resident sender trusts the clock: by a wrong one nothing expires, and nothing is sealed."""
+"""Decides if the resident sender trusts the clock: with a wrong clock no message expires or is sealed."""
 
 import contextlib
 import logging
@@ -14,13 +14,13 @@ from idlib.trust import Moment
 
 _LOG = logging.getLogger(__name__)
 
-# Not that of the receiver, which may have the same DATA_PATH.
+# Differs from that of the receiver, which may have the same DATA_PATH.
 COMMAND_FILE_NAME: Final = "trust-clock-of-sender"
 _UPKEEP_SECONDS: Final = 10.0
 
 
 class SenderClock:
-    """The clock, and what may be done by it; kept by one thread, asked by any number.
+    """The clock and how far it is trusted; updated by one thread, read by any number.
 
     Args:
         directory: DATA_PATH.
@@ -33,9 +33,9 @@ class SenderClock:
         self._due_at = time.monotonic()
 
     def keep(self) -> None:
-        """Record the time and obey the operator's command, if it is time to.
+        """Record the time and obey the operator's command, every 10 s.
 
-        If the time cannot be recorded, the clock is judged by what is known so far: a full disk holds up no message.
+        If the time cannot be recorded, the clock is judged by what is known so far, so a full disk delays no message.
         """
         if time.monotonic() < self._due_at:
             return
@@ -50,13 +50,13 @@ class SenderClock:
             self._outage.end()
 
     def finish(self) -> None:
-        """Write what is known of the clock, before the program ends."""
+        """Write what is known about the clock, before the program ends."""
         if self._timekeeper is not None:
             with contextlib.suppress(StoreError):
                 self._timekeeper.finish()
 
     def trusted_moment(self) -> Moment | None:
-        """Return what the clock shows, or None if nothing may expire by it."""
+        """Return what the clock shows, or None if it is not trusted to expire messages."""
         if self._timekeeper is None:
             return None
         moment = self._timekeeper.moment()
@@ -64,7 +64,7 @@ class SenderClock:
 
     @property
     def may_seal(self) -> bool:
-        """Whether recipients may believe the time in a message: nothing speaks against what the clock shows."""
+        """Whether messages may be sealed: there is no evidence that the clock is wrong."""
         if self._timekeeper is None:
             return False
         state = self._timekeeper.state

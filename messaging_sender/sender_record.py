@@ -1,4 +1,4 @@
-"""Whether DNS holds our own record: if it does not, every recipient refuses what we send."""
+"""Checks that DNS has our own record; without it every recipient refuses what we send."""
 
 import logging
 import re
@@ -17,11 +17,10 @@ from idlib.system.failure_log import FailureLog
 
 _LOG = logging.getLogger(__name__)
 
-# After the broker has acknowledged a message, a look-up that is still under way may delay the end for so long.
+# After the broker has acknowledged a message, the program waits at most this long for a running look-up.
 PATIENCE_SECONDS: Final = 3.0
 LOOK_AGAIN_SECONDS: Final = 60.0
-# Whether a PKIX-EE record is usable depends on the authorities that its reader trusts; a record that is left out may be
-# one.
+# A PKIX-EE record may be usable for a recipient that trusts its authority; a record left out of the text may be one.
 _IS_LEFT_OPEN: Final = re.compile(r"(?:^|[:;] )(?:1 \d+ \d+: |and \d+ more)")
 _HOW_TO_PUBLISH: Final = "publish the record that generate_tlsa.py prints"
 
@@ -30,11 +29,11 @@ class OwnRecord:
     """Looks up our own record in a thread of its own, so that no message waits for it.
 
     Args:
-        settings: Of them our own name, and how DNS is authenticated.
-        discovery: Asks DNS, and keeps what it has found.
+        settings: Our own name and the trust anchors are used.
+        discovery: Asks DNS, and caches the answers.
         outage: Logs that recipients refuse what we send: once, and again when the cause changes.
         patience: How many seconds `tell` waits for the first look-up.
-        clock: Seconds that never run backwards.
+        clock: Seconds on a monotonic clock.
     """
 
     def __init__(
@@ -56,11 +55,11 @@ class OwnRecord:
 
     @property
     def is_pending(self) -> bool:
-        """Whether a look-up is under way, or has found out something that was not told yet."""
+        """Whether a look-up is running, or its result is not logged yet."""
         return self._answer is not None
 
     def look(self, key: PrivateKey) -> None:
-        """Begin a look-up, unless one is under way or the last one began less than a minute ago.
+        """Start a look-up, unless one is running or the last one started less than a minute ago.
 
         Args:
             key: Our present private key.
@@ -75,7 +74,7 @@ class OwnRecord:
     def tell(self) -> str | None:
         """Log what has changed, and return why recipients refuse what we send, or None.
 
-        Only the first look-up is waited for. Nothing is told before a look-up has come to a verdict.
+        Only the first look-up is waited for. Nothing is logged before a look-up has reached a verdict.
         """
         with self._lock:
             answer = self._answer

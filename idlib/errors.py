@@ -1,30 +1,30 @@
-"""Every error of this library: the fact, a hint what the user can do, and the exit status or reason code it stands for.
+"""Every error of this library: the fact, a hint for the user, and its exit status or reason code.
 
 IdlibError
  ├── ConfigurationError        1  an environment variable is missing or has a bad value
  ├── StoreError                1  the file under DATA_PATH cannot be read or written
  ├── DiscoveryError            2  no certificate was found in DNS; also a dane_discovery TLSAError
- │    ├── NoRecordError           the name or its TLSA records are proven absent
- │    ├── NoUsableRecordError     TLSA records are there, none can be used
+ │    ├── NoRecordError           the name or its TLSA records are proven not to exist
+ │    ├── NoUsableRecordError     the name has TLSA records, but none can be used
  │    ├── NotSecureError          the answer is not protected by DNSSEC
  │    ├── BogusError              DNSSEC says that the answer was altered or is broken
  │    └── TemporaryDiscoveryError DNS could not be asked, or did not answer
  │         └── UnprovenAbsenceError    DNS shows no TLSA record, and nothing proves that there is none
  ├── ClockError                1  the clock of this device is not set
  ├── TransportError            3  the broker was not reached, or did not acknowledge
- │    ├── RefusedMessageError     the broker does not take this message
+ │    ├── RefusedMessageError     the broker rejects this message
  │    └── NoSubscriberError    7  the broker has no subscriber for the message, and dropped it
  ├── KeyFileError              4  a key or certificate file is missing, unusable, or in the way
  │    └── UnknownAssetError       Bootstrap keeps no such file; also a ValueError
  ├── MessageError              5  the message cannot be sent as it is
  ├── ReceiptError              6  the recipient did not confirm in time that it has printed the message
  ├── OutputError              70  stdout cannot be written
- ├── MalformedNameError       64  a text is no identity name, or no DNS URI of one
- ├── MalformedListError        1  a file of names cannot be read, or holds something else
- ├── MalformedRecordError         octets are no TLSA record
- ├── UnusableRecordError          a TLSA record carries no key that we may use
+ ├── MalformedNameError       64  a text is not an identity name, or not the DNS URI of one
+ ├── MalformedListError        1  a file of names cannot be read or has other content
+ ├── MalformedRecordError         bytes are not a TLSA record
+ ├── UnusableRecordError          a TLSA record has no key that we may use
  ├── MalformedPacketError         bytes from the broker are not an MQTT packet
- ├── UnsuitableKeyError           a key is not of a kind or size that the profile admits
+ ├── UnsuitableKeyError           a key has a type or size that the profile does not allow
  └── Refusal                      a verdict on a received message, with its reason code
 """
 
@@ -40,11 +40,11 @@ try:
 except ModuleNotFoundError:
 
     class TLSAError(Exception):  # type: ignore[no-redef]
-        """Stands in for the class of dane_discovery, if that library is not installed."""
+        """Replaces the class of dane_discovery if that library is not installed."""
 
 
 class ExitStatus(IntEnum):
-    """What a program's exit status says."""
+    """The exit statuses of the programs."""
 
     OK = 0
     CONFIGURATION = 1
@@ -61,7 +61,7 @@ class ExitStatus(IntEnum):
 
 
 class Reason(StrEnum):
-    """Why a received message was refused: stable codes that operators count and search for."""
+    """Why a received message was refused: stable codes for operators to count and search for."""
 
     TRANSPORT_MALFORMED = "transport-malformed"
     OVERSIZED = "oversized"
@@ -92,11 +92,11 @@ class Reason(StrEnum):
 
 
 class IdlibError(Exception):
-    """The root of all errors of this library.
+    """The base class of all errors of this library.
 
     Args:
         fact: What is wrong, in one line without a full stop.
-        hint: What the user can do about it, in one line without a full stop; empty where there is nothing to say.
+        hint: What the user can do about it, in one line without a full stop; empty if there is no hint.
     """
 
     exit_status: ClassVar[ExitStatus] = ExitStatus.CONFIGURATION
@@ -114,7 +114,7 @@ class ConfigurationError(IdlibError):
     """Environment variables are missing or have bad values.
 
     Args:
-        problems: One line for each, ready to be shown.
+        problems: One line for each, ready to print.
     """
 
     exit_status = ExitStatus.CONFIGURATION
@@ -133,12 +133,12 @@ class StoreError(IdlibError):
 class DiscoveryError(IdlibError, TLSAError):  # type: ignore[misc]  # dane_discovery carries no types
     """No usable certificate was found in DNS.
 
-    It is a `dane_discovery.exceptions.TLSAError`, so that programs written against that library catch it.
+    It is a `dane_discovery.exceptions.TLSAError`, so that programs written for that library catch it.
 
     Args:
         fact: What is wrong.
         hint: What the user can do about it.
-        zone: The zone that has signed the answer, in lower case without a trailing dot; None if that is not known.
+        zone: The zone that signed the answer, in lower case without a trailing dot; None if that is not known.
     """
 
     exit_status = ExitStatus.DISCOVERY
@@ -152,7 +152,7 @@ class DiscoveryError(IdlibError, TLSAError):  # type: ignore[misc]  # dane_disco
         return self.with_fact(self.fact)
 
     def with_fact(self, fact: str) -> Self:
-        """Return the same error in other words.
+        """Return the same error with another text.
 
         Args:
             fact: What is wrong.
@@ -166,8 +166,8 @@ class NoRecordError(DiscoveryError):
     Args:
         fact: What is wrong.
         hint: What the user can do about it.
-        zone: As `DiscoveryError` has it.
-        kept_seconds: For how many more seconds at most the resolver gives the same answer (RFC 2308, section 5).
+        zone: As in `DiscoveryError`.
+        kept_seconds: For how many more seconds the resolver may repeat the answer (RFC 2308, section 5).
     """
 
     def __init__(self, fact: str, hint: str = "", zone: str | None = None, kept_seconds: int = 0) -> None:
@@ -175,12 +175,12 @@ class NoRecordError(DiscoveryError):
         self.kept_seconds = kept_seconds
 
     def with_fact(self, fact: str) -> Self:
-        """Return the same error in other words; see `DiscoveryError`."""
+        """Return the same error with another text; see `DiscoveryError`."""
         return type(self)(fact, self.hint, self.zone, self.kept_seconds)
 
 
 class NoUsableRecordError(DiscoveryError):
-    """The name has TLSA records, authenticated, of which none carries a key that we may use: a verdict."""
+    """The name has authenticated TLSA records, but none has a key that we may use: a verdict."""
 
 
 class NotSecureError(DiscoveryError):
@@ -188,7 +188,7 @@ class NotSecureError(DiscoveryError):
 
 
 class BogusError(DiscoveryError):
-    """DNSSEC validation failed: no verdict, for whoever can break DNS for a while must not thereby delete mail."""
+    """DNSSEC validation failed: no verdict, so that an attacker who disrupts DNS for a while cannot cause mail loss."""
 
 
 class TemporaryDiscoveryError(DiscoveryError):
@@ -200,7 +200,7 @@ class UnprovenAbsenceError(TemporaryDiscoveryError):
 
 
 class ClockError(IdlibError):
-    """The clock of this device is not set, so that nobody would believe what it writes."""
+    """The clock of this device is not set, so recipients would refuse its messages."""
 
 
 class TransportError(IdlibError):
@@ -210,7 +210,7 @@ class TransportError(IdlibError):
 
 
 class RefusedMessageError(TransportError):
-    """The broker is reached and does not take this message."""
+    """The broker was reached, but rejects this message."""
 
 
 class NoSubscriberError(TransportError):
@@ -226,7 +226,7 @@ class KeyFileError(IdlibError):
 
 
 class UnknownAssetError(KeyFileError, ValueError):
-    """`Bootstrap` was asked for a file that is none of key, cert and csr."""
+    """`Bootstrap` was asked for a file other than key, cert or csr."""
 
 
 class MessageError(IdlibError):
@@ -236,33 +236,33 @@ class MessageError(IdlibError):
 
 
 class ReceiptError(IdlibError):
-    """The broker has the message, and no receipt of its recipient came in time."""
+    """The broker has the message, but no receipt from its recipient came in time."""
 
     exit_status = ExitStatus.RECEIPT
 
 
 class OutputError(IdlibError):
-    """Stdout is closed, or cannot be written: what a program is there to print would be lost."""
+    """Stdout is closed or cannot be written, so the output would be lost."""
 
     exit_status = ExitStatus.THREAD_DIED
 
 
 class MalformedNameError(IdlibError):
-    """A text is no identity name, or no DNS URI of one."""
+    """A text is not an identity name, or not the DNS URI of one."""
 
     exit_status = ExitStatus.USAGE
 
 
 class MalformedListError(IdlibError):
-    """A file of names and patterns cannot be read, or holds something else."""
+    """A file of names and patterns cannot be read or has other content."""
 
 
 class MalformedRecordError(IdlibError):
-    """Octets are no TLSA record."""
+    """Bytes are not a TLSA record."""
 
 
 class UnusableRecordError(IdlibError):
-    """A TLSA record carries no key that we may use."""
+    """A TLSA record has no key that we may use."""
 
 
 class MalformedPacketError(IdlibError):
@@ -270,7 +270,7 @@ class MalformedPacketError(IdlibError):
 
 
 class UnsuitableKeyError(IdlibError):
-    """A key is not of a kind or size that the profile admits."""
+    """A key has a type or size that the profile does not allow."""
 
 
 class Refusal(IdlibError):
@@ -287,19 +287,19 @@ class Refusal(IdlibError):
 
 
 def quoted(path: Path | str) -> str:
-    """Return a path in quotation marks, so that white space at its ends and a literal ~ can be seen.
+    """Return a path in quotation marks, so that white space at its ends and a literal ~ are visible.
 
     Args:
-        path: Which; what cannot be printed is escaped.
+        path: The path; unprintable characters are escaped.
     """
     return repr(str(path))
 
 
 def chmod_hint(directory: Path) -> str | None:
-    """Return the hint that lets this user into a directory of its own; None if something else keeps it out.
+    """Return a hint that gives this user access to its own directory; None if the mode is not the cause.
 
     Args:
-        directory: Which; it can also be closed by one of those above it.
+        directory: The directory; one above it may be the one without access.
     """
     needed = stat.S_IRWXU
     for path in (directory, *directory.parents):
@@ -315,11 +315,11 @@ def chmod_hint(directory: Path) -> str | None:
 
 
 def permission_hint(directory: Path, service: str) -> str:
-    """Return the hint that lets this user into a directory: its own, or another user's that becomes its own.
+    """Return a hint that gives this user access to a directory, by chmod or by chown.
 
     Args:
-        directory: Which.
-        service: Of docker-compose.yml, one that may write there.
+        directory: The directory.
+        service: A service of docker-compose.yml that may write there.
     """
     command = f"chown -R {os.geteuid()} {shlex.quote(str(directory))}"
     return chmod_hint(directory) or (

@@ -1,4 +1,4 @@
-"""What all programs do alike: read the command line, and turn an error into one line and an exit status."""
+"""Shared by all programs: reads the command line, and turns an error into one line and an exit status."""
 
 import argparse
 import contextlib
@@ -25,7 +25,7 @@ _COMMAND: Final = "dane-messenger"
 
 
 class _Parser(argparse.ArgumentParser):
-    """An argument parser whose errors end with the status of wrong usage, as sysexits.h has it."""
+    """An argument parser that exits with EX_USAGE of sysexits.h on wrong usage."""
 
     def error(self, message: str) -> NoReturn:
         print(f"{self.prog}: {harmless(message)}; see {self.prog} --help", file=sys.stderr)
@@ -45,7 +45,7 @@ def parser(description: str, example: str) -> argparse.ArgumentParser:
         description=textwrap.fill(description, _HELP_WIDTH),
         epilog=f"example:\n  {example.format(program=program)}" if example else None,
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        # An abbreviation that is clear today may stand for another option tomorrow.
+        # An abbreviation that is unambiguous today may be ambiguous tomorrow.
         allow_abbrev=False,
     )
     command_line.add_argument("--version", action="version", version=f"%(prog)s {idlib.__version__}")
@@ -53,27 +53,27 @@ def parser(description: str, example: str) -> argparse.ArgumentParser:
 
 
 def require_stdout() -> None:
-    """Accept a stdout that is open.
+    """Check that stdout is open.
 
     Raises:
-        ConfigurationError: It is closed, and all that is printed would be lost.
+        ConfigurationError: It is closed, so all output would be lost.
     """
     if sys.stdout is None:
         raise ConfigurationError("Error: stdout is closed, and what this program prints is lost")
 
 
 def beside(program: str, verb: str) -> str:
-    """Return how another program of the same service is started, in the way in which this one was.
+    """Return the command for another program of the same service, in the form in which this one was started.
 
     Args:
-        program: The name of its file, which is in the same directory.
+        program: Its file name, in the same directory.
         verb: Its verb of dane-messenger.
     """
     return f"{_COMMAND} {verb}" if _is_verb() else f"{_own_directory()}/{program}"
 
 
 def of_service(service: str, program: str, verb: str) -> str:
-    """Return how a program of another service is started: as this one was, or inside its container.
+    """Return the command for a program of another service, in the form in which this one was started.
 
     Args:
         service: The other service.
@@ -91,7 +91,7 @@ def _is_verb() -> bool:
 
 
 def _own_directory() -> str:
-    """Return the directory of this program, in the way in which it was called."""
+    """Return the directory of this program, as it was given on the command line."""
     called = sys.argv[0]
     return os.path.dirname(os.path.realpath(called) if os.path.islink(called) else called) or "."
 
@@ -103,10 +103,10 @@ def run(main: Callable[[], int | None]) -> NoReturn:
         main: Returns an exit status, None for success.
     """
     if sys.stderr is None:
-        # Whoever has closed it does not want to read what would go to stdout otherwise.
+        # Otherwise print() with file=None would write error lines to stdout.
         sys.stderr = os.fdopen(os.open(os.devnull, os.O_WRONLY), "w")
     if isinstance(sys.stdout, io.TextIOWrapper):
-        # What we print is UTF-8 by contract, whatever the locale says.
+        # The output is UTF-8 by contract, whatever the locale.
         sys.stdout.reconfigure(encoding="utf-8")
     status = _status_of(main)
     if status is ExitStatus.TERMINATED:
@@ -115,7 +115,7 @@ def run(main: Callable[[], int | None]) -> NoReturn:
 
 
 def _status_of(main: Callable[[], int | None]) -> ExitStatus:
-    """Run a main function, write what it has printed, tell its error, and return the exit status."""
+    """Run a main function, flush stdout, print its error, and return the exit status."""
     status = ExitStatus.CONFIGURATION
     with _stdout_told_apart():
         try:
@@ -131,7 +131,7 @@ def _status_of(main: Callable[[], int | None]) -> ExitStatus:
 
 
 def _told(main: Callable[[], int | None]) -> ExitStatus:
-    """Run a main function, tell each of its errors except those of stdout, and return the exit status."""
+    """Run a main function, print its error unless stdout caused it, and return the exit status."""
     try:
         raise_when_interrupted()
         return ExitStatus(main() or ExitStatus.OK)
@@ -157,11 +157,11 @@ def _described(error: OSError) -> str:
 
 
 class _StdoutError(OSError):
-    """Stdout cannot be written: an OSError still, because that is what whoever prints expects."""
+    """Stdout cannot be written; still an OSError, because callers of print expect that."""
 
 
 class _Stdout:
-    """Stdout, with errors that can be told from those of other files.
+    """Stdout, with errors that can be distinguished from those of other files.
 
     Args:
         stream: Stdout itself.
@@ -171,7 +171,7 @@ class _Stdout:
         self._stream = stream
 
     def write(self, text: str) -> int:
-        """Write a text, or keep it to be written with the next.
+        """Write or buffer a text.
 
         Args:
             text: The text.
@@ -183,7 +183,7 @@ class _Stdout:
             return self._stream.write(text)
 
     def flush(self) -> None:
-        """Write what is kept.
+        """Write the buffered text.
 
         Raises:
             _StdoutError: Stdout cannot be written.
@@ -213,7 +213,7 @@ def _stdout_told_apart() -> Iterator[None]:
 
 
 def _end_by_sigterm() -> None:
-    """Let the parent see what ended the process, after what is still buffered is written."""
+    """Flush stdout, then end by SIGTERM so that the parent sees what ended the process."""
     with contextlib.suppress(OSError):
         if sys.stdout is not None:
             sys.stdout.flush()
@@ -221,21 +221,21 @@ def _end_by_sigterm() -> None:
 
 
 def _forget_stdout() -> None:
-    """Let what is still buffered go nowhere, lest it raise once more when Python ends."""
+    """Discard buffered output, so that it does not raise again when Python exits."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def tell(error: IdlibError) -> None:
-    """Say on stderr what is wrong; who starts a program for the first time at a terminal is told what to set.
+    """Print an error on stderr and, on a terminal, which missing variables to set.
 
     Args:
-        error: Any of ours.
+        error: Any error of this library.
     """
     lines = lines_of(error)
     for line in lines:
         print(harmless(line), file=sys.stderr)
     if sys.stderr.isatty():
-        # Here alone, for scripts may compare the published line with all that they read.
+        # Only on a terminal, because scripts may compare the published line with the whole of stderr.
         for variable in settings.VARIABLES:
             if f"Missing essential configuration env var: {variable.name}" in lines:
                 print(f"Set {variable.name} to {variable.form}.", file=sys.stderr)
@@ -243,10 +243,10 @@ def tell(error: IdlibError) -> None:
 
 
 def lines_of(error: IdlibError) -> tuple[str, ...]:
-    """Return what a person is told of an error, ready for stderr.
+    """Return the lines of an error for stderr.
 
     Args:
-        error: Any of ours.
+        error: Any error of this library.
     """
     if isinstance(error, ConfigurationError):
         return error.problems

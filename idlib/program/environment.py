@@ -1,4 +1,4 @@
-"""What a program reads of its environment, and the log on stderr that it opens by that."""
+"""Reads the settings from the environment, and sets up the log on stderr."""
 
 import logging
 import os
@@ -11,7 +11,7 @@ from idlib.settings import Settings, load
 
 
 class _Formatter(logging.Formatter):
-    """A time in UTC, the level and the text, on one line whatever the text holds."""
+    """The time in UTC, the level and the text, always on one line."""
 
     def __init__(self) -> None:
         super().__init__("%(asctime)s.%(msecs)03dZ %(levelname)s %(message)s", "%Y-%m-%dT%H:%M:%S")
@@ -22,10 +22,10 @@ class _Formatter(logging.Formatter):
 
 
 def read_environment(names: Collection[str]) -> Settings:
-    """Return the settings of the environment, and log to stderr from now on what their LOG_LEVEL lets through.
+    """Return the settings of the environment, and start logging to stderr at their LOG_LEVEL.
 
     Args:
-        names: Of the variables that the program reads, such as `idlib.settings.SENDER_READS`.
+        names: Names of the variables that the program reads, such as `idlib.settings.SENDER_READS`.
 
     Raises:
         ConfigurationError: Variables among them are missing or have bad values.
@@ -34,6 +34,6 @@ def read_environment(names: Collection[str]) -> Settings:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_Formatter())
     logging.basicConfig(level=settings.log_level.upper(), handlers=[handler], force=True)
-    # A stranger's certificate can make a library warn.
+    # A library may warn about a stranger's certificate.
     logging.captureWarnings(capture=True)
     return settings

@@ -1,6 +1,6 @@
-"""A service that only holds its container open, so that its terminal is there to work in.
+"""A service that only keeps its container open, so that commands can be run at its terminal.
 
-It imports next to nothing, for it stays in memory as long as the device runs.
+It imports very little, because it stays in memory as long as the device runs.
 """
 
 import os
@@ -12,14 +12,14 @@ from idlib.system import update_lock
 
 
 def keep_open(service: str, advice: str) -> None:
-    """Say what can be run here and wait for SIGTERM or SIGINT; with `--health` say instead that all is well.
+    """Print which commands can be run and wait for SIGTERM or SIGINT; with `--health` only print the health.
 
     Args:
-        service: What the service calls itself where BALENA_SERVICE_NAME does not say it.
-        advice: Which commands are there, in a sentence.
+        service: Its name if BALENA_SERVICE_NAME is not set.
+        advice: The commands that can be run, in a sentence.
     """
     if len(sys.argv) > 1:
-        # Late, for the service itself is never started with arguments.
+        # Imported late, because the service itself is started without arguments.
         import argparse
 
         parser = argparse.ArgumentParser(description=f"Hold the {service} container open. {advice}", allow_abbrev=False)
@@ -30,18 +30,18 @@ def keep_open(service: str, advice: str) -> None:
             return
     ends = {signal.SIGTERM, signal.SIGINT}
     signal.pthread_sigmask(signal.SIG_BLOCK, ends)
-    # Where the container has just started, nobody is writing.
+    # The container has just started, so no program is writing keys.
     update_lock.remove_leftover(update_lock.PATH)
     announce(service, advice)
     signal.sigwait(ends)
 
 
 def announce(service: str, advice: str) -> None:
-    """Say on stderr that a service waits, and what can be run at its terminal.
+    """Print on stderr that a service is waiting, and which commands can be run at its terminal.
 
     Args:
-        service: What it calls itself where BALENA_SERVICE_NAME does not say it.
-        advice: Which commands are there, in a sentence.
+        service: Its name if BALENA_SERVICE_NAME is not set.
+        advice: The commands that can be run, in a sentence.
     """
     name = os.environ.get("BALENA_SERVICE_NAME") or service
     print(f"{name} waiting\n{advice}", file=sys.stderr, flush=True)

@@ -1,7 +1,7 @@
-"""What the system says of its clock: whether anybody has set it since the system was started.
+"""Whether the clock of the system has been set since it started.
 
-A Raspberry Pi has no clock that runs without power. It goes on from the time at which it was last on, so that its clock
-looks right and is late by as long as it was off, until the first answer of a time server.
+A Raspberry Pi has no clock that runs without power. After a start its clock continues from the time of the last
+shutdown: it looks right but is late by the time without power, until the first answer of a time server.
 """
 
 import ctypes
@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import Final
 
 _BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
-# What adjtimex(2) returns, besides -1.
+# A return value of adjtimex(2).
 _CLOCK_IS_NOT_SYNCHRONIZED: Final = 5
-# More than struct timex takes on any system; zeros ask for nothing to be changed.
+# Larger than struct timex on any system; zeros change nothing.
 _TIMEX_OCTETS: Final = 512
 
 
 def boot() -> str:
-    """Return what tells this start of the system from every other, an empty text where the system does not say it."""
+    """Return the identifier of this start of the system, or an empty text if the system has none."""
     try:
         return _BOOT_ID.read_text("ascii").strip()
     except OSError:
@@ -24,7 +24,7 @@ def boot() -> str:
 
 
 def is_synchronized() -> bool:
-    """Return whether the kernel knows of a time source that the clock follows, as adjtimex(2) has it."""
+    """Return whether adjtimex(2) reports that the clock is synchronized to a time source."""
     try:
         state = int(ctypes.CDLL(None).adjtimex(ctypes.create_string_buffer(_TIMEX_OCTETS)))
     except (AttributeError, OSError):

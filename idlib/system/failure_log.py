@@ -1,6 +1,6 @@
-"""What keeps something from working: logged once and when it changes, then rarely, and kept for whoever asks.
+"""Logs the cause of an outage: once, when it changes, and then rarely; remembers the present cause.
 
-A cause that is met at each retry would otherwise fill the log with the same line.
+Otherwise each retry would log the same line again.
 """
 
 import logging
@@ -18,10 +18,10 @@ class FailureLog:
     """Whether something works, and if not, why; used by any number of threads.
 
     Args:
-        log: Where causes are written.
+        log: Receives the causes.
         clock: Seconds that never go back.
-        pauses: After how many seconds a cause that lasts is written again: after its first line, after its second, and
-            so on; the last pause holds from then on.
+        pauses: After how many seconds a lasting cause is logged again: after its first line, after its second, and
+            so on; the last pause is repeated.
     """
 
     def __init__(
@@ -34,7 +34,7 @@ class FailureLog:
         self._clock = clock
         self._pauses = tuple(pauses)
         self._lock = threading.Lock()
-        # How often each cause was written, and when it may be again.
+        # How often each cause was logged, and when it may be logged again.
         self._logged: dict[str, tuple[int, float]] = {}
         self._works_since: float | None = None
         self._cause: str | None = None
@@ -46,16 +46,16 @@ class FailureLog:
 
     @property
     def is_stable(self) -> bool:
-        """Whether it has worked for some time, so that what comes next is no part of the last outage."""
+        """Whether it has worked long enough for the next failure to be a new outage."""
         with self._lock:
             return self._works_for_long()
 
     def begin(self, cause: str, detail: str = "") -> None:
-        """Note that it does not work; written to the log unless the same was written in this outage a short time ago.
+        """Note that it does not work; log the cause unless it was logged recently in this outage.
 
         Args:
             cause: One line.
-            detail: What follows the cause in the log; it may differ each time without making the cause a new one.
+            detail: Follows the cause in the log; a different detail does not make the cause a new one.
         """
         with self._lock:
             if self._works_for_long() or len(self._logged) >= _MAX_FACTS:

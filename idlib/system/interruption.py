@@ -1,31 +1,31 @@
-"""Ctrl-C, also while a program still imports its modules, which takes most of a second on a small device; and SIGTERM.
+"""Handles SIGTERM and Ctrl-C, also while a program imports its modules (most of a second on a small device).
 
-It imports next to nothing, for as long as it is imported itself Ctrl-C shows a traceback.
+It imports very little, because Ctrl-C prints a traceback until this module is imported.
 """
 
 import os
 import signal
 from types import FrameType
 
-# As in idlib.errors, whose own import is one of those that take long.
+# As in idlib.errors, which takes too long to import here.
 _INTERRUPTED = 130
 
 
 class Terminated(KeyboardInterrupt):
-    """The process got SIGTERM. Whatever is tidied up after Ctrl-C is tidied up after it as well."""
+    """The process got SIGTERM; a KeyboardInterrupt, so that the clean-up is the same as after Ctrl-C."""
 
 
 def end_when_interrupted() -> None:
     """Let SIGINT end the process with a line and status 130, without a traceback, until there is something to undo.
 
-    Where it is ignored, as in the background of a shell script, it stays so.
+    If SIGINT is ignored, as in the background of a shell script, it stays ignored.
     """
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, _end)
 
 
 def raise_when_interrupted() -> None:
-    """Let SIGINT raise KeyboardInterrupt again, where `end_when_interrupted` has changed that."""
+    """Let SIGINT raise KeyboardInterrupt again, if `end_when_interrupted` has changed that."""
     if signal.getsignal(signal.SIGINT) is _end:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 

@@ -1,4 +1,4 @@
-"""A log that a flood of similar lines cannot fill: a few lines of each kind, then their number now and then."""
+"""Limits the rate of similar log lines: writes a few of each kind, then counts the rest."""
 
 import logging
 import math
@@ -13,7 +13,7 @@ from idlib.system.token_bucket import TokenBucket
 # Of each key.
 BURST: Final = 20
 SECONDS_PER_LINE: Final = 10.0
-# Of all keys together, for a stranger chooses which of them his messages cause.
+# For all keys together, because a stranger can cause lines of any key.
 TOTAL_BURST: Final = 100
 TOTAL_SECONDS_PER_LINE: Final = 2.0
 MAX_KEYS: Final = 64
@@ -22,14 +22,14 @@ MAX_CHARACTERS: Final = 600
 
 @dataclass(slots=True)
 class _Kind:
-    """The lines of one key: how many may be written, and what is held back.
+    """The lines of one key: the rate limit, and what is held back.
 
     Args:
-        bucket: How many may be written.
+        bucket: The rate limit.
         held: How many are held back.
-        held_since: When the first of those came.
-        level: Of the last of those.
-        message: Its text, with places for its arguments.
+        held_since: When the first of those was held back.
+        level: The level of the last of those.
+        message: Its text, with placeholders for its arguments.
         args: Its arguments.
     """
 
@@ -47,7 +47,7 @@ class _Kind:
         self.level, self.message, self.args = level, message, args
 
     def release(self, now: float) -> tuple[int, str]:
-        """Return the level and the text of the line that stands for all that are held back."""
+        """Return the level and the text of one line for all that are held back."""
         text = _text(self.message, self.args)
         if self.held > 1:
             text += f" (and {self.held - 1} more in the last {math.ceil(now - self.held_since)} s)"
@@ -62,7 +62,7 @@ class LimitedLog:
     `(and N more in the last S s)`. With LOG_LEVEL=debug nothing is held back. Used by any number of threads.
 
     Args:
-        log: Where lines are written.
+        log: Receives the lines.
         clock: Seconds that never go back.
     """
 
@@ -72,7 +72,7 @@ class LimitedLog:
         self._lock = threading.Lock()
         self._kinds: dict[str, _Kind] = {}
         self._total = TokenBucket(TOTAL_BURST, TOTAL_SECONDS_PER_LINE)
-        # Of the keys for which there is no room.
+        # For all keys beyond MAX_KEYS.
         self._others = _new_kind()
 
     def write(self, level: int, key: str, message: str, *args: object) -> None:
@@ -90,7 +90,7 @@ class LimitedLog:
             with self._lock:
                 now = self._clock()
                 kind = self._kind_of(key)
-                # Nothing overtakes what is held back.
+                # Keep the order: a line is held back if earlier ones are.
                 if kind.held or not self._take(kind, now):
                     kind.hold(now, level, message, args)
                     return

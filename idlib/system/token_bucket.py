@@ -1,10 +1,10 @@
-"""A token bucket: so many actions at once, and one more each so many seconds."""
+"""A token bucket: allows a burst of actions, and then one per interval."""
 
 import math
 
 
 class TokenBucket:
-    """Full when made; for use by one thread at a time.
+    """A bucket that starts full; used by one thread at a time.
 
     Args:
         burst: How many actions are allowed at once, at least 1.

@@ -21,12 +21,12 @@ _OUR_MARK: Final = b"idlib is writing keys\n"
 
 @contextmanager
 def held(path: Path) -> Iterator[None]:
-    """Hold off updates while something is written; where there is no balena, or somebody else's lock stays, without.
+    """Prevent updates while something is written; continue without the lock if it cannot be taken.
 
-    Nothing depends on it but that an update does not come in between, so it neither fails nor waits for long.
+    The lock only prevents an update in the middle of writing, so this neither fails nor waits for long.
 
     Args:
-        path: Of the lock, usually `PATH`; one writer at a time.
+        path: The path of the lock, usually `PATH`; one writer at a time.
     """
     with ExitStack() as stack:
         with suppress(OSError):
@@ -34,16 +34,16 @@ def held(path: Path) -> Iterator[None]:
             if descriptor is not None:
                 stack.callback(os.close, descriptor)
                 stack.callback(_remove, path, descriptor)
-                # The file alone holds off the supervisor; an update of the host asks for this.
+                # The file itself stops the supervisor; an update of the host checks this lock.
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield
 
 
 def remove_leftover(path: Path) -> None:
-    """Remove the lock of a writer that was killed, which would hold off updates until the device starts again.
+    """Remove the lock of a writer that was killed, which would prevent updates until the device restarts.
 
     Args:
-        path: Of the lock, usually `PATH`; nobody of ours may be writing.
+        path: The path of the lock, usually `PATH`; no program of this library may be writing.
     """
     with suppress(OSError):
         if _is_ours(path):
@@ -64,7 +64,7 @@ def _take(path: Path, deadline: float) -> int | None:
             if _is_ours(path):
                 path.unlink(missing_ok=True)
             elif path.lstat().st_uid == os.geteuid() or time.monotonic() >= deadline:
-                return None  # the user holds off updates, or whoever else does will not end
+                return None  # the user's lock, or another one that stays
             else:
                 time.sleep(_PAUSE_SECONDS)  # the supervisor's, just before it ends us
         else:

@@ -161,7 +161,8 @@ def test_nothing_of_a_message_that_waited_is_left_on_the_disk(
         own_mosquitto.start()
         resident.wait_for_log("has acknowledged", 60)
         receiver.wait_for_log("waiting sender=", 60)
-        assert traces_in(device, traces) != []
+        # Logged just before the message is stored.
+        wait_until(lambda: traces_in(device, traces) != [], "text on the disk")
         own_unbound.start()
         receiver.wait_for_message("a secret that", 60)
         for each in (sender, device):

@@ -329,9 +329,11 @@ def test_a_full_disk_holds_messages_up_and_loses_none(lab: Lab, alice: Device, s
         assert alice.send(device, "--lines", stdin="\n".join(texts)).status == 0
         receiver.wait_for_log("Messages wait for the disk", 30)
         wait_for_health(device, "disk: ")
+        # What first meets the full disk may be something else than the group of printed messages.
+        time.sleep(2)
         printed = len(receiver.stdout)
         time.sleep(2)
-        assert len(receiver.stdout) == printed < 500, "what cannot be made durable holds up what comes next"
+        assert len(receiver.stdout) == printed <= 1 + 2 * 32, "what cannot be made durable holds up what comes next"
         filler.unlink()
         receiver.wait_for_message("message 499", 40)
         receiver.wait_for_log("The disk can be used again")

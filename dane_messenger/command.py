@@ -61,7 +61,7 @@ def _help(words: list[str]) -> NoReturn:
     )
     command_line.usage = f"{sys.argv[0]} [-h] [--version] VERB ..."
     command_line.description = f"{command_line.description}\n\n{listed}"
-    command_line.add_argument("verb", nargs="?", metavar="VERB", help="one of these; VERB --help tells more")
+    command_line.add_argument("verb", nargs="?", metavar="VERB", help="one of the above; see VERB --help")
 
     def complain() -> None:
         verb = command_line.parse_known_args()[0].verb

@@ -7,6 +7,6 @@ def main() -> None:
     """Wait for SIGTERM or SIGINT."""
     keep_open(
         "maintenance",
-        "Run here ./create_selfsigned_id.py, or ./create_id_csr.py and then ./install_certificate.py;"
-        " at last ./generate_tlsa.py. Each has --help.",
+        "Run ./create_selfsigned_id.py, or ./create_id_csr.py and then ./install_certificate.py;"
+        " finally run ./generate_tlsa.py. Each has --help.",
     )

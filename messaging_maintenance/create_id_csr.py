@@ -1,4 +1,4 @@
-"""Make a certificate signing request for the device's key, and the key where there is none."""
+"""Create a certificate signing request for the device's key, and the key if there is none."""
 
 import sys
 
@@ -10,14 +10,14 @@ from idlib.settings import MAINTENANCE_READS
 
 
 def main() -> None:
-    """Make the request, and say what is to be done with it."""
+    """Create the request, and print what to do with it."""
     arguments = parser(
         "Print a certificate signing request for IDENTITY_NAME's private key in CRYPTO_PATH.\n"
-        "The key is made where there is none; an existing one is kept and used.",
+        "An existing key is used; otherwise a new one is created.",
         "IDENTITY_NAME=alice._device.example.com CRYPTO_PATH=~/messenger/identity {program} > request.pem",
     )
     arguments.add_argument(
-        "--force", action="store_true", help="make a new key; the replaced one is kept as NAME.key.previous.pem"
+        "--force", action="store_true", help="create a new key (the old key is kept as NAME.key.previous.pem)"
     )
     force = arguments.parse_args().force
     require_stdout()
@@ -25,7 +25,7 @@ def main() -> None:
     key_path = identity.get_path_for_pki_asset("key")
     if force:
         identity.replace_private_key()
-        print("Until its certificate is in place, the device has none that matches its new key.", file=sys.stderr)
+        print("The device has no certificate for its new key until you install one.", file=sys.stderr)
     elif identity.has_private_key():
         print(f"The existing key {quoted(key_path)} is kept and used.", file=sys.stderr)
     else:
@@ -33,9 +33,9 @@ def main() -> None:
     identity.generate_csr()
     print(identity.get_pki_asset("csr").decode(), end="")
     print(
-        f"Give this request, which is also in {quoted(identity.get_path_for_pki_asset('csr'))}, to your CA.\n"
-        f"Its certificate belongs at {quoted(identity.get_path_for_pki_asset('cert'))}; put it there with\n"
+        f"Send this request to your CA; it is also in {quoted(identity.get_path_for_pki_asset('csr'))}.\n"
+        f"To install the certificate as {quoted(identity.get_path_for_pki_asset('cert'))}, run\n"
         f"  {beside('install_certificate.py', 'identity install')} < certificate.pem\n"
-        f"and then run {beside('generate_tlsa.py', 'identity tlsa')}, which shows the record to publish in DNS.",
+        f"Then run {beside('generate_tlsa.py', 'identity tlsa')} to print the record to publish in DNS.",
         file=sys.stderr,
     )

@@ -1,4 +1,4 @@
-"""Make the device's identity: a private key and a self-signed certificate."""
+"""Create the device's identity: a private key and a self-signed certificate."""
 
 import sys
 
@@ -9,13 +9,13 @@ from idlib.settings import MAINTENANCE_READS
 
 
 def main() -> None:
-    """Make private key and certificate."""
+    """Create the private key and the certificate."""
     arguments = parser(
-        "Make a private key and a self-signed certificate for IDENTITY_NAME in CRYPTO_PATH.",
+        "Create a private key and a self-signed certificate for IDENTITY_NAME in CRYPTO_PATH.",
         "IDENTITY_NAME=alice._device.example.com CRYPTO_PATH=~/messenger/identity {program}",
     )
     arguments.add_argument(
-        "--force", action="store_true", help="replace an existing key; it is kept as NAME.key.previous.pem"
+        "--force", action="store_true", help="replace an existing key (the old key is kept as NAME.key.previous.pem)"
     )
     force = arguments.parse_args().force
     identity = Bootstrap.from_settings(read_environment(MAINTENANCE_READS))
@@ -24,4 +24,7 @@ def main() -> None:
     else:
         identity.create_selfsigned_identity()
     print(f"{identity.identity_name} has a new key and certificate.", file=sys.stderr)
-    print(f"Next: {beside('generate_tlsa.py', 'identity tlsa')} shows the record to publish in DNS.", file=sys.stderr)
+    print(
+        f"Next: run {beside('generate_tlsa.py', 'identity tlsa')} to print the record to publish in DNS.",
+        file=sys.stderr,
+    )

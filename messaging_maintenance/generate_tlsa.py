@@ -1,4 +1,4 @@
-"""Show the TLSA record that makes the device known."""
+"""Print the TLSA record that publishes the device's key."""
 
 import sys
 from typing import Final
@@ -18,14 +18,14 @@ TIME_TO_LIVE_SECONDS: Final = 300
 def main() -> None:
     """Print the record, and the same as a line of a zone file."""
     command_line = parser(
-        "Print the TLSA record of IDENTITY_NAME's certificate in CRYPTO_PATH, and the same as a zone-file line.",
+        "Print the TLSA record of IDENTITY_NAME's certificate in CRYPTO_PATH, also as a zone-file line.",
         "IDENTITY_NAME=alice._device.example.com CRYPTO_PATH=~/messenger/identity {program}",
     )
     command_line.add_argument(
         "--selector",
         choices=("0", "1"),
         default="0",
-        help="0: the certificate (default), which all can read; 1: its public key alone, which is smaller",
+        help="0: the whole certificate (default, for all software); 1: only its public key (a smaller record)",
     )
     selector = command_line.parse_args().selector
     require_stdout()
@@ -36,14 +36,14 @@ def main() -> None:
     print(f"TLSA record for {name}: {record}")
     print(f"{name}. {TIME_TO_LIVE_SECONDS} IN TLSA {record}")
     print(
-        f"Publish it at {name} in a zone that is signed with DNSSEC. Only then ask for it, because a resolver may"
-        " repeat for an hour that there is no record:"
+        f"Publish it at {name} in a zone that is signed with DNSSEC. Look it up only after that, because a resolver"
+        " may cache the missing record for an hour:"
         f" dig {_server_of_dig(settings.dns_resolver or _USUAL_RESOLVER)} +dnssec {name} TLSA",
         file=sys.stderr,
     )
     if selector == "1" or not isinstance(identity.get_private_key_obj(), rsa.RSAPrivateKey):
         print(
-            "Devices with this software read it; those on dane-jwe-jws read RSA keys in records 3 0 0 alone.",
+            "Devices with this software can use this record; dane-jwe-jws can only use RSA keys in 3 0 0 records.",
             file=sys.stderr,
         )
 

@@ -1,4 +1,4 @@
-"""Put the certificate that a CA has issued for the device's key into its place."""
+"""Install the certificate that a CA has issued for the device's key."""
 
 import sys
 
@@ -13,8 +13,8 @@ from idlib.settings import MAINTENANCE_READS
 def main() -> None:
     """Read the certificate from stdin, check it against the key, and write it."""
     parser(
-        "Read a certificate, or a chain of them, in PEM form from stdin, and put the one that is for\n"
-        "IDENTITY_NAME's private key into its place in CRYPTO_PATH.",
+        "Read a certificate or a certificate chain in PEM form from stdin, and install the certificate\n"
+        "for IDENTITY_NAME's private key in CRYPTO_PATH.",
         "IDENTITY_NAME=alice._device.example.com CRYPTO_PATH=~/messenger/identity {program} < certificate.pem",
     ).parse_args()
     identity = Bootstrap.from_settings(read_environment(MAINTENANCE_READS))
@@ -24,7 +24,10 @@ def main() -> None:
         raise KeyFileError("stdin is closed", "give the certificate with < certificate.pem")
     pem = sys.stdin.buffer.read(MAX_FILE_OCTETS + 1)
     if len(pem) > MAX_FILE_OCTETS:
-        raise KeyFileError("this is too large for a certificate", f"give at most {MAX_FILE_OCTETS} octets")
+        raise KeyFileError("the input is too large for a certificate", f"give at most {MAX_FILE_OCTETS} bytes")
     identity.install_certificate(pem)
-    print(f"The certificate is in place at {quoted(identity.get_path_for_pki_asset('cert'))}.", file=sys.stderr)
-    print(f"Next: {beside('generate_tlsa.py', 'identity tlsa')} shows the record to publish in DNS.", file=sys.stderr)
+    print(f"The certificate is installed as {quoted(identity.get_path_for_pki_asset('cert'))}.", file=sys.stderr)
+    print(
+        f"Next: run {beside('generate_tlsa.py', 'identity tlsa')} to print the record to publish in DNS.",
+        file=sys.stderr,
+    )

@@ -29,7 +29,7 @@ from messaging_sender.sender_clock import COMMAND_FILE_NAME, SenderClock
 _LOG = logging.getLogger("messaging_sender")
 
 _SERVICE: Final = "messaging_sender"
-_ADVICE: Final = "Run here ./send_message.py RECIPIENT MESSAGE; --help tells more."
+_ADVICE: Final = "To send a message, run ./send_message.py RECIPIENT MESSAGE; see --help."
 LOOK_SECONDS: Final = 1.0
 # Messages queued for longer make the service unhealthy.
 PATIENCE_SECONDS: Final = 600
@@ -49,15 +49,15 @@ def main() -> int:
         ConfigurationError: With `--check`, the settings cannot be used.
     """
     command_line = parser(
-        f"Hold the {_SERVICE} container open, and deliver what waits in the outbox. {_ADVICE}",
+        f"Keep the {_SERVICE} container open and deliver queued messages. {_ADVICE}",
         "IDENTITY_NAME=alice._device.example.com {program}",
     )
-    command_line.add_argument("--health", action="store_true", help="say how many messages wait, and end")
-    command_line.add_argument("--check", action="store_true", help="say whether the settings can be used, and end")
+    command_line.add_argument("--health", action="store_true", help="print how many messages are queued, and exit")
+    command_line.add_argument("--check", action="store_true", help="check the settings, and exit")
     command_line.add_argument(
         "--trust-clock",
         action="store_true",
-        help="let the resident sender trust the clock, also if it showed a later time",
+        help="make the resident sender trust the clock, even if it has shown a later time",
     )
     arguments = command_line.parse_args()
     if arguments.health:
@@ -67,7 +67,7 @@ def main() -> int:
         return ExitStatus.OK
     if arguments.trust_clock:
         shown = leave_command(read_environment(SENDER_READS).data_path, COMMAND_FILE_NAME)
-        print(f"The resident sender trusts the clock within 10 s; it shows {shown}.")
+        print(f"The resident sender will trust the clock within 10 s; the clock shows {shown}.")
         return ExitStatus.OK
     ends = {signal.SIGTERM, signal.SIGINT}
     # Before a thread is started, so that it inherits the blocked signals.
@@ -167,7 +167,7 @@ def _watch(settings: Settings, stopping: threading.Event, stack: ExitStack) -> N
                 stack.enter_context(watching(settings.data_path))
                 is_seen = True
             except StoreError as error:
-                unseen.begin(f"No message can wait in the outbox: {error}")
+                unseen.begin(f"Messages cannot be queued: {error}")
         clock.keep()
         # Taken before the outbox is read, so that a message queued in the meantime is found next time.
         state = state_of_files(settings.data_path)
@@ -182,7 +182,7 @@ def _watch(settings: Settings, stopping: threading.Event, stack: ExitStack) -> N
             outage.begin(f"Messages wait: {error}")
             stopping.wait(_TROUBLE_SECONDS)
         except Exception:  # noqa: BLE001  # an error of ours must not end what later messages need
-            _LOG.exception("The outbox met an error of this program")
+            _LOG.exception("Internal error while processing the outbox")
             stopping.wait(_TROUBLE_SECONDS)
 
 

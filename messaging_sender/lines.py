@@ -164,7 +164,7 @@ class LineSender:
 
     def _begin(self, stack: ExitStack) -> None:
         if self._arguments.queue and has_waiting(self._settings, self._arguments.recipient):
-            self._queuing = "others to it wait already"
+            self._queuing = "earlier messages to it are still queued"
             return
         try:
             self._find_recipient()
@@ -253,7 +253,7 @@ class LineSender:
         queue_message(self._settings, self._sealer, message)
         if not len(self._queued):
             _LOG.warning(
-                "Messages to %s are queued from line %d on, and %s sends them: %s",
+                "Messages to %s are queued from line %d on; %s will send them: %s",
                 message.recipient,
                 number,
                 resident_sender(),
@@ -271,7 +271,9 @@ class LineSender:
     def _drop(self, sent: _Sent, error: NoSubscriberError) -> None:
         if not len(self._dropped):
             _LOG.warning(
-                "Line %d is not delivered, nor is any after it while this lasts: %s", sent.number, dropped(error)
+                "Line %d was not delivered (others that are dropped are listed at the end): %s",
+                sent.number,
+                dropped(error),
             )
         self._dropped.add(sent.number)
         self._print(report(sent.message, SendResult.NO_SUBSCRIBER, size=sent.size, error=dropped(error)))
@@ -366,4 +368,4 @@ def decode(octets: bytes, what: str) -> str:
     try:
         return octets.decode()
     except UnicodeDecodeError as error:
-        raise MessageError(f"{what} is not UTF-8: octet {error.start + 1} is wrong", "convert it to UTF-8") from error
+        raise MessageError(f"{what} is not UTF-8: byte {error.start + 1} is invalid", "convert it to UTF-8") from error

@@ -250,7 +250,7 @@ class OutboxSender:
         except IdlibError as error:
             self._postpone(recipient, backoff, error)
         except Exception:  # noqa: BLE001  # an error of ours that one message causes must not stop the others
-            _LOG.exception("A message to %s met an error of this program", recipient)
+            _LOG.exception("Internal error while sending a message to %s", recipient)
             backoff.grow()
         finally:
             with self._lock:
@@ -346,7 +346,7 @@ class OutboxSender:
 
 
 def _tell_given_up(identifier: str, recipient: str, why: str) -> None:
-    _LOG.error("The message %s to %s is not delivered: %s", identifier, recipient, why)
+    _LOG.error("The message %s to %s was dropped: %s", identifier, recipient, why)
 
 
 def _is_overdue(message: OutgoingMessage, now: float) -> bool:

@@ -41,7 +41,7 @@ class Postponements:
         """
         outage = self._outage_of(recipient)
         if outage is None:
-            self._of_others.begin("Messages to further recipients wait", f", among them {recipient}: {error}")
+            self._of_others.begin("Messages to other recipients wait", f", including {recipient}: {error}")
         else:
             outage.begin(f"Messages to {recipient} wait: {error}")
 

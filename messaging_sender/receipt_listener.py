@@ -68,8 +68,8 @@ class ReceiptListener:
                     return
                 time.sleep(_PAUSE_SECONDS)
         raise ReceiptError(
-            f"{self._signer} has not confirmed within {timeout:g} s:"
-            " it is away, or it refuses the message (its log says why)"
+            f"{self._signer} did not confirm within {timeout:g} s:"
+            " it is offline, or it refused the message (see its log)"
         )
 
     def is_proof(self, payload: bytes) -> bool:

@@ -63,9 +63,9 @@ class Sealer:
             if number == 0:
                 use = "the message is encrypted to it"
             elif usable.public_key.der in found.accepted:
-                use = "its signatures are accepted, too"
+                use = "signatures by this key are also accepted"
             else:
-                use = "it is not used, because other keys come first"
+                use = "not used, because other keys take precedence"
             kind, bits = usable.public_key.algorithms.key_kind, usable.public_key.native.key_size
             _LOG.info("Record %s, %s of %d bits: %s.", usable.parameters, kind, bits, use)
         for reason in found.skipped:
@@ -115,7 +115,7 @@ class Sealer:
 
     def _check_size(self, octets: int) -> None:
         if octets > self._settings.max_message_size:
-            raise too_large(f"{octets} octets when signed and encrypted", self._settings.max_message_size)
+            raise too_large(f"{octets} bytes when signed and encrypted", self._settings.max_message_size)
 
 
 def seconds_at_the_broker(message: NewOutgoingMessage) -> int:
@@ -139,7 +139,7 @@ def too_large(what: str, limit: int) -> MessageError:
         limit: The limit in bytes.
     """
     return MessageError(
-        f"the message is too large: {what}, and the limit is {limit}",
+        f"the message is too large: {what} (limit: {limit})",
         "shorten it, or raise MAX_MESSAGE_SIZE on both sides",
     )
 

@@ -142,7 +142,7 @@ class _Sending:
     def _send_or_queue(self) -> None:
         arguments = self._arguments
         if arguments.queue and has_waiting(self._settings, arguments.recipient):
-            self._queue("others to it wait already")
+            self._queue("earlier messages to it are still queued")
             return
         try:
             self._send()
@@ -155,7 +155,7 @@ class _Sending:
         queue_message(self._settings, self._sealer, self._message)
         self._result = SendResult.QUEUED
         _LOG.warning(
-            "The message to %s is queued, and %s sends it: %s", self._message.recipient, resident_sender(), why
+            "The message to %s is queued; %s will send it: %s", self._message.recipient, resident_sender(), why
         )
         warn_if_nobody_sends(self._settings)
 
@@ -206,8 +206,8 @@ class _Sending:
 
 def _read_arguments() -> argparse.Namespace:
     command_line = parser(
-        "Sign a message, encrypt it to RECIPIENT, publish it, and end with 0 once the broker has acknowledged it."
-        " Settings are environment variables.",
+        "Sign a message, encrypt it to RECIPIENT and publish it. The exit status is 0 once the broker has acknowledged"
+        " it. Settings are environment variables.",
         "{program} bob._device.example.com 'Good morning'",
     )
     command_line.usage = "%(prog)s [options] RECIPIENT [MESSAGE]"
@@ -216,23 +216,25 @@ def _read_arguments() -> argparse.Namespace:
     command_line.add_argument("--file", metavar="PATH", type=Path, help="read the text from a file")
     command_line.add_argument("--lines", action="store_true", help="send each line as a message, from stdin or a file")
     command_line.add_argument(
-        "--queue", action="store_true", help="let it wait where broker, DNS or a subscriber is missing"
+        "--queue", action="store_true", help="queue the message if the broker, DNS or a subscriber is unavailable"
     )
-    command_line.add_argument("--receipt", action="store_true", help="wait until RECIPIENT confirms having printed it")
+    command_line.add_argument(
+        "--receipt", action="store_true", help="wait until RECIPIENT confirms that it has printed it"
+    )
     command_line.add_argument("--json", action="store_true", help="report each message as a JSON object on stdout")
-    command_line.add_argument("--verbose", action="store_true", help="tell what DNS says of the recipient")
+    command_line.add_argument("--verbose", action="store_true", help="log the records found in DNS for RECIPIENT")
     command_line.add_argument(
         "--expires",
         metavar="SECONDS",
         type=_lifetime,
-        help="after how long nobody is to read the message any more (default: never)",
+        help="expire the message after SECONDS (default: never)",
     )
     command_line.add_argument(
         "--timeout",
         metavar="SECONDS",
         type=_seconds,
         default=30.0,
-        help="how long the broker may take to answer (default: 30)",
+        help="how long to wait for the broker to answer (default: 30)",
     )
     # MESSAGE may follow options.
     arguments, rest = command_line.parse_known_intermixed_args()
@@ -243,7 +245,7 @@ def _read_arguments() -> argparse.Namespace:
     if arguments.message is None and arguments.file is None and not arguments.lines:
         command_line.error("give a MESSAGE, - to read it from stdin, or --file PATH")
     if arguments.receipt and (arguments.queue or arguments.lines):
-        command_line.error("--receipt waits for one message: give neither --queue nor --lines with it")
+        command_line.error("--receipt cannot be used with --queue or --lines")
     return arguments
 
 
@@ -255,7 +257,7 @@ def _complaint(arguments: argparse.Namespace, rest: list[str]) -> str:
 
 def _recipient(text: str) -> IdentityName:
     if re.fullmatch(r"[0-9.]+", text):
-        raise argparse.ArgumentTypeError(f"{text!r} is an address, and a recipient is the DNS name of a device")
+        raise argparse.ArgumentTypeError(f"{text!r} is an IP address; give the device's DNS name")
     try:
         return IdentityName(text)
     except MalformedNameError as error:
@@ -302,5 +304,5 @@ def _opened(arguments: argparse.Namespace) -> Iterator[BinaryIO]:
 def _read_at_most(source: BinaryIO, limit: int) -> bytes:
     octets = source.read(limit + 1)
     if len(octets) > limit:
-        raise too_large(f"more than {limit} octets", limit)
+        raise too_large(f"more than {limit} bytes", limit)
     return octets

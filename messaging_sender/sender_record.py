@@ -98,7 +98,7 @@ class OwnRecord:
         if objection is not None:
             self._outage.begin(objection)
         elif self._outage.end():
-            _LOG.info("The record of this device in DNS is right again")
+            _LOG.info("This device's record in DNS is correct again")
 
     def _ask(self, key: PrivateKey, answer: "Future[str | None]") -> None:
         try:
@@ -128,7 +128,7 @@ class OwnRecord:
                 # Recipients may have pinned other zones than we have.
                 raise
             return _refused(error.fact, "sign the zone with DNSSEC")
-        return _refused(f"the TLSA record of {name} is of another key", _HOW_TO_PUBLISH)
+        return _refused(f"the TLSA record of {name} has another key", _HOW_TO_PUBLISH)
 
 
 def _refused(fact: str, hint: str) -> str:

@@ -22,7 +22,7 @@ def waiting(device: Device) -> int:
 def queue_one(device: Device, recipient: Device | str, text: str, *options: str) -> None:
     result = device.send(recipient, text, "--queue", "--timeout", "2", *options)
     assert result.status == 0, result
-    assert f"is queued, and {SENDER} sends it: " in result.stderr
+    assert f"is queued; {SENDER} will send it: " in result.stderr
 
 
 def put(device: Device, recipient: str, text: str, queued_at: int | None = None, lifetime: int | None = None) -> None:

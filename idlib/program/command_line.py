@@ -59,7 +59,7 @@ def require_stdout() -> None:
         ConfigurationError: It is closed, so all output would be lost.
     """
     if sys.stdout is None:
-        raise ConfigurationError("Error: stdout is closed, and what this program prints is lost")
+        raise ConfigurationError("Error: stdout is closed, so the output would be lost")
 
 
 def beside(program: str, verb: str) -> str:
@@ -146,7 +146,7 @@ def _told(main: Callable[[], int | None]) -> ExitStatus:
         raise
     except OSError as error:
         # A fault of ours, for each place that meets one should say what it means; this at least is no traceback.
-        _LOG.debug("The error of the system came from here:", exc_info=True)
+        _LOG.debug("Traceback of the system error:", exc_info=True)
         print(harmless(f"Error: {_described(error)}"), file=sys.stderr)
         return ExitStatus.CONFIGURATION
 

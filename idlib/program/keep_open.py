@@ -22,9 +22,9 @@ def keep_open(service: str, advice: str) -> None:
         # Imported late, because the service itself is started without arguments.
         import argparse
 
-        parser = argparse.ArgumentParser(description=f"Hold the {service} container open. {advice}", allow_abbrev=False)
+        parser = argparse.ArgumentParser(description=f"Keep the {service} container open. {advice}", allow_abbrev=False)
         parser.add_argument("--version", action="version", version=f"%(prog)s {idlib.__version__}")
-        parser.add_argument("--health", action="store_true", help="say whether the service is well, and end")
+        parser.add_argument("--health", action="store_true", help="print the health of the service, and exit")
         if parser.parse_args().health:
             print("ok: waiting for commands")
             return

@@ -64,7 +64,10 @@ def test_an_identity_is_created_and_its_record_printed(tmp_path: Path) -> None:
     identity = {"IDENTITY_NAME": NAME, "CRYPTO_PATH": str(tmp_path / "identity"), "APP_UID": str(os.getuid())}
     created = run("identity", "create", **identity)
     assert created.returncode == 0
-    assert created.stderr.splitlines()[-1] == "Next: dane-messenger identity tlsa shows the record to publish in DNS."
+    assert (
+        created.stderr.splitlines()[-1]
+        == "Next: run dane-messenger identity tlsa to print the record to publish in DNS."
+    )
     printed = run("identity", "tlsa", **identity)
     assert printed.stdout.startswith(f"TLSA record for {NAME}: 3 0 0 ")
 

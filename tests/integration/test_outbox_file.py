@@ -22,9 +22,9 @@ from testbed.programs import SEND_MESSAGE, SENDER, Device, Program
 def test_an_outbox_that_cannot_be_is_told_although_nothing_waits(sender: Device, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with sender.with_settings(DATA_PATH=str(tmp_path / "file" / "data")).start(SENDER) as resident:
-        resident.wait_for_log(f"No message can wait in the outbox: '{tmp_path}/file/data/outbox.lock' cannot be used: ")
+        resident.wait_for_log(f"Messages cannot be queued: '{tmp_path}/file/data/outbox.lock' cannot be used: ")
         time.sleep(3)
-        assert sum("No message can wait" in line for line in resident.stderr) == 1
+        assert sum("Messages cannot be queued" in line for line in resident.stderr) == 1
 
 
 def test_a_message_acknowledged_before_a_crash_is_printed_once(
@@ -139,7 +139,7 @@ def test_a_full_disk_sends_nothing_again_where_another_message_expires(
             filler.unlink()
             wait_until(lambda: outbox.waiting().number == 0, "empty outbox")
             assert acknowledgements(resident) == 1
-            assert sum("is not delivered: it has expired" in line for line in resident.stderr) == 1
+            assert sum("was dropped: it has expired" in line for line in resident.stderr) == 1
     assert len(receiver.stdout) == 1
     assert not any("refused reason=" in line for line in receiver.stderr)
 

@@ -22,7 +22,7 @@ def never_published(lab: Lab) -> tuple[Device, str]:
 def with_a_new_key(lab: Lab) -> tuple[Device, str]:
     device = lab.published_device("renewed")
     assert device.run(CREATE_SELFSIGNED_ID, "--force").status == 0
-    return device, f"the TLSA record of {device.name} is of another key; {PUBLISH}"
+    return device, f"the TLSA record of {device.name} has another key; {PUBLISH}"
 
 
 def with_an_unusable_record(lab: Lab) -> tuple[Device, str]:
@@ -106,5 +106,5 @@ def test_the_resident_sender_tells_it_once_and_when_it_is_over(lab: Lab, bob: De
         lab.knot.add_tlsa(device.name, device.tlsa_record())
         lab.wait_for_record(device.name, device.tlsa_record())
         put(3)
-        resident.wait_for_log("The record of this device in DNS is right again")
+        resident.wait_for_log("This device's record in DNS is correct again")
         assert sum(WARNING in line for line in resident.stderr) == 1

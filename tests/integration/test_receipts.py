@@ -68,7 +68,7 @@ def test_6_the_recipient_is_away(lab: Lab, alice: Device) -> None:
     result = alice.send(away, "nobody home", "--receipt", "--timeout", "2", "--json")
     assert result.status == 6
     assert (
-        f"Error: {away.name} has not confirmed within 2 s: it is away, or it refuses the message (its log says why)\n"
+        f"Error: {away.name} did not confirm within 2 s: it is offline, or it refused the message (see its log)\n"
         in result.stderr
     )
     assert json.loads(result.stdout)["result"] == "acknowledged"

@@ -133,7 +133,7 @@ def test_1_the_clock_is_not_set(alice: Device, bob: Device, tmp_path: Path) -> N
         assert "Error: the clock of this device is not set; wait for its time server, or set it" in result.stderr
     queued = device.send(bob, "--queue", "hello")
     assert queued.status == 0
-    assert "application.py sends it: the clock of this device is not set" in queued.stderr
+    assert "application.py will send it: the clock of this device is not set" in queued.stderr
 
 
 def test_2_trouble_with_a_certificate(alice: Device) -> None:
@@ -349,7 +349,7 @@ def test_64_a_message_of_several_words_needs_quotes(alice: Device, bob: Device) 
 @pytest.mark.parametrize(
     ("recipient", "said"),
     [
-        ("127.0.0.1", "'127.0.0.1' is an address"),
+        ("127.0.0.1", "'127.0.0.1' is an IP address"),
         (
             "bücher.example.test",
             "'bücher.example.test' is not a device name; the xn-- form of this name is xn--bcher-kva.",

@@ -124,7 +124,7 @@ def test_settings_of_other_programs_are_not_judged(run: Run) -> None:
 
 def test_the_next_step_is_called_as_this_program_was(run: Run) -> None:
     ended = run("create_selfsigned_id.py")
-    assert f"Next: {PROGRAMS}/generate_tlsa.py shows" in ended.stderr
+    assert f"Next: run {PROGRAMS}/generate_tlsa.py to print" in ended.stderr
 
 
 @pytest.mark.parametrize(

@@ -114,5 +114,5 @@ def test_the_dig_command_asks_the_trusted_resolver(run: Run, resolver: str | Non
     run("create_selfsigned_id.py")
     ended = run("generate_tlsa.py", **({} if resolver is None else {"DNS_RESOLVER": resolver}))
     (line,) = ended.stderr.splitlines()
-    assert line.startswith(f"Publish it at {NAME} in a zone that is signed with DNSSEC. Only then ask for it")
+    assert line.startswith(f"Publish it at {NAME} in a zone that is signed with DNSSEC. Look it up only after that")
     assert line.endswith(f": dig {server} +dnssec {NAME} TLSA")

@@ -77,7 +77,7 @@ def test_however_many_recipients_wait_the_log_and_the_memory_are_bounded(
         clock.now += 300
     assert len(caplog.messages) == MAX_RECIPIENTS + 1
     assert caplog.messages[-1] == (
-        f"Messages to further recipients wait, among them {MAX_RECIPIENTS}.example: the broker has no subscriber"
+        f"Messages to other recipients wait, including {MAX_RECIPIENTS}.example: the broker has no subscriber"
     )
     assert len(postponements) == MAX_RECIPIENTS
 

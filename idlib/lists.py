@@ -21,7 +21,7 @@ SECONDS_BETWEEN_LOOKS: Final = 1.0
 _SETTLING_SECONDS: Final = 1.0
 _SEPARATORS: Final = re.compile(r"[,\s]+")
 _HINT: Final = (
-    "write names and patterns such as *._device.example.com, with commas or line ends between, # for comments"
+    "write names and patterns such as *._device.example.com, separated by commas or line breaks; # starts a comment"
 )
 
 _State = tuple[int, ...]
@@ -48,9 +48,9 @@ class SenderLists:
             Refusal: The operator does not listen to it; the fact says which list decides.
         """
         if self.denied is not None and self.denied.match(sender):
-            raise Refusal(Reason.SENDER_NOT_ALLOWED, f"{sender} is among DENIED_SENDERS")
+            raise Refusal(Reason.SENDER_NOT_ALLOWED, f"{sender} is in DENIED_SENDERS")
         if self.allowed is not None and not self.allowed.match(sender):
-            raise Refusal(Reason.SENDER_NOT_ALLOWED, f"{sender} is not among ALLOWED_SENDERS")
+            raise Refusal(Reason.SENDER_NOT_ALLOWED, f"{sender} is not in ALLOWED_SENDERS")
 
     def names_exactly(self, sender: IdentityName) -> bool:
         """Return whether ALLOWED_SENDERS has this very name, and DENIED_SENDERS does not match it."""
@@ -90,7 +90,7 @@ def read_filled_list(path: Path) -> NamePatterns:
     """
     patterns = read_list(path)
     if not patterns.texts:
-        raise MalformedListError(f"{quoted(path)} holds no name", _HINT)
+        raise MalformedListError(f"{quoted(path)} contains no names", _HINT)
     return patterns
 
 
@@ -141,7 +141,7 @@ class WatchedPatterns:
         try:
             patterns = self._read(path)
         except MalformedListError as error:
-            _LOG.warning("The list read before stays in use: %s", error.fact)
+            _LOG.warning("List not reloaded, the old one stays in use: %s", error.fact)
         else:
             if state_of(path) != state:
                 return

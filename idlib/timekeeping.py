@@ -199,7 +199,7 @@ class Timekeeper:
         with self._lock:
             sample, _ = self._look()
             if sample.wall < EARLIEST_CREDIBLE_TIME:
-                _LOG.warning("The command to trust the clock is ignored: it shows %s", _shown(sample.wall))
+                _LOG.warning("--trust-clock ignored: the clock shows %s", _shown(sample.wall))
                 return
             self._store.trust_clock_since(self._boot)
             self._believe(sample, sample.wall)
@@ -209,11 +209,7 @@ class Timekeeper:
             self._write_facts(sample, ClockState.TRUSTED)
         _LOG.info("The clock is trusted by command: it shows %s", _shown(sample.wall))
         if was_lowered:
-            _LOG.info(
-                "Bound messages issued after %s are no longer refused as repeats for fear that they were printed and"
-                " forgotten",
-                _shown(latest_issue),
-            )
+            _LOG.info("Bound messages issued after %s are no longer refused as possible repeats", _shown(latest_issue))
 
     def _look(self) -> tuple[_Sample, ClockState]:
         """Read both clocks once, and judge what they show."""
@@ -412,7 +408,7 @@ def leave_command(directory: Path, name: str = COMMAND_FILE_NAME) -> str:
     """
     now = time.time()
     if now < EARLIEST_CREDIBLE_TIME:
-        raise ClockError(f"the clock shows {_shown(now)}, before this software was made", "set the clock first")
+        raise ClockError(f"the clock shows {_shown(now)}, before this software was released", "set the clock first")
     path = directory / name
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
@@ -466,7 +462,7 @@ def take_command(directory: Path, obey: Callable[[], None], name: str = COMMAND_
     if is_fresh:
         obey()
     else:
-        _LOG.warning("The command to trust the clock is ignored: it was given at %s", _shown(left_at))
+        _LOG.warning("--trust-clock ignored: it was given at %s", _shown(left_at))
     with contextlib.suppress(OSError):
         path.unlink()
     return is_fresh

@@ -130,7 +130,7 @@ def authenticate(
         policy.check_message(message, moment.now)
     except Refusal as refusal:
         if depends_on_the_clock(refusal.reason, moment):
-            return Wait(f"the clock may be wrong, and by it {refusal.fact}", Cause.CLOCK)
+            return Wait(f"the clock may be wrong; if it is right, {refusal.fact}", Cause.CLOCK)
         return Refuse(refusal.reason, refusal.fact)
     if found is None:
         return AskAgain(anew=False)
@@ -165,7 +165,7 @@ def _without_key(message: UnverifiedMessage, renewal: Renewal) -> Verdict:
             return AskAgain(anew=True)
         case Renewal.FAILED:
             return Wait(
-                f"no known key of {message.sender} verifies the signature, and DNS cannot be asked for a new one",
+                f"no known key of {message.sender} verifies the signature, and looking up a new one in DNS failed",
                 Cause.DNS,
             )
         case Renewal.DONE:

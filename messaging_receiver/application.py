@@ -68,18 +68,26 @@ def main() -> int:
         " Settings come from environment variables.",
         "IDENTITY_NAME=alice._device.example.com {program}",
     )
-    command_line.add_argument("--health", action="store_true", help="say whether the running receiver is well, and end")
     command_line.add_argument(
-        "--trust-clock", action="store_true", help="let the receiver trust the clock, also if it showed a later time"
+        "--health",
+        action="store_true",
+        help="print the health of the running receiver; exit with 0 if it is healthy, else 1",
+    )
+    command_line.add_argument(
+        "--trust-clock",
+        action="store_true",
+        help="make the running receiver trust the clock, even if it has shown a later time before",
     )
     arguments = command_line.parse_args()
     settings = get_config()
     if arguments.trust_clock:
-        print(f"The receiver trusts the clock within 10 s; it shows {leave_command(settings.data_path)}.")
+        print(f"The receiver will trust the clock within 10 s; the clock shows {leave_command(settings.data_path)}.")
         return ExitStatus.OK
     if sys.stdout is None:
         # Python has found it closed, and the next file that is opened would get its number and the messages.
-        raise OutputError("stdout is closed", "start the receiver with something that reads what it prints")
+        raise OutputError(
+            "stdout is closed", "start the receiver with stdout connected to a terminal, a file or a program"
+        )
     stopping = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopping.set())
@@ -87,7 +95,9 @@ def main() -> int:
     broker = Broker.from_settings(settings)
     with open_state(settings, stopping) as context:
         own_record = OwnRecord(settings, context.discovery)
-        health = HealthService(settings.data_path, lambda: own_record.problem or "own record: DNS is being asked")
+        health = HealthService(
+            settings.data_path, lambda: own_record.problem or "own record: waiting for the first answer from DNS"
+        )
         key = wait_for_own_key(settings, own_record, stopping, ClockUpkeep(context).keep)
         return ExitStatus.OK if key is None else _receive(context, broker, own_record, key, health)
 

@@ -135,7 +135,7 @@ class Deferral:
                 self._stage.refuse(
                     arrival.message.origin,
                     Reason.REPLAY,
-                    f"a copy of a message from {arrival.unverified.sender} waits already",
+                    f"a copy of a message from {arrival.unverified.sender} is already deferred",
                 )
                 continue
             waiting = self._waiting(arrival)
@@ -193,7 +193,7 @@ class Deferral:
         """Count messages as refused that are no longer in the store, because its file was damaged."""
         for number in sorted(numbers):
             self._index.remove(number)
-            self._context.refusals.note(Reason.STORE_DAMAGED, "a message that waited is lost: the file was damaged")
+            self._context.refusals.note(Reason.STORE_DAMAGED, "a deferred message was lost: the file was damaged")
 
     def forget_message(self, number: int) -> None:
         """Count a stored message no longer, for it is decided; the Forwarder removes it from the disk.
@@ -382,9 +382,9 @@ def _reason_to_give_way(message: Waiting, rank: Rank | None) -> tuple[Reason, st
     if rank is Rank.ABSENT:
         return (
             Reason.SENDER_WITHOUT_RECORD,
-            f"{message.sender} has no TLSA record, and too many such names wait for one",
+            f"{message.sender} has no TLSA record, and too many messages from such names are deferred",
         )
-    return Reason.WAITING_FULL, f"too many messages wait; one from {message.sender} gave way"
+    return Reason.WAITING_FULL, f"too many messages are deferred; there is no room for one from {message.sender}"
 
 
 def _last_key(standing: Standing) -> tuple[PublicKey, ...]:

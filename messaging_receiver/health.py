@@ -46,7 +46,7 @@ class HealthService:
         except OSError as error:
             self._listener.close()
             raise StoreError(
-                f"{quoted(directory / _SOCKET_NAME)} cannot be made: {error.strerror}",
+                f"{quoted(directory / _SOCKET_NAME)} cannot be created: {error.strerror}",
                 "check the disk's space and DATA_PATH",
             ) from error
         self._listener.listen()
@@ -59,7 +59,7 @@ class HealthService:
                 connection, _ = self._listener.accept()
             except OSError as error:
                 # As for want of a descriptor; whoever asks waits until there is one.
-                outage.begin(f"Nobody can ask whether the receiver is well: {error.strerror}")
+                outage.begin(f"Health requests cannot be accepted: {error.strerror}")
                 time.sleep(_PAUSE_SECONDS)
                 continue
             outage.end()
@@ -72,8 +72,8 @@ class HealthService:
         try:
             return self.problem() or _WELL
         except Exception:  # noqa: BLE001  # an error of ours must not end what later questions need
-            _LOG.exception("The receiver cannot say whether it is well")
-            return "the receiver met an error of this program when it was asked"
+            _LOG.exception("Internal error while answering a health request")
+            return "internal error in the receiver while checking its health"
 
 
 def main() -> int:

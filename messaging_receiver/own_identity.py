@@ -168,7 +168,7 @@ class OwnKeys:
                 self._present = read_private_key(path)
                 _LOG.info("Reading %s", quoted(path))
             except KeyFileError as error:
-                _LOG.error("The key read before stays in use: %s", error)
+                _LOG.error("Key not reloaded, the old one stays in use: %s", error)
             self._previous = tuple(self._read_previous(states))
             self._choose()
             self._states = states
@@ -242,7 +242,7 @@ class OwnKeys:
             try:
                 key = read_private_key(path)
             except KeyFileError as error:
-                _LOG.warning("A previous key is left out: %s", error)
+                _LOG.warning("Previous key skipped: %s", error)
             else:
                 _LOG.info("Reading %s", quoted(path))
                 yield _PreviousKey(key, path, state[3] // 10**9)

@@ -77,7 +77,7 @@ class OwnRecord:
         if key.public.der in found.accepted:
             self._note_right()
         else:
-            self._outage.begin("own record in DNS does not hold our key", f"; {_PUBLISH}")
+            self._outage.begin("own record in DNS does not match our key", f"; {_PUBLISH}")
             self._announce(key)
         return found
 
@@ -111,19 +111,19 @@ class OwnRecord:
             return f"own record: the answer is not secure: {error.fact}"
         if isinstance(error, BogusError):
             return f"own record: DNSSEC validation fails: {error.fact}"
-        return f"own record: DNS cannot be asked: {error.fact}"
+        return f"own record: DNS look-up failed: {error.fact}"
 
     def _note_right(self) -> None:
         self._has_been_right = True
         if self._outage.end():
-            _LOG.info("The own record is right: DNS holds the key of %s", self._name)
+            _LOG.info("Own record found: DNS has the key of %s", self._name)
 
     def _announce(self, key: PrivateKey) -> None:
         """Say what to publish, once for each record."""
         try:
             text = f"Publish this record: {self._name}. IN TLSA {self._record_of(key)}"
         except (KeyFileError, UnusableRecordError) as error:
-            text = f"There is no record to publish: {error}"
+            text = f"No record to publish: {error}"
         with self._lock:
             if text == self._told:
                 return
@@ -141,12 +141,12 @@ class OwnRecord:
             if not _is_missing(error):
                 raise
             # The key is there, so a CA is being asked, and the hint to make another key would be wrong.
-            raise KeyFileError(error.fact, "put your CA's certificate in place with install_certificate.py") from error
+            raise KeyFileError(error.fact, "install your CA's certificate with install_certificate.py") from error
         record = render(certificate, WHOLE_CERTIFICATE)
         if certificate.public_key() != key.public.native:
             raise KeyFileError(
-                f"the certificate {quoted(path)} is not for the present key",
-                "put the one that your CA has issued for it in place with install_certificate.py",
+                f"the certificate {quoted(path)} is not for the current key",
+                "install the certificate that your CA issued for this key with install_certificate.py",
             )
         return record
 

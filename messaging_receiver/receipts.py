@@ -218,7 +218,7 @@ class Receipts:
                     self._outage.begin(f"Receipts are dropped: {error}")
                 self._back_off()
             except Exception:  # noqa: BLE001  # an error of ours must not end what later messages ask for
-                _LOG.exception("A receipt met an error of this program")
+                _LOG.exception("Internal error while sending a receipt")
 
     def _back_off(self) -> None:
         """Drop what is asked for, whose senders would not wait so long, and pause, longer each time."""

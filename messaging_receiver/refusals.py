@@ -48,7 +48,7 @@ class Refusals:
         Args:
             sender: Its name.
         """
-        text = "unbound sender=%s the message could be passed on to other readers"
+        text = "unbound sender=%s the message could be passed on to other recipients"
         self._log.write(logging.INFO, "unbound", text, sender)
 
     def flush(self) -> None:

@@ -83,7 +83,7 @@ class StandardOutput:
             self._waits_since = time.monotonic()
         elif self.is_blocked and not self._is_told:
             self._is_told = True
-            _LOG.warning("Nobody reads stdout: messages wait until somebody does")
+            _LOG.warning("Stdout is not being read: messages wait until it is")
 
     def _went_on(self) -> None:
         if self._is_told:

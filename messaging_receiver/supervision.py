@@ -110,7 +110,7 @@ class Supervision:
             if not thread.is_alive():
                 return f"thread {thread.name} is dead"
         if self._stdout.is_blocked:
-            return "nobody reads stdout"
+            return "stdout is not being read"
         disk = self._context.writes.failure or self._upkeep_outage.cause
         if disk is not None:
             return f"disk: {disk}"
@@ -125,7 +125,7 @@ class Supervision:
         if self._subscription.stalled_reason is not None:
             return f"connected without progress: {self._subscription.stalled_reason}"
         if self._authentication.holds_back:
-            return "DNS answers no question, and no more messages can wait for it: they stay at the broker"
+            return "DNS is not answering, and no more messages can be deferred: they stay at the broker"
         return None
 
     def _ailment_of_record(self) -> str | None:

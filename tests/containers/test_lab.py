@@ -148,7 +148,7 @@ def test_devices_bear_a_resolver_that_is_away(lab: LabWorld) -> None:
     assert lab.send("never sent") == ExitStatus.DISCOVERY
     seen = len(lab.logged(RECEIVER))
     _restart(lab, RECEIVER)
-    lab.wait_for_line(RECEIVER, "own record: DNS cannot be asked", after=seen)
+    lab.wait_for_line(RECEIVER, "own record: DNS look-up failed", after=seen)
     lab.compose("start", "resolver")
     assert lab.send("sent to a receiver that waits for DNS") == ExitStatus.OK
     lab.wait_for_message("sent to a receiver that waits for DNS", seconds=60)

@@ -81,7 +81,7 @@ def test_any_file_is_a_list_or_malformed(path: Path, octets: bytes) -> None:
         (b"alice.example.com\n\xff", "line 2: it is not UTF-8"),
         ("# Küche\nk\u00fcche.example".encode(), "line 2: 'k\\xfcche.example' is not a device name"),
         (b"x" * (MAX_BYTES + 1), f"it has more than {MAX_BYTES} bytes"),
-        (b"# nobody yet\n", "holds no name"),
+        (b"# nobody yet\n", "contains no names"),
     ],
 )
 def test_what_is_wrong_is_named_with_its_line(path: Path, octets: bytes, why: str) -> None:
@@ -174,7 +174,7 @@ def test_a_file_from_the_future_is_read(path: Path, clock: Clock) -> None:
     ("spoil", "why"),
     [
         (lambda path: write(path, "bob.example.com\nbob\n"), "line 2: 'bob' is not a device name"),
-        (lambda path: write(path, ""), "holds no name"),
+        (lambda path: write(path, ""), "contains no names"),
         (Path.unlink, "No such file"),
         (replace_by_directory, "it is a directory"),
     ],
@@ -211,8 +211,8 @@ def test_patterns_without_a_file_never_change(clock: Clock) -> None:
 def test_denied_senders_are_asked_first() -> None:
     lists = SenderLists(NamePatterns(("*.example.com",)), NamePatterns(("alice.example.com", "carol.example")))
     for name, why in (
-        ("alice.example.com", "alice.example.com is among DENIED_SENDERS"),
-        ("dave.example", "dave.example is not among ALLOWED_SENDERS"),
+        ("alice.example.com", "alice.example.com is in DENIED_SENDERS"),
+        ("dave.example", "dave.example is not in ALLOWED_SENDERS"),
     ):
         with pytest.raises(Refusal) as caught:
             lists.check(IdentityName(name))

@@ -525,10 +525,10 @@ def test_the_operators_command_lowers_a_floor_that_lies_in_the_future(
         Timekeeper(memory, lambda: device.wall, lambda: device.up).trust()
         assert memory.verdict(fresh) is Remembered.NEW
         assert memory.verdict(ReplayEntry("alice.example", bytes(16), int(NOW + 300))) is Remembered.MAYBE_FORGOTTEN
-        assert "are no longer refused as repeats" in caplog.text
+        assert "are no longer refused as possible repeats" in caplog.text
         caplog.clear()
         Timekeeper(memory, lambda: device.wall, lambda: device.up).trust()
-        assert "are no longer refused as repeats" not in caplog.text
+        assert "are no longer refused as possible repeats" not in caplog.text
     with ReplayMemory(device.directory) as memory:
         assert memory.verdict(fresh) is Remembered.NEW
 

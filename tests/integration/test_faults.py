@@ -208,8 +208,8 @@ def test_a_replaced_key_is_taken_up_and_the_previous_one_still_opens(
         receiver.wait_for("both keys", lambda: len(log_lines(receiver, "Reading ")) >= 3)
         anybody.publish(device, under_way)
         receiver.wait_for_message("sealed to the old key")
-        assert "own record in DNS does not hold our key" in health(device)
-        receiver.wait_for_log("own record in DNS does not hold our key")
+        assert "own record in DNS does not match our key" in health(device)
+        receiver.wait_for_log("own record in DNS does not match our key")
         anybody.publish(device, encrypted(signed("sealed to the new key", alice, device), device))
         receiver.wait_for_message("sealed to the new key")
 
@@ -220,8 +220,8 @@ def test_a_key_that_cannot_be_read_leaves_the_old_one_in_use(lab: Lab, alice: De
     with device.receiver() as receiver:
         device.key_path.write_text("not a key")
         (device.crypto_path / f"{device.name}.key.previous.pem").write_text("nor this")
-        receiver.wait_for_log("The key read before stays in use")
-        receiver.wait_for_log("A previous key is left out")
+        receiver.wait_for_log("Key not reloaded, the old one stays in use")
+        receiver.wait_for_log("Previous key skipped")
         anybody.publish(device, payload)
         receiver.wait_for_message("still opened")
 
@@ -291,13 +291,13 @@ def test_a_reader_that_stops_is_waited_for_and_nothing_is_lost(lab: Lab, alice: 
     texts = [f"message {number:03} {'x' * 200}" for number in range(100)]
     with _unread_receiver(device, tmp_path / "log") as (reading, process):
         assert alice.send(device, "--lines", stdin="\n".join([*texts, "the end"])).status == 0
-        wait_until(lambda: "Nobody reads stdout" in (tmp_path / "log").read_text(), "line on stdout")
-        assert health(device) == "nobody reads stdout"
+        wait_until(lambda: "Stdout is not being read" in (tmp_path / "log").read_text(), "line on stdout")
+        assert health(device) == "stdout is not being read"
         printed = _read_until(reading, "the end")
         wait_until(lambda: "Stdout is read again" in (tmp_path / "log").read_text(), "line on stdout")
         assert printed == [f'"{alice.name} says: {text}"' for text in [*texts, "the end"]]
         assert process.poll() is None
-    assert (tmp_path / "log").read_text().count("Nobody reads stdout") == 1
+    assert (tmp_path / "log").read_text().count("Stdout is not being read") == 1
 
 
 def test_it_ends_in_good_order_while_nobody_reads(lab: Lab, alice: Device, tmp_path: Path) -> None:

@@ -145,7 +145,7 @@ def test_its_record_of_another_key_is_no_record(lab: Lab) -> None:
     lab.knot.add_tlsa(device.name, other.tlsa_record())
     with device.start(RECEIVER) as receiver:
         receiver.wait_for_log("Public identity is not valid!")
-        assert health(device) == "own record in DNS does not hold our key"
+        assert health(device) == "own record in DNS does not match our key"
 
 
 def test_its_record_at_the_wrong_name_is_told_of(lab: Lab) -> None:
@@ -176,10 +176,10 @@ def test_without_an_identity_it_says_so_in_one_line_and_begins_once_there_is_one
 def test_a_resolver_that_is_away_is_no_reason_to_publish_a_record(lab: Lab) -> None:
     device = lab.published_device("cut-off").with_settings(DNS_RESOLVER=f"127.0.0.1:{free_port()}")
     with device.start(RECEIVER) as receiver:
-        receiver.wait_for_log("own record: DNS cannot be asked: the DNS server 127.0.0.1")
+        receiver.wait_for_log("own record: DNS look-up failed: the DNS server 127.0.0.1")
         # Looked for twice.
         time.sleep(LOOK_AGAIN_SECONDS + 2)
-        assert health(device).startswith("own record: DNS cannot be asked: the DNS server 127.0.0.1")
+        assert health(device).startswith("own record: DNS look-up failed: the DNS server 127.0.0.1")
         said = [line for line in receiver.stderr if " WARNING " in line or " ERROR " in line]
         assert len(said) == 1, said
 

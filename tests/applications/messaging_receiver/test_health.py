@@ -58,7 +58,7 @@ def test_an_error_while_the_receiver_is_judged_is_no_end_of_all_answers(
 
     service = HealthService(tmp_path, fail)
     for _ in range(2):
-        assert ask() == "1 the receiver met an error of this program when it was asked\n"
+        assert ask() == "1 internal error in the receiver while checking its health\n"
     assert "an error of ours" in caplog.text
     service.problem = lambda: "not subscribed"
     assert ask() == "1 not subscribed\n"
@@ -90,12 +90,12 @@ def test_a_lack_of_descriptors_is_no_end_of_all_answers(
     HealthService(tmp_path, lambda: None)
     time.sleep(0.5)
     assert 2 <= len(failures) <= 6
-    assert caplog.messages == ["Nobody can ask whether the receiver is well: Too many open files"]
+    assert caplog.messages == ["Health requests cannot be accepted: Too many open files"]
     lasts.clear()
     assert ask().startswith("0 ok: ")
 
 
-def test_a_socket_that_cannot_be_made_is_told_with_its_path(tmp_path: Path) -> None:
+def test_error_of_a_socket_that_cannot_be_created_names_its_path(tmp_path: Path) -> None:
     (tmp_path / " no directory").touch()
-    with pytest.raises(StoreError, match=r"^'[^']*/ no directory/health\.socket' cannot be made: Not a directory; "):
+    with pytest.raises(StoreError, match=r"^'[^']*/ no directory/health\.socket' cannot be created: Not a directory; "):
         HealthService(tmp_path / " no directory", lambda: None)

@@ -287,4 +287,4 @@ def test_a_new_key_file_is_read_and_a_bad_one_is_not(device: Device, caplog: pyt
     key_path(device.directory, BOB).write_text("no key")
     own_keys.refresh()
     assert natives(own_keys.keys) == natives((new, old))
-    assert "The key read before stays in use" in caplog.text
+    assert "Key not reloaded, the old one stays in use" in caplog.text

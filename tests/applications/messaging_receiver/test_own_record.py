@@ -135,7 +135,7 @@ def test_a_record_that_comes_is_said(device: Device, caplog: pytest.LogCaptureFi
     caplog.clear()
     device.answer = (device.record(),)
     assert device.look() is None
-    assert caplog.messages == [f"The own record is right: DNS holds the key of {NAME}"]
+    assert caplog.messages == [f"Own record found: DNS has the key of {NAME}"]
     assert caplog.records[0].levelno == logging.INFO
 
 
@@ -150,7 +150,7 @@ def test_without_proof_of_absence_too_the_record_is_to_be_published(
 @pytest.mark.parametrize(
     ("error", "cause"),
     [
-        (UNREACHABLE, f"own record: DNS cannot be asked: {UNREACHABLE.fact}"),
+        (UNREACHABLE, f"own record: DNS look-up failed: {UNREACHABLE.fact}"),
         (NotSecureError("no AD bit", "check it"), "own record: the answer is not secure: no AD bit"),
         (BogusError("signatures are broken", "check it"), "own record: DNSSEC validation fails: signatures are broken"),
     ],
@@ -168,8 +168,8 @@ def test_the_record_of_another_key_is_told_apart_from_none(device: Device, caplo
     device.answer = (device.record(),)
     device.make_identity()
     caplog.clear()
-    assert device.look() == "own record in DNS does not hold our key"
-    assert caplog.messages == [f"own record in DNS does not hold our key; {PUBLISH}", *ARTICLE, device.shown_record]
+    assert device.look() == "own record in DNS does not match our key"
+    assert caplog.messages == [f"own record in DNS does not match our key; {PUBLISH}", *ARTICLE, device.shown_record]
 
 
 def test_a_damaged_record_is_told_apart_from_none(device: Device, caplog: pytest.LogCaptureFixture) -> None:
@@ -194,7 +194,7 @@ def test_a_record_that_vanishes_is_said_and_that_it_is_back(device: Device, capl
     caplog.clear()
     device.answer = (device.record(),)
     assert device.look() is None
-    assert caplog.messages == [f"The own record is right: DNS holds the key of {NAME}"]
+    assert caplog.messages == [f"Own record found: DNS has the key of {NAME}"]
 
 
 def test_a_replaced_record_is_found_within_a_minute_although_the_old_one_is_cached(device: Device) -> None:
@@ -202,7 +202,7 @@ def test_a_replaced_record_is_found_within_a_minute_although_the_old_one_is_cach
     device.answer = (old,)
     device.look(60)
     device.make_identity()
-    assert device.look(60) == "own record in DNS does not hold our key"
+    assert device.look(60) == "own record in DNS does not match our key"
     device.answer = (device.record(), old)
     assert device.look() is None
 
@@ -248,8 +248,8 @@ def test_a_certificate_that_a_ca_has_not_issued_yet_is_said_and_no_key_is_thrown
     path = certificate_path(device.settings.crypto_path, NAME)
     path.unlink()
     device.look(times=3)
-    hint = "put your CA's certificate in place with install_certificate.py"
-    assert caplog.messages[1:] == [*ARTICLE, f"There is no record to publish: there is no '{path}'; {hint}"]
+    hint = "install your CA's certificate with install_certificate.py"
+    assert caplog.messages[1:] == [*ARTICLE, f"No record to publish: there is no '{path}'; {hint}"]
     assert "--force" not in caplog.text
 
 
@@ -259,7 +259,7 @@ def test_the_record_of_a_certificate_for_another_key_is_not_to_be_published(
     key_path(device.settings.crypto_path, NAME).unlink()
     device.bootstrap().generate_private_key()
     device.look()
-    assert "is not for the present key" in caplog.messages[-1]
+    assert "is not for the current key" in caplog.messages[-1]
     assert "Publish this record" not in caplog.text
 
 

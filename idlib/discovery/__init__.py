@@ -195,7 +195,7 @@ def _authentication_from(settings: Settings) -> Authentication:
 
         return PinnedAnchors(resolver, read_anchors(settings.dnssec_trust_anchors))
     if settings.dnssec is DnssecPolicy.OFF:
-        _LOGGER.warning("DNSSEC=off: certificates from DNS are accepted although nothing authenticates them")
+        _LOGGER.warning("DNSSEC=off: certificates from DNS are accepted without authentication")
         return NoAuthentication(resolver)
     return TrustedResolver(resolver)
 

@@ -59,7 +59,7 @@ def read_anchors(path: Path) -> Anchors:
         anchors[records.name] = anchors.get(records.name, ()) + usable
     useless = [shown(zone) for zone, zone_anchors in anchors.items() if not zone_anchors]
     if useless:
-        raise _bad(path, f"holds none of use for {useless[0][:200]!a}")
+        raise _bad(path, f"holds no usable record for {useless[0][:200]!a}")
     return MappingProxyType(anchors)
 
 
@@ -118,7 +118,7 @@ def _read(text: str) -> list[dns.rrset.RRset]:
             dns.zonefile.Reader(tokens, dns.rdataclass.IN, transaction, allow_directives=False, default_ttl=0).read()
     except (dns.exception.DNSException, ValueError) as error:
         reason = _BEFORE_A_REASON.sub("", str(error)).removesuffix(".")
-        raise _FaultyLineError(tokens.where()[1], "this is no record" if reason in _UNNAMED else reason) from error
+        raise _FaultyLineError(tokens.where()[1], "this is not a record" if reason in _UNNAMED else reason) from error
     return manager.rrsets
 
 

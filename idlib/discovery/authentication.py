@@ -77,15 +77,15 @@ class TrustedResolver(_WithoutKeys):
         address = reply.server.address
         if not reply.server.trusted:
             raise NotSecureError(
-                f"the answer for {name} came from the DNS server {address}, over a path that nobody vouches for",
+                f"the answer for {name} came from the DNS server {address}, over a path that is not trusted",
                 "if a validating resolver runs on this machine, set DNS_RESOLVER=127.0.0.1; else set DNS_RESOLVER to a"
-                " validating resolver that you trust, or pin the key of your zone (DNSSEC_TRUST_ANCHORS)",
+                " validating resolver that you trust, or pin your zone's key (DNSSEC_TRUST_ANCHORS)",
             )
         chain = follow_in(reply, question.name)
         if not reply.answer.authenticated:
             raise NotSecureError(
-                f"the DNS server {address} does not vouch for its answer for {name} (no AD bit): the zone is not signed"
-                " with DNSSEC, or the server does not validate",
+                f"the DNS server {address} did not authenticate its answer for {name} (no AD bit): the zone is not"
+                " signed with DNSSEC, or the server does not validate",
                 "sign the zone, and set DNS_RESOLVER to a validating resolver that you trust or pin the zone's key"
                 " (DNSSEC_TRUST_ANCHORS)",
             )
@@ -102,7 +102,7 @@ class NoAuthentication(_WithoutKeys):
         try:
             reply = self.resolver.ask(question)
             chain = follow_in(reply, question.name)
-            authentication = f"DNSSEC=off: nothing authenticates what {reply.server.address} said"
+            authentication = f"DNSSEC=off: the answer from {reply.server.address} is not authenticated"
             return _records_of(chain, reply, name, authentication, self.now(), None)
         except DiscoveryError as error:
             raise error.with_fact(f"{error.fact} (DNSSEC=off)") from error
@@ -119,7 +119,7 @@ def follow_in(reply: Reply, start: dns.name.Name) -> Chain:
     except UnusableAnswerError as error:
         raise _unusable(reply, start, str(error)) from error
     if chain.records is not None and not reply.name_exists:
-        raise _unusable(reply, start, "it gave records of a name that, it says, does not exist")
+        raise _unusable(reply, start, "it sent records of a name and reported that the name does not exist")
     return chain
 
 

@@ -23,7 +23,7 @@ from idlib.errors import BogusError
 _ALGORITHMS: Final = frozenset({8, 13, 14, 15})  # RSASHA256, ECDSAP256SHA256, ECDSAP384SHA384, ED25519
 _DNSSEC_PROTOCOL: Final = 3
 _MAX_CHECKS: Final = 16
-_HINT: Final = "the zone's owner must mend its signatures, or somebody alters answers on the way"
+_HINT: Final = "the zone's owner must fix its signatures, or answers are being altered in transit"
 
 KeysByTag = Mapping[tuple[int, int], tuple[DNSKEY, ...]]
 
@@ -103,7 +103,7 @@ def validate(covered: RecordSet, signatures: Iterable[Signature], keys: KeysByTa
 def _what_is_wrong(signature: Signature, covered: RecordSet, now: float) -> str:
     labels = len(covered.owner) - 1
     if not supports(signature.algorithm):
-        return f"a signature is of algorithm {signature.algorithm}, which is not supported"
+        return f"a signature uses algorithm {signature.algorithm}, which is not supported"
     if signature.labels < labels:
         return "they come from a wildcard, which pinned anchors do not cover"
     if signature.labels > labels:

@@ -187,7 +187,7 @@ def read_answer(wire: bytes, question: Question, identifier: int) -> Answer:
     try:
         return _read_answer(wire, question, identifier)
     except (dns.exception.DNSException, struct.error, ValueError) as error:
-        raise UnusableAnswerError("what it sent is no DNS message") from error
+        raise UnusableAnswerError("what it sent is not a DNS message") from error
 
 
 def follow(answer: Answer, start: dns.name.Name) -> Chain:
@@ -224,9 +224,9 @@ def _read_answer(wire: bytes, question: Question, identifier: int) -> Answer:
     parser = dns.wire.Parser(wire)
     number, flags, *counts = parser.get_struct("!HHHHHH")
     if number != identifier:
-        raise UnusableAnswerError("its answer bears another query's number")
+        raise UnusableAnswerError("its answer has another query's ID")
     if not flags & dns.flags.QR or dns.opcode.from_flags(flags) != dns.opcode.QUERY:
-        raise UnusableAnswerError("what it sent is no answer to a query")
+        raise UnusableAnswerError("what it sent is not an answer to a query")
     asked = [_read_question(parser) for _ in range(counts[0])]
     rcode = flags & 0xF
     repeats_question = asked == [(question.name, question.record_type, RdataClass.IN)]
@@ -236,7 +236,7 @@ def _read_answer(wire: bytes, question: Question, identifier: int) -> Answer:
         return Answer(rcode, authenticated=False, truncated=True)
     records, authority, additional = [list(_read_section(parser, count)) for count in counts[1:]]
     if parser.remaining():
-        raise UnusableAnswerError("its answer has octets left over")
+        raise UnusableAnswerError("its answer has bytes left over")
     extended_errors: list[ExtendedError] = []
     for _, record in additional:
         if record.record_type == RdataType.OPT and record.owner == dns.name.root:

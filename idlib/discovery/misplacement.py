@@ -26,4 +26,4 @@ def explain_absence(error: NoRecordError, name: IdentityName, discovery: Discove
         pass
     except (MalformedNameError, DiscoveryError):
         return error
-    return NoRecordError(error.fact, f"one stands at {misplaced}; move it to {name}", error.zone, error.kept_seconds)
+    return NoRecordError(error.fact, f"there is one at {misplaced}; move it to {name}", error.zone, error.kept_seconds)

@@ -145,7 +145,7 @@ def _exchange(server: Server, question: Question, deadline: float) -> Answer:
     except UnusableAnswerError as error:
         raise _temporary(server, question, f"gives no usable answer: {error}") from error
     except TimeoutError as error:
-        raise _temporary(server, question, "has not answered in time") from error
+        raise _temporary(server, question, "did not answer in time") from error
     except OSError as error:
         raise _temporary(server, question, f"cannot be reached: {error.strerror or error}") from error
     if answer.truncated:
@@ -233,6 +233,6 @@ def _temporary(server: Server, question: Question, what: str) -> TemporaryDiscov
 
 def _bogus(server: Server, question: Question, errors: Sequence[ExtendedError]) -> BogusError:
     return BogusError(
-        f"the DNSSEC signatures over {question} are broken, says the DNS server {server.address}{_said(errors)}",
-        "the zone's owner must mend its signatures (dnsviz.net shows them), or somebody alters answers on the way",
+        f"the DNS server {server.address} reports broken DNSSEC signatures over {question}{_said(errors)}",
+        "the zone's owner must fix its signatures (see dnsviz.net), or answers are being altered in transit",
     )

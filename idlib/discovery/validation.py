@@ -62,7 +62,7 @@ class PinnedAnchors:
         if chain.records is None:
             raise UnprovenAbsenceError(
                 f"the DNS server {reply.server.address} knows no TLSA record of {shown(chain.target)}, but with pinned"
-                " anchors an absence is not proven",
+                " keys an absence cannot be proven",
                 "check the spelling; the name's owner publishes the record that generate_tlsa.py prints",
             )
         lifetimes.append(self._validate(chain.records, reply.answer.records, budget))
@@ -78,7 +78,7 @@ class PinnedAnchors:
         zones = [zone for zone in self._anchors if owner.is_subdomain(zone)]
         if not zones:
             raise NotSecureError(
-                f"{shown(owner)} lies in none of the zones whose keys are pinned",
+                f"{shown(owner)} is in none of the zones whose keys are pinned",
                 "add its zone's DS or DNSKEY record to the file DNSSEC_TRUST_ANCHORS",
             )
         return max(zones, key=len)
@@ -120,7 +120,7 @@ class PinnedAnchors:
                 except BogusError:
                     continue
                 raise NotSecureError(
-                    f"{shown(covered.owner)} lies in the zone {shown(signer)}, whose key is not pinned",
+                    f"{shown(covered.owner)} is in the zone {shown(signer)}, whose key is not pinned",
                     "add its zone's DS or DNSKEY record to the file DNSSEC_TRUST_ANCHORS",
                 )
 
@@ -142,7 +142,7 @@ class PinnedAnchors:
         pinned = vouched_for(zone, keys, self._anchors[zone])
         if not pinned:
             raise BogusError(
-                f"no key of the zone {shown(zone)} is the pinned one",
+                f"no key of the zone {shown(zone)} matches the pinned one",
                 "if the zone has a new key, put its DS record into the file DNSSEC_TRUST_ANCHORS",
             )
         own = [signature for signature in signatures_over(records, answer.records) if signature.signer == zone]

@@ -96,7 +96,7 @@ def _check_together(settings: Settings) -> None:
         problems.append("MQTT_PASSWORD_FILE is set, and MQTT_USERNAME is not: set both or neither")
     if settings.mqtt_username is not None and not _login_is_protected(settings):
         problems.append(
-            "MQTT_USERNAME is set, and MQTT_TLS is off: everybody on the way to the broker could read the password;"
+            "MQTT_USERNAME is set, and MQTT_TLS is off: anyone on the path to the broker could read the password;"
             " set MQTT_TLS=on, or MQTT_PLAINTEXT_LOGIN=on to allow that"
         )
     if problems:
@@ -110,7 +110,7 @@ def _warn_of_what_is_ignored(settings: Settings) -> None:
     if settings.mqtt_version is MqttVersion.V311 and str(settings.mqtt_session_expiry) != _default(
         "MQTT_SESSION_EXPIRY"
     ):
-        _LOG.warning("MQTT_SESSION_EXPIRY is ignored: MQTT 3.1.1 leaves it to the broker how long it keeps a session")
+        _LOG.warning("MQTT_SESSION_EXPIRY is ignored: with MQTT 3.1.1 the broker decides how long it keeps a session")
     if settings.mqtt_plaintext_login is Switch.ON:
         if settings.mqtt_username is None:
             _LOG.warning(
@@ -127,7 +127,7 @@ def _warn_of_what_is_ignored(settings: Settings) -> None:
 def _warn_of_login_at_default_broker(settings: Settings) -> None:
     if settings.mqtt_username is not None and settings.mqtt_host == _default("MQTT_HOST"):
         _LOG.warning(
-            "The public broker %s is told MQTT_USERNAME and the password: set MQTT_HOST to your own broker",
+            "The public broker %s receives MQTT_USERNAME and the password: set MQTT_HOST to your own broker",
             settings.mqtt_host,
         )
 

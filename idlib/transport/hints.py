@@ -1,4 +1,4 @@
-"""What a user can do when the broker, TLS or the network says no: a hint for each reason."""
+"""What a user can do if the broker, TLS or the network fails: a hint for each reason."""
 
 import errno
 import socket
@@ -15,9 +15,9 @@ _UNKNOWN_ISSUER: Final = frozenset({2, 18, 19, 20, 21})
 _NOT_YET_VALID: Final = 9
 _EXPIRED: Final = 10
 _OTHER_NAME: Final = frozenset({62, 64})
-# What OpenSSL says when the peer speaks something else than TLS.
+# OpenSSL's reasons if the peer does not use TLS.
 _NO_TLS: Final = frozenset({"WRONG_VERSION_NUMBER", "HTTP_REQUEST", "RECORD_LAYER_FAILURE", "PACKET_LENGTH_TOO_LONG"})
-# Alerts that brokers send when they miss or reject the client's certificate (RFC 8446, section 6.2).
+# Alerts that brokers send if the client's certificate is missing or rejected (RFC 8446, section 6.2).
 _CLIENT_CERTIFICATE_ALERTS: Final = (
     "CERTIFICATE_REQUIRED",
     "HANDSHAKE_FAILURE",
@@ -30,77 +30,77 @@ _CLIENT_CERTIFICATE_ALERTS: Final = (
     "ACCESS_DENIED",
 )
 _VERSION_ALERTS: Final = ("PROTOCOL_VERSION", "UNSUPPORTED_PROTOCOL", "INSUFFICIENT_SECURITY", "NO_PROTOCOLS_AVAILABLE")
-# Reason codes of MQTT 5, section 2.4; those of 3.1.1 are translated into them by the library.
+# Reason codes of MQTT 5, section 2.4; the library translates those of 3.1.1 into them.
 _UNSUPPORTED_VERSION: Final = 132
 _BAD_LOGIN: Final = 134
 _NOT_AUTHORIZED: Final = 135
 _HINTS_OF_REASONS: Final = {
-    128: "the log of the broker may say why",
-    129: "the log of the broker may say why",
-    130: "the log of the broker may say why",
-    131: "the log of the broker may say why",
-    133: "let the broker admit clients whose identifier is not known to it",
+    128: "check the broker's log",
+    129: "check the broker's log",
+    130: "check the broker's log",
+    131: "check the broker's log",
+    133: "configure the broker to accept unknown client ids",
     136: "try again later",
     137: "try again later",
     138: "ask the operator of the broker",
-    139: "the connection is made again by itself once the broker is back",
-    140: "let the broker admit clients by user name and password, or by certificate",
+    139: "no action needed: the program reconnects when the broker is back",
+    140: "configure the broker to accept a user name and password, or a client certificate",
     141: "check the network between this device and the broker",
     142: "another client uses the same client id: is a copy of DATA_PATH in use elsewhere, or does the broker use the"
     " user name as the client id?",
-    143: "let the broker admit the topic, which is the name of a device",
-    144: "let the broker admit the topic, which is the name of a device",
-    147: "the log of the broker may say why",
-    149: "send shorter messages, or let the broker take larger packets",
-    150: "send fewer messages in a second",
-    151: "wait until the broker has delivered what it holds, or raise its quota",
+    143: "configure the broker to allow the topic, which is a device's name",
+    144: "configure the broker to allow the topic, which is a device's name",
+    147: "check the broker's log",
+    149: "send shorter messages, or raise the broker's packet size limit",
+    150: "send fewer messages per second",
+    151: "wait until the broker has delivered its queued messages, or raise its quota",
     152: "ask the operator of the broker",
-    153: "use another broker: this one looks into messages",
-    155: "let the broker take QoS 1",
-    156: "set MQTT_HOST to the server that takes its place",
-    157: "set MQTT_HOST to the server that takes its place",
+    153: "use another broker: this one inspects messages",
+    155: "configure the broker to accept QoS 1",
+    156: "set MQTT_HOST to the server that replaces it",
+    157: "set MQTT_HOST to the server that replaces it",
     159: "connect less often",
-    160: "the connection is made again by itself",
+    160: "no action needed: the program reconnects",
 }
 
 
 def hint_for_error(broker: Broker, error: Exception) -> str:
-    """Return what a user can do about an exception that connecting has raised.
+    """Return what a user can do about an exception raised while connecting.
 
     Args:
-        broker: That was to be reached.
-        error: Of the socket, of TLS, or of name resolution.
+        broker: The broker to connect to.
+        error: The error of the socket, TLS or name resolution.
     """
     match error:
         case ssl.SSLError():
             return _hint_for_tls(broker, error)
         case socket.gaierror():
             if error.errno == socket.EAI_AGAIN:
-                return "DNS does not answer: check the network and the resolver of this system"
+                return "DNS does not answer: check the network and this system's resolver"
             return "check MQTT_HOST: there is no such host"
         case ConnectionRefusedError():
-            return "nothing listens at that port: check MQTT_PORT, and that the broker runs"
+            return "no server is listening on that port: check MQTT_PORT, and that the broker is running"
         case ConnectionError():
             return hint_for_silence(broker)
         case TlsTimeoutError():
-            return "does that port speak TLS?"
+            return "check that the port uses TLS"
         case OSError() if split := suspected_port(broker.host):
-            return f"is {split[1]} in MQTT_HOST a port? It belongs in MQTT_PORT"
+            return f"if {split[1]} in MQTT_HOST is the port, set it in MQTT_PORT"
         case TimeoutError():
-            return "check MQTT_HOST and MQTT_PORT, and whether a firewall is in between"
+            return "check MQTT_HOST, MQTT_PORT and any firewall in between"
         case OSError() if error.errno in {errno.ENETUNREACH, errno.EHOSTUNREACH, errno.ENETDOWN}:
             return "check the network of this device, and MQTT_HOST"
     return _CHECK_PLACE
 
 
 def hint_for_alert(broker: Broker, error: Exception | None) -> str:
-    """Return what a user can do about a TLS alert, empty if there is nothing to say or the error is none.
+    """Return what a user can do about a TLS alert, or "" if there is no hint or the error is not an alert.
 
-    With TLS 1.3 a broker judges the certificate of a device only after the handshake.
+    With TLS 1.3 a broker checks the device's certificate only after the handshake.
 
     Args:
-        broker: That gave it.
-        error: What a connection has ended with, if it is known.
+        broker: The broker that sent it.
+        error: The error that ended the connection, if known.
     """
     reason = _reason_of(error)
     if any(alert in reason for alert in _VERSION_ALERTS):
@@ -108,7 +108,7 @@ def hint_for_alert(broker: Broker, error: Exception | None) -> str:
     if any(alert in reason for alert in _CLIENT_CERTIFICATE_ALERTS):
         if broker.shows_certificate:
             return "the broker does not accept the certificate in MQTT_CERT_FILE"
-        return "the broker wants a certificate of this device; name its file in MQTT_CERT_FILE"
+        return "the broker requires a client certificate; set MQTT_CERT_FILE to its file"
     return ""
 
 
@@ -116,24 +116,21 @@ def hint_for_silence(broker: Broker) -> str:
     """Return what a user can do about a connection that ended, or was silent, before the broker accepted it.
 
     Args:
-        broker: That was to answer.
+        broker: The broker that did not answer.
     """
     if broker.tls is None:
-        return (
-            "does that port expect TLS (MQTT_TLS=on), does an MQTT broker listen there, and does it speak the"
-            " MQTT_VERSION that is set?"
-        )
+        return "check MQTT_HOST, MQTT_PORT and MQTT_VERSION; if the port expects TLS, set MQTT_TLS=on"
     if broker.shows_certificate:
-        return "does that port speak TLS, and does the broker accept the certificate in MQTT_CERT_FILE?"
-    return "does that port speak TLS, and does the broker want a certificate of this device (MQTT_CERT_FILE)?"
+        return "check that the port uses TLS, and that the broker accepts the certificate in MQTT_CERT_FILE"
+    return "check that the port uses TLS; if the broker requires a client certificate, set MQTT_CERT_FILE"
 
 
 def hint_for_reason(broker: Broker, code: int) -> str:
-    """Return what a user can do about a reason code, empty if there is nothing to say.
+    """Return what a user can do about a reason code, or "" if there is no hint.
 
     Args:
-        broker: That gave it, in CONNACK, DISCONNECT, SUBACK or PUBACK.
-        code: Of MQTT 5, section 2.4.
+        broker: The broker that sent it, in CONNACK, DISCONNECT, SUBACK or PUBACK.
+        code: A reason code of MQTT 5, section 2.4.
     """
     if code == _UNSUPPORTED_VERSION:
         other = MqttVersion.V311 if broker.version is MqttVersion.V5 else MqttVersion.V5
@@ -154,9 +151,9 @@ def _hint_for_login(broker: Broker) -> str:
 
 
 def _hint_for_rights(broker: Broker) -> str:
-    """Return what a user can do if the broker does not believe, or does not allow, what we log in with."""
+    """Return what a user can do if the broker rejects our login or denies access to it."""
     certificate = "the certificate in MQTT_CERT_FILE"
-    allowed = ", and what the broker allows this device"
+    allowed = ", and this device's permissions on the broker"
     if not broker.shows_certificate:
         login = _hint_for_login(broker)
         return login + allowed if broker.password is not None else login
@@ -170,8 +167,8 @@ def _hint_for_rights(broker: Broker) -> str:
 def _hint_for_certificate(broker: Broker, error: ssl.SSLCertVerificationError) -> str:
     if error.verify_code in _UNKNOWN_ISSUER:
         if broker.has_own_authorities:
-            return "the broker's certificate is from none of the CAs in MQTT_CA_FILE"
-        return "the broker's certificate is from no CA of this system; name its CA's file in MQTT_CA_FILE"
+            return "the broker's certificate was not issued by a CA in MQTT_CA_FILE"
+        return "the broker's certificate was not issued by a CA of this system; set MQTT_CA_FILE to its CA's file"
     if error.verify_code in _OTHER_NAME:
         return f"the broker's certificate is not for {broker.host}; set MQTT_HOST to a name in it"
     if error.verify_code == _NOT_YET_VALID:
@@ -185,8 +182,8 @@ def _hint_for_tls(broker: Broker, error: ssl.SSLError) -> str:
     if isinstance(error, ssl.SSLCertVerificationError):
         return _hint_for_certificate(broker, error)
     if _reason_of(error) in _NO_TLS:
-        return "does that port speak TLS? The usual one is 8883; set MQTT_PORT, or MQTT_TLS=off"
-    # OpenSSL gives a connection that ended within the handshake no better reason.
+        return "check that the port uses TLS: set MQTT_PORT (8883 is usual for TLS), or MQTT_TLS=off"
+    # OpenSSL gives no better reason if the connection ended during the handshake.
     return hint_for_alert(broker, error) or hint_for_silence(broker)
 
 

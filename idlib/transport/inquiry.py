@@ -77,7 +77,7 @@ class Inquiry:
             leaving: Ends the wait when it is set.
 
         Returns:
-            None if the broker has refused, has ended the connection, or has not answered in time.
+            None if the broker has refused, has ended the connection, or did not answer in time.
         """
         deadline = time.monotonic() + self._timeout
         while self._connack is None and time.monotonic() < deadline:

@@ -298,7 +298,7 @@ def read_properties(body: bytes, position: int) -> dict[int, int | bytes]:
 def _check_first_byte(octet: int) -> None:
     """Check type and flags (MQTT 5, section 2.1.3), so that what is not MQTT shows at its first byte."""
     if octet == _TLS_ALERT:
-        raise MalformedPacketError("a TLS alert comes instead of MQTT: does it expect MQTT_TLS=on?")
+        raise MalformedPacketError("a TLS alert came instead of MQTT")
     kind, flags = octet & 0xF0, octet & 0x0F
     expected = flags if kind == PacketType.PUBLISH else 2 if kind == PacketType.PUBREL else 0
     if kind not in frozenset(PacketType) or flags != expected:

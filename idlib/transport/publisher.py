@@ -199,7 +199,7 @@ class Publisher:
                 raise TransportError(
                     f"the broker {self._broker} takes packets of at most {self._grant.maximum_packet_size} bytes,"
                     f" too few for a subscription to {topic}",
-                    "use another broker, or let this one take larger packets",
+                    "use another broker, or raise this one's packet size limit",
                 )
             self._client.subscribe(topic, QOS_AT_LEAST_ONCE)
         what = f"the broker {self._broker} did not accept a subscription to {topic}"
@@ -272,7 +272,7 @@ class Publisher:
             raise RefusedMessageError(f"the broker {self._broker} refuses the message: {refusal.fact}", refusal.hint)
         raise NoSubscriberError(
             f"the broker {self._broker} has no subscriber for {publication.topic}",
-            "start its receiver once, and the broker keeps messages for it from then on",
+            "start its receiver once; the broker then queues messages for it",
         )
 
     def _end_left_session(self) -> None:
@@ -313,7 +313,7 @@ class Publisher:
                 return self._cause()
             # Whichever of them the broker does not take, it ends the connection for all.
             largest = max(each.size for each in (publication, *self._under_way.values(), *self._unsent))
-            why = self._said or f"does it take QoS 1, or packets of {largest} bytes?"
+            why = self._said or f"does it accept QoS 1 and packets of {largest} bytes?"
             return f", and ended the connection each time instead: {why}"
 
     def _cause(self) -> str:
@@ -384,7 +384,7 @@ class Publisher:
         with Inquiry(self._broker, client_id, self._timeout) as inquiry:
             is_present = inquiry.ask()
             if is_present:
-                error = self._foreign("answers with a session that we have not begun")
+                error = self._foreign("answered with a session that is not ours")
                 self._give_up(error)
                 raise error
             if is_present is None:
@@ -450,12 +450,13 @@ class Publisher:
     def _unacceptable(self, grant: Grant, owner: _Owner) -> TransportError | None:
         """Return why we cannot publish under what the broker grants, or None."""
         if owner is _Owner.ANOTHER:
-            said = "another client id than ours" if grant.assigned_client_id else "a session that we have not begun"
-            return self._foreign(f"answers with {said}")
+            said = "a client id other than ours" if grant.assigned_client_id else "a session that is not ours"
+            return self._foreign(f"answered with {said}")
         if grant.maximum_qos < QOS_AT_LEAST_ONCE:
             return TransportError(
-                f"the broker {self._broker} takes no QoS 1, and so acknowledges nothing; nothing was delivered",
-                "use another broker, or let this one take QoS 1",
+                f"the broker {self._broker} does not accept QoS 1, and so acknowledges no messages;"
+                " nothing was delivered",
+                "use another broker, or configure this one to accept QoS 1",
             )
         return None
 
@@ -465,7 +466,7 @@ class Publisher:
         if self._grant is not None:
             fate = "what it has not acknowledged may or may not be delivered"
         return TransportError(
-            f"the broker {self._broker} {said}; {fate}, and that session is left alone",
+            f"the broker {self._broker} {said}; {fate}, and that session was left unchanged",
             "the broker uses the user name as the client id: turn that off there (Mosquitto:"
             " use_username_as_clientid), or give each program a user name of its own",
         )
@@ -480,7 +481,7 @@ class Publisher:
             return
         if message.topic and (self._topic is None or message.topic != self._topic.encode()):
             # A subscription of another program.
-            self._give_up(self._foreign("brings messages of a session that we have not begun"))
+            self._give_up(self._foreign("sent messages of a session that is not ours"))
             disconnect(self._client, self._broker.version, ends=False)
             return
         if message.qos and self._is_own:
@@ -525,7 +526,7 @@ class Publisher:
             return None
         # The broker would end the connection, with all that is under way (MQTT 5, section 3.2.2.3.6).
         return MessageError(
-            f"the message is too large: {publication.size} octets as a packet,"
+            f"the message is too large: {publication.size} bytes as a packet,"
             f" and the limit of the broker {self._broker} is {limit}",
             "shorten it, or use another broker",
         )

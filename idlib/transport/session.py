@@ -113,9 +113,9 @@ class Grant:
         session = "kept" if self.is_kept else "new"
         if self.version is MqttVersion.V311:
             return f"session {session}; MQTT 3.1.1 does not say how long the broker keeps it"
-        period = "for ever" if self.expiry == SESSION_FOR_EVER else f"for {self.expiry} s"
+        period = "indefinitely" if self.expiry == SESSION_FOR_EVER else f"for {self.expiry} s"
         short = f" instead of {self.asked_expiry} s" if self.is_short else ""
-        size = "any size" if self.maximum_packet_size is None else f"up to {self.maximum_packet_size} octets"
+        size = "any size" if self.maximum_packet_size is None else f"up to {self.maximum_packet_size} bytes"
         client_id = "" if self.assigned_client_id is None else f", client id {self.assigned_client_id!a}"
         keep_alive = "" if self.keep_alive is None else f", keep alive {self.keep_alive} s"
         return (

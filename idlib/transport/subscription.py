@@ -241,7 +241,7 @@ class Subscription:
         if self._memory is None or self._is_session_expected():
             return
         _LOG.warning(
-            "The broker %s has a session that this receiver has not noted: if files under DATA_PATH were lost or put"
+            "The broker %s has a session that this receiver did not record: if files under DATA_PATH were lost or put"
             " back, it may be its own; otherwise another program has begun it, because the broker uses the user name as"
             " the client id, and messages to this device before now may be lost",
             self._broker,
@@ -330,7 +330,8 @@ class Subscription:
             return
         if codes[0] < QOS_AT_LEAST_ONCE:
             _LOG.warning(
-                "The broker %s delivers at most once: what is under way when a connection breaks is lost", self._broker
+                "The broker %s delivers at most once: messages in flight are lost when the connection breaks",
+                self._broker,
             )
         self._outage.end()
         self._subscribed.set()

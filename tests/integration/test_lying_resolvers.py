@@ -65,5 +65,5 @@ def test_a_lie_has_no_other_outcome_than_it_must(liar: Liar, looks: tuple[bool, 
 
 def test_the_ad_bit_means_nothing_over_a_path_that_nobody_vouches_for(dns_lab: DnsLab) -> None:
     servers = [Server(ServerAddress("127.0.0.1", dns_lab.unbound), trusted=False)]
-    with pytest.raises(NotSecureError, match="over a path that nobody vouches for"):
+    with pytest.raises(NotSecureError, match="over a path that is not trusted"):
         Discovery(TrustedResolver(Resolver(lambda: servers))).find(IdentityName(ASKED))

@@ -35,13 +35,13 @@ def misplaced(lab: Lab) -> tuple[Device, str]:
     device = lab.device_with_key("misplaced")
     lab.knot.add_tlsa(f"_443._tcp.{device.name}", device.tlsa_record())
     return device, (
-        f"{device.name} has no TLSA record; one stands at _443._tcp.{device.name}; move it to {device.name}"
+        f"{device.name} has no TLSA record; there is one at _443._tcp.{device.name}; move it to {device.name}"
     )
 
 
 def in_an_unsigned_zone(lab: Lab) -> tuple[Device, str]:
     device = lab.published_device("unsigned", UNSIGNED)
-    return device, f"the DNS server {lab.unbound.address} does not vouch for its answer for {device.name}"
+    return device, f"the DNS server {lab.unbound.address} did not authenticate its answer for {device.name}"
 
 
 @pytest.mark.parametrize(

@@ -152,7 +152,7 @@ def test_its_record_at_the_wrong_name_is_told_of(lab: Lab) -> None:
     device = lab.device_with_key("misplaced")
     wrong_name = f"_443._tcp.{device.name}"
     lab.knot.add_tlsa(wrong_name, device.tlsa_record())
-    cause = f"own record is misplaced: one stands at {wrong_name}; move it to {device.name}"
+    cause = f"own record is misplaced: there is one at {wrong_name}; move it to {device.name}"
     with device.start(RECEIVER) as receiver:
         receiver.wait_for_log(f" WARNING {cause}")
         assert health(device) == cause[:100]

@@ -121,7 +121,7 @@ def test_a_record_at_the_wrong_name_is_told_apart_from_none(device: Device, capl
     assert device.look() == "own record is not in DNS yet"
     caplog.clear()
     device.answer_at_the_wrong_name = (device.record(),)
-    cause = f"own record is misplaced: one stands at {WRONG_NAME}; move it to {NAME}"
+    cause = f"own record is misplaced: there is one at {WRONG_NAME}; move it to {NAME}"
     assert device.look(times=3) == cause
     assert caplog.messages == [f"{cause}; the resolver keeps this answer for up to another 60 min"]
     assert caplog.records[0].levelno == logging.WARNING

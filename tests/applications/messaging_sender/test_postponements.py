@@ -9,7 +9,7 @@ from idlib.system.failure_log import STABLE_SECONDS
 from messaging_sender.postponements import MAX_RECIPIENTS, Postponements
 
 ABSENT = NoSubscriberError("the broker has no subscriber")
-SILENT = TemporaryDiscoveryError("the DNS server has not answered in time")
+SILENT = TemporaryDiscoveryError("the DNS server did not answer in time")
 
 
 class Clock:
@@ -50,7 +50,7 @@ def test_another_reason_is_logged_and_another_recipient_too(
         postponements.begin("carol.example", ABSENT)
     assert caplog.messages == [
         "Messages to bob.example wait: the broker has no subscriber",
-        "Messages to bob.example wait: the DNS server has not answered in time",
+        "Messages to bob.example wait: the DNS server did not answer in time",
         "Messages to carol.example wait: the broker has no subscriber",
     ]
 

@@ -113,7 +113,7 @@ def test_it_looks_at_most_once_a_minute() -> None:
 
 
 def test_a_zone_that_is_not_pinned_here_may_be_pinned_elsewhere() -> None:
-    error = NotSecureError("alice.example.com lies in none of the zones whose keys are pinned")
+    error = NotSecureError("alice.example.com is in none of the zones whose keys are pinned")
     settings = load(ENVIRONMENT)
     for anchors, is_told in ((None, True), (settings.data_path, False)):
         record = own_record(Answers(error), dataclasses.replace(settings, dnssec_trust_anchors=anchors))

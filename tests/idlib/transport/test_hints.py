@@ -44,27 +44,27 @@ def tls(reason: str) -> ssl.SSLError:
     [
         (TLS, verification(20), "MQTT_CA_FILE"),
         (TLS, verification(18), "MQTT_CA_FILE"),
-        (WITH_AUTHORITIES, verification(20), "none of the CAs in MQTT_CA_FILE"),
+        (WITH_AUTHORITIES, verification(20), "not issued by a CA in MQTT_CA_FILE"),
         (TLS, verification(62), "not for broker.example; set MQTT_HOST to a name in it"),
         (TLS, verification(64), "not for broker.example; set MQTT_HOST to a name in it"),
         (TLS, verification(10), "has expired, or the clock of this device is ahead"),
         (TLS, verification(9), "not valid yet, or the clock of this device is behind"),
         (TLS, verification(26), "new certificate"),
-        (TLS, tls("WRONG_VERSION_NUMBER"), "does that port speak TLS?"),
+        (TLS, tls("WRONG_VERSION_NUMBER"), "check that the port uses TLS"),
         (TLS, tls("TLSV13_ALERT_CERTIFICATE_REQUIRED"), "MQTT_CERT_FILE"),
-        (TLS, tls("SSLV3_ALERT_HANDSHAKE_FAILURE"), "wants a certificate of this device"),
+        (TLS, tls("SSLV3_ALERT_HANDSHAKE_FAILURE"), "requires a client certificate"),
         (WITH_CERTIFICATE, tls("TLSV1_ALERT_UNKNOWN_CA"), "does not accept the certificate in MQTT_CERT_FILE"),
         (TLS, tls("TLSV1_ALERT_PROTOCOL_VERSION"), "TLS 1.2 or newer"),
-        (TLS, ssl.SSLEOFError(8, "EOF occurred in violation of protocol"), "does that port speak TLS"),
-        (TLS, ConnectionResetError(errno.ECONNRESET, "Connection reset by peer"), "does that port speak TLS"),
+        (TLS, ssl.SSLEOFError(8, "EOF occurred in violation of protocol"), "check that the port uses TLS"),
+        (TLS, ConnectionResetError(errno.ECONNRESET, "Connection reset by peer"), "check that the port uses TLS"),
         (PLAIN, ConnectionResetError(errno.ECONNRESET, "Connection reset by peer"), "MQTT_TLS=on"),
         (PLAIN, ConnectionRefusedError(errno.ECONNREFUSED, "Connection refused"), "MQTT_PORT"),
         (PLAIN, socket.gaierror(socket.EAI_NONAME, "Name or service not known"), "MQTT_HOST: there is no such host"),
         (PLAIN, socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution"), "DNS does not answer"),
         (PLAIN, TimeoutError(errno.ETIMEDOUT, "timed out"), "firewall"),
         (PLAIN, OSError(errno.ENETUNREACH, "Network is unreachable"), "network of this device"),
-        (WITH_PORT_IN_HOST, TimeoutError("timed out"), "is 1883 in MQTT_HOST a port? It belongs in MQTT_PORT"),
-        (WITH_PORT_IN_HOST, OSError(errno.ENETUNREACH, "Network is unreachable"), "is 1883 in MQTT_HOST a port?"),
+        (WITH_PORT_IN_HOST, TimeoutError("timed out"), "if 1883 in MQTT_HOST is the port, set it in MQTT_PORT"),
+        (WITH_PORT_IN_HOST, OSError(errno.ENETUNREACH, "Network is unreachable"), "if 1883 in MQTT_HOST is the port"),
         (WITH_PORT_IN_HOST, ConnectionRefusedError(errno.ECONNREFUSED, "Connection refused"), "MQTT_PORT"),
         (PLAIN, OSError(errno.EMFILE, "Too many open files"), "check MQTT_HOST and MQTT_PORT"),
     ],
@@ -76,7 +76,7 @@ def test_an_error_below_mqtt_has_its_hint(broker: Broker, error: Exception, hint
 @pytest.mark.parametrize(
     ("broker", "error", "hint"),
     [
-        (TLS, tls("TLSV13_ALERT_CERTIFICATE_REQUIRED"), "the broker wants a certificate of this device; name its file"),
+        (TLS, tls("TLSV13_ALERT_CERTIFICATE_REQUIRED"), "the broker requires a client certificate; set MQTT_CERT_FILE"),
         (WITH_CERTIFICATE, tls("TLSV1_ALERT_UNKNOWN_CA"), "does not accept the certificate in MQTT_CERT_FILE"),
         (TLS, tls("TLSV1_ALERT_INTERNAL_ERROR"), ""),
         (TLS, ConnectionResetError(errno.ECONNRESET, "Connection reset by peer"), ""),
@@ -96,7 +96,7 @@ def test_a_real_server_without_tls_is_recognized() -> None:
         assert TLS.tls is not None
         with pytest.raises(ssl.SSLError) as caught:
             TLS.tls.wrap_socket(left, server_hostname="broker.example")
-    assert "does that port speak TLS? The usual one is 8883" in hint_for_error(TLS, caught.value)
+    assert "check that the port uses TLS: set MQTT_PORT (8883" in hint_for_error(TLS, caught.value)
 
 
 @pytest.mark.parametrize(
@@ -105,20 +105,20 @@ def test_a_real_server_without_tls_is_recognized() -> None:
         (PLAIN, 135, "set MQTT_USERNAME and MQTT_PASSWORD_FILE"),
         (PLAIN, 134, "set MQTT_USERNAME and MQTT_PASSWORD_FILE"),
         (LOGGED_IN, 134, "check MQTT_USERNAME and the first line of MQTT_PASSWORD_FILE"),
-        (LOGGED_IN, 135, "check MQTT_USERNAME and the first line of MQTT_PASSWORD_FILE, and what the broker allows"),
+        (LOGGED_IN, 135, "check MQTT_USERNAME and the first line of MQTT_PASSWORD_FILE, and this device's permissions"),
         (WITHOUT_PASSWORD, 134, "set MQTT_PASSWORD_FILE"),
         (WITHOUT_PASSWORD, 135, "set MQTT_PASSWORD_FILE"),
         (WITH_CERTIFICATE, 134, "set MQTT_USERNAME and MQTT_PASSWORD_FILE"),
-        (WITH_CERTIFICATE, 135, "check the certificate in MQTT_CERT_FILE, and what the broker allows"),
+        (WITH_CERTIFICATE, 135, "check the certificate in MQTT_CERT_FILE, and this device's permissions"),
         (
             WITH_BOTH,
             135,
-            "check MQTT_USERNAME, the first line of MQTT_PASSWORD_FILE and the certificate in MQTT_CERT_FILE, and what",
+            "check MQTT_USERNAME, the first line of MQTT_PASSWORD_FILE and the certificate in MQTT_CERT_FILE, and",
         ),
         (
             WITHOUT_PASSWORD_AND_WITH_CERTIFICATE,
             135,
-            "set MQTT_PASSWORD_FILE, or check MQTT_USERNAME and the certificate in MQTT_CERT_FILE, and what",
+            "set MQTT_PASSWORD_FILE, or check MQTT_USERNAME and the certificate in MQTT_CERT_FILE, and this device's",
         ),
         (PLAIN, 132, "set MQTT_VERSION=3.1.1"),
         (WITH_AUTHORITIES, 132, "set MQTT_VERSION=5"),
@@ -150,7 +150,11 @@ def test_no_reason_for_a_failure_is_without_a_hint(kind: int) -> None:
 
 @pytest.mark.parametrize(
     ("broker", "hint"),
-    [(PLAIN, "MQTT_TLS=on"), (TLS, "want a certificate of this device"), (WITH_CERTIFICATE, "accept the certificate")],
+    [
+        (PLAIN, "MQTT_TLS=on"),
+        (TLS, "if the broker requires a client certificate"),
+        (WITH_CERTIFICATE, "accepts the certificate"),
+    ],
 )
 def test_silence_has_its_hint(broker: Broker, hint: str) -> None:
     assert hint in hint_for_silence(broker)

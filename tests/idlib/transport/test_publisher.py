@@ -85,11 +85,11 @@ def test_what_becomes_of_a_message_is_told(code: bytes, error: type[TransportErr
 @pytest.mark.parametrize(
     ("code", "hint"),
     [
-        (b"\x80", "the log of the broker may say why"),
+        (b"\x80", "check the broker's log"),
         (b"\x87", "set MQTT_USERNAME and MQTT_PASSWORD_FILE"),
-        (b"\x90", "let the broker admit the topic, which is the name of a device"),
-        (b"\x95", "send shorter messages, or let the broker take larger packets"),
-        (b"\x97", "wait until the broker has delivered what it holds, or raise its quota"),
+        (b"\x90", "configure the broker to allow the topic, which is a device's name"),
+        (b"\x95", "send shorter messages, or raise the broker's packet size limit"),
+        (b"\x97", "wait until the broker has delivered its queued messages, or raise its quota"),
     ],
 )
 def test_a_refused_message_has_the_hint_of_its_reason(code: bytes, hint: str) -> None:
@@ -121,7 +121,7 @@ def refusing(answer: bytes, *, by_reset: bool = False) -> Callable[[Peer], None]
         (refusing(packet(0x20, b"\0\1")), "Unsupported protocol version"),
         (refusing(packet(0x20, b"\0\4")), "Bad user name or password"),
         # A TLS alert, as a server writes it to who does not speak TLS.
-        (refusing(b"\x15\x03\x03\0\x02\x02\x46"), "does it expect MQTT_TLS=on?"),
+        (refusing(b"\x15\x03\x03\0\x02\x02\x46"), "a TLS alert came instead of MQTT"),
         (refusing(b"\x20" + variable(200_000_000)), "a packet of type 2 has 200000000 bytes"),
     ],
 )
@@ -145,7 +145,7 @@ def test_what_ends_a_connection_before_it_is_accepted_is_told_at_once(
     [
         (packet(0x20, b"\0\x84\0"), "set MQTT_VERSION=3.1.1"),
         (packet(0x20, b"\0\x87\0"), "set MQTT_USERNAME and MQTT_PASSWORD_FILE"),
-        (packet(0xE0, b"\x9c\0"), "set MQTT_HOST to the server that takes its place"),
+        (packet(0xE0, b"\x9c\0"), "set MQTT_HOST to the server that replaces it"),
         (packet(0xE0, b"\x9f\0"), "connect less often"),
     ],
     ids=["version", "login", "another server", "rate"],
@@ -160,16 +160,16 @@ def test_a_refused_connection_has_the_hint_of_its_reason(answer: bytes, hint: st
 def test_a_connection_that_ends_without_a_reason_has_the_hint_of_silence(answer: bytes) -> None:
     with ScriptedBroker(refusing(answer)) as broker, pytest.raises(TransportError) as told:
         Publisher(broker.address, TIMEOUT).__enter__()
-    assert "does that port expect TLS (MQTT_TLS=on)" in told.value.hint
+    assert "if the port expects TLS, set MQTT_TLS=on" in told.value.hint
 
 
 @pytest.mark.parametrize(
     ("code", "said"),
     [
-        (0x8B, "Server shutting down; the connection is made again by itself once the broker is back"),
+        (0x8B, "Server shutting down; no action needed: the program reconnects when the broker is back"),
         (0x8D, "Keep alive timeout; check the network between this device and the broker"),
-        (0x93, "Receive maximum exceeded; the log of the broker may say why"),
-        (0x97, "Quota exceeded; wait until the broker has delivered what it holds, or raise its quota"),
+        (0x93, "Receive maximum exceeded; check the broker's log"),
+        (0x97, "Quota exceeded; wait until the broker has delivered its queued messages, or raise its quota"),
     ],
 )
 def test_a_lost_connection_is_told_of_with_the_hint_of_its_reason(
@@ -194,7 +194,7 @@ def test_a_message_that_is_not_acknowledged_tells_why_the_connection_was_lost() 
     with (
         ScriptedBroker(script, lambda peer: peer.accept(connack(b""))) as broker,
         Publisher(broker.address, 0.4) as publisher,
-        pytest.raises(TransportError, match="Quota exceeded; wait until the broker has delivered what it holds"),
+        pytest.raises(TransportError, match="Quota exceeded; wait until the broker has delivered its queued messages"),
     ):
         send(publisher)
 
@@ -223,7 +223,7 @@ def test_a_port_that_does_not_answer_in_tls_is_told_of() -> None:
     with (
         ScriptedBroker(lambda peer: peer.wait_for_end()) as broker,
         pytest.raises(
-            TransportError, match=r"cannot be reached: no TLS answer within 0\.2 s; does that port speak TLS"
+            TransportError, match=r"cannot be reached: no TLS answer within 0\.2 s; check that the port uses TLS"
         ),
     ):
         Publisher(replace(broker.address, tls=ssl.create_default_context()), 0.2).__enter__()
@@ -233,7 +233,9 @@ def test_a_broker_without_qos_1_is_told_of_at_once() -> None:
     started = time.monotonic()
     with (
         ScriptedBroker(acknowledging(b"\x24\0")) as broker,
-        pytest.raises(TransportError, match="takes no QoS 1, and so acknowledges nothing; nothing was delivered"),
+        pytest.raises(
+            TransportError, match="does not accept QoS 1, and so acknowledges no messages; nothing was delivered"
+        ),
         Publisher(broker.address, TIMEOUT),
     ):
         pytest.fail("not accepted")
@@ -250,9 +252,9 @@ def test_a_broker_that_loses_its_qos_1_fails_what_waits() -> None:
         Publisher(broker.address, TIMEOUT) as publisher,
     ):
         publication = publisher.publish("topic", b"payload", 60)
-        with pytest.raises(TransportError, match="takes no QoS 1"):
+        with pytest.raises(TransportError, match="does not accept QoS 1"):
             publisher.wait(publication)
-        with pytest.raises(TransportError, match="takes no QoS 1"):
+        with pytest.raises(TransportError, match="does not accept QoS 1"):
             publisher.publish("topic", b"payload", 60)
 
 
@@ -356,7 +358,9 @@ def test_a_session_that_breaks_at_each_message_is_tried_ever_less_often_and_told
     with (
         ScriptedBroker(script, version=MqttVersion.V311) as broker,
         Publisher(broker.address, 6) as publisher,
-        pytest.raises(TransportError, match="the connection each time instead: does it take QoS 1, or packets of 1015"),
+        pytest.raises(
+            TransportError, match="the connection each time instead: does it accept QoS 1 and packets of 1015"
+        ),
     ):
         send(publisher, bytes(1000 - len("topic")))
     assert 2 * 3 <= len(broker.connections) <= 2 * 6
@@ -378,15 +382,15 @@ def ending(body: bytes) -> Callable[[Peer], None]:
 @pytest.mark.parametrize(
     ("body", "said"),
     [
-        (b"\x8b\0", "Server shutting down; the connection is made again by itself once the broker is back"),
-        (b"\x93\0", "Receive maximum exceeded; the log of the broker may say why"),
-        (b"\x95\0", "Packet too large; send shorter messages, or let the broker take larger packets"),
-        (b"\x97\0", "Quota exceeded; wait until the broker has delivered what it holds, or raise its quota"),
+        (b"\x8b\0", "Server shutting down; no action needed: the program reconnects when the broker is back"),
+        (b"\x93\0", "Receive maximum exceeded; check the broker's log"),
+        (b"\x95\0", "Packet too large; send shorter messages, or raise the broker's packet size limit"),
+        (b"\x97\0", "Quota exceeded; wait until the broker has delivered its queued messages, or raise its quota"),
         (b"\x98\0", "Administrative action; ask the operator of the broker"),
-        (b"\x9b\0", "QoS not supported; let the broker take QoS 1"),
+        (b"\x9b\0", "QoS not supported; configure the broker to accept QoS 1"),
         # No reason for a failure is no reason at all.
-        (b"", "does it take QoS 1, or packets of 27 bytes?"),
-        (b"\0\0", "does it take QoS 1, or packets of 27 bytes?"),
+        (b"", "does it accept QoS 1 and packets of 27 bytes?"),
+        (b"\0\0", "does it accept QoS 1 and packets of 27 bytes?"),
     ],
 )
 def test_a_connection_that_breaks_at_each_message_is_told_of_with_its_reason(
@@ -442,8 +446,8 @@ def test_who_listens_is_disturbed_by_no_packet() -> None:
     ("code", "reason", "hint"),
     [
         (b"\x87", "Not authorized", "set MQTT_USERNAME and MQTT_PASSWORD_FILE"),
-        (b"\x8f", "Topic filter invalid", "let the broker admit the topic, which is the name of a device"),
-        (b"\x97", "Quota exceeded", "wait until the broker has delivered what it holds, or raise its quota"),
+        (b"\x8f", "Topic filter invalid", "configure the broker to allow the topic, which is a device's name"),
+        (b"\x97", "Quota exceeded", "wait until the broker has delivered its queued messages, or raise its quota"),
     ],
 )
 def test_a_refused_subscription_is_told_of_with_the_hint_of_its_reason(code: bytes, reason: str, hint: str) -> None:
@@ -472,7 +476,7 @@ def test_with_mqtt_3_1_1_a_refused_subscription_has_a_hint_too() -> None:
             no_session_311, script, lambda peer: peer.accept(CONNACK_311), version=MqttVersion.V311
         ) as broker,
         Publisher(broker.address, TIMEOUT) as publisher,
-        pytest.raises(TransportError, match="Unspecified error; the log of the broker may say why"),
+        pytest.raises(TransportError, match="Unspecified error; check the broker's log"),
     ):
         publisher.listen("topic", lambda _: None)
 
@@ -507,8 +511,8 @@ def test_leaving_takes_no_time_while_nobody_can_be_reached() -> None:
 @pytest.mark.parametrize(
     ("answer", "said"),
     [
-        (packet(0x20, b"\1\0\0"), "a session that we have not begun"),
-        (connack(b"\x12" + text(b"alice")), "another client id than ours"),
+        (packet(0x20, b"\1\0\0"), "a session that is not ours"),
+        (connack(b"\x12" + text(b"alice")), "a client id other than ours"),
     ],
 )
 def test_a_session_of_another_program_is_left_with_what_waits_in_it(answer: bytes, said: str) -> None:
@@ -635,7 +639,7 @@ def test_with_mqtt_3_1_1_no_clean_session_ends_the_session_of_another_program(
     present = recorded.serving(packet(0x20, b"\1\0") + publish_packet("topic", b"for another", 1, 1, None))
     scripts = [*scripts, present]
     with ScriptedBroker(*scripts, version=MqttVersion.V311) as broker:
-        with pytest.raises(TransportError, match="a session that we have not begun") as told:
+        with pytest.raises(TransportError, match="a session that is not ours") as told:
             publish_until_it_fails(Publisher(broker.address, TIMEOUT))
         wait_until(lambda: recorded.is_left(0, ends=False), "it does not say that it leaves")
         assert len(broker.connections) == len(scripts)
@@ -743,13 +747,15 @@ def test_a_session_that_another_client_has_under_any_id_is_left_after_a_reconnec
     with ScriptedBroker(*scripts) as broker:
         with Publisher(broker.address, TIMEOUT) as publisher:
             publisher.listen("own", lambda _: pytest.fail("heard"))
-            with pytest.raises(TransportError, match="a session that we have not begun") as told:
+            with pytest.raises(TransportError, match="a session that is not ours") as told:
                 send(publisher)
-            with pytest.raises(TransportError, match="a session that we have not begun"):
+            with pytest.raises(TransportError, match="a session that is not ours"):
                 publisher.publish("topic", b"payload", 60)
         wait_until(lambda: all(recorded.is_left(number, ends=False) for number in range(2)), "not left")
         assert len(broker.connections) == 3
-    assert "what it has not acknowledged may or may not be delivered, and that session is left alone" in str(told.value)
+    assert "what it has not acknowledged may or may not be delivered, and that session was left unchanged" in str(
+        told.value
+    )
     assert "the broker uses the user name as the client id" in told.value.hint
     assert [recorded.kinds(number) for number in range(2)] == [[0x10, 0xE0]] * 2
 
@@ -788,7 +794,7 @@ def test_a_message_that_it_has_not_subscribed_to_shows_the_session_of_another_pr
 ) -> None:
     recorded = Recorded()
     with ScriptedBroker(recorded.serving(answer, brings)) as broker:
-        with pytest.raises(TransportError, match="messages of a session that we have not begun") as told:
+        with pytest.raises(TransportError, match="messages of a session that is not ours") as told:
             listen_until_it_fails(Publisher(broker.address, TIMEOUT))
         wait_until(lambda: recorded.is_left(0, ends=False), "not left")
         assert len(broker.connections) == 1
@@ -813,7 +819,7 @@ def test_a_session_that_was_taken_over_is_not_taken_back() -> None:
     with (
         ScriptedBroker(script) as broker,
         Publisher(broker.address, TIMEOUT) as publisher,
-        pytest.raises(TransportError, match=r"has given our session to another client; .* left alone") as told,
+        pytest.raises(TransportError, match=r"has given our session to another client; .* left unchanged") as told,
     ):
         send(publisher)
     time.sleep(1.5)
@@ -858,6 +864,6 @@ def test_no_packet_of_another_program_is_dropped_for_its_size(version: MqttVersi
 def test_a_session_at_a_broker_without_qos_1_is_ended() -> None:
     recorded = Recorded()
     with ScriptedBroker(recorded.serving(connack(b"\x24\0"))) as broker:
-        with pytest.raises(TransportError, match="takes no QoS 1"):
+        with pytest.raises(TransportError, match="does not accept QoS 1"):
             Publisher(broker.address, TIMEOUT).__enter__()
         wait_until(lambda: recorded.is_left(0, ends=True), "not ended")

@@ -33,7 +33,7 @@ def test_what_a_broker_grants_is_named() -> None:
     grant = granted(kept=True, SESSION_EXPIRY_INTERVAL=60, RECEIVE_MAXIMUM=10, MAXIMUM_PACKET_SIZE=1000)
     assert str(grant) == (
         "session kept, kept for 60 s instead of 600 s without a connection;"
-        " receive maximum 10, packets of up to 1000 octets"
+        " receive maximum 10, packets of up to 1000 bytes"
     )
     assert grant.is_short
 
@@ -59,7 +59,7 @@ def test_without_a_limit_every_packet_is_admitted() -> None:
 
 
 def test_for_ever_is_a_number_too() -> None:
-    assert "kept for ever" in str(granted(asked=SESSION_FOR_EVER))
+    assert "kept indefinitely" in str(granted(asked=SESSION_FOR_EVER))
 
 
 def test_mqtt_3_1_1_grants_nothing() -> None:

@@ -246,7 +246,7 @@ def test_what_ends_a_connection_is_told(answer: bytes, cause: str) -> None:
         (packet(0x20, b"\0\x5a\0"), "refuses the connection: reason code 90"),
         (packet(0xE0, b"\x9f\0"), "did not accept the connection: Connection rate exceeded; connect less often"),
         (CONNACK + packet(0xE0, b"\x8d\0"), "is lost: Keep alive timeout; check the network between this device"),
-        (CONNACK + packet(0xE0, b"\x93\0"), "is lost: Receive maximum exceeded; the log of the broker may say why"),
+        (CONNACK + packet(0xE0, b"\x93\0"), "is lost: Receive maximum exceeded; check the broker's log"),
         (CONNACK + packet(0xE0, b"\x97\0"), "is lost: Quota exceeded; wait until the broker has delivered"),
         (CONNACK + packet(0xE0, b"\x98\0"), "is lost: Administrative action; ask the operator of the broker"),
         (
@@ -267,10 +267,10 @@ def test_what_ends_a_connection_has_the_hint_of_its_reason(answer: bytes, said: 
 @pytest.mark.parametrize(
     ("code", "said"),
     [
-        (b"\x80", "Unspecified error; the log of the broker may say why"),
+        (b"\x80", "Unspecified error; check the broker's log"),
         (b"\x87", "Not authorized; set MQTT_USERNAME and MQTT_PASSWORD_FILE"),
-        (b"\x8f", "Topic filter invalid; let the broker admit the topic, which is the name of a device"),
-        (b"\x97", "Quota exceeded; wait until the broker has delivered what it holds, or raise its quota"),
+        (b"\x8f", "Topic filter invalid; configure the broker to allow the topic, which is a device's name"),
+        (b"\x97", "Quota exceeded; wait until the broker has delivered its queued messages, or raise its quota"),
     ],
 )
 def test_a_refused_subscription_has_the_hint_of_its_reason(code: bytes, said: str) -> None:
@@ -318,7 +318,7 @@ def test_a_broker_that_has_never_accepted_and_ends_without_a_reason_may_expect_s
         ends.wait(10)
 
     with ScriptedBroker(lambda peer: peer.accept(b"")) as broker, running(broker.address) as run:
-        wait_until(lambda: "does that port expect TLS" in (run.subscription.problem or ""), "no hint")
+        wait_until(lambda: "if the port expects TLS, set MQTT_TLS=on" in (run.subscription.problem or ""), "no hint")
     with ScriptedBroker(script) as broker, running(broker.address) as run:
         wait_until(lambda: run.subscription.is_active, "no subscription")
         ends.set()
@@ -329,7 +329,7 @@ def test_a_broker_that_has_never_accepted_and_ends_without_a_reason_may_expect_s
         )
 
 
-@pytest.mark.parametrize(("accepts", "hint"), [(False, "; does that port expect TLS (MQTT_TLS=on)"), (True, "")])
+@pytest.mark.parametrize(("accepts", "hint"), [(False, "; check MQTT_HOST, MQTT_PORT and MQTT_VERSION"), (True, "")])
 def test_a_broker_that_says_nothing_is_told_of(
     accepts: bool,  # noqa: FBT001
     hint: str,
@@ -427,7 +427,7 @@ class Notes:
         self.text = text
 
 
-UNKNOWN = "has a session that this receiver has not noted"
+UNKNOWN = "has a session that this receiver did not record"
 
 
 @pytest.mark.parametrize(

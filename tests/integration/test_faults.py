@@ -63,7 +63,7 @@ def test_what_the_broker_limits_is_logged(lab: Lab, tmp_path: Path) -> None:
         device = lab.published_device("modest").with_settings(MQTT_PORT=str(broker.port))
         with device.receiver() as receiver:
             (line,) = log_lines(receiver, "MQTT connection established with")
-    assert "packets of up to 100000 octets" in line
+    assert "packets of up to 100000 bytes" in line
 
 
 def test_mqtt_3_1_1_grants_nothing_and_the_log_says_so(lab: Lab) -> None:

@@ -170,7 +170,7 @@ def test_without_an_identity_it_says_so_in_one_line_and_begins_once_there_is_one
         assert health(device) == "own record is not in DNS yet"
         lab.knot.add_tlsa(device.name, device.tlsa_record())
         receiver.wait_for_log(SUBSCRIBED, timeout=15)
-        receiver.wait_for_log("The own record is right")
+        receiver.wait_for_log("Own record found")
 
 
 def test_a_resolver_that_is_away_is_no_reason_to_publish_a_record(lab: Lab) -> None:
@@ -193,7 +193,7 @@ def test_a_record_that_vanishes_and_comes_back_is_told_without_being_asked(lab: 
         lab.knot.add_tlsa(device.name, device.tlsa_record())
         # The first who asks makes the receiver look.
         receiver.wait_for("record found", lambda: health(device).startswith("ok: "), 30)
-        receiver.wait_for_log("The own record is right")
+        receiver.wait_for_log("Own record found")
 
 
 def test_it_says_every_minute_how_it_is(bob_receiver: Program) -> None:

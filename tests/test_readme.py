@@ -5,8 +5,6 @@ import shutil
 import subprocess
 from pathlib import Path
 
-import pytest
-
 from tests import documents
 
 README = (documents.ROOT / "README.md").read_text()
@@ -23,12 +21,18 @@ def test_every_document_can_be_reached() -> None:
 
 
 def test_the_first_commands_bring_the_checkout(tmp_path: Path) -> None:
-    if not (documents.ROOT / ".git").exists():
-        pytest.skip("this is not a Git checkout")
+    repository = tmp_path / "repository"
+    shutil.copytree(documents.ROOT / "requirements", repository / "requirements")
+    for name in ("Makefile", "README.md", "LICENSE", "pyproject.toml"):
+        shutil.copy(documents.ROOT / name, repository)
+    identity = ("-c", "user.name=test", "-c", "user.email=test@example.test")
+    for command in (["init", "--quiet"], ["add", "."], [*identity, "commit", "--quiet", "--message", "test"]):
+        subprocess.run(["git", *command], cwd=repository, check=True)
     commands = documents.block("README.md", "the demo").replace("make demo", "make --dry-run demo")
-    here, number = re.subn(r"https://github\.com/\S+", str(documents.ROOT), commands)
+    here, number = re.subn(r"https://github\.com/\S+", str(repository), commands)
     assert number == 1
-    done = subprocess.run(["sh", "-euc", here], cwd=tmp_path, capture_output=True, text=True, check=True)
+    (tmp_path / "empty").mkdir()
+    done = subprocess.run(["sh", "-euc", here], cwd=tmp_path / "empty", capture_output=True, text=True, check=True)
     assert "lab.demo" in done.stdout
 
 

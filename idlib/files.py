@@ -87,6 +87,21 @@ def make_durable(path: Path) -> None:
         os.close(descriptor)
 
 
+def status_of(path: Path) -> os.stat_result | None:
+    """Return the status of a file, which another process may remove at any time; None if there is none.
+
+    Args:
+        path: The file.
+
+    Raises:
+        OSError: It cannot be looked at.
+    """
+    try:
+        return path.stat()
+    except FileNotFoundError:
+        return None
+
+
 def state_of(path: Path) -> tuple[int, ...] | None:
     """Return numbers of which at least one changes when a file is replaced or written; None if it cannot be looked at.
 

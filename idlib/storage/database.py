@@ -6,17 +6,23 @@ import functools
 import logging
 import os
 import sqlite3
-import struct
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Concatenate, Final, ParamSpec, Self, TypeVar
 
-from idlib.errors import StoreError, permission_hint, quoted
-from idlib.files import DIRECTORY_MODE, FILE_MODE, NotRegularError, check_regular, make_durable, open_regular
+from idlib.errors import StoreError, quoted
+from idlib.files import DIRECTORY_MODE, FILE_MODE, check_regular, make_durable, open_regular, status_of
 from idlib.storage import last_write, salvage
-from idlib.storage.lock_file import LockFile
+from idlib.storage.file_errors import (
+    DamagedError,
+    describing_errors,
+    how_to_get_in,
+    judging_rows,
+    translating_errors,
+)
+from idlib.storage.lock_file import LockFile, is_open_elsewhere, lock_for_earlier_releases
 from idlib.storage.pages import is_log_damaged, user_version
 from idlib.storage.salvage import LOG, Table, beside
 
@@ -29,33 +35,10 @@ _NO_DESCRIPTOR: Final = -1
 _WIPE_SECONDS: Final = 1.0
 # A disk that damages each new file must not be filled with damaged ones.
 _REPAIR_PAUSE_SECONDS: Final = 60.0
-# https://www.sqlite.org/rescode.html: an extended code holds the primary one in its low octet.
-_PRIMARY_CODE: Final = 0xFF
-_FORBIDDEN: Final = frozenset({sqlite3.SQLITE_PERM, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN})
-# Our statements fit our schema and break none of its constraints: if SQLite says otherwise, the file is damaged.
-_DAMAGE: Final = frozenset(
-    {
-        sqlite3.SQLITE_CORRUPT,
-        sqlite3.SQLITE_NOTADB,
-        sqlite3.SQLITE_ERROR,
-        sqlite3.SQLITE_CONSTRAINT,
-        sqlite3.SQLITE_MISMATCH,
-        sqlite3.SQLITE_TOOBIG,
-        sqlite3.SQLITE_INTERNAL,
-    }
-)
-_DAMAGE_OF_READING: Final = frozenset({sqlite3.SQLITE_IOERR_SHORT_READ, sqlite3.SQLITE_IOERR_CORRUPTFS})
-# Whoever has a file open in WAL mode shares a lock on these bytes of it: https://www.sqlite.org/src/file/src/os.h
-_FIRST_SHARED_BYTE: Final = 0x40000002
-_SHARED_BYTES: Final = 510
 
 D = TypeVar("D", bound="Database")
 P = ParamSpec("P")
 T = TypeVar("T")
-
-
-class DamagedError(StoreError):
-    """The file holds something that SQLite or we have not written."""
 
 
 def repairing(method: Callable[Concatenate[D, P], T]) -> Callable[Concatenate[D, P], T]:
@@ -74,31 +57,6 @@ def repairing(method: Callable[Concatenate[D, P], T]) -> Callable[Concatenate[D,
         return method(self, *args, **kwargs)
 
     return repaired
-
-
-@contextlib.contextmanager
-def describing_errors(path: Path) -> Iterator[None]:
-    """Say of an error of the operating system that a file cannot be used.
-
-    Args:
-        path: The file, in DATA_PATH.
-
-    Raises:
-        StoreError: What is done within has raised an OSError.
-    """
-    try:
-        yield
-    except NotRegularError as error:
-        raise StoreError(
-            f"{quoted(error.filename)} cannot be used: {error.strerror}",
-            "move that away, or set DATA_PATH to another directory",
-        ) from error
-    except OSError as error:
-        is_of_another = isinstance(error, PermissionError) and os.path.isdir(path.parent)
-        raise StoreError(
-            f"{quoted(path)} cannot be used: {error.strerror}",
-            _how_to_get_in(path.parent) if is_of_another else "set DATA_PATH to a directory that can be written",
-        ) from error
 
 
 class Database:
@@ -166,7 +124,7 @@ class Database:
 
     def _open(self) -> None:
         salvage.finish_replacement(self._path)
-        found = _status(self._path)
+        found = status_of(self._path)
         # Before anything is written: nothing that a damaged file held can be younger.
         self._last_write = last_write.last_write(self._path)
         self._descriptor = self._open_descriptor()
@@ -203,7 +161,7 @@ class Database:
         return self._opened
 
     def _connect_first(self, size: int | None) -> None:
-        log = _status(beside(self._path, LOG))
+        log = status_of(beside(self._path, LOG))
         # SQLite removes the WAL of an empty file.
         if size == 0 and (not self._may_be_empty or (log is not None and log.st_size > 0)):
             raise DamagedError(f"{quoted(self._path)} is empty")
@@ -214,7 +172,7 @@ class Database:
             for end in (*salvage.SIDE_FILES, salvage.JOURNAL):
                 # SQLite would wait for ever for whoever writes to a named pipe.
                 side_file = beside(self._path, end)
-                if (status := _status(side_file)) is not None:
+                if (status := status_of(side_file)) is not None:
                     check_regular(status, side_file)
             # SQLite gives its files the mode of the database, which for that must be there before it.
             return open_regular(self._path, os.O_RDWR | os.O_CREAT)
@@ -226,8 +184,8 @@ class Database:
         """
         log = beside(self._path, LOG)
         # In this order: a process that still has the file open can remove the log when it closes it.
-        is_suspect = self._is_alone() and log.exists()
-        with self._translating_errors():
+        is_suspect = not is_open_elsewhere(self._descriptor) and log.exists()
+        with translating_errors(self._path):
             if is_suspect and is_log_damaged(log.read_bytes()):
                 # SQLite would pass over what comes behind the damage, and remove it.
                 raise DamagedError(f"{quoted(log)} is damaged")
@@ -241,15 +199,6 @@ class Database:
                 if found != "ok":
                     raise DamagedError(f"{quoted(self._path)} is damaged: {found}")
                 self._sync_log()
-
-    def _is_alone(self) -> bool:
-        """Return whether no other process has the file open."""
-        request = struct.pack("hhqqi0q", fcntl.F_WRLCK, os.SEEK_SET, _FIRST_SHARED_BYTE, _SHARED_BYTES, 0)
-        try:
-            kind = struct.unpack("hhqqi0q", fcntl.fcntl(self._descriptor, fcntl.F_OFD_GETLK, request))[0]
-        except OSError:
-            return False
-        return bool(kind == fcntl.F_UNLCK)
 
     def _disconnect(self) -> None:
         connection, self._opened = self._opened, None
@@ -317,7 +266,7 @@ class Database:
         Raises:
             StoreError: That cannot be done; the damaged file is as it was.
         """
-        with self._lock, self._translating_errors():
+        with self._lock, translating_errors(self._path):
             self._require_open()
             self._repair_alone(damage)
 
@@ -333,7 +282,7 @@ class Database:
         now = time.monotonic()
         if self._repaired_at is not None and now - self._repaired_at < _REPAIR_PAUSE_SECONDS:
             raise StoreError(f"{damage.fact}, {self._last_repair}", self._last_hint)
-        with self._translating_errors():
+        with translating_errors(self._path):
             # What we do not know would be lost.
             self._refuse_newer(user_version(self._descriptor, _content(beside(self._path, LOG))))
         self._repaired_at = now
@@ -345,7 +294,7 @@ class Database:
             self._replace(damage)
         except PermissionError as error:
             self._last_repair = f"and cannot be repaired: {error.strerror}"
-            self._last_hint = _how_to_get_in(self._path.parent)
+            self._last_hint = how_to_get_in(self._path.parent)
             raise StoreError(f"{quoted(self._path)} cannot be repaired: {error.strerror}", self._last_hint) from error
         except (OSError, sqlite3.Error) as error:
             self._last_repair = f"and cannot be repaired: {error}"
@@ -408,7 +357,7 @@ class Database:
 
     def _is_moved(self) -> bool:
         """Return whether another process has replaced the file."""
-        found, ours = _status(self._path), os.fstat(self._descriptor)
+        found, ours = status_of(self._path), os.fstat(self._descriptor)
         return found is None or (found.st_dev, found.st_ino) != (ours.st_dev, ours.st_ino)
 
     def _reopen(self) -> None:
@@ -469,7 +418,7 @@ class Database:
 
     def _take_hold(self, advice: str) -> None:
         try:
-            self._is_held = self._lock_file.hold() and _lock_for_earlier_releases(self._descriptor)
+            self._is_held = self._lock_file.hold() and lock_for_earlier_releases(self._descriptor)
         except OSError as error:
             raise StoreError(
                 f"{quoted(self._path)} cannot be locked: {error.strerror}",
@@ -480,7 +429,7 @@ class Database:
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
-        with self._lock, self._translating_errors(), contextlib.ExitStack() as stack:
+        with self._lock, translating_errors(self._path), contextlib.ExitStack() as stack:
             connection = self._begin(stack)
             try:
                 yield connection
@@ -493,7 +442,7 @@ class Database:
     def _sync_log(self) -> None:
         """Return when every transaction is on the disk, also one that was not waited for."""
         # A process that closes the file last removes the log, and has written what was in it then.
-        with self._translating_errors(), contextlib.suppress(FileNotFoundError):
+        with translating_errors(self._path), contextlib.suppress(FileNotFoundError):
             make_durable(beside(self._path, LOG))
 
     def _begin(self, stack: contextlib.ExitStack) -> sqlite3.Connection:
@@ -512,9 +461,13 @@ class Database:
         connection.execute("BEGIN IMMEDIATE")
         return connection
 
+    def _judging_rows(self) -> contextlib.AbstractContextManager[None]:
+        """Take errors of what we do with rows for damage of the file."""
+        return judging_rows(self._path)
+
     @contextlib.contextmanager
     def _reading(self) -> Iterator[sqlite3.Connection]:
-        with self._lock, self._translating_errors():
+        with self._lock, translating_errors(self._path):
             yield self._current_connection()
 
     def _current_connection(self) -> sqlite3.Connection:
@@ -525,49 +478,6 @@ class Database:
                 self._reopen()
         return self._connection
 
-    @contextlib.contextmanager
-    def _judging_rows(self) -> Iterator[None]:
-        """Take errors of what we do with rows for damage of the file."""
-        try:
-            yield
-        except (ValueError, TypeError) as error:
-            raise DamagedError(f"{quoted(self._path)} holds a row that we have not written: {error}") from error
-
-    @contextlib.contextmanager
-    def _translating_errors(self) -> Iterator[None]:
-        try:
-            yield
-        except UnicodeDecodeError as error:
-            # Of the words in which SQLite tells of damage.
-            raise DamagedError(f"{quoted(self._path)} is damaged") from error
-        except (sqlite3.Error, OSError) as error:
-            if _is_damage(error):
-                raise DamagedError(f"{quoted(self._path)} is damaged: {error}") from error
-            code = getattr(error, "sqlite_errorcode", 0)
-            is_of_another = isinstance(error, PermissionError) or code & _PRIMARY_CODE in _FORBIDDEN
-            raise StoreError(
-                f"{quoted(self._path)} cannot be read or written: {error}",
-                _how_to_get_in(self._path.parent) if is_of_another else "check the disk's space and the file's owner",
-            ) from error
-
-
-def _is_damage(error: Exception) -> bool:
-    if not isinstance(error, sqlite3.Error):
-        return False
-    code = getattr(error, "sqlite_errorcode", None)
-    if code is None:
-        # The module has found a text that is not UTF-8.
-        return isinstance(error, sqlite3.OperationalError)
-    return code in _DAMAGE_OF_READING or code & _PRIMARY_CODE in _DAMAGE
-
-
-def _status(path: Path) -> os.stat_result | None:
-    """Return the status of a file, which another process may remove at any time; None if there is none."""
-    try:
-        return path.stat()
-    except FileNotFoundError:
-        return None
-
 
 def _content(path: Path) -> bytes:
     """Return what a file holds; nothing if there is none."""
@@ -575,26 +485,3 @@ def _content(path: Path) -> bytes:
         return path.read_bytes()
     except FileNotFoundError:
         return b""
-
-
-def _lock_for_earlier_releases(descriptor: int) -> bool:
-    """Lock a file as release 0.1.0 does, and return whether that was possible.
-
-    Unlike the record locks that SQLite takes on the same file, flock does not meet those.
-
-    Raises:
-        OSError: The file system has no locks.
-    """
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
-
-
-def _how_to_get_in(directory: Path) -> str:
-    # Not the command alone: a stranger's directory on a laptop is none to be taken over.
-    return (
-        "set DATA_PATH to a directory that this user may write, or give it this one:"
-        f" {permission_hint(directory, 'messaging_sender')}"
-    )

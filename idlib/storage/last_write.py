@@ -9,7 +9,7 @@ import os
 from pathlib import Path
 from typing import Final
 
-from idlib.files import FILE_MODE, make_durable, read_regular
+from idlib.files import FILE_MODE, make_durable, read_regular, status_of
 from idlib.storage.salvage import LOG, beside
 
 END: Final = ".last-write"
@@ -26,7 +26,7 @@ def last_write(path: Path) -> int | None:
     Raises:
         OSError: The file cannot be looked at.
     """
-    file, log = _status(path), _status(beside(path, LOG))
+    file, log = status_of(path), status_of(beside(path, LOG))
     if file is None:
         return None
     # An empty WAL is made whenever the file is opened.
@@ -74,11 +74,4 @@ def _noted(path: Path) -> int | None:
     try:
         return int(read_regular(beside(path, END), _NOTE_BYTES))
     except (OSError, ValueError):
-        return None
-
-
-def _status(path: Path) -> os.stat_result | None:
-    try:
-        return path.stat()
-    except FileNotFoundError:
         return None

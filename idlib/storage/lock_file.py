@@ -26,6 +26,9 @@ _REPLACING: Final = 0
 _HOLDING: Final = 1
 _FORMAT: Final = "hhqqi0q"
 _TAKEN: Final = frozenset({errno.EACCES, errno.EAGAIN})
+# Whoever has a file open in WAL mode shares a lock on these bytes of it: https://www.sqlite.org/src/file/src/os.h
+_FIRST_SHARED_BYTE: Final = 0x40000002
+_SHARED_BYTES: Final = 510
 
 
 def wait_for(take: Callable[[], bool]) -> bool:
@@ -110,3 +113,35 @@ class LockFile:
                 return False
             raise
         return True
+
+
+def is_open_elsewhere(descriptor: int) -> bool:
+    """Return whether another process has a database open, or may have.
+
+    Args:
+        descriptor: Of the file.
+    """
+    request = struct.pack(_FORMAT, fcntl.F_WRLCK, os.SEEK_SET, _FIRST_SHARED_BYTE, _SHARED_BYTES, 0)
+    try:
+        kind = struct.unpack(_FORMAT, fcntl.fcntl(descriptor, fcntl.F_OFD_GETLK, request))[0]
+    except OSError:
+        return True
+    return bool(kind != fcntl.F_UNLCK)
+
+
+def lock_for_earlier_releases(descriptor: int) -> bool:
+    """Lock a file as release 0.1.0 does, and return whether that was possible.
+
+    Unlike the record locks that SQLite takes on the same file, flock does not meet those.
+
+    Args:
+        descriptor: Of the file.
+
+    Raises:
+        OSError: The file system has no locks.
+    """
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

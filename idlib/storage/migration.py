@@ -13,7 +13,8 @@ from typing import Final
 from idlib.errors import StoreError, quoted
 from idlib.files import make_durable
 from idlib.storage import rules
-from idlib.storage.database import STOP_THE_OTHER_RECEIVER, Database, describing_errors, repairing
+from idlib.storage.database import STOP_THE_OTHER_RECEIVER, Database, repairing
+from idlib.storage.file_errors import describing_errors
 from idlib.storage.lock_file import END as LOCK_FILE_END
 from idlib.storage.pages import Value
 from idlib.storage.replay import ReplayMemory

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Final
 
 from idlib.storage import rules
-from idlib.storage.database import STOP_THE_OTHER_RECEIVER, DamagedError, Database, repairing
+from idlib.storage.database import STOP_THE_OTHER_RECEIVER, Database, repairing
+from idlib.storage.file_errors import DamagedError
 from idlib.storage.forgetting import Forgetting
 from idlib.storage.pages import Value
 from idlib.storage.salvage import Table

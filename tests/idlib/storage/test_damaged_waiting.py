@@ -6,7 +6,7 @@ from typing import Final
 import pytest
 
 from idlib.errors import StoreError
-from idlib.storage.database import DamagedError
+from idlib.storage.file_errors import DamagedError
 from idlib.storage.waiting import WaitingMessages
 from tests.idlib.storage.damage import aside, overwrite, short_message
 

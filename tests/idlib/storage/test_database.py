@@ -15,7 +15,8 @@ from pathlib import Path
 import pytest
 
 from idlib.errors import StoreError
-from idlib.storage.database import DamagedError, Database
+from idlib.storage.database import Database
+from idlib.storage.file_errors import DamagedError
 from idlib.storage.outbox import FILE_NAME as OUTBOX
 from idlib.storage.outbox import NewOutgoingMessage, Outbox
 from idlib.storage.replay import FILE_NAME as REPLAY

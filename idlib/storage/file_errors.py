@@ -1,0 +1,123 @@
+"""What an error of SQLite or of the system means for the file of a store: it is damaged, or it cannot be used."""
+
+import contextlib
+import os
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+from idlib.errors import StoreError, permission_hint, quoted
+from idlib.files import NotRegularError
+
+# https://www.sqlite.org/rescode.html: an extended code holds the primary one in its low octet.
+_PRIMARY_CODE: Final = 0xFF
+_FORBIDDEN: Final = frozenset({sqlite3.SQLITE_PERM, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN})
+# Our statements fit our schema and break none of its constraints: if SQLite says otherwise, the file is damaged.
+_DAMAGE: Final = frozenset(
+    {
+        sqlite3.SQLITE_CORRUPT,
+        sqlite3.SQLITE_NOTADB,
+        sqlite3.SQLITE_ERROR,
+        sqlite3.SQLITE_CONSTRAINT,
+        sqlite3.SQLITE_MISMATCH,
+        sqlite3.SQLITE_TOOBIG,
+        sqlite3.SQLITE_INTERNAL,
+    }
+)
+_DAMAGE_OF_READING: Final = frozenset({sqlite3.SQLITE_IOERR_SHORT_READ, sqlite3.SQLITE_IOERR_CORRUPTFS})
+
+
+class DamagedError(StoreError):
+    """The file holds something that SQLite or we have not written."""
+
+
+@contextlib.contextmanager
+def describing_errors(path: Path) -> Iterator[None]:
+    """Say of an error of the operating system that a file cannot be used.
+
+    Args:
+        path: The file, in DATA_PATH.
+
+    Raises:
+        StoreError: What is done within has raised an OSError.
+    """
+    try:
+        yield
+    except NotRegularError as error:
+        raise StoreError(
+            f"{quoted(error.filename)} cannot be used: {error.strerror}",
+            "move that away, or set DATA_PATH to another directory",
+        ) from error
+    except OSError as error:
+        is_of_another = isinstance(error, PermissionError) and os.path.isdir(path.parent)
+        raise StoreError(
+            f"{quoted(path)} cannot be used: {error.strerror}",
+            how_to_get_in(path.parent) if is_of_another else "set DATA_PATH to a directory that can be written",
+        ) from error
+
+
+@contextlib.contextmanager
+def judging_rows(path: Path) -> Iterator[None]:
+    """Report errors of what is done with rows as damage of their file.
+
+    Args:
+        path: The file.
+
+    Raises:
+        DamagedError: What is done within has raised a ValueError or a TypeError.
+    """
+    try:
+        yield
+    except (ValueError, TypeError) as error:
+        raise DamagedError(f"{quoted(path)} holds a row that we have not written: {error}") from error
+
+
+@contextlib.contextmanager
+def translating_errors(path: Path) -> Iterator[None]:
+    """Report an error of SQLite or of the system as damage of a file, or as a reason why it cannot be used.
+
+    Args:
+        path: The file.
+
+    Raises:
+        DamagedError: The file is damaged.
+        StoreError: It cannot be read or written for another reason.
+    """
+    try:
+        yield
+    except UnicodeDecodeError as error:
+        # Of the words in which SQLite tells of damage.
+        raise DamagedError(f"{quoted(path)} is damaged") from error
+    except (sqlite3.Error, OSError) as error:
+        if _is_damage(error):
+            raise DamagedError(f"{quoted(path)} is damaged: {error}") from error
+        code = getattr(error, "sqlite_errorcode", 0)
+        is_of_another = isinstance(error, PermissionError) or code & _PRIMARY_CODE in _FORBIDDEN
+        raise StoreError(
+            f"{quoted(path)} cannot be read or written: {error}",
+            how_to_get_in(path.parent) if is_of_another else "check the disk's space and the file's owner",
+        ) from error
+
+
+def _is_damage(error: Exception) -> bool:
+    if not isinstance(error, sqlite3.Error):
+        return False
+    code = getattr(error, "sqlite_errorcode", None)
+    if code is None:
+        # The module has found a text that is not UTF-8.
+        return isinstance(error, sqlite3.OperationalError)
+    return code in _DAMAGE_OF_READING or code & _PRIMARY_CODE in _DAMAGE
+
+
+def how_to_get_in(directory: Path) -> str:
+    """Return what the user can do about a directory that this process may not use.
+
+    Args:
+        directory: Of the file.
+    """
+    # Not the command alone: a stranger's directory on a laptop is none to be taken over.
+    return (
+        "set DATA_PATH to a directory that this user may write, or give it this one:"
+        f" {permission_hint(directory, 'messaging_sender')}"
+    )

@@ -5,7 +5,8 @@ The broker is trusted with nothing but delivery (MQTT 5, https://docs.oasis-open
 
 from idlib.transport.broker import Broker
 from idlib.transport.connection import new_client_id
-from idlib.transport.publisher import Publication, Publisher
+from idlib.transport.publication import Publication
+from idlib.transport.publisher import Publisher
 from idlib.transport.subscription import Delivery, Subscription
 
 __all__ = ["Broker", "Delivery", "Publication", "Publisher", "Subscription", "new_client_id"]

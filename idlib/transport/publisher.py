@@ -1,13 +1,10 @@
 """Publishes messages, waits for the broker's acknowledgement of each, and reconnects if the connection breaks."""
 
-import concurrent.futures
 import logging
 import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from enum import Enum, auto
 from typing import Final, Self
 
 from paho.mqtt.client import MQTT_ERR_SUCCESS
@@ -36,7 +33,9 @@ from idlib.transport.connection import (
 from idlib.transport.hints import hint_for_silence
 from idlib.transport.inquiry import LEAVE_SECONDS, Inquiry, disconnect
 from idlib.transport.packets import MAX_PACKET_OCTETS, Connack, Publish
+from idlib.transport.publication import Publication
 from idlib.transport.session import Grant
+from idlib.transport.session_owner import Owner, OwnerCheck
 
 _LOG = logging.getLogger(__name__)
 
@@ -50,39 +49,6 @@ MAX_INFLIGHT: Final = 20
 _NO_MATCHING_SUBSCRIBERS: Final = 16
 # So many connections in a row that break over the same messages are no accident.
 _MAX_FRUITLESS: Final = 2
-# What a PUBLISH packet has beside topic and payload, at most (MQTT 5, section 3.3): type and length 5, length of the
-# topic 2, number 2, properties 6.
-_PACKET_OVERHEAD_OCTETS: Final = 15
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Publication:
-    """A message handed to the session, acknowledged or not yet.
-
-    Args:
-        topic: Where it is published.
-        payload: What is published.
-        lifetime: After how many seconds the broker may drop it.
-        answer: The broker's reason code, or why it was not asked.
-    """
-
-    topic: str
-    payload: bytes = field(repr=False)
-    lifetime: int
-    answer: "concurrent.futures.Future[int]" = field(default_factory=concurrent.futures.Future, repr=False)
-
-    @property
-    def size(self) -> int:
-        """How many bytes it has as a packet, at most."""
-        return len(self.topic.encode()) + len(self.payload) + _PACKET_OVERHEAD_OCTETS
-
-
-class _Owner(Enum):
-    """Which program created the session that the broker has given us."""
-
-    US = auto()
-    ANOTHER = auto()
-    UNKNOWN = auto()
 
 
 class Publisher:
@@ -132,8 +98,7 @@ class Publisher:
         self._is_connected = False
         # Whether the session of that connection is surely ours, to acknowledge what it brings and to end it.
         self._is_own = False
-        # Whether the broker is known to tell clients apart by their ids.
-        self._tells_apart = False
+        self._owner_check = OwnerCheck(broker)
         # Connections in a row that broke without an acknowledgement although messages were under way.
         self._fruitless = 0
         # What the broker has said at the end of the last connection, if it has given a reason.
@@ -280,31 +245,10 @@ class Publisher:
         try:
             with Inquiry(self._broker, self._client_id, LEAVE_SECONDS) as inquiry:
                 is_present = inquiry.ask()
-                if is_present is False or (is_present and self._find_owner(LEAVE_SECONDS) is _Owner.US):
+                if is_present is False or (is_present and self._owner_check.find(LEAVE_SECONDS) is Owner.US):
                     inquiry.end()
         except TransportError as error:
             _LOG.debug("the session at %s is not ended: %s", self._broker, error)
-
-    def _find_owner(self, timeout: float, leaving: threading.Event | None = None) -> _Owner:
-        """Return who has begun the session that the broker has under our client id, as far as it can be found out.
-
-        As long as there is one, another client id has none at a broker that tells clients apart by their ids. At such a
-        broker nobody else can have begun ours, for nobody else knows its name.
-        """
-        if self._tells_apart:
-            return _Owner.US
-        try:
-            with Inquiry(self._broker, new_client_id(), timeout) as inquiry:
-                is_present = inquiry.ask(leaving)
-                if is_present is False:
-                    inquiry.end()
-        except TransportError as error:
-            _LOG.debug("it is not known who has begun the session at %s: %s", self._broker, error)
-            is_present = None
-        if is_present is None:
-            return _Owner.UNKNOWN
-        self._tells_apart = not is_present
-        return _Owner.ANOTHER if is_present else _Owner.US
 
     def _doubt(self, publication: Publication) -> str:
         """Return why a message may not be acknowledged, to follow the words that it is not."""
@@ -426,30 +370,30 @@ class Publisher:
         owner = self._owner_of(grant)
         if (error := self._unacceptable(grant, owner)) is not None:
             self._give_up(error)
-            disconnect(self._client, self._broker.version, ends=owner is _Owner.US)
+            disconnect(self._client, self._broker.version, ends=owner is Owner.US)
             return
         with self._lock:
-            self._grant, self._is_connected, self._is_own = grant, True, owner is _Owner.US
+            self._grant, self._is_connected, self._is_own = grant, True, owner is Owner.US
             if self._topic is not None and grant.admits(subscribe_size(self._topic)):
                 self._client.subscribe(self._topic, QOS_AT_LEAST_ONCE)
             self._fill_window()
         self._outage.end()
         self._answered.set()
 
-    def _owner_of(self, grant: Grant) -> _Owner:
+    def _owner_of(self, grant: Grant) -> Owner:
         """Return who has begun the session of a new connection."""
         if grant.assigned_client_id is not None:
-            return _Owner.ANOTHER
+            return Owner.ANOTHER
         if not grant.is_kept:
-            return _Owner.US
+            return Owner.US
         if self._grant is None or self._broker.version is MqttVersion.V311:
             # A client that has no session must not continue one (MQTT 5, section 3.2.2.1.1).
-            return _Owner.ANOTHER
-        return self._find_owner(_INQUIRY_SECONDS, self._leaving)
+            return Owner.ANOTHER
+        return self._owner_check.find(_INQUIRY_SECONDS, self._leaving)
 
-    def _unacceptable(self, grant: Grant, owner: _Owner) -> TransportError | None:
+    def _unacceptable(self, grant: Grant, owner: Owner) -> TransportError | None:
         """Return why we cannot publish under what the broker grants, or None."""
-        if owner is _Owner.ANOTHER:
+        if owner is Owner.ANOTHER:
             said = "a client id other than ours" if grant.assigned_client_id else "a session that is not ours"
             return self._foreign(f"answered with {said}")
         if grant.maximum_qos < QOS_AT_LEAST_ONCE:

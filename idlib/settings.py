@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from idlib.errors import ConfigurationError, MalformedListError, MalformedNameError
 from idlib.lists import read_filled_list, read_list
@@ -14,13 +14,20 @@ from idlib.names import IdentityName, NamePatterns
 
 DNS_PORT: Final = 53
 _MQTT_MAX_PAYLOAD_OCTETS: Final = 268_435_455
-_PATTERNS_FORM: Final = "names and patterns such as *._device.example.com, with commas between, or @ and a file of them"
-_DIRECTORY: Final = "the absolute path of a directory, or one that begins with ~/"
-_FILE: Final = "the absolute path of a file, or one that begins with ~/"
+_PATTERNS_FORM: Final = (
+    "names and patterns such as *._device.example.com, separated by commas, or @ and the path of a file of them"
+)
+_DIRECTORY: Final = "the absolute path of a directory, or one that starts with ~/"
+_FILE: Final = "the absolute path of a file, or one that starts with ~/"
 _MAX_HOST_CHARACTERS: Final = 253
-# What the codec of host names can encode, which raises errors of its own at anything else.
+# What the codec of host names can encode; for anything else it raises errors of its own.
 _HOST: Final = re.compile(r"[A-Za-z0-9_-]{1,63}(\.[A-Za-z0-9_-]{1,63})*\.?")
+_WORDS_FOR_ON: Final = frozenset({"on", "true", "yes", "1"})
+_WORDS_FOR_OFF: Final = frozenset({"off", "false", "no", "0"})
 _HOST_AND_PORT: Final = re.compile(r"[^:]+:[0-9]{1,5}|\[[^]]*\]:[0-9]{1,5}")
+
+
+Kind = TypeVar("Kind", bound=StrEnum)
 
 
 class DnssecPolicy(StrEnum):
@@ -38,14 +45,14 @@ class OutputFormat(StrEnum):
 
 
 class Switch(StrEnum):
-    """Whether something is done."""
+    """Whether a feature is on."""
 
     ON = "on"
     OFF = "off"
 
 
 class MqttVersion(StrEnum):
-    """The version of MQTT that is spoken with the broker."""
+    """The MQTT version used with the broker."""
 
     V5 = "5"
     V311 = "3.1.1"
@@ -60,7 +67,7 @@ class KeyType(StrEnum):
 
 
 class LogLevel(StrEnum):
-    """The least important log line that is written."""
+    """The lowest level that is logged."""
 
     DEBUG = "debug"
     INFO = "info"
@@ -70,7 +77,7 @@ class LogLevel(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ServerAddress:
-    """Where a DNS server listens.
+    """The address of a DNS server.
 
     Args:
         address: An IPv4 or IPv6 address.
@@ -86,7 +93,7 @@ class ServerAddress:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What the environment says, checked: a field for each variable, under the variable's name in lower case.
+    """The checked environment variables: a field for each, named after the variable in lower case.
 
     A variable that the program does not read is not checked, and its field has the default.
     """
@@ -139,11 +146,11 @@ class Variable:
     """One environment variable.
 
     Args:
-        name: As it stands in the environment.
-        read: Makes the value of the text, or raises ValueError or MalformedListError.
-        form: What a good value looks like, for an error message.
-        help: What it is for, for the README's table.
-        default: The text that holds where the variable is not set; None where there is none.
+        name: Its name in the environment.
+        read: Turns the text into the value, or raises ValueError or MalformedListError.
+        form: What a good value looks like, for error messages.
+        help: What it is for, for the table in docs/settings.md.
+        default: The text that is used if the variable is not set; None if there is no default.
         required: Whether the program cannot start without it.
     """
 
@@ -156,7 +163,7 @@ class Variable:
 
 
 class UnfitValueError(ValueError):
-    """A value has a fault of its own that is worth naming.
+    """A value with a fault that can be named.
 
     Args:
         fault: What follows the value in the error, such as "has a port in it".
@@ -168,7 +175,7 @@ class UnfitValueError(ValueError):
 
 
 def load(environment: Mapping[str, str], names: Collection[str] | None = None) -> Settings:
-    """Return the settings that the environment holds.
+    """Return the settings in the environment.
 
     Args:
         environment: Usually `os.environ`.
@@ -204,10 +211,10 @@ def load(environment: Mapping[str, str], names: Collection[str] | None = None) -
 
 
 def suspected_port(address: str) -> tuple[str, str] | None:
-    """Return address and port if an IPv6 address may be both, written without brackets; None if it is none such.
+    """Return address and port if an IPv6 address may be meant as both, without brackets; else None.
 
     Args:
-        address: Such as ::1:53, which is an address of its own and is taken for one.
+        address: Such as ::1:53, which is read as an address without a port.
     """
     shorter, _, port = address.rpartition(":")
     if not re.fullmatch("[0-9]{2,4}", port):
@@ -251,7 +258,7 @@ def _read_name_patterns(text: str) -> NamePatterns:
         return read_filled_list(_read_path(text[1:]))
     words = [word for word in re.split(r"[,\s]+", text) if word]
     if not words:
-        raise UnfitValueError("names nobody")
+        raise UnfitValueError("contains no name")
     try:
         return NamePatterns(tuple(words))
     except MalformedNameError as error:
@@ -269,25 +276,25 @@ def _read_required_binding(text: str) -> NamePatterns:
 
 def _read_host(text: str) -> str:
     if _HOST_AND_PORT.fullmatch(text):
-        raise UnfitValueError("has a port in it, which belongs in MQTT_PORT")
+        raise UnfitValueError("contains a port, which belongs in MQTT_PORT")
     if ":" in text:
         return str(ipaddress.IPv6Address(text))
     if len(text) > _MAX_HOST_CHARACTERS or not _HOST.fullmatch(text):
         raise ValueError(text)
-    # No certificate names a host with the dot that ends an absolute name.
+    # Certificates name hosts without the dot at the end of an absolute name.
     return text.removesuffix(".")
 
 
 def _read_path(text: str) -> Path:
-    """Return an absolute path; what no shell has expanded or trimmed would name something else in each directory."""
+    """Return an absolute path: a relative one would mean something else in each working directory."""
     if "\0" in text:
         raise ValueError(text)
     if text != text.strip():
-        raise UnfitValueError("begins or ends with white space")
+        raise UnfitValueError("starts or ends with white space")
     try:
         path = Path(text).expanduser() if text == "~" or text.startswith("~/") else Path(text)
     except RuntimeError as error:
-        raise UnfitValueError("begins with ~, and no home directory is known") from error
+        raise UnfitValueError("starts with ~, and no home directory is known") from error
     if not path.is_absolute():
         raise UnfitValueError("is a relative path")
     return path
@@ -309,6 +316,16 @@ def _read_server_address(text: str) -> ServerAddress:
     return ServerAddress(str(ipaddress.ip_address(address)), _integer_in(range(1, 65536))(port))
 
 
+def _switch(kind: type[Kind]) -> Callable[[str], Kind]:
+    """Return what reads one of two states, in the words that users of other software expect."""
+
+    def read(text: str) -> Kind:
+        word = text.lower()
+        return kind("on" if word in _WORDS_FOR_ON else "off" if word in _WORDS_FOR_OFF else text)
+
+    return read
+
+
 def _choices(choices: type[StrEnum]) -> str:
     return " or ".join(choices)
 
@@ -321,104 +338,111 @@ VARIABLES: Final = (
         "the device's DNS name",
         required=True,
     ),
-    Variable("CRYPTO_PATH", _read_path, _DIRECTORY, "where key and certificate lie", "/identity/"),
-    Variable("DATA_PATH", _read_path, _DIRECTORY, "what must outlive a restart; created where missing", "/data/"),
+    Variable("CRYPTO_PATH", _read_path, _DIRECTORY, "the directory of key and certificate", "/identity/"),
+    Variable(
+        "DATA_PATH",
+        _read_path,
+        _DIRECTORY,
+        "the directory for data that must survive a restart; created if it is missing",
+        "/data/",
+    ),
     Variable(
         "APP_UID",
         _integer_in(range(2**32 - 1)),
         "a number from 0 to 4294967294",
-        "the user who owns the key files, where the process may give files away",
+        "the ID of the user that owns the key files, if the process may change owners",
         "1001",
     ),
     Variable("MQTT_HOST", _read_host, "a host name or an IP address", "the broker", "broker.hivemq.com"),
     Variable("MQTT_PORT", _integer_in(range(1, 65536)), "a number from 1 to 65535", "the broker's port", "1883"),
-    Variable("MQTT_VERSION", MqttVersion, _choices(MqttVersion), "the MQTT version spoken with the broker", "5"),
+    Variable("MQTT_VERSION", MqttVersion, _choices(MqttVersion), "the MQTT version used with the broker", "5"),
     Variable(
         "MQTT_SESSION_EXPIRY",
         _integer_in(range(1, 2**32)),
-        "a number from 1 to 4294967295, which is for ever",
-        "for how many seconds the broker is asked to keep what arrives while the receiver is away",
+        "a number from 1 to 4294967295 (no expiry)",
+        "how many seconds the broker is asked to keep the session and its messages while the receiver is disconnected",
         "604800",
     ),
-    Variable("MQTT_TLS", Switch, _choices(Switch), "whether the broker is spoken to through TLS", "off"),
+    Variable("MQTT_TLS", _switch(Switch), _choices(Switch), "on: connect to the broker with TLS", "off"),
     Variable(
         "MQTT_CA_FILE",
         _read_path,
         _FILE,
-        "PEM certificates of the CAs that the broker's may come from; the system's without it",
+        "PEM file of the CAs that the broker's certificate may come from (default: the system's CAs)",
     ),
-    Variable("MQTT_CERT_FILE", _read_path, _FILE, "PEM certificate that the broker is shown of us"),
-    Variable("MQTT_KEY_FILE", _read_path, _FILE, "PEM private key of that certificate; if not in the same file"),
+    Variable("MQTT_CERT_FILE", _read_path, _FILE, "PEM file of this device's certificate for the broker"),
+    Variable(
+        "MQTT_KEY_FILE", _read_path, _FILE, "PEM file of that certificate's private key, if it is not in the same file"
+    ),
     Variable(
         "MQTT_USERNAME",
         _read_username,
         "a name in UTF-8",
-        "user name at the broker; without TLS for one on this machine alone",
+        "user name at the broker; requires TLS unless the broker is on this machine",
     ),
     Variable("MQTT_PASSWORD_FILE", _read_path, _FILE, "file whose first line is the password at the broker"),
     Variable(
         "MQTT_PLAINTEXT_LOGIN",
-        Switch,
+        _switch(Switch),
         _choices(Switch),
-        "on: log in with MQTT_USERNAME also without TLS, where everybody on the way can read the password",
+        "on: log in with MQTT_USERNAME without TLS, so that anyone on the path can read the password",
         "off",
     ),
     Variable(
         "MAX_MESSAGE_SIZE",
         _integer_in(range(1, _MQTT_MAX_PAYLOAD_OCTETS + 1)),
         f"a number from 1 to {_MQTT_MAX_PAYLOAD_OCTETS}",
-        "octets of an encrypted message at most, sent and received",
+        "the largest encrypted message to send or receive, in bytes",
         "65536",
     ),
     Variable(
         "DNS_RESOLVER",
         _read_server_address,
         "an IP address, with a port as 192.0.2.1:5353 or [2001:db8::1]:5353",
-        "the validating resolver that is asked and, over this trusted path, believed; port 53 if none is given; without"
-        " it the system's are asked, and believed on 127.0.0.1 and ::1 alone",
+        "the validating resolver to ask, trusted over a trusted path; the port defaults to 53 (default: the system's"
+        " resolvers, trusted only on 127.0.0.1 and ::1)",
     ),
     Variable(
         "DNSSEC",
-        DnssecPolicy,
+        _switch(DnssecPolicy),
         _choices(DnssecPolicy),
-        "off: believe DNS without DNSSEC, and so whoever answers first; only for trying things out",
+        "off: accept unauthenticated DNS answers (testing only)",
         "on",
     ),
     Variable(
         "DNSSEC_TRUST_ANCHORS",
         _read_path,
-        "the absolute path of a file of DS or DNSKEY records, or one that begins with ~/",
-        "DS or DNSKEY records of your own zone, in zone-file form; with them signatures are validated in the program,"
-        " and no resolver is trusted",
+        "the absolute path of a file of DS or DNSKEY records, or one that starts with ~/",
+        "file of DS or DNSKEY records of your own zone, in zone-file form; the program then validates signatures itself"
+        " and trusts no resolver",
     ),
     Variable(
         "PKIX_CA_FILE",
         _read_path,
         _FILE,
-        "PEM certificates of the CAs whose certificates are accepted in PKIX-EE records; the system's without it",
+        "PEM file of the CAs whose certificates are accepted in PKIX-EE records (default: the system's CAs)",
     ),
     Variable(
         "DENIED_SENDERS",
         _read_denied_names,
         _PATTERNS_FORM,
-        "whose messages are refused, also if ALLOWED_SENDERS has the name; a file is read again when it changes",
+        "senders to refuse, even if ALLOWED_SENDERS contains the name; a file is read again when it changes",
     ),
     Variable(
         "ALLOWED_SENDERS",
         _read_name_patterns,
         _PATTERNS_FORM,
-        "whose messages are accepted, asked before DNS is; without it everybody's; a file is read again when it"
-        " changes",
+        "senders to accept, checked before DNS is asked (default: all); a file is read again when it changes",
     ),
     Variable(
         "REQUIRE_BINDING",
         _read_required_binding,
         f"all, or {_PATTERNS_FORM}",
-        "whose messages must be bound to their recipient and a time, as those of dane-jwe-jws are not; without it"
-        " nobody's; a file is read again when it changes",
+        "senders whose messages must be bound to their recipient and a time, which messages of dane-jwe-jws are not"
+        " (default: none); a file is read again when it changes",
     ),
     Variable("OUTPUT_FORMAT", OutputFormat, _choices(OutputFormat), "how the receiver prints a message", "text"),
-    Variable("KEY_TYPE", KeyType, _choices(KeyType), "type and size of a new private key", "rsa2048"),
+    Variable("KEY_TYPE", KeyType, _choices(KeyType), "type and size of new private keys", "rsa2048"),
     Variable("COUNTRY", _matching(r"[A-Za-z]{2}"), "two letters", "country in a certificate's subject", "US"),
     Variable("STATE", _matching(r"[^\0]{1,128}"), "1 to 128 characters", "state in a certificate's subject", "CA"),
     Variable(

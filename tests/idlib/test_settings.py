@@ -51,6 +51,16 @@ def test_only_the_identity_name_has_no_default() -> None:
     assert settings.output_format is OutputFormat.TEXT
 
 
+@pytest.mark.parametrize(
+    ("words", "state"),
+    [(("on", "ON", "true", "True", "yes", "1"), "on"), (("off", "Off", "false", "no", "NO", "0"), "off")],
+)
+def test_a_switch_accepts_the_words_of_other_software(words: tuple[str, ...], state: str) -> None:
+    for word in words:
+        settings = load({**NAME, "DNSSEC": word, "MQTT_TLS": word, "MQTT_PLAINTEXT_LOGIN": word})
+        assert {settings.dnssec.value, settings.mqtt_tls.value, settings.mqtt_plaintext_login.value} == {state}
+
+
 def test_all_that_is_missing_or_empty_is_named() -> None:
     with pytest.raises(ConfigurationError) as caught:
         load({"MQTT_HOST": "", "CRYPTO_PATH": ""})
@@ -103,9 +113,9 @@ def test_an_empty_variable_never_falls_back_to_its_default(variable: object) -> 
         ("DNS_RESOLVER", "[::1"),
         ("DNS_RESOLVER", "::1]:53"),
         ("DNS_RESOLVER", "127.1"),
-        ("DNSSEC", "no"),
-        ("DNSSEC", "0"),
-        ("DNSSEC", "false"),
+        ("DNSSEC", "never"),
+        ("DNSSEC", "00"),
+        ("DNSSEC", " off"),
         ("OUTPUT_FORMAT", "xml"),
         ("KEY_TYPE", "rsa1024"),
         ("COUNTRY", "USA"),
@@ -286,7 +296,7 @@ def test_a_home_directory_that_is_itself_relative_makes_no_path(monkeypatch: pyt
 @pytest.mark.parametrize("text", ["/data ", "/data\n", " /data", "/data\t", " "])
 def test_white_space_around_a_path_is_refused_and_can_be_seen(name: str, text: str) -> None:
     said = problem(**{name: text})
-    assert said.startswith(f"Bad value of env var {name}: {text!r} begins or ends with white space; ")
+    assert said.startswith(f"Bad value of env var {name}: {text!r} starts or ends with white space; ")
     assert said.isprintable()
 
 
@@ -297,7 +307,7 @@ def test_white_space_within_a_path_is_part_of_it() -> None:
 @pytest.mark.parametrize("text", ["broker.example:8883", "192.0.2.1:1883", "[2001:db8::1]:8883", "localhost:1"])
 def test_a_port_within_the_host_is_sent_where_it_belongs(text: str) -> None:
     assert problem(MQTT_HOST=text) == (
-        f"Bad value of env var MQTT_HOST: '{text}' has a port in it, which belongs in MQTT_PORT;"
+        f"Bad value of env var MQTT_HOST: '{text}' contains a port, which belongs in MQTT_PORT;"
         " set it to a host name or an IP address"
     )
 

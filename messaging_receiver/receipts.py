@@ -14,6 +14,7 @@ from idlib.discovery import Discovery, Found
 from idlib.envelope import Binding, UnverifiedMessage, seal_receipt
 from idlib.errors import IdlibError, NoSubscriberError, RefusedMessageError, TransportError
 from idlib.names import IdentityName
+from idlib.system.backoff import Backoff
 from idlib.system.failure_log import FailureLog
 from idlib.system.token_bucket import TokenBucket
 from idlib.transport import Broker, Publication, Publisher
@@ -192,7 +193,7 @@ class Receipts:
         self._discovery = discovery
         self._requests = Requests(is_proven, zone_of)
         self._outage = FailureLog(_LOG)
-        self._pause = _SHORTEST_PAUSE_SECONDS
+        self._backoff = Backoff(_SHORTEST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS)
 
     def start(self) -> None:
         """Begin to write what is asked for, until the process ends."""
@@ -223,8 +224,7 @@ class Receipts:
     def _back_off(self) -> None:
         """Drop what is asked for, whose senders would not wait so long, and pause, longer each time."""
         self._requests.clear()
-        time.sleep(self._pause)
-        self._pause = min(2 * self._pause, _LONGEST_PAUSE_SECONDS)
+        time.sleep(self._backoff.next_pause())
 
     def _answer_all(self, first: ReceiptRequest | None, publisher: Publisher) -> None:
         """Answer as long as there is something to answer, with as many receipts under way as the broker takes.
@@ -266,4 +266,4 @@ class Receipts:
         with contextlib.suppress(RefusedMessageError, NoSubscriberError):
             publisher.wait(publication)
         self._outage.end()
-        self._pause = _SHORTEST_PAUSE_SECONDS
+        self._backoff.reset()

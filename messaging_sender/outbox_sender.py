@@ -1,11 +1,9 @@
 """Sends queued messages: in order for each recipient, and independently of failures with other recipients."""
 
 import logging
-import random
 import threading
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
 
@@ -25,6 +23,7 @@ from idlib.errors import (
 from idlib.keys import key_path, read_private_key
 from idlib.settings import Settings
 from idlib.storage.outbox import BootTime, Outbox, OutgoingMessage
+from idlib.system.backoff import RetryTimer
 from idlib.system.failure_log import FailureLog
 from idlib.timekeeping import MAX_DIVERGENCE_SECONDS
 from idlib.transport import Broker, Publisher
@@ -46,26 +45,6 @@ _LONGEST_BROKER_BACKOFF_SECONDS: Final = 60.0
 _POLL_SECONDS: Final = 0.5
 # Later than any time that SQLite can hold a message to have been queued at.
 _NO_TIME: Final = 2**63 - 1
-
-
-@dataclass(slots=True)
-class _Backoff:
-    """When something is retried."""
-
-    longest: float
-    again_at: float = 0.0
-    seconds: float = _SHORTEST_BACKOFF_SECONDS
-
-    def is_over(self) -> bool:
-        return time.monotonic() >= self.again_at
-
-    def shrink(self) -> None:
-        self.again_at, self.seconds = 0.0, _SHORTEST_BACKOFF_SECONDS
-
-    def grow(self) -> None:
-        # Randomized, so that a fleet does not reconnect all at once.
-        self.again_at = time.monotonic() + self.seconds * random.uniform(0.5, 1.0)  # noqa: S311  # no secret
-        self.seconds = min(self.seconds * 2, self.longest)
 
 
 class Verdicts:
@@ -125,10 +104,10 @@ class OutboxSender:
         self._stopping = stopping
         self._lock = threading.Lock()
         self._under_way: set[str] = set()
-        self._of_recipient: dict[str, _Backoff] = {}
+        self._of_recipient: dict[str, RetryTimer] = {}
         # Recipients whose messages were being sent when the connection failed: one of these may be the cause.
         self._suspects: set[str] = set()
-        self._of_broker = _Backoff(_LONGEST_BROKER_BACKOFF_SECONDS)
+        self._of_broker = RetryTimer(_SHORTEST_BACKOFF_SECONDS, _LONGEST_BROKER_BACKOFF_SECONDS)
         self._publisher: Publisher | None = None
         self._outage = FailureLog(_LOG)
         self._broker_outage = FailureLog(_LOG)
@@ -196,13 +175,14 @@ class OutboxSender:
     def _begin(self, recipients: Iterable[str]) -> None:
         """Start a thread for each recipient that is due, to send its messages."""
         self._of_recipient = {
-            recipient: self._of_recipient.get(recipient) or _Backoff(_LONGEST_BACKOFF_SECONDS)
+            recipient: self._of_recipient.get(recipient)
+            or RetryTimer(_SHORTEST_BACKOFF_SECONDS, _LONGEST_BACKOFF_SECONDS)
             for recipient in recipients
         }
         self._postponements.keep(self._of_recipient)
         for recipient in self._in_order():
             with self._lock:
-                if recipient in self._under_way or not self._of_recipient[recipient].is_over():
+                if recipient in self._under_way or not self._of_recipient[recipient].is_due():
                     continue
                 if len(self._under_way) >= self._places_for(recipient):
                     return
@@ -229,7 +209,7 @@ class OutboxSender:
         # More routes would wait for each other and time out as if the broker did not answer.
         return MAX_ROUTES if self._publisher is None else min(MAX_ROUTES, self._publisher.window)
 
-    def _walk(self, recipient: str, backoff: _Backoff, publisher: Publisher) -> None:
+    def _walk(self, recipient: str, timer: RetryTimer, publisher: Publisher) -> None:
         try:
             key = read_private_key(key_path(self._settings.crypto_path, self._settings.identity_name))
             sealer = Sealer(self._settings, key, self._discovery)
@@ -239,19 +219,19 @@ class OutboxSender:
                 if message is None:
                     return
                 self._deliver(message, sealer, publisher)
-                backoff.shrink()
+                timer.succeed()
                 self._note_answer()
                 self._clear(recipient)
         except (RefusedMessageError, NoSubscriberError) as error:
             self._note_answer()
-            self._postpone(recipient, backoff, error)
+            self._postpone(recipient, timer, error)
         except TransportError as error:
-            self._lose(publisher, recipient, backoff, error)
+            self._lose(publisher, recipient, timer, error)
         except IdlibError as error:
-            self._postpone(recipient, backoff, error)
+            self._postpone(recipient, timer, error)
         except Exception:  # noqa: BLE001  # an error of ours that one message causes must not stop the others
             _LOG.exception("Internal error while sending a message to %s", recipient)
-            backoff.grow()
+            timer.fail()
         finally:
             with self._lock:
                 self._under_way.discard(recipient)
@@ -295,41 +275,41 @@ class OutboxSender:
         self._outbox.remove(message.number)
         _tell_given_up(message.identifier, message.recipient, why)
 
-    def _postpone(self, recipient: str, backoff: _Backoff, error: IdlibError) -> None:
+    def _postpone(self, recipient: str, timer: RetryTimer, error: IdlibError) -> None:
         self._postponements.begin(recipient, error)
-        backoff.grow()
+        timer.fail()
 
     def _connect(self) -> Publisher | None:
-        if self._publisher is not None or not self._of_broker.is_over():
+        if self._publisher is not None or not self._of_broker.is_due():
             return self._publisher
         publisher = Publisher(self._broker, _BROKER_SECONDS, outage=self._broker_outage)
         try:
             publisher.__enter__()
         except TransportError as error:
             self._broker_outage.begin(f"Messages wait: {error}")
-            self._of_broker.grow()
+            self._of_broker.fail()
             return None
         with self._lock:
             self._publisher = publisher
         return publisher
 
-    def _lose(self, publisher: Publisher, recipient: str, backoff: _Backoff, error: TransportError) -> None:
+    def _lose(self, publisher: Publisher, recipient: str, timer: RetryTimer, error: TransportError) -> None:
         with self._lock:
             was_alone = recipient in self._suspects
             self._suspects.add(recipient)
             is_present = self._publisher is publisher
         if was_alone:
-            self._postpone(recipient, backoff, error)
+            self._postpone(recipient, timer, error)
         if not is_present:
             return
         if not was_alone:
             self._broker_outage.begin(f"Messages wait: {error}")
-            self._of_broker.grow()
+            self._of_broker.fail()
         self._disconnect(publisher)
 
     def _note_answer(self) -> None:
         """Note that the broker has answered a message; an accepted connection alone does not reset the back-off."""
-        self._of_broker.shrink()
+        self._of_broker.succeed()
         self._broker_outage.end()
 
     def _clear(self, recipient: str) -> None:

@@ -1,6 +1,7 @@
-"""How long to pause before a retry."""
+"""How long to pause before a retry, and when it is due."""
 
 import random
+import time
 
 
 class Backoff:
@@ -31,3 +32,29 @@ class Backoff:
     def give_way(self) -> None:
         """Make the next pause the longest, if an early retry would do harm."""
         self._seconds = self._longest
+
+
+class RetryTimer:
+    """When something may be tried: at once after a success, and later after each failure.
+
+    Args:
+        shortest: Seconds of the first pause, at most.
+        longest: Seconds of the longest pause, at most.
+    """
+
+    def __init__(self, shortest: float, longest: float) -> None:
+        self._backoff = Backoff(shortest, longest)
+        self._due_at = 0.0
+
+    def is_due(self) -> bool:
+        """Return whether it may be tried now."""
+        return time.monotonic() >= self._due_at
+
+    def fail(self) -> None:
+        """Note a failure: the next try is due after a pause."""
+        self._due_at = time.monotonic() + self._backoff.next_pause()
+
+    def succeed(self) -> None:
+        """Note a success: the next try is due at once."""
+        self._due_at = 0.0
+        self._backoff.reset()

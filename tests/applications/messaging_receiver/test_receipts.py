@@ -191,6 +191,13 @@ def publisher(monkeypatch: pytest.MonkeyPatch) -> Publisher:
     return publisher
 
 
+def are_within(pauses: list[float], longest: list[float]) -> bool:
+    """Return whether each pause has between half of a length and all of it."""
+    return len(pauses) == len(longest) and all(
+        limit / 2 <= pause <= limit for pause, limit in zip(pauses, longest, strict=True)
+    )
+
+
 @pytest.fixture
 def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """Collect how long the receipts' thread pauses, without pausing."""
@@ -244,7 +251,7 @@ def test_while_the_broker_is_away_receipts_are_dropped_and_attempts_become_rare(
     for attempt in range(1, 8):
         ask(receipts, attempt)
         wait_for_length(pauses, attempt)
-    assert pauses == [5, 10, 20, 40, 60, 60, 60]
+    assert are_within(pauses, [5, 10, 20, 40, 60, 60, 60])
     assert publisher.published == []
     assert caplog.messages == ["Receipts are dropped: the broker was not reached"]
 
@@ -264,7 +271,7 @@ def test_after_a_receipt_that_was_taken_the_first_pause_is_short_again(
     publisher.is_away = True
     ask(receipts, 0)
     wait_for_length(pauses, 3)
-    assert pauses == [5, 10, 5]
+    assert are_within(pauses, [5, 10, 5])
 
 
 def test_a_broker_that_is_gone_while_receipts_are_under_way_is_told_once(

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from idlib.system.backoff import Backoff
+from idlib.system.backoff import Backoff, RetryTimer
 
 
 def pauses(backoff: Backoff, number: int) -> list[float]:
@@ -48,3 +48,12 @@ def test_no_pause_is_longer_than_the_longest(shortest: float, factor: float, num
     seen = pauses(Backoff(shortest, shortest * factor), number)
     assert all(shortest / 2 <= pause <= shortest * factor for pause in seen)
     assert all(later >= earlier / 2 for earlier, later in pairwise(seen))
+
+
+def test_a_retry_is_due_at_once_until_it_fails_and_again_after_a_success() -> None:
+    timer = RetryTimer(60.0, 60.0)
+    assert timer.is_due()
+    timer.fail()
+    assert not timer.is_due()
+    timer.succeed()
+    assert timer.is_due()

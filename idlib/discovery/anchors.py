@@ -1,12 +1,12 @@
 """The keys of zones that the operator pins (DNSSEC_TRUST_ANCHORS): a file of DS or DNSKEY records."""
 
-import hashlib
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Final
 
+import dns.dnssec
 import dns.exception
 import dns.name
 import dns.rdataclass
@@ -14,6 +14,7 @@ import dns.rdatatype
 import dns.rrset
 import dns.tokenizer
 import dns.zonefile
+from dns.dnssectypes import DSDigest
 from dns.rdatatype import RdataType
 from dns.rdtypes.ANY.DNSKEY import DNSKEY
 from dns.rdtypes.ANY.DS import DS
@@ -27,7 +28,7 @@ from idlib.output import harmless
 Anchors = Mapping[dns.name.Name, tuple[DS | DNSKEY, ...]]
 
 _MAX_OCTETS: Final = 1024 * 1024
-_DIGESTS: Final = {2: hashlib.sha256, 4: hashlib.sha384}
+_DIGESTS: Final = frozenset({DSDigest.SHA256, DSDigest.SHA384})
 # What the parser writes before a reason: its own line number, or the class of an exception.
 _BEFORE_A_REASON: Final = re.compile(r"<input>:\d+: |caught exception <class '[^']*'>: ")
 # What the parser says of anything that it cannot name.
@@ -127,8 +128,7 @@ def _names(anchor: DS | DNSKEY, zone: dns.name.Name, key: DNSKEY) -> bool:
         return anchor.to_wire() == key.to_wire()
     if (anchor.algorithm, anchor.key_tag) != (key.algorithm, key.key_id()):
         return False
-    named = (zone.canonicalize().to_wire() or b"") + (key.to_wire() or b"")
-    return bool(_DIGESTS[anchor.digest_type](named).digest() == anchor.digest)
+    return bool(dns.dnssec.make_ds(zone, key, DSDigest.make(anchor.digest_type)).digest == anchor.digest)
 
 
 def _is_usable(anchor: DS | DNSKEY) -> bool:

@@ -1,10 +1,9 @@
 """Records with which a zone shows that a name below it begins another zone (RFC 4035 section 5.2, RFC 5155)."""
 
-import base64
-import hashlib
 from collections.abc import Iterator
 from typing import Final
 
+import dns.dnssec
 import dns.exception
 import dns.name
 import dns.rdata
@@ -52,14 +51,12 @@ def _delegates(denial: RecordSet, kind: type[NSEC | NSEC3]) -> bool:
 
 
 def _hashed(name: dns.name.Name, zone: dns.name.Name, denial: RecordSet) -> dns.name.Name | None:
-    """Return the owner of a name's NSEC3 record (RFC 5155, section 5), or None where it takes too long to find."""
+    """Return the owner of a name's NSEC3 record (RFC 5155, section 5), or None if it takes too long to compute."""
     record = _read(denial)
     if not isinstance(record, NSEC3) or record.algorithm != _SHA1 or record.iterations > _MAX_ITERATIONS:
         return None
-    digest = name.canonicalize().to_wire() or b""
-    for _ in range(record.iterations + 1):
-        digest = hashlib.sha1(digest + record.salt, usedforsecurity=False).digest()
-    return dns.name.Name((base64.b32hexencode(digest).lower(), *zone.labels))
+    label = dns.dnssec.nsec3_hash(name, record.salt, record.iterations, record.algorithm)
+    return dns.name.Name((label.lower().encode(), *zone.labels))
 
 
 def _read(denial: RecordSet) -> dns.rdata.Rdata | None:

@@ -91,7 +91,7 @@ class PrivateKey:
     def __post_init__(self) -> None:
         if not isinstance(self.native, rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey):
             raise UnsuitableKeyError(
-                f"a private key of type {type(self.native).__name__} is not supported", "use RSA or EC P-256"
+                f"private keys of type {type(self.native).__name__} are not supported", "use RSA or EC P-256"
             )
         object.__setattr__(self, "public", PublicKey(self.native.public_key()))
         jwk = JWK.from_pyca(self.native)
@@ -109,14 +109,14 @@ def _algorithms_of(key: NativePublicKey) -> Algorithms:
     if isinstance(key, rsa.RSAPublicKey):
         exponent, modulus = key.public_numbers().e, key.public_numbers().n
         if key.key_size not in _RSA_BITS:
-            raise UnsuitableKeyError(f"an RSA key of {key.key_size} bits is not used", "use 2048 to 4096 bits")
+            raise UnsuitableKeyError(f"RSA keys of {key.key_size} bits are not supported", "use 2048 to 4096 bits")
         if not 3 <= exponent <= _MAX_PUBLIC_EXPONENT or exponent % 2 == 0:
             raise UnsuitableKeyError("the RSA key's public exponent is even, below 3 or above 65537", "use 65537")
         if modulus % 2 == 0:
-            raise UnsuitableKeyError("the RSA key's modulus is even", "make a new key")
+            raise UnsuitableKeyError("the RSA key's modulus is even", "create a new key")
         return RSA_ALGORITHMS
     if isinstance(key, ec.EllipticCurvePublicKey):
         if not isinstance(key.curve, ec.SECP256R1):
-            raise UnsuitableKeyError(f"an EC key on the curve {key.curve.name} is not used", "use P-256")
+            raise UnsuitableKeyError(f"EC keys on the curve {key.curve.name} are not supported", "use P-256")
         return P256_ALGORITHMS
-    raise UnsuitableKeyError(f"a key of type {type(key).__name__} is not used", "use RSA or EC P-256")
+    raise UnsuitableKeyError(f"keys of type {type(key).__name__} are not supported", "use RSA or EC P-256")

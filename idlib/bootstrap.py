@@ -197,12 +197,12 @@ class Bootstrap:
         """
         found = read_certificates(pem)
         if not found.readable:
-            raise keys.no_certificate("what was given holds", pem)
+            raise keys.no_certificate("the input has", pem)
         with keys.locked(self._directory):
             certificate = self._for_our_key(found)
             keys.replace(self._paths["cert"], certificate.public_bytes(Encoding.PEM), self._uid)
         for broken in found.broken:
-            _LOGGER.warning("Not read: %s", broken)
+            _LOGGER.warning("Damaged certificate skipped: %s", broken)
         self._log_written("cert")
         for concern in certificates.concerns(certificate, self.identity_name, datetime.now(UTC)):
             _LOGGER.warning("%s", concern)
@@ -241,9 +241,7 @@ class Bootstrap:
         except DiscoveryError as error:
             _LOGGER.warning("%s", error)
             return False
-        _LOGGER.warning(
-            "The TLSA records of %s are of other keys than %s", self.identity_name, quoted(self._paths["key"])
-        )
+        _LOGGER.warning("No TLSA record of %s is for the key %s", self.identity_name, quoted(self._paths["key"]))
         return False
 
     def get_private_key_obj(self) -> NativePrivateKey:
@@ -306,9 +304,7 @@ class Bootstrap:
         try:
             return str(self._paths[asset_type])
         except KeyError as error:
-            raise UnknownAssetError(
-                f"{asset_type!a} is no kind of file of an identity", "ask for key, cert or csr"
-            ) from error
+            raise UnknownAssetError(f"{asset_type!a} is not a type of identity file", "use key, cert or csr") from error
 
     def cert_matches_private_key(self, cert_obj: x509.Certificate) -> bool:
         """Return whether a certificate is for the private key.
@@ -340,8 +336,8 @@ class Bootstrap:
             return render(certificate, selector)
         except UnusableRecordError as error:
             raise KeyFileError(
-                f"no reader would accept the TLSA record of this certificate: {error.fact}",
-                error.hint or "make a new key with create_selfsigned_id.py --force",
+                f"no device would accept the TLSA record of this certificate: {error.fact}",
+                error.hint or "create a new key with create_selfsigned_id.py --force",
             ) from error
 
     def _for_our_key(self, found: Certificates) -> x509.Certificate:
@@ -352,7 +348,7 @@ class Bootstrap:
             return certificate
         raise KeyFileError(
             "; ".join([f"the certificate is not for the key {quoted(self._paths['key'])}", *found.broken]),
-            f"give the CA the request {quoted(self._paths['csr'])}, which create_id_csr.py makes",
+            f"give the CA the request {quoted(self._paths['csr'])}, which create_id_csr.py creates",
         )
 
     def _own_certificate(self) -> x509.Certificate:
@@ -360,8 +356,8 @@ class Bootstrap:
         if not _is_for(key, certificate):
             raise KeyFileError(
                 f"the certificate {quoted(self._paths['cert'])} is not for the key {quoted(self._paths['key'])}",
-                "make both anew with create_selfsigned_id.py --force, or let a CA sign what create_id_csr.py prints and"
-                " put its certificate in place with install_certificate.py",
+                "create a new key and certificate with create_selfsigned_id.py --force, or have a CA sign the request"
+                " that create_id_csr.py prints and install the certificate with install_certificate.py",
             )
         return certificate
 
@@ -395,7 +391,7 @@ class Bootstrap:
             _LOGGER.info("Wrote %s", quoted(path))
             if asset_type == "key" and keys.is_open_to_others(path):
                 _LOGGER.warning(
-                    "Every user of this system may read the private key %s: its file system keeps no permissions",
+                    "All users of this system can read the private key %s: its file system has no permissions",
                     quoted(path),
                 )
 
@@ -408,4 +404,4 @@ def _is_for(key: PrivateKey, certificate: x509.Certificate) -> bool:
 
 
 def _no_user_number(text: int | str) -> ConfigurationError:
-    return ConfigurationError(f"{text!a} is no user number; give one such as 1001")
+    return ConfigurationError(f"{text!a} is not a user ID; use a number such as 1001")

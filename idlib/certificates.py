@@ -54,8 +54,8 @@ def build_subject(name: IdentityName, *, country: str, state: str, locality: str
     if len(name.text) <= _MAX_CHARACTERS[NameOID.COMMON_NAME]:
         parts.append((NameOID.COMMON_NAME, name.text))
     refusal = ConfigurationError(
-        f"A certificate's subject cannot hold country {country!a}, state {state!a}, locality {locality!a}, organization"
-        f" {organization!a}; give two letters for the country, and 1 to 64 characters for each other"
+        f"A certificate's subject cannot have the country {country!a}, state {state!a}, locality {locality!a} and"
+        f" organization {organization!a}; use two letters for the country, and 1 to 64 characters for the others"
     )
     if not all(1 <= len(text) <= _MAX_CHARACTERS[kind] for kind, text in parts):
         raise refusal
@@ -123,15 +123,15 @@ def concerns(certificate: x509.Certificate, name: IdentityName, now: datetime) -
     """
     if name.text not in _dns_names(certificate):
         yield (
-            f"The certificate does not name {name} as a dNSName; that is right for a TLSA record 3 0 0, which needs no"
-            " name, but for no other usage"
+            f"The certificate does not have {name} as a dNSName; a TLSA record 3 0 0 does not need it, but all other"
+            " usages do"
         )
     for is_outside, what in (
-        (now < certificate.not_valid_before_utc, f"is valid only from {certificate.not_valid_before_utc:%Y-%m-%d}"),
-        (now > certificate.not_valid_after_utc, f"has expired on {certificate.not_valid_after_utc:%Y-%m-%d}"),
+        (now < certificate.not_valid_before_utc, f"is not valid before {certificate.not_valid_before_utc:%Y-%m-%d}"),
+        (now > certificate.not_valid_after_utc, f"expired on {certificate.not_valid_after_utc:%Y-%m-%d}"),
     ):
         if is_outside:
-            yield f"The certificate {what}; a TLSA record 3 0 0 is used without regard to that, no other usage is"
+            yield f"The certificate {what}; a TLSA record 3 0 0 works with it, but no other usage does"
 
 
 def _dns_names(certificate: x509.Certificate) -> set[str]:

@@ -40,7 +40,7 @@ def open_regular(path: Path, flags: int) -> int:
     try:
         descriptor = os.open(path, flags | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC, FILE_MODE)
     except ValueError as error:
-        raise OSError(errno.EINVAL, f"there is no such name: {error}", str(path)) from error
+        raise OSError(errno.EINVAL, f"it is not a valid file name: {error}", str(path)) from error
     except OSError as error:
         kind = _KINDS_BY_ERROR.get(error.errno or 0)
         if kind is not None and (error.errno != errno.ELOOP or flags & os.O_NOFOLLOW):

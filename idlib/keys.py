@@ -33,7 +33,7 @@ from idlib.system import update_lock
 
 MAX_FILE_OCTETS: Final = 65536
 MAX_PREVIOUS_KEYS: Final = 3
-HOW_TO_GET_A_KEY: Final = "make an identity with create_selfsigned_id.py, or with create_id_csr.py and a CA"
+HOW_TO_GET_A_KEY: Final = "create an identity with create_selfsigned_id.py, or with create_id_csr.py and a CA"
 
 _PUBLIC_EXPONENT: Final = 65537
 _RSA_BITS: Final = MappingProxyType({KeyType.RSA2048: 2048, KeyType.RSA3072: 3072})
@@ -44,7 +44,8 @@ _CERTIFICATE_SUFFIX: Final = ".crt.pem"
 _DEFAULT_DIRECTORY: Final = Path("/identity")
 _MAX_NAMES_SHOWN: Final = 3
 _HOW_TO_GET_A_CERTIFICATE: Final = (
-    "install a CA's with install_certificate.py, or make key and certificate anew with create_selfsigned_id.py --force"
+    "install a CA's certificate with install_certificate.py,"
+    " or create a new key and certificate with create_selfsigned_id.py --force"
 )
 _STAGED_PREFIX: Final = ".idlib-"
 _STAGED_SUFFIX: Final = ".new"
@@ -140,7 +141,7 @@ def parse_private_key(pem: bytes, source: Path) -> PrivateKey:
         return PrivateKey(native)  # type: ignore[arg-type]  # which refuses the types that it does not name
     except TypeError as error:
         raise KeyFileError(
-            f"{quoted(source)} is protected by a password, which nobody is there to type", "store the key without one"
+            f"{quoted(source)} is protected by a password", "store the key without a password"
         ) from error
     except (ValueError, UnsupportedAlgorithm) as error:
         raise _no_private_key(pem, source) from error
@@ -281,8 +282,8 @@ def refusal_to_overwrite(path: Path) -> KeyFileError:
         return _obstruction(path, kind)
     previous = f"{path.name.removesuffix('.pem')}.previous.pem"
     return KeyFileError(
-        f"{quoted(path)} exists and is not replaced unasked",
-        f"run it with --force to replace it; it is kept as {previous} then",
+        f"{quoted(path)} already exists",
+        f"use --force to replace it (the old key is kept as {previous})",
     )
 
 
@@ -298,7 +299,7 @@ def is_open_to_others(path: Path) -> bool:
 
 def _kind_instead_of_a_key(path: Path) -> str | None:
     if os.path.islink(path) and not os.path.exists(path):
-        return "a symbolic link that leads to no file"
+        return "a broken symbolic link"
     return kind_of_obstacle(path)
 
 
@@ -319,19 +320,19 @@ def _no_private_key(contents: bytes, source: Path) -> KeyFileError:
     remedy = finding.remedy.replace("FILE", shlex.quote(str(source)))
     return KeyFileError(
         f"{quoted(source)} holds no private key that can be read: {finding.what}",
-        f"{remedy}, or make a new key with create_selfsigned_id.py --force",
+        f"{remedy}, or create a new key with create_selfsigned_id.py --force",
     )
 
 
 def _how_to_get(path: Path) -> str:
     directory = path.parent
     if directory == _DEFAULT_DIRECTORY and not directory.exists():
-        return f"unless CRYPTO_PATH is set, an identity is in {quoted(directory)}; set CRYPTO_PATH to where yours is"
+        return f"the default directory is {quoted(directory)}; set CRYPTO_PATH to the directory of your identity"
     if path.name.endswith(_CERTIFICATE_SUFFIX):
         return _HOW_TO_GET_A_CERTIFICATE
     others = _names_with_keys(directory)
     if path.name.endswith(_KEY_SUFFIX) and others:
-        what = f"{quoted(directory)} holds a key of {', '.join(others)}"
+        what = f"{quoted(directory)} has a key of {', '.join(others)}"
         return f"{what}: is IDENTITY_NAME right? If so, {HOW_TO_GET_A_KEY}"
     return HOW_TO_GET_A_KEY
 
@@ -370,7 +371,7 @@ def _os_errors_reported(action: str, path: Path, directory: Path | None = None) 
             # The published programs ran as root, and left files that nobody else may read.
             hint = permission_hint(directory, _SERVICE)
         else:
-            hint = "CRYPTO_PATH has to be a directory with space left that this user may write"
+            hint = "CRYPTO_PATH must be a directory that this user can write to, on a disk with free space"
         raise KeyFileError(f"cannot {action} {quoted(path)}: {error.strerror}", hint) from error
 
 
@@ -381,7 +382,7 @@ def _wait_for_lock(descriptor: int, directory: Path, deadline: float) -> None:
         except BlockingIOError as error:
             if time.monotonic() >= deadline:
                 raise KeyFileError(
-                    f"another program is writing keys in {quoted(directory)}", "try again when it has ended"
+                    f"another program is writing keys in {quoted(directory)}", "try again when it has finished"
                 ) from error
             time.sleep(_LOCK_PAUSE_SECONDS)
 

@@ -34,7 +34,7 @@ class IdentityName:
         labels = normalized.split(".")
         if len(normalized) > _MAX_NAME_OCTETS:
             raise MalformedNameError(
-                f"a name of {len(normalized)} characters is not a device name", f"give at most {_MAX_NAME_OCTETS}"
+                f"a device name cannot have {len(normalized)} characters", f"use at most {_MAX_NAME_OCTETS}"
             )
         if len(labels) < 2 or not all(_LABEL.fullmatch(label) for label in labels):
             raise MalformedNameError(f"{self.text!a} is not a device name", _how_to_name(normalized))
@@ -105,7 +105,7 @@ def _parent(pattern: str) -> str:
         return ""
     if not pattern.startswith("*."):
         raise MalformedNameError(
-            f"{_shown(pattern)} is no pattern of names", "write *.example.com for all below example.com"
+            f"{_shown(pattern)} is not a name pattern", "write *.example.com for all names below example.com"
         )
     return IdentityName(pattern.replace("*", "_", 1)).text.removeprefix("_.")
 
@@ -158,7 +158,7 @@ def _unescape(escape: re.Match[str], uri: str) -> str:
 
 
 def _malformed(uri: str) -> MalformedNameError:
-    return MalformedNameError(f"{_shown(uri)} is no DNS URI of TLSA records", "write dns://NAME?type=TLSA")
+    return MalformedNameError(f"{_shown(uri)} is not a DNS URI of TLSA records", "write dns://NAME?type=TLSA")
 
 
 def _shown(text: str) -> str:

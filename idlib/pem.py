@@ -90,7 +90,7 @@ _CERTIFICATE_REQUEST: Final = Finding(
 )
 _SIGNED_DATA_FILE: Final = Finding(
     "it is a PKCS #7 file (.p7b)",
-    "convert it with openssl pkcs7 -print_certs -in FILE, if it is binary with -inform DER",
+    "convert it with openssl pkcs7 -print_certs -in FILE (add -inform DER if it is binary)",
     Kind.CERTIFICATE,
 )
 _OF_LABELS: Final = {
@@ -103,7 +103,7 @@ _OF_LABELS: Final = {
     "CMS": _SIGNED_DATA_FILE,
     "PKCS #7 SIGNED DATA": _SIGNED_DATA_FILE,
     "OPENSSH PRIVATE KEY": Finding(
-        "it is a key in OpenSSH's own form", "convert it in place with ssh-keygen -p -m PEM -f FILE", Kind.PRIVATE_KEY
+        "it is a key in OpenSSH's own format", "convert it in place with ssh-keygen -p -m PEM -f FILE", Kind.PRIVATE_KEY
     ),
 }
 
@@ -152,12 +152,12 @@ def describe(contents: bytes, wanted: Kind) -> Finding:
     if finding.kind in {None, wanted}:
         return finding
     what = f"it holds a {finding.kind}" if finding.what.startswith("block") else finding.what
-    return replace(finding, what=what, remedy=f"use the file of the {wanted}")
+    return replace(finding, what=what, remedy=f"use the {wanted} file")
 
 
 def _find(contents: bytes, wanted: Kind) -> Finding:
     if not contents.strip():
-        return Finding("it is empty", "copy its contents once more")
+        return Finding("it is empty", "copy its contents again")
     if any(mark in contents[:_HEADER_BYTES] for mark in _MARKS_OF_UTF_16):
         return Finding("it is text in UTF-16", "save it as plain text, in ASCII or UTF-8")
     if contents[:1] == b"\x30":
@@ -165,22 +165,25 @@ def _find(contents: bytes, wanted: Kind) -> Finding:
     found = list(blocks(contents))
     if found and _LITERAL_LINE_BREAK in contents and contents.count(b"\n") <= len(found):
         return Finding(
-            "it has the two characters \\n instead of line breaks", "turn them into line breaks with printf '%b' TEXT"
+            "it has the two characters \\n instead of line breaks", "convert them to line breaks with printf '%b' TEXT"
         )
     if not found:
-        return Finding("it has no -----BEGIN line", "give what is between -----BEGIN and -----END, with both lines")
+        return Finding(
+            "it has no -----BEGIN line",
+            "copy everything from the -----BEGIN line to the -----END line, including both lines",
+        )
     return _find_block(next((block for block in found if block.label in _LABELS[wanted]), found[0]))
 
 
 def _find_block(block: Block) -> Finding:
     if block.is_cut_off:
-        return Finding(f"{block} has no END line", "copy the whole of it, with its last line")
+        return Finding(f"{block} has no END line", "copy the whole block, including its last line")
     if block.label in _OF_LABELS:
         return _OF_LABELS[block.label]
     for kind, labels in _LABELS.items():
         if block.label in labels:
-            return Finding(f"{block} is a damaged {kind}", "copy the whole of it once more", kind)
-    return Finding(f"it is a file of the type {block.label}", "use the file of the certificate or of the private key")
+            return Finding(f"{block} is a damaged {kind}", "copy the whole block again", kind)
+    return Finding(f"its type is {block.label}", "use the certificate or private key file")
 
 
 def _find_der(contents: bytes) -> Finding:

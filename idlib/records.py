@@ -23,7 +23,7 @@ _PREFERENCE: Final = (b"\3\1\0", b"\3\0\0", b"\4\0\0", b"\1\0\0")
 _PARAMETER_OCTETS: Final = 3
 _PUBLISH: Final = "publish the record that generate_tlsa.py prints"
 _RENEW: Final = "publish a record with a certificate that is valid"
-_NAME_IT: Final = "the certificate's SubjectAlternativeName must hold the identity name as a dNSName, without wildcard"
+_NAME_IT: Final = "the certificate's SubjectAlternativeName must have the identity name as a dNSName, not a wildcard"
 _CLIENT_USAGES: Final = frozenset({ExtendedKeyUsageOID.CLIENT_AUTH, ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE})
 
 
@@ -61,7 +61,7 @@ class TlsaRecord:
             MalformedRecordError: They are too few.
         """
         if len(rdata) <= _PARAMETER_OCTETS:
-            raise MalformedRecordError(f"a TLSA record of {len(rdata)} octets is too short")
+            raise MalformedRecordError(f"a TLSA record of {len(rdata)} bytes is too short")
         return cls(rdata[0], rdata[1], rdata[2], rdata[_PARAMETER_OCTETS:])
 
     def to_rdata(self) -> bytes:
@@ -180,8 +180,8 @@ def _native_key(record: TlsaRecord, name: IdentityName, now: datetime, authoriti
         case (0 | 2, _, _):
             raise UnusableRecordError("it names a certification authority, not the device's key", _PUBLISH)
         case (_, _, 1 | 2):
-            raise UnusableRecordError("it is a digest, which carries no key", _PUBLISH)
-    raise UnusableRecordError("it is no supported kind of record", _PUBLISH)
+            raise UnusableRecordError("it is a digest, not a key", _PUBLISH)
+    raise UnusableRecordError("its usage, selector and matching type are not supported", _PUBLISH)
 
 
 def _dane_ee_key(record: TlsaRecord) -> NativePublicKey:
@@ -203,7 +203,7 @@ def _bare_key(octets: bytes) -> NativePublicKey:
         and key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo) != octets
     ):
         # The library also reads a bare RSAPublicKey and a key restricted to RSASSA-PSS.
-        raise UnusableRecordError("its key is no SubjectPublicKeyInfo of plain RSA in DER", _PUBLISH)
+        raise UnusableRecordError("its key is not a DER SubjectPublicKeyInfo of plain RSA", _PUBLISH)
     return key  # type: ignore[return-value]  # PublicKey checks the type
 
 
@@ -218,9 +218,11 @@ def _check_name(certificate: x509.Certificate, name: IdentityName) -> None:
     try:
         alternatives = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     except (x509.ExtensionNotFound, x509.DuplicateExtension) as error:
-        raise UnusableRecordError("its certificate has no one SubjectAlternativeName", _NAME_IT) from error
+        raise UnusableRecordError(
+            "its certificate does not have exactly one SubjectAlternativeName", _NAME_IT
+        ) from error
     if name.text not in (entry.lower() for entry in alternatives.get_values_for_type(x509.DNSName)):
-        raise UnusableRecordError(f"its certificate's SubjectAlternativeName does not name {name}", _NAME_IT)
+        raise UnusableRecordError(f"its certificate's SubjectAlternativeName does not have {name}", _NAME_IT)
 
 
 def _check_extended_key_usage(certificate: x509.Certificate) -> None:
@@ -236,7 +238,7 @@ def _check_extended_key_usage(certificate: x509.Certificate) -> None:
 
 def _check_path(certificate: x509.Certificate, now: datetime, authorities: Store | None) -> None:
     if authorities is None:
-        raise UnusableRecordError("no certification authority is configured here that could vouch for it", _PUBLISH)
+        raise UnusableRecordError("no certification authority is configured to verify its certificate", _PUBLISH)
     issuers = (
         ExtensionPolicy.permit_all()
         .require_present(x509.BasicConstraints, Criticality.AGNOSTIC, _require_authority)
@@ -248,12 +250,14 @@ def _check_path(certificate: x509.Certificate, now: datetime, authorities: Store
     try:
         policy.build_client_verifier().verify(certificate, [])
     except VerificationError as error:
-        raise UnusableRecordError("no trusted certification authority has issued its certificate", _PUBLISH) from error
+        raise UnusableRecordError(
+            "its certificate was not issued by a trusted certification authority", _PUBLISH
+        ) from error
 
 
 def _require_authority(_policy: Policy, _certificate: x509.Certificate, constraints: x509.BasicConstraints) -> None:
     if not constraints.ca:
-        raise ValueError("the issuer is no certification authority")
+        raise ValueError("the issuer is not a certification authority")
 
 
 def _require_certificate_signing(_policy: Policy, _certificate: x509.Certificate, usage: x509.KeyUsage | None) -> None:

@@ -38,11 +38,11 @@ class Binding:
 
     def __post_init__(self) -> None:
         if not 0 <= self.issued_at <= _MAX_INTEGER:
-            raise MessageError("a message's time of writing is outside 0 to 2^53-1", "set the clock")
+            raise MessageError("a message's time is outside 0 to 2^53-1", "set the clock")
         if self.expires_at is not None and not self.issued_at < self.expires_at <= _MAX_INTEGER:
-            raise MessageError("a message's expiry is not after its writing or beyond 2^53-1", "set a lifetime above 0")
+            raise MessageError("a message's expiry is not after its time, or beyond 2^53-1", "set a lifetime above 0")
         if not is_identifier(self.identifier):
-            raise MessageError("a message's identifier is empty or too long", "use 1 to 128 octets")
+            raise MessageError("a message's identifier is empty or too long", "use 1 to 128 bytes")
 
     @classmethod
     def new(cls, audience: IdentityName, issued_at: int, lifetime: int | None = None) -> Self:
@@ -96,11 +96,11 @@ def read_binding(header: Mapping[str, Any]) -> Binding | None:
         raise _malformed(f"{min(present)} without {min(missing)}")
     for name in sorted(present):
         if type(header[name]) is not (int if name in ("iat", "exp") else str):
-            raise _malformed(f"{name} is of another JSON type")
+            raise _malformed(f"{name} has the wrong JSON type")
     try:
         return Binding(IdentityName(header["aud"]), header["iat"], header["jti"], header.get("exp"))
     except MalformedNameError:
-        raise _malformed(f"aud {shown(header['aud'])} is no device name") from None
+        raise _malformed(f"aud {shown(header['aud'])} is not a device name") from None
     except MessageError as error:
         raise _malformed(error.fact) from None
 

@@ -95,7 +95,7 @@ def encrypt(signed: str, *, recipient: IdentityName, encryption_key: PublicKey) 
     try:
         wrapped = _KEY_MANAGEMENT[algorithm].wrap(encryption_key.jwk, _WRITTEN.key_octets * 8, None, header)
     except ValueError:
-        raise UnsuitableKeyError(f"the key of {recipient} cannot be encrypted to") from None
+        raise UnsuitableKeyError(f"the key of {recipient} cannot be used for encryption") from None
     header |= wrapped.get("header", {})
     protected = base64url.encode(strict_json.write_object(header).encode())
     iv, ciphertext, tag = _WRITTEN.algorithm.encrypt(wrapped["cek"], protected.encode(), signed.encode())
@@ -124,7 +124,7 @@ def decrypt(payload: bytes, reader: IdentityName, keys: Sequence[PrivateKey]) ->
         plaintext = _open(message, key)
         if plaintext is not None:
             return Decrypted(serialization.read_utf8(JWS, "the plaintext", plaintext), message.digest)
-    raise Refusal(Reason.DECRYPTION_FAILED, f"no key of {reader} opens the message")
+    raise Refusal(Reason.DECRYPTION_FAILED, f"no key of {reader} decrypts the message")
 
 
 def _read(payload: bytes, reader: IdentityName) -> _EncryptedMessage:
@@ -144,7 +144,7 @@ def _read(payload: bytes, reader: IdentityName) -> _EncryptedMessage:
 def _read_name(header: dict[str, Any], parameter: str, supported: dict[str, Any]) -> str:
     name = header.get(parameter)
     if not isinstance(name, str):
-        raise JWE.refuse_malformed(f"{parameter} is missing or no string")
+        raise JWE.refuse_malformed(f"{parameter} is missing or not a string")
     if name not in supported:
         raise JWE.refuse_unsupported(f"{parameter} {shown(name)}")
     return name
@@ -153,11 +153,11 @@ def _read_name(header: dict[str, Any], parameter: str, supported: dict[str, Any]
 def _check_recipient(header: dict[str, Any], reader: IdentityName) -> None:
     uri = header.get("x5u")
     if not isinstance(uri, str):
-        raise JWE.refuse_malformed("x5u is missing or no string")
+        raise JWE.refuse_malformed("x5u is missing or not a string")
     try:
         recipient = parse_dns_uri(uri)
     except MalformedNameError:
-        raise JWE.refuse_malformed(f"x5u {shown(uri)} is no DNS URI of TLSA records") from None
+        raise JWE.refuse_malformed(f"x5u {shown(uri)} is not a DNS URI of TLSA records") from None
     if recipient != reader:
         raise Refusal(Reason.NOT_FOR_US, f"the message is for {shown(recipient.text)}")
 
@@ -165,32 +165,32 @@ def _check_recipient(header: dict[str, Any], reader: IdentityName) -> None:
 def _read_epk(header: dict[str, Any]) -> dict[str, str]:
     """Return the ephemeral public key alone, proven to be a point of P-256 before our private key meets it."""
     if agreement := {"apu", "apv"} & header.keys():
-        raise JWE.refuse_unsupported(f"the protected header holds {min(agreement)}")
+        raise JWE.refuse_unsupported(f"the protected header has {min(agreement)}")
     epk = header.get("epk")
     if not isinstance(epk, dict) or not all(isinstance(epk.get(name), str) for name in ("kty", "crv", "x", "y")):
-        raise JWE.refuse_malformed("epk is missing or no EC public key")
+        raise JWE.refuse_malformed("epk is missing or not an EC public key")
     if (epk["kty"], epk["crv"]) != ("EC", "P-256"):
-        raise JWE.refuse_unsupported(f"epk is of kty {shown(epk['kty'])} and crv {shown(epk['crv'])}")
+        raise JWE.refuse_unsupported(f"epk has kty {shown(epk['kty'])} and crv {shown(epk['crv'])}")
     if "d" in epk:
-        raise JWE.refuse_malformed("epk holds a private key")
+        raise JWE.refuse_malformed("epk has a private key")
     x, y = (serialization.read_octets(JWE, f"epk's {name}", epk[name]) for name in ("x", "y"))
     if len(x) != _COORDINATE_OCTETS or len(y) != _COORDINATE_OCTETS:
-        raise JWE.refuse_malformed(f"a coordinate of epk is not of {_COORDINATE_OCTETS} octets")
+        raise JWE.refuse_malformed(f"a coordinate of epk does not have {_COORDINATE_OCTETS} bytes")
     try:
         ec.EllipticCurvePublicNumbers(int.from_bytes(x), int.from_bytes(y), ec.SECP256R1()).public_key()
     except ValueError:
-        raise JWE.refuse_malformed("epk is no point of P-256") from None
+        raise JWE.refuse_malformed("epk is not a point on P-256") from None
     return {name: epk[name] for name in ("kty", "crv", "x", "y")}
 
 
 def _check_lengths(message: _EncryptedMessage) -> None:
     prescribed = message.content_encryption
     if len(message.iv) != prescribed.iv_octets:
-        raise JWE.refuse_malformed(f"{prescribed.name} has no iv of {len(message.iv)} octets")
+        raise JWE.refuse_malformed(f"an iv of {len(message.iv)} bytes does not fit {prescribed.name}")
     if len(message.tag) != prescribed.tag_octets:
-        raise JWE.refuse_malformed(f"{prescribed.name} has no tag of {len(message.tag)} octets")
+        raise JWE.refuse_malformed(f"a tag of {len(message.tag)} bytes does not fit {prescribed.name}")
     if not message.ciphertext or len(message.ciphertext) % prescribed.block_octets:
-        raise JWE.refuse_malformed(f"{prescribed.name} has no ciphertext of {len(message.ciphertext)} octets")
+        raise JWE.refuse_malformed(f"a ciphertext of {len(message.ciphertext)} bytes does not fit {prescribed.name}")
 
 
 def _fits(message: _EncryptedMessage, key: PrivateKey) -> bool:

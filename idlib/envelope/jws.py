@@ -89,7 +89,7 @@ def sign(
     try:
         payload = base64url.encode(text.encode())
     except UnicodeEncodeError:
-        raise MessageError("the message cannot be written in UTF-8", "leave out lone surrogates") from None
+        raise MessageError("the message cannot be encoded as UTF-8", "leave out lone surrogates") from None
     parameters: dict[str, Any] = {**binding.parameters(), **({"rcpt": True} if ask_for_receipt else {})}
     return _sign(payload, parameters, sender, signing_key)
 
@@ -119,7 +119,7 @@ def parse(signed: str) -> UnverifiedMessage:
     part = _read(signed)
     media_type = _media_type(part.header)
     if media_type == _RECEIPT_TYPE:
-        raise Refusal(Reason.RECEIPT, "a receipt is no message")
+        raise Refusal(Reason.RECEIPT, "a receipt is not a message")
     if media_type not in _MESSAGE_TYPES:
         raise JWS.refuse_unsupported(f"typ {shown(media_type)}")
     sender = _read_sender(part.header)
@@ -145,14 +145,14 @@ def parse_receipt(signed: str) -> UnverifiedReceipt:
     """
     part = _read(signed)
     if _media_type(part.header) != _RECEIPT_TYPE:
-        raise JWS.refuse_unsupported("a message is no receipt")
+        raise JWS.refuse_unsupported("a message is not a receipt")
     sender = _read_sender(part.header)
     binding = read_binding(part.header)
     if binding is None:
         raise Refusal(Reason.UNBOUND, "a receipt must be bound")
     reference = part.header.get("ref")
     if not isinstance(reference, str) or not is_identifier(reference):
-        raise JWS.refuse_malformed("ref is missing or no message's identifier")
+        raise JWS.refuse_malformed("ref is missing or not a message identifier")
     if part.payload:
         raise JWS.refuse_malformed("a receipt has a payload")
     return UnverifiedReceipt(sender, part.algorithm, binding, reference, part.signing_input, _read_signature(part))
@@ -243,7 +243,7 @@ def _is_signed_by(message: UnverifiedMessage | UnverifiedReceipt, key: PublicKey
 def _read_algorithm(header: dict[str, Any]) -> str:
     algorithm = header.get("alg")
     if not isinstance(algorithm, str):
-        raise JWS.refuse_malformed("alg is missing or no string")
+        raise JWS.refuse_malformed("alg is missing or not a string")
     if algorithm not in _SIGNATURES:
         raise JWS.refuse_unsupported(f"alg {shown(algorithm)}")
     return algorithm
@@ -253,18 +253,18 @@ def _media_type(header: dict[str, Any]) -> str:
     """Return `typ`, which is compared without case and its `application/` (RFC 7515, section 4.1.9)."""
     media_type = header.get("typ", _MESSAGE_TYPE)
     if not isinstance(media_type, str):
-        raise JWS.refuse_malformed("typ is no string")
+        raise JWS.refuse_malformed("typ is not a string")
     return media_type.lower().removeprefix("application/")
 
 
 def _read_sender(header: dict[str, Any]) -> IdentityName:
     uri = header.get("x5u")
     if not isinstance(uri, str):
-        raise Refusal(Reason.SENDER_MALFORMED, "x5u is missing or no string")
+        raise Refusal(Reason.SENDER_MALFORMED, "x5u is missing or not a string")
     try:
         return parse_dns_uri(uri)
     except MalformedNameError:
-        raise Refusal(Reason.SENDER_MALFORMED, f"x5u {shown(uri)} is no DNS URI of TLSA records") from None
+        raise Refusal(Reason.SENDER_MALFORMED, f"x5u {shown(uri)} is not a DNS URI of TLSA records") from None
 
 
 def _read_text(payload: str) -> str:
@@ -277,5 +277,5 @@ def _read_text(payload: str) -> str:
 def _read_signature(part: _Parts) -> bytes:
     octets = serialization.read_octets(JWS, "signature", part.signature)
     if len(octets) not in _SIGNATURE_OCTETS[part.algorithm]:
-        raise Refusal(Reason.SIGNATURE_INVALID, f"{part.algorithm} makes no signature of {len(octets)} octets")
+        raise Refusal(Reason.SIGNATURE_INVALID, f"a signature of {len(octets)} bytes does not fit {part.algorithm}")
     return octets

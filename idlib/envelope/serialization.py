@@ -96,7 +96,7 @@ def read_header(layer: Layer, protected: str) -> dict[str, Any]:
     except ValueError as error:
         raise layer.refuse_malformed(f"protected header: {_said(error)}") from None
     if refused := _REFUSED_PARAMETERS & header.keys():
-        raise layer.refuse_unsupported(f"the protected header holds {min(refused)}")
+        raise layer.refuse_unsupported(f"the protected header has {min(refused)}")
     return header
 
 
@@ -152,7 +152,7 @@ def _read_flattened(layer: Layer, text: str) -> tuple[str, ...]:
         raise layer.refuse_unsupported(f"the message has a member {min(refused)}")
     for name in layer.members:
         if not isinstance(members.get(name), str):
-            raise layer.refuse_malformed(f"the member {name} is missing or no string")
+            raise layer.refuse_malformed(f"the member {name} is missing or not a string")
     return tuple(members[name] for name in layer.members)
 
 

@@ -44,7 +44,7 @@ def test_an_existing_key_is_not_replaced_unasked(stack: Stack) -> None:
     for refused in (stack.run, stack.exec):
         done = refused("maintenance", "./create_selfsigned_id.py", check=False)
         assert done.returncode == 4
-        assert "not replaced unasked" in done.stderr
+        assert "already exists; use --force" in done.stderr
     assert key_of(stack) == before
 
 

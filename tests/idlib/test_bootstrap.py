@@ -143,7 +143,7 @@ def test_an_unknown_keyword_is_named(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("app_userid", ["root", "", -1, 2**32 - 1])
 def test_a_user_must_be_a_number(tmp_path: Path, app_userid: int | str) -> None:
-    with pytest.raises(ConfigurationError, match="user number"):
+    with pytest.raises(ConfigurationError, match="not a user ID"):
         Bootstrap(NAME, str(tmp_path), app_userid)
 
 
@@ -211,7 +211,7 @@ def test_no_record_is_made_of_a_key_and_a_certificate_that_differ(identity: Boot
 
 
 def test_no_record_is_made_without_key_or_certificate(identity: Bootstrap) -> None:
-    with pytest.raises(KeyFileError, match=r"there is no '.*key\.pem'; make an identity"):
+    with pytest.raises(KeyFileError, match=r"there is no '.*key\.pem'; create an identity"):
         identity.render_tlsa_record()
     identity.generate_private_key()
     with pytest.raises(KeyFileError, match=r"there is no '.*crt\.pem'; install"):
@@ -239,7 +239,7 @@ def test_a_certificate_that_names_another_device_is_installed_with_a_warning(
 ) -> None:
     identity.generate_private_key()
     identity.install_certificate(foreign_certificate("bob.example.test", one_key).public_bytes(Encoding.PEM))
-    assert "does not name alice._device.example.test" in caplog.text
+    assert "does not have alice._device.example.test" in caplog.text
 
 
 def test_what_is_no_certificate_for_the_key_changes_nothing(identity: Bootstrap) -> None:
@@ -295,7 +295,7 @@ def test_why_the_public_identity_is_not_valid_is_logged(
 ) -> None:
     identity.generate_private_key()
     assert not is_valid(identity, FakeDiscovery([other_key.public], again=[other_key.public]))
-    assert "are of other keys" in caplog.text
+    assert "is for the key" in caplog.text
     assert not is_valid(identity, FakeDiscovery([], error=NoRecordError(f"{NAME} has no TLSA record")))
     assert f"{NAME} has no TLSA record" in caplog.text
 

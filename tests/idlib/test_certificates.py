@@ -113,8 +113,8 @@ def test_a_good_certificate_is_of_no_concern() -> None:
 @pytest.mark.parametrize(
     ("name", "now", "concern"),
     [
-        (OTHER_NAME, NOW, "does not name alice._device.example.test"),
-        (NAME, NOW - timedelta(days=2), "valid only from 2029-12-31"),
+        (OTHER_NAME, NOW, "does not have alice._device.example.test"),
+        (NAME, NOW - timedelta(days=2), "not valid before 2029-12-31"),
         (NAME, NOW + timedelta(days=4000), "expired on 2040-01-02"),
     ],
 )

@@ -200,7 +200,7 @@ def test_a_file_system_without_hard_links_is_enough(tmp_path: Path, monkeypatch:
     path = keys.key_path(tmp_path, NAME)
     keys.write_new(path, b"first", OWN_UID, {tmp_path / "crt": b"its certificate"})
     assert path.read_bytes() == b"first"
-    with pytest.raises(KeyFileError, match="exists and is not replaced unasked"):
+    with pytest.raises(KeyFileError, match="already exists; use --force"):
         keys.write_new(path, b"second", OWN_UID)
     assert files_in(tmp_path) == {path.name: b"first", "crt": b"its certificate"}
 
@@ -294,7 +294,7 @@ def make_dangling_link(path: Path) -> None:
 UNFIT: Final = [
     (os.mkfifo, "is a named pipe, not a regular file"),
     (make_directory, "is a directory, not a regular file"),
-    (make_dangling_link, "is a symbolic link that leads to no file"),
+    (make_dangling_link, "is a broken symbolic link"),
 ]
 
 
@@ -332,13 +332,13 @@ def test_a_key_of_another_name_is_pointed_at(tmp_path: Path) -> None:
     keys.key_path(tmp_path, NAME).touch()
     with pytest.raises(KeyFileError) as caught:
         keys.read_private_key(keys.key_path(tmp_path, IdentityName("alcie._device.example.test")))
-    assert caught.value.hint.startswith(f"'{tmp_path}' holds a key of {NAME}: is IDENTITY_NAME right? If so, make")
+    assert caught.value.hint.startswith(f"'{tmp_path}' has a key of {NAME}: is IDENTITY_NAME right? If so, create")
 
 
 def test_where_the_default_directory_is_missing_the_variable_is_named() -> None:
     if Path("/identity").exists():
         pytest.fail("this test needs a system without the directory /identity")
-    with pytest.raises(KeyFileError, match="unless CRYPTO_PATH is set"):
+    with pytest.raises(KeyFileError, match="set CRYPTO_PATH to"):
         keys.read_private_key(keys.key_path(Path("/identity"), NAME))
 
 

@@ -77,7 +77,7 @@ def test_any_file_is_a_list_or_malformed(path: Path, octets: bytes) -> None:
     ("octets", "why"),
     [
         (b"alice.example.com\n# x\nbob", "line 3: 'bob' is not a device name"),
-        (b"alice.example.com\r\n\r\nb_b.example, *x.example", "line 3: '*x.example' is no pattern"),
+        (b"alice.example.com\r\n\r\nb_b.example, *x.example", "line 3: '*x.example' is not a name pattern"),
         (b"alice.example.com\n\xff", "line 2: it is not UTF-8"),
         ("# Küche\nk\u00fcche.example".encode(), "line 2: 'k\\xfcche.example' is not a device name"),
         (b"x" * (MAX_BYTES + 1), f"it has more than {MAX_BYTES} bytes"),

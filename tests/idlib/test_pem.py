@@ -78,11 +78,11 @@ def test_a_broken_block_is_named_and_hides_no_other(contents: bytes, broken: str
         (pkcs7.serialize_certificates([LEAF], Encoding.DER), "it is a PKCS #7 file (.p7b)", "-inform DER"),
         (REQUEST.public_bytes(Encoding.PEM), "it is a certificate request", "that the CA returns"),
         (REQUEST.public_bytes(Encoding.DER), "it is a certificate request", "that the CA returns"),
-        (KEY_PEM, "it holds a private key", "use the file of the certificate"),
-        (KEY_DER, "it is a private key in DER form", "use the file of the certificate"),
-        (PUBLIC, "it is a file of the type PUBLIC KEY", "use the file of the certificate"),
-        (CUT_OFF, "block 1, at line 1, has no END line", "copy the whole of it"),
-        (DAMAGED, "block 1, at line 1, is a damaged certificate", "copy the whole of it"),
+        (KEY_PEM, "it holds a private key", "use the certificate"),
+        (KEY_DER, "it is a private key in DER form", "use the certificate"),
+        (PUBLIC, "its type is PUBLIC KEY", "use the certificate"),
+        (CUT_OFF, "block 1, at line 1, has no END line", "copy the whole block"),
+        (DAMAGED, "block 1, at line 1, is a damaged certificate", "copy the whole block"),
         (
             pkcs12.serialize_key_and_certificates(b"x", rsa_key(), None, None, BestAvailableEncryption(b"secret")),
             "it is binary",
@@ -100,12 +100,12 @@ def test_what_is_there_instead_of_a_certificate_is_named(contents: bytes, what: 
 @pytest.mark.parametrize(
     ("contents", "what", "remedy"),
     [
-        (OPENSSH, "it is a key in OpenSSH's own form", "ssh-keygen -p -m PEM -f FILE"),
+        (OPENSSH, "it is a key in OpenSSH's own format", "ssh-keygen -p -m PEM -f FILE"),
         (KEY_PEM.replace(b"\n", b"\\n"), "it has the two characters \\n instead of line breaks", "printf '%b'"),
         (KEY_DER, "it is a private key in DER form", "openssl pkey -inform DER -in FILE"),
-        (KEY_PEM[:300], "block 1, at line 1, has no END line", "copy the whole of it"),
-        (LEAF_PEM, "it holds a certificate", "use the file of the private key"),
-        (REQUEST.public_bytes(Encoding.PEM), "it is a certificate request", "use the file of the private key"),
+        (KEY_PEM[:300], "block 1, at line 1, has no END line", "copy the whole block"),
+        (LEAF_PEM, "it holds a certificate", "use the private key file"),
+        (REQUEST.public_bytes(Encoding.PEM), "it is a certificate request", "use the private key file"),
     ],
 )
 def test_what_is_there_instead_of_a_private_key_is_named(contents: bytes, what: str, remedy: str) -> None:

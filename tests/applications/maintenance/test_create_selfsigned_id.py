@@ -49,7 +49,7 @@ def test_an_existing_key_is_replaced_with_force_alone(run: Run, files: Files) ->
     before = files()
     refused = run("create_selfsigned_id.py")
     assert refused.returncode == 4
-    assert "exists and is not replaced unasked; run it with --force" in refused.stderr
+    assert "already exists; use --force to replace it (the old key is kept as" in refused.stderr
     assert len(refused.stderr.splitlines()) == 1
     assert files() == before
 
@@ -72,7 +72,7 @@ def test_a_directory_that_cannot_be_written_is_reported_in_one_line(run: Run, pa
         ended = run(program, CRYPTO_PATH=path)
         assert ended.returncode == 4
         assert ended.stdout == ""
-        assert "CRYPTO_PATH has to be a directory" in ended.stderr
+        assert "CRYPTO_PATH must be a directory" in ended.stderr
         assert "Traceback" not in ended.stderr
 
 

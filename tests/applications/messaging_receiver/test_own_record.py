@@ -333,8 +333,7 @@ def test_the_key_of_another_name_is_pointed_at_when_there_is_none_of_ours(
     key_path(directory, IdentityName("bob.example")).touch()
     line, _ = told_without_a_key(without_identity, "application.py", caplog, monkeypatch)
     assert line.endswith(
-        f" (there is no '{key_path(directory, NAME)}';"
-        f" '{directory}' holds a key of bob.example: is IDENTITY_NAME right?)"
+        f" (there is no '{key_path(directory, NAME)}'; '{directory}' has a key of bob.example: is IDENTITY_NAME right?)"
     )
 
 

@@ -119,7 +119,7 @@ def test_all_failures_of_decryption_look_alike(
         with pytest.raises(Refusal) as refusal:
             decrypt(payload, forge.bob, [key])
         facts.add((refusal.value.reason, refusal.value.fact))
-    assert facts == {(Reason.DECRYPTION_FAILED, "no key of bob._device.example.test opens the message")}
+    assert facts == {(Reason.DECRYPTION_FAILED, "no key of bob._device.example.test decrypts the message")}
     assert private_key_operations == {"RSA-OAEP-256": len(payloads)}
 
 

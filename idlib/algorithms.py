@@ -1,4 +1,4 @@
-"""The keys and algorithms that the profile admits, each key prepared once for all its uses."""
+"""The keys and algorithms that the profile allows; each key is prepared once for all its uses."""
 
 from dataclasses import dataclass, field
 from typing import Final, Self
@@ -18,12 +18,12 @@ _MAX_PUBLIC_EXPONENT: Final = 65537
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Algorithms:
-    """What a key of one type is used with.
+    """The algorithms of one type of key.
 
     Args:
         signature: The JWS `alg` (RFC 7518, section 3).
         key_management: The JWE `alg` (RFC 7518, section 4).
-        key_kind: The kind of key, for a person to read.
+        key_kind: The type of key, for people to read.
     """
 
     signature: str
@@ -37,13 +37,13 @@ P256_ALGORITHMS: Final = Algorithms("ES256", "ECDH-ES+A256KW", "EC P-256")
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PublicKey:
-    """Another device's public key, of a kind and size that the profile admits: RSA of 2048 to 4096 bits, or EC P-256.
+    """Another device's public key, of a type and size that the profile allows: RSA of 2048 to 4096 bits, or EC P-256.
 
     Args:
-        native: The key as the `cryptography` package has it.
+        native: The key as an object of the `cryptography` package.
 
     Raises:
-        UnsuitableKeyError: The key is of another kind or size.
+        UnsuitableKeyError: The key has another type or size.
     """
 
     native: NativePublicKey
@@ -56,14 +56,14 @@ class PublicKey:
 
     @classmethod
     def from_der(cls, octets: bytes) -> Self:
-        """Return the key in a SubjectPublicKeyInfo that `der` has made.
+        """Return the key in a SubjectPublicKeyInfo that `der` has returned.
 
         Args:
-            octets: Not from a stranger: other forms of keys are read too.
+            octets: Only trusted bytes: other forms of keys are accepted too.
 
         Raises:
-            ValueError: The bytes hold no key.
-            UnsuitableKeyError: The key is of another kind or size.
+            ValueError: The bytes are not a key.
+            UnsuitableKeyError: The key has another type or size.
         """
         return cls(load_der_public_key(octets))  # type: ignore[arg-type]  # __post_init__ checks the type
 
@@ -75,13 +75,13 @@ class PublicKey:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PrivateKey:
-    """The device's own private key, of the same kinds and sizes; its numbers appear in no repr.
+    """The device's own private key, of the same types and sizes; its repr shows none of its numbers.
 
     Args:
-        native: The key as the `cryptography` package has it.
+        native: The key as an object of the `cryptography` package.
 
     Raises:
-        UnsuitableKeyError: The key is of another kind or size.
+        UnsuitableKeyError: The key has another type or size.
     """
 
     native: NativePrivateKey = field(repr=False)
@@ -95,13 +95,13 @@ class PrivateKey:
             )
         object.__setattr__(self, "public", PublicKey(self.native.public_key()))
         jwk = JWK.from_pyca(self.native)
-        # Our own key, checked when it was made: checking it again costs 50 ms at each start.
+        # Our own key was checked when it was created; checking it again takes 50 ms at each start.
         jwk.unsafe_skip_rsa_key_validation = True
         object.__setattr__(self, "jwk", jwk)
 
     @property
     def algorithms(self) -> Algorithms:
-        """What the key is used with."""
+        """The algorithms that the key is used with."""
         return self.public.algorithms
 
 

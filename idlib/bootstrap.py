@@ -1,4 +1,4 @@
-"""The published class: a device's own identity, made, kept and shown; a face over keys, records and discovery."""
+"""The published class `Bootstrap`: creates, reads and writes a device's identity; uses keys, records and discovery."""
 
 import logging
 import os
@@ -38,17 +38,17 @@ class Bootstrap:
 
     Args:
         identity_name: The device's DNS name.
-        identity_path: The directory of the files; made with the first key.
-        app_userid: The number of the user who is to own the files, where this process may give files away.
-        state: Of the subject of a certificate or request; so are the next three.
+        identity_path: The directory of the files; created with the first key.
+        app_userid: The numeric ID of the user who owns the files, if this process is allowed to change the owner.
+        state: For the subject of certificates and requests, as are the next three.
         country: Two letters.
-        locality: A city, for example.
+        locality: For example, a city.
         organization: At most 64 characters.
-        key_type: Type and size of a new private key.
+        key_type: The type and size of new private keys.
 
     Raises:
-        MalformedNameError: `identity_name` is no device name.
-        ConfigurationError: `app_userid` is no number, or the subject cannot stand in a certificate.
+        MalformedNameError: `identity_name` is not a device name.
+        ConfigurationError: `app_userid` is not a user ID, or a certificate cannot have the subject.
     """
 
     def __init__(
@@ -83,11 +83,11 @@ class Bootstrap:
             "cert": keys.certificate_path(self._directory, self.identity_name),
             "csr": keys.request_path(self._directory, self.identity_name),
         }
-        self.build_x509_name()  # so that an impossible subject is told of before a key is made for it
+        self.build_x509_name()  # reports an invalid subject before a key is created
 
     @classmethod
     def from_settings(cls, read: Settings) -> Self:
-        """Return the identity that the settings speak of."""
+        """Return the identity that the settings describe."""
         return cls(
             read.identity_name.text,
             str(read.crypto_path),
@@ -97,24 +97,24 @@ class Bootstrap:
         )
 
     def has_private_key(self) -> bool:
-        """Return whether there is a private key, be it usable or not."""
+        """Return whether there is a private key, usable or not."""
         return os.path.lexists(self._paths["key"])
 
     def generate_private_key(self) -> None:
-        """Make the private key; an existing one is never replaced, which is what `replace_private_key` is for.
+        """Create the private key; to replace an existing key, use `replace_private_key`.
 
         Raises:
-            KeyFileError: There is a key already, or it cannot be written.
+            KeyFileError: The key already exists or cannot be written.
         """
-        key = self._new_key_where_none_is()
+        key = self._new_key_unless_one_exists()
         with keys.locked(self._directory):
             keys.write_new(self._paths["key"], keys.encode_private_key(key), self._uid)
         self._log_written("key")
 
     def replace_private_key(self) -> None:
-        """Make a new private key in place of the one that may be there, which is kept as NAME.key.previous.pem.
+        """Create a new private key; an existing key is kept as NAME.key.previous.pem.
 
-        The certificate and the request of the old key stay as they are, and do not match the new one.
+        The certificate and the request of the old key are kept, and do not match the new key.
 
         Raises:
             KeyFileError: A file cannot be read or written.
@@ -125,7 +125,7 @@ class Bootstrap:
         self._log_written("key")
 
     def generate_csr(self) -> None:
-        """Make the certificate signing request (RFC 2986) for the private key, over one that may be there.
+        """Create the certificate signing request (RFC 2986) for the private key; an existing one is replaced.
 
         Raises:
             KeyFileError: The private key is missing or unusable, or the request cannot be written.
@@ -138,7 +138,7 @@ class Bootstrap:
         self._log_written("csr")
 
     def generate_selfsigned_certificate(self) -> None:
-        """Make a self-signed certificate for the private key, good for ten years, over one that may be there.
+        """Create a self-signed certificate for the private key, valid for ten years; an existing one is replaced.
 
         Raises:
             KeyFileError: The private key is missing or unusable, or the certificate cannot be written.
@@ -148,12 +148,12 @@ class Bootstrap:
         self._log_written("cert")
 
     def create_selfsigned_identity(self) -> None:
-        """Make a private key and its self-signed certificate; an existing key is never replaced.
+        """Create a private key and its self-signed certificate; an existing key is never replaced.
 
         Raises:
-            KeyFileError: There is a key already, or a file cannot be written; nothing is changed then.
+            KeyFileError: There is already a key, or a file cannot be written; no file has changed.
         """
-        key = self._new_key_where_none_is()
+        key = self._new_key_unless_one_exists()
         with keys.locked(self._directory):
             keys.write_new(
                 self._paths["key"],
@@ -164,12 +164,12 @@ class Bootstrap:
         self._log_written("key", "cert")
 
     def replace_selfsigned_identity(self) -> None:
-        """Make a private key and its self-signed certificate in place of those that may be there.
+        """Create a private key and its self-signed certificate; existing ones are replaced.
 
-        The replaced key is kept as NAME.key.previous.pem, so that what was sealed to it can still be opened.
+        The old key is kept as NAME.key.previous.pem, so that messages sealed to it can still be opened.
 
         Raises:
-            KeyFileError: A file cannot be read or written; key and certificate are as before then.
+            KeyFileError: A file cannot be read or written; the key and the certificate have not changed.
         """
         key = self._new_key()
         with keys.locked(self._directory):
@@ -183,17 +183,17 @@ class Bootstrap:
         self._log_written("key", "cert")
 
     def install_certificate(self, pem: bytes) -> None:
-        """Put a certificate that a CA has issued for the private key into its place, over one that may be there.
+        """Install a certificate that a CA has issued for the private key; an existing one is replaced.
 
-        What readers may stumble over (its names, its dates) is logged as a warning.
+        Names or dates that other software may reject are logged as a warning.
 
         Args:
-            pem: One or more certificates in PEM form, in any order; the one for the private key is taken, and broken
-                ones beside it do not matter.
+            pem: One or more certificates in PEM form, in any order. The one for the private key is installed; damaged
+                others are skipped.
 
         Raises:
-            KeyFileError: None is for the private key, no reader would accept its TLSA record, the key is missing or
-                unusable, or the file cannot be written.
+            KeyFileError: No certificate is for the private key, no device would accept its TLSA record, the key is
+                missing or unusable, or the file cannot be written.
         """
         found = read_certificates(pem)
         if not found.readable:
@@ -208,10 +208,10 @@ class Bootstrap:
             _LOGGER.warning("%s", concern)
 
     def build_x509_name(self) -> x509.Name:
-        """Return the subject: country, state, locality, organization, and the name where it has at most 64 characters.
+        """Return the subject: country, state, locality, organization, and the name if it has at most 64 characters.
 
         Raises:
-            ConfigurationError: A part cannot stand in a certificate.
+            ConfigurationError: A certificate cannot have one of the parts.
         """
         return certificates.build_subject(self.identity_name, **self._subject)
 
@@ -220,16 +220,16 @@ class Bootstrap:
         return certificates.build_subject_alternative_name(self.identity_name)
 
     def public_identity_is_valid(self, discovery: "Discovery | None" = None) -> bool:
-        """Return whether DNS has a record of this device's key that others accept; if not, log why.
+        """Return whether DNS has a record of this device's key that other devices accept; if not, log why.
 
         Args:
-            discovery: Asks DNS; without one the environment variables of `idlib.settings` say how it is asked.
+            discovery: Asks DNS; by default one that the environment variables of `idlib.settings` configure.
 
         Raises:
             ConfigurationError: An environment variable has a bad value.
             KeyFileError: The private key is missing or unusable.
         """
-        # DNS is asked by few users of this class.
+        # Imported late, because most users of this class do not ask DNS.
         from idlib.discovery import find_key
 
         _LOGGER.info("Reading %s", quoted(self._paths["key"]))
@@ -245,7 +245,7 @@ class Bootstrap:
         return False
 
     def get_private_key_obj(self) -> NativePrivateKey:
-        """Return the private key, as the cryptography package has it.
+        """Return the private key, as an object of the cryptography package.
 
         Raises:
             KeyFileError: It is missing or unusable.
@@ -253,7 +253,7 @@ class Bootstrap:
         return self._read_private_key().native
 
     def get_local_cert_obj(self) -> x509.Certificate:
-        """Return the certificate, as the cryptography package has it.
+        """Return the certificate, as an object of the cryptography package.
 
         Raises:
             KeyFileError: It is missing or unusable.
@@ -261,7 +261,7 @@ class Bootstrap:
         return keys.parse_certificate(self.get_pki_asset("cert"), self._paths["cert"])
 
     def get_pki_asset(self, asset_type: str) -> bytes:
-        """Return the octets of a file.
+        """Return the bytes of a file.
 
         Args:
             asset_type: One of key, cert, csr.
@@ -275,14 +275,14 @@ class Bootstrap:
         return keys.read_file(path)
 
     def write_pki_asset(self, asset: bytes, asset_type: str) -> None:
-        """Write a file as it is; a certificate or request goes over one that may be there, a key never does.
+        """Write a file unchanged; an existing certificate or request is replaced, an existing key never.
 
         Args:
-            asset: In PEM form; it is not looked into.
+            asset: In PEM form; it is not checked.
             asset_type: One of key, cert, csr.
 
         Raises:
-            KeyFileError: It cannot be written, or there is a key already.
+            KeyFileError: It cannot be written, or there is already a key.
             UnknownAssetError: There is no such type.
         """
         path = Path(self.get_path_for_pki_asset(asset_type))
@@ -293,7 +293,7 @@ class Bootstrap:
         self._log_written(asset_type)
 
     def get_path_for_pki_asset(self, asset_type: str) -> str:
-        """Return where a file lies.
+        """Return the path of a file.
 
         Args:
             asset_type: One of key, cert, csr.
@@ -318,16 +318,16 @@ class Bootstrap:
         """Return the TLSA record to publish at the device's name: `3 0 0 HEX` (RFC 6698, section 2.2).
 
         Raises:
-            KeyFileError: Key or certificate is missing or unusable, they do not belong together, or no reader would
-                accept the record.
+            KeyFileError: The key or certificate is missing or unusable, they do not match, or no device would accept
+                the record.
         """
         return str(self._checked_record(self._own_certificate(), WHOLE_CERTIFICATE))
 
     def render_public_key_tlsa_record(self) -> str:
-        """Return the TLSA record of the public key alone: `3 1 0 HEX`, smaller, but dane-jwe-jws cannot read it.
+        """Return the TLSA record of only the public key: `3 1 0 HEX`. It is smaller, but dane-jwe-jws cannot read it.
 
         Raises:
-            KeyFileError: Key or certificate is missing or unusable, or they do not belong together.
+            KeyFileError: The key or certificate is missing or unusable, or they do not match.
         """
         return str(self._checked_record(self._own_certificate(), PUBLIC_KEY_INFO))
 
@@ -361,8 +361,8 @@ class Bootstrap:
             )
         return certificate
 
-    def _new_key_where_none_is(self) -> PrivateKey:
-        # Writing it decides, but who is to be refused need not wait for a key to be made.
+    def _new_key_unless_one_exists(self) -> PrivateKey:
+        # write_new() checks this again; this check saves the time to generate a key.
         if self.has_private_key():
             raise keys.refusal_to_overwrite(self._paths["key"])
         return self._new_key()

@@ -1,4 +1,4 @@
-"""The X.509 values of an identity: its subject, certificate signing request and self-signed certificate; no I/O."""
+"""Builds an identity's X.509 subject, certificate signing request and self-signed certificate; no I/O."""
 
 from collections.abc import Iterator
 from datetime import datetime, timedelta
@@ -30,10 +30,10 @@ _MAX_CHARACTERS: Final = MappingProxyType(
 
 
 def build_subject(name: IdentityName, *, country: str, state: str, locality: str, organization: str) -> x509.Name:
-    """Return the subject of the device: country, state, locality, organization, and its name where that fits.
+    """Return the subject of the device: country, state, locality, organization, and its name if that fits.
 
-    A common name has at most 64 characters (RFC 5280, appendix A.1). A longer name is left out, as a shortened one
-    might be another device's; the subject alternative name always carries it whole.
+    A common name has at most 64 characters (RFC 5280, appendix A.1). A longer name is left out, because a
+    shortened one could be another device's; the subject alternative name always has the whole name.
 
     Args:
         name: The device.
@@ -43,7 +43,7 @@ def build_subject(name: IdentityName, *, country: str, state: str, locality: str
         organization: 1 to 64 characters.
 
     Raises:
-        ConfigurationError: A part cannot stand in a certificate.
+        ConfigurationError: A certificate cannot have one of the parts.
     """
     parts = [
         (NameOID.COUNTRY_NAME, country),
@@ -75,7 +75,7 @@ def build_subject_alternative_name(name: IdentityName) -> x509.SubjectAlternativ
 def build_request(
     key: PrivateKey, subject: x509.Name, alternative_name: x509.SubjectAlternativeName
 ) -> x509.CertificateSigningRequest:
-    """Return a certificate signing request (RFC 2986) which asks for what an end entity of this system needs."""
+    """Return a certificate signing request (RFC 2986) with the extensions that a device needs."""
     return (
         x509.CertificateSigningRequestBuilder()
         .subject_name(subject)
@@ -89,13 +89,13 @@ def build_request(
 def build_self_signed_certificate(
     key: PrivateKey, subject: x509.Name, alternative_name: x509.SubjectAlternativeName, now: datetime
 ) -> x509.Certificate:
-    """Return an end-entity certificate, signed by its own key, good for ten years (RFC 5280).
+    """Return a self-signed end-entity certificate, valid for ten years (RFC 5280).
 
     Args:
-        key: The device's.
+        key: The device's key.
         subject: The device.
         alternative_name: The device's name.
-        now: Its life begins a day before, for the sake of clocks that are behind.
+        now: The certificate is valid from a day earlier, for devices whose clocks are behind.
     """
     return (
         x509.CertificateBuilder()
@@ -114,12 +114,12 @@ def build_self_signed_certificate(
 
 
 def concerns(certificate: x509.Certificate, name: IdentityName, now: datetime) -> Iterator[str]:
-    """Yield, each in a line, what readers of a certificate may stumble over though its TLSA record 3 0 0 is good.
+    """Yield a line for each reason why other software may reject a certificate whose TLSA record 3 0 0 is good.
 
     Args:
-        certificate: Already known to be for the device's key.
+        certificate: One for the device's key.
         name: The device.
-        now: The time to hold its dates to.
+        now: The time that its dates are compared with.
     """
     if name.text not in _dns_names(certificate):
         yield (

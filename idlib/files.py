@@ -1,4 +1,4 @@
-"""Files: small ones that a user names are read whole, with a bound; what is written is private and made durable."""
+"""Reads small files with a size limit, creates files with a private mode, and flushes them to the disk."""
 
 import errno
 import os
@@ -6,7 +6,7 @@ import stat
 from pathlib import Path
 from typing import Final
 
-# For their owner alone.
+# Only their owner has access.
 FILE_MODE: Final = 0o600
 DIRECTORY_MODE: Final = 0o700
 _KINDS: Final = (
@@ -16,22 +16,22 @@ _KINDS: Final = (
     (stat.S_ISCHR, "a device"),
     (stat.S_ISBLK, "a device"),
 )
-# What os.open() itself refuses: to write to a directory, to open a socket, to follow a link if it must not.
+# Errors of os.open() itself: writing to a directory, opening a socket, following a link with O_NOFOLLOW.
 _KINDS_BY_ERROR: Final = {errno.EISDIR: "a directory", errno.ENXIO: "a socket", errno.ELOOP: "a symbolic link"}
 
 
 class NotRegularError(OSError):
-    """Something else is in the place of a regular file; `strerror` says what, and `filename` where."""
+    """A path is not a regular file; `strerror` has what it is, and `filename` the path."""
 
 
 def open_regular(path: Path, flags: int) -> int:
-    """Return a descriptor of a regular file, which is for its owner alone if it is made.
+    """Return a descriptor of a regular file; if it is created, only its owner has access.
 
-    Opening never waits: a named pipe without a writer would block the program for as long as nobody writes to it.
+    Opening does not block: a named pipe would block until another program opens it for writing.
 
     Args:
-        path: Which file.
-        flags: As os.open() has them.
+        path: The file.
+        flags: The flags of os.open().
 
     Raises:
         NotRegularError: It is not a regular file.
@@ -58,11 +58,11 @@ def read_regular(path: Path, limit: int) -> bytes:
     """Return the contents of a regular file; a symbolic link to one is followed.
 
     Args:
-        path: Which file.
-        limit: How many bytes it may have.
+        path: The file.
+        limit: The maximum size in bytes.
 
     Raises:
-        OSError: The file is missing, unreadable, too large or not a regular file; `strerror` says which.
+        OSError: The file is missing, unreadable, too large or not a regular file; `strerror` has the reason.
     """
     with open(open_regular(path, os.O_RDONLY), "rb") as file:
         contents = file.read(limit + 1)
@@ -72,7 +72,7 @@ def read_regular(path: Path, limit: int) -> bytes:
 
 
 def make_durable(path: Path) -> None:
-    """Return when a file is on the disk; or, for a directory, the names of its files.
+    """Flush a file to the disk; for a directory, the names of its files.
 
     Args:
         path: The file or the directory.
@@ -94,7 +94,7 @@ def status_of(path: Path) -> os.stat_result | None:
         path: The file.
 
     Raises:
-        OSError: It cannot be looked at.
+        OSError: Its status cannot be read.
     """
     try:
         return path.stat()
@@ -103,10 +103,10 @@ def status_of(path: Path) -> os.stat_result | None:
 
 
 def state_of(path: Path) -> tuple[int, ...] | None:
-    """Return numbers of which at least one changes when a file is replaced or written; None if it cannot be looked at.
+    """Return numbers of which at least one changes when a file is written or replaced; None if they cannot be read.
 
     Args:
-        path: Which file; the last number is the time of its last change, in nanoseconds since the epoch.
+        path: The file. The last number is the time of its last change, in nanoseconds since the epoch.
     """
     try:
         status = path.stat()
@@ -116,10 +116,10 @@ def state_of(path: Path) -> tuple[int, ...] | None:
 
 
 def kind_of_obstacle(path: Path) -> str | None:
-    """Return in words what stands in the place of a regular file; None if that is one, nothing, or cannot be seen.
+    """Return what a path is instead of a regular file; None if it is one, does not exist, or cannot be read.
 
     Args:
-        path: Which place; a symbolic link is followed.
+        path: The path; a symbolic link is followed.
     """
     try:
         return _kind(path.stat())
@@ -131,7 +131,7 @@ def check_regular(status: os.stat_result, path: Path) -> None:
     """Raise an error unless a file is a regular one.
 
     Args:
-        status: Of the file.
+        status: The file's status.
         path: The file.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Private key, certificate and request files: read with care, written atomically, a key never overwritten unasked."""
+"""Files of private keys, certificates and requests: read with limits, written atomically, keys kept when replaced."""
 
 import errno
 import fcntl
@@ -51,42 +51,42 @@ _STAGED_PREFIX: Final = ".idlib-"
 _STAGED_SUFFIX: Final = ".new"
 _SERVICE: Final = "maintenance"
 _LOCK_PAUSE_SECONDS: Final = 0.05
-# What link(2) says on FAT, exFAT and other file systems that know no hard links.
+# The errors of link(2) on FAT, exFAT and other file systems without hard links.
 _NO_HARD_LINKS: Final = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK})
 _OTHERS: Final = 0o077
 _NO_COMPANIONS: Final[Mapping[Path, bytes]] = MappingProxyType({})
 
 
 def key_path(crypto_path: Path, name: IdentityName) -> Path:
-    """Return where the device's private key lies: NAME.key.pem."""
+    """Return the path of the device's private key: NAME.key.pem."""
     return crypto_path / f"{_file_stem(name)}{_KEY_SUFFIX}"
 
 
 def certificate_path(crypto_path: Path, name: IdentityName) -> Path:
-    """Return where the device's certificate lies: NAME.crt.pem."""
+    """Return the path of the device's certificate: NAME.crt.pem."""
     return crypto_path / f"{_file_stem(name)}{_CERTIFICATE_SUFFIX}"
 
 
 def request_path(crypto_path: Path, name: IdentityName) -> Path:
-    """Return where the device's certificate signing request lies: NAME.csr.pem."""
+    """Return the path of the device's certificate signing request: NAME.csr.pem."""
     return crypto_path / f"{_file_stem(name)}.csr.pem"
 
 
 def previous_key_paths(crypto_path: Path, name: IdentityName) -> tuple[Path, ...]:
-    """Return where replaced private keys lie, youngest first: NAME.key.previous.pem, …previous2.pem, …previous3.pem."""
+    """Return the paths of replaced private keys, newest first: NAME.key.previous.pem, …previous2.pem and so on."""
     numbers = ("", *range(2, MAX_PREVIOUS_KEYS + 1))
     return tuple(crypto_path / f"{_file_stem(name)}.key.previous{number}.pem" for number in numbers)
 
 
 def generate_private_key(key_type: KeyType) -> PrivateKey:
-    """Return a new private key of this type, which is on no disk yet."""
+    """Return a new private key of this type, without writing it to the disk."""
     if key_type is KeyType.P256:
         return PrivateKey(ec.generate_private_key(ec.SECP256R1()))
     return PrivateKey(rsa.generate_private_key(_PUBLIC_EXPONENT, _RSA_BITS[key_type]))
 
 
 def encode_private_key(key: PrivateKey) -> bytes:
-    """Return the key in traditional PEM form: for RSA that of PKCS #1 (RFC 8017, appendix A.1.2)."""
+    """Return the key in traditional PEM form; for RSA that is PKCS #1 (RFC 8017, appendix A.1.2)."""
     return key.native.private_bytes(Encoding.PEM, PrivateFormat.TraditionalOpenSSL, NoEncryption())
 
 
@@ -94,7 +94,7 @@ def read_private_key(path: Path) -> PrivateKey:
     """Return the private key in a PEM file.
 
     Raises:
-        KeyFileError: The file is missing, cannot be read, is protected by a password, or holds no key that we use.
+        KeyFileError: The file is missing, cannot be read, is protected by a password, or has no supported key.
     """
     return parse_private_key(read_file(path), path)
 
@@ -103,13 +103,13 @@ def read_certificate(path: Path) -> x509.Certificate:
     """Return the first certificate in a PEM file.
 
     Raises:
-        KeyFileError: The file is missing, cannot be read, or holds no certificate.
+        KeyFileError: The file is missing, cannot be read, or has no certificate.
     """
     return parse_certificate(read_file(path), path)
 
 
 def read_file(path: Path) -> bytes:
-    """Return the octets of a key, certificate or request file.
+    """Return the bytes of a key, certificate or request file.
 
     Raises:
         KeyFileError: The file is missing, cannot be read, is not a regular file, or has more than `MAX_FILE_OCTETS`
@@ -130,15 +130,15 @@ def parse_private_key(pem: bytes, source: Path) -> PrivateKey:
 
     Args:
         pem: PKCS #1, SEC 1 or PKCS #8 in PEM form.
-        source: Where it comes from, for an error message.
+        source: The file that it comes from, for error messages.
 
     Raises:
-        KeyFileError: It is protected by a password, or is no key that we use.
+        KeyFileError: It is protected by a password, or is not a supported key.
     """
     try:
-        # One's own file is trusted, and the checks that this leaves out cost 50 ms.
+        # The device's own file is trusted, and the skipped checks take 50 ms.
         native = load_pem_private_key(pem, password=None, unsafe_skip_rsa_key_validation=True)
-        return PrivateKey(native)  # type: ignore[arg-type]  # which refuses the types that it does not name
+        return PrivateKey(native)  # type: ignore[arg-type]  # PrivateKey checks the type
     except TypeError as error:
         raise KeyFileError(
             f"{quoted(source)} is protected by a password", "store the key without a password"
@@ -154,7 +154,7 @@ def parse_certificate(pem: bytes, source: Path) -> x509.Certificate:
 
     Args:
         pem: One or more certificates in PEM form.
-        source: Where it comes from, for an error message.
+        source: The file that it comes from, for error messages.
 
     Raises:
         KeyFileError: There is none.
@@ -166,10 +166,10 @@ def parse_certificate(pem: bytes, source: Path) -> x509.Certificate:
 
 
 def no_certificate(subject: str, contents: bytes) -> KeyFileError:
-    """Return the error that says what was found instead of a certificate in PEM form, and what to do.
+    """Return an error with what was found instead of a certificate in PEM form, and what to do.
 
     Args:
-        subject: The beginning of the sentence, subject and verb.
+        subject: The beginning of the sentence: its subject and verb.
         contents: What was found.
     """
     finding = describe(contents, Kind.CERTIFICATE)
@@ -177,7 +177,7 @@ def no_certificate(subject: str, contents: bytes) -> KeyFileError:
 
 
 def make_directory(path: Path, uid: int) -> None:
-    """Create the directory of the key files, mode 0700, and what is above it, unless it is there.
+    """Create the directory of the key files, with mode 0700, and its parents, unless it exists.
 
     Raises:
         KeyFileError: It cannot be created.
@@ -189,23 +189,23 @@ def make_directory(path: Path, uid: int) -> None:
 
 
 @contextmanager
-def locked(directory: Path, patience: float = 10.0) -> Iterator[None]:
-    """Hold the key files against other processes that write them, and off balena's updates; not to be nested.
+def locked(directory: Path, timeout: float = 10.0) -> Iterator[None]:
+    """Lock the key files against other writing processes and hold off balena's updates; do not nest calls.
 
-    What a writer that was killed left behind unfinished is removed.
+    Unfinished files of a killed process are removed.
 
     Args:
-        directory: Where the key files lie.
-        patience: For how many seconds another holder is waited for.
+        directory: The directory of the key files.
+        timeout: How many seconds to wait if another process has the lock.
 
     Raises:
-        KeyFileError: There is no such directory, or somebody else holds it.
+        KeyFileError: There is no such directory, or another process has the lock.
     """
     with ExitStack() as stack:
         with _os_errors_reported("open", directory, directory):
             descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             stack.callback(os.close, descriptor)
-            _wait_for_lock(descriptor, directory, time.monotonic() + patience)
+            _wait_for_lock(descriptor, directory, time.monotonic() + timeout)
             for leftover in directory.glob(f"{_STAGED_PREFIX}*{_STAGED_SUFFIX}"):
                 leftover.unlink(missing_ok=True)
         stack.enter_context(update_lock.held(update_lock.PATH))
@@ -213,16 +213,16 @@ def locked(directory: Path, patience: float = 10.0) -> Iterator[None]:
 
 
 def write_new(path: Path, data: bytes, uid: int, companions: Mapping[Path, bytes] = _NO_COMPANIONS) -> None:
-    """Write a file that must not exist yet, whole or not at all, mode 0600 from its creation; call it `locked`.
+    """Write a new file atomically, with mode 0600 from the start; call this while `locked`.
 
     Args:
-        path: Where; a symbolic link there counts as a file.
-        data: All of its octets.
-        uid: Who is to own it, where this process may give files away.
-        companions: Further files, same directory, which go into place after it, also over existing ones.
+        path: The file; a symbolic link counts as existing.
+        data: All of its bytes.
+        uid: The owner's user ID, if this process is allowed to change the owner.
+        companions: More files in the same directory, written after it; existing ones are replaced.
 
     Raises:
-        KeyFileError: There is such a file, or a file cannot be written; nothing is changed then.
+        KeyFileError: The file already exists, or a file cannot be written; no file has changed.
     """
     with _os_errors_reported("write", path, path.parent), ExitStack() as stack:
         _require_free(companions)
@@ -237,12 +237,12 @@ def write_new(path: Path, data: bytes, uid: int, companions: Mapping[Path, bytes
 
 
 def replace(path: Path, data: bytes, uid: int) -> None:
-    """Write a file, whole or not at all, mode 0600 from its creation, over one that may be there; call it `locked`.
+    """Write or replace a file atomically, with mode 0600 from the start; call this while `locked`.
 
-    A symbolic link there is replaced, not followed.
+    A symbolic link is replaced, not followed.
 
     Raises:
-        KeyFileError: It cannot be written; nothing is changed then.
+        KeyFileError: It cannot be written; no file has changed.
     """
     _replace_all({path: data}, uid)
 
@@ -250,33 +250,33 @@ def replace(path: Path, data: bytes, uid: int) -> None:
 def replace_key(
     crypto_path: Path, name: IdentityName, data: bytes, uid: int, companions: Mapping[Path, bytes] = _NO_COMPANIONS
 ) -> None:
-    """Put a new private key into the place of the present one, which becomes the first previous key; call it `locked`.
+    """Replace the current private key, which becomes the first previous key; call this while `locked`.
 
-    Older previous keys move one place along, and the fourth is dropped. Killed at any moment it leaves the old or the
-    new key in place, and called again it goes on where it was.
+    Older previous keys move up by one number, and the fourth is deleted. If the process is killed, either the old or
+    the new key is in place, and the next call continues.
 
     Args:
         crypto_path: The directory of the key files.
-        name: Whose key it is.
+        name: The device.
         data: The new key in PEM form.
-        uid: Who is to own the files, where this process may give files away.
-        companions: Further files which go into place after it, such as its certificate.
+        uid: The owner's user ID, if this process is allowed to change the owner.
+        companions: More files that are written after it, such as its certificate.
 
     Raises:
-        KeyFileError: A file cannot be read or written; the key in place is the old one then.
+        KeyFileError: A file cannot be read or written; the old key is still in place.
     """
     path, previous = key_path(crypto_path, name), previous_key_paths(crypto_path, name)
     kind = _kind_instead_of_a_key(path)
     if kind is not None:
         raise _obstruction(path, kind)
-    # Each key once: what a killed call had moved already must not push an older key out.
+    # Each key once, so that a key that a killed call has already copied does not push out an older one.
     kept = list(dict.fromkeys(read_file(old) for old in (path, *previous) if os.path.lexists(old)))
     oldest_first = reversed(list(zip(previous, kept, strict=False)))
     _replace_all({**dict(oldest_first), path: data, **companions}, uid)
 
 
 def refusal_to_overwrite(path: Path) -> KeyFileError:
-    """Return the error that says that a key is there already, or what else is in its place."""
+    """Return an error that a key already exists, or that something other than a file is in its place."""
     kind = _kind_instead_of_a_key(path)
     if kind is not None:
         return _obstruction(path, kind)
@@ -288,10 +288,10 @@ def refusal_to_overwrite(path: Path) -> KeyFileError:
 
 
 def is_open_to_others(path: Path) -> bool:
-    """Return whether a file may be read or written by other users, as on a file system without permissions.
+    """Return whether other users can read or write a file, as on a file system without permissions.
 
     Raises:
-        KeyFileError: It cannot be looked at.
+        KeyFileError: Its mode cannot be read.
     """
     with _os_errors_reported("read", path):
         return bool(path.stat().st_mode & _OTHERS)
@@ -308,7 +308,7 @@ def _obstruction(path: Path, kind: str) -> KeyFileError:
 
 
 def _require_free(paths: Iterable[Path]) -> None:
-    """Accept places where a file can be put: without this, a directory in the second one would show after the first."""
+    """Raise an error if a path is not free for a file; otherwise the second write would fail after the first."""
     for path in paths:
         kind = kind_of_obstacle(path)
         if kind is not None:
@@ -356,7 +356,7 @@ def _how_to_read(path: Path) -> str:
 
 
 def _file_stem(name: IdentityName) -> str:
-    # The longest names would make file names that no file system takes; ~ stands in no name, so none is taken twice.
+    # The longest names exceed a file system's limit. No name has a ~, so a shortened one cannot collide with another.
     if len(name.text) + len(_LONGEST_SUFFIX) <= _MAX_FILE_NAME_OCTETS:
         return name.text
     return f"{name.text[:190]}~{hashlib.sha256(name.text.encode()).hexdigest()[:32]}"
@@ -368,7 +368,7 @@ def _os_errors_reported(action: str, path: Path, directory: Path | None = None) 
         yield
     except OSError as error:
         if directory is not None and isinstance(error, PermissionError):
-            # The published programs ran as root, and left files that nobody else may read.
+            # The published programs ran as root, and left files that no other user can read.
             hint = permission_hint(directory, _SERVICE)
         else:
             hint = "CRYPTO_PATH must be a directory that this user can write to, on a disk with free space"
@@ -403,10 +403,10 @@ def _staged(path: Path, data: bytes, uid: int) -> Iterator[Path]:
 
 
 def _put_in_place(temporary: Path, path: Path) -> None:
-    """Give a staged file its name, unless that is taken.
+    """Give a staged file its final name, if that is free.
 
     Raises:
-        FileExistsError: It is taken; by a symbolic link too.
+        FileExistsError: The name is taken, perhaps by a symbolic link.
     """
     try:
         os.link(temporary, path)
@@ -417,7 +417,7 @@ def _put_in_place(temporary: Path, path: Path) -> None:
 
 
 def _reserve_and_replace(temporary: Path, path: Path) -> None:
-    # An empty file reserves the name, which no other program can take then, and the staged one replaces it.
+    # An empty file reserves the name against other programs; the staged file replaces it.
     os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, FILE_MODE))
     try:
         temporary.replace(path)
@@ -430,7 +430,7 @@ def _replace_all(changes: Mapping[Path, bytes], uid: int) -> None:
     first = next(iter(changes))
     with _os_errors_reported("write", first, first.parent), ExitStack() as stack:
         _require_free(changes)
-        # All is on the disk before the first file changes, so that a full disk changes none.
+        # All data is on the disk before the first file changes, so that a full disk changes none.
         _move_into_place([(stack.enter_context(_staged(path, data, uid)), path) for path, data in changes.items()])
 
 
@@ -441,7 +441,7 @@ def _move_into_place(staged: list[tuple[Path, Path]]) -> None:
 
 
 def _give_away_directory(path: Path, uid: int) -> None:
-    # By descriptor and never through a link: whoever may rename what is above it can put a link in its place meanwhile.
+    # By descriptor, not by path: a user who can write to the parent could put a symbolic link in its place meanwhile.
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
         _give_away(descriptor, uid)
@@ -453,6 +453,6 @@ def _give_away(descriptor: int, uid: int) -> None:
     try:
         os.fchown(descriptor, uid, -1)
     except OSError as error:
-        # Only root may, and not in every container; a user namespace does not know every number.
+        # Only root may do this, and not in every container; a user namespace may not have this user ID.
         if error.errno not in {errno.EPERM, errno.EINVAL}:
             raise

@@ -1,4 +1,4 @@
-"""The identity name and its DNS URI: frozen values, checked when made."""
+"""The identity name and its DNS URI: immutable values, checked when created."""
 
 import re
 from dataclasses import dataclass, field
@@ -21,10 +21,10 @@ class IdentityName:
 
     Args:
         text: At least two labels of letters, digits, hyphens and underscores, no hyphen at either end of a label, 1 to
-            63 octets each, 253 in all; any case; one trailing dot is dropped.
+            63 bytes each, at most 253 in all; in any case; one trailing dot is dropped.
 
     Raises:
-        MalformedNameError: The text is no such name.
+        MalformedNameError: The text is not such a name.
     """
 
     text: str
@@ -45,20 +45,20 @@ class IdentityName:
 
     @property
     def uri(self) -> str:
-        """The DNS URI of the name's TLSA records, in the form that dane-jwe-jws writes."""
+        """The DNS URI of the name's TLSA records, in the form that dane-jwe-jws uses."""
         return f"dns://{self.text}?type=TLSA"
 
 
 @dataclass(frozen=True, slots=True)
 class NamePatterns:
-    """Which names are meant: single ones, all below one, or all.
+    """A set of names: single names, all names below a name, or all names.
 
     Args:
-        texts: Names, patterns such as `*._device.example.com`, which stands for every name below, and `*` for all.
+        texts: Names, patterns such as `*._device.example.com` for all names below that, and `*` for all names.
         source: The file that they were read from; None if they were given directly.
 
     Raises:
-        MalformedNameError: One of them is neither.
+        MalformedNameError: One of them is neither a name nor a pattern.
     """
 
     texts: tuple[str, ...]
@@ -74,18 +74,18 @@ class NamePatterns:
 
     @classmethod
     def all(cls) -> Self:
-        """Return the patterns that mean every name."""
+        """Return the patterns that match every name."""
         return cls(("*",))
 
     def match(self, name: IdentityName) -> bool:
-        """Return whether a name is one of those meant."""
+        """Return whether a name is in the set."""
         if name.text in self._names or "" in self._parents:
             return True
         labels = name.text.split(".")
         return any(".".join(labels[number:]) in self._parents for number in range(1, len(labels)))
 
     def lists(self, name: IdentityName) -> bool:
-        """Return whether this very name is listed; a pattern that matches it does not count."""
+        """Return whether exactly this name is listed; a pattern that matches it does not count."""
         return name.text in self._names
 
 
@@ -100,7 +100,7 @@ def _how_to_name(text: str) -> str:
 
 
 def _parent(pattern: str) -> str:
-    """Return what a pattern's names end in; it may be a single label, as no identity name is, or nothing."""
+    """Return the suffix of a pattern's names; unlike an identity name, it may be a single label or empty."""
     if pattern == "*":
         return ""
     if not pattern.startswith("*."):
@@ -115,10 +115,10 @@ def parse_dns_uri(uri: str) -> IdentityName:
 
     Args:
         uri: `dns://NAME?type=TLSA`, `dns:NAME?type=TLSA`, `dns:///NAME?type=TLSA` or `dns://AUTHORITY/NAME?type=TLSA`
-            (RFC 4501, and the form of dane-jwe-jws). The authority is read past: a sender does not choose our resolver.
+            (RFC 4501, and the form of dane-jwe-jws). The authority is ignored: a sender must not choose our resolver.
 
     Raises:
-        MalformedNameError: The text is no such URI.
+        MalformedNameError: The text is not such a URI.
     """
     scheme, colon, rest = uri.partition(":")
     path, question_mark, query = rest.partition("?")

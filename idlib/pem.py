@@ -1,4 +1,4 @@
-"""What is in a file that should hold certificates or a key in PEM form (RFC 7468), and what to do if it is not that."""
+"""Reads certificates from PEM files (RFC 7468), and explains what is wrong with files of certificates and keys."""
 
 import re
 import warnings
@@ -26,9 +26,9 @@ class Block:
 
     Args:
         number: Its number in the file, from 1.
-        line: The line that it begins in, from 1.
-        label: What the BEGIN line calls it.
-        text: All of it, with both lines; without an END line if it is cut off.
+        line: The number of its first line, from 1.
+        label: Its type in the BEGIN line.
+        text: The whole block, with the BEGIN line and, unless it is cut off, the END line.
         is_cut_off: Whether there is no END line.
     """
 
@@ -43,7 +43,7 @@ class Block:
 
 
 class Kind(StrEnum):
-    """What a file should hold."""
+    """What a file should contain."""
 
     CERTIFICATE = "certificate"
     PRIVATE_KEY = "private key"
@@ -57,12 +57,12 @@ _LABELS: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What a file holds instead of what it should.
+    """What a file contains instead of a certificate or key.
 
     Args:
-        what: A clause.
-        remedy: What the user can do if the file is for this kind of thing.
-        kind: What it is about; None for either.
+        what: The problem, as a clause.
+        remedy: What the user can do if the file should contain this kind.
+        kind: The kind that the file contains; None if unknown.
     """
 
     what: str
@@ -76,7 +76,7 @@ class Certificates:
 
     Args:
         readable: Those that can be read, in the file's order.
-        broken: A phrase for each block that says it is a certificate and cannot be read as one.
+        broken: A phrase for each certificate block that cannot be read.
     """
 
     readable: tuple[x509.Certificate, ...]
@@ -109,7 +109,7 @@ _OF_LABELS: Final = {
 
 
 def blocks(contents: bytes) -> Iterator[Block]:
-    """Yield the PEM blocks of a file; text around them, indentation and a byte order mark do not matter."""
+    """Yield the PEM blocks of a file; text around them, indentation and a byte order mark are ignored."""
     begins = list(_BEGIN.finditer(contents))
     line, counted = 1, 0
     for number, begin in enumerate(begins, 1):
@@ -123,7 +123,7 @@ def blocks(contents: bytes) -> Iterator[Block]:
 
 
 def read_certificates(contents: bytes) -> Certificates:
-    """Return every certificate of a file that can be read; one broken block does not hide the others."""
+    """Return all readable certificates of a file, even if another block is broken."""
     readable, broken = [], []
     for block in blocks(contents):
         if block.label not in _LABELS[Kind.CERTIFICATE]:
@@ -133,7 +133,7 @@ def read_certificates(contents: bytes) -> Certificates:
             continue
         try:
             with warnings.catch_warnings():
-                # An old authority that is not well-formed by today's rules is still one that can be read.
+                # Certificates of old authorities may break today's rules, and still be readable.
                 warnings.simplefilter("ignore", CryptographyDeprecationWarning)
                 readable.append(x509.load_pem_x509_certificate(block.text))
         except (ValueError, x509.InvalidVersion):
@@ -142,11 +142,11 @@ def read_certificates(contents: bytes) -> Certificates:
 
 
 def describe(contents: bytes, wanted: Kind) -> Finding:
-    """Return what a file holds from which the wanted thing cannot be read, with a remedy.
+    """Return what is wrong with a file that has no readable certificate or key, with a remedy.
 
     Args:
         contents: The whole file.
-        wanted: What it should hold.
+        wanted: What it should contain.
     """
     finding = _find(contents, wanted)
     if finding.kind in {None, wanted}:

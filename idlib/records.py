@@ -1,4 +1,4 @@
-"""TLSA records (RFC 6698, RFC 7671): read from octets, ranked, each judged alone, one rendered."""
+"""TLSA records (RFC 6698, RFC 7671): parses, ranks, checks and renders them."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -29,13 +29,13 @@ _CLIENT_USAGES: Final = frozenset({ExtendedKeyUsageOID.CLIENT_AUTH, ExtendedKeyU
 
 @dataclass(frozen=True, slots=True, order=True)
 class TlsaRecord:
-    """One TLSA record, as it stands in DNS (RFC 6698, section 2).
+    """One TLSA record, as in DNS (RFC 6698, section 2).
 
     Args:
         usage: Certificate usage, 0 to 255.
-        selector: What of the certificate is given, 0 to 255.
-        matching_type: How it is given, 0 to 255.
-        association: The certificate, its SubjectPublicKeyInfo, or a digest; at least one octet.
+        selector: Which part of the certificate it has, 0 to 255.
+        matching_type: Whether it has that part or a digest of it, 0 to 255.
+        association: The certificate, its SubjectPublicKeyInfo, or a digest; at least one byte.
 
     Raises:
         MalformedRecordError: A value is out of its range.
@@ -55,17 +55,17 @@ class TlsaRecord:
 
     @classmethod
     def from_rdata(cls, rdata: bytes) -> "TlsaRecord":
-        """Return the record that the octets of a resource record's data hold.
+        """Return the record in a resource record's data.
 
         Raises:
-            MalformedRecordError: They are too few.
+            MalformedRecordError: The data is too short.
         """
         if len(rdata) <= _PARAMETER_OCTETS:
             raise MalformedRecordError(f"a TLSA record of {len(rdata)} bytes is too short")
         return cls(rdata[0], rdata[1], rdata[2], rdata[_PARAMETER_OCTETS:])
 
     def to_rdata(self) -> bytes:
-        """Return the octets of the resource record's data."""
+        """Return the resource record's data."""
         return bytes((self.usage, self.selector, self.matching_type)) + self.association
 
     @property
@@ -79,7 +79,7 @@ class TlsaRecord:
 
 @dataclass(frozen=True, slots=True)
 class UsableRecord:
-    """A TLSA record whose key may be used for the name that it was judged for.
+    """A TLSA record whose key may be used for the name that it was checked for.
 
     Args:
         parameters: Its usage, selector and matching type, as in `3 0 0`.
@@ -91,16 +91,16 @@ class UsableRecord:
 
 
 def judge(record: TlsaRecord, name: IdentityName, now: datetime, authorities: Store | None) -> UsableRecord:
-    """Return the record with its key if the key may be used (docs/protocol.md, "Keys in DNS").
+    """Return the record and its key, if the key may be used (docs/protocol.md, "Keys in DNS").
 
     Args:
-        record: A record that DNSSEC vouches for.
-        name: The identity that was asked for; not the target of an alias.
-        now: With a time zone; what a certificate's dates are compared with.
+        record: A record that DNSSEC has authenticated.
+        name: The identity that was looked up; not the target of an alias.
+        now: The time, with a time zone, that a certificate's dates are compared with.
         authorities: The trusted certification authorities of PKIX-EE records; None if none are configured.
 
     Raises:
-        UnusableRecordError: It carries no key that we may use; the fact says why.
+        UnusableRecordError: It has no key that we may use; the fact is the reason.
     """
     return _judge(record, lambda: _native_key(record, name, now, authorities))
 
@@ -117,25 +117,25 @@ def _judge(record: TlsaRecord, native_key: Callable[[], NativePublicKey]) -> Usa
 
 
 def rank(rdatas: Iterable[bytes]) -> list[bytes]:
-    """Return the data of records, the one that a sender encrypts to first: 3 1 0, 3 0 0, 4 0 0, 1 0 0, then the rest.
+    """Sort the data of records by a sender's preference: 3 1 0, 3 0 0, 4 0 0, 1 0 0, then the rest.
 
-    Ties are decided by the bytes. Nothing is parsed, so this costs little however many records there are.
+    Ties are decided by the bytes. Nothing is parsed, so this is cheap even for many records.
     """
     return sorted(rdatas, key=lambda rdata: (_preference(rdata), rdata))
 
 
 def render(certificate: x509.Certificate, selector: int) -> TlsaRecord:
-    """Return the DANE-EE record that publishes a certificate, `3 0 0`, or its public key alone, `3 1 0`.
+    """Return the DANE-EE record that publishes a certificate, `3 0 0`, or only its public key, `3 1 0`.
 
-    It has passed the check of those who will read it.
+    The record has passed the check that other devices apply to it.
 
     Args:
-        certificate: The device's own.
+        certificate: The device's own certificate.
         selector: 0 for the certificate, 1 for its SubjectPublicKeyInfo.
 
     Raises:
         MalformedRecordError: There is no such selector.
-        UnusableRecordError: No reader would accept the record; the fact says why.
+        UnusableRecordError: No device would accept the record; the fact is the reason.
     """
     if selector == WHOLE_CERTIFICATE:
         association = certificate.public_bytes(Encoding.DER)
@@ -144,7 +144,7 @@ def render(certificate: x509.Certificate, selector: int) -> TlsaRecord:
     else:
         raise MalformedRecordError(f"there is no TLSA selector {selector}", "use 0 (certificate) or 1 (public key)")
     record = TlsaRecord(3, selector, 0, association)
-    # Neither name nor date decides about a DANE-EE record (RFC 7671, section 5.1).
+    # A DANE-EE record is accepted whatever its certificate's name and dates (RFC 7671, section 5.1).
     _judge(record, lambda: _dane_ee_key(record))
     return record
 
@@ -244,7 +244,8 @@ def _check_path(certificate: x509.Certificate, now: datetime, authorities: Store
         .require_present(x509.BasicConstraints, Criticality.AGNOSTIC, _require_authority)
         .may_be_present(x509.KeyUsage, Criticality.AGNOSTIC, _require_certificate_signing)
     )
-    # The server verifier refuses names with underscores, and the default policy an EKU of any: both are checked above.
+    # The server verifier rejects names with underscores, and the default policy rejects an EKU of any; both are
+    # checked above.
     policy = PolicyBuilder().store(authorities).time(now)
     policy = policy.extension_policies(ca_policy=issuers, ee_policy=ExtensionPolicy.permit_all())
     try:

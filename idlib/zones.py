@@ -10,10 +10,10 @@ if TYPE_CHECKING:
 
 
 def registrable_domain(name: IdentityName) -> str:
-    """Return the domain that one registrant holds and in which it can make names for free.
+    """Return the domain of one registrant, who can create names in it for free.
 
     It is the public suffix and one label more: `example.co.uk`, or `example.dedyn.io`. A top-level domain that is not
-    listed counts as a public suffix (the list's rule `*`). A name that is a public suffix itself stands for itself.
+    listed counts as a public suffix (the list's rule `*`). For a public suffix, the result is the name itself.
 
     Args:
         name: Any name. Labels with underscores count like others.

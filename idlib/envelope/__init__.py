@@ -1,7 +1,7 @@
-"""The envelope: a text signed by its sender, then encrypted to its recipient; bytes in, values out.
+"""The envelope: signs a text and encrypts it to its recipient, and the reverse; no I/O.
 
-docs/protocol.md has the strict profile of JWS (RFC 7515) and JWE (RFC 7516). Nothing here knows DNS, files, MQTT or the
-clock.
+docs/protocol.md defines the strict profile of JWS (RFC 7515) and JWE (RFC 7516). Nothing here uses DNS, files, MQTT or
+the clock.
 """
 
 from idlib.algorithms import PrivateKey, PublicKey
@@ -53,17 +53,17 @@ def seal(
     """Return the text signed and encrypted, ready to be published.
 
     Args:
-        text: At least one character; how large the result may be is the caller's to check.
-        sender: Under whose name the signing key's public half stands in DNS.
-        signing_key: The sender's.
-        recipient: Who shall read it.
-        encryption_key: The recipient's, from DNS.
-        binding: To whom and when.
-        ask_for_receipt: Whether the recipient is to confirm that it has printed the message.
+        text: At least one character; the caller checks the size of the result.
+        sender: The sender, whose public key is in DNS.
+        signing_key: The sender's key.
+        recipient: The recipient.
+        encryption_key: The recipient's key, from DNS.
+        binding: The recipient and the time.
+        ask_for_receipt: Whether the recipient should confirm that it has printed the message.
 
     Raises:
         MessageError: The text is empty, or has half a surrogate pair.
-        UnsuitableKeyError: The recipient's key cannot be calculated with.
+        UnsuitableKeyError: The recipient's key cannot be used for encryption.
     """
     signed = sign(text, sender=sender, signing_key=signing_key, binding=binding, ask_for_receipt=ask_for_receipt)
     return encrypt(signed, recipient=recipient, encryption_key=encryption_key)
@@ -76,13 +76,13 @@ def seal_receipt(
 
     Args:
         reference: The identifier (`jti`) of the message that has been printed.
-        sender: Who has printed it.
-        signing_key: Its own.
-        encryption_key: That of the message's sender, from DNS.
-        binding: To the message's sender, and when.
+        sender: The device that has printed it.
+        signing_key: That device's key.
+        encryption_key: The key of the message's sender, from DNS.
+        binding: The message's sender as the recipient, and the time.
 
     Raises:
-        UnsuitableKeyError: The key cannot be calculated with.
+        UnsuitableKeyError: The key cannot be used for encryption.
     """
     signed = sign_receipt(reference, sender=sender, signing_key=signing_key, binding=binding)
     return encrypt(signed, recipient=binding.audience, encryption_key=encryption_key)

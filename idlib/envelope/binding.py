@@ -19,13 +19,13 @@ _NEW_IDENTIFIER_OCTETS: Final = 16
 
 @dataclass(frozen=True, slots=True)
 class Binding:
-    """To whom a message was written, when, and under what identifier.
+    """A message's recipient, time and identifier.
 
     Args:
         audience: The recipient (`aud`).
-        issued_at: When it was written (`iat`): seconds since the epoch, 0 to 2^53-1.
-        identifier: Unique among the sender's messages (`jti`): 1 to 128 octets of UTF-8.
-        expires_at: From when on it is not to be believed (`exp`): later than issued_at; None where it has no end.
+        issued_at: When it was created (`iat`): seconds since the epoch, 0 to 2^53-1.
+        identifier: Unique among the sender's messages (`jti`): 1 to 128 bytes of UTF-8.
+        expires_at: When it expires (`exp`): later than issued_at; None if it does not.
 
     Raises:
         MessageError: A value is outside its range.
@@ -51,7 +51,7 @@ class Binding:
         Args:
             audience: The recipient.
             issued_at: Now, in seconds since the epoch.
-            lifetime: After how many seconds the message expires; None for never.
+            lifetime: The number of seconds after which the message expires; None for never.
 
         Raises:
             MessageError: A value is outside its range.
@@ -59,7 +59,7 @@ class Binding:
         return cls(audience, issued_at, new_identifier(), None if lifetime is None else issued_at + lifetime)
 
     def parameters(self) -> dict[str, str | int]:
-        """Return the header parameters that say the same."""
+        """Return the binding as header parameters."""
         parameters: dict[str, str | int] = {
             "aud": self.audience.text,
             "iat": self.issued_at,
@@ -76,18 +76,18 @@ def new_identifier() -> str:
 
 
 def is_identifier(text: str) -> bool:
-    """Return whether a text can be a message's identifier: 1 to 128 octets of UTF-8."""
+    """Return whether a text is valid as a message's identifier: 1 to 128 bytes of UTF-8."""
     return 1 <= len(text.encode(errors="surrogatepass")) <= _MAX_IDENTIFIER_OCTETS
 
 
 def read_binding(header: Mapping[str, Any]) -> Binding | None:
-    """Return the binding that a JWS protected header holds, or None where the message is unbound.
+    """Return the binding in a JWS protected header, or None if the message is unbound.
 
     Args:
-        header: From strict JSON.
+        header: The header, read by `strict_json`.
 
     Raises:
-        Refusal: Some of the parameters are missing, of another type, or outside their range.
+        Refusal: Some of the parameters are missing, have the wrong type, or are outside their range.
     """
     present = _ALL & header.keys()
     if not present:

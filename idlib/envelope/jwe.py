@@ -25,7 +25,7 @@ _COORDINATE_OCTETS: Final = 32
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _ContentEncryption:
-    """An `enc`, with the lengths in octets that it prescribes (RFC 7518, sections 5.2.5 and 5.3)."""
+    """An `enc`, with the lengths in bytes that it requires (RFC 7518, sections 5.2.5 and 5.3)."""
 
     name: str
     key_octets: int
@@ -35,26 +35,26 @@ class _ContentEncryption:
     algorithm: Any
 
 
-# jwcrypto's JWE class re-reads what is already judged here, admits more than the profile does, and tells a failed key
-# decryption from a failed tag; these are the algorithms under it, and all that can be reached.
+# Not jwcrypto's JWE class, because it parses the message again, accepts more than the profile does, and reports a
+# failed key decryption and a wrong tag differently. These are its algorithms, and no others can be used.
 _KEY_MANAGEMENT: Final = {
     algorithms.key_management: JWA.keymgmt_alg(algorithms.key_management)
     for algorithms in (RSA_ALGORITHMS, P256_ALGORITHMS)
 }
-_WRITTEN: Final = _ContentEncryption("A256CBC-HS512", 64, 16, 32, 16, JWA.encryption_alg("A256CBC-HS512"))
+_ENCRYPTION_WE_SEND: Final = _ContentEncryption("A256CBC-HS512", 64, 16, 32, 16, JWA.encryption_alg("A256CBC-HS512"))
 _CONTENT_ENCRYPTION: Final = {
-    _WRITTEN.name: _WRITTEN,
+    _ENCRYPTION_WE_SEND.name: _ENCRYPTION_WE_SEND,
     "A256GCM": _ContentEncryption("A256GCM", 32, 12, 16, 1, JWA.encryption_alg("A256GCM")),
 }
 
 
 @dataclass(frozen=True, slots=True)
 class Decrypted:
-    """What a message held that was encrypted to the reader.
+    """The content of a message that was encrypted to the recipient.
 
     Args:
-        signed: The inner layer, not yet judged.
-        digest: SHA-256 over what was encrypted, the same for each copy of this message however it is serialized.
+        signed: The inner layer, not verified yet.
+        digest: SHA-256 of the encrypted message; the same for each copy, whatever its serialization.
     """
 
     signed: str
@@ -63,7 +63,7 @@ class Decrypted:
 
 @dataclass(frozen=True, slots=True)
 class _EncryptedMessage:
-    """A JWE that is for the reader and on the profile: fit to cost a private-key operation."""
+    """A JWE that is for the recipient and conforms to the profile, so that it may cost a private-key operation."""
 
     algorithm: str
     content_encryption: _ContentEncryption
@@ -84,56 +84,56 @@ def encrypt(signed: str, *, recipient: IdentityName, encryption_key: PublicKey) 
 
     Args:
         signed: From `sign`.
-        recipient: Whose key it is.
-        encryption_key: The recipient's; its type decides the algorithm.
+        recipient: The recipient.
+        encryption_key: The recipient's key; its type determines the algorithm.
 
     Raises:
-        UnsuitableKeyError: The key's numbers cannot be calculated with.
+        UnsuitableKeyError: The key cannot be used for encryption.
     """
     algorithm = encryption_key.algorithms.key_management
-    header = {"alg": algorithm, "enc": _WRITTEN.name, "typ": "JWE", "x5u": recipient.uri}
+    header = {"alg": algorithm, "enc": _ENCRYPTION_WE_SEND.name, "typ": "JWE", "x5u": recipient.uri}
     try:
-        wrapped = _KEY_MANAGEMENT[algorithm].wrap(encryption_key.jwk, _WRITTEN.key_octets * 8, None, header)
+        wrapped = _KEY_MANAGEMENT[algorithm].wrap(encryption_key.jwk, _ENCRYPTION_WE_SEND.key_octets * 8, None, header)
     except ValueError:
         raise UnsuitableKeyError(f"the key of {recipient} cannot be used for encryption") from None
     header |= wrapped.get("header", {})
     protected = base64url.encode(strict_json.write_object(header).encode())
-    iv, ciphertext, tag = _WRITTEN.algorithm.encrypt(wrapped["cek"], protected.encode(), signed.encode())
+    iv, ciphertext, tag = _ENCRYPTION_WE_SEND.algorithm.encrypt(wrapped["cek"], protected.encode(), signed.encode())
     octets = (wrapped["ek"], iv, ciphertext, tag)
     return serialization.write(JWE, (protected, *map(base64url.encode, octets))).encode()
 
 
-def decrypt(payload: bytes, reader: IdentityName, keys: Sequence[PrivateKey]) -> Decrypted:
+def decrypt(payload: bytes, recipient: IdentityName, keys: Sequence[PrivateKey]) -> Decrypted:
     """Return the signed message in a received payload.
 
-    What is off the profile or for another reader is refused before a private key is touched. Each fitting key is used
-    once; why it did not open the message makes no difference that can be seen (RFC 7516, section 11.5).
+    A message that is outside the profile or for another recipient is refused before a private key is used. Each fitting
+    key is used once. All failures to decrypt look the same to the sender (RFC 7516, section 11.5).
 
     Args:
-        payload: Flattened JSON or compact serialization; the caller has bounded its length.
-        reader: Whose keys they are.
-        keys: The current and the previous ones, the likeliest first.
+        payload: Flattened JSON or compact serialization; the caller has limited its length.
+        recipient: The owner of the keys.
+        keys: The current and the previous keys, most likely first.
 
     Raises:
-        Refusal: The payload is malformed, off the profile, for another reader, or no key opens it.
+        Refusal: The payload is malformed, outside the profile or for another recipient, or no key decrypts it.
     """
-    message = _read(payload, reader)
+    message = _read(payload, recipient)
     for key in keys:
         if not _fits(message, key):
             continue
         plaintext = _open(message, key)
         if plaintext is not None:
             return Decrypted(serialization.read_utf8(JWS, "the plaintext", plaintext), message.digest)
-    raise Refusal(Reason.DECRYPTION_FAILED, f"no key of {reader} decrypts the message")
+    raise Refusal(Reason.DECRYPTION_FAILED, f"no key of {recipient} decrypts the message")
 
 
-def _read(payload: bytes, reader: IdentityName) -> _EncryptedMessage:
+def _read(payload: bytes, recipient: IdentityName) -> _EncryptedMessage:
     parts = serialization.read(JWE, serialization.read_utf8(JWE, "the message", payload))
     protected = parts[0]
     header = serialization.read_header(JWE, protected)
     algorithm = _read_name(header, "alg", _KEY_MANAGEMENT)
     content_encryption = _CONTENT_ENCRYPTION[_read_name(header, "enc", _CONTENT_ENCRYPTION)]
-    _check_recipient(header, reader)
+    _check_recipient(header, recipient)
     key_parameters = {"alg": algorithm, "epk": _read_epk(header)} if algorithm == P256_ALGORITHMS.key_management else {}
     octets = [serialization.read_octets(JWE, name, part) for name, part in zip(JWE.members[1:], parts[1:], strict=True)]
     message = _EncryptedMessage(algorithm, content_encryption, key_parameters, protected.encode(), *octets)
@@ -150,20 +150,20 @@ def _read_name(header: dict[str, Any], parameter: str, supported: dict[str, Any]
     return name
 
 
-def _check_recipient(header: dict[str, Any], reader: IdentityName) -> None:
+def _check_recipient(header: dict[str, Any], recipient: IdentityName) -> None:
     uri = header.get("x5u")
     if not isinstance(uri, str):
         raise JWE.refuse_malformed("x5u is missing or not a string")
     try:
-        recipient = parse_dns_uri(uri)
+        named = parse_dns_uri(uri)
     except MalformedNameError:
         raise JWE.refuse_malformed(f"x5u {shown(uri)} is not a DNS URI of TLSA records") from None
-    if recipient != reader:
-        raise Refusal(Reason.NOT_FOR_US, f"the message is for {shown(recipient.text)}")
+    if named != recipient:
+        raise Refusal(Reason.NOT_FOR_US, f"the message is for {shown(named.text)}")
 
 
 def _read_epk(header: dict[str, Any]) -> dict[str, str]:
-    """Return the ephemeral public key alone, proven to be a point of P-256 before our private key meets it."""
+    """Return only the ephemeral public key, after checking that it is a point on P-256, so that it is safe to use."""
     if agreement := {"apu", "apv"} & header.keys():
         raise JWE.refuse_unsupported(f"the protected header has {min(agreement)}")
     epk = header.get("epk")
@@ -194,7 +194,7 @@ def _check_lengths(message: _EncryptedMessage) -> None:
 
 
 def _fits(message: _EncryptedMessage, key: PrivateKey) -> bool:
-    """Say whether the key is of the kind that `alg` needs, and the encrypted key of the length that it makes."""
+    """Return whether the key has the type that `alg` needs, and the encrypted key the right length."""
     if key.algorithms.key_management != message.algorithm:
         return False
     if isinstance(key.native, rsa.RSAPrivateKey):
@@ -205,7 +205,7 @@ def _fits(message: _EncryptedMessage, key: PrivateKey) -> bool:
 def _open(message: _EncryptedMessage, key: PrivateKey) -> bytes | None:
     prescribed = message.content_encryption
     content_key = secrets.token_bytes(prescribed.key_octets)
-    # Where the key decryption fails, the random key goes on and fails at the tag, as any wrong key does.
+    # If the key decryption fails, the random key is used instead and fails at the tag, as any wrong key does.
     with suppress(ValueError, InvalidUnwrap, JWException):
         content_key = _KEY_MANAGEMENT[message.algorithm].unwrap(
             key.jwk, prescribed.key_octets * 8, message.encrypted_key, message.key_parameters

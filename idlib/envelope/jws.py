@@ -15,8 +15,8 @@ from idlib.envelope.serialization import JWS, shown
 from idlib.errors import MalformedNameError, MessageError, Reason, Refusal
 from idlib.names import IdentityName, parse_dns_uri
 
-# jwcrypto's JWS class re-reads what is already judged here, and admits more than the profile does; these are the
-# algorithms under it, and all that can be reached.
+# Not jwcrypto's JWS class, because it parses the message again, and accepts more than the profile does. These are its
+# algorithms, and no others can be used.
 _SIGNATURES: Final = {
     algorithms.signature: JWA.signing_alg(algorithms.signature) for algorithms in (RSA_ALGORITHMS, P256_ALGORITHMS)
 }
@@ -28,15 +28,15 @@ _RECEIPT_TYPE: Final = "receipt+jws"
 
 @dataclass(frozen=True, slots=True)
 class UnverifiedMessage:
-    """A well-formed JWS of which nothing is known yet: anybody can have written it, under any name.
+    """A well-formed JWS that is not verified yet: anyone can have written it, under any name.
 
     Args:
-        sender: Who the message says has signed it.
+        sender: The sender that the message names.
         algorithm: The JWS `alg`.
-        binding: To whom and when it says to have been written; None where it is unbound.
-        signing_input: What the signature is over (RFC 7515, section 5.1).
-        signature: As `alg` has it.
-        unverified_text: What it says; to be taken from `verify` alone.
+        binding: The recipient and the time that the message names; None if it is unbound.
+        signing_input: The bytes that are signed (RFC 7515, section 5.1).
+        signature: The signature, in the form of `alg`.
+        unverified_text: The text; only `verify` may return it.
     """
 
     sender: IdentityName
@@ -50,15 +50,15 @@ class UnverifiedMessage:
 
 @dataclass(frozen=True, slots=True)
 class UnverifiedReceipt:
-    """A well-formed receipt of which nothing is known yet: anybody can have written it, under any name.
+    """A well-formed receipt that is not verified yet: anyone can have written it, under any name.
 
     Args:
-        sender: Who the receipt says has signed it, and so has printed the message.
+        sender: The device that, by the receipt, has printed the message.
         algorithm: The JWS `alg`.
-        binding: To whom and when it says to have been written.
+        binding: The recipient and the time that the receipt names.
         reference: The identifier (`jti`) of the message.
-        signing_input: What the signature is over (RFC 7515, section 5.1).
-        signature: As `alg` has it.
+        signing_input: The bytes that are signed (RFC 7515, section 5.1).
+        signature: The signature, in the form of `alg`.
     """
 
     sender: IdentityName
@@ -76,13 +76,13 @@ def sign(
 
     Args:
         text: At least one character.
-        sender: Under whose name the public key stands in DNS.
-        signing_key: The sender's; its type decides the algorithm.
-        binding: To whom and when.
-        ask_for_receipt: Whether the recipient is to confirm that it has printed the message.
+        sender: The sender, whose public key is in DNS.
+        signing_key: The sender's key; its type determines the algorithm.
+        binding: The recipient and the time.
+        ask_for_receipt: Whether the recipient should confirm that it has printed the message.
 
     Raises:
-        MessageError: The text is empty, or has half a surrogate pair, which UTF-8 cannot write.
+        MessageError: The text is empty, or has half a surrogate pair, which UTF-8 cannot encode.
     """
     if not text:
         raise MessageError("the message is empty", "give at least one character")
@@ -99,22 +99,22 @@ def sign_receipt(reference: str, *, sender: IdentityName, signing_key: PrivateKe
 
     Args:
         reference: The identifier (`jti`) of the message that has been printed.
-        sender: Who has printed it.
-        signing_key: Its own; the key's type decides the algorithm.
-        binding: To whom, who wrote that message, and when.
+        sender: The device that has printed it.
+        signing_key: That device's key; its type determines the algorithm.
+        binding: The message's sender as the recipient, and the time.
     """
     parameters = {"typ": _RECEIPT_TYPE, **binding.parameters(), "ref": reference}
     return _sign("", parameters, sender, signing_key)
 
 
 def parse(signed: str) -> UnverifiedMessage:
-    """Return what a signed message says, judged in everything but its signature.
+    """Return a signed message, checked except for its signature.
 
     Args:
-        signed: Flattened JSON or compact serialization; the caller has bounded its length.
+        signed: Flattened JSON or compact serialization; the caller has limited its length.
 
     Raises:
-        Refusal: The message is malformed or off the profile.
+        Refusal: The message is malformed or outside the profile.
     """
     part = _read(signed)
     media_type = _media_type(part.header)
@@ -135,13 +135,13 @@ def parse(signed: str) -> UnverifiedMessage:
 
 
 def parse_receipt(signed: str) -> UnverifiedReceipt:
-    """Return what a receipt says, judged in everything but its signature.
+    """Return a receipt, checked except for its signature.
 
     Args:
-        signed: Flattened JSON or compact serialization; the caller has bounded its length.
+        signed: Flattened JSON or compact serialization; the caller has limited its length.
 
     Raises:
-        Refusal: The text is no receipt, malformed or off the profile.
+        Refusal: The text is not a receipt, malformed or outside the profile.
     """
     part = _read(signed)
     if _media_type(part.header) != _RECEIPT_TYPE:
@@ -163,7 +163,7 @@ def verify(message: UnverifiedMessage, keys: Iterable[PublicKey]) -> str:
 
     Args:
         message: From `parse`.
-        keys: Those that DNS gives for `message.sender`; keys for another algorithm than the message's are passed over.
+        keys: The keys of `message.sender` in DNS; keys for another algorithm than the message's are skipped.
 
     Raises:
         Refusal: No key verifies the signature.
@@ -177,17 +177,17 @@ def signing_key_of(message: UnverifiedMessage, keys: Iterable[PublicKey]) -> Pub
 
     Args:
         message: From `parse`.
-        keys: Those that DNS gives for `message.sender`; keys for another algorithm than the message's are passed over.
+        keys: The keys of `message.sender` in DNS; keys for another algorithm than the message's are skipped.
     """
     return next((key for key in keys if _is_signed_by(message, key)), None)
 
 
 def verify_receipt(receipt: UnverifiedReceipt, keys: Iterable[PublicKey]) -> str:
-    """Return the identifier of the message that a receipt is for, which one of its sender's keys has signed.
+    """Return the identifier of the message that a receipt is for, if one of its sender's keys has signed it.
 
     Args:
         receipt: From `parse_receipt`.
-        keys: Those that DNS gives for `receipt.sender`.
+        keys: The keys of `receipt.sender` in DNS.
 
     Raises:
         Refusal: No key verifies the signature.
@@ -198,7 +198,7 @@ def verify_receipt(receipt: UnverifiedReceipt, keys: Iterable[PublicKey]) -> str
 
 @dataclass(frozen=True, slots=True)
 class _Parts:
-    """A JWS taken apart; its signature is judged last."""
+    """The parts of a JWS, whose signature is not verified yet."""
 
     header: dict[str, Any]
     algorithm: str
@@ -250,7 +250,7 @@ def _read_algorithm(header: dict[str, Any]) -> str:
 
 
 def _media_type(header: dict[str, Any]) -> str:
-    """Return `typ`, which is compared without case and its `application/` (RFC 7515, section 4.1.9)."""
+    """Return `typ` in lower case and without `application/`, to be compared (RFC 7515, section 4.1.9)."""
     media_type = header.get("typ", _MESSAGE_TYPE)
     if not isinstance(media_type, str):
         raise JWS.refuse_malformed("typ is not a string")

@@ -1,4 +1,4 @@
-"""The two written forms of a JOSE layer, flattened JSON and compact, and its protected header."""
+"""The two serializations of a JOSE layer, flattened JSON and compact, and its protected header."""
 
 import re
 from dataclasses import dataclass
@@ -15,14 +15,14 @@ _REFUSED_MEMBERS: Final = _REFUSED_PARAMETERS | {"header", "unprotected", "recip
 
 @dataclass(frozen=True, slots=True)
 class Layer:
-    """One of the two layers of a message, and how a refusal of it is named.
+    """One of the two layers of a message, with the reasons for refusing it.
 
     Args:
         members: The parts, in the order of the compact serialization.
-        alien: Members of the other layer; an object that has one would be read as either by different readers.
-        malformed: The reason for what is not as RFC 7515 or RFC 7516 and strict JSON have it.
-        unsupported: The reason for what they allow and the profile does not.
-        mistaken: What to say where the other layer stands in the place of this one.
+        alien: Members of the other layer; different programs could read an object that has one as either layer.
+        malformed: The reason if it breaks RFC 7515, RFC 7516 or strict JSON.
+        unsupported: The reason if they allow it and the profile does not.
+        mistaken: The fact if the other layer is in the place of this one.
     """
 
     members: tuple[str, ...]
@@ -32,11 +32,11 @@ class Layer:
     mistaken: str
 
     def refuse_malformed(self, fact: str) -> Refusal:
-        """Return the refusal of what is not well formed."""
+        """Return the refusal of a malformed layer."""
         return Refusal(self.malformed, fact)
 
     def refuse_unsupported(self, fact: str) -> Refusal:
-        """Return the refusal of what is outside the profile."""
+        """Return the refusal of a layer outside the profile."""
         return Refusal(self.unsupported, fact)
 
 
@@ -60,21 +60,21 @@ def write(layer: Layer, parts: tuple[str, ...]) -> str:
     """Return the flattened JSON serialization (RFC 7515, section 7.2.2; RFC 7516, section 7.2.2).
 
     Args:
-        layer: Which of the two it is.
-        parts: In base64url, in the order of the layer's members.
+        layer: The layer.
+        parts: The parts in base64url, in the order of the layer's members.
     """
     return strict_json.write_object(dict(zip(layer.members, parts, strict=True)))
 
 
 def read(layer: Layer, text: str) -> tuple[str, ...]:
-    """Return the parts of either serialization, as they are written, in the order of the layer's members.
+    """Return the parts of either serialization, in base64url, in the order of the layer's members.
 
     Args:
-        layer: Which of the two it has to be.
-        text: What was received; the caller has bounded its length.
+        layer: The layer that it has to be.
+        text: The received text; the caller has limited its length.
 
     Raises:
-        Refusal: The text is neither form, or uses what the profile leaves out.
+        Refusal: The text is neither serialization, or is outside the profile.
     """
     if _BEGINS_AN_OBJECT.match(text):
         return _read_flattened(layer, text)
@@ -85,28 +85,28 @@ def read_header(layer: Layer, protected: str) -> dict[str, Any]:
     """Return the parameters of the protected header.
 
     Args:
-        layer: Whose header it is.
-        protected: In base64url.
+        layer: The header's layer.
+        protected: The header in base64url.
 
     Raises:
-        Refusal: The header is not strict base64url of a strict JSON object in UTF-8, or holds a refused parameter.
+        Refusal: The header is not strict base64url of a strict JSON object in UTF-8, or has a refused parameter.
     """
     try:
         header = strict_json.read_object(base64url.decode(protected).decode())
     except ValueError as error:
-        raise layer.refuse_malformed(f"protected header: {_said(error)}") from None
+        raise layer.refuse_malformed(f"protected header: {_fact_of(error)}") from None
     if refused := _REFUSED_PARAMETERS & header.keys():
         raise layer.refuse_unsupported(f"the protected header has {min(refused)}")
     return header
 
 
 def read_octets(layer: Layer, member: str, text: str) -> bytes:
-    """Return the octets of a part.
+    """Return the bytes of a part.
 
     Args:
-        layer: Whose part it is.
+        layer: The part's layer.
         member: The part's name.
-        text: In base64url.
+        text: The part in base64url.
 
     Raises:
         Refusal: The part is not strict base64url.
@@ -118,15 +118,15 @@ def read_octets(layer: Layer, member: str, text: str) -> bytes:
 
 
 def read_utf8(layer: Layer, what: str, octets: bytes) -> str:
-    """Return the text that the octets are.
+    """Decode UTF-8.
 
     Args:
-        layer: Whose octets they are.
-        what: How a refusal calls them.
-        octets: Of any content.
+        layer: The layer that the bytes are from.
+        what: What a refusal calls them.
+        octets: Any bytes.
 
     Raises:
-        Refusal: The octets are not UTF-8.
+        Refusal: The bytes are not UTF-8.
     """
     try:
         return octets.decode()
@@ -135,7 +135,7 @@ def read_utf8(layer: Layer, what: str, octets: bytes) -> str:
 
 
 def shown(value: object) -> str:
-    """Return an untrusted value so that it can stand in a log line: in ASCII, escaped, and short."""
+    """Return an untrusted value in a form that is safe in a log line: in ASCII, escaped, and short."""
     text = ascii(value)
     return text if len(text) <= _MAX_SHOWN else text[:_MAX_SHOWN] + "..."
 
@@ -144,7 +144,7 @@ def _read_flattened(layer: Layer, text: str) -> tuple[str, ...]:
     try:
         members = strict_json.read_object(text)
     except ValueError as error:
-        raise layer.refuse_malformed(_said(error)) from None
+        raise layer.refuse_malformed(_fact_of(error)) from None
     if layer.alien & members.keys():
         mistaken = not set(layer.members) - {"protected"} & members.keys()
         raise layer.refuse_malformed(layer.mistaken if mistaken else "the message is a JWS and a JWE at once")
@@ -165,7 +165,7 @@ def _read_compact(layer: Layer, text: str) -> tuple[str, ...]:
     raise layer.refuse_malformed("the message is neither flattened JSON nor compact serialization")
 
 
-def _said(error: ValueError) -> str:
+def _fact_of(error: ValueError) -> str:
     if isinstance(error, UnicodeError):
         return "text that is not UTF-8"
     return shown(str(error)).strip("'\"")

@@ -1,4 +1,4 @@
-"""JSON objects read so that no two readers can differ about them (RFC 8259, RFC 7493)."""
+"""Strict JSON objects, which all programs read in the same way (RFC 8259, RFC 7493)."""
 
 import json
 import re
@@ -12,15 +12,15 @@ _SURROGATE_ESCAPE: Final = re.compile(r"\\u[Dd][89A-Fa-f]")
 
 
 def read_object(text: str) -> dict[str, Any]:
-    """Return the object that the text is.
+    """Return the object in a JSON text.
 
     An integer becomes an `int`, a number with a fraction or an exponent a `float`.
 
     Args:
-        text: As decoded from UTF-8, without a byte order mark; the caller has bounded its length.
+        text: The text, without a byte order mark; the caller has limited its length.
 
     Raises:
-        ValueError: The text is no JSON object, names a member twice in one object, holds NaN, Infinity or half a
+        ValueError: The text is not a JSON object, has a member twice in one object, has NaN, Infinity or half a
             surrogate pair, or nests deeper than MAX_DEPTH.
     """
     if text.count("{") + text.count("[") > MAX_DEPTH and _depth(text) > MAX_DEPTH:
@@ -39,7 +39,7 @@ def write_object(members: Mapping[str, Any]) -> str:
 
 
 def _depth(text: str) -> int:
-    """Return the deepest nesting before the first error, found without recursion: the parser itself recurses."""
+    """Return the deepest nesting before the first error, without recursion, because the parser itself recurses."""
     depth = deepest = 0
     for token in _STRING_OR_BRACKET.finditer(text):
         if token[0] in "[{":
@@ -53,7 +53,7 @@ def _depth(text: str) -> int:
 def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     members = dict(pairs)
     if len(members) != len(pairs):
-        raise ValueError("a JSON object names a member twice")
+        raise ValueError("a JSON object has a member twice")
     return members
 
 

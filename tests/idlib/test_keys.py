@@ -169,10 +169,10 @@ def test_the_lock_keeps_a_second_writer_out_and_is_free_afterwards(tmp_path: Pat
     with (
         keys.locked(tmp_path),
         pytest.raises(KeyFileError, match="another program is writing keys"),
-        keys.locked(tmp_path, patience=0),
+        keys.locked(tmp_path, timeout=0),
     ):
         pass
-    with keys.locked(tmp_path, patience=0):
+    with keys.locked(tmp_path, timeout=0):
         pass
     assert files_in(tmp_path) == {}
 

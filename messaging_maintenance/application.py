@@ -1,4 +1,4 @@
-"""Keeps the container open, so that an identity can be created and published at its terminal."""
+"""Keeps the container running, so that an identity can be created and published in its terminal."""
 
 from idlib.program.keep_open import keep_open
 

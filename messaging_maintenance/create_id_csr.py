@@ -1,4 +1,4 @@
-"""Create a certificate signing request for the device's key, and the key if there is none."""
+"""Create a certificate signing request for the device's key, and the key if there is none yet."""
 
 import sys
 

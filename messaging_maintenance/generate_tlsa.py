@@ -16,7 +16,7 @@ TIME_TO_LIVE_SECONDS: Final = 300
 
 
 def main() -> None:
-    """Print the record, and the same as a line of a zone file."""
+    """Print the record, also as a zone-file line."""
     command_line = parser(
         "Print the TLSA record of IDENTITY_NAME's certificate in CRYPTO_PATH, also as a zone-file line.",
         "IDENTITY_NAME=alice._device.example.com CRYPTO_PATH=~/messenger/identity {program}",
@@ -49,6 +49,6 @@ def main() -> None:
 
 
 def _server_of_dig(server: ServerAddress) -> str:
-    """Return the arguments that make dig ask this server."""
+    """Return dig's arguments for this server."""
     port = "" if server.port == DNS_PORT else f" -p {server.port}"
     return f"@{server.address}{port}"

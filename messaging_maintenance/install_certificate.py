@@ -11,7 +11,7 @@ from idlib.settings import MAINTENANCE_READS
 
 
 def main() -> None:
-    """Read the certificate from stdin, check it against the key, and write it."""
+    """Read the certificate from stdin, check that it matches the key, and install it."""
     parser(
         "Read a certificate or a certificate chain in PEM form from stdin, and install the certificate\n"
         "for IDENTITY_NAME's private key in CRYPTO_PATH.",

@@ -1,4 +1,4 @@
-"""An identity's files, as the tests of keys write and read them."""
+"""Helpers that write and read an identity's files in the tests of keys."""
 
 import os
 from pathlib import Path

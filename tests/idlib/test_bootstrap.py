@@ -45,7 +45,7 @@ def other_key() -> PrivateKey:
 
 @pytest.fixture
 def made_keys(monkeypatch: pytest.MonkeyPatch, one_key: PrivateKey, other_key: PrivateKey) -> list[PrivateKey]:
-    """Have these keys made next, in this order, so that no test waits for one."""
+    """Return these keys for the next new keys, in this order, so that no test waits for key generation."""
     upcoming = [one_key, other_key]
     monkeypatch.setattr(keys, "generate_private_key", lambda _: upcoming.pop(0))
     return upcoming
@@ -73,7 +73,7 @@ def foreign_certificate(name: str = NAME, key: PrivateKey | None = None) -> x509
 
 @dataclass
 class FakeDiscovery:
-    """Finds these keys, asked for the first time and asked again."""
+    """Finds the keys in `first`, and those in `again` when it is asked again."""
 
     first: list[PublicKey]
     again: list[PublicKey] = field(default_factory=list)
@@ -96,11 +96,11 @@ def is_valid(identity: Bootstrap, discovery: FakeDiscovery) -> bool:
     return identity.public_identity_is_valid(cast("Discovery", discovery))
 
 
-def test_the_published_name_stands_in_the_package() -> None:
+def test_the_published_name_is_in_the_package() -> None:
     assert idlib.Bootstrap is Bootstrap
 
 
-def test_the_published_way_makes_key_request_and_certificate(identity: Bootstrap) -> None:
+def test_the_published_methods_create_key_request_and_certificate(identity: Bootstrap) -> None:
     identity.generate_private_key()
     identity.generate_csr()
     identity.generate_selfsigned_certificate()
@@ -115,49 +115,49 @@ def test_the_published_way_makes_key_request_and_certificate(identity: Bootstrap
     )
 
 
-def test_files_and_directory_are_for_their_owner_alone(identity: Bootstrap) -> None:
+def test_only_the_owner_has_access_to_files_and_directory(identity: Bootstrap) -> None:
     identity.create_selfsigned_identity()
     directory = Path(identity.get_path_for_pki_asset("key")).parent
     assert stat.S_IMODE(directory.stat().st_mode) == 0o700
     assert {stat.S_IMODE(path.stat().st_mode) for path in directory.iterdir()} == {0o600}
 
 
-def test_the_subject_is_what_was_asked_for(tmp_path: Path) -> None:
+def test_the_subject_has_the_given_parts(tmp_path: Path) -> None:
     identity = Bootstrap(
         NAME, str(tmp_path), "1001", state="Bayern", country="DE", locality="München", organization="Beispiel"
     )
     assert identity.build_x509_name().rfc4514_string() == f"CN={NAME},O=Beispiel,L=München,ST=Bayern,C=DE"
 
 
-def test_the_settings_speak_of_the_same_identity(tmp_path: Path) -> None:
+def test_the_settings_give_the_same_identity(tmp_path: Path) -> None:
     read = load({"IDENTITY_NAME": NAME, "CRYPTO_PATH": str(tmp_path), "LOCALITY": "Lagos", "COUNTRY": "NG"})
     identity = Bootstrap.from_settings(read)
     assert identity.get_path_for_pki_asset("cert") == str(tmp_path / f"{NAME}.crt.pem")
     assert identity.build_x509_name().rfc4514_string() == f"CN={NAME},O=example,L=Lagos,ST=CA,C=NG"
 
 
-def test_an_unknown_keyword_is_named(tmp_path: Path) -> None:
+def test_an_unknown_keyword_is_reported(tmp_path: Path) -> None:
     with pytest.raises(TypeError, match="organisation"):
         Bootstrap(NAME, str(tmp_path), 1001, organisation="example")  # type: ignore[call-arg]
 
 
 @pytest.mark.parametrize("app_userid", ["root", "", -1, 2**32 - 1])
-def test_a_user_must_be_a_number(tmp_path: Path, app_userid: int | str) -> None:
+def test_a_user_id_must_be_a_number(tmp_path: Path, app_userid: int | str) -> None:
     with pytest.raises(ConfigurationError, match="not a user ID"):
         Bootstrap(NAME, str(tmp_path), app_userid)
 
 
-def test_an_impossible_subject_is_told_before_a_key_is_made(tmp_path: Path) -> None:
+def test_an_invalid_subject_is_reported_before_a_key_is_created(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="USA"):
         Bootstrap(NAME, str(tmp_path), 1001, country="USA")
 
 
-def test_a_name_must_be_one(tmp_path: Path) -> None:
+def test_an_invalid_name_is_rejected(tmp_path: Path) -> None:
     with pytest.raises(MalformedNameError):
         Bootstrap("../evil", str(tmp_path), 1001)
 
 
-def test_an_existing_key_is_never_replaced_unasked(identity: Bootstrap) -> None:
+def test_only_the_replacing_methods_replace_an_existing_key(identity: Bootstrap) -> None:
     identity.create_selfsigned_identity()
     before = files_of(identity)
     for attempt in (identity.generate_private_key, identity.create_selfsigned_identity):
@@ -169,7 +169,7 @@ def test_an_existing_key_is_never_replaced_unasked(identity: Bootstrap) -> None:
     assert files_of(identity) == before
 
 
-def test_an_unusable_key_is_not_replaced_unasked_either(identity: Bootstrap) -> None:
+def test_creating_an_identity_does_not_replace_an_unusable_key(identity: Bootstrap) -> None:
     identity.write_pki_asset(b"a key protected by a password, perhaps", "key")
     with pytest.raises(KeyFileError, match="--force"):
         identity.generate_private_key()
@@ -177,7 +177,7 @@ def test_an_unusable_key_is_not_replaced_unasked_either(identity: Bootstrap) -> 
     assert files_of(identity)[".key.previous.pem"] == b"a key protected by a password, perhaps"
 
 
-def test_replacing_keeps_the_old_key_and_makes_a_matching_pair(identity: Bootstrap) -> None:
+def test_replacing_keeps_the_old_key_and_creates_a_matching_pair(identity: Bootstrap) -> None:
     identity.create_selfsigned_identity()
     old = files_of(identity)
     identity.replace_selfsigned_identity()
@@ -187,12 +187,12 @@ def test_replacing_keeps_the_old_key_and_makes_a_matching_pair(identity: Bootstr
     assert identity.cert_matches_private_key(identity.get_local_cert_obj())
 
 
-def test_replacing_makes_an_identity_where_there_is_none(identity: Bootstrap) -> None:
+def test_replacing_creates_an_identity_if_there_is_none(identity: Bootstrap) -> None:
     identity.replace_selfsigned_identity()
     assert sorted(files_of(identity)) == [".crt.pem", ".key.pem"]
 
 
-def test_the_record_is_that_of_the_certificate(identity: Bootstrap) -> None:
+def test_the_record_contains_the_certificate(identity: Bootstrap) -> None:
     identity.create_selfsigned_identity()
     record = identity.render_tlsa_record()
     usage, selector, matching_type, association = record.split(" ")
@@ -203,14 +203,14 @@ def test_the_record_is_that_of_the_certificate(identity: Bootstrap) -> None:
     assert rdata.cert.hex() == association
 
 
-def test_no_record_is_made_of_a_key_and_a_certificate_that_differ(identity: Bootstrap) -> None:
+def test_no_record_is_rendered_if_key_and_certificate_do_not_match(identity: Bootstrap) -> None:
     identity.create_selfsigned_identity()
     identity.replace_private_key()
     with pytest.raises(KeyFileError, match=r"not for the key .*--force.*install_certificate\.py"):
         identity.render_tlsa_record()
 
 
-def test_no_record_is_made_without_key_or_certificate(identity: Bootstrap) -> None:
+def test_no_record_is_rendered_without_key_or_certificate(identity: Bootstrap) -> None:
     with pytest.raises(KeyFileError, match=r"there is no '.*key\.pem'; create an identity"):
         identity.render_tlsa_record()
     identity.generate_private_key()
@@ -224,7 +224,7 @@ def test_a_certificate_of_another_key_does_not_match(identity: Bootstrap, one_ke
     assert identity.cert_matches_private_key(foreign_certificate(key=one_key))
 
 
-def test_the_leaf_of_a_chain_is_installed_wherever_it_stands(
+def test_the_leaf_of_a_chain_is_installed_whatever_its_position(
     identity: Bootstrap, one_key: PrivateKey, caplog: pytest.LogCaptureFixture
 ) -> None:
     identity.generate_private_key()
@@ -234,7 +234,7 @@ def test_the_leaf_of_a_chain_is_installed_wherever_it_stands(
     assert [r for r in caplog.records if r.levelno >= logging.WARNING] == []
 
 
-def test_a_certificate_that_names_another_device_is_installed_with_a_warning(
+def test_a_certificate_with_another_name_is_installed_with_a_warning(
     identity: Bootstrap, one_key: PrivateKey, caplog: pytest.LogCaptureFixture
 ) -> None:
     identity.generate_private_key()
@@ -242,7 +242,7 @@ def test_a_certificate_that_names_another_device_is_installed_with_a_warning(
     assert "does not have alice._device.example.test" in caplog.text
 
 
-def test_what_is_no_certificate_for_the_key_changes_nothing(identity: Bootstrap) -> None:
+def test_anything_but_a_certificate_for_the_key_is_rejected_and_changes_nothing(identity: Bootstrap) -> None:
     identity.create_selfsigned_identity()
     before = files_of(identity)
     with pytest.raises(KeyFileError, match="not for the key"):
@@ -261,7 +261,7 @@ def test_no_certificate_is_installed_without_a_key(identity: Bootstrap, tmp_path
 
 
 @pytest.mark.parametrize("asset_type", ["", "pem", "KEY", "../key"])
-def test_an_unknown_kind_of_file_is_a_clear_error(identity: Bootstrap, asset_type: str) -> None:
+def test_an_unknown_type_of_file_is_reported(identity: Bootstrap, asset_type: str) -> None:
     with pytest.raises(UnknownAssetError, match="key, cert or csr"):
         identity.get_path_for_pki_asset(asset_type)
     with pytest.raises(ValueError, match="key, cert or csr"):
@@ -270,7 +270,7 @@ def test_an_unknown_kind_of_file_is_a_clear_error(identity: Bootstrap, asset_typ
         identity.write_pki_asset(b"", asset_type)
 
 
-def test_reading_and_writing_are_logged_and_never_printed(
+def test_reading_and_writing_are_logged_and_not_printed(
     identity: Bootstrap, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
 ) -> None:
     caplog.set_level(logging.DEBUG, "idlib")
@@ -281,7 +281,7 @@ def test_reading_and_writing_are_logged_and_never_printed(
     assert capsys.readouterr().out == ""
 
 
-def test_the_public_identity_is_valid_once_a_record_carries_its_key(
+def test_the_public_identity_is_valid_if_a_record_has_its_key(
     identity: Bootstrap, one_key: PrivateKey, other_key: PrivateKey
 ) -> None:
     identity.generate_private_key()
@@ -290,7 +290,7 @@ def test_the_public_identity_is_valid_once_a_record_carries_its_key(
     assert is_valid(identity, FakeDiscovery([other_key.public], again=[one_key.public]))
 
 
-def test_why_the_public_identity_is_not_valid_is_logged(
+def test_the_reason_for_an_invalid_public_identity_is_logged(
     identity: Bootstrap, other_key: PrivateKey, caplog: pytest.LogCaptureFixture
 ) -> None:
     identity.generate_private_key()
@@ -300,7 +300,7 @@ def test_why_the_public_identity_is_not_valid_is_logged(
     assert f"{NAME} has no TLSA record" in caplog.text
 
 
-def test_the_environment_says_how_dns_is_asked(
+def test_the_environment_configures_how_dns_is_asked(
     identity: Bootstrap, one_key: PrivateKey, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     identity.generate_private_key()

@@ -26,7 +26,7 @@ def certificate_of(name: IdentityName, key: PrivateKey = P256_KEY, now: datetime
     return certificates.build_self_signed_certificate(key, subject_of(name), alternative_name, now)
 
 
-def test_the_subject_stands_in_the_published_order() -> None:
+def test_the_subject_has_the_published_order() -> None:
     assert [(attribute.oid, attribute.value) for attribute in subject_of(NAME)] == [
         (NameOID.COUNTRY_NAME, "US"),
         (NameOID.STATE_OR_PROVINCE_NAME, "CA"),
@@ -37,7 +37,7 @@ def test_the_subject_stands_in_the_published_order() -> None:
 
 
 @pytest.mark.parametrize(("length", "has_common_name"), [(64, True), (65, False), (253, False)])
-def test_a_name_too_long_for_a_common_name_stands_whole_in_the_alternative_name(
+def test_a_name_too_long_for_a_common_name_is_only_in_the_alternative_name(
     length: int, *, has_common_name: bool
 ) -> None:
     text = ("a" * 60 + ".") * 4 + "_b." + "c" * 6
@@ -53,19 +53,19 @@ def test_a_name_too_long_for_a_common_name_stands_whole_in_the_alternative_name(
 @pytest.mark.parametrize(
     "part", [{"country": "USA"}, {"state": ""}, {"locality": "\udcff"}, {"organization": "a" * 65}]
 )
-def test_an_impossible_subject_is_a_clear_error(part: dict[str, str]) -> None:
+def test_an_invalid_subject_is_reported(part: dict[str, str]) -> None:
     parts = {"country": "US", "state": "CA", "locality": "San Francisco", "organization": "example", **part}
     with pytest.raises(ConfigurationError, match="two letters for the country") as caught:
         certificates.build_subject(NAME, **parts)
     assert str(caught.value).isascii()
 
 
-def test_a_subject_may_be_written_in_any_script() -> None:
+def test_a_subject_may_use_any_script() -> None:
     subject = certificates.build_subject(NAME, country="BR", state="São Paulo", locality="София", organization="例え")
     assert [attribute.value for attribute in subject][1:4] == ["São Paulo", "София", "例え"]
 
 
-def test_a_self_signed_certificate_is_one_of_an_end_entity_for_ten_years() -> None:
+def test_a_self_signed_certificate_is_for_an_end_entity_and_ten_years() -> None:
     certificate = certificate_of(NAME)
     certificate.verify_directly_issued_by(certificate)
     assert certificate.not_valid_before_utc == NOW - timedelta(days=1)
@@ -78,7 +78,7 @@ def test_a_self_signed_certificate_is_one_of_an_end_entity_for_ten_years() -> No
     assert not usage.key_cert_sign
 
 
-def test_the_key_usage_is_that_of_the_key() -> None:
+def test_the_key_usage_matches_the_type_of_the_key() -> None:
     rsa_key = PrivateKey(rsa.generate_private_key(65537, 2048))
     usages = [
         certificate_of(NAME, key).extensions.get_extension_for_class(x509.KeyUsage).value for key in (rsa_key, P256_KEY)
@@ -86,12 +86,12 @@ def test_the_key_usage_is_that_of_the_key() -> None:
     assert [(usage.key_encipherment, usage.key_agreement) for usage in usages] == [(True, False), (False, True)]
 
 
-def test_two_certificates_never_share_a_serial_number() -> None:
+def test_two_certificates_have_different_serial_numbers() -> None:
     assert certificate_of(NAME).serial_number != certificate_of(NAME).serial_number
 
 
 @pytest.mark.parametrize("year", [1970, 2049, 2106])
-def test_a_clock_far_off_is_no_hindrance(year: int) -> None:
+def test_a_certificate_can_be_created_whatever_the_clock_shows(year: int) -> None:
     certificate = certificate_of(NAME, now=datetime(year, 1, 1, tzinfo=UTC))
     assert certificate.not_valid_after_utc.year == year + 10
 
@@ -106,7 +106,7 @@ def test_a_request_asks_for_the_name_and_for_client_authentication() -> None:
     assert list(usage) == [ExtendedKeyUsageOID.CLIENT_AUTH]
 
 
-def test_a_good_certificate_is_of_no_concern() -> None:
+def test_a_good_certificate_causes_no_warning() -> None:
     assert list(certificates.concerns(certificate_of(NAME), NAME, NOW)) == []
 
 
@@ -118,13 +118,15 @@ def test_a_good_certificate_is_of_no_concern() -> None:
         (NAME, NOW + timedelta(days=4000), "expired on 2040-01-02"),
     ],
 )
-def test_what_readers_may_stumble_over_is_told(name: IdentityName, now: datetime, concern: str) -> None:
+def test_a_name_or_date_that_other_software_may_reject_causes_a_warning(
+    name: IdentityName, now: datetime, concern: str
+) -> None:
     (told,) = certificates.concerns(certificate_of(name), NAME, now)
     assert concern in told
     assert "3 0 0" in told
 
 
-def test_a_certificate_without_alternative_name_is_told() -> None:
+def test_a_certificate_without_an_alternative_name_causes_a_warning() -> None:
     subject = subject_of(NAME)
     certificate = (
         x509.CertificateBuilder()

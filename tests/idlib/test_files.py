@@ -8,20 +8,20 @@ import pytest
 from idlib.files import make_durable, read_regular, state_of
 
 
-def test_a_file_is_read_whole_and_also_through_a_link(tmp_path: Path) -> None:
+def test_a_file_is_read_completely_also_through_a_link(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"12345")
     (tmp_path / "link").symlink_to(tmp_path / "file")
     assert read_regular(tmp_path / "file", 5) == b"12345"
     assert read_regular(tmp_path / "link", 5) == b"12345"
 
 
-def test_a_file_past_the_limit_is_refused(tmp_path: Path) -> None:
+def test_a_file_above_the_limit_is_rejected(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"12345")
     with pytest.raises(OSError, match="it has more than 4 bytes"):
         read_regular(tmp_path / "file", 4)
 
 
-def test_a_missing_file_and_a_loop_of_links_keep_the_systems_words(tmp_path: Path) -> None:
+def test_a_missing_file_and_a_loop_of_links_give_the_systems_error(tmp_path: Path) -> None:
     (tmp_path / "loop").symlink_to(tmp_path / "loop")
     for name, code in (("missing", errno.ENOENT), ("loop", errno.ELOOP)):
         with pytest.raises(OSError, match=os.strerror(code)):
@@ -29,7 +29,7 @@ def test_a_missing_file_and_a_loop_of_links_keep_the_systems_words(tmp_path: Pat
 
 
 @pytest.mark.parametrize("kind", ["a named pipe", "a directory", "a device"])
-def test_what_is_not_a_regular_file_is_named_and_not_waited_for(tmp_path: Path, kind: str) -> None:
+def test_anything_but_a_regular_file_is_reported_without_blocking(tmp_path: Path, kind: str) -> None:
     path = tmp_path / "it"
     match kind:
         case "a named pipe":
@@ -42,7 +42,7 @@ def test_what_is_not_a_regular_file_is_named_and_not_waited_for(tmp_path: Path, 
         read_regular(path, 100)
 
 
-def test_a_socket_is_not_read(tmp_path: Path) -> None:
+def test_a_socket_is_rejected(tmp_path: Path) -> None:
     with socket.socket(socket.AF_UNIX) as server:
         server.bind(str(tmp_path / "it"))
         with pytest.raises(OSError, match="it is a socket, not a regular file"):
@@ -65,7 +65,7 @@ def test_the_state_of_a_file_changes_when_it_is_written_or_replaced(tmp_path: Pa
     assert state_of(tmp_path / ("x" * 300)) is None
 
 
-def test_a_file_and_a_directory_can_be_made_durable_and_a_missing_one_is_an_error(tmp_path: Path) -> None:
+def test_files_and_directories_can_be_flushed_and_missing_ones_are_errors(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"1")
     make_durable(tmp_path / "file")
     make_durable(tmp_path)

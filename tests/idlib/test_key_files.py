@@ -1,4 +1,4 @@
-"""How key and certificate files are written: modes, owners, links, other file systems, full disks."""
+"""Writing key and certificate files: modes, owners, links, other file systems, full disks."""
 
 import errno
 import os
@@ -19,7 +19,7 @@ from tests.idlib.identity_files import NAME, OWN_UID, files_in, put_keys
 
 
 @pytest.mark.parametrize("mask", [0o000, 0o022, 0o077])
-def test_files_are_for_their_owner_alone_whatever_the_umask(tmp_path: Path, mask: int) -> None:
+def test_only_the_owner_has_access_to_files_whatever_the_umask(tmp_path: Path, mask: int) -> None:
     before = os.umask(mask)
     try:
         keys.write_new(tmp_path / "new", b"1", OWN_UID)
@@ -29,7 +29,7 @@ def test_files_are_for_their_owner_alone_whatever_the_umask(tmp_path: Path, mask
     assert {stat.S_IMODE(path.stat().st_mode) for path in tmp_path.iterdir()} == {0o600}
 
 
-def test_a_replaced_file_loses_a_mode_that_was_too_open(tmp_path: Path) -> None:
+def test_a_replaced_file_gets_a_private_mode(tmp_path: Path) -> None:
     path = tmp_path / "key.pem"
     path.write_bytes(b"old")
     path.chmod(0o644)
@@ -37,7 +37,7 @@ def test_a_replaced_file_loses_a_mode_that_was_too_open(tmp_path: Path) -> None:
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
 
 
-def test_files_are_given_to_the_application_user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_application_user_owns_the_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     given_to = []
     monkeypatch.setattr(os, "fchown", lambda _, uid, gid: given_to.append((uid, gid)))
     directory = tmp_path / "identity"
@@ -47,7 +47,9 @@ def test_files_are_given_to_the_application_user(tmp_path: Path, monkeypatch: py
     assert given_to == [(1001, -1)] * 3
 
 
-def test_a_process_that_may_not_give_files_away_keeps_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_process_that_may_not_change_the_owner_keeps_the_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def refuse(*_: object) -> None:
         raise PermissionError(1, "Operation not permitted")
 
@@ -56,7 +58,7 @@ def test_a_process_that_may_not_give_files_away_keeps_them(tmp_path: Path, monke
     assert (tmp_path / "key").read_bytes() == b"1"
 
 
-def test_an_existing_file_is_never_overwritten_by_write_new(tmp_path: Path) -> None:
+def test_write_new_never_overwrites_a_file(tmp_path: Path) -> None:
     path = keys.key_path(tmp_path, NAME)
     keys.write_new(path, b"first", OWN_UID)
     with pytest.raises(KeyFileError, match=r"--force .*alice\._device\.example\.test\.key\.previous\.pem"):
@@ -64,7 +66,7 @@ def test_an_existing_file_is_never_overwritten_by_write_new(tmp_path: Path) -> N
     assert files_in(tmp_path) == {path.name: b"first"}
 
 
-def test_of_many_writers_at_once_exactly_one_wins(tmp_path: Path) -> None:
+def test_exactly_one_of_many_simultaneous_writers_succeeds(tmp_path: Path) -> None:
     path, winners = tmp_path / "key", []
     barrier = threading.Barrier(8)
 
@@ -101,7 +103,7 @@ def test_a_symbolic_link_is_not_followed_when_writing(tmp_path: Path, *, is_dang
     assert (target.exists() and target.read_bytes()) == before
 
 
-def test_a_path_below_a_file_is_told_in_one_line(tmp_path: Path) -> None:
+def test_a_path_below_a_file_is_reported(tmp_path: Path) -> None:
     file = tmp_path / "file"
     file.touch()
     attempts: tuple[Callable[[], object], ...] = (
@@ -116,7 +118,7 @@ def test_a_path_below_a_file_is_told_in_one_line(tmp_path: Path) -> None:
             attempt()
 
 
-def test_files_of_another_user_are_told_with_the_command_that_mends_them(
+def test_files_of_another_user_are_reported_with_the_command_to_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     directory = tmp_path / "identity of alice"
@@ -141,7 +143,7 @@ def test_files_of_another_user_are_told_with_the_command_that_mends_them(
         assert raised.value.hint.endswith(f"maintenance {mend})")
 
 
-def test_where_no_directory_can_be_made_nobody_is_told_to_give_away_what_is_above_it(
+def test_the_hint_does_not_suggest_to_change_the_owner_of_a_parent_directory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(*_: object, **__: object) -> None:
@@ -153,7 +155,7 @@ def test_where_no_directory_can_be_made_nobody_is_told_to_give_away_what_is_abov
     assert "chown" not in str(raised.value)
 
 
-def test_updates_are_held_off_while_keys_are_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_updates_are_delayed_while_keys_are_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     lock = tmp_path / "updates.lock"
     monkeypatch.setattr(update_lock, "PATH", lock)
     directory = tmp_path / "identity"
@@ -164,14 +166,14 @@ def test_updates_are_held_off_while_keys_are_written(tmp_path: Path, monkeypatch
     assert not lock.exists()
 
 
-def test_a_directory_is_made_for_its_owner_alone_and_what_is_above_it_too(tmp_path: Path) -> None:
+def test_a_directory_and_its_parents_are_created_and_private(tmp_path: Path) -> None:
     directory = tmp_path / "messenger" / "identity"
     keys.make_directory(directory, OWN_UID)
     keys.make_directory(directory, OWN_UID)
     assert stat.S_IMODE(directory.stat().st_mode) == 0o700
 
 
-def test_a_link_that_takes_the_place_of_a_new_directory_is_not_given_away(
+def test_the_owner_is_not_changed_through_a_link_that_replaces_a_new_directory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     victim, directory = tmp_path / "victim", tmp_path / "identity"
@@ -192,7 +194,7 @@ def test_a_link_that_takes_the_place_of_a_new_directory_is_not_given_away(
 
 
 @pytest.mark.parametrize("code", [errno.EPERM, errno.EOPNOTSUPP])
-def test_a_file_system_without_hard_links_is_enough(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int) -> None:
+def test_keys_can_be_written_without_hard_links(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int) -> None:
     def refuse(*_: object) -> None:
         raise OSError(code, os.strerror(code))
 
@@ -218,15 +220,13 @@ def test_a_failure_on_a_file_system_without_hard_links_leaves_no_empty_key(
     assert files_in(tmp_path) == {}
 
 
-def test_a_named_pipe_is_no_key_file_and_is_not_waited_for(tmp_path: Path) -> None:
+def test_a_named_pipe_is_rejected_as_a_key_file_without_blocking(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "key.pem")
     with pytest.raises(KeyFileError, match="it is a named pipe, not a regular file"):
         keys.read_private_key(tmp_path / "key.pem")
 
 
-def test_a_key_of_ones_own_that_may_not_be_read_needs_chmod_alone(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_hint_for_an_own_unreadable_key_is_chmod(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object, **__: object) -> None:
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
 
@@ -239,7 +239,7 @@ def test_a_key_of_ones_own_that_may_not_be_read_needs_chmod_alone(
 
 
 @pytest.mark.parametrize("mode", [0o000, 0o500, 0o600])
-def test_a_directory_of_ones_own_that_is_closed_needs_chmod_alone(
+def test_the_hint_for_an_own_directory_without_access_is_chmod(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: int
 ) -> None:
     directory = tmp_path / "my identity"
@@ -265,7 +265,7 @@ def test_a_directory_of_ones_own_that_is_closed_needs_chmod_alone(
     directory.chmod(0o700)
 
 
-def test_a_closed_directory_above_that_of_the_keys_is_the_one_to_open(
+def test_the_hint_names_the_parent_directory_that_denies_access(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     directory = tmp_path / "messenger" / "identity"
@@ -299,7 +299,7 @@ UNFIT: Final = [
 
 
 @pytest.mark.parametrize(("make", "said"), UNFIT)
-def test_what_is_no_file_in_the_place_of_a_key_is_to_be_moved_away(
+def test_anything_but_a_file_in_the_place_of_a_key_is_reported_and_kept(
     tmp_path: Path, make: Callable[[Path], None], said: str
 ) -> None:
     path = keys.key_path(tmp_path, NAME)
@@ -315,7 +315,7 @@ def test_what_is_no_file_in_the_place_of_a_key_is_to_be_moved_away(
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_a_directory_in_the_place_of_a_certificate_keeps_the_key_from_being_written(tmp_path: Path) -> None:
+def test_no_key_is_written_if_a_directory_is_in_the_place_of_its_certificate(tmp_path: Path) -> None:
     path, certificate = keys.key_path(tmp_path, NAME), keys.certificate_path(tmp_path, NAME)
     certificate.mkdir()
     attempts: tuple[Callable[[], object], ...] = (
@@ -328,14 +328,14 @@ def test_a_directory_in_the_place_of_a_certificate_keeps_the_key_from_being_writ
     assert list(tmp_path.iterdir()) == [certificate]
 
 
-def test_a_key_of_another_name_is_pointed_at(tmp_path: Path) -> None:
+def test_the_hint_for_a_missing_key_names_other_keys_in_the_directory(tmp_path: Path) -> None:
     keys.key_path(tmp_path, NAME).touch()
     with pytest.raises(KeyFileError) as caught:
         keys.read_private_key(keys.key_path(tmp_path, IdentityName("alcie._device.example.test")))
     assert caught.value.hint.startswith(f"'{tmp_path}' has a key of {NAME}: is IDENTITY_NAME right? If so, create")
 
 
-def test_where_the_default_directory_is_missing_the_variable_is_named() -> None:
+def test_the_hint_names_crypto_path_if_the_default_directory_is_missing() -> None:
     if Path("/identity").exists():
         pytest.fail("this test needs a system without the directory /identity")
     with pytest.raises(KeyFileError, match="set CRYPTO_PATH to"):

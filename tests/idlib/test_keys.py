@@ -36,7 +36,7 @@ def test_files_are_named_after_the_identity(tmp_path: Path) -> None:
     ]
 
 
-def test_the_longest_names_get_files_of_their_own(tmp_path: Path) -> None:
+def test_the_longest_names_have_distinct_files(tmp_path: Path) -> None:
     start = ".".join(["a" * 63] * 3)
     one, other = IdentityName(f"{start}.{'b' * 61}"), IdentityName(f"{start}.{'b' * 60}c")
     for name in (one, other):
@@ -82,7 +82,7 @@ def _unusable_keys() -> dict[str, tuple[bytes, str]]:
 
 
 @pytest.mark.parametrize("kind", ["empty", "text", "broken", "der", "password", "p384", "ed25519", "rsa1024", "huge"])
-def test_an_unusable_key_file_is_told_in_one_line(tmp_path: Path, kind: str) -> None:
+def test_an_unusable_key_file_is_reported_in_one_line(tmp_path: Path, kind: str) -> None:
     octets, fact = _unusable_keys()[kind]
     path = tmp_path / "key.pem"
     path.write_bytes(octets)
@@ -94,30 +94,30 @@ def test_an_unusable_key_file_is_told_in_one_line(tmp_path: Path, kind: str) -> 
     assert caught.value.exit_status is ExitStatus.KEY
 
 
-def test_a_missing_key_is_told_with_the_programs_that_make_one(tmp_path: Path) -> None:
+def test_the_hint_for_a_missing_key_names_the_programs_that_create_one(tmp_path: Path) -> None:
     with pytest.raises(KeyFileError, match=r"create_selfsigned_id\.py"):
         keys.read_private_key(tmp_path / "key.pem")
 
 
-def test_a_missing_certificate_is_told_with_the_program_that_installs_one(tmp_path: Path) -> None:
+def test_the_hint_for_a_missing_certificate_names_the_program_that_installs_one(tmp_path: Path) -> None:
     with pytest.raises(KeyFileError, match=r"install_certificate\.py"):
         keys.read_certificate(keys.certificate_path(tmp_path, NAME))
 
 
-def test_a_directory_in_the_place_of_a_key_is_told(tmp_path: Path) -> None:
+def test_a_directory_in_the_place_of_a_key_is_reported(tmp_path: Path) -> None:
     with pytest.raises(KeyFileError, match="it is a directory"):
         keys.read_private_key(tmp_path)
 
 
 @given(octets=st.binary(max_size=200) | st.binary(max_size=200).map(lambda b: b"-----BEGIN CERTIFICATE-----\n" + b))
-def test_arbitrary_octets_are_no_key_and_no_certificate_and_nothing_worse(octets: bytes) -> None:
+def test_arbitrary_bytes_as_a_key_or_certificate_are_a_key_file_error(octets: bytes) -> None:
     with pytest.raises(KeyFileError):
         keys.parse_private_key(octets, Path("key.pem"))
     with pytest.raises(KeyFileError):
         keys.parse_certificate(octets, Path("crt.pem"))
 
 
-def test_replaced_keys_move_along_and_the_fourth_is_dropped(tmp_path: Path) -> None:
+def test_replaced_keys_move_up_and_the_fourth_is_deleted(tmp_path: Path) -> None:
     for number in range(5):
         keys.replace_key(tmp_path, NAME, b"key %d" % number, OWN_UID, {tmp_path / "crt": b"crt %d" % number})
     assert keys.key_path(tmp_path, NAME).read_bytes() == b"key 4"
@@ -127,7 +127,9 @@ def test_replaced_keys_move_along_and_the_fourth_is_dropped(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("renames_before_the_kill", range(6))
-def test_a_kill_at_any_moment_of_a_replacement_loses_no_key(tmp_path: Path, renames_before_the_kill: int) -> None:
+def test_no_key_is_lost_if_the_process_is_killed_while_replacing_one(
+    tmp_path: Path, renames_before_the_kill: int
+) -> None:
     put_keys(tmp_path, current=b"C", previous=(b"P1", b"P2", b"P3"))
     certificate = keys.certificate_path(tmp_path, NAME)
     certificate.write_bytes(b"crt of C")
@@ -165,7 +167,7 @@ with keys.locked(directory):
     assert len(files_in(tmp_path)) == 5
 
 
-def test_the_lock_keeps_a_second_writer_out_and_is_free_afterwards(tmp_path: Path) -> None:
+def test_the_lock_excludes_a_second_writer_until_it_is_released(tmp_path: Path) -> None:
     with (
         keys.locked(tmp_path),
         pytest.raises(KeyFileError, match="another program is writing keys"),
@@ -177,7 +179,7 @@ def test_the_lock_keeps_a_second_writer_out_and_is_free_afterwards(tmp_path: Pat
     assert files_in(tmp_path) == {}
 
 
-def test_the_lock_is_waited_for(tmp_path: Path) -> None:
+def test_a_second_writer_waits_for_the_lock(tmp_path: Path) -> None:
     entered = threading.Event()
     with keys.locked(tmp_path):
 
@@ -192,7 +194,7 @@ def test_the_lock_is_waited_for(tmp_path: Path) -> None:
     assert entered.is_set()
 
 
-def test_a_chain_gives_its_first_certificate(tmp_path: Path) -> None:
+def test_the_first_certificate_of_a_chain_is_read(tmp_path: Path) -> None:
     path = tmp_path / "crt"
     chain = []
     for common_name in ("leaf", "ca"):

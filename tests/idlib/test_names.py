@@ -22,11 +22,11 @@ NAME = st.lists(LABEL, min_size=2, max_size=6).map(".".join)
         (".".join(["a" * 49] * 5 + ["b" * 3]), ".".join(["a" * 49] * 5 + ["b" * 3])),
     ],
 )
-def test_a_name_is_written_one_way(text: str, normalized: str) -> None:
+def test_a_name_is_normalized(text: str, normalized: str) -> None:
     assert str(IdentityName(text)) == normalized
 
 
-def test_names_are_equal_without_regard_to_case_and_the_trailing_dot() -> None:
+def test_case_and_a_trailing_dot_make_no_difference() -> None:
     assert IdentityName("ALICE.example.") == IdentityName("alice.EXAMPLE")
     assert len({IdentityName("ALICE.example."), IdentityName("alice.example")}) == 1
 
@@ -57,7 +57,7 @@ def test_names_are_equal_without_regard_to_case_and_the_trailing_dot() -> None:
         "+.example",
     ],
 )
-def test_what_is_no_device_name_is_refused(text: str) -> None:
+def test_other_texts_are_rejected_as_names(text: str) -> None:
     with pytest.raises(MalformedNameError) as caught:
         IdentityName(text)
     assert str(caught.value).isascii()
@@ -104,7 +104,7 @@ def test_any_text_is_a_name_or_a_malformed_one(text: str) -> None:
         "dns:alic%65.exampl%65?type=TLSA",
     ],
 )
-def test_every_form_of_the_uri_is_read(uri: str) -> None:
+def test_every_form_of_the_uri_is_accepted(uri: str) -> None:
     assert parse_dns_uri(uri) == IdentityName("alice.example")
 
 
@@ -153,13 +153,13 @@ def test_every_form_of_the_uri_is_read(uri: str) -> None:
         "dns:alice?type=TLSA",
     ],
 )
-def test_any_other_uri_is_refused(uri: str) -> None:
+def test_any_other_uri_is_rejected(uri: str) -> None:
     with pytest.raises(MalformedNameError) as caught:
         parse_dns_uri(uri)
     assert str(caught.value).isascii()
 
 
-def test_an_endless_uri_makes_no_endless_error() -> None:
+def test_the_error_for_a_long_uri_is_short() -> None:
     with pytest.raises(MalformedNameError) as caught:
         parse_dns_uri("x" * 60_000)
     assert len(str(caught.value)) < 1000
@@ -180,14 +180,14 @@ def test_an_endless_uri_makes_no_endless_error() -> None:
         (("example.com",), False),
     ],
 )
-def test_a_pattern_means_what_is_below_its_name(patterns: tuple[str, ...], *, meant: bool) -> None:
+def test_a_pattern_matches_the_names_below_its_own(patterns: tuple[str, ...], *, meant: bool) -> None:
     assert NamePatterns(patterns).match(IdentityName("alice.example.com")) is meant
 
 
 @pytest.mark.parametrize(
     "text", ["", "alice", "*.", "**", "*example.com", "a*.example.com", "*.*.example.com", "*..com"]
 )
-def test_what_is_no_name_and_no_pattern_is_refused(text: str) -> None:
+def test_other_texts_are_rejected_as_patterns(text: str) -> None:
     with pytest.raises(MalformedNameError):
         NamePatterns((text,))
 
@@ -202,14 +202,14 @@ def test_any_texts_are_patterns_or_malformed(texts: list[str]) -> None:
     assert patterns.match(IdentityName("alice.example")) == ("*" in texts)
 
 
-def test_an_endless_pattern_makes_no_endless_error() -> None:
+def test_the_error_for_a_long_pattern_is_short() -> None:
     with pytest.raises(MalformedNameError) as caught:
         NamePatterns(("*x" * 30_000,))
     assert len(str(caught.value)) < 1000
 
 
 @given(NAME, NAME)
-def test_a_name_is_listed_by_itself_alone(text: str, other: str) -> None:
+def test_only_the_exact_name_lists_a_name(text: str, other: str) -> None:
     name, different = IdentityName(text), IdentityName(other)
     patterns = NamePatterns((other, "*", f"*.{other}"))
     assert patterns.match(name)

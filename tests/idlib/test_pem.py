@@ -1,4 +1,4 @@
-"""What is named when a file holds something else than a certificate or a key in PEM form."""
+"""What is reported if a file is not a certificate or a key in PEM form."""
 
 import pytest
 from cryptography import x509
@@ -58,7 +58,7 @@ def test_every_certificate_is_found_whatever_is_around_it(contents: bytes) -> No
     ],
     ids=["cut off behind", "cut off before", "damaged"],
 )
-def test_a_broken_block_is_named_and_hides_no_other(contents: bytes, broken: str) -> None:
+def test_a_broken_block_is_reported_and_the_others_are_read(contents: bytes, broken: str) -> None:
     found = read_certificates(contents)
     assert found.readable == (LEAF,)
     assert found.broken == (broken,)
@@ -90,7 +90,7 @@ def test_a_broken_block_is_named_and_hides_no_other(contents: bytes, broken: str
         ),
     ],
 )
-def test_what_is_there_instead_of_a_certificate_is_named(contents: bytes, what: str, remedy: str) -> None:
+def test_the_content_of_a_file_without_a_certificate_is_described(contents: bytes, what: str, remedy: str) -> None:
     assert read_certificates(contents).readable == ()
     finding = describe(contents, Kind.CERTIFICATE)
     assert finding.what == what
@@ -108,7 +108,7 @@ def test_what_is_there_instead_of_a_certificate_is_named(contents: bytes, what: 
         (REQUEST.public_bytes(Encoding.PEM), "it is a certificate request", "use the private key file"),
     ],
 )
-def test_what_is_there_instead_of_a_private_key_is_named(contents: bytes, what: str, remedy: str) -> None:
+def test_the_content_of_a_file_without_a_private_key_is_described(contents: bytes, what: str, remedy: str) -> None:
     finding = describe(contents, Kind.PRIVATE_KEY)
     assert finding.what == what
     assert remedy in finding.remedy
@@ -118,7 +118,7 @@ PIECES = st.sampled_from([LEAF_PEM, CUT_OFF, DAMAGED, KEY_PEM, OPENSSH, der(LEAF
 
 
 @given(st.lists(st.binary(max_size=60) | PIECES).map(b"".join))
-def test_any_contents_are_described_and_every_block_is_in_its_place(contents: bytes) -> None:
+def test_any_contents_are_described_and_every_block_has_the_right_line(contents: bytes) -> None:
     for block in blocks(contents):
         assert block.text.startswith(b"-----BEGIN ")
         assert block.text.rstrip(b"\n") in contents

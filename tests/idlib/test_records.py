@@ -35,7 +35,7 @@ def why_not(record: TlsaRecord, authorities: Store | None = STORE) -> str:
 
 
 @given(st.binary(max_size=64))
-def test_octets_are_a_record_or_malformed(rdata: bytes) -> None:
+def test_any_bytes_are_a_record_or_malformed(rdata: bytes) -> None:
     try:
         record = TlsaRecord.from_rdata(rdata)
     except MalformedRecordError:
@@ -45,12 +45,12 @@ def test_octets_are_a_record_or_malformed(rdata: bytes) -> None:
 
 
 @pytest.mark.parametrize("parameters", [(256, 0, 0), (3, -1, 0), (3, 0, 1000)])
-def test_a_parameter_is_an_octet(parameters: tuple[int, int, int]) -> None:
+def test_a_parameter_outside_0_to_255_is_malformed(parameters: tuple[int, int, int]) -> None:
     with pytest.raises(MalformedRecordError, match="outside 0 to 255"):
         TlsaRecord(*parameters, b"x")
 
 
-def test_a_record_reads_as_in_a_zone_file() -> None:
+def test_a_record_is_shown_as_in_a_zone_file() -> None:
     assert str(TlsaRecord(3, 0, 0, b"\xab\x01")) == "3 0 0 ab01"
 
 
@@ -61,13 +61,13 @@ def test_a_whole_certificate_gives_its_key(usage: int) -> None:
 
 
 @pytest.mark.parametrize("octets", [SPKI, RSA_SPKI], ids=["EC", "RSA"])
-def test_a_bare_key_is_usable(octets: bytes) -> None:
+def test_a_public_key_alone_is_usable(octets: bytes) -> None:
     native = judged(TlsaRecord(3, 1, 0, octets)).public_key.native
     assert native.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo) == octets
 
 
 @pytest.mark.parametrize("usage", [1, 4])
-def test_only_dane_ee_takes_a_bare_key(usage: int) -> None:
+def test_only_dane_ee_accepts_a_public_key_alone(usage: int) -> None:
     assert why_not(TlsaRecord(usage, 1, 0, SPKI)) == "its usage, selector and matching type are not supported"
 
 
@@ -86,7 +86,7 @@ def test_only_dane_ee_takes_a_bare_key(usage: int) -> None:
         ((255, 255, 255), "are not supported"),
     ],
 )
-def test_records_without_entity_key_are_unusable(parameters: tuple[int, int, int], reason: str) -> None:
+def test_records_without_the_devices_key_are_unusable(parameters: tuple[int, int, int], reason: str) -> None:
     assert reason in why_not(TlsaRecord(*parameters, der(CERTIFICATE)))
 
 
@@ -98,7 +98,7 @@ def test_anything_but_exactly_one_structure_is_unusable(selector: int, octets: b
     assert why_not(TlsaRecord(3, selector, 0, change(octets)))
 
 
-def test_a_bare_key_must_be_a_subject_public_key_info() -> None:
+def test_a_public_key_alone_must_be_a_subject_public_key_info() -> None:
     pkcs1 = rsa_key().public_key().public_bytes(Encoding.DER, PublicFormat.PKCS1)
     assert "not a DER SubjectPublicKeyInfo" in why_not(TlsaRecord(3, 1, 0, pkcs1))
 
@@ -117,13 +117,13 @@ def test_a_key_restricted_to_pss_is_unusable() -> None:
         (ed25519.Ed25519PrivateKey.generate().public_key(), "Ed25519PublicKey"),
     ],
 )
-def test_keys_that_the_profile_does_not_admit_are_unusable(key: Any, reason: str) -> None:
+def test_keys_that_the_profile_does_not_allow_are_unusable(key: Any, reason: str) -> None:
     octets = key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
     assert reason in why_not(TlsaRecord(3, 1, 0, octets))
 
 
 @pytest.mark.parametrize("days", [1, -3])
-def test_dates_count_for_pkix_usages_alone(days: int) -> None:
+def test_dates_matter_only_for_pkix_usages(days: int) -> None:
     octets = der(AUTHORITY.issue(since=NOW + timedelta(days=days)))
     judged(TlsaRecord(3, 0, 0, octets))
     for usage in (1, 4):
@@ -134,14 +134,14 @@ def test_dates_count_for_pkix_usages_alone(days: int) -> None:
     "alternatives",
     [None, [], ["*._device.example.test"], ["bob._device.example.test"], [f"{NAME}.example"], [f"x{NAME}"]],
 )
-def test_a_name_must_stand_in_the_alternatives_for_pkix_usages_alone(alternatives: list[str] | None) -> None:
+def test_a_name_must_be_in_the_alternative_names_only_for_pkix_usages(alternatives: list[str] | None) -> None:
     octets = der(AUTHORITY.issue(alternatives, common_name=NAME))
     judged(TlsaRecord(3, 0, 0, octets))
     for usage in (1, 4):
         assert "SubjectAlternativeName" in why_not(TlsaRecord(usage, 0, 0, octets))
 
 
-def test_alternatives_are_compared_without_case_and_may_be_several() -> None:
+def test_several_alternative_names_are_compared_without_case() -> None:
     certificate = AUTHORITY.issue(["other.example", NAME.upper()])
     for usage in (1, 4):
         judged(TlsaRecord(usage, 0, 0, der(certificate)))
@@ -157,7 +157,7 @@ def test_alternatives_are_compared_without_case_and_may_be_several() -> None:
         ([ExtendedKeyUsageOID.CODE_SIGNING], False),
     ],
 )
-def test_extended_key_usage_counts_for_pkix_ee_alone(usages: list[x509.ObjectIdentifier], is_usable: bool) -> None:  # noqa: FBT001
+def test_extended_key_usage_matters_only_for_pkix_ee(usages: list[x509.ObjectIdentifier], is_usable: bool) -> None:  # noqa: FBT001
     octets = der(AUTHORITY.issue(extensions=[x509.ExtendedKeyUsage(usages)]))
     judged(TlsaRecord(4, 0, 0, octets))
     if is_usable:
@@ -194,20 +194,20 @@ def test_pkix_ee_needs_a_configured_authority() -> None:
         ),
     ],
 )
-def test_an_issuer_that_may_not_issue_is_no_authority(extensions: tuple[x509.ExtensionType, ...]) -> None:
+def test_an_issuer_that_may_not_sign_certificates_is_not_trusted(extensions: tuple[x509.ExtensionType, ...]) -> None:
     authority = Authority(extensions)
     record = TlsaRecord(1, 0, 0, der(authority.issue()))
     assert "not issued by a trusted certification authority" in why_not(record, Store([authority.certificate]))
 
 
 @given(st.integers(0, 5), st.integers(0, 2), st.integers(0, 2), st.binary(min_size=1, max_size=200))
-def test_arbitrary_octets_are_judged_without_accident(usage: int, selector: int, matching: int, octets: bytes) -> None:
+def test_arbitrary_bytes_are_a_record_or_unusable(usage: int, selector: int, matching: int, octets: bytes) -> None:
     with pytest.raises(UnusableRecordError):
         judged(TlsaRecord(usage, selector, matching, octets))
 
 
 @given(st.sampled_from([(1, 0), (3, 0), (3, 1), (4, 0)]), st.data())
-def test_changed_octets_are_judged_without_accident(kind: tuple[int, int], data: st.DataObject) -> None:
+def test_changed_bytes_are_a_record_or_unusable(kind: tuple[int, int], data: st.DataObject) -> None:
     octets = bytearray(SPKI if kind[1] else der(CERTIFICATE))
     for position in data.draw(st.lists(st.integers(0, len(octets) - 1), min_size=1, max_size=4)):
         octets[position] = data.draw(st.integers(0, 255))
@@ -217,7 +217,7 @@ def test_changed_octets_are_judged_without_accident(kind: tuple[int, int], data:
         assert error.fact
 
 
-def test_records_are_ranked_by_preference_then_by_bytes_and_those_of_no_use_come_last() -> None:
+def test_records_are_ranked_by_preference_then_by_bytes_with_unusable_ones_last() -> None:
     ranked = [b"\3\1\0x", b"\3\0\0x", b"\3\0\0y", b"\4\0\0x", b"\1\0\0x", b"", b"\0", b"\2\0\0x", b"\3\1\1x"]
     assert rank(reversed(ranked)) == ranked
 
@@ -235,7 +235,7 @@ def test_what_is_rendered_is_usable(selector: int) -> None:
     assert usable.public_key.native == CERTIFICATE.public_key()
 
 
-def test_there_is_no_third_selector() -> None:
+def test_an_unknown_selector_is_rejected() -> None:
     with pytest.raises(MalformedRecordError):
         render(CERTIFICATE, 2)
 
@@ -247,8 +247,8 @@ def test_a_certificate_of_an_unknown_version_is_unusable() -> None:
 
 
 @pytest.mark.parametrize("serial_number", ["020100", "0201FF"])
-def test_a_serial_number_that_is_not_positive_is_no_accident(serial_number: str) -> None:
-    """Certificates with the number 0 are about; the library reads them still, and warns."""
+def test_a_serial_number_that_is_not_positive_is_accepted(serial_number: str) -> None:
+    """Certificates with the number 0 exist; the library still reads them, with a warning."""
     octets = der(CERTIFICATE)
     beginning = base64.b16decode("A003020102")
     changed = octets.replace(beginning + base64.b16decode("020101"), beginning + base64.b16decode(serial_number))
@@ -257,12 +257,12 @@ def test_a_serial_number_that_is_not_positive_is_no_accident(serial_number: str)
 
 
 def _certificate_of_a_restricted_key() -> x509.Certificate:
-    """Return a certificate whose SubjectPublicKeyInfo restricts the key to RSASSA-PSS, as openssl makes it."""
+    """Return a certificate whose SubjectPublicKeyInfo restricts the key to RSASSA-PSS, as openssl creates it."""
     plain = bytes.fromhex("300d06092a864886f70d0101010500")
     restricted = bytes.fromhex("300b06092a864886f70d01010a")
     certificate = der(AUTHORITY.issue(key=rsa_key()))
     position = certificate.index(plain)
-    # Only the SubjectPublicKeyInfo and what is around it become two bytes shorter; readers do not check the signature.
+    # The SubjectPublicKeyInfo and the structures around it become two bytes shorter; no one checks the signature.
     parts = [certificate[:position] + restricted + certificate[position + len(plain) :]]
     for start in _sequences_around(certificate, position):
         octets = bytearray(parts[-1])
@@ -278,7 +278,7 @@ def _sequences_around(certificate: bytes, position: int) -> tuple[int, ...]:
 
 
 @pytest.mark.parametrize("selector", [0, 1])
-def test_a_record_that_no_reader_accepts_is_not_rendered(selector: int) -> None:
+def test_a_record_that_no_device_would_accept_is_not_rendered(selector: int) -> None:
     certificate = AUTHORITY.issue(key=rsa_key(1024))
     with pytest.raises(UnusableRecordError, match="1024 bits"):
         render(certificate, selector)

@@ -34,12 +34,12 @@ SUFFIX = st.sampled_from(
         ("dedyn.io", "dedyn.io"),
     ],
 )
-def test_names_are_grouped_by_who_has_registered_them(name: str, domain: str) -> None:
+def test_names_are_grouped_by_their_registered_domain(name: str, domain: str) -> None:
     assert registrable_domain(IdentityName(name)) == domain
 
 
 @given(LABELS, LABEL.map("zz9-{}".format), SUFFIX)
-def test_whatever_is_made_below_a_registered_domain_belongs_to_it(below: list[str], own: str, suffix: str) -> None:
+def test_every_name_below_a_registered_domain_belongs_to_it(below: list[str], own: str, suffix: str) -> None:
     domain = f"{own}.{suffix}"
     assert registrable_domain(IdentityName(domain)) == domain
     assert registrable_domain(IdentityName(".".join([*below, domain]))) == domain
@@ -58,7 +58,7 @@ def test_the_longest_name_has_a_domain() -> None:
     assert registrable_domain(IdentityName("a." * 120 + "example.com")) == "example.com"
 
 
-def test_threads_may_ask_at_once() -> None:
+def test_several_threads_may_ask_at_the_same_time() -> None:
     domains: list[str] = []
     name = IdentityName("a.example.com")
     threads = [threading.Thread(target=lambda: domains.append(registrable_domain(name))) for _ in range(8)]
@@ -69,6 +69,6 @@ def test_threads_may_ask_at_once() -> None:
     assert domains == ["example.com"] * 8
 
 
-def test_a_program_that_asks_for_no_domain_does_not_load_the_list() -> None:
+def test_a_program_that_needs_no_domain_does_not_load_the_list() -> None:
     code = "import sys, idlib.discovery; sys.exit('publicsuffixlist' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)

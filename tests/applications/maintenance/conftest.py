@@ -41,5 +41,5 @@ def run(tmp_path: Path, crypto_path: Path) -> Run:
 
 @pytest.fixture
 def files(crypto_path: Path) -> Callable[[], dict[str, bytes]]:
-    """Return what reads the files of the identity, under their names less NAME."""
+    """Return a function that reads the identity's files; NAME is removed from their names."""
     return lambda: {path.name.removeprefix(NAME): path.read_bytes() for path in crypto_path.iterdir()}

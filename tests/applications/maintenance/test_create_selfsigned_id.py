@@ -29,13 +29,13 @@ def test_it_creates_an_identity_and_prints_the_next_step(run: Run, files: Files,
     assert certificate.subject.rfc4514_string() == f"CN={NAME},O=example,L=Lagos,ST=CA,C=NG"
 
 
-def test_what_it_does_not_read_it_does_not_judge(run: Run, files: Files) -> None:
+def test_settings_that_it_does_not_use_are_not_checked(run: Run, files: Files) -> None:
     ended = run("create_selfsigned_id.py", MQTT_HOST="foo:1883", MQTT_PORT="z", ALLOWED_SENDERS="@/nonexistent")
     assert ended.returncode == 0, ended.stderr
     assert sorted(files()) == [".crt.pem", ".key.pem"]
 
 
-def test_what_it_reads_it_judges(run: Run) -> None:
+def test_settings_that_it_uses_are_checked(run: Run) -> None:
     ended = run("create_selfsigned_id.py", KEY_TYPE="rsa1024", COUNTRY="USA", MQTT_PORT="z")
     assert ended.returncode == 1
     assert [line.split(":")[0] for line in ended.stderr.splitlines()] == [
@@ -44,7 +44,7 @@ def test_what_it_reads_it_judges(run: Run) -> None:
     ]
 
 
-def test_an_existing_key_is_replaced_with_force_alone(run: Run, files: Files) -> None:
+def test_an_existing_key_is_only_replaced_with_force(run: Run, files: Files) -> None:
     run("create_selfsigned_id.py")
     before = files()
     refused = run("create_selfsigned_id.py")
@@ -82,7 +82,7 @@ def test_a_missing_name_is_reported(run: Run) -> None:
     assert ended.stderr == "Bad value of env var IDENTITY_NAME: it is set but empty; give it a value\n"
 
 
-def test_several_at_once_leave_one_identity_that_fits_together(run: Run, files: Files, crypto_path: Path) -> None:
+def test_several_simultaneous_runs_leave_one_matching_identity(run: Run, files: Files, crypto_path: Path) -> None:
     with ThreadPoolExecutor() as pool:
         statuses = sorted(pool.map(lambda _: run("create_selfsigned_id.py").returncode, range(3)))
     assert statuses == [0, 4, 4]
@@ -103,7 +103,7 @@ def test_help_fits_a_screen_and_wrong_usage_is_reported(run: Run, program: str) 
     assert "--no-such-option" in wrong.stderr
 
 
-def test_a_relative_path_is_refused_and_nothing_is_made(run: Run, tmp_path: Path) -> None:
+def test_a_relative_path_is_rejected_and_nothing_is_created(run: Run, tmp_path: Path) -> None:
     for path in ("identity", "./~/identity"):
         ended = run("create_selfsigned_id.py", CRYPTO_PATH=path)
         assert ended.returncode == 1
@@ -111,18 +111,18 @@ def test_a_relative_path_is_refused_and_nothing_is_made(run: Run, tmp_path: Path
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_tilde_is_the_home_directory_and_what_is_above_it_is_made(run: Run, tmp_path: Path) -> None:
+def test_a_tilde_is_the_home_directory_and_parents_are_created(run: Run, tmp_path: Path) -> None:
     ended = run("create_selfsigned_id.py", CRYPTO_PATH="~/messenger/identity", HOME=str(tmp_path / "home"))
     assert ended.returncode == 0
     assert (tmp_path / "home" / "messenger" / "identity" / f"{NAME}.key.pem").exists()
 
 
-def test_settings_of_other_programs_are_not_judged(run: Run) -> None:
+def test_settings_of_other_programs_are_not_checked(run: Run) -> None:
     ended = run("create_selfsigned_id.py", MQTT_CA_FILE="/no/such/file", MQTT_USERNAME="alice")
     assert ended.returncode == 0
 
 
-def test_the_next_step_is_called_as_this_program_was(run: Run) -> None:
+def test_the_next_step_is_named_in_the_way_this_program_was_called(run: Run) -> None:
     ended = run("create_selfsigned_id.py")
     assert f"Next: run {PROGRAMS}/generate_tlsa.py to print" in ended.stderr
 

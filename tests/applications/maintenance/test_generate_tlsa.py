@@ -65,7 +65,7 @@ def test_a_broken_certificate_is_reported(run: Run, crypto_path: Path) -> None:
 
 @pytest.mark.parametrize("key_type", ["rsa2048", "rsa3072", "p256"])
 @pytest.mark.parametrize("selector", ["0", "1"])
-def test_the_record_of_each_kind_of_key_holds_that_key(key_type: str, selector: str, run: Run, files: Files) -> None:
+def test_the_record_contains_the_key_of_each_type(key_type: str, selector: str, run: Run, files: Files) -> None:
     assert run("create_selfsigned_id.py", KEY_TYPE=key_type).returncode == 0
     printed = run("generate_tlsa.py", "--selector", selector)
     record = TlsaRecord(3, int(selector), 0, bytes.fromhex(printed.stdout.splitlines()[0].split()[-1]))
@@ -76,7 +76,7 @@ def test_the_record_of_each_kind_of_key_holds_that_key(key_type: str, selector: 
     assert ("dane-jwe-jws" in printed.stderr) is not can_be_read_by_all
 
 
-def test_a_record_that_no_reader_accepts_is_never_printed(run: Run, crypto_path: Path) -> None:
+def test_a_record_that_no_device_would_accept_is_not_printed(run: Run, crypto_path: Path) -> None:
     crypto_path.mkdir()
     key, certificate = crypto_path / f"{NAME}.key.pem", crypto_path / f"{NAME}.crt.pem"
     subprocess.run(["openssl", "genpkey", "-quiet", "-algorithm", "RSA-PSS", "-out", str(key)], check=True)

@@ -42,7 +42,7 @@ def request_pem(run: Run) -> str:
     return run("create_id_csr.py").stdout
 
 
-def test_the_way_through_a_ca_ends_with_a_record(run: Run, files: Files, request_pem: str) -> None:
+def test_a_certificate_from_a_ca_gives_a_record(run: Run, files: Files, request_pem: str) -> None:
     certificate = issue(request_pem, alternative_name(NAME))
     installed = run("install_certificate.py", stdin=certificate)
     assert installed.returncode == 0
@@ -62,7 +62,7 @@ def test_a_renewed_certificate_replaces_the_old_one(run: Run, files: Files, requ
     assert files()[".crt.pem"].decode() == renewed
 
 
-def test_what_readers_may_stumble_over_is_a_warning(run: Run, request_pem: str) -> None:
+def test_a_name_or_date_that_other_software_may_reject_causes_a_warning(run: Run, request_pem: str) -> None:
     nameless = run("install_certificate.py", stdin=issue(request_pem))
     assert nameless.returncode == 0
     assert f"does not have {NAME} as a dNSName" in nameless.stderr
@@ -72,7 +72,7 @@ def test_what_readers_may_stumble_over_is_a_warning(run: Run, request_pem: str) 
     assert "expired on" in ended.stderr
 
 
-def test_anything_else_is_refused_and_changes_nothing(run: Run, files: Files, request_pem: str) -> None:
+def test_anything_else_is_rejected_and_changes_nothing(run: Run, files: Files, request_pem: str) -> None:
     foreign = run("create_id_csr.py", IDENTITY_NAME="bob._device.example.test").stdout
     before = files()
     for stdin, fact in (

@@ -6,12 +6,12 @@ from idlib.envelope import base64url
 
 
 @given(st.binary())
-def test_octets_survive(octets: bytes) -> None:
+def test_any_bytes_survive(octets: bytes) -> None:
     assert base64url.decode(base64url.encode(octets)) == octets
 
 
 @given(st.text(st.characters(codec="utf-8") | st.sampled_from("AQgwZ09-_+/= \n."), max_size=12))
-def test_no_octets_have_two_texts(text: str) -> None:
+def test_no_bytes_have_two_texts(text: str) -> None:
     try:
         octets = base64url.decode(text)
     except ValueError:
@@ -23,7 +23,7 @@ def test_no_octets_have_two_texts(text: str) -> None:
     ("text", "octets"),
     [("", b""), ("Zg", b"f"), ("Zm8", b"fo"), ("Zm9v", b"foo"), ("Zm9vYg", b"foob"), ("-_-_", b"\xfb\xff\xbf")],
 )
-def test_known_octets(text: str, octets: bytes) -> None:
+def test_known_bytes(text: str, octets: bytes) -> None:
     assert base64url.encode(octets) == text
     assert base64url.decode(text) == octets
 
@@ -49,6 +49,6 @@ def test_known_octets(text: str, octets: bytes) -> None:
         "%5A",
     ],
 )
-def test_other_texts_are_refused(text: str) -> None:
+def test_other_texts_are_rejected(text: str) -> None:
     with pytest.raises(ValueError, match=r".+"):
         base64url.decode(text)

@@ -25,7 +25,7 @@ def test_what_is_written_is_read(issued_at: int, lifetime: int | None) -> None:
     assert read_binding(binding.parameters()) == binding
 
 
-def test_identifiers_are_128_fresh_bits() -> None:
+def test_identifiers_are_128_new_random_bits() -> None:
     identifiers = {Binding.new(BOB, 0).identifier for _ in range(100)}
     assert len(identifiers) == 100
     assert {len(identifier) for identifier in identifiers} == {22}
@@ -91,7 +91,7 @@ def test_other_bindings_are_malformed(header: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("lifetime", [0, -1, MOST])
-def test_a_lifetime_that_no_reader_would_accept_is_not_written(lifetime: int) -> None:
+def test_a_lifetime_that_no_recipient_would_accept_is_rejected(lifetime: int) -> None:
     with pytest.raises(MessageError):
         Binding.new(BOB, 1000, lifetime)
 

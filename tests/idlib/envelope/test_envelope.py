@@ -58,13 +58,12 @@ def test_special_texts_survive(forge: Forge, text: str) -> None:
     assert opened(forge, sealed(forge, text))[0] == text
 
 
-def test_what_cannot_be_sent_is_not_sealed(forge: Forge) -> None:
+def test_an_empty_text_is_not_sealed(forge: Forge) -> None:
     with pytest.raises(MessageError):
         sealed(forge, "")
 
 
-# What one changed octet can do. The messages that are written here have neither white space nor members that mean
-# nothing, so each octet counts.
+# The effect of one changed byte. Our messages have no white space and no members without meaning, so each byte matters.
 
 SHAPES: dict[str, Callable[[Forge], bytes]] = {
     "RSA": sealed,
@@ -77,7 +76,7 @@ SHAPES: dict[str, Callable[[Forge], bytes]] = {
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-def test_every_octet_counts(forge: Forge, shape: str) -> None:
+def test_a_change_of_any_byte_is_refused(forge: Forge, shape: str) -> None:
     payload = SHAPES[shape](forge)
     assert opened(forge, payload)
     for place, octet in enumerate(payload):
@@ -93,7 +92,7 @@ def payloads(forge: Forge) -> dict[str, bytes]:
 
 @settings(max_examples=300, deadline=None)
 @given(st.sampled_from(list(SHAPES)), st.data())
-def test_any_change_of_one_octet_is_refused(
+def test_any_other_value_of_a_byte_is_refused(
     forge: Forge, payloads: dict[str, bytes], shape: str, data: st.DataObject
 ) -> None:
     payload = payloads[shape]
@@ -103,7 +102,7 @@ def test_any_change_of_one_octet_is_refused(
         opened(forge, payload[:place] + bytes([octet]) + payload[place + 1 :])
 
 
-# What other programs may write has octets that mean nothing: white space, more members, an escape in a name.
+# Messages of other programs can have bytes without meaning: white space, more members, an escape in a name.
 
 FOREIGN: dict[str, Callable[[Forge], bytes]] = {
     "indented": lambda forge: json.dumps(forge.outer(), indent=1).encode() + b"\n",
@@ -126,7 +125,7 @@ def foreign_payloads(forge: Forge) -> dict[str, tuple[bytes, Opened]]:
 
 @settings(max_examples=500)
 @given(st.sampled_from(list(FOREIGN)), st.data())
-def test_another_octet_in_what_others_write_is_refused_or_the_same_message(
+def test_a_changed_byte_in_another_programs_message_is_refused_or_makes_no_difference(
     forge: Forge, foreign_payloads: dict[str, tuple[bytes, Opened]], shape: str, data: st.DataObject
 ) -> None:
     payload, original = foreign_payloads[shape]
@@ -140,7 +139,7 @@ def test_another_octet_in_what_others_write_is_refused_or_the_same_message(
 
 
 @pytest.mark.parametrize("shape", FOREIGN)
-def test_every_bit_of_what_others_write_is_refused_or_the_same_message(
+def test_a_flipped_bit_in_another_programs_message_is_refused_or_makes_no_difference(
     forge: Forge, foreign_payloads: dict[str, tuple[bytes, Opened]], shape: str
 ) -> None:
     payload, original = foreign_payloads[shape]
@@ -157,7 +156,7 @@ def test_every_bit_of_what_others_write_is_refused_or_the_same_message(
 
 @settings(max_examples=300, deadline=None)
 @given(st.sampled_from(list(SHAPES)), st.data())
-def test_an_octet_more_or_less_is_refused_or_the_same_message(
+def test_an_added_or_removed_byte_is_refused_or_makes_no_difference(
     forge: Forge, payloads: dict[str, bytes], shape: str, data: st.DataObject
 ) -> None:
     payload = payloads[shape]
@@ -172,14 +171,14 @@ def test_an_octet_more_or_less_is_refused_or_the_same_message(
     assert result == opened(forge, payload)
 
 
-def test_white_space_and_meaningless_members_are_no_part_of_a_message(forge: Forge) -> None:
+def test_white_space_and_unknown_members_make_no_difference(forge: Forge) -> None:
     parts = forge.outer()
     copies = [flattened(parts), flattened(parts, x=1), flattened(parts, y=[]), json.dumps(parts, indent=1).encode()]
     results = [opened(forge, copy) for copy in copies]
     assert all(result == results[0] for result in results)
 
 
-# The reference implementation reads key files and DNS; only its look-up is replaced.
+# The reference implementation reads key files and DNS; the tests replace only its look-up.
 
 
 @pytest.fixture
@@ -202,7 +201,7 @@ def published(forge: Forge, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("published")
-def test_dane_jwe_jws_reads_what_we_write(forge: Forge, key_files: dict[str, str]) -> None:
+def test_dane_jwe_jws_opens_our_messages(forge: Forge, key_files: dict[str, str]) -> None:
     signed = Encryption.decrypt(sealed(forge, "grüße").decode(), key_files["bob"])
     assert Authentication.verify(signed).decode() == "grüße"
 
@@ -210,7 +209,7 @@ def test_dane_jwe_jws_reads_what_we_write(forge: Forge, key_files: dict[str, str
 @pytest.mark.usefixtures("published")
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=5, deadline=None)
 @given(st.text(min_size=1))
-def test_we_read_what_dane_jwe_jws_writes(forge: Forge, key_files: dict[str, str], text: str) -> None:
+def test_we_open_messages_of_dane_jwe_jws(forge: Forge, key_files: dict[str, str], text: str) -> None:
     payload = Encryption.encrypt(Authentication.sign(text, key_files["alice"], forge.alice.text), forge.bob.text)
     read, message, _ = opened(forge, payload.encode())
     assert (read, message.sender, message.binding) == (text, forge.alice, None)

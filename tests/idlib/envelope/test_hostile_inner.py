@@ -1,4 +1,4 @@
-"""Inner layers that an enemy could send: signed with his own key or not at all, and well encrypted."""
+"""Inner layers that an attacker could send: signed with its own key or not at all, and correctly encrypted."""
 
 import json
 from collections import Counter
@@ -199,7 +199,7 @@ INNER: list[Case] = [
 
 
 @pytest.mark.parametrize(("reason", "make"), [pytest.param(*case[1:], id=case[0][:60]) for case in INNER])
-def test_inner_layers_are_refused_at_one_operation(
+def test_inner_layers_are_refused_after_one_private_key_operation(
     forge: Forge, private_key_operations: Counter[str], reason: Reason, make: Make
 ) -> None:
     payload = flattened(forge.outer(plaintext=make(forge)))
@@ -217,7 +217,7 @@ def opened(forge: Forge, payload: bytes, keys: dict[str, PrivateKey]) -> str:
     return verify(message, [key.public for key in keys.values()])
 
 
-def test_a_message_signed_by_another_is_not_the_senders(forge: Forge) -> None:
+def test_a_message_signed_with_another_devices_key_is_refused(forge: Forge) -> None:
     for kind, key in forge.reader_keys.items():
         payload = seal(
             "hello",
@@ -241,8 +241,8 @@ def test_a_key_inside_the_message_is_not_used(forge: Forge, other_rsa_key: Priva
     assert refusal.value.reason is Reason.SIGNATURE_INVALID
 
 
-def test_a_message_passed_on_keeps_its_audience(forge: Forge, other_rsa_key: PrivateKey) -> None:
-    """A recipient who encrypts a message anew for a third reader cannot change to whom it was written."""
+def test_a_forwarded_message_keeps_its_audience(forge: Forge, other_rsa_key: PrivateKey) -> None:
+    """A recipient that encrypts a message again for another device cannot change its audience."""
     header = forge.outer_header() | {"x5u": "dns://carol.example.test?type=TLSA"}
     passed_on = flattened(jwe(other_rsa_key.public, header, flattened(forge.inner())))
     message = parse(decrypt(passed_on, IdentityName("carol.example.test"), [other_rsa_key]).signed)

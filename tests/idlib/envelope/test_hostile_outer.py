@@ -1,4 +1,4 @@
-"""Outer layers that an enemy could send: well encrypted, for that costs him only a public key."""
+"""Outer layers that an attacker could send: correctly encrypted, because that needs only a public key."""
 
 import json
 from collections import Counter
@@ -22,12 +22,12 @@ def outer(kind: str = "RSA", **changes: Any) -> Make:
 
 
 def members(kind: str = "RSA", **changes: Any) -> Make:
-    """Put other members beside or in the place of the parts."""
+    """Add members to the parts, or replace parts."""
     return lambda forge: flattened(forge.outer(kind), **changes)
 
 
 def edited(name: str, edit: Callable[[str], str], kind: str = "RSA") -> Make:
-    """Write one part otherwise."""
+    """Change one part."""
 
     def make(forge: Forge) -> bytes:
         parts = forge.outer(kind)
@@ -37,7 +37,7 @@ def edited(name: str, edit: Callable[[str], str], kind: str = "RSA") -> Make:
 
 
 def header_text(edit: Callable[[str], str | bytes], kind: str = "RSA") -> Make:
-    """Write the JWE protected header as another text, rightly authenticated."""
+    """Change the text of the JWE protected header, and authenticate it correctly."""
     return lambda forge: flattened(forge.raw_outer(edit(json.dumps(forge.outer_header(kind))), kind))
 
 
@@ -280,7 +280,7 @@ OUTER: list[Case] = [
 
 
 @pytest.mark.parametrize(("reason", "make"), [pytest.param(*case[1:], id=case[0][:60]) for case in OUTER])
-def test_outer_layers_are_refused_without_a_private_key(
+def test_outer_layers_are_refused_without_a_private_key_operation(
     forge: Forge, private_key_operations: Counter[str], reason: Reason, make: Make
 ) -> None:
     with pytest.raises(Refusal) as refusal:

@@ -24,7 +24,7 @@ def refusal_of(payload: bytes, reader: IdentityName, keys: list[PrivateKey]) -> 
 
 
 @pytest.mark.parametrize(("kind", "algorithm"), [("RSA", "RSA-OAEP-256"), ("P-256", "ECDH-ES+A256KW")])
-def test_what_is_written(forge: Forge, kind: str, algorithm: str) -> None:
+def test_the_form_of_a_message(forge: Forge, kind: str, algorithm: str) -> None:
     parts = json.loads(encrypt("x", recipient=forge.bob, encryption_key=forge.reader_keys[kind].public))
     assert parts.keys() == {"protected", "encrypted_key", "iv", "ciphertext", "tag"}
     header = json.loads(unb64(parts["protected"]))
@@ -42,7 +42,7 @@ def test_what_is_written(forge: Forge, kind: str, algorithm: str) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_nothing_of_two_equal_messages_is_equal_but_the_header(forge: Forge, kind: str) -> None:
+def test_two_equal_messages_have_only_the_header_in_common(forge: Forge, kind: str) -> None:
     first, second = (
         json.loads(encrypt("x", recipient=forge.bob, encryption_key=forge.reader_keys[kind].public)) for _ in range(2)
     )
@@ -52,13 +52,15 @@ def test_nothing_of_two_equal_messages_is_equal_but_the_header(forge: Forge, kin
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("enc", ["A256CBC-HS512", "A256GCM"])
 @pytest.mark.parametrize("write", [flattened, compact])
-def test_independent_writers_are_read(forge: Forge, kind: str, enc: str, write: Callable[[Parts], bytes]) -> None:
+def test_messages_of_other_programs_are_decrypted(
+    forge: Forge, kind: str, enc: str, write: Callable[[Parts], bytes]
+) -> None:
     payload = write(forge.outer(kind, b"a signed message", enc=enc))
     assert decrypt(payload, forge.bob, list(forge.reader_keys.values())).signed == "a signed message"
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_what_means_nothing_is_ignored(forge: Forge, kind: str) -> None:
+def test_unknown_parameters_and_members_are_ignored(forge: Forge, kind: str) -> None:
     parts = forge.outer(kind, b"x", typ=5, kid="k", jwk={"kty": "oct"}, x5c=7, cty="JWS", nonsense=[1e300])
     payload = flattened(parts, nonsense={"header": 1})
     assert decrypt(payload, forge.bob, [forge.reader_keys[kind]]).signed == "x"
@@ -72,11 +74,11 @@ def test_what_means_nothing_is_ignored(forge: Forge, kind: str) -> None:
         "dns://192.0.2.1/BOB._device.example.test.?class=IN;type=TLSA",
     ],
 )
-def test_the_reader_is_known_by_every_form_of_its_uri(forge: Forge, uri: str) -> None:
+def test_every_form_of_the_recipients_uri_is_accepted(forge: Forge, uri: str) -> None:
     assert decrypt(flattened(forge.outer(plaintext=b"x", x5u=uri)), forge.bob, [forge.reader_keys["RSA"]])
 
 
-def test_a_previous_key_still_opens(
+def test_a_previous_key_still_decrypts(
     forge: Forge, other_rsa_key: PrivateKey, rsa3072_key: PrivateKey, private_key_operations: Counter[str]
 ) -> None:
     keys = [rsa3072_key, other_rsa_key, forge.reader_keys["P-256"], forge.reader_keys["RSA"]]
@@ -84,7 +86,7 @@ def test_a_previous_key_still_opens(
     assert private_key_operations == {"RSA-OAEP-256": 2}
 
 
-def test_no_fitting_key_costs_nothing(
+def test_a_message_that_fits_no_key_costs_no_private_key_operation(
     forge: Forge, rsa3072_key: PrivateKey, private_key_operations: Counter[str]
 ) -> None:
     for keys in ([], [rsa3072_key], [forge.reader_keys["P-256"]]):
@@ -92,7 +94,7 @@ def test_no_fitting_key_costs_nothing(
     assert not private_key_operations
 
 
-def test_all_failures_of_decryption_look_alike(
+def test_all_failures_of_decryption_look_the_same(
     forge: Forge, other_rsa_key: PrivateKey, private_key_operations: Counter[str]
 ) -> None:
     key = forge.reader_keys["RSA"]
@@ -123,7 +125,7 @@ def test_all_failures_of_decryption_look_alike(
     assert private_key_operations == {"RSA-OAEP-256": len(payloads)}
 
 
-def test_all_failures_of_key_agreement_look_alike(forge: Forge, private_key_operations: Counter[str]) -> None:
+def test_all_failures_of_key_agreement_look_the_same(forge: Forge, private_key_operations: Counter[str]) -> None:
     key = forge.reader_keys["P-256"]
     parts, header = forge.outer("P-256"), forge.outer_header("P-256")
     payloads = [
@@ -141,7 +143,7 @@ def test_all_failures_of_key_agreement_look_alike(forge: Forge, private_key_oper
     assert private_key_operations.total() == len(payloads)
 
 
-def test_the_digest_is_of_the_message_not_of_its_form(forge: Forge) -> None:
+def test_the_digest_does_not_depend_on_the_serialization(forge: Forge) -> None:
     parts = forge.outer(plaintext=b"x")
     keys = [forge.reader_keys["RSA"]]
     copies = [flattened(parts), compact(parts), flattened(parts, nonsense=1), b" " + flattened(parts) + b"\n"]
@@ -151,7 +153,7 @@ def test_the_digest_is_of_the_message_not_of_its_form(forge: Forge) -> None:
     }
 
 
-def test_a_key_that_cannot_be_calculated_with_is_said(forge: Forge) -> None:
+def test_a_key_that_cannot_be_used_for_encryption_is_reported(forge: Forge) -> None:
     even = PublicKey.__new__(PublicKey)
     for slot in ("algorithms", "jwk", "native"):
         object.__setattr__(even, slot, getattr(forge.reader_keys["RSA"].public, slot))
@@ -163,7 +165,7 @@ def test_a_key_that_cannot_be_calculated_with_is_said(forge: Forge) -> None:
 
 @settings(deadline=None)
 @given(st.binary() | st.text().map(str.encode))
-def test_any_octets_are_a_message_or_a_refusal(forge: Forge, octets: bytes) -> None:
+def test_any_bytes_are_a_message_or_a_refusal(forge: Forge, octets: bytes) -> None:
     assert refusal_of(octets, forge.bob, list(forge.reader_keys.values())) in {
         Reason.OUTER_MALFORMED,
         Reason.OUTER_UNSUPPORTED,

@@ -20,7 +20,7 @@ def signed(forge: Forge, kind: str, text: str = "hello") -> str:
 
 
 @pytest.mark.parametrize(("kind", "algorithm", "octets"), [("RSA", "RS256", 256), ("P-256", "ES256", 64)])
-def test_what_is_written(forge: Forge, kind: str, algorithm: str, octets: int) -> None:
+def test_the_form_of_a_message(forge: Forge, kind: str, algorithm: str, octets: int) -> None:
     parts = json.loads(signed(forge, kind))
     assert parts.keys() == {"payload", "protected", "signature"}
     assert json.loads(unb64(parts["protected"])) == {
@@ -36,7 +36,7 @@ def test_what_is_written(forge: Forge, kind: str, algorithm: str, octets: int) -
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_what_is_read(forge: Forge, kind: str) -> None:
+def test_a_parsed_message(forge: Forge, kind: str) -> None:
     message = parse(signed(forge, kind))
     assert message.sender == forge.alice
     assert message.binding == Binding(forge.bob, NOW, "id", NOW + 60)
@@ -45,7 +45,7 @@ def test_what_is_read(forge: Forge, kind: str) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("write", [flattened, compact])
-def test_independent_writers_are_read(forge: Forge, kind: str, write: Callable[[Parts], bytes]) -> None:
+def test_messages_of_other_programs_are_verified(forge: Forge, kind: str, write: Callable[[Parts], bytes]) -> None:
     message = parse(write(forge.inner(kind, "grüße".encode())).decode())
     assert verify(message, [forge.sender_keys[kind].public]) == "grüße"
 
@@ -55,7 +55,7 @@ def test_these_types_are_messages(forge: Forge, typ: object) -> None:
     assert parse(flattened(forge.inner(typ=typ)).decode()).sender == forge.alice
 
 
-def test_what_means_nothing_is_ignored(forge: Forge) -> None:
+def test_unknown_parameters_are_ignored(forge: Forge) -> None:
     parts = forge.inner(kid="k", jwk={"kty": "oct"}, jku="http://a", x5c=[1], cty="text/plain", nonsense=[None, {}])
     message = parse(flattened(parts, nonsense={"a": 1.5}).decode())
     assert verify(message, [forge.sender_keys["RSA"].public]) == "hello"
@@ -67,7 +67,7 @@ def test_a_message_without_binding_is_unbound(forge: Forge) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "\ud800", "a\udfffb"])
-def test_texts_that_cannot_be_sent(forge: Forge, text: str) -> None:
+def test_texts_that_cannot_be_sent_are_rejected(forge: Forge, text: str) -> None:
     with pytest.raises(MessageError):
         signed(forge, "RSA", text)
 
@@ -79,7 +79,7 @@ def refused(message: UnverifiedMessage, keys: list[PrivateKey]) -> bool:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_any_of_the_senders_keys_verifies_and_no_other(
+def test_only_the_senders_keys_verify_a_message(
     forge: Forge, kind: str, other_rsa_key: PrivateKey, rsa3072_key: PrivateKey
 ) -> None:
     message = parse(signed(forge, kind))
@@ -89,7 +89,7 @@ def test_any_of_the_senders_keys_verifies_and_no_other(
     assert verify(message, [key.public for key in [*others, forge.sender_keys[kind]]]) == "hello"
 
 
-def test_a_key_of_the_other_kind_is_passed_over(forge: Forge) -> None:
+def test_a_key_of_the_other_type_is_skipped(forge: Forge) -> None:
     for kind, other in zip(KINDS, reversed(KINDS), strict=True):
         assert refused(parse(signed(forge, kind)), [forge.sender_keys[other]])
 

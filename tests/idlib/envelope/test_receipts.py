@@ -1,4 +1,4 @@
-"""Receipts: what is written can be read, by the right ones alone, and nothing else reads as a receipt."""
+"""Receipts: only the right device can read one, and nothing else is accepted as a receipt."""
 
 from collections.abc import Callable
 from typing import Any
@@ -34,14 +34,14 @@ def receipt(forge: Forge, key: str = "P-256") -> str:
 
 
 def forged(forge: Forge, payload: bytes = b"", **changes: Any) -> str:
-    """Return a well signed text with another header than receipts have; None leaves a parameter out."""
+    """Return a correctly signed receipt with other header parameters; None leaves a parameter out."""
     usual = {"typ": "receipt+jws", **Binding.new(forge.alice, NOW).parameters(), "ref": REFERENCE}
     header = {name: value for name, value in (usual | changes).items() if value is not None}
     return _sign(base64url.encode(payload), header, forge.bob, forge.reader_keys["P-256"])
 
 
 @pytest.mark.parametrize("key", ["RSA", "P-256"])
-def test_the_sender_of_the_message_reads_who_has_printed_which(forge: Forge, key: str) -> None:
+def test_the_sender_of_the_message_can_read_its_receipt(forge: Forge, key: str) -> None:
     payload = seal_receipt(
         REFERENCE,
         sender=forge.bob,
@@ -54,13 +54,13 @@ def test_the_sender_of_the_message_reads_who_has_printed_which(forge: Forge, key
     assert verify_receipt(read, [forge.reader_keys[key].public]) == REFERENCE
 
 
-def test_one_signed_by_another_is_no_proof(forge: Forge, other_rsa_key: PrivateKey) -> None:
+def test_a_receipt_signed_with_another_devices_key_is_refused(forge: Forge, other_rsa_key: PrivateKey) -> None:
     with pytest.raises(Refusal) as refusal:
         verify_receipt(parse_receipt(receipt(forge)), [other_rsa_key.public, forge.sender_keys["P-256"].public])
     assert refusal.value.reason is Reason.SIGNATURE_INVALID
 
 
-def test_no_receipt_reads_as_a_message_nor_a_message_as_a_receipt(forge: Forge) -> None:
+def test_receipts_are_not_messages_and_messages_are_not_receipts(forge: Forge) -> None:
     with pytest.raises(Refusal) as refusal:
         parse(receipt(forge))
     assert refusal.value.reason is Reason.RECEIPT
@@ -92,19 +92,19 @@ def test_no_receipt_reads_as_a_message_nor_a_message_as_a_receipt(forge: Forge) 
         (Reason.INNER_MALFORMED, lambda forge: forged(forge, typ=True)),
     ],
 )
-def test_what_is_off_the_profile_is_refused(forge: Forge, reason: Reason, make: Callable[[Forge], str]) -> None:
+def test_receipts_outside_the_profile_are_refused(forge: Forge, reason: Reason, make: Callable[[Forge], str]) -> None:
     with pytest.raises(Refusal) as refusal:
         parse_receipt(make(forge))
     assert refusal.value.reason is reason
 
 
-def test_a_forged_one_with_nothing_changed_is_good(forge: Forge) -> None:
+def test_an_unchanged_receipt_of_the_test_helper_is_accepted(forge: Forge) -> None:
     read = parse_receipt(forged(forge, typ="application/RECEIPT+jws"))
     assert verify_receipt(read, [forge.reader_keys["P-256"].public]) == REFERENCE
 
 
 @given(st.text(max_size=300) | st.binary(max_size=300).map(lambda octets: octets.decode("latin-1")))
-def test_any_text_is_refused_or_read(text: str) -> None:
+def test_any_text_is_a_receipt_or_refused(text: str) -> None:
     with pytest.raises(Refusal):
         parse_receipt(text)
 
@@ -121,7 +121,7 @@ def test_what_is_written_is_read(forge: Forge, reference: str, expires: int | No
 
 
 @given(st.integers(min_value=0), st.integers(0, 7))
-def test_no_changed_octet_leaves_a_proof(forge: Forge, where: int, bit: int) -> None:
+def test_a_receipt_with_a_changed_byte_is_refused(forge: Forge, where: int, bit: int) -> None:
     signed = receipt(forge)
     octets = bytearray(signed.encode())
     octets[where % len(octets)] ^= 1 << bit
@@ -135,7 +135,7 @@ def test_no_changed_octet_leaves_a_proof(forge: Forge, where: int, bit: int) -> 
 
 
 @pytest.mark.parametrize("asks", [True, False])
-def test_a_message_says_whether_it_asks(forge: Forge, asks: bool) -> None:  # noqa: FBT001
+def test_a_message_shows_if_it_asks_for_a_receipt(forge: Forge, asks: bool) -> None:  # noqa: FBT001
     payload = seal(
         "text",
         sender=forge.alice,
@@ -151,6 +151,6 @@ def test_a_message_says_whether_it_asks(forge: Forge, asks: bool) -> None:  # no
     assert header.get("rcpt") is (True if asks else None)
 
 
-def test_an_unbound_message_gets_none(forge: Forge) -> None:
+def test_an_unbound_message_gets_no_receipt(forge: Forge) -> None:
     signed = _sign(base64url.encode(b"text"), {"rcpt": True}, forge.alice, forge.sender_keys["P-256"])
     assert not parse(signed).asks_for_receipt

@@ -41,7 +41,7 @@ def test_any_object_has_a_layers_parts_or_is_refused(layer: Layer, members: dict
 
 
 @given(LAYERS, st.binary() | st.text().map(str.encode) | st.text('{}[]":,\\0e ').map(str.encode))
-def test_any_octets_are_a_header_or_refused(layer: Layer, octets: bytes) -> None:
+def test_any_bytes_are_a_header_or_refused(layer: Layer, octets: bytes) -> None:
     try:
         header = serialization.read_header(layer, b64(octets))
     except Refusal as refusal:

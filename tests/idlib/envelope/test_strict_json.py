@@ -64,7 +64,7 @@ def test_any_text_is_an_object_or_a_value_error(text: str) -> None:
         '{"a":' + "9" * 5000 + "}",
     ],
 )
-def test_what_readers_could_differ_about_is_refused(text: str) -> None:
+def test_ambiguous_texts_are_rejected(text: str) -> None:
     with pytest.raises(ValueError, match=r".+"):
         strict_json.read_object(text)
 
@@ -74,7 +74,7 @@ def test_a_surrogate_pair_is_one_character() -> None:
 
 
 @pytest.mark.parametrize(("opening", "closing"), [("[", "]"), ('{"a":', "}")])
-def test_nesting_is_bounded(opening: str, closing: str) -> None:
+def test_nesting_is_limited(opening: str, closing: str) -> None:
     def nested(depth: int) -> str:
         return '{"b":' + opening * (depth - 1) + "1" + closing * (depth - 1) + "}"
 
@@ -84,7 +84,7 @@ def test_nesting_is_bounded(opening: str, closing: str) -> None:
             strict_json.read_object(nested(depth))
 
 
-def test_brackets_in_strings_and_side_by_side_are_no_nesting() -> None:
+def test_brackets_in_strings_and_side_by_side_are_not_nesting() -> None:
     members = {"a": '[{"\\' * 1000, "b": [[], {}] * 1000}
     assert strict_json.read_object(json.dumps(members)) == members
 
@@ -92,11 +92,11 @@ def test_brackets_in_strings_and_side_by_side_are_no_nesting() -> None:
 @pytest.mark.parametrize(
     "text", ["[" * 20 + '"' + '\\"' * 200_000, "[" * 20 + '"' * 200_001, "{" * 20 + "\\" * 200_001]
 )
-def test_an_unfinished_string_costs_no_more_than_its_length(text: str) -> None:
+def test_an_unfinished_string_takes_linear_time(text: str) -> None:
     with pytest.raises(ValueError, match=r".+"):
         strict_json.read_object(text)
 
 
-def test_numbers_keep_the_form_they_were_written_in() -> None:
+def test_numbers_keep_their_type() -> None:
     members = strict_json.read_object('{"a":1,"b":1.0,"c":1e0,"d":true}')
     assert [type(value) for value in members.values()] == [int, float, float, bool]

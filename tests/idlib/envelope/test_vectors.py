@@ -1,4 +1,4 @@
-"""Known answers: first for the forge that the other tests lean on, then for the envelope."""
+"""Known answers: first for the forge, which the other tests rely on, then for the envelope."""
 
 import json
 from collections.abc import Callable
@@ -79,7 +79,7 @@ def test_published_signatures_name_no_sender(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", OFF_PROFILE)
-def test_published_examples_off_the_profile_are_refused(name: str, forge: Forge) -> None:
+def test_published_examples_outside_the_profile_are_refused(name: str, forge: Forge) -> None:
     vector = OFF_PROFILE[name]
     readers: dict[str, Callable[[str], object]] = {
         "JWS": parse,

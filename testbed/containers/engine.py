@@ -12,6 +12,8 @@ REPOSITORY: Final = Path(__file__).parents[2]
 # Another client may stand before Debian's on PATH, and may lack what builds images.
 DOCKER: Final = "/usr/bin/docker" if os.access("/usr/bin/docker", os.X_OK) else shutil.which("docker") or "docker"
 _PAUSE_SECONDS: Final = 0.2
+_DOWN_ATTEMPTS: Final = 5
+_DOWN_PAUSE_SECONDS: Final = 2
 
 
 def docker(
@@ -37,6 +39,24 @@ def docker(
     if check and done.returncode:
         raise AssertionError(f"docker {' '.join(words)} ended with {done.returncode}:\n{done.stdout}{done.stderr}")
     return done
+
+
+def take_down(compose: Callable[..., subprocess.CompletedProcess[str]], *words: str) -> None:
+    """Run `docker compose down`, again while the engine has not yet released what it removed.
+
+    The engine forgets a stopped container's place in a network a moment after it reports the container as removed;
+    until then it refuses to remove the network ("has active endpoints").
+
+    Args:
+        compose: Runs docker compose on a project; takes words and `check`, as `docker` does.
+        words: From `down` on.
+    """
+    for _ in range(_DOWN_ATTEMPTS):
+        done = compose(*words, check=False)
+        if "has active endpoints" not in done.stderr:
+            break
+        time.sleep(_DOWN_PAUSE_SECONDS)
+    assert done.returncode == 0, f"docker compose {' '.join(words)} ended with {done.returncode}:\n{done.stderr}"
 
 
 def is_there() -> bool:

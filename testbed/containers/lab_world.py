@@ -7,7 +7,7 @@ from types import TracebackType
 from typing import Any, Final, Self
 
 from testbed.containers.base_images import BASE_IMAGES
-from testbed.containers.engine import docker, wait_until
+from testbed.containers.engine import docker, take_down, wait_until
 
 ALICE: Final = "alice._device.example.test"
 BOB: Final = "bob._device.example.test"
@@ -46,7 +46,7 @@ class LabWorld:
 
     def down(self, *options: str) -> None:
         """Remove all containers and the network."""
-        self.compose("--profile", "*", "down", *options)
+        take_down(self.compose, "--profile", "*", "down", *options)
 
     @property
     def environment(self) -> dict[str, str]:

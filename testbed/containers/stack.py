@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import Any, Final, Self
 
 from testbed.containers.base_images import BASE_IMAGES
-from testbed.containers.engine import DOCKER, REPOSITORY, docker, wait_until
+from testbed.containers.engine import DOCKER, REPOSITORY, docker, take_down, wait_until
 
 SERVICES: Final = ("maintenance", "messaging_sender", "messaging_receiver", "resolver")
 BASES: Final = dict.fromkeys(SERVICES[:3], BASE_IMAGES["PYTHON_IMAGE"]) | {"resolver": BASE_IMAGES["DEBIAN_IMAGE"]}
@@ -62,6 +62,10 @@ class Stack:
     def up(self) -> None:
         """Start all services."""
         self.compose("up", "--detach", "--no-build")
+
+    def down(self) -> None:
+        """Remove all containers and the network, and keep the volumes."""
+        take_down(self.compose, "down")
 
     def run(self, service: str, *command: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         """Run a command in a container of its own, as the article does."""
@@ -192,7 +196,7 @@ class Stack:
         return ["compose", *(f"--file={file}" for file in _FILES), "--project-name", self.project, *words]
 
     def _remove(self) -> None:
-        self.compose("down", "--volumes", "--rmi", "local", "--remove-orphans", check=False)
+        take_down(self.compose, "down", "--volumes", "--rmi", "local", "--remove-orphans")
 
 
 def _history(image: str) -> set[tuple[str, int]]:

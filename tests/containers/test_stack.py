@@ -180,7 +180,7 @@ def test_the_resolver_follows_the_root_s_keys_and_takes_those_of_a_new_image(sta
 
 def test_a_device_is_the_same_after_down_and_up(stack: Stack) -> None:
     before = key_of(stack)
-    stack.compose("down")
+    stack.down()
     stack.up()
     stack.wait_for_line("messaging_receiver", SUBSCRIBED)
     assert key_of(stack) == before

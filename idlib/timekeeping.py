@@ -202,7 +202,7 @@ class Timekeeper:
                 _LOG.warning("--trust-clock ignored: the clock shows %s", _shown(sample.wall))
                 return
             self._store.trust_clock_since(self._boot)
-            self._believe(sample, sample.wall)
+            self._accept(sample, sample.wall)
             self._facts.trial, self._facts.latest_trial = _trial_from(sample), _trial_from(sample)
             latest_issue = int(sample.wall) + MAX_CLOCK_LEAD_SECONDS
             was_lowered = self._store.lower_floor(latest_issue)
@@ -315,15 +315,15 @@ class Timekeeper:
         if sample.wall < EARLIEST_CREDIBLE_TIME:
             return state
         if not self._has_recorded() and self._ask_kernel(sample):
-            self._believe(sample, sample.wall)
+            self._accept(sample, sample.wall)
         elif self._is_tried():
-            self._believe(sample, self._tried_time(sample))
+            self._accept(sample, self._tried_time(sample))
         else:
             return state
         _LOG.info("The clock is trusted: it shows %s", _shown(sample.wall))
         return self._judge(sample)
 
-    def _believe(self, sample: _Sample, recorded: float) -> None:
+    def _accept(self, sample: _Sample, recorded: float) -> None:
         """Record a time in place of the recorded one, also if that is later, and end every doubt."""
         self._store.reset_time(int(recorded))
         facts = self._facts

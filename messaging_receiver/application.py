@@ -20,16 +20,16 @@ from idlib.timekeeping import leave_command
 from idlib.transport import Broker, Delivery, Subscription
 from idlib.trust import Moment, PolicySource
 from idlib.verdict import AskAgain, Print, Refuse, Renewal, Wait, authenticate
-from messaging_receiver.authentication import Authentication, message_authentication_thread
+from messaging_receiver.authentication_stage import AuthenticationStage, message_authentication_thread
 from messaging_receiver.bounded_queue import BoundedQueue
 from messaging_receiver.clock_upkeep import ClockUpkeep
 from messaging_receiver.context import Context
 from messaging_receiver.decryption import message_decryption_thread
 from messaging_receiver.forwarding import message_printer
 from messaging_receiver.health import HealthService
-from messaging_receiver.messages import Answer, AuthenticatedMessage, DecryptedMessage, SettledMessage, size_of
 from messaging_receiver.own_identity import OwnKeys, wait_for_own_key
 from messaging_receiver.own_record import OwnRecord
+from messaging_receiver.queue_items import AuthenticatedMessage, DecryptedMessage, LookupResult, SettledMessage, size_of
 from messaging_receiver.receipts import Receipts
 from messaging_receiver.stage import Stage
 from messaging_receiver.standard_output import StandardOutput
@@ -51,7 +51,7 @@ _LOG = logging.getLogger("messaging_receiver")
 QUEUE_SIZE: Final = 1024
 QUEUE_BYTES: Final = 4 * 1024 * 1024
 ENCRYPTED_MESSAGES: "queue.Queue[Delivery]" = BoundedQueue(QUEUE_SIZE, QUEUE_BYTES, size_of)
-DECRYPTED_MESSAGES: "BoundedQueue[DecryptedMessage | Answer]" = BoundedQueue(QUEUE_SIZE, QUEUE_BYTES, size_of)
+DECRYPTED_MESSAGES: "BoundedQueue[DecryptedMessage | LookupResult]" = BoundedQueue(QUEUE_SIZE, QUEUE_BYTES, size_of)
 AUTHENTICATED_MESSAGES: "queue.Queue[AuthenticatedMessage | SettledMessage]" = BoundedQueue(
     QUEUE_SIZE, QUEUE_BYTES, size_of
 )
@@ -167,7 +167,7 @@ def _receive(context: Context, broker: Broker, own_record: OwnRecord, key: Priva
     )
     stdout = StandardOutput(stopping)
     reception = Stage(context, ENCRYPTED_MESSAGES, AUTHENTICATED_MESSAGES)
-    authentication = Authentication(context, DECRYPTED_MESSAGES, AUTHENTICATED_MESSAGES)
+    authentication = AuthenticationStage(context, DECRYPTED_MESSAGES, AUTHENTICATED_MESSAGES)
     printing = Stage(context, AUTHENTICATED_MESSAGES, AUTHENTICATED_MESSAGES)
     disconnecting = threading.Event()
     ingest = _thread("MQTT-Ingest", stopping, lambda: subscription.run(disconnecting))

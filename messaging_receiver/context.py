@@ -11,8 +11,8 @@ from idlib.settings import Settings
 from idlib.storage import ReplayStore, WaitingStore
 from idlib.timekeeping import Timekeeper
 from idlib.trust import PolicySource, ReplayGuard
+from messaging_receiver.counters import Counters
 from messaging_receiver.durable_writes import DurableWrites
-from messaging_receiver.messages import Counters
 from messaging_receiver.refusals import Refusals
 
 

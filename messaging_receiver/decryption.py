@@ -6,13 +6,13 @@ from collections.abc import Callable, Sequence
 from idlib.algorithms import PrivateKey
 from idlib.envelope import decrypt
 from idlib.transport import Delivery
-from messaging_receiver.messages import Answer, DecryptedMessage, Origin
+from messaging_receiver.queue_items import DecryptedMessage, LookupResult, Origin
 from messaging_receiver.stage import Stage
 
 
 def message_decryption_thread(
     stage: Stage[Delivery],
-    decrypted: "queue.Queue[DecryptedMessage | Answer]",
+    decrypted: "queue.Queue[DecryptedMessage | LookupResult]",
     keys: Callable[[], Sequence[PrivateKey]],
 ) -> None:
     """Open the outer layer of each message until the receiver stops.
@@ -28,7 +28,7 @@ def message_decryption_thread(
 
 def _attempt(
     stage: Stage[Delivery],
-    decrypted: "queue.Queue[DecryptedMessage | Answer]",
+    decrypted: "queue.Queue[DecryptedMessage | LookupResult]",
     keys: Sequence[PrivateKey],
     delivery: Delivery,
 ) -> None:

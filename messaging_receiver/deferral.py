@@ -15,7 +15,7 @@ from idlib.storage import Standing, WaitingMessage, drop_leftovers
 from idlib.system.token_bucket import TokenBucket
 from idlib.trust import MAX_MESSAGE_AGE_SECONDS, replay_entry
 from idlib.verdict import ABSENCE_SECONDS, Cause
-from messaging_receiver.messages import DecryptedMessage, Origin, SettledMessage
+from messaging_receiver.queue_items import DecryptedMessage, Origin, SettledMessage
 from messaging_receiver.stage import Stage
 from messaging_receiver.waiting_index import MESSAGE_OVERHEAD_BYTES, Rank, Waiting, WaitingIndex
 
@@ -60,12 +60,12 @@ class Deferral:
 
     Args:
         stage: That defers messages.
-        gave_way: Called with a sender whose last stored message gave way to others.
+        on_displaced: Called with a sender whose last stored message gave way to others.
     """
 
-    def __init__(self, stage: Stage[Any], gave_way: Callable[[IdentityName], None]) -> None:
+    def __init__(self, stage: Stage[Any], on_displaced: Callable[[IdentityName], None]) -> None:
         self._stage = stage
-        self._gave_way = gave_way
+        self._on_displaced = on_displaced
         self._context = stage.context
         self._store = stage.context.waiting_store
         self._index = WaitingIndex()
@@ -154,7 +154,7 @@ class Deferral:
         if kept or removed:
             self._context.writes.retry(lambda: self._store.change(tuple(kept.values()), removed))
         for message, rank in displaced:
-            self._context.refusals.note(*_reason_to_give_way(message, rank))
+            self._context.refusals.note(*_reason_for_displacing(message, rank))
         self._forget_senders_of(displaced)
         for arrival in added.values():
             self._stage.finish(SettledMessage(arrival.message.origin))
@@ -250,7 +250,7 @@ class Deferral:
         self._index.set_rank(str(sender), Rank.ABSENT)
         displaced = tuple(self._index.displaced())
         for message, rank in displaced:
-            reason, fact = _reason_to_give_way(message, rank)
+            reason, fact = _reason_for_displacing(message, rank)
             self._stage.refuse(Origin(None, message.number), reason, fact)
         self._forget_senders_of(displaced)
 
@@ -259,7 +259,7 @@ class Deferral:
         for sender in {message.sender for message, _ in displaced}:
             if not self._index.of(sender):
                 self.forget(IdentityName(sender))
-                self._gave_way(IdentityName(sender))
+                self._on_displaced(IdentityName(sender))
 
     def _await_record(self, sender: IdentityName, why: str) -> None:
         waited = max((self.waited(number) for number in self.stored(sender)), default=0.0)
@@ -378,7 +378,7 @@ class Deferral:
         return self._store.last_number()
 
 
-def _reason_to_give_way(message: Waiting, rank: Rank | None) -> tuple[Reason, str]:
+def _reason_for_displacing(message: Waiting, rank: Rank | None) -> tuple[Reason, str]:
     if rank is Rank.ABSENT:
         return (
             Reason.SENDER_WITHOUT_RECORD,

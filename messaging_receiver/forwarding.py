@@ -6,7 +6,7 @@ from typing import Final
 
 from idlib.errors import OutputError, StoreError
 from idlib.transport import Delivery
-from messaging_receiver.messages import AuthenticatedMessage, SettledMessage
+from messaging_receiver.queue_items import AuthenticatedMessage, SettledMessage
 from messaging_receiver.receipts import ReceiptRequest
 from messaging_receiver.stage import Stage
 from messaging_receiver.standard_output import StandardOutput

@@ -21,7 +21,7 @@ _MAX_REASON_CHARACTERS: Final = 100
 _MAX_SOCKET_PATH_OCTETS: Final = 100
 _ANSWER_SECONDS: Final = 10.0
 _PAUSE_SECONDS: Final = 1.0
-_WELL: Final = "ok: connected, subscribed, threads moving, own record in DNS"
+_HEALTHY: Final = "ok: connected, subscribed, threads moving, own record in DNS"
 _NOT_RUNNING: Final = "the receiver is not running"
 
 
@@ -70,7 +70,7 @@ class HealthService:
 
     def _answer(self) -> str:
         try:
-            return self.problem() or _WELL
+            return self.problem() or _HEALTHY
         except Exception:  # noqa: BLE001  # an error of ours must not end what later questions need
             _LOG.exception("Internal error while answering a health request")
             return "internal error in the receiver while checking its health"
@@ -80,7 +80,7 @@ def main() -> int:
     """Print what the receiver of this environment says of itself; return 0 if it is well, else 1."""
     answer = _ask()
     print(answer)
-    return 0 if answer == _WELL else 1
+    return 0 if answer == _HEALTHY else 1
 
 
 def _ask() -> str:

@@ -1,6 +1,6 @@
 """Asks DNS beside the pipeline, so that one name's slow answer delays no other zone's messages.
 
-No question is ever turned away: a name waits for its turn, and its zone's names are asked about faster while answers
+No request is ever turned away: a name waits for its turn, and its zone's names are asked about faster while answers
 keep coming.
 """
 
@@ -26,11 +26,11 @@ _IDLE_SECONDS: Final = 30.0
 _MAX_FAILED_DOMAINS: Final = 8
 
 # None if the look-up met an internal error.
-Outcome = Found | DiscoveryError | None
+LookupOutcome = Found | DiscoveryError | None
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
+class LookupRequest:
     """A name to be looked up.
 
     Args:
@@ -49,25 +49,25 @@ class Question:
 
 
 class _Zone:
-    """The questions about one zone, by name; as small as can be, for strangers invent zones."""
+    """The requests about one zone, by name; as small as can be, for strangers invent zones."""
 
     __slots__ = ("new", "places", "retries", "under_way")
 
     def __init__(self) -> None:
-        self.new: dict[IdentityName, Question] = {}
-        self.retries: dict[IdentityName, Question] | None = None
+        self.new: dict[IdentityName, LookupRequest] = {}
+        self.retries: dict[IdentityName, LookupRequest] | None = None
         self.under_way = 0
         self.places = LOOKUPS_OF_A_ZONE
 
-    def add(self, question: Question) -> None:
-        if not question.is_retry:
-            self.new[question.name] = question
+    def add(self, request: LookupRequest) -> None:
+        if not request.is_retry:
+            self.new[request.name] = request
         elif self.retries is None:
-            self.retries = {question.name: question}
+            self.retries = {request.name: request}
         else:
-            self.retries[question.name] = question
+            self.retries[request.name] = request
 
-    def take(self) -> Question | None:
+    def take(self) -> LookupRequest | None:
         waiting = self.new or self.retries
         return waiting.pop(next(iter(waiting))) if waiting else None
 
@@ -86,7 +86,7 @@ class Lookups:
         workers: How many threads at most. A quarter of them stays free for other domains.
     """
 
-    def __init__(self, answered: Callable[[IdentityName, Outcome], None], workers: int) -> None:
+    def __init__(self, answered: Callable[[IdentityName, LookupOutcome], None], workers: int) -> None:
         self._answered = answered
         self._workers = workers
         self._spare = workers // 4
@@ -100,111 +100,111 @@ class Lookups:
 
     @property
     def answered_at(self) -> float:
-        """When DNS answered one of these questions last, or when it was first able to, on the monotonic clock."""
+        """When DNS answered one of these requests last, or when it was first able to, on the monotonic clock."""
         return self._answered_at
 
     @property
     def failed_domains(self) -> frozenset[str]:
-        """Registered domains about which it has left questions unanswered since; some of them if they are many."""
+        """Registered domains about which it has left requests unanswered since; some of them if they are many."""
         with self._changed:
             return frozenset(self._failed_domains)
 
-    def ask(self, question: Question) -> None:
+    def ask(self, request: LookupRequest) -> None:
         """Look a name up as soon as a thread is free for it.
 
         Args:
-            question: About a name of which no other question is pending.
+            request: About a name of which no other request is pending.
         """
         with self._changed:
-            zones = self._domains.setdefault(question.domain, {})
-            zone = zones.get(question.zone)
+            zones = self._domains.setdefault(request.domain, {})
+            zone = zones.get(request.zone)
             if zone is None:
-                zone = zones[question.zone] = _Zone()
-            zone.add(question)
+                zone = zones[request.zone] = _Zone()
+            zone.add(request)
             if self._idle:
                 self._changed.notify()
             elif self._threads < self._workers:
                 self._threads += 1
                 threading.Thread(target=self._work, name="Lookup", daemon=True).start()
 
-    def cancel(self, question: Question) -> bool:
-        """Forget a question that no message needs any more; return False if it is under way already.
+    def cancel(self, request: LookupRequest) -> bool:
+        """Forget a request that no message needs any more; return False if it is under way already.
 
         Args:
-            question: As it was asked.
+            request: As it was asked.
         """
         with self._changed:
-            zones = self._domains.get(question.domain, {})
-            zone = zones.get(question.zone)
-            if zone is None or not zone.discard(question.name):
+            zones = self._domains.get(request.domain, {})
+            zone = zones.get(request.zone)
+            if zone is None or not zone.discard(request.name):
                 return False
-            self._forget_if_done(question, zones, zone)
+            self._forget_if_done(request, zones, zone)
             return True
 
     def _work(self) -> None:
-        while (question := self._take()) is not None:
-            outcome: Outcome = None
+        while (request := self._take()) is not None:
+            outcome: LookupOutcome = None
             try:
-                outcome = question.ask(question.name)
+                outcome = request.ask(request.name)
             except DiscoveryError as error:
                 outcome = error
             except Exception:  # noqa: BLE001  # the messages that need it are refused if nothing came of it
-                _LOG.exception("Internal error while looking up %s", question.name)
-            self._end(question, is_answered=not isinstance(outcome, BogusError | TemporaryDiscoveryError))
-            self._answered(question.name, outcome)
+                _LOG.exception("Internal error while looking up %s", request.name)
+            self._end(request, is_answered=not isinstance(outcome, BogusError | TemporaryDiscoveryError))
+            self._answered(request.name, outcome)
 
-    def _take(self) -> Question | None:
+    def _take(self) -> LookupRequest | None:
         with self._changed:
             while True:
-                question = self._next()
-                if question is not None:
-                    return question
+                request = self._next()
+                if request is not None:
+                    return request
                 self._idle += 1
                 is_woken = self._changed.wait(_IDLE_SECONDS)
                 self._idle -= 1
                 if not is_woken:
                     # Somebody may have asked, and woken nobody, between the end of the wait and here.
-                    question = self._next()
-                    self._threads -= question is None
-                    return question
+                    request = self._next()
+                    self._threads -= request is None
+                    return request
 
-    def _next(self) -> Question | None:
-        """Return the next question and count it as under way; domains take turns, and so do the zones of each."""
+    def _next(self) -> LookupRequest | None:
+        """Return the next request and count it as under way; domains take turns, and so do the zones of each."""
         free = self._workers - self._busy.total()
         for domain, zones in self._domains.items():
             if self._busy[domain] >= self._workers - self._spare:
                 continue
             for name, zone in zones.items():
                 is_within_share = zone.under_way < LOOKUPS_OF_A_ZONE or free > self._spare
-                if zone.under_way < zone.places and is_within_share and (question := zone.take()) is not None:
+                if zone.under_way < zone.places and is_within_share and (request := zone.take()) is not None:
                     zone.under_way += 1
                     self._busy[domain] += 1
                     # Behind the others.
                     zones[name] = zones.pop(name)
                     self._domains[domain] = self._domains.pop(domain)
-                    return question
+                    return request
         return None
 
-    def _end(self, question: Question, *, is_answered: bool) -> None:
+    def _end(self, request: LookupRequest, *, is_answered: bool) -> None:
         with self._changed:
-            zones = self._domains[question.domain]
-            zone = zones[question.zone]
+            zones = self._domains[request.domain]
+            zone = zones[request.zone]
             zone.under_way -= 1
-            self._busy[question.domain] -= 1
+            self._busy[request.domain] -= 1
             if is_answered:
                 self._answered_at = time.monotonic()
                 self._failed_domains.clear()
                 zone.places = min(zone.places + 1, self._workers - self._spare)
             else:
                 if len(self._failed_domains) < _MAX_FAILED_DOMAINS:
-                    self._failed_domains.add(question.domain)
+                    self._failed_domains.add(request.domain)
                 zone.places = LOOKUPS_OF_A_ZONE
-            self._forget_if_done(question, zones, zone)
+            self._forget_if_done(request, zones, zone)
             self._changed.notify()
 
-    def _forget_if_done(self, question: Question, zones: dict[str, _Zone], zone: _Zone) -> None:
+    def _forget_if_done(self, request: LookupRequest, zones: dict[str, _Zone], zone: _Zone) -> None:
         if zone.is_done():
-            del zones[question.zone]
+            del zones[request.zone]
             if not zones:
-                del self._domains[question.domain]
-                self._busy.pop(question.domain, None)
+                del self._domains[request.domain]
+                self._busy.pop(request.domain, None)

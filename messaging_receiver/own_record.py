@@ -51,7 +51,7 @@ class OwnRecord:
         self._outage = FailureLog(_LOG, clock, _PAUSES)
         self._lock = threading.Lock()
         self._has_been_right = False
-        self._told: str | None = None
+        self._announced: str | None = None
 
     @property
     def problem(self) -> str | None:
@@ -125,9 +125,9 @@ class OwnRecord:
         except (KeyFileError, UnusableRecordError) as error:
             text = f"No record to publish: {error}"
         with self._lock:
-            if text == self._told:
+            if text == self._announced:
                 return
-            is_first, self._told = self._told is None, text
+            is_first, self._announced = self._announced is None, text
         if is_first and not self._has_been_right:
             _LOG.error("Public identity is not valid!")
             _LOG.error("Ensure that your identity is provisioned at %s", self._name)

@@ -4,7 +4,7 @@ import logging
 
 from idlib.errors import Reason
 from idlib.system.log_limit import LimitedLog
-from messaging_receiver.messages import Counters
+from messaging_receiver.counters import Counters
 
 _LOG = logging.getLogger(__name__)
 

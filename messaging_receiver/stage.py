@@ -7,7 +7,7 @@ from typing import Final, Generic, TypeVar
 
 from idlib.errors import Reason, Refusal, StoreError
 from messaging_receiver.context import Context
-from messaging_receiver.messages import AuthenticatedMessage, Origin, SettledMessage
+from messaging_receiver.queue_items import AuthenticatedMessage, Origin, SettledMessage
 
 _LOG = logging.getLogger(__name__)
 

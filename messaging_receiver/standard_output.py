@@ -33,7 +33,7 @@ class StandardOutput:
         self._poll = select.poll()
         self._poll.register(descriptor, select.POLLOUT)
         self._waits_since: float | None = None
-        self._is_told = False
+        self._is_logged = False
 
     @property
     def is_blocked(self) -> bool:
@@ -81,14 +81,14 @@ class StandardOutput:
     def _waited(self) -> None:
         if self._waits_since is None:
             self._waits_since = time.monotonic()
-        elif self.is_blocked and not self._is_told:
-            self._is_told = True
+        elif self.is_blocked and not self._is_logged:
+            self._is_logged = True
             _LOG.warning("Stdout is not being read: messages wait until it is")
 
     def _went_on(self) -> None:
-        if self._is_told:
+        if self._is_logged:
             _LOG.info("Stdout is read again")
-        self._waits_since, self._is_told = None, False
+        self._waits_since, self._is_logged = None, False
 
 
 def _end_of_portion(octets: bytes, start: int) -> int:

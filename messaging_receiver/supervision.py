@@ -11,7 +11,7 @@ from idlib.errors import StoreError
 from idlib.system.failure_log import FailureLog
 from idlib.timekeeping import keep_clock
 from idlib.transport import Subscription
-from messaging_receiver.authentication import Authentication
+from messaging_receiver.authentication_stage import AuthenticationStage
 from messaging_receiver.context import Context
 from messaging_receiver.own_identity import OwnKeys
 from messaging_receiver.own_record import OwnRecord
@@ -46,7 +46,7 @@ class Supervision:
     def __init__(
         self,
         context: Context,
-        authentication: Authentication,
+        authentication: AuthenticationStage,
         stdout: StandardOutput,
         subscription: Subscription,
         threads: Sequence[threading.Thread],
@@ -103,9 +103,9 @@ class Supervision:
 
     def problem(self) -> str | None:
         """Return what is wrong with the receiver, or None."""
-        return self._ailment_of_threads() or self._ailment_of_session() or self._ailment_of_record()
+        return self._problem_of_threads() or self._problem_of_session() or self._problem_of_record()
 
-    def _ailment_of_threads(self) -> str | None:
+    def _problem_of_threads(self) -> str | None:
         for thread in self._threads:
             if not thread.is_alive():
                 return f"thread {thread.name} is dead"
@@ -119,7 +119,7 @@ class Supervision:
             return f"thread {stillest[0]} has not moved for {stillest[1]:.0f} s"
         return None
 
-    def _ailment_of_session(self) -> str | None:
+    def _problem_of_session(self) -> str | None:
         if self._subscription.problem is not None:
             return f"not subscribed: {self._subscription.problem}"
         if self._subscription.stalled_reason is not None:
@@ -128,7 +128,7 @@ class Supervision:
             return "DNS is not answering, and no more messages can be deferred: they stay at the broker"
         return None
 
-    def _ailment_of_record(self) -> str | None:
+    def _problem_of_record(self) -> str | None:
         self._own_record.look(self._own_keys.present)
         return self._own_record.problem
 

@@ -244,7 +244,7 @@ def test_messages_of_a_sender_keep_their_order_while_those_that_waited_are_taken
 
 
 def test_the_broker_keeps_what_a_dead_dns_leaves_no_room_for(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("messaging_receiver.authentication.DEAD_DNS_SECONDS", 0.5)
+    monkeypatch.setattr("messaging_receiver.authentication_stage.DEAD_DNS_SECONDS", 0.5)
     monkeypatch.setattr("messaging_receiver.waiting_index.MAX_RESERVED_BYTES", 4096)
     monkeypatch.setattr("messaging_receiver.waiting_index.RESERVED_ZONES", 1)
     prove(world, ALICE)
@@ -267,7 +267,7 @@ def test_the_broker_keeps_what_a_dead_dns_leaves_no_room_for(world: World, monke
 
 
 def test_the_silence_of_one_owner_holds_nobody_else_back(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("messaging_receiver.authentication.DEAD_DNS_SECONDS", 0.0)
+    monkeypatch.setattr("messaging_receiver.authentication_stage.DEAD_DNS_SECONDS", 0.0)
     monkeypatch.setattr("messaging_receiver.waiting_index.MAX_RESERVED_BYTES", 4096)
     world.dns.answers[BOB] = record_of(KEYS[BOB])
     world.deliver(sealed("first"))

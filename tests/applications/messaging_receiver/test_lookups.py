@@ -9,7 +9,7 @@ import pytest
 from idlib.discovery import Found
 from idlib.errors import NoRecordError, TemporaryDiscoveryError
 from idlib.names import IdentityName
-from messaging_receiver.lookups import LOOKUPS_OF_A_ZONE, Lookups, Outcome, Question
+from messaging_receiver.lookups import LOOKUPS_OF_A_ZONE, LookupOutcome, LookupRequest, Lookups
 
 WORKERS = 16
 
@@ -41,7 +41,7 @@ class Resolver:
             raise TemporaryDiscoveryError("no answer")
         raise NoRecordError("it has none")
 
-    def note(self, name: IdentityName, _: Outcome) -> None:
+    def note(self, name: IdentityName, _: LookupOutcome) -> None:
         self.answered.append(name)
 
 
@@ -52,10 +52,10 @@ def resolver() -> Iterator[Resolver]:
     resolver.ended.set()
 
 
-def question(resolver: Resolver, name: str, domain: str = "", *, is_retry: bool = False) -> Question:
+def question(resolver: Resolver, name: str, domain: str = "", *, is_retry: bool = False) -> LookupRequest:
     identity = IdentityName(name)
     zone = identity.text.partition(".")[2]
-    return Question(identity, zone, domain or zone, resolver.ask, is_retry)
+    return LookupRequest(identity, zone, domain or zone, resolver.ask, is_retry)
 
 
 def wait_for(condition: Callable[[], bool]) -> None:
@@ -159,13 +159,13 @@ def test_a_question_is_asked_however_late_the_idle_threads_notice_that_nobody_ha
 
 
 def test_an_internal_error_of_a_look_up_is_told_and_ends_no_thread(resolver: Resolver) -> None:
-    outcomes: list[Outcome] = []
+    outcomes: list[LookupOutcome] = []
     lookups = Lookups(lambda _, outcome: outcomes.append(outcome), 1)
 
     def fail(_: IdentityName) -> Found:
         raise ZeroDivisionError
 
-    lookups.ask(Question(IdentityName("a.test.example"), "test", "test", fail))
+    lookups.ask(LookupRequest(IdentityName("a.test.example"), "test", "test", fail))
     lookups.ask(question(resolver, "d.alive.test"))
     wait_for(lambda: len(outcomes) == 2)
     assert outcomes[0] is None

@@ -13,7 +13,7 @@ from idlib.errors import (
     NoUsableRecordError,
 )
 from idlib.names import IdentityName
-from messaging_receiver.authentication import MAX_ASIDE
+from messaging_receiver.authentication_stage import MAX_ASIDE
 from tests.applications.messaging_receiver.world import ALICE, BOB, DAVE, KEYS, World, record_of, sealed
 
 

@@ -24,12 +24,12 @@ from idlib.storage.waiting import WaitingMessages
 from idlib.timekeeping import Timekeeper
 from idlib.transport import Delivery
 from idlib.trust import PolicySource
-from messaging_receiver.authentication import Authentication, message_authentication_thread
+from messaging_receiver.authentication_stage import AuthenticationStage, message_authentication_thread
 from messaging_receiver.bounded_queue import BoundedQueue
 from messaging_receiver.context import Context, Standings
 from messaging_receiver.decryption import message_decryption_thread
 from messaging_receiver.forwarding import message_printer
-from messaging_receiver.messages import Answer, AuthenticatedMessage, DecryptedMessage, SettledMessage, size_of
+from messaging_receiver.queue_items import AuthenticatedMessage, DecryptedMessage, LookupResult, SettledMessage, size_of
 from messaging_receiver.receipts import ReceiptRequest
 from messaging_receiver.stage import Stage
 from messaging_receiver.standard_output import StandardOutput
@@ -65,7 +65,7 @@ class Dns:
 @dataclass
 class World:
     context: Context
-    authentication: Authentication
+    authentication: AuthenticationStage
     dns: Dns
     settled: list[Delivery]
     confirmed: list[ReceiptRequest]
@@ -127,14 +127,14 @@ def _run_world(memory: ReplayMemory, waiting: WaitingMessages, environment: dict
         threading.Event(),
     )
     encrypted: queue.Queue[Delivery] = BoundedQueue(1024, 2**23, size_of)
-    decrypted: BoundedQueue[DecryptedMessage | Answer] = BoundedQueue(1024, 2**23, size_of)
+    decrypted: BoundedQueue[DecryptedMessage | LookupResult] = BoundedQueue(1024, 2**23, size_of)
     authenticated: queue.Queue[AuthenticatedMessage | SettledMessage] = BoundedQueue(1024, 2**23, size_of)
     # A pipe of our own, because pytest's capture can lose what is written while it is read.
     reader, writer = os.pipe()
     os.set_blocking(reader, False)
     stdout = StandardOutput(context.stopping, writer)
     reception = Stage(context, encrypted, authenticated)
-    authentication = Authentication(context, decrypted, authenticated)
+    authentication = AuthenticationStage(context, decrypted, authenticated)
     printing = Stage(context, authenticated, authenticated)
 
     def deliver(payload: bytes) -> Delivery:

@@ -1,11 +1,9 @@
-"""What the three queues hold, and how the receiver counts it."""
+"""The items of the three queues."""
 
-import threading
-from collections import Counter
 from dataclasses import dataclass
 
 from idlib.discovery import Found
-from idlib.errors import DiscoveryError, Reason
+from idlib.errors import DiscoveryError
 from idlib.names import IdentityName
 from idlib.storage import Printed
 from idlib.transport import Delivery
@@ -43,7 +41,7 @@ class DecryptedMessage:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class LookupResult:
     """What DNS says of a sender: it goes through the queue of decrypted messages, before all of them.
 
     Args:
@@ -83,7 +81,7 @@ class SettledMessage:
     origin: Origin
 
 
-def size_of(item: Delivery | DecryptedMessage | Answer | AuthenticatedMessage | SettledMessage) -> int:
+def size_of(item: Delivery | DecryptedMessage | LookupResult | AuthenticatedMessage | SettledMessage) -> int:
     """Return about how many bytes of memory the text of an item takes."""
     match item:
         case Delivery():
@@ -94,34 +92,3 @@ def size_of(item: Delivery | DecryptedMessage | Answer | AuthenticatedMessage | 
             return len(item.line)
         case _:
             return 0
-
-
-class Counters:
-    """How many messages were received, printed and refused, and why; each is counted once."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._received = 0
-        self._printed = 0
-        self._refused: Counter[Reason] = Counter()
-
-    def count_received(self) -> None:
-        """Count a message that arrived."""
-        with self._lock:
-            self._received += 1
-
-    def count_printed(self, number: int) -> None:
-        """Count messages that were printed."""
-        with self._lock:
-            self._printed += number
-
-    def count_refused(self, reason: Reason) -> None:
-        """Count a message that was refused."""
-        with self._lock:
-            self._refused[reason] += 1
-
-    def __str__(self) -> str:
-        with self._lock:
-            reasons = "".join(f" refused_{reason}={number}" for reason, number in sorted(self._refused.items()))
-            total = sum(self._refused.values())
-            return f"received={self._received} printed={self._printed} refused={total}{reasons}"

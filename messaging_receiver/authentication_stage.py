@@ -1,8 +1,8 @@
-"""The Authentication stage: from DECRYPTED_MESSAGES to AUTHENTICATED_MESSAGES, by way of DNS and, if needed, the store.
+"""The Authentication stage: from DECRYPTED_MESSAGES to AUTHENTICATED_MESSAGES.
 
-`idlib.verdict.authenticate` decides about each message; this stage carries out what it says. A message whose sender has
-to be looked up first stands aside in memory for a moment, then on the disk: MQTT acknowledges in order, so nothing may
-stay unacknowledged because of one sender's DNS.
+`idlib.verdict.authenticate` decides about each message; this stage carries out the decision. If the sender has to be
+looked up first, the message is held in memory for a moment and then stored: MQTT acknowledges in order, so no message
+may stay unacknowledged because DNS is slow for one sender.
 """
 
 import logging
@@ -26,79 +26,85 @@ from idlib.zones import registrable_domain
 from messaging_receiver.bounded_queue import BoundedQueue
 from messaging_receiver.context import Context
 from messaging_receiver.deferral import Arrival, Deferral
-from messaging_receiver.lookups import WORKERS_FOR_OTHER_NAMES, WORKERS_FOR_TRUSTED_NAMES, Lookups, Outcome, Question
-from messaging_receiver.messages import Answer, AuthenticatedMessage, DecryptedMessage, SettledMessage
+from messaging_receiver.lookups import (
+    WORKERS_FOR_OTHER_NAMES,
+    WORKERS_FOR_TRUSTED_NAMES,
+    LookupOutcome,
+    LookupRequest,
+    Lookups,
+)
+from messaging_receiver.queue_items import AuthenticatedMessage, DecryptedMessage, LookupResult, SettledMessage
 from messaging_receiver.receipts import requested
 from messaging_receiver.stage import POLL_SECONDS, Stage
 
 _LOG = logging.getLogger(__name__)
 
-# The broker waits for the acknowledgement of what stands aside, and with it for that of all that came later.
+# A message held in memory is not acknowledged, and neither is any message that came after it.
 ASIDE_SECONDS: Final = 0.05
 MAX_ASIDE: Final = 64
-# While DNS answers nobody, what has no room on the disk stays at the broker.
+# If DNS answers no look-up for this long, messages for which the store has no room stay at the broker.
 DEAD_DNS_SECONDS: Final = 60.0
 HOLDING_SECONDS: Final = 60.0
-_TAKEN_UP_AT_ONCE: Final = 16
-_TAKEN_UP_BESIDE_OTHERS: Final = 2
+_PROCESSED_AT_ONCE: Final = 16
+_PROCESSED_BESIDE_OTHERS: Final = 2
 
 
-def message_authentication_thread(stage: "Authentication") -> None:
-    """Verify each message's signature by the keys in its sender's TLSA records, until the receiver stops.
+def message_authentication_thread(stage: "AuthenticationStage") -> None:
+    """Verify each message's signature with the keys in its sender's TLSA records, until the receiver stops.
 
     Args:
-        stage: Where messages come from and go to.
+        stage: Takes the messages and hands them on.
     """
     while not stage.context.stopping.is_set():
         stage.work()
 
 
 @dataclass(slots=True)
-class _TakeUp:
-    """The messages of one sender that can be decided now.
+class _Backlog:
+    """One sender's messages that waited for a look-up and can be processed now.
 
     Args:
-        outcome: What DNS says of the sender.
-        renewal: Whether DNS was asked anew.
-        numbers: Those of the stored messages that are left.
+        outcome: The outcome of the look-up.
+        renewal: Whether the look-up bypassed the cache, and whether it succeeded.
+        numbers: The numbers of the stored messages that are still to be processed.
         is_trusted: Whether the sender's name is trusted; such senders come first.
     """
 
-    outcome: Outcome
+    outcome: LookupOutcome
     renewal: Renewal
     numbers: deque[int] = field(default_factory=deque)
     is_trusted: bool = False
 
 
-class Authentication(Stage["DecryptedMessage | Answer"]):
-    """What the stage remembers between messages: which ones stand aside for a look-up, and which wait on the disk.
+class AuthenticationStage(Stage["DecryptedMessage | LookupResult"]):
+    """Authenticates messages, and keeps those that wait for a look-up: in memory first, then in the store.
 
     Args:
         context: What the stages share.
-        source: Where messages come from.
+        source: The queue from which messages and look-up results come.
         finished: The queue to the Forwarder.
     """
 
     def __init__(
         self,
         context: Context,
-        source: "BoundedQueue[DecryptedMessage | Answer]",
+        source: "BoundedQueue[DecryptedMessage | LookupResult]",
         finished: "queue.Queue[AuthenticatedMessage | SettledMessage]",
     ) -> None:
         super().__init__(context, source, finished)
 
-        def answered(sender: IdentityName, outcome: Outcome) -> None:
-            source.put_urgent(Answer(sender, outcome))
+        def answered(sender: IdentityName, outcome: LookupOutcome) -> None:
+            source.put_urgent(LookupResult(sender, outcome))
 
         self._answers = source
         self._trusted_lookups = Lookups(answered, WORKERS_FOR_TRUSTED_NAMES)
         self._other_lookups = Lookups(answered, WORKERS_FOR_OTHER_NAMES)
         self._deferral = Deferral(self, self._stop_asking)
-        self._aside: dict[IdentityName, list[Arrival]] = {}
-        self._number_aside = 0
-        self._relieve_at = math.inf
-        self._asking: dict[IdentityName, tuple[Lookups, Question]] = {}
-        self._taking_up: dict[IdentityName, _TakeUp] = {}
+        self._held: dict[IdentityName, list[Arrival]] = {}
+        self._number_held = 0
+        self._store_held_at = math.inf
+        self._asking: dict[IdentityName, tuple[Lookups, LookupRequest]] = {}
+        self._backlogs: dict[IdentityName, _Backlog] = {}
         self._holds_back = False
         self._held_back_until = -math.inf
         for sender in self._deferral.senders():
@@ -106,39 +112,39 @@ class Authentication(Stage["DecryptedMessage | Answer"]):
 
     @property
     def number_waiting(self) -> int:
-        """How many messages wait, in memory and on the disk."""
-        return len(self._deferral) + self._number_aside
+        """How many messages wait, in memory and in the store."""
+        return len(self._deferral) + self._number_held
 
     @property
     def holds_back(self) -> bool:
-        """Whether no message is taken from the broker, because DNS answers nobody and there is no room to wait."""
+        """Whether messages are left at the broker because DNS does not answer and the store has no room for more."""
         return self._holds_back
 
     def finish(self, item: AuthenticatedMessage | SettledMessage) -> None:
         """Hand a message on to the Forwarder, which removes it if it was stored.
 
         Args:
-            item: To be printed, or only to be acknowledged or removed.
+            item: A message to print, or one to acknowledge or remove only.
         """
         if item.origin.waiting_number is not None:
             self._deferral.forget_message(item.origin.waiting_number)
         super().finish(item)
 
     def work(self) -> None:
-        """Take the next message or answer, and go on with what waits."""
+        """Process the next message or look-up result, and some of the messages that wait."""
         item = self._next()
-        if isinstance(item, Answer):
-            self._go_on(item)
+        if isinstance(item, LookupResult):
+            self._use_result(item)
         elif item is not None:
             self.attempt(item.origin, lambda: self._process(item))
-        if (sender := self._next_to_take_up()) is not None:
-            self._take_up_some(sender)
-        if time.monotonic() >= self._relieve_at or self._number_aside >= MAX_ASIDE:
-            self._relieve()
+        if (sender := self._next_backlog()) is not None:
+            self._process_backlog(sender)
+        if time.monotonic() >= self._store_held_at or self._number_held >= MAX_ASIDE:
+            self._store_held()
         for sender in self._deferral.due():
             self._retry(sender)
 
-    def _next(self) -> "DecryptedMessage | Answer | None":
+    def _next(self) -> "DecryptedMessage | LookupResult | None":
         if not self._holds_back:
             return self.take(self._patience())
         self.context.movements.note()
@@ -148,13 +154,13 @@ class Authentication(Stage["DecryptedMessage | Answer"]):
             return None
 
     def _patience(self) -> float:
-        """Return for how many seconds the stage may wait for its next message."""
-        if self._taking_up:
+        """Return how many seconds the stage may wait for its next message."""
+        if self._backlogs:
             return 0.0
-        return min(POLL_SECONDS, max(0.0, min(self._relieve_at, self._deferral.next_due) - time.monotonic()))
+        return min(POLL_SECONDS, max(0.0, min(self._store_held_at, self._deferral.next_due) - time.monotonic()))
 
     def _process(self, message: DecryptedMessage) -> None:
-        """Take a new message as far as it gets: to the Forwarder, aside, or refused."""
+        """Process a new message: print it, refuse it, or hold it."""
         unverified = parse(message.signed)
         sender = unverified.sender
         was_renewed = self.context.discovery.was_renewed(sender)
@@ -163,16 +169,16 @@ class Authentication(Stage["DecryptedMessage | Answer"]):
         known = self.context.discovery.peek(sender)
         verdict = self._judge(message, unverified, known, moment, renewal)
         if isinstance(verdict, Print | Wait) and self._is_awaited(sender):
-            # In its sender's order, behind those that could not be decided before.
-            self._set_aside(Arrival(message, unverified))
-            if isinstance(verdict, Print) and sender not in self._taking_up:
-                self._begin_take_up(sender, known, Renewal.FAILED)
+            # Earlier messages of the sender still wait, and its messages are printed in order.
+            self._hold(Arrival(message, unverified))
+            if isinstance(verdict, Print) and sender not in self._backlogs:
+                self._begin_backlog(sender, known, Renewal.FAILED)
         else:
             self._carry_out(verdict, message, unverified)
 
     def _is_awaited(self, sender: IdentityName) -> bool:
         return self._deferral.is_awaited(sender) or any(
-            not arrival.contradicts for arrival in self._aside.get(sender, ())
+            not arrival.contradicts for arrival in self._held.get(sender, ())
         )
 
     def _judge(
@@ -202,7 +208,7 @@ class Authentication(Stage["DecryptedMessage | Answer"]):
             case Refuse():
                 self.refuse(message.origin, verdict.reason, verdict.fact)
             case AskAgain():
-                self._set_aside(Arrival(message, unverified, verdict.anew))
+                self._hold(Arrival(message, unverified, verdict.anew))
                 self._ask(sender, anew=verdict.anew)
             case Wait():
                 self._defer(verdict, message, unverified)
@@ -213,7 +219,7 @@ class Authentication(Stage["DecryptedMessage | Answer"]):
             if is_absent and not self._deferral.admits_absent(sender):
                 self.refuse(message.origin, Reason.SENDER_WITHOUT_RECORD, verdict.why)
                 return
-            self._set_aside(Arrival(message, unverified, is_absent=is_absent))
+            self._hold(Arrival(message, unverified, is_absent=is_absent))
         self._deferral.postpone(sender, verdict.why, verdict.cause)
 
     def _print(self, verdict: Print, message: DecryptedMessage, unverified: UnverifiedMessage) -> None:
@@ -226,42 +232,42 @@ class Authentication(Stage["DecryptedMessage | Answer"]):
         line = self._line(unverified, verdict.text, message.received_at)
         self.finish(AuthenticatedMessage(line, printed, message.origin, requested(unverified)))
 
-    def _set_aside(self, arrival: Arrival) -> None:
-        self._aside.setdefault(arrival.unverified.sender, []).append(arrival)
-        self._number_aside += 1
-        self._relieve_at = min(self._relieve_at, time.monotonic() + ASIDE_SECONDS)
+    def _hold(self, arrival: Arrival) -> None:
+        self._held.setdefault(arrival.unverified.sender, []).append(arrival)
+        self._number_held += 1
+        self._store_held_at = min(self._store_held_at, time.monotonic() + ASIDE_SECONDS)
 
     def _ask(self, sender: IdentityName, *, anew: bool) -> None:
-        """Look a sender up, unless that is under way."""
+        """Look a sender up, unless a look-up is under way."""
         if sender in self._asking:
             return
         discovery = self.context.discovery
         lookups = self._trusted_lookups if self.context.is_trusted(sender) else self._other_lookups
-        question = Question(
+        request = LookupRequest(
             sender,
             discovery.zone_of(sender),
             registrable_domain(sender),
             discovery.find_again if anew else discovery.find,
             self._deferral.has_failed(sender),
         )
-        self._asking[sender] = lookups, question
-        lookups.ask(question)
+        self._asking[sender] = lookups, request
+        lookups.ask(request)
 
     def _stop_asking(self, sender: IdentityName) -> None:
-        """Forget to look a sender up of which no message waits any more."""
-        lookups, question = self._asking.get(sender, (None, None))
-        if lookups is None or question is None or sender in self._aside:
+        """Cancel the look-up of a sender that has no more messages waiting."""
+        lookups, request = self._asking.get(sender, (None, None))
+        if lookups is None or request is None or sender in self._held:
             return
-        if lookups.cancel(question):
+        if lookups.cancel(request):
             del self._asking[sender]
 
-    def _go_on(self, answer: Answer) -> None:
-        """Note what DNS says of a sender, and let its messages be taken up if they can be decided by it."""
-        sender, outcome = answer.sender, answer.outcome
+    def _use_result(self, result: LookupResult) -> None:
+        """Process a sender's messages if the result of its look-up decides about them; otherwise schedule a retry."""
+        sender, outcome = result.sender, result.outcome
         self._asking.pop(sender, None)
-        # A failure to ask anew says nothing against the keys that are known.
+        # If the new look-up failed, the keys that are known from an earlier one still count.
         known = self.context.discovery.peek(sender) or outcome
-        if not self._deferral.stored(sender) and sender not in self._aside:
+        if not self._deferral.stored(sender) and sender not in self._held:
             self._deferral.forget(sender)
             return
         if _is_failure(outcome):
@@ -271,52 +277,52 @@ class Authentication(Stage["DecryptedMessage | Answer"]):
             self._deferral.postpone(sender, str(outcome), Cause.DNS)
         if not _is_failure(known):
             renewal = Renewal.FAILED if _is_failure(outcome) else Renewal.DONE
-            self._begin_take_up(sender, known, renewal)
+            self._begin_backlog(sender, known, renewal)
 
-    def _begin_take_up(self, sender: IdentityName, outcome: Outcome, renewal: Renewal) -> None:
+    def _begin_backlog(self, sender: IdentityName, outcome: LookupOutcome, renewal: Renewal) -> None:
         is_failed = renewal is Renewal.FAILED
-        # What contradicts the known keys cannot be decided by them, however often it is tried.
+        # The known keys do not verify these messages, so trying them again would decide nothing.
         numbers = self._deferral.awaited(sender) if is_failed else self._deferral.stored(sender)
-        self._taking_up[sender] = _TakeUp(outcome, renewal, deque(numbers), self.context.is_trusted(sender))
+        self._backlogs[sender] = _Backlog(outcome, renewal, deque(numbers), self.context.is_trusted(sender))
 
-    def _next_to_take_up(self) -> IdentityName | None:
-        trusted = next((sender for sender, take_up in self._taking_up.items() if take_up.is_trusted), None)
-        return trusted or next(iter(self._taking_up), None)
+    def _next_backlog(self) -> IdentityName | None:
+        trusted = next((sender for sender, backlog in self._backlogs.items() if backlog.is_trusted), None)
+        return trusted or next(iter(self._backlogs), None)
 
-    def _take_up_some(self, sender: IdentityName) -> None:
-        """Decide about a bounded number of a sender's messages: other senders' messages come in between."""
-        take_up = self._taking_up.pop(sender)
-        # What strangers have stored must not hold up what arrives meanwhile.
-        is_urgent = take_up.is_trusted or self._answers.empty()
-        number = _TAKEN_UP_AT_ONCE if is_urgent else _TAKEN_UP_BESIDE_OTHERS
-        stored = [take_up.numbers.popleft() for _ in range(min(number, len(take_up.numbers)))]
+    def _process_backlog(self, sender: IdentityName) -> None:
+        """Process a bounded number of a sender's waiting messages, so that other senders' messages get their turn."""
+        backlog = self._backlogs.pop(sender)
+        # Stored messages of strangers must not delay messages that arrive now.
+        is_urgent = backlog.is_trusted or self._answers.empty()
+        number = _PROCESSED_AT_ONCE if is_urgent else _PROCESSED_BESIDE_OTHERS
+        stored = [backlog.numbers.popleft() for _ in range(min(number, len(backlog.numbers)))]
         for message in self._deferral.read(stored):
-            self._take_up(message, take_up)
-        if take_up.numbers:
-            # The others take their turns first.
-            self._taking_up[sender] = take_up
+            self._process_again(message, backlog)
+        if backlog.numbers:
+            # To the end, so that the other senders get their turn first.
+            self._backlogs[sender] = backlog
             return
-        arrivals = sorted(self._aside.pop(sender, ()), key=lambda arrival: arrival.contradicts)
-        self._number_aside -= len(arrivals)
-        if not self._number_aside:
-            self._relieve_at = math.inf
+        arrivals = sorted(self._held.pop(sender, ()), key=lambda arrival: arrival.contradicts)
+        self._number_held -= len(arrivals)
+        if not self._number_held:
+            self._store_held_at = math.inf
             self._holds_back = False
         for arrival in arrivals:
-            self._take_up(arrival.message, take_up)
-        if take_up.renewal is Renewal.DONE and not self._deferral.stored(sender) and sender not in self._aside:
+            self._process_again(arrival.message, backlog)
+        if backlog.renewal is Renewal.DONE and not self._deferral.stored(sender) and sender not in self._held:
             self._deferral.forget(sender)
 
-    def _take_up(self, message: DecryptedMessage, take_up: _TakeUp) -> None:
+    def _process_again(self, message: DecryptedMessage, backlog: _Backlog) -> None:
         def step() -> None:
             unverified = parse(message.signed)
-            if take_up.outcome is None:
+            if backlog.outcome is None:
                 fact = f"internal error while looking up {unverified.sender}"
                 self._carry_out(Refuse(Reason.INTERNAL_ERROR, fact), message, unverified)
                 return
-            verdict = self._judge(message, unverified, take_up.outcome, self._moment(), take_up.renewal)
+            verdict = self._judge(message, unverified, backlog.outcome, self._moment(), backlog.renewal)
             number = message.origin.waiting_number
             is_contradicted = isinstance(verdict, Wait) and verdict.cause is Cause.DNS
-            if take_up.renewal is Renewal.FAILED and is_contradicted and number is not None:
+            if backlog.renewal is Renewal.FAILED and is_contradicted and number is not None:
                 self._deferral.contradict(number)
             self._carry_out(verdict, message, unverified)
 
@@ -325,49 +331,49 @@ class Authentication(Stage["DecryptedMessage | Answer"]):
     def _moment(self) -> Moment:
         return self.context.timekeeper.moment()
 
-    def _relieve(self) -> None:
-        """Store what has stood aside, so that the broker need not wait for it."""
-        arrivals = [arrival for arrivals in self._aside.values() for arrival in arrivals]
+    def _store_held(self) -> None:
+        """Store the messages held in memory, so that they can be acknowledged to the broker."""
+        arrivals = [arrival for arrivals in self._held.values() for arrival in arrivals]
         admitted, held_back = self._deferral.split_by_room(arrivals) if self._may_hold_back() else (arrivals, [])
-        self._aside = {}
+        self._held = {}
         for arrival in held_back:
-            self._aside.setdefault(arrival.unverified.sender, []).append(arrival)
-        self._number_aside = len(held_back)
+            self._held.setdefault(arrival.unverified.sender, []).append(arrival)
+        self._number_held = len(held_back)
         stored = self._deferral.admit(admitted)
         self._holds_back = bool(held_back)
-        self._relieve_at = time.monotonic() + POLL_SECONDS if held_back else math.inf
+        self._store_held_at = time.monotonic() + POLL_SECONDS if held_back else math.inf
         for waiting in stored:
-            take_up = self._taking_up.get(IdentityName(waiting.sender))
-            if take_up is not None:
-                # It comes behind those of its sender that have waited for longer.
-                take_up.numbers.append(waiting.number)
+            backlog = self._backlogs.get(IdentityName(waiting.sender))
+            if backlog is not None:
+                # Behind the sender's older messages.
+                backlog.numbers.append(waiting.number)
 
     def _may_hold_back(self) -> bool:
-        """Return whether messages for which there is no room stay at the broker; for a while after DNS is back, too."""
-        if self._is_dns_dead():
+        """Return whether messages may be left at the broker, because DNS is silent now or was a short time ago."""
+        if self._is_dns_silent():
             self._held_back_until = time.monotonic() + HOLDING_SECONDS
         return time.monotonic() < self._held_back_until
 
-    def _is_dns_dead(self) -> bool:
-        """Return whether DNS has answered nobody for a minute: not only the names of one owner, and not us either."""
+    def _is_dns_silent(self) -> bool:
+        """Return whether DNS has answered no look-up for a minute, of several owners' names and our own."""
         lookups = (self._trusted_lookups, self._other_lookups)
         if time.monotonic() - max(one.answered_at for one in lookups) <= DEAD_DNS_SECONDS:
             return False
         failed = frozenset[str]().union(*(one.failed_domains for one in lookups))
         if failed:
-            # Its answer tells a silent owner of names from a silent DNS.
+            # If our own name is answered, only the servers of one owner are silent, not DNS.
             self._ask(self.context.settings.identity_name, anew=True)
         return len(failed) > 1
 
     def _retry(self, sender: IdentityName) -> None:
-        if not self._deferral.stored(sender) and sender not in self._aside:
+        if not self._deferral.stored(sender) and sender not in self._held:
             self._deferral.forget(sender)
             return
         known = self.context.discovery.peek(sender)
         if known is None or _is_failure(known):
             self._ask(sender, anew=False)
         elif self._is_awaited(sender):
-            self._begin_take_up(sender, known, Renewal.FAILED)
+            self._begin_backlog(sender, known, Renewal.FAILED)
             self._ask(sender, anew=True)
         else:
             self._ask(sender, anew=True)
@@ -385,6 +391,6 @@ class Authentication(Stage["DecryptedMessage | Answer"]):
         )
 
 
-def _is_failure(outcome: Outcome) -> bool:
-    """Return whether DNS was out of order, so that its answer decides nothing."""
+def _is_failure(outcome: LookupOutcome) -> bool:
+    """Return whether the look-up failed, so that it decides nothing about the sender's messages."""
     return isinstance(outcome, BogusError | TemporaryDiscoveryError)

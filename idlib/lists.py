@@ -1,4 +1,4 @@
-"""Lists of names in files: read with the line that is wrong, and read again when the file changes."""
+"""Lists of names in files: errors name the line, and changed files are read again."""
 
 import logging
 import re
@@ -29,12 +29,12 @@ _State = tuple[int, ...]
 
 @dataclass(frozen=True, slots=True)
 class SenderLists:
-    """What the operator has listed at one moment.
+    """The operator's lists of senders at one moment.
 
     Args:
-        denied: Senders that are refused (DENIED_SENDERS); None for nobody.
-        allowed: Senders that are accepted (ALLOWED_SENDERS); None for everybody.
-        binding_required: Senders whose messages must be bound (REQUIRE_BINDING); None for nobody.
+        denied: Senders that are refused (DENIED_SENDERS); None for no one.
+        allowed: Senders that are accepted (ALLOWED_SENDERS); None for everyone.
+        binding_required: Senders whose messages must be bound (REQUIRE_BINDING); None for no one.
     """
 
     denied: NamePatterns | None = None
@@ -42,10 +42,10 @@ class SenderLists:
     binding_required: NamePatterns | None = None
 
     def check(self, sender: IdentityName) -> None:
-        """Accept a sender that the operator listens to; DENIED_SENDERS is asked first.
+        """Check that a sender is allowed; DENIED_SENDERS is checked first.
 
         Raises:
-            Refusal: The operator does not listen to it; the fact says which list decides.
+            Refusal: The sender is not allowed; the fact names the list that decided.
         """
         if self.denied is not None and self.denied.match(sender):
             raise Refusal(Reason.SENDER_NOT_ALLOWED, f"{sender} is in DENIED_SENDERS")
@@ -53,7 +53,7 @@ class SenderLists:
             raise Refusal(Reason.SENDER_NOT_ALLOWED, f"{sender} is not in ALLOWED_SENDERS")
 
     def names_exactly(self, sender: IdentityName) -> bool:
-        """Return whether ALLOWED_SENDERS has this very name, and DENIED_SENDERS does not match it."""
+        """Return whether ALLOWED_SENDERS contains exactly this name, and DENIED_SENDERS does not match it."""
         is_denied = self.denied is not None and self.denied.match(sender)
         return not is_denied and self.allowed is not None and self.allowed.lists(sender)
 
@@ -63,13 +63,13 @@ class SenderLists:
 
 
 def read_list(path: Path) -> NamePatterns:
-    """Return the names and patterns in a file; there may be none.
+    """Return the names and patterns in a file, which may be none.
 
     Args:
-        path: A text file in UTF-8. Commas and white space separate; `#` begins a comment that ends with its line.
+        path: A UTF-8 text file. Names are separated by commas or white space; `#` starts a comment up to the line end.
 
     Raises:
-        MalformedListError: The file cannot be read or holds something else; the fact names the file and the line.
+        MalformedListError: The file cannot be read or is malformed; the fact names the file and the line.
     """
     lines = [_SEPARATORS.split(line.partition("#")[0]) for line in _read_lines(path)]
     words = tuple(word for line in lines for word in line if word)
@@ -83,10 +83,10 @@ def read_list(path: Path) -> NamePatterns:
 
 
 def read_filled_list(path: Path) -> NamePatterns:
-    """Return the names and patterns in a file, at least one.
+    """Return the names and patterns in a file, of which there must be at least one.
 
     Raises:
-        MalformedListError: As `read_list` does, and if there are none.
+        MalformedListError: As for `read_list`, or the file contains no names.
     """
     patterns = read_list(path)
     if not patterns.texts:
@@ -95,15 +95,15 @@ def read_filled_list(path: Path) -> NamePatterns:
 
 
 class WatchedPatterns:
-    """Patterns that are read again when the file that they come from changes; for any number of threads.
+    """Patterns that are read again when their file changes. Thread-safe.
 
-    If a file cannot be read or is malformed, the patterns that were read before stay in use, and one line is logged.
+    If the file cannot be read or is malformed, the patterns that were read before stay in use, and one line is logged.
 
     Args:
-        patterns: As the settings have read them; without a source they never change.
+        patterns: The patterns from the settings; if they are not from a file, they never change.
         read: Reads the file.
-        clock: Seconds that never run backwards.
-        now: Seconds since the epoch, to be compared with the time of a file.
+        clock: A monotonic clock, in seconds.
+        now: Returns seconds since the epoch, to compare with the modification time of the file.
     """
 
     def __init__(
@@ -121,12 +121,12 @@ class WatchedPatterns:
         # A pipe can be read only once.
         is_watched = patterns.source is not None and (patterns.source.is_file() or not patterns.source.exists())
         self._path = patterns.source if is_watched else None
-        # Unknown, so that the first look finds what has changed since the settings were read.
+        # Empty, so that the first look reads the file again, in case it has changed since the settings were read.
         self._state: _State | None = ()
         self._next_look = clock()
 
     def current(self) -> NamePatterns:
-        """Return the patterns as the file holds them; it is looked at once a second at most."""
+        """Return the current patterns; checks the file for changes at most once a second."""
         if self._path is not None and self._clock() >= self._next_look:
             with self._lock:
                 if self._clock() >= self._next_look:
@@ -155,12 +155,12 @@ class WatchedPatterns:
 
 
 class WatchedLists:
-    """The operator's lists as their files hold them now; for any number of threads.
+    """The operator's lists, read again when their files change. Thread-safe.
 
     Args:
-        denied: DENIED_SENDERS as the settings have read it; None if it is not set.
-        allowed: ALLOWED_SENDERS, in the same way.
-        binding_required: REQUIRE_BINDING, in the same way.
+        denied: DENIED_SENDERS from the settings; None if it is not set.
+        allowed: ALLOWED_SENDERS from the settings; None if it is not set.
+        binding_required: REQUIRE_BINDING from the settings; None if it is not set.
     """
 
     def __init__(
@@ -174,7 +174,7 @@ class WatchedLists:
         self._binding_required = None if binding_required is None else WatchedPatterns(binding_required)
 
     def current(self) -> SenderLists:
-        """Return the lists; each file is looked at once a second at most."""
+        """Return the current lists; checks each file for changes at most once a second."""
         return SenderLists(
             None if self._denied is None else self._denied.current(),
             None if self._allowed is None else self._allowed.current(),
@@ -184,13 +184,13 @@ class WatchedLists:
 
 def _read_lines(path: Path) -> list[str]:
     try:
-        octets = read_regular(path, MAX_BYTES)
+        content = read_regular(path, MAX_BYTES)
     except OSError as error:
         raise MalformedListError(f"{quoted(path)} cannot be read: {error.strerror}", _HINT) from error
     try:
-        return octets.decode("utf-8-sig").split("\n")
+        return content.decode("utf-8-sig").split("\n")
     except UnicodeDecodeError as error:
-        line = octets.count(b"\n", 0, error.start) + 1
+        line = content.count(b"\n", 0, error.start) + 1
         raise MalformedListError(f"{quoted(path)} line {line}: it is not UTF-8", _HINT) from error
 
 

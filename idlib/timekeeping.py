@@ -1,6 +1,6 @@
-"""Our own clock: what it shows, how far that can be trusted, and how long the system has run.
+"""The device's clock: what it shows, how far that can be trusted, and how long the system has run.
 
-The states of the clock, of which the first that applies holds:
+The clock is in the first of these states that applies:
 
 | state     | it applies                                          | too old, expired | from the future | prune, expire |
 |-----------|-----------------------------------------------------|------------------|-----------------|---------------|
@@ -9,32 +9,32 @@ The states of the clock, of which the first that applies holds:
 | UNCERTAIN | it is more than 14 days ahead of what it showed     | wait             | wait            | no            |
 |           | when it was last trusted, or has moved by more than |                  |                 |               |
 |           | 5 minutes against the boot clock since then         |                  |                 |               |
-| LATE      | nobody has set it since the system was started      | refuse           | wait            | yes           |
+| LATE      | it has not been set since the system was started    | refuse           | wait            | yes           |
 | TRUSTED   | otherwise                                           | refuse           | refuse          | yes           |
 
-The clock counts as set once the kernel has reported synchronization in this boot, after 24 hours of it, or after the
-operator's command. What it showed when it was last trusted counts on as the system runs; if it never was, the time at
-which this software was made takes its place.
+The clock counts as set once the kernel has reported synchronization in this boot, once the system has run for 24 hours
+in this boot, or after the operator's command. "What it showed when it was last trusted" includes the time for which the
+system has run since; if the clock has never been trusted, the time at which this software was made is used instead.
 
 An UNSET or UNCERTAIN clock is trusted again:
 
 - at once if it returns to where it was, or, if it was only too far ahead, to a time that is not;
 - at once if nothing is recorded yet and the kernel reports synchronization;
 - at once after the operator's command;
-- once it has shown the same for 24 hours in which the kernel reported synchronization, or for 24 hours if the kernel
-  has not reported it since the doubt began; but never before the time at which this software was made.
+- after 24 hours without a jump in which the kernel reported synchronization, or after 24 hours without a jump if the
+  kernel has not reported synchronization since the doubt began; but never if it shows a time before this software was
+  made.
 
-Hours are those for which the system has run and the clock was watched. They add up across restarts of the program and
-of the system, and synchronization may be lost in between. They begin again if the clock moves by more than 5 minutes.
-After a start of the system the clock may be up to 14 days ahead instead, because the system may have been off for that
-long, and it may be behind until it is set.
+Only hours in which the system ran and the clock was watched count. They add up across restarts of the program and of
+the system, and synchronization may be lost in between. They start again from zero if the clock moves by more than 5
+minutes. After a start of the system, the clock may be up to 14 days ahead instead, because the system may have been off
+for that long, and it may be behind until it is set.
 
-The recorded time is one that the clock cannot rightly be behind. A time server is not authenticated, so one wrong
-answer of it must do no damage: what the clock shows is recorded once it has shown at least that for such 24 hours, and
-before that no more than the last recorded time and the time for which the system has run since. If nothing is recorded
-yet, what the clock shows is recorded as soon as it is TRUSTED, or once it has been LATE for 24 hours. The operator's
-command and the end of a doubt can set the recorded time back. While the clock is UNSET or UNCERTAIN, no time is
-recorded.
+A correct clock is never behind the recorded time. Time servers are not authenticated, so one wrong answer must do no
+damage: the time that the clock shows is recorded only after it has shown at least that time for 24 such hours. Until
+then, the recorded time advances only by the time for which the system runs. If nothing is recorded yet, the time that
+the clock shows is recorded as soon as it is TRUSTED, or once it has been LATE for 24 hours. The operator's command and
+the end of a doubt can set the recorded time back. While the clock is UNSET or UNCERTAIN, no time is recorded.
 """
 
 import contextlib
@@ -59,7 +59,7 @@ MAX_DIVERGENCE_SECONDS: Final = 300.0
 SETTLING_SECONDS: Final = 24 * 3600.0
 RECORDING_SECONDS: Final = 600.0
 COMMAND_FILE_NAME: Final = "trust-clock"
-# A command that was given long ago says nothing of what the clock shows now.
+# An older command does not apply to what the clock shows now.
 MAX_COMMAND_AGE_SECONDS: Final = 600.0
 _SYNCHRONIZATION_SECONDS: Final = 1.0
 
@@ -74,7 +74,7 @@ class ClockState(Enum):
 
     @property
     def is_trusted(self) -> bool:
-        """Whether things may be pruned, expire, and be destroyed by the clock."""
+        """Whether data may be pruned, expired and deleted by this clock."""
         return self in {ClockState.LATE, ClockState.TRUSTED}
 
 
@@ -82,9 +82,9 @@ class _Sample(NamedTuple):
     """Both clocks, read together.
 
     Args:
-        wall: Seconds since the epoch.
-        up: Seconds for which the system has run in this boot.
-        elapsed: Seconds for which it has run in all boots.
+        wall: What the clock shows, in seconds since the epoch.
+        up: How many seconds the system has run in this boot.
+        elapsed: How many seconds it has run in all boots.
     """
 
     wall: float
@@ -97,12 +97,12 @@ def _system_time() -> float:
 
 
 class Timekeeper:
-    """Judges our clock by what is recorded, by the boot clock, and by what the kernel says of it; for many threads.
+    """Decides how far the clock can be trusted, by recorded times, the boot clock and the kernel. Thread-safe.
 
     Args:
-        store: Where it is kept what is known of the clock.
-        wall_clock: Seconds since the epoch.
-        boot_clock: Seconds since the system was started, those in which it slept included.
+        store: Stores what is known about the clock.
+        wall_clock: Returns seconds since the epoch.
+        boot_clock: Returns seconds since the system was started, including those in which it was suspended.
 
     Raises:
         StoreError: The store cannot be read.
@@ -123,28 +123,28 @@ class Timekeeper:
         self._is_synchronized = False
         self._facts = facts = ClockFacts.from_text(store.get_fact(FACT))
         is_same_boot = facts.boot == self._boot and facts.up <= boot_clock()
-        # What earlier boots add to the boot clock.
+        # How long the system ran in earlier boots.
         self._elapsed_before = facts.elapsed - facts.up if is_same_boot else facts.elapsed
         if not is_same_boot:
             facts.offset = None
         if facts.trusted_at is None:
             facts.trusted_at = self.elapsed()
         self._was_set = is_same_boot and store.boot == self._boot
-        # Of the last look by this process: the boot clock, and whether the kernel reported synchronization.
+        # From the last look by this process: the boot clock, and whether the kernel reported synchronization.
         self._last_look: tuple[float, bool] | None = None
-        # When the facts were last written, and what the state was.
+        # When the facts were last written, and the state at that time.
         self._written: tuple[float, ClockState] | None = None
         self._is_suspended = False
         self._look()
 
     @property
     def state(self) -> ClockState:
-        """How far the clock can be trusted at present."""
+        """How far the clock can be trusted now."""
         return self._look()[1]
 
     @property
     def was_ever_trusted(self) -> bool:
-        """Whether it is known what the clock has shown rightly, by which it can be judged."""
+        """Whether the clock has been trusted before, so that there is a time to compare it with."""
         return self._has_recorded() or self._facts.shown > 0.0
 
     def moment(self) -> Moment:
@@ -152,7 +152,7 @@ class Timekeeper:
         return _moment(*self._look())
 
     def trusted_time(self) -> float | None:
-        """Return what the clock shows, in seconds since the epoch, or None if nothing may be destroyed by it."""
+        """Return what the clock shows, in seconds since the epoch, or None if no data may be deleted by it."""
         sample, state = self._look()
         return sample.wall if state.is_trusted else None
 
@@ -162,11 +162,11 @@ class Timekeeper:
         return int(sample.wall if state.is_trusted else self._latest_credible())
 
     def elapsed(self) -> float:
-        """Return for how many seconds the system has run since the store was made; the clock has no part in it."""
+        """Return for how many seconds the system has run since the store was created; independent of the clock."""
         return self._elapsed_before + self._boot_clock()
 
     def record(self) -> Moment | None:
-        """Record the time now and then; return what the clock shows, or None if nothing may expire by it.
+        """Record the time if it is due; return what the clock shows, or None if nothing may expire by it.
 
         Raises:
             StoreError: The store cannot be written.
@@ -182,7 +182,7 @@ class Timekeeper:
             return _moment(sample, state) if state.is_trusted else None
 
     def finish(self) -> None:
-        """Write what is known of the clock, before the program ends.
+        """Write what is known about the clock, before the program ends.
 
         Raises:
             StoreError: The store cannot be written.
@@ -191,7 +191,7 @@ class Timekeeper:
             self._write(*self._look())
 
     def trust(self) -> None:
-        """Trust the clock as the operator says, also if it shows an earlier time than was recorded.
+        """Trust the clock by the operator's command, even if it shows an earlier time than the recorded one.
 
         Raises:
             StoreError: The store cannot be written.
@@ -212,7 +212,7 @@ class Timekeeper:
             _LOG.info("Bound messages issued after %s are no longer refused as possible repeats", _shown(latest_issue))
 
     def _look(self) -> tuple[_Sample, ClockState]:
-        """Read both clocks once, and judge what they show."""
+        """Read both clocks once, and return the state of the clock."""
         with self._lock:
             up = self._boot_clock()
             sample = _Sample(self._wall_clock(), up, self._elapsed_before + up)
@@ -255,9 +255,9 @@ class Timekeeper:
         return self._is_synchronized
 
     def _watch(self, sample: _Sample, state: ClockState) -> None:
-        """Note for how long the clock has shown what it shows."""
+        """Note for how long the clock has run without a jump."""
         if sample.wall < EARLIEST_CREDIBLE_TIME:
-            # It says nothing, whatever it showed before.
+            # The clock is certainly wrong, so this time does not count.
             self._last_look = None
             self._is_suspended = True
             return
@@ -283,7 +283,7 @@ class Timekeeper:
         self._was_set = not is_late
 
     def _passed(self, sample: _Sample, *, is_synchronized: bool) -> tuple[float, float]:
-        """Return for how many seconds the clock was watched since the last look, and synchronized meanwhile."""
+        """Return for how many seconds the clock was watched since the last look, and how many of them synchronized."""
         if self._last_look is None:
             return 0.0, 0.0
         up, was_synchronized = self._last_look
@@ -291,7 +291,7 @@ class Timekeeper:
         return seconds, seconds if was_synchronized and is_synchronized else 0.0
 
     def _has_changed(self, sample: _Sample, move: float, *, is_late: bool) -> bool:
-        """Return whether the clock shows something else than it did; if it is behind because it is late, allow that."""
+        """Return whether the clock has jumped; being behind because it is late does not count as a jump."""
         trial = self._facts.trial
         if self._was_set:
             return abs(move) > MAX_DIVERGENCE_SECONDS
@@ -311,7 +311,7 @@ class Timekeeper:
         return not self._is_suspended and self._facts.trial.has_lasted(SETTLING_SECONDS)
 
     def _settle(self, sample: _Sample, state: ClockState) -> ClockState:
-        """Trust the clock after a doubt, if it is time to; return its state."""
+        """Trust the clock again after a doubt, if the conditions are met; return its state."""
         if sample.wall < EARLIEST_CREDIBLE_TIME:
             return state
         if not self._has_recorded() and self._ask_kernel(sample):
@@ -324,11 +324,11 @@ class Timekeeper:
         return self._judge(sample)
 
     def _accept(self, sample: _Sample, recorded: float) -> None:
-        """Record a time in place of the recorded one, also if that is later, and end every doubt."""
+        """Replace the recorded time, even by an earlier one, and end every doubt."""
         self._store.reset_time(int(recorded))
         facts = self._facts
         facts.doubt, facts.is_in_doubt = Doubt.NONE, False
-        # The first answer of a time server to a clock that is late is no move.
+        # When a time server first sets a late clock, that does not count as a jump.
         facts.offset = None if self._may_be_late(sample) else sample.wall - sample.up
         facts.shown, facts.trusted_at = sample.wall, sample.elapsed
 
@@ -354,11 +354,11 @@ class Timekeeper:
         facts = self._facts
         facts.shown, facts.trusted_at = sample.wall, sample.elapsed
         if self._is_tried() and self._tried_time(sample) < sample.wall:
-            # What the clock shows beyond it is still to be tried.
+            # The clock shows a later time than the one recorded, and that is still on trial.
             facts.trial = _trial_from(sample)
 
     def _proven_time(self, sample: _Sample, state: ClockState) -> float | None:
-        """Return the latest time that a trusted clock is known not to be behind; None if nothing may be recorded."""
+        """Return the latest time that may be recorded for a trusted clock; None if there is none."""
         if not self._has_recorded():
             return sample.wall if state is ClockState.TRUSTED or self._is_tried() else None
         if self._facts.latest_trial.has_lasted(SETTLING_SECONDS):
@@ -369,7 +369,7 @@ class Timekeeper:
         return min(sample.wall, proven)
 
     def _tried_time(self, sample: _Sample) -> float:
-        """Return the time on trial: what the clock shows, unless it was far behind that at the beginning."""
+        """Return the time on trial: what the clock shows, or less if it was far behind that when the trial began."""
         least = self._facts.trial.least_at(sample.elapsed)
         return sample.wall if sample.wall - least <= MAX_DIVERGENCE_SECONDS else least
 
@@ -396,14 +396,14 @@ def _trial_from(sample: _Sample) -> Trial:
 
 
 def leave_command(directory: Path, name: str = COMMAND_FILE_NAME) -> str:
-    """Leave word for a program to trust the clock, and return the time that it shows.
+    """Leave a command for a running program to trust the clock; return the time that the clock shows.
 
     Args:
         directory: DATA_PATH of the program.
-        name: Of the file that the program looks for.
+        name: The name of the command file that the program looks for.
 
     Raises:
-        ClockError: The clock cannot be right.
+        ClockError: The clock is certainly wrong.
         StoreError: The directory cannot be written.
     """
     now = time.time()
@@ -425,33 +425,33 @@ def keep_clock(timekeeper: Timekeeper, directory: Path, name: str = COMMAND_FILE
     """Obey the operator's command, and record the time; to be called every few seconds.
 
     Args:
-        timekeeper: Judges the clock.
+        timekeeper: Decides how far the clock can be trusted.
         directory: DATA_PATH of the program.
-        name: Of the file of the command.
+        name: The name of the command file.
 
     Returns:
         What the clock shows, or None if nothing may expire by it.
 
     Raises:
-        StoreError: What is known of the clock cannot be written; the command is obeyed at the next call.
+        StoreError: What is known about the clock cannot be written; the command is obeyed at the next call.
     """
     take_command(directory, timekeeper.trust, name)
     return timekeeper.record()
 
 
 def take_command(directory: Path, obey: Callable[[], None], name: str = COMMAND_FILE_NAME) -> bool:
-    """Obey the operator's command to trust the clock, if there is one and it is fresh; it is taken away afterwards.
+    """Obey the operator's command to trust the clock, if there is a recent one, and remove its file.
 
     Args:
         directory: DATA_PATH of the program.
         obey: Trusts the clock.
-        name: Of the file of the command.
+        name: The name of the command file.
 
     Returns:
-        Whether there was one.
+        Whether there was a recent command.
 
     Raises:
-        StoreError: It cannot be obeyed; it stays for the next time.
+        StoreError: The command cannot be obeyed; it stays for the next call.
     """
     path = directory / name
     try:

@@ -1,4 +1,4 @@
-"""Which messages to accept once it is known what they say: from senders we listen to, meant for us, fresh, and new."""
+"""Decides which messages to accept by their content: allowed sender, right recipient, current, and not a replay."""
 
 import hashlib
 import threading
@@ -26,25 +26,24 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
-    # What knows only the time must not have all of cryptography in its memory.
+    # Imported for type hints only: programs that need only the time must not load the cryptography library.
     from idlib.envelope import Binding, UnverifiedMessage
 
-# 2026-11-22, when this was written: a clock that shows less has not been set.
+# 2026-11-22, when this was written: a clock that shows an earlier time has not been set.
 EARLIEST_CREDIBLE_TIME: Final = 1_795_305_600
-_IDENTIFIER_OCTETS: Final = 16
+_IDENTIFIER_BYTES: Final = 16
 _REASONS_OF_AGE: Final = frozenset({Reason.TOO_OLD, Reason.EXPIRED, Reason.FROM_THE_FUTURE})
 
 
 @dataclass(frozen=True, slots=True)
 class Moment:
-    """What the clock shows, and how far that can be trusted.
+    """The time that the clock shows, and how far it can be trusted.
 
     Args:
-        now: Seconds since the epoch.
-        is_set: Whether the clock can be right: it shows neither a time before this was written nor one before a time
-            that it has shown already.
-        is_certain: Whether it has neither jumped nor shows a time far ahead of the latest recorded one.
-        may_be_late: Whether nobody has set it since the system was started.
+        now: The time in seconds since the epoch.
+        is_set: Whether the time can be right: it is neither before this software was made nor before the recorded time.
+        is_certain: Whether the clock has not jumped and is not far ahead of the latest recorded time.
+        may_be_late: Whether the clock may be behind, because it has not been set since the system was started.
     """
 
     now: float
@@ -55,24 +54,24 @@ class Moment:
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """Whose messages are accepted, and what they must be bound to.
+    """Whose messages are accepted, and which of them must be bound.
 
     Args:
-        reader: Our own name.
-        lists: Whom we listen to, and whose messages must be bound.
+        recipient: The name of this device.
+        lists: The operator's lists of senders.
     """
 
-    reader: IdentityName
+    recipient: IdentityName
     lists: SenderLists = field(default_factory=SenderLists)
 
     def check_recipient(self, message: "UnverifiedMessage") -> None:
-        """Accept what a message says of its recipient; whether that is true is not known yet.
+        """Check the recipient that a message states.
 
         Args:
-            message: Whose signature need not have been verified.
+            message: The message; its signature need not be verified yet.
 
         Raises:
-            Refusal: It is for another reader; or it is not bound to a reader and has to be.
+            Refusal: The message is for another recipient, or it is unbound and has to be bound.
         """
         if message.binding is not None:
             self._check_audience(message.binding)
@@ -80,28 +79,29 @@ class Policy:
             raise Refusal(Reason.UNBOUND, f"a message from {message.sender} must be bound (REQUIRE_BINDING)")
 
     def check_message(self, message: "UnverifiedMessage", now: float) -> None:
-        """Accept what a message says of its recipient and its time; whether that is true is not known yet.
+        """Check the recipient and the time that a message states.
 
         Args:
-            message: Whose signature need not have been verified.
-            now: Seconds since the epoch.
+            message: The message; its signature need not be verified yet.
+            now: The time in seconds since the epoch.
 
         Raises:
-            Refusal: It is for another reader, from the future, expired or too old; or it is not bound and has to be.
+            Refusal: The message is for another recipient, from the future, expired or too old; or it is unbound and has
+                to be bound.
         """
         self.check_recipient(message)
         if message.binding is not None:
             self.check_binding(message.binding, now)
 
     def check_binding(self, binding: "Binding", now: float) -> None:
-        """Accept what a message or a receipt says of its recipient and its time; whether that is true is not known yet.
+        """Check the recipient and the time in the binding of a message or a receipt.
 
         Args:
-            binding: Its own.
-            now: Seconds since the epoch.
+            binding: The binding; the signature need not be verified yet.
+            now: The time in seconds since the epoch.
 
         Raises:
-            Refusal: It is for another reader, from the future, expired or too old.
+            Refusal: It is for another recipient, from the future, expired or too old.
         """
         self._check_audience(binding)
         if binding.issued_at > now + MAX_CLOCK_LEAD_SECONDS:
@@ -113,15 +113,15 @@ class Policy:
             raise Refusal(Reason.TOO_OLD, f"the message was issued {now - binding.issued_at:.0f} s ago")
 
     def _check_audience(self, binding: "Binding") -> None:
-        if binding.audience != self.reader:
+        if binding.audience != self.recipient:
             raise Refusal(Reason.WRONG_AUDIENCE, f"the message is bound to {binding.audience}")
 
 
 class PolicySource:
-    """The policy as the settings and the files that they name have it at the moment; for any number of threads.
+    """Provides the current policy, from the settings and the files that they name. Thread-safe.
 
     Args:
-        settings: What the environment says.
+        settings: The settings from the environment.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -129,19 +129,19 @@ class PolicySource:
         self._policy = Policy(settings.identity_name, self._lists.current())
 
     def current(self) -> Policy:
-        """Return the policy; its files are looked at once a second at most."""
+        """Return the policy; checks its files for changes at most once a second."""
         lists, policy = self._lists.current(), self._policy
         if lists != policy.lists:
-            policy = self._policy = Policy(policy.reader, lists)
+            policy = self._policy = Policy(policy.recipient, lists)
         return policy
 
 
 def depends_on_the_clock(reason: Reason, moment: Moment) -> bool:
-    """Return whether a refusal may be the fault of our own clock, so that the message has to wait instead.
+    """Return whether our own clock may be the cause of a refusal, so that the message has to wait instead.
 
     Args:
         reason: Why the message would be refused.
-        moment: What the clock shows.
+        moment: The time, and how far it can be trusted.
     """
     if reason is Reason.FROM_THE_FUTURE and moment.may_be_late:
         return True
@@ -149,24 +149,25 @@ def depends_on_the_clock(reason: Reason, moment: Moment) -> bool:
 
 
 def replay_entry(message: "UnverifiedMessage", digest: bytes) -> ReplayEntry:
-    """Return how a message is recognized if it arrives again.
+    """Return the entry for the replay memory by which a message is recognized if it arrives again.
 
     Args:
-        message: Its inner layer; the signature need not have been verified.
-        digest: SHA-256 over its outer layer, for an unbound message has no other id: RS256 signs equal texts alike.
+        message: The message; its signature need not be verified yet.
+        digest: The SHA-256 digest of its outer layer. It identifies an unbound message, which has no id; its signature
+            cannot, because RS256 gives equal texts equal signatures.
     """
     sender = str(message.sender)
     if message.binding is None:
-        return ReplayEntry(sender, digest[:_IDENTIFIER_OCTETS], None)
+        return ReplayEntry(sender, digest[:_IDENTIFIER_BYTES], None)
     key = hashlib.sha256(f"{sender}\0{message.binding.identifier}".encode()).digest()
-    return ReplayEntry(sender, key[:_IDENTIFIER_OCTETS], message.binding.issued_at)
+    return ReplayEntry(sender, key[:_IDENTIFIER_BYTES], message.binding.issued_at)
 
 
 class ReplayGuard:
-    """Knows the messages that are printed, and those on their way to be printed.
+    """Detects replays of messages that were printed or are about to be.
 
     Args:
-        store: Where the printed ones are remembered.
+        store: Remembers the printed messages.
     """
 
     def __init__(self, store: ReplayStore) -> None:
@@ -175,13 +176,13 @@ class ReplayGuard:
         self._reserved: set[bytes] = set()
 
     def check(self, entry: ReplayEntry) -> None:
-        """Accept a message that is new.
+        """Check that a message is new.
 
         Args:
-            entry: How it is recognized.
+            entry: Its entry for the replay memory.
 
         Raises:
-            Refusal: The message was printed before, or may have been and the memory of it was dropped.
+            Refusal: The message was printed before, or it is so old that its entry may have been forgotten.
         """
         with self._lock:
             is_reserved = entry.identifier in self._reserved
@@ -192,20 +193,20 @@ class ReplayGuard:
             raise Refusal(Reason.REPLAY, f"a message from {entry.sender} may have been received and forgotten")
 
     def reserve(self, entry: ReplayEntry) -> None:
-        """Recognize a message from now on; only one thread decides about messages.
+        """Treat a message as printed from now on; to be called by the one thread that decides about messages.
 
         Args:
-            entry: How it is recognized.
+            entry: Its entry for the replay memory.
         """
         with self._lock:
             self._reserved.add(entry.identifier)
 
     def remember(self, printed: Sequence[Printed], now: int) -> None:
-        """Make it durable, as one group, that messages are printed.
+        """Record in one durable write that messages were printed.
 
         Args:
-            printed: Reserved, and now on stdout.
-            now: Seconds since the epoch.
+            printed: Messages that were reserved and have been printed.
+            now: The time in seconds since the epoch.
         """
         if printed:
             self._store.remember(printed, now)

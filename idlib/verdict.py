@@ -1,6 +1,6 @@
-"""What becomes of a decrypted message: one function of the message, what is known of its sender, and the time.
+"""Decides about a decrypted message from its content, the result of its sender's look-up, and the time.
 
-The steps stand in the order of docs/protocol.md, "What a reader checks". Nothing here asks DNS, waits or writes.
+The checks are in the order of docs/protocol.md, "What a reader checks". Nothing here queries DNS, waits or writes.
 """
 
 from collections.abc import Callable
@@ -27,11 +27,11 @@ from idlib.trust import Moment, Policy, depends_on_the_clock, replay_entry
 
 @dataclass(frozen=True, slots=True)
 class Print:
-    """The message is authentic, for us, fresh and new.
+    """The message is authentic, sent to this device, current, and not a replay.
 
     Args:
-        text: What its sender says.
-        entry: How it is recognized if it arrives again.
+        text: The message's text.
+        entry: Its entry for the replay memory.
         key: The sender's key that verified the signature.
     """
 
@@ -50,11 +50,11 @@ class Cause(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """Nothing can be decided at present, through no fault of the message.
+    """The message cannot be decided yet, because of the clock or DNS.
 
     Args:
         why: One line for the log.
-        cause: What it waits for.
+        cause: What the message waits for.
     """
 
     why: str
@@ -76,24 +76,24 @@ class Refuse:
 
 @dataclass(frozen=True, slots=True)
 class AskAgain:
-    """DNS has to be asked about the sender before anything can be decided.
+    """The sender has to be looked up before the message can be decided.
 
     Args:
-        anew: Whether keys are known of which none verifies the signature, so that the sender may have a new one
-            (RFC 7671, section 8.1); otherwise nothing is known of the sender.
+        anew: Whether to bypass the cache, because none of the sender's known keys verifies the signature and it may
+            have a new one (RFC 7671, section 8.1). False if the sender has not been looked up yet.
     """
 
     anew: bool
 
 
-# After so many seconds a name that has no record is not a new one.
+# For this long, a name without a record may be new; its messages wait, and are refused afterwards.
 ABSENCE_SECONDS: Final = 3600.0
 
 Verdict = Print | Wait | Refuse | AskAgain
 
 
 class Renewal(Enum):
-    """What became of asking DNS anew about a sender whose known keys do not verify a message."""
+    """The state of a new look-up, past the cache, of a sender whose known keys do not verify a message."""
 
     POSSIBLE = auto()
     DONE = auto()
@@ -110,16 +110,16 @@ def authenticate(
     renewal: Renewal = Renewal.POSSIBLE,
     waited: float = 0.0,
 ) -> Verdict:
-    """Decide about a message whose outer layer is open and whose inner layer is well formed.
+    """Decide about a decrypted and parsed message.
 
     Args:
-        message: From `idlib.envelope.parse`, which is steps 1 and 2.
-        digest: SHA-256 over the outer layer.
-        found: What DNS says of the sender, as far as it has been asked; None if it has not been.
-        moment: What our clock shows.
-        policy: Whom we listen to.
-        check_replay: Raises a Refusal if a message was printed before.
-        renewal: Whether DNS can be asked anew about a sender whose known keys do not verify the message.
+        message: The message, from `idlib.envelope.parse`, which does steps 1 and 2.
+        digest: The SHA-256 digest of the outer layer.
+        found: The result of the sender's look-up; None if it has not been looked up.
+        moment: The time, and how far it can be trusted.
+        policy: Whose messages are accepted.
+        check_replay: Raises a Refusal if the message was printed before.
+        renewal: Whether the sender can be looked up again if none of its known keys verifies the message.
         waited: For how many seconds the message has waited.
     """
     try:
@@ -151,11 +151,11 @@ def _without_records(error: DiscoveryError, moment: Moment, waited: float) -> Ve
     if isinstance(error, BogusError | TemporaryDiscoveryError):
         return Wait(str(error), Cause.DNS)
     if isinstance(error, NoRecordError) and waited < ABSENCE_SECONDS:
-        # The name may be new, and a server may not have heard of its record yet.
+        # The name may be new, and its record may not have reached every name server yet.
         return Wait(str(error), Cause.NEW_RECORD)
     if isinstance(error, NoUsableRecordError) and not moment.is_certain:
-        # The certificates may have been judged by a wrong clock.
-        return Wait(f"the clock may be wrong, and by it {error}", Cause.CLOCK)
+        # The certificates' dates may have been checked with a wrong clock.
+        return Wait(f"the clock may be wrong; if it is right, {error}", Cause.CLOCK)
     return Refuse(_reason_of(error), str(error))
 
 

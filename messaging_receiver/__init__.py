@@ -1,1 +1,1 @@
-"""The receiver: three queues and their threads, from an encrypted message to a line on stdout."""
+"""The receiver: threads and three queues that turn encrypted messages into lines on stdout."""

@@ -56,13 +56,13 @@ AUTHENTICATED_MESSAGES: "queue.Queue[AuthenticatedMessage | SettledMessage]" = B
     QUEUE_SIZE, QUEUE_BYTES, size_of
 )
 
-# Together below the five seconds in which the receiver promises to end.
+# Less than five seconds together, within which the receiver has to end.
 _PRINTER_GRACE_SECONDS: Final = 2.0
 _INGEST_GRACE_SECONDS: Final = 2.0
 
 
 def main() -> int:
-    """Run the receiver until it is told to stop; return its exit status."""
+    """Run the receiver until it is stopped; return its exit status."""
     command_line = parser(
         "Receive messages for IDENTITY_NAME and print each authenticated one as a line on stdout."
         " Settings come from environment variables.",
@@ -84,14 +84,14 @@ def main() -> int:
         print(f"The receiver will trust the clock within 10 s; the clock shows {leave_command(settings.data_path)}.")
         return ExitStatus.OK
     if sys.stdout is None:
-        # Python has found it closed, and the next file that is opened would get its number and the messages.
+        # Stdout was closed at the start: the next file to be opened would get descriptor 1, and the messages with it.
         raise OutputError(
             "stdout is closed", "start the receiver with stdout connected to a terminal, a file or a program"
         )
     stopping = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopping.set())
-    # What is wrong with the settings is to be said at once, and not after the wait for our own record.
+    # Checked now, so that wrong settings are reported before the receiver waits for its own record.
     broker = Broker.from_settings(settings)
     with open_state(settings, stopping) as context:
         own_record = OwnRecord(settings, context.discovery)
@@ -103,7 +103,7 @@ def main() -> int:
 
 
 def get_config() -> Settings:
-    """Return the settings of the environment, and log to stderr from now on.
+    """Return the settings from the environment, and start to log to stderr.
 
     Raises:
         ConfigurationError: Environment variables are missing or have bad values.
@@ -112,10 +112,10 @@ def get_config() -> Settings:
 
 
 def message_is_authentic(content: str) -> str:
-    """Return the text of an authentic message to us, or an empty one for any other; whether it is new is not asked.
+    """Return the text of an authentic message to this device, or "" for any other message; does not detect replays.
 
     Args:
-        content: A decrypted message, a JWS.
+        content: A decrypted message (a JWS).
 
     Raises:
         ConfigurationError: Environment variables are missing or have bad values.
@@ -190,7 +190,7 @@ def _receive(context: Context, broker: Broker, own_record: OwnRecord, key: Priva
         context, authentication, stdout, subscription, threads, own_keys, own_record, _queue_sizes
     )
     health.problem = supervision.problem
-    # Beside the main thread, which must not wait for DNS.
+    # In a thread of its own, because the main thread must not wait for DNS.
     _thread("Own-Record", stopping, supervision.watch_record).start()
     died = supervision.run()
     stopping.set()
@@ -219,7 +219,7 @@ def _thread(name: str, stopping: threading.Event, target: Callable[[], None]) ->
         try:
             target()
         except IdlibError as error:
-            # A stage that waits for the disk ends so if the receiver is told to stop.
+            # A stage that was waiting for the disk when the receiver was stopped ends with a StoreError.
             if not (isinstance(error, StoreError) and stopping.is_set()):
                 _LOG.error("Thread %s is dead: %s", name, error)
         except Exception:  # noqa: BLE001  # logged here, and noticed by the supervisor

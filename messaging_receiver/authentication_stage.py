@@ -42,7 +42,7 @@ _LOG = logging.getLogger(__name__)
 # A message held in memory is not acknowledged, and neither is any message that came after it.
 ASIDE_SECONDS: Final = 0.05
 MAX_ASIDE: Final = 64
-# If DNS answers no look-up for this long, messages for which the store has no room stay at the broker.
+# If DNS has not answered any look-up for this long, messages for which the store has no room stay at the broker.
 DEAD_DNS_SECONDS: Final = 60.0
 HOLDING_SECONDS: Final = 60.0
 _PROCESSED_AT_ONCE: Final = 16
@@ -262,10 +262,10 @@ class AuthenticationStage(Stage["DecryptedMessage | LookupResult"]):
             del self._asking[sender]
 
     def _use_result(self, result: LookupResult) -> None:
-        """Process a sender's messages if the result of its look-up decides about them; otherwise schedule a retry."""
+        """Process a sender's messages if its look-up succeeded; otherwise schedule a retry."""
         sender, outcome = result.sender, result.outcome
         self._asking.pop(sender, None)
-        # If the new look-up failed, the keys that are known from an earlier one still count.
+        # If this look-up failed, the keys from an earlier one can still be used.
         known = self.context.discovery.peek(sender) or outcome
         if not self._deferral.stored(sender) and sender not in self._held:
             self._deferral.forget(sender)
@@ -281,7 +281,7 @@ class AuthenticationStage(Stage["DecryptedMessage | LookupResult"]):
 
     def _begin_backlog(self, sender: IdentityName, outcome: LookupOutcome, renewal: Renewal) -> None:
         is_failed = renewal is Renewal.FAILED
-        # The known keys do not verify these messages, so trying them again would decide nothing.
+        # After a failed look-up, messages that the known keys do not verify keep waiting.
         numbers = self._deferral.awaited(sender) if is_failed else self._deferral.stored(sender)
         self._backlogs[sender] = _Backlog(outcome, renewal, deque(numbers), self.context.is_trusted(sender))
 
@@ -292,14 +292,14 @@ class AuthenticationStage(Stage["DecryptedMessage | LookupResult"]):
     def _process_backlog(self, sender: IdentityName) -> None:
         """Process a bounded number of a sender's waiting messages, so that other senders' messages get their turn."""
         backlog = self._backlogs.pop(sender)
-        # Stored messages of strangers must not delay messages that arrive now.
+        # Stored messages of strangers must not delay new messages.
         is_urgent = backlog.is_trusted or self._answers.empty()
         number = _PROCESSED_AT_ONCE if is_urgent else _PROCESSED_BESIDE_OTHERS
         stored = [backlog.numbers.popleft() for _ in range(min(number, len(backlog.numbers)))]
         for message in self._deferral.read(stored):
             self._process_again(message, backlog)
         if backlog.numbers:
-            # To the end, so that the other senders get their turn first.
+            # Moved to the end, so that the other senders get their turn first.
             self._backlogs[sender] = backlog
             return
         arrivals = sorted(self._held.pop(sender, ()), key=lambda arrival: arrival.contradicts)
@@ -345,7 +345,7 @@ class AuthenticationStage(Stage["DecryptedMessage | LookupResult"]):
         for waiting in stored:
             backlog = self._backlogs.get(IdentityName(waiting.sender))
             if backlog is not None:
-                # Behind the sender's older messages.
+                # Processed after the sender's older messages.
                 backlog.numbers.append(waiting.number)
 
     def _may_hold_back(self) -> bool:
@@ -361,7 +361,7 @@ class AuthenticationStage(Stage["DecryptedMessage | LookupResult"]):
             return False
         failed = frozenset[str]().union(*(one.failed_domains for one in lookups))
         if failed:
-            # If our own name is answered, only the servers of one owner are silent, not DNS.
+            # If our own name can be looked up, DNS works and only these owners' servers are down.
             self._ask(self.context.settings.identity_name, anew=True)
         return len(failed) > 1
 

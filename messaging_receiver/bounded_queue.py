@@ -1,4 +1,4 @@
-"""A queue bounded by the number and the size of its items, in which urgent items come first."""
+"""A queue that limits the number and the total size of its items, and returns urgent items first."""
 
 import queue
 from collections.abc import Callable
@@ -8,12 +8,12 @@ T = TypeVar("T")
 
 
 class BoundedQueue(queue.Queue[T]):
-    """A queue whose `put` waits while the queue holds too much.
+    """A queue whose `put` waits while the queue is full.
 
     Args:
-        items: How many at most.
-        size: How many bytes at most; the last item may exceed it.
-        size_of: Tells how many bytes an item has.
+        items: The maximum number of items.
+        size: The maximum number of bytes; the last item may exceed it.
+        size_of: Returns the size of an item in bytes.
     """
 
     def __init__(self, items: int, size: int, size_of: Callable[[T], int]) -> None:
@@ -29,10 +29,10 @@ class BoundedQueue(queue.Queue[T]):
             return len(self.queue)
 
     def put_urgent(self, item: T) -> None:
-        """Put an item before all that are not urgent; never waits, so the caller bounds their number.
+        """Put an item ahead of all items that are not urgent. Never waits, so the caller has to limit their number.
 
         Args:
-            item: What to put.
+            item: The urgent item.
         """
         with self.not_empty:
             self.queue.insert(self._urgent, item)
@@ -56,7 +56,7 @@ class BoundedQueue(queue.Queue[T]):
             return self._get()
 
     def _qsize(self) -> int:
-        # The parent class decides by this whether there is room: none if the bytes are used up.
+        # The parent class compares this with `maxsize` to find out if the queue is full.
         return self.maxsize if self._size >= self._max_size else len(self.queue)
 
     def _put(self, item: T) -> None:

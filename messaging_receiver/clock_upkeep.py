@@ -1,4 +1,4 @@
-"""Records the time, and obeys `--trust-clock`, as long as nobody else does: before the receiver has begun."""
+"""Records the time and obeys `--trust-clock` while the receiver waits for its own record."""
 
 import logging
 import time
@@ -15,10 +15,10 @@ _UPKEEP_SECONDS: Final = 10.0
 
 
 class ClockUpkeep:
-    """Keeps the receiver's clock every 10 s.
+    """Records the time and obeys `--trust-clock` every 10 s.
 
     Args:
-        context: Of it the clock and the settings.
+        context: The receiver's context.
     """
 
     def __init__(self, context: Context) -> None:
@@ -28,7 +28,7 @@ class ClockUpkeep:
         self._due_at = time.monotonic()
 
     def keep(self) -> None:
-        """Record the time and obey the operator's command, if it is time to."""
+        """Record the time and obey the operator's command, if the last time was at least 10 s ago."""
         if time.monotonic() < self._due_at:
             return
         self._due_at = time.monotonic() + _UPKEEP_SECONDS

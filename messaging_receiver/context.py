@@ -17,17 +17,17 @@ from messaging_receiver.refusals import Refusals
 
 
 class Movements:
-    """When each thread last showed that it is at work, by its name, in seconds that never run backwards."""
+    """When each thread was last active, by the thread's name, on the monotonic clock."""
 
     def __init__(self) -> None:
         self._moved_at: dict[str, float] = {}
 
     def note(self) -> None:
-        """Note that the calling thread is at work, even if it waits for the disk or for a reader of stdout."""
+        """Note that the calling thread is active; waiting for the disk or for stdout counts as active."""
         self._moved_at[threading.current_thread().name] = time.monotonic()
 
     def stillest(self) -> tuple[str, float] | None:
-        """Return the thread that has not moved for longest, and for how many seconds; None if there is none yet."""
+        """Return the thread that has been inactive for longest, and for how many seconds; None if there is none yet."""
         moved_at = self._moved_at.copy()
         if not moved_at:
             return None
@@ -36,11 +36,11 @@ class Movements:
 
 
 class Standings:
-    """Which names are trusted: what is bounded and cheap to ask for, they share among themselves.
+    """Which names are trusted. Trusted names do not compete with strangers for limited resources.
 
     Args:
         memory: Knows which names are proven.
-        policies: Knows which names the operator lists exactly.
+        policies: Knows which names are listed exactly in ALLOWED_SENDERS.
     """
 
     def __init__(self, memory: ReplayStore, policies: PolicySource) -> None:
@@ -48,10 +48,10 @@ class Standings:
         self._policies = policies
 
     def is_trusted(self, sender: IdentityName) -> bool:
-        """Return whether a name is proven, or the operator lists it exactly.
+        """Return whether a name is proven or is listed exactly in ALLOWED_SENDERS.
 
         Args:
-            sender: A name that anybody may have written into a message.
+            sender: A name from a message; it need not be verified.
 
         Raises:
             StoreError: The store cannot be read.
@@ -62,10 +62,10 @@ class Standings:
         return standing is not None and standing.is_proven
 
     def is_surely_trusted(self, sender: IdentityName) -> bool:
-        """Return whether a name is trusted, as far as the store can be read.
+        """Return whether a name is trusted; False if the store cannot be read.
 
         Args:
-            sender: A name that anybody may have written into a message.
+            sender: A name from a message; it need not be verified.
         """
         try:
             return self.is_trusted(sender)
@@ -78,14 +78,14 @@ class Context:
     """What the stages of the receiver share.
 
     Args:
-        settings: What the environment says.
+        settings: The settings from the environment.
         memory: Which messages were printed, and which names are proven.
-        waiting_store: The messages that wait.
+        waiting_store: The deferred messages.
         policies: Whose messages are accepted.
         standings: Which names are trusted.
         discovery: Finds senders' keys.
-        timekeeper: Judges our clock.
-        stopping: Set when the receiver is told to stop.
+        timekeeper: Knows how far the clock can be trusted.
+        stopping: Set to stop the receiver.
     """
 
     settings: Settings
@@ -108,9 +108,9 @@ class Context:
         object.__setattr__(self, "writes", DurableWrites(self.stopping, self.movements.note))
 
     def is_trusted(self, sender: IdentityName) -> bool:
-        """Return whether a name competes with proven ones; see `Standings`.
+        """Return whether a name is trusted, as `Standings.is_trusted` does; wait while the store cannot be read.
 
         Args:
-            sender: A name that anybody may have written into a message.
+            sender: A name from a message; it need not be verified.
         """
         return self.writes.retry(lambda: self.standings.is_trusted(sender))

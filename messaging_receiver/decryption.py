@@ -15,12 +15,12 @@ def message_decryption_thread(
     decrypted: "queue.Queue[DecryptedMessage | LookupResult]",
     keys: Callable[[], Sequence[PrivateKey]],
 ) -> None:
-    """Open the outer layer of each message until the receiver stops.
+    """Decrypt the outer layer of each message until the receiver stops.
 
     Args:
-        stage: Where messages come from.
-        decrypted: Where they go.
-        keys: Returns our own private keys at the moment, the present one first.
+        stage: Takes the messages from their queue.
+        decrypted: The queue for decrypted messages.
+        keys: Returns the device's private keys, the current one first.
     """
     for delivery in stage.each():
         _attempt(stage, decrypted, keys(), delivery)

@@ -1,4 +1,4 @@
-"""Where messages wait: on the disk, acknowledged, within bounds, until their sender's time to be tried again."""
+"""Deferred messages: stored on disk within limits, acknowledged, and retried until their sender can be looked up."""
 
 import heapq
 import math
@@ -20,27 +20,27 @@ from messaging_receiver.stage import Stage
 from messaging_receiver.waiting_index import MESSAGE_OVERHEAD_BYTES, Rank, Waiting, WaitingIndex
 
 MAX_WAITING_SECONDS: Final = 24 * 3600
-# A little more than a failure is remembered for.
+# A little longer than a failed look-up is cached.
 FIRST_RETRY_SECONDS: Final = 6.0
 LONGEST_RETRY_SECONDS: Final = 60.0
-# Of names that anybody can make up, in any number.
+# For names of strangers, who can make up any number of them.
 LONGEST_STRANGER_RETRY_SECONDS: Final = 600.0
-# An attack that is over must not be worked on for long.
+# Limits the work that is left after an attack with made-up names.
 STRANGER_RETRIES_AT_ONCE: Final = 50
 SECONDS_PER_STRANGER_RETRY: Final = 0.1
 _READ_AT_ONCE: Final = 16
-# When a name without a record is asked about again, after its message began to wait.
+# When a name without a record is looked up again, in seconds after its message was deferred.
 _ABSENCE_SECONDS: Final = (15.0, 60.0, 300.0, 1200.0, ABSENCE_SECONDS)
 
 
 @dataclass(frozen=True, slots=True)
 class Arrival:
-    """A message in memory that cannot be decided yet.
+    """A message held in memory because it cannot be decided yet.
 
     Args:
-        message: As it was decrypted.
-        unverified: What it says.
-        contradicts: Whether no key that is known of its sender verifies it.
+        message: The decrypted message.
+        unverified: Its parsed content, not verified yet.
+        contradicts: Whether none of its sender's known keys verifies it.
         is_absent: Whether its sender has no record, but may be new.
     """
 
@@ -51,16 +51,16 @@ class Arrival:
 
     @property
     def size(self) -> int:
-        """Bytes, as they count towards the bounds."""
+        """Its size in bytes, as counted for the limits."""
         return len(self.message.signed) + MESSAGE_OVERHEAD_BYTES
 
 
 class Deferral:
-    """The stored messages, and when to try whose again; used by one thread.
+    """The stored messages, and when to retry each sender's; used by one thread.
 
     Args:
-        stage: That defers messages.
-        on_displaced: Called with a sender whose last stored message gave way to others.
+        stage: The stage that defers messages.
+        on_displaced: Called with a sender whose last stored message was displaced by other messages.
     """
 
     def __init__(self, stage: Stage[Any], on_displaced: Callable[[IdentityName], None]) -> None:
@@ -80,10 +80,10 @@ class Deferral:
         return len(self._index)
 
     def is_awaited(self, sender: IdentityName) -> bool:
-        """Return whether later messages of a sender have to stand behind stored ones.
+        """Return whether later messages of a sender have to wait for stored ones, to keep their order.
 
         Args:
-            sender: Its name.
+            sender: The sender's name.
         """
         return self._index.is_awaited(str(sender))
 
@@ -91,7 +91,7 @@ class Deferral:
         """Return the messages that can be stored, and those of trusted names for which there is no room.
 
         Args:
-            arrivals: Each sender's in the order of their arrival.
+            arrivals: The messages; those of the same sender in the order in which they arrived.
         """
         fitting: list[Arrival] = []
         excess: list[Arrival] = []
@@ -107,25 +107,25 @@ class Deferral:
         return fitting, excess
 
     def contradict(self, number: int) -> None:
-        """Note that no key that is known of its sender verifies a stored message.
+        """Note that none of its sender's known keys verifies a stored message.
 
         Args:
-            number: Its own.
+            number: The message's number.
         """
         self._index.contradict(number)
 
     def senders(self) -> tuple[IdentityName, ...]:
-        """Return the senders of whom messages are stored."""
+        """Return the senders that have stored messages."""
         return tuple(map(IdentityName, self._index.senders()))
 
     def admit(self, arrivals: Sequence[Arrival]) -> tuple[Waiting, ...]:
-        """Store messages in one durable group, and let them be acknowledged; refuse those for which there is no room.
+        """Store messages in one durable write, so that they can be acknowledged; refuse those that do not fit.
 
         Args:
-            arrivals: Each sender's in the order of their arrival.
+            arrivals: The messages; those of the same sender in the order in which they arrived.
 
         Returns:
-            Those that are stored.
+            The messages that were stored.
         """
         added: dict[int, Arrival] = {}
         stored: dict[int, Waiting] = {}
@@ -161,26 +161,26 @@ class Deferral:
         return tuple(stored[number] for number in kept)
 
     def stored(self, sender: IdentityName) -> tuple[int, ...]:
-        """Return the numbers of a sender's stored messages, in the order in which they are to be tried again.
+        """Return the numbers of a sender's stored messages, in the order in which to retry them.
 
         Args:
-            sender: Its name.
+            sender: The sender's name.
         """
         return tuple(message.number for message in self._index.of(str(sender)))
 
     def awaited(self, sender: IdentityName) -> tuple[int, ...]:
-        """Return the numbers of a sender's stored messages but for those that its known keys do not verify.
+        """Return the numbers of a sender's stored messages, except those that none of its known keys verifies.
 
         Args:
-            sender: Its name.
+            sender: The sender's name.
         """
         return tuple(message.number for message in self._index.of(str(sender)) if not message.contradicts)
 
     def read(self, numbers: Sequence[int]) -> Iterator[DecryptedMessage]:
-        """Yield stored messages, without those that are gone.
+        """Yield stored messages, except those that no longer exist; loads a limited number of them at a time.
 
         Args:
-            numbers: Their own; a bounded number of them is in memory at a time.
+            numbers: The messages' numbers.
         """
         for start in range(0, len(numbers), _READ_AT_ONCE):
             portion = [number for number in numbers[start : start + _READ_AT_ONCE] if number in self._index]
@@ -190,16 +190,16 @@ class Deferral:
                 yield DecryptedMessage(one.signed, one.digest, one.received_at, Origin(None, one.number))
 
     def _drop_lost(self, numbers: Set[int]) -> None:
-        """Count messages as refused that are no longer in the store, because its file was damaged."""
+        """Count messages as refused if they are no longer in the store because its file was damaged."""
         for number in sorted(numbers):
             self._index.remove(number)
             self._context.refusals.note(Reason.STORE_DAMAGED, "a deferred message was lost: the file was damaged")
 
     def forget_message(self, number: int) -> None:
-        """Count a stored message no longer, for it is decided; the Forwarder removes it from the disk.
+        """Remove a decided message from the index; the Forwarder removes it from the disk.
 
         Args:
-            number: Its own.
+            number: The message's number.
         """
         self._index.remove(number)
 
@@ -207,27 +207,27 @@ class Deferral:
         """Return for how many seconds a message has waited.
 
         Args:
-            number: Its own; None if it is not stored.
+            number: The message's number; None if it is not stored.
         """
         message = None if number is None else self._index.get(number)
         return 0.0 if message is None else self._context.timekeeper.elapsed() - message.deferred_at
 
     def admits_absent(self, sender: IdentityName) -> bool:
-        """Return whether one more message of a name without a record can wait for one.
+        """Return whether one more message can wait for the record of a name that has none.
 
         Args:
-            sender: Its name.
+            sender: The sender's name.
         """
         zone = self._context.discovery.zone_of(sender)
         return self._context.is_trusted(sender) or self._index.admits_absent(str(sender), zone)
 
     def postpone(self, sender: IdentityName, why: str, cause: Cause) -> None:
-        """Try a sender's messages again later, each time after a longer while.
+        """Schedule a retry of a sender's messages, each time after a longer delay.
 
         Args:
-            sender: Of all of them.
+            sender: The sender's name.
             why: What is wrong, for the log.
-            cause: What they wait for.
+            cause: What the messages wait for.
         """
         if cause is Cause.NEW_RECORD:
             self._note_absence(sender)
@@ -246,7 +246,7 @@ class Deferral:
         self._context.refusals.note_waiting(sender, delay, why)
 
     def _note_absence(self, sender: IdentityName) -> None:
-        """Let the stored messages of a name without a record be the first to give way, and few of them stay."""
+        """Move the stored messages of a name without a record to the lowest rank, and refuse those that do not fit."""
         self._index.set_rank(str(sender), Rank.ABSENT)
         displaced = tuple(self._index.displaced())
         for message, rank in displaced:
@@ -255,7 +255,7 @@ class Deferral:
         self._forget_senders_of(displaced)
 
     def _forget_senders_of(self, displaced: Iterable[tuple[Waiting, Rank | None]]) -> None:
-        """Keep nothing of a sender whose messages have all given way: strangers invent names without end."""
+        """Forget senders that have no stored messages left: strangers can make up any number of names."""
         for sender in {message.sender for message, _ in displaced}:
             if not self._index.of(sender):
                 self.forget(IdentityName(sender))
@@ -272,12 +272,12 @@ class Deferral:
         """Return whether an earlier look-up of a sender failed.
 
         Args:
-            sender: Its name.
+            sender: The sender's name.
         """
         return sender in self._delays
 
     def due(self) -> Iterator[IdentityName]:
-        """Yield the senders whose messages are to be tried again now, each once; of strangers a few each second."""
+        """Yield each sender whose messages are due for a retry; of strangers, at most ten per second after a burst."""
         now = time.monotonic()
         while (sender := self._pop(self._retries_of_trusted, now)) is not None:
             yield sender
@@ -287,7 +287,7 @@ class Deferral:
 
     @property
     def next_due(self) -> float:
-        """When `due` yields something next, in seconds of the monotonic clock."""
+        """When `due` will next yield a sender, on the monotonic clock."""
         trusted = self._retries_of_trusted[0][0] if self._retries_of_trusted else math.inf
         if not self._retries_of_others:
             return trusted
@@ -298,16 +298,16 @@ class Deferral:
         """Forget that a sender's messages were postponed.
 
         Args:
-            sender: Its name.
+            sender: The sender's name.
         """
         self._delays.pop(sender, None)
         self._retry_at.pop(sender, None)
 
     def refuse_overdue(self, sender: IdentityName) -> None:
-        """Refuse those of a sender's stored messages that have waited for too long.
+        """Refuse a sender's stored messages that have waited for too long.
 
         Args:
-            sender: Its name.
+            sender: The sender's name.
         """
         elapsed = self._context.timekeeper.elapsed()
         for message in self._index.of(str(sender)):
@@ -353,7 +353,7 @@ class Deferral:
         return self._context.is_trusted(arrival.unverified.sender) and not self._is_contradicted(arrival)
 
     def _is_contradicted(self, arrival: Arrival) -> bool:
-        """Return whether a message may be anybody's: no key that was ever known of its sender verifies it."""
+        """Return whether a message may be forged: its sender has known keys, and none of them verifies it."""
         if arrival.contradicts:
             return True
         sender = arrival.unverified.sender
@@ -365,7 +365,7 @@ class Deferral:
 
     def _load(self) -> int:
         drop_leftovers(self._context.memory, self._store)
-        # If the replay memory was lost, the system seems to have run for less time than when they began to wait.
+        # If the replay memory was lost, `elapsed` starts again at 0, below the times at which messages were deferred.
         self._store.limit_deferral(self._context.timekeeper.elapsed())
         for one in self._store.index():
             zone = self._context.discovery.zone_of(IdentityName(one.sender))
@@ -391,7 +391,7 @@ def _last_key(standing: Standing) -> tuple[PublicKey, ...]:
     try:
         return () if standing.key is None else (PublicKey.from_der(standing.key),)
     except (ValueError, UnsuitableKeyError):
-        # Damaged in the file in a way that nothing else shows.
+        # The key is damaged in the file, although the file itself can be read.
         return ()
 
 

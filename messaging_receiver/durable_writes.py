@@ -1,4 +1,4 @@
-"""Reading and writing the store while its disk may fail: a full disk holds messages back, and loses none."""
+"""Retries operations on the store while the disk fails, so that a full disk delays messages but loses none."""
 
 import logging
 import threading
@@ -18,8 +18,8 @@ class DurableWrites:
     """Retries operations on the store until they succeed or the receiver stops.
 
     Args:
-        stopping: Set when the receiver is told to stop.
-        note_movement: Called at each retry, for a thread that waits for the disk is not stuck.
+        stopping: Set to stop the receiver.
+        note_movement: Called at each retry, because a thread that waits for the disk is not stuck.
     """
 
     def __init__(self, stopping: threading.Event, note_movement: Callable[[], None]) -> None:
@@ -29,17 +29,17 @@ class DurableWrites:
 
     @property
     def failure(self) -> str | None:
-        """Why the store cannot be used at present, or None."""
+        """Why the store cannot be used now, or None."""
         return self._outage.cause
 
     def retry(self, operation: Callable[[], T]) -> T:
-        """Do something with the store; if it fails, try again until it succeeds.
+        """Run an operation on the store, and retry it until it succeeds.
 
         Args:
-            operation: Changes all or nothing.
+            operation: Must be atomic, because it may run more than once.
 
         Raises:
-            StoreError: The store cannot be used, and the receiver stops.
+            StoreError: The store cannot be used, and the receiver is stopping.
         """
         has_failed = False
         while True:
@@ -55,7 +55,7 @@ class DurableWrites:
                 if self._stopping.wait(STORE_RETRY_SECONDS):
                     raise
             else:
-                # Success at once proves nothing: reading works on a full disk.
+                # Only a retry that succeeds ends the outage: reading works on a full disk, too.
                 if has_failed and self._outage.end():
                     _LOG.info("The disk can be used again")
                 return result

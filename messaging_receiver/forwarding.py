@@ -1,4 +1,4 @@
-"""The Forwarder stage: from AUTHENTICATED_MESSAGES to stdout, and then back to the store and the broker."""
+"""The Forwarder stage: prints AUTHENTICATED_MESSAGES to stdout, records them and acknowledges them to the broker."""
 
 import time
 from collections.abc import Callable
@@ -21,19 +21,20 @@ def message_printer(
     settle: Callable[[Delivery], None],
     confirm: Callable[[ReceiptRequest], None],
 ) -> None:
-    """Print each authenticated message as one line at once, then make durable that it was, and acknowledge it.
+    """Print each authenticated message immediately as one line, then record it as printed and acknowledge it.
 
-    The latter two wait for a group of 32 messages or 10 ms, for each durable write wears a memory card: a crash repeats
-    at worst the lines of one group. When the receiver stops, what is authenticated is still printed.
+    Messages are recorded and acknowledged in groups of 32 messages or 10 ms, because each durable write wears a memory
+    card. After a crash, at most the lines of one group are printed again. When the receiver stops, messages that are
+    already authenticated are still printed.
 
     Args:
-        stage: Where messages come from.
-        stdout: Where they are printed.
-        settle: Lets a message be acknowledged to the broker.
-        confirm: Lets a sender know that its message is printed; never waits.
+        stage: Takes the messages from their queue.
+        stdout: Prints them.
+        settle: Acknowledges a message to the broker in its turn.
+        confirm: Requests the receipt for a printed message; never waits.
 
     Raises:
-        OutputError: Stdout cannot be written; what was printed is made durable before.
+        OutputError: Stdout cannot be written; messages that were already printed are recorded first.
     """
     forwarder = _Forwarder(stage, stdout, settle, confirm)
     try:
@@ -61,7 +62,7 @@ class _Forwarder:
         self._group_ends_at = 0.0
 
     def forward_next(self) -> bool:
-        """Print the next message or finish the group; return whether there was something to do, and may be more.
+        """Print the next message or finish the group; return whether there was something to do and may be more.
 
         Raises:
             OutputError: Stdout cannot be written.
@@ -80,14 +81,14 @@ class _Forwarder:
         return has_worked
 
     def finish_group(self) -> bool:
-        """Make durable what is printed, and acknowledge it; return whether that could be done."""
+        """Record the printed messages and acknowledge the group; return whether that succeeded."""
         group, self._group = self._group, []
         printed = [message for message in group if isinstance(message, AuthenticatedMessage)]
         numbers = [message.origin.waiting_number for message in group if message.origin.waiting_number is not None]
         try:
             self._make_durable(printed, numbers)
         except StoreError:
-            # Not acknowledged, so the broker brings the messages again.
+            # The messages are not acknowledged, so the broker delivers them again.
             return False
         self._context.counters.count_printed(len(printed))
         for message in group:
@@ -99,7 +100,7 @@ class _Forwarder:
         return True
 
     def _make_durable(self, printed: list[AuthenticatedMessage], numbers: list[int]) -> None:
-        """Remember what is printed, and only then remove it where it waited: a crash in between repeats nothing."""
+        """Record printed messages, and only then remove the stored ones: a crash in between prints no message twice."""
         writes = self._context.writes
         if printed:
             entries = [message.printed for message in printed]

@@ -1,4 +1,4 @@
-"""Whether the receiver is well: asked over a socket beside its store, answered by the receiver itself."""
+"""The receiver's health: `--health` asks the running receiver over a Unix socket in DATA_PATH."""
 
 import contextlib
 import logging
@@ -26,14 +26,14 @@ _NOT_RUNNING: Final = "the receiver is not running"
 
 
 class HealthService:
-    """Answers whoever asks whether the receiver is well.
+    """Answers health requests.
 
     Args:
-        directory: Where the socket lies; only who may write there can ask.
-        problem: Says what is wrong, or None; from a thread of its own.
+        directory: The directory of the socket. Only users who can access the directory can send requests.
+        problem: Returns what is wrong, or None; called in a thread of its own.
 
     Raises:
-        StoreError: The socket cannot be made.
+        StoreError: The socket cannot be created.
     """
 
     def __init__(self, directory: Path, problem: Callable[[], str | None]) -> None:
@@ -58,26 +58,26 @@ class HealthService:
             try:
                 connection, _ = self._listener.accept()
             except OSError as error:
-                # As for want of a descriptor; whoever asks waits until there is one.
+                # For example, no file descriptor is free; the request waits until one is.
                 outage.begin(f"Health requests cannot be accepted: {error.strerror}")
                 time.sleep(_PAUSE_SECONDS)
                 continue
             outage.end()
             answer = self._answer()[:_MAX_REASON_CHARACTERS].encode("ascii", "replace")
-            # Whoever has asked may have gone away.
+            # The client may have disconnected.
             with connection, contextlib.suppress(OSError):
                 connection.sendall(answer)
 
     def _answer(self) -> str:
         try:
             return self.problem() or _HEALTHY
-        except Exception:  # noqa: BLE001  # an error of ours must not end what later questions need
+        except Exception:  # noqa: BLE001  # one internal error must not end the service
             _LOG.exception("Internal error while answering a health request")
             return "internal error in the receiver while checking its health"
 
 
 def main() -> int:
-    """Print what the receiver of this environment says of itself; return 0 if it is well, else 1."""
+    """Print the health of the running receiver; return 0 if it is healthy, else 1."""
     answer = _ask()
     print(answer)
     return 0 if answer == _HEALTHY else 1
@@ -100,7 +100,7 @@ def _ask() -> str:
 
 @contextlib.contextmanager
 def _short_path(directory: Path) -> Iterator[str]:
-    """Yield a path of the socket that fits into a socket's address, which has room for little more than 100 octets."""
+    """Yield a path of the socket that fits into a socket address, which has room for about 100 bytes."""
     path = directory / _SOCKET_NAME
     if len(os.fsencode(path)) <= _MAX_SOCKET_PATH_OCTETS:
         yield str(path)

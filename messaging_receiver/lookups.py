@@ -1,7 +1,7 @@
-"""Asks DNS beside the pipeline, so that one name's slow answer delays no other zone's messages.
+"""Looks names up in DNS in threads of its own, so that slow servers of one zone do not delay other zones' messages.
 
-No request is ever turned away: a name waits for its turn, and its zone's names are asked about faster while answers
-keep coming.
+No request is rejected: each name waits for its turn. While a zone's servers answer, more of its names are looked up at
+a time.
 """
 
 import logging
@@ -20,7 +20,7 @@ _LOG = logging.getLogger(__name__)
 
 WORKERS_FOR_TRUSTED_NAMES: Final = 8
 WORKERS_FOR_OTHER_NAMES: Final = 32
-# Of one zone at a time, however silent its servers are.
+# Look-ups of one zone at a time, even if its servers do not answer.
 LOOKUPS_OF_A_ZONE: Final = 4
 _IDLE_SECONDS: Final = 30.0
 _MAX_FAILED_DOMAINS: Final = 8
@@ -34,11 +34,11 @@ class LookupRequest:
     """A name to be looked up.
 
     Args:
-        name: Whose records are needed.
-        zone: The zone that the name lies in, as far as that is known.
-        domain: What the owner of the zone has registered: names below it share its places.
-        ask: Asks DNS and remembers the outcome.
-        is_retry: Whether an earlier look-up of the name failed; such names stand behind others of their zone.
+        name: The name whose records are needed.
+        zone: The zone of the name, as far as it is known.
+        domain: The registered domain that the zone belongs to; its zones share a limit.
+        ask: Looks the name up and caches the outcome.
+        is_retry: Whether an earlier look-up of the name failed; such names come after the others of their zone.
     """
 
     name: IdentityName
@@ -49,7 +49,7 @@ class LookupRequest:
 
 
 class _Zone:
-    """The requests about one zone, by name; as small as can be, for strangers invent zones."""
+    """The requests for one zone, by name. Uses little memory, because strangers can make up any number of zones."""
 
     __slots__ = ("new", "places", "retries", "under_way")
 
@@ -79,11 +79,11 @@ class _Zone:
 
 
 class Lookups:
-    """A bounded number of threads that look names up: the zones take turns, and none takes all threads.
+    """A limited number of threads that look names up. Zones take turns, and no zone uses all threads.
 
     Args:
-        answered: Called by one of the threads with each name that was asked about, and with what came of it.
-        workers: How many threads at most. A quarter of them stays free for other domains.
+        answered: Called by one of the threads with each name that was looked up, and the outcome.
+        workers: The maximum number of threads. No domain uses more than three quarters of them.
     """
 
     def __init__(self, answered: Callable[[IdentityName, LookupOutcome], None], workers: int) -> None:
@@ -100,12 +100,12 @@ class Lookups:
 
     @property
     def answered_at(self) -> float:
-        """When DNS answered one of these requests last, or when it was first able to, on the monotonic clock."""
+        """When DNS last answered a request, on the monotonic clock; before the first answer, the time of the start."""
         return self._answered_at
 
     @property
     def failed_domains(self) -> frozenset[str]:
-        """Registered domains about which it has left requests unanswered since; some of them if they are many."""
+        """Registered domains with look-ups that have failed since then; at most 8 of them."""
         with self._changed:
             return frozenset(self._failed_domains)
 
@@ -113,7 +113,7 @@ class Lookups:
         """Look a name up as soon as a thread is free for it.
 
         Args:
-            request: About a name of which no other request is pending.
+            request: For a name that has no other pending request.
         """
         with self._changed:
             zones = self._domains.setdefault(request.domain, {})
@@ -128,10 +128,10 @@ class Lookups:
                 threading.Thread(target=self._work, name="Lookup", daemon=True).start()
 
     def cancel(self, request: LookupRequest) -> bool:
-        """Forget a request that no message needs any more; return False if it is under way already.
+        """Cancel a request that no message needs any more; return False if it is already under way.
 
         Args:
-            request: As it was asked.
+            request: The request that was passed to `ask`.
         """
         with self._changed:
             zones = self._domains.get(request.domain, {})
@@ -148,7 +148,7 @@ class Lookups:
                 outcome = request.ask(request.name)
             except DiscoveryError as error:
                 outcome = error
-            except Exception:  # noqa: BLE001  # the messages that need it are refused if nothing came of it
+            except Exception:  # noqa: BLE001  # logged; the messages that need it are refused
                 _LOG.exception("Internal error while looking up %s", request.name)
             self._end(request, is_answered=not isinstance(outcome, BogusError | TemporaryDiscoveryError))
             self._answered(request.name, outcome)
@@ -163,13 +163,13 @@ class Lookups:
                 is_woken = self._changed.wait(_IDLE_SECONDS)
                 self._idle -= 1
                 if not is_woken:
-                    # Somebody may have asked, and woken nobody, between the end of the wait and here.
+                    # A request may have come after the wait ended, while this thread still counted as idle.
                     request = self._next()
                     self._threads -= request is None
                     return request
 
     def _next(self) -> LookupRequest | None:
-        """Return the next request and count it as under way; domains take turns, and so do the zones of each."""
+        """Return the next request and count it as under way; domains take turns, and so do the zones of a domain."""
         free = self._workers - self._busy.total()
         for domain, zones in self._domains.items():
             if self._busy[domain] >= self._workers - self._spare:
@@ -179,7 +179,7 @@ class Lookups:
                 if zone.under_way < zone.places and is_within_share and (request := zone.take()) is not None:
                     zone.under_way += 1
                     self._busy[domain] += 1
-                    # Behind the others.
+                    # Moved to the end, so that the others come next.
                     zones[name] = zones.pop(name)
                     self._domains[domain] = self._domains.pop(domain)
                     return request

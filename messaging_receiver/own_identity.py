@@ -1,4 +1,4 @@
-"""The receiver's own keys: awaited until the record that others encrypt by is in DNS, then watched for new ones."""
+"""The receiver's own keys: waits at the start until their record is in DNS, then reloads key files that change."""
 
 import hashlib
 import logging
@@ -22,7 +22,7 @@ from messaging_receiver.own_record import OwnRecord
 _LOG = logging.getLogger(__name__)
 
 LOOK_AGAIN_SECONDS: Final = 10.0
-# A message stays at the broker for 7 days, and its sender may have remembered the record for an hour.
+# A message stays at the broker for up to 7 days, and its sender may have cached the record for an hour.
 PREVIOUS_KEY_SECONDS: Final = 8 * 24 * 3600
 _POLL_SECONDS: Final = 0.25
 _WHOLE_NUMBER: Final = re.compile("[0-9]{1,12}", re.ASCII)
@@ -36,12 +36,12 @@ def wait_for_own_key(
     stopping: threading.Event,
     meanwhile: Callable[[], None] = lambda: None,
 ) -> PrivateKey | None:
-    """Return our private key once its record is in DNS; until then look every 10 s, and log what is missing.
+    """Return our private key once its record is in DNS; until then, check every 10 s and log what is missing.
 
     Args:
-        settings: What the environment says.
-        own_record: Looks for the record.
-        stopping: Set when the receiver is told to stop; the result is None then.
+        settings: The settings from the environment.
+        own_record: Looks up the record.
+        stopping: Set to stop the receiver; the result is then None.
         meanwhile: Called several times a second.
     """
     result: Future[PrivateKey | None] = Future()
@@ -49,10 +49,10 @@ def wait_for_own_key(
     def look() -> None:
         try:
             result.set_result(_look_for_own_key(settings, own_record, stopping))
-        except Exception as error:  # noqa: BLE001  # raised in the main thread, which would wait for a result
+        except Exception as error:  # noqa: BLE001  # raised again in the main thread
             result.set_exception(error)
 
-    # Beside the main thread, which must hear at once that it is to stop, however long DNS keeps silent.
+    # In a thread of its own, so that the main thread can stop at once even if DNS does not answer.
     threading.Thread(target=look, name="Own-Identity", daemon=True).start()
     while not stopping.is_set():
         meanwhile()
@@ -83,13 +83,13 @@ def _look_for_own_key(settings: Settings, own_record: OwnRecord, stopping: threa
 
 
 class Facts(Protocol):
-    """What outlives a restart: texts under names."""
+    """Named texts that survive a restart."""
 
     def get_fact(self, name: str) -> str | None:
-        """Return the text under a name, or None."""
+        """Return the text with a name, or None."""
 
     def set_fact(self, name: str, value: str) -> None:
-        """Put a text under a name, durably when the call returns."""
+        """Store the text with a name; it is durable once the call returns."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +99,7 @@ class _PreviousKey:
     Args:
         key: The key.
         path: Its file.
-        replaced_at: When the file was written, in seconds since the epoch: the key in it was replaced then.
+        replaced_at: When the key was replaced, which is when its file was written, in seconds since the epoch.
     """
 
     key: PrivateKey
@@ -108,18 +108,17 @@ class _PreviousKey:
 
 
 class OwnKeys:
-    """Our private keys, the present one and those that it has replaced, as the files hold them.
+    """The device's private keys: the current one and the previous ones, reloaded when their files change.
 
-    A previous key is tried until 8 days after its record was seen to be gone from DNS: what was sealed to it is then no
-    longer at the broker, and each further key makes a stranger's message cost more.
+    A previous key is tried until its record has been gone from DNS for 8 days. By then, the broker no longer holds any
+    message that was sealed to it, and each further key makes it more expensive to handle a stranger's message.
 
     Args:
         crypto_path: The directory of the key files.
-        name: Our own name.
-        present: The present key, read already.
-        facts: Where it is remembered since when records are gone; None if nobody tells us of records, and so every
-            previous key is tried.
-        clock: Seconds since the epoch, or None while the clock may be wrong: no key is given up then.
+        name: The device's name.
+        present: The current key, which has already been read.
+        facts: Stores since when each record has been gone; None to always try every previous key.
+        clock: Returns seconds since the epoch, or None while the clock may be wrong, when no key is retired.
     """
 
     def __init__(
@@ -133,32 +132,32 @@ class OwnKeys:
         self._paths = (key_path(crypto_path, name), *previous_key_paths(crypto_path, name))
         self._facts = facts
         self._clock = clock
-        # The files are refreshed by one thread, and records noted by another.
+        # One thread calls `refresh`, another one `note_records`.
         self._lock = threading.Lock()
         self._states = self._look()
         self._present = present
         self._previous = tuple(self._read_previous(self._states))
-        self._given_up: frozenset[bytes] = frozenset()
+        self._retired: frozenset[bytes] = frozenset()
         self._keys: tuple[PrivateKey, ...] = ()
         self._choose()
 
     @property
     def keys(self) -> tuple[PrivateKey, ...]:
-        """The keys that open what is sealed to us, the present one first; at most four."""
+        """The keys to try for decryption, the current one first; at most four."""
         return self._keys
 
     @property
     def present(self) -> PrivateKey:
-        """The key that others are to encrypt to."""
+        """The current key, whose record others use to encrypt messages to this device."""
         return self._present
 
     def refresh(self) -> None:
-        """Read the files if one of them was replaced, added or removed; a present key that cannot be read is kept.
+        """Read the key files again if one was replaced, added or removed; if the current key is unreadable, keep it.
 
         Raises:
-            StoreError: It cannot be read since when records are gone; the keys are the same as before.
+            StoreError: The store cannot be read; the keys are unchanged.
         """
-        # Looked at before they are read: what changes in between is read once more.
+        # Checked before the files are read, so that a change in between is noticed at the next call.
         states = self._look()
         with self._lock:
             if states == self._states:
@@ -174,16 +173,15 @@ class OwnKeys:
             self._states = states
 
     def note_records(self, found: Found) -> None:
-        """Note which previous keys have a record, and give up those whose record has been gone for 8 days.
+        """Note which previous keys have a record, and retire those whose record has been gone for 8 days.
 
-        To be called with what DNS says of our own name. If DNS cannot be asked, or the clock may be wrong, there is
-        nothing to note, and nothing changes.
+        Changes nothing while the clock may be wrong. If the look-up of the device's name fails, do not call this.
 
         Args:
-            found: The records of our own name.
+            found: The records of the device's name.
 
         Raises:
-            StoreError: It cannot be remembered; the keys are the same as before.
+            StoreError: The store cannot be written; the keys are unchanged.
         """
         shown = self._clock()
         if self._facts is None or shown is None:
@@ -192,14 +190,14 @@ class OwnKeys:
         now = int(shown)
         with self._lock:
             if self._present.public.der in published:
-                # A key that was given up may have been put back in place.
+                # A retired key may have become the current key again.
                 self._note(self._facts, self._present, "")
             for previous in self._previous:
                 known = self._gone_since(previous.key)
                 if previous.key.public.der in published:
                     self._note(self._facts, previous.key, "")
                 elif known is None:
-                    # Never seen: its record was not published after the key was replaced.
+                    # Its record has not been seen since the key was replaced.
                     self._note(self._facts, previous.key, str(min(previous.replaced_at, now)))
                 elif not known or int(known) > now:
                     self._note(self._facts, previous.key, str(now))
@@ -210,26 +208,26 @@ class OwnKeys:
             facts.set_fact(_fact_of(key), gone_since)
 
     def _gone_since(self, key: PrivateKey) -> str | None:
-        """Return since when a key's record is gone, in seconds since the epoch; empty while it is there.
+        """Return since when a key's record has been gone, in seconds since the epoch; "" if it is in DNS.
 
-        What is damaged in the store counts as there, so that it gives up no key.
+        A damaged value counts as "", so that damage retires no key.
         """
         text = None if self._facts is None else self._facts.get_fact(_fact_of(key))
         return text if text is None or _WHOLE_NUMBER.fullmatch(text) else ""
 
     def _choose(self) -> None:
-        """Leave out the previous keys whose record has been gone for too long, and say so once."""
-        kept, given_up = [self._present], set()
+        """Leave out previous keys whose record has been gone for too long, and log each of them once."""
+        kept, retired = [self._present], set()
         now = self._clock()
         for previous in self._previous:
             gone_since = self._gone_since(previous.key)
             if not gone_since or now is None or now <= int(gone_since) + PREVIOUS_KEY_SECONDS:
                 kept.append(previous.key)
                 continue
-            given_up.add(previous.key.public.der)
-            if previous.key.public.der not in self._given_up:
+            retired.add(previous.key.public.der)
+            if previous.key.public.der not in self._retired:
                 _LOG.info("The key in %s is no longer tried: its record has been gone for 8 days", previous.path)
-        self._given_up = frozenset(given_up)
+        self._retired = frozenset(retired)
         self._keys = tuple(kept)
 
     def _look(self) -> _States:
@@ -253,7 +251,7 @@ def _fact_of(key: PrivateKey) -> str:
 
 
 def _state_of(path: Path) -> tuple[int, ...] | None:
-    """Return what changes when a file is replaced or written; None where there is none."""
+    """Return values that change if a file is replaced or written; None if there is no file."""
     try:
         status = path.stat()
     except OSError:

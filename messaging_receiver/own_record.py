@@ -1,4 +1,4 @@
-"""Whether DNS holds our own record; said in the log once and then rarely, and to `--health` in the same words."""
+"""Checks that the device's own record is in DNS; reports problems in the log, and in the same words to `--health`."""
 
 import logging
 import math
@@ -29,19 +29,19 @@ from idlib.system.failure_log import FailureLog
 
 _LOG = logging.getLogger(__name__)
 
-# A line comes again a minute and ten minutes after the first, and then each hour.
+# A line is repeated one minute and ten minutes after the first, and then every hour.
 _PAUSES: Final = (60.0, 540.0, 3600.0)
 _PUBLISH: Final = "publish the record that generate_tlsa.py prints"
 _ABSENT: Final = (NoRecordError, UnprovenAbsenceError)
 
 
 class OwnRecord:
-    """Looks for the device's own record in DNS and says what is wrong with it; used by any number of threads.
+    """Looks up the device's own record and logs what is wrong with it. Thread-safe.
 
     Args:
-        settings: What the environment says.
-        discovery: Asks DNS.
-        clock: Seconds that never go back.
+        settings: The settings from the environment.
+        discovery: Looks names up in DNS.
+        clock: A monotonic clock, in seconds.
     """
 
     def __init__(self, settings: Settings, discovery: Discovery, clock: Callable[[], float] = time.monotonic) -> None:
@@ -55,17 +55,17 @@ class OwnRecord:
 
     @property
     def problem(self) -> str | None:
-        """What was wrong when it was looked for last, or None."""
+        """What was wrong at the last look-up, or None."""
         return self._outage.cause
 
     def look(self, key: PrivateKey) -> Found | None:
-        """Ask DNS for our record, say in the log if it is not right, and again once it is.
+        """Look up our own record; log if it is wrong, and log again once it is right.
 
         Args:
-            key: Our present private key.
+            key: Our current private key.
 
         Returns:
-            The records that DNS holds, ours or not; None if it holds none that can be used or could not be asked.
+            The records found, even if none is for our key; None if there are no usable ones or the look-up failed.
         """
         try:
             found = find_key(self._discovery, self._name, key.public.der)
@@ -82,10 +82,10 @@ class OwnRecord:
         return found
 
     def note_unusable_key(self, error: KeyFileError) -> None:
-        """Say that there is nothing to look for, because our private key is missing or cannot be used.
+        """Log that our private key is missing or cannot be used, so that there is no record to look up.
 
         Args:
-            error: Why.
+            error: The error from reading the key.
         """
         if _is_missing(error):
             order = of_service("maintenance", "create_selfsigned_id.py", "identity create")
@@ -94,7 +94,7 @@ class OwnRecord:
             self._outage.begin(f"own key cannot be used: {error.fact}", f"; {error.hint}")
 
     def _problem_of(self, error: DiscoveryError) -> tuple[str, str]:
-        """Return what is wrong, and what the log says beyond that."""
+        """Return what is wrong, and further details for the log."""
         if isinstance(error, NoRecordError):
             explained = explain_absence(error, self._name, self._discovery)
             if explained is not error:
@@ -102,7 +102,7 @@ class OwnRecord:
         return self._cause_of(error), _detail_of(error)
 
     def _cause_of(self, error: DiscoveryError) -> str:
-        """Return what is wrong, in words that stay the same as long as it does; `--health` shows 100 characters."""
+        """Return what is wrong, in the same words while the problem lasts; `--health` shows 100 characters of it."""
         if isinstance(error, _ABSENT):
             return "own record is no longer in DNS" if self._has_been_right else "own record is not in DNS yet"
         if isinstance(error, NoUsableRecordError):
@@ -119,7 +119,7 @@ class OwnRecord:
             _LOG.info("Own record found: DNS has the key of %s", self._name)
 
     def _announce(self, key: PrivateKey) -> None:
-        """Say what to publish, once for each record."""
+        """Log which record to publish, once for each record."""
         try:
             text = f"Publish this record: {self._name}. IN TLSA {self._record_of(key)}"
         except (KeyFileError, UnusableRecordError) as error:
@@ -140,7 +140,7 @@ class OwnRecord:
         except KeyFileError as error:
             if not _is_missing(error):
                 raise
-            # The key is there, so a CA is being asked, and the hint to make another key would be wrong.
+            # The key exists, so its certificate comes from a CA; the error's hint to create a new key would be wrong.
             raise KeyFileError(error.fact, "install your CA's certificate with install_certificate.py") from error
         record = render(certificate, WHOLE_CERTIFICATE)
         if certificate.public_key() != key.public.native:
@@ -156,19 +156,19 @@ def _is_missing(error: KeyFileError) -> bool:
 
 
 def _detail_of(error: DiscoveryError) -> str:
-    """Return what the log says beyond the cause."""
+    """Return what the log adds to the cause."""
     if not isinstance(error, _ABSENT):
         return f"; {error.hint}"
     return f": {error.fact}; {_PUBLISH}{_until(error)}"
 
 
 def _until(error: DiscoveryError) -> str:
-    """Return how long the resolver repeats that there is no record, if that is worth a word."""
+    """Return how long the resolver caches that there is no record; "" if that is at most a minute."""
     kept = error.kept_seconds if isinstance(error, NoRecordError) else 0
     return f"; the resolver keeps this answer for up to another {math.ceil(kept / 60)} min" if kept > 60 else ""
 
 
 def _without_an_order(error: KeyFileError) -> str:
-    """Return what the error of a missing key says, less how to make one."""
+    """Return the text of a missing key's error without the instructions to create a key."""
     rest = error.hint.removesuffix(HOW_TO_GET_A_KEY).removesuffix(" If so, ")
     return f"{error.fact}; {rest}" if rest else error.fact

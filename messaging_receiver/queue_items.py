@@ -12,11 +12,11 @@ from messaging_receiver.receipts import ReceiptRequest
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Where a message came from, and so what has to be done when it is finished.
+    """Where a message came from, which decides what to do once it is finished.
 
     Args:
-        delivery: The arrival to be acknowledged; None if that is done.
-        waiting_number: Its number among the stored messages; None if it is not stored.
+        delivery: The delivery to acknowledge to the broker; None if it is already acknowledged.
+        waiting_number: The message's number in the store of deferred messages; None if it is not stored.
     """
 
     delivery: Delivery | None
@@ -25,12 +25,12 @@ class Origin:
 
 @dataclass(frozen=True, slots=True)
 class DecryptedMessage:
-    """A message whose outer layer is open and whose sender is only claimed.
+    """A decrypted message whose sender is not verified yet.
 
     Args:
         signed: The JWS.
-        digest: SHA-256 over the outer layer.
-        received_at: In seconds since the epoch.
+        digest: The SHA-256 digest of the outer layer.
+        received_at: When the message arrived, in seconds since the epoch.
         origin: Where it came from.
     """
 
@@ -42,11 +42,11 @@ class DecryptedMessage:
 
 @dataclass(frozen=True, slots=True)
 class LookupResult:
-    """What DNS says of a sender: it goes through the queue of decrypted messages, before all of them.
+    """The result of a sender's look-up. It goes through the queue of decrypted messages, ahead of all messages.
 
     Args:
-        sender: Who was looked up.
-        outcome: What was found, or why nothing was; None if the look-up met an internal error.
+        sender: The name that was looked up.
+        outcome: The records that were found, or why none were; None after an internal error.
     """
 
     sender: IdentityName
@@ -55,13 +55,13 @@ class LookupResult:
 
 @dataclass(frozen=True, slots=True)
 class AuthenticatedMessage:
-    """A message to be printed.
+    """A message to print.
 
     Args:
-        line: What to print, without the end of the line.
-        printed: What is remembered of it.
+        line: The line to print, without the line break.
+        printed: The entry for the replay memory.
         origin: Where it came from.
-        receipt: What its sender wants to have confirmed; None if nothing.
+        receipt: The receipt that the sender asked for; None if it did not.
     """
 
     line: str
@@ -72,7 +72,7 @@ class AuthenticatedMessage:
 
 @dataclass(frozen=True, slots=True)
 class SettledMessage:
-    """A message of which nothing is printed: refused, or stored to wait.
+    """A message that is not printed, because it was refused or stored.
 
     Args:
         origin: Where it came from.
@@ -82,7 +82,7 @@ class SettledMessage:
 
 
 def size_of(item: Delivery | DecryptedMessage | LookupResult | AuthenticatedMessage | SettledMessage) -> int:
-    """Return about how many bytes of memory the text of an item takes."""
+    """Return roughly how many bytes the text of an item uses in memory."""
     match item:
         case Delivery():
             return len(item.payload)

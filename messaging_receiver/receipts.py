@@ -1,4 +1,4 @@
-"""Confirms to senders who ask for it that their message is printed: beside the pipeline, and never in its way."""
+"""Sends receipts to senders that ask for them, in a thread of its own, so that receipts never delay messages."""
 
 import contextlib
 import logging
@@ -21,19 +21,19 @@ from idlib.transport import Broker, Publication, Publisher
 
 _LOG = logging.getLogger(__name__)
 
-# Of proven senders, and as many again of strangers.
+# For proven senders, and the same number again for strangers.
 MAX_REQUESTS: Final = 256
 BURST: Final = 20
 SECONDS_PER_RECEIPT: Final = 1.0
-# All strangers of one zone together.
+# For all strangers of one zone together.
 ZONE_BURST: Final = 20
 ZONE_SECONDS_PER_RECEIPT: Final = 0.5
-# All strangers together: each receipt costs an operation with our private key, about 1 ms on a laptop, 10 ms on a small
-# device.
+# For all strangers together: each receipt needs an operation with our private key, which takes about 1 ms on a laptop
+# and 10 ms on a small device.
 STRANGERS_BURST: Final = 40
 STRANGERS_SECONDS_PER_RECEIPT: Final = 0.2
 MAX_SENDERS: Final = 1024
-# For as long as send_message.py can wait for one.
+# The longest time for which send_message.py can wait for a receipt.
 RECEIPT_LIFETIME_SECONDS: Final = 86400
 _BROKER_SECONDS: Final = 5.0
 _IDLE_SECONDS: Final = 30.0
@@ -43,11 +43,11 @@ _LONGEST_PAUSE_SECONDS: Final = 60.0
 
 @dataclass(frozen=True, slots=True)
 class ReceiptRequest:
-    """What a message's sender wants to have confirmed.
+    """A request for a receipt.
 
     Args:
-        sender: Who has signed the message.
-        identifier: The message's.
+        sender: The sender of the message.
+        identifier: The message's id (`jti`).
     """
 
     sender: IdentityName
@@ -55,10 +55,10 @@ class ReceiptRequest:
 
 
 def requested(message: UnverifiedMessage) -> ReceiptRequest | None:
-    """Return the receipt that a message asks for, None where it asks for none.
+    """Return the receipt that a message asks for; None if it does not ask for one.
 
     Args:
-        message: Whose signature has verified.
+        message: A message whose signature has been verified.
     """
     if message.binding is None or not message.asks_for_receipt:
         return None
@@ -66,11 +66,11 @@ def requested(message: UnverifiedMessage) -> ReceiptRequest | None:
 
 
 class Rates:
-    """How often each sender, or each zone, is answered. Past MAX_SENDERS the one unused for longest is forgotten.
+    """Limits how many receipts each sender or each zone gets; remembers the MAX_SENDERS most recently used ones.
 
     Args:
-        burst: How many answers at once.
-        seconds_per_receipt: After how many seconds one more.
+        burst: How many receipts it can get at once.
+        seconds_per_receipt: How many seconds until it can get one more.
     """
 
     def __init__(self, burst: int, seconds_per_receipt: float) -> None:
@@ -79,11 +79,11 @@ class Rates:
         self._buckets: OrderedDict[str, TokenBucket] = OrderedDict()
 
     def allow(self, key: str, now: float) -> bool:
-        """Return whether a sender or a zone may be answered now, and count it if it may.
+        """Return whether a sender or a zone may get a receipt now, and count the receipt if so.
 
         Args:
-            key: Its name.
-            now: Seconds on a clock that never goes back.
+            key: The name of the sender or zone.
+            now: Seconds on a monotonic clock.
         """
         bucket = self._buckets.pop(key, None) or TokenBucket(self._burst, self._seconds_per_receipt)
         self._buckets[key] = bucket
@@ -93,14 +93,15 @@ class Rates:
 
 
 class Requests:
-    """The receipts that are asked for: those of proven senders first, then those of strangers.
+    """Pending requests for receipts: those of proven senders first, then those of strangers.
 
-    Strangers share their places and their rates with each other alone. What exceeds them is dropped.
+    Requests beyond the limits are dropped. Strangers have limits of their own, so they cannot use up those of proven
+    senders.
 
     Args:
-        is_proven: Tells whether a sender is proven, from the thread that asks; must be quick and not raise.
-        zone_of: Returns the zone of a sender's name, whose names share a rate.
-        clock: Seconds that never go back.
+        is_proven: Returns whether a sender is proven; called by `put`, must be quick and must not raise.
+        zone_of: Returns the zone of a sender's name; strangers of one zone share a rate limit.
+        clock: A monotonic clock, in seconds.
     """
 
     def __init__(
@@ -121,10 +122,10 @@ class Requests:
         self._all_strangers = TokenBucket(STRANGERS_BURST, STRANGERS_SECONDS_PER_RECEIPT)
 
     def put(self, request: ReceiptRequest) -> None:
-        """Add a request, or drop it; never waits.
+        """Add a request, or drop it if it exceeds a limit; never waits.
 
         Args:
-            request: Of a message that is printed.
+            request: The request of a printed message.
         """
         is_proven = self._is_proven(request.sender)
         requests = self._of_proven if is_proven else self._of_strangers
@@ -138,7 +139,7 @@ class Requests:
         """Return the next request, or None if none comes in time.
 
         Args:
-            timeout: Seconds; None for no end.
+            timeout: Seconds to wait; None to wait until there is one.
         """
         with self._arrival:
             self._arrival.wait_for(lambda: self._of_proven or self._of_strangers, timeout)
@@ -146,7 +147,7 @@ class Requests:
             return requests.popleft() if requests else None
 
     def clear(self) -> None:
-        """Drop all."""
+        """Drop all requests."""
         with self._arrival:
             self._of_proven.clear()
             self._of_strangers.clear()
@@ -167,14 +168,14 @@ class Requests:
 
 
 class Receipts:
-    """Writes receipts from a thread of its own, and drops what it cannot write soon: senders live without.
+    """Sends receipts from a thread of its own, and drops those that it cannot send soon: they are optional.
 
     Args:
-        broker: Where they are published.
-        own_name: Who confirms.
-        key: Returns our own present private key.
-        discovery: Knows the senders' certificates, for their signatures have been verified.
-        is_proven: Tells whether a sender is proven; called by `ask`, must be quick and not raise.
+        broker: Publishes the receipts.
+        own_name: The name of this device.
+        key: Returns our current private key.
+        discovery: Has the senders' records in its cache, because their signatures have just been verified.
+        is_proven: Returns whether a sender is proven; called by `ask`, must be quick and must not raise.
         zone_of: Returns the zone of a sender's name; called by `ask` for senders that are not proven.
     """
 
@@ -196,14 +197,14 @@ class Receipts:
         self._backoff = Backoff(_SHORTEST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS)
 
     def start(self) -> None:
-        """Begin to write what is asked for, until the process ends."""
+        """Start the thread that sends receipts until the process ends."""
         threading.Thread(target=self._work, name="Receipts", daemon=True).start()
 
     def ask(self, request: ReceiptRequest) -> None:
-        """Have a receipt written for a message that is printed, and durably known to be; never waits.
+        """Request the receipt for a message that has been printed and recorded; never waits.
 
         Args:
-            request: Of the message.
+            request: The request of the message.
         """
         self._requests.put(request)
 
@@ -214,23 +215,23 @@ class Receipts:
                 with Publisher(self._broker, _BROKER_SECONDS) as publisher:
                     self._answer_all(request, publisher)
             except TransportError as error:
-                # Of a broker that is away, the subscription's lines tell more.
+                # Logged once per outage: the subscription logs more about the connection to the broker.
                 if self._outage.cause is None:
                     self._outage.begin(f"Receipts are dropped: {error}")
                 self._back_off()
-            except Exception:  # noqa: BLE001  # an error of ours must not end what later messages ask for
+            except Exception:  # noqa: BLE001  # one internal error must not end the thread
                 _LOG.exception("Internal error while sending a receipt")
 
     def _back_off(self) -> None:
-        """Drop what is asked for, whose senders would not wait so long, and pause, longer each time."""
+        """Drop all requests, whose senders would not wait that long, and pause, longer each time."""
         self._requests.clear()
         time.sleep(self._backoff.next_pause())
 
     def _answer_all(self, first: ReceiptRequest | None, publisher: Publisher) -> None:
-        """Answer as long as there is something to answer, with as many receipts under way as the broker takes.
+        """Send receipts while there are requests, with as many under way at a time as the broker accepts.
 
         Raises:
-            TransportError: The broker does not acknowledge them.
+            TransportError: The broker does not acknowledge the receipts.
         """
         under_way: deque[Publication] = deque()
         request = first
@@ -262,7 +263,7 @@ class Receipts:
             return None
 
     def _settle(self, publication: Publication, publisher: Publisher) -> None:
-        """Wait until the broker has said what becomes of a receipt, which it may have refused."""
+        """Wait until the broker has acknowledged or rejected a receipt."""
         with contextlib.suppress(RefusedMessageError, NoSubscriberError):
             publisher.wait(publication)
         self._outage.end()

@@ -10,10 +10,10 @@ _LOG = logging.getLogger(__name__)
 
 
 class Refusals:
-    """Counts every refusal, and logs as many as a log can take.
+    """Counts every refusal, and logs refusals at a limited rate.
 
     Args:
-        counters: Of the receiver.
+        counters: The receiver's counters.
     """
 
     def __init__(self, counters: Counters) -> None:
@@ -28,17 +28,17 @@ class Refusals:
             fact: What is wrong with the message.
         """
         self._counters.count_refused(reason)
-        # Receipts are for programs that asked for them; that they arrive here, too, is as it should be.
+        # Receipts are meant for the programs that asked for them; it is normal that they arrive here, too.
         level = logging.INFO if reason is Reason.RECEIPT else logging.WARNING
         self._log.write(level, str(reason), "refused reason=%s %s", reason, fact)
 
     def note_waiting(self, sender: object, seconds: float, why: str) -> None:
-        """Log that a sender's messages wait.
+        """Log that a sender's messages are deferred.
 
         Args:
-            sender: Its name.
-            seconds: Until they are tried again.
-            why: What is wrong.
+            sender: The sender's name.
+            seconds: The time until they are retried.
+            why: The reason.
         """
         self._log.write(logging.WARNING, "waiting", "waiting sender=%s again in %.0f s: %s", sender, seconds, why)
 
@@ -46,15 +46,15 @@ class Refusals:
         """Log that an unbound message is printed.
 
         Args:
-            sender: Its name.
+            sender: The sender's name.
         """
         text = "unbound sender=%s the message could be passed on to other recipients"
         self._log.write(logging.INFO, "unbound", text, sender)
 
     def flush(self) -> None:
-        """Log what was held back, as far as the rate allows."""
+        """Log lines that were held back, as far as the rate allows."""
         self._log.flush()
 
     def finish(self) -> None:
-        """Log what was held back, before the receiver ends."""
+        """Log all lines that were held back, before the receiver ends."""
         self._log.finish()

@@ -21,7 +21,7 @@ class Stage(Generic[T]):
 
     Args:
         context: What the stages share.
-        source: Where its messages come from.
+        source: The queue from which it takes messages.
         finished: The queue to the Forwarder, which finishes every message in order.
     """
 
@@ -55,10 +55,10 @@ class Stage(Generic[T]):
                 yield item
 
     def hand_on(self, item: Handed, target: "queue.Queue[Handed]") -> None:
-        """Put something into a queue, waiting for room; if the receiver stops, it is left to the broker.
+        """Put an item into a queue, and wait for room; if the receiver stops, drop it: the broker delivers it again.
 
         Args:
-            item: What to put there.
+            item: The item for the queue.
             target: One of the three queues.
         """
         while not self.context.stopping.is_set():
@@ -73,12 +73,12 @@ class Stage(Generic[T]):
         """Hand a message on to the Forwarder.
 
         Args:
-            item: To be printed, or only to be acknowledged or removed.
+            item: A message to print, or one to acknowledge or remove only.
         """
         self.hand_on(item, self._finished)
 
     def refuse(self, origin: Origin, reason: Reason, fact: str) -> None:
-        """Count and log a refusal, and let the message be acknowledged in its turn.
+        """Count and log a refusal, and have the message acknowledged in its turn.
 
         Args:
             origin: Where the message came from.
@@ -89,11 +89,11 @@ class Stage(Generic[T]):
         self.finish(SettledMessage(origin))
 
     def attempt(self, origin: Origin, step: Callable[[], None]) -> None:
-        """Do one step on one message; an error of the message refuses it and ends no thread.
+        """Run one step for one message; if it fails, refuse the message and continue.
 
         Args:
             origin: Where the message came from.
-            step: Hands the message on, or raises why it cannot.
+            step: Hands the message on, or raises an error if it cannot.
         """
         try:
             step()
@@ -101,6 +101,6 @@ class Stage(Generic[T]):
             self.refuse(origin, refusal.reason, refusal.fact)
         except StoreError:
             raise
-        except Exception:  # noqa: BLE001  # an internal error that one message causes must not stop all others
+        except Exception:  # noqa: BLE001  # one message's error must not stop the others
             _LOG.exception("Internal error while processing a message")
             self.refuse(origin, Reason.INTERNAL_ERROR, "internal error while processing the message")

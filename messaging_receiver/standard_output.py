@@ -1,4 +1,4 @@
-"""Stdout, written without a buffer and without a lock, so that nobody who does not read it can hold the receiver up."""
+"""Writes to stdout without a buffer or a lock, so that the receiver can stop even if its output is not being read."""
 
 import logging
 import os
@@ -12,19 +12,19 @@ from idlib.errors import OutputError
 _LOG = logging.getLogger(__name__)
 
 STDOUT_DESCRIPTOR: Final = 1
-# Of this size and below a pipe that can be written takes all at once.
-_PORTION_OCTETS: Final = select.PIPE_BUF
+# A pipe that is ready for writing accepts up to this size in one write.
+_PORTION_BYTES: Final = select.PIPE_BUF
 _POLL_MILLISECONDS: Final = 250
 _BLOCKED_SECONDS: Final = 5.0
 _GRACE_SECONDS: Final = 1.0
 
 
 class StandardOutput:
-    """Writes octets to stdout and waits for whoever reads it.
+    """Writes bytes to stdout, and waits while its reader does not read.
 
     Args:
-        stopping: Set when the receiver is told to stop; the reader is waited for one second more then.
-        descriptor: Another than stdout's, in a test.
+        stopping: Set to stop the receiver; `write` then waits for the reader for at most one more second.
+        descriptor: The file descriptor to write to; tests use another one than stdout's.
     """
 
     def __init__(self, stopping: threading.Event, descriptor: int = STDOUT_DESCRIPTOR) -> None:
@@ -37,27 +37,27 @@ class StandardOutput:
 
     @property
     def is_blocked(self) -> bool:
-        """Whether nobody has read for some time what is written."""
+        """Whether the output has not been read for at least 5 s."""
         waits_since = self._waits_since
         return waits_since is not None and time.monotonic() - waits_since >= _BLOCKED_SECONDS
 
-    def write(self, octets: bytes) -> bool:
-        """Write all, and return True; or return False where the receiver stops and nobody reads.
+    def write(self, lines: bytes) -> bool:
+        """Write all bytes and return True; return False if the receiver stops and the output is not being read.
 
         Args:
-            octets: One or more whole lines.
+            lines: One or more whole lines.
 
         Raises:
-            OutputError: Stdout is closed at its other end, or cannot be written.
+            OutputError: The reader has closed stdout, or stdout cannot be written.
         """
         start = 0
         give_up_at: float | None = None
-        while start < len(octets):
+        while start < len(lines):
             if self._is_ready():
-                self._went_on()
-                start += self._write_portion(octets[start : _end_of_portion(octets, start)])
+                self._note_ready()
+                start += self._write_portion(lines[start : _end_of_portion(lines, start)])
                 continue
-            self._waited()
+            self._note_blocked()
             if self._stopping.is_set():
                 give_up_at = give_up_at or time.monotonic() + _GRACE_SECONDS
                 if time.monotonic() >= give_up_at:
@@ -71,26 +71,26 @@ class StandardOutput:
         try:
             return os.write(self._descriptor, portion)
         except BlockingIOError:
-            # Whoever gave us stdout has made it non-blocking, and another writer has taken the room.
+            # Stdout was passed to us as non-blocking, and another process has filled the pipe.
             return 0
         except OSError as error:
             raise OutputError(
                 f"stdout cannot be written: {error.strerror}", "messages are kept until the receiver is started again"
             ) from error
 
-    def _waited(self) -> None:
+    def _note_blocked(self) -> None:
         if self._waits_since is None:
             self._waits_since = time.monotonic()
         elif self.is_blocked and not self._is_logged:
             self._is_logged = True
             _LOG.warning("Stdout is not being read: messages wait until it is")
 
-    def _went_on(self) -> None:
+    def _note_ready(self) -> None:
         if self._is_logged:
             _LOG.info("Stdout is read again")
         self._waits_since, self._is_logged = None, False
 
 
-def _end_of_portion(octets: bytes, start: int) -> int:
-    """Return where to stop, at the end of a line where there is one, for a kill between two writes tears a line."""
-    return octets.rfind(b"\n", start, start + _PORTION_OCTETS) + 1 or start + _PORTION_OCTETS
+def _end_of_portion(lines: bytes, start: int) -> int:
+    """Return where to end the next write: after a line if possible, because a kill between two writes splits a line."""
+    return lines.rfind(b"\n", start, start + _PORTION_BYTES) + 1 or start + _PORTION_BYTES

@@ -1,4 +1,4 @@
-"""What the receiver keeps under DATA_PATH, opened together and closed together."""
+"""Opens and closes the receiver's files under DATA_PATH."""
 
 import contextlib
 import logging
@@ -35,15 +35,15 @@ _SESSION: Final = "session"
 
 @contextlib.contextmanager
 def open_state(settings: Settings, stopping: threading.Event) -> Iterator[Context]:
-    """Yield what the stages share, over the files under DATA_PATH.
+    """Open the files under DATA_PATH, and yield the context that the stages share.
 
     Args:
-        settings: What the environment says.
-        stopping: Set when the receiver is told to stop.
+        settings: The settings from the environment.
+        stopping: Set to stop the receiver.
 
     Raises:
-        StoreError: The files cannot be used, or another process holds them.
-        ConfigurationError: The settings exclude each other, or a file that they name cannot be used.
+        StoreError: The files cannot be used, or another process is using them.
+        ConfigurationError: The settings contradict each other, or a file that they name cannot be used.
     """
     migrate(settings.data_path, int(time.time()), _identify)
     with ReplayMemory(settings.data_path) as memory, WaitingMessages(settings.data_path) as waiting:
@@ -59,9 +59,9 @@ def open_state(settings: Settings, stopping: threading.Event) -> Iterator[Contex
 
 
 def kept_client_id(context: Context) -> str:
-    """Return the client id of our session at the broker: who loses it loses what waits there.
+    """Return the client id of our session at the broker; without it, the messages that the broker holds are lost.
 
-    It is in the replay memory and in a file of its own, so that damage to one of them does not cost it.
+    It is stored in the replay memory and in a file of its own, so that it survives damage to either.
 
     Args:
         context: What the stages share.
@@ -97,7 +97,7 @@ def _write_client_id(path: Path, client_id: str) -> None:
 
 
 class KeptSession:
-    """Remembers in the store that there is a session at the broker, as far as the store can be used.
+    """Remembers in the store that there is a session at the broker; errors of the store are ignored.
 
     Args:
         memory: The store.
@@ -107,25 +107,25 @@ class KeptSession:
         self._memory = memory
 
     def recall(self) -> str | None:
-        """Return what was noted last, or None."""
+        """Return the text that was noted last, or None."""
         try:
             return self._memory.fact(_SESSION, "") or None
         except StoreError:
             return None
 
     def note(self, text: str) -> None:
-        """Note something in place of what was noted before.
+        """Note a text in place of the one before.
 
         Args:
             text: At least one character.
         """
-        # The session itself does not depend on the note, so a disk that fails must not end the connection.
+        # The session works without the note, so a failing disk must not end the connection.
         with contextlib.suppress(StoreError):
             self._memory.set_fact(_SESSION, text)
 
 
 def _identify(sender: str, signed: str, digest: bytes) -> ReplayEntry:
-    """Return how a stored message is recognized; one that cannot be read is refused later, so any value will do."""
+    """Return the replay entry of a stored message; an unreadable one is refused later, so its entry does not matter."""
     try:
         return replay_entry(parse(signed), digest)
     except Refusal:

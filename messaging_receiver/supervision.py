@@ -1,4 +1,4 @@
-"""What the main thread does while the others work: status lines, upkeep of the store, and whether all is well."""
+"""The main thread's work while the receiver runs: status lines, upkeep of the store, and the answer to `--health`."""
 
 import functools
 import logging
@@ -23,7 +23,7 @@ STATUS_SECONDS: Final = 60.0
 _STILL_SECONDS: Final = 30.0
 _KEY_SECONDS: Final = 3.0
 _UPKEEP_SECONDS: Final = 10.0
-# Of each ten seconds, so that nothing else in this thread waits for long.
+# At most this much of every ten seconds, so that nothing else in this thread waits for long.
 _TIDYING_SECONDS: Final = 1.0
 _PAUSE_SECONDS: Final = 0.001
 RECORD_SECONDS: Final = 60.0
@@ -34,12 +34,12 @@ class Supervision:
 
     Args:
         context: What the stages share.
-        authentication: Knows what waits.
-        stdout: Where messages are printed.
+        authentication: Knows how many messages wait.
+        stdout: Prints the messages.
         subscription: The session at the broker.
-        threads: Those that must not end by themselves.
+        threads: The threads that must not end by themselves.
         own_keys: Our private keys.
-        own_record: Looks for our own record in DNS.
+        own_record: Looks up our own record in DNS.
         queue_sizes: Returns how many messages each queue holds, for the status line.
     """
 
@@ -66,7 +66,7 @@ class Supervision:
         self._upkeep_outage = FailureLog(_LOG)
 
     def run(self) -> bool:
-        """Return when the receiver is told to stop or a thread ends by itself, and whether one did."""
+        """Run until the receiver is stopped or a thread ends by itself; return whether a thread ended by itself."""
         next_status = next_upkeep = time.monotonic()
         next_look = next_status + _KEY_SECONDS
         while not self._context.stopping.wait(1.0):
@@ -82,12 +82,12 @@ class Supervision:
                 next_upkeep = now + _UPKEEP_SECONDS
                 self._keep(self._keep_store)
             if not all(thread.is_alive() for thread in self._threads):
-                # A signal may have come in between, and then threads end as they should.
+                # If a signal has come in between, the threads have ended because of it.
                 return not self._context.stopping.is_set()
         return False
 
     def watch_record(self) -> None:
-        """Look for our own record once a minute, until the receiver is told to stop; note which keys have one."""
+        """Look up our own record once a minute until the receiver is stopped, and note which keys have a record."""
         while not self._context.stopping.wait(RECORD_SECONDS):
             found = self._own_record.look(self._own_keys.present)
             if found is not None and self._is_clock_right:
@@ -133,14 +133,14 @@ class Supervision:
         return self._own_record.problem
 
     def _keep(self, upkeep: Callable[[], None]) -> None:
-        """Do something with the store that can as well be done later."""
+        """Run upkeep that uses the store; if it fails, it runs again next time."""
         try:
             upkeep()
         except StoreError as error:
             self._upkeep_outage.begin(str(error))
 
     def _keep_store(self) -> None:
-        """Record the time and forget what is past, unless the clock may be wrong."""
+        """Record the time and remove expired entries, unless the clock may be wrong."""
         moment = keep_clock(self._context.timekeeper, self._context.settings.data_path)
         self._is_clock_right = moment is not None
         self._context.waiting_store.wipe()
@@ -149,7 +149,7 @@ class Supervision:
         self._upkeep_outage.end()
 
     def _tidy(self, now: int) -> None:
-        """Forget what is expired or past a bound, in portions: other threads use the store in between."""
+        """Remove entries that are expired or exceed a limit, in portions, so that other threads can use the store."""
         end = time.monotonic() + _TIDYING_SECONDS
         is_done = False
         while not is_done and time.monotonic() < end and not self._context.stopping.is_set():
@@ -164,5 +164,5 @@ class Supervision:
             for name in names:
                 _LOG.debug("The memory of %s is full: its oldest messages are refused from now on", name)
             is_done = not tidied.more
-            # The lock of the store is not fair.
+            # The store's lock is not fair: without a pause, other threads might not get it.
             time.sleep(_PAUSE_SECONDS)

@@ -1,8 +1,8 @@
-"""Which messages wait, kept in memory without their texts, and which of them give way if there are too many.
+"""An index of the deferred messages, in memory and without their texts, which selects messages to displace if full.
 
-Strangers compete only with strangers: messages of trusted names wait in an area of their own, which no other message
-can displace. What a name in an unverified message claims costs its author nothing, so within an area the zone or the
-sender that takes most gives way first, and it loses what came last.
+Strangers compete only with strangers: messages of trusted names are in an area of their own, from which no other
+message can displace them. Anyone can write any name into an unverified message, so within an area, the zone or sender
+that uses most space loses messages first, the newest ones first.
 """
 
 import heapq
@@ -14,13 +14,13 @@ from typing import Final, Generic, TypeVar
 
 MAX_RESERVED_BYTES: Final = 32 * 1024 * 1024
 MAX_OPEN_BYTES: Final = 32 * 1024 * 1024
-# What is in memory of each is bounded by this: names and zones of strangers may all be different. A message counts once
-# for each 64 characters of its sender's name that have begun.
+# Limits the memory for the index, because every stranger's message may have another name and zone. A message with a
+# name of 64 characters or more counts more than once.
 MAX_OPEN: Final = 20_480
 _CHARACTERS_OF_A_NAME: Final = 64
-# Of the reserved area, so that no one zone takes the places of all others.
+# Each zone gets at most this share (a quarter) of the reserved area, so that no zone can fill it.
 RESERVED_ZONES: Final = 4
-# About what a message takes on the disk and in memory beside its text.
+# Roughly what a message uses on the disk and in memory in addition to its text.
 MESSAGE_OVERHEAD_BYTES: Final = 256
 K = TypeVar("K")
 
@@ -31,7 +31,7 @@ MAX_ABSENT_OF_A_ZONE: Final = 8
 
 
 class Rank(IntEnum):
-    """What DNS has said of a stranger's name so far: names of a lower rank give way first."""
+    """The result of looking up a stranger's name so far; messages of a lower rank are displaced first."""
 
     ABSENT = 0
     FAILED = 1
@@ -40,17 +40,17 @@ class Rank(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """A message that waits.
+    """A deferred message, without its text.
 
     Args:
-        number: The order in which messages began to wait.
-        sender: The name in it.
-        zone: Of that name.
-        size: In bytes, as it counts towards the bounds.
-        is_reserved: Whether it waits in the area of trusted names.
-        contradicts: Whether no key that was known of the sender verifies it.
-        deferred_at: When it began to wait, by `Timekeeper.elapsed`.
-        digest: Of the message.
+        number: Increases with each message that is deferred.
+        sender: The sender's name, not verified.
+        zone: The zone of that name.
+        size: The size in bytes, as counted for the limits.
+        is_reserved: Whether it is in the area of trusted names.
+        contradicts: Whether none of the sender's known keys verifies it.
+        deferred_at: When it was deferred, by `Timekeeper.elapsed`.
+        digest: The message's digest.
     """
 
     number: int
@@ -64,7 +64,7 @@ class Waiting:
 
 
 class Tally(Generic[K]):
-    """Amounts by their keys, of which the largest is found quickly."""
+    """An amount for each key; finds the key with the largest amount quickly."""
 
     def __init__(self) -> None:
         self._amounts: dict[K, int] = {}
@@ -78,8 +78,8 @@ class Tally(Generic[K]):
         """Add to the amount of a key.
 
         Args:
-            key: Which.
-            amount: Negative to take away.
+            key: The key.
+            amount: What to add; negative to subtract.
         """
         self.total += amount
         present = self._amounts.get(key, 0) + amount
@@ -103,7 +103,7 @@ class Tally(Generic[K]):
 
 
 class _Newest:
-    """Numbers of which the newest is found quickly; the caller tells which of them are gone."""
+    """A set of message numbers that finds the newest quickly; removed numbers are skipped when they are met."""
 
     __slots__ = ("_heap", "size")
 
@@ -127,10 +127,10 @@ class _Newest:
 
 
 class _Area:
-    """Messages by the group that gives way together.
+    """Messages in groups (zones or senders); the largest group is displaced first.
 
     Args:
-        is_present: Tells whether a number of a group stands for a message that is still there.
+        is_present: Returns whether a group still contains the message with a number.
     """
 
     def __init__(self, is_present: Callable[[str, int], bool]) -> None:
@@ -173,11 +173,11 @@ class _Area:
 
 
 class WaitingIndex:
-    """The messages that wait, within the bounds of two areas."""
+    """The deferred messages, in two areas with limits: one for trusted names, one for strangers."""
 
     def __init__(self) -> None:
         self._messages: dict[int, Waiting] = {}
-        # A single message of a sender stands for itself: an empty place in each of thousands of tables costs more.
+        # A sender's only message is stored without a dict, because thousands of small dicts would use more memory.
         self._of_sender: dict[str, Waiting | dict[int, Waiting]] = {}
         self._ranks: dict[str, Rank] = {}
         self._digests: set[bytes] = set()
@@ -196,56 +196,56 @@ class WaitingIndex:
         return number in self._messages
 
     def get(self, number: int) -> Waiting | None:
-        """Return a message, or None if it does not wait any more.
+        """Return a message, or None if it is not deferred any more.
 
         Args:
-            number: Its own.
+            number: The message's number.
         """
         return self._messages.get(number)
 
     def senders(self) -> tuple[str, ...]:
-        """Return the names of which messages wait."""
+        """Return the names that have deferred messages."""
         return tuple(self._of_sender)
 
     def holds(self, digest: bytes) -> bool:
-        """Return whether a copy of a message waits.
+        """Return whether a copy of a message is already deferred.
 
         Args:
-            digest: Of the message.
+            digest: The message's digest.
         """
         return digest in self._digests
 
     def of(self, sender: str) -> tuple[Waiting, ...]:
-        """Return the messages of a sender, the oldest first; those that contradict its known keys come last.
+        """Return the messages of a sender, the oldest first; those that none of its known keys verifies come last.
 
         Args:
-            sender: Its name.
+            sender: The sender's name.
         """
         return tuple(sorted(self._all_of(sender), key=lambda message: (message.contradicts, message.number)))
 
     def is_awaited(self, sender: str) -> bool:
-        """Return whether later messages of a sender have to stand behind one that waits.
+        """Return whether later messages of a sender have to wait for a deferred one, to keep their order.
 
         Args:
-            sender: Its name.
+            sender: The sender's name.
         """
         messages = self._of_sender.get(sender)
         number = 0 if messages is None else 1 if isinstance(messages, Waiting) else len(messages)
         return number > self._contradicting[sender]
 
     def has_room(self, size: int) -> bool:
-        """Return whether more messages fit into the area of trusted names; a zone's share is another matter.
+        """Return whether more messages fit into the area of trusted names; does not check any zone's share.
 
         Args:
-            size: In bytes, of all of them.
+            size: Their total size in bytes.
         """
         return self._reserved.sizes.total + size <= MAX_RESERVED_BYTES
 
     def contradict(self, number: int) -> None:
-        """Note that no key that is known of its sender verifies a message: later ones need not stand behind it.
+        """Note that none of its sender's known keys verifies a message, so that later messages need not wait for it.
 
         Args:
-            number: The message's.
+            number: The message's number.
         """
         message = self._messages.get(number)
         if message is None or message.contradicts:
@@ -260,10 +260,10 @@ class WaitingIndex:
         self._contradicting[message.sender] += 1
 
     def add(self, message: Waiting) -> None:
-        """Add a message; `displaced` tells which have to go for it.
+        """Add a message; call `displaced` afterwards to remove the messages that no longer fit.
 
         Args:
-            message: Its number is larger than that of any other.
+            message: A message with a larger number than all others.
         """
         self._messages[message.number] = message
         others = self._of_sender.get(message.sender)
@@ -289,10 +289,10 @@ class WaitingIndex:
                 self._absent_names_to_check.add(message.sender)
 
     def remove(self, number: int) -> None:
-        """Remove a message, if it still waits.
+        """Remove a message, if it is still deferred.
 
         Args:
-            number: Its own.
+            number: The message's number.
         """
         message = self._messages.pop(number, None)
         if message is None:
@@ -320,16 +320,16 @@ class WaitingIndex:
             self._ranks.pop(message.sender, None)
 
     def set_rank(self, sender: str, rank: Rank) -> None:
-        """Note what DNS has said of a name, as long as messages of it wait.
+        """Set the rank of a name, if it has deferred messages.
 
         Args:
             sender: The name.
-            rank: Which.
+            rank: The result of its look-up.
         """
         old = self._rank(sender)
         if sender not in self._of_sender or rank is old:
             return
-        # Moved after the rank is set, by which an area tells what is still in it.
+        # The rank is set before the messages are moved, because the areas use it to skip numbers that are gone.
         messages = tuple(self._all_of(sender))
         self._ranks[sender] = rank
         for message in messages:
@@ -340,7 +340,7 @@ class WaitingIndex:
             self._absent_names_to_check.add(sender)
 
     def admits_absent(self, sender: str, zone: str) -> bool:
-        """Return whether one more message can wait of a stranger's name that has no record.
+        """Return whether one more message of a stranger's name without a record can be deferred.
 
         Args:
             sender: The name.
@@ -354,15 +354,15 @@ class WaitingIndex:
         )
 
     def rank_of(self, message: Waiting) -> Rank | None:
-        """Return the rank by which a message waits; None for the area of trusted names.
+        """Return the rank of a message; None if it is in the area of trusted names.
 
         Args:
-            message: One that waits.
+            message: A deferred message.
         """
         return None if message.is_reserved else self._rank(message.sender)
 
     def displaced(self) -> Iterator[tuple[Waiting, Rank | None]]:
-        """Remove and yield messages, with the ranks by which they waited, until the bounds are kept."""
+        """Remove messages until all limits are met; yield each with the rank that it had."""
         while (number := self._excess()) is not None:
             message = self._messages[number]
             rank = self.rank_of(message)
@@ -373,7 +373,7 @@ class WaitingIndex:
         return sum(not message.is_reserved for message in self._all_of(sender))
 
     def _excess_of_absent(self) -> int | None:
-        # First the names: a message over its name's bound must not displace another of its zone.
+        # Names are checked first: a message beyond its name's limit must not displace another name's message.
         while self._absent_names_to_check:
             sender = next(iter(self._absent_names_to_check))
             messages = self._absent_of(sender)
@@ -390,7 +390,7 @@ class WaitingIndex:
         return absent.newest_of_largest() if absent.number > MAX_ABSENT else None
 
     def _absent_of(self, sender: str) -> tuple[Waiting, ...]:
-        """Return the messages of a sender that wait for a record at the places of names that have none."""
+        """Return the messages of a sender that wait for its record among those of names without a record."""
         if self._rank(sender) is not Rank.ABSENT:
             return ()
         return tuple(message for message in self._all_of(sender) if not message.is_reserved)

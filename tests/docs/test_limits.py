@@ -61,7 +61,7 @@ NO_BOUND_OF_A_USER: Final = frozenset(
         "messaging_receiver/lookups.py _MAX_FAILED_DOMAINS",
         "idlib/timekeeping.py _SYNCHRONIZATION_SECONDS",
         "messaging_receiver/deferral.py _ABSENCE_SECONDS",
-        "messaging_receiver/standard_output.py _PORTION_OCTETS",
+        "messaging_receiver/standard_output.py _PORTION_BYTES",
         "idlib/keys.py _LONGEST_SUFFIX",
         "idlib/keys.py _MAX_NAMES_SHOWN",
         "idlib/keys.py _MAX_FILE_NAME_OCTETS",

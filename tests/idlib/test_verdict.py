@@ -168,7 +168,7 @@ def test_what_dns_proves_refuses_the_message(error: DiscoveryError, reason: Reas
 
 def test_an_uncertain_clock_makes_no_record_unusable() -> None:
     verdict = decide(message(), NoUsableRecordError("expired"), Moment(NOW, is_certain=False))
-    assert verdict == Wait("the clock may be wrong, and by it expired", Cause.CLOCK)
+    assert verdict == Wait("the clock may be wrong; if it is right, expired", Cause.CLOCK)
 
 
 def test_a_name_without_a_record_may_be_new() -> None:

@@ -79,11 +79,11 @@ class AskAgain:
     """The sender has to be looked up before the message can be decided.
 
     Args:
-        anew: Whether to bypass the cache, because none of the sender's known keys verifies the signature and it may
+        renew: Whether to bypass the cache, because none of the sender's known keys verifies the signature and it may
             have a new one (RFC 7671, section 8.1). False if the sender has not been looked up yet.
     """
 
-    anew: bool
+    renew: bool
 
 
 # For this long, a name without a record may be new; its messages wait, and are refused afterwards.
@@ -133,7 +133,7 @@ def authenticate(
             return Wait(f"the clock may be wrong; if it is right, {refusal.fact}", Cause.CLOCK)
         return Refuse(refusal.reason, refusal.fact)
     if found is None:
-        return AskAgain(anew=False)
+        return AskAgain(renew=False)
     if isinstance(found, DiscoveryError):
         return _without_records(found, moment, waited)
     key = signing_key_of(message, found.public_keys)
@@ -162,7 +162,7 @@ def _without_records(error: DiscoveryError, moment: Moment, waited: float) -> Ve
 def _without_key(message: UnverifiedMessage, renewal: Renewal) -> Verdict:
     match renewal:
         case Renewal.POSSIBLE:
-            return AskAgain(anew=True)
+            return AskAgain(renew=True)
         case Renewal.FAILED:
             return Wait(
                 f"no known key of {message.sender} verifies the signature, and looking up a new one in DNS failed",

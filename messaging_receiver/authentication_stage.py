@@ -40,8 +40,8 @@ from messaging_receiver.stage import POLL_SECONDS, Stage
 _LOG = logging.getLogger(__name__)
 
 # A message held in memory is not acknowledged, and neither is any message that came after it.
-ASIDE_SECONDS: Final = 0.05
-MAX_ASIDE: Final = 64
+HELD_SECONDS: Final = 0.05
+MAX_HELD: Final = 64
 # If DNS has not answered any look-up for this long, messages for which the store has no room stay at the broker.
 DEAD_DNS_SECONDS: Final = 60.0
 HOLDING_SECONDS: Final = 60.0
@@ -96,7 +96,7 @@ class AuthenticationStage(Stage["DecryptedMessage | LookupResult"]):
         def answered(sender: IdentityName, outcome: LookupOutcome) -> None:
             source.put_urgent(LookupResult(sender, outcome))
 
-        self._answers = source
+        self._input = source
         self._trusted_lookups = Lookups(answered, WORKERS_FOR_TRUSTED_NAMES)
         self._other_lookups = Lookups(answered, WORKERS_FOR_OTHER_NAMES)
         self._deferral = Deferral(self, self._stop_asking)
@@ -139,7 +139,7 @@ class AuthenticationStage(Stage["DecryptedMessage | LookupResult"]):
             self.attempt(item.origin, lambda: self._process(item))
         if (sender := self._next_backlog()) is not None:
             self._process_backlog(sender)
-        if time.monotonic() >= self._store_held_at or self._number_held >= MAX_ASIDE:
+        if time.monotonic() >= self._store_held_at or self._number_held >= MAX_HELD:
             self._store_held()
         for sender in self._deferral.due():
             self._retry(sender)
@@ -149,7 +149,7 @@ class AuthenticationStage(Stage["DecryptedMessage | LookupResult"]):
             return self.take(self._patience())
         self.context.movements.note()
         try:
-            return self._answers.get_urgent(POLL_SECONDS)
+            return self._input.get_urgent(POLL_SECONDS)
         except queue.Empty:
             return None
 
@@ -208,8 +208,8 @@ class AuthenticationStage(Stage["DecryptedMessage | LookupResult"]):
             case Refuse():
                 self.refuse(message.origin, verdict.reason, verdict.fact)
             case AskAgain():
-                self._hold(Arrival(message, unverified, verdict.anew))
-                self._ask(sender, anew=verdict.anew)
+                self._hold(Arrival(message, unverified, verdict.renew))
+                self._ask(sender, renew=verdict.renew)
             case Wait():
                 self._defer(verdict, message, unverified)
 
@@ -235,9 +235,9 @@ class AuthenticationStage(Stage["DecryptedMessage | LookupResult"]):
     def _hold(self, arrival: Arrival) -> None:
         self._held.setdefault(arrival.unverified.sender, []).append(arrival)
         self._number_held += 1
-        self._store_held_at = min(self._store_held_at, time.monotonic() + ASIDE_SECONDS)
+        self._store_held_at = min(self._store_held_at, time.monotonic() + HELD_SECONDS)
 
-    def _ask(self, sender: IdentityName, *, anew: bool) -> None:
+    def _ask(self, sender: IdentityName, *, renew: bool) -> None:
         """Look a sender up, unless a look-up is under way."""
         if sender in self._asking:
             return
@@ -247,7 +247,7 @@ class AuthenticationStage(Stage["DecryptedMessage | LookupResult"]):
             sender,
             discovery.zone_of(sender),
             registrable_domain(sender),
-            discovery.find_again if anew else discovery.find,
+            discovery.find_again if renew else discovery.find,
             self._deferral.has_failed(sender),
         )
         self._asking[sender] = lookups, request
@@ -293,7 +293,7 @@ class AuthenticationStage(Stage["DecryptedMessage | LookupResult"]):
         """Process a bounded number of a sender's waiting messages, so that other senders' messages get their turn."""
         backlog = self._backlogs.pop(sender)
         # Stored messages of strangers must not delay new messages.
-        is_urgent = backlog.is_trusted or self._answers.empty()
+        is_urgent = backlog.is_trusted or self._input.empty()
         number = _PROCESSED_AT_ONCE if is_urgent else _PROCESSED_BESIDE_OTHERS
         stored = [backlog.numbers.popleft() for _ in range(min(number, len(backlog.numbers)))]
         for message in self._deferral.read(stored):
@@ -362,7 +362,7 @@ class AuthenticationStage(Stage["DecryptedMessage | LookupResult"]):
         failed = frozenset[str]().union(*(one.failed_domains for one in lookups))
         if failed:
             # If our own name can be looked up, DNS works and only these owners' servers are down.
-            self._ask(self.context.settings.identity_name, anew=True)
+            self._ask(self.context.settings.identity_name, renew=True)
         return len(failed) > 1
 
     def _retry(self, sender: IdentityName) -> None:
@@ -371,12 +371,12 @@ class AuthenticationStage(Stage["DecryptedMessage | LookupResult"]):
             return
         known = self.context.discovery.peek(sender)
         if known is None or _is_failure(known):
-            self._ask(sender, anew=False)
+            self._ask(sender, renew=False)
         elif self._is_awaited(sender):
             self._begin_backlog(sender, known, Renewal.FAILED)
-            self._ask(sender, anew=True)
+            self._ask(sender, renew=True)
         else:
-            self._ask(sender, anew=True)
+            self._ask(sender, renew=True)
 
     def _line(self, unverified: UnverifiedMessage, text: str, received_at: float) -> str:
         if self.context.settings.output_format is OutputFormat.TEXT:

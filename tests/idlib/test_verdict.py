@@ -137,12 +137,12 @@ def test_a_sender_we_do_not_listen_to_is_refused_first(policy: Policy) -> None:
 
 
 def test_nothing_is_known_of_the_sender() -> None:
-    assert decide(message(), None) == AskAgain(anew=False)
+    assert decide(message(), None) == AskAgain(renew=False)
 
 
 def test_no_known_key_verifies_the_message() -> None:
     forged = message(key=OTHER_KEY)
-    assert decide(forged) == AskAgain(anew=True)
+    assert decide(forged) == AskAgain(renew=True)
     assert reason_of(decide(forged, renewal=Renewal.DONE)) is Reason.SIGNATURE_INVALID
     verdict = decide(forged, renewal=Renewal.FAILED)
     assert isinstance(verdict, Wait)

@@ -1,4 +1,4 @@
-"""The stages together, with DNS answers made here and everything else real."""
+"""The stages together, with simulated DNS answers; everything else is real."""
 
 import threading
 import time
@@ -13,18 +13,18 @@ from idlib.errors import (
     NoUsableRecordError,
 )
 from idlib.names import IdentityName
-from messaging_receiver.authentication_stage import MAX_ASIDE
+from messaging_receiver.authentication_stage import MAX_HELD
 from tests.applications.messaging_receiver.world import ALICE, BOB, DAVE, KEYS, World, record_of, sealed
 
 
-def test_messages_are_printed_in_order_and_settled_in_order(world: World) -> None:
+def test_messages_are_printed_and_settled_in_order(world: World) -> None:
     deliveries = [world.deliver(sealed(f"number {number}")) for number in range(50)]
     world.wait_for(lambda: len(world.settled) == 50)
     assert world.settled == deliveries
     assert world.printed == [f"alice.example says: number {number}" for number in range(50)]
 
 
-def test_many_messages_of_one_sender_cost_one_question(world: World) -> None:
+def test_many_messages_of_one_sender_need_one_look_up(world: World) -> None:
     for number in range(50):
         world.deliver(sealed(f"number {number}"))
     world.wait_for(lambda: len(world.settled) == 50)
@@ -46,7 +46,7 @@ def test_no_key_is_prepared_and_no_file_is_opened_for_a_message_of_a_known_sende
     assert "refused=0" in world.counters
 
 
-def test_a_refused_message_is_settled_too_and_stops_nothing(world: World) -> None:
+def test_a_refused_message_is_settled_and_stops_no_other(world: World) -> None:
     world.deliver(b"\xff{")
     world.deliver(sealed("forged", key=KEYS[DAVE]))
     world.deliver(sealed("good"))
@@ -55,7 +55,7 @@ def test_a_refused_message_is_settled_too_and_stops_nothing(world: World) -> Non
     assert "refused=2 refused_outer-malformed=1 refused_signature-invalid=1" in world.counters
 
 
-def test_a_message_that_comes_twice_is_printed_once(world: World) -> None:
+def test_a_message_that_arrives_twice_is_printed_once(world: World) -> None:
     payload = sealed("once")
     world.deliver(payload)
     world.deliver(payload)
@@ -64,7 +64,7 @@ def test_a_message_that_comes_twice_is_printed_once(world: World) -> None:
     assert "refused_replay=1" in world.counters
 
 
-def test_a_receipt_is_written_once_for_a_message_that_asks_and_is_printed(world: World) -> None:
+def test_a_printed_message_that_asks_for_a_receipt_gets_exactly_one(world: World) -> None:
     asking = sealed("please confirm", ask_for_receipt=True)
     for payload in (sealed("asks for nothing"), asking, asking, sealed("forged", key=KEYS[DAVE], ask_for_receipt=True)):
         world.deliver(payload)
@@ -73,7 +73,7 @@ def test_a_receipt_is_written_once_for_a_message_that_asks_and_is_printed(world:
     assert len(world.printed) == 2
 
 
-def test_a_receipt_that_comes_here_is_dropped_before_dns_is_asked(
+def test_a_receipt_that_arrives_here_is_refused_without_a_look_up(
     world: World, caplog: pytest.LogCaptureFixture
 ) -> None:
     receipt = seal_receipt(
@@ -92,7 +92,7 @@ def test_a_receipt_that_comes_here_is_dropped_before_dns_is_asked(
 
 
 @pytest.mark.parametrize("verdict", [NoUsableRecordError("only digests"), NotSecureError("not signed")])
-def test_a_verdict_of_dns_refuses_the_message(world: World, verdict: DiscoveryError) -> None:
+def test_a_definite_answer_of_dns_refuses_the_message(world: World, verdict: DiscoveryError) -> None:
     world.dns.answers[ALICE] = verdict
     world.deliver(sealed("lost"))
     world.wait_for(lambda: len(world.settled) == 1)
@@ -100,7 +100,7 @@ def test_a_verdict_of_dns_refuses_the_message(world: World, verdict: DiscoveryEr
     assert "refused=1" in world.counters
 
 
-def test_one_senders_slow_dns_holds_up_no_other_senders_messages(world: World) -> None:
+def test_slow_dns_for_one_sender_delays_no_other_senders_messages(world: World) -> None:
     answer = threading.Event()
     world.dns.answers[DAVE] = answer
     world.deliver(sealed("slow", DAVE))
@@ -111,10 +111,10 @@ def test_one_senders_slow_dns_holds_up_no_other_senders_messages(world: World) -
     assert world.printed[1] == "dave.test says: slow"
 
 
-def test_a_burst_while_the_sender_is_looked_up_is_acknowledged_and_printed_whole_and_in_order(world: World) -> None:
+def test_a_burst_during_a_look_up_is_acknowledged_and_printed_completely_and_in_order(world: World) -> None:
     answer = threading.Event()
     world.dns.answers[DAVE] = answer
-    number_of_messages = MAX_ASIDE + 50
+    number_of_messages = MAX_HELD + 50
     for number in range(number_of_messages):
         world.deliver(sealed(f"number {number}", DAVE))
     world.wait_for(lambda: len(world.settled) == number_of_messages)
@@ -128,7 +128,7 @@ def test_a_burst_while_the_sender_is_looked_up_is_acknowledged_and_printed_whole
     world.wait_until_nothing_waits()
 
 
-def test_a_message_that_stands_aside_is_soon_acknowledged(world: World) -> None:
+def test_a_message_held_in_memory_is_soon_acknowledged(world: World) -> None:
     answer = threading.Event()
     world.dns.answers[DAVE] = answer
     world.deliver(sealed("slow", DAVE))
@@ -153,7 +153,7 @@ def test_names_of_one_dead_domain_leave_room_for_the_look_ups_of_others(world: W
     dead.set()
 
 
-def test_a_new_key_of_a_known_sender_is_asked_for_once_more_before_the_verdict(world: World) -> None:
+def test_a_known_sender_is_looked_up_again_before_its_message_is_refused_for_an_unknown_key(world: World) -> None:
     world.deliver(sealed("by the old key"))
     world.wait_for(lambda: len(world.printed) == 1)
     world.dns.answers[ALICE] = record_of(KEYS[DAVE])
@@ -162,7 +162,7 @@ def test_a_new_key_of_a_known_sender_is_asked_for_once_more_before_the_verdict(w
     assert world.printed[1] == "alice.example says: by the new key"
 
 
-def test_a_look_up_that_fails_in_an_unforeseen_way_refuses_the_message_and_no_other(
+def test_an_internal_error_of_a_look_up_refuses_the_senders_message_and_no_other(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     find = world.context.discovery.find

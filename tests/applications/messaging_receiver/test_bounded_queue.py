@@ -1,4 +1,4 @@
-"""The queues between the stages are bounded by items and by octets."""
+"""The queues between the stages limit the number and the total size of their items."""
 
 import queue
 
@@ -12,7 +12,7 @@ def bounded() -> BoundedQueue[bytes]:
     return BoundedQueue(3, 100, len)
 
 
-def test_it_takes_so_many_items(bounded: BoundedQueue[bytes]) -> None:
+def test_put_waits_when_the_number_of_items_is_reached(bounded: BoundedQueue[bytes]) -> None:
     for _ in range(3):
         bounded.put_nowait(b"x")
     with pytest.raises(queue.Full):
@@ -20,7 +20,7 @@ def test_it_takes_so_many_items(bounded: BoundedQueue[bytes]) -> None:
     assert bounded.qsize() == 3
 
 
-def test_it_takes_so_many_octets_and_then_waits(bounded: BoundedQueue[bytes]) -> None:
+def test_put_waits_when_the_number_of_bytes_is_reached(bounded: BoundedQueue[bytes]) -> None:
     bounded.put_nowait(bytes(60))
     bounded.put_nowait(bytes(60))
     with pytest.raises(queue.Full):
@@ -30,7 +30,7 @@ def test_it_takes_so_many_octets_and_then_waits(bounded: BoundedQueue[bytes]) ->
     bounded.put_nowait(b"x")
 
 
-def test_an_item_above_the_bound_passes_alone(bounded: BoundedQueue[bytes]) -> None:
+def test_an_item_larger_than_the_limit_is_accepted_if_the_queue_is_empty(bounded: BoundedQueue[bytes]) -> None:
     bounded.put_nowait(bytes(1000))
     with pytest.raises(queue.Full):
         bounded.put_nowait(b"")

@@ -1,4 +1,4 @@
-"""Messages that wait for DNS, in a receiver whose DNS answers are made here."""
+"""Messages that wait for DNS, in a receiver with simulated DNS answers."""
 
 import threading
 import time
@@ -17,7 +17,7 @@ from tests.applications.messaging_receiver.world import ALICE, BOB, DAVE, KEYS, 
 
 
 def strangers(world: World, number: int, answer: DiscoveryError | threading.Event, zone: str = "evil.test") -> None:
-    """Send one message of each of many names that nobody has heard of."""
+    """Send one message from each of many unknown names."""
     for position in range(number):
         name = IdentityName(f"device-{position}.{zone}")
         KEYS[name] = KEYS[DAVE]
@@ -26,9 +26,7 @@ def strangers(world: World, number: int, answer: DiscoveryError | threading.Even
 
 
 @pytest.mark.parametrize("outage", [OUT, BogusError("broken")])
-def test_a_message_waits_on_the_disk_while_dns_is_out_and_is_printed_when_it_is_back(
-    world: World, outage: DiscoveryError
-) -> None:
+def test_a_message_is_stored_during_a_dns_outage_and_printed_afterwards(world: World, outage: DiscoveryError) -> None:
     world.dns.answers[ALICE] = outage
     world.deliver(sealed("patient"))
     world.wait_for(lambda: len(world.settled) == 1)
@@ -41,7 +39,7 @@ def test_a_message_waits_on_the_disk_while_dns_is_out_and_is_printed_when_it_is_
     world.wait_for(lambda: balance(world) == (1, 1))
 
 
-def test_what_waits_is_printed_after_a_restart(tmp_path: Path) -> None:
+def test_deferred_messages_are_printed_after_a_restart(tmp_path: Path) -> None:
     with open_world(tmp_path) as world:
         world.dns.answers[ALICE] = OUT
         world.deliver(sealed("patient"))
@@ -50,14 +48,14 @@ def test_what_waits_is_printed_after_a_restart(tmp_path: Path) -> None:
         world.wait_for(lambda: world.printed == ["alice.example says: patient"])
 
 
-def test_what_was_printed_just_before_a_crash_is_dropped_silently_at_the_next_start(
+def test_a_message_printed_just_before_a_crash_is_dropped_silently_at_the_next_start(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with open_world(tmp_path) as world:
         world.dns.answers[ALICE] = OUT
         world.deliver(sealed("patient"))
         world.wait_for(lambda: len(world.settled) == 1)
-        # As if the power was cut between the two writes.
+        # Simulates a power cut between the two writes.
         monkeypatch.setattr(WaitingMessages, "change", lambda *_: None)
         world.dns.answers[ALICE] = record_of(KEYS[ALICE])
         world.clock[0] += 120
@@ -70,7 +68,7 @@ def test_what_was_printed_just_before_a_crash_is_dropped_silently_at_the_next_st
         assert "refused=0" in world.counters
 
 
-def test_nothing_stays_unacknowledged_because_of_dns(world: World) -> None:
+def test_no_message_stays_unacknowledged_because_of_dns(world: World) -> None:
     silent = threading.Event()
     strangers(world, 30, silent)
     world.wait_for(lambda: len(world.settled) == 30)
@@ -78,7 +76,7 @@ def test_nothing_stays_unacknowledged_because_of_dns(world: World) -> None:
     world.wait_for(lambda: len(world.printed) == 30)
 
 
-def test_a_waiting_message_that_is_lost_with_its_file_is_counted_and_not_waited_for(world: World) -> None:
+def test_a_deferred_message_lost_with_its_damaged_file_is_counted_and_blocks_no_other(world: World) -> None:
     world.dns.answers[ALICE] = OUT
     for number in range(3):
         world.deliver(sealed(f"number {number}"))
@@ -128,7 +126,9 @@ def test_strangers_that_fill_their_area_displace_no_message_of_a_proven_name(
     world.wait_for(lambda: balance(world) == (205, 205))
 
 
-def test_nothing_is_kept_of_names_whose_messages_gave_way(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_is_kept_about_names_whose_messages_were_displaced(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("messaging_receiver.waiting_index.MAX_OPEN", 50)
     silent = threading.Event()
     for position in range(400):
@@ -144,7 +144,7 @@ def test_nothing_is_kept_of_names_whose_messages_gave_way(world: World, monkeypa
     world.wait_for(lambda: balance(world) == (400, 400))
 
 
-def test_a_burst_of_new_names_of_one_zone_is_printed_whole_although_each_look_up_takes_its_time(world: World) -> None:
+def test_a_burst_of_new_names_of_one_zone_is_printed_completely_despite_slow_look_ups(world: World) -> None:
     for position in range(300):
         name = IdentityName(f"device-{position}.fleet.test")
         KEYS[name] = KEYS[DAVE]
@@ -175,7 +175,7 @@ def test_forged_messages_that_arrive_before_their_senders_keys_are_refused_once_
     assert world.dns.asked.count(ALICE) <= 2
 
 
-def test_forged_messages_in_a_known_senders_name_cost_it_one_look_up_and_no_message(world: World) -> None:
+def test_forged_messages_in_a_known_senders_name_cause_one_look_up_and_lose_no_message(world: World) -> None:
     world.deliver(sealed("first"))
     world.wait_for(lambda: len(world.printed) == 1)
     for number in range(100):
@@ -188,7 +188,7 @@ def test_forged_messages_in_a_known_senders_name_cost_it_one_look_up_and_no_mess
     assert world.dns.asked.count(ALICE) == 2
 
 
-def test_genuine_messages_of_a_known_sender_do_not_wait_for_a_look_up_that_a_forged_one_caused(world: World) -> None:
+def test_genuine_messages_of_a_known_sender_do_not_wait_for_a_look_up_caused_by_a_forged_one(world: World) -> None:
     world.deliver(sealed("first"))
     world.wait_for(lambda: len(world.printed) == 1)
     silent = world.dns.answers[ALICE] = threading.Event()
@@ -200,7 +200,7 @@ def test_genuine_messages_of_a_known_sender_do_not_wait_for_a_look_up_that_a_for
     world.wait_for(lambda: "refused_signature-invalid=1" in world.counters)
 
 
-def test_forged_messages_in_a_proven_name_wait_among_strangers_while_dns_is_out(
+def test_forged_messages_in_a_proven_name_wait_among_strangers_during_a_dns_outage(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("messaging_receiver.waiting_index.MAX_OPEN_BYTES", 10_000)
@@ -219,7 +219,7 @@ def test_forged_messages_in_a_proven_name_wait_among_strangers_while_dns_is_out(
     assert balance(world) == (105, 105)
 
 
-def test_a_copy_of_a_message_that_waits_takes_no_room(world: World) -> None:
+def test_a_copy_of_a_deferred_message_takes_no_room(world: World) -> None:
     world.dns.answers[ALICE] = OUT
     payload = sealed("once")
     world.deliver(payload)
@@ -230,7 +230,7 @@ def test_a_copy_of_a_message_that_waits_takes_no_room(world: World) -> None:
     assert world.stored() == [str(ALICE)]
 
 
-def test_messages_of_a_sender_keep_their_order_while_those_that_waited_are_taken_up(world: World) -> None:
+def test_messages_of_a_sender_keep_their_order_while_its_deferred_ones_are_processed(world: World) -> None:
     world.dns.answers[ALICE] = OUT
     for number in range(100):
         world.deliver(sealed(f"number {number}"))
@@ -243,7 +243,9 @@ def test_messages_of_a_sender_keep_their_order_while_those_that_waited_are_taken
     assert world.printed == [f"alice.example says: number {number}" for number in range(200)]
 
 
-def test_the_broker_keeps_what_a_dead_dns_leaves_no_room_for(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_messages_stay_at_the_broker_if_dns_is_dead_and_the_store_is_full(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("messaging_receiver.authentication_stage.DEAD_DNS_SECONDS", 0.5)
     monkeypatch.setattr("messaging_receiver.waiting_index.MAX_RESERVED_BYTES", 4096)
     monkeypatch.setattr("messaging_receiver.waiting_index.RESERVED_ZONES", 1)
@@ -266,7 +268,7 @@ def test_the_broker_keeps_what_a_dead_dns_leaves_no_room_for(world: World, monke
     assert not world.authentication.holds_back
 
 
-def test_the_silence_of_one_owner_holds_nobody_else_back(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_silent_servers_of_one_owner_hold_no_other_messages_back(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("messaging_receiver.authentication_stage.DEAD_DNS_SECONDS", 0.0)
     monkeypatch.setattr("messaging_receiver.waiting_index.MAX_RESERVED_BYTES", 4096)
     world.dns.answers[BOB] = record_of(KEYS[BOB])
@@ -281,7 +283,7 @@ def test_the_silence_of_one_owner_holds_nobody_else_back(world: World, monkeypat
     assert not world.authentication.holds_back
 
 
-def test_what_cannot_be_decided_is_not_judged_again_for_each_message_that_arrives(
+def test_deferred_messages_are_not_judged_again_for_each_new_message(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     world.deliver(sealed("first"))
@@ -305,9 +307,7 @@ def test_what_cannot_be_decided_is_not_judged_again_for_each_message_that_arrive
     assert len(judged) < 100
 
 
-def test_dns_is_not_asked_again_about_a_name_of_which_nothing_waits_any_more(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_name_without_deferred_messages_is_not_looked_up_again(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("messaging_receiver.waiting_index.MAX_OPEN_BYTES", 1000)
     world.dns.answers[ALICE] = world.dns.answers[DAVE] = OUT
     world.deliver(sealed("kept"))
@@ -325,7 +325,7 @@ def test_dns_is_not_asked_again_about_a_name_of_which_nothing_waits_any_more(
     assert world.dns.asked.count(gone) == asked
 
 
-def test_after_a_day_a_stranger_is_waited_for_no_longer_and_a_proven_name_still_is(world: World) -> None:
+def test_a_strangers_message_is_refused_after_a_day_and_a_proven_names_still_waits(world: World) -> None:
     prove(world, ALICE)
     world.dns.answers[ALICE] = world.dns.answers[DAVE] = OUT
     world.deliver(sealed("proven"))
@@ -338,7 +338,7 @@ def test_after_a_day_a_stranger_is_waited_for_no_longer_and_a_proven_name_still_
     world.wait_for(lambda: world.printed == ["alice.example says: proven"])
 
 
-def test_how_long_a_message_has_waited_does_not_depend_on_the_clock(
+def test_the_time_a_message_has_waited_does_not_depend_on_the_clock(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     world.dns.answers[DAVE] = OUT
@@ -354,7 +354,7 @@ def test_how_long_a_message_has_waited_does_not_depend_on_the_clock(
     world.wait_for(lambda: world.printed == ["dave.test says: patient"])
 
 
-def test_how_long_a_message_has_waited_is_never_negative_if_the_replay_memory_is_lost(tmp_path: Path) -> None:
+def test_the_time_a_message_has_waited_is_not_negative_if_the_replay_memory_is_lost(tmp_path: Path) -> None:
     erin = IdentityName("erin.test")
     KEYS[erin] = KEYS[DAVE]
     with open_world(tmp_path) as world:
@@ -373,7 +373,7 @@ def test_how_long_a_message_has_waited_is_never_negative_if_the_replay_memory_is
         world.wait_for(lambda: "refused_sender-without-record=1" in world.counters)
 
 
-def test_a_message_by_a_new_key_waits_if_dns_cannot_be_asked_about_it(world: World) -> None:
+def test_a_message_signed_with_a_new_key_waits_if_the_look_up_fails(world: World) -> None:
     world.deliver(sealed("by the old key"))
     world.wait_for(lambda: len(world.printed) == 1)
     world.dns.answers[ALICE] = OUT
@@ -386,7 +386,7 @@ def test_a_message_by_a_new_key_waits_if_dns_cannot_be_asked_about_it(world: Wor
     world.wait_for(lambda: world.printed[2:] == ["alice.example says: by the new key"])
 
 
-def test_a_message_of_a_name_without_a_record_waits_for_one(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_message_from_a_name_without_a_record_waits_for_one(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("messaging_receiver.deferral._ABSENCE_SECONDS", (0.2, 0.4, 3600.0))
     world.dns.answers[DAVE] = NoRecordError("a server has not heard of it")
     world.deliver(sealed("I am new", DAVE))
@@ -399,7 +399,7 @@ def test_a_message_of_a_name_without_a_record_waits_for_one(world: World, monkey
 
 
 @pytest.mark.parametrize("first", [NoRecordError("it never had one"), OUT])
-def test_a_name_that_has_no_record_for_an_hour_has_its_messages_refused(
+def test_messages_from_a_name_without_a_record_are_refused_after_an_hour(
     world: World, monkeypatch: pytest.MonkeyPatch, first: DiscoveryError
 ) -> None:
     monkeypatch.setattr("messaging_receiver.deferral._ABSENCE_SECONDS", (0.2, 0.4, 0.6))
@@ -413,7 +413,7 @@ def test_a_name_that_has_no_record_for_an_hour_has_its_messages_refused(
     world.wait_until_nothing_waits()
 
 
-def test_of_names_without_a_record_few_messages_wait(world: World) -> None:
+def test_only_a_few_messages_from_names_without_a_record_wait(world: World) -> None:
     for position in range(20):
         name = IdentityName(f"device-{position}.evil.test")
         KEYS[name] = KEYS[DAVE]
@@ -425,7 +425,7 @@ def test_of_names_without_a_record_few_messages_wait(world: World) -> None:
     world.wait_for(lambda: balance(world) == (80, 80))
 
 
-def test_a_proven_name_whose_record_is_gone_waits_in_its_own_places(world: World) -> None:
+def test_messages_of_a_proven_name_whose_record_is_gone_wait_in_the_area_of_trusted_names(world: World) -> None:
     prove(world, ALICE)
     world.dns.answers[ALICE] = NoRecordError("it is being replaced")
     for number in range(20):

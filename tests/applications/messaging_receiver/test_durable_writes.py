@@ -1,4 +1,4 @@
-"""Operations on the store that are tried again while its disk fails."""
+"""Operations on the store are retried while its disk fails."""
 
 import threading
 
@@ -12,7 +12,7 @@ def fail() -> None:
     raise StoreError("the disk is full")
 
 
-def test_an_operation_is_tried_again_and_the_outage_is_told_once(
+def test_an_operation_is_retried_and_the_outage_is_logged_once(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr("messaging_receiver.durable_writes.STORE_RETRY_SECONDS", 0.01)
@@ -30,7 +30,7 @@ def test_an_operation_is_tried_again_and_the_outage_is_told_once(
     assert writes.failure is None
 
 
-def test_a_receiver_that_stops_does_not_blame_the_disk_for_the_store_that_it_has_closed(
+def test_a_stopping_receiver_logs_no_disk_error_for_the_store_that_it_has_closed(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     stopping = threading.Event()

@@ -1,4 +1,4 @@
-"""Whether the receiver is well: who answers, and what stands in the one line."""
+"""The receiver's answers to `--health`."""
 
 import errno
 import os
@@ -17,23 +17,23 @@ from messaging_receiver.health import HealthService, main
 
 @pytest.fixture
 def ask(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[[], str]:
-    """Return a way to ask the receiver of this test as `--health` does; the status stands before the line."""
+    """Return a function that asks the receiver of this test as `--health` does; it returns the status and the line."""
     monkeypatch.setenv("IDENTITY_NAME", "bob.example")
     monkeypatch.setenv("DATA_PATH", str(tmp_path))
     return lambda: f"{main()} {capsys.readouterr().out}"
 
 
-def test_a_receiver_that_is_well_says_so(ask: Callable[[], str], tmp_path: Path) -> None:
+def test_a_healthy_receiver_reports_ok(ask: Callable[[], str], tmp_path: Path) -> None:
     HealthService(tmp_path, lambda: None)
     assert ask() == "0 ok: connected, subscribed, threads moving, own record in DNS\n"
 
 
-def test_without_a_receiver_it_is_said_that_none_runs(ask: Callable[[], str]) -> None:
+def test_without_a_receiver_the_answer_is_that_none_is_running(ask: Callable[[], str]) -> None:
     assert ask() == "1 the receiver is not running\n"
 
 
 @pytest.mark.parametrize("path", ["relative", "/" + "x" * 300])
-def test_settings_that_are_bad_are_one_line_of_at_most_100_characters(
+def test_bad_settings_are_reported_in_one_line_of_at_most_100_characters(
     path: str, ask: Callable[[], str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("DATA_PATH", path)
@@ -45,12 +45,12 @@ def test_settings_that_are_bad_are_one_line_of_at_most_100_characters(
     assert len(said) <= 103
 
 
-def test_a_setting_that_is_missing_is_named(ask: Callable[[], str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_setting_is_named(ask: Callable[[], str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("IDENTITY_NAME")
     assert ask() == "1 Missing essential configuration env var: IDENTITY_NAME\n"
 
 
-def test_an_error_while_the_receiver_is_judged_is_no_end_of_all_answers(
+def test_an_internal_error_does_not_end_the_health_service(
     ask: Callable[[], str], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     def fail() -> str | None:
@@ -64,12 +64,12 @@ def test_an_error_while_the_receiver_is_judged_is_no_end_of_all_answers(
     assert ask() == "1 not subscribed\n"
 
 
-def test_a_lack_of_descriptors_is_no_end_of_all_answers(
+def test_a_lack_of_file_descriptors_does_not_end_the_health_service(
     ask: Callable[[], str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(health, "_PAUSE_SECONDS", 0.1)
     accept, listen = socket.socket.accept, socket.socket.listen
-    # Those of other tests still listen.
+    # The sockets of other tests are still listening.
     ours: list[socket.socket] = []
     failures: list[float] = []
     lasts = threading.Event()
@@ -95,7 +95,7 @@ def test_a_lack_of_descriptors_is_no_end_of_all_answers(
     assert ask().startswith("0 ok: ")
 
 
-def test_error_of_a_socket_that_cannot_be_created_names_its_path(tmp_path: Path) -> None:
+def test_the_error_for_a_socket_that_cannot_be_created_names_its_path(tmp_path: Path) -> None:
     (tmp_path / " no directory").touch()
     with pytest.raises(StoreError, match=r"^'[^']*/ no directory/health\.socket' cannot be created: Not a directory; "):
         HealthService(tmp_path / " no directory", lambda: None)

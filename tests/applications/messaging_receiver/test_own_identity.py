@@ -19,7 +19,7 @@ NOW = 1_800_000_000
 
 
 class Facts:
-    """What a store would remember, and how often it was written."""
+    """Facts kept in memory, and the number of writes."""
 
     def __init__(self) -> None:
         self.texts: dict[str, str] = {}
@@ -37,7 +37,7 @@ class Facts:
 
 
 class Device:
-    """A receiver's key files, replaced as create_selfsigned_id.py does."""
+    """A receiver's key files, which are replaced in the same way as by create_selfsigned_id.py."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
@@ -50,7 +50,7 @@ class Device:
         key = PrivateKey(ec.generate_private_key(ec.SECP256R1()))
         with locked(self.directory):
             replace_key(self.directory, BOB, encode_private_key(key), os.geteuid())
-        # All of them are written anew.
+        # create_selfsigned_id.py writes all key files again.
         for path in self.directory.iterdir():
             os.utime(path, (self.now, self.now))
         self.generated.append(key)
@@ -97,7 +97,7 @@ def test_a_previous_key_is_tried_until_8_days_after_its_record_was_seen_to_be_go
     assert caplog.messages == [f"The key in {path} is no longer tried: its record has been gone for 8 days"]
 
 
-def test_it_is_remembered_across_restarts(device: Device) -> None:
+def test_the_time_since_a_record_is_gone_survives_restarts(device: Device) -> None:
     (old,) = device.generated
     new = device.replace_key()
     device.start().note_records(found(new, old))
@@ -108,7 +108,7 @@ def test_it_is_remembered_across_restarts(device: Device) -> None:
     assert natives(device.start().keys) == natives((new,))
 
 
-def test_no_key_is_given_up_while_the_clock_may_be_wrong(device: Device) -> None:
+def test_no_key_is_retired_while_the_clock_may_be_wrong(device: Device) -> None:
     (old,) = device.generated
     new = device.replace_key()
     device.start().note_records(found(new, old))
@@ -122,7 +122,7 @@ def test_no_key_is_given_up_while_the_clock_may_be_wrong(device: Device) -> None
     assert natives(device.start(lambda: None).keys) == natives((new, old))
 
 
-def test_a_key_that_was_given_up_by_a_wrong_clock_is_tried_again(device: Device) -> None:
+def test_a_key_that_was_retired_because_of_a_wrong_clock_is_tried_again(device: Device) -> None:
     (old,) = device.generated
     new = device.replace_key()
     own_keys = device.start()
@@ -136,7 +136,7 @@ def test_a_key_that_was_given_up_by_a_wrong_clock_is_tried_again(device: Device)
     assert natives(own_keys.keys) == natives((new, old))
 
 
-def test_a_time_that_a_wrong_clock_noted_is_set_right(device: Device) -> None:
+def test_a_time_noted_by_a_wrong_clock_is_corrected(device: Device) -> None:
     (old,) = device.generated
     new = device.replace_key()
     own_keys = device.start()
@@ -151,7 +151,7 @@ def test_a_time_that_a_wrong_clock_noted_is_set_right(device: Device) -> None:
 
 
 @pytest.mark.parametrize("damage", ["garbage", "1e9", "-5", "\u0661", "9" * 5000])
-def test_a_damaged_fact_gives_up_no_key(device: Device, damage: str) -> None:
+def test_a_damaged_fact_retires_no_key(device: Device, damage: str) -> None:
     (old,) = device.generated
     new = device.replace_key()
     device.start().note_records(found(new))
@@ -163,7 +163,7 @@ def test_a_damaged_fact_gives_up_no_key(device: Device, damage: str) -> None:
     assert natives(device.start().keys) == natives((new,))
 
 
-def test_while_dns_cannot_be_asked_nothing_changes(device: Device) -> None:
+def test_nothing_changes_while_dns_does_not_answer(device: Device) -> None:
     (old,) = device.generated
     new = device.replace_key()
     own_keys = device.start()
@@ -201,7 +201,7 @@ def test_a_key_whose_file_is_from_the_future_counts_from_now(device: Device) -> 
     assert natives(own_keys.keys) == natives((new,))
 
 
-def test_a_record_that_comes_back_makes_its_key_tried_again(device: Device) -> None:
+def test_a_key_is_tried_again_once_its_record_is_back(device: Device) -> None:
     (old,) = device.generated
     new = device.replace_key()
     own_keys = device.start()
@@ -232,7 +232,7 @@ def test_a_key_that_was_put_back_in_place_and_replaced_again_is_tried(device: De
     assert natives(own_keys.keys)[:2] == natives((newest, old))
 
 
-def test_each_of_several_previous_keys_has_its_own_time(device: Device) -> None:
+def test_each_previous_key_has_its_own_time(device: Device) -> None:
     (first,) = device.generated
     second = device.replace_key()
     third = device.replace_key()
@@ -257,7 +257,7 @@ def test_the_store_is_written_only_when_something_changes(device: Device) -> Non
     assert device.facts.written == 3
 
 
-def test_a_store_that_cannot_be_written_takes_no_key_away(device: Device) -> None:
+def test_a_store_that_cannot_be_written_retires_no_key(device: Device) -> None:
     (old,) = device.generated
     new = device.replace_key()
     own_keys = device.start()

@@ -1,4 +1,4 @@
-"""What the receiver says of its own record: the truth, once and then rarely, and the same to --health."""
+"""What the receiver reports about its own record: in the log, once and then rarely, and the same to --health."""
 
 import logging
 import sys
@@ -39,7 +39,7 @@ HEALTH_CHARACTERS = 100
 
 @dataclass
 class Device:
-    """A device whose DNS answers are made here, at a time that is set here."""
+    """A device with simulated DNS answers and a simulated clock."""
 
     settings: Settings
     now: float = 1000.0
@@ -93,30 +93,32 @@ def device(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> Device:
     return device
 
 
-def test_a_record_that_is_right_from_the_start_costs_no_line(device: Device, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_record_that_is_right_from_the_start_is_not_logged(device: Device, caplog: pytest.LogCaptureFixture) -> None:
     device.answer = (device.record(PUBLIC_KEY_INFO),)
     assert device.look(times=100) is None
     assert caplog.messages == []
 
 
-def test_what_to_publish_is_said_once_and_that_it_is_missing_ever_more_rarely(
+def test_the_record_to_publish_is_logged_once_and_its_absence_less_and_less_often(
     device: Device, caplog: pytest.LogCaptureFixture
 ) -> None:
     short = f"own record is not in DNS yet: {NAME} does not exist in DNS; {PUBLISH}"
     assert device.look() == "own record is not in DNS yet"
     assert caplog.messages == [short, *ARTICLE, device.shown_record]
     caplog.clear()
-    began, told = 1000.0, []
+    began, logged_at = 1000.0, []
     while device.now <= began + 3 * 3600:
         device.look()
         if caplog.messages:
             assert caplog.messages == [short]
-            told.append(device.now - 10 - began)
+            logged_at.append(device.now - 10 - began)
             caplog.clear()
-    assert told == [60, 600, 600 + 3600, 600 + 7200]
+    assert logged_at == [60, 600, 600 + 3600, 600 + 7200]
 
 
-def test_a_record_at_the_wrong_name_is_told_apart_from_none(device: Device, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_record_at_the_wrong_name_is_distinguished_from_none(
+    device: Device, caplog: pytest.LogCaptureFixture
+) -> None:
     device.answer = NoRecordError(ABSENT.fact, kept_seconds=3541)
     assert device.look() == "own record is not in DNS yet"
     caplog.clear()
@@ -130,7 +132,7 @@ def test_a_record_at_the_wrong_name_is_told_apart_from_none(device: Device, capl
     assert device.own_record.problem is None
 
 
-def test_a_record_that_comes_is_said(device: Device, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_record_that_appears_is_logged(device: Device, caplog: pytest.LogCaptureFixture) -> None:
     device.look()
     caplog.clear()
     device.answer = (device.record(),)
@@ -139,7 +141,7 @@ def test_a_record_that_comes_is_said(device: Device, caplog: pytest.LogCaptureFi
     assert caplog.records[0].levelno == logging.INFO
 
 
-def test_without_proof_of_absence_too_the_record_is_to_be_published(
+def test_the_record_to_publish_is_logged_even_without_proof_of_absence(
     device: Device, caplog: pytest.LogCaptureFixture
 ) -> None:
     device.answer = UnprovenAbsenceError("the DNS server knows no TLSA record", "check the spelling")
@@ -155,7 +157,7 @@ def test_without_proof_of_absence_too_the_record_is_to_be_published(
         (BogusError("signatures are broken", "check it"), "own record: DNSSEC validation fails: signatures are broken"),
     ],
 )
-def test_where_nothing_is_known_of_the_record_nobody_is_told_to_publish_it(
+def test_if_the_look_up_fails_no_record_to_publish_is_logged(
     device: Device, error: DiscoveryError, cause: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     device.answer = error
@@ -164,7 +166,7 @@ def test_where_nothing_is_known_of_the_record_nobody_is_told_to_publish_it(
     assert caplog.records[0].levelno == logging.WARNING
 
 
-def test_the_record_of_another_key_is_told_apart_from_none(device: Device, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_record_of_another_key_is_distinguished_from_none(device: Device, caplog: pytest.LogCaptureFixture) -> None:
     device.answer = (device.record(),)
     device.make_identity()
     caplog.clear()
@@ -172,7 +174,7 @@ def test_the_record_of_another_key_is_told_apart_from_none(device: Device, caplo
     assert caplog.messages == [f"own record in DNS does not match our key; {PUBLISH}", *ARTICLE, device.shown_record]
 
 
-def test_a_damaged_record_is_told_apart_from_none(device: Device, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_damaged_record_is_distinguished_from_none(device: Device, caplog: pytest.LogCaptureFixture) -> None:
     device.answer = (device.record()[:-1],)
     problem = device.look()
     assert problem is not None
@@ -180,7 +182,7 @@ def test_a_damaged_record_is_told_apart_from_none(device: Device, caplog: pytest
     assert caplog.messages[1:] == [*ARTICLE, device.shown_record]
 
 
-def test_a_record_that_vanishes_is_said_and_that_it_is_back(device: Device, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_record_that_disappears_and_comes_back_is_logged(device: Device, caplog: pytest.LogCaptureFixture) -> None:
     device.answer = (device.record(),)
     device.look(60)
     device.answer = ABSENT
@@ -207,7 +209,7 @@ def test_a_replaced_record_is_found_within_a_minute_although_the_old_one_is_cach
     assert device.look() is None
 
 
-def test_dns_that_comes_and_goes_makes_the_record_no_news(device: Device, caplog: pytest.LogCaptureFixture) -> None:
+def test_dns_outages_in_between_do_not_repeat_the_log_lines(device: Device, caplog: pytest.LogCaptureFixture) -> None:
     for _ in range(20):
         device.answer = ABSENT
         device.look(6)
@@ -219,7 +221,7 @@ def test_dns_that_comes_and_goes_makes_the_record_no_news(device: Device, caplog
 
 
 @pytest.mark.parametrize(("kept", "said"), [(3541, "60 min"), (3540, "59 min"), (61, "2 min")])
-def test_it_is_said_how_long_a_resolver_repeats_an_old_answer(
+def test_the_log_shows_how_long_a_resolver_keeps_an_old_answer(
     device: Device, kept: int, said: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     device.answer = NoRecordError(ABSENT.fact, kept_seconds=kept)
@@ -227,13 +229,13 @@ def test_it_is_said_how_long_a_resolver_repeats_an_old_answer(
     assert caplog.messages[0].endswith(f"; the resolver keeps this answer for up to another {said}")
 
 
-def test_a_resolver_that_forgets_soon_is_not_spoken_of(device: Device, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_short_cache_time_is_not_logged(device: Device, caplog: pytest.LogCaptureFixture) -> None:
     device.answer = NoRecordError(ABSENT.fact, kept_seconds=60)
     device.look()
     assert "the resolver" not in caplog.text
 
 
-def test_a_new_key_brings_a_new_record_to_publish(device: Device, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_new_key_has_a_new_record_to_publish(device: Device, caplog: pytest.LogCaptureFixture) -> None:
     device.look()
     first = device.shown_record
     device.make_identity()
@@ -242,7 +244,7 @@ def test_a_new_key_brings_a_new_record_to_publish(device: Device, caplog: pytest
     assert caplog.messages.count(ARTICLE[0]) == 1
 
 
-def test_a_certificate_that_a_ca_has_not_issued_yet_is_said_and_no_key_is_thrown_away(
+def test_a_missing_certificate_of_a_ca_is_logged_without_the_hint_to_create_a_key(
     device: Device, caplog: pytest.LogCaptureFixture
 ) -> None:
     path = certificate_path(device.settings.crypto_path, NAME)
@@ -253,9 +255,7 @@ def test_a_certificate_that_a_ca_has_not_issued_yet_is_said_and_no_key_is_thrown
     assert "--force" not in caplog.text
 
 
-def test_the_record_of_a_certificate_for_another_key_is_not_to_be_published(
-    device: Device, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_no_record_is_logged_for_a_certificate_of_another_key(device: Device, caplog: pytest.LogCaptureFixture) -> None:
     key_path(device.settings.crypto_path, NAME).unlink()
     device.bootstrap().generate_private_key()
     device.look()
@@ -274,10 +274,10 @@ def without_identity(device: Device) -> Device:
     return device
 
 
-def told_without_a_key(
+def report_without_a_key(
     device: Device, program: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> tuple[str, str | None]:
-    """Return the one line of the log, and what --health says, of a receiver that is started as a program."""
+    """Start a receiver as a program; return its only log line and its answer to --health."""
     monkeypatch.setattr(own_identity, "LOOK_AGAIN_SECONDS", 0.05)
     monkeypatch.setattr(sys, "argv", [program])
     stopping = threading.Event()
@@ -287,17 +287,17 @@ def told_without_a_key(
     return line, device.own_record.problem
 
 
-def test_a_device_without_an_identity_is_told_what_to_do_in_one_line(
+def test_without_an_identity_one_line_names_the_program_to_run(
     without_identity: Device, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    line, problem = told_without_a_key(without_identity, "application.py", caplog, monkeypatch)
+    line, problem = report_without_a_key(without_identity, "application.py", caplog, monkeypatch)
     assert problem == "no identity yet: run ./create_selfsigned_id.py in maintenance"
     assert line == f"{problem} (there is no '{key_path(without_identity.settings.crypto_path, NAME)}')"
     assert len(problem) <= HEALTH_CHARACTERS
 
 
 @pytest.mark.parametrize("directory", ["applications", "/checkout of mine/applications", "."])
-def test_in_a_checkout_the_program_to_run_is_named_from_where_the_receiver_was_started(
+def test_in_a_checkout_the_program_to_run_is_named_relative_to_the_current_directory(
     without_identity: Device,
     directory: str,
     tmp_path: Path,
@@ -320,24 +320,24 @@ def test_in_a_checkout_the_program_to_run_is_named_from_where_the_receiver_was_s
         creator = tmp_path / "checkout of mine" / creator.relative_to(tmp_path / "start")
         program = str(creator.parents[2] / "messaging_receiver" / "src" / "application.py")
         shown = f"'{creator}'"
-    line, problem = told_without_a_key(without_identity, program, caplog, monkeypatch)
+    line, problem = report_without_a_key(without_identity, program, caplog, monkeypatch)
     assert problem == f"no identity yet: run {shown}"
     assert line.startswith(f"{problem} (there is no '")
     assert line.count("create_selfsigned_id.py") == 1
 
 
-def test_the_key_of_another_name_is_pointed_at_when_there_is_none_of_ours(
+def test_without_a_key_of_ours_the_key_of_another_name_is_mentioned(
     without_identity: Device, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     directory = without_identity.settings.crypto_path
     key_path(directory, IdentityName("bob.example")).touch()
-    line, _ = told_without_a_key(without_identity, "application.py", caplog, monkeypatch)
+    line, _ = report_without_a_key(without_identity, "application.py", caplog, monkeypatch)
     assert line.endswith(
         f" (there is no '{key_path(directory, NAME)}'; '{directory}' has a key of bob.example: is IDENTITY_NAME right?)"
     )
 
 
-def test_a_key_that_cannot_be_used_is_no_missing_one(
+def test_an_unusable_key_is_distinguished_from_a_missing_one(
     device: Device, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(own_identity, "LOOK_AGAIN_SECONDS", 0.05)
@@ -349,7 +349,7 @@ def test_a_key_that_cannot_be_used_is_no_missing_one(
     assert line.startswith("own key cannot be used: ")
 
 
-def test_the_key_is_returned_once_its_record_is_there(
+def test_the_key_is_returned_once_its_record_is_in_dns(
     device: Device, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(own_identity, "LOOK_AGAIN_SECONDS", 0.05)
@@ -367,7 +367,7 @@ def test_the_key_is_returned_once_its_record_is_there(
     assert [line for line in caplog.messages if line.startswith("Reading")] == [f"Reading '{path}'"]
 
 
-def test_an_error_of_this_program_ends_the_wait(device: Device, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_internal_error_ends_the_wait(device: Device, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(_: PrivateKey) -> None:
         raise RuntimeError("a fault")
 

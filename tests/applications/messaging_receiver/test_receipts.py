@@ -1,4 +1,4 @@
-"""Whom the receiver confirms to, how often, and what strangers can take away from others."""
+"""Which senders get receipts, how often, and that strangers cannot use up the limits of others."""
 
 import threading
 import time
@@ -36,12 +36,12 @@ def zone_of(sender: IdentityName) -> str:
 
 
 def name(number: int, zone: str | None = None) -> IdentityName:
-    """Return a name in a zone, by default in one of its own."""
+    """Return a name in a zone, by default in a zone of its own."""
     return IdentityName(f"device-{number}.{zone or f'zone-{number}.example'}")
 
 
 class Asking:
-    """Requests on a clock of the test's; proven are the names that the test says."""
+    """Requests with a simulated clock and the proven names that the test chooses."""
 
     def __init__(self, *proven: IdentityName) -> None:
         self.now = 1000.0
@@ -49,7 +49,7 @@ class Asking:
         self.requests = Requests(self.proven.__contains__, zone_of, lambda: self.now)
 
     def ask(self, sender: IdentityName, number: int = 1) -> int:
-        """Ask so many times, and return how many of the requests found a place."""
+        """Send a number of requests, and return how many of them were accepted."""
         before = len(self.requests)
         for _ in range(number):
             self.requests.put(ReceiptRequest(sender, "some message"))
@@ -62,14 +62,14 @@ class Asking:
         return senders
 
 
-def test_each_sender_has_a_rate_of_its_own() -> None:
+def test_each_sender_has_its_own_rate() -> None:
     rates = Rates(3, 1.0)
     assert [rates.allow("alice", 0.0) for _ in range(5)] == [True] * 3 + [False] * 2
     assert rates.allow("bob", 0.0)
     assert [rates.allow("alice", 2.0) for _ in range(3)] == [True, True, False]
 
 
-def test_rates_of_a_bounded_number_of_senders_are_kept() -> None:
+def test_the_number_of_remembered_senders_is_limited() -> None:
     rates = Rates(1, 1.0)
     for number in range(MAX_SENDERS + 100):
         rates.allow(str(number), 0.0)
@@ -84,7 +84,7 @@ def test_a_sender_gets_a_burst_and_then_its_rate(proven: list[IdentityName]) -> 
     assert asking.ask(ALICE, 10) == 3
 
 
-def test_proven_senders_are_answered_before_strangers_in_the_order_of_their_asking() -> None:
+def test_proven_senders_get_receipts_before_strangers_in_the_order_of_their_requests() -> None:
     first, second = name(1), name(2)
     asking = Asking(first, second)
     for sender in (ALICE, first, BOB, second, first):
@@ -92,7 +92,7 @@ def test_proven_senders_are_answered_before_strangers_in_the_order_of_their_aski
     assert asking.answer_all() == [first, second, first, ALICE, BOB]
 
 
-def test_the_places_of_proven_senders_are_their_own() -> None:
+def test_strangers_cannot_use_the_places_of_proven_senders() -> None:
     proven = [name(number) for number in range(MAX_REQUESTS + 10)]
     asking = Asking(*proven)
     for number in range(1000):
@@ -100,7 +100,7 @@ def test_the_places_of_proven_senders_are_their_own() -> None:
     assert sum(map(asking.ask, proven)) == MAX_REQUESTS
 
 
-def test_all_strangers_share_one_rate_under_whatever_names_and_zones_they_ask() -> None:
+def test_all_strangers_share_one_rate_whatever_their_names_and_zones() -> None:
     asking = Asking()
     seconds = 60
     answered = 0
@@ -112,7 +112,7 @@ def test_all_strangers_share_one_rate_under_whatever_names_and_zones_they_ask() 
     assert answered >= STRANGERS_BURST + seconds / STRANGERS_SECONDS_PER_RECEIPT - 1
 
 
-def test_the_names_of_one_zone_share_a_rate_and_leave_some_to_other_strangers() -> None:
+def test_the_names_of_one_zone_share_a_rate_and_leave_some_for_other_strangers() -> None:
     asking = Asking()
     answered = sum(asking.ask(name(number, "strangers.example")) for number in range(1000))
     assert answered == ZONE_BURST
@@ -129,7 +129,7 @@ def test_strangers_displace_no_rate_of_a_proven_sender() -> None:
     assert asking.ask(ALICE, BURST) == 0
 
 
-def test_waiting_for_a_request_ends_when_one_comes() -> None:
+def test_get_returns_when_a_request_comes() -> None:
     asking = Asking(ALICE)
     assert asking.requests.get(0.01) is None
     threading.Timer(0.1, asking.ask, [ALICE]).start()
@@ -137,7 +137,7 @@ def test_waiting_for_a_request_ends_when_one_comes() -> None:
 
 
 class Publisher:
-    """Stands where the session at the broker is: acknowledges what the test lets it, or cannot be reached."""
+    """A fake publisher: the test decides what it acknowledges, and if the broker can be reached."""
 
     window = 20
 
@@ -192,7 +192,7 @@ def publisher(monkeypatch: pytest.MonkeyPatch) -> Publisher:
 
 
 def are_within(pauses: list[float], longest: list[float]) -> bool:
-    """Return whether each pause has between half of a length and all of it."""
+    """Return whether each pause is between half of its longest length and all of it."""
     return len(pauses) == len(longest) and all(
         limit / 2 <= pause <= limit for pause, limit in zip(pauses, longest, strict=True)
     )
@@ -200,7 +200,7 @@ def are_within(pauses: list[float], longest: list[float]) -> bool:
 
 @pytest.fixture
 def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """Collect how long the receipts' thread pauses, without pausing."""
+    """Collect the pauses of the receipts' thread, which does not really sleep."""
     pauses: list[float] = []
     monkeypatch.setattr("messaging_receiver.receipts.time", SimpleNamespace(sleep=pauses.append, time=time.time))
     return pauses
@@ -243,7 +243,7 @@ def test_no_receipt_waits_for_the_acknowledgement_of_the_one_before(receipts: Re
     assert publisher.connections == 1
 
 
-def test_while_the_broker_is_away_receipts_are_dropped_and_attempts_become_rare(
+def test_receipts_are_dropped_and_retries_become_rarer_while_the_broker_is_unreachable(
     receipts: Receipts, publisher: Publisher, pauses: list[float], caplog: pytest.LogCaptureFixture
 ) -> None:
     publisher.is_away = True
@@ -256,7 +256,7 @@ def test_while_the_broker_is_away_receipts_are_dropped_and_attempts_become_rare(
     assert caplog.messages == ["Receipts are dropped: the broker was not reached"]
 
 
-def test_after_a_receipt_that_was_taken_the_first_pause_is_short_again(
+def test_the_first_pause_is_short_again_after_an_acknowledged_receipt(
     receipts: Receipts, publisher: Publisher, pauses: list[float]
 ) -> None:
     publisher.is_away = True
@@ -274,7 +274,7 @@ def test_after_a_receipt_that_was_taken_the_first_pause_is_short_again(
     assert are_within(pauses, [5, 10, 5])
 
 
-def test_a_broker_that_is_gone_while_receipts_are_under_way_is_told_once(
+def test_a_broker_that_disappears_while_receipts_are_under_way_is_logged_once(
     receipts: Receipts, publisher: Publisher, pauses: list[float], caplog: pytest.LogCaptureFixture
 ) -> None:
     publisher.is_patient.clear()
@@ -290,7 +290,7 @@ def test_a_broker_that_is_gone_while_receipts_are_under_way_is_told_once(
     assert caplog.messages == ["Receipts are dropped: the broker did not acknowledge the message"]
 
 
-def test_asking_never_waits_though_nobody_answers(receipts: Receipts) -> None:
+def test_asking_for_a_receipt_never_waits_even_if_the_broker_does_not_answer(receipts: Receipts) -> None:
     for number in range(100):
         for _ in range(BURST + 1):
             ask(receipts, number)

@@ -1,4 +1,4 @@
-"""What the supervisor notes of our own record."""
+"""What the supervisor notes about our own record."""
 
 import threading
 import time
@@ -19,7 +19,7 @@ from tests.applications.messaging_receiver.world import BOB, KEYS, World, record
 
 
 class Keys:
-    """Our own keys, of which it is only kept what was noted."""
+    """A fake of our own keys that only remembers the noted records."""
 
     present = KEYS[BOB]
 
@@ -48,7 +48,7 @@ def supervise(world: World, keys: Keys) -> Supervision:
 
 
 class Inactive:
-    """A session that is not there."""
+    """A fake session without a broker."""
 
     is_active = False
 
@@ -58,7 +58,7 @@ Run = Callable[[Keys, Callable[[], bool]], None]
 
 @pytest.fixture
 def run(world: World, monkeypatch: pytest.MonkeyPatch) -> Run:
-    """Run a supervisor that often looks for the record, until it is enough."""
+    """Return a function that runs a supervisor with frequent look-ups until a condition is met."""
     monkeypatch.setattr(supervision, "RECORD_SECONDS", 0.1)
 
     def run(keys: Keys, is_enough: Callable[[], bool]) -> None:
@@ -76,7 +76,7 @@ def run(world: World, monkeypatch: pytest.MonkeyPatch) -> Run:
     return run
 
 
-def test_it_looks_for_our_record_by_itself_and_notes_what_it_finds(run: Run, world: World) -> None:
+def test_it_looks_up_our_record_by_itself_and_notes_the_result(run: Run, world: World) -> None:
     world.context.memory.note_time(int(time.time()))
     keys = Keys()
     run(keys, lambda: len(keys.noted) >= 2)

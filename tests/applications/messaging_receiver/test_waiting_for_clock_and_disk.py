@@ -1,4 +1,4 @@
-"""Messages that wait for the clock or for the disk, in a receiver whose DNS answers are made here."""
+"""Messages that wait for the clock or for the disk, in a receiver with simulated DNS answers."""
 
 import threading
 import time
@@ -27,7 +27,7 @@ def test_messages_wait_while_the_clock_is_not_set(world: World, monkeypatch: pyt
     world.wait_for(lambda: world.printed == ["alice.example says: patient"])
 
 
-def test_messages_wait_while_the_clock_shows_less_than_it_did(world: World) -> None:
+def test_messages_wait_while_the_clock_is_behind_the_recorded_time(world: World) -> None:
     world.context.memory.note_time(int(time.time()) + 2)
     world.deliver(sealed("patient"))
     world.wait_for(lambda: len(world.settled) == 1)
@@ -35,7 +35,7 @@ def test_messages_wait_while_the_clock_shows_less_than_it_did(world: World) -> N
     world.wait_for(lambda: world.printed == ["alice.example says: patient"])
 
 
-def test_messages_from_the_future_wait_if_nobody_has_set_the_clock_since_the_system_was_started(
+def test_messages_from_the_future_wait_if_the_clock_was_not_set_since_the_system_was_started(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     world.context.memory.trust_clock_since("an earlier boot")
@@ -63,7 +63,7 @@ def test_a_message_from_the_future_is_refused_if_the_clock_is_set(
 
 
 @pytest.mark.parametrize("sender", [ALICE, DAVE], ids=["proven", "stranger"])
-def test_nobodys_message_confirms_a_clock_that_is_far_ahead(
+def test_no_message_confirms_a_clock_that_is_far_ahead(
     world: World, monkeypatch: pytest.MonkeyPatch, sender: IdentityName
 ) -> None:
     year = 365 * 24 * 3600.0
@@ -83,7 +83,7 @@ def test_nobodys_message_confirms_a_clock_that_is_far_ahead(
     world.wait_for(lambda: "alice.example says: old by this clock" in world.printed)
 
 
-def test_what_waits_for_the_clock_is_not_refused_for_having_waited(
+def test_messages_that_wait_for_the_clock_are_not_refused_as_waited_too_long(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     payload = sealed("patient", DAVE)
@@ -101,7 +101,7 @@ def test_what_waits_for_the_clock_is_not_refused_for_having_waited(
 def failing(
     owner: type, method: str, until: threading.Event, monkeypatch: pytest.MonkeyPatch, when: Callable[..., bool]
 ) -> None:
-    """Let a method of the store fail until an event is set."""
+    """Make a method of the store fail until an event is set."""
     real = getattr(owner, method)
 
     def fail_first(self: object, *arguments: object) -> object:
@@ -117,7 +117,7 @@ def failing(
 def test_messages_wait_for_the_disk_and_are_printed_in_order(
     world: World, method: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    # What arrives while the sender is looked up may be stored, and is acknowledged then.
+    # A message that arrives during a look-up may be stored, and would then be acknowledged.
     world.deliver(sealed("known"))
     world.wait_for(lambda: len(world.settled) == 1)
     repaired = threading.Event()
@@ -140,7 +140,7 @@ def test_messages_wait_for_the_disk_and_are_printed_in_order(
     [("change", lambda added, *_: bool(added)), ("change", lambda added, *_: not added), ("read", lambda *_: True)],
     ids=["storing", "removing", "reading"],
 )
-def test_what_is_to_wait_waits_for_the_disk_first(
+def test_a_message_to_be_deferred_waits_until_the_disk_can_be_used(
     world: World, method: str, when: Callable[..., bool], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     repaired = threading.Event()
@@ -157,7 +157,7 @@ def test_what_is_to_wait_waits_for_the_disk_first(
     assert len(world.settled) == 1
 
 
-def test_what_is_to_wait_is_not_acknowledged_before_it_is_on_the_disk(
+def test_a_deferred_message_is_not_acknowledged_before_it_is_stored(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     repaired = threading.Event()
@@ -171,7 +171,7 @@ def test_what_is_to_wait_is_not_acknowledged_before_it_is_on_the_disk(
     assert world.stored() == [str(DAVE)]
 
 
-def test_a_message_is_good_for_fourteen_days_whether_it_waits_or_not(world: World) -> None:
+def test_a_message_is_valid_for_fourteen_days_whether_it_is_deferred_or_not(world: World) -> None:
     prove(world, ALICE)
     world.dns.answers[ALICE] = OUT
     world.deliver(sealed("proven"))

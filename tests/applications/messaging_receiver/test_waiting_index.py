@@ -1,4 +1,4 @@
-"""Which messages give way when too many wait."""
+"""Which messages are displaced if too many are deferred."""
 
 from collections import Counter
 
@@ -31,7 +31,7 @@ def displaced_by(index: WaitingIndex, message: Waiting) -> list[int]:
     return [one.number for one, _ in index.displaced()]
 
 
-def test_strangers_displace_strangers_of_the_zone_with_most_and_its_newest_first() -> None:
+def test_strangers_displace_the_newest_message_of_the_largest_zone_of_strangers() -> None:
     index = WaitingIndex()
     for number in range(1, 8):
         assert displaced_by(index, waiting(number, f"name-{number}", "flood.test")) == []
@@ -41,7 +41,7 @@ def test_strangers_displace_strangers_of_the_zone_with_most_and_its_newest_first
     assert displaced_by(index, waiting(12, "new", "flood.test")) == [12]
 
 
-def test_a_name_whose_look_up_failed_gives_way_before_a_name_that_was_not_asked_yet() -> None:
+def test_messages_of_a_name_whose_look_up_failed_are_displaced_before_those_not_looked_up_yet() -> None:
     index = WaitingIndex()
     for number in range(1, 9):
         index.add(waiting(number, "new", "crowded.test"))
@@ -54,7 +54,7 @@ def test_a_name_whose_look_up_failed_gives_way_before_a_name_that_was_not_asked_
 
 
 @pytest.mark.parametrize("crowded", ["a", "b", "c", "d", "e", "f", "g", "h"])
-def test_a_name_with_too_many_messages_costs_its_zone_no_place(crowded: str) -> None:
+def test_a_name_with_too_many_messages_displaces_no_other_name_of_its_zone(crowded: str) -> None:
     index = WaitingIndex()
     number = 0
     for name in "abcdefgh":
@@ -66,7 +66,7 @@ def test_a_name_with_too_many_messages_costs_its_zone_no_place(crowded: str) -> 
     assert len(index) == waiting_index.MAX_ABSENT_OF_A_ZONE
 
 
-def test_no_stranger_displaces_a_trusted_name_however_many_there_are() -> None:
+def test_no_number_of_strangers_displaces_a_trusted_name() -> None:
     index = WaitingIndex()
     index.add(waiting(1, "alice", is_reserved=True))
     for number in range(2, 1000):
@@ -75,7 +75,7 @@ def test_no_stranger_displaces_a_trusted_name_however_many_there_are() -> None:
     assert 1 in index
 
 
-def test_a_trusted_zone_has_a_quarter_of_the_area_and_its_busiest_sender_loses_its_newest() -> None:
+def test_a_trusted_zone_has_a_quarter_of_the_area_and_its_largest_sender_loses_its_newest() -> None:
     index = WaitingIndex()
     assert displaced_by(index, waiting(1, "busy", "fleet.test", is_reserved=True)) == []
     assert displaced_by(index, waiting(2, "busy", "fleet.test", is_reserved=True)) == []
@@ -83,7 +83,7 @@ def test_a_trusted_zone_has_a_quarter_of_the_area_and_its_busiest_sender_loses_i
     assert displaced_by(index, waiting(4, "alice", "other.test", is_reserved=True)) == []
 
 
-def test_few_messages_wait_of_names_without_a_record_and_they_give_way_first() -> None:
+def test_few_messages_of_names_without_a_record_wait_and_they_are_displaced_first() -> None:
     index = WaitingIndex()
     for number in range(1, 4):
         index.add(waiting(number, "new", "new.test", 10))
@@ -102,7 +102,7 @@ def test_few_messages_wait_of_names_without_a_record_and_they_give_way_first() -
     assert 11 in index
 
 
-def test_the_names_without_a_record_are_bounded_together() -> None:
+def test_messages_of_names_without_a_record_have_a_common_limit() -> None:
     index = WaitingIndex()
     for number in range(1, 200):
         index.add(waiting(number, f"new-{number}", f"zone-{number}.test", 1))
@@ -111,7 +111,7 @@ def test_the_names_without_a_record_are_bounded_together() -> None:
     assert len(index) == waiting_index.MAX_ABSENT
 
 
-def test_room_is_that_of_the_whole_area() -> None:
+def test_has_room_considers_the_whole_area() -> None:
     index = WaitingIndex()
     for number, zone in enumerate(("a.test", "b.test", "c.test"), 1):
         index.add(waiting(number, zone, zone, QUARTER, is_reserved=True))
@@ -119,7 +119,7 @@ def test_room_is_that_of_the_whole_area() -> None:
     assert not index.has_room(QUARTER + 1)
 
 
-def test_a_message_that_turns_out_to_contradict_known_keys_is_not_awaited_any_more() -> None:
+def test_a_message_that_is_found_to_contradict_known_keys_is_no_longer_awaited() -> None:
     index = WaitingIndex()
     index.add(waiting(1, "alice"))
     index.add(waiting(2, "alice"))
@@ -142,7 +142,7 @@ def test_messages_that_contradict_known_keys_come_last_and_are_not_awaited() -> 
     assert not index.is_awaited("alice")
 
 
-def test_a_copy_of_a_waiting_message_is_recognized() -> None:
+def test_a_copy_of_a_deferred_message_is_recognized() -> None:
     index = WaitingIndex()
     index.add(waiting(1, "alice"))
     assert index.holds((1).to_bytes(32))
@@ -162,7 +162,7 @@ messages = st.tuples(
 @given(
     st.lists(st.tuples(messages, st.sampled_from(["keep", "remove oldest", "fail", "succeed", "absent"])), max_size=80)
 )
-def test_the_bounds_hold_and_nothing_is_lost_without_being_named(
+def test_limits_are_kept_and_every_displaced_message_is_reported(
     steps: list[tuple[tuple[str, str, int, bool, bool], str]],
 ) -> None:
     index = WaitingIndex()

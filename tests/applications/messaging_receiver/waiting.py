@@ -1,4 +1,4 @@
-"""What the tests of messages that wait share."""
+"""Helpers for the tests of deferred messages."""
 
 import re
 import time
@@ -13,7 +13,7 @@ OUT = TemporaryDiscoveryError("no answer")
 
 
 def prove(world: World, name: IdentityName) -> None:
-    """Let a name have had messages printed for long enough, without a message."""
+    """Make a name proven without sending messages, as if enough of its messages had been printed for long enough."""
     now = int(time.time())
     for number, moment in enumerate((now - 2 * HOUR, now - 60, now - 59)):
         entry = ReplayEntry(str(name), number.to_bytes(16), moment)
@@ -22,6 +22,6 @@ def prove(world: World, name: IdentityName) -> None:
 
 
 def balance(world: World) -> tuple[int, int]:
-    """Return how many messages were received, and how many of them are accounted for."""
+    """Return how many messages were received, and how many were printed, refused or are waiting."""
     numbers = {key: int(number) for key, number in re.findall(r"\b(received|printed|refused)=(\d+)", world.counters)}
     return numbers["received"], numbers["printed"] + numbers["refused"] + world.authentication.number_waiting

@@ -1,4 +1,4 @@
-"""A receiver in which DNS answers are made here and everything else is real."""
+"""A receiver with simulated DNS answers; everything else is real."""
 
 import contextlib
 import json
@@ -46,7 +46,7 @@ def record_of(key: PrivateKey) -> bytes:
 
 @dataclass
 class Dns:
-    """Stands where DNS does, below everything that decides what its answers mean."""
+    """A fake source of DNS answers, in place of the resolver."""
 
     answers: dict[IdentityName, bytes | DiscoveryError | threading.Event]
     asked: list[IdentityName] = field(default_factory=list)
@@ -91,7 +91,7 @@ class World:
         self.wait_for(lambda: self.stored() == [])
 
     def stored(self) -> list[str]:
-        """Return the senders of the messages that wait on the disk."""
+        """Return the senders of the stored messages."""
         return [entry.sender for entry in self.context.waiting_store.index()]
 
     def read(self) -> None:

@@ -87,7 +87,7 @@ class StandardOutput:
 
     def _note_ready(self) -> None:
         if self._is_logged:
-            _LOG.info("Stdout is read again")
+            _LOG.info("Stdout is being read again")
         self._waits_since, self._is_logged = None, False
 
 

@@ -162,7 +162,9 @@ class Supervision:
                 )
             names = (*tidied.raised, *(("all unproven names",) if tidied.pool_raised else ()))
             for name in names:
-                _LOG.debug("The memory of %s is full: its oldest messages are refused from now on", name)
+                _LOG.debug(
+                    "Replay memory full for %s: messages as old as its forgotten ones are refused from now on", name
+                )
             is_done = not tidied.more
             # The store's lock is not fair: without a pause, other threads might not get it.
             time.sleep(_PAUSE_SECONDS)

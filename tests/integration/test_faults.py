@@ -294,7 +294,7 @@ def test_a_reader_that_stops_is_waited_for_and_nothing_is_lost(lab: Lab, alice: 
         wait_until(lambda: "Stdout is not being read" in (tmp_path / "log").read_text(), "line on stdout")
         assert health(device) == "stdout is not being read"
         printed = _read_until(reading, "the end")
-        wait_until(lambda: "Stdout is read again" in (tmp_path / "log").read_text(), "line on stdout")
+        wait_until(lambda: "Stdout is being read again" in (tmp_path / "log").read_text(), "line on stdout")
         assert printed == [f'"{alice.name} says: {text}"' for text in [*texts, "the end"]]
         assert process.poll() is None
     assert (tmp_path / "log").read_text().count("Stdout is not being read") == 1

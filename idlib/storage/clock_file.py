@@ -103,7 +103,7 @@ class ClockFile:
             return {}
         except OSError as error:
             raise StoreError(
-                f"{quoted(self._path)} cannot be read: {error.strerror}", "remove it, or give it to this user"
+                f"{quoted(self._path)} cannot be read: {error.strerror}", "remove it, or make this user its owner"
             ) from error
         except (ValueError, RecursionError):
             return {}
@@ -124,7 +124,8 @@ class ClockFile:
             with contextlib.suppress(OSError):
                 new.unlink(missing_ok=True)
             raise StoreError(
-                f"{quoted(self._path)} cannot be written: {error.strerror}", "check the disk's space and DATA_PATH"
+                f"{quoted(self._path)} cannot be written: {error.strerror}",
+                "check the free space on the disk and DATA_PATH",
             ) from error
 
 

@@ -78,7 +78,7 @@ class Database:
     """
 
     # What it means for the user that rows are lost.
-    _loss = "what is not among them is lost"
+    _loss = "the others are lost"
     # Whether a file without anything in it may be one that a process has just created, and not one that was cut off.
     _may_be_empty = False
     # Whether it matters when a damaged file was last written.
@@ -194,7 +194,7 @@ class Database:
             )
             self._prepare(self._opened)
             if is_suspect:
-                _LOG.info("Checking %s, which was not closed", quoted(self._path))
+                _LOG.info("Checking %s: it was not closed properly", quoted(self._path))
                 (found,) = self._opened.execute("PRAGMA integrity_check(1)").fetchone()
                 if found != "ok":
                     raise DamagedError(f"{quoted(self._path)} is damaged: {found}")
@@ -281,25 +281,25 @@ class Database:
     def _repair(self, damage: DamagedError) -> None:
         now = time.monotonic()
         if self._repaired_at is not None and now - self._repaired_at < _REPAIR_PAUSE_SECONDS:
-            raise StoreError(f"{damage.fact}, {self._last_repair}", self._last_hint)
+            raise StoreError(f"{damage.fact}; {self._last_repair}", self._last_hint)
         with translating_errors(self._path):
             # What we do not know would be lost.
             self._refuse_newer(user_version(self._descriptor, _content(beside(self._path, LOG))))
         self._repaired_at = now
-        self._last_repair = f"and was repaired less than {_REPAIR_PAUSE_SECONDS:.0f} s ago"
-        self._last_hint = "replace the disk, which damages what is written to it"
+        self._last_repair = f"it was repaired less than {_REPAIR_PAUSE_SECONDS:.0f} s ago"
+        self._last_hint = "replace the disk: it damages the files that are written to it"
         # If this is interrupted, the next start goes by the time before it.
         self._note_last_write(self._latest_possible_write())
         try:
             self._replace(damage)
         except PermissionError as error:
-            self._last_repair = f"and cannot be repaired: {error.strerror}"
+            self._last_repair = f"it cannot be repaired: {error.strerror}"
             self._last_hint = how_to_get_in(self._path.parent)
             raise StoreError(f"{quoted(self._path)} cannot be repaired: {error.strerror}", self._last_hint) from error
         except (OSError, sqlite3.Error) as error:
-            self._last_repair = f"and cannot be repaired: {error}"
-            self._last_hint = "make room on the disk, for a new file beside the damaged one"
-            raise StoreError(f"{damage.fact}, {self._last_repair}", self._last_hint) from error
+            self._last_repair = f"it cannot be repaired: {error}"
+            self._last_hint = "free space on the disk: a repair writes a new file beside the damaged one"
+            raise StoreError(f"{damage.fact}; {self._last_repair}", self._last_hint) from error
 
     def _replace(self, damage: DamagedError) -> None:
         if self._opened is not None:
@@ -336,7 +336,7 @@ class Database:
         self._descriptor = descriptor
         self._connect_again()
         _LOG.error(
-            "A damaged file was moved aside: %s; it is %s now; %d rows of it can be read and are kept; %s",
+            "A damaged file was moved aside: %s; it is now %s; %d readable rows were kept; %s",
             damage.fact,
             quoted(moved),
             number,
@@ -422,7 +422,7 @@ class Database:
         except OSError as error:
             raise StoreError(
                 f"{quoted(self._path)} cannot be locked: {error.strerror}",
-                "set DATA_PATH to a directory on a file system with locks",
+                "set DATA_PATH to a directory on a file system that supports locks",
             ) from error
         if not self._is_held:
             raise StoreError(f"{quoted(self._path)} is in use by another process", advice)

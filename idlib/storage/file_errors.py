@@ -47,7 +47,7 @@ def describing_errors(path: Path) -> Iterator[None]:
     except NotRegularError as error:
         raise StoreError(
             f"{quoted(error.filename)} cannot be used: {error.strerror}",
-            "move that away, or set DATA_PATH to another directory",
+            "move it away, or set DATA_PATH to another directory",
         ) from error
     except OSError as error:
         is_of_another = isinstance(error, PermissionError) and os.path.isdir(path.parent)
@@ -70,7 +70,7 @@ def judging_rows(path: Path) -> Iterator[None]:
     try:
         yield
     except (ValueError, TypeError) as error:
-        raise DamagedError(f"{quoted(path)} holds a row that we have not written: {error}") from error
+        raise DamagedError(f"{quoted(path)} has an invalid row: {error}") from error
 
 
 @contextlib.contextmanager
@@ -96,7 +96,7 @@ def translating_errors(path: Path) -> Iterator[None]:
         is_of_another = isinstance(error, PermissionError) or code & _PRIMARY_CODE in _FORBIDDEN
         raise StoreError(
             f"{quoted(path)} cannot be read or written: {error}",
-            how_to_get_in(path.parent) if is_of_another else "check the disk's space and the file's owner",
+            how_to_get_in(path.parent) if is_of_another else "check the free space on the disk and the file's owner",
         ) from error
 
 
@@ -118,6 +118,6 @@ def how_to_get_in(directory: Path) -> str:
     """
     # Not the command alone: a stranger's directory on a laptop is none to be taken over.
     return (
-        "set DATA_PATH to a directory that this user may write, or give it this one:"
+        "set DATA_PATH to a directory that this user can write to, or give this user access:"
         f" {permission_hint(directory, 'messaging_sender')}"
     )

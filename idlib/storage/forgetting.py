@@ -254,7 +254,7 @@ class Forgetting:
             (week, owner, week, owner, number),
         ).rowcount
         if not deleted:
-            raise ValueError("unbound entries that were counted cannot be found")
+            raise ValueError("counted unbound entries cannot be found")
         tally.take(week, owner, deleted)
         return Tidied(more=True, forgotten_unbound_early=deleted)
 
@@ -307,7 +307,7 @@ class Forgetting:
             (zone, min(excess, limit, ahead)),
         ).fetchall()
         if not names:
-            raise ValueError(f"names of the zone {zone} that were counted cannot be found")
+            raise ValueError(f"counted names of the zone {zone} cannot be found")
         left = limit
         for number, name, last_printed_at in names:
             self._books.forget_cached(name)
@@ -369,4 +369,4 @@ def _delete(connection: sqlite3.Connection, tally: Tally, slot: int, portion: _P
     if portion.is_last:
         tally.slots.discard(slot)
     elif not deleted:
-        raise ValueError(f"entries of the table {table} cannot be found again")
+        raise ValueError(f"counted entries of the table {table} cannot be found")

@@ -98,7 +98,8 @@ class LockFile:
     def _locked(self, kind: int) -> Iterator[None]:
         if not wait_for(functools.partial(self._take, kind, _REPLACING)):
             raise StoreError(
-                f"{quoted(self._path)} is being opened or repaired by another process", "try again when it has ended"
+                f"{quoted(self._path)} is being opened or repaired by another process",
+                "try again once that process has ended",
             )
         try:
             yield

@@ -216,7 +216,7 @@ class Outbox(Database):
             if total + octets + _OVERHEAD_OCTETS > MAX_OCTETS:
                 raise StoreError(
                     f"the outbox is full: {number} messages take {total} of its {MAX_OCTETS} bytes",
-                    "send it again once the broker and DNS are back",
+                    "send the message again once the broker and DNS can be reached",
                 )
             row = connection.execute(
                 f"INSERT INTO outgoing ({_COLUMNS}, octets) VALUES (?, ?, ?, ?, ?, ?)",  # noqa: S608  # of ours alone
@@ -233,7 +233,7 @@ class Outbox(Database):
         with self._judging_rows():
             for (recipient,) in rows:
                 if not is_name(recipient):
-                    raise ValueError("a recipient is no name")
+                    raise ValueError("a recipient is not a valid name")
         return tuple(recipient for (recipient,) in rows)
 
     @repairing
@@ -356,7 +356,7 @@ class Outbox(Database):
         row = connection.execute("SELECT messages, octets, (SELECT min(queued_at) FROM outgoing) FROM used").fetchone()
         with self._judging_rows():
             if row is None:
-                raise ValueError("the table used is empty")
+                raise ValueError("the table `used` is empty")
             _TOTAL.check(row)
         messages, octets, since = row
         return messages, octets, since

@@ -360,8 +360,8 @@ class ReplayMemory(Database):
         self._forgetting = None
         until = datetime.fromtimestamp(floor, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         self._loss = (
-            f"bound messages that were issued until {until} and are not among them are refused as repeats, and unbound"
-            " ones that were printed before may be printed again"
+            f"unknown bound messages that were issued until {until} are refused as repeats, and unbound messages that"
+            " were printed before may be printed again"
         )
 
     def _latest_possible_write(self) -> int | None:

@@ -90,7 +90,7 @@ class Table:
             ValueError: It cannot.
         """
         if not self.accepts(row):
-            raise ValueError(f"a row of the table {self.name} has other contents")
+            raise ValueError(f"a row of the table {self.name} has unexpected contents")
 
 
 def check_ascending(keys: Iterable[Key], after: Key) -> None:
@@ -108,7 +108,7 @@ def check_ascending(keys: Iterable[Key], after: Key) -> None:
     last = after
     for key in keys:
         if key <= last:
-            raise ValueError("rows are not in the order of their keys")
+            raise ValueError("rows are out of order")
         last = key
 
 

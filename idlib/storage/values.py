@@ -34,7 +34,7 @@ class ReplayEntry:
 
     def __post_init__(self) -> None:
         if len(self.identifier) != IDENTIFIER_BYTES:
-            raise ValueError(f"an identifier of {len(self.identifier)} bytes, not {IDENTIFIER_BYTES}")
+            raise ValueError(f"the identifier has {len(self.identifier)} bytes, not {IDENTIFIER_BYTES}")
         if self.issued_at is not None and self.issued_at < 0:
             raise ValueError(f"issued at {self.issued_at}, before the epoch")
 
@@ -138,9 +138,9 @@ class WaitingHeader:
 
     def __post_init__(self) -> None:
         if self.number < 1:
-            raise ValueError(f"a waiting message with the number {self.number}")
+            raise ValueError(f"the number {self.number} of a waiting message is not positive")
         if len(self.identifier) != IDENTIFIER_BYTES:
-            raise ValueError(f"an identifier of {len(self.identifier)} bytes, not {IDENTIFIER_BYTES}")
+            raise ValueError(f"the identifier has {len(self.identifier)} bytes, not {IDENTIFIER_BYTES}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

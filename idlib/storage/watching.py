@@ -38,7 +38,7 @@ def watching(directory: Path) -> Iterator[None]:
                 f"{quoted(path)} cannot be used: {error.strerror}", "set DATA_PATH to a directory that can be written"
             ) from error
         if not is_locked:
-            raise StoreError(f"{quoted(path)} is locked by another process", "end that process")
+            raise StoreError(f"{quoted(path)} is locked by another process", "stop that process")
         yield
 
 

@@ -112,7 +112,7 @@ def test_a_log_that_a_killed_process_left_is_used(name: str, tmp_path: Path, cap
     caplog.set_level(logging.INFO)
     run_and_kill(tmp_path, *LATE[name])
     assert len(KINDS[name].read(tmp_path)) == 50
-    assert "which was not closed" in caplog.text
+    assert "it was not closed properly" in caplog.text
     assert aside(KINDS[name].path(tmp_path)) == []
 
 

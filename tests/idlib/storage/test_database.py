@@ -64,7 +64,7 @@ def test_a_directory_of_another_user_is_told_with_the_command_that_mends_it(kind
     (place / "data").mkdir(mode=0o500)
     assert told(place, kind) == (
         f"'data/{name}' cannot be used: Permission denied;"
-        f" set DATA_PATH to a directory that this user may write, or give it this one: {MEND}"
+        f" set DATA_PATH to a directory that this user can write to, or give this user access: {MEND}"
     )
 
 

@@ -53,7 +53,7 @@ def test_what_is_no_file_is_told_in_one_line(
         within_seconds(lambda: OPEN[name](tmp_path))
     assert str(told.value) == (
         f"'{path}' cannot be used: it is {said}, not a regular file;"
-        " move that away, or set DATA_PATH to another directory"
+        " move it away, or set DATA_PATH to another directory"
     )
     path.rmdir() if path.is_dir() else path.unlink()
     OPEN[name](tmp_path).close()
@@ -85,7 +85,7 @@ def test_a_lock_does_not_lead_to_another_file(name: str, tmp_path: Path) -> None
 def test_a_watch_that_somebody_locks_for_ever_is_told(tmp_path: Path) -> None:
     with (tmp_path / WATCH).open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
-        with pytest.raises(StoreError, match=r"outbox.lock' is locked by another process; end that process"):
+        with pytest.raises(StoreError, match=r"outbox.lock' is locked by another process; stop that process"):
             within_seconds(lambda: watching(tmp_path).__enter__())
 
 

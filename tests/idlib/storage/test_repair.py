@@ -85,9 +85,9 @@ def test_it_is_said_that_messages_may_repeat(tmp_path: Path, caplog: pytest.LogC
     os.utime(path, (NOW, NOW))
     ReplayMemory(tmp_path).close()
     (line,) = [record.getMessage() for record in caplog.records if record.levelno == logging.ERROR]
-    assert "0 rows of it can be read and are kept" in line
+    assert "0 readable rows were kept" in line
     assert "issued until 2026-09-21T14:18:20Z" in line
-    assert "unbound ones that were printed before may be printed again" in line
+    assert "unbound messages that were printed before may be printed again" in line
 
 
 @pytest.mark.parametrize("name", list(KINDS))
@@ -164,7 +164,7 @@ def test_a_full_disk_is_no_damage_and_no_repair_is_begun_that_cannot_be_finished
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("idlib.storage.salvage.copy_rows", fail)
-    with pytest.raises(StoreError, match=r"cannot be repaired: .*No space left on device.*; make room"):
+    with pytest.raises(StoreError, match=r"cannot be repaired: .*No space left on device.*; free space"):
         WaitingMessages(tmp_path)
     assert path.read_bytes() == before
     assert [one.name for one in tmp_path.iterdir() if "damaged" in one.name or "salvaged" in one.name] == []

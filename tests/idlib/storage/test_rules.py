@@ -86,7 +86,7 @@ def test_the_pool_is_looked_at_until_everything_has_expired_that_it_holds_of_a_n
 
 @pytest.mark.parametrize(("identifier", "issued_at"), [(b"", 1), (bytes(15), 1), (bytes(17), None), (bytes(16), -1)])
 def test_an_entry_that_cannot_be_one_is_refused(identifier: bytes, issued_at: int | None) -> None:
-    with pytest.raises(ValueError, match=r"an identifier of \d+ bytes|issued at -1"):
+    with pytest.raises(ValueError, match=r"the identifier has \d+ bytes|issued at -1"):
         ReplayEntry("alice.example.com", identifier, issued_at)
 
 

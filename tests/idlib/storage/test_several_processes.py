@@ -37,7 +37,9 @@ def test_a_process_that_opens_a_file_for_too_long_is_told(name: str, tmp_path: P
     path = tmp_path / f"{name}.sqlite3"
     with opening(path), pytest.raises(StoreError) as told:
         within_seconds(lambda: OPEN[name](tmp_path))
-    assert str(told.value) == f"'{path}' is being opened or repaired by another process; try again when it has ended"
+    assert str(told.value) == (
+        f"'{path}' is being opened or repaired by another process; try again once that process has ended"
+    )
     OPEN[name](tmp_path).close()
 
 

@@ -1,8 +1,8 @@
-"""What must survive a restart: printed messages, messages that wait for DNS, and messages that wait to be sent.
+"""What must survive a restart: printed messages, messages deferred for DNS, and messages queued for sending.
 
-`rules` decides what is remembered and for how long, for every engine; `ReplayStore` and `WaitingStore` are what an
-engine implements. On a device the engine is SQLite: `replay`, `waiting` and `outbox` over `database`; `migration` reads
-the file of release 0.1.0.
+`rules` decides what is remembered and for how long, for every engine; an engine implements `ReplayStore` and
+`WaitingStore`. On a device the engine is SQLite: `replay`, `waiting` and `outbox` are built on `database`; `migration`
+reads the file of release 0.1.0.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -32,15 +32,15 @@ _REMOVED_AT_ONCE: Final = 500
 class ReplayStore(ClockStore, Protocol):
     """Remembers which messages were printed, what is known about their senders, and a few facts.
 
-    Any number of threads may use it. Every method may raise `StoreError`; nothing has changed then.
+    Any number of threads may use it. Every method may raise `StoreError`; in that case nothing has changed.
     """
 
     def fact(self, name: str, default: str) -> str:
-        """Return the value kept under a name; keep the default first if there is none yet.
+        """Return the value stored under a name; if there is none, store the default first.
 
         Args:
-            name: What the value is.
-            default: The value to keep the first time.
+            name: The name of the fact.
+            default: The value to store if there is none.
         """
 
     def standing(self, name: str) -> Standing | None:
@@ -54,11 +54,11 @@ class ReplayStore(ClockStore, Protocol):
         """Return whether a message was printed before.
 
         Args:
-            entry: What it is recognized by; its signature has verified, and its age was accepted.
+            entry: What identifies the message; its signature has verified, and its age was accepted.
         """
 
     def remember(self, printed: Sequence[Printed], now: int) -> None:
-        """Remember printed messages as one group, which is durable when this returns.
+        """Remember printed messages in one transaction, which is durable when this returns.
 
         Args:
             printed: The messages, in the order in which they were printed.
@@ -66,7 +66,7 @@ class ReplayStore(ClockStore, Protocol):
         """
 
     def tidy(self, now: int) -> Tidied:
-        """Forget one portion of what is expired or past a bound; other threads wait at most 50 ms for it.
+        """Forget one portion of what has expired or exceeds a limit; other threads wait at most 50 ms for it.
 
         Args:
             now: Seconds since the epoch, by a clock that is trusted.
@@ -76,56 +76,56 @@ class ReplayStore(ClockStore, Protocol):
         """Treat every message issued at or before a time as one that may have been printed and forgotten.
 
         Args:
-            issued_at: The time, in seconds since the epoch; an earlier one than is kept changes nothing.
+            issued_at: The time, in seconds since the epoch; a time before the stored one changes nothing.
         """
 
 
 class WaitingStore(Protocol):
-    """Keeps the messages that wait for DNS. The caller keeps their index in memory and decides about them.
+    """Stores deferred messages. The caller keeps their index in memory and decides what happens to them.
 
-    Any number of threads may use it. Every method may raise `StoreError`; nothing has changed then.
+    Any number of threads may use it. Every method may raise `StoreError`; in that case nothing has changed.
     """
 
     def last_number(self) -> int:
-        """Return the highest number of a message that waits, or 0."""
+        """Return the highest number of a deferred message, or 0."""
 
     def index(self) -> Iterator[WaitingEntry]:
-        """Yield every waiting message without its text, ordered by number, holding few of them in memory."""
+        """Yield every deferred message without its text, ordered by number; keep only a few in memory."""
 
     def read(self, numbers: Sequence[int]) -> tuple[WaitingMessage, ...]:
-        """Return the waiting messages with these numbers, in the order of the numbers given; unknown ones are left out.
+        """Return the deferred messages with these numbers, in the order of the numbers given; skip unknown numbers.
 
         Args:
-            numbers: Their numbers.
+            numbers: The numbers.
         """
 
     def change(self, added: Sequence[WaitingMessage], removed: Iterable[int]) -> None:
-        """Change what waits as one group, which is durable when this returns.
+        """Add and remove deferred messages in one transaction, which is durable when this returns.
 
         Args:
             added: Messages with numbers that are not in use.
-            removed: Numbers of messages that wait no longer; unknown ones are ignored.
+            removed: Numbers of messages to remove; unknown numbers are ignored.
         """
 
     def limit_deferral(self, elapsed: float) -> None:
-        """Let messages that began to wait later than now have begun now.
+        """Set the start of deferral to now for messages whose start is in the future.
 
         Args:
-            elapsed: For how many seconds the system has run, by the clock of `WaitingMessage.deferred_at`.
+            elapsed: How many seconds the system has run, by the clock of `WaitingMessage.deferred_at`.
         """
 
     def wipe(self) -> None:
-        """Make sure that no removed text is left in any file, if one may be; to be called about once a second."""
+        """Erase removed texts from every file, if any may be left; call this about once a second."""
 
 
 def drop_leftovers(replay: ReplayStore, waiting: WaitingStore) -> int:
-    """Remove waiting messages that were printed before a crash, and return how many there were.
+    """Remove deferred messages that were printed before a crash, and return how many there were.
 
-    A printed message is remembered first and removed from those that wait afterwards; a crash may come between the two.
+    A printed message is remembered first and removed from the deferred ones afterwards; a crash may come in between.
 
     Args:
-        replay: The messages that were printed.
-        waiting: The messages that wait.
+        replay: The printed messages.
+        waiting: The deferred messages.
     """
     dropped = 0
     numbers = []

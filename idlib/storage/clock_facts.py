@@ -1,4 +1,4 @@
-"""What is kept of the clock across restarts, as one text: what is missing in it or damaged takes its default."""
+"""What is stored about the clock across restarts, as one JSON text; missing or damaged values get their defaults."""
 
 import json
 import math
@@ -11,7 +11,7 @@ FACT: Final = "clock"
 
 
 class ClockStore(Protocol):
-    """Keeps what is known of the clock. Every method may raise `StoreError`; nothing has changed then."""
+    """Stores what is known about the clock. Every method may raise `StoreError`; in that case nothing has changed."""
 
     @property
     def latest_time(self) -> int:
@@ -19,42 +19,42 @@ class ClockStore(Protocol):
 
     @property
     def boot(self) -> str:
-        """The boot of the system in which the clock was last known to be set; empty if none was noted."""
+        """The boot of the system in which the clock was last known to be set; empty if none was stored."""
 
     def get_fact(self, name: str) -> str | None:
-        """Return the value kept under a name, or None if there is none.
+        """Return the value stored under a name, or None if there is none.
 
         Args:
-            name: What the value is.
+            name: The name of the fact.
         """
 
     def set_fact(self, name: str, value: str) -> None:
-        """Keep a value under a name, in place of an earlier one; it is durable when this returns.
+        """Store a value under a name, replacing an earlier one; it is durable when this returns.
 
         Args:
-            name: What the value is.
+            name: The name of the fact.
             value: The value.
         """
 
     def note_time(self, now: int) -> None:
-        """Keep a time, unless a later one is kept already.
+        """Record a time, unless a later one is recorded already.
 
         Args:
             now: Seconds since the epoch.
         """
 
     def reset_time(self, now: int) -> None:
-        """Keep a time in place of the one that is kept, even if that is later.
+        """Replace the recorded time, even if it is later.
 
         Args:
             now: Seconds since the epoch.
         """
 
     def trust_clock_since(self, boot: str) -> None:
-        """Keep the boot of the system in which the clock is known to be set.
+        """Store the boot of the system in which the clock is known to be set.
 
         Args:
-            boot: What tells this boot from every other.
+            boot: The unique identifier of this boot.
         """
 
     def lower_floor(self, issued_at: int) -> bool:
@@ -69,7 +69,7 @@ class ClockStore(Protocol):
 
 
 class Doubt(StrEnum):
-    """Why the clock is not trusted although it shows a time that is possible."""
+    """Why the clock is not trusted although the time it shows is possible."""
 
     NONE = ""
     AHEAD = "ahead"
@@ -78,14 +78,14 @@ class Doubt(StrEnum):
 
 @dataclass(slots=True)
 class Trial:
-    """For how long the clock has shown what it shows.
+    """How long the clock has run steadily.
 
     Args:
-        least: What it showed at the beginning, or less if it is late, in seconds since the epoch.
-        begun_at: When that was, in seconds for which the system has run.
-        seconds: For how long the clock has been watched since.
-        synchronized: For how much of that the kernel has reported synchronization.
-        was_synchronized: Whether the kernel has reported it at all.
+        least: The time that the clock showed at the start, or an earlier one if it is slow, in seconds since the epoch.
+        begun_at: When the trial started, in seconds for which the system has run.
+        seconds: How long the clock has been watched since.
+        synchronized: For how many of these seconds the kernel has reported synchronization.
+        was_synchronized: Whether the kernel has reported synchronization at all.
     """
 
     least: float = 0.0
@@ -95,49 +95,51 @@ class Trial:
     was_synchronized: bool = False
 
     def add(self, seconds: float, synchronized: float) -> None:
-        """Note that it goes on.
+        """Extend the trial.
 
         Args:
-            seconds: For how long the clock was watched since the last call.
-            synchronized: For how much of that the kernel reported synchronization.
+            seconds: How long the clock was watched since the last call.
+            synchronized: For how many of these seconds the kernel reported synchronization.
         """
         self.seconds += seconds
         self.synchronized += synchronized
 
     def least_at(self, elapsed: float) -> float:
-        """Return what the clock shows at least, if it is as right as at the beginning.
+        """Return the earliest time that the clock shows if it is as accurate as at the start of the trial.
 
         Args:
-            elapsed: For how many seconds the system has run.
+            elapsed: How many seconds the system has run.
         """
         return self.least + elapsed - self.begun_at
 
     def has_lasted(self, seconds: float) -> bool:
-        """Return whether it has lasted for long enough: synchronized, or if the kernel never reports that, at all.
+        """Return whether the trial is long enough.
+
+        Only synchronized seconds count, unless the kernel has never reported synchronization.
 
         Args:
-            seconds: How long that is.
+            seconds: The length required.
         """
         return (self.synchronized if self.was_synchronized else self.seconds) >= seconds
 
 
 @dataclass(slots=True)
 class ClockFacts:
-    """What is known of the clock.
+    """What is known about the clock.
 
     Args:
         boot: The boot of the system in which this was written.
-        up: For how many seconds the system had run then in this boot.
-        elapsed: For how many seconds it had run then in all boots.
-        wall: What the clock showed when it was last watched, in seconds since the epoch; 0 if it never was.
-        watched_at: When that was, in seconds for which the system has run.
-        offset: By how much the clock is ahead of the boot clock, in the present boot; None if it was not trusted yet.
-        shown: What the clock showed when it was last trusted, in seconds since the epoch; 0 if it never was.
-        trusted_at: When that was, in seconds for which the system has run; None if it never was.
+        up: How many seconds the system had run in that boot when this was written.
+        elapsed: How many seconds the system had run in all boots when this was written.
+        wall: The time that the clock showed when it was last watched, in seconds since the epoch; 0 if it never was.
+        watched_at: When the clock was last watched, in seconds for which the system has run.
+        offset: How far the clock is ahead of the boot clock, in the present boot; None if it was not trusted yet.
+        shown: The time that the clock showed when it was last trusted, in seconds since the epoch; 0 if it never was.
+        trusted_at: When the clock was last trusted, in seconds for which the system has run; None if it never was.
         doubt: Why the clock is not trusted.
-        is_in_doubt: Whether it was not trusted when it was last watched.
-        trial: For how long it has shown what it shows, apart from what the system was off for.
-        latest_trial: The same since the system was last off, or the clock moved.
+        is_in_doubt: Whether the clock was distrusted when it was last watched.
+        trial: How long the clock has run steadily, not counting the time for which the system was off.
+        latest_trial: The same, since the system was last off or the clock jumped.
     """
 
     boot: str = ""
@@ -155,7 +157,7 @@ class ClockFacts:
 
     @classmethod
     def from_text(cls, text: str | None) -> Self:
-        """Return what `str` has made a text of, with defaults in place of what cannot be read.
+        """Parse what `str` returned; values that cannot be read get their defaults.
 
         Args:
             text: The text, or None if there is none.

@@ -1,4 +1,4 @@
-"""What the resident sender knows of the clock, in a small file beside the outbox."""
+"""What the resident sender knows about the clock, in a small file beside the outbox."""
 
 import contextlib
 import json
@@ -17,13 +17,13 @@ _BOOT: Final = "boot"
 
 
 class ClockFile:
-    """The file, written by one thread: a `ClockStore`. A damaged one counts as absent, so that nobody need repair it.
+    """The file, written by one thread: a `ClockStore`. A damaged file counts as missing, so it needs no repair.
 
     Args:
-        directory: Where it is or will be; it must exist before anything is kept.
+        directory: The directory of the file; it must exist before anything is stored.
 
     Raises:
-        StoreError: The file is there and cannot be read.
+        StoreError: The file exists but cannot be read.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -40,22 +40,22 @@ class ClockFile:
 
     @property
     def boot(self) -> str:
-        """The boot of the system in which the clock was last known to be set; empty if none was noted."""
+        """The boot of the system in which the clock was last known to be set; empty if none was stored."""
         return self._facts.get(_BOOT, "")
 
     def get_fact(self, name: str) -> str | None:
-        """Return the value kept under a name, or None if there is none.
+        """Return the value stored under a name, or None if there is none.
 
         Args:
-            name: What the value is.
+            name: The name of the fact.
         """
         return self._facts.get(name)
 
     def set_fact(self, name: str, value: str) -> None:
-        """Keep a value under a name, in place of an earlier one; it is durable when this returns.
+        """Store a value under a name, replacing an earlier one; it is durable when this returns.
 
         Args:
-            name: What the value is.
+            name: The name of the fact.
             value: The value.
         """
         facts = {**self._facts, name: value}
@@ -63,7 +63,7 @@ class ClockFile:
         self._facts = facts
 
     def note_time(self, now: int) -> None:
-        """Keep a time, unless a later one is kept already.
+        """Record a time, unless a later one is recorded already.
 
         Args:
             now: Seconds since the epoch.
@@ -72,7 +72,7 @@ class ClockFile:
             self.reset_time(now)
 
     def reset_time(self, now: int) -> None:
-        """Keep a time in place of the one that is kept, even if that is later.
+        """Replace the recorded time, even if it is later.
 
         Args:
             now: Seconds since the epoch.
@@ -80,16 +80,16 @@ class ClockFile:
         self.set_fact(_LATEST_TIME, str(now))
 
     def trust_clock_since(self, boot: str) -> None:
-        """Keep the boot of the system in which the clock is known to be set.
+        """Store the boot of the system in which the clock is known to be set.
 
         Args:
-            boot: What tells this boot from every other.
+            boot: The unique identifier of this boot.
         """
         if boot != self.boot:
             self.set_fact(_BOOT, boot)
 
-    def lower_floor(self, issued_at: int) -> bool:  # noqa: ARG002  # what a `ClockStore` is asked
-        """Return False: a sender remembers no messages, and so refuses none as repeats.
+    def lower_floor(self, issued_at: int) -> bool:  # noqa: ARG002  # required by `ClockStore`
+        """Return False: a sender remembers no messages, so it refuses none as repeats.
 
         Args:
             issued_at: A time, in seconds since the epoch.

@@ -1,4 +1,4 @@
-"""An SQLite file in which each change is complete and durable, however the process or the power ends."""
+"""An SQLite file in which each change is atomic and durable, even if the process is killed or the power is cut."""
 
 import contextlib
 import fcntl
@@ -28,12 +28,12 @@ from idlib.storage.salvage import LOG, Table, beside
 
 _LOG = logging.getLogger(__name__)
 
-# For the receiver's files.
+# The hint for the receiver's files.
 STOP_THE_OTHER_RECEIVER: Final = "stop the other receiver, or give this one a DATA_PATH of its own"
 _BUSY_SECONDS: Final = 10.0
 _NO_DESCRIPTOR: Final = -1
 _WIPE_SECONDS: Final = 1.0
-# A disk that damages each new file must not be filled with damaged ones.
+# If a disk damages each new file, it must not fill up with damaged ones.
 _REPAIR_PAUSE_SECONDS: Final = 60.0
 
 D = TypeVar("D", bound="Database")
@@ -42,10 +42,10 @@ T = TypeVar("T")
 
 
 def repairing(method: Callable[Concatenate[D, P], T]) -> Callable[Concatenate[D, P], T]:
-    """Let a method of a database repair a damaged file and begin again, once.
+    """If a method of a database finds the file damaged, repair it and call the method again, once.
 
     Args:
-        method: Changes all or nothing, and is not called within a transaction.
+        method: Must be atomic; must not be called within a transaction.
     """
 
     @functools.wraps(method)
@@ -60,26 +60,26 @@ def repairing(method: Callable[Concatenate[D, P], T]) -> Callable[Concatenate[D,
 
 
 class Database:
-    """One file, used by any number of threads; a subclass says what is kept in it.
+    """One file, used by any number of threads; a subclass defines its contents.
 
-    A damaged file is moved aside, and a new one takes its place with every row that can be read.
+    A damaged file is moved aside and replaced by a new one that has every readable row.
 
     Args:
-        path: Where the file is; its directory is created if it is missing.
-        schema: SQL that creates the tables; run once for a file of an older version, so it must keep what is there.
-        version: The version of the schema, kept in the file.
-        tables: What is saved from a damaged file.
-        keeps_texts: Whether deleted content has to be overwritten in the file.
-        advice: What to do if another process uses the file; empty if several may use it at once.
+        path: The file; its directory is created if it is missing.
+        schema: SQL that creates the tables; run once on a file of an older version, so it must keep existing rows.
+        version: The version of the schema, stored in the file.
+        tables: The tables to copy from a damaged file.
+        keeps_texts: Whether deleted content must be overwritten in the file.
+        advice: The hint for the user if another process uses the file; empty if several may use it at once.
 
     Raises:
-        StoreError: The directory or the file cannot be used, another process uses it that must not, or a newer version
-            of this software wrote it.
+        StoreError: The directory or the file cannot be used, another process uses it although only one may, or a newer
+            version of this software wrote it.
     """
 
-    # What it means for the user that rows are lost.
+    # What the user has to know about the lost rows.
     _loss = "the others are lost"
-    # Whether a file without anything in it may be one that a process has just created, and not one that was cut off.
+    # Whether an empty file may be one that a process has just created; if not, it was truncated.
     _may_be_empty = False
     # Whether it matters when a damaged file was last written.
     _needs_last_write = False
@@ -106,7 +106,7 @@ class Database:
         self._lock = threading.RLock()
         self._is_wipe_due = False
         self._wiped_at = 0.0
-        # When the last repair was tried, what became of it, and what the user can do.
+        # When the last repair was tried, its result, and what the user can do.
         self._repaired_at: float | None = None
         self._last_repair = ""
         self._last_hint = ""
@@ -115,7 +115,7 @@ class Database:
             path.parent.mkdir(DIRECTORY_MODE, parents=True, exist_ok=True)
             self._lock_file = LockFile(self._path)
             try:
-                # Another process that opens the file at the same time must not take our unfinished writes for damage.
+                # A process that opens the file at the same time must not mistake our unfinished writes for damage.
                 with self._lock_file.replacing():
                     self._open()
             except BaseException:
@@ -125,12 +125,12 @@ class Database:
     def _open(self) -> None:
         salvage.finish_replacement(self._path)
         found = status_of(self._path)
-        # Before anything is written: nothing that a damaged file held can be younger.
+        # Read this before anything is written: nothing in a damaged file can be newer.
         self._last_write = last_write.last_write(self._path)
         self._descriptor = self._open_descriptor()
         try:
             if self._advice:
-                # First of all: a process that uses the file repairs it by itself.
+                # Before any repair: if another process uses the file, that process repairs it.
                 self._take_hold(self._advice)
             self._note_last_write(self._last_write)
             try:
@@ -140,7 +140,7 @@ class Database:
         except BaseException:
             self._disconnect()
             if found is None and os.fstat(self._descriptor).st_size == 0:
-                # Left empty, it would look like one that was cut off.
+                # The next start would take an empty file for a truncated one.
                 self._path.unlink(missing_ok=True)
             os.close(self._descriptor)
             raise
@@ -150,7 +150,7 @@ class Database:
             last_write.note(self._path, moment)
 
     def _forget_last_write(self) -> None:
-        """Remove the note of when the file was last written, for from now on the file itself says that."""
+        """Remove the note of when the file was last written: from now on, the time of the file itself is right."""
         if self._needs_last_write:
             with describing_errors(self._path):
                 last_write.forget(self._path)
@@ -170,24 +170,24 @@ class Database:
     def _open_descriptor(self) -> int:
         with describing_errors(self._path):
             for end in (*salvage.SIDE_FILES, salvage.JOURNAL):
-                # SQLite would wait for ever for whoever writes to a named pipe.
+                # SQLite would wait forever for someone to write to a named pipe.
                 side_file = beside(self._path, end)
                 if (status := status_of(side_file)) is not None:
                     check_regular(status, side_file)
-            # SQLite gives its files the mode of the database, which for that must be there before it.
+            # Create the database file here with the right mode: SQLite copies that mode to its other files.
             return open_regular(self._path, os.O_RDWR | os.O_CREAT)
 
     def _connect(self) -> None:
-        """Connect to the file, which is checked if nobody else uses it and the last who did has not closed it.
+        """Connect to the file; check it if no other process has it open and the last one did not close it.
 
-        The lock file is locked, so no other process connects meanwhile.
+        The lock file is locked, so no other process can connect at the same time.
         """
         log = beside(self._path, LOG)
         # In this order: a process that still has the file open can remove the log when it closes it.
         is_suspect = not is_open_elsewhere(self._descriptor) and log.exists()
         with translating_errors(self._path):
             if is_suspect and is_log_damaged(log.read_bytes()):
-                # SQLite would pass over what comes behind the damage, and remove it.
+                # SQLite would ignore everything after the damage, and remove it.
                 raise DamagedError(f"{quoted(log)} is damaged")
             self._opened = sqlite3.connect(
                 self._path, timeout=_BUSY_SECONDS, check_same_thread=False, isolation_level=None
@@ -210,7 +210,7 @@ class Database:
         self._refuse_newer(found)
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")
-        # A container's root may be read-only, with no place for temporary files.
+        # A container's root file system may be read-only, with no place for temporary files.
         connection.execute("PRAGMA temp_store = MEMORY")
         if self._keeps_texts:
             connection.execute("PRAGMA secure_delete = ON")
@@ -231,7 +231,7 @@ class Database:
         self.close()
 
     def close(self) -> None:
-        """Close the file, which another process may then hold; from then on every other method raises StoreError."""
+        """Close the file, so that another process may hold it; after that, every other method raises StoreError."""
         with self._lock:
             if self._is_closed:
                 return
@@ -239,14 +239,14 @@ class Database:
             try:
                 self._disconnect()
             finally:
-                # The number may soon be that of another file.
+                # The system may reuse the number for another file.
                 descriptor, self._descriptor = self._descriptor, _NO_DESCRIPTOR
                 os.close(descriptor)
                 self._lock_file.close()
 
     @contextlib.contextmanager
     def _closed_after_failure(self) -> Iterator[None]:
-        """Close the file if what is done within fails, as whoever constructs the object cannot."""
+        """Close the file if the block fails: the caller of the constructor has no object to close."""
         try:
             yield
         except BaseException:
@@ -258,13 +258,13 @@ class Database:
             raise StoreError(f"{quoted(self._path)} is closed")
 
     def repair(self, damage: DamagedError) -> None:
-        """Move the file aside, and begin a new one with every row that can be read.
+        """Move the file aside, and replace it with a new one that has every readable row.
 
         Args:
-            damage: Why.
+            damage: The error that was found.
 
         Raises:
-            StoreError: That cannot be done; the damaged file is as it was.
+            StoreError: The repair failed; the damaged file is unchanged.
         """
         with self._lock, translating_errors(self._path):
             self._require_open()
@@ -283,12 +283,12 @@ class Database:
         if self._repaired_at is not None and now - self._repaired_at < _REPAIR_PAUSE_SECONDS:
             raise StoreError(f"{damage.fact}; {self._last_repair}", self._last_hint)
         with translating_errors(self._path):
-            # What we do not know would be lost.
+            # A repair would lose the tables that this version does not know.
             self._refuse_newer(user_version(self._descriptor, _content(beside(self._path, LOG))))
         self._repaired_at = now
         self._last_repair = f"it was repaired less than {_REPAIR_PAUSE_SECONDS:.0f} s ago"
         self._last_hint = "replace the disk: it damages the files that are written to it"
-        # If this is interrupted, the next start goes by the time before it.
+        # If the repair is interrupted, the next start uses this time, from before the repair.
         self._note_last_write(self._latest_possible_write())
         try:
             self._replace(damage)
@@ -304,7 +304,7 @@ class Database:
     def _replace(self, damage: DamagedError) -> None:
         if self._opened is not None:
             with contextlib.suppress(sqlite3.Error):
-                # From here on no other process changes the damaged file, if SQLite can still prevent that.
+                # From here on, no other process can change the damaged file, if SQLite can still lock it.
                 self._opened.execute("BEGIN IMMEDIATE")
         new = salvage.new_file(self._path)
         new.unlink(missing_ok=True)
@@ -324,7 +324,7 @@ class Database:
             moved = salvage.replace(self._path)
         except BaseException:
             os.close(descriptor)
-            # Once the damaged file is moved, the new one is all there is: the next start puts it in place.
+            # If the damaged file has been moved, keep the new one: the next start puts it in place.
             if self._path.exists():
                 new.unlink(missing_ok=True)
             if self._opened is not None:
@@ -345,14 +345,14 @@ class Database:
         self._forget_last_write()
 
     def _latest_possible_write(self) -> int | None:
-        """Return when the last of what a damaged file holds can have been written, as far as that matters."""
+        """Return the latest time at which a damaged file can have been written; None if that is not known."""
         return self._last_write
 
     def _complete(self, connection: sqlite3.Connection) -> None:
-        """Write what a new file holds besides the rows of the damaged one.
+        """Write what the new file needs in addition to the rows of the damaged one.
 
         Args:
-            connection: To the new file, in a transaction.
+            connection: The connection to the new file, in a transaction.
         """
 
     def _is_moved(self) -> bool:
@@ -373,29 +373,29 @@ class Database:
         try:
             self._connect()
         except BaseException:
-            # The next call tries again.
+            # The next call connects again.
             self._disconnect()
             raise
 
     @repairing
     def wipe(self) -> None:
-        """Make sure that no removed text is left in any file, if one may be; at most once a second.
+        """Erase removed texts from every file, if any may be left; at most once a second.
 
-        SQLite overwrites deleted content in the file, but its log still holds the page as it was before: the log is
-        emptied (https://www.sqlite.org/pragma.html#pragma_wal_checkpoint).
+        SQLite overwrites deleted content in the file, but the log still has the earlier version of the page, so the log
+        is emptied (https://www.sqlite.org/pragma.html#pragma_wal_checkpoint).
         """
         with self._lock:
             if self._is_wipe_due and time.monotonic() - self._wiped_at >= _WIPE_SECONDS:
                 self._wipe_now()
 
     def _try_to_wipe(self) -> None:
-        # The change before is durable and must not be reported as failed; the next call wipes again.
+        # The change itself is durable and must not be reported as failed; the next call wipes again.
         with contextlib.suppress(StoreError):
             self.wipe()
 
     def _wipe_now(self) -> None:
         with self._reading() as connection:
-            # If another process uses the log just now, the next call tries again; nobody waits for that process.
+            # If another process is using the log, do not wait for it: the next call tries again.
             connection.execute("PRAGMA busy_timeout = 0")
             try:
                 self._is_wipe_due = bool(connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0])
@@ -404,13 +404,13 @@ class Database:
                 self._wiped_at = time.monotonic()
 
     def _hold(self, advice: str) -> None:
-        """Hold the file until it is closed, so that no other process can.
+        """Hold the file until it is closed, so that no other process can hold it.
 
         Args:
-            advice: What to do if another process holds it.
+            advice: The hint for the user if another process holds it.
 
         Raises:
-            StoreError: Another process holds it, or it cannot be locked; the file is closed then.
+            StoreError: Another process holds the file, or it cannot be locked; the file has been closed.
         """
         with self._lock, self._closed_after_failure():
             self._require_open()
@@ -440,16 +440,16 @@ class Database:
                 raise
 
     def _sync_log(self) -> None:
-        """Return when every transaction is on the disk, also one that was not waited for."""
-        # A process that closes the file last removes the log, and has written what was in it then.
+        """Wait until every transaction is on the disk, including those that were committed without a sync."""
+        # The last process to close the file writes the log's content to the file and removes the log.
         with translating_errors(self._path), contextlib.suppress(FileNotFoundError):
             make_durable(beside(self._path, LOG))
 
     def _begin(self, stack: contextlib.ExitStack) -> sqlite3.Connection:
-        """Begin a transaction, in which no other process repairs the file.
+        """Begin a transaction during which no other process can repair the file.
 
         Args:
-            stack: What has to be left after the transaction.
+            stack: Releases the lock; the caller leaves it after the transaction.
         """
         connection = self._current_connection()
         if self._is_shared:
@@ -462,7 +462,7 @@ class Database:
         return connection
 
     def _judging_rows(self) -> contextlib.AbstractContextManager[None]:
-        """Take errors of what we do with rows for damage of the file."""
+        """Report errors in handling rows as damage to the file."""
         return judging_rows(self._path)
 
     @contextlib.contextmanager
@@ -473,14 +473,14 @@ class Database:
     def _current_connection(self) -> sqlite3.Connection:
         self._require_open()
         if self._opened is None or (self._is_shared and not self._opened.in_transaction and self._is_moved()):
-            # Without a connection, a repair could not be finished.
+            # There is no connection if a repair failed after it had disconnected.
             with self._lock_file.replacing():
                 self._reopen()
         return self._connection
 
 
 def _content(path: Path) -> bytes:
-    """Return what a file holds; nothing if there is none."""
+    """Return the content of a file; empty if there is no file."""
     try:
         return path.read_bytes()
     except FileNotFoundError:

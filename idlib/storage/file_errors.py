@@ -1,4 +1,4 @@
-"""What an error of SQLite or of the system means for the file of a store: it is damaged, or it cannot be used."""
+"""Tells whether an error from SQLite or the operating system means that a store's file is damaged or is unusable."""
 
 import contextlib
 import os
@@ -10,10 +10,10 @@ from typing import Final
 from idlib.errors import StoreError, permission_hint, quoted
 from idlib.files import NotRegularError
 
-# https://www.sqlite.org/rescode.html: an extended code holds the primary one in its low octet.
+# https://www.sqlite.org/rescode.html: the low byte of an extended code is the primary code.
 _PRIMARY_CODE: Final = 0xFF
 _FORBIDDEN: Final = frozenset({sqlite3.SQLITE_PERM, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN})
-# Our statements fit our schema and break none of its constraints: if SQLite says otherwise, the file is damaged.
+# Our statements fit our schema and its constraints: if SQLite reports otherwise, the file is damaged.
 _DAMAGE: Final = frozenset(
     {
         sqlite3.SQLITE_CORRUPT,
@@ -29,18 +29,18 @@ _DAMAGE_OF_READING: Final = frozenset({sqlite3.SQLITE_IOERR_SHORT_READ, sqlite3.
 
 
 class DamagedError(StoreError):
-    """The file holds something that SQLite or we have not written."""
+    """The file has content that neither SQLite nor this program wrote."""
 
 
 @contextlib.contextmanager
 def describing_errors(path: Path) -> Iterator[None]:
-    """Say of an error of the operating system that a file cannot be used.
+    """Report an error of the operating system as a file that cannot be used.
 
     Args:
         path: The file, in DATA_PATH.
 
     Raises:
-        StoreError: What is done within has raised an OSError.
+        StoreError: The block raised an OSError.
     """
     try:
         yield
@@ -59,13 +59,13 @@ def describing_errors(path: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def judging_rows(path: Path) -> Iterator[None]:
-    """Report errors of what is done with rows as damage of their file.
+    """Report errors in handling rows as damage to their file.
 
     Args:
         path: The file.
 
     Raises:
-        DamagedError: What is done within has raised a ValueError or a TypeError.
+        DamagedError: The block raised a ValueError or a TypeError.
     """
     try:
         yield
@@ -75,19 +75,19 @@ def judging_rows(path: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def translating_errors(path: Path) -> Iterator[None]:
-    """Report an error of SQLite or of the system as damage of a file, or as a reason why it cannot be used.
+    """Report an error from SQLite or the operating system as damage to a file, or as a file that cannot be used.
 
     Args:
         path: The file.
 
     Raises:
         DamagedError: The file is damaged.
-        StoreError: It cannot be read or written for another reason.
+        StoreError: The file cannot be read or written for another reason.
     """
     try:
         yield
     except UnicodeDecodeError as error:
-        # Of the words in which SQLite tells of damage.
+        # SQLite's error message quotes damaged content.
         raise DamagedError(f"{quoted(path)} is damaged") from error
     except (sqlite3.Error, OSError) as error:
         if _is_damage(error):
@@ -105,18 +105,18 @@ def _is_damage(error: Exception) -> bool:
         return False
     code = getattr(error, "sqlite_errorcode", None)
     if code is None:
-        # The module has found a text that is not UTF-8.
+        # Python's sqlite3 module found a text that is not UTF-8.
         return isinstance(error, sqlite3.OperationalError)
     return code in _DAMAGE_OF_READING or code & _PRIMARY_CODE in _DAMAGE
 
 
 def how_to_get_in(directory: Path) -> str:
-    """Return what the user can do about a directory that this process may not use.
+    """Return a hint on what to do if this process has no access to a directory.
 
     Args:
-        directory: Of the file.
+        directory: The directory of the file.
     """
-    # Not the command alone: a stranger's directory on a laptop is none to be taken over.
+    # Suggest another directory first: on a laptop, this one may belong to another person.
     return (
         "set DATA_PATH to a directory that this user can write to, or give this user access:"
         f" {permission_hint(directory, 'messaging_sender')}"

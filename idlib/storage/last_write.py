@@ -1,7 +1,7 @@
 """When a file was last written, which decides what may be missing from it if it is damaged.
 
-Opening a file and repairing it write to it, and either can be interrupted. So the time is noted beside it before
-that, and the note is removed once the file has been found to be well or is replaced.
+Opening or repairing a file writes to it, and either can be interrupted. So the time is first noted in a file beside it,
+and the note is removed once the file has been checked or replaced.
 """
 
 import contextlib
@@ -21,26 +21,26 @@ def last_write(path: Path) -> int | None:
     """Return when a file or its WAL was last written, in seconds since the epoch; None if there is no file.
 
     Args:
-        path: The file, which nobody has opened since it was locked.
+        path: The file, which no process has opened since it was locked.
 
     Raises:
-        OSError: The file cannot be looked at.
+        OSError: The status of the file cannot be read.
     """
     file, log = status_of(path), status_of(beside(path, LOG))
     if file is None:
         return None
-    # An empty WAL is made whenever the file is opened.
+    # An empty WAL is created whenever the file is opened.
     written = file.st_mtime if log is None or log.st_size == 0 else max(file.st_mtime, log.st_mtime)
     noted = _noted(path)
     return int(written) if noted is None else noted
 
 
 def note(path: Path, moment: int) -> None:
-    """Note when a file was last written, as far as the disk lets: without a note only more messages are refused.
+    """Note when a file was last written; ignore errors, since a missing note only causes more refusals.
 
     Args:
         path: The file.
-        moment: In seconds since the epoch.
+        moment: The time, in seconds since the epoch.
     """
     new = beside(path, f"{END}{_NEW}")
     with contextlib.suppress(OSError):
@@ -55,13 +55,13 @@ def note(path: Path, moment: int) -> None:
 
 
 def forget(path: Path) -> None:
-    """Remove the note, so that it cannot come back: the file will be written again.
+    """Remove the note durably, because the file will be written again.
 
     Args:
         path: The file.
 
     Raises:
-        OSError: It cannot be removed.
+        OSError: The note cannot be removed.
     """
     try:
         beside(path, END).unlink()

@@ -1,7 +1,7 @@
-"""A file beside another that processes lock before they use that one: unlike the other, it is never replaced.
+"""The lock file beside a store's file: processes lock it before they use that file. It is never replaced.
 
-The locks are of open files, so that they belong neither to a whole process nor to the threads of it, and they end with
-whoever holds them, however that ends: https://www.gnu.org/software/libc/manual/html_node/Open-File-Description-Locks.html
+The locks belong to an open file description, not to a process or a thread, and end when the holder ends for any reason:
+https://www.gnu.org/software/libc/manual/html_node/Open-File-Description-Locks.html
 """
 
 import contextlib
@@ -26,16 +26,16 @@ _REPLACING: Final = 0
 _HOLDING: Final = 1
 _FORMAT: Final = "hhqqi0q"
 _TAKEN: Final = frozenset({errno.EACCES, errno.EAGAIN})
-# Whoever has a file open in WAL mode shares a lock on these bytes of it: https://www.sqlite.org/src/file/src/os.h
+# Each process that has a file open in WAL mode has a shared lock on these bytes: https://www.sqlite.org/src/file/src/os.h
 _FIRST_SHARED_BYTE: Final = 0x40000002
 _SHARED_BYTES: Final = 510
 
 
 def wait_for(take: Callable[[], bool]) -> bool:
-    """Try to take a lock until that is possible, and return whether it was within 10 seconds.
+    """Try to take a lock for up to 10 seconds, and return whether it was taken.
 
     Args:
-        take: Tries once and does not wait; returns whether it was possible.
+        take: Tries once without waiting; returns whether the lock was taken.
     """
     deadline = time.monotonic() + LOCK_SECONDS
     while not take():
@@ -46,51 +46,51 @@ def wait_for(take: Callable[[], bool]) -> bool:
 
 
 class LockFile:
-    """The file, open.
+    """An open lock file.
 
     Args:
-        path: The file that is used under its locks.
+        path: The file that the locks protect.
 
     Raises:
-        OSError: It cannot be opened.
+        OSError: The lock file cannot be opened.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        # Who can write to the directory must not lead us to another file, nor let us wait for a writer of a pipe.
+        # A user who can write to the directory must not redirect us to another file, or block us with a named pipe.
         self._descriptor = open_regular(beside(path, END), os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW)
 
     def close(self) -> None:
-        """Close it, which ends the locks."""
+        """Close the lock file, which releases the locks."""
         os.close(self._descriptor)
 
     @contextlib.contextmanager
     def replacing(self) -> Iterator[None]:
-        """Let nobody else open, repair or write the file meanwhile.
+        """Prevent other processes from opening, repairing or writing the file during the block.
 
         Raises:
-            StoreError: Another process has been doing so for too long.
-            OSError: The file system has no locks.
+            StoreError: Another process did not finish doing so in time.
+            OSError: The file system does not support locks.
         """
         with self._locked(fcntl.F_WRLCK):
             yield
 
     @contextlib.contextmanager
     def writing(self) -> Iterator[None]:
-        """Let nobody open or repair the file meanwhile; any number of processes may write it.
+        """Prevent other processes from opening or repairing the file during the block; any number may write to it.
 
         Raises:
-            StoreError: Another process has been opening or repairing it for too long.
-            OSError: The file system has no locks.
+            StoreError: Another process did not finish opening or repairing it in time.
+            OSError: The file system does not support locks.
         """
         with self._locked(fcntl.F_RDLCK):
             yield
 
     def hold(self) -> bool:
-        """Hold the file until this one is closed, and return whether that was possible: one at a time can.
+        """Hold the file until the lock file is closed, and return whether that was possible: one holder at a time.
 
         Raises:
-            OSError: The file system has no locks.
+            OSError: The file system does not support locks.
         """
         return self._take(fcntl.F_WRLCK, _HOLDING)
 
@@ -117,10 +117,10 @@ class LockFile:
 
 
 def is_open_elsewhere(descriptor: int) -> bool:
-    """Return whether another process has a database open, or may have.
+    """Return whether another process has a database open; True if that cannot be found out.
 
     Args:
-        descriptor: Of the file.
+        descriptor: The descriptor of the database file.
     """
     request = struct.pack(_FORMAT, fcntl.F_WRLCK, os.SEEK_SET, _FIRST_SHARED_BYTE, _SHARED_BYTES, 0)
     try:
@@ -133,13 +133,13 @@ def is_open_elsewhere(descriptor: int) -> bool:
 def lock_for_earlier_releases(descriptor: int) -> bool:
     """Lock a file as release 0.1.0 does, and return whether that was possible.
 
-    Unlike the record locks that SQLite takes on the same file, flock does not meet those.
+    The lock is taken with flock, which does not conflict with the record locks that SQLite takes on the same file.
 
     Args:
-        descriptor: Of the file.
+        descriptor: The descriptor of the file.
 
     Raises:
-        OSError: The file system has no locks.
+        OSError: The file system does not support locks.
     """
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

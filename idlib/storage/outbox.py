@@ -1,7 +1,7 @@
-"""Messages that wait on the disk for the broker or DNS to be reached: written by any number of programs, sent by one.
+"""Queued messages, on disk until the broker and DNS can be reached: any number of programs add them, one sends them.
 
-What stands here is the text, not yet sealed: sealed late it is fresh, and encrypted to the recipient's key of that day.
-Its identifier stands here, too, so that a message sent a second time after a crash is refused as a repeat.
+The texts are stored unsealed: a message is sealed only when it is sent, so that it is fresh and encrypted to the
+recipient's present key. Its identifier is stored too, so that a second copy sent after a crash is refused as a repeat.
 """
 
 import sqlite3
@@ -20,20 +20,20 @@ from idlib.system import clock
 
 FILE_NAME: Final = "outbox.sqlite3"
 MAX_OCTETS: Final = 16 * 1024 * 1024
-# What the file needs for a message besides its text: names, numbers, the indexes' entries.
+# What the file needs for a message in addition to its text: names, numbers, index entries.
 _OVERHEAD_OCTETS: Final = 200
-# By the texts themselves, so that damage to the number beside a text does not make the outbox full.
+# Counts the texts themselves, so that a damaged `octets` does not make the outbox full.
 _COUNT: Final = f"SELECT count(*), coalesce(sum(length(CAST(text AS BLOB)) + {_OVERHEAD_OCTETS}), 0) FROM outgoing"  # noqa: S608  # ours
 _VERSION: Final = 1
-# How old messages of this boot are, whatever the clock has shown meanwhile. A program that does not know this table can
-# use the file, and make one without it, so it has no version of its own.
+# How old messages of this boot are, whatever the clock has shown since. Programs that do not know this table can use
+# the file, and create one without it, so the table does not raise the version.
 _QUEUED_IN: Final = """
 CREATE TABLE IF NOT EXISTS queued_in (number INTEGER PRIMARY KEY, boot TEXT NOT NULL, up REAL NOT NULL);
 CREATE TRIGGER IF NOT EXISTS outgoing_gone AFTER DELETE ON outgoing BEGIN
     DELETE FROM queued_in WHERE number = old.number;
 END;
 """
-# Version 0, of release 0.1.0, had neither the table of what is used nor the indexes by time.
+# Version 0, of release 0.1.0, had neither the table `used` nor the indexes by time.
 _SCHEMA: Final = f"""
 CREATE TABLE IF NOT EXISTS outgoing (
     number INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -57,8 +57,8 @@ CREATE TRIGGER IF NOT EXISTS outgoing_removed AFTER DELETE ON outgoing BEGIN
 END;
 {_QUEUED_IN}
 """  # noqa: S608  # of ours alone
-# Looks only at the first message of each recipient, however many wait. UNION lets none come twice, so that it also ends
-# on a damaged file, where SQLite can come back to a recipient.
+# Reads only the first message of each recipient, however many are queued. UNION removes duplicates, so that the query
+# also ends on a damaged file, where SQLite can return to the same recipient.
 _RECIPIENTS: Final = """
 WITH RECURSIVE found (recipient) AS (
     SELECT min(recipient) FROM outgoing
@@ -71,9 +71,9 @@ SELECT recipient FROM found WHERE recipient IS NOT NULL
 """
 _COLUMNS: Final = "recipient, identifier, text, queued_at, lifetime"
 
-# Numbers that may have been given to messages whose rows are lost are not given again.
+# After damage, skip numbers that lost messages may have had, so that no number is used twice.
 _SKIPPED_NUMBERS: Final = 1_000_000
-# A message may be put in a while after it was made.
+# A message may be queued a while after it was created.
 _MAX_DIVERGENCE_SECONDS: Final = 300
 
 
@@ -94,20 +94,20 @@ def _is_plausible_total(row: tuple[Value, ...]) -> bool:
 _TABLE: Final = Table(
     "outgoing", ("number", "text", "text", "text", "integer", "integer", "integer or null"), _is_plausible
 )
-# With the time at which the oldest message was queued, which the table itself does not hold.
+# The last column, when the oldest message was queued, is not in the table itself.
 _TOTAL: Final = Table("used", ("integer", "integer", "integer or null"), _is_plausible_total)
 
 
 @dataclass(frozen=True, slots=True)
 class NewOutgoingMessage:
-    """One message that is to wait.
+    """A message to be queued.
 
     Args:
-        recipient: Its name.
-        identifier: The `jti` that it bears whenever it is sealed.
-        text: What it says.
-        queued_at: In seconds since the epoch.
-        lifetime: How many seconds later it expires; None where it does not.
+        recipient: The recipient's name.
+        identifier: The `jti` of the message, the same each time it is sealed.
+        text: The text of the message.
+        queued_at: When it was queued, in seconds since the epoch.
+        lifetime: How many seconds later it expires; None if it does not expire.
     """
 
     recipient: str
@@ -119,15 +119,15 @@ class NewOutgoingMessage:
 
 @dataclass(frozen=True, slots=True)
 class OutgoingMessage(NewOutgoingMessage):
-    """One message that waits.
+    """A queued message.
 
     Args:
-        recipient: Its name.
-        identifier: The `jti` that it bears whenever it is sealed.
-        text: What it says.
-        queued_at: In seconds since the epoch.
-        lifetime: How many seconds later it expires; None where it does not.
-        number: The outbox's number of it.
+        recipient: The recipient's name.
+        identifier: The `jti` of the message, the same each time it is sealed.
+        text: The text of the message.
+        queued_at: When it was queued, in seconds since the epoch.
+        lifetime: How many seconds later it expires; None if it does not expire.
+        number: Its number in the outbox.
     """
 
     number: int
@@ -135,11 +135,11 @@ class OutgoingMessage(NewOutgoingMessage):
 
 @dataclass(frozen=True, slots=True)
 class BootTime:
-    """A time by the boot clock, which nobody sets.
+    """A time by the boot clock, which cannot be set.
 
     Args:
-        boot: What tells this start of the system from every other.
-        up: Seconds since then.
+        boot: The unique identifier of this boot of the system.
+        up: Seconds since the boot.
     """
 
     boot: str
@@ -153,11 +153,11 @@ class BootTime:
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """What waits.
+    """How many messages are queued, and since when.
 
     Args:
-        number: How many messages.
-        since: When the oldest was queued, in seconds since the epoch; None where nothing waits.
+        number: How many messages are queued.
+        since: When the oldest was queued, in seconds since the epoch; None if no message is queued.
     """
 
     number: int
@@ -165,10 +165,10 @@ class Waiting:
 
 
 class Outbox(Database):
-    """The file, written and read by several processes at once.
+    """The outbox, written and read by several processes at once.
 
     Args:
-        directory: Where it lies; made where it is missing.
+        directory: The directory of the file; created if it is missing.
 
     Raises:
         StoreError: The directory or the file cannot be used.
@@ -180,10 +180,10 @@ class Outbox(Database):
         super().__init__(directory / FILE_NAME, _SCHEMA, _VERSION, (_TABLE,), keeps_texts=True)
 
     def hold_for_delivery(self) -> None:
-        """Be the only process that delivers from here until the file is closed; others may still put in messages.
+        """Become the only process that sends from this outbox, until the file is closed; others may still add messages.
 
         Raises:
-            StoreError: Another process delivers from here; the file is closed then.
+            StoreError: Another process sends from this outbox; the file has been closed.
         """
         self._hold("stop the other messaging_sender, or give this one a DATA_PATH of its own")
         # A process that was killed may have left removed texts in the log.
@@ -197,14 +197,14 @@ class Outbox(Database):
 
     @repairing
     def put(self, message: NewOutgoingMessage, at: BootTime | None = None) -> None:
-        """Let a message wait; it is durable when this returns.
+        """Queue a message; it is durable when this returns.
 
         Args:
-            message: Whose text has at least one character.
+            message: The message; its text has at least one character.
             at: When it was queued, by the boot clock; None if that is not known.
 
         Raises:
-            StoreError: There is no room for it, in the outbox or on the disk; nothing of it is kept.
+            StoreError: The outbox or the disk is full; nothing of the message is stored.
         """
         octets = len(message.text.encode())
         with self._transaction() as connection:
@@ -227,7 +227,7 @@ class Outbox(Database):
 
     @repairing
     def recipients(self) -> tuple[str, ...]:
-        """Return to whom messages wait, those first whose messages wait longest."""
+        """Return the recipients of queued messages, the one whose message was queued first at the beginning."""
         with self._reading() as connection:
             rows = connection.execute(_RECIPIENTS).fetchall()
         with self._judging_rows():
@@ -238,11 +238,11 @@ class Outbox(Database):
 
     @repairing
     def next_to(self, recipient: str, after: int) -> OutgoingMessage | None:
-        """Return the message that comes next to a recipient, or None.
+        """Return the next message to a recipient, or None if there is none.
 
         Args:
-            recipient: Its name.
-            after: Behind which number; 0 for the first.
+            recipient: The recipient's name.
+            after: The number of the message before it; 0 for the first message.
         """
         with self._reading() as connection:
             row = connection.execute(
@@ -260,17 +260,17 @@ class Outbox(Database):
 
     @repairing
     def waiting(self) -> Waiting:
-        """Return how many messages wait, and since when."""
+        """Return how many messages are queued, and since when."""
         with self._reading() as connection:
             number, _octets, since = self._total(connection)
         return Waiting(number, since)
 
     @repairing
     def remove(self, number: int) -> None:
-        """Forget a message; that is durable when this returns.
+        """Remove a message; the removal is durable when this returns.
 
         Args:
-            number: The outbox's number of it.
+            number: Its number in the outbox.
         """
         with self._transaction() as connection:
             connection.execute("DELETE FROM outgoing WHERE number = ?", (number,))
@@ -279,12 +279,12 @@ class Outbox(Database):
 
     @repairing
     def forget_expired(self, now: int, usual: int, longest: int) -> Sequence[tuple[str, str]]:
-        """Forget messages whose time is over, and return of each its identifier and its recipient.
+        """Remove expired messages, and return the identifier and recipient of each.
 
         Args:
             now: Seconds since the epoch.
-            usual: For how many seconds a message waits that has no lifetime of its own.
-            longest: For how many seconds any waits: the recipient knows for so long what it has printed.
+            usual: The lifetime in seconds of a message that has none of its own.
+            longest: The longest lifetime in seconds: how long the recipient remembers what it has printed.
         """
         usual = min(usual, longest)
         expired = (
@@ -293,7 +293,7 @@ class Outbox(Database):
             "queued_at <= ?",
         )
         values = (now - usual, now, now - longest)
-        # Looked for first, and by the indexes, because this is asked several times a second.
+        # First check by the indexes whether any has expired, because this is called several times a second.
         found_any = " OR ".join(f"EXISTS (SELECT 1 FROM outgoing WHERE {one})" for one in expired)  # noqa: S608
         with self._reading() as connection:
             found = connection.execute(f"SELECT {found_any}", values).fetchone()[0]
@@ -313,12 +313,12 @@ class Outbox(Database):
 
     @repairing
     def correct_times(self, earliest: int, now: int, latest: int | None = None) -> None:
-        """Count messages as queued now whose time of queuing comes from a clock that was wrong.
+        """Set the queuing time to now for messages whose queuing time is impossible, because the clock was wrong.
 
         Args:
-            earliest: Before which no message can have been queued, in seconds since the epoch.
-            now: Likewise.
-            latest: After which none can have been, likewise; None for now.
+            earliest: The earliest possible queuing time, in seconds since the epoch.
+            now: Seconds since the epoch.
+            latest: The latest possible queuing time, in seconds since the epoch; None for now.
         """
         wrong = "queued_at < ? OR queued_at > ?"
         bounds = (earliest, now if latest is None else latest)
@@ -330,13 +330,13 @@ class Outbox(Database):
 
     @repairing
     def follow_clock(self, now: int, at: BootTime) -> None:
-        """Count messages of this boot as queued when they were, if the clock has been set since then.
+        """Correct the queuing times of messages of this boot, if the clock has been set since they were queued.
 
         Args:
             now: Seconds since the epoch.
             at: The same time by the boot clock.
         """
-        # When the clock would have shown 0 in this boot.
+        # The time of the boot, in seconds since the epoch.
         offset = now - at.up
         with self._transaction() as connection:
             connection.execute(
@@ -352,7 +352,7 @@ class Outbox(Database):
             connection.executescript(f"BEGIN IMMEDIATE; {_QUEUED_IN} COMMIT")
 
     def _total(self, connection: sqlite3.Connection) -> tuple[int, int, int | None]:
-        """Return how many messages wait, how many bytes of the outbox they take, and since when the oldest waits."""
+        """Return how many messages are queued, how many bytes they take, and when the oldest was queued."""
         row = connection.execute("SELECT messages, octets, (SELECT min(queued_at) FROM outgoing) FROM used").fetchone()
         with self._judging_rows():
             if row is None:
@@ -370,10 +370,10 @@ class Outbox(Database):
 
 
 def is_to_be_opened(directory: Path) -> bool:
-    """Return whether there is an outbox, or one can only be told apart from none by opening it.
+    """Return whether there is an outbox; True if that cannot be found out without opening it.
 
     Args:
-        directory: Where it lies, if there is one.
+        directory: The directory of the outbox, if there is one.
     """
     try:
         (directory / FILE_NAME).stat()
@@ -383,17 +383,17 @@ def is_to_be_opened(directory: Path) -> bool:
 
 
 def state_of_files(directory: Path) -> tuple[object, ...]:
-    """Return what is different after somebody has put a message in: cheap to ask for, every second.
+    """Return a value that changes whenever a message is queued; cheap enough to call every second.
 
     Args:
-        directory: Where the outbox lies, if there is one.
+        directory: The directory of the outbox, if there is one.
     """
     path = resolved(directory / FILE_NAME)
     return (state_of(path), state_of(beside(path, LOG)))
 
 
 def _count_again(connection: sqlite3.Connection) -> tuple[int, int]:
-    """Correct the total of what waits, which damage can make wrong, and return it: messages and bytes."""
+    """Correct the stored totals, which damage can make wrong, and return them: messages and bytes."""
     messages, octets = connection.execute(_COUNT).fetchone()
     if connection.execute("SELECT messages, octets FROM used").fetchall() != [(messages, octets)]:
         connection.execute("DELETE FROM used")
@@ -404,10 +404,10 @@ def _count_again(connection: sqlite3.Connection) -> tuple[int, int]:
 def _judged_heading(
     number: int, recipient: str, identifier: str, queued_at: int, lifetime: int | None
 ) -> tuple[str, str]:
-    """Return identifier and recipient of a message whose text nobody needs any more.
+    """Check a row without its text, which is no longer needed, and return its identifier and recipient.
 
     Raises:
-        ValueError: We have not written that row.
+        ValueError: This program cannot have written the row.
     """
     _TABLE.check((number, recipient, identifier, "", 0, queued_at, lifetime))
     return identifier, recipient

@@ -1,4 +1,4 @@
-"""The replay memory of a device: which messages were printed, and what is known about their senders. No texts."""
+"""The replay memory of a device: which messages were printed, and what is known about their senders; no texts."""
 
 import contextlib
 import sqlite3
@@ -40,7 +40,7 @@ _SMALLEST_PORTION: Final = 50
 _LARGEST_PORTION: Final = 4000
 _SHORT_SECONDS: Final = 0.003
 _LONG_SECONDS: Final = 0.01
-# The log is copied into the file in smaller steps than SQLite's usual 1000 pages, for others wait for a step.
+# The log is copied into the file in smaller steps than SQLite's usual 1000 pages, because others wait for each step.
 _CHECKPOINT_PAGES: Final = 250
 # A slot is the day of the `iat` of a bound message, and the week in which an unbound one was printed. The keys begin
 # with it, so that what is forgotten together is stored together. An owner is a sender's id, or 0 for the pool; for an
@@ -116,7 +116,7 @@ class ReplayMemory(Database):
     _needs_last_write = True
 
     def __init__(self, directory: Path) -> None:
-        # What is known of the file without reading it again.
+        # Copies of what the file holds, so that it need not be read again.
         self._facts: dict[str, str] = {}
         self._latest_issue = rules.NOTHING_FORGOTTEN
         # The latest time that was recorded before the file was opened; None until it is read.
@@ -135,7 +135,7 @@ class ReplayMemory(Database):
     @repairing
     def _read_latest_time(self) -> int:
         with self._judging_rows(), self._reading() as connection:
-            # Errors in any of it are to be met at the start.
+            # Read everything now, so that damage is found at the start.
             self._books(connection)
             return int(self.fact(_LATEST_TIME, "0"))
 
@@ -145,21 +145,21 @@ class ReplayMemory(Database):
 
     @property
     def latest_time(self) -> int:
-        """The latest time that was noted, in seconds since the epoch; 0 if none was."""
+        """The recorded time, in seconds since the epoch; 0 if there is none."""
         return self._latest_time
 
     @property
     def boot(self) -> str:
-        """The boot of the system in which the clock was last known to be set; empty if none was noted."""
+        """The boot of the system in which the clock was last known to be set; empty if none was stored."""
         return self._boot
 
     @repairing
     def fact(self, name: str, default: str) -> str:
-        """Return the value kept under a name; keep the default first if there is none yet.
+        """Return the value stored under a name; if there is none, store the default first.
 
         Args:
-            name: What the value is.
-            default: The value to keep the first time.
+            name: The name of the fact.
+            default: The value to store if there is none.
         """
         with self._transaction() as connection:
             connection.execute("INSERT OR IGNORE INTO fact VALUES (?, ?)", (name, default))
@@ -171,10 +171,10 @@ class ReplayMemory(Database):
 
     @repairing
     def get_fact(self, name: str) -> str | None:
-        """Return the value kept under a name, or None if there is none.
+        """Return the value stored under a name, or None if there is none.
 
         Args:
-            name: What the value is.
+            name: The name of the fact.
         """
         with self._reading() as connection:
             row = connection.execute("SELECT name, value FROM fact WHERE name = ?", (name,)).fetchone()
@@ -186,10 +186,10 @@ class ReplayMemory(Database):
 
     @repairing
     def set_fact(self, name: str, value: str) -> None:
-        """Keep a value under a name, in place of an earlier one; it is durable when this returns.
+        """Store a value under a name, replacing an earlier one; it is durable when this returns.
 
         Args:
-            name: What the value is.
+            name: The name of the fact.
             value: The value.
         """
         with self._transaction() as connection:
@@ -197,7 +197,7 @@ class ReplayMemory(Database):
         self._facts[name] = value
 
     def note_time(self, now: int) -> None:
-        """Keep a time, unless a later one is kept already.
+        """Record a time, unless a later one is recorded already.
 
         Args:
             now: Seconds since the epoch.
@@ -207,7 +207,7 @@ class ReplayMemory(Database):
             self._latest_time = now
 
     def reset_time(self, now: int) -> None:
-        """Keep a time in place of the one that is kept, even if that is later.
+        """Replace the recorded time, even if it is later.
 
         Args:
             now: Seconds since the epoch.
@@ -216,10 +216,10 @@ class ReplayMemory(Database):
         self._latest_time = now
 
     def trust_clock_since(self, boot: str) -> None:
-        """Keep the boot of the system in which the clock is known to be set.
+        """Store the boot of the system in which the clock is known to be set.
 
         Args:
-            boot: What tells this boot from every other.
+            boot: The unique identifier of this boot.
         """
         if boot != self._boot:
             self.set_fact(_BOOT, boot)
@@ -241,7 +241,7 @@ class ReplayMemory(Database):
         """Return whether a message was printed before.
 
         Args:
-            entry: What it is recognized by; its signature has verified, and its age was accepted.
+            entry: What identifies the message; its signature has verified, and its age was accepted.
         """
         with self._reading() as connection, self._judging_rows():
             books = self._books(connection)
@@ -263,7 +263,7 @@ class ReplayMemory(Database):
 
     @repairing
     def remember(self, printed: Sequence[Printed], now: int) -> None:
-        """Remember printed messages as one group, which is durable when this returns.
+        """Remember printed messages in one transaction, which is durable when this returns.
 
         Args:
             printed: The messages, in the order in which they were printed.
@@ -277,14 +277,14 @@ class ReplayMemory(Database):
 
     @repairing
     def tidy(self, now: int) -> Tidied:
-        """Forget one portion of what is expired or past a bound; other threads wait at most 50 ms for it.
+        """Forget one portion of what has expired or exceeds a limit; other threads wait at most 50 ms for it.
 
         Args:
             now: Seconds since the epoch, by a clock that is trusted.
         """
         with self._lock:
             begun = time.perf_counter()
-            # Nobody else waits for the disk: if a power cut brings back what is forgotten, it is forgotten again.
+            # The transaction need not be durable: if a power cut undoes it, the same entries are forgotten again.
             with self._reading() as connection:
                 connection.execute("PRAGMA synchronous = NORMAL")
             try:
@@ -309,7 +309,7 @@ class ReplayMemory(Database):
         """Treat every message issued at or before a time as one that may have been printed and forgotten.
 
         Args:
-            issued_at: The time, in seconds since the epoch; an earlier one than is kept changes nothing.
+            issued_at: The time, in seconds since the epoch; a time before the stored one changes nothing.
         """
         with self._changing() as (connection, books):
             books.raise_floor(connection, issued_at)
@@ -326,7 +326,7 @@ class ReplayMemory(Database):
         """
         with self._changing() as (connection, books):
             was_lowered = books.lower_floor(connection, issued_at)
-        # Nor may a later repair of the file raise it again.
+        # A later repair of the file must not raise it again.
         if self._last_write is not None:
             self._last_write = min(self._last_write, issued_at - rules.MAX_CLOCK_LEAD_SECONDS)
         if self._latest_issue is not None:
@@ -340,17 +340,17 @@ class ReplayMemory(Database):
                 with self._transaction() as connection, self._judging_rows():
                     yield connection, self._books(connection)
             except BaseException:
-                # What is in memory may be ahead of the file now.
+                # The copies in memory may now be ahead of the file.
                 self._kept_books = None
                 self._forgetting = None
                 raise
 
     def _complete(self, connection: sqlite3.Connection) -> None:
-        """Remember that messages whose entries are lost may have been printed, and all facts that are known."""
+        """Store all known facts, and the floor: messages whose entries are lost may have been printed."""
         recorded = _integer_fact(connection, _LATEST_TIME, 0)
         for name, value in self._facts.items():
             keep(connection, name, value)
-        # Nothing can have been added after the file was opened, but by ourselves.
+        # Since the file was opened, only this process can have added to it.
         before = recorded if self._time_at_opening is None else self._time_at_opening
         issued_at = max(self._latest_issue, _latest_issue(connection))
         possible = rules.latest_possible_issue(issued_at, before, self._last_write, int(time.time()))
@@ -367,7 +367,7 @@ class ReplayMemory(Database):
     def _latest_possible_write(self) -> int | None:
         if self._last_write is None:
             return None
-        # As if what we have printed since had come from a clock that leads.
+        # The last printed message may have come from a sender whose clock is ahead.
         return max(self._last_write, self._latest_issue - rules.MAX_CLOCK_LEAD_SECONDS)
 
     def _books(self, connection: sqlite3.Connection) -> SenderRows:

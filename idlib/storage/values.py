@@ -1,4 +1,4 @@
-"""What the stores keep and answer: frozen values that no engine adds anything to."""
+"""The values that the stores accept and return, the same for every engine."""
 
 from dataclasses import dataclass
 from enum import Enum
@@ -17,11 +17,11 @@ class Remembered(Enum):
 
 @dataclass(frozen=True, slots=True)
 class ReplayEntry:
-    """What one message is recognized by if it comes again.
+    """What identifies a message if it arrives again.
 
     Args:
-        sender: The name whose key verified.
-        identifier: 16 bytes that no other message shares.
+        sender: The name whose key verified the message.
+        identifier: 16 bytes that are unique to the message.
         issued_at: Its `iat`, in seconds since the epoch; None for an unbound message.
 
     Raises:
@@ -44,8 +44,8 @@ class Printed:
     """One message that has been printed.
 
     Args:
-        entry: What it is recognized by.
-        zone: The authenticated zone that holds the sender's records.
+        entry: What identifies the message.
+        zone: The authenticated zone that has the sender's records.
         key: The key that verified it, as a DER SubjectPublicKeyInfo (RFC 5280, section 4.1).
         is_listed: Whether ALLOWED_SENDERS names its sender exactly.
     """
@@ -65,10 +65,10 @@ class Standing:
         zone: The authenticated zone of its last printed message; empty if unknown.
         printed: How many of its messages were printed; exact only until it is proven.
         first_printed_at: When the first of them was printed, in seconds since the epoch.
-        last_printed_at: When the last was printed; up to an hour early once the name is proven.
+        last_printed_at: When the last was printed; up to an hour too early once the name is proven.
         proven_at: When the name was proven; None if it is not.
-        apart_since: Since when its messages are remembered apart from those of unproven names: since it was proven, or
-            printed while ALLOWED_SENDERS named it exactly. None if they are not.
+        apart_since: Since when its messages have been remembered separately from those of unproven names: since it was
+            proven, or had a message printed while ALLOWED_SENDERS listed it exactly. None if they are not.
         watermark: Messages issued at or before this time may have been printed and forgotten; -1 if none were.
         key: The key of its last printed message, as a DER SubjectPublicKeyInfo; None if unknown.
     """
@@ -85,18 +85,18 @@ class Standing:
 
     @property
     def is_proven(self) -> bool:
-        """Whether enough messages of the name were printed, over long enough a time."""
+        """Whether enough messages of the name were printed, over a long enough time."""
         return self.proven_at is not None
 
 
 @dataclass(frozen=True, slots=True)
 class Tidied:
-    """What one portion of tidying has done.
+    """What one portion of tidying did.
 
     Args:
-        more: Whether more is left to do; call again at once.
-        forgotten_unbound_early: How many unbound messages were forgotten before their year was over: a copy of one of
-            them is printed again.
+        more: Whether more is left to do; if so, call again at once.
+        forgotten_unbound_early: How many unbound messages were forgotten before their year was over: copies of them
+            would be printed again.
         raised: The names whose watermark rose.
         pool_raised: Whether the watermark that all unproven names share rose.
     """
@@ -109,18 +109,18 @@ class Tidied:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WaitingHeader:
-    """What is known about one message that waits for DNS, whether or not its text is at hand.
+    """What is known about a deferred message apart from its text.
 
     Args:
-        number: The number that its owner gave it; later messages have higher ones.
+        number: Its number; later messages have higher numbers.
         sender: The name in its `x5u`.
-        digest: What tells it from other messages before its signature has verified.
-        identifier: What the replay memory recognizes it by, 16 bytes.
+        digest: What identifies it before its signature has verified.
+        identifier: What identifies it in the replay memory, 16 bytes.
         issued_at: Its `iat`, in seconds since the epoch; None for an unbound message.
         received_at: When it arrived, in seconds since the epoch.
-        deferred_at: When it began to wait, in seconds for which the system has run since the files were made.
-        is_asked_again: Whether DNS was asked again because no key that was found verified it.
-        is_reserved: Whether it takes room in the area for proven and listed names.
+        deferred_at: When it was deferred, in seconds for which the system has run since the files were created.
+        is_asked_again: Whether the look-up was repeated because no key that was found verified the message.
+        is_reserved: Whether it takes space in the area for proven and listed names.
 
     Raises:
         ValueError: The number is not positive, or the identifier has another length.
@@ -145,7 +145,7 @@ class WaitingHeader:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WaitingEntry(WaitingHeader):
-    """One message that waits for DNS, without its text.
+    """One deferred message, without its text.
 
     Args:
         size: The length of its text in bytes; for the rest see `WaitingHeader`.
@@ -156,7 +156,7 @@ class WaitingEntry(WaitingHeader):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WaitingMessage(WaitingHeader):
-    """One message that waits for DNS.
+    """One deferred message.
 
     Args:
         signed: Its text, a JWS; for the rest see `WaitingHeader`.

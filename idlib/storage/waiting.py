@@ -1,4 +1,4 @@
-"""The messages that wait for DNS, in a file of their own: once one is removed, nothing of its text is left in it."""
+"""The deferred messages, in a file of their own: when a message is removed, nothing of its text stays in the file."""
 
 import contextlib
 import sqlite3
@@ -15,9 +15,9 @@ from idlib.storage.values import IDENTIFIER_BYTES, WaitingEntry, WaitingMessage
 FILE_NAME: Final = "waiting.sqlite3"
 _VERSION: Final = 1
 _READ_AT_ONCE: Final = 500
-# Fewer free pages than this are kept for the next messages.
+# An empty file with at most this many pages is not shrunk: the next messages use them.
 _KEPT_PAGES: Final = 64
-# The text comes last and as bytes, so that SQLite can tell its length and read the other columns without reading it.
+# The text is the last column and a blob, so that SQLite can return its length and the other columns without reading it.
 _SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS waiting (
     number INTEGER PRIMARY KEY,
@@ -32,7 +32,7 @@ CREATE TABLE IF NOT EXISTS waiting (
     signed BLOB NOT NULL
 );
 """
-# Those of a `WaitingHeader`, under the same names.
+# The fields of a `WaitingHeader`; the columns have the same names.
 _HEADER: Final = (
     "number",
     "sender",
@@ -99,22 +99,22 @@ class WaitingMessages(Database):
             self.wipe()
 
     def close(self) -> None:
-        """Close the file, with no removed text left in it, so that another process may hold it."""
+        """Erase removed texts and close the file, so that another process may hold it."""
         with self._lock:
             if self._is_wipe_due:
-                # The next start does it.
+                # If this fails, the next start wipes the file.
                 with contextlib.suppress(StoreError):
                     self._wipe_now()
             super().close()
 
     @repairing
     def last_number(self) -> int:
-        """Return the highest number of a message that waits, or 0."""
+        """Return the highest number of a deferred message, or 0."""
         with self._reading() as connection:
             return int(connection.execute("SELECT coalesce(max(number), 0) FROM waiting").fetchone()[0])
 
     def index(self) -> Iterator[WaitingEntry]:
-        """Yield every waiting message without its text, ordered by number, holding few of them in memory."""
+        """Yield every deferred message without its text, ordered by number; keep only a few in memory."""
         last = 0
         while entries := self._entries_after(last):
             yield from entries
@@ -130,16 +130,16 @@ class WaitingMessages(Database):
             ).fetchall()
             check_ascending((row[0] for row in rows), number)
             for *header, _ in rows:
-                # The text is looked at when it is read.
+                # The text is checked when it is read.
                 _TABLE.check((*header, b""))
             return [WaitingEntry(**_header(row), size=row[-1]) for row in rows]
 
     @repairing
     def read(self, numbers: Sequence[int]) -> tuple[WaitingMessage, ...]:
-        """Return the waiting messages with these numbers, in the order of the numbers given; unknown ones are left out.
+        """Return the deferred messages with these numbers, in the order of the numbers given; skip unknown numbers.
 
         Args:
-            numbers: Their numbers.
+            numbers: The numbers.
         """
         found = []
         with self._reading() as connection, self._judging_rows():
@@ -155,11 +155,11 @@ class WaitingMessages(Database):
 
     @repairing
     def change(self, added: Sequence[WaitingMessage], removed: Iterable[int]) -> None:
-        """Change what waits as one group, which is durable when this returns.
+        """Add and remove deferred messages in one transaction, which is durable when this returns.
 
         Args:
-            added: Messages with numbers that are not in use, so that a group that failed can be tried again.
-            removed: Numbers of messages that wait no longer; unknown ones are ignored.
+            added: Messages with numbers that are not in use, so that a failed call can be repeated.
+            removed: Numbers of messages to remove; unknown numbers are ignored.
         """
         with self._lock:
             with self._transaction() as connection:
@@ -174,10 +174,10 @@ class WaitingMessages(Database):
 
     @repairing
     def limit_deferral(self, elapsed: float) -> None:
-        """Let messages that began to wait later than now have begun now.
+        """Set the start of deferral to now for messages whose start is in the future.
 
         Args:
-            elapsed: For how many seconds the system has run, by the clock of `WaitingMessage.deferred_at`.
+            elapsed: How many seconds the system has run, by the clock of `WaitingMessage.deferred_at`.
         """
         with self._transaction() as connection:
             connection.execute("UPDATE waiting SET deferred_at = ? WHERE deferred_at > ?", (elapsed, elapsed))
@@ -198,7 +198,7 @@ class WaitingMessages(Database):
 
 
 def _header(row: Sequence[Any]) -> dict[str, Any]:
-    """Return the fields of a `WaitingHeader`; what stands behind them in the row is left out."""
+    """Return the fields of a `WaitingHeader`; ignore the columns after them."""
     header = dict(zip(_HEADER, row, strict=False))
     return {**header, "is_asked_again": bool(header["is_asked_again"]), "is_reserved": bool(header["is_reserved"])}
 

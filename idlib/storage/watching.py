@@ -1,4 +1,4 @@
-"""Whether a program watches the outbox: it holds a lock for as long as it runs, however it ends."""
+"""Whether a program watches the outbox: while it does, it holds a lock, which ends with the program."""
 
 import contextlib
 import fcntl
@@ -17,10 +17,10 @@ FILE_NAME: Final = "outbox.lock"
 
 @contextlib.contextmanager
 def watching(directory: Path) -> Iterator[None]:
-    """Let other programs see that this one watches the outbox; several may.
+    """Show other programs that this one watches the outbox; several programs may do so at once.
 
     Args:
-        directory: Where the outbox is, or will be; created if it is missing.
+        directory: The directory of the outbox, which need not exist yet; created if it is missing.
 
     Raises:
         StoreError: The directory cannot be used.
@@ -31,7 +31,7 @@ def watching(directory: Path) -> Iterator[None]:
             directory.mkdir(DIRECTORY_MODE, parents=True, exist_ok=True)
             descriptor = open_regular(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW)
             stack.callback(os.close, descriptor)
-            # A program that looks whether we watch locks it for a moment.
+            # Wait: a program that checks for watchers locks the file for a moment.
             is_locked = wait_for(functools.partial(_take, descriptor, fcntl.LOCK_SH))
         except OSError as error:
             raise StoreError(
@@ -43,18 +43,18 @@ def watching(directory: Path) -> Iterator[None]:
 
 
 def is_watched(directory: Path) -> bool:
-    """Return whether a program watches the outbox, as far as can be seen.
+    """Return whether a program watches the outbox; True if that cannot be found out.
 
     Args:
-        directory: Where the outbox is.
+        directory: The directory of the outbox.
     """
     try:
         descriptor = open_regular(directory / FILE_NAME, os.O_RDONLY | os.O_NOFOLLOW)
     except (FileNotFoundError, NotRegularError):
-        # Nobody can watch by what is no file.
+        # No program can hold a lock without a regular file.
         return False
     except OSError:
-        # It is another user's program, if there is one.
+        # The file may belong to another user's program.
         return True
     try:
         return not _take(descriptor, fcntl.LOCK_EX)

@@ -109,13 +109,13 @@ class ClockFile:
             return {}
         return {str(name): str(value) for name, value in facts.items()} if isinstance(facts, dict) else {}
 
-    def _write(self, octets: bytes) -> None:
+    def _write(self, data: bytes) -> None:
         new = self._path.with_name(f"{self._path.name}.new")
         try:
             new.unlink(missing_ok=True)
             descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, _FILE_MODE)
             with open(descriptor, "wb") as file:
-                file.write(octets)
+                file.write(data)
                 file.flush()
                 os.fsync(descriptor)
             new.replace(self._path)

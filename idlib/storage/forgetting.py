@@ -1,7 +1,7 @@
-"""Forgets entries of the replay memory in small portions: first what is expired, then what is past a bound.
+"""Forgets entries of the replay memory in small portions: first expired entries, then those that exceed a limit.
 
-Each step does one portion in a transaction of the caller's and returns what it has done, or None if nothing was to do.
-A watermark rises in the transaction that deletes the first entry below it, so that no crash comes between the two.
+Each step does one portion in the caller's transaction and returns what it did, or None if there was nothing to do. The
+transaction that deletes the first entry below a watermark also raises it, so that no crash can come in between.
 """
 
 import sqlite3
@@ -15,7 +15,7 @@ from idlib.storage.sender_rows import DAY, POOL, WEEK, SenderRows, Tally
 from idlib.storage.values import Tidied
 
 _DONE: Final = Tidied(more=True)
-# The part of a bound that is forgotten beyond what is needed, so that the entries need not be surveyed at each message.
+# Forget 1/64 of the limit more than necessary, so that the entries need not be counted again for each message.
 _SLACK: Final = 64
 _MINUTE: Final = 60
 _ANY_TIME: Final = 1 << 62
@@ -24,24 +24,24 @@ _AGAIN_SECONDS: Final = 60
 
 @dataclass(slots=True)
 class _Trim:
-    """The oldest entries of one owner, to be forgotten: surveyed first, so that it is known which these are.
+    """The oldest entries of one owner, to be forgotten; they are counted first to find out which these are.
 
     Args:
         owner: The number of the sender, or POOL.
         wanted: How many entries to forget.
         limit: The latest `iat` that may be forgotten.
-        days: The days that may hold such entries, in descending order; the present one is the last.
-        passed: How many entries the days that have been surveyed hold.
-        minutes: How many entries each minute of the present day holds, as far as it has been surveyed.
-        after: The identifier up to which the present day has been worked on.
-        threshold: The latest `iat` that is forgotten; None as long as it is not known.
+        days: The days that may have such entries, in descending order; the last one is worked on next.
+        counted: How many entries the days counted so far have.
+        minutes: How many entries each minute of the present day has, as far as the day has been counted.
+        after: The last identifier of the present day that was processed.
+        threshold: The latest `iat` to forget; None until it is known.
     """
 
     owner: int
     wanted: int
     limit: int
     days: list[int]
-    passed: int = 0
+    counted: int = 0
     minutes: Counter[int] = field(default_factory=Counter)
     after: bytes = b""
     threshold: int | None = None
@@ -52,9 +52,9 @@ class _Portion:
     """Some entries of a day or week, to be forgotten together.
 
     Args:
-        condition: The SQL that is true of them.
-        values: What stands in its place holders.
-        is_last: Whether no others are left.
+        condition: The SQL condition that selects them.
+        values: The values for its placeholders.
+        is_last: Whether no other entries are left.
     """
 
     condition: str
@@ -63,32 +63,32 @@ class _Portion:
 
 
 class Forgetting:
-    """What is forgotten next.
+    """Decides what to forget next, and forgets it.
 
     Args:
-        books: What is kept in memory about the file.
+        senders: What is held in memory about the file.
     """
 
-    def __init__(self, books: SenderRows) -> None:
-        self._books = books
+    def __init__(self, senders: SenderRows) -> None:
+        self._senders = senders
         self._trim: _Trim | None = None
-        # Owners all of whose entries are too new to be forgotten, and until when nobody looks again.
+        # Owners whose entries are all too new to be forgotten, and when to check them again.
         self._too_new: dict[int, int] = {}
 
     def portion(self, connection: sqlite3.Connection, now: int, limit: int) -> Tidied:
         """Do the next portion.
 
         Args:
-            connection: In a transaction.
+            connection: The connection, in a transaction.
             now: Seconds since the epoch.
-            limit: How many entries or rows at most to work on.
+            limit: The maximum number of entries or rows to process.
         """
         for step in (
             self._count,
             self._prune_bound,
             self._prune_unbound,
-            self._go_on_trimming,
-            self._begin_to_trim,
+            self._continue_trim,
+            self._start_trim,
             self._trim_unbound,
             self._drop_watermarks,
             self._drop_names,
@@ -100,14 +100,14 @@ class Forgetting:
         return Tidied(more=False)
 
     def _count(self, connection: sqlite3.Connection, _: int, limit: int) -> Tidied | None:
-        for tally in (self._books.bound, self._books.unbound):
+        for tally in (self._senders.bound, self._senders.unbound):
             if tally.counted_to is not None:
                 tally.count(connection, limit)
                 return _DONE
         return None
 
     def _prune_bound(self, connection: sqlite3.Connection, now: int, limit: int) -> Tidied | None:
-        day = min(self._books.bound.slots, default=None)
+        day = min(self._senders.bound.slots, default=None)
         if day is None or (day + 1) * DAY + rules.REPLAY_SECONDS > now:
             return None
         portion = _first_entries(connection, "bound", day, limit)
@@ -116,20 +116,20 @@ class Forgetting:
             portion.values,
         ).fetchone()
         if second is not None:
-            # Should the clock be set back, they must not look new, and those that were issued later must.
-            self._books.raise_floor(connection, day * DAY + second)
-        _delete(connection, self._books.bound, day, portion)
+            # If the clock is set back later, these messages must not look new, but messages issued after them must.
+            self._senders.raise_floor(connection, day * DAY + second)
+        _delete(connection, self._senders.bound, day, portion)
         return _DONE
 
     def _prune_unbound(self, connection: sqlite3.Connection, now: int, limit: int) -> Tidied | None:
-        week = min(self._books.unbound.slots, default=None)
+        week = min(self._senders.unbound.slots, default=None)
         if week is None or (week + 1) * WEEK + rules.UNBOUND_MEMORY_SECONDS > now:
             return None
-        _delete(connection, self._books.unbound, week, _first_entries(connection, "unbound", week, limit))
+        _delete(connection, self._senders.unbound, week, _first_entries(connection, "unbound", week, limit))
         return _DONE
 
-    def _begin_to_trim(self, _: sqlite3.Connection, now: int, __: int) -> Tidied | None:
-        amounts = self._books.bound.amounts
+    def _start_trim(self, _: sqlite3.Connection, now: int, __: int) -> Tidied | None:
+        amounts = self._senders.bound.amounts
         self._too_new = {owner: until for owner, until in self._too_new.items() if now < until <= now + _AGAIN_SECONDS}
         apart = [
             (number, owner)
@@ -138,7 +138,7 @@ class Forgetting:
         ]
         most, largest = max(apart, default=(0, POOL))
         pool = 0 if POOL in self._too_new else amounts[0, POOL]
-        excess = self._books.bound.total() - rules.MAX_REMEMBERED
+        excess = self._senders.bound.total() - rules.MAX_REMEMBERED
         if most > rules.MAX_REMEMBERED_OF_A_NAME:
             owner, wanted, bound = largest, most - rules.MAX_REMEMBERED_OF_A_NAME, rules.MAX_REMEMBERED_OF_A_NAME
         elif pool > rules.MAX_REMEMBERED_OF_UNPROVEN:
@@ -150,27 +150,27 @@ class Forgetting:
         else:
             return None
         latest = now - rules.MIN_REMEMBERED_SECONDS
-        days = sorted((day for day in self._books.bound.slots if day * DAY <= latest), reverse=True)
+        days = sorted((day for day in self._senders.bound.slots if day * DAY <= latest), reverse=True)
         self._trim = _Trim(owner, wanted + bound // _SLACK, latest, days)
         return _DONE
 
-    def _go_on_trimming(self, connection: sqlite3.Connection, now: int, limit: int) -> Tidied | None:
+    def _continue_trim(self, connection: sqlite3.Connection, now: int, limit: int) -> Tidied | None:
         trim = self._trim
         if trim is None:
             return None
         if trim.threshold is not None:
             return self._delete_below(connection, trim, trim.threshold, limit)
         if trim.days:
-            self._survey(connection, trim, limit)
-        elif trim.passed:
-            # All that may be forgotten is less than what was wanted.
-            self._decide(trim, trim.limit)
+            self._find_threshold(connection, trim, limit)
+        elif trim.counted:
+            # Fewer entries may be forgotten than wanted: forget all of these.
+            self._set_threshold(trim, trim.limit)
         else:
             self._too_new[trim.owner] = now + _AGAIN_SECONDS
             self._trim = None
         return _DONE
 
-    def _survey(self, connection: sqlite3.Connection, trim: _Trim, limit: int) -> None:
+    def _find_threshold(self, connection: sqlite3.Connection, trim: _Trim, limit: int) -> None:
         day = trim.days[-1]
         rows = connection.execute(
             "SELECT identifier, second FROM bound WHERE slot = ? AND owner = ? AND identifier > ?"
@@ -183,23 +183,23 @@ class Forgetting:
         if len(rows) == limit:
             trim.after = rows[-1][0]
             return
-        so_far = trim.passed
+        so_far = trim.counted
         for minute in sorted(trim.minutes):
             so_far += trim.minutes[minute]
             if so_far >= trim.wanted:
-                self._decide(trim, min(trim.limit, day * DAY + (minute + 1) * _MINUTE - 1))
+                self._set_threshold(trim, min(trim.limit, day * DAY + (minute + 1) * _MINUTE - 1))
                 return
-        trim.passed = so_far
+        trim.counted = so_far
         trim.minutes.clear()
         trim.after = b""
         trim.days.pop()
 
-    def _decide(self, trim: _Trim, threshold: int) -> None:
+    def _set_threshold(self, trim: _Trim, threshold: int) -> None:
         trim.threshold = threshold
-        trim.days = sorted((day for day in self._books.bound.slots if day * DAY <= threshold), reverse=True)
+        trim.days = sorted((day for day in self._senders.bound.slots if day * DAY <= threshold), reverse=True)
         trim.after = b""
         if not trim.days:
-            # They have expired meanwhile.
+            # The entries have expired in the meantime.
             self._trim = None
 
     def _delete_below(self, connection: sqlite3.Connection, trim: _Trim, threshold: int, limit: int) -> Tidied:
@@ -218,7 +218,7 @@ class Forgetting:
             (day, trim.owner, trim.after, *(last or ()), threshold - day * DAY),
         ).rowcount
         if deleted:
-            self._books.bound.take(day, trim.owner, deleted)
+            self._senders.bound.take(day, trim.owner, deleted)
         if last is None:
             trim.after = b""
             trim.days.pop()
@@ -230,19 +230,19 @@ class Forgetting:
 
     def _raise_watermark(self, connection: sqlite3.Connection, owner: int, issued_at: int) -> Tidied:
         if owner == POOL:
-            was = self._books.pool_watermark
-            self._books.raise_pool_watermark(connection, issued_at)
-            return Tidied(more=True, pool_raised=self._books.pool_watermark > was)
+            was = self._senders.pool_watermark
+            self._senders.raise_pool_watermark(connection, issued_at)
+            return Tidied(more=True, pool_raised=self._senders.pool_watermark > was)
         raised = connection.execute(
             "UPDATE sender SET watermark = ? WHERE id = ? AND watermark < ? RETURNING name",
             (issued_at, owner, issued_at),
         ).fetchall()
         for (name,) in raised:
-            self._books.forget_cached(name)
+            self._senders.forget_cached(name)
         return Tidied(more=True, raised=tuple(name for (name,) in raised))
 
     def _trim_unbound(self, connection: sqlite3.Connection, _: int, limit: int) -> Tidied | None:
-        tally = self._books.unbound
+        tally = self._senders.unbound
         excess = tally.total() - rules.MAX_REMEMBERED_UNBOUND
         if excess <= 0:
             return None
@@ -259,21 +259,21 @@ class Forgetting:
         return Tidied(more=True, forgotten_unbound_early=deleted)
 
     def _drop_watermarks(self, connection: sqlite3.Connection, now: int, limit: int) -> Tidied | None:
-        # The index that is searched, if it is damaged, may name rows whose watermarks are dropped already.
+        # If the index is damaged, it may list rows whose watermarks are already dropped.
         dropped = connection.execute(
             "UPDATE sender SET watermark = ? WHERE +watermark >= 0 AND id IN"
             " (SELECT id FROM sender WHERE watermark >= 0 AND watermark < ? LIMIT ?) RETURNING name",
             (rules.NOTHING_FORGOTTEN, now - rules.REPLAY_SECONDS, limit),
         ).fetchall()
         for (name,) in dropped:
-            self._books.forget_cached(name)
+            self._senders.forget_cached(name)
         return _DONE if dropped else None
 
     def _drop_names(self, connection: sqlite3.Connection, now: int, limit: int) -> Tidied | None:
         pooled = "apart_since IS NULL"
         if self._drop(connection, pooled, now - rules.UNPROVEN_MEMORY_SECONDS, limit):
             return _DONE
-        excess = self._books.pooled_names - rules.MAX_UNPROVEN_NAMES
+        excess = self._senders.pooled_names - rules.MAX_UNPROVEN_NAMES
         if excess > 0 and self._drop(connection, pooled, _ANY_TIME, min(excess, limit)):
             return _DONE
         apart = "apart_since IS NOT NULL"
@@ -287,19 +287,19 @@ class Forgetting:
             (before, limit),
         ).fetchall()
         for name, zone, apart_since, last_printed_at, watermark in dropped:
-            self._books.dropped(name, zone, apart_since)
-            self._books.raise_dropped_until(connection, last_printed_at + rules.MAX_CLOCK_LEAD_SECONDS)
-            self._books.raise_pool_watermark(connection, watermark)
+            self._senders.dropped(name, zone, apart_since)
+            self._senders.raise_dropped_until(connection, last_printed_at + rules.MAX_CLOCK_LEAD_SECONDS)
+            self._senders.raise_pool_watermark(connection, watermark)
         return len(dropped)
 
     def _demote(self, connection: sqlite3.Connection, now: int, limit: int) -> Tidied | None:
-        """Move what is remembered of a name back into the pool, if there are too many names apart."""
-        zones = self._books.apart_names
+        """Move entries of a name back into the pool, if too many names are remembered separately."""
+        zones = self._senders.apart_names
         excess = zones.total() - rules.MAX_PROVEN_NAMES
         if excess <= 0:
             return None
         (zone, count), *others = zones.most_common(2)
-        # Down to the next zone at most: then that one has most.
+        # Continue only until another zone has the most names.
         ahead = max(1, count - others[0][1]) if others else count
         names = connection.execute(
             "SELECT id, name, last_printed_at FROM sender WHERE apart_since IS NOT NULL AND zone = ?"
@@ -310,23 +310,23 @@ class Forgetting:
             raise ValueError(f"counted names of the zone {zone} cannot be found")
         left = limit
         for number, name, last_printed_at in names:
-            self._books.forget_cached(name)
+            self._senders.forget_cached(name)
             left -= self._move_into_pool(connection, number, left)
             if left <= 0:
-                # Until the rest has moved, it is looked for in both places.
+                # Until the rest has moved, messages of the name are looked up in both places.
                 connection.execute("UPDATE sender SET apart_since = ? WHERE id = ?", (now, number))
                 break
             connection.execute(
                 "UPDATE sender SET apart_since = NULL, proven_at = NULL, printed = 0, last_printed_at = ? WHERE id = ?",
                 (max(last_printed_at, min(last_printed_at + rules.LAST_PRINT_LAG_SECONDS, now)), number),
             )
-            self._books.demoted(zone)
+            self._senders.demoted(zone)
             left -= 1
         return _DONE
 
     def _move_into_pool(self, connection: sqlite3.Connection, number: int, limit: int) -> int:
         moved = 0
-        for day in sorted(self._books.bound.slots):
+        for day in sorted(self._senders.bound.slots):
             rows = connection.execute(
                 "DELETE FROM bound WHERE slot = ? AND owner = ? AND identifier IN"
                 " (SELECT identifier FROM bound WHERE slot = ? AND owner = ? ORDER BY identifier LIMIT ?)"
@@ -336,9 +336,9 @@ class Forgetting:
             for identifier, second in rows:
                 key = (day, POOL, identifier)
                 if connection.execute("INSERT OR IGNORE INTO bound VALUES (?, ?, ?, ?)", (*key, second)).rowcount:
-                    self._books.bound.add(key)
+                    self._senders.bound.add(key)
             if rows:
-                self._books.bound.take(day, number, len(rows))
+                self._senders.bound.take(day, number, len(rows))
             moved += len(rows)
             if moved == limit:
                 break
@@ -346,7 +346,7 @@ class Forgetting:
 
 
 def _first_entries(connection: sqlite3.Connection, table: str, slot: int, limit: int) -> _Portion:
-    """Return which entries of a day or week come first."""
+    """Return the first entries of a day or week."""
     end = connection.execute(
         f"SELECT owner, identifier FROM {table} WHERE slot = ?"  # noqa: S608  # of ours alone
         " ORDER BY owner, identifier LIMIT 1 OFFSET ?",

@@ -1,7 +1,7 @@
-"""Moves what release 0.1.0 kept in one file into the files of today, once.
+"""Moves the contents of the one file of release 0.1.0 into the present files, once.
 
-A crash at any point loses nothing and brings nothing twice: each step can be repeated, and the old file is removed only
-after the new ones are durable.
+A crash at any point loses and duplicates nothing: each step can be repeated, and the old file is removed only after the
+new ones are durable.
 """
 
 import sqlite3
@@ -25,7 +25,7 @@ from idlib.storage.waiting import WaitingMessages
 
 OLD_FILE_NAME: Final = "messages.sqlite3"
 _OLD_VERSION: Final = 1
-# A release that was killed at its first start has left only some of its tables.
+# If the old release was killed at its first start, the file may have only some of these tables.
 _OLD_SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS fact (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS sender (name TEXT PRIMARY KEY, entries INTEGER NOT NULL) WITHOUT ROWID;
@@ -63,23 +63,23 @@ _OLD_TABLES: Final = (
 
 
 def migrate(directory: Path, now: int, identify: Callable[[str, str, bytes], ReplayEntry]) -> bool:
-    """Move what release 0.1.0 kept into the files of today; return whether there was anything.
+    """Move the contents of the file of release 0.1.0 into the present files; return whether there was such a file.
 
-    To be called before the new files are opened.
+    Call this before the new files are opened.
 
     Args:
-        directory: Where the files are.
+        directory: The directory of the files.
         now: Seconds since the epoch, by a clock that may be wrong.
-        identify: Returns what a waiting message is recognized by, from its sender, JWS and digest; raises nothing.
+        identify: Returns what identifies a deferred message, from its sender, JWS and digest; raises nothing.
 
     Raises:
-        StoreError: A file cannot be read or written, or another process holds it; the old file is as it was.
+        StoreError: A file cannot be read or written, or another process holds it; the old file is unchanged.
     """
     old = directory / OLD_FILE_NAME
     with describing_errors(old):
         is_there = old.exists()
     if not is_there:
-        # A crash may have come between the removal of the file and of what belongs to it.
+        # A crash may have left its side files after the file was removed.
         _remove(directory)
         return False
     with _OldStore(old, now) as source, _NewMemory(directory) as memory, WaitingMessages(directory) as waiting:
@@ -98,15 +98,15 @@ def migrate(directory: Path, now: int, identify: Callable[[str, str, bytes], Rep
 
 
 def _credible_time(now: int, facts: Mapping[str, str]) -> int:
-    """Return the recorded time in place of one that cannot be right: names are remembered apart since then."""
+    """Return the time, or the recorded time if that one cannot be right; it becomes `apart_since` of the names."""
     latest = int(facts.get(_LATEST_TIME, "0"))
     return now if not latest or latest <= now <= latest + rules.REPLAY_SECONDS else latest
 
 
 class _OldStore(Database):
-    """The file of release 0.1.0, held so that none of its receivers runs."""
+    """The file of release 0.1.0, held so that no receiver of that release can run."""
 
-    # That release may have been killed at its first start.
+    # The old release may have been killed at its first start.
     _may_be_empty = True
 
     _needs_last_write = True
@@ -114,7 +114,7 @@ class _OldStore(Database):
     def __init__(self, path: Path, now: int) -> None:
         self._now = now
         super().__init__(path, _OLD_SCHEMA, _OLD_VERSION, _OLD_TABLES, keeps_texts=True, advice=STOP_THE_OTHER_RECEIVER)
-        # Nothing is written to it but by a repair.
+        # Only a repair writes to this file.
         self._forget_last_write()
 
     @repairing
@@ -129,11 +129,11 @@ class _OldStore(Database):
 
     @repairing
     def frequent_senders(self, least: int, most: int) -> tuple[str, ...]:
-        """Return the names of which most messages were printed.
+        """Return the names that have had the most messages printed.
 
         Args:
-            least: Of how many messages at least.
-            most: How many names.
+            least: The minimum number of messages.
+            most: The maximum number of names.
         """
         with self._reading() as connection:
             rows = connection.execute(
@@ -142,7 +142,7 @@ class _OldStore(Database):
         return tuple(name for (name,) in rows)
 
     def printed(self) -> Iterator[list[tuple[bytes, str, int, int]]]:
-        """Yield identifier, sender, `iat` (0 if unbound) and end of each printed message, in portions."""
+        """Yield identifier, sender, `iat` (0 if unbound) and expiry of each printed message, in portions."""
         last = b""
         while rows := self._printed_after(last):
             yield rows
@@ -160,7 +160,7 @@ class _OldStore(Database):
         return rows
 
     def waiting(self) -> Iterator[list[tuple[int, str, str, bytes, float]]]:
-        """Yield number, sender, JWS, digest and time of arrival of each waiting message, in portions."""
+        """Yield number, sender, JWS, digest and time of arrival of each deferred message, in portions."""
         last = 0
         while rows := self._waiting_after(last):
             yield rows
@@ -188,13 +188,13 @@ class _OldStore(Database):
 
 @dataclass(slots=True)
 class _Known:
-    """What the old entries of a name say about it.
+    """What the old entries of a name show about it.
 
     Args:
-        number: The number of its row.
+        number: The number of the row of the name.
         entries: How many of its messages are remembered.
-        first: About when the first was printed, in seconds since the epoch.
-        last: About when the last was.
+        first: The approximate time at which the first was printed, in seconds since the epoch.
+        last: The approximate time at which the last was printed.
     """
 
     number: int
@@ -206,7 +206,7 @@ class _Known:
         """Add a message.
 
         Args:
-            printed_at: About when it was printed, in seconds since the epoch.
+            printed_at: The approximate time at which it was printed, in seconds since the epoch.
         """
         self.first = min(self.first, printed_at) if self.entries else printed_at
         self.last = max(self.last, printed_at)
@@ -214,13 +214,13 @@ class _Known:
 
 
 class _NewMemory(ReplayMemory):
-    """The replay memory of today, which takes over what an old file holds. Everything may be taken more than once."""
+    """The present replay memory, to which an old file can be copied. Every method may be called again."""
 
     def take_facts(self, facts: Mapping[str, str]) -> None:
-        """Keep facts, except those that are known already.
+        """Store facts, except those that are stored already.
 
         Args:
-            facts: By name.
+            facts: The facts, by name.
         """
         for name, value in facts.items():
             if name == _LATEST_TIME:
@@ -233,22 +233,22 @@ class _NewMemory(ReplayMemory):
                 self.trust_clock_since(value)
 
     def take_names(self, names: Iterable[str], now: int) -> dict[str, _Known]:
-        """Give each name a row, so that its messages are remembered apart.
+        """Give each name a row, so that its messages are remembered separately.
 
         Args:
             names: The names.
             now: Seconds since the epoch.
         """
         known = {}
-        with self._changing() as (connection, books):
+        with self._changing() as (connection, senders):
             for name in names:
-                row = books.row(connection, name)
+                row = senders.row(connection, name)
                 if row is None:
-                    # Nothing of it is in the pool.
+                    # The pool has none of its messages.
                     new = Standing(name, "", 0, 0, 0, None, 0, rules.NOTHING_FORGOTTEN, None)
-                    row = books.write(connection, None, new)
+                    row = senders.write(connection, None, new)
                 elif row.standing.apart_since is None:
-                    row = books.write(connection, row, replace(row.standing, apart_since=now))
+                    row = senders.write(connection, row, replace(row.standing, apart_since=now))
                 known[name] = _Known(row.number)
         return known
 
@@ -256,22 +256,22 @@ class _NewMemory(ReplayMemory):
         """Remember printed messages.
 
         Args:
-            rows: Of each the identifier, the sender, the `iat` (0 if unbound) and until when it was to be remembered.
-            known: The names with a row; the messages of all others go into the pool.
+            rows: For each message the identifier, the sender, the `iat` (0 if unbound) and when the entry expires.
+            known: The names that have a row; the messages of all other names go into the pool.
         """
-        with self._changing() as (connection, books):
+        with self._changing() as (connection, senders):
             for identifier, sender, issued_at, expires_at in rows:
                 self._latest_issue = max(self._latest_issue, issued_at)
                 name = known.get(sender)
                 if issued_at:
                     day, second = divmod(issued_at, DAY)
-                    tally, printed_at = books.bound, issued_at
+                    tally, printed_at = senders.bound, issued_at
                     key = (day, name.number if name else POOL, identifier)
                     cursor = connection.execute("INSERT OR IGNORE INTO bound VALUES (?, ?, ?, ?)", (*key, second))
                     if name is None:
-                        books.raise_dropped_until(connection, issued_at)
+                        senders.raise_dropped_until(connection, issued_at)
                 else:
-                    tally, printed_at = books.unbound, expires_at - rules.UNBOUND_MEMORY_SECONDS
+                    tally, printed_at = senders.unbound, expires_at - rules.UNBOUND_MEMORY_SECONDS
                     key = (printed_at // WEEK, int(name is not None), identifier)
                     cursor = connection.execute("INSERT OR IGNORE INTO unbound VALUES (?, ?, ?)", key)
                 if cursor.rowcount:
@@ -280,15 +280,15 @@ class _NewMemory(ReplayMemory):
                     name.add(printed_at)
 
     def judge_names(self, known: Mapping[str, _Known], now: int) -> None:
-        """Write what the messages of each name say about it.
+        """Store what the old entries of each name show about it.
 
         Args:
             known: The names.
             now: Seconds since the epoch.
         """
-        with self._changing() as (connection, books):
+        with self._changing() as (connection, senders):
             for name, one in known.items():
-                row = books.row(connection, name)
+                row = senders.row(connection, name)
                 if row is None or not one.entries:
                     continue
                 before = row.standing
@@ -301,7 +301,7 @@ class _NewMemory(ReplayMemory):
                     last_printed_at=max(before.last_printed_at, one.last),
                     proven_at=now if before.proven_at is None and is_proven else before.proven_at,
                 )
-                books.write(connection, row, after)
+                senders.write(connection, row, after)
 
 
 def _copy_waiting(

@@ -1,7 +1,7 @@
-"""Reads the rows of an SQLite file page by page, so that damage to one page costs only the rows on it.
+"""Reads the rows of an SQLite file page by page, so that a damaged page loses only the rows on it.
 
-SQLite itself reaches a row through the pages above it, and gives up at the first that is damaged. Here every page is
-looked at by itself, in the newest version that the file or its write-ahead log (WAL) holds.
+SQLite itself reaches a row through the pages above it, and fails at the first damaged one. This module reads every page
+independently, in the newest version that the file or its write-ahead log (WAL) has.
 The format: https://www.sqlite.org/fileformat2.html
 """
 
@@ -21,13 +21,13 @@ _INDEX_LEAF: Final = 0x0A
 _INDEX_INTERIOR: Final = 0x02
 _WAL_HEADER_BYTES: Final = 32
 _FRAME_HEADER_BYTES: Final = 24
-# Stands for the header among the frames; no page has this number, nor zeros in place of it.
+# Represents the header among the frames; no page, not even a zeroed one, has this number.
 _DAMAGED_HEADER: Final = -1
-# The lowest bit says in which order of bytes the checksums are computed.
+# The lowest bit gives the byte order of the checksums.
 _WAL_MAGIC: Final = 0x377F0682
 _WORD: Final = 0xFFFFFFFF
-# A power cut can damage what was not on the disk: one transaction whose writer waits for that, and one before it,
-# of `ReplayMemory.tidy`, which waits only afterwards.
+# A power cut can damage the transactions that were not on the disk yet: one that is being synced, and one before it,
+# of `ReplayMemory.tidy`, which is synced only after its commit.
 _UNSAFE_COMMITS: Final = 2
 _MAX_COLUMNS: Final = 64
 _LENGTHS_OF_INTEGERS: Final = {1: 1, 2: 2, 3: 3, 4: 4, 5: 6, 6: 8}
@@ -38,7 +38,7 @@ Value = int | float | str | bytes | None
 
 
 class _Unreadable(Exception):  # never leaves this module
-    """A cell, or a page that it goes on in, is damaged."""
+    """A cell or one of its overflow pages is damaged."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +46,8 @@ class Record:
     """One row of a table, or one entry of an index.
 
     Args:
-        number: The row's number (rowid); None for an entry of an index, and of a table without such numbers.
-        values: The columns; the column that stands for the row's number is None.
+        number: The row's number (rowid); None for an entry of an index or a row of a table WITHOUT ROWID.
+        values: The columns; a column that is an alias of the rowid is None.
     """
 
     number: int | None
@@ -60,9 +60,9 @@ class _Frame:
 
     Args:
         page: Its number in the file.
-        begin: Where its content begins in the WAL.
-        is_commit: Whether a transaction ends with it.
-        is_intact: Whether its checksum is right.
+        begin: The offset of its content in the WAL.
+        is_commit: Whether it is the last frame of a transaction.
+        is_intact: Whether its checksum is correct.
     """
 
     page: int
@@ -72,10 +72,10 @@ class _Frame:
 
 
 def is_log_damaged(log: bytes) -> bool:
-    """Return whether a WAL holds a transaction that was on the disk and that SQLite would not find.
+    """Return whether a WAL has a transaction that was on the disk but that SQLite would not find.
 
-    SQLite looks no further than the first damaged frame. What a power cut leaves is no damage in this sense: no program
-    was told that those transactions are written.
+    SQLite stops at the first damaged frame. The end of a log after a power cut does not count as damage: those
+    transactions were never reported as written.
 
     Args:
         log: The whole WAL.
@@ -84,7 +84,7 @@ def is_log_damaged(log: bytes) -> bool:
 
 
 def user_version(database: int, log: bytes) -> int:
-    """Return the version of the schema that the file itself says; 0 if its first page cannot be read.
+    """Return the schema version stored in the file; 0 if its first page cannot be read.
 
     Args:
         database: The descriptor of the file.
@@ -95,7 +95,7 @@ def user_version(database: int, log: bytes) -> int:
 
 
 def records(database: int, log: bytes) -> Iterator[Record]:
-    """Yield every record that can be read; after the newest version of a row, an older one may come.
+    """Yield every readable record; an older version of a row may follow the newest one.
 
     Args:
         database: The descriptor of the file.
@@ -106,7 +106,7 @@ def records(database: int, log: bytes) -> Iterator[Record]:
     for number in range(1, reader.number_of_pages + 1):
         if number not in free:
             yield from reader.records_of(number)
-    # If the list of free pages is damaged, it may name pages that are in use.
+    # If the list of free pages is damaged, it may include pages that are in use.
     for number in sorted(free):
         yield from reader.records_of(number)
 
@@ -118,20 +118,20 @@ class _Reader:
         header = os.pread(database, _FILE_HEADER_BYTES, 0)
         self._size = _page_size(header, log)
         pages = -(-os.fstat(database).st_size // self._size)
-        # The file grows by one page for each frame at most; what a damaged frame claims must not make us look further.
+        # Each frame adds at most one page to the file. Ignore higher page numbers: they come from damaged frames.
         most = pages + len(log) // self._size
         self._frames = {page: frame for page, frame in _newest_frames(log).items() if page <= most}
         self.number_of_pages = max([pages, *self._frames])
 
     def page(self, number: int) -> bytes:
-        """Return the newest version of a page; what is cut off reads as zeros."""
+        """Return the newest version of a page; if it is truncated, the rest is zeros."""
         frame = self._frames.get(number)
         if frame is not None:
             return self._log[frame.begin : frame.begin + self._size]
         return os.pread(self._database, self._size, (number - 1) * self._size).ljust(self._size, b"\0")
 
     def free_pages(self) -> set[int]:
-        """Return the pages that are on the list of free ones, which may hold rows that were deleted."""
+        """Return the pages on the list of free pages, which may still have deleted rows."""
         free: set[int] = set()
         trunk = int.from_bytes(self.page(1)[32:36]) if self.number_of_pages else 0
         while 1 < trunk <= self.number_of_pages and trunk not in free:
@@ -144,7 +144,7 @@ class _Reader:
         return free
 
     def records_of(self, number: int) -> Iterator[Record]:
-        """Yield the records of a page that can be read; none if it is of another kind."""
+        """Yield the readable records of a page; none if the page is of a kind that has no records."""
         page = self.page(number)
         begin = _FILE_HEADER_BYTES if number == 1 else 0
         kind = page[begin]
@@ -170,7 +170,7 @@ class _Reader:
         return Record(number, _values(payload))
 
     def _payload(self, page: bytes, place: int, length: int, kind: int) -> bytes:
-        # SQLite can leave the end of each page to others; it does not in files of ours.
+        # SQLite can reserve bytes at the end of each page; our files have none.
         usable = self._size
         most = usable - 35 if kind == _TABLE_LEAF else (usable - 12) * 64 // 255 - 23
         if length <= most:
@@ -189,7 +189,7 @@ class _Reader:
                 raise _Unreadable
             overflow = self.page(following)
             if not any(overflow):
-                # A write that was lost; its zeros would pass for text.
+                # This write was lost; the zeros would be mistaken for text.
                 raise _Unreadable
             parts.append(overflow[4 : 4 + min(left, usable - 4)])
             left -= usable - 4
@@ -208,7 +208,7 @@ def _page_size(header: bytes, log: bytes) -> int:
 
 
 def _frames(log: bytes) -> list[_Frame]:
-    """Return the frames of the WAL's present round; what is left of earlier rounds has other salts."""
+    """Return the frames written since the WAL was last reset; older frames have other salts."""
     if len(log) < _WAL_HEADER_BYTES + _FRAME_HEADER_BYTES:
         return []
     header = log[:_WAL_HEADER_BYTES]
@@ -233,7 +233,7 @@ def _frames(log: bytes) -> list[_Frame]:
         is_intact = (
             log[begin + 8 : begin + 16] == salts
             and page > 0
-            # With a damaged header nothing tells whether the first frame is intact.
+            # If the header is damaged, the checksum of the first frame cannot be verified.
             and (before is None or _checksum(content, _checksum(log[begin : begin + 8], before, order), order) == own)
         )
         frames.append(_Frame(page, begin + _FRAME_HEADER_BYTES, pages_after_commit > 0, is_intact))
@@ -246,10 +246,10 @@ def _frames(log: bytes) -> list[_Frame]:
 def _written(frames: list[_Frame]) -> list[_Frame]:
     """Return the frames up to the last commit that was on the disk.
 
-    Behind the first damaged frame these are the runs of intact frames with more commits than a power cut can come into,
-    and all that is before them. A shorter run is what a power cut has left, and was never reported as written.
+    After the first damaged frame, a run of intact frames counts, with everything before it, if it has more commits than
+    a power cut can leave unsynced. A shorter run may be left over from a power cut, and was never reported as written.
     """
-    # Nothing is written behind a header that is not on the disk: if it is damaged, that happened later.
+    # Frames are written only after the header is on the disk, so a damaged header was damaged later.
     is_certain = True
     end = commits = 0
     for number, frame in enumerate(frames):
@@ -276,9 +276,9 @@ def _newest_frames(log: bytes) -> dict[int, _Frame]:
     return newest
 
 
-def _checksum(octets: bytes, before: tuple[int, int], order: str) -> tuple[int, int]:
+def _checksum(data: bytes, before: tuple[int, int], order: str) -> tuple[int, int]:
     first, second = before
-    for one, other in struct.iter_unpack(f"{order}II", octets):
+    for one, other in struct.iter_unpack(f"{order}II", data):
         first = (first + one + second) & _WORD
         second = (second + other + first) & _WORD
     return first, second
@@ -318,34 +318,34 @@ def _value(payload: bytes, place: int, kind: int) -> tuple[Value, int]:
     if kind < _FIRST_LENGTH_TYPE:
         raise _Unreadable
     length = (kind - _FIRST_LENGTH_TYPE) // 2
-    octets = _slice(payload, place, length)
+    data = _slice(payload, place, length)
     if kind % 2 == 0:
-        return octets, place + length
+        return data, place + length
     try:
-        return octets.decode(), place + length
+        return data.decode(), place + length
     except UnicodeDecodeError:
         raise _Unreadable from None
 
 
-def _varint(octets: bytes, place: int) -> tuple[int, int]:
-    if place < len(octets) and octets[place] < 0x80:
-        return octets[place], place + 1
+def _varint(data: bytes, place: int) -> tuple[int, int]:
+    if place < len(data) and data[place] < 0x80:
+        return data[place], place + 1
     value = 0
     for count in range(9):
-        if place >= len(octets):
+        if place >= len(data):
             raise _Unreadable
-        octet = octets[place]
+        byte = data[place]
         place += 1
         if count == 8:
-            return (value << 8) | octet, place
-        value = (value << 7) | (octet & 0x7F)
-        if not octet & 0x80:
+            return (value << 8) | byte, place
+        value = (value << 7) | (byte & 0x7F)
+        if not byte & 0x80:
             break
     return value, place
 
 
-def _slice(octets: bytes, begin: int, length: int) -> bytes:
-    part = octets[begin : begin + length]
+def _slice(data: bytes, begin: int, length: int) -> bytes:
+    part = data[begin : begin + length]
     if len(part) != length:
         raise _Unreadable
     return part

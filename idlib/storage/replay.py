@@ -123,7 +123,7 @@ class ReplayMemory(Database):
         self._time_at_opening: int | None = None
         self._portion = _FIRST_PORTION
         self._forgetting: Forgetting | None = None
-        self._kept_books: SenderRows | None = None
+        self._kept_senders: SenderRows | None = None
         super().__init__(
             directory / FILE_NAME, _SCHEMA, _VERSION, _TABLES, keeps_texts=False, advice=STOP_THE_OTHER_RECEIVER
         )
@@ -136,7 +136,7 @@ class ReplayMemory(Database):
     def _read_latest_time(self) -> int:
         with self._judging_rows(), self._reading() as connection:
             # Read everything now, so that damage is found at the start.
-            self._books(connection)
+            self._senders(connection)
             return int(self.fact(_LATEST_TIME, "0"))
 
     def _prepare(self, connection: sqlite3.Connection) -> None:
@@ -233,7 +233,7 @@ class ReplayMemory(Database):
             name: The sender's name.
         """
         with self._reading() as connection, self._judging_rows():
-            row = self._books(connection).row(connection, name)
+            row = self._senders(connection).row(connection, name)
         return None if row is None else row.standing
 
     @repairing
@@ -244,20 +244,20 @@ class ReplayMemory(Database):
             entry: What identifies the message; its signature has verified, and its age was accepted.
         """
         with self._reading() as connection, self._judging_rows():
-            books = self._books(connection)
+            senders = self._senders(connection)
             if entry.issued_at is None:
                 owners = [_UNPROVEN, _PROVEN]
-                is_printed = _has(connection, "unbound", books.unbound.slots, owners, entry.identifier)
+                is_printed = _has(connection, "unbound", senders.unbound.slots, owners, entry.identifier)
                 return Remembered.PRINTED if is_printed else Remembered.NEW
-            row = books.row(connection, entry.sender)
+            row = senders.row(connection, entry.sender)
             standing = None if row is None else row.standing
             owners = [POOL] if rules.is_in_pool(standing, entry.issued_at) else []
             if row is not None and row.standing.apart_since is not None:
                 owners.append(row.number)
-            if _has(connection, "bound", books.bound.slots, owners, entry.identifier):
+            if _has(connection, "bound", senders.bound.slots, owners, entry.identifier):
                 return Remembered.PRINTED
-            forgotten_until = rules.forgotten_until(standing, books.pool_watermark, books.dropped_until)
-            if entry.issued_at <= max(books.floor, forgotten_until):
+            forgotten_until = rules.forgotten_until(standing, senders.pool_watermark, senders.dropped_until)
+            if entry.issued_at <= max(senders.floor, forgotten_until):
                 return Remembered.MAYBE_FORGOTTEN
             return Remembered.NEW
 
@@ -269,9 +269,9 @@ class ReplayMemory(Database):
             printed: The messages, in the order in which they were printed.
             now: Seconds since the epoch.
         """
-        with self._changing() as (connection, books):
+        with self._changing() as (connection, senders):
             for message in printed:
-                _remember(connection, books, message, now)
+                _remember(connection, senders, message, now)
         issues = [message.entry.issued_at for message in printed if message.entry.issued_at is not None]
         self._latest_issue = max([self._latest_issue, *issues])
 
@@ -288,9 +288,9 @@ class ReplayMemory(Database):
             with self._reading() as connection:
                 connection.execute("PRAGMA synchronous = NORMAL")
             try:
-                with self._changing() as (connection, books):
+                with self._changing() as (connection, senders):
                     if self._forgetting is None:
-                        self._forgetting = Forgetting(books)
+                        self._forgetting = Forgetting(senders)
                     done = self._forgetting.portion(connection, now, self._portion)
             finally:
                 with contextlib.suppress(DamagedError), self._reading() as connection:
@@ -311,8 +311,8 @@ class ReplayMemory(Database):
         Args:
             issued_at: The time, in seconds since the epoch; a time before the stored one changes nothing.
         """
-        with self._changing() as (connection, books):
-            books.raise_floor(connection, issued_at)
+        with self._changing() as (connection, senders):
+            senders.raise_floor(connection, issued_at)
 
     @repairing
     def lower_floor(self, issued_at: int) -> bool:
@@ -324,8 +324,8 @@ class ReplayMemory(Database):
         Returns:
             Whether such messages were refused.
         """
-        with self._changing() as (connection, books):
-            was_lowered = books.lower_floor(connection, issued_at)
+        with self._changing() as (connection, senders):
+            was_lowered = senders.lower_floor(connection, issued_at)
         # A later repair of the file must not raise it again.
         if self._last_write is not None:
             self._last_write = min(self._last_write, issued_at - rules.MAX_CLOCK_LEAD_SECONDS)
@@ -338,10 +338,10 @@ class ReplayMemory(Database):
         with self._lock:
             try:
                 with self._transaction() as connection, self._judging_rows():
-                    yield connection, self._books(connection)
+                    yield connection, self._senders(connection)
             except BaseException:
                 # The copies in memory may now be ahead of the file.
-                self._kept_books = None
+                self._kept_senders = None
                 self._forgetting = None
                 raise
 
@@ -356,7 +356,7 @@ class ReplayMemory(Database):
         possible = rules.latest_possible_issue(issued_at, before, self._last_write, int(time.time()))
         floor = min(max(_integer_fact(connection, FLOOR, rules.NOTHING_FORGOTTEN), possible), LAST_SECOND)
         keep(connection, FLOOR, floor)
-        self._kept_books = None
+        self._kept_senders = None
         self._forgetting = None
         until = datetime.fromtimestamp(floor, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         self._loss = (
@@ -370,27 +370,27 @@ class ReplayMemory(Database):
         # The last printed message may have come from a sender whose clock is ahead.
         return max(self._last_write, self._latest_issue - rules.MAX_CLOCK_LEAD_SECONDS)
 
-    def _books(self, connection: sqlite3.Connection) -> SenderRows:
-        if self._kept_books is None:
-            self._kept_books = SenderRows.read(connection)
-        return self._kept_books
+    def _senders(self, connection: sqlite3.Connection) -> SenderRows:
+        if self._kept_senders is None:
+            self._kept_senders = SenderRows.read(connection)
+        return self._kept_senders
 
 
-def _remember(connection: sqlite3.Connection, books: SenderRows, message: Printed, now: int) -> None:
+def _remember(connection: sqlite3.Connection, senders: SenderRows, message: Printed, now: int) -> None:
     entry = message.entry
-    row = books.row(connection, entry.sender)
+    row = senders.row(connection, entry.sender)
     kept = None if row is None else row.standing
     after = rules.after_printing(kept, message, now)
     if row is None or rules.is_worth_writing(kept, after):
-        row = books.write(connection, row, after)
+        row = senders.write(connection, row, after)
     is_apart = after.apart_since is not None
     if entry.issued_at is None:
-        tally, owner = books.unbound, _PROVEN if is_apart else _UNPROVEN
+        tally, owner = senders.unbound, _PROVEN if is_apart else _UNPROVEN
         key = (now // WEEK, owner, entry.identifier)
         cursor = connection.execute("INSERT OR IGNORE INTO unbound VALUES (?, ?, ?)", key)
     else:
         day, second = divmod(entry.issued_at, DAY)
-        tally, owner = books.bound, row.number if is_apart else POOL
+        tally, owner = senders.bound, row.number if is_apart else POOL
         key = (day, owner, entry.identifier)
         cursor = connection.execute("INSERT OR IGNORE INTO bound VALUES (?, ?, ?, ?)", (*key, second))
     if cursor.rowcount:

@@ -1,6 +1,6 @@
-"""What is remembered about printed messages and for how long: pure rules, the same for every engine.
+"""What is remembered about printed messages and for how long: pure functions, the same for every engine.
 
-Messages of proven names are remembered apart, each name by itself. The messages of all other names share one pool, so
+The messages of each proven or listed name are remembered separately. The messages of all other names share one pool, so
 that strangers can only make the memory forget messages of strangers.
 """
 
@@ -12,14 +12,14 @@ from idlib.storage.values import Printed, Standing
 PROVEN_MESSAGES: Final = 3
 PROVEN_SECONDS: Final = 3600
 PROVEN_MEMORY_SECONDS: Final = 90 * 24 * 3600
-# For how long a bound message is good, and how far its sender's clock may be ahead of ours.
+# How long a bound message is accepted, and how far its sender's clock may be ahead of ours.
 MAX_MESSAGE_AGE_SECONDS: Final = 14 * 24 * 3600
 MAX_CLOCK_LEAD_SECONDS: Final = 5 * 60
 REPLAY_SECONDS: Final = MAX_MESSAGE_AGE_SECONDS + MAX_CLOCK_LEAD_SECONDS
 UNBOUND_MEMORY_SECONDS: Final = 365 * 24 * 3600
-# Longer than any entry of a name lives after its last printed message.
+# Longer than any entry of a name is kept after its last printed message.
 UNPROVEN_MEMORY_SECONDS: Final = 16 * 24 * 3600
-# Past a bound, the oldest entries go; those issued within this time stay, so that no new message is ever refused.
+# Above a limit, the oldest entries are forgotten, but none issued within this time: no new message is ever refused.
 MIN_REMEMBERED_SECONDS: Final = 15 * 60
 MAX_REMEMBERED_OF_A_NAME: Final = 1_500_000
 MAX_REMEMBERED_OF_UNPROVEN: Final = 1_000_000
@@ -35,7 +35,7 @@ def after_printing(standing: Standing | None, message: Printed, now: int) -> Sta
     """Return what is known about a name after one more of its messages was printed.
 
     Args:
-        standing: What was known before; None if nothing was.
+        standing: What was known before; None if nothing was known.
         message: The printed message.
         now: Seconds since the epoch.
     """
@@ -43,7 +43,7 @@ def after_printing(standing: Standing | None, message: Printed, now: int) -> Sta
     if standing is None:
         standing = Standing(name, message.zone, 0, now, now, None, None, NOTHING_FORGOTTEN, message.key)
     printed = standing.printed + 1
-    # A clock that was set back must not make the first message younger than it is.
+    # If the clock was wrong and has been set back, correct the time of the first message.
     first = min(standing.first_printed_at, now) if standing.printed else now
     proven_at = standing.proven_at
     if proven_at is None and printed >= PROVEN_MESSAGES and now - first > PROVEN_SECONDS:
@@ -64,12 +64,12 @@ def after_printing(standing: Standing | None, message: Printed, now: int) -> Sta
 
 
 def is_worth_writing(kept: Standing | None, after: Standing) -> bool:
-    """Return whether what is kept about a name has to be replaced after a print.
+    """Return whether the row of a name has to be written after one of its messages was printed.
 
-    Until a name is proven, its count decides. Afterwards only its key, its zone and the hour of its last print matter.
+    Always, until the name is proven; after that only if its zone or key has changed, or an hour has passed.
 
     Args:
-        kept: What the engine keeps; None if nothing.
+        kept: What the engine has stored; None if nothing is stored.
         after: What is known now.
     """
     if kept is None or not kept.is_proven:
@@ -80,7 +80,7 @@ def is_worth_writing(kept: Standing | None, after: Standing) -> bool:
 
 
 def is_in_pool(standing: Standing | None, issued_at: int) -> bool:
-    """Return whether the pool may hold an entry that a bound message of a name would repeat.
+    """Return whether the pool may have an entry for a bound message of a name.
 
     Args:
         standing: What is known about the name; None if nothing is.
@@ -88,36 +88,36 @@ def is_in_pool(standing: Standing | None, issued_at: int) -> bool:
     """
     if standing is None or standing.apart_since is None:
         return True
-    # Entries of the pool were issued until then at the latest, by a clock that may lead, as this message's clock may.
+    # Its entries in the pool were issued by then at the latest. The clocks of both messages may be ahead.
     return issued_at <= standing.apart_since + REPLAY_SECONDS + 2 * MAX_CLOCK_LEAD_SECONDS
 
 
 def latest_possible_issue(issued_at: int, latest_time: int, last_write: int | None, now: int) -> int:
-    """Return until when a message can have been issued that a damaged file held, in seconds since the epoch.
+    """Return the latest time at which a message in a damaged file can have been issued, in seconds since the epoch.
 
     Args:
-        issued_at: The latest `iat` of a message that is known to have been in it; -1 if none is.
+        issued_at: The latest `iat` of the messages known to have been in it; -1 if none is known.
         latest_time: The latest time that was recorded in it; 0 if none is known.
         last_write: When the file was last written; None if that is not known.
-        now: What the clock shows.
+        now: The time that the clock shows.
     """
     latest = max(issued_at, latest_time)
     if last_write is not None and last_write > now:
-        # The clock is late, or the time of the file is of no clock that was right.
+        # The clock is slow, or the time of the file comes from a clock that was wrong.
         return max(latest, now) + MAX_CLOCK_LEAD_SECONDS
     return max(issued_at, max(latest_time, last_write or 0) + MAX_CLOCK_LEAD_SECONDS)
 
 
 def forgotten_until(standing: Standing | None, pool_watermark: int, dropped_until: int) -> int:
-    """Return up to which `iat` a message of a name may have been printed and forgotten; -1 if none was.
+    """Return the latest `iat` of a message of a name that may have been printed and forgotten; -1 if there is none.
 
-    Nothing that the name issued after its last message in the pool can have been forgotten there, however high others
-    have driven the pool's watermark.
+    The pool cannot have forgotten messages that the name issued after its last message in the pool, even if messages of
+    other names have raised the pool's watermark further.
 
     Args:
         standing: What is known about the name; None if nothing is.
         pool_watermark: The watermark that all unproven names share.
-        dropped_until: Up to which `iat` messages may have been printed of names about which nothing is known any more.
+        dropped_until: The latest `iat` of a printed message of a name that was itself forgotten.
     """
     if standing is None:
         return min(pool_watermark, dropped_until)

@@ -1,4 +1,4 @@
-"""Makes a new file of what can still be read in a damaged one, and moves the damaged one aside."""
+"""Creates a new file from the readable rows of a damaged one, and moves the damaged one aside."""
 
 import contextlib
 import os
@@ -14,9 +14,9 @@ from idlib.files import make_durable
 from idlib.names import IdentityName
 from idlib.storage.pages import Record, Value, records
 
-# What SQLite puts beside a file, by the end of its name.
+# The suffixes of the files that SQLite creates beside a database.
 LOG: Final = "-wal"
-# These are moved with it; a journal is there only while a program other than ours writes.
+# The side files are moved with the database; a journal exists only while another program writes to it.
 JOURNAL: Final = "-journal"
 SIDE_FILES: Final = (LOG, "-shm")
 _NEW_FILE: Final = ".salvaged"
@@ -39,13 +39,13 @@ _KINDS: Final[Mapping[str, tuple[type, ...]]] = {
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """What the rows of a table look like, so that they are known among the records of a file.
+    """What the rows of a table look like, so that they can be recognized among the records of a file.
 
     Args:
         name: The name of the table.
-        columns: For each column a key of `_KINDS`; `number` is the column that stands for the row's number.
-        is_plausible: Says of a row, complete and of the right kinds, whether we can have written it; may raise
-            ValueError instead.
+        columns: For each column a key of `_KINDS`; `number` is the column that is an alias of the rowid.
+        is_plausible: Returns whether this program can have written a row, which is complete and has the right kinds of
+            values; may raise ValueError instead of returning False.
     """
 
     name: str
@@ -53,10 +53,10 @@ class Table:
     is_plausible: Callable[[tuple[Value, ...]], bool] = lambda _: True
 
     def row(self, record: Record) -> tuple[Value, ...] | None:
-        """Return the row that a record holds, or None if it belongs to another table or is damaged.
+        """Return the row in a record, or None if the record belongs to another table or is damaged.
 
         Args:
-            record: From the file.
+            record: A record from the file.
         """
         values = record.values
         if len(values) != len(self.columns) or (record.number is None) == ("number" in self.columns):
@@ -67,7 +67,7 @@ class Table:
         return values if self.accepts(values) else None
 
     def accepts(self, row: Sequence[Value]) -> bool:
-        """Return whether a row may be one that we have written.
+        """Return whether this program can have written a row.
 
         Args:
             row: Every column.
@@ -81,26 +81,26 @@ class Table:
             return False
 
     def check(self, row: Sequence[Value]) -> None:
-        """Raise an error if a row cannot be one that we have written.
+        """Raise an error if this program cannot have written a row.
 
         Args:
             row: Every column.
 
         Raises:
-            ValueError: It cannot.
+            ValueError: This program cannot have written it.
         """
         if not self.accepts(row):
             raise ValueError(f"a row of the table {self.name} has unexpected contents")
 
 
 def check_ascending(keys: Iterable[Key], after: Key) -> None:
-    """Raise an error unless keys ascend, as those that a query has put in order do.
+    """Raise an error unless keys ascend, as they do in the result of an ordered query.
 
-    On a damaged file SQLite can come back to rows that it has passed, and whoever goes on from there never ends.
+    On a damaged file SQLite can return rows again, and a loop that continues from the last key would never end.
 
     Args:
-        keys: Of the rows, in the order in which they came.
-        after: The key from which the query went on.
+        keys: The keys of the rows, in the order in which the query returned them.
+        after: The key from which the query continued.
 
     Raises:
         ValueError: A key is not greater than the one before it.
@@ -113,10 +113,10 @@ def check_ascending(keys: Iterable[Key], after: Key) -> None:
 
 
 def is_name(value: Value) -> bool:
-    """Return whether a column holds the name of a device as we write it.
+    """Return whether a column has the name of a device in the form in which this program writes it.
 
     Args:
-        value: The column.
+        value: The value of the column.
     """
     try:
         return isinstance(value, str) and str(IdentityName(value)) == value
@@ -125,26 +125,26 @@ def is_name(value: Value) -> bool:
 
 
 def beside(path: Path, end: str) -> Path:
-    """Return the path of a file in the same directory whose name is longer.
+    """Return the path with a suffix added to the file name.
 
     Args:
-        path: A file.
-        end: What its name is followed by.
+        path: The path.
+        end: The suffix.
     """
     return path.with_name(f"{path.name}{end}")
 
 
 def resolved(path: Path) -> Path:
-    """Return the file that a symbolic link leads to, beside which SQLite puts what belongs to it.
+    """Return the target of a symbolic link: SQLite creates its side files beside the target.
 
     Args:
-        path: A file, or a link to one; a path that only leads through links is returned as it is.
+        path: A file or a link to one; a path that is not itself a link is returned unchanged.
     """
     return Path(os.path.realpath(path)) if os.path.islink(path) else path
 
 
 def new_file(path: Path) -> Path:
-    """Return where the new file is made that is to replace a damaged one.
+    """Return the path at which the replacement for a damaged file is created.
 
     Args:
         path: The damaged file.
@@ -153,7 +153,7 @@ def new_file(path: Path) -> Path:
 
 
 def finish_replacement(path: Path) -> None:
-    """Finish a replacement that a crash came into, or remove what it had made so far.
+    """Finish a replacement that a crash interrupted, or remove the unfinished new file.
 
     Args:
         path: The file that was to be replaced.
@@ -181,15 +181,15 @@ def copy_rows(
     tables: Sequence[Table],
     finish: Callable[[sqlite3.Connection], None],
 ) -> int:
-    """Make a new file of what can be read, durably, and return how many rows that is.
+    """Copy the readable rows to a new file, durably, and return how many rows were copied.
 
     Args:
         database: The descriptor of the damaged file.
         log: Its whole WAL.
         new: The path of the new file, which exists and is empty.
         schema: SQL that creates the tables.
-        version: Of the schema.
-        tables: What is looked for.
+        version: The version of the schema.
+        tables: The tables to copy.
         finish: Called before the new file is committed.
 
     Raises:
@@ -197,7 +197,7 @@ def copy_rows(
         sqlite3.Error: The new file cannot be written.
     """
     with contextlib.closing(sqlite3.connect(new, isolation_level=None)) as connection:
-        # It is of no use unless it is complete.
+        # No journal and no syncs: the new file is used only once it is complete.
         connection.execute("PRAGMA journal_mode = OFF")
         connection.execute("PRAGMA synchronous = OFF")
         connection.execute("PRAGMA temp_store = MEMORY")
@@ -217,7 +217,7 @@ def copy_rows(
 
 
 def replace(path: Path) -> Path:
-    """Move a damaged file aside, put the new one in its place, and return where the damaged one is now.
+    """Move a damaged file aside, put the new one in its place, and return the new path of the damaged one.
 
     Args:
         path: The damaged file.
@@ -236,7 +236,7 @@ def replace(path: Path) -> Path:
 
 
 def aside(path: Path) -> Path:
-    """Return a path, not in use, for a damaged file.
+    """Return an unused path to which a damaged file can be moved.
 
     Args:
         path: The damaged file.
@@ -250,7 +250,7 @@ def aside(path: Path) -> Path:
 
 
 def _begun_aside(path: Path) -> Path | None:
-    """Return where the beginning of a damaged file is if a crash came before all that lies beside it was moved."""
+    """Return where a damaged file is if a crash came before all its side files were moved."""
     moved = _damaged_files(path)
     if not moved or not moved[-1].exists():
         return None
@@ -259,11 +259,11 @@ def _begun_aside(path: Path) -> Path | None:
 
 
 def _damaged_files(path: Path) -> list[Path]:
-    """Return the files that were moved aside before, the oldest first; of some, only what lay beside them is left."""
+    """Return the files that were moved aside before, the oldest first; of some, only side files are left."""
     moved_at: dict[Path, int] = {}
     for found in path.parent.glob(f"{path.name}{_MARK}*"):
         file = _without_side_end(found)
-        # Renaming changes no other time of a file.
+        # The ctime is the only time of a file that renaming changes.
         moved_at[file] = max(moved_at.get(file, 0), found.stat().st_ctime_ns)
     return sorted(moved_at, key=moved_at.__getitem__)
 

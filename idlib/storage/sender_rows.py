@@ -1,7 +1,7 @@
-"""What the replay memory of SQLite keeps in memory beside its file: how much there is of what, and a few rows.
+"""What the replay memory holds in memory about its SQLite file: numbers of entries and names, and a few rows.
 
-All of it can be read from the file again, and is after a change that failed. How many entries there are is counted in
-portions after each start, so that nothing has to be written for it.
+All of it can be read from the file again; this is done after a failed change. The entries are counted in portions after
+each start, so that no totals have to be written to the file.
 """
 
 import sqlite3
@@ -19,7 +19,7 @@ from idlib.storage.values import Standing
 POOL: Final = 0
 DAY: Final = 24 * 3600
 WEEK: Final = 7 * DAY
-# The last that a date can show.
+# The latest time that a `datetime` can represent.
 LAST_SECOND: Final = int(datetime.max.replace(tzinfo=UTC).timestamp())
 MAX_CACHED_STANDINGS: Final = 4096
 FLOOR: Final = "floor"
@@ -55,11 +55,11 @@ _BEFORE_ALL: Final[Key] = (-1, -1, b"")
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One row of a sender.
+    """The row of one sender.
 
     Args:
-        number: The number that stands for the name in the entries.
-        standing: The rest of it.
+        number: The number that represents the name in the entries.
+        standing: The rest of the row.
     """
 
     number: int
@@ -72,9 +72,9 @@ class Tally:
 
     Args:
         table: `bound` or `unbound`.
-        slots: The values of the first column that occur: days or weeks.
-        amounts: How many entries were counted, by slot and owner; by owner alone for `bound`, which has many owners.
-        counted_to: The key up to which the table has been counted; None once all of it has.
+        slots: The values in the first column: days or weeks.
+        amounts: How many entries were counted, by slot and owner; for `bound`, which has many owners, by owner alone.
+        counted_to: The key up to which the table has been counted; None once it has been counted completely.
     """
 
     table: str
@@ -84,7 +84,7 @@ class Tally:
 
     @classmethod
     def start(cls, connection: sqlite3.Connection, table: str) -> Self:
-        """Return a tally that has counted nothing and knows only which slots there are."""
+        """Return a tally that knows the slots and has counted nothing yet."""
         slots: set[int] = set()
         last = -1
         while True:
@@ -93,25 +93,25 @@ class Tally:
             if found is None:
                 return cls(table, slots)
             if not isinstance(found, int):
-                # A text or a blob is larger than any number.
-                raise ValueError(f"a slot of the table {table} is {found!r}")  # noqa: TRY004  # no mistake of a caller
+                # In SQLite a text or a blob is greater than any number.
+                raise ValueError(f"a slot of the table {table} is {found!r}")  # noqa: TRY004  # not a mistake of the caller
             check_ascending([found], last)
             slots.add(found)
             last = found
 
     def add(self, key: Key) -> None:
-        """Count an entry that was inserted, unless the count has yet to come to it."""
+        """Count a new entry, unless it is in the part of the table that is still to be counted."""
         self.slots.add(key[0])
         if self.counted_to is None or key <= self.counted_to:
             self.amounts[self._group(key[0], key[1])] += 1
 
     def take(self, slot: int, owner: int, number: int) -> None:
-        """Count entries that were deleted; the whole table has been counted before.
+        """Subtract deleted entries; the whole table must have been counted.
 
         Args:
             slot: Their day or week.
             owner: Their owner.
-            number: How many there were.
+            number: How many were deleted.
         """
         group = self._group(slot, owner)
         self.amounts[group] -= number
@@ -119,15 +119,15 @@ class Tally:
             del self.amounts[group]
 
     def total(self) -> int:
-        """Return how many entries there are in all."""
+        """Return the total number of entries."""
         return self.amounts.total()
 
     def count(self, connection: sqlite3.Connection, limit: int) -> None:
         """Count the next entries.
 
         Args:
-            connection: Where they are.
-            limit: How many of them.
+            connection: The connection to the file.
+            limit: How many entries to count.
         """
         assert self.counted_to is not None  # noqa: S101  # for mypy
         table = self.table
@@ -154,16 +154,16 @@ class Tally:
 
 @dataclass(slots=True)
 class SenderRows:
-    """All that is kept in memory.
+    """All that is held in memory.
 
     Args:
-        floor: Messages issued until then may have been printed and forgotten, whoever sent them.
+        floor: The latest `iat` of a message, from any sender, that may have been printed and forgotten.
         pool_watermark: The same for names whose messages are in the pool.
-        dropped_until: Up to which `iat` messages may have been printed of names whose rows were dropped.
+        dropped_until: The latest `iat` of a printed message of a name whose row was dropped.
         bound: How many bound messages are remembered.
-        unbound: How many unbound ones.
-        pooled_names: How many rows there are of names whose messages are in the pool.
-        apart_names: How many of other names, by zone.
+        unbound: How many unbound messages are remembered.
+        pooled_names: How many names have a row and their messages in the pool.
+        apart_names: How many names have their messages remembered separately, by zone.
     """
 
     floor: int
@@ -177,7 +177,7 @@ class SenderRows:
 
     @classmethod
     def read(cls, connection: sqlite3.Connection) -> Self:
-        """Return what the file says."""
+        """Read it from the file."""
         facts = dict(connection.execute("SELECT name, value FROM fact"))
         pooled = connection.execute("SELECT count(*) FROM sender WHERE apart_since IS NULL").fetchone()[0]
         apart = connection.execute(
@@ -194,7 +194,7 @@ class SenderRows:
         )
 
     def row(self, connection: sqlite3.Connection, name: str) -> Row | None:
-        """Return the row of a name, from memory if it was asked for lately."""
+        """Return the row of a name, from memory if it was used recently."""
         if name in self._rows:
             self._rows.move_to_end(name)
             return self._rows[name]
@@ -209,7 +209,7 @@ class SenderRows:
         """Write the row of a name and return it.
 
         Args:
-            connection: Where to.
+            connection: The connection to the file.
             before: The row that it replaces; None if the name has none.
             standing: What is known about the name now.
         """
@@ -248,12 +248,12 @@ class SenderRows:
         return row
 
     def dropped(self, name: str, zone: str, apart_since: int | None) -> None:
-        """Note that the row of a name was deleted."""
+        """Record that the row of a name was deleted."""
         self._uncount(zone, apart_since)
         self._rows.pop(name, None)
 
     def demoted(self, zone: str) -> None:
-        """Note that a name's messages are in the pool from now on.
+        """Record that a name's messages have been moved into the pool.
 
         Args:
             zone: The zone of the name.
@@ -262,7 +262,7 @@ class SenderRows:
         self.pooled_names += 1
 
     def forget_cached(self, name: str) -> None:
-        """Note that the row of a name was changed in the file."""
+        """Drop a cached row, because it was changed in the file."""
         self._rows.pop(name, None)
 
     def raise_floor(self, connection: sqlite3.Connection, issued_at: int) -> None:
@@ -272,7 +272,7 @@ class SenderRows:
             keep(connection, FLOOR, issued_at)
 
     def lower_floor(self, connection: sqlite3.Connection, issued_at: int) -> bool:
-        """Lower the floor, unless it is lower already; return whether it was not."""
+        """Lower the floor, unless it is as low already; return whether it was lowered."""
         if issued_at >= self.floor:
             return False
         self.floor = issued_at
@@ -286,7 +286,7 @@ class SenderRows:
             keep(connection, POOL_WATERMARK, issued_at)
 
     def raise_dropped_until(self, connection: sqlite3.Connection, issued_at: int) -> None:
-        """Note up to which `iat` messages of a name whose row is dropped may have been printed."""
+        """Raise `dropped_until`, unless it is higher already."""
         if issued_at > self.dropped_until:
             self.dropped_until = issued_at
             keep(connection, DROPPED_UNTIL, issued_at)
@@ -313,7 +313,7 @@ def facts_table(integers: Set[str]) -> Table:
     """Return what the rows of a table of facts look like.
 
     Args:
-        integers: The names of those facts that are times, in whole seconds since the epoch.
+        integers: The names of the facts that are times, in whole seconds since the epoch.
     """
 
     def is_plausible(row: tuple[Value, ...]) -> bool:
@@ -328,11 +328,11 @@ def facts_table(integers: Set[str]) -> Table:
 
 
 def keep(connection: sqlite3.Connection, name: str, value: object) -> None:
-    """Keep a fact in place of an earlier one.
+    """Store a fact, replacing an earlier one.
 
     Args:
-        connection: Where to.
-        name: What it is.
-        value: The value, kept as text.
+        connection: The connection to the file.
+        name: The name of the fact.
+        value: The value, stored as text.
     """
     connection.execute("INSERT OR REPLACE INTO fact VALUES (?, ?)", (name, str(value)))

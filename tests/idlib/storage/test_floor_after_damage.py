@@ -35,7 +35,7 @@ def fill(directory: Path, issued_at: int, recorded: int) -> Path:
 
 
 def floor(store: ReplayMemory) -> int:
-    return store._books(store._connection).floor
+    return store._senders(store._connection).floor
 
 
 def damage(path: Path, written: float) -> None:

@@ -252,7 +252,7 @@ def test_how_much_there_is_is_known_after_a_restart_at_any_moment(
             # Some of these are inserted before the place up to which it has counted, some behind it.
             remember(store, [entry(f"{number} {one}", NOW - DAY + one * 50) for one in range(100)])
         tidy(store)
-        assert number_remembered(store) == store._kept_books.bound.total() if store._kept_books else False
+        assert number_remembered(store) == store._kept_senders.bound.total() if store._kept_senders else False
         assert 900 < number_remembered(store) <= 1000
 
 

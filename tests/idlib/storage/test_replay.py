@@ -298,11 +298,11 @@ def _check_bounds(store: ReplayMemory, now: int) -> None:
     rows = "SELECT count(*) FROM sender WHERE apart_since IS "
     assert connection.execute(rows + "NULL").fetchone()[0] <= rules.MAX_UNPROVEN_NAMES
     assert connection.execute(rows + "NOT NULL").fetchone()[0] <= rules.MAX_PROVEN_NAMES
-    books = store._kept_books
-    assert books is not None
-    assert books.bound.total() == total
-    assert books.pooled_names == connection.execute(rows + "NULL").fetchone()[0]
-    assert books.apart_names.total() == connection.execute(rows + "NOT NULL").fetchone()[0]
+    senders = store._kept_senders
+    assert senders is not None
+    assert senders.bound.total() == total
+    assert senders.pooled_names == connection.execute(rows + "NULL").fetchone()[0]
+    assert senders.apart_names.total() == connection.execute(rows + "NOT NULL").fetchone()[0]
 
 
 def test_an_empty_fact_is_told_from_one_that_was_never_kept(tmp_path: Path) -> None:

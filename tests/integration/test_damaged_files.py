@@ -1,4 +1,4 @@
-"""Damaged files under DATA_PATH, with real programs: what can be read is used, and nothing is printed twice."""
+"""Damaged files under DATA_PATH, with real programs: readable rows are used, and no message is printed twice."""
 
 import base64
 import os
@@ -34,7 +34,7 @@ def overwrite(path: Path, pages: list[int]) -> None:
 
 
 def some_pages(path: Path, seed: int) -> list[int]:
-    """Return the first page, without which nothing is found, and four others."""
+    """Return the first page, which SQLite always needs, and four others."""
     total = path.stat().st_size // PAGE
     return [1, *random.Random(seed).sample(range(2, total + 1), min(4, total - 1))]
 
@@ -54,7 +54,7 @@ def moved(receiver: Program) -> list[str]:
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_pages_overwritten_while_the_receiver_is_stopped_repeat_nothing_and_lose_nothing_new(
+def test_pages_overwritten_while_the_receiver_is_stopped_repeat_and_lose_no_message(
     seed: int, lab: Lab, alice: Device, anybody: BrokerClient
 ) -> None:
     device = lab.published_device("worn")
@@ -96,7 +96,7 @@ def test_pages_overwritten_while_the_receiver_runs_are_repaired_in_place(
         for name in ("replay.sqlite3", "waiting.sqlite3"):
             path = data_path(device) / name
             with closing(sqlite3.connect(path)) as connection:
-                # So that the receiver reads pages that it knows from the file again.
+                # Make the receiver read known pages from the file again.
                 wait_until(
                     lambda: connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0] == 0, "empty log"
                 )
@@ -144,13 +144,13 @@ def test_the_readable_messages_of_a_damaged_outbox_are_delivered(
         assert {line.rpartition("says: ")[2].strip('"') for line in receiver.stdout} == set(texts) - lost
 
 
-def test_nothing_of_a_message_that_waited_is_left_on_the_disk(
+def test_no_part_of_a_queued_or_deferred_message_is_left_on_the_disk(
     lab: Lab, own_mosquitto: Mosquitto, own_unbound: Unbound
 ) -> None:
     there = {"MQTT_PORT": str(own_mosquitto.port)}
     sender = lab.published_device("secretive").with_settings(**there)
     device = lab.published_device("discreet").with_settings(**there, DNS_RESOLVER=own_unbound.address)
-    # Base64 takes three bytes at a time.
+    # Base64 encodes three bytes at a time.
     text = "a secret that is not for the disk " * 30
     traces = {b"a secret that", base64.urlsafe_b64encode(text.encode())[:60]}
     with device.receiver() as receiver, sender.start(SENDER) as resident:
@@ -161,7 +161,7 @@ def test_nothing_of_a_message_that_waited_is_left_on_the_disk(
         own_mosquitto.start()
         resident.wait_for_log("has acknowledged", 60)
         receiver.wait_for_log("waiting sender=", 60)
-        # Logged just before the message is stored.
+        # The line is logged just before the message is stored.
         wait_until(lambda: traces_in(device, traces) != [], "text on the disk")
         own_unbound.start()
         receiver.wait_for_message("a secret that", 60)
@@ -172,7 +172,7 @@ def test_nothing_of_a_message_that_waited_is_left_on_the_disk(
 
 
 def traces_in(device: Device, traces: set[bytes]) -> list[str]:
-    """Return the files under a device's DATA_PATH that hold one of the texts."""
+    """Return the files under a device's DATA_PATH that contain one of the texts."""
     return [
         path.name
         for path in data_path(device).rglob("*")

@@ -1,4 +1,4 @@
-"""Messages that wait on the disk while the broker or DNS cannot be reached, each fault alone."""
+"""Messages queued on the disk while the broker or DNS cannot be reached, one fault at a time."""
 
 import json
 import signal
@@ -19,7 +19,7 @@ from testbed.scripted_broker import Peer, ScriptedBroker, connack
 from testbed.shifted_clock import ShiftedClock
 
 
-def test_without_a_broker_it_waits_and_arrives_once_the_broker_is_back(
+def test_without_a_broker_a_message_stays_queued_and_arrives_once_the_broker_is_back(
     sender: Device, recipient: Device, receiver: Program, own_mosquitto: Mosquitto
 ) -> None:
     own_mosquitto.stop()
@@ -33,14 +33,14 @@ def test_without_a_broker_it_waits_and_arrives_once_the_broker_is_back(
         resident.wait_for("acknowledgements", lambda: sum(ACKNOWLEDGED in line for line in resident.stderr) == 3)
         assert [line.split("says: ")[1] for line in receiver.stdout] == [f'broker out {number}"' for number in range(3)]
         assert waiting(sender) == 0
-        # What comes later is found, too.
+        # A message that is queued later is sent too.
         own_mosquitto.stop()
         queue_one(sender, recipient, "broker out again")
         own_mosquitto.start()
         receiver.wait_for_message("broker out again", timeout=60)
 
 
-def test_whoever_queues_is_told_whether_anything_sends_it(
+def test_queuing_a_message_warns_if_no_resident_sender_is_running(
     sender: Device, recipient: Device, own_mosquitto: Mosquitto
 ) -> None:
     own_mosquitto.stop()
@@ -50,7 +50,7 @@ def test_whoever_queues_is_told_whether_anything_sends_it(
         assert alone.stderr.count(missing) == 1, alone.stderr
     with sender.start(SENDER) as resident:
         resident.wait_for_log(f"Watching the outbox '{outbox_path(sender)}'")
-        # Whether it has something to send or not.
+        # No warning, whether or not the resident sender has messages to send.
         resident.wait_for_log("Messages in the outbox: 3")
         assert missing not in sender.send(recipient, "hello", "--queue", "--timeout", "2").stderr
     idle = sender.with_settings(DATA_PATH=str(outbox_path(sender).parent / "idle"))
@@ -60,7 +60,7 @@ def test_whoever_queues_is_told_whether_anything_sends_it(
         assert missing not in idle.send(recipient, "hello", "--queue", "--timeout", "2").stderr
 
 
-def test_without_dns_it_waits_and_arrives_once_dns_is_back(
+def test_without_dns_a_message_stays_queued_and_arrives_once_dns_is_back(
     sender: Device, recipient: Device, receiver: Program, own_unbound: Unbound
 ) -> None:
     own_unbound.stop()
@@ -71,11 +71,13 @@ def test_without_dns_it_waits_and_arrives_once_dns_is_back(
         receiver.wait_for_message("resolver out", timeout=60)
 
 
-def test_without_a_subscriber_it_waits_and_arrives_once_there_is_one(sender: Device, recipient: Device) -> None:
+def test_without_a_subscriber_a_message_stays_queued_and_arrives_once_there_is_one(
+    sender: Device, recipient: Device
+) -> None:
     queue_one(sender, recipient, "are you there?")
     with sender.start(SENDER) as resident:
         resident.wait_for_log(f"Messages to {recipient.name} wait: ")
-        # It is tried three times meanwhile.
+        # In this time, the message is retried three times.
         time.sleep(8)
         assert sum(f"Messages to {recipient.name} wait: " in line for line in resident.stderr) == 1
         assert waiting(sender) == 1
@@ -84,7 +86,7 @@ def test_without_a_subscriber_it_waits_and_arrives_once_there_is_one(sender: Dev
         resident.wait_for("an empty outbox", lambda: waiting(sender) == 0)
 
 
-def test_a_recipient_that_nobody_is_does_not_hold_up_another(
+def test_a_recipient_without_a_receiver_does_not_delay_another(
     sender: Device, recipient: Device, receiver: Program, lab: Lab
 ) -> None:
     nowhere = lab.published_device("nowhere")
@@ -96,7 +98,7 @@ def test_a_recipient_that_nobody_is_does_not_hold_up_another(
         assert not any("Messages wait: " in line for line in resident.stderr)
 
 
-def test_what_is_too_large_for_the_broker_is_given_up_and_holds_up_nobody(
+def test_a_message_too_large_for_the_broker_is_dropped_and_does_not_delay_others(
     lab: Lab, sender: Device, recipient: Device, tmp_path: Path
 ) -> None:
     (tmp_path / "modest").mkdir()
@@ -112,11 +114,11 @@ def test_what_is_too_large_for_the_broker_is_given_up_and_holds_up_nobody(
             resident.wait_for_log(f"to {recipient.name} was dropped: the message is too large")
 
 
-def test_a_message_that_ends_the_connection_holds_up_nobody_else(
+def test_a_message_that_ends_the_connection_does_not_delay_other_recipients(
     lab: Lab, sender: Device, recipient: Device, tmp_path: Path
 ) -> None:
     (tmp_path / "modest").mkdir()
-    # Mosquitto answers what is larger with a reason code that the MQTT library takes for a breach of the protocol.
+    # Mosquitto answers a larger message with a reason code that the MQTT library treats as a protocol error.
     with Mosquitto(tmp_path / "modest", extra="message_size_limit 4000\n") as modest:
         there = {"MQTT_PORT": str(modest.port)}
         large = lab.published_device("large").with_settings(**there)
@@ -132,7 +134,7 @@ def test_a_message_that_ends_the_connection_holds_up_nobody_else(
 
 
 @pytest.mark.parametrize("version", ["5", "3.1.1"])
-def test_a_broker_without_qos_1_is_tried_ever_less_often_and_told_of_once(
+def test_a_broker_without_qos_1_is_retried_with_a_backoff_and_logged_once(
     version: str, sender: Device, recipient: Device, tmp_path: Path
 ) -> None:
     (tmp_path / "modest").mkdir()
@@ -142,14 +144,14 @@ def test_a_broker_without_qos_1_is_tried_ever_less_often_and_told_of_once(
         with there.start(SENDER) as resident:
             time.sleep(20)
             number = modest.log.read_text().count("New client connected")
-            # With 3.1.1 each connection is made twice.
+            # With 3.1.1, the client connects twice each time.
             assert 2 <= number / (1 if version == "5" else 2) <= 9
             warnings = [line for line in resident.stderr if " WARNING " in line]
             assert len(warnings) == 1, warnings
         assert waiting(sender) == 1
 
 
-def test_routes_stay_within_what_the_broker_takes_at_a_time(
+def test_the_number_of_unacknowledged_messages_stays_within_the_limit_of_the_broker(
     lab: Lab, sender: Device, recipient: Device, own_mosquitto: Mosquitto
 ) -> None:
     most = 0
@@ -183,19 +185,19 @@ def test_routes_stay_within_what_the_broker_takes_at_a_time(
     assert most == 2
 
 
-def test_a_verdict_of_dns_is_told_at_once_and_nothing_waits(sender: Device) -> None:
+def test_a_verdict_of_dns_is_reported_at_once_and_nothing_is_queued(sender: Device) -> None:
     result = sender.send(f"nobody._device.{SECURE}", "hello", "--queue")
     assert result.status == 2
     assert not outbox_path(sender).exists()
 
 
 @pytest.mark.parametrize("text", ["", "x" * 40_000])
-def test_what_could_never_be_sent_does_not_wait(text: str, sender: Device, recipient: Device) -> None:
+def test_a_message_that_could_never_be_sent_is_not_queued(text: str, sender: Device, recipient: Device) -> None:
     broken = sender.with_settings(MQTT_PORT=str(free_port()), DNS_RESOLVER=f"127.0.0.1:{free_port()}")
     assert broken.send(recipient, "-", "--queue", stdin=text).status == 5
 
 
-def test_a_new_message_does_not_overtake_one_that_waits(sender: Device, recipient: Device, receiver: Program) -> None:
+def test_a_new_message_does_not_overtake_a_queued_one(sender: Device, recipient: Device, receiver: Program) -> None:
     put(sender, recipient.name, "first")
     queue_one(sender, recipient, "second")
     with sender.start(SENDER):
@@ -204,24 +206,26 @@ def test_a_new_message_does_not_overtake_one_that_waits(sender: Device, recipien
 
 
 @pytest.mark.parametrize("options", [("second",), ("--lines",)])
-def test_one_that_has_expired_in_the_outbox_keeps_no_later_one_there(
+def test_an_expired_message_in_the_outbox_does_not_block_a_later_one(
     options: tuple[str, ...], sender: Device, recipient: Device, receiver: Program
 ) -> None:
     now = int(time.time())
     put(sender, recipient.name, "expired", now - 100, 50)
-    put(sender, recipient.name, "expired likewise", now - 100, 60)
+    put(sender, recipient.name, "expired too", now - 100, 60)
     result = sender.send(recipient, *options, "--queue", stdin="second\n")
     assert result.status == 0
     assert "queued" not in result.stderr
     receiver.wait_for_message("second")
 
 
-def test_one_that_an_unset_clock_has_dated_still_waits(sender: Device, recipient: Device) -> None:
+def test_a_message_queued_while_the_clock_was_not_set_does_not_expire(sender: Device, recipient: Device) -> None:
     put(sender, recipient.name, "first", 1000, 50)
     queue_one(sender, recipient, "second")
 
 
-def test_one_recipients_trouble_does_not_hold_up_another(sender: Device, recipient: Device, receiver: Program) -> None:
+def test_a_recipient_without_a_record_does_not_delay_another(
+    sender: Device, recipient: Device, receiver: Program
+) -> None:
     put(sender, f"nobody._device.{SECURE}", "to nobody")
     put(sender, recipient.name, "to somebody")
     with sender.start(SENDER) as resident:
@@ -237,10 +241,10 @@ def test_a_verdict_after_a_long_outage_is_not_final_at_once(sender: Device) -> N
         assert waiting(sender) == 1
 
 
-def test_what_has_expired_is_dropped_and_told(sender: Device, recipient: Device, receiver: Program) -> None:
+def test_expired_messages_are_dropped_and_logged(sender: Device, recipient: Device, receiver: Program) -> None:
     now = int(time.time())
     put(sender, recipient.name, "expired", now - 100, 50)
-    put(sender, recipient.name, "expired likewise", now - 100, 100)
+    put(sender, recipient.name, "expired too", now - 100, 100)
     put(sender, recipient.name, "good", now - 100, 5000)
     with sender.start(SENDER) as resident:
         receiver.wait_for_message("good")
@@ -248,7 +252,7 @@ def test_what_has_expired_is_dropped_and_told(sender: Device, recipient: Device,
     assert len(receiver.stdout) == 1
 
 
-def test_a_clock_that_jumps_costs_no_message(
+def test_a_clock_that_jumps_loses_no_message(
     sender: Device, recipient: Device, receiver: Program, tmp_path: Path
 ) -> None:
     clock = ShiftedClock(tmp_path)
@@ -271,7 +275,7 @@ def test_a_clock_that_jumps_costs_no_message(
         resident.wait_for_log("The clock is trusted by command", timeout=30)
 
 
-def test_that_lines_are_queued_is_told_once_and_of_each_as_json(sender: Device, recipient: Device) -> None:
+def test_queuing_lines_is_logged_once_and_reported_for_each_line_as_json(sender: Device, recipient: Device) -> None:
     device = sender.with_settings(MQTT_PORT=str(free_port()))
     lines = "".join(f"line {number}\n" for number in range(30))
     result = device.send(recipient, "--lines", "--queue", "--json", stdin=lines)
@@ -288,7 +292,7 @@ def test_that_lines_are_queued_is_told_once_and_of_each_as_json(sender: Device, 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 @pytest.mark.parametrize("silent", ["DNS", "broker"])
-def test_it_ends_within_five_seconds_while_it_tries(
+def test_it_ends_within_five_seconds_while_dns_or_the_broker_is_silent(
     number: signal.Signals,
     silent: str,
     sender: Device,
@@ -328,7 +332,7 @@ def test_without_settings_it_still_holds_the_container_open(sender: Device) -> N
         ({"DNSSEC": "off", "DNSSEC_TRUST_ANCHORS": "/nowhere"}, "DNSSEC=off and DNSSEC_TRUST_ANCHORS exclude each"),
     ],
 )
-def test_settings_that_cannot_be_used_are_told_at_the_start_and_to_health(
+def test_unusable_settings_are_reported_at_the_start_and_by_health(
     settings: dict[str, str], problem: str, sender: Device
 ) -> None:
     device = sender.with_settings(**settings)
@@ -345,7 +349,7 @@ def test_settings_that_cannot_be_used_are_told_at_the_start_and_to_health(
     assert len(health.stdout) <= 101
 
 
-def test_each_problem_with_the_settings_is_told_on_a_line_of_its_own(sender: Device) -> None:
+def test_each_problem_with_the_settings_is_logged_on_its_own_line(sender: Device) -> None:
     device = sender.with_settings(MQTT_CA_FILE="/nowhere", MQTT_KEY_FILE="/nowhere", PKIX_CA_FILE="/nowhere")
     with device.start(SENDER) as resident:
         for beginning in (
@@ -357,8 +361,8 @@ def test_each_problem_with_the_settings_is_told_on_a_line_of_its_own(sender: Dev
             resident.wait_for("problem", lambda: any(line.startswith(beginning) for line in resident.stderr))  # noqa: B023
 
 
-def test_a_file_that_is_mended_needs_no_restart(sender: Device, recipient: Device, lab: Lab, tmp_path: Path) -> None:
-    # Minutes of two seconds.
+def test_a_corrected_file_needs_no_restart(sender: Device, recipient: Device, lab: Lab, tmp_path: Path) -> None:
+    # Shorten each wait of a minute to two seconds.
     (tmp_path / "sitecustomize.py").write_text(
         "import threading\nwait = threading.Event.wait\n"
         "threading.Event.wait = lambda self, timeout=None: wait(self, 2 if timeout == 60 else timeout)\n"
@@ -374,11 +378,11 @@ def test_a_file_that_is_mended_needs_no_restart(sender: Device, recipient: Devic
         resident.wait_for_log("Watching the outbox ")
         assert device.run(SENDER, "--health").status == 0
         assert sum("Bad value" in line for line in resident.stderr) == 1
-        # Once with what was wrong, and once without.
+        # Once with the problem, and once without.
         assert sum("MQTT_SESSION_EXPIRY is ignored: " in line for line in resident.stderr) == 2
 
 
-def test_the_settings_can_be_judged_alone(sender: Device) -> None:
+def test_the_settings_can_be_checked_alone(sender: Device) -> None:
     good = sender.run(SENDER, "--check")
     assert (good.status, good.stdout, good.stderr) == (0, "", "")
     bad = sender.with_settings(PKIX_CA_FILE="/nowhere").run(SENDER, "--check")
@@ -386,7 +390,7 @@ def test_the_settings_can_be_judged_alone(sender: Device) -> None:
     assert bad.stderr.startswith("Bad value of env var PKIX_CA_FILE: '/nowhere' ")
 
 
-def test_it_can_be_stopped_while_it_judges_its_settings(sender: Device) -> None:
+def test_it_can_be_stopped_while_it_checks_its_settings(sender: Device) -> None:
     with sender.start(SENDER) as resident:
         resident.wait_for_log("messaging_sender waiting")
         assert resident.stop(5) == 0

@@ -1,4 +1,4 @@
-"""The file of the outbox: on a full disk, after a crash, of another user, and how large it may be."""
+"""The file of the outbox: on a full disk, after a crash, without access, and at its size limit."""
 
 import json
 import os
@@ -19,7 +19,7 @@ from testbed.outbox import ACKNOWLEDGED, outbox_path, put, queue_one, waiting
 from testbed.programs import SEND_MESSAGE, SENDER, Device, Program
 
 
-def test_an_outbox_that_cannot_be_is_told_although_nothing_waits(sender: Device, tmp_path: Path) -> None:
+def test_an_unusable_outbox_is_logged_even_if_no_message_is_queued(sender: Device, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with sender.with_settings(DATA_PATH=str(tmp_path / "file" / "data")).start(SENDER) as resident:
         resident.wait_for_log(f"Messages cannot be queued: '{tmp_path}/file/data/outbox.lock' cannot be used: ")
@@ -43,7 +43,7 @@ def test_a_message_acknowledged_before_a_crash_is_printed_once(
     assert len(receiver.stdout) == 1
 
 
-def test_two_writers_at_once_lose_nothing_and_write_nothing_twice(sender: Device, recipient: Device) -> None:
+def test_two_processes_that_queue_at_once_lose_and_duplicate_nothing(sender: Device, recipient: Device) -> None:
     device = sender.with_settings(MQTT_PORT=str(free_port()))
     commands = [
         subprocess.Popen(
@@ -66,7 +66,7 @@ def test_two_writers_at_once_lose_nothing_and_write_nothing_twice(sender: Device
     assert waiting(device) == 200
 
 
-def test_killed_while_it_writes_it_leaves_whole_messages(sender: Device, recipient: Device) -> None:
+def test_a_process_killed_while_it_queues_leaves_only_complete_messages(sender: Device, recipient: Device) -> None:
     device = sender.with_settings(MQTT_PORT=str(free_port()))
     for _ in range(3):
         with device.start(SEND_MESSAGE, recipient.name, "--lines", "--queue", "--json") as program:
@@ -82,7 +82,7 @@ def test_killed_while_it_writes_it_leaves_whole_messages(sender: Device, recipie
         assert all(row[0].endswith("x") for row in connection.execute("SELECT text FROM outgoing"))
 
 
-def test_a_full_disk_is_told_and_tears_nothing(sender: Device, recipient: Device) -> None:
+def test_a_full_disk_is_reported_and_leaves_the_outbox_intact(sender: Device, recipient: Device) -> None:
     device = sender.with_settings(MQTT_PORT=str(free_port()))
     queue_one(device, recipient, "before")
     command = ["prlimit", "--fsize=24000", *device.command(SEND_MESSAGE, recipient.name, "-", "--queue")]
@@ -100,18 +100,18 @@ def acknowledgements(resident: Program) -> int:
     return sum(ACKNOWLEDGED in line for line in resident.stderr)
 
 
-def test_a_disk_that_is_full_when_a_message_is_acknowledged_keeps_it_and_does_not_send_it_again(
+def test_a_message_acknowledged_while_the_disk_is_full_is_kept_and_not_sent_again(
     sender: Device, recipient: Device, receiver: Program, small_disk: Path
 ) -> None:
     device = sender.with_settings(DATA_PATH=str(small_disk))
     trouble = f"Messages to {recipient.name} wait: '{outbox_path(device)}' cannot be read or written: database or disk"
-    # Held open, lest the log beside the file be made anew, which fails before anything is sent.
+    # Keep the outbox open: creating its log again would fail before anything is sent.
     with Outbox(small_disk) as outbox:
         put(device, recipient.name, "sent once")
         filler = fill(small_disk)
         with device.start(SENDER) as resident:
             resident.wait_for_log(trouble)
-            # It is tried again meanwhile.
+            # In this time, the removal is retried.
             time.sleep(4)
             assert sum(trouble in line for line in resident.stderr) == 1
             assert acknowledgements(resident) == 1
@@ -120,13 +120,13 @@ def test_a_disk_that_is_full_when_a_message_is_acknowledged_keeps_it_and_does_no
             wait_until(lambda: outbox.waiting().number == 0, "empty outbox")
             put(device, recipient.name, "sent later")
             receiver.wait_for_message("sent later")
-            # The recipient may print it before its sender has heard of the broker's answer.
+            # The recipient may print it before the sender receives the acknowledgement of the broker.
             resident.wait_for("second acknowledgement", lambda: acknowledgements(resident) == 2)
     assert [line.split("says: ")[1] for line in receiver.stdout] == ['sent once"', 'sent later"']
     assert not any("refused reason=" in line for line in receiver.stderr)
 
 
-def test_a_full_disk_sends_nothing_again_where_another_message_expires(
+def test_with_a_full_disk_nothing_is_sent_again_when_another_message_expires(
     sender: Device, recipient: Device, receiver: Program, small_disk: Path
 ) -> None:
     device = sender.with_settings(DATA_PATH=str(small_disk))
@@ -144,11 +144,11 @@ def test_a_full_disk_sends_nothing_again_where_another_message_expires(
     assert not any("refused reason=" in line for line in receiver.stderr)
 
 
-def test_an_outbox_that_breaks_leaves_no_connection_open(sender: Device, own_mosquitto: Mosquitto) -> None:
+def test_no_connection_stays_open_if_the_outbox_fails(sender: Device, own_mosquitto: Mosquitto) -> None:
     put(sender, f"nobody._device.{SECURE}", "to nobody")
     with sender.start(SENDER) as resident:
         resident.wait_for_log(f"Messages to nobody._device.{SECURE} wait: ")
-        # It takes the place of the file that a repair would make.
+        # This directory prevents a repair from creating its new file.
         outbox_path(sender).with_name(f"{FILE_NAME}.salvaged").mkdir()
         with closing(sqlite3.connect(outbox_path(sender))) as connection:
             connection.execute("DROP TABLE outgoing")
@@ -157,11 +157,13 @@ def test_an_outbox_that_breaks_leaves_no_connection_open(sender: Device, own_mos
         assert resident.is_running
 
 
-def test_an_outbox_that_is_closed_is_told_with_what_mends_it(sender: Device, recipient: Device) -> None:
+def test_the_error_for_an_outbox_without_access_has_the_command_that_gives_access(
+    sender: Device, recipient: Device
+) -> None:
     put(sender, recipient.name, "before")
     directory = outbox_path(sender).parent
     os.chown(sender.key_path, os.geteuid(), -1)
-    # As root without capabilities, as in a container: nobody may enter.
+    # Run as root without capabilities, as in a container, so that the directory cannot be entered.
     powerless = ("setpriv", "--bounding-set=-all", "--inh-caps=-all") if os.geteuid() == 0 else ()
     device = replace(sender, entrance=powerless)
     directory.chmod(0)
@@ -181,7 +183,7 @@ def test_an_outbox_that_is_closed_is_told_with_what_mends_it(sender: Device, rec
     assert health.stdout == f"{trouble[:100]}\n"
 
 
-def test_the_outbox_is_bounded(sender: Device, recipient: Device) -> None:
+def test_a_full_outbox_is_an_error(sender: Device, recipient: Device) -> None:
     with Outbox(outbox_path(sender).parent) as outbox:
         now = int(time.time())
         outbox.put(NewOutgoingMessage(recipient.name, "large", "x" * (MAX_OCTETS - 400), now, None))
@@ -190,12 +192,12 @@ def test_the_outbox_is_bounded(sender: Device, recipient: Device) -> None:
     assert "the outbox is full" in result.stderr
 
 
-def test_only_the_owner_reads_it(sender: Device, recipient: Device) -> None:
+def test_only_the_owner_can_read_the_outbox(sender: Device, recipient: Device) -> None:
     queue_one(sender.with_settings(MQTT_PORT=str(free_port())), recipient, "secret")
     assert stat.S_IMODE(outbox_path(sender).stat().st_mode) == 0o600
 
 
-def test_health_says_how_many_wait_and_since_when(sender: Device, recipient: Device) -> None:
+def test_health_reports_how_many_messages_are_queued_and_since_when(sender: Device, recipient: Device) -> None:
     assert sender.run(SENDER, "--health").stdout == "ok: waiting for commands\n"
     put(sender, recipient.name, "fresh")
     fresh = sender.run(SENDER, "--health")
@@ -208,7 +210,7 @@ def test_health_says_how_many_wait_and_since_when(sender: Device, recipient: Dev
     assert len(old.stdout) <= 100
 
 
-def test_killed_at_any_moment_it_delivers_all_and_each_once(
+def test_a_sender_killed_at_any_moment_delivers_each_message_once(
     sender: Device, recipient: Device, receiver: Program
 ) -> None:
     for number in range(60):
@@ -228,7 +230,7 @@ def memory_of(program: Program) -> int:
     return int(next(line for line in status.splitlines() if line.startswith("VmHWM")).split()[1]) // 1024
 
 
-def test_it_stays_small(sender: Device, recipient: Device, receiver: Program) -> None:
+def test_the_resident_sender_needs_little_memory(sender: Device, recipient: Device, receiver: Program) -> None:
     with sender.start(SENDER) as resident:
         resident.wait_for_log("messaging_sender waiting")
         time.sleep(2)

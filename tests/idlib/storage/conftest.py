@@ -15,7 +15,7 @@ def kind(request: pytest.FixtureRequest, tmp_path: Path) -> Kind:
 
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Make every bound a hundred-thousandth part or so of what it is."""
+    """Divide every limit by about 100,000."""
     for name, value in {
         "MAX_REMEMBERED_OF_A_NAME": 15,
         "MAX_REMEMBERED_OF_UNPROVEN": 20,

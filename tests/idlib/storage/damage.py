@@ -1,4 +1,4 @@
-"""The stores, filled and read whole, and what damages their files."""
+"""Helpers that fill the stores, read them completely and damage their files."""
 
 import hashlib
 import signal
@@ -18,15 +18,15 @@ from idlib.storage.replay import ReplayMemory
 from idlib.storage.waiting import WaitingMessages
 
 PAGE: Final = 4096
-# Before any of the files is written.
+# Earlier than the time at which the tests write the files.
 NOW: Final = 1_790_000_000
 NAMES: Final = [f"sender-{number}.example" for number in range(40)]
-# Among them texts that take several pages.
+# Some texts take several pages.
 SIZES: Final = (20, 300, 3000, 12_000)
 
 
 class AlteredError(Exception):
-    """A store has returned a message that differs from the one that was put in."""
+    """A store returned a message that differs from the stored one."""
 
 
 def entry(number: int) -> ReplayEntry:
@@ -112,7 +112,7 @@ def read_outbox(directory: Path) -> set[object]:
 
 @dataclass(frozen=True)
 class Kind:
-    """One of the stores, filled and read whole."""
+    """One of the stores, and how to fill it and read it completely."""
 
     name: str
     fill: Callable[[Path], None]
@@ -159,7 +159,7 @@ def run_and_kill(directory: Path, store: str, statements: str) -> None:
 
 
 def within_seconds(call: Callable[[], object]) -> None:
-    """Call in a thread, so that what would wait for ever fails the test instead; raise what the call raises."""
+    """Call in a thread, so that a call that never returns fails the test; raise what the call raises."""
     raised: list[BaseException] = []
 
     def run() -> None:
@@ -190,7 +190,7 @@ OPEN: Final[dict[str, Callable[[Path], Database]]] = {
     "waiting": WaitingMessages,
     "outbox": Outbox,
 }
-# What a store of each kind can do many times.
+# A change to a store of each kind that can be made many times.
 WRITE: Final = {
     "replay": ("ReplayMemory", "[store.set_fact(f'fact {n}', 'x') for n in range(40)]"),
     "waiting": ("WaitingMessages", "[store.change([short_message(n)], ()) for n in range(1, 40)]"),

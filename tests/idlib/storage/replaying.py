@@ -1,4 +1,4 @@
-"""What the tests of the replay memory share."""
+"""Constants and helpers for the tests of the replay memory."""
 
 import hashlib
 from collections.abc import Iterable
@@ -41,7 +41,7 @@ def prove(store: ReplayStore, sender: str, now: int = NOW, zone: str = "example"
 
 
 def tidy(store: ReplayStore, now: int = NOW) -> Tidied:
-    """Tidy until nothing is left to do, and return all that was done."""
+    """Tidy until nothing is left to do, and return the combined result."""
     early, pool_raised = 0, False
     raised: set[str] = set()
     for _ in range(100_000):

@@ -1,4 +1,4 @@
-"""Damaged files: every row that can be read is taken over into a new one."""
+"""Damaged files: every readable row is copied to a new file."""
 
 import hashlib
 import logging
@@ -32,7 +32,7 @@ from tests.idlib.storage.damage import (
 
 
 def rows_touching(path: Path, kind: Kind, pages: set[int]) -> set[object]:
-    """Return which rows have a byte on any of the pages, found by trying each page by itself: a slow, plain way."""
+    """Return which rows have a byte on any of the pages, by a slow and simple search."""
     contents = path.read_bytes()
     touched: set[object] = set()
     for number in range(kind.number + 1):
@@ -55,13 +55,13 @@ def needles(kind: Kind, number: int) -> Iterator[bytes]:
         yield f"<ü {number}>".encode()
 
 
-def test_nothing_is_moved_as_long_as_nothing_is_damaged(kind: Kind, tmp_path: Path) -> None:
+def test_an_undamaged_file_is_not_moved(kind: Kind, tmp_path: Path) -> None:
     assert len(kind.read(tmp_path)) == kind.number
     assert aside(kind.path(tmp_path)) == []
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_overwritten_pages_cost_only_the_rows_on_them(
+def test_overwritten_pages_lose_only_the_rows_on_them(
     seed: int, kind: Kind, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     path = kind.path(tmp_path)
@@ -71,7 +71,7 @@ def test_overwritten_pages_cost_only_the_rows_on_them(
     overwrite(path, pages)
     before = path.read_bytes()
     assert kind.read(tmp_path) >= set(range(kind.number)) - {0} - hit
-    # A damaged page of an index alone need not be noticed.
+    # Damage that affects only an index need not be found.
     if moved := aside(path):
         assert moved[0].read_bytes() == before
         assert stat.S_IMODE(moved[0].stat().st_mode) == stat.S_IMODE(path.stat().st_mode) == 0o600
@@ -83,14 +83,14 @@ def test_overwritten_pages_cost_only_the_rows_on_them(
     assert len(aside(path)) <= 1
 
 
-def test_a_zeroed_header_costs_nothing(kind: Kind, tmp_path: Path) -> None:
+def test_a_zeroed_header_loses_no_rows(kind: Kind, tmp_path: Path) -> None:
     with kind.path(tmp_path).open("r+b") as file:
         file.write(bytes(100))
     assert len(kind.read(tmp_path)) == kind.number
     assert len(aside(kind.path(tmp_path))) == 1
 
 
-def test_a_file_that_was_cut_off_keeps_its_beginning(kind: Kind, tmp_path: Path) -> None:
+def test_a_truncated_file_keeps_the_rows_before_the_end(kind: Kind, tmp_path: Path) -> None:
     path = kind.path(tmp_path)
     total = number_of_pages(path)
     hit = rows_touching(path, kind, set(range(total // 2 + 1, total + 1)))
@@ -100,7 +100,7 @@ def test_a_file_that_was_cut_off_keeps_its_beginning(kind: Kind, tmp_path: Path)
     assert kept
 
 
-def test_a_file_of_something_else_is_kept_aside(kind: Kind, tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_database_is_moved_aside(kind: Kind, tmp_path: Path) -> None:
     path = kind.path(tmp_path)
     path.write_text("precious " * 1000)
     assert kind.read(tmp_path) == set()
@@ -108,7 +108,7 @@ def test_a_file_of_something_else_is_kept_aside(kind: Kind, tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("name", list(KINDS))
-def test_a_log_that_a_killed_process_left_is_used(name: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_the_log_of_a_killed_process_is_used(name: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     run_and_kill(tmp_path, *LATE[name])
     assert len(KINDS[name].read(tmp_path)) == 50
@@ -118,7 +118,7 @@ def test_a_log_that_a_killed_process_left_is_used(name: str, tmp_path: Path, cap
 
 @pytest.mark.parametrize("name", list(KINDS))
 @pytest.mark.parametrize("begin", [0, 12, 24])
-def test_a_log_whose_header_is_garbage_costs_nothing_that_was_committed(name: str, begin: int, tmp_path: Path) -> None:
+def test_garbage_in_the_header_of_a_log_loses_no_committed_row(name: str, begin: int, tmp_path: Path) -> None:
     run_and_kill(tmp_path, *LATE[name])
     path = KINDS[name].path(tmp_path)
     with path.with_name(f"{path.name}-wal").open("r+b") as log:
@@ -130,14 +130,14 @@ def test_a_log_whose_header_is_garbage_costs_nothing_that_was_committed(name: st
 
 
 @pytest.mark.parametrize("name", list(KINDS))
-def test_the_log_of_a_file_that_was_cut_off_to_nothing_is_used(name: str, tmp_path: Path) -> None:
+def test_the_log_of_a_file_truncated_to_nothing_is_used(name: str, tmp_path: Path) -> None:
     run_and_kill(tmp_path, *LATE[name])
     os.truncate(KINDS[name].path(tmp_path), 0)
     assert len(KINDS[name].read(tmp_path)) == 50
 
 
 @pytest.mark.parametrize("name", ["waiting", "outbox"])
-def test_a_damaged_frame_of_the_log_does_not_cost_what_comes_behind_it(name: str, tmp_path: Path) -> None:
+def test_a_damaged_frame_of_the_log_does_not_lose_the_frames_after_it(name: str, tmp_path: Path) -> None:
     run_and_kill(tmp_path, *LATE[name])
     path = KINDS[name].path(tmp_path)
     log = path.with_name(f"{path.name}-wal")
@@ -145,13 +145,13 @@ def test_a_damaged_frame_of_the_log_does_not_cost_what_comes_behind_it(name: str
         file.seek(32 + 20 * (PAGE + 24) + 1000)
         file.write(b"garbage!")
     kept = KINDS[name].read(tmp_path)
-    # SQLite by itself keeps none behind the frame.
+    # SQLite itself would lose every frame after the damaged one.
     assert len(kept) >= 45
     assert 50 in kept
 
 
 @pytest.mark.parametrize("name", list(KINDS))
-def test_a_log_of_nothing_but_garbage_leaves_the_file_as_it_is(name: str, tmp_path: Path) -> None:
+def test_a_log_full_of_garbage_loses_no_row_of_the_file(name: str, tmp_path: Path) -> None:
     kind = KINDS[name]
     kind.fill(tmp_path)
     path = kind.path(tmp_path)
@@ -159,7 +159,7 @@ def test_a_log_of_nothing_but_garbage_leaves_the_file_as_it_is(name: str, tmp_pa
     assert len(kind.read(tmp_path)) == kind.number
 
 
-def test_an_unclean_end_lets_hidden_damage_be_found_at_the_start(tmp_path: Path) -> None:
+def test_after_an_unclean_end_hidden_damage_is_found_at_the_start(tmp_path: Path) -> None:
     run_and_kill(tmp_path, "WaitingMessages", "[store.change([waiting_message(n)], ()) for n in range(1, 101)]")
     path = tmp_path / "waiting.sqlite3"
     with closing(sqlite3.connect(path)) as connection:
@@ -175,7 +175,7 @@ def test_an_unclean_end_lets_hidden_damage_be_found_at_the_start(tmp_path: Path)
 @pytest.mark.parametrize("name", list(KINDS))
 @settings(max_examples=40, deadline=None)
 @given(data=st.data())
-def test_random_damage_raises_nothing_else_and_costs_only_what_it_hits(
+def test_random_damage_raises_no_other_error_and_loses_only_the_damaged_rows(
     name: str, data: st.DataObject, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     kind = KINDS[name]
@@ -189,7 +189,7 @@ def test_random_damage_raises_nothing_else_and_costs_only_what_it_hits(
         for at, octets in spots:
             file.seek(at)
             file.write(octets)
-    # Without it SQLite can pass over damage to what leads it to a row.
+    # The log causes a full check; without it, SQLite can miss damage to the pages above a row.
     path.with_name(f"{path.name}-wal").touch()
     try:
         kept = reading_past_damage(kind, directory)
@@ -211,7 +211,7 @@ def filled(kind: Kind, factory: pytest.TempPathFactory) -> bytes:
 
 
 def reading_past_damage(kind: Kind, directory: Path) -> set[object]:
-    """Read a store; what was damaged within a text is met as the text of another message, not as damage."""
+    """Read a store; a text with damage inside is returned as a different text, not reported as damage."""
     try:
         return kind.read(directory)
     except AlteredError:

@@ -1,4 +1,4 @@
-"""The file of waiting messages, damaged so that SQLite misleads: the receiver starts, ends and goes on all the same."""
+"""The file of deferred messages, damaged so SQLite gives wrong results: the store still opens, works and closes."""
 
 from pathlib import Path
 from typing import Final
@@ -19,7 +19,7 @@ def fill(directory: Path) -> None:
         store.change([short_message(number) for number in range(1, 120)], ())
 
 
-def test_a_damaged_root_of_the_table_costs_nothing_but_a_repair_at_the_start(tmp_path: Path) -> None:
+def test_a_damaged_root_page_is_repaired_at_the_start_without_loss(tmp_path: Path) -> None:
     fill(tmp_path)
     path = tmp_path / NAME
     overwrite(path, [ROOT], b"\xff" * 16)
@@ -29,7 +29,7 @@ def test_a_damaged_root_of_the_table_costs_nothing_but_a_repair_at_the_start(tmp
         assert len(aside(path)) == 1
 
 
-def test_damage_that_the_upkeep_meets_is_repaired(tmp_path: Path) -> None:
+def test_damage_found_while_wiping_is_repaired(tmp_path: Path) -> None:
     with WaitingMessages(tmp_path) as store:
         store.change([short_message(number) for number in range(1, 600)], ())
         store._wiped_at = 0.0
@@ -42,7 +42,7 @@ def test_damage_that_the_upkeep_meets_is_repaired(tmp_path: Path) -> None:
     assert len(aside(tmp_path / NAME)) == 1
 
 
-def test_a_change_that_is_written_is_not_reported_as_failed_by_the_damage_that_comes_to_light_behind_it(
+def test_a_durable_change_is_not_reported_as_failed_if_wiping_finds_damage(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fill(tmp_path)
@@ -58,7 +58,7 @@ def test_a_change_that_is_written_is_not_reported_as_failed_by_the_damage_that_c
         assert [one.number for one in store.index()] == list(range(2, 120))
 
 
-def test_a_file_that_cannot_be_wiped_at_the_start_is_left_to_the_next_process(
+def test_a_file_that_cannot_be_wiped_at_the_start_is_not_kept_locked(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fill(tmp_path)

@@ -1,4 +1,4 @@
-"""A DATA_PATH that this user may not use: told in one line, with what mends it."""
+"""A store's file or directory that cannot be used: a one-line error with a hint, and no file stays open."""
 
 import contextlib
 import errno
@@ -35,13 +35,13 @@ MEND = (
 
 @pytest.fixture
 def place(tmp_path: Path) -> Path:
-    """Return a directory that every user may enter and only its owner may change."""
+    """Return a directory that every user can enter and only its owner can change."""
     tmp_path.chmod(0o755)
     return tmp_path
 
 
-def told(where: Path, kind: str) -> str:
-    """Return what a user other than root is told who opens one of the stores in the directory `data` there."""
+def error_for(where: Path, kind: str) -> str:
+    """Open one of the stores in the directory `data` there as a user other than root, and return the error."""
     program = (
         "import os, sys; from pathlib import Path; from idlib.errors import StoreError\n"
         "from idlib.storage.outbox import Outbox\n"
@@ -60,64 +60,68 @@ def told(where: Path, kind: str) -> str:
 
 
 @pytest.mark.parametrize(("kind", "name"), STORES)
-def test_a_directory_of_another_user_is_told_with_the_command_that_mends_it(kind: str, name: str, place: Path) -> None:
+def test_the_error_for_a_directory_of_another_user_has_the_command_that_gives_access(
+    kind: str, name: str, place: Path
+) -> None:
     (place / "data").mkdir(mode=0o500)
-    assert told(place, kind) == (
+    assert error_for(place, kind) == (
         f"'data/{name}' cannot be used: Permission denied;"
         f" set DATA_PATH to a directory that this user can write to, or give this user access: {MEND}"
     )
 
 
 @pytest.mark.parametrize(("kind", "name"), STORES)
-def test_a_file_of_another_user_is_told_likewise(kind: str, name: str, place: Path) -> None:
+def test_the_error_for_a_file_of_another_user_has_the_command_that_gives_access(
+    kind: str, name: str, place: Path
+) -> None:
     (place / "data").mkdir()
     (place / "data").chmod(0o777)
     for file in (name, f"{name}-wal"):
         (place / "data" / file).touch(0o400)
-        said = told(place, kind)
+        said = error_for(place, kind)
         assert said.startswith(f"'data/{name}' cannot be ")
         assert said.endswith(MEND)
         (place / "data" / file).chmod(0o666)
 
 
-def test_where_no_directory_can_be_made_nobody_is_told_to_give_away_what_is_above_it(place: Path) -> None:
+def test_the_error_for_a_parent_directory_without_access_does_not_suggest_changing_its_owner(place: Path) -> None:
     place.chmod(0o555)
-    assert told(place, "ReplayMemory") == (
+    assert error_for(place, "ReplayMemory") == (
         f"'data/{REPLAY}' cannot be used: Permission denied; set DATA_PATH to a directory that can be written"
     )
 
 
 @pytest.mark.parametrize(("kind", "name"), [(Outbox, OUTBOX), (ReplayMemory, REPLAY), (WaitingMessages, WAITING)])
-def test_a_file_of_a_newer_version_is_refused_in_one_line(
+def test_a_file_of_a_newer_version_is_a_one_line_error(
     kind: Callable[[Path], Database], name: str, tmp_path: Path
 ) -> None:
     kind(tmp_path).close()
     with contextlib.closing(sqlite3.connect(tmp_path / name)) as connection:
         assert connection.execute("PRAGMA user_version").fetchone() == (1,)
         connection.execute("PRAGMA user_version = 2")
-    with pytest.raises(StoreError) as told:
+    with pytest.raises(StoreError) as raised:
         kind(tmp_path)
-    assert str(told.value) == (
+    assert str(raised.value) == (
         f"'{tmp_path / name}' was written by a newer version of this software;"
         " install that version again, or set DATA_PATH to another directory"
     )
 
 
 @pytest.mark.parametrize("kind", [Outbox, ReplayMemory, WaitingMessages])
-def test_the_files_are_made_for_their_owner_alone(kind: Callable[[Path], Database], tmp_path: Path) -> None:
+def test_only_the_owner_can_read_and_write_the_files(kind: Callable[[Path], Database], tmp_path: Path) -> None:
     with kind(tmp_path / "new" / "data"):
         assert {stat.S_IMODE(file.stat().st_mode) for file in (tmp_path / "new" / "data").iterdir()} == {0o600}
 
 
 @pytest.mark.parametrize("kind", [ReplayMemory, WaitingMessages])
-def test_a_second_process_is_told_that_the_file_is_in_use(kind: Callable[[Path], Database], tmp_path: Path) -> None:
+def test_a_file_in_use_by_another_process_is_an_error(kind: Callable[[Path], Database], tmp_path: Path) -> None:
     with kind(tmp_path), pytest.raises(StoreError, match="in use by another process"):
         kind(tmp_path)
     kind(tmp_path).close()
 
 
 def calls(store: Database) -> list[Callable[[], object]]:
-    """Return a call of each way into the file."""
+    """Return a call of each method that uses the file."""
     match store:
         case Outbox():
             new = NewOutgoingMessage("bob.example", "identifier", "text", 1000, None)
@@ -158,7 +162,7 @@ def test_a_closed_file_stays_closed(kind: Callable[[Path], Database], name: str,
     store = kind(tmp_path)
     store.close()
     store.close()
-    # It gets the number that the file had.
+    # It gets the descriptor number that the file had.
     descriptor = os.open(tmp_path, os.O_RDONLY)
     try:
         for call in calls(store):
@@ -181,7 +185,7 @@ def open_to_deliver(directory: Path) -> None:
 
 
 @pytest.mark.parametrize("take", [open_to_deliver, ReplayMemory, WaitingMessages])
-def test_a_file_system_without_locks_is_told_in_one_line_and_leaves_nothing_open(
+def test_a_file_system_without_locks_is_a_one_line_error_and_no_file_stays_open(
     take: Callable[[Path], object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     flock = fcntl.flock
@@ -198,7 +202,7 @@ def test_a_file_system_without_locks_is_told_in_one_line_and_leaves_nothing_open
 
 
 @pytest.mark.parametrize(("kind", "method"), [(ReplayMemory, "fact"), (WaitingMessages, "wipe")])
-def test_a_store_that_cannot_be_read_at_its_start_leaves_nothing_open(
+def test_no_file_stays_open_if_a_store_cannot_be_read_at_its_start(
     kind: Callable[[Path], Database], method: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*_: object) -> None:
@@ -213,13 +217,13 @@ def test_a_store_that_cannot_be_read_at_its_start_leaves_nothing_open(
 
 
 @pytest.mark.parametrize("kind", [Outbox, ReplayMemory, WaitingMessages])
-def test_a_path_that_no_file_system_takes_is_told_in_one_line(kind: Callable[[Path], Database], tmp_path: Path) -> None:
+def test_a_path_that_is_too_long_is_a_one_line_error(kind: Callable[[Path], Database], tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="' cannot be used: File name too long; set DATA_PATH to "):
         kind(tmp_path / ("x" * 300))
 
 
 @pytest.mark.parametrize("kind", [Outbox, ReplayMemory, WaitingMessages])
-def test_no_descriptor_leaks_into_other_programs(kind: Callable[[Path], Database], tmp_path: Path) -> None:
+def test_no_descriptor_is_inherited_by_other_programs(kind: Callable[[Path], Database], tmp_path: Path) -> None:
     with kind(tmp_path):
         numbers = [int(name) for name in os.listdir("/proc/self/fd") if os.path.exists(f"/proc/self/fd/{name}")]
         ours = [one for one in numbers if os.readlink(f"/proc/self/fd/{one}").startswith(str(tmp_path))]

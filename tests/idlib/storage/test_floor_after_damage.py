@@ -39,13 +39,13 @@ def floor(store: ReplayMemory) -> int:
 
 
 def damage(path: Path, written: float) -> None:
-    """Damage the entries of a file that was last written at a time, in a way that only looking at them shows."""
+    """Damage the entries of a file and set its last write; only reading the entries reveals the damage."""
     overwrite(path, [number_of_pages(path) // 2])
     os.utime(path, (written, written))
 
 
 def damage_plainly(path: Path, written: float) -> None:
-    """Damage a file that was last written at a time in a way that opening it shows, too."""
+    """Damage a file and set its last write; opening the file reveals the damage."""
     damage(path, written)
     overwrite(path, [1], bytes(100))
     os.utime(path, (written, written))
@@ -54,27 +54,25 @@ def damage_plainly(path: Path, written: float) -> None:
 @pytest.mark.parametrize(
     ("issued_at", "recorded", "written", "now", "latest"),
     [
-        # The time of the file decides if it is the latest.
+        # The time of the file counts if it is the latest.
         (1000, 1000, 5000, 9000, 5300),
         (5400, 1000, 5000, 9000, 5400),
-        # Copied back, or written while the clock was not set.
+        # A file restored from a copy, or written while the clock was not set.
         (5000, 1000, 300, 9000, 5000),
         (1000, 5000, 300, 9000, 5300),
         (-1, 0, None, 9000, 300),
         (5000, 0, None, 9000, 5000),
-        # In the future: nothing that clock says is to be believed.
+        # A file time in the future: the clock that set it was wrong.
         (1000, 2000, 99_999, 9000, 9300),
         (1000, 9500, 99_999, 9000, 9800),
         (9600, 9500, 99_999, 9000, 9900),
     ],
 )
-def test_until_when_a_message_can_have_been_issued(
-    issued_at: int, recorded: int, written: int | None, now: int, latest: int
-) -> None:
+def test_latest_possible_issue(issued_at: int, recorded: int, written: int | None, now: int, latest: int) -> None:
     assert rules.latest_possible_issue(issued_at, recorded, written, now) == latest
 
 
-def test_what_the_kept_entries_say_counts_more_than_the_time_of_the_file(tmp_path: Path) -> None:
+def test_the_issue_times_of_kept_entries_take_precedence_over_the_time_of_the_file(tmp_path: Path) -> None:
     path = fill(tmp_path, NOW, 1000)
     damage_plainly(path, NOW - DAY)
     with ReplayMemory(tmp_path) as store:
@@ -84,7 +82,7 @@ def test_what_the_kept_entries_say_counts_more_than_the_time_of_the_file(tmp_pat
         assert store.verdict(entry(5000, NOW + 1)) is Remembered.NEW
 
 
-def test_the_recorded_time_counts_more_than_the_time_of_the_file(tmp_path: Path) -> None:
+def test_the_recorded_time_takes_precedence_over_the_time_of_the_file(tmp_path: Path) -> None:
     path = fill(tmp_path, NOW - DAY, NOW)
     damage_plainly(path, NOW - DAY)
     with ReplayMemory(tmp_path) as store:
@@ -92,7 +90,7 @@ def test_the_recorded_time_counts_more_than_the_time_of_the_file(tmp_path: Path)
         assert store.verdict(entry(5000, NOW + 301)) is Remembered.NEW
 
 
-def test_a_time_of_the_file_that_lies_in_the_future_refuses_nothing_for_years(tmp_path: Path) -> None:
+def test_a_file_time_in_the_future_does_not_refuse_messages_for_years(tmp_path: Path) -> None:
     path = fill(tmp_path, NOW, NOW)
     damage_plainly(path, time.time() + 20 * 365 * DAY)
     before = int(time.time())
@@ -102,7 +100,7 @@ def test_a_time_of_the_file_that_lies_in_the_future_refuses_nothing_for_years(tm
         assert store.verdict(entry(5000, before + HOUR)) is Remembered.NEW
 
 
-def test_a_repair_while_it_is_used_refuses_nothing_that_is_new(tmp_path: Path) -> None:
+def test_a_repair_of_an_open_file_refuses_no_new_message(tmp_path: Path) -> None:
     path = fill(tmp_path, NOW - DAY, NOW - DAY)
     os.utime(path, (NOW - DAY, NOW - DAY))
     with ReplayMemory(tmp_path) as store:
@@ -115,7 +113,7 @@ def test_a_repair_while_it_is_used_refuses_nothing_that_is_new(tmp_path: Path) -
 
 
 @pytest.mark.parametrize("number", ["9" * 30, "-2", str(1 << 60)])
-def test_a_damaged_fact_that_is_no_time_is_not_taken_over(number: str, tmp_path: Path) -> None:
+def test_a_damaged_fact_that_is_not_a_possible_time_is_not_kept(number: str, tmp_path: Path) -> None:
     path = fill(tmp_path, NOW, NOW)
     with ReplayMemory(tmp_path) as store:
         store.set_fact("floor", number)
@@ -141,7 +139,7 @@ PROGRAM: Final = """
     for number in range(1000):
         store.verdict(entry(number, NOW))
     """
-# Where the process is killed: before it has looked at the file, and while it makes or has made the new one.
+# When the process is killed: before it reads the file, or while or after it creates the new one.
 MOMENTS: Final = {
     "after connecting": "ReplayMemory._read_latest_time = die",
     "while the rows are copied": "salvage.copy_rows = die",
@@ -153,7 +151,7 @@ MOMENTS: Final = {
 
 @pytest.mark.parametrize("moment", list(MOMENTS))
 @pytest.mark.parametrize("damage_it", [damage, damage_plainly])
-def test_a_repair_that_is_killed_refuses_no_more_than_one_that_is_not(
+def test_a_killed_repair_refuses_no_more_messages_than_a_completed_one(
     moment: str, damage_it: Callable[[Path, float], None], tmp_path: Path
 ) -> None:
     path = fill(tmp_path, NOW, NOW)
@@ -170,7 +168,7 @@ def test_a_repair_that_is_killed_refuses_no_more_than_one_that_is_not(
     assert not path.with_name(f"{path.name}{END}").exists()
 
 
-def test_the_note_outlives_whatever_the_file_goes_through_until_it_is_removed(tmp_path: Path) -> None:
+def test_the_note_of_the_last_write_takes_precedence_until_it_is_removed(tmp_path: Path) -> None:
     path = tmp_path / "file"
     assert last_write(path) is None
     note(path, 77)
@@ -189,7 +187,7 @@ def test_the_note_outlives_whatever_the_file_goes_through_until_it_is_removed(tm
     assert last_write(path) == 600
 
 
-def test_a_note_that_was_cut_off_and_one_that_cannot_be_written_change_nothing(tmp_path: Path) -> None:
+def test_a_truncated_note_and_one_that_cannot_be_written_are_ignored(tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.touch()
     os.utime(path, (500, 500))

@@ -1,4 +1,4 @@
-"""What the replay memory forgets past its bounds, and what it never forgets."""
+"""What the replay memory forgets above its limits, and what it never forgets."""
 
 import shutil
 from pathlib import Path
@@ -26,7 +26,7 @@ from tests.idlib.storage.replaying import (
 
 
 @pytest.mark.usefixtures("small")
-def test_past_its_bound_a_names_oldest_messages_are_refused_and_no_new_one_ever(tmp_path: Path) -> None:
+def test_above_its_limit_the_oldest_messages_of_a_name_are_refused_but_never_a_new_one(tmp_path: Path) -> None:
     with ReplayMemory(tmp_path) as store:
         prove(store, BOB)
         prove(store, ALICE)
@@ -46,7 +46,7 @@ def test_past_its_bound_a_names_oldest_messages_are_refused_and_no_new_one_ever(
 
 
 @pytest.mark.usefixtures("small")
-def test_a_names_watermark_is_dropped_with_time(tmp_path: Path) -> None:
+def test_the_watermark_of_a_name_is_dropped_after_14_days(tmp_path: Path) -> None:
     with ReplayMemory(tmp_path) as store:
         prove(store, ALICE)
         remember(store, [entry(number, NOW - 2 * HOUR) for number in range(20)])
@@ -61,13 +61,13 @@ def test_a_names_watermark_is_dropped_with_time(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("small")
-def test_what_was_issued_within_a_quarter_of_an_hour_is_never_forgotten(tmp_path: Path) -> None:
+def test_a_message_issued_in_the_last_15_minutes_is_never_forgotten(tmp_path: Path) -> None:
     with ReplayMemory(tmp_path) as store:
         prove(store, ALICE)
         entries = [entry(number, NOW - number % 14 * MINUTE) for number in range(100)]
         entries += [entry(number, NOW + 299, BOB) for number in range(100)]
         remember(store, entries)
-        # Only the proofs are older.
+        # Only the messages that proved Alice's name are older.
         assert tidy(store) == Tidied(more=False, pool_raised=True)
         assert [store.verdict(one) for one in entries] == [PRINTED] * 200
         assert store.verdict(entry("new", NOW - 14 * MINUTE)) is NEW
@@ -76,7 +76,7 @@ def test_what_was_issued_within_a_quarter_of_an_hour_is_never_forgotten(tmp_path
 
 
 @pytest.mark.usefixtures("small")
-def test_strangers_make_the_memory_forget_strangers_alone(tmp_path: Path) -> None:
+def test_messages_of_strangers_only_displace_messages_of_strangers(tmp_path: Path) -> None:
     with ReplayMemory(tmp_path) as store:
         prove(store, ALICE, NOW - 5 * DAY)
         alices = [entry(number, NOW - DAY) for number in range(10)]
@@ -92,7 +92,7 @@ def test_strangers_make_the_memory_forget_strangers_alone(tmp_path: Path) -> Non
 
 
 @pytest.mark.usefixtures("small")
-def test_a_listed_name_is_not_displaced_by_strangers_from_its_first_message_on(tmp_path: Path) -> None:
+def test_strangers_do_not_displace_the_first_message_of_a_listed_name(tmp_path: Path) -> None:
     with ReplayMemory(tmp_path) as store:
         remember(store, [entry("first", NOW - DAY)], NOW - DAY, is_listed=True)
         for number in range(60):
@@ -104,7 +104,7 @@ def test_a_listed_name_is_not_displaced_by_strangers_from_its_first_message_on(t
 
 
 @pytest.mark.usefixtures("small")
-def test_past_the_total_the_pool_goes_first_and_then_the_largest_name(tmp_path: Path) -> None:
+def test_above_the_total_limit_the_pool_is_trimmed_first_and_then_the_largest_name(tmp_path: Path) -> None:
     with ReplayMemory(tmp_path) as store:
         for name, number in ((ALICE, 8), (BOB, 12), ("carol.example", 6)):
             prove(store, name)
@@ -125,7 +125,7 @@ def test_past_the_total_the_pool_goes_first_and_then_the_largest_name(tmp_path: 
 
 
 @pytest.mark.usefixtures("small")
-def test_unbound_messages_of_strangers_are_forgotten_first_the_oldest_first_and_counted(tmp_path: Path) -> None:
+def test_the_oldest_unbound_messages_of_strangers_are_forgotten_first_and_counted(tmp_path: Path) -> None:
     with ReplayMemory(tmp_path) as store:
         prove(store, ALICE)
         alices = [entry(number, None) for number in range(6)]
@@ -144,7 +144,7 @@ def test_unbound_messages_of_strangers_are_forgotten_first_the_oldest_first_and_
 
 
 @pytest.mark.usefixtures("small")
-def test_the_number_of_unproven_names_is_bounded_and_their_messages_stay_known(tmp_path: Path) -> None:
+def test_unproven_names_are_limited_but_their_messages_stay_known(tmp_path: Path) -> None:
     with ReplayMemory(tmp_path) as store:
         prove(store, ALICE)
         entries = [entry("x", NOW - HOUR, f"{number}.attack.example") for number in range(15)]
@@ -157,7 +157,7 @@ def test_the_number_of_unproven_names_is_bounded_and_their_messages_stay_known(t
 
 
 @pytest.mark.usefixtures("small")
-def test_past_the_bound_of_proven_names_the_zone_with_most_loses_its_least_recent(tmp_path: Path) -> None:
+def test_above_the_limit_of_proven_names_the_largest_zone_loses_its_least_recent_names(tmp_path: Path) -> None:
     with ReplayMemory(tmp_path) as store:
         prove(store, ALICE, NOW - 10 * DAY)
         names = [f"{number}.attack.example" for number in range(8)]
@@ -202,7 +202,7 @@ def test_a_name_with_many_messages_moves_into_the_pool_in_portions(
 def test_nothing_is_refused_in_a_year_of_a_message_a_second_from_one_sender(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # One of 4000 messages, and of each bound.
+    # Simulate every 4000th message, with every limit divided by 4000.
     for name in ("MAX_REMEMBERED_OF_A_NAME", "MAX_REMEMBERED_OF_UNPROVEN", "MAX_REMEMBERED"):
         monkeypatch.setattr(rules, name, getattr(rules, name) // 4000)
     with ReplayMemory(tmp_path) as store:
@@ -218,7 +218,7 @@ def test_nothing_is_refused_in_a_year_of_a_message_a_second_from_one_sender(
             if now < NOW + 30 * DAY:
                 size = (tmp_path / FILE_NAME).stat().st_size
         assert number_remembered(store) < 1_500_000 / 4000
-        # Pages that were freed are used again.
+        # Freed pages are reused.
         assert (tmp_path / FILE_NAME).stat().st_size <= size * 1.2
 
 
@@ -228,7 +228,7 @@ def test_forgetting_keeps_up_in_portions(tmp_path: Path, monkeypatch: pytest.Mon
         prove(store, ALICE)
         remember(store, [entry(number, NOW - 10 * DAY + number * 10) for number in range(60_000)])
         portions = 1
-        # The store is free for other threads between two of them.
+        # Between two portions, other threads can use the store.
         while store.tidy(NOW).more:
             portions += 1
         assert portions > 3
@@ -238,7 +238,7 @@ def test_forgetting_keeps_up_in_portions(tmp_path: Path, monkeypatch: pytest.Mon
         assert number_remembered(store) == 10
 
 
-def test_how_much_there_is_is_known_after_a_restart_at_any_moment(
+def test_entries_are_counted_correctly_after_a_restart_while_more_are_added(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(rules, "MAX_REMEMBERED_OF_A_NAME", 1000)
@@ -249,14 +249,14 @@ def test_how_much_there_is_is_known_after_a_restart_at_any_moment(
         for number in range(5):
             store._portion = 100
             assert store.tidy(NOW).more
-            # Some of these are inserted before the place up to which it has counted, some behind it.
+            # Some of these have keys before the last counted one, and some after it.
             remember(store, [entry(f"{number} {one}", NOW - DAY + one * 50) for one in range(100)])
         tidy(store)
         assert number_remembered(store) == store._kept_senders.bound.total() if store._kept_senders else False
         assert 900 < number_remembered(store) <= 1000
 
 
-def test_a_copy_of_the_files_at_any_moment_of_forgetting_makes_nothing_new(
+def test_a_copy_of_the_files_made_while_forgetting_makes_no_printed_message_new(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(rules, "MAX_REMEMBERED_OF_A_NAME", 200)
@@ -277,10 +277,10 @@ def test_a_copy_of_the_files_at_any_moment_of_forgetting_makes_nothing_new(
         assert copies > 10
 
 
-def test_pruning_by_a_wrong_clock_refuses_no_message_that_was_issued_after_those_that_are_pruned(
+def test_pruning_by_a_wrong_clock_refuses_no_message_issued_after_the_pruned_ones(
     tmp_path: Path,
 ) -> None:
-    # At one o'clock: the day is not over for long.
+    # At one o'clock, so that the day has many hours left.
     now = NOW // DAY * DAY + HOUR
     with ReplayMemory(tmp_path) as store:
         remember(store, [entry(number, now - 60 + number) for number in range(10)])
@@ -289,7 +289,7 @@ def test_pruning_by_a_wrong_clock_refuses_no_message_that_was_issued_after_those
         assert store.verdict(entry("new", now - 50)) is NEW
 
 
-def test_what_is_pruned_in_portions_is_refused_after_each(tmp_path: Path) -> None:
+def test_pruned_messages_are_refused_after_each_portion(tmp_path: Path) -> None:
     with ReplayMemory(tmp_path) as store:
         remember(store, [entry(number, NOW - number * 7) for number in range(1000)])
         more = True

@@ -1,4 +1,4 @@
-"""A symbolic link in place of a file: what SQLite and we put beside the file is where the link leads."""
+"""A symbolic link in place of a file: all side files are created beside the target of the link."""
 
 from pathlib import Path
 from typing import Final
@@ -16,7 +16,7 @@ RELEASED: Final = Path(__file__).parents[2] / "releases/0.1.0/data" / OLD_FILE_N
 
 
 @pytest.mark.parametrize("name", list(OPEN))
-def test_a_link_to_a_file_leads_to_what_belongs_to_it_too(name: str, tmp_path: Path) -> None:
+def test_the_side_files_are_beside_the_target_of_a_link(name: str, tmp_path: Path) -> None:
     data, disk = tmp_path / "data", tmp_path / "disk"
     data.mkdir()
     disk.mkdir()
@@ -36,7 +36,7 @@ def test_a_link_to_a_file_leads_to_what_belongs_to_it_too(name: str, tmp_path: P
     assert (data / path.name).is_symlink()
 
 
-def test_a_link_whose_file_is_missing_makes_one_only_if_its_directory_is_there(tmp_path: Path) -> None:
+def test_the_missing_target_of_a_link_is_created_only_if_its_directory_exists(tmp_path: Path) -> None:
     data = tmp_path / "data"
     data.mkdir()
     (data / "outbox.sqlite3").symlink_to(tmp_path / "absent" / "file")
@@ -56,7 +56,7 @@ def test_a_message_in_an_outbox_behind_a_link_is_noticed(tmp_path: Path) -> None
         assert state_of_files(tmp_path / "data") != before
 
 
-def test_no_text_of_release_0_1_0_is_left_behind_a_link(tmp_path: Path) -> None:
+def test_the_target_of_a_link_to_the_file_of_release_0_1_0_is_removed_after_migration(tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
     (tmp_path / "kept").write_bytes(RELEASED.read_bytes())
     (tmp_path / "data" / OLD_FILE_NAME).symlink_to(tmp_path / "kept")

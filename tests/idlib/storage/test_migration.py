@@ -22,7 +22,7 @@ from idlib.storage.waiting import WaitingMessages
 
 RELEASE: Final = Path(__file__).parents[2] / "releases" / "0.1.0"
 NOW: Final = 1_800_000_000
-# What is in DATA_PATH afterwards.
+# The files in DATA_PATH after the migration.
 FILES: Final = {"replay.sqlite3", "replay.sqlite3.lock", "waiting.sqlite3", "waiting.sqlite3.lock"}
 ALICE: Final = "alice._device.example.com"
 CAROL: Final = "carol._device.example.com"
@@ -47,7 +47,7 @@ def data(tmp_path: Path) -> Path:
 
 
 def check(data: Path) -> None:
-    """Check that everything of the release is there, once."""
+    """Check that everything from the release was migrated, once."""
     assert {path.name for path in data.iterdir()} == FILES
     with ReplayMemory(data) as memory, WaitingMessages(data) as waiting:
         assert memory.fact("client_id", "another") == "dane-receiver-0123456789"
@@ -85,7 +85,7 @@ def check(data: Path) -> None:
         assert all(parse(one.signed).sender == IdentityName(one.sender) for one in waiting.read([1, 2, 3]))
 
 
-def test_what_release_0_1_0_kept_is_taken_over_once(data: Path) -> None:
+def test_the_file_of_release_0_1_0_is_migrated_once(data: Path) -> None:
     assert migrate(data, NOW, identify)
     check(data)
     assert not migrate(data, NOW, identify)
@@ -93,7 +93,7 @@ def test_what_release_0_1_0_kept_is_taken_over_once(data: Path) -> None:
 
 
 @pytest.mark.parametrize("shown", [1000, NOW - 86400, NOW + 20 * 365 * 86400])
-def test_a_clock_that_is_wrong_leaves_nothing_in_what_is_taken_over(data: Path, shown: int) -> None:
+def test_a_wrong_clock_does_not_affect_the_migrated_names(data: Path, shown: int) -> None:
     assert migrate(data, shown, identify)
     check(data)
     with ReplayMemory(data) as memory:
@@ -102,7 +102,7 @@ def test_a_clock_that_is_wrong_leaves_nothing_in_what_is_taken_over(data: Path, 
     assert alice.proven_at == NOW
 
 
-def test_a_damaged_fact_of_the_release_is_left_out(data: Path) -> None:
+def test_a_damaged_fact_of_the_release_is_dropped(data: Path) -> None:
     connection = sqlite3.connect(data / OLD_FILE_NAME)
     connection.execute("UPDATE fact SET value = 'garbage' WHERE name = 'latest_time'")
     connection.commit()
@@ -112,12 +112,12 @@ def test_a_damaged_fact_of_the_release_is_left_out(data: Path) -> None:
         assert memory.latest_time == 0
 
 
-def test_without_an_old_file_nothing_is_made(tmp_path: Path) -> None:
+def test_without_an_old_file_nothing_is_created(tmp_path: Path) -> None:
     assert not migrate(tmp_path / "nothing", NOW, identify)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_receiver_of_the_release_that_was_killed_leaves_its_log_which_counts(data: Path, tmp_path: Path) -> None:
+def test_the_log_of_a_killed_receiver_of_the_release_is_migrated(data: Path, tmp_path: Path) -> None:
     killed = tmp_path / "killed"
     killed.mkdir()
     connection = sqlite3.connect(data / OLD_FILE_NAME, isolation_level=None)
@@ -133,20 +133,20 @@ def test_a_receiver_of_the_release_that_was_killed_leaves_its_log_which_counts(d
         assert memory.verdict(late) is Remembered.PRINTED
 
 
-def test_what_a_crash_left_beside_a_removed_file_is_removed(data: Path) -> None:
+def test_side_files_that_a_crash_left_are_removed(data: Path) -> None:
     assert migrate(data, NOW, identify)
     (data / f"{OLD_FILE_NAME}-wal").write_bytes(b"a text")
     assert not migrate(data, NOW, identify)
     check(data)
 
 
-def test_a_release_that_was_killed_at_its_first_start_is_taken_over_too(tmp_path: Path) -> None:
+def test_the_file_of_a_release_killed_at_its_first_start_is_migrated(tmp_path: Path) -> None:
     (tmp_path / OLD_FILE_NAME).touch()
     assert migrate(tmp_path, NOW, identify)
     assert {path.name for path in tmp_path.iterdir()} == FILES
 
 
-def test_a_file_in_use_is_left_as_it_is(data: Path) -> None:
+def test_a_file_in_use_is_not_changed(data: Path) -> None:
     before = (data / OLD_FILE_NAME).read_bytes()
     with WaitingMessages(data), pytest.raises(StoreError, match="in use by another process"):
         migrate(data, NOW, identify)
@@ -155,7 +155,7 @@ def test_a_file_in_use_is_left_as_it_is(data: Path) -> None:
     check(data)
 
 
-def test_a_migration_that_is_killed_at_any_step_is_completed_by_the_next(data: Path, tmp_path: Path) -> None:
+def test_a_migration_killed_at_any_step_is_completed_by_the_next_one(data: Path, tmp_path: Path) -> None:
     steps = 0
     while True:
         trial = tmp_path / f"trial {steps}"
@@ -170,7 +170,7 @@ def test_a_migration_that_is_killed_at_any_step_is_completed_by_the_next(data: P
 
 
 def _migrate_and_kill(directory: Path, step: int) -> bool:
-    """Migrate and die before the given step: a commit, the end of a file's use, a removal; return whether it died."""
+    """Migrate and die before the given step (a commit, a close or a removal); return whether it died."""
     program = textwrap.dedent(f"""
         import os, sqlite3, sys
         from pathlib import Path
@@ -225,7 +225,7 @@ def test_the_identity_of_the_release_is_read(tmp_path: Path) -> None:
     assert certificate.public_key() == key.public.native
 
 
-def test_a_directory_that_cannot_be_looked_into_is_told_in_one_line(tmp_path: Path) -> None:
+def test_a_directory_without_read_access_is_a_one_line_error(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match=r"messages\.sqlite3' cannot be used: File name too long; set DATA_PATH to "):
         migrate(tmp_path / ("x" * 300), NOW, identify)
 
@@ -235,7 +235,9 @@ def _fails(*_: object) -> None:
 
 
 @pytest.mark.parametrize("owner", [Path, migration])
-def test_an_error_of_the_system_is_told_in_one_line(owner: object, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_error_of_the_operating_system_is_a_one_line_error(
+    owner: object, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with monkeypatch.context() as patch:
         if owner is Path:
             patch.setattr(Path, "exists", _fails)

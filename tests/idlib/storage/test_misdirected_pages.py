@@ -1,4 +1,4 @@
-"""A page that holds what was written for another: nothing goes round in circles, and what can be read is kept."""
+"""A page with the content of another page: every loop ends, and readable rows are kept."""
 
 import shutil
 import sqlite3
@@ -29,7 +29,7 @@ def root(path: Path, name: str) -> int:
 
 
 def leaves(path: Path, name: str) -> list[int]:
-    """Return the pages below the root of a table or index, in the order of what they hold."""
+    """Return the pages below the root of a table or index, in the order of their keys."""
     number = root(path, name)
     page = path.read_bytes()[(number - 1) * PAGE : number * PAGE]
     assert page[0] in {TABLE_INTERIOR, INDEX_INTERIOR}
@@ -39,13 +39,13 @@ def leaves(path: Path, name: str) -> list[int]:
 
 
 def misdirect_first(path: Path, name: str, target: int) -> None:
-    """Let another page of a table or index hold what its first one holds."""
+    """Overwrite a page of a table or index with the content of its first page."""
     pages = leaves(path, name)
     contents = path.read_bytes()
     overwrite(path, [pages[target]], contents[(pages[0] - 1) * PAGE : pages[0] * PAGE])
 
 
-def test_waiting_messages_are_listed_once(tmp_path: Path) -> None:
+def test_deferred_messages_are_listed_once(tmp_path: Path) -> None:
     with WaitingMessages(tmp_path) as store:
         store.change([short_message(number) for number in range(1, NUMBER)], ())
     path = tmp_path / "waiting.sqlite3"
@@ -69,7 +69,7 @@ def test_the_recipients_of_the_outbox_are_listed_once(tmp_path: Path) -> None:
     assert len(recipients) == len(set(recipients))
 
 
-def test_the_messages_to_a_recipient_come_once(tmp_path: Path) -> None:
+def test_the_messages_to_a_recipient_are_returned_once(tmp_path: Path) -> None:
     with Outbox(tmp_path) as outbox:
         for number in range(1000):
             outbox.put(NewOutgoingMessage(NAMES[0], f"id {number}", "text", NOW, None))
@@ -85,7 +85,7 @@ def test_the_messages_to_a_recipient_come_once(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("target", [1, 4, 9, -1])
 @pytest.mark.parametrize("table", ["bound", "unbound"])
-def test_forgetting_comes_to_an_end(table: str, target: int, tmp_path: Path) -> None:
+def test_forgetting_ends(table: str, target: int, tmp_path: Path) -> None:
     days = [NOW // DAY + number % 3 for number in range(2000)]
     with ReplayMemory(tmp_path) as store:
         for number, day in enumerate(days):
@@ -102,7 +102,7 @@ def test_forgetting_comes_to_an_end(table: str, target: int, tmp_path: Path) -> 
         assert steps < 2000
 
 
-def test_a_watermark_that_only_a_damaged_index_knows_is_dropped_once(tmp_path: Path) -> None:
+def test_a_watermark_that_only_a_damaged_index_has_is_dropped_once(tmp_path: Path) -> None:
     with ReplayMemory(tmp_path) as store:
         store.remember([Printed(ReplayEntry(NAMES[0], bytes(16), NOW), "example", b"key")], NOW)
         store._connection.execute("UPDATE sender SET watermark = 7")
@@ -117,7 +117,7 @@ def test_a_watermark_that_only_a_damaged_index_knows_is_dropped_once(tmp_path: P
 
 
 @pytest.mark.parametrize("table", ["replay", "waiting"])
-def test_what_release_0_1_0_kept_is_taken_over_once(table: str, tmp_path: Path) -> None:
+def test_the_file_of_release_0_1_0_is_migrated_once(table: str, tmp_path: Path) -> None:
     path = tmp_path / OLD_FILE_NAME
     shutil.copy(RELEASED, path)
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:

@@ -1,4 +1,4 @@
-"""A file of a newer release is not repaired, for what is not known to this one would be lost."""
+"""A file of a newer release is not repaired: that would lose the parts that this release does not know."""
 
 import contextlib
 import sqlite3
@@ -12,7 +12,7 @@ from tests.idlib.storage.damage import KINDS, OPEN, WRITE, aside, run_and_kill
 
 @pytest.mark.parametrize("name", list(OPEN))
 @pytest.mark.parametrize("place", ["the log", "the file"])
-def test_a_damaged_file_of_a_newer_release_is_refused_as_it_is(name: str, place: str, tmp_path: Path) -> None:
+def test_a_damaged_file_of_a_newer_release_is_rejected_unchanged(name: str, place: str, tmp_path: Path) -> None:
     newer = "store._connection.execute('PRAGMA user_version = 2')"
     kind, statements = WRITE[name]
     run_and_kill(tmp_path, kind, f"{statements}; {newer}; {statements.replace('range(', 'range(100, 100 + ', 1)}")

@@ -1,4 +1,4 @@
-"""Something else in place of a file of ours, and files that others use: told in one line, and nobody waits for ever."""
+"""Paths that are not regular files, and files that others lock: a one-line error, and no call waits forever."""
 
 import contextlib
 import fcntl
@@ -41,7 +41,7 @@ def make_socket(path: Path) -> None:
 )
 @pytest.mark.parametrize("end", ["", "-wal", "-shm", "-journal", ".lock"])
 @pytest.mark.parametrize("name", list(OPEN))
-def test_what_is_no_file_is_told_in_one_line(
+def test_a_path_that_is_not_a_regular_file_is_a_one_line_error(
     name: str, end: str, make: Callable[[Path], None], said: str, tmp_path: Path
 ) -> None:
     if end:
@@ -49,9 +49,9 @@ def test_what_is_no_file_is_told_in_one_line(
     path = tmp_path / f"{name}.sqlite3{end}"
     path.unlink(missing_ok=True)
     make(path)
-    with pytest.raises(StoreError) as told:
+    with pytest.raises(StoreError) as raised:
         within_seconds(lambda: OPEN[name](tmp_path))
-    assert str(told.value) == (
+    assert str(raised.value) == (
         f"'{path}' cannot be used: it is {said}, not a regular file;"
         " move it away, or set DATA_PATH to another directory"
     )
@@ -60,7 +60,7 @@ def test_what_is_no_file_is_told_in_one_line(
 
 
 @pytest.mark.parametrize("make", [make_pipe, make_directory, make_socket])
-def test_nobody_watches_by_what_is_no_file(make: Callable[[Path], None], tmp_path: Path) -> None:
+def test_a_lock_file_that_is_not_a_regular_file_is_not_watched(make: Callable[[Path], None], tmp_path: Path) -> None:
     make(tmp_path / WATCH)
     within_seconds(lambda: is_watched(tmp_path))
     assert not is_watched(tmp_path)
@@ -69,7 +69,7 @@ def test_nobody_watches_by_what_is_no_file(make: Callable[[Path], None], tmp_pat
 
 
 @pytest.mark.parametrize("name", [WATCH, "outbox.sqlite3.lock"])
-def test_a_lock_does_not_lead_to_another_file(name: str, tmp_path: Path) -> None:
+def test_a_lock_file_that_is_a_symbolic_link_is_not_followed(name: str, tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / name).symlink_to(tmp_path / "made")
 
@@ -82,7 +82,7 @@ def test_a_lock_does_not_lead_to_another_file(name: str, tmp_path: Path) -> None
     assert not (tmp_path / "made").exists()
 
 
-def test_a_watch_that_somebody_locks_for_ever_is_told(tmp_path: Path) -> None:
+def test_a_lock_that_another_process_never_releases_is_an_error(tmp_path: Path) -> None:
     with (tmp_path / WATCH).open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         with pytest.raises(StoreError, match=r"outbox.lock' is locked by another process; stop that process"):
@@ -90,7 +90,7 @@ def test_a_watch_that_somebody_locks_for_ever_is_told(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", list(OPEN))
-def test_whoever_locks_the_directory_keeps_nobody_out(name: str, tmp_path: Path) -> None:
+def test_a_lock_on_the_directory_does_not_block_a_store(name: str, tmp_path: Path) -> None:
     descriptor = os.open(tmp_path, os.O_RDONLY)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)

@@ -41,7 +41,7 @@ def texts_to(outbox: Outbox, recipient: str) -> list[str]:
     return texts
 
 
-def test_messages_outlive_the_process_in_their_order(tmp_path: Path) -> None:
+def test_messages_are_kept_in_order_after_a_restart(tmp_path: Path) -> None:
     with Outbox(tmp_path / "new") as outbox:
         for number in range(5):
             outbox.put(message(str(number), BOB if number % 2 else ALICE, f"number {number}"))
@@ -51,7 +51,7 @@ def test_messages_outlive_the_process_in_their_order(tmp_path: Path) -> None:
         assert outbox.recipients() == (ALICE, BOB)
 
 
-def test_a_message_stands_there_once_and_keeps_its_identifier(tmp_path: Path) -> None:
+def test_a_message_is_queued_once_and_keeps_its_identifier(tmp_path: Path) -> None:
     with Outbox(tmp_path) as outbox:
         outbox.put(message("same"))
         outbox.put(message("same"))
@@ -63,7 +63,7 @@ def test_a_message_stands_there_once_and_keeps_its_identifier(tmp_path: Path) ->
         assert outbox.waiting() == Waiting(0, None)
 
 
-def test_its_size_is_bounded_in_bytes_of_text_and_of_what_each_message_needs_besides(tmp_path: Path) -> None:
+def test_the_size_limit_counts_texts_and_200_bytes_for_each_message(tmp_path: Path) -> None:
     with Outbox(tmp_path) as outbox:
         outbox.put(message("large", text="ü" * ((MAX_OCTETS - 400) // 2 - 1)))
         with pytest.raises(StoreError, match="the outbox is full: 1 messages take 16777014 of its 16777216 bytes"):
@@ -85,13 +85,13 @@ def test_a_week_of_a_message_a_minute_fits(tmp_path: Path) -> None:
         assert outbox._path.stat().st_size < MAX_OCTETS
 
 
-def test_only_its_owner_can_read_it(tmp_path: Path) -> None:
+def test_only_the_owner_can_read_the_files(tmp_path: Path) -> None:
     with Outbox(tmp_path) as outbox:
         outbox.put(message("one"))
         assert {stat.S_IMODE(path.stat().st_mode) for path in tmp_path.iterdir()} == {0o600}
 
 
-def test_what_is_delivered_is_left_in_no_file_while_the_outbox_is_in_use(tmp_path: Path) -> None:
+def test_no_file_has_a_removed_text_while_the_outbox_is_in_use(tmp_path: Path) -> None:
     with Outbox(tmp_path) as outbox:
         outbox.hold_for_delivery()
         outbox.put(message("one", text="a secret"))
@@ -103,7 +103,7 @@ def test_what_is_delivered_is_left_in_no_file_while_the_outbox_is_in_use(tmp_pat
         _wait_until_nothing_is_left(tmp_path, b"still here", lambda: outbox.forget_expired(2000, 100, 500))
 
 
-def test_what_a_killed_process_left_in_the_log_is_wiped_by_the_next_that_delivers(tmp_path: Path) -> None:
+def test_a_text_that_a_killed_process_left_in_the_log_is_wiped_by_the_next_resident_sender(tmp_path: Path) -> None:
     (tmp_path / "killed").mkdir()
     with Outbox(tmp_path) as outbox:
         outbox.put(message("one", text="a secret"))
@@ -135,7 +135,7 @@ def test_the_outbox_of_release_0_1_0_opens_with_its_messages(tmp_path: Path) -> 
             outbox.put(message("one more"))
 
 
-def test_a_full_disk_is_an_error_and_tears_nothing(tmp_path: Path) -> None:
+def test_a_full_disk_is_an_error_and_leaves_the_outbox_intact(tmp_path: Path) -> None:
     with Outbox(tmp_path) as outbox:
         outbox.put(message("one"))
         outbox._connection.execute("PRAGMA max_page_count = 10")
@@ -144,14 +144,14 @@ def test_a_full_disk_is_an_error_and_tears_nothing(tmp_path: Path) -> None:
         assert outbox.waiting() == Waiting(1, 1000)
 
 
-def test_one_process_alone_delivers(tmp_path: Path) -> None:
+def test_only_one_process_can_hold_the_outbox_for_delivery(tmp_path: Path) -> None:
     with Outbox(tmp_path) as outbox:
         outbox.hold_for_delivery()
         with pytest.raises(StoreError, match="in use by another process"):
             Outbox(tmp_path).hold_for_delivery()
 
 
-def test_several_write_at_once(tmp_path: Path) -> None:
+def test_several_threads_write_at_once(tmp_path: Path) -> None:
     outboxes = [Outbox(tmp_path) for _ in range(2)]
 
     def write(number: int) -> None:
@@ -168,7 +168,7 @@ def test_several_write_at_once(tmp_path: Path) -> None:
         outbox.close()
 
 
-def test_the_time_of_queuing_is_set_right_where_the_clock_was_wrong(tmp_path: Path) -> None:
+def test_an_impossible_time_of_queuing_is_replaced_by_the_present_time(tmp_path: Path) -> None:
     with Outbox(tmp_path) as outbox:
         for identifier, queued_at in (("before", 5), ("ahead", 9000), ("right", 1500)):
             outbox.put(message(identifier, f"{identifier}.example", queued_at=queued_at))
@@ -178,7 +178,7 @@ def test_the_time_of_queuing_is_set_right_where_the_clock_was_wrong(tmp_path: Pa
     assert times == {"before.example": 2000, "ahead.example": 2000, "right.example": 1500}
 
 
-def test_a_message_of_this_boot_is_as_old_as_the_boot_clock_says(tmp_path: Path) -> None:
+def test_a_message_of_this_boot_is_as_old_as_the_boot_clock_shows(tmp_path: Path) -> None:
     with Outbox(tmp_path) as outbox:
         outbox.put(message("early", "early.example", queued_at=1000), BootTime("this", 50.0))
         outbox.put(message("near", "near.example", queued_at=90_250), BootTime("this", 200.0))
@@ -194,7 +194,7 @@ def test_a_message_of_this_boot_is_as_old_as_the_boot_clock_says(tmp_path: Path)
         assert outbox._connection.execute("SELECT count(*) FROM queued_in").fetchone() == (0,)
 
 
-def test_an_outbox_that_knows_no_boot_clock_is_brought_up_to_date(tmp_path: Path) -> None:
+def test_an_outbox_without_boot_times_is_upgraded(tmp_path: Path) -> None:
     with Outbox(tmp_path) as outbox:
         outbox.put(message("old"))
     connection = sqlite3.connect(tmp_path / FILE_NAME)
@@ -207,7 +207,7 @@ def test_an_outbox_that_knows_no_boot_clock_is_brought_up_to_date(tmp_path: Path
         assert outbox.forget_expired(2000, 500, 500) == [("old", BOB)]
 
 
-def test_what_has_expired_is_forgotten_and_named(tmp_path: Path) -> None:
+def test_expired_messages_are_removed_and_returned(tmp_path: Path) -> None:
     with Outbox(tmp_path) as outbox:
         outbox.put(NewOutgoingMessage(BOB, "short", "text", 1000, 10))
         outbox.put(NewOutgoingMessage(BOB, "long", "text", 1000, 5000))
@@ -218,7 +218,7 @@ def test_what_has_expired_is_forgotten_and_named(tmp_path: Path) -> None:
         assert outbox.waiting().number == 1
 
 
-def test_the_files_change_when_a_message_is_put_in_and_only_then(tmp_path: Path) -> None:
+def test_the_state_of_the_files_changes_only_when_a_message_is_queued(tmp_path: Path) -> None:
     nothing = state_of_files(tmp_path)
     assert nothing == (None, None)
     states: list[tuple[object, ...]] = [nothing]
@@ -233,7 +233,7 @@ def test_the_files_change_when_a_message_is_put_in_and_only_then(tmp_path: Path)
 
 
 @given(text=st.text(st.characters(codec="utf-8"), min_size=1), lifetime=st.none() | st.integers(1, 99999999))
-def test_every_text_comes_out_as_it_went_in(
+def test_every_text_is_returned_unchanged(
     text: str, lifetime: int | None, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     with Outbox(tmp_path_factory.mktemp("outbox")) as outbox:
@@ -268,7 +268,7 @@ def test_processes_that_open_and_close_the_outbox_at_once_do_not_disturb_each_ot
 
 
 def damage(directory: Path, *statements: str) -> None:
-    """Change rows behind the outbox's back, without the triggers that would keep the total right."""
+    """Change rows directly, without the triggers that would keep the total correct."""
     with contextlib.closing(sqlite3.connect(directory / FILE_NAME)) as connection:
         for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'").fetchall():
             sql = connection.execute("SELECT sql FROM sqlite_master WHERE name = ?", (name,)).fetchone()[0]
@@ -304,7 +304,7 @@ def test_a_total_that_cannot_be_right_is_damage_and_is_repaired(statement: str, 
 
 
 @pytest.mark.parametrize("messages", [0, 3])
-def test_an_empty_outbox_is_not_full_whatever_its_total_says(messages: int, tmp_path: Path) -> None:
+def test_an_empty_outbox_is_not_full_even_if_its_total_is_wrong(messages: int, tmp_path: Path) -> None:
     Outbox(tmp_path).close()
     damage(tmp_path, f"UPDATE used SET messages = {messages}, octets = {MAX_OCTETS}")
     with Outbox(tmp_path) as outbox:
@@ -347,7 +347,7 @@ def test_a_damaged_length_of_one_text_does_not_make_the_outbox_full(tmp_path: Pa
         "UPDATE outgoing SET lifetime = X'FF' WHERE identifier = 'bad'",
     ],
 )
-def test_a_row_that_nobody_has_written_is_not_returned_and_the_others_are(statement: str, tmp_path: Path) -> None:
+def test_an_impossible_row_is_not_returned_but_the_others_are(statement: str, tmp_path: Path) -> None:
     with Outbox(tmp_path) as outbox:
         outbox.put(message("bad", queued_at=1))
         outbox.put(message("good", text="good"))
@@ -369,7 +369,7 @@ def test_a_row_that_nobody_has_written_is_not_returned_and_the_others_are(statem
         "UPDATE outgoing SET lifetime = 'never' WHERE identifier = 'bad'",
     ],
 )
-def test_a_row_that_nobody_has_written_is_not_reported_as_expired(statement: str, tmp_path: Path) -> None:
+def test_an_impossible_row_is_not_reported_as_expired(statement: str, tmp_path: Path) -> None:
     with Outbox(tmp_path) as outbox:
         outbox.put(message("bad", queued_at=1))
         outbox.put(message("expired", queued_at=2))

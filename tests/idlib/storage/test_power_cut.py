@@ -1,4 +1,4 @@
-"""What a power cut leaves of a log: SQLite's own recovery is right, and nothing is moved aside or refused for it."""
+"""A log after a power cut: SQLite's own recovery is sufficient, no file is moved aside, and no message is refused."""
 
 import time
 from collections.abc import Callable
@@ -39,7 +39,7 @@ def log_of(directory: Path, name: str) -> Path:
 
 
 def transactions(log: Path) -> list[range]:
-    """Return which frames of a log each transaction wrote."""
+    """Return the frames of each transaction in a log."""
     frames = _frames(log.read_bytes())
     assert all(frame.is_intact for frame in frames)
     ends = [number + 1 for number, frame in enumerate(frames) if frame.is_commit]
@@ -48,7 +48,7 @@ def transactions(log: Path) -> list[range]:
 
 
 def lose(log: Path, *numbers: int) -> None:
-    """Let frames be missing that had not reached the disk."""
+    """Zero frames, as if they had not reached the disk."""
     with log.open("r+b") as file:
         for number in numbers:
             file.seek(32 + number * FRAME)
@@ -69,7 +69,7 @@ def every_other_frame(last: range) -> list[int]:
 
 @pytest.mark.parametrize("lost", [first_frame, end_frame, every_other_frame])
 @pytest.mark.parametrize("name", list(KINDS))
-def test_the_transaction_that_a_power_cut_came_into_is_gone_and_nothing_else(
+def test_a_power_cut_loses_only_the_transaction_in_progress(
     name: str, lost: Callable[[range], list[int]], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     run_and_kill(tmp_path, *GROUPS[name])
@@ -82,7 +82,7 @@ def test_the_transaction_that_a_power_cut_came_into_is_gone_and_nothing_else(
     assert "damaged" not in caplog.text
 
 
-def test_what_the_broker_kept_before_a_power_cut_is_printed_after_it(tmp_path: Path) -> None:
+def test_a_message_queued_at_the_broker_before_a_power_cut_is_new_after_it(tmp_path: Path) -> None:
     run_and_kill(tmp_path, *GROUPS["replay"])
     log = log_of(tmp_path, "replay")
     lose(log, transactions(log)[-1][0])
@@ -92,15 +92,15 @@ def test_what_the_broker_kept_before_a_power_cut_is_printed_after_it(tmp_path: P
 
 
 @pytest.mark.parametrize("behind", [0, 1, 2])
-def test_damage_is_told_from_a_power_cut_by_how_much_was_written_behind_it(behind: int, tmp_path: Path) -> None:
+def test_damage_differs_from_a_power_cut_by_the_number_of_transactions_after_it(behind: int, tmp_path: Path) -> None:
     run_and_kill(tmp_path, *GROUPS["replay"])
     log = log_of(tmp_path, "replay")
-    # A transaction that was not waited for, and one that was.
+    # The last two transactions may have been unsynced; an earlier one was certainly on the disk.
     lose(log, transactions(log)[-1 - behind][0])
     assert is_log_damaged(log.read_bytes()) == (behind == 2)
 
 
-def test_a_power_cut_behind_damage_brings_back_nothing_that_was_not_committed(tmp_path: Path) -> None:
+def test_a_power_cut_after_damage_restores_no_uncommitted_row(tmp_path: Path) -> None:
     run_and_kill(tmp_path, *GROUPS["waiting"])
     log = log_of(tmp_path, "waiting")
     groups = transactions(log)
@@ -113,7 +113,7 @@ def test_a_power_cut_behind_damage_brings_back_nothing_that_was_not_committed(tm
 
 
 @pytest.mark.parametrize("name", ["waiting", "outbox"])
-def test_rows_of_a_transaction_without_its_end_are_not_salvaged(name: str, tmp_path: Path) -> None:
+def test_rows_of_an_incomplete_transaction_are_not_restored(name: str, tmp_path: Path) -> None:
     run_and_kill(tmp_path, *GROUPS[name])
     log = log_of(tmp_path, name)
     last = transactions(log)[-1]
@@ -124,7 +124,9 @@ def test_rows_of_a_transaction_without_its_end_are_not_salvaged(name: str, tmp_p
     assert kept == {"waiting": set(range(2, 16)), "outbox": set(range(1, 8))}[name]
 
 
-def test_forgetting_is_on_the_disk_before_more_is_forgotten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_portion_of_forgetting_is_on_the_disk_before_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     synced: list[Path] = []
     with ReplayMemory(tmp_path) as store:
         store.remember([Printed(entry(number), "example", b"key") for number in range(100)], NOW)
@@ -135,7 +137,7 @@ def test_forgetting_is_on_the_disk_before_more_is_forgotten(tmp_path: Path, monk
         assert synced == []
 
 
-def test_a_log_that_a_killed_process_left_is_on_the_disk_before_more_is_written(
+def test_the_log_of_a_killed_process_is_on_the_disk_before_more_is_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run_and_kill(tmp_path, *GROUPS["replay"])

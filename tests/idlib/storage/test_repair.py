@@ -1,4 +1,4 @@
-"""How a damaged file is replaced: in use, on a full disk, after a crash; and what is taken for forgotten then."""
+"""How a damaged file is replaced: in use, on a full disk, after a crash; and which messages count as forgotten then."""
 
 import logging
 import os
@@ -36,7 +36,7 @@ from tests.idlib.storage.damage import (
 )
 
 
-def test_nothing_that_was_moved_aside_is_overwritten_and_a_few_are_kept(kind: Kind, tmp_path: Path) -> None:
+def test_files_moved_aside_are_not_overwritten_and_the_newest_few_are_kept(kind: Kind, tmp_path: Path) -> None:
     path = kind.path(tmp_path)
     for number in range(MAX_DAMAGED_FILES + 2):
         path.write_bytes(b"damage %d" % number * 100)
@@ -46,7 +46,7 @@ def test_nothing_that_was_moved_aside_is_overwritten_and_a_few_are_kept(kind: Ki
     assert contents == {b"damage %d" % number * 100 for number in range(2, MAX_DAMAGED_FILES + 2)}
 
 
-def test_what_is_not_known_to_be_printed_is_new_only_if_it_was_issued_after_the_last_write(tmp_path: Path) -> None:
+def test_an_unknown_message_is_new_only_if_it_was_issued_after_the_last_write(tmp_path: Path) -> None:
     fill_replay(tmp_path)
     path = tmp_path / "replay.sqlite3"
     path.write_bytes(b"\xa5" * path.stat().st_size)
@@ -58,7 +58,7 @@ def test_what_is_not_known_to_be_printed_is_new_only_if_it_was_issued_after_the_
         assert store.verdict(ReplayEntry(NAMES[0], unknown, None)) is Remembered.NEW
 
 
-def test_a_log_that_is_younger_than_the_file_decides(tmp_path: Path) -> None:
+def test_the_time_of_the_log_counts_if_it_is_newer_than_the_file(tmp_path: Path) -> None:
     run_and_kill(tmp_path, *LATE["replay"])
     path = tmp_path / "replay.sqlite3"
     log = path.with_name(f"{path.name}-wal")
@@ -71,14 +71,14 @@ def test_a_log_that_is_younger_than_the_file_decides(tmp_path: Path) -> None:
         assert store.verdict(ReplayEntry(NAMES[0], b"u" * 16, NOW + 301)) is Remembered.NEW
 
 
-def test_a_memory_that_was_cut_off_to_nothing_is_no_new_one(tmp_path: Path) -> None:
+def test_a_memory_truncated_to_nothing_is_not_a_new_one(tmp_path: Path) -> None:
     fill_replay(tmp_path)
     os.truncate(tmp_path / "replay.sqlite3", 0)
     with ReplayMemory(tmp_path) as store:
         assert store.verdict(entry(1)) is Remembered.MAYBE_FORGOTTEN
 
 
-def test_it_is_said_that_messages_may_repeat(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_the_log_line_says_that_messages_may_be_printed_again(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     fill_replay(tmp_path)
     path = tmp_path / "replay.sqlite3"
     path.write_bytes(b"\xa5" * path.stat().st_size)
@@ -91,7 +91,7 @@ def test_it_is_said_that_messages_may_repeat(tmp_path: Path, caplog: pytest.LogC
 
 
 @pytest.mark.parametrize("name", list(KINDS))
-def test_damage_while_it_is_open_is_repaired_in_place(name: str, tmp_path: Path) -> None:
+def test_damage_to_an_open_file_is_repaired_in_place(name: str, tmp_path: Path) -> None:
     kind = KINDS[name]
     kind.fill(tmp_path)
     path = kind.path(tmp_path)
@@ -120,7 +120,7 @@ def _opened(kind: Kind, directory: Path) -> ReplayMemory | WaitingMessages | Out
     return WaitingMessages(directory) if kind.name.startswith("waiting") else Outbox(directory)
 
 
-def test_what_was_printed_since_the_start_is_the_latest_that_can_be_forgotten(tmp_path: Path) -> None:
+def test_messages_issued_after_the_last_printed_one_are_new_after_a_repair(tmp_path: Path) -> None:
     path = tmp_path / "replay.sqlite3"
     with ReplayMemory(tmp_path) as store:
         store.remember([Printed(entry(number), "example", b"key") for number in range(900)], NOW)
@@ -135,7 +135,7 @@ def lose_table(store: WaitingMessages) -> None:
     store._connection.execute("DROP TABLE waiting")
 
 
-def test_a_disk_that_damages_each_new_file_is_not_filled_with_them(
+def test_a_disk_that_damages_each_new_file_is_not_filled_with_damaged_files(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fill_waiting(tmp_path)
@@ -152,7 +152,7 @@ def test_a_disk_that_damages_each_new_file_is_not_filled_with_them(
         assert len(aside(path)) == 2
 
 
-def test_a_full_disk_is_no_damage_and_no_repair_is_begun_that_cannot_be_finished(
+def test_a_repair_that_fails_on_a_full_disk_leaves_the_damaged_file_unchanged(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fill_waiting(tmp_path)
@@ -170,7 +170,7 @@ def test_a_full_disk_is_no_damage_and_no_repair_is_begun_that_cannot_be_finished
     assert [one.name for one in tmp_path.iterdir() if "damaged" in one.name or "salvaged" in one.name] == []
 
 
-def test_a_repair_that_failed_is_tried_again_only_after_a_pause_and_says_why(
+def test_a_failed_repair_is_retried_only_after_a_pause_and_its_error_is_reported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     attempts: list[int] = []
@@ -215,7 +215,7 @@ def test_a_crash_between_two_renames_keeps_the_parts_of_a_damaged_file_together(
     assert moved.with_name(f"{moved.name}-wal").read_bytes() == b"of the damaged file"
 
 
-def test_what_lies_beside_a_damaged_file_already_is_not_overwritten(kind: Kind, tmp_path: Path) -> None:
+def test_the_log_of_an_earlier_damaged_file_is_not_overwritten(kind: Kind, tmp_path: Path) -> None:
     path = kind.path(tmp_path)
     path.rename(path.with_name(f"{path.name}.salvaged"))
     earlier = path.with_name(f"{path.name}.damaged-2026-01-01T000000Z")
@@ -227,7 +227,7 @@ def test_what_lies_beside_a_damaged_file_already_is_not_overwritten(kind: Kind, 
     assert any(one.read_bytes() == b"later log" for one in tmp_path.glob(f"{path.name}.damaged-*-wal"))
 
 
-def test_a_log_whose_damaged_file_is_gone_counts_as_one_of_those_that_are_kept(kind: Kind, tmp_path: Path) -> None:
+def test_a_log_without_its_damaged_file_counts_as_one_of_the_kept_files(kind: Kind, tmp_path: Path) -> None:
     path = kind.path(tmp_path)
     orphan = path.with_name(f"{path.name}.damaged-2026-01-01T000000Z-wal")
     orphan.write_bytes(b"of a file that is gone")
@@ -238,7 +238,7 @@ def test_a_log_whose_damaged_file_is_gone_counts_as_one_of_those_that_are_kept(k
     assert len(aside(path)) == MAX_DAMAGED_FILES
 
 
-def test_two_that_repair_an_outbox_at_once_lose_nothing(tmp_path: Path) -> None:
+def test_two_threads_that_repair_an_outbox_at_once_lose_nothing(tmp_path: Path) -> None:
     fill_outbox(tmp_path)
     path = tmp_path / "outbox.sqlite3"
     with Outbox(tmp_path) as first, Outbox(tmp_path) as second:
@@ -261,7 +261,7 @@ def test_two_that_repair_an_outbox_at_once_lose_nothing(tmp_path: Path) -> None:
     assert read_outbox(tmp_path) >= {*range(1000, 1020), *range(2000, 2020)}
 
 
-def test_numbers_of_lost_messages_are_not_given_again(tmp_path: Path) -> None:
+def test_numbers_of_lost_messages_are_not_used_again(tmp_path: Path) -> None:
     fill_outbox(tmp_path)
     path = tmp_path / "outbox.sqlite3"
     overwrite(path, list(range(1, number_of_pages(path) + 1)))
@@ -273,7 +273,7 @@ def test_numbers_of_lost_messages_are_not_given_again(tmp_path: Path) -> None:
         assert outbox.waiting().number == 1
 
 
-def test_the_damaged_file_of_the_first_release_is_taken_over_as_far_as_it_can_be_read(tmp_path: Path) -> None:
+def test_the_readable_part_of_a_damaged_file_of_release_0_1_0_is_migrated(tmp_path: Path) -> None:
     released = Path(__file__).parents[2] / "releases/0.1.0/data/messages.sqlite3"
     path = tmp_path / OLD_FILE_NAME
     path.write_bytes(released.read_bytes())
@@ -288,7 +288,7 @@ def test_the_damaged_file_of_the_first_release_is_taken_over_as_far_as_it_can_be
         assert memory.verdict(ReplayEntry(NAMES[0], b"u" * 16, last_write + 301)) is Remembered.NEW
 
 
-def test_a_large_memory_is_salvaged_in_a_bounded_time(tmp_path: Path) -> None:
+def test_a_large_memory_is_repaired_within_a_minute(tmp_path: Path) -> None:
     with ReplayMemory(tmp_path) as store:
         for begin in range(0, 100_000, 5000):
             entries = [ReplayEntry(NAMES[0], number.to_bytes(16), NOW) for number in range(begin, begin + 5000)]

@@ -1,4 +1,4 @@
-"""What the replay memory knows: after a restart, a crash and a failure, and against a model of it."""
+"""What the replay memory knows after a restart, a crash or an error, and in comparison with a model."""
 
 import signal
 import subprocess
@@ -32,7 +32,7 @@ from tests.idlib.storage.replaying import (
 )
 
 
-def test_facts_are_kept_as_they_were_first_until_they_are_set(tmp_path: Path) -> None:
+def test_a_fact_keeps_its_first_value_until_it_is_set(tmp_path: Path) -> None:
     with ReplayMemory(tmp_path) as store:
         assert store.fact("client_id", "first") == "first"
     with ReplayMemory(tmp_path) as store:
@@ -53,7 +53,9 @@ def test_the_latest_time_and_the_boot_are_kept(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("issued_at", [NOW, None])
-def test_a_printed_message_is_known_after_a_restart_and_others_are_new(issued_at: int | None, tmp_path: Path) -> None:
+def test_a_printed_message_is_known_after_a_restart_and_other_messages_are_new(
+    issued_at: int | None, tmp_path: Path
+) -> None:
     with ReplayMemory(tmp_path) as store:
         assert store.verdict(entry("one", issued_at)) is NEW
         remember(store, [entry("one", issued_at)])
@@ -93,7 +95,7 @@ def test_an_unbound_message_is_known_for_a_year(tmp_path: Path) -> None:
         assert store.verdict(entry("one", None)) is NEW
 
 
-def test_a_names_standing_grows_and_is_kept(tmp_path: Path) -> None:
+def test_the_standing_of_a_name_grows_and_is_kept(tmp_path: Path) -> None:
     with ReplayMemory(tmp_path) as store:
         assert store.standing(ALICE) is None
         remember(store, [entry("one"), entry("two")])
@@ -105,7 +107,7 @@ def test_a_names_standing_grows_and_is_kept(tmp_path: Path) -> None:
         assert (standing.zone, standing.key, standing.proven_at) == ("example", b"key", NOW + HOUR + 1)
 
 
-def test_a_proven_name_is_known_for_90_days_another_for_16(tmp_path: Path) -> None:
+def test_a_proven_name_is_known_for_90_days_and_another_for_16(tmp_path: Path) -> None:
     with ReplayMemory(tmp_path) as store:
         prove(store, ALICE)
         remember(store, [entry("one", NOW, BOB)])
@@ -119,7 +121,7 @@ def test_a_proven_name_is_known_for_90_days_another_for_16(tmp_path: Path) -> No
         assert store.standing(ALICE) is None
 
 
-def test_a_floor_refuses_whatever_is_as_old_and_never_sinks(tmp_path: Path) -> None:
+def test_a_floor_refuses_messages_up_to_its_time_and_raising_it_never_lowers_it(tmp_path: Path) -> None:
     with ReplayMemory(tmp_path) as store:
         store.raise_floor(NOW)
         store.raise_floor(NOW - 1)
@@ -129,7 +131,7 @@ def test_a_floor_refuses_whatever_is_as_old_and_never_sinks(tmp_path: Path) -> N
         assert store.verdict(entry("one", None)) is NEW
 
 
-def test_a_failed_change_leaves_everything_as_it_was(tmp_path: Path) -> None:
+def test_a_failed_change_changes_nothing(tmp_path: Path) -> None:
     with ReplayMemory(tmp_path) as store:
         prove(store, ALICE)
         tidy(store)
@@ -146,7 +148,7 @@ def test_a_failed_change_leaves_everything_as_it_was(tmp_path: Path) -> None:
         assert store.verdict(entry(1, NOW, "1.example")) is PRINTED
 
 
-def test_a_group_survives_kill_9(tmp_path: Path) -> None:
+def test_a_transaction_survives_kill_9(tmp_path: Path) -> None:
     program = textwrap.dedent(f"""
         import os
         from pathlib import Path
@@ -164,7 +166,7 @@ def test_a_group_survives_kill_9(tmp_path: Path) -> None:
         assert {store.verdict(ReplayEntry(ALICE, bytes([number]) * 16, NOW)) for number in range(32)} == {PRINTED}
 
 
-def test_reading_at_once_in_many_threads(tmp_path: Path) -> None:
+def test_several_threads_use_the_memory_at_once(tmp_path: Path) -> None:
     with ReplayMemory(tmp_path) as store:
         failures: list[BaseException] = []
 
@@ -212,14 +214,14 @@ def test_nothing_printed_becomes_new_and_nothing_new_is_refused(
 
 @given(steps=st.lists(_steps, max_size=40))
 @settings(deadline=None)
-def test_within_the_bounds_exactly_what_was_printed_is_known(
+def test_within_the_limits_exactly_the_printed_messages_are_known(
     steps: list[tuple[str, object]], tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     _run(steps, tmp_path_factory.mktemp("replay"), is_bounded=False)
 
 
 class _Model:
-    """A memory that forgets nothing, and what may be said of it."""
+    """A memory that forgets nothing, and the verdicts that it allows."""
 
     def __init__(self, *, is_bounded: bool) -> None:
         self.printed: dict[tuple[str, bytes], int] = {}
@@ -233,7 +235,7 @@ class _Model:
             if not self._is_bounded or one.issued_at > now - rules.MIN_REMEMBERED_SECONDS:
                 assert verdict is NEW
         elif first >= now - 14 * DAY:
-            # With another time than before it may be newer than what is forgotten.
+            # If its time differs from the first one, it may be newer than all forgotten messages.
             allowed = {PRINTED}
             if self._is_bounded:
                 allowed |= {MAYBE} if one.issued_at <= first else {MAYBE, NEW}
@@ -305,7 +307,7 @@ def _check_bounds(store: ReplayMemory, now: int) -> None:
     assert senders.apart_names.total() == connection.execute(rows + "NOT NULL").fetchone()[0]
 
 
-def test_an_empty_fact_is_told_from_one_that_was_never_kept(tmp_path: Path) -> None:
+def test_an_empty_fact_differs_from_a_missing_one(tmp_path: Path) -> None:
     with ReplayMemory(tmp_path) as memory:
         assert memory.get_fact("gone since") is None
         memory.set_fact("gone since", "")

@@ -41,20 +41,20 @@ def test_three_messages_the_first_more_than_an_hour_ago_prove_a_name(
     assert standing.is_proven == (proven_at is not None)
 
 
-def test_a_listed_name_is_remembered_apart_from_its_first_message_on_but_proves_itself_like_others() -> None:
+def test_a_listed_name_is_remembered_separately_from_its_first_message_but_is_proven_like_others() -> None:
     assert after(NOW, is_listed=True).apart_since == NOW
     assert not after(NOW, is_listed=True).is_proven
     standing = after(NOW, NOW, NOW + 2 * HOUR, is_listed=True)
     assert (standing.apart_since, standing.proven_at) == (NOW, NOW + 2 * HOUR)
 
 
-def test_the_last_message_decides_about_zone_and_key() -> None:
+def test_zone_and_key_are_those_of_the_last_message() -> None:
     standing = rules.after_printing(after(NOW), printed("other.example", b"other"), NOW + 1)
     assert (standing.zone, standing.key, standing.printed) == ("other.example", b"other", 2)
     assert (standing.first_printed_at, standing.last_printed_at) == (NOW, NOW + 1)
 
 
-def test_a_proven_name_is_written_again_only_if_something_changed_or_an_hour_is_over() -> None:
+def test_a_proven_name_is_written_again_only_after_a_change_or_an_hour() -> None:
     kept = after(NOW, NOW, NOW + 2 * HOUR)
     assert rules.is_worth_writing(None, kept)
     assert rules.is_worth_writing(after(NOW), after(NOW, NOW))
@@ -65,7 +65,7 @@ def test_a_proven_name_is_written_again_only_if_something_changed_or_an_hour_is_
     assert rules.is_worth_writing(kept, rules.after_printing(kept, printed(), kept.last_printed_at + HOUR))
 
 
-def test_the_pools_watermark_refuses_nothing_that_a_name_issued_after_its_last_message_there() -> None:
+def test_the_watermark_of_the_pool_refuses_no_message_issued_after_the_last_one_of_its_name_there() -> None:
     high = NOW + 10 * DAY
     assert rules.forgotten_until(None, high, -1) == -1
     assert rules.forgotten_until(None, high, NOW) == NOW
@@ -76,7 +76,7 @@ def test_the_pools_watermark_refuses_nothing_that_a_name_issued_after_its_last_m
     assert rules.forgotten_until(replace(proven, watermark=NOW + 3 * DAY), high, -1) == NOW + 3 * DAY
 
 
-def test_the_pool_is_looked_at_until_everything_has_expired_that_it_holds_of_a_name() -> None:
+def test_the_pool_is_searched_until_all_entries_of_a_name_in_it_have_expired() -> None:
     assert rules.is_in_pool(None, NOW)
     assert rules.is_in_pool(after(NOW), NOW + 100 * DAY)
     proven = after(NOW, NOW, NOW + 2 * HOUR)
@@ -85,10 +85,10 @@ def test_the_pool_is_looked_at_until_everything_has_expired_that_it_holds_of_a_n
 
 
 @pytest.mark.parametrize(("identifier", "issued_at"), [(b"", 1), (bytes(15), 1), (bytes(17), None), (bytes(16), -1)])
-def test_an_entry_that_cannot_be_one_is_refused(identifier: bytes, issued_at: int | None) -> None:
+def test_an_impossible_entry_is_rejected(identifier: bytes, issued_at: int | None) -> None:
     with pytest.raises(ValueError, match=r"the identifier has \d+ bytes|issued at -1"):
         ReplayEntry("alice.example.com", identifier, issued_at)
 
 
-def test_one_message_a_second_for_as_long_as_it_is_remembered_fits_the_bound_of_a_name() -> None:
+def test_one_message_a_second_fits_the_limit_of_a_name() -> None:
     assert rules.REPLAY_SECONDS + 2 * DAY < rules.MAX_REMEMBERED_OF_A_NAME

@@ -1,4 +1,4 @@
-"""Several processes at one file: one at a time opens or repairs it, and a damaged one stays with whoever holds it."""
+"""Several processes use one file: one at a time opens or repairs it, and a repair does not change which holds it."""
 
 import contextlib
 import subprocess
@@ -23,7 +23,7 @@ def _waits_briefly(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @contextlib.contextmanager
 def opening(path: Path) -> Iterator[None]:
-    """Be a process that opens or repairs a file for a long time."""
+    """Act like a process that takes a long time to open or repair a file."""
     lock = lock_file.LockFile(path)
     try:
         with lock.replacing():
@@ -33,17 +33,17 @@ def opening(path: Path) -> Iterator[None]:
 
 
 @pytest.mark.parametrize("name", list(OPEN))
-def test_a_process_that_opens_a_file_for_too_long_is_told(name: str, tmp_path: Path) -> None:
+def test_a_file_that_another_process_opens_for_too_long_is_an_error(name: str, tmp_path: Path) -> None:
     path = tmp_path / f"{name}.sqlite3"
-    with opening(path), pytest.raises(StoreError) as told:
+    with opening(path), pytest.raises(StoreError) as raised:
         within_seconds(lambda: OPEN[name](tmp_path))
-    assert str(told.value) == (
+    assert str(raised.value) == (
         f"'{path}' is being opened or repaired by another process; try again once that process has ended"
     )
     OPEN[name](tmp_path).close()
 
 
-def test_nothing_is_written_into_an_outbox_while_another_process_repairs_it(tmp_path: Path) -> None:
+def test_nothing_is_written_to_an_outbox_while_another_process_repairs_it(tmp_path: Path) -> None:
     with Outbox(tmp_path) as outbox:
         with opening(tmp_path / "outbox.sqlite3"), pytest.raises(StoreError, match="is being opened or repaired"):
             outbox.put(outgoing(1))
@@ -51,7 +51,7 @@ def test_nothing_is_written_into_an_outbox_while_another_process_repairs_it(tmp_
         assert outbox.waiting().number == 1
 
 
-def test_several_processes_write_into_an_outbox_at_once(tmp_path: Path) -> None:
+def test_several_processes_can_lock_a_file_for_writing_but_only_one_can_replace_or_hold_it(tmp_path: Path) -> None:
     first, second = lock_file.LockFile(tmp_path / "it"), lock_file.LockFile(tmp_path / "it")
     with first.writing(), second.writing(), pytest.raises(StoreError, match="is being opened"), second.replacing():
         pass
@@ -106,7 +106,7 @@ def test_a_second_receiver_does_not_repair_the_file_of_a_running_one(name: str, 
 
 
 @pytest.mark.parametrize("arguments", [(), ("and deliver",)])
-def test_an_outbox_that_another_process_repairs_stays_with_the_one_that_delivers(
+def test_an_outbox_repaired_by_another_process_is_still_held_by_the_process_that_sends_from_it(
     arguments: tuple[str, ...], tmp_path: Path
 ) -> None:
     path = tmp_path / "outbox.sqlite3"

@@ -38,7 +38,7 @@ def numbers(store: WaitingStore) -> list[int]:
     return [one.number for one in store.index()]
 
 
-def test_messages_wait_across_a_restart_until_they_are_removed(tmp_path: Path) -> None:
+def test_messages_stay_deferred_after_a_restart_until_they_are_removed(tmp_path: Path) -> None:
     first, second = message(3, "first"), replace(message(7, "sécond", None), is_asked_again=True, is_reserved=True)
     with WaitingMessages(tmp_path) as store:
         assert store.last_number() == 0
@@ -59,14 +59,14 @@ def test_messages_wait_across_a_restart_until_they_are_removed(tmp_path: Path) -
         assert numbers(store) == [7]
 
 
-def test_a_group_that_is_tried_again_changes_nothing_more(tmp_path: Path) -> None:
+def test_repeating_a_change_changes_nothing_more(tmp_path: Path) -> None:
     with WaitingMessages(tmp_path) as store:
         for _ in range(2):
             store.change([message(1), message(2)], [3])
         assert numbers(store) == [1, 2]
 
 
-def test_the_index_of_many_messages_is_complete_and_in_order_while_it_shrinks(tmp_path: Path) -> None:
+def test_the_index_is_complete_and_in_order_while_messages_are_removed(tmp_path: Path) -> None:
     with WaitingMessages(tmp_path) as store:
         store.change([message(number) for number in range(1, 1502)], ())
         index = store.index()
@@ -83,7 +83,7 @@ def contents(directory: Path) -> bytes:
 
 
 @pytest.mark.parametrize("size", [20, 5000, 300_000])
-def test_nothing_of_a_removed_text_is_left_in_any_file(size: int, tmp_path: Path) -> None:
+def test_no_file_has_any_part_of_a_removed_text(size: int, tmp_path: Path) -> None:
     secret, other = "secret-of-alice " * (size // 16), "another that stays " * (size // 16)
     with WaitingMessages(tmp_path) as store:
         store.change([message(1, secret), message(2, other), message(3, secret)], ())
@@ -104,7 +104,7 @@ def _remove(store: WaitingMessages, gone: list[int]) -> None:
     store.wipe()
 
 
-def test_removing_many_one_by_one_does_not_empty_the_log_each_time(tmp_path: Path) -> None:
+def test_the_log_is_not_emptied_after_each_of_many_removals(tmp_path: Path) -> None:
     with WaitingMessages(tmp_path) as store:
         store.change([message(number, "x" * 500) for number in range(1, 301)], ())
         begun = time.monotonic()
@@ -115,7 +115,7 @@ def test_removing_many_one_by_one_does_not_empty_the_log_each_time(tmp_path: Pat
         assert emptied <= time.monotonic() - begun + 2
 
 
-def test_nothing_of_a_removed_text_is_left_after_closing_at_once(tmp_path: Path) -> None:
+def test_no_file_has_any_part_of_a_removed_text_after_closing_at_once(tmp_path: Path) -> None:
     with WaitingMessages(tmp_path) as store:
         store.change([message(1, "secret-of-alice"), message(2, "another")], ())
         store.change((), [1])
@@ -124,7 +124,7 @@ def test_nothing_of_a_removed_text_is_left_after_closing_at_once(tmp_path: Path)
     assert b"another" not in contents(tmp_path)
 
 
-def test_what_a_killed_process_left_in_the_log_is_gone_after_the_next_start(tmp_path: Path) -> None:
+def test_a_text_that_a_killed_process_left_in_the_log_is_wiped_at_the_next_start(tmp_path: Path) -> None:
     _run_and_kill(
         tmp_path,
         "store.change([message(1, 'secret-of-alice'), message(2, 'another')], ()); store.change((), [1])",
@@ -136,7 +136,7 @@ def test_what_a_killed_process_left_in_the_log_is_gone_after_the_next_start(tmp_
         assert store.read([2])[0].signed == "another"
 
 
-def test_a_group_survives_kill_9(tmp_path: Path) -> None:
+def test_a_transaction_survives_kill_9(tmp_path: Path) -> None:
     _run_and_kill(tmp_path, "store.change([message(number) for number in range(1, 33)], ())")
     with WaitingMessages(tmp_path) as store:
         assert numbers(store) == list(range(1, 33))
@@ -180,14 +180,14 @@ def test_messages_printed_before_a_crash_are_dropped_at_the_start(tmp_path: Path
 
 
 @given(signed=st.text(st.characters(codec="utf-8")))
-def test_every_text_comes_out_as_it_went_in(signed: str, tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_every_text_is_returned_unchanged(signed: str, tmp_path_factory: pytest.TempPathFactory) -> None:
     with WaitingMessages(tmp_path_factory.mktemp("waiting")) as store:
         store.change([message(1, signed)], ())
         assert store.read([1]) == (message(1, signed),)
         assert [one.size for one in store.index()] == [len(signed.encode())]
 
 
-def test_a_message_that_cannot_be_one_is_refused() -> None:
+def test_an_impossible_message_is_rejected() -> None:
     with pytest.raises(ValueError, match="number 0"):
         replace(message(1), number=0)
     with pytest.raises(ValueError, match="3 bytes"):

@@ -67,32 +67,29 @@ def test_a_printed_message_is_known_after_a_restart_and_other_messages_are_new(
         assert store.verdict(entry("one", issued_at, BOB)) is NEW
 
 
-def test_the_same_identifier_with_another_time_is_known(tmp_path: Path) -> None:
-    with ReplayMemory(tmp_path) as store:
-        remember(store, [entry("one", NOW - 13 * DAY)])
-        assert store.verdict(entry("one", NOW)) is PRINTED
-        prove(store, ALICE, NOW + DAY)
-        assert store.verdict(entry("one", NOW + DAY)) is PRINTED
+def test_the_same_identifier_with_another_time_is_known(store: ReplayMemory) -> None:
+    remember(store, [entry("one", NOW - 13 * DAY)])
+    assert store.verdict(entry("one", NOW)) is PRINTED
+    prove(store, ALICE, NOW + DAY)
+    assert store.verdict(entry("one", NOW + DAY)) is PRINTED
 
 
-def test_a_bound_message_is_known_for_14_days_and_5_minutes_and_never_becomes_new(tmp_path: Path) -> None:
-    with ReplayMemory(tmp_path) as store:
-        remember(store, [entry("one")])
-        tidy(store, NOW + 14 * DAY + 5 * MINUTE)
-        assert store.verdict(entry("one")) is PRINTED
-        tidy(store, NOW + 15 * DAY + 5 * MINUTE)
-        assert number_remembered(store) == 0
-        assert store.verdict(entry("one")) is MAYBE
-        assert store.verdict(entry("new", NOW + 15 * DAY)) is NEW
+def test_a_bound_message_is_known_for_14_days_and_5_minutes_and_never_becomes_new(store: ReplayMemory) -> None:
+    remember(store, [entry("one")])
+    tidy(store, NOW + 14 * DAY + 5 * MINUTE)
+    assert store.verdict(entry("one")) is PRINTED
+    tidy(store, NOW + 15 * DAY + 5 * MINUTE)
+    assert number_remembered(store) == 0
+    assert store.verdict(entry("one")) is MAYBE
+    assert store.verdict(entry("new", NOW + 15 * DAY)) is NEW
 
 
-def test_an_unbound_message_is_known_for_a_year(tmp_path: Path) -> None:
-    with ReplayMemory(tmp_path) as store:
-        remember(store, [entry("one", None)])
-        assert tidy(store, NOW + 365 * DAY).forgotten_unbound_early == 0
-        assert store.verdict(entry("one", None)) is PRINTED
-        assert tidy(store, NOW + 373 * DAY).forgotten_unbound_early == 0
-        assert store.verdict(entry("one", None)) is NEW
+def test_an_unbound_message_is_known_for_a_year(store: ReplayMemory) -> None:
+    remember(store, [entry("one", None)])
+    assert tidy(store, NOW + 365 * DAY).forgotten_unbound_early == 0
+    assert store.verdict(entry("one", None)) is PRINTED
+    assert tidy(store, NOW + 373 * DAY).forgotten_unbound_early == 0
+    assert store.verdict(entry("one", None)) is NEW
 
 
 def test_the_standing_of_a_name_grows_and_is_kept(tmp_path: Path) -> None:
@@ -107,18 +104,17 @@ def test_the_standing_of_a_name_grows_and_is_kept(tmp_path: Path) -> None:
         assert (standing.zone, standing.key, standing.proven_at) == ("example", b"key", NOW + HOUR + 1)
 
 
-def test_a_proven_name_is_known_for_90_days_and_another_for_16(tmp_path: Path) -> None:
-    with ReplayMemory(tmp_path) as store:
-        prove(store, ALICE)
-        remember(store, [entry("one", NOW, BOB)])
-        tidy(store, NOW + 16 * DAY)
-        assert store.standing(BOB) is not None
-        tidy(store, NOW + 16 * DAY + 1)
-        assert store.standing(BOB) is None
-        tidy(store, NOW + 90 * DAY - 1)
-        assert store.standing(ALICE) is not None
-        tidy(store, NOW + 90 * DAY + 1)
-        assert store.standing(ALICE) is None
+def test_a_proven_name_is_known_for_90_days_and_another_for_16(store: ReplayMemory) -> None:
+    prove(store, ALICE)
+    remember(store, [entry("one", NOW, BOB)])
+    tidy(store, NOW + 16 * DAY)
+    assert store.standing(BOB) is not None
+    tidy(store, NOW + 16 * DAY + 1)
+    assert store.standing(BOB) is None
+    tidy(store, NOW + 90 * DAY - 1)
+    assert store.standing(ALICE) is not None
+    tidy(store, NOW + 90 * DAY + 1)
+    assert store.standing(ALICE) is None
 
 
 def test_a_floor_refuses_messages_up_to_its_time_and_raising_it_never_lowers_it(tmp_path: Path) -> None:
@@ -131,21 +127,20 @@ def test_a_floor_refuses_messages_up_to_its_time_and_raising_it_never_lowers_it(
         assert store.verdict(entry("one", None)) is NEW
 
 
-def test_a_failed_change_changes_nothing(tmp_path: Path) -> None:
-    with ReplayMemory(tmp_path) as store:
-        prove(store, ALICE)
-        tidy(store)
-        store._connection.execute("PRAGMA max_page_count = 14")
-        before = (number_remembered(store), store.standing(ALICE), store.standing(BOB))
-        with pytest.raises(StoreError, match="cannot be read or written"):
-            remember(store, [entry(number, NOW, f"{number}.example") for number in range(10_000)])
-        assert (number_remembered(store), store.standing(ALICE), store.standing(BOB)) == before
-        assert store.standing("1.example") is None
-        assert store.verdict(entry(1, NOW, "1.example")) is NEW
-        store._connection.execute("PRAGMA max_page_count = 1000000")
-        remember(store, [entry(1, NOW, "1.example")])
-        tidy(store)
-        assert store.verdict(entry(1, NOW, "1.example")) is PRINTED
+def test_a_failed_change_changes_nothing(store: ReplayMemory) -> None:
+    prove(store, ALICE)
+    tidy(store)
+    store._connection.execute("PRAGMA max_page_count = 14")
+    before = (number_remembered(store), store.standing(ALICE), store.standing(BOB))
+    with pytest.raises(StoreError, match="cannot be read or written"):
+        remember(store, [entry(number, NOW, f"{number}.example") for number in range(10_000)])
+    assert (number_remembered(store), store.standing(ALICE), store.standing(BOB)) == before
+    assert store.standing("1.example") is None
+    assert store.verdict(entry(1, NOW, "1.example")) is NEW
+    store._connection.execute("PRAGMA max_page_count = 1000000")
+    remember(store, [entry(1, NOW, "1.example")])
+    tidy(store)
+    assert store.verdict(entry(1, NOW, "1.example")) is PRINTED
 
 
 def test_a_transaction_survives_kill_9(tmp_path: Path) -> None:
@@ -166,27 +161,26 @@ def test_a_transaction_survives_kill_9(tmp_path: Path) -> None:
         assert {store.verdict(ReplayEntry(ALICE, bytes([number]) * 16, NOW)) for number in range(32)} == {PRINTED}
 
 
-def test_several_threads_use_the_memory_at_once(tmp_path: Path) -> None:
-    with ReplayMemory(tmp_path) as store:
-        failures: list[BaseException] = []
+def test_several_threads_use_the_memory_at_once(store: ReplayMemory) -> None:
+    failures: list[BaseException] = []
 
-        def work(name: str) -> None:
-            try:
-                for number in range(50):
-                    one = entry(number, NOW, name)
-                    assert store.verdict(one) is NEW
-                    remember(store, [one])
-                    store.tidy(NOW)
-                    assert store.verdict(one) is PRINTED
-            except BaseException as failure:  # noqa: BLE001  # to be raised below
-                failures.append(failure)
+    def work(name: str) -> None:
+        try:
+            for number in range(50):
+                one = entry(number, NOW, name)
+                assert store.verdict(one) is NEW
+                remember(store, [one])
+                store.tidy(NOW)
+                assert store.verdict(one) is PRINTED
+        except BaseException as failure:  # noqa: BLE001  # to be raised below
+            failures.append(failure)
 
-        threads = [threading.Thread(target=work, args=(name,)) for name in (ALICE, BOB, "carol.example")]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        assert not failures
+    threads = [threading.Thread(target=work, args=(name,)) for name in (ALICE, BOB, "carol.example")]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not failures
 
 
 _names = st.sampled_from(["a.example", "b.example", "c.example", "d.attack", "e.attack", "f.attack", "g.attack"])

@@ -178,7 +178,7 @@ def test_the_error_for_an_outbox_without_access_has_the_command_that_gives_acces
     assert queued.status == 1
     assert queued.stderr.startswith(f"Error: {trouble}")
     assert queued.stderr.count("\n") == 1
-    assert queued.stderr.endswith(f"or give it this one: run chmod 700 {directory}\n")
+    assert queued.stderr.endswith(f"or give this user access: run chmod 700 {directory}\n")
     assert health.status == 1
     assert health.stdout == f"{trouble[:100]}\n"
 

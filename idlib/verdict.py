@@ -1,6 +1,6 @@
 """Decides about a decrypted message from its content, the result of its sender's look-up, and the time.
 
-The checks are in the order of docs/protocol.md, "What a reader checks". Nothing here queries DNS, waits or writes.
+The checks are in the order of docs/protocol.md, "What a receiver checks". Nothing here queries DNS, waits or writes.
 """
 
 from collections.abc import Callable

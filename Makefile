@@ -6,7 +6,8 @@ SHELL := /bin/sh
 PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { command -v $$p; break; }; done)
 BIN := .venv/bin
-# A virtual environment holds the path of the checkout and of its Python: if either has moved, it is created anew.
+# A virtual environment holds the path of the checkout and of its Python: if either has moved, it is
+# created again.
 GONE := $(shell test ! -d .venv || { $(BIN)/python -c '' && test "$$(cat .venv/checkout)" = "$$PWD"; } 2>/dev/null || \
 	{ rm -rf .venv; echo gone; })
 COMPILE := uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header --no-annotate \

@@ -1,4 +1,4 @@
-"""What a receiver takes that finds a burst of messages at the broker: memory, and whether it prints all.
+"""Memory of a receiver that fetches a burst of queued messages, and if it prints them all.
 
 Usage: python -m benchmarks.backlog --messages 100000
 """
@@ -84,8 +84,8 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="backlog-") as directory, open_lab(Path(directory)) as lab:
         found = work_off(lab, number)
     print(describe(), "", sep="\n")
-    print(f"{number} messages waited; {found.printed} lines were printed, {found.different} of them different")
-    print(f"{found.seconds:.1f} s; memory {found.memory} KiB after {_WARM_UP} messages, at most {found.peak} KiB")
+    print(f"{number} messages queued at the broker; {found.printed} lines printed, {found.different} different ones")
+    print(f"{found.seconds:.1f} s; memory {found.memory} KiB after {_WARM_UP} messages, {found.peak} KiB at most")
     is_good = found.printed == found.different == number and found.peak - found.memory <= ALLOWED_GROWTH_KIB
     return 0 if is_good else 1
 

@@ -1,4 +1,4 @@
-"""What the stack needs on a device: the images' sizes, memory by the engine's own figures, the receiver's start."""
+"""What the stack needs on a device: sizes of the images, memory as the engine reports it, the receiver's start time."""
 
 import re
 import sys
@@ -11,7 +11,7 @@ from testbed.containers.stack import MAX_MEMORY, SUBSCRIBED, Stack
 
 MAX_SECONDS: Final = 3
 _MESSAGES: Final = 200
-_HEADING: Final = ("", "MB over its base", "MiB of memory at rest", "while sending", "at most")
+_HEADING: Final = ("", "MB over its base", "MiB of memory at rest", "while sending", "allowed")
 
 
 def main() -> int:
@@ -38,8 +38,8 @@ def main() -> int:
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     print(*("   ".join(map(str.ljust, row, widths)).rstrip() for row in rows), "", sep="\n")
     most = MAX_MEMORY["messaging_sender"]
-    print(f"MiB of messaging_sender while it delivers {_MESSAGES} that waited: {delivering:.1f}; at most {most}")
-    print(f"seconds from the receiver's start to its subscription, median of {RUNS}: {started}; at most {MAX_SECONDS}")
+    print(f"MiB of messaging_sender while it delivers {_MESSAGES} queued messages: {delivering:.1f}; allowed: {most}")
+    print(f"seconds from the receiver's start to its subscription, median of {RUNS}: {started}; allowed: {MAX_SECONDS}")
     return 0
 
 

@@ -1,4 +1,4 @@
-"""What the replay memory costs: its file, a look-up, an insert, the bytes written for a message, the longest lock.
+"""The cost of the replay memory: its file, a look-up, an insert, the bytes written for each message, the longest lock.
 
 Usage: python -m benchmarks.replay [--entries 4000000]
 """
@@ -32,24 +32,24 @@ _KEY: Final = bytes(91)
 def main() -> int:
     """Run the benchmark and return the exit status: 1 if a portion of tidying took too long."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--entries", type=int, default=rules.MAX_REMEMBERED, help="how many messages are remembered")
+    parser.add_argument("--entries", type=int, default=rules.MAX_REMEMBERED, help="how many to store")
     entries = parser.parse_args().entries
     print(describe(), "", sep="\n")
     with tempfile.TemporaryDirectory() as directory:
         with ReplayMemory(Path(directory)) as memory:
             begun = time.perf_counter()
             _fill(memory, entries)
-            print(f"{entries} messages remembered in groups of {_GROUP}: {time.perf_counter() - begun:.0f} s")
+            print(f"{entries} messages stored in groups of {_GROUP}: {time.perf_counter() - begun:.0f} s")
         size = (Path(directory) / FILE_NAME).stat().st_size
         print(f"file: {size / 1e6:.0f} MB, {size / entries:.1f} bytes each")
         begun = time.perf_counter()
         with ReplayMemory(Path(directory)) as memory:
             print(f"opened in {(time.perf_counter() - begun) * 1e3:.0f} ms")
-            _show_tidying("counted after the start", memory, _NOW)
+            _show_tidying("count after the start", memory, _NOW)
             _show_look_ups(memory, entries)
             for size in (1, 32):
                 _show_inserts(memory, size)
-            longest = _show_tidying("forgotten after a year", memory, _NOW + 365 * _DAY)
+            longest = _show_tidying("removal after a year", memory, _NOW + 365 * _DAY)
     return 0 if longest < _LONGEST_LOCK_SECONDS else 1
 
 
@@ -119,7 +119,7 @@ def _show_tidying(what: str, memory: ReplayMemory, now: int) -> float:
     thread.join()
     print(
         f"{what}: {seconds:.1f} s in {len(portions)} portions, the longest {max(portions) * 1e3:.1f} ms"
-        f" ({max(processor) * 1e3:.1f} ms of the processor);"
+        f" ({max(processor) * 1e3:.1f} ms of CPU time);"
         f" longest wait of a look-up {max(waits) * 1e3:.1f} ms"
     )
     return max(portions)

@@ -219,7 +219,7 @@ def plot(rows: Sequence[Row]) -> str:
             for row, value in zip(rows, values, strict=True)
         )
         curves.append(
-            f'<text x="10" y="{top - 8}">{label}: at most {most:.0f}, in the end {values[-1]:.0f}</text>'
+            f'<text x="10" y="{top - 8}">{label}: at most {most:.0f}, {values[-1]:.0f} at the end</text>'
             f'<path d="M10 {top}V{top + height}H{10 + width}" stroke="#999" fill="none"/>'
             f'<polyline points="{points}" stroke="#06c" fill="none"/>'
         )
@@ -250,7 +250,7 @@ def main() -> int:
         print("   ".join(map(str.rjust, cells, widths)))
     arguments.plot.write_text(plot(rows))
     flat = is_flat(rows)
-    print(f"\n{sent} messages sent, {printed} printed; {'flat' if flat else 'NOT flat'}; the plot is {arguments.plot}")
+    print(f"\n{sent} messages sent, {printed} printed; {'flat' if flat else 'NOT flat'}; plot in {arguments.plot}")
     return 0 if flat and printed == sent else 1
 
 

@@ -22,13 +22,13 @@ def show(*benchmarks: Callable[[World], Comparison]) -> int:
             comparisons = [benchmark(world) for benchmark in benchmarks]
         rsa = rsa_speed()
     except DaemonError as error:
-        print(f"Nothing can be measured: {error}", file=sys.stderr)
+        print(f"Cannot run the benchmarks: {error}", file=sys.stderr)
         return 1
     rows = [_HEADING, *(comparison.cells() for comparison in comparisons)]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     table = ("   ".join(map(str.ljust, row, widths)).rstrip() for row in rows)
     print(describe(), "", *table, "", "openssl speed rsa2048, one processor:", rsa, sep="\n")
     if world.obstacle:
-        print(f"The reference libraries cannot be measured: {world.obstacle}", file=sys.stderr)
+        print(f"Cannot measure the reference libraries: {world.obstacle}", file=sys.stderr)
         return 1
     return 0

@@ -1,1 +1,1 @@
-"""`make chaos`: messages flow while what carries them is killed, cut off and restarted; then the books are compared."""
+"""`make chaos`: injects faults while messages flow, then compares what was sent with what was printed."""

@@ -1,4 +1,4 @@
-"""What `make chaos` runs: a storm, then the comparison of the books; status 1 where they do not agree."""
+"""Inject faults while messages flow, then compare what was sent with what was printed; status 1 if they differ."""
 
 import argparse
 import secrets
@@ -13,7 +13,7 @@ _SECONDS_BETWEEN_STRIKES = 2.0
 
 
 def main() -> int:
-    """Strike for the given time, report, and return the exit status."""
+    """Inject faults for the given time, print the report, and return the exit status."""
     arguments = _read_arguments()
     seed = secrets.randbelow(2**32) if arguments.seed is None else arguments.seed
     print(f"seed {seed}, {arguments.seconds:g} s", file=sys.stderr, flush=True)
@@ -28,22 +28,22 @@ def main() -> int:
     for name, number in sorted(storm.events.items()):
         print(f"  {number:4}  {name}")
     for reason, number in sorted(storm.refusals.items()):
-        print(f"  {number:4}  refused, {reason}")
+        print(f"  {number:4}  refused with reason={reason}")
     for (options, result), number in sorted(books.promised.items()):
-        print(f"{number:6}  {result}, as send_message.py {options} reported")
+        print(f"{number:6}  reported as {result} by send_message.py {options}")
     shown = " ".join(promise.text for promise in books.lost[:20])
-    print(f"{len(books.lost):6}  of them lost{': ' if books.lost else ''}{shown}")
-    print(f"{replayer.number_replayed:6}  replayed by an eavesdropper")
-    print(f"{books.replayed:6}  printed by a replay, or twice for another reason")
-    print(f"{books.repeated:6}  repeated by {books.kills} kills of the receiver, at most 32 by each")
+    print(f"{len(books.lost):6}  of these were never printed{': ' if books.lost else ''}{shown}")
+    print(f"{replayer.number_replayed:6}  messages published again by an eavesdropper")
+    print(f"{books.replayed:6}  lines printed twice, because of a replay or for another unexplained reason")
+    print(f"{books.repeated:6}  lines repeated because the receiver was killed {books.kills} times (allowed: 32 each)")
     has_each_sent = {options for options, _ in books.promised} >= {kind.name for kind in KINDS}
     return 1 if books.lost or books.replayed or not has_each_sent else 0
 
 
 def _read_arguments() -> argparse.Namespace:
     command_line = argparse.ArgumentParser(prog="python -m chaos", description=__doc__)
-    command_line.add_argument("--seconds", type=float, default=600)
-    command_line.add_argument("--seed", type=int, help="of an earlier run, to let the same happen again")
+    command_line.add_argument("--seconds", type=float, default=600, help="how long to inject faults (default: 600)")
+    command_line.add_argument("--seed", type=int, help="repeat the faults of an earlier run (default: random)")
     return command_line.parse_args()
 
 

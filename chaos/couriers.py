@@ -38,7 +38,7 @@ class Couriers:
             program.wait_for_end()
             for line in program.stderr:
                 if " ERROR " in line:
-                    self.events["error reported by a courier"] += 1
+                    self.events["error logged by a resident sender"] += 1
             program.close()
         self._programs = []
 

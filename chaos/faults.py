@@ -135,8 +135,8 @@ FAULTS: Final[Mapping[str, tuple[Fault, ...]]] = MappingProxyType(
             Fault("receiver stopped", _stop_receiver, _start_receiver),
         ),
         "couriers": (
-            Fault("couriers killed", _kill_couriers, _start_couriers),
-            Fault("couriers stopped", _stop_couriers, _start_couriers),
+            Fault("resident senders killed", _kill_couriers, _start_couriers),
+            Fault("resident senders stopped", _stop_couriers, _start_couriers),
         ),
         "senders": (Fault("senders killed", _kill_senders, _nothing),),
         "broker": (
@@ -145,8 +145,8 @@ FAULTS: Final[Mapping[str, tuple[Fault, ...]]] = MappingProxyType(
         ),
         "connections": (
             Fault("connections cut", _cut_connections, _nothing),
-            Fault("connections held up", _hold_connections, _release_connections),
-            Fault("connections slow", _slow_connections_down, _speed_connections_up),
+            Fault("connections stalled", _hold_connections, _release_connections),
+            Fault("connections slowed down", _slow_connections_down, _speed_connections_up),
         ),
         RESOLVER: (Fault("resolver stopped", _stop_resolver, _start_resolver),),
     }

@@ -1,1 +1,1 @@
-"""The command `dane-messenger`, one verb for each program."""
+"""The command `dane-messenger`, with a verb for each program."""

@@ -7,10 +7,10 @@ from typing import Final, NoReturn
 from idlib.system.interruption import end_when_interrupted
 
 NAME: Final = "dane-messenger"
-# Each verb with the module of its program, and what it does.
+# For each verb, the module of its program and its help.
 VERBS: Final = {
     "send": ("messaging_sender.send_message", "sign, encrypt and publish a message"),
-    "deliver": ("messaging_sender.application", "deliver queued messages until it is stopped"),
+    "deliver": ("messaging_sender.application", "deliver queued messages until stopped"),
     "receive": ("messaging_receiver.application", "receive messages and print each authenticated one"),
     "identity create": ("messaging_maintenance.create_selfsigned_id", "create a key and a self-signed certificate"),
     "identity csr": ("messaging_maintenance.create_id_csr", "create a certificate signing request for a CA"),
@@ -25,7 +25,7 @@ _EXAMPLES: Final = {
 
 def main() -> NoReturn:
     """Run the program behind the verb on the command line, and end with its exit status."""
-    # Before what takes long to import.
+    # Before the slow imports.
     end_when_interrupted()
     words = sys.argv[1:]
     for length in (1, 2):
@@ -38,7 +38,7 @@ def main() -> NoReturn:
 def _run(verb: str, arguments: list[str]) -> NoReturn:
     sys.argv = [f"{NAME} {verb}", *arguments]
     if sys.argv[1:] == ["--health"] and verb == "receive":
-        # Before the rest is imported: a service is asked for its health every 30 s, for as long as it lives.
+        # Before the rest is imported: the health of a service is checked every 30 s.
         from messaging_receiver.health import main as answer_for_health
 
         sys.exit(answer_for_health())
@@ -48,7 +48,7 @@ def _run(verb: str, arguments: list[str]) -> NoReturn:
 
 
 def _help(words: list[str]) -> NoReturn:
-    """Show the help that is asked for, or say which verb is missing or unknown."""
+    """Print the help, or the error that the verb is missing or unknown."""
     from idlib.program.command_line import parser, run
 
     group = words[0] if words and any(verb.startswith(f"{words[0]} ") for verb in VERBS) else ""

@@ -1,4 +1,4 @@
-"""make fuzz: each target for a while, coverage-guided; or one input once more, to see what it breaks."""
+"""Fuzz each target for some time, coverage-guided; or check one input again, to see what it breaks."""
 
 import argparse
 import base64
@@ -25,18 +25,18 @@ _WRITTEN: Final = re.compile(r"Test unit written to (\S+)")
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Return 0 where nothing was found, 1 where something was or nothing could be tried."""
+    """Return 0 if nothing was found, 1 if something was found or nothing could be tested."""
     parser = _parser()
     options = parser.parse_args(arguments)
     if options.input and not options.target:
-        parser.error("say which target the input is for")
+        parser.error("--input needs a target")
     if options.input:
         target: Target = importlib.import_module(f"fuzz.{options.target}").TARGET
         print(target.check(options.input.read_bytes()))
         return 0
     if importlib.util.find_spec("atheris") is None:
         here = f"Python {platform.python_version()} on {sys.platform} {platform.machine()}"
-        print(f"make fuzz needs atheris, which is not here ({here}); it has wheels for {_WHEELS}", file=sys.stderr)
+        print(f"make fuzz needs atheris, which is not installed ({here}); it has wheels for {_WHEELS}", file=sys.stderr)
         return 1
     _FOUND.mkdir(exist_ok=True)
     names = [options.target] if options.target else list(TARGETS)
@@ -46,9 +46,9 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m fuzz", description=__doc__)
-    parser.add_argument("target", nargs="?", choices=TARGETS, help="one target alone")
-    parser.add_argument("--seconds", type=float, default=60, help="for each target (default 60)")
-    parser.add_argument("--input", type=Path, metavar="FILE", help="give the target this input alone, without fuzzer")
+    parser.add_argument("target", nargs="?", choices=TARGETS, help="fuzz only this target")
+    parser.add_argument("--seconds", type=float, default=60, help="how long to fuzz each target (default: 60)")
+    parser.add_argument("--input", type=Path, metavar="FILE", help="check only this input, without the fuzzer")
     return parser
 
 
@@ -58,7 +58,7 @@ def _fuzz(name: str, seconds: float) -> int:
         try:
             run = subprocess.run(command, capture_output=True, timeout=seconds + _GRACE_SECONDS, check=False)
         except subprocess.TimeoutExpired:
-            print(f"{name}: did not end", flush=True)
+            print(f"{name}: did not end in time", flush=True)
             return 1
     if run.returncode == 0:
         print(f"{name}: {run.stdout.decode().strip()}", flush=True)
@@ -71,8 +71,8 @@ def _fuzz(name: str, seconds: float) -> int:
 
 
 def _show(name: str, path: Path) -> None:
-    print(f"{name}: the input is in {path}; once more: .venv/bin/python -m fuzz {name} --input {path}")
-    print(f"{name}: in base64: {base64.b64encode(path.read_bytes()).decode()}", flush=True)
+    print(f"{name}: the input is in {path}; to check it again: .venv/bin/python -m fuzz {name} --input {path}")
+    print(f"{name}: the input in base64: {base64.b64encode(path.read_bytes()).decode()}", flush=True)
 
 
 if __name__ == "__main__":

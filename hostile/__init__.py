@@ -1,1 +1,1 @@
-"""`make hostile`: strangers attack a receiver under its container's limits, beside senders that it knows."""
+"""`make hostile`: strangers attack a receiver under its container's limits while known senders use it."""

@@ -1,4 +1,4 @@
-"""What `make hostile` runs: an attack, then its report; status 1 if the receiver has not kept its promises."""
+"""Attack a receiver and print a report; status 1 if the receiver broke a promise of the docs."""
 
 import argparse
 import secrets
@@ -14,7 +14,7 @@ from lab.interruption import raise_when_signalled
 
 
 def main() -> int:
-    """Attack for the given time, report, and return the exit status."""
+    """Attack for the given time, print the report, and return the exit status."""
     arguments = _read_arguments()
     seed = secrets.randbelow(2**32) if arguments.seed is None else arguments.seed
     tricks = [trick for trick in TRICKS if not arguments.only or trick.name in arguments.only]
@@ -23,7 +23,7 @@ def main() -> int:
     began_at = time.monotonic()
     with open_world(seed) as world:
         if world.obstacle:
-            print(f"NOT under the container's limits, so peak memory alone is checked: {world.obstacle}", flush=True)
+            print(f"NOT under the container's limits, so only peak memory is checked: {world.obstacle}", flush=True)
         evidence = Attack(world, arguments.seconds, seed, tricks).run()
     _report(evidence)
     faults = evidence.faults()
@@ -34,7 +34,7 @@ def main() -> int:
 
 
 def _report(evidence: Evidence) -> None:
-    heading = ("junk", "worked off/s", "sent/s", "known", "p50 ms", "p99 ms")
+    heading = ("junk", "handled/s", "sent/s", "known msgs", "p50 ms", "p99 ms")
     rows = [
         (
             one.name,
@@ -50,26 +50,29 @@ def _report(evidence: Evidence) -> None:
     for row in (heading, *rows):
         print(row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True)))
     books = evidence.books
-    print(f"{len(books.promises)} messages of known senders acknowledged, {len(books.lost)} of them lost")
-    print(f"{books.repeated} lines repeated by {books.kills} kills, {books.replayed} printed twice for another reason")
+    print(f"{len(books.promises)} messages of known senders acknowledged, {len(books.lost)} of these never printed")
+    print(f"{books.repeated} lines repeated because of {books.kills} kills, {books.replayed} for another reason")
     print("new names of one zone: {} sent, {} printed".format(*evidence.new_names))
-    print("receipts for a known sender: {} asked for, {} came".format(*evidence.receipts))
+    print("receipts for a known sender: {} requested, {} received".format(*evidence.receipts))
     for balance in evidence.balances:
         print(f"counted: {balance}")
     print(
         f"peak memory {evidence.peak_memory / 1e6:.1f} MB ({bounds.MEMORY_BYTES / 1e6:.0f} allowed),"
         f" disk {evidence.peak_disk / 1e6:.1f} MB ({bounds.DISK_BYTES / 1e6:.0f}),"
         f" log {evidence.peak_log_rate:.0f} B/s ({bounds.LOG_BYTES_A_SECOND}),"
-        f" processor after the attack {evidence.idle_share:.1%} ({bounds.IDLE_SHARE:.0%})"
+        f" CPU after the attack {evidence.idle_share:.1%} ({bounds.IDLE_SHARE:.0%})"
     )
 
 
 def _read_arguments() -> argparse.Namespace:
     command_line = argparse.ArgumentParser(prog="python -m hostile", description=__doc__)
-    command_line.add_argument("--seconds", type=float, default=600)
-    command_line.add_argument("--seed", type=int, help="of an earlier run, to let the same happen again")
+    command_line.add_argument("--seconds", type=float, default=600, help="how long to attack (default: 600)")
+    command_line.add_argument("--seed", type=int, help="repeat the attack of an earlier run (default: random)")
     command_line.add_argument(
-        "--only", action="append", choices=[trick.name for trick in TRICKS], help="one kind of junk, may be repeated"
+        "--only",
+        action="append",
+        choices=[trick.name for trick in TRICKS],
+        help="send only this kind of junk; can be given more than once",
     )
     return command_line.parse_args()
 

@@ -152,7 +152,7 @@ class Attack:
         printed = sum(text in self._victim.printed_at for text in texts)
         waited = time.monotonic() - begun_at
         self.evidence.new_names = number, printed
-        self._say(f"{number} new names of one zone: {printed} printed, the last {waited:.1f} s later")
+        self._say(f"{number} new names of one zone: {printed} printed, the last after {waited:.1f} s")
 
     def _capacity(self, trick: Trick) -> float | None:
         """Return how many messages a second the receiver works off, from a burst that waits for it."""
@@ -178,7 +178,7 @@ class Attack:
         capacity = self._capacity(trick)
         if capacity is None:
             self.evidence.stuck.append(f"{_FEW} x {trick.name}")
-            self._say(f"{trick.name}: not worked off")
+            self._say(f"{trick.name}: not all handled")
             return
         self._capacities[trick.name] = capacity
         rate = min(capacity / 2, _MAX_RATE)
@@ -191,7 +191,7 @@ class Attack:
         self._known.asking.clear()
         self.evidence.measurements.append(measured)
         self._say(
-            f"{trick.name}: {capacity:.0f}/s worked off; at {rate:.0f}/s {len(measured.delays)} known,"
+            f"{trick.name}: {capacity:.0f}/s handled; at {rate:.0f}/s {len(measured.delays)} known,"
             f" p50 {measured.median:.3f} s, p99 {measured.high:.3f} s"
         )
 
@@ -240,7 +240,7 @@ class Attack:
         if self._expect_known(blow.name):
             self._say(f"{blow.name}: survived")
         else:
-            self._say(f"{blow.name}: known senders' messages stand still")
+            self._say(f"{blow.name}: known senders' messages are not printed any more")
 
     def _balance(self) -> None:
         """End this life in peace, and compare what it has counted."""
@@ -249,7 +249,7 @@ class Attack:
         self._end_undecided()
         self.evidence.balances.append(balance_of(self._victim.counted, 0))
         self._victim.start()
-        self._say(f"counted by life {lives}: {self.evidence.balances[-1]}")
+        self._say(f"counted by run {lives}: {self.evidence.balances[-1]}")
 
     def _end_undecided(self) -> None:
         """End a life while DNS is out: nothing that waits is decided meanwhile, so that all can be counted."""

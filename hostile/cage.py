@@ -18,7 +18,7 @@ _REMOVAL_SECONDS: Final = 5.0
 
 
 class CageError(RuntimeError):
-    """No control group can be made by this process; the message says why."""
+    """A control group cannot be created by this process; the message gives the reason."""
 
 
 class Cage:
@@ -59,7 +59,7 @@ class Cage:
                 file.write_text(str(limit))
         except OSError as error:
             self._remove()
-            raise CageError(f"no control group can be made: {error}") from error
+            raise CageError(f"no control group can be created: {error}") from error
         return self
 
     def __exit__(

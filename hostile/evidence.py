@@ -1,4 +1,4 @@
-"""What an attack has shown, and what of that is a fault."""
+"""The results of an attack, and which of them are faults."""
 
 import math
 import statistics
@@ -125,14 +125,14 @@ class Evidence:
     def _faults_of_books(self) -> Iterator[str]:
         books = self.books
         if not books.promises:
-            yield "no message of a known sender was acknowledged, so nothing is shown"
+            yield "no message of a known sender was acknowledged, so nothing was tested"
         if books.lost:
             shown = ", ".join(promise.text for promise in books.lost[:_SHOWN])
-            yield f"{len(books.lost)} of {len(books.promises)} acknowledged messages of known senders are lost: {shown}"
+            yield f"{len(books.lost)} of {len(books.promises)} acknowledged known messages were lost: {shown}"
         if books.replayed:
-            yield f"{books.replayed} lines were printed a second time, and no kill explains it"
+            yield f"{books.replayed} lines were printed twice, and no kill explains that"
         if books.repeated > books.kills * bounds.REPEATED_BY_A_KILL:
-            yield f"{books.repeated} lines were repeated by {books.kills} kills"
+            yield f"{books.repeated} lines were repeated because of {books.kills} kills"
         forged = sum(FORGED in text for life in books.lives for text in life.printed)
         if forged:
             yield f"{forged} forged messages were printed"
@@ -143,30 +143,30 @@ class Evidence:
     def _faults_of_delays(self) -> Iterator[str]:
         for one in self.measurements:
             if one.high >= bounds.DELAY_SECONDS:
-                yield f"{one.name}: the 99th percentile of {len(one.delays)} known messages is {one.high:.3f} s"
+                yield f"{one.name}: the 99th percentile delay of {len(one.delays)} known messages is {one.high:.3f} s"
         for what in self.stuck:
-            yield f"known senders' messages stand still after {what}"
+            yield f"known senders' messages were not printed any more after {what}"
         asked, confirmed = self.receipts
         if confirmed < bounds.CONFIRMED_SHARE * asked:
-            yield f"of {asked} receipts that a known sender asked for it got {confirmed}"
+            yield f"a known sender received {confirmed} of the {asked} receipts that it asked for"
 
     def _faults_of_cost(self) -> Iterator[str]:
         for end in self.unasked_ends:
             yield f"the receiver {end}"
         if self.memory_kills:
-            yield f"the kernel killed the receiver {self.memory_kills} times for its memory"
+            yield f"the kernel killed the receiver {self.memory_kills} times because of its memory use"
         if self.peak_memory > bounds.MEMORY_BYTES:
-            yield f"it took {self.peak_memory / 1e6:.1f} MB of memory, and {bounds.MEMORY_BYTES / 1e6:.1f} are allowed"
+            yield f"it used {self.peak_memory / 1e6:.1f} MB of memory (allowed: {bounds.MEMORY_BYTES / 1e6:.1f})"
         if self.peak_disk > bounds.DISK_BYTES:
-            yield f"it took {self.peak_disk / 1e6:.1f} MB of disk, and {bounds.DISK_BYTES / 1e6:.1f} are allowed"
+            yield f"it used {self.peak_disk / 1e6:.1f} MB of disk (allowed: {bounds.DISK_BYTES / 1e6:.1f})"
         if self.peak_log_rate > bounds.LOG_BYTES_A_SECOND:
-            yield f"it logged {self.peak_log_rate:.0f} B/s for 10 s, and {bounds.LOG_BYTES_A_SECOND} are allowed"
+            yield f"it logged {self.peak_log_rate:.0f} B/s for 10 s (allowed: {bounds.LOG_BYTES_A_SECOND})"
         if self.idle_share > bounds.IDLE_SHARE:
-            yield f"after the attack it takes {self.idle_share:.0%} of a processor"
+            yield f"after the attack it uses {self.idle_share:.0%} of a processor"
 
     def _faults_of_counts(self) -> Iterator[str]:
         for balance in self.balances:
             if balance.waiting is None:
-                yield "it does not say how many messages wait when it ends"
+                yield "it does not report how many messages wait when it ends"
             elif not balance.is_even:
                 yield f"its counters disagree: {balance}"

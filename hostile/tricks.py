@@ -124,7 +124,7 @@ def _odd_properties(strangers: Strangers, number: int) -> Sequence[Publication]:
 
 TRICKS: Final = (
     Trick("random bytes", _each(_random_bytes)),
-    Trick("outer header off the profile", _each(_odd_header)),
+    Trick("odd outer header", _each(_odd_header)),
     Trick("encrypted to another key", _each(lambda strangers: strangers.for_nobody())),
     Trick("deeply nested inside", _each(_nested)),
     Trick(
@@ -171,7 +171,7 @@ TRICKS: Final = (
     Trick("unbound replays", _unbound_replays),
     Trick("replays of known senders", _overheard),
     Trick("odd properties", _odd_properties),
-    Trick("as large as allowed", _each(lambda strangers: strangers.generator.randbytes(_ALLOWED_BYTES))),
+    Trick("of the largest size allowed", _each(lambda strangers: strangers.generator.randbytes(_ALLOWED_BYTES))),
     Trick("a little too large", _each(lambda strangers: strangers.generator.randbytes(_OVERSIZED_BYTES))),
 )
 

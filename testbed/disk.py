@@ -17,7 +17,7 @@ def small_disk(directory: Path) -> Iterator[Path]:
     """Yield the directory with a disk of its own mounted there, of eight megabytes."""
     directory.mkdir()
     if os.geteuid() != 0:
-        pytest.fail("a small disk can only be mounted as root")
+        pytest.fail("only root can mount a small disk")
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", str(directory)], check=True)
     try:
         yield directory
@@ -34,7 +34,7 @@ class FailingDisk:
 
     def __init__(self, directory: Path) -> None:
         if os.geteuid() != 0:
-            pytest.fail("a small disk can only be mounted as root")
+            pytest.fail("only root can mount a small disk")
         self.directory = directory
         self._image = directory.with_suffix(".image")
 

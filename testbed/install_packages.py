@@ -1,4 +1,4 @@
-"""Installs the Debian packages that the integration tests need, where this user may; else names them and fails."""
+"""Installs the Debian packages that the integration tests need if run as root; else prints their names and fails."""
 
 import os
 import shutil
@@ -9,7 +9,7 @@ from testbed.lab import DEBIAN_PACKAGES, missing_packages
 
 
 def main() -> int:
-    """Return 0 when every package is there."""
+    """Return 0 if every package is installed."""
     missing = missing_packages(DEBIAN_PACKAGES)
     if not missing:
         return 0

@@ -46,7 +46,7 @@ class PacedClient(RawClient):
         try:
             super().__init__(port)
         except AssertionError as error:
-            raise ConnectionError("the broker has closed the connection") from error
+            raise ConnectionError("the broker closed the connection") from error
         self._news = threading.Condition()
         self._unacknowledged = 0
         self._reader = threading.Thread(target=self._count_acknowledgements, daemon=True)
@@ -94,9 +94,9 @@ class PacedClient(RawClient):
         with self._news:
             while self._unacknowledged > 0:
                 if not self._reader.is_alive():
-                    raise ConnectionError("the broker has closed the connection")
+                    raise ConnectionError("the broker closed the connection")
                 if not self._news.wait(0.5) and time.monotonic() > deadline:
-                    raise TimeoutError("the broker does not acknowledge")
+                    raise TimeoutError("the broker did not acknowledge in time")
 
     def _count_acknowledgements(self) -> None:
         # Whatever ends the connection ends this: its publisher is told of it.

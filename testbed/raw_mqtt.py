@@ -136,7 +136,7 @@ class RawClient:
     def read(self) -> tuple[int, bytes]:
         """Return the first byte and the body of the broker's next packet."""
         header = self._file.read(1)
-        assert header, "the broker has closed the connection"
+        assert header, "the broker closed the connection"
         length = shift = 0
         while True:
             octet = self._file.read(1)[0]

@@ -60,7 +60,7 @@ class Peer:
         """Return the body of the client's next packet, which must be of a type."""
         header, body = self.read()
         if not header:
-            raise ConnectionError("the client has closed the connection")
+            raise ConnectionError("the client closed the connection")
         assert header & 0xF0 == kind, (header, body)
         return body
 
@@ -91,7 +91,7 @@ class Peer:
         while len(octets) < number:
             portion = self._connection.recv(number - len(octets))
             if not portion:
-                raise ConnectionError("the client has closed the connection")
+                raise ConnectionError("the client closed the connection")
             octets += portion
         return octets
 

@@ -37,7 +37,7 @@ class Namespace:
         line = self._holder.stdout.readline()
         if line != "ready\n":
             self.__exit__(None, None, None)
-            raise RuntimeError(f"no network namespace could be made, which takes root or user namespaces: {line}")
+            raise RuntimeError(f"no network namespace could be created (needs root or user namespaces): {line}")
         return self
 
     def __exit__(

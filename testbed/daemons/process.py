@@ -52,7 +52,7 @@ def free_port() -> int:
             except OSError:
                 continue
         return port
-    raise DaemonError("no port of this test process is free any more")
+    raise DaemonError("no free port is left for this test process")
 
 
 def _shuffled_ports() -> Iterator[int]:

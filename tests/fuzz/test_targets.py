@@ -84,5 +84,5 @@ def test_without_atheris_it_says_so_and_fails(
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     assert program.main([]) == 1
     error = capsys.readouterr().err
-    assert error.startswith("make fuzz needs atheris, which is not here (Python ")
+    assert error.startswith("make fuzz needs atheris, which is not installed (Python ")
     assert error.count("\n") == 1

@@ -44,5 +44,5 @@ def test_a_group_is_made_entered_and_removed(prepare: object, tmp_path: Path) ->
 
 
 def test_where_none_can_be_made_the_reason_is_told(tmp_path: Path) -> None:
-    with pytest.raises(CageError, match="no control group can be made"), Cage(tmp_path / "missing"):
+    with pytest.raises(CageError, match="no control group can be created"), Cage(tmp_path / "missing"):
         pass

@@ -24,13 +24,13 @@ FORGED = "forged"
 # What becomes of it before DNS is asked, or what its signature is worth by the strangers' own key.
 EXPECTED = {
     "random bytes": {Reason.OUTER_MALFORMED},
-    "outer header off the profile": {Reason.OUTER_UNSUPPORTED, Reason.NOT_FOR_US},
+    "odd outer header": {Reason.OUTER_UNSUPPORTED, Reason.NOT_FOR_US},
     "encrypted to another key": {Reason.DECRYPTION_FAILED},
     "deeply nested inside": {Reason.INNER_MALFORMED},
     "genuine, issued far ahead": {Reason.FROM_THE_FUTURE},
     "genuine, issued long ago": {Reason.TOO_OLD, GENUINE},
     "odd properties": {Reason.OUTER_MALFORMED},
-    "as large as allowed": {Reason.OUTER_MALFORMED},
+    "of the largest size allowed": {Reason.OUTER_MALFORMED},
     "a little too large": {"oversized"},
     "large messages, dead domains": {GENUINE},
     "unbound replays": {GENUINE},

@@ -36,4 +36,4 @@ def test_a_message_that_is_acknowledged_and_never_printed_is_a_fault(
     assert {promise.text for promise in attack.evidence.books.promises} == {*printed, *lost}
     faults = attack.evidence.faults()
     assert len(faults) == 1, faults
-    assert faults[0] == f"3 of 11 acknowledged messages of known senders are lost: {', '.join(sorted(lost))}"
+    assert faults[0] == f"3 of 11 acknowledged known messages were lost: {', '.join(sorted(lost))}"

@@ -32,21 +32,21 @@ _LOGGER: Final = logging.getLogger(__name__)
 _MAX_SKIPPED: Final = 8
 _MAX_RECORDS: Final = 8
 _MAX_JUDGED: Final = 16
-# Measured with tracemalloc, and rounded up: `Found` without its keys, and what each part takes beside its text.
+# Measured with tracemalloc, and rounded up: `Found` without its keys, and what each part takes besides its text.
 _BYTES_OF_FOUND: Final = 400
 _BYTES_OF_A_KEY: Final = 150
 _BYTES_OF_A_LINE: Final = 60
 
 
 class Discovery:
-    """Finds the certificates of devices in DNS; to be shared by threads, for it keeps what it has found.
+    """Finds the certificates of devices in DNS and caches them; any number of threads may share it.
 
     Args:
         authentication: How answers are authenticated.
-        authorities: The trusted certification authorities of PKIX-EE records; None where none are configured.
-        clock: Seconds that never run backwards, for what is kept.
+        authorities: The trusted certification authorities of PKIX-EE records; None if none are configured.
+        clock: Seconds that never run backwards, for the cache.
         now: The time with its zone, for certificates.
-        is_trusted: Tells which names are never forgotten for the sake of others; raises nothing.
+        is_trusted: Returns if a name's entries are never evicted in favor of others; raises nothing.
     """
 
     def __init__(
@@ -67,11 +67,11 @@ class Discovery:
     def from_settings(
         cls, settings: Settings, is_trusted: Callable[[IdentityName], bool] = lambda _: False
     ) -> "Discovery":
-        """Return a discovery as the environment wants it.
+        """Return a discovery with the settings of the environment.
 
         Args:
-            settings: Of them DNS_RESOLVER, DNSSEC, DNSSEC_TRUST_ANCHORS and PKIX_CA_FILE.
-            is_trusted: Tells which names are never forgotten for the sake of others; raises nothing.
+            settings: It uses DNS_RESOLVER, DNSSEC, DNSSEC_TRUST_ANCHORS and PKIX_CA_FILE.
+            is_trusted: Returns if a name's entries are never evicted in favor of others; raises nothing.
 
         Raises:
             ConfigurationError: The settings exclude each other, or a file that they name cannot be used.
@@ -82,19 +82,19 @@ class Discovery:
         return cls(authentication, authorities, is_trusted=is_trusted)
 
     def find(self, name: IdentityName) -> Found:
-        """Return a name's usable certificates, from DNS or as they were found before; waits for DNS.
+        """Return a name's usable certificates, from the cache or from DNS; waits for DNS.
 
         Raises:
             NoRecordError: It is proven that the name has no TLSA record.
-            NoUsableRecordError: None of its records carries a key that we may use.
+            NoUsableRecordError: None of its records has a key that we may use.
             NotSecureError: The answer is not protected by DNSSEC.
-            BogusError: DNSSEC says that the answer is broken or was altered.
+            BogusError: The answer fails DNSSEC validation: it is broken or was altered.
             TemporaryDiscoveryError: There is no answer.
         """
         return self._cache.get(name, lambda: self._ask(name)).get()
 
     def find_again(self, name: IdentityName) -> Found:
-        """Return a name's usable certificates, asked for anew, at most once a minute a name; between as `find` does.
+        """Ask DNS again for a name's certificates, at most once a minute for each name; in between, do as `find`.
 
         Raises:
             DiscoveryError: As `find` does.
@@ -102,7 +102,7 @@ class Discovery:
         return self._cache.renew(name, lambda: self._ask(name)).get()
 
     def peek(self, name: IdentityName) -> Found | DiscoveryError | None:
-        """Return what is known of a name without asking: certificates, why there are none, or None."""
+        """Return what the cache has for a name: its certificates, the reason why there are none, or None."""
         outcome = self._cache.peek(name)
         return None if outcome is None else outcome.peek()
 
@@ -111,16 +111,16 @@ class Discovery:
         return self._cache.was_renewed(name)
 
     def last_known_keys(self, name: IdentityName) -> tuple[PublicKey, ...]:
-        """Return the keys that were found for a name last, even if their lifetime is over; empty if none are known.
+        """Return the keys that were last found for a name, even if their lifetime is over; empty if none are known.
 
-        They serve to tell likely messages from junk while DNS cannot be asked. A message that only such a key verifies
+        They distinguish likely messages from junk while DNS cannot be asked. A message that only such a key verifies
         must not be printed.
         """
         found = self._cache.last_found(name)
         return () if found is None else found.public_keys
 
     def zone_of(self, name: IdentityName) -> str:
-        """Return the zone that has signed the last answer about a name, else its registrable domain; never asks DNS."""
+        """Return the zone that signed the last answer for a name, or else its registrable domain; never asks DNS."""
         known = self._cache.last_found(name)
         zone = known.signer if known is not None else None
         if zone is None and (failure := self._cache.last_failure(name)) is not None:
@@ -138,7 +138,7 @@ class Discovery:
         return Outcome(found, authentic.lifetime, _size_of(found))
 
     def _sift(self, name: IdentityName, authentic: AuthenticRecords) -> Found:
-        """Judge the records in the order of their rank; no more than 16, because each may hold a large certificate."""
+        """Judge the records in the order of their rank; only 16, because each may contain a large certificate."""
         usable: list[UsableRecord] = []
         skipped: list[str] = []
         now = self._now()
@@ -169,7 +169,7 @@ class Discovery:
 
 
 def find_key(discovery: Discovery, name: IdentityName, der: bytes) -> Found:
-    """Return a name's usable certificates, asked for anew if a key is not among those that were found before.
+    """Return a name's usable certificates; ask DNS again if the cached ones do not include a key.
 
     Args:
         discovery: Asks DNS.
@@ -180,7 +180,7 @@ def find_key(discovery: Discovery, name: IdentityName, der: bytes) -> Found:
         DiscoveryError: As `Discovery.find` does.
     """
     found = discovery.find(name)
-    # What was found may be cached from before the record was replaced.
+    # The cached records may be from before the record was replaced.
     return found if der in found.accepted else discovery.find_again(name)
 
 
@@ -189,7 +189,7 @@ def _authentication_from(settings: Settings) -> Authentication:
     if settings.dnssec_trust_anchors is not None:
         if settings.dnssec is DnssecPolicy.OFF:
             raise ConfigurationError("DNSSEC=off and DNSSEC_TRUST_ANCHORS exclude each other: unset one of them")
-        # Late, for it costs a quarter of a program's start and most devices do not pin keys.
+        # Imported late, because it takes a quarter of a program's start and most devices do not pin keys.
         from idlib.discovery.anchors import read_anchors
         from idlib.discovery.validation import PinnedAnchors
 

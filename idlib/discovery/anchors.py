@@ -29,21 +29,21 @@ Anchors = Mapping[dns.name.Name, tuple[DS | DNSKEY, ...]]
 
 _MAX_OCTETS: Final = 1024 * 1024
 _DIGESTS: Final = frozenset({DSDigest.SHA256, DSDigest.SHA384})
-# What the parser writes before a reason: its own line number, or the class of an exception.
+# The parser's prefix of a reason: its own line number, or the class of an exception.
 _BEFORE_A_REASON: Final = re.compile(r"<input>:\d+: |caught exception <class '[^']*'>: ")
-# What the parser says of anything that it cannot name.
+# The parser's texts for anything that it cannot describe.
 _UNNAMED: Final = frozenset({"", "Text input is malformed", "Text input ended prematurely"})
 
 
 def read_anchors(path: Path) -> Anchors:
-    """Return the anchors in a file, by the zones that they vouch for; at least one, and each of use.
+    """Return the anchors in a file by zone; there is at least one, and each is usable.
 
     Args:
-        path: A file of DS or DNSKEY records as they stand in a zone file, with whole names; TTL and class may be left
-            out. Records of a digest or algorithm that is not used count only where others stand beside them.
+        path: A file of DS or DNSKEY records as in a zone file, with absolute names; TTL and class may be left out. A
+            record with an unsupported digest or algorithm is ignored if the zone has a supported one, else an error.
 
     Raises:
-        ConfigurationError: There is no such file, or it holds something else.
+        ConfigurationError: The file cannot be read, or contains something else.
     """
     try:
         octets = read_regular(path, _MAX_OCTETS)
@@ -65,16 +65,16 @@ def read_anchors(path: Path) -> Anchors:
 
 
 def vouched_for(zone: dns.name.Name, keys: Iterable[DNSKEY], anchors: Iterable[DS | DNSKEY]) -> list[DNSKEY]:
-    """Return those of a zone's keys that its anchors name (RFC 4034, section 5.1.4)."""
+    """Return the keys of a zone that its anchors match (RFC 4034, section 5.1.4)."""
     anchors = tuple(anchors)
     return [key for key in keys if any(_names(anchor, zone, key) for anchor in anchors)]
 
 
 class _FaultyLineError(Exception):
-    """A line holds something else than a record.
+    """A line is not a record.
 
     Args:
-        number: Its number, from 1.
+        number: The line number, from 1.
         reason: What is wrong with it.
     """
 
@@ -101,7 +101,7 @@ def _parse(text: str, path: Path) -> list[dns.rrset.RRset]:
 
 
 def _line_of(fault: _FaultyLineError, text: str) -> int:
-    """Return the line of a fault: the parser may have read on to the next line before it complained."""
+    """Return the line of a fault: the parser may have read the next line before it reported the fault."""
     before = re.split(r"(?<=\n)|(?<=\r)(?!\n)", text)[: fault.number - 1]
     try:
         _read("".join(before))

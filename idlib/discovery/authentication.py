@@ -109,7 +109,7 @@ class NoAuthentication(_WithoutKeys):
 
 
 def follow_in(reply: Reply, start: dns.name.Name) -> Chain:
-    """Return the way from a name to its TLSA records in a server's reply.
+    """Return the chain from a name to its TLSA records in a server's reply.
 
     Raises:
         TemporaryDiscoveryError: The reply contradicts itself or is about other names.
@@ -171,7 +171,7 @@ def _seconds_kept(denial: Answer) -> int:
 
 
 def _lifetime(covered: RecordSet, answer: Answer, now: float) -> float:
-    # The resolver has checked them; they say how long the records hold, even where it gives a longer TTL.
+    # The resolver has validated the signatures; they limit how long the records are valid, even if the TTL is longer.
     signatures = signatures_over(covered, answer.records)
     ends = [min(signature.original_ttl, signature.expiration - now) for signature in signatures]
     return min([covered.ttl, *ends])

@@ -15,7 +15,7 @@ from idlib.errors import ConfigurationError, quoted
 from idlib.files import read_regular
 from idlib.pem import Kind, describe, read_certificates
 
-# Ten times what the authorities of a whole system take.
+# Ten times the size of a file with all CAs of a system.
 _MAX_BYTES: Final = 4 * 1024 * 1024
 _CERTIFICATE: Final = re.compile(b"-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----", re.DOTALL)
 
@@ -47,11 +47,11 @@ def _bad(path: Path, what: str) -> ConfigurationError:
 
 
 def read_system_authorities() -> Store | None:
-    """Return the authorities that this system trusts, or None where there are none."""
-    # Where OpenSSL knows of no file it is None, whatever the type says; a directory is as unreadable.
+    """Return the authorities that this system trusts, or None if there are none."""
+    # It is None if OpenSSL knows no file, despite the type; a directory cannot be read either.
     path = Path(ssl.get_default_verify_paths().cafile or "/")
     certificates = []
-    # An authority that is trusted of old but not well-formed by today's rules takes no other one with it.
+    # An old authority that is not well-formed by today's rules must not make the others unusable.
     with contextlib.suppress(OSError), warnings.catch_warnings():
         warnings.simplefilter("ignore", CryptographyDeprecationWarning)
         for pem in _CERTIFICATE.findall(path.read_bytes()):

@@ -1,7 +1,7 @@
-"""What was found, kept as long as it holds, within a bound of memory; threads that ask the same share one question.
+"""Caches the results of look-ups within a memory limit; threads that look up the same key share one look-up.
 
-What was found and what failed have memory of their own, so that failures, which anybody can cause by inventing names,
-never displace what was found.
+Results and failures have separate memory, so that failures, which anyone can cause by inventing names, never evict
+results.
 """
 
 import threading
@@ -24,18 +24,19 @@ SECONDS_BETWEEN_RENEWALS: Final = 60.0
 MAX_BYTES: Final = 16 * 1024 * 1024
 MAX_BYTES_OF_FAILURES: Final = 2 * 1024 * 1024
 MAX_BYTES_OF_RENEWALS: Final = 2 * 1024 * 1024
-# Measured with tracemalloc, and rounded up: an identity name, its place in the table, and the objects around the value.
+# Measured with tracemalloc, and rounded up: an identity name, its table entry, and the objects around the value.
 _BYTES_OF_AN_ENTRY: Final = 600
 _BYTES_OF_AN_ERROR: Final = 300
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome(Generic[Value]):
-    """The result of a question.
+    """The result of a look-up.
 
     Args:
-        value: What was found, or why nothing was.
-        lifetime: How many seconds it holds. It is kept for at least 5 s; at most an hour, and a failure a minute.
+        value: What was found, or the error.
+        lifetime: How many seconds it is valid. It is kept for at least 5 s and at most an hour, a failure at most a
+            minute.
         size: About how many bytes of memory the value takes.
     """
 
@@ -45,12 +46,12 @@ class Outcome(Generic[Value]):
 
     @classmethod
     def failed(cls, error: DiscoveryError) -> "Outcome[Value]":
-        """Return the outcome of a question that failed: kept for a short time, so that a repair is seen soon."""
+        """Return the outcome of a failed look-up, which is kept for a short time, so that a repair is noticed soon."""
         return cls(error.copy(), MIN_SECONDS, _BYTES_OF_AN_ERROR + len(error.fact) + len(error.hint))
 
     @property
     def is_verdict(self) -> bool:
-        """Whether asking again at once would give the same answer; not so if DNS is out of order."""
+        """Whether another look-up now would give the same answer; not if DNS is failing."""
         return not isinstance(self.value, BogusError | TemporaryDiscoveryError)
 
     @property
@@ -63,7 +64,7 @@ class Outcome(Generic[Value]):
         """Return what was found.
 
         Raises:
-            DiscoveryError: Nothing was.
+            DiscoveryError: The look-up failed.
         """
         value = self.peek()
         if isinstance(value, DiscoveryError):
@@ -71,7 +72,7 @@ class Outcome(Generic[Value]):
         return value
 
     def peek(self) -> Value | DiscoveryError:
-        """Return what was found, or a new copy of the error, because one that is raised again and again grows."""
+        """Return what was found, or a new copy of the error, because an error grows each time that it is raised."""
         return self.value.copy() if isinstance(self.value, DiscoveryError) else self.value
 
 
@@ -83,9 +84,9 @@ class _Entry(Generic[Kept]):
 
 
 class _Memory(Generic[Key, Kept]):
-    """Entries by key, bounded in bytes; the one unused for longest is forgotten first. The caller holds a lock.
+    """Entries by key, bounded in bytes; the least recently used one is evicted first. The caller holds a lock.
 
-    An entry stays after its time until its room is needed, for those who ask what was known last.
+    An expired entry stays until its space is needed, for `last_found` and `last_failure`.
     """
 
     def __init__(self, max_bytes: int) -> None:
@@ -111,7 +112,7 @@ class _Memory(Generic[Key, Kept]):
             self.drop_oldest()
 
     def drop_oldest(self) -> None:
-        """Forget the entry that was unused for longest."""
+        """Evict the least recently used entry."""
         self.drop(next(iter(self._entries)))
 
     def drop(self, key: Key) -> None:
@@ -121,11 +122,11 @@ class _Memory(Generic[Key, Kept]):
 
 
 class Cache(Generic[Key, Value]):
-    """Outcomes of questions by their keys, bounded in bytes, for any number of threads.
+    """Outcomes of look-ups by key, bounded in bytes, for any number of threads.
 
     Args:
         clock: Seconds that never run backwards.
-        is_trusted: Tells whose outcomes keep their place as long as there are others to forget; raises nothing.
+        is_trusted: Returns if a key's outcomes are evicted only after all others; raises nothing.
     """
 
     def __init__(
@@ -137,17 +138,17 @@ class Cache(Generic[Key, Value]):
         self._found: _Memory[Key, Outcome[Value]] = _Memory(MAX_BYTES)
         self._found_of_trusted: _Memory[Key, Outcome[Value]] = _Memory(MAX_BYTES)
         self._failures: _Memory[Key, Outcome[Value]] = _Memory(MAX_BYTES_OF_FAILURES)
-        # A renewal that came to a verdict, or the outcome that says why there is none.
+        # A renewal that reached a verdict, or the outcome with the reason why it did not.
         self._renewals: _Memory[Key, Outcome[Value] | None] = _Memory(MAX_BYTES_OF_RENEWALS)
         self._being_asked: set[Key] = set()
 
     def peek(self, key: Key) -> Outcome[Value] | None:
-        """Return the outcome that is kept for a key, or None."""
+        """Return the cached outcome for a key, or None."""
         with self._changed:
             return self._kept(key)
 
     def last_found(self, key: Key) -> Value | None:
-        """Return what was found last, even if its time is over; None if a verdict came since or it is forgotten."""
+        """Return what was last found, even if expired; None after a later verdict or if it was evicted."""
         with self._changed:
             entry = self._found_of_trusted.get(key) or self._found.get(key)
         if entry is None or isinstance(entry.kept.value, DiscoveryError):
@@ -155,19 +156,19 @@ class Cache(Generic[Key, Value]):
         return entry.kept.value
 
     def last_failure(self, key: Key) -> DiscoveryError | None:
-        """Return the last failure, even if its time is over; None if something was found since or it is forgotten."""
+        """Return the last failure, even if expired; None if something was found since or it was evicted."""
         with self._changed:
             entry = self._failures.get(key)
         return entry.kept.value if entry is not None and isinstance(entry.kept.value, DiscoveryError) else None
 
     def was_renewed(self, key: Key) -> bool:
-        """Return whether the key was asked for anew within the last minute, with a verdict."""
+        """Return whether the key was renewed within the last minute, with a verdict."""
         with self._changed:
             renewal = self._renewals.get(key)
             return renewal is not None and renewal.kept is None and self._clock() < renewal.until
 
     def get(self, key: Key, ask: Callable[[], Outcome[Value]]) -> Outcome[Value]:
-        """Return the outcome that is kept for a key, or ask: one thread does, others with the same key wait for it."""
+        """Return the cached outcome for a key, or ask: one thread asks, and others with the same key wait for it."""
         with self._changed:
             while (kept := self._kept(key)) is None and key in self._being_asked:
                 self._changed.wait()
@@ -177,10 +178,10 @@ class Cache(Generic[Key, Value]):
         return self._ask(key, ask)
 
     def renew(self, key: Key, ask: Callable[[], Outcome[Value]]) -> Outcome[Value]:
-        """Ask anew, at most once a minute for each key; in between, return what is kept.
+        """Ask again, at most once a minute for each key; in between, return the cached outcome.
 
-        If DNS was out of order when it was asked anew, that is what is returned for the rest of the minute, and what
-        was kept before stays.
+        If DNS was failing when it was asked again, the failure is returned for the rest of the minute, and the earlier
+        outcome stays in the cache.
         """
         with self._changed:
             while key in self._being_asked:

@@ -1,4 +1,4 @@
-"""What a name's TLSA records say, in a form that takes little memory."""
+"""The content of a name's TLSA records, in a form that takes little memory."""
 
 import threading
 from collections import OrderedDict
@@ -21,7 +21,7 @@ class PublishedKey:
 
     Args:
         parameters: The record's usage, selector and matching type, as in `3 0 0`.
-        der: The key as a SubjectPublicKeyInfo, as `PublicKey.der` has it.
+        der: The key as a SubjectPublicKeyInfo, as in `PublicKey.der`.
     """
 
     parameters: str
@@ -35,15 +35,15 @@ class PublishedKey:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What a name's TLSA records say.
+    """The content of a name's TLSA records.
 
     Args:
-        name: The name that was asked for.
-        published: The keys of 1 to 8 usable records, the one that a sender encrypts to first.
-        skipped: Why other records are unusable, a line for each of the first few.
-        authentication: In words, how the records were authenticated.
-        signer: The zone that has signed the name's records; None if the answer does not say.
-        parse: Makes a key of the bytes; `Discovery` gives one that remembers keys.
+        name: The name that was looked up.
+        published: The keys of 1 to 8 usable records; the first is the one that a sender encrypts to.
+        skipped: Why other records are unusable: one line for each of the first few.
+        authentication: How the records were authenticated, as text.
+        signer: The zone that signed the name's records; None if the answer does not show it.
+        parse: Parses a key; `Discovery` passes a function that caches keys.
     """
 
     name: IdentityName
@@ -55,27 +55,27 @@ class Found:
 
     @property
     def records(self) -> tuple[UsableRecord, ...]:
-        """The usable records, the one that a sender encrypts to first."""
+        """The usable records; the first is the one that a sender encrypts to."""
         return tuple(UsableRecord(key.parameters, self.parse(key.der)) for key in self.published)
 
     @property
     def public_keys(self) -> tuple[PublicKey, ...]:
-        """The keys that a signature may be made by: the first 3 that differ."""
+        """The keys that are accepted for signatures: the first 3 different ones."""
         return tuple(self.parse(der) for der in self.accepted)
 
     @property
     def accepted(self) -> tuple[bytes, ...]:
-        """The same keys, each as a SubjectPublicKeyInfo; costs no parsing."""
+        """The same keys as SubjectPublicKeyInfo, without parsing them."""
         return tuple(dict.fromkeys(key.der for key in self.published))[:MAX_KEYS]
 
     @property
     def zone(self) -> str:
-        """The zone that the name lies in, in lower case; its registrable domain if the answer does not say."""
+        """The zone of the name, in lower case; its registrable domain if the answer does not show it."""
         return self.signer or registrable_domain(self.name)
 
 
 class ParsedKeys:
-    """Keys prepared for use, by their bytes; the 256 used last, for any number of threads."""
+    """Caches the 256 most recently used keys in parsed form; for any number of threads."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -85,7 +85,7 @@ class ParsedKeys:
         """Return the key in a SubjectPublicKeyInfo.
 
         Args:
-            der: As `PublicKey.der` has made it.
+            der: As in `PublicKey.der`.
         """
         with self._lock:
             key = self._keys.get(der)
@@ -97,7 +97,7 @@ class ParsedKeys:
         return key
 
     def remember(self, der: bytes, key: PublicKey) -> None:
-        """Keep a key that is prepared already.
+        """Cache a key that is parsed already.
 
         Args:
             der: Its SubjectPublicKeyInfo.

@@ -79,7 +79,7 @@ class ResourceRecord:
         owner: Its name.
         record_type: Its type.
         ttl: Seconds.
-        rdata: Its data; of a CNAME the target, uncompressed.
+        rdata: Its data; for a CNAME the uncompressed target.
     """
 
     owner: dns.name.Name
@@ -90,12 +90,12 @@ class ResourceRecord:
 
 @dataclass(frozen=True, slots=True)
 class RecordSet:
-    """All records of one name and type, without doubles.
+    """All records of one name and type, without duplicates.
 
     Args:
         owner: Their name.
         record_type: Their type.
-        ttl: The least of theirs, in seconds.
+        ttl: The smallest TTL, in seconds.
         rdatas: Their data.
     """
 
@@ -134,7 +134,7 @@ class Answer:
         truncated: The TC bit: the records are not all here.
         records: The answer section.
         authority: The authority section.
-        extended_errors: What the server says about a failure.
+        extended_errors: The server's explanations of a failure.
     """
 
     rcode: int
@@ -145,18 +145,18 @@ class Answer:
     extended_errors: tuple[ExtendedError, ...] = ()
 
     def record_set(self, owner: dns.name.Name, record_type: int) -> RecordSet | None:
-        """Return the answer's records of a name and type, or None where there are none."""
+        """Return the answer's records of a name and type, or None if there are none."""
         return record_set(self.records, owner, record_type)
 
 
 @dataclass(frozen=True, slots=True)
 class Chain:
-    """The way from a name through aliases to its records.
+    """The chain from a name through aliases to its records.
 
     Args:
-        aliases: The CNAME records passed on the way, one in each set.
-        target: Where the way ends.
-        records: The TLSA records there; None where there are none.
+        aliases: The CNAME records of the chain, one in each set.
+        target: The name at the end of the chain.
+        records: The TLSA records there; None if there are none.
     """
 
     aliases: tuple[RecordSet, ...]
@@ -165,7 +165,7 @@ class Chain:
 
 
 def record_set(records: Iterable[ResourceRecord], owner: dns.name.Name, record_type: int) -> RecordSet | None:
-    """Return those of the records that have this name and type, or None where there are none."""
+    """Return those of the records that have this name and type, or None if there are none."""
     found = [record for record in records if record.record_type == record_type and record.owner == owner]
     if not found:
         return None
@@ -191,10 +191,10 @@ def read_answer(wire: bytes, question: Question, identifier: int) -> Answer:
 
 
 def follow(answer: Answer, start: dns.name.Name) -> Chain:
-    """Return the way from a name to its TLSA records through the aliases in an answer.
+    """Return the chain from a name to its TLSA records through the aliases in an answer.
 
     Raises:
-        UnusableAnswerError: An alias is double, the chain is too long or loops, or the answer speaks of other names.
+        UnusableAnswerError: An alias is double, the chain is too long or loops, or the answer is about other names.
     """
     aliases: list[RecordSet] = []
     target = start
@@ -261,7 +261,7 @@ def _read_section(parser: dns.wire.Parser, count: int) -> Iterator[tuple[int, Re
         owner = parser.get_name(decompress=True)
         record_type, record_class, ttl, size = parser.get_struct("!HHIH")
         with parser.restrict_to(size):
-            # Only in these may a name be compressed (RFC 3597, section 4), and only these may be read before trusted.
+            # Only these may have a compressed name (RFC 3597, section 4), and only these are parsed before validation.
             rdata = _read_name(parser) if record_type in _TYPES_OF_ONE_NAME else parser.get_remaining()
         if ttl > _MAX_TTL and record_type != RdataType.OPT:
             ttl = 0  # RFC 2181, section 8

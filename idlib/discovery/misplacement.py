@@ -6,7 +6,7 @@ from idlib.discovery import Discovery
 from idlib.errors import DiscoveryError, MalformedNameError, NoRecordError, NoUsableRecordError
 from idlib.names import IdentityName
 
-# What DNS providers make of a TLSA record whose form asks for port and protocol (RFC 6698, section 3).
+# Where DNS providers put a TLSA record if their form asks for port and protocol (RFC 6698, section 3).
 _PORT_AND_PROTOCOL: Final = "_443._tcp"
 
 
@@ -22,7 +22,7 @@ def explain_absence(error: NoRecordError, name: IdentityName, discovery: Discove
         misplaced = IdentityName(f"{_PORT_AND_PROTOCOL}.{name}")
         discovery.find(misplaced)
     except NoUsableRecordError:
-        # A record is there nevertheless.
+        # The other name has a record, even if it is unusable.
         pass
     except (MalformedNameError, DiscoveryError):
         return error

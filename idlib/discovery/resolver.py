@@ -29,11 +29,11 @@ _ANSWERS: Final = (dns.rcode.NOERROR, dns.rcode.NXDOMAIN)
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """A DNS server that is asked.
+    """A DNS server to ask.
 
     Args:
         address: Where it listens.
-        trusted: Whether the path to it is trusted, so that its AD bit means something.
+        trusted: Whether the path to it is trusted, so that its AD bit counts.
     """
 
     address: ServerAddress
@@ -42,14 +42,14 @@ class Server:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """An answer of code NOERROR or NXDOMAIN, and whose it is."""
+    """An answer with the code NOERROR or NXDOMAIN, and the server that sent it."""
 
     answer: Answer
     server: Server
 
     @property
     def name_exists(self) -> bool:
-        """Whether the server says that the name exists."""
+        """Whether the name exists according to the server."""
         return self.answer.rcode == dns.rcode.NOERROR
 
 
@@ -60,10 +60,10 @@ def named_server(address: ServerAddress) -> Callable[[], Sequence[Server]]:
 
 
 def system_servers(path: Path = SYSTEM_RESOLVERS) -> Sequence[Server]:
-    """Return the system's resolvers, trusted on 127.0.0.1 and ::1 alone.
+    """Return the system's resolvers; only 127.0.0.1 and ::1 are trusted.
 
-    Other loopback addresses are forwarders that pass on what they got (Docker's 127.0.0.11, systemd's 127.0.0.53).
-    If there are trusted ones, no other is asked, because its answers could not be trusted.
+    Other loopback addresses are forwarders that do not validate (Docker's 127.0.0.11, systemd's 127.0.0.53).
+    If there are trusted ones, no others are asked, because their answers could not be trusted.
 
     Args:
         path: A file as in resolv.conf(5); without one, or without servers in it, 127.0.0.1 is asked, as there.
@@ -83,8 +83,8 @@ class Resolver:
     """Asks DNS servers.
 
     Args:
-        servers: Returns whom to ask, in order; called for each question, for a device may move between networks.
-        seconds: How long a question may take in all.
+        servers: Returns the servers to ask, in order; called for each query, because a device may change its network.
+        seconds: How long a look-up may take in total.
     """
 
     def __init__(
@@ -97,8 +97,8 @@ class Resolver:
         """Return the answer to a question.
 
         Raises:
-            BogusError: A server says that its validation failed, or answers only with validation disabled.
-            TemporaryDiscoveryError: No server answers, or none with NOERROR or NXDOMAIN.
+            BogusError: A server reports that its validation failed, or answers only with validation disabled.
+            TemporaryDiscoveryError: No server answers with NOERROR or NXDOMAIN.
         """
         servers = self._servers()
         failures: list[TemporaryDiscoveryError] = []
@@ -155,7 +155,7 @@ def _exchange(server: Server, question: Question, deadline: float) -> Answer:
 
 def _over_udp(address: ServerAddress, query: bytes, read: Callable[[bytes], Answer], deadline: float) -> Answer:
     with socket.socket(_family(address), socket.SOCK_DGRAM) as connection:
-        # Connected, so that the system drops what comes from any other address and reports a port without a listener.
+        # Connected, so that the kernel drops packets from any other address and reports a port without a listener.
         connection.connect((address.address, address.port))
         unusable: UnusableAnswerError | None = None
         discarded = 0
@@ -167,7 +167,7 @@ def _over_udp(address: ServerAddress, query: bytes, read: Callable[[bytes], Answ
                 try:
                     return read(connection.recv(_MAX_MESSAGE))
                 except UnusableAnswerError as error:
-                    # It may be forged by an attacker who does not see the query; the true answer may still come.
+                    # It may be forged by an attacker who does not see the query; the real answer may still come.
                     unusable = error
                     discarded += 1
                 except TimeoutError:

@@ -1,4 +1,4 @@
-"""Records with which a zone shows that a name below it begins another zone (RFC 4035 section 5.2, RFC 5155)."""
+"""The records that prove a zone cut: that a name is the start of another zone (RFC 4035 section 5.2, RFC 5155)."""
 
 from collections.abc import Iterator
 from typing import Final
@@ -21,12 +21,12 @@ _NS_BIT, _SOA_BIT = 0x20, 0x02
 
 
 def shows_cut(name: dns.name.Name, zone: dns.name.Name, answer: Answer) -> Iterator[RecordSet]:
-    """Yield the sets of records that show it, each of which is still to be validated as the zone's.
+    """Yield the sets of records that show a zone cut; the caller must validate their signatures by the zone.
 
     Args:
-        name: Where another zone would begin.
+        name: Where the other zone would start.
         zone: The zone above it.
-        answer: To the question for the name's DS records.
+        answer: The answer to a query for the name's DS records.
     """
     delegation = answer.record_set(name, RdataType.DS)
     if delegation is not None:
@@ -42,7 +42,7 @@ def shows_cut(name: dns.name.Name, zone: dns.name.Name, answer: Answer) -> Itera
 
 
 def _delegates(denial: RecordSet, kind: type[NSEC | NSEC3]) -> bool:
-    """Return whether the name that a denial speaks of has name servers of its own and is no zone's beginning here."""
+    """Return whether an NSEC or NSEC3 record shows that its name is a delegation: has NS, but no SOA record here."""
     record = _read(denial)
     if not isinstance(record, kind):
         return False

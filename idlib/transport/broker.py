@@ -15,9 +15,9 @@ from idlib.transport.library import check_library
 
 _LOG: Final = logging.getLogger(__name__)
 
-# More than the authorities of a whole system take.
+# Larger than a file with all CAs of a system.
 _MAX_FILE_BYTES: Final = 4 * 1024 * 1024
-# What a field of a CONNECT packet holds (MQTT 5, section 1.5.6).
+# The most that a field of a CONNECT packet can hold (MQTT 5, section 1.5.6).
 _MAX_PASSWORD_BYTES: Final = 65535
 # OpenSSL's reasons if a key belongs to another certificate.
 _MISMATCHES: Final = frozenset({"KEY_VALUES_MISMATCH", "KEY_TYPE_MISMATCH", "NO_CERTIFICATE_ASSIGNED"})
@@ -148,7 +148,7 @@ def _is_on_this_machine(host: str) -> bool:
         address = ipaddress.ip_address(host)
     except ValueError:
         return False
-    # Python 3.11 does not look into such an address by itself, as 3.13 does.
+    # Python 3.11 does not check the IPv4 address in it by itself, as 3.13 does.
     mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
     return (mapped or address).is_loopback
 
@@ -169,8 +169,8 @@ def _verifying_context(authorities: Path | None) -> ssl.SSLContext:
             context = ssl.create_default_context(cafile=str(authorities))
         except OSError as error:
             raise _bad("MQTT_CA_FILE", authorities, _fault_of_certificates(contents)) from error
-    # The defaults differ between Python 3.11 and 3.13. Strict checks refuse most private CAs, those made by the
-    # commands of mosquitto-tls(7) among them; a partial chain lets MQTT_CA_FILE name an intermediate CA, or the broker.
+    # The defaults differ between Python 3.11 and 3.13. Strict checks reject most private CAs, including those that the
+    # commands of mosquitto-tls(7) create; a partial chain lets MQTT_CA_FILE name an intermediate CA, or the broker.
     context.verify_flags = (context.verify_flags & ~ssl.VERIFY_X509_STRICT) | ssl.VERIFY_X509_PARTIAL_CHAIN
     return context
 

@@ -29,14 +29,14 @@ from idlib.transport.packets import (
 )
 from idlib.transport.session import ConnackProperty
 
-# Half a minute after a device has changed its address, the broker and it notice that the old connection is dead.
+# If a device's address changes, the broker and the device notice within half a minute that the connection is dead.
 KEEPALIVE_SECONDS: Final = 30
 _PORTION_OCTETS: Final = 65536
 _MAX_UNREADABLE: Final = 64
-# Where in its own source OpenSSL's wrapper has met an error: of no use to a user.
+# The line in the source of Python's OpenSSL wrapper: of no use to a user.
 _PLACE_IN_SOURCE: Final = re.compile(r"^_ssl\.c:[0-9]+: | \(_ssl\.c:[0-9]+\)")
 
-# MQTT 3.1.1, section 3.2.2.3, in the words of MQTT 5.
+# The return codes of MQTT 3.1.1, section 3.2.2.3, as reason codes of MQTT 5.
 _RETURN_CODES: Final = {1: 132, 2: 133, 3: 136, 4: 134, 5: 135}
 
 
@@ -51,10 +51,10 @@ class UnreadablePackets:
         self._digests: OrderedDict[bytes, None] = OrderedDict()
 
     def is_known(self, packet: Packet) -> bool:
-        """Return whether a packet has ended a connection before, and note that it does.
+        """Return whether a packet has ended a connection before, and remember it.
 
         Args:
-            packet: One that our reader raised an exception at.
+            packet: A packet that our parser raised an exception for.
         """
         is_known = packet.digest in self._digests
         self._digests[packet.digest] = None
@@ -81,15 +81,15 @@ class Handlers:
 
 
 class PacketClient(Client):
-    """A client for one connection, whose packets are read by `idlib.transport.packets` alone.
+    """A client for one connection, whose packets only `idlib.transport.packets` parses.
 
     Args:
         version: The version of MQTT.
         client_id: The session's name at the broker.
         is_session_kept: Whether the session outlives the connection.
         max_publish_size: Bytes of the largest PUBLISH that is held in memory.
-        unreadable: What previous connections have ended at.
-        handlers: What is called.
+        unreadable: The packets that ended previous connections.
+        handlers: The callbacks.
     """
 
     def __init__(
@@ -106,14 +106,14 @@ class PacketClient(Client):
         super().__init__(
             CallbackAPIVersion.VERSION2,
             client_id,
-            # MQTT 5 says at connecting whether to begin anew.
+            # With MQTT 5, CONNECT says whether to start a new session.
             clean_session=None if is_version_5 else not is_session_kept,
             protocol=MQTTProtocolVersion.MQTTv5 if is_version_5 else MQTTProtocolVersion.MQTTv311,
             reconnect_on_failure=False,
             manual_ack=True,
         )
         self.failure: str | None = None
-        # The exception that `failure` has the words of, if there was one.
+        # The exception that `failure` describes, if there was one.
         self.error: Exception | None = None
         self.code: int | None = None
         self.is_refused = False
@@ -123,7 +123,7 @@ class PacketClient(Client):
         self._unreadable = unreadable
         self._has_connack = False
         self.on_disconnect = self._note_end
-        # With it the library leaves all writing to the thread that runs the connection.
+        # If this is set, the library leaves all writing to the thread that runs the connection.
         self.on_socket_register_write = ignore
 
     @property
@@ -137,7 +137,7 @@ class PacketClient(Client):
         return self._reader.is_within_publish
 
     def acknowledge(self, packet_id: int, qos: int) -> None:
-        """Let the broker forget a message; of QoS 2, which we never ask for, it still has to release the number.
+        """Acknowledge a message; at QoS 2, which we never ask for, the broker then has to send PUBREL.
 
         Args:
             packet_id: The message's.
@@ -149,11 +149,11 @@ class PacketClient(Client):
             self._send_pubrec(packet_id)
 
     def close(self) -> None:
-        """Close what the connection holds open; nothing can be done with it afterwards."""
+        """Close the connection's sockets; the client cannot be used afterwards."""
         self._reset_sockets()
 
     def _note(self, failure: str) -> None:
-        """Note why the connection ends; what is noted first says most."""
+        """Record why the connection ends; only the first reason is kept, because it is the most specific."""
         self.failure = self.failure or failure
 
     def _note_error(self, error: OSError) -> None:
@@ -169,7 +169,7 @@ class PacketClient(Client):
         if self._ssl_context is None:
             raise ValueError("TLS has no context")
         try:
-            # The library's own leaves the socket open if the handshake fails.
+            # The library's own method leaves the socket open if the handshake fails.
             return self._ssl_context.wrap_socket(tcp_sock, server_hostname=self._host)
         except TimeoutError as error:
             raise TlsTimeoutError(f"no TLS answer within {self.connect_timeout:g} s") from error
@@ -230,7 +230,7 @@ class PacketClient(Client):
             case PacketType.PUBACK:
                 return self._take_puback(packet)
             case PacketType.PUBREL:
-                # The end of what `acknowledge` has begun, perhaps on an earlier connection.
+                # Completes what `acknowledge` began, perhaps on an earlier connection.
                 return self.ack(read_acknowledgement(packet)[0], 2)
             case PacketType.SUBACK:
                 self._handlers.subscribed(read_suback(packet, self._version))
@@ -254,12 +254,12 @@ class PacketClient(Client):
         return status
 
     def _accepting_connack(self, connack: Connack) -> bytes:
-        """Return a CONNACK of which the library reads nothing but after how many seconds to show a sign of life."""
+        """Return a CONNACK for the library with nothing in it but the session flag and the keep alive."""
         body = bytes([connack.is_session_present, 0])
         if self._version is MqttVersion.V311:
             return body
         wanted = connack.properties.get(ConnackProperty.SERVER_KEEP_ALIVE)
-        # More often than asked is allowed at any time (MQTT 5, section 3.1.2.10), and shows us a dead connection.
+        # A shorter interval is always allowed (MQTT 5, section 3.1.2.10), and shows sooner that a connection is dead.
         seconds = min(wanted, KEEPALIVE_SECONDS) if isinstance(wanted, int) and wanted else KEEPALIVE_SECONDS
         return body + bytes([3, ConnackProperty.SERVER_KEEP_ALIVE]) + seconds.to_bytes(2)
 
@@ -275,14 +275,14 @@ class PacketClient(Client):
         try:
             return read_publish(packet, self._version)
         except Exception as error:
-            # Without a packet identifier it cannot be acknowledged: a new connection may bring it whole. If it does
-            # not, to end each connection at it would let nothing else through.
+            # Without a packet identifier it cannot be acknowledged. On a new connection it may arrive intact. If it
+            # does not, it is skipped, because ending every connection at it would block all other messages.
             if not self._unreadable.is_known(packet):
                 raise MalformedPacketError(str(error)) from error
             return Publish(0, 0, b"", Refusal(Reason.TRANSPORT_MALFORMED, str(error)))
 
     def _hand_to_library(self, header: int, body: bytes) -> MQTTErrorCode:
-        """Let the library take note of a packet that we have written ourselves."""
+        """Pass a packet that we have built ourselves to the library."""
         self._in_packet["command"] = header
         self._in_packet["packet"] = bytearray(body)
         self._in_packet["remaining_length"] = len(body)

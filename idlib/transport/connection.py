@@ -78,17 +78,16 @@ class Connector:
     """Makes connections to a broker, one after another.
 
     Args:
-        broker: Which.
+        broker: The broker.
         client_id: The session's name there.
-        handlers: Called with what the broker sends.
-        max_payload: Bytes of the largest payload that is of use; of what is larger, no more than that is held in
-            memory.
+        handlers: Called with the broker's packets.
+        max_payload: Bytes of the largest payload that is accepted; no more of a larger one is held in memory.
         timeout: Seconds that connecting may take.
-        session_expiry: For how many seconds the broker is asked to keep the session without a connection; None for a
-            session that ends with it.
+        session_expiry: How many seconds we ask the broker to keep the session without a connection; None for a session
+            that ends with the connection.
         receive_maximum: How many unacknowledged messages the broker may send at a time.
-        is_size_announced: Whether the broker is told how large packets may be. It drops those that are larger, also if
-            they wait in a session of another program.
+        is_size_announced: Whether to announce the largest packet size to the broker. The broker drops larger packets,
+            also if they are queued in the session of another program.
     """
 
     def __init__(
@@ -114,7 +113,7 @@ class Connector:
         self._unreadable = UnreadablePackets()
 
     def use_client_id(self, client_id: str) -> None:
-        """Have the next clients connect under another name.
+        """Let later clients connect under another client id.
 
         Args:
             client_id: The session's name at the broker.
@@ -163,7 +162,7 @@ class Connector:
             raise TransportError(
                 f"TLS with the broker {broker} fails: {words_of(error)}", hint_for_error(broker, error)
             ) from error
-        # The codec of host names raises a ValueError at those that it cannot encode.
+        # The codec of host names raises a ValueError for names that it cannot encode.
         except (OSError, ValueError) as error:
             raise TransportError(
                 f"the broker {broker} cannot be reached: {words_of(error)}", hint_for_error(broker, error)
@@ -183,6 +182,6 @@ def subscribe_size(topic: str) -> int:
     """Return how many bytes a SUBSCRIBE packet has.
 
     Args:
-        topic: What is subscribed to.
+        topic: The topic to subscribe to.
     """
     return len(topic.encode()) + _SUBSCRIBE_OVERHEAD_OCTETS

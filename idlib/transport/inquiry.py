@@ -27,9 +27,9 @@ class Inquiry:
     It leaves the session as it is, unless `end` is called.
 
     Args:
-        broker: Which is asked.
+        broker: The broker to ask.
         client_id: The session's name there.
-        timeout: Seconds that the answer may take; connecting takes no longer either.
+        timeout: Seconds that connecting may take, and then the answer.
     """
 
     def __init__(self, broker: Broker, client_id: str, timeout: float) -> None:
@@ -71,13 +71,13 @@ class Inquiry:
         return explain_end(self._broker, self.client, hint)
 
     def ask(self, leaving: threading.Event | None = None) -> bool | None:
-        """Return whether the broker knows a session under the client id, or goes by another name than that.
+        """Return whether the broker has a session under the client id, or identifies clients by something else.
 
         Args:
             leaving: Ends the wait when it is set.
 
         Returns:
-            None if the broker has refused, has ended the connection, or did not answer in time.
+            None if the broker refused or ended the connection, or did not answer in time.
         """
         deadline = time.monotonic() + self._timeout
         while self._connack is None and time.monotonic() < deadline:
@@ -91,15 +91,15 @@ class Inquiry:
         return grant.is_kept or grant.assigned_client_id is not None
 
     def is_connected(self) -> bool:
-        """Return whether the connection still holds the session, as far as that has come to be known."""
+        """Return whether the connection still holds the session, as far as is known."""
         return self._loop(0) and self.client.is_connected()
 
     def end(self) -> None:
-        """Let the session end together with the connection; only MQTT 5 can."""
+        """End the session together with the connection; only MQTT 5 can do this."""
         self._ends = True
 
     def leave(self) -> None:
-        """Disconnect; nothing happens if that is done already."""
+        """Disconnect, unless already disconnected."""
         disconnect(self.client, self._broker.version, ends=self._ends)
         deadline = time.monotonic() + LEAVE_SECONDS
         while self.client.want_write() and self._loop() and time.monotonic() < deadline:
@@ -114,7 +114,7 @@ class Inquiry:
 
 
 def disconnect(client: PacketClient, version: MqttVersion, *, ends: bool) -> None:
-    """Disconnect, and end the session if that is wanted and MQTT can say it (MQTT 5, section 3.14.2.2.2).
+    """Disconnect, and end the session if requested and the version of MQTT can (MQTT 5, section 3.14.2.2.2).
 
     Args:
         client: Whose connection it is.

@@ -1,8 +1,9 @@
-"""Parses the packets that a broker sends, and of each only the fields that matter.
+"""Parses the packets that a broker sends, and in each only the fields that we use.
 
-A broker forwards packets that strangers have written, so nothing in them may raise, cost more than its size, or be held
-in memory beyond a bound. Sources: MQTT 5, https://docs.oasis-open.org/mqtt/mqtt/v5.0/mqtt-v5.0.html; MQTT 3.1.1,
-https://docs.oasis-open.org/mqtt/mqtt/v3.1.1/mqtt-v3.1.1.html.
+A broker forwards packets that strangers have written, so nothing in them may cause an unexpected exception, take more
+time than its size justifies, or take unbounded memory. Sources:
+MQTT 5, https://docs.oasis-open.org/mqtt/mqtt/v5.0/mqtt-v5.0.html;
+MQTT 3.1.1, https://docs.oasis-open.org/mqtt/mqtt/v3.1.1/mqtt-v3.1.1.html.
 """
 
 import hashlib
@@ -18,11 +19,11 @@ from idlib.transport.session import ConnackProperty
 # MQTT 5, section 1.5.5: the largest value of a variable byte integer, and of a packet the type and 4 bytes of length.
 MAX_REMAINING_LENGTH: Final = 268_435_455
 MAX_PACKET_OCTETS: Final = MAX_REMAINING_LENGTH + 5
-# Topic, properties and headers of a packet, beside the payload; a payload that is larger by less is refused visibly.
+# Room for topic, properties and headers; a payload that is too large by less than this is refused with a log line.
 OVERHEAD_OCTETS: Final = 65536
-# What is not a PUBLISH is larger only because of texts that are not read.
+# Other packets are larger only because of texts that we do not read.
 MAX_CONTROL_OCTETS: Final = 262_144
-# Enough to find the packet identifier behind the longest topic.
+# Enough to include the packet identifier after the longest topic.
 _HEAD_OCTETS: Final = 2 + 65535 + 2
 _MAX_VARIABLE_OCTETS: Final = 4
 
@@ -57,9 +58,9 @@ class Packet:
 
     Args:
         header: Its first byte.
-        body: What follows the length; of an oversized PUBLISH only as much as holds its packet identifier.
+        body: The bytes after the length; of an oversized PUBLISH only enough to include its packet identifier.
         size: How many bytes the body has in all.
-        is_oversized: Whether it is larger than what is kept as a whole.
+        is_oversized: Whether it is too large to be kept as a whole.
     """
 
     header: int
@@ -74,7 +75,7 @@ class Packet:
 
     @property
     def digest(self) -> bytes:
-        """A hash of what is the same at each delivery of the packet, unlike its first byte."""
+        """A hash of the body, which is the same at each delivery, unlike the first byte."""
         return hashlib.sha256(self.size.to_bytes(4) + self.body).digest()
 
 
@@ -82,7 +83,7 @@ class PacketReader:
     """Splits the bytes from the broker into packets.
 
     Args:
-        max_publish_size: Bytes of the largest PUBLISH that is kept as a whole; a larger one is read past.
+        max_publish_size: Bytes of the largest PUBLISH that is kept as a whole; a larger one is skipped.
     """
 
     def __init__(self, max_publish_size: int) -> None:
@@ -96,7 +97,7 @@ class PacketReader:
 
     @property
     def is_within_publish(self) -> bool:
-        """Whether a PUBLISH has begun and has not come to its end."""
+        """Whether a PUBLISH has begun and is not complete."""
         return bool(self._header) and self._header[0] & 0xF0 == PacketType.PUBLISH
 
     def feed(self, octets: bytes) -> Iterator[Packet]:
@@ -144,10 +145,10 @@ class PacketReader:
 
 @dataclass(frozen=True, slots=True)
 class Publish:
-    """What matters of a PUBLISH packet.
+    """The fields of a PUBLISH packet that we use.
 
     Args:
-        packet_id: The number that it is acknowledged by; 0 at QoS 0.
+        packet_id: The packet identifier for its acknowledgement; 0 at QoS 0.
         qos: 0 to 2.
         payload: What was published; empty if it is refused.
         refusal: Why the packet cannot be read further, or is too large.
@@ -162,10 +163,10 @@ class Publish:
 
 
 def read_publish(packet: Packet, version: MqttVersion) -> Publish:
-    """Return what matters of a PUBLISH (MQTT 5, section 3.3): the properties decide nothing.
+    """Return the fields of a PUBLISH that we use (MQTT 5, section 3.3); its properties are ignored.
 
     Args:
-        packet: As it came.
+        packet: The packet.
         version: The version of MQTT.
 
     Raises:
@@ -182,7 +183,7 @@ def read_publish(packet: Packet, version: MqttVersion) -> Publish:
     if qos and not packet_id:
         raise MalformedPacketError("a PUBLISH has the packet identifier 0")
     if qos == _QOS_3:
-        # What it would be acknowledged by is undefined; brokers take a PUBACK for any packet identifier.
+        # The standard defines no acknowledgement for it; brokers accept a PUBACK for any packet identifier.
         return Publish(packet_id, 1, b"", Refusal(Reason.TRANSPORT_MALFORMED, "its PUBLISH has QoS 3"), topic)
     if packet.is_oversized:
         fact = f"its packet has {packet.size} bytes, more than any message may have"
@@ -196,12 +197,12 @@ def read_publish(packet: Packet, version: MqttVersion) -> Publish:
 
 @dataclass(frozen=True, slots=True)
 class Connack:
-    """What a CONNACK says (MQTT 5, section 3.2).
+    """The content of a CONNACK (MQTT 5, section 3.2).
 
     Args:
         is_session_present: Whether the broker has kept the session.
         code: Its reason code, or its return code in MQTT 3.1.1; 0 accepts.
-        properties: Those that are obeyed.
+        properties: Those that we use.
     """
 
     is_session_present: bool
@@ -210,10 +211,10 @@ class Connack:
 
 
 def read_connack(packet: Packet, version: MqttVersion) -> Connack:
-    """Return what a CONNACK says.
+    """Return the content of a CONNACK.
 
     Args:
-        packet: As it came.
+        packet: The packet.
         version: The version of MQTT.
 
     Raises:
@@ -222,7 +223,7 @@ def read_connack(packet: Packet, version: MqttVersion) -> Connack:
     body = packet.body
     if len(body) < 2 or (version is MqttVersion.V311 and len(body) != 2):
         raise MalformedPacketError("a CONNACK has the wrong size")
-    # A broker that does not speak MQTT 5 refuses without properties, as does one that leaves them out.
+    # A broker without MQTT 5 refuses without properties, and other brokers may leave them out too.
     found = read_properties(body, 2) if len(body) > 2 and not body[1] else {}
     properties = {name: _connack_value(name, found[name]) for name in ConnackProperty if name in found}
     return Connack(bool(body[0] & 1), body[1], properties)
@@ -232,7 +233,7 @@ def read_suback(packet: Packet, version: MqttVersion) -> tuple[int, ...]:
     """Return the reason codes of a SUBACK (MQTT 5, section 3.9), one for each topic that was asked for.
 
     Args:
-        packet: As it came.
+        packet: The packet.
         version: The version of MQTT.
 
     Raises:
@@ -249,7 +250,7 @@ def read_acknowledgement(packet: Packet) -> tuple[int, int]:
     """Return the packet identifier and the reason code of a PUBACK or PUBREL (MQTT 5, section 3.4).
 
     Args:
-        packet: As it came.
+        packet: The packet.
 
     Raises:
         MalformedPacketError: It has no packet identifier.
@@ -260,10 +261,10 @@ def read_acknowledgement(packet: Packet) -> tuple[int, int]:
 
 
 def read_properties(body: bytes, position: int) -> dict[int, int | bytes]:
-    """Return the properties of a packet but for user properties, each read in time linear to its size.
+    """Return the properties of a packet except user properties, in time linear in their size.
 
     Args:
-        body: Of the packet.
+        body: The packet's body.
         position: Where the length of the properties is.
 
     Raises:
@@ -296,7 +297,7 @@ def read_properties(body: bytes, position: int) -> dict[int, int | bytes]:
 
 
 def _check_first_byte(octet: int) -> None:
-    """Check type and flags (MQTT 5, section 2.1.3), so that what is not MQTT shows at its first byte."""
+    """Check type and flags (MQTT 5, section 2.1.3), so that anything but MQTT is detected at its first byte."""
     if octet == _TLS_ALERT:
         raise MalformedPacketError("a TLS alert came instead of MQTT")
     kind, flags = octet & 0xF0, octet & 0x0F

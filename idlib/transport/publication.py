@@ -1,23 +1,23 @@
-"""A message handed to the session, with the broker's answer as soon as there is one."""
+"""A message to publish, with the broker's answer as soon as there is one."""
 
 import concurrent.futures
 from dataclasses import dataclass, field
 from typing import Final
 
-# What a PUBLISH packet has beside topic and payload, at most (MQTT 5, section 3.3): type and length 5, length of the
-# topic 2, number 2, properties 6.
+# The most bytes that a PUBLISH packet has besides topic and payload (MQTT 5, section 3.3): type and length 5, length of
+# the topic 2, packet identifier 2, properties 6.
 _PACKET_OVERHEAD_OCTETS: Final = 15
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Publication:
-    """A message handed to the session, acknowledged or not yet.
+    """A message to publish, acknowledged or not yet.
 
     Args:
         topic: Where it is published.
         payload: What is published.
         lifetime: After how many seconds the broker may drop it.
-        answer: The broker's reason code, or why it was not asked.
+        answer: The broker's reason code, or why the message was not sent.
     """
 
     topic: str

@@ -41,13 +41,13 @@ _LOG = logging.getLogger(__name__)
 
 _SHORTEST_RECONNECT_SECONDS: Final = 1.0
 _LONGEST_RECONNECT_SECONDS: Final = 8.0
-# How long it may take to find out whether the broker tells clients apart by their ids.
+# How long it may take to find out if the broker identifies clients by their ids.
 _INQUIRY_SECONDS: Final = 5.0
-# How many messages may be unacknowledged at a time, also if the broker allows more.
+# How many messages may be unacknowledged at a time, even if the broker allows more.
 MAX_INFLIGHT: Final = 20
-# MQTT 5, section 3.4.2.1. No failure by its number, and yet the message is gone.
+# MQTT 5, section 3.4.2.1. The number is not that of a failure, but the broker has dropped the message.
 _NO_MATCHING_SUBSCRIBERS: Final = 16
-# So many connections in a row that break over the same messages are no accident.
+# After this many connections in a row that broke without progress, the messages are the likely cause.
 _MAX_FRUITLESS: Final = 2
 
 
@@ -56,21 +56,21 @@ class Publisher:
 
     Messages that are unacknowledged when the connection is lost are sent again after a reconnect.
 
-    A broker that identifies clients by something other than the client id, such as the user name, may give us a session
-    of another program, with the messages queued in it. Such a session is left unchanged. So we connect without a clean
-    start, and acknowledge messages of, and end, only a session that we have created:
+    A broker that identifies clients by something other than the client id, such as the user name, may give us the
+    session of another program, with the messages queued in it. We must leave such a session unchanged. So we connect
+    without a clean start, and we acknowledge messages in a session, or end it, only if we created it:
 
-    - With MQTT 5 it is ours if the broker says that there was none. If it says after a reconnect that there is one,
-      another program may have taken ours over meanwhile. A connection under another client id then shows whether the
-      broker tells clients apart by their ids.
-    - With MQTT 3.1.1 each connection is made twice: first to see that there is no session, and then with a clean
-      session, which ends together with the connection.
+    - With MQTT 5 it is ours if the broker reports that there was none before. If it reports one after a reconnect,
+      another program may have taken ours over in the meantime. A connection under another client id then shows if the
+      broker identifies clients by their ids.
+    - With MQTT 3.1.1 each connection is made twice: first to check that there is no session, and then with a
+      clean session, which ends together with the connection.
 
     Args:
-        broker: Where to publish.
+        broker: The broker.
         timeout: How long the broker may take to accept the connection, and to acknowledge, in seconds.
-        max_heard: Bytes of the largest payload that whoever listens looks at.
-        outage: Where it is noted that the connection is lost; one of its own without it.
+        max_heard: Bytes of the largest payload that the listener accepts.
+        outage: Logs that the connection is lost; by default one for this object.
     """
 
     def __init__(self, broker: Broker, timeout: float, max_heard: int = 0, outage: FailureLog | None = None) -> None:
@@ -89,19 +89,19 @@ class Publisher:
             is_size_announced=False,
         )
         self._leaving = threading.Event()
-        # Set when the broker has accepted the first connection, or when it will not any more.
+        # Set when the broker has accepted the first connection, or has failed to.
         self._answered = threading.Event()
         self._lock = threading.Lock()
         self._client = self._connector.new_client()
-        # Of the last connection that was accepted.
+        # What the broker granted to the last connection that it accepted.
         self._grant: Grant | None = None
         self._is_connected = False
-        # Whether the session of that connection is surely ours, to acknowledge what it brings and to end it.
+        # Whether the session of that connection is certainly ours, so that we may acknowledge its messages and end it.
         self._is_own = False
         self._owner_check = OwnerCheck(broker)
-        # Connections in a row that broke without an acknowledgement although messages were under way.
+        # Connections in a row that broke without an acknowledgement although messages were in flight.
         self._fruitless = 0
-        # What the broker has said at the end of the last connection, if it has given a reason.
+        # The reason that the broker gave for ending the last connection, if any.
         self._said: Explanation | None = None
         # Why nothing can be published through this session any more.
         self._end: TransportError | None = None
@@ -137,7 +137,7 @@ class Publisher:
         with self._lock:
             ends = self._is_connected and self._is_own and self._end is None
             disconnect(self._client, self._broker.version, ends=ends)
-        # A connection that is being made, or takes nothing any more, is not waited for.
+        # Do not wait for a connection that is being made or no longer accepts data.
         self._thread.join(LEAVE_SECONDS)
         is_left = not ends and self._grant is not None and self._end is None
         if is_left and self._broker.version is MqttVersion.V5:
@@ -149,7 +149,7 @@ class Publisher:
         return MAX_INFLIGHT if self._grant is None else min(self._grant.receive_maximum, MAX_INFLIGHT)
 
     def listen(self, topic: str, hear: Callable[[bytes], None]) -> None:
-        """Have handed over what is published under a topic from now on; what comes without a connection is missed.
+        """Receive what is published to a topic from now on, except while there is no connection.
 
         Args:
             topic: What to subscribe to.
@@ -175,15 +175,15 @@ class Publisher:
             raise TransportError(f"{what}: {refusal.fact}", refusal.hint)
 
     def publish(self, topic: str, payload: bytes, lifetime: int) -> Publication:
-        """Hand a message to the session, without waiting for the broker.
+        """Publish a message, without waiting for the broker.
 
         Args:
             topic: Where to publish.
             payload: What to publish.
-            lifetime: After how many seconds the broker may drop it; MQTT 5 alone carries that.
+            lifetime: After how many seconds the broker may drop it; only MQTT 5 can transmit this.
 
         Raises:
-            MessageError: The broker has said that it takes no packet of that size.
+            MessageError: The broker has announced that it accepts no packet of that size.
         """
         publication = Publication(topic, payload, lifetime)
         with self._lock:
@@ -219,7 +219,7 @@ class Publisher:
         Raises:
             RefusedMessageError: It refused the message.
             NoSubscriberError: It has no subscriber for the message; only MQTT 5, and not every broker, reports that.
-            MessageError: It has said, after a reconnect, that it takes no packet of that size.
+            MessageError: It has announced, after a reconnect, that it accepts no packet of that size.
             TransportError: It did not acknowledge it in time, or takes no messages that it acknowledges.
         """
         try:
@@ -241,7 +241,7 @@ class Publisher:
         )
 
     def _end_left_session(self) -> None:
-        """End the session that a connection has left, unless it may be another program's by now."""
+        """End the session that a lost connection left behind, unless it may now belong to another program."""
         try:
             with Inquiry(self._broker, self._client_id, LEAVE_SECONDS) as inquiry:
                 is_present = inquiry.ask()
@@ -251,11 +251,11 @@ class Publisher:
             _LOG.debug("the session at %s is not ended: %s", self._broker, error)
 
     def _doubt(self, publication: Publication) -> str:
-        """Return why a message may not be acknowledged, to follow the words that it is not."""
+        """Return the possible reason why a message is not acknowledged, as the end of an error."""
         with self._lock:
             if self._fruitless < _MAX_FRUITLESS:
                 return self._cause()
-            # Whichever of them the broker does not take, it ends the connection for all.
+            # If the broker does not accept one of them, it ends the connection for all.
             largest = max(each.size for each in (publication, *self._under_way.values(), *self._unsent))
             why = self._said or f"does it accept QoS 1 and packets of {largest} bytes?"
             return f", and ended the connection each time instead: {why}"
@@ -264,7 +264,7 @@ class Publisher:
         return f": {self._outage.cause}" if self._outage.cause else ""
 
     def _run(self) -> None:
-        """Keep the connection until it is time to leave, and make a new one whenever it is lost."""
+        """Keep the connection until it is no longer needed, and reconnect whenever it is lost."""
         backoff = Backoff(_SHORTEST_RECONNECT_SECONDS, _LONGEST_RECONNECT_SECONDS)
         is_connected = True
         while True:
@@ -295,23 +295,23 @@ class Publisher:
             return False
         with self._lock:
             self._client = client
-            # `__exit__` may have disconnected the previous client meanwhile.
+            # `__exit__` may have disconnected the previous client in the meantime.
             if self._leaving.is_set():
                 return self._abandon(client)
         return True
 
     def _abandon(self, client: PacketClient) -> bool:
-        """Give up a connection that was made while we leave, and return whether it must be run to its end."""
+        """Abandon a connection that was made while we leave; return whether it must be run until it ends."""
         if self._broker.version is MqttVersion.V5:
-            # It has said nothing yet, and so begins no session.
+            # It has sent no CONNECT yet, so it starts no session.
             client.close()
             return False
-        # Its clean session ends the one of the connection before it.
+        # Its clean session ends the session of the previous connection.
         client.disconnect()
         return True
 
     def _open(self) -> PacketClient:
-        """Return a client for a connection that the broker has not accepted yet, and over which nothing is said yet.
+        """Return a client for a connection that the broker has not accepted yet, and over which nothing was sent yet.
 
         Raises:
             TransportError: The broker was not reached; or, with MQTT 3.1.1, does not accept connections, or has a
@@ -321,7 +321,7 @@ class Publisher:
             client = self._connector.new_client()
             self._connector.connect(client)
             return client
-        # Under a new name there cannot be a session of ours that an earlier attempt has left.
+        # With a new client id, there cannot be a session that an earlier attempt of ours left behind.
         client_id = new_client_id()
         self._connector.use_client_id(client_id)
         client = self._connector.new_client()
@@ -334,14 +334,14 @@ class Publisher:
             if is_present is None:
                 raise self._not_accepted(inquiry.end_of_connection())
             self._connector.connect(client)
-            # Another client may have taken the session over meanwhile, and a clean session would end it.
+            # Another client may have taken over the session in the meantime, and a clean session would end it.
             if not inquiry.is_connected():
                 client.close()
                 raise self._not_accepted(inquiry.end_of_connection())
         return client
 
     def _run_connection(self) -> Explanation:
-        """Run the connection until it ends, and return why it did."""
+        """Run the connection until it ends; return the reason."""
         client = self._client
         try:
             while client.loop(LOOP_SECONDS) == MQTT_ERR_SUCCESS:
@@ -356,7 +356,7 @@ class Publisher:
                 self._fruitless = 0
             elif self._under_way:
                 self._fruitless += 1
-            # What it has not acknowledged is sent first on the next connection.
+            # Unacknowledged messages are sent first on the next connection.
             self._unsent.extendleft(reversed(self._under_way.values()))
             self._under_way.clear()
             client.close()
@@ -381,7 +381,7 @@ class Publisher:
         self._answered.set()
 
     def _owner_of(self, grant: Grant) -> Owner:
-        """Return who has begun the session of a new connection."""
+        """Return who created the session of a new connection."""
         if grant.assigned_client_id is not None:
             return Owner.ANOTHER
         if not grant.is_kept:
@@ -405,7 +405,7 @@ class Publisher:
         return None
 
     def _foreign(self, said: str) -> TransportError:
-        """Return what is wrong if the broker gives us another program's session, or ours to another program."""
+        """Return the error that the broker gave us another program's session, or gave ours to another program."""
         fate = "nothing was delivered"
         if self._grant is not None:
             fate = "what it has not acknowledged may or may not be delivered"
@@ -421,10 +421,10 @@ class Publisher:
 
     def _on_published(self, message: Publish) -> None:
         if self._grant is None or self._end is not None:
-            # It waits for the owner of a session that we leave.
+            # The message stays queued for the owner of a session that we leave.
             return
         if message.topic and (self._topic is None or message.topic != self._topic.encode()):
-            # A subscription of another program.
+            # It matches a subscription of another program.
             self._give_up(self._foreign("sent messages of a session that is not ours"))
             disconnect(self._client, self._broker.version, ends=False)
             return
@@ -442,7 +442,7 @@ class Publisher:
             publication.answer.set_result(code)
 
     def _fill_window(self) -> None:
-        """Send what waits, as much as the present connection takes (MQTT 5, section 4.9); called with the lock held."""
+        """Send as many waiting messages as the connection accepts (MQTT 5, section 4.9); called with the lock held."""
         while self._is_connected and self._unsent and len(self._under_way) < self.window:
             publication = self._unsent.popleft()
             error = self._objection(publication)
@@ -468,7 +468,7 @@ class Publisher:
         limit = MAX_PACKET_OCTETS if granted is None else min(granted, MAX_PACKET_OCTETS)
         if publication.size <= limit:
             return None
-        # The broker would end the connection, with all that is under way (MQTT 5, section 3.2.2.3.6).
+        # The broker would end the connection, and with it all messages in flight (MQTT 5, section 3.2.2.3.6).
         return MessageError(
             f"the message is too large: {publication.size} bytes as a packet,"
             f" and the limit of the broker {self._broker} is {limit}",

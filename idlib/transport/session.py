@@ -1,4 +1,4 @@
-"""What a broker grants at connecting, as its CONNACK says (MQTT 5, section 3.2; MQTT 3.1.1, section 3.2)."""
+"""What a broker grants in its CONNACK (MQTT 5, section 3.2; MQTT 3.1.1, section 3.2)."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -7,17 +7,17 @@ from typing import Final, Self
 
 from idlib.settings import MqttVersion
 
-# What holds if CONNACK says nothing (MQTT 5, section 3.2.2.3).
+# The defaults for properties that are not in CONNACK (MQTT 5, section 3.2.2.3).
 _DEFAULT_RECEIVE_MAXIMUM: Final = 65535
 _DEFAULT_MAXIMUM_QOS: Final = 2
 SESSION_FOR_EVER: Final = 0xFFFFFFFF
 
 
 class ConnackProperty(IntEnum):
-    """The properties of CONNACK that are obeyed (MQTT 5, section 3.2.2.3).
+    """The properties of CONNACK that we use (MQTT 5, section 3.2.2.3).
 
-    Retain Available, and the three on wildcards, subscription identifiers and shared subscriptions, are not among them:
-    we publish nothing retained and subscribe to one plain topic.
+    We do not need Retain Available and the three about wildcards, subscription identifiers and shared subscriptions,
+    because we publish nothing retained and subscribe to one plain topic.
     """
 
     SESSION_EXPIRY_INTERVAL = 0x11
@@ -36,12 +36,12 @@ class Grant:
         version: The version of MQTT; 3.1.1 grants nothing but the session itself.
         is_kept: Whether the broker has kept the session since the last connection.
         asked_expiry: For how many seconds it was asked to keep the session without a connection.
-        expiry: For how many seconds it will; None where it does not say.
-        receive_maximum: How many unacknowledged messages it takes from us at a time.
-        maximum_packet_size: Bytes of the largest packet that it takes; None for no limit.
-        maximum_qos: The highest quality of service that it takes from us.
-        keep_alive: After how many seconds of silence it wants a sign of life; None if it leaves that to us.
-        assigned_client_id: The name that it has given the session; None if it has kept ours.
+        expiry: For how many seconds it will; None if it does not say.
+        receive_maximum: How many unacknowledged messages it accepts from us at a time.
+        maximum_packet_size: Bytes of the largest packet that it accepts; None for no limit.
+        maximum_qos: The highest quality of service that it accepts from us.
+        keep_alive: The keep alive that it demands, in seconds; None if it leaves that to us.
+        assigned_client_id: The client id that it has assigned; None if it uses ours.
     """
 
     version: MqttVersion
@@ -69,7 +69,7 @@ class Grant:
             version: The version of MQTT.
             asked_expiry: What CONNECT asked for, in seconds.
             properties: Its properties; MQTT 3.1.1 has none.
-            is_kept: Whether it says Session Present.
+            is_kept: Whether it reports Session Present.
         """
         if version is MqttVersion.V311:
             return cls(version, is_kept, asked_expiry)
@@ -102,7 +102,7 @@ class Grant:
         return self.expiry is not None and self.expiry < self.asked_expiry
 
     def admits(self, packet_size: int) -> bool:
-        """Return whether the broker takes a packet.
+        """Return whether the broker accepts a packet of a size.
 
         Args:
             packet_size: Its bytes.
@@ -126,7 +126,7 @@ class Grant:
 
 @dataclass(frozen=True, slots=True)
 class LastSession:
-    """A session of the past, as it is remembered across restarts.
+    """An earlier session, as it is recorded across restarts.
 
     Args:
         broker: Where it was.
@@ -140,7 +140,7 @@ class LastSession:
 
     @classmethod
     def from_text(cls, text: str) -> Self | None:
-        """Return what `str` has made a text of, or None if it is another text.
+        """Return the session that `str` wrote as a text, or None if the text is something else.
 
         Args:
             text: The text.
@@ -155,7 +155,7 @@ class LastSession:
         return f"{self.active_at} {'-' if self.expiry is None else self.expiry} {self.broker}"
 
     def should_exist(self, now: float) -> bool:
-        """Return whether the broker was to keep the session until now at least.
+        """Return whether the broker should still have the session.
 
         Args:
             now: Seconds since the epoch.

@@ -34,13 +34,13 @@ from idlib.transport.session import Grant, LastSession
 
 _LOG = logging.getLogger(__name__)
 
-# The broker holds back what is beyond this, so that messages under way take a bounded part of the memory.
+# The broker holds back further messages, so that those in flight take a bounded amount of memory.
 RECEIVE_MAXIMUM: Final = 128
 _NOTE_SECONDS: Final = 60.0
 _ANSWER_SECONDS: Final = 30.0
 _SHORTEST_BACKOFF_SECONDS: Final = 0.5
 _LONGEST_BACKOFF_SECONDS: Final = 60.0
-# So many connections in a row that break over the same messages are no accident.
+# After this many connections in a row that broke without progress, the messages are the likely cause.
 _MAX_FRUITLESS: Final = 3
 
 
@@ -49,12 +49,12 @@ class Delivery:
     """One arrival of a message, to be settled exactly once.
 
     Args:
-        payload: What the message holds.
+        payload: The content of the message.
         received_at: In seconds since the epoch.
-        connection: What it came through, and an acknowledgement must go through.
-        packet_id: MQTT's number of it within that connection.
+        connection: The connection that it came through; its acknowledgement must use the same one.
+        packet_id: Its packet identifier within that connection.
         qos: 0 to 2.
-        refusal: Why the message is refused before it is looked at; None if it is not.
+        refusal: Why the message is refused before it is examined; None if it is not.
     """
 
     payload: bytes
@@ -83,10 +83,10 @@ class Subscription:
         client_id: The session's name, the same at each start.
         topic: What to subscribe to.
         session_expiry: For how many seconds the broker is asked to keep the session without a connection.
-        max_message_size: Bytes of the largest message that is accepted; what is much larger is not held in memory, and
-            delivered as a refusal.
+        max_message_size: Bytes of the largest message that is accepted; a much larger one is not held in memory and
+            is delivered as a refusal.
         deliver: Called with each message from the thread that runs the session; may block to hold the broker back.
-        memory: Where it is remembered that there is a session, so that its loss is noticed after a restart, too.
+        memory: Stores that there is a session, so that its loss is noticed even after a restart.
     """
 
     def __init__(
@@ -136,21 +136,21 @@ class Subscription:
 
     @property
     def problem(self) -> str | None:
-        """Why there is no subscription at present, as far as that is known, or None."""
+        """Why there is no subscription at present, as far as is known, or None."""
         return None if self.is_active else self._outage.cause or f"{self._broker} has not answered yet"
 
     @property
     def stalled_reason(self) -> str | None:
-        """Why messages do not come through although the broker can be reached, or None."""
+        """Why no messages arrive although the broker can be reached, or None."""
         if self._fruitless < _MAX_FRUITLESS or (self.is_active and self._outage.is_stable):
             return None
         return f"{self._fruitless} connections to the broker {self._broker} broke while messages were under way"
 
     def run(self, stopping: threading.Event) -> None:
-        """Stay connected and subscribed until told to stop, through every failure of the broker or the network.
+        """Stay connected and subscribed until `stopping` is set; reconnect after every failure of broker or network.
 
         Args:
-            stopping: Set by another thread when it is time to leave; what is settled by then is acknowledged.
+            stopping: Set by another thread to stop; messages settled by then are acknowledged.
         """
         while not stopping.is_set():
             self._is_explained = False
@@ -170,9 +170,9 @@ class Subscription:
                 stopping.wait(self._backoff.next_pause())
 
     def settle(self, delivery: Delivery) -> None:
-        """Let a message be acknowledged, as soon as all that came before it are (MQTT 5, section 4.6).
+        """Allow a message to be acknowledged as soon as all earlier ones are (MQTT 5, section 4.6).
 
-        A message of an earlier connection is not: the broker brings it again.
+        A message of an earlier connection is not acknowledged: the broker sends it again.
 
         Args:
             delivery: Printed, refused or stored for good.
@@ -207,7 +207,7 @@ class Subscription:
         text = None if self._memory is None else self._memory.recall()
         self._has_noted = text is not None
         last = None if text is None else LastSession.from_text(text)
-        # At another broker there was no session of ours.
+        # The recorded session was at another broker.
         return last if last is not None and last.broker == str(self._broker) else None
 
     def _note_session(self) -> None:
@@ -248,7 +248,7 @@ class Subscription:
         )
 
     def _is_session_expected(self) -> bool:
-        # The note may be older than the end of the connection.
+        # The record may be older than the end of the connection.
         return self._has_noted and (
             self._last_session is None or self._last_session.should_exist(time.time() - _NOTE_SECONDS)
         )
@@ -267,11 +267,11 @@ class Subscription:
         client.close()
 
     def _explain_end(self, client: PacketClient) -> None:
-        """Note what the client knows of why its connection ended."""
+        """Record why the client's connection ended, as far as the client knows."""
         if client.code == SESSION_TAKEN_OVER:
             hint = hint_for_reason(self._broker, client.code)
             self._explain(str(Explanation(f"The session at the broker {self._broker} was taken over", hint)))
-            # Both clients would take it from each other endlessly; the less often, the more messages are delivered.
+            # Both clients would keep taking it over; the less often they do, the more messages are delivered.
             self._backoff.give_way()
         elif client.is_refused:
             self._explain(f"The broker {self._broker} refuses the connection: {explain_end(self._broker, client)}")
@@ -283,7 +283,7 @@ class Subscription:
                 self._explain(f"The broker {self._broker} did not accept the connection: {end}")
 
     def _hint_for_silence(self) -> str:
-        # What a broker that has accepted us before expects has hardly changed.
+        # A broker that has accepted us before hardly expects other settings now.
         return "" if self._was_accepted else hint_for_silence(self._broker)
 
     def _explain(self, cause: str) -> None:
@@ -307,7 +307,7 @@ class Subscription:
             self._tell_unknown_session()
         elif self._last_session is not None:
             self._tell_lost_session(self._last_session)
-        # From now on there is a session of ours, also if the subscription is refused.
+        # From now on we have a session, even if the subscription is refused.
         self._note_session()
         connection = self._connection
         if connection is None:
@@ -340,7 +340,7 @@ class Subscription:
     def _on_published(self, message: Publish) -> None:
         payload, refusal = message.payload, message.refusal
         if refusal is None and len(payload) > self._max_message_size:
-            # Kept no longer: a window of such messages would take more memory than all others together.
+            # Do not keep the payload: a window of such messages would take more memory than all others together.
             fact = f"{len(payload)} bytes are more than {self._max_message_size}"
             payload, refusal = b"", Refusal(Reason.OVERSIZED, fact)
         delivery = Delivery(payload, time.time(), self._connection, message.packet_id, message.qos, refusal)

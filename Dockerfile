@@ -2,7 +2,7 @@
 ARG PYTHON_IMAGE=python:3.13-slim-bookworm
 ARG DEBIAN_IMAGE=debian:bookworm-slim
 
-# The locked packages, as wheels alone: nothing is compiled, and no package's code runs while it is installed.
+# The locked packages, only as wheels: nothing is compiled, and no package's code runs during the installation.
 FROM ${PYTHON_IMAGE} AS packages
 COPY requirements/runtime.txt /tmp/
 RUN python3 -m pip install --no-cache-dir --no-compile --root-user-action=ignore \
@@ -10,7 +10,7 @@ RUN python3 -m pip install --no-cache-dir --no-compile --root-user-action=ignore
     && rm -rf /packages/bin \
     && find /packages -depth \( -name tests -o -name 'tests[-_.]*' \) -exec rm -rf {} +
 
-# Our own distribution. What builds it stays behind.
+# Our own distribution. Its build tools stay out of the final images.
 FROM ${PYTHON_IMAGE} AS distribution
 COPY requirements/build.txt /tmp/
 RUN python3 -m pip install --no-cache-dir --no-compile --root-user-action=ignore \
@@ -24,7 +24,7 @@ COPY messaging_sender /source/messaging_sender
 RUN python3 -m pip install --no-cache-dir --no-compile --root-user-action=ignore --no-index \
         --no-deps --no-build-isolation --prefix=/packages /source
 
-# What the three services have in common. Their user owns the two volumes, which are made of these directories.
+# The common part of the three services. Their user owns the two volumes, which start as copies of these directories.
 FROM ${PYTHON_IMAGE} AS python
 ARG APP_UID=1001
 RUN useradd --uid ${APP_UID} --user-group --no-create-home --home-dir /tmp --shell /bin/bash messenger \
@@ -37,8 +37,8 @@ ENV APP_UID=${APP_UID} \
     LANG=C.UTF-8 \
     PYTHONPYCACHEPREFIX=/application/bytecode
 
-# Bytecode of all that the programs import, early or late, Python's own modules too: a read-only container could never
-# keep it.
+# Bytecode of everything that the programs import, including Python's own modules, because a read-only container cannot
+# store it.
 FROM python AS bytecode
 COPY applications /application
 RUN cd /application && chmod -R a+rX,go-w . && rm restart.py \
@@ -74,7 +74,7 @@ COPY --from=bytecode /application/messaging_receiver /application/messaging_rece
 WORKDIR /application/messaging_receiver/src
 USER ${APP_UID}:${APP_UID}
 
-# Debian's Unbound, without what only its Python module would need.
+# Debian's Unbound, without the packages that only its Python module needs.
 FROM ${DEBIAN_IMAGE} AS resolver
 ARG APP_UID=1001
 RUN apt-get update \
@@ -86,7 +86,7 @@ RUN apt-get update \
         /var/lib/apt/lists/* /var/cache/apt/* /var/log/apt /var/log/dpkg.log
 COPY resolver/unbound.conf /etc/unbound/
 COPY resolver/health.sh resolver/seed_root_key.sh resolver/start.sh /usr/local/bin/
-# The volume for the root's keys is made of this directory.
+# The volume for the root's keys starts as a copy of this directory.
 RUN chmod a+r /etc/unbound/unbound.conf && chmod a+rx /usr/local/bin/*.sh \
     && rm -rf /var/lib/unbound && install -d -m 0700 -o ${APP_UID} -g ${APP_UID} /var/lib/unbound
 USER ${APP_UID}:${APP_UID}

@@ -1,13 +1,12 @@
-# make setup | demo | test | fuzz | chaos | hostile | soak | lint | bench | lock | wheel | clean. Each sets up what it needs; nothing needs
-# root.
+# make setup | demo | test | fuzz | chaos | hostile | soak | lint | bench | lock | wheel | clean. Each target sets up
+# what it needs; none needs root.
 # With a container engine and Compose: make test-containers | bench-containers. For a release: make pin-images |
 # release-check.
 SHELL := /bin/sh
 PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { command -v $$p; break; }; done)
 BIN := .venv/bin
-# A virtual environment holds the path of the checkout and of its Python: if either has moved, it is
-# created again.
+# A virtual environment contains the paths of the checkout and of its Python: if either has moved, it is created again.
 GONE := $(shell test ! -d .venv || { $(BIN)/python -c '' && test "$$(cat .venv/checkout)" = "$$PWD"; } 2>/dev/null || \
 	{ rm -rf .venv; echo gone; })
 COMPILE := uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header --no-annotate \
@@ -15,13 +14,13 @@ COMPILE := uv pip compile --quiet --universal --generate-hashes --no-emit-index-
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --no-deps
 SOURCES := pyproject.toml README.md LICENSE $(shell find dane_messenger idlib messaging_maintenance messaging_receiver \
 	messaging_sender -name '*.py' 2>/dev/null)
-# Developers' changes take effect at once; what users run changes when make runs.
+# With the editable install, changes take effect at once; with the normal one, when make runs.
 PACKAGE := $(if $(wildcard .venv/editable.stamp),.venv/editable.stamp,.venv/installed.stamp)
 
 .PHONY: setup demo test test-containers fuzz chaos hostile soak lint bench bench-containers lock wheel pin-images \
 	release-check clean
 
-# What a device runs, and the demo's embedded broker.
+# The programs of a device, and the demo's embedded broker.
 setup: $(PACKAGE)
 
 .venv/bin/python:
@@ -47,15 +46,15 @@ setup: $(PACKAGE)
 		echo 'In this locale Python cannot read the path of the checkout: set LC_ALL=C.UTF-8.' >&2; exit 1; }
 	@touch $@
 
-# A wheel of the checkout, in dist/.
+# Builds a wheel in dist/.
 wheel: .venv/build.stamp
 	$(BIN)/python -m hatchling build --target wheel
 
 demo: $(PACKAGE)
 	@$(BIN)/python -m lab.demo
 
-# In as many processes as there are processors and one more, for most tests wait for something; the tests of a file stay
-# together, because they share daemons. JOBS=0 runs all in one process.
+# Uses one process more than there are processors, because most tests wait for something; the tests of a file run in one
+# process, because they share daemons. JOBS=0 runs all tests in one process.
 JOBS ?= $(shell echo $$(($$(getconf _NPROCESSORS_ONLN) + 1)))
 
 test: .venv/editable.stamp
@@ -65,7 +64,7 @@ test: .venv/editable.stamp
 test-containers: .venv/editable.stamp
 	$(BIN)/python -m pytest --timeout 900 tests/containers
 
-# SECONDS for each target.
+# SECONDS: how long to fuzz each target.
 fuzz: .venv/editable.stamp
 	@$(BIN)/python -m fuzz --seconds $(or $(SECONDS),60)
 
@@ -81,12 +80,12 @@ bench: .venv/editable.stamp
 	@$(BIN)/python -m testbed.install_packages
 	@$(BIN)/python -m benchmarks
 
-# SECONDS of faults from a SEED, a number; without one it is drawn and printed.
+# SECONDS: how long to inject faults. SEED: repeats an earlier run; without it, a random seed is chosen and printed.
 chaos: .venv/editable.stamp
 	@$(BIN)/python -m testbed.install_packages
 	@$(BIN)/python -m chaos --seconds $(or $(SECONDS),600) $(if $(SEED),--seed $(SEED))
 
-# SECONDS of attack by strangers, SEED as above; what known senders still get out of the receiver is measured.
+# SECONDS: how long strangers attack. SEED: as above. Measures how well the receiver still serves known senders.
 hostile: .venv/editable.stamp
 	@$(BIN)/python -m testbed.install_packages
 	@$(BIN)/python -m hostile --seconds $(or $(SECONDS),600) $(if $(SEED),--seed $(SEED))
@@ -112,7 +111,7 @@ lock:
 pin-images: | .venv/bin/python
 	@$(BIN)/python -m release pin $(if $(REGISTRY),--registry $(REGISTRY))
 
-# What must hold of a release besides the tests: the same base images for everybody.
+# Checks what a release needs besides the tests: base images that are the same for everyone.
 release-check: | .venv/bin/python
 	@$(BIN)/python -m release check
 

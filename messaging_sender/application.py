@@ -36,9 +36,9 @@ PATIENCE_SECONDS: Final = 600
 _TROUBLE_SECONDS: Final = 10.0
 SETTINGS_SECONDS: Final = 60.0
 _POLL_SECONDS: Final = 0.2
-# At the beginning of a line of the log.
+# The time at the beginning of a log line.
 _TIME: Final = re.compile(r"^\S+Z ", re.MULTILINE)
-# Below the five seconds in which the service promises to end.
+# Less than the five seconds within which the service promises to end.
 _GRACE_SECONDS: Final = 2.0
 
 

@@ -30,7 +30,7 @@ class InterruptibleInput(io.RawIOBase):
         self._poll.register(descriptor, select.POLLIN)
 
     def readable(self) -> bool:
-        """Return that it can be read."""
+        """Return True: it can be read."""
         return True
 
     def readinto(self, buffer: "WriteableBuffer") -> int:

@@ -13,7 +13,7 @@ def judge(settings: Settings) -> None:
         settings: From the environment.
 
     Raises:
-        ConfigurationError: They are not, or cannot; lists all problems.
+        ConfigurationError: The settings or files cannot be used; lists all problems.
     """
     problems: list[str] = []
     for make in (Broker.from_settings, Discovery.from_settings):

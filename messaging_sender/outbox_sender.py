@@ -43,7 +43,7 @@ _SHORTEST_BACKOFF_SECONDS: Final = 1.0
 _LONGEST_BACKOFF_SECONDS: Final = 300.0
 _LONGEST_BROKER_BACKOFF_SECONDS: Final = 60.0
 _POLL_SECONDS: Final = 0.5
-# Later than any time that SQLite can hold a message to have been queued at.
+# Later than any time that SQLite can store as the time of queuing.
 _NO_TIME: Final = 2**63 - 1
 
 

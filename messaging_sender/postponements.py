@@ -9,7 +9,7 @@ from typing import Final
 from idlib.errors import IdlibError
 from idlib.system.failure_log import FailureLog
 
-# Recipients with log lines of their own.
+# How many recipients have log lines of their own.
 MAX_RECIPIENTS: Final = 1024
 
 

@@ -13,7 +13,7 @@ from idlib.settings import Settings
 from idlib.trust import Policy
 from messaging_sender.sealing import Sealer
 
-# A receipt with the longest names and the largest keys is half as large; anything larger is another message.
+# Twice the size of a receipt with the longest names and the largest keys; anything larger is another message.
 MAX_RECEIPT_OCTETS: Final = 8192
 MAX_HEARD: Final = 256
 # Between two private-key operations, to limit the load while waiting.
@@ -24,10 +24,10 @@ class ReceiptListener:
     """Waits for one receipt. Reads everything published to this device and drops the rest.
 
     Args:
-        settings: Our own name is used.
-        sealer: The one of the message; has the keys to decrypt the receipt.
-        signer: The message's recipient, the only one who can sign the receipt.
-        identifier: The message's.
+        settings: It uses our own name.
+        sealer: The sealer of the message; has the keys to decrypt the receipt.
+        signer: The message's recipient, the only device that can sign the receipt.
+        identifier: The message's identifier.
 
     Raises:
         KeyFileError: A previous key of ours is unusable.

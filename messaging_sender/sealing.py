@@ -110,7 +110,7 @@ class Sealer:
         signed = sign(
             message.text, sender=self._settings.identity_name, signing_key=self.key, binding=_binding(message)
         )
-        # Encryption encodes in base64: four bytes for three.
+        # Encryption encodes in base64: four bytes for every three.
         self._check_size((len(signed) * 4 + 2) // 3)
 
     def _check_size(self, octets: int) -> None:

@@ -79,7 +79,7 @@ def sign_and_encrypt(source_name: str, crypto_path: str, app_uid: int, message: 
     """Return what Listing 1 of the published article publishes: the message, signed and then encrypted.
 
     Unlike the listing's, the message is bound to its recipient and its time, and refused if no receiver would accept
-    it. DNS is asked as the environment says (DNS_RESOLVER, DNSSEC, DNSSEC_TRUST_ANCHORS).
+    it. DNS is asked as set in the environment (DNS_RESOLVER, DNSSEC, DNSSEC_TRUST_ANCHORS).
 
     Args:
         source_name: The sender's name.
@@ -89,8 +89,8 @@ def sign_and_encrypt(source_name: str, crypto_path: str, app_uid: int, message: 
         recipient: The recipient's name.
 
     Raises:
-        ConfigurationError: A path or a name is not one, or an environment variable has a bad value.
-        MalformedNameError: The recipient's name is none.
+        ConfigurationError: A path or our own name is malformed, or an environment variable has a bad value.
+        MalformedNameError: The recipient's name is malformed.
         KeyFileError: The private key is missing or unusable.
         DiscoveryError: The recipient has no certificate that can be used.
         MessageError: The message is empty or too large, or is not valid Unicode.

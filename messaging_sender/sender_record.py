@@ -86,7 +86,7 @@ class OwnRecord:
         except TimeoutError:
             return self._outage.cause
         except DiscoveryError:
-            # It says nothing about the record.
+            # The error says nothing about the record.
             objection = self._outage.cause
         else:
             self._note(objection)
@@ -112,7 +112,7 @@ class OwnRecord:
         try:
             if key.public.der in self._discovery.find(name).accepted:
                 return None
-            # What was found may be from before the record was replaced.
+            # The cached records may be from before the record was replaced.
             found = self._discovery.find_again(name)
             if key.public.der in found.accepted or _IS_LEFT_OPEN.search("; ".join(found.skipped)):
                 return None

@@ -2,7 +2,7 @@
 """Keep the maintenance container open, so that an identity can be created and published at its terminal."""
 
 try:
-    # Before what takes long to import.
+    # Before the slow imports.
     from idlib.system.interruption import end_when_interrupted
 except ModuleNotFoundError:
     if __name__ != "__main__":

@@ -2,7 +2,7 @@
 """Create a certificate signing request for the device's key, and the key if there is none."""
 
 try:
-    # Before what takes long to import.
+    # Before the slow imports.
     from idlib.system.interruption import end_when_interrupted
 except ModuleNotFoundError:
     if __name__ != "__main__":

@@ -2,7 +2,7 @@
 """Create the device's identity: a private key and a self-signed certificate."""
 
 try:
-    # Before what takes long to import.
+    # Before the slow imports.
     from idlib.system.interruption import end_when_interrupted
 except ModuleNotFoundError:
     if __name__ != "__main__":

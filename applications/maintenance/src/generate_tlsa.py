@@ -2,7 +2,7 @@
 """Print the TLSA record of the device's certificate."""
 
 try:
-    # Before what takes long to import.
+    # Before the slow imports.
     from idlib.system.interruption import end_when_interrupted
 except ModuleNotFoundError:
     if __name__ != "__main__":

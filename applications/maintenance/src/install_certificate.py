@@ -2,7 +2,7 @@
 """Install the certificate that a CA has issued for the device's key."""
 
 try:
-    # Before what takes long to import.
+    # Before the slow imports.
     from idlib.system.interruption import end_when_interrupted
 except ModuleNotFoundError:
     if __name__ != "__main__":

@@ -2,7 +2,7 @@
 """Receive messages over MQTT, decrypt and authenticate them, and print each as one line."""
 
 try:
-    # Before what takes long to import.
+    # Before the slow imports.
     from idlib.system.interruption import end_when_interrupted
 except ModuleNotFoundError:
     if __name__ != "__main__":
@@ -18,7 +18,7 @@ if __name__ == "__main__":
 import sys
 
 if __name__ == "__main__" and sys.argv[1:] == ["--health"]:
-    # Before the rest is imported: a container is asked for its health every 30 s, for as long as it lives.
+    # Before the rest is imported: the health of a container is checked every 30 s.
     from messaging_receiver.health import main as answer_for_health
 
     sys.exit(answer_for_health())

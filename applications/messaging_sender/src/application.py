@@ -2,7 +2,7 @@
 """Deliver queued messages, and keep the sender's container open for commands."""
 
 try:
-    # Before what takes long to import.
+    # Before the slow imports.
     from idlib.system.interruption import end_when_interrupted
 except ModuleNotFoundError:
     if __name__ != "__main__":

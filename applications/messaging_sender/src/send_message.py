@@ -2,7 +2,7 @@
 """Sign a message, encrypt it to its recipient's certificate from DNS, and publish it."""
 
 try:
-    # Before what takes long to import.
+    # Before the slow imports.
     from idlib.system.interruption import end_when_interrupted
 except ModuleNotFoundError:
     if __name__ != "__main__":

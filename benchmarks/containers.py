@@ -8,6 +8,7 @@ from typing import Final
 from benchmarks.comparison import RUNS, Sample
 from testbed.containers.engine import docker
 from testbed.containers.stack import MAX_MEMORY, SUBSCRIBED, Stack
+from testbed.table import print_table
 
 MAX_SECONDS: Final = 3
 _MESSAGES: Final = 200
@@ -28,15 +29,14 @@ def main() -> int:
             sending = {service: stack.memory(service) for service in MAX_MEMORY}
         delivering = stack.memory_while_delivering(_MESSAGES)
     rows = [
-        _HEADING,
         *(
             (name, f"{sizes[name]:.1f}", f"{at_rest[name]:.1f}", f"{sending[name]:.1f}", str(most))
             for name, most in MAX_MEMORY.items()
         ),
         ("together", f"{together:.1f}", "", "", ""),
     ]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    print(*("   ".join(map(str.ljust, row, widths)).rstrip() for row in rows), "", sep="\n")
+    print_table(_HEADING, rows)
+    print()
     most = MAX_MEMORY["messaging_sender"]
     print(f"MiB of messaging_sender while it delivers {_MESSAGES} queued messages: {delivering:.1f}; allowed: {most}")
     print(f"seconds from the receiver's start to its subscription, median of {RUNS}: {started}; allowed: {MAX_SECONDS}")

@@ -1,9 +1,9 @@
-"""What the receiver takes over time: memory, threads, open files and latency, as a table and a plot.
+"""The receiver's memory, threads, open files and latency over time, as a table and a plot.
 
-Messages of several sizes come at a steady rate. In each second part of the time there is a burst too, and a flood of
-rubbish at QoS 0, which the broker does not hold back. Flat after the first fifth is what is wanted: the status is 1
-where the last fifth takes more threads or files than the second, or over a tenth more memory, or where a message is
-missing. Usage: python -m benchmarks.soak --minutes 10 [--plot soak.svg]
+Messages of several sizes are sent at a steady rate. Every other row also has a burst, and a flood of junk at QoS 0,
+which the broker does not hold back. Use should be flat after the first fifth of the time: the status is 1 if the last
+fifth uses more threads or files than the second, or over a tenth more memory, or if a message is missing.
+Usage: python -m benchmarks.soak --minutes 10 [--plot soak.svg]
 """
 
 import argparse
@@ -30,6 +30,7 @@ from lab.interruption import raise_when_signalled
 from testbed.lab import open_lab
 from testbed.messages import BrokerClient
 from testbed.programs import Device, Program
+from testbed.table import print_table
 
 _ROWS: Final = 20
 _MESSAGES_A_SECOND: Final = 20.0
@@ -243,11 +244,8 @@ def main() -> int:
     arguments = command_line.parse_args()
     raise_when_signalled()
     rows, sent, printed = soak(arguments.minutes)
-    table = [tuple(field.name for field in fields(Row)), *map(_cells, rows)]
-    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
     print(describe(), "", sep="\n")
-    for cells in table:
-        print("   ".join(map(str.rjust, cells, widths)))
+    print_table([field.name for field in fields(Row)], [_cells(row) for row in rows])
     arguments.plot.write_text(plot(rows))
     flat = is_flat(rows)
     print(f"\n{sent} messages sent, {printed} printed; {'flat' if flat else 'NOT flat'}; plot in {arguments.plot}")

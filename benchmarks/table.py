@@ -1,4 +1,4 @@
-"""Runs benchmarks in one world and prints what they found as one table."""
+"""Runs benchmarks in one world and prints their results as one table."""
 
 import sys
 from collections.abc import Callable
@@ -7,6 +7,7 @@ from benchmarks.comparison import RUNS, Comparison
 from benchmarks.machine import describe, rsa_speed
 from benchmarks.world import World, open_world
 from testbed.daemons.process import DaemonError
+from testbed.table import print_table
 
 _HEADING = (f"medians of {RUNS} (lowest to highest)", "ours", "reference libraries", "better by")
 
@@ -24,10 +25,9 @@ def show(*benchmarks: Callable[[World], Comparison]) -> int:
     except DaemonError as error:
         print(f"Cannot run the benchmarks: {error}", file=sys.stderr)
         return 1
-    rows = [_HEADING, *(comparison.cells() for comparison in comparisons)]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    table = ("   ".join(map(str.ljust, row, widths)).rstrip() for row in rows)
-    print(describe(), "", *table, "", "openssl speed rsa2048, one processor:", rsa, sep="\n")
+    print(describe(), "", sep="\n")
+    print_table(_HEADING, [comparison.cells() for comparison in comparisons])
+    print("", "openssl speed rsa2048, one processor:", rsa, sep="\n")
     if world.obstacle:
         print(f"Cannot measure the reference libraries: {world.obstacle}", file=sys.stderr)
         return 1

@@ -11,6 +11,7 @@ from hostile.evidence import Evidence
 from hostile.tricks import TRICKS
 from hostile.world import open_world
 from lab.interruption import raise_when_signalled
+from testbed.table import print_table
 
 
 def main() -> int:
@@ -46,9 +47,7 @@ def _report(evidence: Evidence) -> None:
         )
         for one in evidence.measurements
     ]
-    widths = [max(map(len, column)) for column in zip(heading, *rows, strict=True)]
-    for row in (heading, *rows):
-        print(row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True)))
+    print_table(heading, rows)
     books = evidence.books
     print(f"{len(books.promises)} messages of known senders acknowledged, {len(books.lost)} of these never printed")
     print(f"{books.repeated} lines repeated because of {books.kills} kills, {books.replayed} for another reason")

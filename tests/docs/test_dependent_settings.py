@@ -1,4 +1,4 @@
-"""Settings that mean nothing without another one, or beside it: refused, warned about, or of use; and documented so."""
+"""Settings that depend on others: rejected, warned about or accepted, as docs/settings.md documents it."""
 
 import logging
 import re
@@ -39,7 +39,7 @@ SECTION: Final = (
     .partition("## Settings that depend on others\n")[2]
     .partition("\n## ")[0]
 )
-ROWS: Final = re.findall(r"^\| (.+?) \| (.+?) \| (refused|warning): .+ \|$", SECTION, re.MULTILINE)
+ROWS: Final = re.findall(r"^\| (.+?) \| (.+?) \| (rejected|warning): .+ \|$", SECTION, re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -162,7 +162,7 @@ def test_what_would_protect_less_than_it_seems_to_is_refused(case: Case, begin: 
         begin(case.environment)
     (problem,) = caught.value.problems
     assert problem.startswith(case.said)
-    assert (*case.row, "refused") in ROWS
+    assert (*case.row, "rejected") in ROWS
 
 
 @pytest.mark.parametrize("case", WARNED, ids=str)
@@ -178,5 +178,5 @@ def test_what_is_of_use_is_let_through_in_silence(environment: dict[str, str], b
 
 
 def test_each_row_of_the_document_has_its_case() -> None:
-    assert {(*case.row, "refused") for case in REFUSED} | {(*case.row, "warning") for case in WARNED} == set(ROWS)
+    assert {(*case.row, "rejected") for case in REFUSED} | {(*case.row, "warning") for case in WARNED} == set(ROWS)
     assert len(ROWS) == len(re.findall(r"^\| ", SECTION, re.MULTILINE)) - 1

@@ -146,7 +146,7 @@ def test_the_senders_options_take_what_the_document_says() -> None:
 
 
 def test_the_largest_text_still_fits() -> None:
-    octets = re.search(r"A text of (\d+) octets still fits", DOCUMENT)
+    octets = re.search(r"A text of (\d+) bytes still fits", DOCUMENT)
     assert octets
     key = generate_private_key(KeyType.RSA2048)
     alice, bob = IdentityName("alice._device.example.com"), IdentityName("bob._device.example.com")
@@ -172,6 +172,6 @@ def test_no_bound_is_left_out() -> None:
 
 
 def test_the_certificates_life_is_the_one_of_the_code() -> None:
-    days = re.search(r"A new certificate is good for (\d+) days", DOCUMENT)
+    days = re.search(r"A new certificate is valid for (\d+) days", DOCUMENT)
     assert days
     assert timedelta(days=int(days[1])) == LIFETIME

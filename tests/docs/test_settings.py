@@ -39,5 +39,5 @@ def test_each_result_of_json_is_named() -> None:
 def test_the_largest_text_is_the_one_of_the_limits() -> None:
     said = re.search(r"A text of (\d+) bytes fits into a message of `MAX_MESSAGE_SIZE`, (\d+) bytes", DOCUMENT)
     assert said
-    assert f"A text of {said[1]} octets still fits" in (documents.ROOT / "docs/limits.md").read_text()
+    assert f"A text of {said[1]} bytes still fits" in (documents.ROOT / "docs/limits.md").read_text()
     assert f"| MAX_MESSAGE_SIZE | `{said[2]}` |" in DOCUMENT

@@ -75,13 +75,13 @@ def test_the_programs_start_in_every_locale(checkout: Path) -> None:
 
 
 @pytest.mark.parametrize("target", ["setup", ".venv/editable.stamp"])
-def test_a_locale_that_cannot_hold_the_path_of_the_checkout_is_named(target: str, checkout: Path) -> None:
+def test_a_locale_that_cannot_encode_the_path_of_the_checkout_is_reported(target: str, checkout: Path) -> None:
     made = make(checkout, f"PYTHON={sys.executable}", target, **LOCALES[-1])
     assert made.returncode == 2
     assert "set LC_ALL=C.UTF-8" in made.stderr
 
 
-def test_what_users_run_changes_when_make_runs(checkout: Path) -> None:
+def test_a_normal_install_is_updated_when_make_runs(checkout: Path) -> None:
     set_up(checkout)
     source = checkout / "idlib" / "__init__.py"
     source.write_text(source.read_text().replace('__version__ = "', '__version__ = "9'))
@@ -90,7 +90,7 @@ def test_what_users_run_changes_when_make_runs(checkout: Path) -> None:
     assert " 9" in version(checkout, ".venv/bin/dane-messenger")
 
 
-def test_what_developers_run_changes_at_once(checkout: Path) -> None:
+def test_an_editable_install_changes_at_once(checkout: Path) -> None:
     set_up(checkout, ".venv/editable.stamp")
     source = checkout / "idlib" / "__init__.py"
     source.write_text(source.read_text().replace('__version__ = "', '__version__ = "9'))
@@ -107,7 +107,7 @@ def test_a_checkout_that_has_moved_is_set_up_again(checkout: Path) -> None:
     assert version(moved, ".venv/bin/dane-messenger").startswith("dane-messenger ")
 
 
-def test_an_environment_whose_python_is_gone_is_created_anew(checkout: Path) -> None:
+def test_an_environment_whose_python_is_gone_is_created_again(checkout: Path) -> None:
     (checkout / ".venv" / "bin").mkdir(parents=True)
     (checkout / ".venv" / "bin" / "python").symlink_to("/nowhere/python3")
     (checkout / ".venv" / "installed.stamp").touch()
@@ -116,13 +116,13 @@ def test_an_environment_whose_python_is_gone_is_created_anew(checkout: Path) -> 
 
 
 @pytest.mark.parametrize("python", ["true-but-not-there", ""])
-def test_without_a_python_that_is_new_enough_it_says_so(python: str, checkout: Path) -> None:
+def test_a_missing_python_is_reported(python: str, checkout: Path) -> None:
     refused = make(checkout, f"PYTHON={python}", "setup")
     assert refused.returncode == 2
     assert "Python 3.11 or newer is needed" in refused.stderr
 
 
-def test_a_python_that_is_too_old_is_refused(checkout: Path) -> None:
+def test_a_python_that_is_too_old_is_rejected(checkout: Path) -> None:
     old = checkout / "python3.10"
     old.write_text("#!/bin/sh\nexit 1\n")
     old.chmod(0o755)

@@ -29,7 +29,7 @@ def test_the_version_is_the_same_everywhere() -> None:
 
 
 @pytest.mark.parametrize("program", PROGRAMS, ids=label)
-def test_without_the_package_it_says_in_a_line_what_to_do(program: Path, tmp_path: Path) -> None:
+def test_a_missing_package_is_reported_in_one_line_with_a_hint(program: Path, tmp_path: Path) -> None:
     shutil.copytree(ROOT / "applications", tmp_path / "applications")
     # Isolated and without site-packages, as any other Python of the system is.
     command = [sys.executable, "-S", "-E", str(tmp_path / program.relative_to(ROOT)), "--help"]
@@ -42,7 +42,7 @@ def test_without_the_package_it_says_in_a_line_what_to_do(program: Path, tmp_pat
 
 
 @pytest.mark.parametrize("program", PROGRAMS, ids=label)
-def test_another_python_hands_over_to_the_one_of_the_checkout(program: Path, tmp_path: Path) -> None:
+def test_another_python_starts_the_one_of_the_checkout(program: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-S", "-E", str(program), "--version"]
     ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=60)
     assert (ended.returncode, ended.stderr) == (0, "")
@@ -50,7 +50,7 @@ def test_another_python_hands_over_to_the_one_of_the_checkout(program: Path, tmp
 
 
 @pytest.mark.parametrize("program", PROGRAMS, ids=label)
-def test_through_a_link_it_finds_its_environment(program: Path, tmp_path: Path) -> None:
+def test_a_program_started_through_a_link_finds_its_environment(program: Path, tmp_path: Path) -> None:
     if not (ROOT / ".venv" / "bin" / "python").exists():
         pytest.fail("this test needs the environment that make setup lays out")
     (tmp_path / "program").symlink_to(program)

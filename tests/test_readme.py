@@ -10,17 +10,17 @@ from tests import documents
 README = (documents.ROOT / "README.md").read_text()
 
 
-def test_it_fits_four_screens() -> None:
+def test_the_readme_fits_four_screens() -> None:
     assert len(README.splitlines()) <= 150
 
 
-def test_every_document_can_be_reached() -> None:
+def test_every_document_is_linked() -> None:
     paths = {path.relative_to(documents.ROOT).as_posix() for path in documents.ROOT.glob("*.md")}
     paths |= {path.relative_to(documents.ROOT).as_posix() for path in documents.ROOT.glob("docs/*.md")}
     assert {path for path in paths - {"README.md"} if f"]({path})" not in README} == set()
 
 
-def test_the_first_commands_bring_the_checkout(tmp_path: Path) -> None:
+def test_the_first_commands_clone_the_repository(tmp_path: Path) -> None:
     repository = tmp_path / "repository"
     shutil.copytree(documents.ROOT / "requirements", repository / "requirements")
     for name in ("Makefile", "README.md", "LICENSE", "pyproject.toml"):

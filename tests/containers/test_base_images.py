@@ -12,7 +12,7 @@ from testbed.containers.stack import Stack
 
 
 @pytest.mark.parametrize("world", [Stack, LabWorld])
-def test_every_image_is_built_from_base_images_of_this_machine(world: Callable[[], Stack | LabWorld]) -> None:
+def test_every_image_is_built_from_local_base_images(world: Callable[[], Stack | LabWorld]) -> None:
     shown = world().compose("config", "--format", "json").stdout
     builds: dict[str, Any] = {
         name: service["build"] for name, service in json.loads(shown)["services"].items() if service.get("build")

@@ -70,7 +70,7 @@ def laptop() -> Iterator[tuple[Stack, Shell]]:
         yield stack, Shell(stack.environment)
 
 
-def test_the_laptop_of_the_readme(laptop: tuple[Stack, Shell], tmp_path: Path) -> None:
+def test_the_commands_of_the_readme_for_a_laptop(laptop: tuple[Stack, Shell], tmp_path: Path) -> None:
     stack, _ = laptop
     # In a directory of its own, for .env is written there; and the name is known from that file alone.
     shell = _elsewhere(stack, tmp_path, without={"IDENTITY_NAME"})
@@ -86,7 +86,7 @@ def test_the_laptop_of_the_readme(laptop: tuple[Stack, Shell], tmp_path: Path) -
     assert "docker compose run --rm messaging_sender ./send_message.py" in sending
 
 
-def test_backup_and_update_of_the_operations_page(laptop: tuple[Stack, Shell], tmp_path: Path) -> None:
+def test_the_commands_for_backup_and_update(laptop: tuple[Stack, Shell], tmp_path: Path) -> None:
     stack, _ = laptop
     shell = _elsewhere(stack, tmp_path)
     key = f"/identity/{DEVICE}.key.pem"
@@ -108,7 +108,7 @@ def test_backup_and_update_of_the_operations_page(laptop: tuple[Stack, Shell], t
     stack.wait_for_line("messaging_receiver", "MQTT subscription active.")
 
 
-def test_the_lab_of_its_page() -> None:
+def test_the_commands_of_the_lab_page() -> None:
     lab = LabWorld()
     shell = Shell(lab.environment)
     try:

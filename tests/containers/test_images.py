@@ -36,7 +36,7 @@ def test_all_images_together_add_little(built_stack: Stack) -> None:
 
 
 @pytest.mark.parametrize("service", SERVICES)
-def test_nothing_is_there_that_builds_or_installs(built_stack: Stack, service: str) -> None:
+def test_an_image_has_no_build_or_install_tools(built_stack: Stack, service: str) -> None:
     assert in_image(built_stack, service, f"command -v {' '.join(COMPILERS)} pip pip3 uv; true") == ""
     find_caches = ("find", "/var/lib/apt/lists", "/var/cache/apt", "/root", "/tmp", "-type", "f")
     found, in_base = (
@@ -47,7 +47,7 @@ def test_nothing_is_there_that_builds_or_installs(built_stack: Stack, service: s
 
 
 @pytest.mark.parametrize("service", PYTHON_SERVICES)
-def test_no_installer_and_no_test_code_is_there(built_stack: Stack, service: str) -> None:
+def test_an_image_has_no_installer_and_no_test_code(built_stack: Stack, service: str) -> None:
     names = (
         "-name pip -o -name 'pip[0-9.-]*' -o -name ensurepip -o -name tests -o -name 'tests[-_.]*' -o -name 'test_*.py'"
     )
@@ -55,12 +55,12 @@ def test_no_installer_and_no_test_code_is_there(built_stack: Stack, service: str
 
 
 @pytest.mark.parametrize("service", PYTHON_SERVICES)
-def test_only_its_own_programs_are_there(built_stack: Stack, service: str) -> None:
+def test_an_image_has_only_its_own_programs(built_stack: Stack, service: str) -> None:
     assert in_image(built_stack, service, "ls /application").split() == sorted(["bytecode", service])
 
 
 @pytest.mark.parametrize("service", SERVICES)
-def test_it_runs_as_a_user_who_can_change_nothing_but_the_volumes(built_stack: Stack, service: str) -> None:
+def test_the_user_of_a_container_can_change_only_the_volumes(built_stack: Stack, service: str) -> None:
     assert configuration(built_stack, service)["User"] == "1001:1001"
     writable = set(in_image(built_stack, service, "find / -xdev -writable ! -type l 2>/dev/null; true").split())
     for_all = {"/tmp", "/var/tmp", "/run/lock"}
@@ -68,7 +68,7 @@ def test_it_runs_as_a_user_who_can_change_nothing_but_the_volumes(built_stack: S
 
 
 @pytest.mark.parametrize("service", SERVICES)
-def test_it_tells_its_health_and_opens_no_port(built_stack: Stack, service: str) -> None:
+def test_an_image_has_a_health_check_and_opens_no_port(built_stack: Stack, service: str) -> None:
     read = configuration(built_stack, service)
     assert read["Healthcheck"]["Test"][0] == "CMD"
     assert "ExposedPorts" not in read
@@ -79,7 +79,7 @@ def test_maintenance_has_an_editor(built_stack: Stack) -> None:
 
 
 @pytest.mark.parametrize("service", PYTHON_SERVICES)
-def test_a_shell_greets_with_the_commands_that_are_there(built_stack: Stack, service: str) -> None:
+def test_a_shell_shows_the_available_commands(built_stack: Stack, service: str) -> None:
     shell = docker(
         *("run", "--rm", "--tty", "--env", "IDENTITY_NAME=alice._device.example.com", "--entrypoint", "bash"),
         *(built_stack.image(service), "-i", "-c", "true"),
@@ -93,7 +93,7 @@ def test_a_shell_greets_with_the_commands_that_are_there(built_stack: Stack, ser
 
 
 @pytest.mark.parametrize("service", PYTHON_SERVICES)
-def test_nothing_that_a_program_imports_is_compiled_anew_at_each_start(built_stack: Stack, service: str) -> None:
+def test_everything_that_a_program_imports_is_compiled_in_the_image(built_stack: Stack, service: str) -> None:
     verbosely = "for program in *.py; do python3 -v $program --help 2>&1 > /dev/null; done"
     compiled = in_image(built_stack, service, f"{verbosely} | grep '^# code object from'").splitlines()
     assert compiled
@@ -106,12 +106,12 @@ def test_the_resolver_knows_every_key_of_the_dns_root(built_stack: Stack) -> Non
     assert known >= {anchor.ds for anchor in valid_anchors()}
 
 
-def test_the_resolver_takes_the_keys_of_its_image_when_it_starts(built_stack: Stack) -> None:
+def test_the_resolver_adds_the_keys_of_its_image_when_it_starts(built_stack: Stack) -> None:
     kept = in_image(built_stack, "resolver", "timeout 5 start.sh 2>&1; cat /var/lib/unbound/root.key")
     assert {ds_of(line) for line in kept.splitlines() if "DNSKEY" in line} >= {anchor.ds for anchor in valid_anchors()}
 
 
-def test_the_lock_is_what_is_installed(built_stack: Stack) -> None:
+def test_the_locked_packages_are_installed(built_stack: Stack) -> None:
     program = "import importlib.metadata as m; print(*(f'{one.name}=={one.version}' for one in m.distributions()))"
     installed = docker("run", "--rm", built_stack.image("maintenance"), "python3", "-c", program).stdout.split()
     lock = (REPOSITORY / "requirements/runtime.txt").read_text()

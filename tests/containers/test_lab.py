@@ -59,7 +59,7 @@ def test_a_message_goes_from_one_device_to_the_other(lab: LabWorld) -> None:
     assert [json.loads(line) for line in lab.printed("Welt")] == [f'{ALICE} says: Grüße, "Welt"']
 
 
-def test_what_an_attacker_on_the_broker_sends_is_refused(lab: LabWorld) -> None:
+def test_messages_of_an_attacker_at_the_broker_are_refused(lab: LabWorld) -> None:
     assert lab.send("overheard on its way") == ExitStatus.OK
     lab.wait_for_message("overheard on its way")
     lab.wait_for_line("eve", "Stored a message")
@@ -75,7 +75,7 @@ def test_what_an_attacker_on_the_broker_sends_is_refused(lab: LabWorld) -> None:
     assert not lab.printed("money")
 
 
-def test_a_program_on_the_published_libraries_is_understood(lab: LabWorld) -> None:
+def test_a_message_of_the_published_libraries_is_printed(lab: LabWorld) -> None:
     lab.compose("run", "--rm", "-T", "published", BOB, "as the article has it")
     lab.wait_for_message(f"{ALICE} says: as the article has it")
 
@@ -109,7 +109,7 @@ def test_nothing_of_the_lab_is_reachable_from_outside(lab: LabWorld) -> None:
 
 @pytest.mark.parametrize("end", [_restart, _kill_and_start], ids=["restart", "kill"])
 @pytest.mark.parametrize("service", DEVICE_SERVICES)
-def test_messages_arrive_after_the_end_of_a_service(
+def test_messages_arrive_after_a_service_was_stopped(
     lab: LabWorld, service: str, end: Callable[[LabWorld, str], None]
 ) -> None:
     for device in ("alice", "bob"):
@@ -134,7 +134,7 @@ def test_a_device_that_was_without_network_gets_its_messages(lab: LabWorld) -> N
     lab.wait_for_message("sent to a device without network")
 
 
-def test_a_device_without_network_says_so_and_sends_when_it_is_back(lab: LabWorld) -> None:
+def test_a_device_reports_a_missing_network_and_sends_once_it_is_back(lab: LabWorld) -> None:
     reconnect = _disconnect(lab, "alice_sender")
     assert lab.send("never sent") == ExitStatus.DISCOVERY
     reconnect()
@@ -143,7 +143,7 @@ def test_a_device_without_network_says_so_and_sends_when_it_is_back(lab: LabWorl
     assert not lab.printed("never sent")
 
 
-def test_devices_bear_a_resolver_that_is_away(lab: LabWorld) -> None:
+def test_devices_recover_from_a_missing_resolver(lab: LabWorld) -> None:
     lab.compose("stop", "resolver")
     assert lab.send("never sent") == ExitStatus.DISCOVERY
     seen = len(lab.logged(RECEIVER))
@@ -168,7 +168,7 @@ def test_no_acknowledged_message_is_lost_when_the_broker_is_away(lab: LabWorld) 
     lab.wait_for_message("acknowledged afterwards")
 
 
-def test_identities_and_undelivered_messages_outlive_down_and_up(lab: LabWorld) -> None:
+def test_identities_and_undelivered_messages_survive_down_and_up(lab: LabWorld) -> None:
     lab.compose("stop", RECEIVER)
     assert lab.send("sent before everything was taken down") == ExitStatus.OK
     record, soa = _tlsa_record(lab), _soa(lab)

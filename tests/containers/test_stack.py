@@ -27,7 +27,7 @@ def test_the_article_s_commands_send_a_message(stack: Stack) -> None:
     stack.wait_for_message("by exec")
 
 
-def test_what_a_command_imports_late_is_compiled_already(stack: Stack) -> None:
+def test_late_imports_of_a_command_are_compiled_in_the_image(stack: Stack) -> None:
     for service, command in (
         ("maintenance", "./generate_tlsa.py"),
         ("maintenance", "./create_id_csr.py"),
@@ -39,7 +39,7 @@ def test_what_a_command_imports_late_is_compiled_already(stack: Stack) -> None:
         assert compiled == []
 
 
-def test_an_existing_key_is_not_replaced_unasked(stack: Stack) -> None:
+def test_an_existing_key_is_not_replaced_without_force(stack: Stack) -> None:
     before = key_of(stack)
     for refused in (stack.run, stack.exec):
         done = refused("maintenance", "./create_selfsigned_id.py", check=False)
@@ -49,7 +49,7 @@ def test_an_existing_key_is_not_replaced_unasked(stack: Stack) -> None:
 
 
 @pytest.mark.parametrize("service", SERVICES)
-def test_each_service_is_healthy_and_says_so_in_a_line(stack: Stack, service: str) -> None:
+def test_each_service_reports_its_health_in_one_line(stack: Stack, service: str) -> None:
     stack.wait_until_healthy(service)
     reason = stack.inspect(service)["State"]["Health"]["Log"][-1]["Output"].strip()
     assert reason.startswith("ok: ")
@@ -58,7 +58,7 @@ def test_each_service_is_healthy_and_says_so_in_a_line(stack: Stack, service: st
 
 
 @pytest.mark.parametrize("service", SERVICES)
-def test_no_service_has_more_than_it_was_promised(stack: Stack, service: str) -> None:
+def test_no_service_has_more_rights_than_promised(stack: Stack, service: str) -> None:
     host = stack.inspect(service)["HostConfig"]
     assert not host["Privileged"]
     assert not host["PortBindings"]
@@ -82,7 +82,7 @@ def test_only_maintenance_writes_keys(stack: Stack, service: str) -> None:
     assert "Read-only file system" in stack.exec(service, "touch", "/identity/x", check=False).stderr
 
 
-def test_each_service_is_small_while_a_message_is_sent(stack: Stack) -> None:
+def test_each_service_uses_little_memory_while_a_message_is_sent(stack: Stack) -> None:
     subscriptions = stack.log("messaging_receiver").stderr.count(SUBSCRIBED)
     # The engine counts the pages of files that earlier commands have read, too.
     stack.compose("restart")
@@ -92,12 +92,12 @@ def test_each_service_is_small_while_a_message_is_sent(stack: Stack) -> None:
     assert {service for service in SERVICES if used[service] > MAX_MEMORY[service]} == set(), used
 
 
-def test_the_sender_is_small_while_it_delivers_what_waited_for_the_broker(stack: Stack) -> None:
+def test_the_sender_uses_little_memory_while_it_delivers_queued_messages(stack: Stack) -> None:
     assert stack.memory_while_delivering(100) <= MAX_MEMORY["messaging_sender"]
 
 
 @pytest.mark.parametrize("service", SERVICES)
-def test_each_service_ends_by_itself_when_told_and_comes_back(stack: Stack, service: str) -> None:
+def test_each_service_stops_on_request_and_starts_again(stack: Stack, service: str) -> None:
     subscriptions = stack.log("messaging_receiver").stderr.count(SUBSCRIBED)
     stack.compose("stop", "--timeout", str(STOP_SECONDS), service)
     assert stack.inspect(service)["State"]["ExitCode"] == 0
@@ -119,7 +119,7 @@ def test_each_service_starts_again_after_a_crash(stack: Stack, service: str) -> 
     stack.send(f"after a crash of {service}")
 
 
-def test_a_broker_that_comes_late_is_waited_for(stack: Stack) -> None:
+def test_services_wait_for_a_broker_that_starts_late(stack: Stack) -> None:
     subscriptions = stack.log("messaging_receiver").stderr.count(SUBSCRIBED)
     stack.compose("stop", "broker")
     stack.compose("restart", "messaging_receiver")
@@ -142,7 +142,7 @@ def mend_as_told(stack: Stack, told: str) -> None:
     stack.compose(*mend[1].split())
 
 
-def test_files_of_root_are_told_with_the_command_that_mends_them(stack: Stack) -> None:
+def test_key_files_of_root_are_reported_with_the_command_that_fixes_them(stack: Stack) -> None:
     before = key_of(stack)
     give_to_root(stack, "identity")
     told = stack.exec("maintenance", "./generate_tlsa.py", check=False)
@@ -153,7 +153,7 @@ def test_files_of_root_are_told_with_the_command_that_mends_them(stack: Stack) -
     stack.send("after mending")
 
 
-def test_data_of_root_is_told_likewise(stack: Stack) -> None:
+def test_data_files_of_root_are_reported_with_the_command_that_fixes_them(stack: Stack) -> None:
     give_to_root(stack, "data")
     told = stack.exec("messaging_sender", "./send_message.py", DEVICE, "to be queued", "--queue", check=False)
     assert told.returncode == 1
@@ -162,7 +162,7 @@ def test_data_of_root_is_told_likewise(stack: Stack) -> None:
     stack.wait_for_message("after mending the data")
 
 
-def test_the_resolver_follows_the_root_s_keys_and_takes_those_of_a_new_image(stack: Stack) -> None:
+def test_the_resolver_follows_the_root_keys_and_adds_those_of_a_new_image(stack: Stack) -> None:
     state = "/var/lib/unbound/root.key"
     kept = stack.exec("resolver", "cat", state).stdout
     assert kept.count("[  VALID  ]") == 1, "Unbound keeps no state of the root's keys"

@@ -14,15 +14,15 @@ LIBRARY: Final = DOCUMENT.partition("Inside `idlib`")[2].partition("\n## ")[0]
 
 
 @pytest.mark.parametrize("file", FILES)
-def test_each_file_is_there(file: str) -> None:
+def test_each_named_file_exists(file: str) -> None:
     assert (ROOT / file).exists()
 
 
-def test_it_names_the_files_of_both_paths() -> None:
+def test_the_files_of_both_paths_are_named() -> None:
     assert len(FILES) > 40
 
 
-def test_it_says_who_may_import_whom() -> None:
+def test_the_table_of_packages_matches_the_rules_for_imports() -> None:
     shown = re.findall(r"^\| `(\w+)` \| .* \| (.*) \|$", DOCUMENT, re.MULTILINE)
     allowed: dict[str, set[str]] = {}
     for package, imports in shown:
@@ -40,13 +40,13 @@ def test_the_parts_of_the_library_are_in_their_order() -> None:
     assert re.findall(r"`(\w+)`", " ".join(cells)) == ORDER
 
 
-def test_it_fits_two_screens() -> None:
+def test_the_document_fits_two_screens() -> None:
     assert len(DOCUMENT.splitlines()) <= 120
 
 
 @pytest.mark.parametrize(
     "name", ["ENCRYPTED_MESSAGES", "DECRYPTED_MESSAGES", "AUTHENTICATED_MESSAGES", "def _receive("]
 )
-def test_the_receiver_has_the_queues_that_it_names(name: str) -> None:
+def test_the_receiver_has_the_named_queues(name: str) -> None:
     assert name.removeprefix("def ").removesuffix("(") in DOCUMENT
     assert name in (ROOT / "messaging_receiver" / "application.py").read_text()

@@ -142,7 +142,7 @@ def test_messages_are_passed_on(home: Home, web: tuple[str, list[BaseHTTPRequest
     assert {request.path for request in requests} == {"/api/webhook/WEBHOOK_ID"}
 
 
-def test_jq_makes_text_of_a_line(home: Home) -> None:
+def test_jq_turns_a_line_into_text(home: Home) -> None:
     home.receive("one")
     assert home.shell(block(AUTOMATION, "text and objects")) == f"{ALICE}: one\n"
 

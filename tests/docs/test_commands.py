@@ -81,7 +81,7 @@ def anchors(path: Path) -> set[str]:
 
 
 @pytest.mark.parametrize("document", ALL)
-def test_each_link_leads_somewhere(document: str) -> None:
+def test_each_link_has_a_target(document: str) -> None:
     source = documents.ROOT / document
     for target, anchor in LINK.findall(source.read_text()):
         # Of the repository's pages at GitHub, beside its files.

@@ -10,13 +10,13 @@ DOCUMENT: Final = (documents.ROOT / "CONTRIBUTING.md").read_text()
 MAKEFILE: Final = (documents.ROOT / "Makefile").read_text()
 
 
-def test_the_set_up_is_a_target_of_make() -> None:
+def test_the_set_up_command_is_a_make_target() -> None:
     make, activate = documents.block("CONTRIBUTING.md", "setting up").splitlines()
     subprocess.run([*make.split(), "--dry-run"], cwd=documents.ROOT, capture_output=True, check=True)
     assert activate == ". .venv/bin/activate"
 
 
-def test_every_make_target_is_there() -> None:
+def test_every_make_target_is_listed() -> None:
     targets = re.findall(r"^make (\S+)", documents.block("CONTRIBUTING.md", "the commands"), re.MULTILINE)
     assert len(targets) > 10
     for target in targets:

@@ -157,7 +157,7 @@ class Begin:
 
 
 @pytest.mark.parametrize("case", REFUSED, ids=str)
-def test_what_would_protect_less_than_it_seems_to_is_refused(case: Case, begin: Begin) -> None:
+def test_settings_that_would_weaken_protection_are_rejected(case: Case, begin: Begin) -> None:
     with pytest.raises(ConfigurationError) as caught:
         begin(case.environment)
     (problem,) = caught.value.problems
@@ -166,17 +166,17 @@ def test_what_would_protect_less_than_it_seems_to_is_refused(case: Case, begin: 
 
 
 @pytest.mark.parametrize("case", WARNED, ids=str)
-def test_what_is_ignored_or_unwise_is_warned_about(case: Case, begin: Begin) -> None:
+def test_ignored_or_unwise_settings_cause_a_warning(case: Case, begin: Begin) -> None:
     (warning,) = begin(case.environment)
     assert warning.startswith(case.said)
     assert (*case.row, "warning") in ROWS
 
 
 @pytest.mark.parametrize("environment", OF_USE, ids=str)
-def test_what_is_of_use_is_let_through_in_silence(environment: dict[str, str], begin: Begin) -> None:
+def test_useful_combinations_cause_no_warning(environment: dict[str, str], begin: Begin) -> None:
     assert begin(environment) == []
 
 
-def test_each_row_of_the_document_has_its_case() -> None:
+def test_each_row_of_the_document_has_a_case() -> None:
     assert {(*case.row, "rejected") for case in REFUSED} | {(*case.row, "warning") for case in WARNED} == set(ROWS)
     assert len(ROWS) == len(re.findall(r"^\| ", SECTION, re.MULTILINE)) - 1

@@ -119,22 +119,22 @@ def test_each_limit_has_its_place_in_the_code() -> None:
 
 
 @pytest.mark.parametrize(("limit", "place"), PLACES, ids=[place for _, place in PLACES])
-def test_a_limit_is_the_one_of_the_code(limit: tuple[str, str], place: str) -> None:
+def test_a_limit_matches_the_code(limit: tuple[str, str], place: str) -> None:
     assert constant(place) == number(dict(SHOWN)[limit])
 
 
-def test_a_setting_is_named_by_its_limit() -> None:
+def test_a_limit_that_is_a_setting_names_it() -> None:
     settings = [(limit, place) for limit, place in PLACES if " " not in place]
     assert len(settings) >= 2
     for (_, words), place in settings:
         assert place in words
 
 
-def test_the_refusals_are_those_of_the_code() -> None:
+def test_the_reason_codes_exist() -> None:
     assert set(re.findall(r"refused `([a-z-]+)`", DOCUMENT)) <= set(Reason)
 
 
-def test_the_senders_options_take_what_the_document_says() -> None:
+def test_the_senders_options_accept_the_documented_range() -> None:
     said = re.search(r"--expires` takes 1 to (\d+) seconds, `--timeout` up to (\d+)", DOCUMENT)
     assert said
     module = runpy.run_path(str(ROOT / "messaging_sender/send_message.py"))
@@ -166,12 +166,12 @@ def bounds() -> Iterator[str]:
                         yield f"{path.relative_to(ROOT)} {node.target.id}"
 
 
-def test_no_bound_is_left_out() -> None:
+def test_every_limit_of_the_code_is_documented() -> None:
     named = {place for _, place in PLACES} | NO_BOUND_OF_A_USER
     assert sorted(set(bounds()) - named) == []
 
 
-def test_the_certificates_life_is_the_one_of_the_code() -> None:
+def test_the_lifetime_of_certificates_matches_the_code() -> None:
     days = re.search(r"A new certificate is valid for (\d+) days", DOCUMENT)
     assert days
     assert timedelta(days=int(days[1])) == LIFETIME

@@ -27,12 +27,12 @@ NOW = 1_800_000_000
 TEXT = "Grüße from Alice"
 
 
-def test_the_table_of_reasons_is_the_one_of_the_code() -> None:
+def test_the_table_of_reasons_matches_the_code() -> None:
     section = DOCUMENT.partition("## Reason codes")[2].partition("\n## ")[0]
     assert re.findall(r"^\| `([a-z-]+)` \| \S.* \| \S.* \|$", section, re.MULTILINE) == list(Reason)
 
 
-def test_code_cites_sections_that_are_there() -> None:
+def test_code_cites_existing_sections() -> None:
     headings = re.findall(r"^## (.*)$", DOCUMENT, re.MULTILINE)
     sources = (Path(__file__).parents[2] / "idlib").rglob("*.py")
     cited = [section for path in sources for section in re.findall(r'docs/protocol\.md, "([^"]+)"', path.read_text())]
@@ -148,14 +148,14 @@ def check_key_agreement(
     assert encrypted_key == aes_key_wrap(agreed, content_key)
 
 
-def test_every_byte_of_an_example_is_right(example: Example) -> None:
+def test_every_byte_of_an_example_is_correct(example: Example) -> None:
     check_records(example)
     check_inner_layer(example)
     check_outer_layer(example)
     assert not example.unread
 
 
-def test_an_example_is_read_and_believed(example: Example, tmp_path: Path) -> None:
+def test_an_example_is_accepted(example: Example, tmp_path: Path) -> None:
     opened = decrypt(example.text("The message").encode(), BOB, [example.bob])
     assert opened.signed == example.signed
     unverified = parse(opened.signed)
@@ -166,7 +166,7 @@ def test_an_example_is_read_and_believed(example: Example, tmp_path: Path) -> No
         ReplayGuard(memory).check(replay_entry(unverified, opened.digest))
 
 
-def test_an_example_is_what_would_be_sent(example: Example) -> None:
+def test_an_example_is_what_the_sender_produces(example: Example) -> None:
     binding = parse(example.signed).binding
     assert binding is not None
     ours = seal(

@@ -15,17 +15,17 @@ DOCUMENT: Final = (documents.ROOT / documents.SETTINGS).read_text()
 OPTIONS: Final = dict(re.findall(r"^\| `(--[a-z]+)[^`]*` \| (.*) \|$", DOCUMENT, re.MULTILINE))
 
 
-def test_the_table_of_settings_is_the_one_of_the_code() -> None:
+def test_the_table_of_settings_matches_the_code() -> None:
     hint = "run `.venv/bin/python -m tests.documents`"
     assert documents.shown_table_of_settings() == documents.table_of_settings(), hint
 
 
-def test_the_table_of_exit_statuses_holds_each_status() -> None:
+def test_the_table_of_exit_statuses_is_complete() -> None:
     section = DOCUMENT.partition("## Exit statuses")[2]
     assert {int(status) for status in re.findall(r"^\| (\d+) \|", section, re.MULTILINE)} == set(ExitStatus)
 
 
-def test_the_table_of_options_is_the_help_of_send() -> None:
+def test_the_table_of_options_matches_the_help_of_send() -> None:
     send = [str(Path(sys.executable).with_name("dane-messenger")), "send", "--help"]
     shown = subprocess.run(send, env={"PATH": os.environ["PATH"]}, capture_output=True, text=True, check=True).stdout
     assert set(OPTIONS) == set(re.findall(r"^  (--[a-z]+)", shown, re.MULTILINE)) - {"--help", "--version"}
@@ -36,7 +36,7 @@ def test_each_result_of_json_is_named() -> None:
         assert f"`{fate}`" in OPTIONS["--json"]
 
 
-def test_the_largest_text_is_the_one_of_the_limits() -> None:
+def test_the_largest_text_is_the_same_as_in_the_limits() -> None:
     said = re.search(r"A text of (\d+) bytes fits into a message of `MAX_MESSAGE_SIZE`, (\d+) bytes", DOCUMENT)
     assert said
     assert f"A text of {said[1]} bytes still fits" in (documents.ROOT / "docs/limits.md").read_text()

@@ -77,7 +77,7 @@ def _latencies(messages: dict[str, str], recipient: Device, receiver: Program, c
     return latencies
 
 
-def test_a_thousand_messages_from_a_dead_zone_delay_nobody_else(
+def test_a_thousand_messages_from_a_dead_zone_do_not_delay_others(
     lab: Lab,
     resolver_with_a_dead_zone: Unbound,
     anybody: BrokerClient,

@@ -38,7 +38,7 @@ def test_a_message_waits_for_a_receiver_that_is_away(
     receiver_of(recipient).wait_for_message("welcome home")
 
 
-def test_the_receiver_comes_back_to_a_restarted_broker(
+def test_the_receiver_reconnects_to_a_restarted_broker(
     lab: Lab, alice: Device, own_mosquitto: Mosquitto, receiver_of: Callable[[Device], Program]
 ) -> None:
     there = {"MQTT_PORT": str(own_mosquitto.port)}
@@ -64,7 +64,9 @@ def test_a_restarted_broker_still_has_what_it_acknowledged(
     receiver_of(recipient).wait_for_message("kept by the broker")
 
 
-def test_a_receiver_bears_a_broker_that_is_not_up_yet(lab: Lab, alice: Device, own_mosquitto: Mosquitto) -> None:
+def test_a_receiver_waits_for_a_broker_that_is_not_running_yet(
+    lab: Lab, alice: Device, own_mosquitto: Mosquitto
+) -> None:
     own_mosquitto.stop()
     there = {"MQTT_PORT": str(own_mosquitto.port)}
     recipient = lab.published_device("first").with_settings(**there)
@@ -76,7 +78,7 @@ def test_a_receiver_bears_a_broker_that_is_not_up_yet(lab: Lab, alice: Device, o
         receiver.wait_for_message("at last")
 
 
-def test_sigterm_in_a_flow_of_messages_loses_and_repeats_none(
+def test_sigterm_while_messages_arrive_loses_and_repeats_none(
     lab: Lab, alice: Device, receiver_of: Callable[[Device], Program]
 ) -> None:
     recipient, texts = lab.published_device("stopped"), _numbered(500)
@@ -92,7 +94,7 @@ def test_sigterm_in_a_flow_of_messages_loses_and_repeats_none(
     assert len(first.stdout) < len(texts), "it had printed all before it was stopped"
 
 
-def test_kill_9_in_a_flow_of_messages_loses_none(
+def test_sigkill_while_messages_arrive_loses_none(
     lab: Lab, alice: Device, receiver_of: Callable[[Device], Program]
 ) -> None:
     recipient, texts = lab.published_device("killed"), _numbered(500)

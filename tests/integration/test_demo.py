@@ -96,7 +96,7 @@ def demo_on_a_terminal(tmp_path: Path) -> Iterator[Demo]:
         yield demo
 
 
-def test_on_a_pipe_it_shows_every_step_and_ends(demo: Demo) -> None:
+def test_without_a_terminal_the_demo_shows_every_step_and_ends(demo: Demo) -> None:
     output = demo.read_all()
     assert demo.process.wait() == 0, output
     lines = output.splitlines()
@@ -120,7 +120,7 @@ def test_on_a_pipe_it_shows_every_step_and_ends(demo: Demo) -> None:
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_interrupted_it_leaves_nothing_behind(demo: Demo, number: signal.Signals, status: int) -> None:
+def test_an_interrupted_demo_leaves_nothing_behind(demo: Demo, number: signal.Signals, status: int) -> None:
     demo.read_until("4. Bob starts his receiver")
     demo.signal_all(number)
     output = demo.read_all()
@@ -129,7 +129,7 @@ def test_interrupted_it_leaves_nothing_behind(demo: Demo, number: signal.Signals
     demo.assert_left_nothing()
 
 
-def test_on_a_terminal_the_user_writes_to_bob(demo_on_a_terminal: Demo) -> None:
+def test_on_a_terminal_the_user_can_send_messages_to_bob(demo_on_a_terminal: Demo) -> None:
     demo = demo_on_a_terminal
     demo.read_until("> ")
     demo.type("--lines or not, schönes Wetter\n")
@@ -143,7 +143,7 @@ def test_on_a_terminal_the_user_writes_to_bob(demo_on_a_terminal: Demo) -> None:
     demo.assert_left_nothing()
 
 
-def test_a_receiver_that_dies_is_named_with_status_1(demo_on_a_terminal: Demo) -> None:
+def test_a_receiver_that_ends_is_reported_with_status_1(demo_on_a_terminal: Demo) -> None:
     demo = demo_on_a_terminal
     demo.read_until("> ")
     os.kill(demo.child_running("messaging_receiver"), signal.SIGKILL)
@@ -155,7 +155,7 @@ def test_a_receiver_that_dies_is_named_with_status_1(demo_on_a_terminal: Demo) -
     demo.assert_left_nothing()
 
 
-def test_ctrl_c_at_the_prompt_ends_it_as_an_empty_line_does(demo_on_a_terminal: Demo) -> None:
+def test_ctrl_c_at_the_prompt_ends_the_demo_like_an_empty_line(demo_on_a_terminal: Demo) -> None:
     demo = demo_on_a_terminal
     demo.read_until("> ")
     demo.type("half typed")

@@ -22,9 +22,7 @@ def _second_key(device: Device, directory: Path) -> Device:
     return other
 
 
-def test_while_keys_are_rolled_over_both_are_believed(
-    lab: Lab, bob: Device, bob_receiver: Program, tmp_path: Path
-) -> None:
+def test_both_keys_are_accepted_during_a_rollover(lab: Lab, bob: Device, bob_receiver: Program, tmp_path: Path) -> None:
     old = lab.published_device("roll", ttl=1)
     assert old.send(bob, "signed by the old key").status == 0
     bob_receiver.wait_for_message("signed by the old key")
@@ -38,7 +36,7 @@ def test_while_keys_are_rolled_over_both_are_believed(
     bob_receiver.wait_for_message("still signed by the old key")
 
 
-def test_a_record_that_cannot_be_used_hides_none_that_can(
+def test_an_unusable_record_does_not_hide_a_usable_one(
     lab: Lab, alice: Device, receiver_of: Callable[[Device], Program]
 ) -> None:
     recipient = lab.published_device("crowded")
@@ -51,7 +49,7 @@ def test_a_record_that_cannot_be_used_hides_none_that_can(
 
 @pytest.mark.parametrize("trust", ["resolver", "anchors"])
 @pytest.mark.parametrize("zone", [SECURE, UNSIGNED, BOGUS])
-def test_nothing_is_sent_to_a_name_without_authentic_record(
+def test_nothing_is_sent_to_a_name_without_an_authentic_record(
     zone: str, trust: str, lab: Lab, alice: Device, anybody: BrokerClient
 ) -> None:
     recipient = lab.device_with_key("victim", zone)
@@ -67,7 +65,7 @@ def test_nothing_is_sent_to_a_name_without_authentic_record(
     assert anybody.next_payload() == b"the end"
 
 
-def test_dnssec_off_believes_an_unsigned_zone_and_says_so(lab: Lab, receiver_of: Callable[[Device], Program]) -> None:
+def test_dnssec_off_accepts_an_unsigned_zone_with_a_warning(lab: Lab, receiver_of: Callable[[Device], Program]) -> None:
     device = lab.published_device("open", UNSIGNED).with_settings(DNSSEC="off")
     receiver = receiver_of(device)
     result = device.send(device, "without DNSSEC")
@@ -84,7 +82,7 @@ def test_a_sender_in_an_unsigned_zone_is_refused(lab: Lab, bob: Device, bob_rece
     assert not any("believe me" in line for line in bob_receiver.stdout)
 
 
-def test_a_message_of_a_sender_without_a_record_waits_until_the_record_is_there(
+def test_a_message_of_a_sender_without_a_record_waits_for_the_record(
     lab: Lab, bob: Device, bob_receiver: Program
 ) -> None:
     sender = lab.device_with_key("newcomer")
@@ -95,7 +93,7 @@ def test_a_message_of_a_sender_without_a_record_waits_until_the_record_is_there(
     bob_receiver.wait_for_message(f"{sender.name} says: sent too early", timeout=90)
 
 
-def test_a_message_from_a_bogus_zone_waits_and_holds_up_nobody(
+def test_a_message_from_a_bogus_zone_waits_and_delays_no_others(
     lab: Lab, alice: Device, bob: Device, bob_receiver: Program
 ) -> None:
     sender = lab.published_device("broken", BOGUS)
@@ -106,7 +104,9 @@ def test_a_message_from_a_bogus_zone_waits_and_holds_up_nobody(
     assert not any("refused" in line and sender.name in line for line in bob_receiver.stderr)
 
 
-def test_a_receiver_with_pinned_anchors_judges_likewise(lab: Lab, receiver_of: Callable[[Device], Program]) -> None:
+def test_a_receiver_with_pinned_anchors_reaches_the_same_verdicts(
+    lab: Lab, receiver_of: Callable[[Device], Program]
+) -> None:
     good, stranger, broken = (lab.published_device("pinned", zone) for zone in (SECURE, UNSIGNED, BOGUS))
     recipient = lab.published_device("pinning")
     anchors = [lab.knot.ds(SECURE), another_key(lab.knot.ds(BOGUS))]
@@ -120,7 +120,7 @@ def test_a_receiver_with_pinned_anchors_judges_likewise(lab: Lab, receiver_of: C
 
 
 @pytest.mark.parametrize("meanwhile", ["running", "restarted"])
-def test_a_message_that_came_while_dns_was_out_is_printed_when_it_is_back(
+def test_a_message_that_arrived_during_a_dns_outage_is_printed_afterwards(
     meanwhile: str, lab: Lab, alice: Device, own_unbound: Unbound, receiver_of: Callable[[Device], Program]
 ) -> None:
     recipient = lab.published_device("cut-off")
@@ -156,7 +156,7 @@ def test_a_thousand_messages_from_one_sender_cost_one_query(lab: Lab, receiver_o
     assert lab.unbound.queries(recipient.name) == asked_before + 1
 
 
-def test_without_any_dns_the_sender_says_so(alice: Device, bob: Device) -> None:
+def test_the_sender_reports_missing_dns(alice: Device, bob: Device) -> None:
     result = alice.with_settings(DNS_RESOLVER=f"127.0.0.1:{free_port()}").send(bob, "hello")
     assert result.status == 2
     assert result.stderr.startswith(_TROUBLE)

@@ -67,5 +67,5 @@ def test_with_pinned_anchors_at_the_authority(condition: Condition, pinned_at_au
     assert_seen(pinned_at_authority[condition].result(60), condition.name, expected)
 
 
-def test_each_condition_has_a_name_of_its_own() -> None:
+def test_each_condition_has_a_unique_name() -> None:
     assert len({condition.name for condition in CONDITIONS}) == len(CONDITIONS) >= 70

@@ -66,14 +66,14 @@ def test_what_the_broker_limits_is_logged(lab: Lab, tmp_path: Path) -> None:
     assert "packets of up to 100000 bytes" in line
 
 
-def test_mqtt_3_1_1_grants_nothing_and_the_log_says_so(lab: Lab) -> None:
+def test_the_log_shows_that_mqtt_3_1_1_grants_nothing(lab: Lab) -> None:
     with lab.published_device("old").with_settings(MQTT_VERSION="3.1.1").receiver() as receiver:
         (line,) = log_lines(receiver, "MQTT connection established with")
     assert "MQTT 3.1.1 does not say how long the broker keeps it" in line
 
 
 @pytest.mark.parametrize("version", ["5", "3.1.1"])
-def test_a_broker_that_delivers_at_most_once_is_told_of(version: str, lab: Lab, tmp_path: Path) -> None:
+def test_a_broker_that_delivers_at_most_once_is_reported(version: str, lab: Lab, tmp_path: Path) -> None:
     with mosquitto(tmp_path / "own", "max_qos 0\n") as broker:
         device = lab.published_device("receiver").with_settings(MQTT_PORT=str(broker.port), MQTT_VERSION=version)
         with device.receiver() as receiver:
@@ -92,7 +92,7 @@ def test_the_broker_forgets_the_session_after_its_expiry(lab: Lab, alice: Device
 # The broker
 
 
-def test_a_broker_that_is_gone_is_one_line_in_the_log_and_health_tells_it(
+def test_an_unreachable_broker_is_logged_once_and_makes_the_receiver_unhealthy(
     lab: Lab, alice: Device, own_mosquitto: Mosquitto
 ) -> None:
     there = {"MQTT_PORT": str(own_mosquitto.port)}
@@ -112,7 +112,7 @@ def test_a_broker_that_is_gone_is_one_line_in_the_log_and_health_tells_it(
         assert not log_lines(receiver, "Traceback")
 
 
-def test_a_broker_that_refuses_is_one_line_and_tried_again(lab: Lab, tmp_path: Path) -> None:
+def test_a_refused_connection_is_logged_once_and_retried(lab: Lab, tmp_path: Path) -> None:
     with mosquitto(tmp_path / "mosquitto", "password_file /dev/null\n", anonymous=False) as broker:
         device = lab.published_device("unwelcome").with_settings(MQTT_PORT=str(broker.port))
         with device.start(RECEIVER) as receiver:
@@ -147,7 +147,7 @@ def scripted_broker(suback: bytes, goodbye: bytes = b"") -> Iterator[dict[str, s
         server.shutdown(socket.SHUT_RDWR)
 
 
-def test_a_broker_that_refuses_the_subscription_is_told_of(lab: Lab) -> None:
+def test_a_refused_subscription_is_reported(lab: Lab) -> None:
     with scripted_broker(b"\x87") as there:
         device = lab.published_device("muted").with_settings(**there)
         with device.start(RECEIVER) as receiver:
@@ -157,7 +157,7 @@ def test_a_broker_that_refuses_the_subscription_is_told_of(lab: Lab) -> None:
             assert len(log_lines(receiver, "refuses the subscription")) == 1
 
 
-def test_a_session_that_is_taken_over_is_told_and_not_fought_for(lab: Lab) -> None:
+def test_a_session_that_is_taken_over_is_reported_and_not_taken_back_at_once(lab: Lab) -> None:
     # Mosquitto 2.0.11 closes the connection without MQTT 5's reason 142.
     with scripted_broker(b"\x01", b"\xe0\x02\x8e\x00") as there:
         device = lab.published_device("doubled").with_settings(**there)
@@ -170,7 +170,7 @@ def test_a_session_that_is_taken_over_is_told_and_not_fought_for(lab: Lab) -> No
             assert len(log_lines(receiver, SUBSCRIBED)) == 1, "it would take the session back for ever"
 
 
-def test_two_that_use_one_session_take_it_from_each_other_ever_less_often(lab: Lab) -> None:
+def test_two_receivers_with_one_session_take_it_over_less_and_less_often(lab: Lab) -> None:
     device = lab.published_device("copied")
     with device.receiver() as receiver:
         assert receiver.stop() == 0
@@ -197,7 +197,7 @@ def _replace_key(lab: Lab, device: Device, *, keep: bool) -> None:
         (fresh / path.name).replace(path)
 
 
-def test_a_replaced_key_is_taken_up_and_the_previous_one_still_opens(
+def test_a_replaced_key_is_loaded_and_the_previous_one_still_opens(
     lab: Lab, alice: Device, anybody: BrokerClient
 ) -> None:
     device = lab.published_device("renewed")
@@ -214,7 +214,7 @@ def test_a_replaced_key_is_taken_up_and_the_previous_one_still_opens(
         receiver.wait_for_message("sealed to the new key")
 
 
-def test_a_key_that_cannot_be_read_leaves_the_old_one_in_use(lab: Lab, alice: Device, anybody: BrokerClient) -> None:
+def test_an_unreadable_key_leaves_the_old_one_in_use(lab: Lab, alice: Device, anybody: BrokerClient) -> None:
     device = lab.published_device("clumsy")
     payload = encrypted(signed("still opened", alice, device), device)
     with device.receiver() as receiver:
@@ -229,7 +229,7 @@ def test_a_key_that_cannot_be_read_leaves_the_old_one_in_use(lab: Lab, alice: De
 # Stdout
 
 
-def test_a_closed_pipe_ends_it_with_70_in_one_line_and_the_message_is_kept(lab: Lab, alice: Device) -> None:
+def test_a_closed_pipe_ends_the_receiver_with_70_and_keeps_the_message(lab: Lab, alice: Device) -> None:
     device = lab.published_device("unheard")
     reading, writing = os.pipe()
     with subprocess.Popen(
@@ -248,7 +248,7 @@ def test_a_closed_pipe_ends_it_with_70_in_one_line_and_the_message_is_kept(lab: 
         again.wait_for_message("is anybody there")
 
 
-def test_without_a_stdout_it_does_not_begin(lab: Lab) -> None:
+def test_the_receiver_does_not_start_without_stdout(lab: Lab) -> None:
     device = lab.published_device("voiceless")
     command = ["sh", "-c", 'exec "$@" >&-', "sh", *device.command(RECEIVER)]
     done = subprocess.run(command, env=device.environment(), stderr=subprocess.PIPE, text=True, timeout=20, check=False)
@@ -286,7 +286,7 @@ def _read_until(descriptor: int, text: str) -> list[str]:
     return said.decode().splitlines()
 
 
-def test_a_reader_that_stops_is_waited_for_and_nothing_is_lost(lab: Lab, alice: Device, tmp_path: Path) -> None:
+def test_nothing_is_lost_while_stdout_is_not_read(lab: Lab, alice: Device, tmp_path: Path) -> None:
     device = lab.published_device("patient")
     texts = [f"message {number:03} {'x' * 200}" for number in range(100)]
     with _unread_receiver(device, tmp_path / "log") as (reading, process):
@@ -300,7 +300,7 @@ def test_a_reader_that_stops_is_waited_for_and_nothing_is_lost(lab: Lab, alice: 
     assert (tmp_path / "log").read_text().count("Stdout is not being read") == 1
 
 
-def test_it_ends_in_good_order_while_nobody_reads(lab: Lab, alice: Device, tmp_path: Path) -> None:
+def test_the_receiver_stops_cleanly_while_stdout_is_not_read(lab: Lab, alice: Device, tmp_path: Path) -> None:
     device = lab.published_device("hurried")
     texts = [f"message {number:03} {'x' * 200}" for number in range(100)]
     with _unread_receiver(device, tmp_path / "log") as (reading, process):
@@ -319,7 +319,7 @@ def test_it_ends_in_good_order_while_nobody_reads(lab: Lab, alice: Device, tmp_p
 # The disk
 
 
-def test_a_full_disk_holds_messages_up_and_loses_none(lab: Lab, alice: Device, small_disk: Path) -> None:
+def test_a_full_disk_delays_messages_and_loses_none(lab: Lab, alice: Device, small_disk: Path) -> None:
     device = lab.published_device("crammed").with_settings(DATA_PATH=str(small_disk))
     texts = [f"message {number:03}" for number in range(500)]
     with device.receiver() as receiver:
@@ -343,7 +343,7 @@ def test_a_full_disk_holds_messages_up_and_loses_none(lab: Lab, alice: Device, s
         wait_for_health(device, "ok")
 
 
-def test_it_ends_in_good_order_on_a_full_disk_and_repeats_one_group_at_most(
+def test_the_receiver_stops_cleanly_on_a_full_disk_and_repeats_at_most_one_group(
     lab: Lab, alice: Device, small_disk: Path
 ) -> None:
     device = lab.published_device("stuffed").with_settings(DATA_PATH=str(small_disk))
@@ -362,7 +362,7 @@ def test_it_ends_in_good_order_on_a_full_disk_and_repeats_one_group_at_most(
         assert len(first.stdout) + len(second.stdout) - len(texts) <= 32
 
 
-def test_a_full_disk_holds_up_what_has_to_wait_for_dns(
+def test_a_full_disk_delays_messages_that_wait_for_dns(
     lab: Lab, alice: Device, small_disk: Path, anybody: BrokerClient
 ) -> None:
     device = lab.published_device("doubly").with_settings(DATA_PATH=str(small_disk))
@@ -383,7 +383,7 @@ def test_a_full_disk_holds_up_what_has_to_wait_for_dns(
         assert not log_lines(receiver, "Traceback")
 
 
-def test_a_disk_that_turns_read_only_holds_messages_up_and_loses_none(
+def test_a_disk_that_becomes_read_only_delays_messages_and_loses_none(
     lab: Lab, alice: Device, small_disk: Path
 ) -> None:
     device = lab.published_device("frozen").with_settings(DATA_PATH=str(small_disk))
@@ -400,9 +400,7 @@ def test_a_disk_that_turns_read_only_holds_messages_up_and_loses_none(
         receiver.wait_for_message("while it was frozen")
 
 
-def test_a_disk_that_fails_while_it_runs_holds_messages_up_and_loses_none(
-    lab: Lab, alice: Device, tmp_path: Path
-) -> None:
+def test_a_disk_that_fails_at_run_time_delays_messages_and_loses_none(lab: Lab, alice: Device, tmp_path: Path) -> None:
     texts = [f"message {number:03}" for number in range(100)]
     with FailingDisk(tmp_path / "disk") as disk:
         device = lab.published_device("broken").with_settings(DATA_PATH=str(disk.directory))
@@ -430,7 +428,7 @@ def test_a_disk_that_fails_while_it_runs_holds_messages_up_and_loses_none(
 
 
 @pytest.mark.parametrize("offset", [-5 * _YEAR, 5 * _YEAR])
-def test_messages_wait_while_the_clock_is_off_by_years(
+def test_messages_wait_while_the_clock_is_wrong_by_years(
     offset: int, lab: Lab, alice: Device, tmp_path: Path, receiver_of: Callable[[Device], Program]
 ) -> None:
     clock = ShiftedClock(tmp_path)
@@ -452,13 +450,13 @@ def test_messages_wait_while_the_clock_is_off_by_years(
 # Floods
 
 
-def test_a_burst_that_waited_at_the_broker_grows_no_memory_and_is_printed_whole(lab: Lab) -> None:
+def test_a_burst_queued_at_the_broker_is_printed_completely_in_limited_memory(lab: Lab) -> None:
     found = work_off(lab, 3000)
     assert found.printed == found.different == 3000
     assert found.peak - found.memory <= ALLOWED_GROWTH_KIB
 
 
-def test_a_flood_at_qos_0_is_bounded_by_its_octets(lab: Lab, alice: Device, anybody: BrokerClient) -> None:
+def test_the_memory_for_a_flood_at_qos_0_is_limited(lab: Lab, alice: Device, anybody: BrokerClient) -> None:
     device = lab.published_device("flooded")
     with device.receiver() as receiver:
         receiver.signal(signal.SIGSTOP)

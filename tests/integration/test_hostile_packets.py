@@ -68,7 +68,7 @@ def refusals(program: Program) -> list[str]:
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-def test_no_property_holds_up_what_comes_after_it(version: str, lab: Lab, broker: Mosquitto) -> None:
+def test_no_property_delays_later_messages(version: str, lab: Lab, broker: Mosquitto) -> None:
     there = {"MQTT_PORT": str(broker.port)}
     alice = lab.published_device("alice").with_settings(**there)
     # At this level the log holds no line back, so that they can be counted.
@@ -87,7 +87,7 @@ def test_no_property_holds_up_what_comes_after_it(version: str, lab: Lab, broker
 
 @pytest.mark.parametrize("version", VERSIONS)
 @pytest.mark.parametrize("what", ["a byte order mark in a user property", "12000 empty user properties"])
-def test_a_retained_packet_meets_a_receiver_at_its_first_start(
+def test_a_receiver_handles_a_retained_packet_at_its_first_start(
     what: str, version: str, lab: Lab, broker: Mosquitto
 ) -> None:
     there = {"MQTT_PORT": str(broker.port)}
@@ -117,7 +117,7 @@ def test_a_sender_that_waits_for_a_receipt_is_not_disturbed(version: str, lab: L
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-def test_packets_of_any_size_take_no_memory(version: str, lab: Lab, broker: Mosquitto) -> None:
+def test_large_packets_take_no_memory(version: str, lab: Lab, broker: Mosquitto) -> None:
     there = {"MQTT_PORT": str(broker.port)}
     alice = lab.published_device("alice").with_settings(**there)
     bob = lab.published_device("bob").with_settings(**there, MQTT_VERSION=version)
@@ -133,7 +133,7 @@ def test_packets_of_any_size_take_no_memory(version: str, lab: Lab, broker: Mosq
         assert not [line for line in receiver.stderr if "is lost" in line]
 
 
-def test_what_is_oversized_while_the_receiver_is_away_does_not_keep_it_away(lab: Lab, broker: Mosquitto) -> None:
+def test_an_oversized_packet_that_waits_does_not_stop_the_receiver_from_connecting(lab: Lab, broker: Mosquitto) -> None:
     there = {"MQTT_PORT": str(broker.port), "MQTT_VERSION": "3.1.1"}
     alice = lab.published_device("alice").with_settings(**there)
     bob = lab.published_device("bob").with_settings(**there)

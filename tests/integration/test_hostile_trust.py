@@ -83,7 +83,7 @@ def test_a_message_within_its_time(attack: Attack, issued: int, expires: int | N
     attack.expect_text(written(attack, text=text, iat=now + issued, **expiry), text)
 
 
-def test_a_message_bound_to_another(attack: Attack) -> None:
+def test_a_message_bound_to_another_recipient(attack: Attack) -> None:
     for audience in ("carol._device.example.test", f"x{attack.reader.name}", f"{attack.reader.name}.evil.test"):
         attack.expect_refusal(written(attack, aud=audience), "wrong-audience")
 
@@ -117,7 +117,7 @@ def test_a_message_to_another_key(attack: Attack) -> None:
     attack.expect_refusal(flattened(forge.message(reader=attack.kind)), "decryption-failed")
 
 
-def test_a_sender_without_a_record_that_can_be_believed(attack: Attack, lab: Lab) -> None:
+def test_a_sender_without_an_acceptable_record(attack: Attack, lab: Lab) -> None:
     unpublished = lab.device_with_key("unpublished")
     attack.client.publish(attack.reader, from_device(attack, unpublished))
     attack.expect_good()
@@ -129,7 +129,7 @@ def test_a_sender_without_a_record_that_can_be_believed(attack: Attack, lab: Lab
     attack.expect_refusal(from_device(attack, digest), "sender-without-usable-key")
 
 
-def test_a_sender_whose_zone_is_broken_waits_and_holds_up_nobody(attack: Attack, lab: Lab) -> None:
+def test_a_message_from_a_broken_zone_waits_and_delays_no_others(attack: Attack, lab: Lab) -> None:
     sender = lab.published_device("broken", BOGUS)
     attack.client.publish(attack.reader, from_device(attack, sender))
     attack.expect_good()
@@ -154,9 +154,7 @@ BIDIRECTIONAL = "\u202egnp.exe\u2066\u061c\u2028\x85\x9b31m"
         ({"aud": f"bob.{BIDIRECTIONAL}"}, "binding-malformed"),
     ],
 )
-def test_what_could_act_on_a_terminal_never_reaches_the_log(
-    attack: Attack, changes: dict[str, str], reason: str
-) -> None:
+def test_control_characters_never_reach_the_log(attack: Attack, changes: dict[str, str], reason: str) -> None:
     header = {**attack.forge.inner_header(), **changes}
     key = attack.forge.sender_keys["RSA"]
     # Escaped in JSON, and the characters that JSON allows as they are.
@@ -166,7 +164,7 @@ def test_what_could_act_on_a_terminal_never_reaches_the_log(
         attack.expect_refusal(flattened(attack.forge.outer(attack.kind, inner)), reason)
 
 
-def test_what_could_act_on_a_terminal_never_leaves_the_outer_layer(attack: Attack) -> None:
+def test_control_characters_in_the_outer_layer_never_reach_the_log(attack: Attack) -> None:
     forge = attack.forge
     for name, reason in {"alg": "outer-unsupported", "enc": "outer-unsupported", "x5u": "outer-malformed"}.items():
         header = forge.outer_header(attack.kind, **{name: ACTIVE})
@@ -175,7 +173,7 @@ def test_what_could_act_on_a_terminal_never_leaves_the_outer_layer(attack: Attac
         attack.expect_refusal(payload, "outer-malformed")
 
 
-def test_what_could_act_on_a_terminal_is_printed_escaped(attack: Attack) -> None:
+def test_control_characters_are_printed_escaped(attack: Attack) -> None:
     # The text's and the identifier's characters are the sender's to choose.
     attack.expect_text(written(attack, text=f"red {ACTIVE}", jti=ACTIVE), f"red {ACTIVE}")
     line = attack.receiver.stdout[-1]
@@ -197,25 +195,25 @@ def test_a_replay_in_any_serialization(attack: Attack, binding: dict[str, Any], 
         attack.expect_refusal(copy, "replay")
 
 
-def test_a_bound_message_sealed_anew_is_a_replay(attack: Attack) -> None:
+def test_a_bound_message_that_is_sealed_again_is_a_replay(attack: Attack) -> None:
     inner = flattened(attack.forge.inner(payload=b"sealed twice", jti="sealed twice"))
     attack.expect_text(flattened(attack.forge.outer(attack.kind, inner)), "sealed twice")
     attack.expect_refusal(flattened(attack.forge.outer(attack.kind, inner)), "replay")
 
 
-def test_equal_texts_in_messages_of_their_own_are_no_replays(attack: Attack) -> None:
+def test_separate_messages_with_equal_texts_are_not_replays(attack: Attack) -> None:
     for _ in range(2):
         attack.expect_text(written(attack, text="twice the same", **UNBOUND), "twice the same")
 
 
-def test_the_largest_message_and_one_octet_more(attack: Attack) -> None:
+def test_the_largest_message_and_one_byte_more(attack: Attack) -> None:
     large = written(attack, text="large")
     attack.expect_refusal(large[:-1] + b" " * (65537 - len(large)) + b"}", "oversized")
     attack.expect_refusal(b"[" * 100_000, "oversized")
     attack.expect_text(large[:-1] + b" " * (65536 - len(large)) + b"}", "large")
 
 
-def test_quality_of_service_0_is_judged_like_any_other(attack: Attack) -> None:
+def test_messages_at_qos_0_are_checked_like_any_other(attack: Attack) -> None:
     publish = attack.client.publish
     attack.client.publish = lambda *arguments: publish(*arguments, qos=0)  # type: ignore[method-assign]
     try:
@@ -242,7 +240,7 @@ def test_an_unbound_message_can_be_passed_on_and_is_marked(attack: Attack, lab: 
     attack.receiver.wait_for_log(f"unbound sender={attack.forge.alice} ")
 
 
-def test_a_message_of_send_message_overheard_and_repeated(attack: Attack, lab: Lab, listener: BrokerClient) -> None:
+def test_a_replay_of_a_message_from_send_message(attack: Attack, lab: Lab, listener: BrokerClient) -> None:
     listener.listen(attack.reader)
     alice = lab.published_device("alice")
     assert alice.send(attack.reader, "overheard").status == 0
@@ -250,13 +248,13 @@ def test_a_message_of_send_message_overheard_and_repeated(attack: Attack, lab: L
     attack.expect_refusal(listener.next_payload(), "replay")
 
 
-def test_unbound_messages_where_binding_is_required(lab: Lab) -> None:
+def test_unbound_messages_if_binding_is_required(lab: Lab) -> None:
     with attack_on(lab, REQUIRE_BINDING="all") as attack:
         attack.good_messages = ((f"bound {number}", written(attack, text=f"bound {number}")) for number in range(9))
         attack.expect_refusal(written(attack, **UNBOUND), "unbound")
 
 
-def test_only_the_senders_that_are_named_must_bind(lab: Lab) -> None:
+def test_binding_is_required_only_of_the_listed_senders(lab: Lab) -> None:
     strict = lab.published_device("strict")
     keys = {"RSA": read_private_key(strict.key_path)}
     with attack_on(lab, REQUIRE_BINDING=f"nobody.example.test,{strict.name}") as attack:
@@ -264,7 +262,7 @@ def test_only_the_senders_that_are_named_must_bind(lab: Lab) -> None:
         attack.expect_refusal(flattened(forge.message(**UNBOUND)), "unbound")
 
 
-def test_whom_the_reader_does_not_listen_to_is_never_looked_up(lab: Lab, tmp_path: Path) -> None:
+def test_a_sender_that_is_not_allowed_is_never_looked_up(lab: Lab, tmp_path: Path) -> None:
     stranger, friend = lab.published_device("stranger"), lab.published_device("friend", f"friends.{SECURE}")
     allowed = tmp_path / "senders"
     allowed.write_text(f"# our own\n*.friends.{SECURE}, alice._device.example.com\n")
@@ -313,7 +311,7 @@ def test_a_replay_after_a_restart(binding: dict[str, Any], lab: Lab, receiver_of
     assert restarted.stdout == []
 
 
-def test_retained_messages_are_judged_like_any_other(
+def test_retained_messages_are_checked_like_any_other(
     lab: Lab, anybody: BrokerClient, receiver_of: Callable[[Device], Program]
 ) -> None:
     with attack_on(lab) as attack:
@@ -332,7 +330,7 @@ def test_retained_messages_are_judged_like_any_other(
     assert restarted.stdout == []
 
 
-def test_messages_wait_while_the_clock_is_behind_what_it_has_shown(lab: Lab, alice: Device) -> None:
+def test_messages_wait_while_the_clock_is_behind_the_recorded_time(lab: Lab, alice: Device) -> None:
     device = lab.published_device("early")
     with ReplayMemory(Path(device.settings["DATA_PATH"])) as memory:
         memory.note_time(int(time.time()) + 12)
@@ -349,7 +347,7 @@ def test_no_key_material_is_logged(attack: Attack) -> None:
     assert not [line for line in attack.receiver.stderr for secret in secrets if secret in line]
 
 
-def test_every_type_of_key_reaches_every_other(lab: Lab, receiver_of: Callable[[Device], Program]) -> None:
+def test_messages_between_all_types_of_keys_arrive(lab: Lab, receiver_of: Callable[[Device], Program]) -> None:
     devices = [lab.published_device(kind, settings={"KEY_TYPE": kind}) for kind in ("rsa2048", "rsa3072", "p256")]
     for recipient in devices:
         receiver = receiver_of(recipient)

@@ -23,7 +23,7 @@ def test_our_receiver_prints_what_a_published_program_sends(
     assert json.loads(receiver.wait_for_message("Welt")) == f'{sender.name} says: Grüße, "Welt"'
 
 
-def test_a_published_program_catches_the_trouble_with_an_unpublished_recipient(world: Lab) -> None:
+def test_a_published_program_catches_the_error_for_an_unpublished_recipient(world: Lab) -> None:
     sender = world.published_device("published")
     result = sender.run(_PUBLISHED_PROGRAM, f"nobody._device.{SECURE}", "hello")
     assert result.status == 2

@@ -64,7 +64,7 @@ def number_of_imports(program: Sequence[str]) -> int:
 
 
 @pytest.mark.parametrize("program", PROGRAMS, ids=lambda program: program[-1].removeprefix(f"{ROOT}/"))
-def test_an_early_ctrl_c_is_a_line_and_no_traceback(program: Sequence[str]) -> None:
+def test_an_early_ctrl_c_prints_one_line_and_no_traceback(program: Sequence[str]) -> None:
     # What the pipe holds unread has been imported, too.
     last = number_of_imports(program) - _PIPE_OCTETS // _OCTETS_OF_A_MODULE
     for moment in (1, last // 3, last):
@@ -78,7 +78,7 @@ def test_an_early_ctrl_c_is_a_line_and_no_traceback(program: Sequence[str]) -> N
             assert b"Traceback" not in said
 
 
-def test_143_also_from_the_init_of_a_container_which_no_signal_of_its_own_ends() -> None:
+def test_143_as_the_init_process_of_a_container() -> None:
     program = """
 import os, signal, time
 from idlib.system.interruption import raise_when_terminated

@@ -25,7 +25,7 @@ def devices(lab: Lab) -> dict[str, Device]:
 
 
 @pytest.mark.parametrize("reader", ["rsa2048", "rsa3072", "p256"])
-def test_every_kind_of_key_writes_to_every_kind(
+def test_every_type_of_key_can_send_to_every_type(
     reader: str, devices: dict[str, Device], receiver_of: Callable[[Device], Program]
 ) -> None:
     receiver = receiver_of(devices[reader])
@@ -34,13 +34,13 @@ def test_every_kind_of_key_writes_to_every_kind(
         receiver.wait_for_message(f"{sender.name} says: from {sender.name}")
 
 
-def test_verbose_tells_what_dns_says_and_who_vouches_for_it(devices: dict[str, Device]) -> None:
+def test_verbose_logs_the_records_and_what_authenticated_them(devices: dict[str, Device]) -> None:
     told = devices["rsa2048"].send(devices["p256"], "hello", "--verbose").stderr
     assert f"{devices['p256'].name} is authenticated: DNSSEC, validated by the resolver" in told
     assert "Record 3 1 0, EC P-256 of 256 bits: the message is encrypted to it." in told
 
 
-def test_a_certificate_of_a_ca_is_believed_where_the_ca_is(
+def test_a_certificate_of_a_ca_is_accepted_if_the_ca_is_trusted(
     lab: Lab, bob: Device, tmp_path: Path, receiver_of: Callable[[Device], Program]
 ) -> None:
     since = datetime.now(UTC) - timedelta(hours=1)

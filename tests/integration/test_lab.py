@@ -37,7 +37,7 @@ def test_a_zone_whose_key_is_not_the_trusted_one_is_servfail(lab: Lab) -> None:
     assert "status: SERVFAIL" in lab.ask(f"x.{BOGUS}")
 
 
-def test_missing_daemons_are_named_by_the_packages_to_install() -> None:
+def test_missing_daemons_are_reported_with_the_packages_to_install() -> None:
     needed = {"sh": "dash", "no-such-daemon": "daemon-package", "no-such-tool": "tool-package"}
     assert missing_packages(needed) == ["daemon-package", "tool-package"]
 
@@ -47,7 +47,7 @@ def test_dns_over_tls_is_closed(lab: Lab) -> None:
         assert connection.connect_ex((lab.unbound.host, 853)) != 0
 
 
-def test_a_daemon_that_cannot_start_says_why(tmp_path: Path) -> None:
+def test_the_error_of_a_daemon_that_cannot_start_has_the_reason(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", free_port())) as taken:
         broker = Mosquitto(tmp_path, taken.getsockname()[1])
         with pytest.raises(DaemonError, match="Address already in use"):

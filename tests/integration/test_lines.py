@@ -21,7 +21,7 @@ from testbed.programs import SEND_MESSAGE, Device, Program
 from testbed.scripted_broker import Peer, ScriptedBroker, connack
 
 
-def test_they_go_on_through_a_reconnect(alice: Device, bob: Device, own_mosquitto: Mosquitto, tmp_path: Path) -> None:
+def test_lines_continue_after_a_reconnect(alice: Device, bob: Device, own_mosquitto: Mosquitto, tmp_path: Path) -> None:
     # Bob's own store is held by the receiver that other tests share.
     there = {"MQTT_PORT": str(own_mosquitto.port), "DATA_PATH": str(tmp_path / "data")}
     sender, recipient = (device.with_settings(**there) for device in (alice, bob))
@@ -43,7 +43,7 @@ def test_they_go_on_through_a_reconnect(alice: Device, bob: Device, own_mosquitt
     assert told in program.stderr[-1]
 
 
-def test_the_acknowledged_ones_are_told_where_the_broker_does_not_come_back(
+def test_acknowledged_lines_are_reported_if_the_broker_does_not_come_back(
     alice: Device, bob: Device, own_mosquitto: Mosquitto, tmp_path: Path
 ) -> None:
     sender = alice.with_settings(MQTT_PORT=str(own_mosquitto.port))
@@ -70,7 +70,7 @@ def test_the_acknowledged_ones_are_told_where_the_broker_does_not_come_back(
     ("number", "status", "word"),
     [(signal.SIGINT, 130, "Interrupted."), (signal.SIGTERM, -signal.SIGTERM, "Terminated.")],
 )
-def test_130_or_143_it_says_how_many_when_ended_by_a_signal(
+def test_130_or_143_a_signal_ends_it_with_a_summary(
     number: signal.Signals, status: int, word: str, alice: Device, bob: Device, bob_receiver: Program
 ) -> None:
     with alice.start(SEND_MESSAGE, bob.name, "--lines", "--json") as telling:
@@ -86,7 +86,7 @@ def test_130_or_143_it_says_how_many_when_ended_by_a_signal(
     assert not any("Traceback" in line for line in telling.stderr)
 
 
-def test_what_was_unacknowledged_when_it_was_ended_has_a_reason(alice: Device, bob: Device) -> None:
+def test_lines_that_a_signal_left_unacknowledged_have_a_reason(alice: Device, bob: Device) -> None:
     def serve(peer: Peer) -> None:
         peer.accept(connack(b""))
         while peer.read()[0]:
@@ -107,7 +107,7 @@ def test_what_was_unacknowledged_when_it_was_ended_has_a_reason(alice: Device, b
     assert [(one["result"], one["reason"]) for one in told] == 2 * [("unacknowledged", "terminated")]
 
 
-def test_it_says_once_a_minute_how_far_it_is(alice: Device, bob: Device, bob_receiver: Program, tmp_path: Path) -> None:
+def test_progress_is_logged_once_a_minute(alice: Device, bob: Device, bob_receiver: Program, tmp_path: Path) -> None:
     # Minutes of two seconds.
     (tmp_path / "sitecustomize.py").write_text(
         "import time\nslow = time.monotonic\ntime.monotonic = lambda: 30 * slow()\n"
@@ -125,7 +125,7 @@ def test_it_says_once_a_minute_how_far_it_is(alice: Device, bob: Device, bob_rec
     assert sum("so far" in line for line in program.stderr) == 2
 
 
-def test_a_line_that_cannot_be_sent_is_left_out_of_the_acknowledged(
+def test_a_line_that_cannot_be_sent_is_not_reported_as_acknowledged(
     alice: Device, bob: Device, bob_receiver: Program
 ) -> None:
     result = alice.send(bob, "--lines", "--json", stdin=b"good\n\xff\n\ngood too\nand good\n")
@@ -137,7 +137,7 @@ def test_a_line_that_cannot_be_sent_is_left_out_of_the_acknowledged(
     assert "lines 1, 4-5" in result.stderr
 
 
-def test_the_results_stand_in_the_order_of_the_lines_where_dns_is_away_before_the_broker_has_answered(
+def test_results_are_in_the_order_of_the_lines_if_dns_fails_before_the_broker_answers(
     lab: Lab, alice: Device, own_mosquitto: Mosquitto, own_unbound: Unbound
 ) -> None:
     recipient = lab.published_device("short-lived", ttl=1)
@@ -159,7 +159,7 @@ def test_the_results_stand_in_the_order_of_the_lines_where_dns_is_away_before_th
     assert results.index("failed") == len(results) - 1
 
 
-def test_lines_that_have_expired_meanwhile_keep_none_from_the_outbox(
+def test_expired_lines_do_not_keep_later_ones_out_of_the_outbox(
     alice: Device, bob: Device, own_mosquitto: Mosquitto, tmp_path: Path
 ) -> None:
     there = {"MQTT_PORT": str(own_mosquitto.port), "DATA_PATH": str(tmp_path / "data")}
@@ -184,7 +184,7 @@ def test_lines_that_have_expired_meanwhile_keep_none_from_the_outbox(
 
 
 @pytest.mark.parametrize("stdout", [">&-", ">/dev/full"])
-def test_the_acknowledged_ones_are_told_where_stdout_cannot_be_written(
+def test_acknowledged_lines_are_reported_if_stdout_cannot_be_written(
     stdout: str, alice: Device, bob: Device, bob_receiver: Program
 ) -> None:
     words = shlex.join(alice.command(SEND_MESSAGE, bob.name, "--lines", "--json"))
@@ -202,7 +202,7 @@ def test_the_acknowledged_ones_are_told_where_stdout_cannot_be_written(
     assert done.returncode == 1
 
 
-def test_what_is_typed_after_an_end_without_a_newline_is_a_line_of_its_own(
+def test_input_after_ctrl_d_without_a_newline_is_a_separate_line(
     alice: Device, bob: Device, bob_receiver: Program
 ) -> None:
     keyboard, terminal = pty.openpty()
@@ -220,7 +220,7 @@ def test_what_is_typed_after_an_end_without_a_newline_is_a_line_of_its_own(
     bob_receiver.wait_for_message('says: and more"')
 
 
-def test_lines_that_cannot_be_read_are_no_trouble_with_stdout(alice: Device, bob: Device, tmp_path: Path) -> None:
+def test_unreadable_input_is_not_reported_as_an_error_of_stdout(alice: Device, bob: Device, tmp_path: Path) -> None:
     with (tmp_path / "written").open("wb") as written:
         done = subprocess.run(
             alice.command(SEND_MESSAGE, bob.name, "--lines"),
@@ -235,7 +235,7 @@ def test_lines_that_cannot_be_read_are_no_trouble_with_stdout(alice: Device, bob
     assert done.stderr.splitlines()[-1] == "Error: the lines cannot be read: Bad file descriptor"
 
 
-def test_lines_wait_in_the_outbox_where_the_broker_is_away(alice: Device, bob: Device, lab: Lab) -> None:
+def test_lines_are_queued_if_the_broker_is_unreachable(alice: Device, bob: Device, lab: Lab) -> None:
     sender = lab.published_device("lines").with_settings(MQTT_PORT=str(free_port()))
     result = sender.send(bob, "--lines", "--queue", "--json", stdin="one\ntwo\n")
     assert result.status == 0
@@ -243,7 +243,7 @@ def test_lines_wait_in_the_outbox_where_the_broker_is_away(alice: Device, bob: D
     assert "lines 1-2" in result.stderr
 
 
-def test_7_lines_without_a_subscriber_are_told_of_once(alice: Device, lab: Lab) -> None:
+def test_7_lines_without_a_subscriber_are_reported_once(alice: Device, lab: Lab) -> None:
     result = alice.send(lab.published_device("nowhere"), "--lines", "--json", stdin="one\ntwo\nthree\n")
     assert result.status == 7
     objects = [json.loads(line) for line in result.stdout.splitlines()]
@@ -255,20 +255,20 @@ def test_7_lines_without_a_subscriber_are_told_of_once(alice: Device, lab: Lab) 
     assert result.stderr.rstrip().endswith("lines 1-3")
 
 
-def test_5_a_line_that_cannot_be_sent_counts_for_more_than_a_missing_subscriber(alice: Device, lab: Lab) -> None:
+def test_5_a_line_that_cannot_be_sent_overrides_a_missing_subscriber(alice: Device, lab: Lab) -> None:
     result = alice.send(lab.published_device("nowhere"), "--lines", stdin=b"one\n\xff\nthree\n")
     assert result.status == 5
     assert result.stderr.rstrip().endswith("lines 1, 3")
 
 
-def test_lines_wait_in_the_outbox_until_somebody_subscribes(alice: Device, lab: Lab) -> None:
+def test_lines_wait_in_the_outbox_for_a_subscriber(alice: Device, lab: Lab) -> None:
     sender = lab.published_device("lines")
     result = sender.send(lab.published_device("nowhere"), "--lines", "--queue", "--json", stdin="one\ntwo\nthree\n")
     assert result.status == 0
     assert [json.loads(line)["result"] for line in result.stdout.splitlines()] == 3 * ["queued"]
 
 
-def test_json_tells_of_a_line_before_the_next_one_comes(alice: Device, bob: Device, bob_receiver: Program) -> None:
+def test_json_reports_a_line_before_the_next_one_arrives(alice: Device, bob: Device, bob_receiver: Program) -> None:
     with alice.start(SEND_MESSAGE, bob.name, "--lines", "--json") as telling:
         for number in (1, 2):
             telling.write(f"line {number}\n")
@@ -276,7 +276,7 @@ def test_json_tells_of_a_line_before_the_next_one_comes(alice: Device, bob: Devi
             assert json.loads(telling.stdout[-1])["result"] == "acknowledged"
 
 
-def test_json_tells_id_recipient_size_result_and_reason(alice: Device, bob: Device, bob_receiver: Program) -> None:
+def test_json_has_id_recipient_size_result_and_reason(alice: Device, bob: Device, bob_receiver: Program) -> None:
     sent = alice.send(bob, "hello", "--json")
     assert sent.status == 0
     told = json.loads(sent.stdout)
@@ -291,7 +291,7 @@ def test_json_tells_id_recipient_size_result_and_reason(alice: Device, bob: Devi
     assert 1000 < told["size"] < 4000
 
 
-def test_json_tells_why_a_message_was_not_sent(alice: Device, bob: Device) -> None:
+def test_json_has_the_reason_why_a_message_was_not_sent(alice: Device, bob: Device) -> None:
     unknown = alice.send(f"nobody._device.{SECURE}", "hello", "--json")
     assert unknown.status == 2
     assert json.loads(unknown.stdout)["result"] == "failed"

@@ -55,7 +55,7 @@ def looks(dns_lab: DnsLab, request: pytest.FixtureRequest) -> Iterator[tuple[boo
 
 
 @pytest.mark.parametrize("liar", LIARS, ids=lambda liar: liar.title)
-def test_a_lie_has_no_other_outcome_than_it_must(liar: Liar, looks: tuple[bool, Looks]) -> None:
+def test_a_lying_resolver_has_only_the_expected_effect(liar: Liar, looks: tuple[bool, Looks]) -> None:
     is_pinned, timed = looks
     expected: Outcome = liar.pinned if is_pinned else liar.trusted
     result = timed[liar].result(60)
@@ -63,7 +63,7 @@ def test_a_lie_has_no_other_outcome_than_it_must(liar: Liar, looks: tuple[bool, 
     assert result.seconds < _LONGEST_SECONDS
 
 
-def test_the_ad_bit_means_nothing_over_a_path_that_nobody_vouches_for(dns_lab: DnsLab) -> None:
+def test_the_ad_bit_is_not_trusted_over_an_untrusted_path(dns_lab: DnsLab) -> None:
     servers = [Server(ServerAddress("127.0.0.1", dns_lab.unbound), trusted=False)]
     with pytest.raises(NotSecureError, match="over a path that is not trusted"):
         Discovery(TrustedResolver(Resolver(lambda: servers))).find(IdentityName(ASKED))

@@ -73,7 +73,7 @@ def test_a_new_identity_is_a_private_key_and_a_certificate_for_ten_years(lab: La
     assert key.public_key() == certificate.public_key()
 
 
-def test_the_files_belong_to_the_applications_user_where_they_may_be_given_away(lab: Lab) -> None:
+def test_the_files_belong_to_the_applications_user_if_the_process_may_change_owners(lab: Lab) -> None:
     device = lab.device("given").with_settings(APP_UID="4711")
     assert device.run(CREATE_SELFSIGNED_ID).status == 0
     assert {path.stat().st_uid for path in (device.key_path, device.certificate_path)} == {
@@ -82,7 +82,7 @@ def test_the_files_belong_to_the_applications_user_where_they_may_be_given_away(
 
 
 @pytest.mark.parametrize("program", [CREATE_SELFSIGNED_ID, CREATE_ID_CSR], ids=["certificate", "request"])
-def test_the_subject_says_what_was_set(program: Path, lab: Lab) -> None:
+def test_the_subject_has_the_settings(program: Path, lab: Lab) -> None:
     device = lab.device("subject").with_settings(**{name: value for name, (_, value) in _SUBJECT.items()})
     assert device.run(program).status == 0
     if program is CREATE_SELFSIGNED_ID:
@@ -95,7 +95,7 @@ def test_the_subject_says_what_was_set(program: Path, lab: Lab) -> None:
         assert [attribute.value for attribute in subject.get_attributes_for_oid(oid)] == [value]
 
 
-def test_an_existing_key_is_replaced_by_force_alone(lab: Lab) -> None:
+def test_an_existing_key_is_replaced_only_with_force(lab: Lab) -> None:
     device = lab.device_with_key("precious")
     before = device.key_path.read_bytes(), device.certificate_path.read_bytes()
     result = device.run(CREATE_SELFSIGNED_ID)
@@ -109,7 +109,7 @@ def test_an_existing_key_is_replaced_by_force_alone(lab: Lab) -> None:
     assert device.run(GENERATE_TLSA).status == 0
 
 
-def test_a_certificate_of_a_ca_is_put_in_place_and_published(lab: Lab, bob: Device, bob_receiver: Program) -> None:
+def test_a_certificate_of_a_ca_is_installed_and_published(lab: Lab, bob: Device, bob_receiver: Program) -> None:
     device = lab.device("certified")
     made = device.run(CREATE_ID_CSR)
     assert made.status == 0
@@ -128,7 +128,7 @@ def test_a_certificate_of_a_ca_is_put_in_place_and_published(lab: Lab, bob: Devi
     bob_receiver.wait_for_message("with a CA's certificate")
 
 
-def test_a_certificate_for_another_key_is_not_put_in_place(lab: Lab) -> None:
+def test_a_certificate_for_another_key_is_not_installed(lab: Lab) -> None:
     device, other = lab.device("own"), lab.device_with_key("other")
     assert device.run(CREATE_ID_CSR).status == 0
     result = device.run(INSTALL_CERTIFICATE, stdin=other.certificate_path.read_bytes())
@@ -138,7 +138,7 @@ def test_a_certificate_for_another_key_is_not_put_in_place(lab: Lab) -> None:
     assert device.run(INSTALL_CERTIFICATE).status == 4
 
 
-def test_the_record_is_shown_for_people_and_for_zone_files(lab: Lab) -> None:
+def test_the_record_is_printed_in_both_forms(lab: Lab) -> None:
     device = lab.device_with_key("shown")
     result = device.run(GENERATE_TLSA)
     assert result.status == 0
@@ -155,7 +155,7 @@ def test_the_record_is_shown_for_people_and_for_zone_files(lab: Lab) -> None:
     assert (record.usage, record.selector, record.mtype, record.cert) == (3, 0, 0, der)
 
 
-def test_there_is_no_record_without_key_and_certificate_that_belong_together(lab: Lab) -> None:
+def test_no_record_is_printed_without_a_matching_key_and_certificate(lab: Lab) -> None:
     device, other = lab.device("mixed"), lab.device_with_key("other")
     assert device.run(GENERATE_TLSA).status == 4
     assert device.run(CREATE_ID_CSR).status == 0
@@ -168,9 +168,7 @@ def test_there_is_no_record_without_key_and_certificate_that_belong_together(lab
 
 @pytest.mark.parametrize("program", [MAINTENANCE, SENDER], ids=["maintenance", "messaging_sender"])
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_the_container_is_held_open_until_it_is_told_to_end(
-    program: Path, number: signal.Signals, alice: Device
-) -> None:
+def test_the_container_is_kept_open_until_a_signal(program: Path, number: signal.Signals, alice: Device) -> None:
     with alice.start(program) as application:
         application.wait_for("word of it", lambda: bool(application.stderr))
         assert application.is_running

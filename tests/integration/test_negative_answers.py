@@ -57,7 +57,7 @@ def resolver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[_Resolver]:
         yield _Resolver(knot, unbound)
 
 
-def test_a_record_is_found_within_five_seconds_of_its_publication_whatever_was_denied_before(
+def test_a_new_record_is_found_within_five_seconds_despite_earlier_look_ups(
     resolver: _Resolver,
 ) -> None:
     denied = {zone.name: [f"{label}._device.{zone.name}" for label in ("m", "q")] for zone in _ZONES}
@@ -87,7 +87,7 @@ def test_a_record_is_found_within_five_seconds_of_its_publication_whatever_was_d
         wait_until(lambda name=name: resolver.finds(name), f"record of {name} in the resolver", left)  # type: ignore[misc]
 
 
-def test_a_zone_s_server_lets_a_denial_live_for_an_hour(resolver: _Resolver) -> None:
+def test_the_zones_server_lets_resolvers_cache_an_absence_for_an_hour(resolver: _Resolver) -> None:
     """The zones of the tests are no kinder than those of providers."""
     for zone in _ZONES:
         command = [find("kdig"), f"@{resolver.knot.host}", "-p", str(resolver.knot.port), f"x.{zone.name}", "+dnssec"]
@@ -102,7 +102,7 @@ def test_an_answer_that_is_not_cached_takes_as_long_as_from_a_distant_server(res
     assert time.monotonic() - started >= 0.05
 
 
-def test_a_large_answer_comes_over_tcp_from_as_far(resolver: _Resolver) -> None:
+def test_a_large_answer_over_tcp_takes_as_long(resolver: _Resolver) -> None:
     for number in range(8):
         resolver.knot.add_tlsa(f"large._device.{_NSEC.name}", f"3 0 0 {number:02}{'AB' * 400}")
     started = time.monotonic()

@@ -234,7 +234,7 @@ def test_a_recipient_without_a_record_does_not_delay_another(
         wait_until(lambda: waiting(sender) == 1, "one message in the outbox")
 
 
-def test_a_verdict_after_a_long_outage_is_not_final_at_once(sender: Device) -> None:
+def test_a_missing_record_after_a_long_outage_does_not_drop_messages_at_once(sender: Device) -> None:
     put(sender, f"nobody._device.{SECURE}", "to nobody", int(time.time()) - 2 * 86400)
     with sender.start(SENDER) as resident:
         resident.wait_for_log(f"Messages to nobody._device.{SECURE} wait: ")
@@ -312,7 +312,7 @@ def test_it_ends_within_five_seconds_while_dns_or_the_broker_is_silent(
     assert waiting(device) == 1
 
 
-def test_without_settings_it_still_holds_the_container_open(sender: Device) -> None:
+def test_without_settings_it_still_keeps_the_container_open(sender: Device) -> None:
     with sender.without_setting("IDENTITY_NAME").start(SENDER) as resident:
         resident.wait_for_log("Missing essential configuration env var: IDENTITY_NAME")
         assert resident.is_running

@@ -27,7 +27,7 @@ _LOG_LINE = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\S* (DEBUG|INFO|WARNING|E
         '"}\n{"sender": "mallory"',
     ],
 )
-def test_a_text_stays_one_line_and_cannot_act(
+def test_a_text_stays_on_one_line_and_cannot_control_the_terminal(
     text: str, alice: Device, bob: Device, bob_receiver: Program, anybody: BrokerClient
 ) -> None:
     before = len(bob_receiver.stdout)
@@ -39,7 +39,7 @@ def test_a_text_stays_one_line_and_cannot_act(
     assert not any(_ACTIVE.search(line) for line in bob_receiver.stdout[before:])
 
 
-def test_the_sender_sends_such_a_text_too(alice: Device, bob: Device, bob_receiver: Program) -> None:
+def test_the_sender_sends_such_a_text(alice: Device, bob: Device, bob_receiver: Program) -> None:
     text = 'a "quoted"\nESC \x1b[2J \u202e and Grüße 🚀'
     assert alice.send(bob, text).status == 0
     line = bob_receiver.wait_for_message("and Grüße 🚀")
@@ -61,7 +61,7 @@ def test_a_locale_without_utf_8_changes_nothing(
     assert receiver.wait_for_message("Locale") == f'"{alice.name} says: Grüße in jeder Locale"'
 
 
-def test_json_says_who_what_and_when(
+def test_json_has_the_sender_the_text_and_the_time(
     alice: Device, bob: Device, tmp_path: Path, anybody: BrokerClient, receiver_of: Callable[[Device], Program]
 ) -> None:
     receiver = receiver_of(bob.with_settings(OUTPUT_FORMAT="json", DATA_PATH=str(tmp_path)))

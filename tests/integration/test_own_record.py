@@ -47,7 +47,9 @@ def in_an_unsigned_zone(lab: Lab) -> tuple[Device, str]:
 @pytest.mark.parametrize(
     "make", [never_published, with_a_new_key, with_an_unusable_record, misplaced, in_an_unsigned_zone]
 )
-def test_it_is_told_what_to_do(make: object, lab: Lab, bob: Device, bob_receiver: Program) -> None:
+def test_the_sender_warns_of_its_own_record_with_a_hint(
+    make: object, lab: Lab, bob: Device, bob_receiver: Program
+) -> None:
     assert callable(make)
     device, why = make(lab)
     result = device.send(bob, "hello", "--json")
@@ -60,7 +62,7 @@ def test_it_is_told_what_to_do(make: object, lab: Lab, bob: Device, bob_receiver
     assert told["warning"].startswith(f"{WARNING}{why}")
 
 
-def test_lines_are_warned_of_once(lab: Lab, bob: Device, bob_receiver: Program) -> None:
+def test_lines_cause_one_warning(lab: Lab, bob: Device, bob_receiver: Program) -> None:
     device, why = never_published(lab)
     result = device.send(bob, "--lines", "--json", stdin="one\ntwo\nthree\n")
     assert result.status == 0
@@ -68,7 +70,7 @@ def test_lines_are_warned_of_once(lab: Lab, bob: Device, bob_receiver: Program) 
     assert [json.loads(line)["warning"] for line in result.stdout.splitlines()] == 3 * [f"{WARNING}{why}"]
 
 
-def test_it_is_told_before_a_receipt_is_waited_for(lab: Lab, bob: Device, bob_receiver: Program) -> None:
+def test_the_warning_comes_before_the_wait_for_a_receipt(lab: Lab, bob: Device, bob_receiver: Program) -> None:
     device, why = never_published(lab)
     result = device.send(bob, "hello", "--receipt", "--timeout", "2")
     assert result.status == 6
@@ -76,14 +78,14 @@ def test_it_is_told_before_a_receipt_is_waited_for(lab: Lab, bob: Device, bob_re
     assert result.stderr.splitlines()[-1].startswith("Error: ")
 
 
-def test_trouble_with_dns_is_no_reason_for_a_warning(lab: Lab, bob: Device, bob_receiver: Program) -> None:
+def test_failing_dns_causes_no_warning(lab: Lab, bob: Device, bob_receiver: Program) -> None:
     result = lab.published_device("bogus", BOGUS).send(bob, "hello", "--json")
     assert result.status == 0
     assert "WARNING" not in result.stderr
     assert json.loads(result.stdout)["warning"] is None
 
 
-def test_a_recipient_whose_record_is_misplaced_is_told_of(lab: Lab, alice: Device) -> None:
+def test_a_misplaced_record_of_a_recipient_is_reported(lab: Lab, alice: Device) -> None:
     recipient, why = misplaced(lab)
     for options in (("hello",), ("--lines",)):
         result = alice.send(recipient, *options, stdin="hello\n")
@@ -91,7 +93,7 @@ def test_a_recipient_whose_record_is_misplaced_is_told_of(lab: Lab, alice: Devic
         assert result.stderr.splitlines()[0] == f"Trouble retrieving certificate from DNS: {why}"
 
 
-def test_the_resident_sender_tells_it_once_and_when_it_is_over(lab: Lab, bob: Device, bob_receiver: Program) -> None:
+def test_the_resident_sender_warns_once_and_reports_the_end(lab: Lab, bob: Device, bob_receiver: Program) -> None:
     device, why = never_published(lab)
 
     def put(number: int) -> None:

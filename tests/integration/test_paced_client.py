@@ -10,7 +10,7 @@ from testbed.messages import BrokerClient
 from testbed.paced_client import PacedClient, Publication
 
 
-def test_everything_arrives_in_order_at_the_rate(lab: Lab, own_mosquitto: Mosquitto) -> None:
+def test_everything_arrives_in_order_and_at_the_rate(lab: Lab, own_mosquitto: Mosquitto) -> None:
     device = lab.device("target")
     listener = BrokerClient(own_mosquitto)
     listener.listen(device)

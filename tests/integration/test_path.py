@@ -37,7 +37,7 @@ def test_a_message_arrives(
     assert json.loads(receiver.wait_for_message("hello")) == f"{alice.name} says: hello through real daemons"
 
 
-def test_mqtt_3_1_1_arrives_too(
+def test_a_message_arrives_with_mqtt_3_1_1(
     lab: Lab, alice: Device, bob: Device, tmp_path: Path, receiver_of: Callable[[Device], Program]
 ) -> None:
     receiver = receiver_of(bob.with_settings(MQTT_VERSION="3.1.1", DATA_PATH=str(tmp_path)))

@@ -28,7 +28,7 @@ def _label(program: Path) -> str:
 
 
 @pytest.mark.parametrize("program", _COMMANDS, ids=_label)
-def test_every_missing_variable_is_named_on_a_line_of_its_own(program: Path, alice: Device) -> None:
+def test_every_missing_variable_has_a_separate_line(program: Path, alice: Device) -> None:
     device = alice.without_setting("IDENTITY_NAME").with_settings(LOG_LEVEL="", CRYPTO_PATH="")
     result = device.run(program, *_ARGUMENTS.get(program, ()))
     assert result.status == 1
@@ -41,7 +41,7 @@ def test_every_missing_variable_is_named_on_a_line_of_its_own(program: Path, ali
 
 
 @pytest.mark.parametrize("program", [GENERATE_TLSA, CREATE_ID_CSR], ids=_label)
-def test_the_maintenance_programs_do_not_judge_the_settings_of_others(program: Path, alice: Device) -> None:
+def test_the_maintenance_programs_check_only_their_own_settings(program: Path, alice: Device) -> None:
     device = alice.with_settings(
         MQTT_HOST="foo:1883",
         MQTT_PORT="z",
@@ -54,7 +54,7 @@ def test_the_maintenance_programs_do_not_judge_the_settings_of_others(program: P
     assert device.run(program).status == 0
 
 
-def test_the_sender_does_not_judge_the_settings_of_others(alice: Device, bob: Device, bob_receiver: Program) -> None:
+def test_the_sender_checks_only_its_own_settings(alice: Device, bob: Device, bob_receiver: Program) -> None:
     others = {"DENIED_SENDERS": "@/no", "ALLOWED_SENDERS": "@/no", "REQUIRE_BINDING": "@/no", "OUTPUT_FORMAT": "xml"}
     device = alice.with_settings(**others, APP_UID="root", KEY_TYPE="rsa1", COUNTRY="", STATE="")
     assert device.run(SEND_MESSAGE, bob.name, "hello").status == 0
@@ -70,7 +70,7 @@ def test_the_receiver_s_health_names_a_bad_setting_in_one_line(bob: Device) -> N
 
 
 @pytest.mark.parametrize("program", [SEND_MESSAGE, RECEIVER], ids=_label)
-def test_a_bad_value_is_named_with_what_would_be_good(program: Path, alice: Device) -> None:
+def test_a_bad_value_is_reported_with_the_valid_values(program: Path, alice: Device) -> None:
     device = alice.with_settings(MQTT_PORT="many", DNSSEC="perhaps", DNS_RESOLVER="dns.example")
     result = device.run(program, *_ARGUMENTS.get(program, ()))
     assert result.status == 1
@@ -84,7 +84,7 @@ def test_a_bad_value_is_named_with_what_would_be_good(program: Path, alice: Devi
     ("redirection", "arguments", "status"),
     [(">&-", ("hello",), 0), ("2>&-", ("hello",), 0), ("<&-", ("-",), 5), ("<&-", ("--lines",), 5)],
 )
-def test_a_stream_that_is_closed_is_no_error_of_the_program(
+def test_a_closed_stream_is_not_an_internal_error(
     redirection: str, arguments: tuple[str, ...], status: int, alice: Device, bob: Device, bob_receiver: Program
 ) -> None:
     words = shlex.join(alice.command(SEND_MESSAGE, bob.name, *arguments))
@@ -114,12 +114,12 @@ def test_trust_anchors_that_cannot_be_used_are_a_configuration_error(
 
 
 @pytest.mark.parametrize("program", [*_COMMANDS, MAINTENANCE, SENDER], ids=_label)
-def test_it_is_found_executable_where_it_lies(program: Path) -> None:
+def test_a_program_is_executable(program: Path) -> None:
     assert program.stat().st_mode & 0o111 == 0o111
 
 
 @pytest.mark.parametrize("program", _COMMANDS, ids=_label)
-def test_it_starts_from_any_directory_and_where_it_lies(program: Path, alice: Device, tmp_path: Path) -> None:
+def test_a_program_starts_from_any_directory_and_from_its_own(program: Path, alice: Device, tmp_path: Path) -> None:
     for command, directory in (
         (alice.command(program, "--help"), tmp_path),
         ([f"./{program.name}", "--help"], program.parent),
@@ -132,7 +132,7 @@ def test_it_starts_from_any_directory_and_where_it_lies(program: Path, alice: De
         assert len(done.stdout.splitlines()) <= 24
 
 
-def test_no_sub_directory_is_needed_beforehand(alice: Device, bob: Device, tmp_path: Path) -> None:
+def test_no_subdirectory_has_to_exist_beforehand(alice: Device, bob: Device, tmp_path: Path) -> None:
     receiver = bob.with_settings(DATA_PATH=str(tmp_path / "made" / "for" / "it"))
     with receiver.receiver() as program:
         assert program.stop() == 0

@@ -100,7 +100,7 @@ def homes(lab: Lab, tmp_path: Path) -> tuple[Laptop, Laptop]:
     return Laptop(tmp_path / "alice", lab, ALICE), Laptop(tmp_path / "bob", lab, BOB)
 
 
-def test_the_first_message_travels_by_the_readmes_commands_alone(homes: tuple[Laptop, Laptop], lab: Lab) -> None:
+def test_the_first_message_arrives_with_only_the_readmes_commands(homes: tuple[Laptop, Laptop], lab: Lab) -> None:
     alice, bob = homes
     on_each_device = block("on each device")
     environment = terminal()
@@ -120,7 +120,7 @@ def test_the_first_message_travels_by_the_readmes_commands_alone(homes: tuple[La
         receiver.wait_for_message(block("bob's receiver prints").strip())
 
 
-def test_the_key_is_changed_by_the_operations_page_and_nothing_is_lost(lab: Lab, tmp_path: Path) -> None:
+def test_changing_the_key_as_documented_loses_nothing(lab: Lab, tmp_path: Path) -> None:
     writer = Laptop(tmp_path / "writer", lab, f"writer._device.{SECURE}")
     changer = Laptop(tmp_path / "changer", lab, f"changer._device.{SECURE}")
     environment = terminal()

@@ -33,7 +33,7 @@ def test_it_ends_with_0_once_the_recipient_has_printed_it(alice: Device, bob: De
     assert any("confirm this" in line for line in bob_receiver.stdout)
 
 
-def test_it_works_with_mqtt_3_1_1_and_keys_of_another_kind(lab: Lab) -> None:
+def test_it_works_with_mqtt_3_1_1_and_keys_of_another_type(lab: Lab) -> None:
     asking = lab.device("asking").with_settings(MQTT_VERSION="3.1.1", KEY_TYPE="p256")
     answering = lab.device("answering").with_settings(MQTT_VERSION="3.1.1", KEY_TYPE="rsa3072")
     for device in (asking, answering):
@@ -43,7 +43,7 @@ def test_it_works_with_mqtt_3_1_1_and_keys_of_another_kind(lab: Lab) -> None:
         assert asking.send(answering, "hello", "--receipt").status == 0
 
 
-def test_the_receiver_prints_on_while_receipts_cannot_be_published(lab: Lab, own_mosquitto: Mosquitto) -> None:
+def test_the_receiver_continues_to_print_while_receipts_cannot_be_published(lab: Lab, own_mosquitto: Mosquitto) -> None:
     asking = lab.published_device("asking").with_settings(MQTT_PORT=str(own_mosquitto.port))
     answering = lab.published_device("answering").with_settings(MQTT_PORT=str(own_mosquitto.port))
     with answering.receiver() as receiver:
@@ -61,7 +61,7 @@ def test_the_receiver_prints_on_while_receipts_cannot_be_published(lab: Lab, own
         assert receiver.stop() == 0
 
 
-def test_6_the_recipient_is_away(lab: Lab, alice: Device) -> None:
+def test_6_the_recipient_is_not_running(lab: Lab, alice: Device) -> None:
     away = lab.published_device("away")
     with away.receiver() as receiver:
         receiver.stop()
@@ -74,7 +74,7 @@ def test_6_the_recipient_is_away(lab: Lab, alice: Device) -> None:
     assert json.loads(result.stdout)["result"] == "acknowledged"
 
 
-def test_the_senders_own_receiver_drops_it(lab: Lab, bob: Device, bob_receiver: Program) -> None:
+def test_the_senders_own_receiver_drops_the_receipt(lab: Lab, bob: Device, bob_receiver: Program) -> None:
     device = lab.published_device("both")
     with device.receiver() as own:
         assert device.send(bob, "from a device that listens", "--receipt").status == 0
@@ -85,7 +85,7 @@ def test_the_senders_own_receiver_drops_it(lab: Lab, bob: Device, bob_receiver: 
         own.wait_for_message("an ordinary message")
 
 
-def test_it_is_found_in_the_device_s_other_traffic(
+def test_a_receipt_is_found_among_other_messages_to_the_device(
     lab: Lab, bob: Device, bob_receiver: Program, anybody: BrokerClient
 ) -> None:
     device = lab.published_device("busy")
@@ -146,7 +146,7 @@ def all_the_time(lab: Lab, asking: Asking, answering: Device) -> Iterator[None]:
         client.close()
 
 
-def test_a_proven_sender_is_answered_whatever_strangers_ask(lab: Lab, anybody: BrokerClient) -> None:
+def test_a_proven_sender_gets_receipts_while_strangers_request_many(lab: Lab, anybody: BrokerClient) -> None:
     answering = lab.published_device("answering")
     strangers, alice = Asking(lab, 200, answering), Asking(lab, 1, answering)
     (name,) = alice.names
@@ -162,7 +162,7 @@ def test_a_proven_sender_is_answered_whatever_strangers_ask(lab: Lab, anybody: B
                 assert b"ciphertext" in anybody.next_payload()
 
 
-def test_receipts_to_a_broker_far_away_do_not_wait_for_each_other(lab: Lab, anybody: BrokerClient) -> None:
+def test_receipts_to_a_distant_broker_do_not_wait_for_each_other(lab: Lab, anybody: BrokerClient) -> None:
     answering = lab.published_device("answering")
     asking = Asking(lab, 4, answering)
     for name in asking.names:
@@ -203,7 +203,7 @@ def published(lab: Lab, anybody: BrokerClient) -> Any:
     "hostile",
     ["by another", "other message", "for another", "unbound", "with a payload", "expired", "a message", "old", "good"],
 )
-def test_what_is_no_proof_is_dropped(
+def test_an_invalid_receipt_is_dropped(
     hostile: str, lab: Lab, alice: Device, anybody: BrokerClient, published: Any
 ) -> None:
     recipient, other = lab.published_device("recipient"), lab.published_device("other")
@@ -227,7 +227,7 @@ def test_what_is_no_proof_is_dropped(
 
 
 @pytest.mark.parametrize("moment", ["before it asks", "while it waits"])
-def test_a_receipt_that_is_sealed_to_our_previous_key_is_proof(
+def test_a_receipt_sealed_to_our_previous_key_is_accepted(
     moment: str, lab: Lab, anybody: BrokerClient, published: Any, tmp_path: Path
 ) -> None:
     asking, recipient = lab.published_device("asking"), lab.published_device("recipient")
@@ -249,7 +249,7 @@ def test_a_receipt_that_is_sealed_to_our_previous_key_is_proof(
         assert program.wait_for_end(40) == 0, program.stderr
 
 
-def test_a_receipt_is_not_answered_again_for_a_repeat(lab: Lab, bob: Device, anybody: BrokerClient) -> None:
+def test_a_repeated_message_gets_no_second_receipt(lab: Lab, bob: Device, anybody: BrokerClient) -> None:
     asking = lab.published_device("asking")
     recipient = lab.published_device("answering")
     anybody.listen(asking)
@@ -267,5 +267,5 @@ def test_a_receipt_is_not_answered_again_for_a_repeat(lab: Lab, bob: Device, any
 
 
 @pytest.mark.parametrize("options", [("--receipt", "--queue"), ("--receipt", "--lines")])
-def test_it_is_for_one_message_that_is_sent_now(options: tuple[str, ...], alice: Device, bob: Device) -> None:
+def test_receipt_cannot_be_combined_with_queue_or_lines(options: tuple[str, ...], alice: Device, bob: Device) -> None:
     assert alice.send(bob, "hello", *options).status == 64

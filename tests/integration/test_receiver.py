@@ -27,7 +27,7 @@ def health(device: Device) -> str:
     return device.run(RECEIVER, "--health").stdout.strip()
 
 
-def test_it_waits_for_its_record_and_begins_by_itself(lab: Lab, alice: Device) -> None:
+def test_it_waits_for_its_record_and_then_starts_by_itself(lab: Lab, alice: Device) -> None:
     device = lab.device_with_key("early")
     record = device.tlsa_record()
     with device.start(RECEIVER) as receiver:
@@ -43,14 +43,14 @@ def test_it_waits_for_its_record_and_begins_by_itself(lab: Lab, alice: Device) -
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_it_ends_in_good_order_while_it_waits_for_its_record(number: signal.Signals, lab: Lab) -> None:
+def test_it_stops_cleanly_while_it_waits_for_its_record(number: signal.Signals, lab: Lab) -> None:
     with lab.device_with_key("unpublished").start(RECEIVER) as receiver:
         receiver.wait_for_log("Public identity is not valid!")
         receiver.signal(number)
         assert receiver.wait_for_end(5) == 0
 
 
-def test_it_keeps_the_clock_while_it_waits_for_its_record(lab: Lab) -> None:
+def test_it_records_the_time_while_it_waits_for_its_record(lab: Lab) -> None:
     device = lab.device_with_key("unpublished-with-a-clock")
     data = Path(device.settings["DATA_PATH"])
     ahead = int(time.time()) + 3600
@@ -67,9 +67,7 @@ def test_it_keeps_the_clock_while_it_waits_for_its_record(lab: Lab) -> None:
         assert memory.get_fact(FACT) is not None
 
 
-def test_settings_of_the_broker_that_are_wrong_are_told_before_it_waits_for_its_record(
-    lab: Lab, tmp_path: Path
-) -> None:
+def test_wrong_broker_settings_are_reported_before_it_waits_for_its_record(lab: Lab, tmp_path: Path) -> None:
     device = lab.device_with_key("unpublished-with-a-typo")
     wrong = device.with_settings(MQTT_TLS="on", MQTT_CA_FILE=str(tmp_path / "absent.pem"))
     with wrong.start(RECEIVER) as receiver:
@@ -78,7 +76,7 @@ def test_settings_of_the_broker_that_are_wrong_are_told_before_it_waits_for_its_
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_it_ends_in_good_order_when_told_to(
+def test_it_stops_cleanly_on_a_signal(
     number: signal.Signals, bob: Device, tmp_path: Path, receiver_of: Callable[[Device], Program]
 ) -> None:
     receiver = receiver_of(bob.with_settings(DATA_PATH=str(tmp_path)))
@@ -90,7 +88,7 @@ def test_it_ends_in_good_order_when_told_to(
     assert not any("Traceback" in line for line in receiver.stderr)
 
 
-def test_it_ends_with_70_where_it_cannot_print_and_nothing_is_lost(lab: Lab, alice: Device) -> None:
+def test_it_ends_with_70_if_it_cannot_print_and_nothing_is_lost(lab: Lab, alice: Device) -> None:
     device = lab.published_device("mute")
     command, environment = device.command(RECEIVER), device.environment()
     with (
@@ -107,7 +105,7 @@ def test_it_ends_with_70_where_it_cannot_print_and_nothing_is_lost(lab: Lab, ali
         receiver.wait_for_message("nowhere to go")
 
 
-def test_it_reads_no_file_once_it_has_begun(lab: Lab, alice: Device) -> None:
+def test_it_reads_no_file_after_the_start(lab: Lab, alice: Device) -> None:
     device = lab.published_device("forgetful")
     with device.receiver() as receiver:
         shutil.rmtree(device.crypto_path)
@@ -115,7 +113,7 @@ def test_it_reads_no_file_once_it_has_begun(lab: Lab, alice: Device) -> None:
         receiver.wait_for_message("still here")
 
 
-def test_it_ends_in_good_order_without_a_broker(bob: Device, tmp_path: Path) -> None:
+def test_it_stops_cleanly_without_a_broker(bob: Device, tmp_path: Path) -> None:
     device = bob.with_settings(DATA_PATH=str(tmp_path), MQTT_PORT=str(free_port()))
     with device.start(RECEIVER) as receiver:
         receiver.wait_for_log("broker")
@@ -123,7 +121,7 @@ def test_it_ends_in_good_order_without_a_broker(bob: Device, tmp_path: Path) -> 
         assert receiver.stop(5) == 0
 
 
-def test_it_ends_in_good_order_while_the_broker_keeps_silent(
+def test_it_stops_cleanly_while_the_broker_does_not_answer(
     bob: Device, tmp_path: Path, silent_broker: socket.socket
 ) -> None:
     device = bob.with_settings(DATA_PATH=str(tmp_path), MQTT_PORT=str(silent_broker.getsockname()[1]))
@@ -133,14 +131,14 @@ def test_it_ends_in_good_order_while_the_broker_keeps_silent(
             assert receiver.stop(5) == 0
 
 
-def test_it_ends_in_good_order_while_dns_keeps_silent(bob: Device, tmp_path: Path, silent_resolver: str) -> None:
+def test_it_stops_cleanly_while_dns_does_not_answer(bob: Device, tmp_path: Path, silent_resolver: str) -> None:
     device = bob.with_settings(DATA_PATH=str(tmp_path), DNS_RESOLVER=silent_resolver)
     with device.start(RECEIVER) as receiver:
         receiver.wait_for_log("Reading")
         assert receiver.stop(5) == 0
 
 
-def test_its_record_of_another_key_is_no_record(lab: Lab) -> None:
+def test_its_record_of_another_key_is_not_accepted(lab: Lab) -> None:
     device, other = lab.device_with_key("replaced"), lab.device_with_key("other")
     lab.knot.add_tlsa(device.name, other.tlsa_record())
     with device.start(RECEIVER) as receiver:
@@ -148,7 +146,7 @@ def test_its_record_of_another_key_is_no_record(lab: Lab) -> None:
         assert health(device) == "own record in DNS does not match our key"
 
 
-def test_its_record_at_the_wrong_name_is_told_of(lab: Lab) -> None:
+def test_its_record_at_the_wrong_name_is_reported(lab: Lab) -> None:
     device = lab.device_with_key("misplaced")
     wrong_name = f"_443._tcp.{device.name}"
     lab.knot.add_tlsa(wrong_name, device.tlsa_record())
@@ -158,7 +156,7 @@ def test_its_record_at_the_wrong_name_is_told_of(lab: Lab) -> None:
         assert health(device) == cause[:100]
 
 
-def test_without_an_identity_it_says_so_in_one_line_and_begins_once_there_is_one(lab: Lab) -> None:
+def test_a_missing_identity_is_reported_in_one_line_and_waited_for(lab: Lab) -> None:
     device = lab.device("newcomer")
     with device.start(RECEIVER) as receiver:
         order = f"no identity yet: run {CREATE_SELFSIGNED_ID}"
@@ -173,7 +171,7 @@ def test_without_an_identity_it_says_so_in_one_line_and_begins_once_there_is_one
         receiver.wait_for_log("Own record found")
 
 
-def test_a_resolver_that_is_away_is_no_reason_to_publish_a_record(lab: Lab) -> None:
+def test_a_missing_resolver_causes_no_advice_to_publish_a_record(lab: Lab) -> None:
     device = lab.published_device("cut-off").with_settings(DNS_RESOLVER=f"127.0.0.1:{free_port()}")
     with device.start(RECEIVER) as receiver:
         receiver.wait_for_log("own record: DNS look-up failed: the DNS server 127.0.0.1")
@@ -184,7 +182,7 @@ def test_a_resolver_that_is_away_is_no_reason_to_publish_a_record(lab: Lab) -> N
         assert len(said) == 1, said
 
 
-def test_a_record_that_vanishes_and_comes_back_is_told_without_being_asked(lab: Lab) -> None:
+def test_a_record_that_is_removed_and_published_again_is_logged(lab: Lab) -> None:
     device = lab.published_device("fading", ttl=1)
     with device.receiver() as receiver:
         lab.knot.remove_tlsa(device.name)
@@ -196,7 +194,7 @@ def test_a_record_that_vanishes_and_comes_back_is_told_without_being_asked(lab: 
         receiver.wait_for_log("Own record found")
 
 
-def test_it_says_every_minute_how_it_is(bob_receiver: Program) -> None:
+def test_it_logs_its_status_every_minute(bob_receiver: Program) -> None:
     def lines() -> list[str]:
         return [line for line in bob_receiver.stderr if "received=" in line and "alive" in line]
 
@@ -207,7 +205,7 @@ def test_it_says_every_minute_how_it_is(bob_receiver: Program) -> None:
     assert "dead" not in lines()[-1]
 
 
-def test_a_flood_costs_few_log_lines_and_all_of_it_is_told(lab: Lab, anybody: BrokerClient) -> None:
+def test_a_flood_causes_few_log_lines_that_count_every_message(lab: Lab, anybody: BrokerClient) -> None:
     others = re.compile(r" \(and (\d+) more in the last \d+ s\)$")
     device = lab.published_device("flooded")
     with device.receiver() as receiver:

@@ -49,17 +49,17 @@ def test_the_text_of_an_authentic_message_is_returned(alice: Device, bob: Device
 
 
 @pytest.mark.parametrize("content", ["", "{}", "not a message"])
-def test_nothing_is_returned_of_what_is_no_message(content: str, bob: Device) -> None:
+def test_nothing_is_returned_for_a_malformed_message(content: str, bob: Device) -> None:
     assert authentic_text_of(content, bob) == "''\n"
 
 
-def test_nothing_is_returned_of_a_forged_message_or_an_unknown_sender(lab: Lab, alice: Device, bob: Device) -> None:
+def test_nothing_is_returned_for_a_forged_message_or_an_unknown_sender(lab: Lab, alice: Device, bob: Device) -> None:
     mallory = PrivateKey(ec.generate_private_key(ec.SECP256R1()))
     assert authentic_text_of(signed_by(mallory, alice.name, bob.name), bob) == "''\n"
     unpublished = lab.device("unpublished")
     assert authentic_text_of(signed_by(mallory, unpublished.name, bob.name), bob) == "''\n"
 
 
-def test_nothing_is_returned_of_a_message_to_somebody_else(alice: Device, bob: Device) -> None:
+def test_nothing_is_returned_for_a_message_to_another_recipient(alice: Device, bob: Device) -> None:
     content = signed_by(read_private_key(alice.key_path), alice.name, "carol._device.example.test")
     assert authentic_text_of(content, bob) == "''\n"

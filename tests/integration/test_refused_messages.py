@@ -78,7 +78,7 @@ def data(device: Device) -> Path:
 
 
 @pytest.mark.parametrize("options", OPTIONS)
-def test_3_the_broker_does_not_let_us_publish(options: tuple[str, ...], sender: Device, denied: Device) -> None:
+def test_3_the_broker_refuses_the_message(options: tuple[str, ...], sender: Device, denied: Device) -> None:
     result = sender.send(denied, "hello", "--json", *options)
     assert result.status == 3
     # Mosquitto 2.0.11 closes the connection right after, which may be told before.
@@ -92,7 +92,7 @@ def test_3_the_broker_does_not_let_us_publish(options: tuple[str, ...], sender: 
 
 
 @pytest.mark.parametrize("options", OPTIONS)
-def test_lines_go_on_past_one_that_the_broker_refuses(
+def test_lines_continue_after_one_that_the_broker_refuses(
     options: tuple[str, ...], sender: Device, recipient: Device, guarded: Guarded, listener: BrokerClient
 ) -> None:
     with sender.start(SEND_MESSAGE, recipient.name, "--lines", "--json", *options) as program:
@@ -112,7 +112,7 @@ def test_lines_go_on_past_one_that_the_broker_refuses(
     assert not data(sender).exists()
 
 
-def test_what_waits_and_is_refused_holds_up_no_other_recipient(
+def test_a_refused_message_in_the_outbox_does_not_delay_other_recipients(
     sender: Device, recipient: Device, denied: Device
 ) -> None:
     with Outbox(data(sender)) as outbox:

@@ -73,24 +73,24 @@ def internet(namespace: Namespace, knot: Knot, tmp_path: Path) -> _Internet:
     return _Internet(namespace, knot, tmp_path)
 
 
-def test_it_is_well_if_answers_are_validated(internet: _Internet) -> None:
+def test_it_is_healthy_if_answers_are_validated(internet: _Internet) -> None:
     with internet.resolver(internet.knot.ds(_ROOT)):
         assert internet.health() == (0, "ok: answers are validated")
 
 
-def test_it_names_a_root_key_that_does_not_fit(internet: _Internet) -> None:
+def test_it_reports_a_wrong_root_key(internet: _Internet) -> None:
     with internet.resolver(another_key(internet.knot.ds(_ROOT))):
         assert internet.health() == (1, "error 2: the root key does not fit: update the image")
 
 
 @pytest.mark.parametrize("clock", ["2030-01-01 00:00", "2020-01-01 00:00"])
-def test_it_names_a_clock_that_is_wrong(internet: _Internet, clock: str) -> None:
+def test_it_reports_a_wrong_clock(internet: _Internet, clock: str) -> None:
     override = f'server:\n    val-override-date: "{clock[:4]}0101000000"\n'
     with internet.resolver(internet.knot.ds(_ROOT), extra=override):
         assert internet.health(clock) == (1, f"error 2: the clock is wrong: it shows {clock} UTC")
 
 
-def test_it_names_the_network_if_no_name_server_can_be_reached(internet: _Internet) -> None:
+def test_it_reports_that_no_name_server_can_be_reached(internet: _Internet) -> None:
     with internet.resolver(internet.knot.ds(_ROOT), port=_NOBODY_S_PORT):
         assert internet.health()[0] == 1
         # Unbound tries for longer than the check waits before it gives up.
@@ -99,11 +99,11 @@ def test_it_names_the_network_if_no_name_server_can_be_reached(internet: _Intern
         )
 
 
-def test_it_says_that_answers_are_not_validated(internet: _Internet) -> None:
+def test_it_reports_that_answers_are_not_validated(internet: _Internet) -> None:
     with internet.resolver(internet.knot.ds(_ROOT), extra='server:\n    module-config: "iterator"\n'):
         assert internet.health() == (1, "the answer is not validated")
 
 
-def test_it_says_that_nobody_answers(internet: _Internet) -> None:
+def test_it_reports_that_the_resolver_does_not_answer(internet: _Internet) -> None:
     status, said = internet.health()
     assert (status, said) == (1, "no answer: has it just been started, or is the Internet out of reach?")

@@ -36,12 +36,12 @@ def test_a_message_can_come_from_a_file(alice: Device, bob: Device, bob_receiver
     bob_receiver.wait_for_message(r"from a file:\nGrüße")
 
 
-def test_a_message_may_begin_with_a_hyphen(alice: Device, bob: Device, bob_receiver: Program) -> None:
+def test_a_message_can_start_with_a_hyphen(alice: Device, bob: Device, bob_receiver: Program) -> None:
     assert alice.send(bob, "--", "--an option? no").status == 0
     bob_receiver.wait_for_message("--an option? no")
 
 
-def test_lines_are_messages_of_their_own(alice: Device, bob: Device, bob_receiver: Program, tmp_path: Path) -> None:
+def test_each_line_is_a_message(alice: Device, bob: Device, bob_receiver: Program, tmp_path: Path) -> None:
     (tmp_path / "lines.txt").write_text("line A of a file\nline B of a file")
     assert alice.send(bob, "--lines", stdin="line A of stdin\nline B of stdin\n").status == 0
     assert alice.send(bob, "--lines", "--file", str(tmp_path / "lines.txt")).status == 0
@@ -49,7 +49,7 @@ def test_lines_are_messages_of_their_own(alice: Device, bob: Device, bob_receive
         assert bob_receiver.wait_for_message(text) == f'"{alice.name} says: {text}"'
 
 
-def test_lines_go_on_after_one_that_cannot_be_sent_and_its_status_remains(
+def test_lines_continue_after_one_that_cannot_be_sent_and_its_status_remains(
     alice: Device, bob: Device, bob_receiver: Program
 ) -> None:
     lines = b"before the bad line\n" + b"\xff not UTF-8\n" + b"x" * 70_000 + b"\n" + b"after the bad line\n"
@@ -70,7 +70,7 @@ def test_success_prints_nothing_on_stdout(alice: Device, bob: Device, bob_receiv
     assert (result.status, result.stdout) == (0, "")
 
 
-def test_an_acknowledged_message_needs_no_recipient_at_home(lab: Lab, alice: Device) -> None:
+def test_an_acknowledged_message_needs_no_running_recipient(lab: Lab, alice: Device) -> None:
     away = lab.published_device("away")
     with away.receiver() as receiver:
         receiver.stop()
@@ -97,19 +97,19 @@ def test_7_the_broker_has_no_subscriber(options: tuple[str, ...], lab: Lab, alic
     assert told["reason"].startswith(fact)
 
 
-def test_mqtt_3_1_1_does_not_say_whether_anybody_listens(lab: Lab, alice: Device) -> None:
+def test_mqtt_3_1_1_does_not_report_a_missing_subscriber(lab: Lab, alice: Device) -> None:
     result = alice.with_settings(MQTT_VERSION="3.1.1").send(lab.published_device("nowhere"), "can you hear me?")
     assert result.status == 0
     assert "subscriber" not in result.stderr
 
 
-def test_1_a_missing_name_is_named(alice: Device, bob: Device) -> None:
+def test_1_a_missing_name_is_reported(alice: Device, bob: Device) -> None:
     result = alice.without_setting("IDENTITY_NAME").send(bob, "hello")
     assert result.status == 1
     assert result.stderr == "Missing essential configuration env var: IDENTITY_NAME\n"
 
 
-def test_1_whoever_reads_it_at_a_terminal_is_told_what_to_set(alice: Device, bob: Device) -> None:
+def test_1_on_a_terminal_the_error_shows_what_to_set(alice: Device, bob: Device) -> None:
     device = alice.without_setting("IDENTITY_NAME")
     controller, terminal = pty.openpty()
     with open(controller, "rb", buffering=0) as shown:
@@ -136,7 +136,7 @@ def test_1_the_clock_is_not_set(alice: Device, bob: Device, tmp_path: Path) -> N
     assert "application.py will send it: the clock of this device is not set" in queued.stderr
 
 
-def test_2_trouble_with_a_certificate(alice: Device) -> None:
+def test_2_the_certificate_cannot_be_used(alice: Device) -> None:
     result = alice.send(f"nobody._device.{SECURE}", "hello")
     assert result.status == 2
     assert result.stderr.startswith("Trouble retrieving certificate from DNS: ")
@@ -151,13 +151,13 @@ def test_2_dns_never_answers(alice: Device, bob: Device, silent_resolver: str) -
     assert time.monotonic() - started < 30
 
 
-def test_3_nothing_listens_where_the_broker_should_be(alice: Device, bob: Device) -> None:
+def test_3_nothing_listens_at_the_brokers_port(alice: Device, bob: Device) -> None:
     result = alice.with_settings(MQTT_PORT=str(free_port())).send(bob, "hello")
     assert result.status == 3
     assert len(result.stderr.splitlines()) == 1
 
 
-def test_3_the_broker_does_not_let_us_in(alice: Device, bob: Device, tmp_path: Path) -> None:
+def test_3_the_broker_refuses_the_connection(alice: Device, bob: Device, tmp_path: Path) -> None:
     with Mosquitto(tmp_path, anonymous=False) as broker:
         result = alice.with_settings(MQTT_PORT=str(broker.port)).send(bob, "hello")
         assert result.status == 3
@@ -165,7 +165,7 @@ def test_3_the_broker_does_not_let_us_in(alice: Device, bob: Device, tmp_path: P
 
 
 @pytest.mark.parametrize("options", [(), ("--lines",), ("--receipt",)])
-def test_3_a_broker_without_qos_1_is_told_of_at_once(
+def test_3_a_broker_without_qos_1_is_reported_at_once(
     options: tuple[str, ...], alice: Device, bob: Device, tmp_path: Path
 ) -> None:
     with Mosquitto(tmp_path, extra="max_qos 0\n") as broker:
@@ -178,7 +178,7 @@ def test_3_a_broker_without_qos_1_is_told_of_at_once(
         assert time.monotonic() - started < 15
 
 
-def test_3_mqtt_3_1_1_tells_a_broker_without_qos_1_by_what_it_does(alice: Device, bob: Device, tmp_path: Path) -> None:
+def test_3_a_broker_without_qos_1_is_recognized_with_mqtt_3_1_1(alice: Device, bob: Device, tmp_path: Path) -> None:
     with Mosquitto(tmp_path, extra="max_qos 0\n") as broker:
         sender = alice.with_settings(MQTT_PORT=str(broker.port), MQTT_VERSION="3.1.1")
         result = sender.send(bob, "hello", "--timeout", "8")
@@ -189,7 +189,7 @@ def test_3_mqtt_3_1_1_tells_a_broker_without_qos_1_by_what_it_does(alice: Device
         assert 3 <= broker.log.read_text().count("New client connected") <= 16
 
 
-def test_3_a_port_that_speaks_something_else(alice: Device, bob: Device, silent_broker: socket.socket) -> None:
+def test_3_a_port_of_another_protocol(alice: Device, bob: Device, silent_broker: socket.socket) -> None:
     def answer() -> None:
         connection, _ = silent_broker.accept()
         with connection:
@@ -262,7 +262,7 @@ def test_5_a_file_that_cannot_be_read(alice: Device, bob: Device, tmp_path: Path
     assert "absent" in result.stderr
 
 
-def test_5_the_broker_takes_no_packet_of_that_size(alice: Device, bob: Device, tmp_path: Path) -> None:
+def test_5_the_broker_accepts_no_packet_of_that_size(alice: Device, bob: Device, tmp_path: Path) -> None:
     with Mosquitto(tmp_path, extra="max_packet_size 4000\n") as modest:
         sender = alice.with_settings(MQTT_PORT=str(modest.port))
         result = sender.send(bob, "x" * 3000)
@@ -306,7 +306,9 @@ def test_130_or_143_ended_by_a_signal(
     assert not any("Traceback" in line for line in program.stderr)
 
 
-def test_what_is_ended_while_dns_is_slow_has_a_reason(alice: Device, bob: Device, silent_resolver: str) -> None:
+def test_json_has_a_reason_if_a_signal_ends_it_while_dns_is_slow(
+    alice: Device, bob: Device, silent_resolver: str
+) -> None:
     sender = alice.with_settings(DNS_RESOLVER=silent_resolver)
     with sender.start(SEND_MESSAGE, bob.name, "hello", "--json") as program:
         time.sleep(2)
@@ -317,7 +319,7 @@ def test_what_is_ended_while_dns_is_slow_has_a_reason(alice: Device, bob: Device
 
 
 @pytest.mark.parametrize("seconds", ["abc", "", "0", "-1", "nan", "inf", "86401"])
-def test_64_a_timeout_that_is_none_is_told_what_it_can_be(seconds: str, alice: Device, bob: Device) -> None:
+def test_64_the_error_for_a_bad_timeout_names_the_range(seconds: str, alice: Device, bob: Device) -> None:
     result = alice.send(bob, "hello", f"--timeout={seconds}")
     assert result.status == 64
     assert "argument --timeout: give more than 0 and at most 86400 seconds" in result.stderr
@@ -330,7 +332,7 @@ def test_help_fits_a_screen_and_shows_an_example(alice: Device) -> None:
     assert "example" in result.stdout
 
 
-def test_a_wrong_name_cannot_act_on_the_terminal(bob: Device, anybody: BrokerClient) -> None:
+def test_a_wrong_name_cannot_control_the_terminal(bob: Device, anybody: BrokerClient) -> None:
     result = bob.run(SEND_MESSAGE, "evil\x1b[2J.example", "hello")
     assert result.status == 64
     assert "\x1b" not in result.stderr
@@ -356,13 +358,13 @@ def test_64_a_message_of_several_words_needs_quotes(alice: Device, bob: Device) 
         ),
     ],
 )
-def test_64_what_is_no_device_name_is_shown_as_it_was_typed(recipient: str, said: str, alice: Device) -> None:
+def test_64_a_wrong_device_name_is_shown_as_typed(recipient: str, said: str, alice: Device) -> None:
     result = alice.send(recipient, "hello")
     assert result.status == 64
     assert said in result.stderr
 
 
-def test_1_a_report_that_is_lost_is_told(alice: Device, bob: Device, bob_receiver: Program) -> None:
+def test_1_a_report_that_cannot_be_written_is_an_error(alice: Device, bob: Device, bob_receiver: Program) -> None:
     shell = ["sh", "-c", 'exec "$@" >&-', "sh", *alice.command(SEND_MESSAGE, bob.name, "reported to nobody", "--json")]
     ended = subprocess.run(shell, env=alice.environment(), stderr=subprocess.PIPE, text=True, check=False, timeout=60)
     assert ended.returncode == 1
@@ -370,7 +372,7 @@ def test_1_a_report_that_is_lost_is_told(alice: Device, bob: Device, bob_receive
 
 
 @pytest.mark.parametrize(("argument", "said"), [("-", "the message"), ("--lines", "a message on each line")])
-def test_on_a_terminal_it_says_how_to_end(
+def test_on_a_terminal_it_prints_how_to_end_the_input(
     argument: str, said: str, alice: Device, bob: Device, bob_receiver: Program
 ) -> None:
     controller, terminal = pty.openpty()
@@ -389,6 +391,6 @@ def test_on_a_terminal_it_says_how_to_end(
         assert ended.returncode == 0
 
 
-def test_a_single_line_is_told_in_the_singular(alice: Device, bob: Device, bob_receiver: Program) -> None:
+def test_a_single_line_is_reported_in_the_singular(alice: Device, bob: Device, bob_receiver: Program) -> None:
     result = alice.send(bob, "--lines", stdin="one alone\n")
     assert f"has acknowledged 1 message to {bob.name}: line 1" in result.stderr

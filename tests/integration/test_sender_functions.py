@@ -35,7 +35,7 @@ def sign_and_encrypt(device: Device, message: str, recipient: str) -> "subproces
     )
 
 
-def test_what_it_returns_is_printed_by_the_recipient(
+def test_the_returned_message_is_printed_by_the_recipient(
     alice: Device, bob: Device, bob_receiver: Program, anybody: BrokerClient
 ) -> None:
     sealed = sign_and_encrypt(alice, "as in Listing 1", bob.name)

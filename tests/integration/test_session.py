@@ -22,7 +22,7 @@ def lost_lines(receiver: Program) -> list[str]:
 
 
 @pytest.mark.parametrize("version", ["5", "3.1.1"])
-def test_a_session_that_is_lost_while_the_receiver_is_away_is_told_at_its_start(
+def test_a_session_that_was_lost_while_the_receiver_was_stopped_is_reported_at_its_start(
     version: str, lab: Lab, own_mosquitto: Mosquitto
 ) -> None:
     device = lab.published_device("bereft").with_settings(MQTT_PORT=str(own_mosquitto.port), MQTT_VERSION=version)
@@ -41,7 +41,7 @@ def test_a_session_that_is_lost_while_the_receiver_is_away_is_told_at_its_start(
         assert not lost_lines(receiver), "it is told once"
 
 
-def test_a_session_that_has_expired_or_was_at_another_broker_is_not_called_lost(
+def test_a_session_that_expired_or_was_at_another_broker_is_not_reported_as_lost(
     lab: Lab, own_mosquitto: Mosquitto
 ) -> None:
     device = lab.published_device("brief").with_settings(MQTT_PORT=str(own_mosquitto.port), MQTT_SESSION_EXPIRY="1")
@@ -59,7 +59,7 @@ def test_a_session_that_has_expired_or_was_at_another_broker_is_not_called_lost(
         assert not [line for line in receiver.stderr if LOST in line or "has expired" in line]
 
 
-def test_the_session_outlives_the_loss_of_the_replay_memory(lab: Lab, alice: Device) -> None:
+def test_the_session_survives_the_loss_of_the_replay_memory(lab: Lab, alice: Device) -> None:
     device = lab.published_device("forgetful")
     with device.receiver() as receiver:
         assert receiver.stop() == 0

@@ -97,7 +97,7 @@ def device(
 
 
 @pytest.mark.parametrize("version", ["5", "3.1.1"])
-def test_a_message_travels(version: str, device: Device, tmp_path: Path) -> None:
+def test_a_message_arrives_over_tls(version: str, device: Device, tmp_path: Path) -> None:
     spoken = device.with_settings(MQTT_VERSION=version, DATA_PATH=str(tmp_path))
     with spoken.receiver() as receiver:
         assert spoken.send(device, f"in private over {version}").status == 0
@@ -119,7 +119,7 @@ def refused(device: Device, *words: str) -> None:
         assert not any("Traceback" in line or "_ssl.c" in line for line in receiver.stderr)
 
 
-def test_a_broker_whose_certificate_comes_from_elsewhere_is_refused(device: Device, tmp_path: Path) -> None:
+def test_a_broker_certificate_of_another_ca_is_rejected(device: Device, tmp_path: Path) -> None:
     other = Authority(tmp_path, "other")
     refused(
         device.with_settings(MQTT_CA_FILE=str(other.file), DATA_PATH=str(tmp_path)),
@@ -128,7 +128,7 @@ def test_a_broker_whose_certificate_comes_from_elsewhere_is_refused(device: Devi
     )
 
 
-def test_a_broker_whose_ca_is_not_named_is_refused_with_what_to_name(device: Device, tmp_path: Path) -> None:
+def test_a_broker_certificate_of_an_unknown_ca_is_rejected_with_a_hint(device: Device, tmp_path: Path) -> None:
     refused(
         device.without_setting("MQTT_CA_FILE").with_settings(DATA_PATH=str(tmp_path)),
         "certificate verify failed",
@@ -136,12 +136,12 @@ def test_a_broker_whose_ca_is_not_named_is_refused_with_what_to_name(device: Dev
     )
 
 
-def test_a_broker_under_another_name_is_refused(device: Device, tmp_path: Path) -> None:
+def test_a_broker_certificate_for_another_name_is_rejected(device: Device, tmp_path: Path) -> None:
     other = device.with_settings(MQTT_HOST="localhost", DATA_PATH=str(tmp_path))
     refused(other, "certificate verify failed", "is not for localhost; set MQTT_HOST to a name in it")
 
 
-def test_tls_at_a_plain_port_is_recognized(device: Device, lab: Lab, tmp_path: Path) -> None:
+def test_tls_to_a_port_without_tls_is_recognized(device: Device, lab: Lab, tmp_path: Path) -> None:
     refused(
         device.with_settings(MQTT_PORT=str(lab.mosquitto.port), DATA_PATH=str(tmp_path)), "check that the port uses TLS"
     )
@@ -153,7 +153,7 @@ def test_the_broker_refuses_a_wrong_password(device: Device, tmp_path: Path) -> 
     refused(wrong, "Not authorized", "MQTT_USERNAME", "the first line of MQTT_PASSWORD_FILE")
 
 
-def test_the_broker_misses_a_password(device: Device, tmp_path: Path) -> None:
+def test_the_broker_requires_a_password(device: Device, tmp_path: Path) -> None:
     without = device.without_setting("MQTT_PASSWORD_FILE").with_settings(DATA_PATH=str(tmp_path))
     refused(without, "Not authorized; set MQTT_PASSWORD_FILE, or check")
 
@@ -188,7 +188,7 @@ def test_a_private_ca_made_as_mosquitto_tls_says_is_accepted(
             receiver.wait_for_message("from a private CA")
 
 
-def test_a_password_is_not_sent_in_the_clear_unasked(device: Device, silent_broker: socket.socket) -> None:
+def test_a_password_is_not_sent_in_the_clear_without_permission(device: Device, silent_broker: socket.socket) -> None:
     plain = device.with_settings(MQTT_HOST="192.0.2.1", MQTT_PORT=str(silent_broker.getsockname()[1]))
     for name in ("MQTT_TLS", "MQTT_CA_FILE", "MQTT_CERT_FILE", "MQTT_KEY_FILE"):
         plain = plain.without_setting(name)
@@ -211,19 +211,19 @@ def refused_at_once(device: Device, said: str) -> None:
     assert re.search(said, result.stderr), result.stderr
 
 
-def test_a_broker_that_misses_our_certificate_says_so_at_once(device: Device) -> None:
+def test_a_broker_that_requires_our_certificate_is_reported_at_once(device: Device) -> None:
     without = device.without_setting("MQTT_CERT_FILE").without_setting("MQTT_KEY_FILE")
     # The broker's reset can overtake its alert.
     alert = r"TLSV13_ALERT_CERTIFICATE_REQUIRED\] [^(]*; the broker requires a client certificate; set"
     refused_at_once(without, f"did not accept the connection: .*({alert}|reset.*) MQTT_CERT_FILE")
 
 
-def test_a_broker_that_misses_our_certificate_is_told_of_by_the_receiver(device: Device, tmp_path: Path) -> None:
+def test_a_broker_that_requires_our_certificate_is_reported_by_the_receiver(device: Device, tmp_path: Path) -> None:
     without = device.without_setting("MQTT_CERT_FILE").without_setting("MQTT_KEY_FILE")
     refused(without.with_settings(DATA_PATH=str(tmp_path)), "did not accept the connection: ", "MQTT_CERT_FILE")
 
 
-def test_a_broker_that_does_not_know_the_ca_of_our_certificate_is_told_of(device: Device, tmp_path: Path) -> None:
+def test_a_broker_that_does_not_know_the_ca_of_our_certificate_is_reported(device: Device, tmp_path: Path) -> None:
     certificate, key = Authority(tmp_path, "other").issue("device")
     unknown = device.with_settings(
         MQTT_CERT_FILE=str(certificate), MQTT_KEY_FILE=str(key), DATA_PATH=str(tmp_path / "data")
@@ -231,21 +231,21 @@ def test_a_broker_that_does_not_know_the_ca_of_our_certificate_is_told_of(device
     refused(unknown, "did not accept the connection: ", "the certificate in MQTT_CERT_FILE")
 
 
-def test_a_port_that_does_not_answer_in_tls_is_told_of(
+def test_a_port_that_does_not_answer_in_tls_is_reported(
     device: Device, silent_broker: socket.socket, tmp_path: Path
 ) -> None:
     silent = device.with_settings(MQTT_PORT=str(silent_broker.getsockname()[1]), DATA_PATH=str(tmp_path))
     refused(silent, "cannot be reached: no TLS answer within 5 s; check that the port uses TLS")
 
 
-def test_a_port_that_expects_tls_shows_at_once(device: Device) -> None:
+def test_a_port_that_expects_tls_is_recognized_at_once(device: Device) -> None:
     without = device.with_settings(MQTT_TLS="off")
     for name in ("MQTT_CA_FILE", "MQTT_CERT_FILE", "MQTT_KEY_FILE"):
         without = without.without_setting(name)
     refused_at_once(without, "did not accept the connection: (the broker closed the connection|.*MQTT_TLS|.*reset)")
 
 
-def test_a_port_that_does_not_speak_tls_shows_at_once(device: Device, lab: Lab) -> None:
+def test_a_port_that_does_not_speak_tls_is_recognized_at_once(device: Device, lab: Lab) -> None:
     refused_at_once(
         device.with_settings(MQTT_PORT=str(lab.mosquitto.port)),
         "TLS with the broker .* fails|cannot be reached: .*reset",
@@ -253,7 +253,7 @@ def test_a_port_that_does_not_speak_tls_shows_at_once(device: Device, lab: Lab) 
 
 
 @pytest.mark.parametrize("variable", ["MQTT_CA_FILE", "MQTT_CERT_FILE", "MQTT_KEY_FILE", "MQTT_PASSWORD_FILE"])
-def test_a_file_that_cannot_be_used_is_named(variable: str, device: Device, tmp_path: Path) -> None:
+def test_an_unusable_file_is_named(variable: str, device: Device, tmp_path: Path) -> None:
     result = device.with_settings(**{variable: str(tmp_path / "missing")}).send(device, "never sent")
     assert result.status == 1
     assert variable in result.stderr

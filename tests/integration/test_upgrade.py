@@ -31,7 +31,7 @@ def results(sent: Result) -> list[str]:
     return [json.loads(line)["result"] for line in sent.stdout.splitlines()]
 
 
-def test_the_archive_holds_programs_of_their_own(release: Release, lab: Lab, tmp_path: Path) -> None:
+def test_the_programs_come_from_the_archive(release: Release, lab: Lab, tmp_path: Path) -> None:
     device = release.device(lab.device("found"))
     script = tmp_path / "where.py"
     script.write_text("import idlib\nprint(idlib.__file__)\n")
@@ -41,7 +41,7 @@ def test_the_archive_holds_programs_of_their_own(release: Release, lab: Lab, tmp
 
 
 @pytest.mark.parametrize("key_type", ["rsa2048", "p256"])
-def test_a_sender_of_the_release_to_a_receiver_of_today(release: Release, lab: Lab, key_type: str) -> None:
+def test_a_sender_of_the_release_to_a_current_receiver(release: Release, lab: Lab, key_type: str) -> None:
     sender = made_by(release, lab, "sender", KEY_TYPE=key_type)
     recipient = lab.published_device("recipient", settings={"KEY_TYPE": key_type})
     old = release.device(sender)
@@ -58,7 +58,7 @@ def test_a_sender_of_the_release_to_a_receiver_of_today(release: Release, lab: L
 
 
 @pytest.mark.parametrize("key_type", ["rsa2048", "p256"])
-def test_a_sender_of_today_to_a_receiver_of_the_release(release: Release, lab: Lab, key_type: str) -> None:
+def test_a_current_sender_to_a_receiver_of_the_release(release: Release, lab: Lab, key_type: str) -> None:
     sender = lab.published_device("sender", settings={"KEY_TYPE": key_type})
     recipient = made_by(release, lab, "recipient", KEY_TYPE=key_type)
     with release.start_receiver(recipient) as receiver:
@@ -72,9 +72,7 @@ def test_a_sender_of_today_to_a_receiver_of_the_release(release: Release, lab: L
         assert texts == ["a text: ü", "confirm this", "one", "two", "three"]
 
 
-def test_a_receiver_goes_on_where_that_of_the_release_has_ended(
-    release: Release, lab: Lab, own_unbound: Unbound
-) -> None:
+def test_a_receiver_continues_after_that_of_the_release(release: Release, lab: Lab, own_unbound: Unbound) -> None:
     sender = made_by(release, lab, "sender")
     late = made_by(release, lab, "late")
     recipient = made_by(release, lab, "recipient", DNS_RESOLVER=own_unbound.address)
@@ -107,7 +105,7 @@ def test_a_receiver_goes_on_where_that_of_the_release_has_ended(
     eavesdropper.close()
 
 
-def test_what_the_release_has_queued_is_delivered(release: Release, lab: Lab, own_mosquitto: Mosquitto) -> None:
+def test_messages_queued_by_the_release_are_delivered(release: Release, lab: Lab, own_mosquitto: Mosquitto) -> None:
     sender = made_by(release, lab, "sender", MQTT_PORT=str(own_mosquitto.port))
     recipient = lab.published_device("recipient", settings={"MQTT_PORT": str(own_mosquitto.port)})
     with recipient.receiver() as receiver:

@@ -38,7 +38,7 @@ def run(environment: Path, program: str, *arguments: str, **variables: str) -> "
     )
 
 
-def test_the_command_is_there(environment: Path, tmp_path: Path) -> None:
+def test_the_command_is_installed(environment: Path, tmp_path: Path) -> None:
     assert run(environment, "dane-messenger", "--version").stdout == f"dane-messenger {idlib.__version__}\n"
     identity = {"IDENTITY_NAME": NAME, "CRYPTO_PATH": str(tmp_path / "identity"), "APP_UID": str(os.getuid())}
     assert run(environment, "dane-messenger", "identity", "create", **identity).returncode == 0
@@ -71,13 +71,13 @@ def test_every_module_can_be_imported(environment: Path) -> None:
     assert ended.returncode == 0, ended.stderr
 
 
-def test_the_published_exception_has_a_stand_in(environment: Path) -> None:
+def test_the_published_exception_has_a_replacement(environment: Path) -> None:
     program = "from idlib.errors import DiscoveryError, TLSAError; assert issubclass(DiscoveryError, TLSAError)"
     assert run(environment, "python", "-c", program).returncode == 0
     assert run(environment, "python", "-c", "import dane_discovery").returncode == 1
 
 
-def test_nothing_but_our_packages_is_installed(environment: Path) -> None:
+def test_only_our_packages_are_installed(environment: Path) -> None:
     (site_packages,) = (environment / "lib").glob("python*/site-packages")
     (record,) = site_packages.glob("dane_mqtt_messenger-*.dist-info/RECORD")
     tops = {line.split("/")[0].split(",")[0] for line in record.read_text().splitlines()}

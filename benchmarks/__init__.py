@@ -1,1 +1,1 @@
-"""What the programs' speed is, measured on real daemons beside the reference libraries: a file for each claim."""
+"""The programs' speed, measured with real daemons and compared with the reference libraries: a file for each claim."""

@@ -26,14 +26,14 @@ ALLOWED_GROWTH_KIB: Final = 32 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Backlog:
-    """How a receiver has worked a burst off.
+    """How a receiver has processed a burst.
 
     Args:
         printed: Lines.
         different: Lines that are different from each other.
         seconds: From the start to the last line.
         memory: Resident after a short burst, in KiB.
-        peak: Resident at most, likewise.
+        peak: Peak resident memory, in KiB.
     """
 
     printed: int
@@ -44,11 +44,11 @@ class Backlog:
 
 
 def work_off(lab: Lab, number: int) -> Backlog:
-    """Let a burst wait at the broker while the receiver is away, and measure how it works that off.
+    """Let a burst wait at the broker while the receiver is away, and measure how it processes that.
 
     Args:
         lab: The daemons.
-        number: Of messages.
+        number: How many messages.
     """
     sender, recipient = (lab.published_device(label, ttl=_TTL_SECONDS) for label in ("sender", "recipient"))
     patience = 60 + number / _MESSAGES_A_SECOND_AT_LEAST

@@ -1,4 +1,4 @@
-"""What a benchmark found: our program's figures beside those of the reference libraries in the same run."""
+"""The result of a benchmark: our program's figures and those of the reference libraries in the same run."""
 
 import statistics
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ class Better(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """The figures of several runs of the same; shown as their median, with the lowest and the highest.
+    """The figures of several equal runs; shown as their median, with the lowest and the highest.
 
     Args:
         figures: At least one.
@@ -27,7 +27,7 @@ class Sample:
 
     @property
     def median(self) -> float:
-        """The figure in the middle, which one disturbed run does not move."""
+        """The median, which one disturbed run does not change."""
         return statistics.median(self.figures)
 
     def __str__(self) -> str:
@@ -41,8 +41,8 @@ class Comparison:
     Args:
         title: What was measured, with its unit.
         better: Which figure is the better one.
-        ours: Of our program.
-        reference: Of a program on the reference libraries; None where it could not be measured.
+        ours: Figures of our program.
+        reference: Figures of a program on the reference libraries; None if it could not be measured.
     """
 
     title: str
@@ -52,7 +52,7 @@ class Comparison:
 
     @property
     def factor(self) -> float | None:
-        """How many times better ours is; None where there is nothing to compare it with."""
+        """How many times better ours is; None if there is nothing to compare it with."""
         if self.reference is None:
             return None
         ratio = self.ours.median / self.reference.median

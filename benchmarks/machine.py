@@ -1,4 +1,4 @@
-"""On what the benchmarks ran: without it no figure says anything."""
+"""The machine that the benchmarks ran on: without it, the figures mean nothing."""
 
 import importlib.metadata
 import os
@@ -21,7 +21,7 @@ _RSA_SECONDS: Final = 2
 
 
 def describe() -> str:
-    """Return the processors and the versions of all that took part, a line each."""
+    """Return the processors and the versions of everything that took part, one a line."""
     libraries = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in _LIBRARIES)
     return (
         f"{os.cpu_count()} processors, {_processor()}; {platform.system()} {platform.release()}\n"
@@ -30,7 +30,7 @@ def describe() -> str:
 
 
 def rsa_speed() -> str:
-    """Return what OpenSSL reaches on one processor with the keys that messages use: its table, as it prints it.
+    """Return OpenSSL's speed on one processor with the keys that messages use: its table, as printed.
 
     Raises:
         DaemonError: openssl is not installed, or failed.

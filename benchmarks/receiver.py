@@ -25,7 +25,7 @@ _TTL_SECONDS: Final = 3600
 
 
 def compare(world: World) -> Comparison:
-    """Measure our receiver and the one on the reference libraries by turns."""
+    """Measure our receiver and the one on the reference libraries in turn."""
     sender = world.lab.published_device("sender", ttl=_TTL_SECONDS)
     recipient = world.lab.published_device("recipient", ttl=_TTL_SECONDS)
     with contextlib.ExitStack() as stack:

@@ -15,10 +15,10 @@ _PUBLISHED_PROGRAM: Final = Path(__file__).parents[1] / "testbed/published_progr
 
 
 def compare(world: World) -> Comparison:
-    """Measure our program and the published article's by turns, after one run of each that fills caches."""
+    """Measure our program and the published article's in turn, after one run of each to fill caches."""
     sender = world.lab.published_device("sender")
     recipient = world.lab.published_device("recipient")
-    # So that the broker keeps what is sent.
+    # So that the broker queues the messages.
     with recipient.receiver() as receiver:
         receiver.stop()
 

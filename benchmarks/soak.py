@@ -44,16 +44,16 @@ _SIZES: Final = (20, 200, 2000, 20000)
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One part of the time.
+    """One row of the table: a part of the time.
 
     Args:
         seconds: Since the start, at the part's end.
-        memory: Of the receiver, resident, in KiB.
+        memory: The receiver's resident memory, in KiB.
         threads: How many it has.
         files: How many it has open.
         messages: How many it printed in this part.
-        median: Of the latency from sealing to the printed line, in milliseconds.
-        high: Its 99th percentile, likewise.
+        median: The median latency from sealing to the printed line, in milliseconds.
+        high: Its 99th percentile, in milliseconds.
     """
 
     seconds: float
@@ -66,11 +66,11 @@ class Row:
 
 
 class Load:
-    """Sends texts that say when they were sealed.
+    """Sends texts that contain the time of sealing.
 
     Args:
-        sender: Whose they are.
-        recipient: For whom.
+        sender: The sender.
+        recipient: The recipient.
     """
 
     def __init__(self, sender: Device, recipient: Device) -> None:
@@ -84,7 +84,7 @@ class Load:
         self.burst = threading.Event()
 
     def run(self) -> None:
-        """Send until told to stop."""
+        """Send until it is stopped."""
         with Publisher(self._broker, _TIMEOUT_SECONDS) as publisher:
             while not self.stopping.wait(1 / _MESSAGES_A_SECOND):
                 number = 1
@@ -111,7 +111,7 @@ class Load:
 
 
 class Meter:
-    """Reads the receiver's lines as they come, and what the system says of its process.
+    """Reads the receiver's lines as they arrive, and the system's figures about its process.
 
     Args:
         receiver: The running program.
@@ -124,7 +124,7 @@ class Meter:
         self._started_at = time.monotonic()
 
     def row(self, seconds: float) -> Row:
-        """Return what was measured in the next so many seconds."""
+        """Return what was measured in the next seconds."""
         end = time.monotonic() + seconds
         latencies: list[float] = []
         while time.monotonic() < end:

@@ -1,4 +1,4 @@
-"""Where the benchmarks run: real daemons in a network namespace, as the integration tests have them."""
+"""The world of the benchmarks: real daemons in a network namespace, as in the integration tests."""
 
 import contextlib
 import tempfile
@@ -16,7 +16,7 @@ class World:
 
     Args:
         lab: The daemons, and where devices are made.
-        obstacle: Why nothing on the reference libraries can run here; empty where it can.
+        obstacle: Why programs on the reference libraries cannot run here; empty if they can.
     """
 
     lab: Lab
@@ -25,7 +25,7 @@ class World:
 
 @contextlib.contextmanager
 def open_world() -> Iterator[World]:
-    """Start the daemons, in a network namespace where one can be made: the reference libraries ask port 53 alone.
+    """Start the daemons, in a network namespace if one can be created: the reference libraries only query port 53.
 
     Raises:
         DaemonError: A daemon is not installed or does not start.

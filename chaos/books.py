@@ -1,4 +1,4 @@
-"""What was promised and what was printed, compared."""
+"""Compares the promised messages with the printed ones."""
 
 import json
 from collections import Counter

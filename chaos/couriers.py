@@ -14,7 +14,7 @@ _NOTHING_WAITS: Final = "ok: waiting for commands\n"
 
 
 class Couriers:
-    """One for each device, ended and started again.
+    """One resident sender for each device, which can be ended and started again.
 
     Args:
         devices: Each with an outbox of its own.
@@ -27,7 +27,7 @@ class Couriers:
         self.start()
 
     def start(self) -> None:
-        """Start them, after `end` alone."""
+        """Start them; only after `end`."""
         self._programs = [device.start(SENDER) for device in self._devices]
 
     def end(self, ending: signal.Signals) -> None:
@@ -43,24 +43,24 @@ class Couriers:
         self._programs = []
 
     def wait_until_nothing_waits(self, seconds: float) -> None:
-        """Return when no outbox holds a message any more, or the time is over."""
+        """Return when all outboxes are empty, or the time is over."""
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
             if all(device.run(SENDER, "--health").stdout == _NOTHING_WAITS for device in self._devices):
                 return
 
     def send_last(self, recipient: Device) -> frozenset[Promise]:
-        """Send a message to the broker that comes behind all others, and return what was promised of it.
+        """Send a message that reaches the broker after all others, and return the promises about it.
 
-        Whoever has printed it has seen the others, and whatever there is of them a second time.
+        A receiver that has printed it has received all others, and all their copies.
 
         Args:
-            recipient: Whose.
+            recipient: The recipient.
         """
         result = self._devices[0].send(recipient, _LAST, "--json")
         assert result.status == 0, result
         return frozenset(promised_lines("--json", [_LAST], result.stdout.splitlines()))
 
     def close(self) -> None:
-        """Make an end of them, however it goes."""
+        """End them, whatever their state."""
         self.end(signal.SIGTERM)

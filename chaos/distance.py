@@ -1,4 +1,4 @@
-"""A name server far away: a relay on loopback in front of it, over UDP and TCP, that hands each answer on later."""
+"""A distant name server: a relay on loopback in front of it, over UDP and TCP, that delays each answer."""
 
 import asyncio
 import contextlib
@@ -16,12 +16,12 @@ _SILENCE_SECONDS: Final = 0.05
 
 
 class Distance:
-    """Relays queries to a port of loopback in a thread of its own, for the length of a `with` statement.
+    """Relays queries to a port of loopback in a separate thread, during a `with` statement.
 
     Args:
         target: The port.
-        port: Where it listens, free for UDP and TCP.
-        seconds: Returns by how much an answer is late.
+        port: Its own port, free for UDP and TCP.
+        seconds: Returns the delay of an answer.
     """
 
     def __init__(self, target: int, port: int, seconds: Callable[[], float]) -> None:
@@ -121,7 +121,7 @@ class Distance:
             if not self._is_silent:
                 writer.write(portion)
                 await writer.drain()
-        # Who says nothing does not hang up either.
+        # A server that does not answer does not close the connection either.
         while self._is_silent:
             await asyncio.sleep(_SILENCE_SECONDS)
 
@@ -142,4 +142,4 @@ class _Datagrams(asyncio.DatagramProtocol):
         self._received(data, addr)
 
     def error_received(self, exc: Exception) -> None:
-        """Ignore that nobody listens at the target: the resolver asks again."""
+        """Ignore that nothing listens at the target: the resolver retries."""

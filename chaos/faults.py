@@ -1,4 +1,4 @@
-"""What can happen to the system, each fault with a beginning and an end."""
+"""The faults that can be injected, each with a beginning and an end."""
 
 import random
 import signal
@@ -17,16 +17,16 @@ from testbed.programs import Device
 
 @dataclass(frozen=True, slots=True)
 class System:
-    """What is under fire.
+    """The system in which faults are injected.
 
     Args:
         lab: The daemons.
-        proxy: In front of the broker.
-        recipient: To whom all is sent.
-        receiver: Of the recipient.
-        senders: Whatever sends.
-        couriers: Of those senders that have an outbox.
-        generator: Decides which senders a fault strikes.
+        proxy: The proxy in front of the broker.
+        recipient: The recipient of all messages.
+        receiver: The recipient's receiver.
+        senders: All senders.
+        couriers: The resident senders of the senders that have an outbox.
+        generator: Decides which senders a fault affects.
     """
 
     lab: Lab
@@ -40,12 +40,12 @@ class System:
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """Something that goes wrong, and is put right.
+    """Something that goes wrong, and is corrected.
 
     Args:
-        name: What is said of it.
-        begin: Lets it go wrong.
-        end: Puts it right; called once after `begin`.
+        name: Its name in the report.
+        begin: Starts the fault.
+        end: Corrects it; called once after `begin`.
     """
 
     name: str
@@ -123,11 +123,11 @@ def _start_resolver(system: System) -> None:
 
 
 def _nothing(_: System) -> None:
-    """End what is over by itself."""
+    """End a fault that is over by itself."""
 
 
 RESOLVER: Final = "resolver"
-# By what they befall: two faults of one subject exclude each other.
+# By the subject that they affect: two faults of one subject exclude each other.
 FAULTS: Final[Mapping[str, tuple[Fault, ...]]] = MappingProxyType(
     {
         "receiver": (

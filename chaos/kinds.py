@@ -29,7 +29,7 @@ class Kind:
 
     @property
     def has_outbox(self) -> bool:
-        """Whether messages may be left to a courier."""
+        """Whether messages can be left to a resident sender."""
         return "--queue" in self.options
 
     @property
@@ -41,9 +41,9 @@ class Kind:
         """Run send_message.py.
 
         Args:
-            device: That sends.
-            recipient: To whom.
-            words: The message, where a run sends one.
+            device: The sender.
+            recipient: The recipient.
+            words: The message, if a run sends one.
         """
         options = (*self.options, "--json", "--timeout", str(self.timeout))
         return device.start(SEND_MESSAGE, recipient.name, *words, *options)

@@ -1,4 +1,4 @@
-"""A device that feeds `send_message.py --lines` through a pipe, and starts it anew when it has ended."""
+"""A device that feeds `send_message.py --lines` through a pipe, and starts it again when it has ended."""
 
 import contextlib
 import random
@@ -10,19 +10,19 @@ from chaos.kinds import Kind
 from chaos.reports import Promise, name_of_end, promised_lines
 from testbed.programs import Device, Program
 
-# A program that gave up starts anew, but not so often that starting is all that the machine does.
+# A program that gave up is started again, but not so often that the machine does nothing else.
 _RESTART_SECONDS: Final = 3.0
 
 
 class LineSender:
-    """A sender whose program lives for many messages.
+    """A sender whose program sends many messages.
 
     Args:
         kind: How it sends.
-        device: Which.
-        recipient: To whom.
-        label: How its messages begin.
-        generator: Decides when it begins.
+        device: The sender.
+        recipient: The recipient.
+        label: The beginning of its messages.
+        generator: Decides when it starts.
     """
 
     def __init__(self, kind: Kind, device: Device, recipient: Device, label: str, generator: random.Random) -> None:
@@ -38,7 +38,7 @@ class LineSender:
         self._texts: list[str] = []
 
     def step(self, now: float) -> None:
-        """Write a line, or start the program, where it is time to.
+        """Write a line, or start the program, if it is time to.
 
         Args:
             now: On the monotonic clock.
@@ -53,7 +53,7 @@ class LineSender:
             self._life += 1
             self._program = self._kind.start(self._device, self._recipient)
         self._texts.append(f"{self._label}.{self._life}.{len(self._texts) + 1}")
-        # It may have ended just now: whether the line was sent is open then.
+        # It may have ended just now: then it is unknown if the line was sent.
         with contextlib.suppress(BrokenPipeError):
             self._program.write(f"{self._texts[-1]}\n")
 

@@ -11,7 +11,7 @@ from chaos.reports import Promise, name_of_end, promised_lines
 from idlib.errors import ExitStatus
 from testbed.programs import Device, Program
 
-# The broker has the message also where no receipt came in time.
+# The broker has the message even if no receipt came in time.
 _PROMISING: Final = frozenset({ExitStatus.OK, ExitStatus.RECEIPT})
 _KILLED_SHARE: Final = 0.15
 # About as long as a run takes.
@@ -25,7 +25,7 @@ class _Run:
     Args:
         text: The message.
         program: The run.
-        kill_at: When it is killed unless it has ended, on the monotonic clock; None where it is not.
+        kill_at: When to kill it unless it has ended, on the monotonic clock; None if it is not killed.
     """
 
     text: str
@@ -34,14 +34,14 @@ class _Run:
 
 
 class MessageSender:
-    """A sender with a program for each message, several at once where they take long.
+    """A sender with a program for each message, several at once if they take long.
 
     Args:
         kind: How it sends.
-        device: Which.
-        recipient: To whom.
-        label: How its messages begin.
-        generator: Decides when it begins, and what is killed when.
+        device: The sender.
+        recipient: The recipient.
+        label: The beginning of its messages.
+        generator: Decides when it starts, and what is killed when.
     """
 
     def __init__(self, kind: Kind, device: Device, recipient: Device, label: str, generator: random.Random) -> None:
@@ -57,7 +57,7 @@ class MessageSender:
         self._runs: list[_Run] = []
 
     def step(self, now: float) -> None:
-        """Begin a message, kill what is to be killed, and read what became of those that have ended.
+        """Start a message, kill the runs that are due, and read the results of those that have ended.
 
         Args:
             now: On the monotonic clock.

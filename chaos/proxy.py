@@ -1,4 +1,4 @@
-"""A TCP proxy on loopback in front of the broker, whose connections can be cut, held up and slowed down."""
+"""A TCP proxy on loopback in front of the broker, whose connections can be cut, held and slowed down."""
 
 import contextlib
 import socket
@@ -10,20 +10,20 @@ from typing import Final, Self
 _LOOPBACK: Final = "127.0.0.1"
 _PORTION_OCTETS: Final = 65536
 _CONNECT_SECONDS: Final = 2.0
-# Each way, as to a broker far away: so that whoever is killed often has something under way.
+# In each direction, as with a distant broker, so that a killed program often has data in transit.
 _USUAL_SECONDS: Final = 0.15
 _SLOW_SECONDS: Final = 0.5
-# What the broker says is on its way for longer than the broker needs to write it to its disk.
+# Packets of the broker are delayed for longer than it needs to write its state to the disk.
 _SAVING_SECONDS: Final = 0.25
 
 
 class Proxy:
-    """Passes connections on to a port of loopback, each way in a thread of its own.
+    """Forwards connections to a port of loopback, with a thread for each direction.
 
     Args:
         target: The port.
-        there: How long what is sent to it is under way, in seconds.
-        back: How long what it sends is under way, in seconds.
+        there: The delay of what is sent to it, in seconds.
+        back: The delay of what it sends, in seconds.
     """
 
     def __init__(self, target: int, there: float = _USUAL_SECONDS, back: float = _SAVING_SECONDS) -> None:
@@ -45,7 +45,7 @@ class Proxy:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        # Closing alone would not wake the thread that accepts.
+        # Closing the socket would not wake the accepting thread.
         with contextlib.suppress(OSError):
             self._server.shutdown(socket.SHUT_RDWR)
         self._server.close()
@@ -53,7 +53,7 @@ class Proxy:
         self.cut()
 
     def cut(self) -> None:
-        """Break every connection, with whatever is under way."""
+        """Break every connection, and lose the data in transit."""
         with self._lock:
             connections = tuple(self._open)
         for connection in connections:
@@ -61,23 +61,23 @@ class Proxy:
                 connection.shutdown(socket.SHUT_RDWR)
 
     def lose(self) -> None:
-        """Lose what is on its way from the broker, which was killed: some of it may not have come to its disk."""
+        """Lose the packets in transit from the broker, which was killed: some may not be on its disk."""
         self._deaths += 1
 
     def hold(self) -> None:
-        """Pass nothing on until `release`, also of new connections."""
+        """Forward nothing until `release`, also for new connections."""
         self._flowing.clear()
 
     def release(self) -> None:
-        """Pass on again, beginning with what was held."""
+        """Forward again, starting with the data that was held."""
         self._flowing.set()
 
     def slow_down(self) -> None:
-        """Pass on with a long delay until `speed_up`."""
+        """Forward with a long delay until `speed_up`."""
         self._delay = _SLOW_SECONDS
 
     def speed_up(self) -> None:
-        """Pass on with the usual delay."""
+        """Forward with the usual delay."""
         self._delay = self._usual_delay
 
     def _accept(self) -> None:

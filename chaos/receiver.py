@@ -1,4 +1,4 @@
-"""The receiver through its lives, and what it printed in each."""
+"""The receiver's runs, called lives, and what it printed in each."""
 
 import re
 import signal
@@ -8,7 +8,7 @@ from typing import Final
 from chaos.books import Life, texts_of
 from testbed.programs import RECEIVER, SUBSCRIBED, Device, Program
 
-# A line can stand for others that were held back.
+# A line can count others that were not logged.
 _REFUSAL: Final = re.compile(r" refused reason=([a-z-]+) .*?(?: \(and (\d+) more in the last \d+ s\))?$")
 
 
@@ -29,13 +29,13 @@ class Receiver:
 
     @property
     def lives(self) -> tuple[Life, ...]:
-        """What it has printed so far, by its lives, the present one included."""
+        """What it has printed so far, by its lives, including the present one."""
         if self._program is None:
             return tuple(self._ended)
         return (*self._ended, Life(texts_of(list(self._program.stdout)), was_killed=False))
 
     def start(self) -> None:
-        """Begin a life, without waiting until it is subscribed."""
+        """Start a life, without waiting until it is subscribed."""
         self._program = self._begin()
 
     def end(self, ending: signal.Signals) -> None:
@@ -56,6 +56,6 @@ class Receiver:
         return self._device.start(RECEIVER)
 
     def close(self) -> None:
-        """Make an end of it, however it goes."""
+        """End it, whatever its state."""
         if self._program is not None:
             self._program.close()

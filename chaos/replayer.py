@@ -1,4 +1,4 @@
-"""An eavesdropper that publishes once more what it has heard."""
+"""An eavesdropper that publishes messages again that it has received."""
 
 import contextlib
 import random
@@ -11,15 +11,15 @@ from testbed.daemons.mosquitto import Mosquitto
 from testbed.messages import BrokerClient
 from testbed.programs import Device
 
-# Of all that is heard a part is junk of strangers.
+# A part of all messages is junk of strangers.
 _REPEATED_AT_ONCE: Final = 10
 
 
 class Replayer:
-    """Hears and repeats what is sent to one device.
+    """Receives and repeats messages to one device.
 
     Args:
-        broker: Where it listens; not through the proxy.
+        broker: The broker, without the proxy.
         recipient: The device.
         generator: Decides what it repeats.
     """
@@ -32,7 +32,7 @@ class Replayer:
         self.number_replayed = 0
 
     def listen_and_repeat(self, seconds: float) -> None:
-        """Listen for some time, then publish a few of all that it has heard so far."""
+        """Listen for some time, then publish a few of all messages received so far."""
         with contextlib.suppress(OSError):
             client = BrokerClient(self._broker, MQTTProtocolVersion.MQTTv311)
             try:

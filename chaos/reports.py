@@ -14,9 +14,9 @@ class Promise:
     """One message that send_message.py reported as sent.
 
     Args:
-        text: What it says.
-        options: With which it was sent.
-        result: What was reported of it, one of `PROMISES`.
+        text: Its text.
+        options: The options that it was sent with.
+        result: The reported result, one of `PROMISES`.
     """
 
     text: str
@@ -27,12 +27,12 @@ class Promise:
 def promised_lines(options: str, texts: Sequence[str], stdout: Sequence[str]) -> tuple[Promise, ...]:
     """Return what was promised of the lines that one run of send_message.py was given.
 
-    The objects stand in the order of the lines. The last lines have none where the program was killed.
+    The objects are in the order of the lines. If the program was killed, the last lines have none.
 
     Args:
-        options: With which they were sent.
+        options: The options that they were sent with.
         texts: The lines.
-        stdout: Its lines.
+        stdout: The lines that it printed.
 
     Raises:
         ValueError: There is something on stdout that belongs to no line.

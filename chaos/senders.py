@@ -1,4 +1,4 @@
-"""Whatever sends in a storm, kept going."""
+"""All senders of a run, kept going."""
 
 import random
 import threading
@@ -16,7 +16,7 @@ _STEP_SECONDS: Final = 0.05
 
 
 class Senders:
-    """Lets senders go on, in a thread of its own.
+    """Runs senders, in a separate thread.
 
     Args:
         senders: Which.
@@ -36,21 +36,21 @@ class Senders:
 
     @property
     def events(self) -> Counter[str]:
-        """How their programs ended, likewise."""
+        """How their programs ended, complete when they have finished."""
         return sum((sender.events for sender in self._senders), Counter())
 
     def kill_some(self, generator: random.Random) -> None:
-        """Kill what runs of one or more of the senders, which go on by themselves.
+        """Kill the programs of one or more senders, which continue by themselves.
 
         Args:
-            generator: Decides which.
+            generator: Decides which ones.
         """
         with self._lock:
             for sender in generator.sample(self._senders, generator.randint(1, len(self._senders))):
                 sender.kill()
 
     def check(self) -> None:
-        """Raise what has ended the thread, if anything."""
+        """Raise the exception that has ended the thread, if any."""
         if self._running.done():
             self._running.result()
 
@@ -60,7 +60,7 @@ class Senders:
         self._running.result()
 
     def close(self) -> None:
-        """Make an end of them, however it goes."""
+        """End them, whatever their state."""
         with self._lock:
             self._stopping.set()
             for sender in self._senders:

@@ -1,4 +1,4 @@
-"""The system under fire, and what strikes it in an order that a seed decides."""
+"""The system, and the faults that are injected in an order that a seed decides."""
 
 import contextlib
 import random
@@ -29,27 +29,27 @@ from testbed.daemons.unbound import Unbound
 from testbed.lab import Lab, authorities, open_lab, trusted_keys
 from testbed.programs import Device
 
-# Between two faults, shared out among all that happen at once, so that the resolver is never away for much longer.
+# Between two faults, divided by the number that happen at once, so that the resolver is never away for much longer.
 _LONGEST_WAIT_SECONDS: Final = 4.0
-# How many strikes leave the resolver alone after one that did not: messages that wait for DNS are retried meanwhile.
+# After a strike on the resolver, so many strikes do not affect it, and messages that wait for DNS are retried.
 _RESOLVER_PAUSE: Final = 4
 _TTL_SECONDS: Final = 3600
-# Of an answer from the name server.
+# The delay of an answer from the name server.
 _DNS_SECONDS: Final = (0.05, 0.15)
 _DELIVERY_SECONDS: Final = 60.0
 _CALM_SECONDS: Final = 90.0
 # Mosquitto saves when it ends, and each half hour. With these it saves after each change, but acknowledges before that:
-# the proxy sees to it that nobody hears of what a killed broker had no time to save.
+# the proxy loses acknowledgements of what a killed broker had no time to save.
 SAVE_OFTEN: Final = "autosave_on_changes true\nautosave_interval 1\n"
 
 
 class Storm:
-    """Strikes a system.
+    """Injects faults into a system.
 
     Args:
-        system: Which.
+        system: The system.
         generator: Decides what happens.
-        faults: What may happen, by what it befalls.
+        faults: The possible faults, by the subject that they affect.
     """
 
     def __init__(
@@ -74,7 +74,7 @@ class Storm:
         return self._system.receiver.refusals
 
     def strike(self) -> None:
-        """Let one fault happen, or some in turn and overlapping, or all at once, and put it right."""
+        """Inject one fault, or several in turn and overlapping, or all at once, and correct them."""
         self._system.senders.check()
         faults = self._draw()
         names = ", ".join(fault.name for fault in faults)
@@ -91,12 +91,12 @@ class Storm:
             time.sleep(self._generator.uniform(0, _LONGEST_WAIT_SECONDS / len(faults)))
 
     def settle(self) -> Books:
-        """Send nothing more, let what is under way arrive, and return the books."""
+        """Send nothing more, wait for the messages in transit, and return the books."""
         system = self._system
         system.senders.finish()
         system.couriers.wait_until_nothing_waits(_DELIVERY_SECONDS)
         promises = system.senders.promises | system.couriers.send_last(system.recipient)
-        # Started anew it asks DNS at once about what waits for it.
+        # After a restart it looks up the senders of waiting messages at once.
         system.receiver.end(signal.SIGTERM)
         system.receiver.start()
         deadline = time.monotonic() + _CALM_SECONDS
@@ -127,7 +127,7 @@ class Storm:
 
 @contextlib.contextmanager
 def open_storm(seed: int) -> Iterator[tuple[Storm, Replayer]]:
-    """Yield a storm and an eavesdropper; everything is gone afterwards.
+    """Yield a storm and an eavesdropper; everything is removed afterwards.
 
     Args:
         seed: Decides what happens.
@@ -156,7 +156,7 @@ def open_storm(seed: int) -> Iterator[tuple[Storm, Replayer]]:
 
 
 def _far_from_dns(stack: contextlib.ExitStack, lab: Lab, directory: Path, seed: int) -> Lab:
-    """Return the lab with a resolver that gets each answer of the name server as late as over the Internet."""
+    """Return the lab with a resolver that gets answers of the name server with the delay of the Internet."""
     generator = random.Random(f"{seed} distance")
     relay = Distance(lab.knot.port, free_port(), lambda: generator.uniform(*_DNS_SECONDS))
     stack.enter_context(relay)

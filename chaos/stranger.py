@@ -1,4 +1,4 @@
-"""A stranger that publishes junk to the recipient all the time, a little of each cheap kind."""
+"""A stranger that constantly publishes junk to the recipient, a little of each cheap kind."""
 
 import contextlib
 import random
@@ -20,12 +20,12 @@ _AT_ONCE: Final = 20
 
 
 class Stranger:
-    """Publishes in a thread of its own, past the proxy, and does not care what becomes of it.
+    """Publishes in a separate thread, without the proxy, and ignores the results.
 
     Args:
-        port: Of the broker.
-        recipient: For whom.
-        names: Of devices whose messages the recipient prints.
+        port: The port of the broker.
+        recipient: The recipient.
+        names: Names of devices whose messages the recipient prints.
         generator: Decides what it publishes.
     """
 
@@ -47,7 +47,7 @@ class Stranger:
     def _run(self) -> None:
         while not self._stopping.wait(_PAUSE_SECONDS):
             publications = [self._publication() for _ in range(_AT_ONCE)]
-            # The broker may be away.
+            # The broker may be stopped.
             with contextlib.suppress(OSError), PacedClient(self._port) as client:
                 client.publish_all(self._topic, publications, _AT_ONCE / _PAUSE_SECONDS)
 

@@ -1,4 +1,4 @@
-"""Fuzz each target for some time, coverage-guided; or check one input again, to see what it breaks."""
+"""Fuzz each target for some time, coverage-guided; or check one input again, to reproduce a defect."""
 
 import argparse
 import base64

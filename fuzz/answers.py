@@ -1,4 +1,4 @@
-"""Target: what a name server, or who speaks in its place, answers. An input is a DNS message as received."""
+"""Target: answers of a name server, or of someone who impersonates it. An input is a DNS message as received."""
 
 from typing import Final
 
@@ -52,7 +52,7 @@ def _check(octets: bytes) -> str:
         return "no answer"
     for extended_error in answer.extended_errors:
         check_harmless(str(extended_error))
-    assert int.from_bytes(octets[:2]) == _IDENTIFIER, "an answer bears its query's number"
+    assert int.from_bytes(octets[:2]) == _IDENTIFIER, "an answer has its query's number"
     return "truncated" if answer.truncated else _follow(answer)
 
 

@@ -16,18 +16,18 @@ from fuzz.target import Target
 _INSTRUMENTED: Final = ["idlib", "dns.name", "dns.wire"]
 _MOST_OCTETS: Final = 8192
 _SLOWEST_SECONDS: Final = 10
-# The fuzzer drops a seed that takes no new way through Python, and sees none of the ways beneath.
+# The fuzzer drops a seed that takes no new path, and sees no paths in code that is not instrumented.
 _BEGIN_ANEW: Final = 0.2
 
 
 def fuzz(target: Target, seconds: float, corpus: Path, options: list[str]) -> None:
-    """Give a target one input after the other; the process ends with status 0 after the time, else at the first defect.
+    """Give a target one input after another; the process ends with status 0 after the time, or at the first defect.
 
     Args:
-        target: Imported so that the fuzzer sees which ways through it were taken.
+        target: Imported in a way that lets the fuzzer see which paths through it were taken.
         seconds: How long.
-        corpus: A folder for the inputs that are worth changing further.
-        options: The fuzzer's own.
+        corpus: A directory for the inputs that are worth changing further.
+        options: Options of the fuzzer.
     """
     outcomes: Counter[str] = Counter()
     seeds = target.seeds()
@@ -40,7 +40,7 @@ def fuzz(target: Target, seconds: float, corpus: Path, options: list[str]) -> No
         if time.monotonic() > end:
             counted = ", ".join(f"{number} {outcome}" for outcome, number in outcomes.most_common())
             print(f"{outcomes.total()} inputs: {counted}", flush=True)
-            os._exit(0)  # atheris ends a process no otherwise than by exit()
+            os._exit(0)  # atheris ends a process only by exit()
 
     def mutate(octets: bytes, most: int, seed: int) -> bytes:
         generator = Random(seed)

@@ -1,4 +1,4 @@
-"""Target: the inner layer, rightly encrypted, as anybody can who has the reader's public key.
+"""Target: the inner layer, encrypted correctly, as anyone who has the recipient's public key can.
 
 An input is one octet that says what the rest is: a plaintext; a JWS protected header, signed with a fixed text; or a
 text's octets, signed with a right header. Who signs is said too: the sender that the header should name, or another.
@@ -41,7 +41,7 @@ def _seeds() -> list[bytes]:
 def _check(octets: bytes) -> str:
     form, rest = octets[0] if octets else 0, octets[1:]
     plaintext, signed = _signed(form, rest)
-    # The way in that costs the reader least, for the outer layer has a target of its own.
+    # The outer layer that costs the recipient least, because that layer has a target of its own.
     header = forge().outer_header("P-256", enc="A256GCM")
     parts = jwe(keys(BOB)["P-256"].public, header, plaintext, enc="A256GCM", ephemeral=_EPHEMERAL)
     return receive(flattened(parts), signed)

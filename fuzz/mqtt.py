@@ -1,6 +1,6 @@
-"""Target: what a broker says, and strangers through it, given to our client through a socket.
+"""Target: what a broker sends, including packets of strangers, given to our client through a socket.
 
-An input is one byte that says what the rest is, and a stream of MQTT packets.
+An input is one byte that selects what the rest is, and a stream of MQTT packets.
 """
 
 import contextlib
@@ -24,7 +24,7 @@ from idlib.transport.session import Grant
 from testbed.raw_mqtt import packet, publish_packet, text, user_property, variable
 
 _IS_VERSION_3_1_1: Final = 1
-# The stream begins behind a good CONNACK.
+# The stream starts after a good CONNACK.
 _IS_ACCEPTED: Final = 2
 _MAX_PUBLISH_OCTETS: Final = 2000
 _MAX_LOOPS: Final = 10_000
@@ -49,7 +49,7 @@ _MARKS: Final = (*_PROPERTIES, *_OF_CONNACK, b"\xff\xff\xff\x7f", b"\xff\xff", b
 
 @dataclass
 class _Heard:
-    """What the client has made of a stream."""
+    """What the client read from a stream."""
 
     published: list[Publish] = field(default_factory=list)
     events: list[str] = field(default_factory=list)
@@ -105,7 +105,7 @@ def _check(octets: bytes) -> str:
 
 
 def _hear(stream: bytes, version: MqttVersion, unreadable: UnreadablePackets) -> tuple[_Heard, str]:
-    """Return what a client makes of a stream, and why its connection ended."""
+    """Return what a client reads from a stream, and why its connection ended."""
     heard = _Heard()
 
     def connected(connack: Connack) -> None:
@@ -146,7 +146,7 @@ def _hear(stream: bytes, version: MqttVersion, unreadable: UnreadablePackets) ->
 
 
 def _check_publish(publish: Packet, version: MqttVersion) -> None:
-    """Check that we read whatever the library reads, and the same in it."""
+    """Check that we read whatever the library reads, with the same result."""
     protocol = MQTTProtocolVersion.MQTTv5 if version is MqttVersion.V5 else MQTTProtocolVersion.MQTTv311
     try:
         theirs = _packet.decode_publish(publish.header, publish.body, protocol)
@@ -167,7 +167,7 @@ def _check_publish(publish: Packet, version: MqttVersion) -> None:
 
 
 def _packets(stream: bytes) -> list[Packet]:
-    """Return the packets of a stream, up to what is not one."""
+    """Return the packets of a stream, up to the first invalid one."""
     found = []
     with contextlib.suppress(MalformedPacketError):
         for each in PacketReader(_MAX_PUBLISH_OCTETS).feed(stream):
@@ -186,7 +186,7 @@ def _mutate(octets: bytes, generator: Random, mutate_octets: MutateOctets) -> by
 
 
 def _written(packets: Sequence[Packet], generator: Random, mutate_octets: MutateOctets) -> bytes:
-    """Return the packets with one changed behind its length, and now and then one of them twice."""
+    """Return the packets with one changed after its length field, and sometimes one of them twice."""
     chosen = generator.randrange(len(packets))
     written = []
     for number, each in enumerate(packets):

@@ -1,4 +1,4 @@
-"""Changes that an enemy could make: within base64url, JSON and lengths, where random octets rarely get."""
+"""Changes that an attacker could make: within base64url, JSON and lengths, which random bytes rarely reach."""
 
 import json
 from random import Random
@@ -27,7 +27,7 @@ _MARKS: Final = (
 
 
 def mutate_in_place(octets: bytes, generator: Random, mutate_octets: MutateOctets) -> bytes:
-    """Return the octets with a few of them changed and none moved, so that the lengths among them stay right."""
+    """Return the bytes with a few of them changed and none moved, so that the lengths in them stay correct."""
     if not octets or generator.random() < 0.3:
         return mutate_octets(octets, len(octets) + _MOST_ADDED)
     changed = bytearray(octets)

@@ -1,7 +1,7 @@
-"""Target: the outer layer, written by anybody.
+"""Target: the outer layer, as anyone can write it.
 
 An input is one octet that says what the rest is: a payload as the broker delivers it, or a JWE protected header, around
-which a right message is encrypted.
+which a correct message is encrypted.
 """
 
 import json

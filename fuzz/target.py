@@ -12,7 +12,7 @@ Mutate = Callable[[bytes, Random, MutateOctets], bytes]
 
 
 def mutate_octets_alone(octets: bytes, generator: Random, mutate_octets: MutateOctets) -> bytes:
-    """Return the input changed as the fuzzer would change any octets, now and then made much longer before."""
+    """Return the input changed as the fuzzer would change any bytes, sometimes after making it much longer."""
     if generator.random() < 0.02:
         octets *= generator.choice((2, 10, 300))
     return mutate_octets(octets, len(octets) + 64)
@@ -20,10 +20,10 @@ def mutate_octets_alone(octets: bytes, generator: Random, mutate_octets: MutateO
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A part of the system that a stranger's octets reach.
+    """A part of the system that a stranger's bytes reach.
 
     Args:
-        seeds: Makes the inputs to begin with.
+        seeds: Makes the first inputs.
         check: Gives an input to the part; returns how it ended, in a word to be counted. Any exception, an
             AssertionError for a broken promise included, is a defect.
         mutate: Makes another input of one, with knowledge of its structure. `mutate_octets` is the fuzzer's own way
@@ -36,7 +36,7 @@ class Target:
 
 
 def check_harmless(shown: str) -> None:
-    """Check that what a person will read, and a stranger may have written, can stand in a log line."""
+    """Check that a text that a stranger may have written is safe in a log line."""
     assert shown.isascii(), "what is shown is escaped"
     assert shown.isprintable(), "what is shown is one line"
     assert len(shown) <= _MOST_SHOWN, "what is shown is short"

@@ -1,4 +1,4 @@
-"""The world that the payload targets play in: a reader, two senders, and what happens to what the reader gets.
+"""The world of the payload targets: a recipient, two senders, and what happens to a payload that arrives.
 
 The keys are the same in each run, so that an input that broke something breaks it again; they are worth nothing.
 """
@@ -41,27 +41,27 @@ def ephemeral_key() -> ec.EllipticCurvePrivateKey:
 
 @cache
 def published(owner: IdentityName) -> tuple[PublicKey, ...]:
-    """Return the keys that DNS gives for a name: none but for the two senders."""
+    """Return the keys in DNS for a name: only the two senders have any."""
     return tuple(key.public for key in keys(owner).values()) if owner in (ALICE, MALLORY) else ()
 
 
 @cache
 def forge() -> Forge:
-    """Return what writes alice's messages to bob."""
+    """Return the forge for alice's messages to bob."""
     return Forge(ALICE, BOB, dict(keys(ALICE)), dict(keys(BOB)))
 
 
 def signed_by(sender: IdentityName, parts: Parts) -> Signed:
-    """Return the note that somebody has signed these parts of a JWS."""
+    """Return the record that these parts of a JWS were signed."""
     return sender, f"{parts['protected']}.{parts['payload']}".encode()
 
 
 def receive(payload: bytes, signed: Collection[Signed]) -> str:
-    """Return what becomes of a payload that reaches bob: its refusal's reason, or PRINTED.
+    """Return the outcome of a payload that reaches bob: the reason of the refusal, or PRINTED.
 
     Args:
         payload: As the broker delivers it.
-        signed: All that anybody has signed; nothing else may be printed.
+        signed: Everything that was signed; nothing else may be printed.
     """
     try:
         decrypted = decrypt(payload, BOB, list(keys(BOB).values()))

@@ -1,4 +1,4 @@
-"""The phases of an attack, each a few seconds long, and what each of them shows."""
+"""The phases of an attack, each a few seconds long, and their results."""
 
 import contextlib
 import math
@@ -25,28 +25,28 @@ _KNOWN_RATE: Final = 60.0
 _KNOWN_RATE_IN_A_STORM: Final = 10.0
 _FEW: Final = 100
 _MORE: Final = 1000
-# A burst that is worked off sooner says little about the rate.
+# A burst that is handled sooner shows little about the rate.
 _SHORT_SECONDS: Final = 0.15
 _MAX_RATE: Final = 1500.0
 _MAX_STORM_RATE: Final = 400.0
 _PATIENCE_SECONDS: Final = 10.0
-# What waits for a zone that was silent is asked about once a minute.
+# Senders whose zone was silent are looked up once a minute.
 _DELIVERY_SECONDS: Final = 90.0
-# What else this machine does can make one measurement worse, but not each of three.
+# Other load on this machine can spoil one measurement, but not three.
 _REPETITIONS: Final = 2
 _REST_SECONDS: Final = 2.0
-# Names of dead domains are asked for as long as their messages wait.
+# Names of dead domains are looked up for as long as their messages wait.
 _REST_SHARE: Final = 0.05
 _NEW_NAMES_A_SECOND: Final = 500
 _NEW_NAMES_SECONDS: Final = 10.0
-# Nothing is said of how long it takes with DNS that far away, but that all are printed.
+# With DNS that far away, only the number of printed messages is checked, not the delay.
 _NEW_NAMES_PATIENCE_SECONDS: Final = 400.0
-# From this length on everything happens to its full extent.
+# From this length on, every phase has its full size.
 _WHOLE_SECONDS: Final = 600.0
 _CHEAP_RATE: Final = 100.0
 _MAX_OVERLOAD: Final = 16_000
 _OVERLOAD: Final = 3.0
-# Besides forgeries in known names.
+# In addition to forgeries in known names.
 _OVERLOADS: Final = 2
 _FORGED_KNOWN: Final = "bad signature, known names"
 _RECEIPTS: Final = "genuine, receipts asked for"
@@ -59,8 +59,8 @@ class Attack:
     """Attacks a world for some time, phase by phase.
 
     Args:
-        world: Which.
-        seconds: How long, about; what must be waited for comes on top.
+        world: The world.
+        seconds: How long, approximately, without the time for waiting.
         seed: Decides what happens.
         tricks: The kinds of junk.
     """
@@ -81,11 +81,11 @@ class Attack:
         self._started_at = time.monotonic()
 
     def run(self) -> Evidence:
-        """Go through all phases and return what they have shown."""
+        """Run all phases and return their results."""
         self._known.connect(self._port)
         self._expect_known("the beginning")
         share = min(1.0, self._seconds / _WHOLE_SECONDS)
-        # Fewer of them in a short run, because DNS that far away takes its time for each.
+        # Fewer of them in a short run, because DNS that far away takes long for each.
         self._send_new_names(_NEW_NAMES_SECONDS * share**1.5)
         for trick in self._tricks:
             self._measure(trick, max(0.6, 0.35 * self._seconds / len(self._tricks)))
@@ -105,7 +105,7 @@ class Attack:
         print(f"{elapsed:7.1f} s  {memory:5.1f} MB  {text}", file=sys.stderr, flush=True)
 
     def _expect_known(self, after: str) -> bool:
-        """Let each known sender send a message, which must come out."""
+        """Let each known sender send a message, which must be printed."""
         texts = self._known.send(len(self._world.strangers.known_names))
         is_printed = self._victim.wait_until_printed(texts, _PATIENCE_SECONDS)
         if not is_printed:
@@ -114,7 +114,7 @@ class Attack:
 
     @contextlib.contextmanager
     def _known_flow(self, rate: float) -> Iterator[Callable[[], tuple[float, ...]]]:
-        """Let known senders send meanwhile, and yield what returns their messages' delays afterwards."""
+        """Let known senders send meanwhile, and yield a function that returns their messages' delays afterwards."""
         before = set(self._known.acknowledged_at)
         self._known.rate = rate
 
@@ -155,7 +155,7 @@ class Attack:
         self._say(f"{number} new names of one zone: {printed} printed, the last after {waited:.1f} s")
 
     def _capacity(self, trick: Trick) -> float | None:
-        """Return how many messages a second the receiver works off, from a burst that waits for it."""
+        """Return how many messages a second the receiver handles, measured with a queued burst."""
         rate = self._burst_rate(trick, _FEW)
         if rate is None or _FEW / rate >= _SHORT_SECONDS:
             return rate
@@ -202,7 +202,7 @@ class Attack:
         return Measurement(trick.name, capacity, rate, delays())
 
     def _silence_cheap_names(self, seconds: float) -> None:
-        """Let a zone whose names are proven fall silent while they send: they compete with each other alone."""
+        """Silence a zone whose names are proven while they send: they compete only with each other."""
         number = max(1, int(seconds * _CHEAP_RATE / len(CHEAP_NAMES)))
         messages = cheap_messages(self._world.strangers, number)
         self._world.cheap_zone.fall_silent()
@@ -217,7 +217,7 @@ class Attack:
         self._say(f"{measured.name}: p50 {measured.median:.3f} s, p99 {measured.high:.3f} s")
 
     def _overload(self, seconds: float) -> None:
-        """Publish more than the receiver works off: delay grows, and nothing of known senders is lost."""
+        """Publish more than the receiver can handle: delays grow, and no message of known senders is lost."""
         others = [trick for trick in self._tricks if trick.name in self._capacities and trick.name != _FORGED_KNOWN]
         drawn = self._generator.sample(others, min(_OVERLOADS, len(others)))
         for trick in (*(trick for trick in self._tricks if trick.name == _FORGED_KNOWN), *drawn):
@@ -243,7 +243,7 @@ class Attack:
             self._say(f"{blow.name}: known senders' messages are not printed any more")
 
     def _balance(self) -> None:
-        """End this life in peace, and compare what it has counted."""
+        """End this life cleanly, and check what it has counted."""
         self._wait_for_rest(_PATIENCE_SECONDS)
         lives = len(self._victim.lives)
         self._end_undecided()
@@ -252,14 +252,14 @@ class Attack:
         self._say(f"counted by run {lives}: {self.evidence.balances[-1]}")
 
     def _end_undecided(self) -> None:
-        """End a life while DNS is out: nothing that waits is decided meanwhile, so that all can be counted."""
+        """End a life while DNS is out: no waiting message is decided meanwhile, so that all can be counted."""
         self._world.lab.unbound.stop()
         time.sleep(_REST_SECONDS)
         self._victim.end(signal.SIGTERM)
         self._world.lab.unbound.start()
 
     def _wait_for_rest(self, patience: float) -> float:
-        """Wait until the receiver takes next to no processor time, and return the last share of a processor."""
+        """Wait until the receiver uses almost no processor time, and return its last share of a processor."""
         deadline = time.monotonic() + patience
         share = 1.0
         while share > _REST_SHARE and time.monotonic() < deadline:
@@ -270,7 +270,7 @@ class Attack:
         return share
 
     def _storm(self, seconds: float) -> None:
-        """Kill receiver and broker and stop DNS while strangers publish whatever there is, at moderate rates."""
+        """Kill receiver and broker and stop DNS while strangers publish all kinds of junk, at moderate rates."""
         mosquitto = self._world.lab.mosquitto
         mosquitto.stop()
         mosquitto.configure(SAVE_OFTEN)
@@ -301,12 +301,12 @@ class Attack:
             publications = list(self._write(trick, int(rate)))
             if generator.random() < 1 / 6:
                 publications.append(generator.choice(_STORM_BLOWS).publication())
-            # The broker may be away, and strangers do not care.
+            # The broker may be stopped; strangers ignore that.
             with contextlib.suppress(OSError):
                 self._publish(publications, rate)
 
     def _confirm_wrong_clock(self) -> None:
-        """Let the clock be ahead by years for a moment, in which strangers send messages that are fresh by it."""
+        """Set the clock ahead by years for a moment, while strangers send messages that are valid at that time."""
         strangers = self._world.strangers
         self._world.clock.shift(_AHEAD_SECONDS)
         try:
@@ -320,13 +320,13 @@ class Attack:
         self._expect_known("strangers' messages of a wrong clock's time")
 
     def settle(self) -> None:
-        """Let what is under way arrive, and draw up the books."""
+        """Wait for the messages in transit, and return the books."""
         victim, known, evidence = self._victim, self._known, self.evidence
         known.disconnect(2 * _PATIENCE_SECONDS)
         self._wait_for_rest(_PATIENCE_SECONDS)
         self._end_undecided()
         before = victim.counted["waiting"]
-        # Started anew it asks DNS at once about what waits for it.
+        # After a restart it looks up the senders of waiting messages at once.
         victim.start()
         cheap = frozenset(Promise(text, "a cheap name", "acknowledged") for text in self._cheap_texts)
         promises = known.promises | cheap

@@ -1,8 +1,8 @@
-"""What the receiver may take while it is attacked: each bound is about three times what was measured, or a promise."""
+"""What the receiver may use while it is attacked: each bound is about three times the measured value, or a promise."""
 
 from typing import Final
 
-# A promise: known senders' 99th percentile while junk comes at half the rate at which this receiver works it off.
+# A promise: known senders' 99th percentile while junk comes at half the rate that this receiver can handle.
 DELAY_SECONDS: Final = 1.0
 # A promise of docs/limits.md: resident at most, with the default MAX_MESSAGE_SIZE.
 MEMORY_BYTES: Final = 100_000_000

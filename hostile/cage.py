@@ -1,4 +1,4 @@
-"""The limits of the receiver's container, set for a process of this machine by control groups."""
+"""The limits of the receiver's container, set by control groups for a process on this machine."""
 
 import contextlib
 import os
@@ -9,7 +9,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
-# As docker-compose.yml has them for the receiver; a test holds them to it.
+# The receiver's limits in docker-compose.yml; a test compares them.
 MEMORY_BYTES: Final = 128 * 1024 * 1024
 MAX_PROCESSES: Final = 64
 _ROOT: Final = Path("/sys/fs/cgroup")
@@ -22,10 +22,10 @@ class CageError(RuntimeError):
 
 
 class Cage:
-    """A control group with the container's limits, gone after the `with` statement.
+    """A control group with the container's limits, removed after the `with` statement.
 
     Args:
-        root: Where the control groups are mounted.
+        root: The directory where control groups are mounted.
     """
 
     def __init__(self, root: Path = _ROOT) -> None:
@@ -45,10 +45,10 @@ class Cage:
             }
 
     def __enter__(self) -> Self:
-        """Make the group.
+        """Create the group.
 
         Raises:
-            CageError: The system does not let this process.
+            CageError: The system does not allow this.
         """
         try:
             if self._is_unified:
@@ -69,13 +69,13 @@ class Cage:
 
     @property
     def entrance(self) -> tuple[str, ...]:
-        """The words in front of a command line that make it run inside."""
+        """Prefix of a command line that makes it run inside."""
         files = [str(group / "cgroup.procs") for group in self._groups]
         return ("sh", "-c", _ENTER, "sh", files[0], files[-1])
 
     @property
     def kills(self) -> int:
-        """How many processes the kernel has killed for their memory."""
+        """How many processes the kernel has killed because of the memory limit."""
         name = "memory.events" if self._is_unified else "memory.oom_control"
         found = re.search(r"^oom_kill (\d+)$", (self._groups[0] / name).read_text(), re.MULTILINE)
         return int(found[1]) if found else 0
@@ -89,7 +89,7 @@ class Cage:
                     group.rmdir()
                     break
                 if time.monotonic() > deadline:
-                    # Only files of a test's own directory can be removed so.
+                    # Only in a test's own directory can files be removed this way.
                     shutil.rmtree(group, ignore_errors=True)
                     break
                 time.sleep(0.05)

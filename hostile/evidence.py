@@ -17,13 +17,13 @@ _HUNDREDTHS: Final = 100
 
 @dataclass(frozen=True, slots=True)
 class Measurement:
-    """How known senders fared while one kind of junk came.
+    """The service for known senders during one kind of junk.
 
     Args:
-        name: Of the kind.
-        capacity: How many of it a second the receiver works off; None if it did not come to an end with a few.
-        rate: How many a second came.
-        delays: Of the known senders' messages, from the broker's acknowledgement to the printed line, in seconds;
+        name: The kind of junk.
+        capacity: How many of it the receiver handles a second; None if it did not finish even a few.
+        rate: How many were sent a second.
+        delays: Seconds from the broker's acknowledgement of each known sender's message to the printed line;
             infinite for each that was not printed in time.
     """
 
@@ -34,12 +34,12 @@ class Measurement:
 
     @property
     def median(self) -> float:
-        """The delay in the middle, in seconds; infinite if nothing was measured."""
+        """The median delay, in seconds; infinite if nothing was measured."""
         return statistics.median(self.delays) if self.delays else math.inf
 
     @property
     def high(self) -> float:
-        """The 99th percentile of the delays, in seconds, the next higher of them; infinite if nothing was measured."""
+        """The 99th percentile of the delays, in seconds, rounded up to a measured one; infinite if there is none."""
         if not self.delays:
             return math.inf
         return sorted(self.delays)[math.ceil(len(self.delays) * 99 / _HUNDREDTHS) - 1]
@@ -47,12 +47,12 @@ class Measurement:
 
 @dataclass(frozen=True, slots=True)
 class Balance:
-    """What one life of the receiver has counted.
+    """What one run of the receiver, a life, has counted.
 
     Args:
-        counted: The numbers of the line that it ended with.
-        waiting_at_start: How many messages waited when it began.
-        waiting: How many wait now; None if it does not say so.
+        counted: The numbers in its last log line.
+        waiting_at_start: How many messages waited when it started.
+        waiting: How many wait now; None if this was not logged.
     """
 
     counted: Counter[str]
@@ -78,25 +78,25 @@ def balance_of(counted: Counter[str], waiting_at_start: int) -> Balance:
     """Return the balance of a life that has ended.
 
     Args:
-        counted: The numbers of the line that it ended with.
-        waiting_at_start: How many messages waited when it began.
+        counted: The numbers in its last log line.
+        waiting_at_start: How many messages waited when it started.
     """
     return Balance(counted, waiting_at_start, counted.get("waiting"))
 
 
 @dataclass(slots=True)
 class Evidence:
-    """What was seen; a part that was not looked at stays as it is and is no fault.
+    """What was observed; a part that was not checked keeps its default and is not a fault.
 
     Args:
         books: What was acknowledged, and what was printed in each life.
-        measurements: For each kind of junk.
-        stuck: After what known senders' messages did not come out any more.
+        measurements: One for each kind of junk.
+        stuck: The junk after which known senders' messages were no longer printed.
         new_names: How many new names of one zone sent a genuine message, and how many of these were printed.
-        receipts: How many a known sender asked for while strangers did, and how many it got.
-        balances: Of the lives that ended in peace.
-        unasked_ends: How the receiver ended when nobody had asked it to.
-        memory_kills: How often the kernel killed a process of it for its memory.
+        receipts: How many a known sender requested while strangers did too, and how many it received.
+        balances: The balances of the lives that ended cleanly.
+        unasked_ends: How the receiver ended without a request to end.
+        memory_kills: How often the kernel killed one of its processes because of the memory limit.
         peak_memory: In bytes, resident.
         peak_disk: In bytes.
         peak_log_rate: In bytes a second.
@@ -119,7 +119,7 @@ class Evidence:
     is_caged: bool = True
 
     def faults(self) -> tuple[str, ...]:
-        """Return what is wrong, a sentence each; nothing if the receiver has kept what is promised of it."""
+        """Return a sentence for each broken promise of the receiver."""
         return (*self._faults_of_books(), *self._faults_of_delays(), *self._faults_of_cost(), *self._faults_of_counts())
 
     def _faults_of_books(self) -> Iterator[str]:

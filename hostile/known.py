@@ -1,4 +1,4 @@
-"""Known senders: what they send, when the broker acknowledged it, and what the recipient confirmed to them."""
+"""Known senders: what they send, when the broker acknowledged it, and which receipts they got."""
 
 import itertools
 import threading
@@ -27,15 +27,15 @@ _NO_MATCHING_SUBSCRIBERS: Final = 16
 
 
 class KnownSenders:
-    """Lets devices send by turns at a steady rate, in a thread of its own, over one connection.
+    """Lets devices send in turn at a steady rate, in a separate thread, over one connection.
 
     Args:
         devices: The first of them asks for receipts while `asking` is set.
-        recipient: For whom.
+        recipient: The recipient.
         recipient_key: Its public key.
-        overheard: Gets each payload, as an eavesdropper does.
-        label: How each text begins.
-        now: The clock that messages are issued by, in seconds since the epoch.
+        overheard: Called with each payload, as an eavesdropper gets it.
+        label: The beginning of each text.
+        now: The clock for issuing messages, in seconds since the epoch.
     """
 
     def __init__(
@@ -70,15 +70,15 @@ class KnownSenders:
 
     @property
     def promises(self) -> frozenset[Promise]:
-        """What the broker has acknowledged."""
+        """The messages that the broker has acknowledged."""
         with self._lock:
             return frozenset(Promise(text, "a known sender", "acknowledged") for text in self.acknowledged_at)
 
     def connect(self, port: int) -> None:
-        """Connect, after `disconnect` alone.
+        """Connect; only after `disconnect`.
 
         Args:
-            port: Of the broker, or of what stands in front of it.
+            port: The port of the broker, or of the proxy in front of it.
         """
         client = Client(CallbackAPIVersion.VERSION2, protocol=MQTTProtocolVersion.MQTTv5)
         client.max_inflight_messages_set(0)
@@ -91,7 +91,7 @@ class KnownSenders:
         self._client = client
 
     def disconnect(self, patience: float) -> None:
-        """Send nothing more, and disconnect once all is acknowledged or the time is over.
+        """Send nothing more, and disconnect once everything is acknowledged or the time is over.
 
         Args:
             patience: Seconds.
@@ -107,7 +107,7 @@ class KnownSenders:
             self._early.clear()
 
     def wait_until_acknowledged(self, patience: float) -> None:
-        """Return when the broker has acknowledged all that was sent, or the time is over.
+        """Return when the broker has acknowledged everything, or the time is over.
 
         Args:
             patience: Seconds.
@@ -117,7 +117,7 @@ class KnownSenders:
             time.sleep(_POLL_SECONDS)
 
     def send(self, number: int) -> tuple[str, ...]:
-        """Send once as many messages, by turns, and return their texts.
+        """Send this many messages, in turn, and return their texts.
 
         Args:
             number: How many.
@@ -125,7 +125,7 @@ class KnownSenders:
         return tuple(self._send() for _ in range(number))
 
     def close(self) -> None:
-        """Make an end of it, however it goes."""
+        """End it, whatever its state."""
         self._stopping.set()
         self._thread.join()
         if self._client is not None:
@@ -146,7 +146,7 @@ class KnownSenders:
             if not rate or self._client is None:
                 continue
             if now >= next_at:
-                # What was missed while the machine was busy is not made up for: it would come in a burst.
+                # Messages missed while the machine was busy are not sent later: they would come in a burst.
                 next_at = max(next_at + 1 / rate, now)
                 self._send()
             pause = min(pause, max(0.0, next_at - time.monotonic()))
@@ -196,5 +196,5 @@ class KnownSenders:
             self.acknowledged_at[text] = heard_at
 
     def _on_message(self, _: Client, __: Any, ___: MQTTMessage) -> None:
-        # Nobody else writes to the asking device.
+        # No other device sends to this one.
         self.confirmed += 1

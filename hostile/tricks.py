@@ -1,4 +1,4 @@
-"""Everything that strangers do, each trick under a name."""
+"""Everything that strangers do, as named tricks."""
 
 import json
 import time
@@ -32,7 +32,7 @@ class Trick:
 
     Args:
         name: What the report calls it.
-        write: Returns as many of it as asked for.
+        write: Returns the given number of it.
     """
 
     name: str
@@ -41,11 +41,11 @@ class Trick:
 
 @dataclass(frozen=True, slots=True)
 class Blow:
-    """Something that is published once.
+    """A packet that is published once.
 
     Args:
         name: What the report calls it.
-        publication: Returns what is published.
+        publication: Returns the packet.
     """
 
     name: str
@@ -66,7 +66,7 @@ def _nested(strangers: Strangers) -> bytes:
 
 
 def _odd_header(strangers: Strangers) -> bytes:
-    """Return an outer layer that is cheap to refuse only if no key is touched for it."""
+    """Return an outer layer that is cheap to refuse only if no key is used for it."""
     changes = strangers.generator.choice(
         (
             {"enc": "A128GCM"},
@@ -94,7 +94,7 @@ def _overheard(strangers: Strangers, number: int) -> Sequence[Publication]:
 
 def _unbound_replays(strangers: Strangers, number: int) -> Sequence[Publication]:
     first = strangers.unbound(f"unbound.{STRANGERS}")
-    # Another serialization of the same message is the same message.
+    # A message in another serialization is still the same message.
     second = json.dumps(dict(reversed(json.loads(first).items()))).encode()
     return [Publication(strangers.generator.choice((first, second))) for _ in range(number)]
 
@@ -189,10 +189,10 @@ BLOWS: Final = (
 
 
 def cheap_messages(strangers: Strangers, number: int, **changes: int) -> Mapping[str, Publication]:
-    """Return genuine messages, by their texts, of names that are proven and cost their owner next to nothing.
+    """Return genuine messages, by their texts, of proven names that cost their owner almost nothing.
 
     Args:
-        strangers: Who owns them.
+        strangers: The owners.
         number: How many of each name.
         changes: Members of the inner header that differ from the usual.
     """

@@ -1,4 +1,4 @@
-"""The receiver under attack: each of its lives, what it printed when, and what it took of the machine."""
+"""The receiver under attack: each of its lives, what it printed and when, and the resources it used."""
 
 import os
 import re
@@ -22,7 +22,7 @@ _TICKS_A_SECOND: Final = os.sysconf("SC_CLK_TCK")
 
 
 class WatchedProgram(Program):
-    """A running receiver, of whose log the end alone is kept.
+    """A running receiver; only the end of its log is kept.
 
     Args:
         command: Its command line.
@@ -53,7 +53,7 @@ class WatchedProgram(Program):
 
 
 class Victim(Receiver):
-    """A receiver that is started again whenever it ends, as its container is, and measured while it lives.
+    """A receiver that is restarted whenever it ends, like its container, and measured while it runs.
 
     Args:
         device: The recipient.
@@ -84,21 +84,21 @@ class Victim(Receiver):
             return self._program.pid
 
     def cpu_seconds(self) -> float:
-        """Return how much processor time the present life has taken."""
+        """Return how much processor time the present life has used."""
         fields = Path(f"/proc/{self.process_id}/stat").read_text().rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / _TICKS_A_SECOND
 
     def send_signal(self, number: signal.Signals) -> None:
-        """Send a signal, where it runs."""
+        """Send a signal, if it runs."""
         with self._lock:
             if self._program is not None:
                 self._program.signal(number)
 
     def wait_until_printed(self, texts: Sequence[str], patience: float) -> bool:
-        """Return whether all of some texts were printed by now, or are within some seconds.
+        """Return whether all of these texts are printed, after at most some seconds.
 
         Args:
-            texts: Of messages.
+            texts: Texts of messages.
             patience: Seconds.
         """
         deadline = time.monotonic() + patience
@@ -114,7 +114,7 @@ class Victim(Receiver):
         """Return when the first of some texts was printed, on the monotonic clock; None if none is within some seconds.
 
         Args:
-            texts: Of messages.
+            texts: Texts of messages.
             patience: Seconds.
         """
         deadline = time.monotonic() + patience
@@ -127,7 +127,7 @@ class Victim(Receiver):
         return min(printed)
 
     def start(self) -> None:
-        """Begin a life, without waiting until it is subscribed."""
+        """Start a life, without waiting until it is subscribed."""
         with self._lock:
             self._program = self._begin()
 
@@ -140,7 +140,7 @@ class Victim(Receiver):
             self._record_end(asked_for=ending)
 
     def close(self) -> None:
-        """Make an end of it, however it goes."""
+        """End it, whatever its state."""
         self._stopping.set()
         self._watching.join()
         super().close()
@@ -163,7 +163,7 @@ class Victim(Receiver):
             self.unasked_ends.append("did not end within 20 s of SIGTERM")
             program.kill()
             status = program.wait_for_end()
-        # A signal may come before the program has got as far as to handle it.
+        # A signal may arrive before the program handles it.
         if asked_for is None or status not in (0, -asked_for):
             self.unasked_ends.append(f"ended with status {status}: {' | '.join(program.stderr[-1:])}")
         self._ended.append(Life(texts_of(program.stdout), was_killed=status == -signal.SIGKILL))
@@ -195,7 +195,7 @@ class Victim(Receiver):
 
 
 def counts(line: str) -> Counter[str]:
-    """Return the numbers in a status line, or in the line that the receiver ends with.
+    """Return the numbers in a status line, or in the receiver's last line.
 
     Args:
         line: With `name=number` in it.
@@ -204,10 +204,10 @@ def counts(line: str) -> Counter[str]:
 
 
 def directory_size(directory: Path) -> int:
-    """Return how many bytes the files of a directory take; files that vanish meanwhile do not count.
+    """Return how many bytes the files of a directory take; files that are removed meanwhile do not count.
 
     Args:
-        directory: Without directories in it, or not there yet.
+        directory: Has no subdirectories; may not exist yet.
     """
     total = 0
     for path in directory.glob("**/*"):
@@ -219,7 +219,7 @@ def directory_size(directory: Path) -> int:
 
 
 def _peak_memory(process_id: int) -> int:
-    """Return how much memory a process had resident at most, in bytes; 0 if it has just ended."""
+    """Return the peak resident memory of a process, in bytes; 0 if it has just ended."""
     try:
         found = re.search(r"^VmHWM:\s*(\d+) kB$", Path(f"/proc/{process_id}/status").read_text(), re.MULTILINE)
     except OSError:

@@ -1,4 +1,4 @@
-"""The world of the attack: daemons as far away as in life, known senders, strangers, and the receiver in its cage."""
+"""The world of the attack: daemons at realistic distances, known senders, strangers, and the receiver in its cage."""
 
 import contextlib
 import random
@@ -43,30 +43,30 @@ _LISTED: Final = 4
 _PROVEN_IN: Final = (SECURE, SECURE, SECOND, SECOND)
 # Half of the records expire while the attack lasts, so that known senders are looked up while strangers are.
 _TTLS: Final = (10, 3600)
-# What is proven has been printed three times, first more than an hour ago.
+# A proven name has had three messages printed, the first more than an hour ago.
 _PROVING_MESSAGES: Final = 3
 _LONG_AGO_SECONDS: Final = 2 * 3600
 _PROVING_PATIENCE_SECONDS: Final = 60.0
-# A real resolver remembers that a name is absent for as long as the zone says.
+# A real resolver caches that a name is absent for as long as the zone allows.
 _UNBOUND: Final = "server:\n    cache-max-negative-ttl: 3600\n    log-queries: no\n"
 
 
 @dataclass(frozen=True, slots=True)
 class World:
-    """Everything there is.
+    """Everything that takes part.
 
     Args:
         lab: The daemons.
-        proxy: In front of the broker, for known senders while the broker is killed.
+        proxy: The proxy in front of the broker, for known senders while the broker is killed.
         victim: The receiver.
         recipient: Its device.
         known: The known senders.
-        strangers: Who attacks.
+        strangers: The attackers.
         cheap_zone: In front of the name server of a zone whose names are proven and cost nothing.
-        clock: The receiver's.
-        system: The same, as the faults of `make chaos` want it.
-        obstacle: Why the receiver is not under its container's limits; empty where it is.
-        cage: The limits; None where there are none.
+        clock: The receiver's clock.
+        system: The same, in the form for the faults of `make chaos`.
+        obstacle: Why the receiver is not under its container's limits; empty if it is.
+        cage: The limits; None if there are none.
     """
 
     lab: Lab
@@ -84,7 +84,7 @@ class World:
 
 @contextlib.contextmanager
 def open_world(seed: int) -> Iterator[World]:
-    """Yield the world with a receiver that runs and knows its senders; everything is gone afterwards.
+    """Yield the world with a receiver that runs and knows its senders; everything is removed afterwards.
 
     Args:
         seed: Decides what happens.
@@ -120,7 +120,7 @@ def open_world(seed: int) -> Iterator[World]:
         _print(lab, victim, known(proven, "long ago", _LONG_AGO_SECONDS), strangers, _PROVING_MESSAGES)
         victim.end(signal.SIGTERM)
         clock.shift(0)
-        # The boot clock shows that no two hours have passed; an operator's word counts more.
+        # The boot clock shows that two hours have not passed; the operator's command overrides that.
         leave_command(Path(recipient.settings["DATA_PATH"]))
         victim.start()
         command = Path(recipient.settings["DATA_PATH"]) / COMMAND_FILE_NAME
@@ -177,7 +177,7 @@ def _open_cage(stack: contextlib.ExitStack) -> tuple[Cage | None, str]:
 
 
 def _print(lab: Lab, victim: Victim, senders: KnownSenders, strangers: Strangers, number: int) -> None:
-    """Let the receiver print so many messages of each name that is to be proven."""
+    """Let the receiver print this many messages of each name that must be proven."""
     senders.connect(lab.mosquitto.port)
     texts = senders.send(number * len(_PROVEN_IN))
     cheap = cheap_messages(strangers, number, iat=int(senders.now()))

@@ -1,4 +1,4 @@
-"""The zones of the world: what strangers own, what they can point at, and where known senders live."""
+"""The zones of the world: those of strangers, those that strangers can name, and those of known senders."""
 
 from typing import Final
 
@@ -14,16 +14,16 @@ SECOND: Final = "second.test"
 STRANGERS: Final = "strangers.test"
 MANY: Final = "many"
 CHEAP: Final = "cheap.test"
-# Nothing exists below this one: every second label looks like a domain of its own.
+# Nothing exists below this one: every second label looks like a separate domain.
 VOID: Final = "void"
-# The server of this one never answers; here too every second label looks like a domain.
+# The server of this one never answers; here too, every second label looks like a separate domain.
 DEAD: Final = "dead"
 HEAVY_NAME: Final = f"heavy.{STRANGERS}"
 
 _HEAVY_RECORDS: Final = 64
 _HEAVY_MODULUS: Final = 2**4095 + 1
 _HEAVY_EXPONENT: Final = 2**32 - 1
-# Forgotten soon, so that they are looked up again once their server is silent.
+# Cached for a short time, so that they are looked up again once their server is silent.
 _SHORT_SECONDS: Final = 1
 # The minimum of the SOA record is what many zones have: an absent name is remembered for an hour.
 _ZONE_FILE: Final = """\
@@ -39,7 +39,7 @@ def zones(strangers_key: PublicKey) -> tuple[Zone, ...]:
     """Return the zones that a name server answers for.
 
     Args:
-        strangers_key: What stands at each name of the strangers' zones.
+        strangers_key: The key at each name of the strangers' zones.
     """
     octets = strangers_key.native.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
     record = f"* TLSA 3 1 0 {octets.hex()}\n"
@@ -56,7 +56,7 @@ def _zone(name: str, records: str = "") -> Zone:
 
 
 def _heavy_keys() -> list[str]:
-    """Return keys that nobody has the private half of, and that take long to verify with."""
+    """Return public keys without private ones, with which verifying takes long."""
     keys = (
         rsa.RSAPublicNumbers(_HEAVY_EXPONENT, _HEAVY_MODULUS + 2 * number).public_key()
         for number in range(_HEAVY_RECORDS)

@@ -187,10 +187,10 @@ def _publish_records(page: Page, world: World) -> str:
 
 
 def _forge(record: str) -> bytes:
-    """Return a message to Bob in Alice's name, signed with the key of somebody else.
+    """Return a message to Bob in Alice's name, signed with another key.
 
     Args:
-        record: Bob's, as DNS has it for anybody.
+        record: Bob's record, which anyone can find in DNS.
     """
     return seal(
         FORGERY,

@@ -1,4 +1,4 @@
-"""Certificates with whatever a test wants in them."""
+"""Certificates with any contents that a test needs."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field

@@ -1,4 +1,4 @@
-"""Small disks, and what befalls them."""
+"""Small disks, and disks that fail."""
 
 import os
 import subprocess
@@ -14,7 +14,7 @@ from testbed.lab import wait_until
 
 @contextmanager
 def small_disk(directory: Path) -> Iterator[Path]:
-    """Yield the directory with a disk of its own mounted there, of eight megabytes."""
+    """Mount a disk of eight megabytes at the directory, and yield the directory."""
     directory.mkdir()
     if os.geteuid() != 0:
         pytest.fail("only root can mount a small disk")
@@ -26,10 +26,10 @@ def small_disk(directory: Path) -> Iterator[Path]:
 
 
 class FailingDisk:
-    """A disk that turns read-only as one does that has an error, with files open on it, and can be put right.
+    """A disk that can become read-only after an error while files on it are open, and can be repaired.
 
     Args:
-        directory: Where it is mounted, for the length of a `with` statement.
+        directory: The mount point, during the `with` statement.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -50,15 +50,15 @@ class FailingDisk:
         subprocess.run(["umount", "--lazy", str(self.directory)], check=True)
 
     def fail(self) -> None:
-        """Let every write fail from now on."""
+        """Make every write fail from now on."""
         subprocess.run(["mount", "--options", "remount,abort", str(self.directory)], check=True)
 
     def mend(self) -> None:
-        """Check it and mount it anew; nobody may have a file open there."""
+        """Check it and mount it again; no file on it may be open."""
         subprocess.run(["umount", str(self.directory)], check=True)
         # The kernel detaches it a moment later; until then another mount would get the one that has failed.
         wait_until(lambda: not self._loop_devices(), "the failed disk is detached")
-        # 1 is that errors were found and mended.
+        # Status 1: errors were found and corrected.
         assert subprocess.run(["e2fsck", "-f", "-p", str(self._image)], check=False, capture_output=True).returncode < 2
         self._mount()
 

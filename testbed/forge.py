@@ -1,4 +1,4 @@
-"""JOSE from bare primitives, apart from what is tested, so that a test can write well encrypted nonsense."""
+"""JOSE from primitives, independent of the tested code, so that a test can encrypt malformed content correctly."""
 
 import base64
 import json
@@ -27,7 +27,7 @@ class _Absent:
         return "absent"
 
 
-# Its name is the same in every process, as pytest-xdist needs it of a test's.
+# Its name is the same in every process, because pytest-xdist requires this of test ids.
 ABSENT: Any = _Absent()
 NOW = 1_800_000_000
 Parts = dict[str, Any]
@@ -141,7 +141,7 @@ def compact(parts: Parts) -> bytes:
 
 @dataclass(frozen=True)
 class Forge:
-    """A sender and a reader with a key of either kind, and every freedom to write what they should not."""
+    """A sender and a recipient with a key of each type, who can write malformed messages."""
 
     alice: IdentityName
     bob: IdentityName

@@ -1,4 +1,4 @@
-"""An enemy at the broker, and the live receiver that he shouts at."""
+"""An attacker at the broker, and the running receiver that is attacked."""
 
 import itertools
 import json
@@ -25,7 +25,7 @@ from testbed.lab import Lab
 from testbed.messages import BrokerClient
 from testbed.programs import Device, Program
 
-# How soon a good message comes out behind a hostile one: what the users are promised.
+# A promise to users: how soon a good message is printed after a hostile one.
 PROMISED_SECONDS: Final = 1.0
 KINDS: Final = ("RSA", "P-256")
 _ACTIVE: Final = re.compile("[\\x00-\\x1f\\x7f-\\x9f\\u061c\\u200e\\u200f\\u2028-\\u202e\\u2066-\\u2069]")
@@ -35,7 +35,7 @@ UNBOUND: Final[dict[str, Any]] = {"aud": ABSENT, "iat": ABSENT, "jti": ABSENT}
 
 @dataclass(frozen=True)
 class LiveForge(Forge):
-    """The forge at the present time, which a receiver's clock shows."""
+    """The forge at the present time, as a receiver's clock shows it."""
 
     def inner(self, kind: str = "RSA", payload: bytes = b"hello", **changes: Any) -> Parts:
         now = {} if "exp" in changes else {"iat": int(time.time())}
@@ -49,12 +49,12 @@ class LiveForge(Forge):
         enc: str = "A256GCM",
         **changes: Any,
     ) -> Parts:
-        """Return a message that is well made but for the changes of its inner header.
+        """Return a message that is correct except for the changes of its inner header.
 
         Args:
-            text: What it says.
-            sender: The kind of the key that signs it.
-            reader: The kind of the key that it is encrypted to.
+            text: Its text.
+            sender: The type of the key that signs it.
+            reader: The type of the key that it is encrypted to.
             enc: How its content is encrypted.
             changes: Members of the JWS protected header that differ from the usual.
         """
@@ -64,25 +64,25 @@ class LiveForge(Forge):
 
 
 def key_kind(device: Device) -> str:
-    """Return the kind of a device's key, as the forge calls it."""
+    """Return the type of a device's key, as the forge calls it."""
     return "RSA" if isinstance(read_private_key(device.key_path).native, rsa.RSAPrivateKey) else "P-256"
 
 
 def new_key(kind: str) -> PrivateKey:
-    """Return a key that nobody else has."""
+    """Return a new key."""
     return PrivateKey(
         rsa.generate_private_key(65537, 2048) if kind == "RSA" else ec.generate_private_key(ec.SECP256R1())
     )
 
 
 def publish_key(lab: Lab, device: Device, key: PrivateKey) -> None:
-    """Let a device have one more key, under `3 1 0`."""
+    """Publish one more key of a device, as `3 1 0`."""
     octets = key.public.native.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
     lab.knot.add_tlsa(device.name, str(TlsaRecord(3, 1, 0, octets)))
 
 
 def forge_between(lab: Lab, sender: Device, reader: Device) -> LiveForge:
-    """Return a forge whose sender has a published key of each kind; of the reader's, its own alone is of use."""
+    """Return a forge whose sender has a published key of each type; the recipient only has its own."""
     own = key_kind(sender)
     sender_keys = {kind: read_private_key(sender.key_path) if kind == own else new_key(kind) for kind in KINDS}
     publish_key(lab, sender, next(key for kind, key in sender_keys.items() if kind != own))
@@ -93,12 +93,12 @@ def forge_between(lab: Lab, sender: Device, reader: Device) -> LiveForge:
 
 
 class Attack:
-    """One receiver that lives through everything that is published to it.
+    """One receiver that survives everything that is published to it.
 
     Args:
         receiver: Its program.
         reader: Its device.
-        forge: Writes to it.
+        forge: Creates messages to it.
         client: Publishes to it.
     """
 
@@ -112,11 +112,11 @@ class Attack:
         self.refused = 0
 
     def expect_refusal(self, payload: bytes, reason: str) -> str:
-        """Publish something hostile and something good, and return the refusal's line.
+        """Publish a hostile payload and a good message, and return the log line of the refusal.
 
         Args:
             payload: What the receiver must refuse.
-            reason: Why.
+            reason: The expected reason code.
         """
         printed, logged = len(self.receiver.stdout), len(self.receiver.stderr)
         self.client.publish(self.reader, payload)
@@ -132,7 +132,7 @@ class Attack:
         return refusals[0]
 
     def expect_good(self) -> None:
-        """Publish something good, which must come out as soon as users are promised."""
+        """Publish a good message, which must be printed as soon as users are promised."""
         text, payload = next(self.good_messages)
         self.client.publish(self.reader, payload)
         expected = f'"{self.forge.alice} says: {text}"'
@@ -151,7 +151,7 @@ class Attack:
         return [line for line in self.receiver.stderr[after:] if _reason_in(line)]
 
     def _good_messages(self) -> Iterator[tuple[str, bytes]]:
-        """Yield messages in every form that a receiver reads, in turn."""
+        """Yield messages in every form that a receiver accepts, in turn."""
         bindings: tuple[dict[str, Any], ...] = ({}, UNBOUND)
         forms = itertools.product(KINDS, bindings, ("A256CBC-HS512", "A256GCM"), (flattened, compact))
         for number, (sender, binding, enc, serialize) in enumerate(itertools.cycle(forms)):
@@ -161,17 +161,17 @@ class Attack:
 
 @contextmanager
 def attack_on(lab: Lab, **settings: str) -> Iterator[Attack]:
-    """Yield an attack on a new device, whose receiver must live through it and count right.
+    """Yield an attack on a new device, whose receiver must survive it and count correctly.
 
     Args:
-        lab: Where it lives.
+        lab: The lab of the device.
         settings: Environment variables of its programs that differ from the usual.
     """
-    # With debug no line is held back, however many messages are refused for one reason.
+    # With debug every line is logged, however many messages are refused for one reason.
     settings = {"LOG_LEVEL": "debug", **settings}
     sender, reader = lab.published_device("alice"), lab.published_device("bob", settings=settings)
     client = BrokerClient(lab.mosquitto)
-    # Somebody has set its clock. Where the kernel does not say so, messages from the future would wait for a day.
+    # The clock counts as set. If the kernel does not report this, messages from the future would wait for a day.
     with ReplayMemory(Path(reader.settings["DATA_PATH"])) as memory:
         memory.trust_clock_since(clock.boot())
     with reader.receiver() as receiver:

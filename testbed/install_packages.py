@@ -18,7 +18,7 @@ def main() -> int:
         print(f"The integration tests need Debian packages: sudo {' '.join(command)}", file=sys.stderr)
         return 1
     print(f"Installing {' '.join(missing)}", file=sys.stderr)
-    # At run level 1 the packages start no services of their own: the tests bring their configurations along.
+    # At run level 1 the packages do not start their services: the tests start them with their own configurations.
     environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive", "RUNLEVEL": "1"}
     for step in (["apt-get", "update", "--quiet=2"], command):
         done = subprocess.run(step, env=environment, capture_output=True, text=True, check=False)

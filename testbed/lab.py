@@ -1,4 +1,4 @@
-"""The lab of the tests: daemons that run for the whole session, and devices made in it."""
+"""The lab of the tests: daemons that run for the whole session, and devices created in it."""
 
 import contextlib
 import itertools
@@ -48,23 +48,23 @@ def missing_packages(packages: Mapping[str, str]) -> list[str]:
     """Return the Debian packages whose commands are not installed.
 
     Args:
-        packages: For each command the package that it comes with.
+        packages: The package of each command.
     """
     return sorted({package for command, package in packages.items() if shutil.which(command, path=SEARCH_PATH) is None})
 
 
 def trusted_keys(knot: Knot) -> tuple[str, ...]:
-    """Return the DS records that a resolver is to trust: a wrong one for the zone that is to be bogus."""
+    """Return the DS records for a resolver to trust, with a wrong one for the zone that must be bogus."""
     return knot.ds(SECURE), another_key(knot.ds(BOGUS))
 
 
 def authorities(knot: Knot) -> dict[str, int]:
-    """Return the port at which a resolver is to ask for each zone of a name server."""
+    """Return the name server's port for each of its zones, for a resolver."""
     return {zone.name: knot.port for zone in knot.zones}
 
 
 def another_key(ds: str) -> str:
-    """Return a DS record whose digest is another key's."""
+    """Return a DS record with the digest of another key."""
     digest = ds.rsplit(maxsplit=1)[-1]
     return ds.removesuffix(digest) + digest[::-1]
 
@@ -95,8 +95,8 @@ def wait_until(condition: Callable[[], bool], what: str, timeout: float = 20) ->
     """Wait until a condition holds.
 
     Args:
-        condition: Looked at ten times a second.
-        what: What is waited for, for the failure's message.
+        condition: Checked ten times a second.
+        what: What is waited for, for the error message.
         timeout: Seconds.
     """
     deadline = time.monotonic() + timeout
@@ -107,14 +107,14 @@ def wait_until(condition: Callable[[], bool], what: str, timeout: float = 20) ->
 
 @dataclass(frozen=True, slots=True)
 class Lab:
-    """A broker, a name server and a resolver, and where devices are made.
+    """A broker, a name server and a resolver; creates devices.
 
     Args:
         directory: For the devices' files.
         mosquitto: The broker.
         knot: The name server.
         unbound: The resolver.
-        entrance: What stands in front of the programs' command lines, to run them beside the daemons.
+        entrance: Prefix of the programs' command lines, to run them in the network namespace of the daemons.
     """
 
     directory: Path
@@ -125,14 +125,14 @@ class Lab:
     _counter: "itertools.count[int]" = field(default_factory=itertools.count)
 
     def ask(self, name: str) -> str:
-        """Return the resolver's answer about a name's TLSA records, as kdig shows it."""
+        """Return the resolver's answer about a name's TLSA records, as kdig prints it."""
         server = [f"@{self.unbound.host}", "-p", str(self.unbound.port)]
         options = ["TLSA", "+dnssec", "+timeout=2"]
         command = [*self.entrance, find("kdig"), *server, name, *options]
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
     def wait_for_record(self, name: str, record: str) -> None:
-        """Wait until the resolver no longer answers from before a record was published."""
+        """Wait until the resolver has a record that was published."""
         wait_until(lambda: record.rsplit(maxsplit=1)[-1].upper() in self.ask(name), f"record of {name} in the resolver")
 
     def device(self, label: str, zone: str = SECURE) -> Device:
@@ -161,11 +161,11 @@ class Lab:
     def published_device(
         self, label: str, zone: str = SECURE, ttl: int = 60, settings: Mapping[str, str] = _NO_SETTINGS
     ) -> Device:
-        """Return a new device whose record stands in DNS.
+        """Return a new device whose record is in DNS.
 
         Args:
             label: The first part of its name.
-            zone: Where its name lies.
+            zone: The zone of its name.
             ttl: Seconds for which its record may be cached.
             settings: Environment variables of its programs that differ from the usual.
         """

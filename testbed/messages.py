@@ -1,4 +1,4 @@
-"""Messages made by hand, good and hostile ones, with jwcrypto alone; and the broker as an attacker uses it."""
+"""Good and hostile messages, built with jwcrypto only; and a client with which an attacker uses the broker."""
 
 import json
 import queue
@@ -23,7 +23,7 @@ _PATIENCE: Final = 20.0
 
 
 def uri(device: Device) -> str:
-    """Return the place of the device's certificate."""
+    """Return the DNS URI of the device's certificate."""
     return f"dns://{device.name}?type=TLSA"
 
 
@@ -42,8 +42,8 @@ def signed(text: str | bytes, signer: Device, recipient: Device | None = None, *
 
     Args:
         text: The message.
-        signer: Whose key signs.
-        recipient: For whom it is bound; unbound, as the reference library writes it, without one.
+        signer: The device whose key signs.
+        recipient: The device that it is bound to; None for an unbound message, as the reference library writes it.
         header: Members of the protected header that differ from the usual; None leaves one out.
     """
     protected: dict[str, Any] = {"alg": "RS256", "x5u": uri(signer)}
@@ -58,8 +58,8 @@ def encrypted(inner: str | bytes, recipient: Device, **header: Any) -> str:
     """Return the outer layer.
 
     Args:
-        inner: What it hides.
-        recipient: Whom it names.
+        inner: The plaintext.
+        recipient: The device that it is encrypted to.
         header: Members of the protected header that differ from the usual; None leaves one out.
     """
     protected = {"alg": "RSA-OAEP-256", "enc": "A256CBC-HS512", "typ": "JWE", "x5u": uri(recipient)} | header
@@ -72,8 +72,8 @@ class BrokerClient:
     """Publishes whatever it is given, and reads what others publish.
 
     Args:
-        broker: Where it connects.
-        version: The version of MQTT; by 3.1.1 no properties come, which the library cannot read all of.
+        broker: The broker.
+        version: The version of MQTT; 3.1.1 has no properties, some of which the library cannot read.
     """
 
     def __init__(self, broker: Mosquitto, version: MQTTProtocolVersion = MQTTProtocolVersion.MQTTv5) -> None:
@@ -86,11 +86,11 @@ class BrokerClient:
         self._client.loop_start()
 
     def publish(self, recipient: Device, payload: str | bytes, *, qos: int = 1, retain: bool = False) -> None:
-        """Publish to a device and wait for the broker's acknowledgement, which there is none of at QoS 0."""
+        """Publish to a device and wait for the broker's acknowledgement; at QoS 0 there is none."""
         self._client.publish(recipient.name, payload, qos=qos, retain=retain).wait_for_publish(_PATIENCE)
 
     def flood(self, recipient: Device, payload: bytes, number: int) -> None:
-        """Publish a payload many times to a device at QoS 0, which nobody acknowledges."""
+        """Publish a payload many times to a device at QoS 0, without acknowledgements."""
         for _ in range(number):
             self._client.publish(recipient.name, payload, qos=0)
 
@@ -112,7 +112,7 @@ class BrokerClient:
         return payloads
 
     def number_of_payloads(self) -> int:
-        """Return how many payloads were sent to it and not looked at."""
+        """Return how many payloads were sent to it and not returned yet."""
         return self._received.qsize()
 
     def close(self) -> None:

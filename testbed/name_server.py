@@ -1,4 +1,4 @@
-"""A zone that signs itself, and a DNS server that says what a test wants, both in this process."""
+"""A zone that signs itself, and a DNS server with answers that a test defines, both in this process."""
 
 import socket
 import threading
@@ -30,7 +30,7 @@ NOW = datetime(2026, 6, 1, 12, tzinfo=UTC)
 
 @dataclass
 class Zone:
-    """A zone with one key; what it signs is valid a day before and after NOW, if nothing else is said."""
+    """A zone with one key; by default its signatures are valid from a day before NOW to a day after."""
 
     origin: dns.name.Name
     algorithm: int = 13
@@ -98,7 +98,7 @@ def _new_key(
 
 
 class Server:
-    """A DNS server on loopback, over UDP and TCP at one port; `respond` makes the octets of each of its answers."""
+    """A DNS server on loopback, over UDP and TCP at one port; `respond` returns the bytes of each of its answers."""
 
     def __init__(self, respond: Respond, family: socket.AddressFamily = socket.AF_INET) -> None:
         self.respond = respond
@@ -161,7 +161,7 @@ class Server:
 
 
 def over_udp_or_tcp(answer: dns.message.Message, over_tcp: bool) -> list[bytes]:  # noqa: FBT001
-    """Return an answer's octets, over UDP truncated where they are too many."""
+    """Return an answer's bytes, truncated over UDP if there are too many."""
     wire = answer.to_wire(max_size=65535)
     if over_tcp or len(wire) <= UDP_OCTETS:
         return [wire]
@@ -172,7 +172,7 @@ def over_udp_or_tcp(answer: dns.message.Message, over_tcp: bool) -> list[bytes]:
 
 
 class Answering(Resolver):
-    """Asks nobody: a test's function makes the answer, which is read from its octets as any other."""
+    """Sends no queries: a test's function returns the bytes of the answer, which are parsed like any other."""
 
     def __init__(self, respond: Callable[[dns.message.Message], dns.message.Message]) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""What the tests of the outbox share."""
+"""Helpers of the tests of the outbox."""
 
 import os
 import time

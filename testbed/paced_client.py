@@ -1,4 +1,4 @@
-"""A client that publishes many packets written by hand, at a rate, without waiting for each acknowledgement."""
+"""A client that publishes many handwritten packets at a given rate, without waiting for each acknowledgement."""
 
 import contextlib
 import socket
@@ -19,12 +19,12 @@ _PORTION_PACKETS: Final = 64
 
 @dataclass(frozen=True, slots=True)
 class Publication:
-    """What a stranger publishes, at QoS 1.
+    """A packet that a stranger publishes at QoS 1.
 
     Args:
         payload: Any bytes.
         properties: The properties of the packet, without their length.
-        is_retained: Whether the broker keeps it for whoever subscribes later.
+        is_retained: Whether the broker keeps it for later subscribers.
     """
 
     payload: bytes
@@ -33,7 +33,7 @@ class Publication:
 
 
 class PacedClient(RawClient):
-    """A connection to a broker on loopback, whose acknowledgements are counted as they come.
+    """A connection to a broker on loopback, whose acknowledgements are counted as they arrive.
 
     Args:
         port: The broker's.
@@ -56,9 +56,9 @@ class PacedClient(RawClient):
         """Publish, and return when the broker has acknowledged all of it.
 
         Args:
-            topic: Where.
-            publications: What, in order.
-            rate: How many a second; None for as many as the broker takes.
+            topic: The topic.
+            publications: The packets, in order.
+            rate: How many a second; None for as many as the broker accepts.
 
         Raises:
             OSError: The broker is gone.
@@ -99,7 +99,7 @@ class PacedClient(RawClient):
                     raise TimeoutError("the broker did not acknowledge in time")
 
     def _count_acknowledgements(self) -> None:
-        # Whatever ends the connection ends this: its publisher is told of it.
+        # Any end of the connection ends this thread; `publish_all` raises the error.
         with contextlib.suppress(OSError, AssertionError, IndexError):
             while True:
                 header, _ = self.read()

@@ -37,7 +37,7 @@ class Result:
     Args:
         status: Its exit status.
         stdout: What it printed.
-        stderr: What it said besides.
+        stderr: Its log.
     """
 
     status: int
@@ -51,9 +51,9 @@ class Device:
 
     Args:
         name: Its identity name.
-        crypto_path: Where its key and certificate lie.
+        crypto_path: The directory of its key and certificate.
         settings: The environment variables of its programs.
-        entrance: What stands in front of a command line, to run it inside a network namespace.
+        entrance: Prefix of a command line, to run it inside a network namespace.
     """
 
     name: str
@@ -63,12 +63,12 @@ class Device:
 
     @property
     def key_path(self) -> Path:
-        """Where the private key lies."""
+        """The file of the private key."""
         return self.crypto_path / f"{self.name}.key.pem"
 
     @property
     def certificate_path(self) -> Path:
-        """Where the certificate lies."""
+        """The file of the certificate."""
         return self.crypto_path / f"{self.name}.crt.pem"
 
     def with_settings(self, **settings: str) -> Self:
@@ -94,8 +94,8 @@ class Device:
         Args:
             program: Its file.
             arguments: Its arguments.
-            stdin: What it can read.
-            timeout: Seconds that it may take.
+            stdin: Its input.
+            timeout: How many seconds it may take.
         """
         done = subprocess.run(
             self.command(program, *arguments),
@@ -113,14 +113,14 @@ class Device:
         Args:
             recipient: A device or a name.
             arguments: The message, or options.
-            stdin: What it can read.
-            timeout: Seconds that it may take.
+            stdin: Its input.
+            timeout: How many seconds it may take.
         """
         name = recipient if isinstance(recipient, str) else recipient.name
         return self.run(SEND_MESSAGE, name, *arguments, stdin=stdin, timeout=timeout)
 
     def start(self, program: Path, *arguments: str) -> "Program":
-        """Start a program that goes on running; it ends with the `with` statement at the latest."""
+        """Start a program that keeps running; it ends with the `with` statement at the latest."""
         return Program(self.command(program, *arguments), self.environment())
 
     def receiver(self) -> "Program":
@@ -199,8 +199,8 @@ class Program:
         """Wait until the lines so far fulfil a condition.
 
         Args:
-            what: What is waited for, for the failure's message.
-            predicate: Looks at `stdout` and `stderr`.
+            what: What is waited for, for the error message.
+            predicate: Checks `stdout` and `stderr`.
             timeout: Seconds.
 
         Raises:
@@ -234,7 +234,7 @@ class Program:
         Args:
             reason: The reason code.
             timeout: Seconds.
-            after: How many lines of stderr are not looked at.
+            after: How many lines of stderr to skip.
         """
 
         def refusals() -> list[str]:
@@ -265,7 +265,7 @@ class Program:
         """Let it read the end of its stdin."""
         stdin = self._process.stdin
         assert stdin is not None
-        # What a program that has ended did not read any more.
+        # A program that has ended reads no more.
         with contextlib.suppress(BrokenPipeError):
             stdin.close()
 
@@ -291,7 +291,7 @@ class Program:
         self.wait_for_end()
 
     def close(self) -> None:
-        """Make an end of it, however it goes."""
+        """Kill it if it still runs, and release its resources."""
         if self.is_running:
             self.kill()
         self.end_input()

@@ -1,4 +1,4 @@
-"""MQTT packets written by hand, as no library would, and a client that publishes them."""
+"""MQTT packets that no library would write, and a client that publishes them."""
 
 import socket
 from types import TracebackType
@@ -41,12 +41,12 @@ def packet(header: int, body: bytes) -> bytes:
 
 
 def connect_packet(client_id: str = "", *, version: str = "5", properties: bytes = b"", keep_alive: int = 60) -> bytes:
-    """Return a CONNECT that begins a new session.
+    """Return a CONNECT that starts a new session.
 
     Args:
         client_id: The session's name; the broker's choice without one.
         version: 5 or 3.1.1.
-        properties: As they stand in the packet, without their length; none in MQTT 3.1.1.
+        properties: As they are in the packet, without their length; none in MQTT 3.1.1.
         keep_alive: In seconds.
     """
     is_version_5 = version == "5"
@@ -72,7 +72,7 @@ def publish_packet(
         payload: What is published.
         qos: 0 to 3.
         packet_id: Its number, if QoS is above 0.
-        properties: As they stand in the packet, without their length; None in MQTT 3.1.1.
+        properties: As they are in the packet, without their length; None in MQTT 3.1.1.
         retain: Whether the broker keeps it for later subscribers.
     """
     body = text(topic.encode()) + (packet_id.to_bytes(2) if qos else b"")
@@ -116,7 +116,7 @@ class RawClient:
             topic: Where to publish.
             payload: What to publish.
             qos: 0 to 2.
-            properties: As they stand in the packet, without their length; left out in MQTT 3.1.1.
+            properties: As they are in the packet, without their length; left out in MQTT 3.1.1.
             retain: Whether the broker keeps it for later subscribers.
         """
         self._packet_id = self._packet_id % 65535 + 1

@@ -41,7 +41,7 @@ def main() -> None:
 
 
 def sender_of(signed: str) -> str:
-    """Return the name that a signed message says it is from."""
+    """Return the sender's name in a signed message."""
     token = JWS()
     token.deserialize(signed)
     return str(Util.get_name_from_dns_uri(token.jose_header["x5u"]))

@@ -1,4 +1,4 @@
-"""The programs of earlier releases, unpacked from the archives beside the tests."""
+"""The programs of earlier releases, unpacked from the archives in tests/releases."""
 
 import tarfile
 from pathlib import Path
@@ -9,11 +9,11 @@ _ARCHIVES = ROOT / "tests/releases"
 
 
 class Release:
-    """One release: its own programs on its own library, with the packages of today.
+    """One release: its programs and its library, with the currently installed packages.
 
     Args:
-        version: A directory of the archives.
-        directory: An empty one to unpack into.
+        version: The name of its directory in tests/releases.
+        directory: An empty directory to unpack into.
     """
 
     def __init__(self, version: str, directory: Path) -> None:
@@ -22,14 +22,14 @@ class Release:
             archive.extractall(directory, filter="data")
 
     def device(self, device: Device) -> Device:
-        """Return the same device, whose programs find the library of the release first."""
+        """Return the same device with the library of the release first on its path."""
         return device.with_settings(PYTHONPATH=str(self._directory))
 
     def program(self, program: Path) -> Path:
         """Return where a program of the release is.
 
         Args:
-            program: Where the one of today is.
+            program: The path of the current one.
         """
         return self._directory / program.relative_to(ROOT)
 
@@ -45,5 +45,5 @@ class Release:
 
     @property
     def send_message(self) -> Path:
-        """Where its send_message.py is."""
+        """The path of its send_message.py."""
         return self.program(SEND_MESSAGE)

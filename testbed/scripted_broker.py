@@ -1,4 +1,4 @@
-"""A broker on loopback that says on each connection what a test has it say, and nothing else."""
+"""A broker on loopback that sends on each connection exactly what a test's script sends."""
 
 import contextlib
 import select
@@ -26,7 +26,7 @@ def connack(properties: bytes, *, code: int = 0) -> bytes:
 
 
 class Peer:
-    """What a script has of one connection.
+    """One connection, as a script uses it.
 
     Args:
         connection: Its socket.
@@ -53,7 +53,7 @@ class Peer:
                 return header[0], self._read_exactly(length)
 
     def is_silent(self, seconds: float) -> bool:
-        """Return whether the client says nothing for so long."""
+        """Return whether the client sends nothing for this many seconds."""
         return not select.select([self._connection], [], [], seconds)[0]
 
     def expect(self, kind: int) -> bytes:
@@ -79,7 +79,7 @@ class Peer:
             pass
 
     def reset(self) -> None:
-        """Let the connection be reset when the script ends."""
+        """Make the end of the script reset the connection."""
         self._connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
     def close(self) -> None:
@@ -97,7 +97,7 @@ class Peer:
 
 
 def no_session_311(peer: Peer) -> None:
-    """Say, as MQTT 3.1.1, that there is no session, to a sender that makes its connection once more for that."""
+    """Report with MQTT 3.1.1 that there is no session, to a sender that connects twice to find this out."""
     assert not is_clean(peer.expect(0x10))
     peer.send(CONNACK_311)
     peer.wait_for_end()
@@ -109,11 +109,11 @@ def is_clean(connect: bytes) -> bool:
 
 
 class ScriptedBroker:
-    """Runs a script on each connection in turn, the last one again and again.
+    """Runs one script for each connection in turn, and the last one for all further connections.
 
     Args:
-        scripts: What is done on a connection; it is closed when a script returns.
-        version: What is spoken.
+        scripts: Each handles a connection, which is closed when the script returns.
+        version: The version of MQTT.
     """
 
     def __init__(self, *scripts: Callable[[Peer], None], version: MqttVersion = MqttVersion.V5) -> None:
@@ -158,7 +158,7 @@ class ScriptedBroker:
 
 
 def wait_until(condition: Callable[[], bool], what: str) -> None:
-    """Wait until something is so."""
+    """Wait until a condition holds."""
     deadline = time.monotonic() + _PATIENCE
     while not condition():
         assert time.monotonic() < deadline, what

@@ -1,9 +1,9 @@
-"""A clock that shows another time to the programs of one device than to everybody else."""
+"""A clock that shows a different time to the programs of one device."""
 
 from pathlib import Path
 from typing import Final
 
-# The file is read at most 20 times a second, so that a program that looks at the clock often is not slowed down.
+# The file is read at most 20 times a second, so that a program that reads the clock often is not slowed down.
 _MODULE: Final = """\
 import pathlib, time
 _real, _monotonic, _file = time.time, time.monotonic, pathlib.Path(__file__).with_name("offset")
@@ -32,7 +32,7 @@ class ShiftedClock:
         (directory / "sitecustomize.py").write_text(_MODULE)
 
     def shift(self, seconds: float) -> None:
-        """Let the clock of running programs be off from now on.
+        """Shift the clock of running programs from now on.
 
         Args:
             seconds: By how much; positive is ahead.

@@ -1,4 +1,4 @@
-"""What strangers can write: they know the recipient's name and public key, have zones of their own, and overhear."""
+"""Messages that strangers can send: they know the recipient's name and public key, own zones, and read the broker."""
 
 import itertools
 import json
@@ -28,14 +28,14 @@ _RSA_4096_BYTES: Final = 512
 
 
 class Strangers:
-    """Writes payloads for one recipient.
+    """Creates payloads for one recipient.
 
     Args:
         recipient: Its name.
         recipient_key: Its public key, RSA.
-        key: The strangers' own, which stands at each name of their zones.
-        known_names: Of senders that the recipient knows.
-        generator: Decides what does not matter.
+        key: The strangers' key, published at each name of their zones.
+        known_names: Names of senders that the recipient knows.
+        generator: Makes the choices that do not matter.
     """
 
     def __init__(
@@ -61,18 +61,18 @@ class Strangers:
         return f"x{next(self._numbers)}"
 
     def genuine(self, sender: str, text: str | None = None, **changes: Any) -> bytes:
-        """Return a message signed by the key that stands at a stranger's name.
+        """Return a message signed by the key that is published at a stranger's name.
 
         Args:
             sender: The name.
-            text: What it says; None for a text that no other message has.
+            text: Its text; None for a unique one.
             changes: Members of the inner header that differ from the usual; None leaves one out.
         """
         text = f"{GENUINE} {next(self._numbers)}" if text is None else text
         return self._written(sender, self._key, text, changes)
 
     def badly_signed(self, sender: str) -> bytes:
-        """Return a message whose signature is by a key that does not stand at the name of its sender, P-256.
+        """Return a message with a P-256 signature by a key that is not published at its sender's name.
 
         Args:
             sender: The name.
@@ -104,11 +104,11 @@ class Strangers:
         return flattened(jwe(self._nobodys_key, self._outer_header(), self.generator.randbytes(400), enc="A256GCM"))
 
     def with_odd_properties(self) -> Publication:
-        """Return a packet with properties that a broker passes on; it ends the connection of who sends broken ones."""
+        """Return a packet with properties that a broker passes on; broken ones end the publisher's connection."""
         properties = (
             user_property(BYTE_ORDER_MARK, b"x"),
             user_property(b"", b"") * 300,
-            # Correlation data, content type, payload format: nobody asked for any of them.
+            # Correlation data, content type, payload format: none of them is needed.
             b"\x09" + (60_000).to_bytes(2) + bytes(60_000),
             b"\x03\x00\x03a/b",
             b"\x01\x01",

@@ -1,1 +1,1 @@
-"""A container engine, and the stack and the lab in it."""
+"""The container engine, and the stack and the lab that run in it."""

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final
 
 REPOSITORY: Final = Path(__file__).parents[2]
-# Another client may stand before Debian's on PATH, and may lack what builds images.
+# Another client may come before Debian's on PATH, and may be unable to build images.
 DOCKER: Final = "/usr/bin/docker" if os.access("/usr/bin/docker", os.X_OK) else shutil.which("docker") or "docker"
 _PAUSE_SECONDS: Final = 0.2
 _DOWN_ATTEMPTS: Final = 5
@@ -22,10 +22,10 @@ def docker(
     """Run docker and return how it ended.
 
     Args:
-        words: Of its command line.
-        environment: Variables besides this process's own.
-        check: Whether another exit status than 0 is a failure.
-        seconds: That it may take.
+        words: Its arguments.
+        environment: Variables in addition to those of this process.
+        check: Whether an exit status other than 0 is a failure.
+        seconds: How long it may take.
     """
     done = subprocess.run(
         [DOCKER, *words],
@@ -60,7 +60,7 @@ def take_down(compose: Callable[..., subprocess.CompletedProcess[str]], *words: 
 
 
 def is_there() -> bool:
-    """Return whether an engine answers that knows Compose."""
+    """Return whether an engine with Compose answers."""
     try:
         return all(docker(*words, check=False).returncode == 0 for words in (("info",), ("compose", "version")))
     except FileNotFoundError:
@@ -68,12 +68,12 @@ def is_there() -> bool:
 
 
 def wait_until(what: str, is_so: Callable[[], bool], seconds: float = 30) -> None:
-    """Wait until something is so.
+    """Wait until a condition holds.
 
     Args:
-        what: Said where it is not in time.
-        is_so: Asked again and again.
-        seconds: That it may take.
+        what: The condition, for the error message.
+        is_so: Called repeatedly.
+        seconds: How long it may take.
     """
     deadline = time.monotonic() + seconds
     while not is_so():

@@ -18,7 +18,7 @@ _BUILD_SECONDS: Final = 900
 
 
 class LabWorld:
-    """All services of the lab: brought up when it is entered, and gone with its volumes when it is left."""
+    """All services of the lab: started by the `with` statement, and removed with their volumes at its end."""
 
     def __init__(self) -> None:
         self.project = f"lab-test-{os.getpid()}"
@@ -39,7 +39,7 @@ class LabWorld:
         self.down("--volumes")
 
     def up(self, *options: str) -> None:
-        """Make and start all services, and wait until both receivers have subscribed."""
+        """Create and start all services, and wait until both receivers have subscribed."""
         self.compose("up", "--detach", *options, seconds=_BUILD_SECONDS)
         for service in ("alice_receiver", "bob_receiver"):
             self.wait_for_line(service, _SUBSCRIBED)
@@ -50,7 +50,7 @@ class LabWorld:
 
     @property
     def environment(self) -> dict[str, str]:
-        """The variables by which `docker compose` with the lab's two files means this lab."""
+        """The variables that make `docker compose` with the lab's two files use this lab."""
         return {**self._environment, "COMPOSE_PROJECT_NAME": self.project}
 
     def compose(self, *words: str, check: bool = True, seconds: float = 60) -> subprocess.CompletedProcess[str]:
@@ -80,17 +80,17 @@ class LabWorld:
         return f"{self.project}-{service}-1"
 
     def inspect(self, service: str) -> dict[str, Any]:
-        """Return what the engine knows of a service's container."""
+        """Return what the engine reports about a service's container."""
         (found,) = json.loads(docker("inspect", self.container(service)).stdout)
         assert isinstance(found, dict)
         return found
 
     def logged(self, service: str) -> list[str]:
-        """Return the lines that a service has written to stderr since its container was made."""
+        """Return the lines that a service has written to stderr since its container was created."""
         return docker("logs", self.container(service)).stderr.splitlines()
 
     def printed(self, text: str) -> list[str]:
-        """Return the lines with the text that Bob's receiver has written to stdout since its container was made."""
+        """Return the lines with the text that Bob's receiver has written to stdout since its container was created."""
         return [line for line in docker("logs", self.container(RECEIVER)).stdout.splitlines() if text in line]
 
     def wait_for_message(self, text: str, seconds: float = 30) -> None:
@@ -101,8 +101,8 @@ class LabWorld:
         """Wait until a service has logged a line with the text.
 
         Args:
-            service: Whose stderr is read.
+            service: The service whose stderr is read.
             text: A part of the line.
-            after: How many lines from the first are not looked at.
+            after: How many lines to skip.
         """
         wait_until(f"{service}: {text}", lambda: any(text in line for line in self.logged(service)[after:]))

@@ -14,7 +14,7 @@ from testbed.containers.engine import DOCKER, REPOSITORY, docker, take_down, wai
 
 SERVICES: Final = ("maintenance", "messaging_sender", "messaging_receiver", "resolver")
 BASES: Final = dict.fromkeys(SERVICES[:3], BASE_IMAGES["PYTHON_IMAGE"]) | {"resolver": BASE_IMAGES["DEBIAN_IMAGE"]}
-# What each may use, in units of 1024 * 1024 octets: half a Raspberry Pi 3 is left for whatever else it is there for.
+# The memory that each may use, in MiB: half of a Raspberry Pi 3 is left for other programs.
 MAX_MEMORY: Final = {"maintenance": 15, "messaging_sender": 50, "messaging_receiver": 60, "resolver": 30}
 DEVICE: Final = "alice._device.example.com"
 SUBSCRIBED: Final = "MQTT subscription active."
@@ -24,7 +24,7 @@ _BUILD_SECONDS: Final = 900
 
 
 class Stack:
-    """One device: its images are built when it is entered, and all of it is gone when it is left."""
+    """One device: its images are built by the `with` statement, and everything is removed at its end."""
 
     def __init__(self) -> None:
         self.project = f"stack-test-{os.getpid()}"
@@ -52,7 +52,7 @@ class Stack:
 
     @property
     def environment(self) -> dict[str, str]:
-        """The variables by which a plain `docker compose` in the checkout means this stack."""
+        """The variables that make a plain `docker compose` in the checkout use this stack."""
         return {**self._environment, "COMPOSE_FILE": ":".join(_FILES), "COMPOSE_PROJECT_NAME": self.project}
 
     def compose(self, *words: str, check: bool = True, seconds: float = 60) -> subprocess.CompletedProcess[str]:
@@ -76,7 +76,7 @@ class Stack:
         return self.compose("exec", "--no-TTY", service, *command, check=check)
 
     def make_identity(self) -> None:
-        """Make the device's key and certificate, publish its record, and wait for the receiver, as a newcomer does."""
+        """Create the device's key and certificate, publish its record and wait for the receiver, as new users do."""
         self.run("maintenance", "./create_selfsigned_id.py")
         self.publish(self.run("maintenance", "./generate_tlsa.py").stdout)
         self.wait_for_line("messaging_receiver", SUBSCRIBED)
@@ -85,7 +85,7 @@ class Stack:
         """Enter a record in the zone.
 
         Args:
-            shown: By generate_tlsa.py; its last line is that of a zone file.
+            shown: The output of generate_tlsa.py; its last line is that of a zone file.
         """
         name, time_to_live, _, kind, *record = shown.splitlines()[-1].split()
         for command in (
@@ -102,7 +102,7 @@ class Stack:
 
     @contextmanager
     def sending(self) -> Iterator[None]:
-        """Have a session of send_message.py open that has sent a message and waits for the next."""
+        """Keep a send_message.py running that has sent a message and waits for the next."""
         command = ("exec", "--no-TTY", "messaging_sender", "./send_message.py", DEVICE, "--lines")
         with subprocess.Popen(
             [DOCKER, *self._words(*command)],
@@ -125,11 +125,11 @@ class Stack:
         """Let messages wait in the outbox while there is no broker, and return what their delivery takes of the memory.
 
         Args:
-            number: Of messages; the device writes to itself.
+            number: How many messages the device sends to itself.
         """
         subscriptions = self.log("messaging_receiver").stderr.count(SUBSCRIBED)
         self.compose("stop", "broker", "messaging_sender")
-        # In a container of its own, for the engine counts the pages of files that a command has read, too.
+        # In a separate container, because the engine also counts the pages of files that a command has read.
         script = f'for i in $(seq {number}); do echo "delivered $i"; done | ./send_message.py {DEVICE} --lines --queue'
         queued = self.run("messaging_sender", "bash", "-c", script).stderr
         assert f"Queued: {number} message" in queued, queued
@@ -155,26 +155,26 @@ class Stack:
         wait_until(text, lambda: self.has_printed(text))
 
     def wait_for_line(self, service: str, text: str, *, times: int = 1) -> None:
-        """Wait until a service has logged a text this many times since its container was made."""
+        """Wait until a service has logged a text this many times since its container was created."""
         wait_until(f"{service}: {text}", lambda: self.log(service).stderr.count(text) >= times)
 
     def wait_until_healthy(self, service: str) -> None:
-        """Wait until the engine calls a service healthy."""
+        """Wait until the engine reports that a service is healthy."""
         wait_until(f"{service} is healthy", lambda: self.inspect(service)["State"]["Health"]["Status"] == "healthy", 90)
 
     def log(self, service: str) -> subprocess.CompletedProcess[str]:
-        """Return what a service has written since its container was made."""
+        """Return what a service has written since its container was created."""
         return docker("logs", self.container(service))
 
     def memory(self, service: str) -> float:
-        """Return the octets of memory that a service uses now, as the engine counts them, in units of 1024 * 1024."""
+        """Return the memory that a service uses now, as the engine counts it, in MiB."""
         used = docker("stats", "--no-stream", "--format", "{{.MemUsage}}", self.container(service)).stdout
         amount = re.match(r"([\d.]+)MiB", used)
         assert amount, used
         return float(amount[1])
 
     def size(self, *services: str) -> int:
-        """Return the octets that the services' images add to their bases, what they share counted once."""
+        """Return the bytes that the services' images add to their bases, with shared layers counted once."""
         steps = set().union(*(_history(self.image(service)) - _history(BASES[service]) for service in services))
         return sum(size for _, size in steps)
 
@@ -187,7 +187,7 @@ class Stack:
         return f"{self.project}-{service}"
 
     def inspect(self, service: str) -> dict[str, Any]:
-        """Return what the engine knows of a service's container."""
+        """Return what the engine reports about a service's container."""
         (found,) = json.loads(docker("inspect", self.container(service)).stdout)
         assert isinstance(found, dict)
         return found
@@ -200,6 +200,6 @@ class Stack:
 
 
 def _history(image: str) -> set[tuple[str, int]]:
-    """Return the steps that made an image, each with the octets that it added."""
+    """Return the steps that built an image, each with the bytes that it added."""
     listed = docker("history", "--no-trunc", "--human=false", "--format", "{{.Size}} {{.CreatedBy}}", image).stdout
     return {(made_by, int(size)) for size, _, made_by in (line.partition(" ") for line in listed.splitlines())}

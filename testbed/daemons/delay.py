@@ -1,6 +1,6 @@
 """A network between a resolver and the name servers: each round trip to a port of loopback takes as long as real ones.
 
-Run as a program it stands in front of servers: `delay.py FROM:TO ...`, with ports of loopback for UDP and TCP.
+As a program, it forwards to servers: `delay.py FROM:TO ...`, with ports of loopback for UDP and TCP.
 """
 
 import asyncio
@@ -27,7 +27,7 @@ _READY: Final = "delaying"
 
 
 class Delay(Daemon):
-    """A process that forwards DNS to name servers on loopback and holds each answer back for 50 to 200 ms.
+    """A process that forwards DNS to name servers on loopback and delays each answer by 50 to 200 ms.
 
     Args:
         directory: An existing directory for its log.
@@ -90,7 +90,7 @@ class _Queries(asyncio.DatagramProtocol):
 
 async def _forward_stream(target: int, client: asyncio.StreamReader, to_client: asyncio.StreamWriter) -> None:
     with suppress(OSError):
-        # The handshake with a distant server is a round trip of its own.
+        # The handshake with a distant server takes a round trip too.
         await asyncio.sleep(_round_trip())
         server, to_server = await asyncio.open_connection(LOOPBACK, target)
         await asyncio.gather(_copy(client, to_server, 0), _copy(server, to_client, _round_trip()))

@@ -27,7 +27,7 @@ template:
     zonefile-load: whole
     journal-content: none
 """
-# Providers of DNS let a resolver keep a denial for an hour: the smaller one of the SOA record's TTL and last number.
+# DNS providers let a resolver cache an absence for an hour: the smaller one of the SOA record's TTL and last number.
 _ZONE_FILE = """\
 $ORIGIN {zone}.
 $TTL 5
@@ -45,7 +45,7 @@ class Zone:
         name: Without the trailing dot; empty for the root.
         signed: Whether the server signs it.
         policy: How it signs, as lines of its configuration.
-        text: Its zone file; without one it holds what every zone must.
+        text: Its zone file; None for a zone with only the required records.
     """
 
     name: str
@@ -59,9 +59,9 @@ class Knot(Daemon):
 
     Args:
         directory: An existing directory for configuration, log, zones and keys.
-        zones: What it serves.
-        port: Where it is asked; None picks a free port.
-        namespace: The network namespace that it lives in.
+        zones: The zones that it serves.
+        port: Its port; None picks a free one.
+        namespace: The network namespace that it runs in.
     """
 
     def __init__(
@@ -86,7 +86,7 @@ class Knot(Daemon):
         )
 
     def start(self, timeout: float = 15) -> None:
-        """Start the name server and what delays its answers; arguments and errors as those of `Daemon.start`."""
+        """Start the name server and the process that delays its answers; for arguments see `Daemon.start`."""
         super().start(timeout)
         try:
             self._delay.start(timeout)
@@ -95,7 +95,7 @@ class Knot(Daemon):
             raise
 
     def stop(self) -> None:
-        """End both in an orderly way."""
+        """Stop both cleanly."""
         self._delay.stop()
         super().stop()
 
@@ -125,7 +125,7 @@ class Knot(Daemon):
         self._change("zone-set", names, str(ttl), "TLSA", *record.split())
 
     def remove_tlsa(self, name: str, *record: str) -> None:
-        """Remove a name's TLSA record, or all of them where none is given."""
+        """Remove a TLSA record of a name, or all of them if none is given."""
         self._change("zone-unset", [name], "TLSA", *(word for text in record for word in text.split()))
 
     def ds(self, zone: str) -> str:

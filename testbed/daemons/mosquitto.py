@@ -1,4 +1,4 @@
-"""Mosquitto, the MQTT broker, with sessions that outlive its restart."""
+"""Mosquitto, the MQTT broker, with sessions that survive its restart."""
 
 import signal
 import time
@@ -27,10 +27,10 @@ class Mosquitto(Daemon):
 
     Args:
         directory: An existing directory for configuration, log and sessions.
-        port: Where it listens; None picks a free port.
-        anonymous: Whether a client without a password is let in.
+        port: Its port; None picks a free one.
+        anonymous: Whether a client without a password is accepted.
         extra: Further lines of its configuration.
-        namespace: The network namespace that it lives in.
+        namespace: The network namespace that it runs in.
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class Mosquitto(Daemon):
         return f"{self.host}:{self.port}"
 
     def forget(self) -> None:
-        """Let it restart without what it has kept: sessions and queued messages."""
+        """Make its next start forget sessions and queued messages."""
         self.stop()
         (self._configuration.parent / "mosquitto.db").unlink(missing_ok=True)
         self.start()
@@ -79,7 +79,7 @@ class Mosquitto(Daemon):
             configuration.write(extra)
 
     def reload(self) -> None:
-        """Let it read its configuration's files anew; what it takes from now on it judges by them."""
+        """Make it read the files of its configuration again; they apply from then on."""
         seen = self._reloads()
         self.send_signal(signal.SIGHUP)
         while self._reloads() == seen:

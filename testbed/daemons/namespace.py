@@ -1,4 +1,4 @@
-"""A network namespace with a resolv.conf of its own, for libraries that ask port 53 of the first name server alone."""
+"""A network namespace with a resolv.conf of its own, for libraries that only query port 53 of the first name server."""
 
 import os
 import subprocess
@@ -13,7 +13,7 @@ class Namespace:
     """A network and a mount namespace, held open by a sleeping child; without root inside a user namespace too.
 
     Args:
-        directory: Where its resolv.conf is written.
+        directory: The directory for its resolv.conf.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -50,7 +50,7 @@ class Namespace:
 
     @property
     def entrance(self) -> tuple[str, ...]:
-        """The words in front of a command line that make it run inside; paths in it must be absolute."""
+        """Prefix of a command line that makes it run inside; paths in it must be absolute."""
         assert self._holder is not None, "the namespace is not open"
         user = ("--user", "--preserve-credentials") if self._as_user else ()
         return ("nsenter", "--target", str(self._holder.pid), *user, "--net", "--mount", "--")

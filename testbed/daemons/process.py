@@ -24,11 +24,11 @@ _MAX_WORKERS: Final = 10
 
 
 class DaemonError(RuntimeError):
-    """A daemon or one of its tools did not do what was asked; the message carries the end of its log."""
+    """A daemon or one of its tools failed; the message has the end of its log."""
 
 
 def find(command: str) -> str:
-    """Return the path of an installed command, those for administrators included."""
+    """Return the path of an installed command, including commands for administrators."""
     path = shutil.which(command, path=SEARCH_PATH)
     if path is None:
         raise DaemonError(f"{command} is not installed")
@@ -38,7 +38,7 @@ def find(command: str) -> str:
 def free_port() -> int:
     """Return a port of loopback that is free for UDP and TCP and was not returned before.
 
-    It comes from a range that belongs to this test process alone, and the kernel gives none of that range to outgoing
+    It comes from a range that belongs only to this test process, and the kernel gives none of that range to outgoing
     connections, so that a port stays free until a daemon of this process takes it.
     """
     for port in _ports:
@@ -58,7 +58,7 @@ def free_port() -> int:
 def _shuffled_ports() -> Iterator[int]:
     worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % _MAX_WORKERS
     first = _FIRST_PORT + worker * _PORTS_OF_A_WORKER
-    # In random order, so that two runs on one machine rarely want the same port at the same moment.
+    # In random order, so that two runs on one machine rarely try the same port at the same moment.
     yield from random.sample(range(first, first + _PORTS_OF_A_WORKER), _PORTS_OF_A_WORKER)
 
 
@@ -85,8 +85,8 @@ class Daemon:
     Args:
         command: Its command line; the first word is looked up.
         log: The file that collects its output.
-        is_ready: Whether the text that it has logged since its start says that it serves.
-        namespace: The network namespace that it lives in; None is the one of the tests.
+        is_ready: Whether the text that it has logged since its start shows that it is ready.
+        namespace: The network namespace that it runs in; None is the one of the tests.
     """
 
     def __init__(
@@ -109,13 +109,13 @@ class Daemon:
         self.stop()
 
     def start(self, timeout: float = 15) -> None:
-        """Start the daemon and wait until it serves.
+        """Start the daemon and wait until it is ready.
 
         Args:
-            timeout: Seconds that it may take.
+            timeout: How many seconds it may take.
 
         Raises:
-            DaemonError: It ended, or did not get ready in time.
+            DaemonError: It ended, or was not ready in time.
         """
         offset = self.log.stat().st_size if self.log.exists() else 0
         with self.log.open("ab") as log:
@@ -132,7 +132,7 @@ class Daemon:
             time.sleep(0.02)
 
     def stop(self) -> None:
-        """End the daemon in an orderly way; nothing happens where it does not run."""
+        """Stop the daemon cleanly, if it runs."""
         self._end(signal.SIGTERM)
 
     def kill(self) -> None:

@@ -1,4 +1,4 @@
-"""Unbound, the validating resolver, as it is shipped, but that it trusts the zones of the lab and logs every query."""
+"""Unbound, the validating resolver, as shipped, except that it trusts the zones of the lab and logs every query."""
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -8,23 +8,23 @@ from testbed.daemons.namespace import Namespace
 from testbed.daemons.process import LOOPBACK, Daemon, free_port
 
 _SHIPPED: Final = Path(__file__).parents[2] / "resolver/unbound.conf"
-# Where the lab's resolver is, and whose keys it trusts: in place of the lines of the shipped configuration.
+# The address and trust anchors of the lab's resolver, instead of those of the shipped configuration.
 _PLACES: Final = {
     "interface: 0.0.0.0": "interface: {address}\n    port: {port}",
     'directory: "/etc/unbound"': 'directory: "{directory}"',
     'auto-trust-anchor-file: "/var/lib/unbound/root.key"': 'trust-anchor-file: "{anchors}"',
 }
-# What the lab needs besides. No setting makes an answer come sooner, or live shorter, than on a device.
+# Further settings for the lab. None makes an answer faster, or its cache time shorter, than on a device.
 _LAB: Final = """
 server:
     # The lab's name servers are on loopback, and their zones below .test, which Unbound would answer for itself.
     do-not-query-localhost: no
     local-zone: "test." nodefault
-    # What was asked is counted.
+    # Queries are counted.
     log-queries: yes
     verbosity: 1
     logfile: ""
-    # Other resolvers do not all say why validation failed, so most tests get by without.
+    # Not all other resolvers report why validation failed, so most tests do not use it.
     ede: {extended_errors}
 """
 
@@ -35,10 +35,10 @@ class Unbound(Daemon):
     Args:
         directory: An existing directory for configuration and log.
         authorities: For each zone the port of its name server on loopback.
-        anchors: DS records of the zones that are to be validated, as zone-file lines.
-        port: Where it listens; None picks a free port.
-        namespace: The network namespace that it lives in.
-        explains: Whether its answers say why validation failed (RFC 8914).
+        anchors: DS records of the zones to validate, as zone-file lines.
+        port: Its port; None picks a free one.
+        namespace: The network namespace that it runs in.
+        explains: Whether its answers have the reason why validation failed (RFC 8914).
         extra: Further lines of its configuration.
     """
 
@@ -81,12 +81,12 @@ class Unbound(Daemon):
         return f"{self.host}:{self.port}"
 
     def queries(self, name: str) -> int:
-        """Return how often the TLSA records of a name were asked for."""
+        """Return how often the TLSA records of a name were queried."""
         return self.log.read_text().count(f" {name}. TLSA IN")
 
 
 def _configured(**values: object) -> str:
-    """Return the shipped configuration with the lab's places in it."""
+    """Return the shipped configuration, adapted to the lab."""
     text = _SHIPPED.read_text()
     for line, replacement in _PLACES.items():
         assert text.count(f"    {line}\n") == 1, f"{_SHIPPED} has no line {line!r}"

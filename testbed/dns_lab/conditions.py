@@ -1,4 +1,4 @@
-"""The table of conditions: what stands in DNS at a name, and what discovery must make of it in each DNSSEC way."""
+"""The table of conditions: what is in DNS at a name, and the result that discovery must have in each DNSSEC mode."""
 
 import re
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ from testbed.dns_lab.signing import Damage
 
 
 class Verdict(Enum):
-    """What comes of a look-up that finds no usable record."""
+    """The result of a look-up that finds no usable record."""
 
     NONE = "none"
     UNUSABLE = "none is usable"
@@ -32,10 +32,10 @@ class Condition:
     """One name of the lab.
 
     Args:
-        title: What is the case; the name's first label follows from it.
-        zone: Where the name lies.
+        title: A description; the name's first label is derived from it.
+        zone: The zone of the name.
         trusted: The outcome where a validating resolver's AD bit is trusted.
-        pinned: The outcome with pinned anchors, whoever is asked.
+        pinned: The outcome with pinned anchors, whichever server is queried.
         pinned_at_authority: The outcome with pinned anchors where the zone's own server is asked, if it is another one.
         records: The TLSA records at the name, as `material.rdata` reads them.
         elsewhere: Records at other names of the zone, as zone-file lines; `{name}` is the name with its dot.
@@ -235,7 +235,7 @@ _NAMES: Final = (
 _ABSENCE: Final = (
     _absent("no such name, NSEC", zones.GOOD, NONE),
     _absent("no such name, NSEC3", zones.DENIAL3, NONE),
-    # RFC 5155, section 9.2: what an opted-out span covers is not proven, and so bears no AD bit.
+    # RFC 5155, section 9.2: what an opted-out span covers is not proven, and so has no AD bit.
     _absent("no such name, opt-out", zones.OPT_OUT, NOT_SECURE),
     _absent("no such name, unsigned", zones.UNSIGNED, NOT_SECURE, NOT_SECURE),
     _absent("no such name, no proof", zones.NO_DENIAL, BOGUS),
@@ -285,7 +285,7 @@ _ZONES: Final = (
     _present("unsigned child of a zone with NSEC", zones.UNSIGNED_CHILD, NOT_SECURE, BOGUS),
     _present("unsigned child of a zone with NSEC3", zones.UNSIGNED_CHILD3, NOT_SECURE, BOGUS),
     _present("unsigned child of a zone with opt-out", zones.UNSIGNED_CHILD_OPT_OUT, NOT_SECURE, BOGUS),
-    # The parent says that it is signed, and the child is not: this is what an attacker who strips signatures makes.
+    # The parent claims that it is signed, and the child is not: as if an attacker had stripped its signatures.
     _present("child that ought to be signed", zones.STRIPPED_CHILD, BOGUS, BOGUS),
     _absent("no such name in an unsigned child", zones.UNSIGNED_CHILD, NOT_SECURE),
     Condition(

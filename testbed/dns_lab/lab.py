@@ -1,4 +1,4 @@
-"""The lab: Knot as the authority of the table's zones, misbehaving servers beside it, Unbound as the validator."""
+"""The lab: Knot as the authority of the table's zones, misbehaving servers for some, Unbound as the validator."""
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping

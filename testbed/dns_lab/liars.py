@@ -1,4 +1,4 @@
-"""Resolvers that lie: each passes questions on to the lab's validating resolver, and does something to the answers."""
+"""Resolvers that lie: each forwards queries to the lab's validating resolver, and changes the answers."""
 
 import socket
 import threading
@@ -82,7 +82,7 @@ def lying(liar: Liar, upstream: int) -> Iterator[int]:
 
     Args:
         liar: Which.
-        upstream: The port of the resolver that says the truth.
+        upstream: The port of the resolver that does not lie.
     """
     stopped = threading.Event()
     with _sockets() as (udp, tcp):
@@ -187,7 +187,7 @@ def _honestly(query: dns.message.Message, truth: dns.message.Message) -> list[by
 
 
 def _changed(change: Change, record_type: RdataType = RdataType.TLSA) -> Lie:
-    """Return the lie of changing answers about one type of records."""
+    """Return a lie that changes answers about one type of records."""
 
     def lie(query: dns.message.Message, truth: dns.message.Message) -> list[bytes]:
         if query.question[0].rdtype == record_type:
@@ -198,7 +198,7 @@ def _changed(change: Change, record_type: RdataType = RdataType.TLSA) -> Lie:
 
 
 def _sent(send: Callable[[bytes], Sequence[bytes]]) -> Lie:
-    """Return the lie of sending something else in the place of an answer's octets."""
+    """Return a lie that sends something else instead of an answer's bytes."""
     return lambda query, truth: send(_wire(truth))
 
 
@@ -314,7 +314,7 @@ def _another_key_beside(query: dns.message.Message, truth: dns.message.Message) 
 
 
 def _invented_cut(query: dns.message.Message, truth: dns.message.Message) -> list[bytes]:
-    """Pretend that the name lies in a signed zone of its own, with a DS record that only the forger has signed."""
+    """Pretend that the name is in a signed zone of its own, with a DS record that only the forger has signed."""
     key = Key.generate("_device.good.test")
     owner = query.question[0].name
     if query.question[0].rdtype == RdataType.TLSA:

@@ -1,4 +1,4 @@
-"""Looks names of the lab up as a device does, and compares what came of it with what is expected."""
+"""Looks up names of the lab as a device does, and compares the result with what is expected."""
 
 from dataclasses import dataclass
 
@@ -35,11 +35,11 @@ _VERDICTS = {
 
 @dataclass(frozen=True)
 class Seen:
-    """What came of a look-up.
+    """The result of a look-up.
 
     Args:
         outcome: The records' parameters and keys in order, or the verdict.
-        words: What the user is told.
+        words: The text for the user.
     """
 
     outcome: tuple[PublishedKey, ...] | Verdict

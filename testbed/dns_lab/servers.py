@@ -34,7 +34,7 @@ class Served:
 
     Args:
         port: Where that listens on loopback.
-        anchor: A DS record for the zone, as a zone-file line: of its key, or of nobody's where it has none.
+        anchor: A DS record for the zone, as a zone-file line: of its key, or of an unrelated one if it has none.
         signed: Whether the validating resolver has it as a trust anchor.
     """
 

@@ -49,7 +49,7 @@ class Key:
         return cls(dns.name.from_text(zone), private, public)
 
     def of_unknown_algorithm(self) -> "Key":
-        """Return the key under the number of an algorithm that nobody knows."""
+        """Return the key with the number of an unknown algorithm."""
         return dataclasses.replace(self, public=self._replaced(algorithm=_UNKNOWN_ALGORITHM))
 
     def colliding(self, number: int) -> DNSKEY:
@@ -72,8 +72,8 @@ class Key:
 
         Args:
             records: What it signs.
-            since: From when it is valid, in seconds from now.
-            until: Until when, likewise.
+            since: The start of its validity, in seconds from now.
+            until: The end of its validity, in seconds from now.
         """
         now = int(time.time())
         known = dataclasses.replace(self, public=self._replaced(algorithm=13)) if self._is_unknown else self
@@ -141,12 +141,12 @@ def by_a_foreign_key_of_equal_tag(records: dns.rrset.RRset, key: Key) -> list[RR
 
 
 def by_another_zone(records: dns.rrset.RRset, key: Key) -> list[RRSIG]:
-    """Sign in the name of a zone that the owner does not lie in."""
+    """Sign in the name of a zone that does not contain the owner."""
     return [_changed(key.sign(records), signer=dns.name.from_text("good.test."))]
 
 
 def of_unknown_algorithm(records: dns.rrset.RRset, key: Key) -> list[RRSIG]:
-    """Sign by an algorithm that nobody knows, in a zone whose key's algorithm is known."""
+    """Sign with an unknown algorithm, in a zone whose key's algorithm is known."""
     return [_changed(key.sign(records), algorithm=_UNKNOWN_ALGORITHM)]
 
 
@@ -179,7 +179,7 @@ def signed_zone(
         text: The zone without them, with its SOA.
         key: What signs.
         damages: How the TLSA records of some names are signed.
-        keys: DNSKEY records beside the key's own.
+        keys: DNSKEY records in addition to the key's own.
         damage_of_keys: How they are signed.
     """
     zone = dns.zone.from_text(text, key.origin, relativize=False)

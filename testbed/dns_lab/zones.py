@@ -1,4 +1,4 @@
-"""The zones of the lab: which there are, who signs them, and what stands between parent and child."""
+"""The zones of the lab, who signs them, and how parents delegate to children."""
 
 from dataclasses import dataclass
 from enum import Enum
@@ -42,7 +42,7 @@ class Signer(Enum):
 
 
 class Delegation(Enum):
-    """What a parent zone says of its child's key."""
+    """The DS record that a parent zone has for its child."""
 
     RIGHT = "the DS record of its key"
     WRONG = "the DS record of another key"
@@ -61,9 +61,9 @@ class Zone:
         nsec3: Whether absence is shown by NSEC3.
         opt_out: Whether that leaves unsigned children out.
         anchored: Whether the validating resolver has its key as a trust anchor.
-        pinned: Whether its key stands in DNSSEC_TRUST_ANCHORS.
-        parent: The zone that it is delegated from; empty where there is none in the lab.
-        delegation: What that one says of its key.
+        pinned: Whether its key is in DNSSEC_TRUST_ANCHORS.
+        parent: The zone that it is delegated from; empty if there is none in the lab.
+        delegation: The parent's DS record for it.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""The commands and outputs that the documents show: each stands below a mark in a comment.
+"""The commands and outputs in the documents: each is below a mark in a comment.
 
 `python -m tests.documents` writes the table of settings into docs/settings.md.
 """

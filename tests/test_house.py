@@ -1,4 +1,4 @@
-"""Who may import whom: the order of idlib's packages, and of the packages that stand on it."""
+"""Which package may import which: the order of idlib's parts, and of the packages above it."""
 
 import ast
 import re

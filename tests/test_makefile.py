@@ -1,4 +1,4 @@
-"""What `make setup` installs, wherever the checkout is and wherever it goes."""
+"""`make setup` works wherever the checkout is, and after it was moved."""
 
 import os
 import shutil

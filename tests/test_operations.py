@@ -1,4 +1,4 @@
-"""What docs/operations.md says, held against what the programs can say."""
+"""docs/operations.md explains every log line and health answer of the programs."""
 
 import ast
 import re

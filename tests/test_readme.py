@@ -1,4 +1,4 @@
-"""What README.md says, held against what is there."""
+"""README.md matches the repository."""
 
 import re
 import shutil

@@ -1,4 +1,4 @@
-"""What the tests of the stack stand on: its images, and the stack itself."""
+"""Fixtures of the container tests: the images and the stack."""
 
 from collections.abc import Iterator
 

@@ -1,4 +1,4 @@
-"""What the tests' images are built from."""
+"""The base images of the tests' images."""
 
 import json
 from collections.abc import Callable

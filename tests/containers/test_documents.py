@@ -1,4 +1,4 @@
-"""The commands of the documents that need an engine, run as they stand there."""
+"""The commands of the documents that need a container engine, run unchanged."""
 
 import os
 import re

@@ -1,4 +1,4 @@
-"""What the images hold, and what they do not."""
+"""What the images contain, and what they do not."""
 
 import json
 from typing import Any, Final

@@ -1,4 +1,4 @@
-"""docker-compose.yml as a laptop runs it: the article's commands, what is promised of it, and what it bears."""
+"""docker-compose.yml as a laptop runs it: the article's commands, its promises, and recovery from faults."""
 
 import re
 from typing import Final

@@ -1,4 +1,4 @@
-"""docs/automation.md and docs/dns.md: their commands, run as they stand there against stand-ins for what they reach."""
+"""The commands of docs/automation.md and docs/dns.md, run unchanged with stand-ins for the services that they use."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""Every command, file and output that a document shows is held by a test against what really happens."""
+"""Every command, file and output in a document is checked by a test."""
 
 import re
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What every integration test stands on: real daemons on loopback, and devices."""
+"""Fixtures of the integration tests: real daemons on loopback, and devices."""
 
 import socket
 from collections.abc import Callable, Iterator

@@ -1,4 +1,4 @@
-"""A zone whose servers never answer costs nobody else anything, however many messages come from it."""
+"""A zone whose servers never answer does not affect others, however many messages come from it."""
 
 import json
 import secrets

@@ -1,4 +1,4 @@
-"""What a broker has acknowledged is printed, whoever is away, restarted or killed in between."""
+"""Every acknowledged message is printed, whichever program is stopped, restarted or killed in between."""
 
 import json
 import socket

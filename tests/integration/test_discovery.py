@@ -1,4 +1,4 @@
-"""Whom receiver and sender believe: several records, zones that are not secure, and DNS that is away."""
+"""Which keys receiver and sender accept: several records, zones that are not secure, and DNS outages."""
 
 from collections.abc import Callable
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What discovery makes of every condition of the table, in each DNSSEC way, with real servers."""
+"""The result of discovery for every condition of the table, in each DNSSEC mode, with real servers."""
 
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor

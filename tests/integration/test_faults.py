@@ -1,4 +1,4 @@
-"""One fault at a time around the receiver: it says what is wrong, goes on trying, and loses nothing."""
+"""One fault at a time around the receiver: it reports the fault, retries, and loses nothing."""
 
 import os
 import re

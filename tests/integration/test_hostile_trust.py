@@ -1,4 +1,4 @@
-"""Well-formed messages that must not be believed: for others, too old or too new, from whom nobody vouches for."""
+"""Well-formed messages that must be refused: for others, too old or too new, or from unauthenticated senders."""
 
 import dataclasses
 import json

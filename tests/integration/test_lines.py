@@ -1,4 +1,4 @@
-"""send_message.py --lines and --json: what becomes of each message, through reconnects and interruptions."""
+"""send_message.py --lines and --json: the result of each message, through reconnects and interruptions."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""What the receiver prints: one line for each message, that no text can break or make act on a terminal."""
+"""What the receiver prints: one line for each message; no text can break the line or control a terminal."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""A sender whose own record is missing in DNS is told that recipients will refuse what it sends."""
+"""A sender warns that recipients will refuse its messages if its own record is missing in DNS."""
 
 import json
 import time

@@ -1,4 +1,4 @@
-"""The client that strangers use: what it says is acknowledged, a broker has."""
+"""The client that strangers use: the broker has every message that it reports as acknowledged."""
 
 import time
 

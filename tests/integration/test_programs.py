@@ -1,4 +1,4 @@
-"""What all programs do alike: how they start, and how they say what is missing."""
+"""What all programs have in common: how they start, and how they report missing settings."""
 
 import shlex
 import subprocess

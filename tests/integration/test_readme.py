@@ -1,4 +1,4 @@
-"""The README's commands, run as they stand there, and its outputs, held against the real ones."""
+"""The README's commands, run unchanged, and its outputs, compared with the real ones."""
 
 import os
 import re

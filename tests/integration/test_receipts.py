@@ -1,4 +1,4 @@
-"""--receipt: proof that the recipient has printed the message, and what is none."""
+"""--receipt: valid and invalid confirmations that the recipient has printed the message."""
 
 import base64
 import contextlib

@@ -1,4 +1,4 @@
-"""The receiver's life: it begins by itself, says how it is, and ends when it is told to."""
+"""The receiver from start to end: it waits for its record, logs its status, and stops on a signal."""
 
 import re
 import shutil

@@ -1,4 +1,4 @@
-"""Messages that the broker answers with a failure (MQTT 5, section 3.4.2.1): told as its refusal, and never queued."""
+"""Messages that the broker answers with a failure (MQTT 5, section 3.4.2.1): reported as refused, and never queued."""
 
 import json
 import os

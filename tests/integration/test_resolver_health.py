@@ -1,4 +1,4 @@
-"""What the resolver's health check says, asked of the shipped resolver in a network with a root of its own."""
+"""The health check of the shipped resolver, in a network with a DNS root of its own."""
 
 import subprocess
 from collections.abc import Iterator

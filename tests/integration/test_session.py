@@ -1,4 +1,4 @@
-"""The session at the broker: its loss is told, and no other program of the device ends or empties it."""
+"""The session at the broker: its loss is reported, and no other program of the device ends or empties it."""
 
 import subprocess
 import time

@@ -1,4 +1,4 @@
-"""What the first release wrote, sent and printed goes on with the programs of today, in both directions."""
+"""The current programs work with files and messages of the first release, and the reverse."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What `pip install` makes of the wheel, in an environment without anything else."""
+"""The wheel, installed with `pip install` in an empty environment."""
 
 import os
 import subprocess

@@ -2,7 +2,7 @@
 
 Its packages and modules, the lowest first, each importing only from those before it: `system`, `errors`, `files`,
 `names`, `output`, `zones`, `lists`, `settings`, `algorithms`, `records`, `pem`, `keys`, `certificates`, `storage`,
-`discovery`, `bootstrap`, `envelope`, `trust`, `timekeeping`, `verdict`, `transport`, `program`.
+`discovery`, `publishing`, `bootstrap`, `envelope`, `trust`, `timekeeping`, `verdict`, `transport`, `program`.
 `Bootstrap` is the class of the published article; programs import every other thing from its room.
 """
 

@@ -321,7 +321,7 @@ class Bootstrap:
             KeyFileError: The key or certificate is missing or unusable, they do not match, or no device would accept
                 the record.
         """
-        return str(self._checked_record(self._own_certificate(), WHOLE_CERTIFICATE))
+        return str(self.tlsa_record(WHOLE_CERTIFICATE))
 
     def render_public_key_tlsa_record(self) -> str:
         """Return the TLSA record of only the public key: `3 1 0 HEX`. It is smaller, but dane-jwe-jws cannot read it.
@@ -329,7 +329,19 @@ class Bootstrap:
         Raises:
             KeyFileError: The key or certificate is missing or unusable, or they do not match.
         """
-        return str(self._checked_record(self._own_certificate(), PUBLIC_KEY_INFO))
+        return str(self.tlsa_record(PUBLIC_KEY_INFO))
+
+    def tlsa_record(self, selector: int) -> TlsaRecord:
+        """Return the TLSA record to publish at the device's name, as a value.
+
+        Args:
+            selector: 0 for the whole certificate, 1 for its public key.
+
+        Raises:
+            KeyFileError: The key or certificate is missing or unusable, they do not match, or no device would accept
+                the record.
+        """
+        return self._checked_record(self._own_certificate(), selector)
 
     def _checked_record(self, certificate: x509.Certificate, selector: int) -> TlsaRecord:
         try:

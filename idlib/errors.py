@@ -18,6 +18,11 @@ IdlibError
  │    └── UnknownAssetError       Bootstrap keeps no such file; also a ValueError
  ├── MessageError              5  the message cannot be sent as it is
  ├── ReceiptError              6  the recipient did not confirm in time that it has printed the message
+ ├── PublishingError          10  the device's records could not be put into DNS
+ │    ├── CredentialError         the credential for DNS is rejected, or its file is unusable
+ │    ├── ConcurrentChangeError   someone else changed the records at the same time
+ │    └── NotServedError          a name server of the zone does not serve the new records
+ ├── TooEarlyError            11  a step of a key rotation is not safe yet
  ├── OutputError              70  stdout cannot be written
  ├── MalformedNameError       64  a text is not an identity name, or not the DNS URI of one
  ├── MalformedListError        1  a file of names cannot be read or has other content
@@ -54,6 +59,10 @@ class ExitStatus(IntEnum):
     MESSAGE = 5
     RECEIPT = 6
     NO_SUBSCRIBER = 7
+    CHECK_FAILED = 8
+    NOT_CHECKED = 9
+    PUBLISHING = 10
+    TOO_EARLY = 11
     USAGE = 64
     THREAD_DIED = 70
     INTERRUPTED = 130
@@ -239,6 +248,30 @@ class ReceiptError(IdlibError):
     """The broker has the message, but no receipt from its recipient came in time."""
 
     exit_status = ExitStatus.RECEIPT
+
+
+class PublishingError(IdlibError):
+    """The device's records could not be put into DNS, or read back from every name server of the zone."""
+
+    exit_status = ExitStatus.PUBLISHING
+
+
+class CredentialError(PublishingError):
+    """The DNS server or provider rejects the credential, or the file that holds it is unusable."""
+
+
+class ConcurrentChangeError(PublishingError):
+    """The records at the name changed between being read and being written."""
+
+
+class NotServedError(PublishingError):
+    """A name server of the zone does not serve the records that were published."""
+
+
+class TooEarlyError(IdlibError):
+    """A step of a key rotation would lose messages if it were taken now."""
+
+    exit_status = ExitStatus.TOO_EARLY
 
 
 class OutputError(IdlibError):

@@ -149,6 +149,31 @@ def render(certificate: x509.Certificate, selector: int) -> TlsaRecord:
     return record
 
 
+def key_of(rdata: bytes) -> bytes | None:
+    """Return the key in a record of any usage as a SubjectPublicKeyInfo; None if it has none, as a digest.
+
+    Args:
+        rdata: The resource record's data, which need not be usable.
+    """
+    try:
+        record = TlsaRecord.from_rdata(rdata)
+        if record.matching_type:
+            return None
+        if record.selector == PUBLIC_KEY_INFO:
+            load_der_public_key(record.association)
+            return record.association
+        return _public_key_info(x509.load_der_x509_certificate(record.association))
+    except (
+        MalformedRecordError,
+        UnusableRecordError,
+        ValueError,
+        TypeError,
+        UnsupportedAlgorithm,
+        x509.InvalidVersion,
+    ):
+        return None
+
+
 def _public_key_info(certificate: x509.Certificate) -> bytes:
     try:
         return certificate.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)

@@ -66,6 +66,13 @@ class KeyType(StrEnum):
     P256 = "p256"
 
 
+class PublishMethod(StrEnum):
+    """How the device's records are put into DNS."""
+
+    RFC2136 = "rfc2136"
+    COMMAND = "command"
+
+
 class LogLevel(StrEnum):
     """The lowest level that is logged."""
 
@@ -92,6 +99,22 @@ class ServerAddress:
 
 
 @dataclass(frozen=True, slots=True)
+class HostAddress:
+    """A host and a port.
+
+    Args:
+        host: A host name or an IP address.
+        port: 1 to 65535.
+    """
+
+    host: str
+    port: int = DNS_PORT
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """The checked environment variables: a field for each, named after the variable in lower case.
 
@@ -115,6 +138,13 @@ class Settings:
     mqtt_plaintext_login: Switch
     max_message_size: int
     dns_resolver: ServerAddress | None
+    dns_server_port: int
+    dns_publish: PublishMethod | None
+    dns_update_server: HostAddress | None
+    dns_update_key_file: Path | None
+    dns_publish_command: str | None
+    tlsa_selector: int
+    tlsa_ttl: int
     dnssec: DnssecPolicy
     dnssec_trust_anchors: Path | None
     pkix_ca_file: Path | None
@@ -316,6 +346,15 @@ def _read_server_address(text: str) -> ServerAddress:
     return ServerAddress(str(ipaddress.ip_address(address)), _integer_in(range(1, 65536))(port))
 
 
+def _read_host_address(text: str) -> HostAddress:
+    split = re.fullmatch(r"\[([^]]+)\](?::([0-9]{1,5}))?|([^:]+):([0-9]{1,5})", text)
+    host = (split[1] or split[3]) if split else text
+    port = (split[2] or split[4]) if split else None
+    if split and split[1]:
+        ipaddress.IPv6Address(host)
+    return HostAddress(_read_host(host), _integer_in(range(1, 65536))(port or str(DNS_PORT)))
+
+
 def _switch(kind: type[Kind]) -> Callable[[str], Kind]:
     """Return what reads one of two states, in the words that users of other software expect."""
 
@@ -417,6 +456,52 @@ VARIABLES: Final = (
         " and trusts no resolver",
     ),
     Variable(
+        "DNS_SERVER_PORT",
+        _integer_in(range(1, 65536)),
+        "a number from 1 to 65535",
+        "the port of the zone's name servers, for tests",
+        str(DNS_PORT),
+    ),
+    Variable(
+        "DNS_PUBLISH",
+        PublishMethod,
+        _choices(PublishMethod),
+        "how the device's records are put into DNS: by dynamic update, or by a command of yours (default: what to enter"
+        " is printed)",
+    ),
+    Variable(
+        "DNS_UPDATE_SERVER",
+        _read_host_address,
+        "a host name or an IP address, with a port as ns1.example.com:5353 or [2001:db8::1]:5353",
+        "the server that accepts dynamic updates (default: the primary server in the zone's SOA record)",
+    ),
+    Variable(
+        "DNS_UPDATE_KEY_FILE",
+        _read_path,
+        _FILE,
+        "file with the TSIG key for dynamic updates, as tsig-keygen, ddns-confgen or keymgr writes it",
+    ),
+    Variable(
+        "DNS_PUBLISH_COMMAND",
+        _matching(r"[^\0]+"),
+        "a shell command",
+        "the command that changes the records; it reads the change as one JSON object from stdin",
+    ),
+    Variable(
+        "TLSA_SELECTOR",
+        _integer_in(range(2)),
+        "0 or 1",
+        "what the device's records hold: 0 the whole certificate (for all software), 1 only its public key (smaller)",
+        "0",
+    ),
+    Variable(
+        "TLSA_TTL",
+        _integer_in(range(1, 604801)),
+        "a number from 1 to 604800",
+        "how many seconds caches may keep the device's records; raised to what the DNS provider requires",
+        "300",
+    ),
+    Variable(
         "PKIX_CA_FILE",
         _read_path,
         _FILE,
@@ -471,6 +556,18 @@ VARIABLES: Final = (
 # Which variables a program reads, and so judges: a bad value of another one is no business of its.
 DISCOVERY_READS: Final = frozenset({"DNS_RESOLVER", "DNSSEC", "DNSSEC_TRUST_ANCHORS", "PKIX_CA_FILE"})
 _EVERY_PROGRAM_READS: Final = frozenset({"IDENTITY_NAME", "CRYPTO_PATH", "LOG_LEVEL"})
+PUBLISHING_READS: Final = frozenset(
+    {
+        "DNS_RESOLVER",
+        "DNS_SERVER_PORT",
+        "DNS_PUBLISH",
+        "DNS_UPDATE_SERVER",
+        "DNS_UPDATE_KEY_FILE",
+        "DNS_PUBLISH_COMMAND",
+        "TLSA_SELECTOR",
+        "TLSA_TTL",
+    }
+)
 MAINTENANCE_READS: Final = _EVERY_PROGRAM_READS | {
     "APP_UID",
     "KEY_TYPE",

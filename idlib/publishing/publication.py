@@ -1,0 +1,123 @@
+"""Decides what changes at the device's name, makes the change, and reads it back from every name server."""
+
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from idlib.errors import ConcurrentChangeError
+from idlib.names import IdentityName
+from idlib.publishing import Publisher
+from idlib.publishing.change import Change, TlsaSet
+from idlib.publishing.name_servers import Served, wait_until_served
+from idlib.publishing.zone import Zone
+from idlib.records import TlsaRecord, key_of
+
+WAIT_SECONDS: Final = 120.0
+_ATTEMPTS: Final = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Publication:
+    """What a change has come to.
+
+    Args:
+        change: What was changed.
+        foreign: The data of records of unknown keys that were kept.
+        served: What each name server answers now.
+    """
+
+    change: Change
+    foreign: tuple[bytes, ...]
+    served: tuple[Served, ...]
+
+
+class Publishing:
+    """Changes the records of one device.
+
+    Args:
+        publisher: Writes them.
+        zone: The zone of the name.
+        name: The device.
+        ttl: The wanted TTL in seconds; raised to what the zone requires.
+        wait_seconds: How long to wait until every name server serves a change.
+        report: Called with a sentence for the user when waiting begins.
+    """
+
+    def __init__(
+        self,
+        publisher: Publisher,
+        zone: Zone,
+        name: IdentityName,
+        ttl: int,
+        wait_seconds: float = WAIT_SECONDS,
+        report: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        self._publisher = publisher
+        self._zone = zone
+        self._name = name
+        self._ttl = ttl
+        self._wait_seconds = wait_seconds
+        self._report = report
+
+    def publish(
+        self, wanted: Sequence[TlsaRecord], retired: Collection[bytes] = (), *, remove_foreign: bool = False
+    ) -> Publication:
+        """Put records in place; other records of the same keys are replaced.
+
+        Args:
+            wanted: The records that the device is to have.
+            retired: Keys whose records are removed, each as a SubjectPublicKeyInfo.
+            remove_foreign: Remove the records of all other keys, too.
+
+        Raises:
+            PublishingError: The change was not made, or not every name server serves it.
+        """
+        keep = {record.to_rdata() for record in wanted}
+        own_keys = {key for record in wanted if (key := key_of(record.to_rdata())) is not None} | set(retired)
+
+        def after(before: TlsaSet) -> TlsaSet:
+            others = () if remove_foreign else _foreign(before, keep, own_keys)
+            return TlsaSet.of(max(self._ttl, self._publisher.lowest_ttl()), (*keep, *others))
+
+        change = self._change(after)
+        served = wait_until_served(self._zone, self._name, change.after, self._wait_seconds, self._report)
+        return Publication(change, _foreign(change.after, keep, own_keys), served)
+
+    def withdraw(self, keys: Collection[bytes] | None = None) -> Publication:
+        """Remove records.
+
+        Args:
+            keys: The keys whose records are removed, each as a SubjectPublicKeyInfo; None for every record.
+
+        Raises:
+            PublishingError: The change was not made, or not every name server serves it.
+        """
+
+        def after(before: TlsaSet) -> TlsaSet:
+            kept = () if keys is None else _foreign(before, (), keys)
+            return TlsaSet.of(before.ttl, kept)
+
+        change = self._change(after)
+        served = wait_until_served(self._zone, self._name, change.after, self._wait_seconds, self._report)
+        return Publication(change, change.after.rdatas, served)
+
+    def _change(self, after: Callable[[TlsaSet], TlsaSet]) -> Change:
+        """Make a change, again if someone else changed the records meanwhile."""
+        attempts = _ATTEMPTS
+        while True:
+            before = self._publisher.read()
+            change = Change(self._name, before, after(before))
+            if change.is_empty:
+                return change
+            try:
+                self._publisher.apply(change)
+            except ConcurrentChangeError:
+                attempts -= 1
+                if not attempts:
+                    raise
+            else:
+                return change
+
+
+def _foreign(records: TlsaSet, keep: Collection[bytes], own_keys: Collection[bytes]) -> tuple[bytes, ...]:
+    return tuple(rdata for rdata in records.rdatas if rdata not in keep and key_of(rdata) not in own_keys)

@@ -1,0 +1,174 @@
+"""The zone of a name, its primary server and all of its name servers, as the device's resolver reports them.
+
+The answers are not authenticated, and need not be: a false one makes a change fail or a read-back report other records,
+but a change is signed with a key, and what others trust is what DNSSEC authenticates for them.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final
+
+import dns.exception
+import dns.name
+import dns.rdatatype
+import dns.resolver
+
+from idlib.discovery.resolver import system_servers
+from idlib.errors import PublishingError
+from idlib.names import IdentityName
+from idlib.settings import DNS_PORT, HostAddress, ServerAddress, Settings
+
+_SECONDS: Final = 10.0
+_HINT: Final = "check the network and DNS_RESOLVER, try again"
+
+
+@dataclass(frozen=True, slots=True)
+class NameServer:
+    """One address of a name server of a zone.
+
+    Args:
+        host: Its name, as in the zone's NS record.
+        address: Where it is asked.
+    """
+
+    host: str
+    address: ServerAddress
+
+    def __str__(self) -> str:
+        return f"{self.host} ({self.address.address if self.address.port == DNS_PORT else self.address})"
+
+
+@dataclass(frozen=True, slots=True)
+class Zone:
+    """A zone and who serves it.
+
+    Args:
+        name: Without the trailing dot.
+        primary: The name of the primary server, from the SOA record.
+        negative_ttl: For how many seconds resolvers may remember that a record is missing (RFC 2308, section 5).
+        servers: Each address of each name server.
+        unresolved: Names of name servers that have no address.
+        resolver: Finds addresses of other hosts.
+    """
+
+    name: str
+    primary: str
+    negative_ttl: int
+    servers: tuple[NameServer, ...]
+    unresolved: tuple[str, ...]
+    resolver: "HostResolver"
+
+    def update_servers(self, configured: HostAddress | None) -> tuple[ServerAddress, ...]:
+        """Return the addresses of the server that accepts updates, at least one.
+
+        Args:
+            configured: DNS_UPDATE_SERVER; None for the zone's primary server.
+
+        Raises:
+            PublishingError: It has no address.
+        """
+        host = configured or HostAddress(self.primary, self.resolver.server_port)
+        addresses = self.resolver.addresses(host.host)
+        if not addresses:
+            raise PublishingError(
+                f"the update server {host.host} has no address in DNS", "set DNS_UPDATE_SERVER to the right server"
+            )
+        return tuple(ServerAddress(address, host.port) for address in addresses)
+
+
+class HostResolver:
+    """Looks up zones and hosts.
+
+    Args:
+        servers: The resolvers to ask, in order.
+        server_port: The port of name servers.
+    """
+
+    def __init__(self, servers: Iterable[ServerAddress], server_port: int = DNS_PORT) -> None:
+        self.server_port = server_port
+        self._resolver = dns.resolver.Resolver(configure=False)
+        self._resolver.nameservers = [dns.nameserver.Do53Nameserver(server.address, server.port) for server in servers]
+        self._resolver.lifetime = _SECONDS
+
+    @classmethod
+    def from_settings(cls, settings: Settings) -> "HostResolver":
+        """Return a resolver that asks the server of DNS_RESOLVER, or those of the system."""
+        configured = settings.dns_resolver
+        servers = [configured] if configured else [server.address for server in system_servers()]
+        return cls(servers, settings.dns_server_port)
+
+    def find_zone(self, name: IdentityName) -> Zone:
+        """Return the zone that a name is in.
+
+        Args:
+            name: The name, which need not exist.
+
+        Raises:
+            PublishingError: The zone or its name servers cannot be found.
+        """
+        origin, start = self._start_of_authority(dns.name.from_text(name.text))
+        try:
+            hosts = sorted(str(record.target) for record in self._resolver.resolve(origin, "NS"))
+        except dns.exception.DNSException as error:
+            raise _unknown(f"the name servers of {_shown(origin)}", error) from error
+        found = {host: self.addresses(host) for host in hosts}
+        servers = tuple(
+            NameServer(host.rstrip("."), ServerAddress(address, self.server_port))
+            for host, addresses in found.items()
+            for address in addresses
+        )
+        unresolved = tuple(host.rstrip(".") for host, addresses in found.items() if not addresses)
+        if not servers:
+            raise PublishingError(
+                f"no name server of {_shown(origin)} has an address", "check the zone's NS records (see dnsviz.net)"
+            )
+        negative_ttl = min(start.ttl, start[0].minimum)
+        return Zone(_shown(origin), str(start[0].mname).rstrip("."), negative_ttl, servers, unresolved, self)
+
+    def addresses(self, host: str) -> tuple[str, ...]:
+        """Return the addresses of a host, IPv4 first; empty if it has none or DNS cannot be asked.
+
+        Args:
+            host: A name, or an IP address.
+        """
+        try:
+            return (dns.inet.canonicalize(host),)
+        except (ValueError, dns.exception.DNSException):
+            pass
+        found: list[str] = []
+        for record_type in ("A", "AAAA"):
+            try:
+                found += [record.address for record in self._resolver.resolve(host, record_type)]
+            except dns.exception.DNSException:
+                continue
+        return tuple(found)
+
+    def _start_of_authority(self, name: dns.name.Name) -> "tuple[dns.name.Name, dns.rrset.RRset]":
+        candidate = name
+        while candidate != dns.name.root:
+            try:
+                answer = self._resolver.resolve(candidate, "SOA", raise_on_no_answer=False)
+            except dns.resolver.NXDOMAIN:
+                answer = None
+            except dns.exception.DNSException as error:
+                raise _unknown(f"the zone of {_shown(name)}", error) from error
+            # Of an alias, the answer is about its target.
+            if answer is not None and answer.rrset is not None and answer.rrset.name == candidate:
+                return candidate, answer.rrset
+            candidate = candidate.parent()
+        raise PublishingError(f"{_shown(name)} is in no zone", "check IDENTITY_NAME")
+
+
+def _shown(name: dns.name.Name) -> str:
+    return name.to_text(omit_final_dot=True)
+
+
+def _unknown(what: str, error: dns.exception.DNSException) -> PublishingError:
+    if isinstance(error, dns.resolver.NoNameservers):
+        return PublishingError(
+            f"cannot find {what}: the resolver fails (SERVFAIL: the zone may be broken, or DNSSEC validation fails)",
+            "see dnsviz.net for what is wrong with the zone",
+        )
+    if isinstance(error, dns.resolver.LifetimeTimeout):
+        return PublishingError(f"cannot find {what}: the resolver did not answer in time", _HINT)
+    return PublishingError(f"cannot find {what}: DNS has no answer", _HINT)

@@ -1,0 +1,113 @@
+"""Put the device's TLSA record into DNS, and read it back from every name server of the zone."""
+
+import sys
+from typing import TYPE_CHECKING, Final
+
+from idlib.bootstrap import Bootstrap
+from idlib.errors import ConfigurationError
+from idlib.program.command_line import parser, require_stdout
+from idlib.program.environment import read_environment
+from idlib.settings import MAINTENANCE_READS, PUBLISHING_READS, Settings
+from messaging_maintenance.record_text import print_record
+
+if TYPE_CHECKING:
+    from idlib.publishing.publication import Publication, Publishing
+    from idlib.publishing.zone import Zone
+
+_READS: Final = MAINTENANCE_READS | PUBLISHING_READS
+
+
+def main() -> None:
+    """Publish or remove the record, and print what has changed."""
+    command_line = parser(
+        "Publish the TLSA record of IDENTITY_NAME's certificate in CRYPTO_PATH by the method DNS_PUBLISH, and wait"
+        " until every name server of the zone has it. Without DNS_PUBLISH, print what to enter.",
+        "DNS_PUBLISH=rfc2136 DNS_UPDATE_KEY_FILE=~/messenger/update.key {program}",
+    )
+    command_line.add_argument(
+        "--remove",
+        action="store_true",
+        help="remove every TLSA record of the device; needs no key. If the device was stolen, first revoke the"
+        " credential for DNS that it holds",
+    )
+    command_line.add_argument("--remove-foreign", action="store_true", help="remove records of unknown keys")
+    options = command_line.parse_args()
+    if options.remove and options.remove_foreign:
+        command_line.error("--remove already removes every record")
+    require_stdout()
+    settings = read_environment(_READS)
+    if settings.dns_publish is None and options.remove:
+        raise ConfigurationError("Error: DNS_PUBLISH is not set; set it, or remove the record at your DNS provider")
+    if settings.dns_publish is None:
+        print_record(settings)
+        return
+    # Read before DNS is asked: a missing key is the first thing to say.
+    wanted = [] if options.remove else [Bootstrap.from_settings(settings).tlsa_record(settings.tlsa_selector)]
+    publishing, zone = _publishing_of(settings)
+    if options.remove:
+        print("If the device was stolen, first revoke the credential for DNS that it holds.", file=sys.stderr)
+        _print_removal(publishing.withdraw(), zone)
+    else:
+        _print_outcome(publishing.publish(wanted, remove_foreign=options.remove_foreign), zone)
+
+
+def _publishing_of(settings: Settings) -> "tuple[Publishing, Zone]":
+    # Imported late, because --help and a missing key need none of it.
+    from idlib.publishing import publisher_from
+    from idlib.publishing.publication import Publishing
+    from idlib.publishing.zone import HostResolver
+
+    zone = HostResolver.from_settings(settings).find_zone(settings.identity_name)
+    publisher = publisher_from(settings, zone)
+    return (
+        Publishing(publisher, zone, settings.identity_name, settings.tlsa_ttl, report=_report),
+        zone,
+    )
+
+
+def _report(sentence: str) -> None:
+    print(sentence, file=sys.stderr, flush=True)
+
+
+def _print_outcome(publication: "Publication", zone: "Zone") -> None:
+    from idlib.publishing.change import shorten
+
+    change = publication.change
+    if change.is_empty:
+        print(f"Nothing to change: {change.name} has its record, with a TTL of {change.after.ttl} s.")
+    for rdata in change.add:
+        print(f"added    {shorten(rdata)}")
+    for rdata in change.remove:
+        print(f"removed  {shorten(rdata)}")
+    for rdata in publication.foreign:
+        print(f"kept     {shorten(rdata)}  (unknown key; --remove-foreign removes it)")
+    _print_servers(publication, zone)
+    _print_caches(publication, zone)
+
+
+def _print_removal(publication: "Publication", zone: "Zone") -> None:
+    change = publication.change
+    if change.is_empty:
+        print(f"Nothing to change: {change.name} has no TLSA record.")
+    else:
+        number = len(change.remove)
+        print(f"Removed {number} record{'s' * (number > 1)} of {change.name}.")
+    _print_servers(publication, zone)
+    _print_caches(publication, zone)
+
+
+def _print_servers(publication: "Publication", zone: "Zone") -> None:
+    servers = ", ".join(str(answer.server) for answer in publication.served)
+    print(f"Every name server of {zone.name} agrees: {servers}.")
+    for host in zone.unresolved:
+        print(f"The name server {host} has no address and was not asked.", file=sys.stderr)
+
+
+def _print_caches(publication: "Publication", zone: "Zone") -> None:
+    change = publication.change
+    if change.is_empty:
+        return
+    if change.before.rdatas:
+        print(f"Caches may hold the old records for another {change.before.ttl} s.")
+    else:
+        print(f"Resolvers that were asked before may report for up to {zone.negative_ttl} s that there is no record.")

@@ -1,6 +1,9 @@
 """Changes records by a command of the user's, for DNS providers that nothing else here knows."""
 
+import contextlib
 import json
+import os
+import signal
 import subprocess
 from typing import Final
 
@@ -11,7 +14,8 @@ from idlib.publishing.name_servers import read_from_all
 from idlib.publishing.zone import Zone
 
 _SECONDS: Final = 300.0
-_COMMAND_NOT_FOUND: Final = 127
+_NOT_EXECUTABLE: Final = 126
+_NOT_FOUND: Final = 127
 
 
 class ShellCommand:
@@ -21,12 +25,14 @@ class ShellCommand:
         name: The owner of the records.
         zone: The zone of the name.
         command: A command line for `sh`.
+        seconds: How long it may take.
     """
 
-    def __init__(self, name: IdentityName, zone: Zone, command: str) -> None:
+    def __init__(self, name: IdentityName, zone: Zone, command: str, seconds: float = _SECONDS) -> None:
         self._name = name
         self._zone = zone
         self._command = command
+        self._seconds = seconds
 
     def read(self) -> TlsaSet:
         """Return the records that the zone's name servers have; see `Publisher`.
@@ -56,29 +62,44 @@ class ShellCommand:
             "remove": [present(rdata) for rdata in change.remove],
             "records": [present(rdata) for rdata in change.after.rdatas],
         }
+        status = self._run(json.dumps(document) + "\n")
+        if status == _NOT_FOUND:
+            raise PublishingError("DNS_PUBLISH_COMMAND was not found", "give its absolute path")
+        if status == _NOT_EXECUTABLE:
+            raise PublishingError("DNS_PUBLISH_COMMAND is not executable", "run chmod +x on it")
+        if status:
+            how = f"status {status}" if status > 0 else f"signal {-status}"
+            raise PublishingError(f"DNS_PUBLISH_COMMAND ended with {how}", "see what it printed")
+
+    def _run(self, text: str) -> int:
+        """Run the command with a text on its stdin, and return its exit status."""
         try:
-            done = subprocess.run(
+            process = subprocess.Popen(
                 ["/bin/sh", "-c", self._command],
-                input=json.dumps(document) + "\n",
-                text=True,
+                stdin=subprocess.PIPE,
                 # Stdout belongs to the program's own output.
                 stdout=2,
-                timeout=_SECONDS,
-                check=False,
+                text=True,
+                start_new_session=True,
             )
-        except subprocess.TimeoutExpired as error:
-            raise PublishingError(
-                f"DNS_PUBLISH_COMMAND did not end within {_SECONDS:g} s and was killed", "run it by hand to see why"
-            ) from error
         except OSError as error:
             raise PublishingError(
                 f"DNS_PUBLISH_COMMAND cannot be started: {error.strerror}", "install a shell"
             ) from error
-        if done.returncode == _COMMAND_NOT_FOUND:
-            raise PublishingError("DNS_PUBLISH_COMMAND was not found", "give its absolute path")
-        if done.returncode:
-            how = f"status {done.returncode}" if done.returncode > 0 else f"signal {-done.returncode}"
-            raise PublishingError(f"DNS_PUBLISH_COMMAND ended with {how}", "see what it printed")
+        with process:
+            try:
+                process.communicate(text, timeout=self._seconds)
+            except BaseException as error:
+                # With all that it has started; the shell alone would leave them behind.
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)
+                if not isinstance(error, subprocess.TimeoutExpired):
+                    raise
+                raise PublishingError(
+                    f"DNS_PUBLISH_COMMAND did not end within {self._seconds:g} s and was killed",
+                    "run it by hand to see why",
+                ) from error
+        return process.returncode
 
     def check(self) -> None:
         """Do nothing, because only a change can show whether the command works; see `Publisher`."""

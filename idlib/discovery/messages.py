@@ -44,11 +44,13 @@ class Question:
         name: The owner of the records.
         record_type: Their type, in class IN.
         checking_disabled: Whether a validating resolver is to answer even if its validation fails (CD bit).
+        recursion_desired: Whether the server is to ask others (RD bit).
     """
 
     name: dns.name.Name
     record_type: RdataType
     checking_disabled: bool = False
+    recursion_desired: bool = True
 
     @classmethod
     def about(cls, name: IdentityName, *, checking_disabled: bool = False) -> "Question":
@@ -56,12 +58,13 @@ class Question:
         return cls(dns.name.from_text(name.text), RdataType.TLSA, checking_disabled)
 
     def to_wire(self, identifier: int) -> bytes:
-        """Return the query's bytes: recursion and DNSSEC records desired, AD understood (RFC 6840, section 5.7).
+        """Return the query's bytes: DNSSEC records desired, AD understood (RFC 6840, section 5.7).
 
         Args:
             identifier: 0 to 65535.
         """
-        flags = dns.flags.RD | dns.flags.AD | (dns.flags.CD if self.checking_disabled else 0)
+        flags = dns.flags.AD | (dns.flags.CD if self.checking_disabled else 0)
+        flags |= dns.flags.RD if self.recursion_desired else 0
         query = dns.message.make_query(
             self.name, self.record_type, use_edns=0, want_dnssec=True, payload=_UDP_PAYLOAD, flags=flags, id=identifier
         )
@@ -135,6 +138,7 @@ class Answer:
         records: The answer section.
         authority: The authority section.
         extended_errors: The server's explanations of a failure.
+        authoritative: The AA bit.
     """
 
     rcode: int
@@ -143,6 +147,7 @@ class Answer:
     records: tuple[ResourceRecord, ...] = ()
     authority: tuple[ResourceRecord, ...] = ()
     extended_errors: tuple[ExtendedError, ...] = ()
+    authoritative: bool = False
 
     def record_set(self, owner: dns.name.Name, record_type: int) -> RecordSet | None:
         """Return the answer's records of a name and type, or None if there are none."""
@@ -249,6 +254,7 @@ def _read_answer(wire: bytes, question: Question, identifier: int) -> Answer:
         records=tuple(record for record_class, record in records if record_class == RdataClass.IN),
         authority=tuple(record for record_class, record in authority if record_class == RdataClass.IN),
         extended_errors=tuple(extended_errors),
+        authoritative=bool(flags & dns.flags.AA),
     )
 
 

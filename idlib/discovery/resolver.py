@@ -131,17 +131,32 @@ class Resolver:
         return _temporary(server, question, f"answers SERVFAIL{_said(errors)}")
 
 
-def _exchange(server: Server, question: Question, deadline: float) -> Answer:
+def exchange(address: ServerAddress, question: Question, deadline: float) -> Answer:
+    """Return one server's answer to a question, over TCP if it does not fit into UDP.
+
+    Args:
+        address: The server.
+        question: What is asked.
+        deadline: When to give up, as `time.monotonic` counts.
+
+    Raises:
+        UnusableAnswerError: What it sent is not an answer to the question.
+        TimeoutError: It did not answer in time.
+        OSError: It cannot be reached.
+    """
     identifier = secrets.randbelow(2**16)
     query = question.to_wire(identifier)
 
     def read(wire: bytes) -> Answer:
         return read_answer(wire, question, identifier)
 
+    answer = _over_udp(address, query, read, deadline)
+    return read(_over_tcp(address, query, deadline)) if answer.truncated else answer
+
+
+def _exchange(server: Server, question: Question, deadline: float) -> Answer:
     try:
-        answer = _over_udp(server.address, query, read, deadline)
-        if answer.truncated:
-            answer = read(_over_tcp(server.address, query, deadline))
+        answer = exchange(server.address, question, deadline)
     except UnusableAnswerError as error:
         raise _temporary(server, question, f"gives no usable answer: {error}") from error
     except TimeoutError as error:

@@ -155,8 +155,9 @@ def _rejected_key(server: ServerAddress, key: dns.tsig.Key, error: dns.exception
 
 
 def _rdataset(rdatas: Sequence[bytes], ttl: int) -> dns.rdataset.Rdataset:
-    parsed = [dns.rdata.from_wire(dns.rdataclass.IN, dns.rdatatype.TLSA, rdata, 0, len(rdata)) for rdata in rdatas]
-    return dns.rdataset.from_rdata_list(ttl, parsed)
+    # Generic, because dnspython's class for the type refuses malformed records, which others may have published.
+    records = [dns.rdata.GenericRdata(dns.rdataclass.IN, dns.rdatatype.TLSA, rdata) for rdata in rdatas]
+    return dns.rdataset.from_rdata_list(ttl, records)
 
 
 def _shown(name: dns.name.Name) -> str:

@@ -1,19 +1,19 @@
 """Reads a name's TLSA records from the zone's name servers, past every cache."""
 
+import errno
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Final
 
-import dns.exception
-import dns.flags
-import dns.message
-import dns.query
+import dns.name
 import dns.rcode
-import dns.rdataclass
-import dns.rdatatype
+import dns.serial
+from dns.rdatatype import RdataType
 
+from idlib.discovery.messages import Question, RecordSet, UnusableAnswerError
+from idlib.discovery.resolver import exchange
 from idlib.errors import NotServedError
 from idlib.names import IdentityName
 from idlib.publishing.change import TlsaSet
@@ -23,7 +23,9 @@ from idlib.settings import ServerAddress
 _SECONDS: Final = 5.0
 _MAX_AT_ONCE: Final = 8
 _PAUSE_SECONDS: Final = 1.0
-_UDP_PAYLOAD: Final = 1232
+_NUMBERS_BYTES: Final = 20
+# What the system says before anything is sent, if it has no IPv6 (or no IPv4).
+_NO_ROUTE: Final = frozenset({errno.ENETUNREACH, errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL})
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,12 +37,18 @@ class Served:
         records: The TLSA records; None if there is no usable answer.
         serial: The zone's serial number; None if the server does not give one.
         fault: Why there is no usable answer; empty if there is one.
+        has_route: Whether this device can send to the server's address at all.
     """
 
     server: NameServer
     records: TlsaSet | None
     serial: int | None
     fault: str = ""
+    has_route: bool = True
+
+
+class _NoRouteError(NotServedError):
+    """The device cannot send to an address of this kind."""
 
 
 def read_from(address: ServerAddress, name: IdentityName) -> TlsaSet:
@@ -53,12 +61,8 @@ def read_from(address: ServerAddress, name: IdentityName) -> TlsaSet:
     Raises:
         NotServedError: It gives no authoritative answer; the fact names only the reason.
     """
-    answer = _ask(address, name.text, dns.rdatatype.TLSA)
-    owner = dns.name.from_text(name.text)
-    records = answer.get_rrset(dns.message.ANSWER, owner, dns.rdataclass.IN, dns.rdatatype.TLSA)
-    if records is None:
-        return TlsaSet.of(0, ())
-    return TlsaSet.of(records.ttl, (record.to_wire() or b"" for record in records))
+    records = _ask(address, dns.name.from_text(name.text), RdataType.TLSA)
+    return TlsaSet.of(records.ttl, records.rdatas) if records else TlsaSet.of(0, ())
 
 
 def read_from_all(zone: Zone, name: IdentityName) -> tuple[Served, ...]:
@@ -77,6 +81,8 @@ def wait_until_served(
 ) -> tuple[Served, ...]:
     """Wait until every name server of a zone serves exactly these records.
 
+    Addresses to which this device has no route are left out if others can be asked: most devices have no IPv6.
+
     Args:
         zone: The zone of the name.
         name: The owner of the records.
@@ -93,7 +99,8 @@ def wait_until_served(
     deadline = time.monotonic() + seconds
     while True:
         served = read_from_all(zone, name)
-        late = [answer for answer in served if answer.records is None or answer.records.rdatas != expected.rdatas]
+        asked = [answer for answer in served if answer.has_route] or served
+        late = [answer for answer in asked if answer.records is None or answer.records.rdatas != expected.rdatas]
         if not late:
             return served
         if time.monotonic() >= deadline:
@@ -106,36 +113,51 @@ def wait_until_served(
 def _read(server: NameServer, zone: Zone, name: IdentityName) -> Served:
     try:
         records = read_from(server.address, name)
+    except _NoRouteError as error:
+        return Served(server, None, None, error.fact, has_route=False)
     except NotServedError as error:
         return Served(server, None, None, error.fact)
     try:
-        answer = _ask(server.address, zone.name, dns.rdatatype.SOA)
+        start = _ask(server.address, dns.name.from_text(zone.name), RdataType.SOA)
     except NotServedError:
-        return Served(server, records, None)
-    start = answer.get_rrset(dns.message.ANSWER, dns.name.from_text(zone.name), dns.rdataclass.IN, dns.rdatatype.SOA)
-    return Served(server, records, start[0].serial if start else None)
+        start = None
+    return Served(server, records, _serial_of(start.rdatas[0]) if start else None)
 
 
-def _ask(address: ServerAddress, name: str, record_type: dns.rdatatype.RdataType) -> dns.message.Message:
-    query = dns.message.make_query(name, record_type, use_edns=0, payload=_UDP_PAYLOAD, flags=0)
+def _serial_of(start_of_authority: bytes) -> int | None:
+    # Two names, which may be compressed, and five numbers, of which it is the first (RFC 1035, section 3.3.13).
+    numbers = start_of_authority[-_NUMBERS_BYTES:]
+    return int.from_bytes(numbers[:4]) if len(numbers) == _NUMBERS_BYTES else None
+
+
+def _ask(address: ServerAddress, owner: dns.name.Name, record_type: RdataType) -> RecordSet | None:
+    """Return a server's records of one type.
+
+    The reader is that of `discovery`, because dnspython refuses a whole answer for one malformed TLSA record.
+    """
+    question = Question(owner, record_type, recursion_desired=False)
     try:
-        answer, _ = dns.query.udp_with_fallback(query, address.address, _SECONDS, address.port, ignore_errors=True)
-    except dns.exception.Timeout as error:
+        answer = exchange(address, question, time.monotonic() + _SECONDS)
+    except UnusableAnswerError as error:
+        raise NotServedError(f"its answer cannot be used: {error}") from error
+    except TimeoutError as error:
         raise NotServedError("it does not answer") from error
     except OSError as error:
-        raise NotServedError(f"it cannot be reached: {error.strerror or error}") from error
-    except (dns.exception.DNSException, EOFError) as error:
-        raise NotServedError("its answer cannot be read") from error
-    if answer.rcode() not in (dns.rcode.NOERROR, dns.rcode.NXDOMAIN):
-        raise NotServedError(f"it answers {dns.rcode.to_text(answer.rcode())}")
-    if not answer.flags & dns.flags.AA:
+        kind = _NoRouteError if error.errno in _NO_ROUTE else NotServedError
+        raise kind(f"it cannot be reached: {error.strerror or error}") from error
+    if answer.rcode not in (dns.rcode.NOERROR, dns.rcode.NXDOMAIN):
+        raise NotServedError(f"it answers {dns.rcode.to_text(dns.rcode.Rcode.make(answer.rcode))}")
+    if answer.truncated:
+        raise NotServedError("it truncates its answer even over TCP")
+    if not answer.authoritative:
         raise NotServedError("it does not serve the zone")
-    return answer
+    return answer.record_set(owner, record_type)
 
 
 def _not_served(late: Sequence[Served], served: Sequence[Served], seconds: float) -> NotServedError:
-    serials = [answer.serial for answer in served if answer.serial is not None]
-    newest = max(serials, default=None)
+    serials = {answer.serial for answer in served if answer.serial is not None}
+    # Circular numbers (RFC 1982).
+    newest = max(map(dns.serial.Serial, serials)).value if serials else None
     parts = []
     for answer in late:
         what = answer.fault or "it serves other records"
@@ -144,7 +166,7 @@ def _not_served(late: Sequence[Served], served: Sequence[Served], seconds: float
         parts.append(f"{answer.server}: {what}")
     if any(answer.records is None for answer in late):
         hint = "make these servers reachable, or remove them from the zone's NS records"
-    elif len(set(serials)) > 1:
+    elif len(serials) > 1:
         hint = "its zone transfers are late or fail; run the command again later, or look at that server"
     else:
         hint = "the zone's serial number did not change, so other servers do not fetch it; look at the primary server"

@@ -1,24 +1,34 @@
-"""The zone of a name, its primary server and all of its name servers, as the device's resolver reports them.
+"""The zone of a name, its primary server and all of its name servers.
+
+The resolver is asked only about names that exist. It would remember for an hour that a name does not exist, and then
+hide a record that is published there a moment later; about names below the registered domain, name servers are asked.
 
 The answers are not authenticated, and need not be: a false one makes a change fail or a read-back report other records,
 but a change is signed with a key, and what others trust is what DNSSEC authenticates for them.
 """
 
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
 import dns.exception
 import dns.name
-import dns.rdatatype
+import dns.rcode
 import dns.resolver
+import dns.rrset
+from dns.rdatatype import RdataType
 
-from idlib.discovery.resolver import system_servers
+from idlib.discovery.messages import Question, UnusableAnswerError
+from idlib.discovery.resolver import exchange, system_servers
 from idlib.errors import PublishingError
 from idlib.names import IdentityName
 from idlib.settings import DNS_PORT, HostAddress, ServerAddress, Settings
+from idlib.zones import registrable_domain
 
 _SECONDS: Final = 10.0
+_NAME_SERVER_SECONDS: Final = 3.0
+_APEX_TYPES: Final = frozenset({RdataType.SOA, RdataType.NS})
 _HINT: Final = "check the network and DNS_RESOLVER, try again"
 
 
@@ -106,7 +116,14 @@ class HostResolver:
         Raises:
             PublishingError: The zone or its name servers cannot be found.
         """
-        origin, start = self._start_of_authority(dns.name.from_text(name.text))
+        owner = dns.name.from_text(name.text)
+        zone = self._zone(dns.name.from_text(registrable_domain(name)))
+        while (cut := _cut_below(zone, owner)) is not None:
+            zone = self._zone(cut)
+        return zone
+
+    def _zone(self, apex: dns.name.Name) -> Zone:
+        origin, start = self._start_of_authority(apex)
         try:
             hosts = sorted(str(record.target) for record in self._resolver.resolve(origin, "NS"))
         except dns.exception.DNSException as error:
@@ -157,6 +174,24 @@ class HostResolver:
                 return candidate, answer.rrset
             candidate = candidate.parent()
         raise PublishingError(f"{_shown(name)} is in no zone", "check IDENTITY_NAME")
+
+
+def _cut_below(zone: Zone, owner: dns.name.Name) -> dns.name.Name | None:
+    """Return the apex of a zone that is delegated from this one and has a name; None if this zone has it."""
+    origin = dns.name.from_text(zone.name)
+    question = Question(owner, RdataType.SOA, recursion_desired=False)
+    for server in zone.servers:
+        try:
+            answer = exchange(server.address, question, time.monotonic() + _NAME_SERVER_SECONDS)
+        except (UnusableAnswerError, OSError):
+            continue
+        if answer.rcode not in (dns.rcode.NOERROR, dns.rcode.NXDOMAIN):
+            continue
+        records = (*answer.records, *answer.authority)
+        apexes = [record.owner for record in records if record.record_type in _APEX_TYPES]
+        below = [apex for apex in apexes if owner.is_subdomain(apex) and apex.is_subdomain(origin) and apex != origin]
+        return below[0] if below else None
+    return None
 
 
 def _shown(name: dns.name.Name) -> str:

@@ -1,0 +1,180 @@
+"""What is changed and what is kept, at a publisher that only remembers; real ones are in tests/integration."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import pytest
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+from idlib.errors import ConcurrentChangeError, PublishingError
+from idlib.names import IdentityName
+from idlib.publishing.change import Change, TlsaSet
+from idlib.publishing.publication import Publication, Publishing
+from idlib.publishing.zone import HostResolver, NameServer, Zone
+from idlib.records import TlsaRecord
+from testbed.certificate_maker import NAME, Authority, der, ec_key, rsa_key
+from testbed.name_server import Respond, Server
+from tests.idlib.publishing.authority import authoritative, zone_of
+
+Serve = Callable[..., Server]
+DEVICE = IdentityName(NAME)
+SPKI = ec_key().public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+OTHER_SPKI = rsa_key().public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+RECORD = TlsaRecord(3, 0, 0, der(Authority().issue()))
+SAME_KEY = [TlsaRecord(3, 1, 0, SPKI), TlsaRecord(3, 0, 0, der(Authority().issue()))]
+FOREIGN = [TlsaRecord(3, 1, 0, OTHER_SPKI), TlsaRecord(3, 1, 1, bytes(32)), TlsaRecord(3, 0, 0, b"no certificate")]
+DIGEST_OF_NOBODY = bytes((3, 1, 1)) + bytes([1]) * 32
+
+
+@dataclass
+class Publisher:
+    """A publisher whose name server serves at once what was applied."""
+
+    records: TlsaSet
+    minimum: int = 0
+    meanwhile: list[bytes] = field(default_factory=list)
+    applied: list[Change] = field(default_factory=list)
+
+    def read(self) -> TlsaSet:
+        return self.records
+
+    def lowest_ttl(self) -> int:
+        return self.minimum
+
+    def apply(self, change: Change) -> None:
+        self.applied.append(change)
+        if self.meanwhile:
+            self.records = TlsaSet.of(60, [*self.records.rdatas, self.meanwhile.pop()])
+            raise ConcurrentChangeError("the records were changed by someone else", "run the command again")
+        self.records = change.after
+
+    def check(self) -> None:
+        raise NotImplementedError
+
+    def respond(self) -> Respond:
+        def answer(query: object, over_tcp: bool) -> list[bytes]:  # noqa: FBT001
+            lines = [rf"alice._device {self.records.ttl} TLSA \# {len(r)} {r.hex()}" for r in self.records.rdatas]
+            zone = zone_of("example.test.", "@ NS ns", *lines)
+            return authoritative(zone)(query, over_tcp)  # type: ignore[arg-type]
+
+        return answer
+
+
+@dataclass
+class World:
+    publisher: Publisher
+    zone: Zone
+
+    def publishing(self, ttl: int = 300) -> Publishing:
+        return Publishing(self.publisher, self.zone, DEVICE, ttl, wait_seconds=5)
+
+
+@pytest.fixture
+def world(serve: Serve) -> Callable[..., World]:
+    def start(*records: TlsaRecord, ttl: int = 300, **named: object) -> World:
+        publisher = Publisher(TlsaSet.of(ttl, [record.to_rdata() for record in records]), **named)  # type: ignore[arg-type]
+        server = NameServer("ns.example.test", serve(publisher.respond()).address)
+        return World(publisher, Zone("example.test", "ns.example.test", 1800, (server,), (), HostResolver([])))
+
+    return start
+
+
+def rdatas(*records: TlsaRecord) -> set[bytes]:
+    return {record.to_rdata() for record in records}
+
+
+def test_a_record_is_added_with_the_wanted_ttl(world: Callable[..., World]) -> None:
+    there = world()
+    publication = there.publishing(ttl=77).publish([RECORD])
+    assert there.publisher.records == TlsaSet.of(77, [RECORD.to_rdata()])
+    assert publication.change.add == (RECORD.to_rdata(),)
+    assert publication.foreign == ()
+    assert [answer.records for answer in publication.served] == [there.publisher.records]
+
+
+def test_a_second_time_nothing_is_changed(world: Callable[..., World]) -> None:
+    there = world(RECORD, *FOREIGN)
+    publication = there.publishing().publish([RECORD])
+    assert publication.change.is_empty
+    assert there.publisher.applied == []
+
+
+def test_other_records_of_the_same_key_are_replaced(world: Callable[..., World]) -> None:
+    there = world(*SAME_KEY)
+    there.publishing().publish([RECORD])
+    assert set(there.publisher.records.rdatas) == rdatas(RECORD)
+
+
+def test_records_of_unknown_keys_are_kept_and_listed(world: Callable[..., World]) -> None:
+    there = world(*FOREIGN)
+    publication = there.publishing().publish([RECORD])
+    assert set(there.publisher.records.rdatas) == rdatas(RECORD, *FOREIGN)
+    assert set(publication.foreign) == rdatas(*FOREIGN)
+
+
+def test_records_of_unknown_keys_are_removed_if_that_is_wanted(world: Callable[..., World]) -> None:
+    there = world(*FOREIGN)
+    publication = there.publishing().publish([RECORD], remove_foreign=True)
+    assert set(there.publisher.records.rdatas) == rdatas(RECORD)
+    assert publication.foreign == ()
+
+
+def test_records_of_retired_keys_are_removed(world: Callable[..., World]) -> None:
+    there = world(*FOREIGN)
+    publication = there.publishing().publish([RECORD], retired=[OTHER_SPKI])
+    assert set(there.publisher.records.rdatas) == rdatas(RECORD, *FOREIGN[1:])
+    assert set(publication.foreign) == rdatas(*FOREIGN[1:])
+
+
+@pytest.mark.parametrize(("wanted", "minimum", "ttl"), [(300, 0, 300), (300, 3600, 3600), (86400, 3600, 86400)])
+def test_the_ttl_is_raised_to_what_the_zone_requires(
+    world: Callable[..., World], wanted: int, minimum: int, ttl: int
+) -> None:
+    there = world(RECORD, ttl=60, minimum=minimum)
+    change = there.publishing(wanted).publish([RECORD]).change
+    assert there.publisher.records.ttl == ttl
+    assert (change.add, change.remove, change.is_empty) == ((), (), False)
+
+
+def test_all_records_are_withdrawn(world: Callable[..., World]) -> None:
+    there = world(RECORD, *FOREIGN)
+    publication = there.publishing().withdraw()
+    assert there.publisher.records.rdatas == ()
+    assert set(publication.change.remove) == rdatas(RECORD, *FOREIGN)
+    assert there.publishing().withdraw().change.is_empty
+
+
+def test_the_records_of_some_keys_are_withdrawn(world: Callable[..., World]) -> None:
+    there = world(RECORD, *SAME_KEY, *FOREIGN)
+    there.publishing(ttl=9999).withdraw([SPKI])
+    assert there.publisher.records == TlsaSet.of(300, rdatas(*FOREIGN))
+
+
+def publish(there: World) -> Publication:
+    return there.publishing().publish([RECORD])
+
+
+def test_a_change_that_someone_else_overtakes_is_made_again_from_what_is_there_then(
+    world: Callable[..., World],
+) -> None:
+    there = world(meanwhile=[DIGEST_OF_NOBODY])
+    publication = publish(there)
+    assert set(there.publisher.records.rdatas) == {RECORD.to_rdata(), DIGEST_OF_NOBODY}
+    assert publication.foreign == (DIGEST_OF_NOBODY,)
+    assert len(there.publisher.applied) == 2
+
+
+def test_it_ends_if_someone_else_is_always_faster(world: Callable[..., World]) -> None:
+    there = world(meanwhile=[bytes((3, 1, 1)) + bytes([number]) * 32 for number in range(9)])
+    with pytest.raises(ConcurrentChangeError):
+        publish(there)
+    assert len(there.publisher.applied) == 3
+
+
+def test_a_change_that_no_name_server_serves_is_an_error(world: Callable[..., World], serve: Serve) -> None:
+    stale = serve(authoritative(zone_of("example.test.", "@ NS ns")))
+    publisher = Publisher(TlsaSet.of(0, ()))
+    server = NameServer("ns.example.test", stale.address)
+    zone = Zone("example.test", "ns.example.test", 1800, (server,), (), HostResolver([]))
+    with pytest.raises(PublishingError, match="not every name server serves"):
+        Publishing(publisher, zone, DEVICE, 300, wait_seconds=0.2).publish([RECORD])

@@ -1,5 +1,6 @@
 """Put the device's TLSA record into DNS, and read it back from every name server of the zone."""
 
+import argparse
 import sys
 from typing import TYPE_CHECKING, Final
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from idlib.publishing.zone import Zone
 
 _READS: Final = MAINTENANCE_READS | PUBLISHING_READS
+_MOST_SECONDS: Final = 86_400
 
 
 def main() -> None:
@@ -22,7 +24,8 @@ def main() -> None:
     command_line = parser(
         "Publish the TLSA record of IDENTITY_NAME's certificate in CRYPTO_PATH by the method DNS_PUBLISH, and wait"
         " until every name server of the zone has it. Without DNS_PUBLISH, print what to enter.",
-        "DNS_PUBLISH=rfc2136 DNS_UPDATE_KEY_FILE=~/messenger/update.key {program}",
+        "IDENTITY_NAME=alice._device.example.com DNS_PUBLISH=rfc2136 DNS_UPDATE_KEY_FILE=~/messenger/update.key"
+        " {program}",
     )
     command_line.add_argument(
         "--remove",
@@ -31,6 +34,12 @@ def main() -> None:
         " credential for DNS that it holds",
     )
     command_line.add_argument("--remove-foreign", action="store_true", help="remove records of unknown keys")
+    command_line.add_argument(
+        "--timeout",
+        type=_seconds,
+        metavar="SECONDS",
+        help="how long to wait for every name server (default: 120)",
+    )
     options = command_line.parse_args()
     if options.remove and options.remove_foreign:
         command_line.error("--remove already removes every record")
@@ -43,7 +52,7 @@ def main() -> None:
         return
     # Read before DNS is asked: a missing key is the first thing to say.
     wanted = [] if options.remove else [Bootstrap.from_settings(settings).tlsa_record(settings.tlsa_selector)]
-    publishing, zone = _publishing_of(settings)
+    publishing, zone = _publishing_of(settings, options.timeout)
     if options.remove:
         print("If the device was stolen, first revoke the credential for DNS that it holds.", file=sys.stderr)
         _print_removal(publishing.withdraw(), zone)
@@ -51,18 +60,26 @@ def main() -> None:
         _print_outcome(publishing.publish(wanted, remove_foreign=options.remove_foreign), zone)
 
 
-def _publishing_of(settings: Settings) -> "tuple[Publishing, Zone]":
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds <= _MOST_SECONDS:
+        raise argparse.ArgumentTypeError(f"give more than 0 and at most {_MOST_SECONDS} seconds")
+    return seconds
+
+
+def _publishing_of(settings: Settings, timeout: float | None) -> "tuple[Publishing, Zone]":
     # Imported late, because --help and a missing key need none of it.
     from idlib.publishing import publisher_from
-    from idlib.publishing.publication import Publishing
+    from idlib.publishing.publication import WAIT_SECONDS, Publishing
     from idlib.publishing.zone import HostResolver
 
     zone = HostResolver.from_settings(settings).find_zone(settings.identity_name)
     publisher = publisher_from(settings, zone)
-    return (
-        Publishing(publisher, zone, settings.identity_name, settings.tlsa_ttl, report=_report),
-        zone,
-    )
+    seconds = timeout or WAIT_SECONDS
+    return Publishing(publisher, zone, settings.identity_name, settings.tlsa_ttl, seconds, _report), zone
 
 
 def _report(sentence: str) -> None:
@@ -97,8 +114,10 @@ def _print_removal(publication: "Publication", zone: "Zone") -> None:
 
 
 def _print_servers(publication: "Publication", zone: "Zone") -> None:
-    servers = ", ".join(str(answer.server) for answer in publication.served)
+    servers = ", ".join(str(answer.server) for answer in publication.served if answer.has_route)
     print(f"Every name server of {zone.name} agrees: {servers}.")
+    if skipped := ", ".join(str(answer.server) for answer in publication.served if not answer.has_route):
+        print(f"Not asked, because this device has no route to them: {skipped}.", file=sys.stderr)
     for host in zone.unresolved:
         print(f"The name server {host} has no address and was not asked.", file=sys.stderr)
 

@@ -68,7 +68,7 @@ NO_BOUND_OF_A_USER: Final = frozenset(
         "idlib/keys.py _RSA_BITS",
         "idlib/certificates.py _MAX_CHARACTERS",
         "idlib/discovery/messages.py _MAX_TTL",
-        "messaging_maintenance/generate_tlsa.py TIME_TO_LIVE_SECONDS",
+        "idlib/publishing/name_servers.py _MAX_AT_ONCE",
         "messaging_receiver/stage.py POLL_SECONDS",
         "messaging_receiver/own_identity.py _POLL_SECONDS",
         "messaging_receiver/health.py _MAX_SOCKET_PATH_OCTETS",

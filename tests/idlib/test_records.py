@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from idlib.errors import MalformedRecordError, UnusableRecordError
 from idlib.names import IdentityName
-from idlib.records import TlsaRecord, UsableRecord, judge, rank, render
+from idlib.records import TlsaRecord, UsableRecord, judge, key_of, rank, render
 from testbed.certificate_maker import NAME, NOW, Authority, der, ec_key, rsa_key
 
 AUTHORITY = Authority()
@@ -295,3 +295,37 @@ def test_a_key_restricted_to_pss_gives_no_record_of_its_certificate() -> None:
 def test_what_is_rendered_is_accepted(selector: int, certificate: x509.Certificate) -> None:
     record = render(certificate, selector)
     assert judged(record).parameters == record.parameters
+
+
+@pytest.mark.parametrize("usage", range(5))
+def test_the_key_in_a_record_of_any_usage_is_found(usage: int) -> None:
+    assert key_of(TlsaRecord(usage, 0, 0, der(CERTIFICATE)).to_rdata()) == SPKI
+    assert key_of(TlsaRecord(usage, 1, 0, SPKI).to_rdata()) == SPKI
+    assert key_of(TlsaRecord(usage, 1, 0, RSA_SPKI).to_rdata()) == RSA_SPKI
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        TlsaRecord(3, 1, 1, bytes(32)),
+        TlsaRecord(3, 0, 2, bytes(64)),
+        TlsaRecord(3, 0, 0, SPKI),
+        TlsaRecord(3, 1, 0, der(CERTIFICATE)),
+        TlsaRecord(3, 1, 0, b"x"),
+    ],
+)
+def test_a_digest_and_what_is_malformed_have_no_key(record: TlsaRecord) -> None:
+    assert key_of(record.to_rdata()) is None
+
+
+@given(st.binary(max_size=80))
+def test_any_bytes_have_no_key(rdata: bytes) -> None:
+    assert key_of(rdata) is None
+
+
+@given(st.integers(min_value=0, max_value=len(der(CERTIFICATE)) - 1), st.integers(min_value=1, max_value=255))
+def test_a_damaged_certificate_has_a_key_or_none(position: int, difference: int) -> None:
+    damaged = bytearray(der(CERTIFICATE))
+    damaged[position] ^= difference
+    key = key_of(bytes((3, 0, 0)) + damaged)
+    assert key is None or isinstance(key, bytes)

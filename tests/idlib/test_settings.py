@@ -13,6 +13,7 @@ from idlib.names import IdentityName
 from idlib.settings import (
     DISCOVERY_READS,
     MAINTENANCE_READS,
+    PUBLISHING_READS,
     RECEIVER_READS,
     SENDER_READS,
     VARIABLES,
@@ -255,6 +256,7 @@ PATHS = [
     "MQTT_KEY_FILE",
     "MQTT_PASSWORD_FILE",
     "DNSSEC_TRUST_ANCHORS",
+    "DNS_UPDATE_KEY_FILE",
     "PKIX_CA_FILE",
 ]
 
@@ -350,7 +352,9 @@ def complaints(names: frozenset[str] | None, environment: dict[str, str]) -> set
     return set()
 
 
-@pytest.mark.parametrize("names", [MAINTENANCE_READS, SENDER_READS, RECEIVER_READS, DISCOVERY_READS, None])
+@pytest.mark.parametrize(
+    "names", [MAINTENANCE_READS, PUBLISHING_READS, SENDER_READS, RECEIVER_READS, DISCOVERY_READS, None]
+)
 def test_a_program_judges_what_it_reads_and_nothing_else(names: frozenset[str] | None) -> None:
     every = {variable.name for variable in VARIABLES}
     # Without a name no program has anything to do.
@@ -367,7 +371,9 @@ def test_what_a_program_does_not_read_has_its_default() -> None:
 
 
 def test_every_variable_is_read_by_a_program() -> None:
-    assert {variable.name for variable in VARIABLES} == MAINTENANCE_READS | SENDER_READS | RECEIVER_READS
+    assert {variable.name for variable in VARIABLES} == (
+        MAINTENANCE_READS | PUBLISHING_READS | SENDER_READS | RECEIVER_READS
+    )
 
 
 def fields_used_in(*files: Path) -> set[str]:
@@ -388,8 +394,11 @@ def fields_used_in(*files: Path) -> set[str]:
 @pytest.mark.parametrize(
     ("names", "package", "parts"),
     [
-        # generate_tlsa.py alone reads DNS_RESOLVER, for the question that it prints.
-        (MAINTENANCE_READS | {"DNS_RESOLVER"}, "messaging_maintenance", ["bootstrap.py"]),
+        (
+            MAINTENANCE_READS | PUBLISHING_READS,
+            "messaging_maintenance",
+            ["bootstrap.py", "publishing/__init__.py", "publishing/zone.py"],
+        ),
         # The container's terminal speaks of itself under the name that balena gives it.
         (SENDER_READS - {"BALENA_SERVICE_NAME"}, "messaging_sender", ["discovery/__init__.py", "transport/broker.py"]),
         (RECEIVER_READS, "messaging_receiver", ["discovery/__init__.py", "transport/broker.py", "trust.py"]),

@@ -2,6 +2,7 @@
 
 import ipaddress
 import re
+import urllib.parse
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -24,6 +25,7 @@ _MAX_HOST_CHARACTERS: Final = 253
 _HOST: Final = re.compile(r"[A-Za-z0-9_-]{1,63}(\.[A-Za-z0-9_-]{1,63})*\.?")
 _WORDS_FOR_ON: Final = frozenset({"on", "true", "yes", "1"})
 _WORDS_FOR_OFF: Final = frozenset({"off", "false", "no", "0"})
+_THIS_MACHINE: Final = frozenset({"127.0.0.1", "::1", "localhost"})
 _HOST_AND_PORT: Final = re.compile(r"[^:]+:[0-9]{1,5}|\[[^]]*\]:[0-9]{1,5}")
 
 
@@ -70,6 +72,7 @@ class PublishMethod(StrEnum):
     """How the device's records are put into DNS."""
 
     RFC2136 = "rfc2136"
+    DESEC = "desec"
     COMMAND = "command"
 
 
@@ -143,6 +146,8 @@ class Settings:
     dns_update_server: HostAddress | None
     dns_update_key_file: Path | None
     dns_publish_command: str | None
+    desec_token_file: Path | None
+    desec_url: str
     tlsa_selector: int
     tlsa_ttl: int
     dnssec: DnssecPolicy
@@ -355,6 +360,19 @@ def _read_host_address(text: str) -> HostAddress:
     return HostAddress(_read_host(host), _integer_in(range(1, 65536))(port or str(DNS_PORT)))
 
 
+def _read_api_url(text: str) -> str:
+    """Return the address of a web API, with a slash at its end, so that paths can be appended."""
+    if not re.fullmatch(r"[!-~]+", text):
+        raise ValueError(text)
+    parts = urllib.parse.urlsplit(text)
+    host = _read_host(parts.hostname or "")
+    if parts.scheme not in ("https", "http") or parts.port == 0 or set("@?#\\") & set(text):
+        raise ValueError(text)
+    if parts.scheme == "http" and host not in _THIS_MACHINE:
+        raise UnfitValueError("would send the token without encryption")
+    return text if text.endswith("/") else f"{text}/"
+
+
 def _switch(kind: type[Kind]) -> Callable[[str], Kind]:
     """Return what reads one of two states, in the words that users of other software expect."""
 
@@ -466,8 +484,8 @@ VARIABLES: Final = (
         "DNS_PUBLISH",
         PublishMethod,
         _choices(PublishMethod),
-        "how the device's records are put into DNS: by dynamic update, or by a command of yours (default: what to enter"
-        " is printed)",
+        "how the device's records are put into DNS: by dynamic update, at deSEC, or by a command of yours (default:"
+        " what to enter is printed)",
     ),
     Variable(
         "DNS_UPDATE_SERVER",
@@ -486,6 +504,14 @@ VARIABLES: Final = (
         _matching(r"[^\0]+"),
         "a shell command",
         "the command that changes the records; it reads the change as one JSON object from stdin",
+    ),
+    Variable("DESEC_TOKEN_FILE", _read_path, _FILE, "file with a token of deSEC that may change the device's records"),
+    Variable(
+        "DESEC_URL",
+        _read_api_url,
+        "an address such as https://desec.io/api/v1/; http:// only on this machine",
+        "the address of deSEC's API",
+        "https://desec.io/api/v1/",
     ),
     Variable(
         "TLSA_SELECTOR",
@@ -564,6 +590,8 @@ PUBLISHING_READS: Final = frozenset(
         "DNS_UPDATE_SERVER",
         "DNS_UPDATE_KEY_FILE",
         "DNS_PUBLISH_COMMAND",
+        "DESEC_TOKEN_FILE",
+        "DESEC_URL",
         "TLSA_SELECTOR",
         "TLSA_TTL",
     }

@@ -1,7 +1,8 @@
 """Puts the device's own TLSA records into DNS, and reads them back from every name server of the zone.
 
 `change` has the values, `zone` finds the zone and its name servers, `name_servers` reads from them, `publication`
-decides what changes. `dynamic_update` and `shell_command` are the methods that write; nothing here reads a private key.
+decides what changes. `dynamic_update`, `desec` and `shell_command` are the methods that write; nothing here reads a
+private key.
 """
 
 from typing import Protocol
@@ -74,6 +75,13 @@ def publisher_from(settings: Settings, zone: Zone) -> Publisher:
 
             server = zone.update_servers(settings.dns_update_server)
             return DynamicUpdate(name, zone, server, read_tsig_key(settings.dns_update_key_file))
+        case PublishMethod.DESEC:
+            if settings.desec_token_file is None:
+                raise _missing("DESEC_TOKEN_FILE", "desec")
+            from idlib.publishing.credential_file import read_secret
+            from idlib.publishing.desec import Desec
+
+            return Desec(name, zone, settings.desec_url, read_secret(settings.desec_token_file))
         case PublishMethod.COMMAND:
             if settings.dns_publish_command is None:
                 raise _missing("DNS_PUBLISH_COMMAND", "command")

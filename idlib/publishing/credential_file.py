@@ -52,10 +52,10 @@ def read_secret(path: Path) -> str:
         path: The file.
 
     Raises:
-        CredentialError: It cannot be read, or does not have exactly one word.
+        CredentialError: It cannot be read, or does not have exactly one word of printable characters.
     """
     words = read_credential(path).split()
-    if len(words) != 1:
+    if len(words) != 1 or not words[0].isprintable():
         raise CredentialError(
             f"{quoted(path)} does not hold exactly one token", "put only the token there, without a name before it"
         )

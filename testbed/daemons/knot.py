@@ -1,12 +1,13 @@
 """Knot DNS, the authoritative name server, with zones that it signs itself, as far away as name servers are."""
 
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from testbed.daemons.delay import Delay
 from testbed.daemons.namespace import Namespace
-from testbed.daemons.process import LOOPBACK, Daemon, free_port, run_tool
+from testbed.daemons.process import LOOPBACK, Daemon, DaemonError, free_port, run_tool
 
 _SERVER = """\
 server:
@@ -128,6 +129,27 @@ class Knot(Daemon):
         """Remove a TLSA record of a name, or all of them if none is given."""
         self._change("zone-unset", [name], "TLSA", *(word for text in record for word in text.split()))
 
+    def replace_tlsa(self, name: str, records: Sequence[str], ttl: int) -> None:
+        """Replace all TLSA records of a name in one change.
+
+        Args:
+            name: The owner, without the trailing dot.
+            records: Each as `3 0 0 HEX`; none removes them all.
+            ttl: Seconds.
+        """
+        zone = self._zone_of(name)
+        self._knotc("zone-begin", zone)
+        try:
+            # It fails if there are none.
+            with suppress(DaemonError):
+                self._knotc("zone-unset", zone, f"{name}.", "TLSA")
+            for record in records:
+                self._knotc("zone-set", zone, f"{name}.", str(ttl), "TLSA", *record.split())
+        except BaseException:
+            self._knotc("zone-abort", zone)
+            raise
+        self._knotc("zone-commit", zone)
+
     def ds(self, zone: str) -> str:
         """Return the zone's DS record, SHA-256, as a zone-file line; its name ends in a dot."""
         lines = run_tool("keymgr", "-c", str(self._configuration), f"{zone}.", "ds").splitlines()
@@ -141,7 +163,7 @@ class Knot(Daemon):
         return f"{owner} IN {rest}"
 
     def _change(self, command: str, names: Sequence[str], *words: str) -> None:
-        zone = next(zone.name for zone in self.zones if names[0].endswith(f".{zone.name}"))
+        zone = self._zone_of(names[0])
         self._knotc("zone-begin", zone)
         try:
             for name in names:
@@ -150,6 +172,9 @@ class Knot(Daemon):
             self._knotc("zone-abort", zone)
             raise
         self._knotc("zone-commit", zone)
+
+    def _zone_of(self, name: str) -> str:
+        return next(zone.name for zone in self.zones if name.endswith(f".{zone.name}"))
 
     def _knotc(self, *command: str) -> None:
         run_tool("knotc", "-c", str(self._configuration), *command)

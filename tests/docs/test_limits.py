@@ -68,6 +68,7 @@ NO_BOUND_OF_A_USER: Final = frozenset(
         "idlib/keys.py _RSA_BITS",
         "idlib/certificates.py _MAX_CHARACTERS",
         "idlib/discovery/messages.py _MAX_TTL",
+        "idlib/publishing/desec_answer.py _MAX_TTL",
         "idlib/publishing/name_servers.py _MAX_AT_ONCE",
         "messaging_receiver/stage.py POLL_SECONDS",
         "messaging_receiver/own_identity.py _POLL_SECONDS",

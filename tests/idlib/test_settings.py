@@ -257,6 +257,7 @@ PATHS = [
     "MQTT_PASSWORD_FILE",
     "DNSSEC_TRUST_ANCHORS",
     "DNS_UPDATE_KEY_FILE",
+    "DESEC_TOKEN_FILE",
     "PKIX_CA_FILE",
 ]
 
@@ -326,6 +327,66 @@ def test_a_port_within_the_host_is_sent_where_it_belongs(text: str) -> None:
 )
 def test_a_host_is_a_name_or_an_address_without_the_dot_at_the_end(text: str, host: str) -> None:
     assert load({**NAME, "MQTT_HOST": text}).mqtt_host == host
+
+
+@pytest.mark.parametrize(
+    ("text", "url"),
+    [
+        ("https://desec.io/api/v1/", "https://desec.io/api/v1/"),
+        ("https://desec.example:8443/api/v1", "https://desec.example:8443/api/v1/"),
+        ("https://[2001:db8::1]", "https://[2001:db8::1]/"),
+        ("http://127.0.0.1:8000/api/v1", "http://127.0.0.1:8000/api/v1/"),
+        ("http://[::1]:8000/", "http://[::1]:8000/"),
+        ("http://localhost", "http://localhost/"),
+    ],
+)
+def test_the_address_of_an_api_ends_with_a_slash(text: str, url: str) -> None:
+    assert load({**NAME, "DESEC_URL": text}).desec_url == url
+
+
+@pytest.mark.parametrize(
+    "text", ["http://desec.io/api/v1/", "http://127.0.0.2/", "http://localhost.example/", "http://[2001:db8::1]/"]
+)
+def test_a_token_is_sent_without_encryption_on_this_machine_only(text: str) -> None:
+    assert problem(DESEC_URL=text).startswith(
+        f"Bad value of env var DESEC_URL: '{text}' would send the token without encryption; "
+    )
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "desec.io",
+        "desec.io/api/v1/",
+        "ftp://desec.io/",
+        "file:///etc/passwd",
+        "https://",
+        "https:///api",
+        "https://user@desec.io/",
+        "https://desec.io:0/",
+        "https://desec.io:99999/",
+        "https://desec.io:x/",
+        "https://desec.io/?a=b",
+        "https://desec.io/#a",
+        "https://desec.io/ x",
+        "https://desec.io/\r\nX: y",
+        "http://localhost\\@desec.io/",
+        "https://d\u00e9sec.io/",
+        "https://[::1/",
+        "https://a..b/",
+    ],
+)
+def test_what_is_not_the_address_of_an_api_is_refused(text: str) -> None:
+    assert "DESEC_URL" in problem(DESEC_URL=text)
+
+
+@given(st.text(st.characters(max_codepoint=0x17F, exclude_characters="\0")).map("http{}".format) | TEXTS)
+def test_any_address_of_an_api_is_read_or_refused(text: str) -> None:
+    try:
+        url = load({**NAME, "DESEC_URL": text}).desec_url
+    except ConfigurationError:
+        return
+    assert re.match(r"https://.*/$|http://(127\.0\.0\.1|\[::1\]|localhost)(:[0-9]+)?/", url, re.IGNORECASE)
 
 
 def test_a_file_of_names_is_read_under_the_rules_of_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,117 @@
+"""Reads what deSEC answers: a record set, the lowest TTL, a pause, and errors in words.
+
+The forms are those of https://desec.readthedocs.io/en/latest/dns/rrsets.html and
+https://desec.readthedocs.io/en/latest/dns/domains.html.
+"""
+
+import re
+from typing import Final
+
+from idlib.errors import PublishingError
+from idlib.output import harmless
+from idlib.publishing.change import TlsaSet
+from idlib.publishing.web_api import Answer
+
+_MAX_SHOWN: Final = 300
+_MAX_TTL: Final = 2**31 - 1
+_USUAL_PAUSE_SECONDS: Final = 1
+_OCTET: Final = "(0*[0-9]{1,3})"
+# Not as strict as dnspython, which does not read a digest of the wrong length, because such a record must be removable.
+_TLSA: Final = re.compile(rf"{_OCTET}\s+{_OCTET}\s+{_OCTET}\s+([0-9A-Fa-f\s]+)")
+_GENERIC: Final = re.compile(r"\\#\s+([0-9]{1,5})\s+([0-9A-Fa-f\s]*)")
+# Keys that hold a message about the whole request.
+_GENERAL: Final = frozenset({"detail", "non_field_errors"})
+
+
+def read_records(answer: Answer) -> TlsaSet:
+    """Return the only record set in a list of at most one.
+
+    Args:
+        answer: To a request for the TLSA records of one name.
+
+    Raises:
+        PublishingError: It is something else.
+    """
+    match answer.document():
+        case []:
+            return TlsaSet.of(0, ())
+        case [{"type": "TLSA", "ttl": int(ttl), "records": [*texts]}] if 0 <= ttl <= _MAX_TTL and texts:
+            return TlsaSet.of(ttl, [_read_record(text) for text in texts])
+    raise _unreadable()
+
+
+def read_minimum_ttl(answer: Answer) -> int:
+    """Return the lowest TTL that a domain may have, in seconds.
+
+    Args:
+        answer: To a request for the domain.
+
+    Raises:
+        PublishingError: It is something else.
+    """
+    match answer.document():
+        case {"minimum_ttl": int(ttl)} if 0 <= ttl <= _MAX_TTL:
+            return ttl
+    raise _unreadable()
+
+
+def read_pause(answer: Answer) -> int:
+    """Return how many seconds to wait before the next request, at least 1.
+
+    Args:
+        answer: With status 429; without a number of seconds in Retry-After, 1 is returned.
+    """
+    seconds = answer.retry_after or ""
+    return max(_USUAL_PAUSE_SECONDS, int(seconds)) if re.fullmatch("[0-9]{1,9}", seconds) else _USUAL_PAUSE_SECONDS
+
+
+def accepts_first_part(answer: Answer) -> bool:
+    """Return whether the first of two parts of a request has no errors, and only the second does.
+
+    Args:
+        answer: With a list of errors for each part, empty for a part without errors.
+    """
+    match answer.document():
+        case [first, dict(second)] if first == {} and second:
+            return True
+    return False
+
+
+def describe(answer: Answer, secret: str) -> str:
+    """Return the server's own words, safe to print and at most 300 characters; empty if it gives none.
+
+    Args:
+        answer: With errors as JSON.
+        secret: Removed from the words.
+    """
+    words = []
+    open_values = [("", answer.document())]
+    while open_values:
+        key, value = open_values.pop()
+        match value:
+            case str():
+                words.append(f"{key}: {value}" if key else value)
+            case list():
+                open_values += [(key, item) for item in reversed(value)]
+            case dict():
+                open_values += [("" if name in _GENERAL else name, item) for name, item in reversed(value.items())]
+    text = harmless("; ".join(words).replace(secret, "…"))
+    return text if len(text) <= _MAX_SHOWN else f"{text[: _MAX_SHOWN - 1]}…"
+
+
+def _read_record(text: object) -> bytes:
+    if isinstance(text, str) and text.isascii():
+        try:
+            if found := _TLSA.fullmatch(text):
+                return bytes(map(int, found.group(1, 2, 3))) + bytes.fromhex(found[4])
+            if found := _GENERIC.fullmatch(text):
+                rdata = bytes.fromhex(found[2])
+                if len(rdata) == int(found[1]):
+                    return rdata
+        except ValueError as error:
+            raise _unreadable() from error
+    raise _unreadable()
+
+
+def _unreadable() -> PublishingError:
+    return PublishingError("the answer of deSEC cannot be read", "check DESEC_URL, try again")

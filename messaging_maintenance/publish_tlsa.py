@@ -92,6 +92,8 @@ def _print_outcome(publication: "Publication", zone: "Zone") -> None:
     change = publication.change
     if change.is_empty:
         print(f"Nothing to change: {change.name} has its record, with a TTL of {change.after.ttl} s.")
+    if change.before.rdatas and change.before.ttl != change.after.ttl:
+        print(f"changed  the TTL from {change.before.ttl} s to {change.after.ttl} s")
     for rdata in change.add:
         print(f"added    {shorten(rdata)}")
     for rdata in change.remove:

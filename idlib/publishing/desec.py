@@ -38,8 +38,8 @@ class Desec:
         self._name = name
         self._zone = zone
         self._token = token
-        self._domain = f"domains/{zone.name}/"
-        self._record_set = {"subname": name.text.removesuffix(zone.name).removesuffix("."), "type": "TLSA"}
+        self._domain = f"domains/{zone.name.lower()}/"
+        self._record_set = {"subname": name.text.removesuffix(zone.name.lower()).removesuffix("."), "type": "TLSA"}
         self._api = WebApi(url, f"Token {token}")
         self._next_write = time.monotonic()
 

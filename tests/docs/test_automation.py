@@ -168,17 +168,6 @@ def test_the_service_starts_the_receiver(home: Home) -> None:
     assert f"systemctl --user enable --now {file.name}\n" in home.shell(block(AUTOMATION, "starting the service"))
 
 
-def test_a_record_is_published_at_desec(home: Home, web: tuple[str, list[BaseHTTPRequestHandler], list[bytes]]) -> None:
-    address, requests, bodies = web
-    (home.path / "messenger" / "desec.header").write_text("Authorization: Token secret\n")
-    home.shell(block(DNS, "publishing at deSEC").replace("https://desec.io", address))
-    (request,), (body,) = requests, bodies
-    assert (request.command, request.path) == ("PUT", "/api/v1/domains/example.dedyn.io/rrsets/")
-    assert request.headers["Authorization"] == "Token secret"
-    assert request.headers["Content-Type"] == "application/json"
-    assert json.loads(body) == [{"subname": "alice._device", "type": "TLSA", "ttl": 3600, "records": [RECORD]}]
-
-
 def take_one_update(listener: socket.socket, updates: list[dns.message.Message]) -> None:
     """Accept a signed update over TCP, where nsupdate sends what is too large for UDP."""
     connection, _ = listener.accept()

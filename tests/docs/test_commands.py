@@ -8,6 +8,7 @@ import pytest
 
 from tests import documents
 
+DESEC: Final = "tests/integration/test_publish_desec.py"
 ENGINE: Final = "tests/containers/test_documents.py"
 README: Final = "tests/integration/test_readme.py"
 SETTING_UP: Final = "tests/test_readme.py"
@@ -40,7 +41,12 @@ CHECKED: Final[dict[str, dict[str, str]]] = {
         "starting the service": STAND_INS,
     },
     "docs/balena.md": {"the repository's address": SETTING_UP},
-    "docs/dns.md": {"publishing at deSEC": STAND_INS, "publishing by dynamic update": STAND_INS},
+    "docs/dns.md": {
+        "a token for one record at deSEC": DESEC,
+        "publishing at deSEC": DESEC,
+        "removing the record at deSEC": DESEC,
+        "publishing by dynamic update": STAND_INS,
+    },
     "docs/lab.md": {
         "the output of make demo": README,
         "lab: start": ENGINE,

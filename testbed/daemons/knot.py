@@ -150,10 +150,6 @@ class Knot(Daemon):
             raise
         self._knotc("zone-commit", zone)
 
-    def remove_tlsa(self, name: str, *record: str) -> None:
-        """Remove a name's TLSA record, or all of them where none is given."""
-        self._change("zone-unset", [name], "TLSA", *(word for text in record for word in text.split()))
-
     def ds(self, zone: str) -> str:
         """Return the zone's DS record, SHA-256, as a zone-file line; its name ends in a dot."""
         lines = run_tool("keymgr", "-c", str(self._configuration), f"{zone}.", "ds").splitlines()

@@ -5,8 +5,8 @@ import secrets
 import sys
 import time
 
+from chaos.fault_injector import open_fault_injector
 from chaos.kinds import KINDS
-from chaos.storm import open_storm
 from lab.interruption import raise_when_signalled
 
 _SECONDS_BETWEEN_STRIKES = 2.0
@@ -18,26 +18,28 @@ def main() -> int:
     seed = secrets.randbelow(2**32) if arguments.seed is None else arguments.seed
     print(f"seed {seed}, {arguments.seconds:g} s", file=sys.stderr, flush=True)
     raise_when_signalled()
-    with open_storm(seed) as (storm, replayer):
+    with open_fault_injector(seed) as (injector, replayer):
         end = time.monotonic() + arguments.seconds
         while time.monotonic() < end:
             replayer.listen_and_repeat(_SECONDS_BETWEEN_STRIKES)
-            storm.strike()
-        books = storm.settle()
+            injector.strike()
+        report = injector.settle()
     print(f"seed {seed}: {arguments.seconds:g} s")
-    for name, number in sorted(storm.events.items()):
+    for name, number in sorted(injector.events.items()):
         print(f"  {number:4}  {name}")
-    for reason, number in sorted(storm.refusals.items()):
+    for reason, number in sorted(injector.refusals.items()):
         print(f"  {number:4}  refused with reason={reason}")
-    for (options, result), number in sorted(books.promised.items()):
+    for (options, result), number in sorted(report.promised.items()):
         print(f"{number:6}  reported as {result} by send_message.py {options}")
-    shown = " ".join(promise.text for promise in books.lost[:20])
-    print(f"{len(books.lost):6}  of these were never printed{': ' if books.lost else ''}{shown}")
+    shown = " ".join(promise.text for promise in report.lost[:20])
+    print(f"{len(report.lost):6}  of these were never printed{': ' if report.lost else ''}{shown}")
     print(f"{replayer.number_replayed:6}  messages published again by an eavesdropper")
-    print(f"{books.replayed:6}  lines printed twice, because of a replay or for another unexplained reason")
-    print(f"{books.repeated:6}  lines repeated because the receiver was killed {books.kills} times (allowed: 32 each)")
-    has_each_sent = {options for options, _ in books.promised} >= {kind.name for kind in KINDS}
-    return 1 if books.lost or books.replayed or not has_each_sent else 0
+    print(f"{report.replayed:6}  lines printed twice, because of a replay or for another unexplained reason")
+    print(
+        f"{report.repeated:6}  lines repeated because the receiver was killed {report.kills} times (allowed: 32 each)"
+    )
+    has_each_sent = {options for options, _ in report.promised} >= {kind.name for kind in KINDS}
+    return 1 if report.lost or report.replayed or not has_each_sent else 0
 
 
 def _read_arguments() -> argparse.Namespace:

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final
 
-from chaos.couriers import Couriers
 from chaos.proxy import Proxy
 from chaos.receiver import Receiver
+from chaos.resident_senders import ResidentSenders
 from chaos.senders import Senders
 from testbed.lab import Lab
 from testbed.programs import Device
@@ -25,7 +25,7 @@ class System:
         recipient: The recipient of all messages.
         receiver: The recipient's receiver.
         senders: All senders.
-        couriers: The resident senders of the senders that have an outbox.
+        resident_senders: The resident senders of the devices that queue messages.
         generator: Decides which senders a fault affects.
     """
 
@@ -34,7 +34,7 @@ class System:
     recipient: Device
     receiver: Receiver
     senders: Senders
-    couriers: Couriers
+    resident_senders: ResidentSenders
     generator: random.Random
 
 
@@ -65,16 +65,16 @@ def _start_receiver(system: System) -> None:
     system.receiver.start()
 
 
-def _kill_couriers(system: System) -> None:
-    system.couriers.end(signal.SIGKILL)
+def _kill_resident_senders(system: System) -> None:
+    system.resident_senders.end(signal.SIGKILL)
 
 
-def _stop_couriers(system: System) -> None:
-    system.couriers.end(signal.SIGTERM)
+def _stop_resident_senders(system: System) -> None:
+    system.resident_senders.end(signal.SIGTERM)
 
 
-def _start_couriers(system: System) -> None:
-    system.couriers.start()
+def _start_resident_senders(system: System) -> None:
+    system.resident_senders.start()
 
 
 def _kill_senders(system: System) -> None:
@@ -134,9 +134,9 @@ FAULTS: Final[Mapping[str, tuple[Fault, ...]]] = MappingProxyType(
             Fault("receiver killed", _kill_receiver, _start_receiver),
             Fault("receiver stopped", _stop_receiver, _start_receiver),
         ),
-        "couriers": (
-            Fault("resident senders killed", _kill_couriers, _start_couriers),
-            Fault("resident senders stopped", _stop_couriers, _start_couriers),
+        "resident senders": (
+            Fault("resident senders killed", _kill_resident_senders, _start_resident_senders),
+            Fault("resident senders stopped", _stop_resident_senders, _start_resident_senders),
         ),
         "senders": (Fault("senders killed", _kill_senders, _nothing),),
         "broker": (

@@ -1,4 +1,4 @@
-"""The ways in which the devices of a storm send."""
+"""The ways in which the devices that `make chaos` runs send."""
 
 from dataclasses import dataclass
 from typing import Final

@@ -34,7 +34,7 @@ class LineSender:
         self._label = label
         self._next_at = time.monotonic() + generator.uniform(0, kind.seconds_a_message)
         self._program: Program | None = None
-        self._life = 0
+        self._run_number = 0
         self._texts: list[str] = []
 
     def step(self, now: float) -> None:
@@ -44,15 +44,15 @@ class LineSender:
             now: On the monotonic clock.
         """
         if self._program is not None and not self._program.is_running:
-            self._end_life(self._program)
+            self._end_run(self._program)
             self._next_at = now + _RESTART_SECONDS
         if now < self._next_at:
             return
         self._next_at = now + self._kind.seconds_a_message
         if self._program is None:
-            self._life += 1
+            self._run_number += 1
             self._program = self._kind.start(self._device, self._recipient)
-        self._texts.append(f"{self._label}.{self._life}.{len(self._texts) + 1}")
+        self._texts.append(f"{self._label}.{self._run_number}.{len(self._texts) + 1}")
         # It may have ended just now: then it is unknown if the line was sent.
         with contextlib.suppress(BrokenPipeError):
             self._program.write(f"{self._texts[-1]}\n")
@@ -66,9 +66,9 @@ class LineSender:
         """End the input, and wait until the program has ended by itself."""
         if self._program is not None:
             self._program.end_input()
-            self._end_life(self._program)
+            self._end_run(self._program)
 
-    def _end_life(self, program: Program) -> None:
+    def _end_run(self, program: Program) -> None:
         self.events[name_of_end(self._kind.name, program.wait_for_end())] += 1
         self.promises += promised_lines(self._kind.name, self._texts, program.stdout)
         program.close()

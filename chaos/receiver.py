@@ -1,11 +1,11 @@
-"""The receiver's runs, called lives, and what it printed in each."""
+"""The receiver's runs, and what it printed in each."""
 
 import re
 import signal
 from collections import Counter
 from typing import Final
 
-from chaos.books import Life, texts_of
+from chaos.delivery_report import ReceiverRun, texts_of
 from testbed.programs import RECEIVER, SUBSCRIBED, Device, Program
 
 # A line can count others that were not logged.
@@ -23,30 +23,30 @@ class Receiver:
         self.refusals: Counter[str] = Counter()
         self.events: Counter[str] = Counter()
         self._device = device
-        self._ended: list[Life] = []
+        self._ended: list[ReceiverRun] = []
         self._program: Program | None = self._begin()
         self._program.wait_for_log(SUBSCRIBED)
 
     @property
-    def lives(self) -> tuple[Life, ...]:
-        """What it has printed so far, by its lives, including the present one."""
+    def runs(self) -> tuple[ReceiverRun, ...]:
+        """What it has printed so far, in each run, including the present one."""
         if self._program is None:
             return tuple(self._ended)
-        return (*self._ended, Life(texts_of(list(self._program.stdout)), was_killed=False))
+        return (*self._ended, ReceiverRun(texts_of(list(self._program.stdout)), was_killed=False))
 
     def start(self) -> None:
-        """Start a life, without waiting until it is subscribed."""
+        """Start the receiver, without waiting until it is subscribed."""
         self._program = self._begin()
 
     def end(self, ending: signal.Signals) -> None:
-        """End a life by a signal."""
+        """End the receiver with a signal."""
         program, self._program = self._program, None
         assert program is not None
         program.signal(ending)
         status = program.wait_for_end()
         if status > 0:
             self.events[f"receiver ended with {status}"] += 1
-        self._ended.append(Life(texts_of(program.stdout), was_killed=status == -signal.SIGKILL))
+        self._ended.append(ReceiverRun(texts_of(program.stdout), was_killed=status == -signal.SIGKILL))
         for line in program.stderr:
             if found := _REFUSAL.search(line):
                 self.refusals[found[1]] += 1 + int(found[2] or 0)

@@ -48,9 +48,13 @@ def _report(evidence: Evidence) -> None:
         for one in evidence.measurements
     ]
     print_table(heading, rows)
-    books = evidence.books
-    print(f"{len(books.promises)} messages of known senders acknowledged, {len(books.lost)} of these never printed")
-    print(f"{books.repeated} lines repeated because of {books.kills} kills, {books.replayed} for another reason")
+    delivery = evidence.delivery
+    print(
+        f"{len(delivery.promises)} messages of known senders acknowledged, {len(delivery.lost)} of these never printed"
+    )
+    print(
+        f"{delivery.repeated} lines repeated because of {delivery.kills} kills, {delivery.replayed} for another reason"
+    )
     print("new names of one zone: {} sent, {} printed".format(*evidence.new_names))
     print("receipts for a known sender: {} requested, {} received".format(*evidence.receipts))
     for balance in evidence.balances:

@@ -10,10 +10,10 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
-from chaos.books import Books
+from chaos.delivery_report import DeliveryReport
+from chaos.fault_injector import SAVE_OFTEN, FaultInjector
 from chaos.faults import FAULTS, RESOLVER
 from chaos.reports import Promise
-from chaos.storm import SAVE_OFTEN, Storm
 from hostile.bounds import DELAY_SECONDS
 from hostile.evidence import Evidence, Measurement, balance_of
 from hostile.tricks import BLOWS, CHEAP_NAMES, TRICKS, Blow, Trick, cheap_messages
@@ -22,13 +22,13 @@ from hostile.zones import STRANGERS
 from testbed.paced_client import PacedClient, Publication
 
 _KNOWN_RATE: Final = 60.0
-_KNOWN_RATE_IN_A_STORM: Final = 10.0
+_KNOWN_RATE_DURING_FAULTS: Final = 10.0
 _FEW: Final = 100
 _MORE: Final = 1000
 # A burst that is handled sooner shows little about the rate.
 _SHORT_SECONDS: Final = 0.15
 _MAX_RATE: Final = 1500.0
-_MAX_STORM_RATE: Final = 400.0
+_MAX_RATE_DURING_FAULTS: Final = 400.0
 _PATIENCE_SECONDS: Final = 10.0
 # Senders whose zone was silent are looked up once a minute.
 _DELIVERY_SECONDS: Final = 90.0
@@ -51,8 +51,8 @@ _OVERLOADS: Final = 2
 _FORGED_KNOWN: Final = "bad signature, known names"
 _RECEIPTS: Final = "genuine, receipts asked for"
 _AHEAD_SECONDS: Final = 20 * 365 * 24 * 3600
-# What a storm may publish: the larger ones would be written to the broker's disk at each change.
-_STORM_BLOWS: Final = BLOWS[:4]
+# What may be published while faults are injected: the larger ones would be written to the broker's disk at each change.
+_BLOWS_DURING_FAULTS: Final = BLOWS[:4]
 
 
 class Attack:
@@ -66,7 +66,7 @@ class Attack:
     """
 
     def __init__(self, world: World, seconds: float, seed: int, tricks: Sequence[Trick] = TRICKS) -> None:
-        self.evidence = Evidence(Books(frozenset(), ()), is_caged=not world.obstacle)
+        self.evidence = Evidence(DeliveryReport(frozenset(), ()), is_caged=not world.obstacle)
         self._world = world
         self._victim = world.victim
         self._known = world.known
@@ -95,7 +95,7 @@ class Attack:
             self._strike(blow)
         self._balance()
         self._known.disconnect(_PATIENCE_SECONDS)
-        self._storm(0.2 * self._seconds)
+        self._inject_faults(0.2 * self._seconds)
         self._confirm_wrong_clock()
         self.settle()
         return self.evidence
@@ -243,16 +243,16 @@ class Attack:
             self._say(f"{blow.name}: known senders' messages are not printed any more")
 
     def _balance(self) -> None:
-        """End this life cleanly, and check what it has counted."""
+        """End the receiver's run cleanly, and check what it has counted."""
         self._wait_for_rest(_PATIENCE_SECONDS)
-        lives = len(self._victim.lives)
+        runs = len(self._victim.runs)
         self._end_undecided()
         self.evidence.balances.append(balance_of(self._victim.counted, 0))
         self._victim.start()
-        self._say(f"counted by run {lives}: {self.evidence.balances[-1]}")
+        self._say(f"counted by run {runs}: {self.evidence.balances[-1]}")
 
     def _end_undecided(self) -> None:
-        """End a life while DNS is out: no waiting message is decided meanwhile, so that all can be counted."""
+        """End the receiver while DNS is out: no waiting message is decided meanwhile, so that all can be counted."""
         self._world.lab.unbound.stop()
         time.sleep(_REST_SECONDS)
         self._victim.end(signal.SIGTERM)
@@ -269,38 +269,40 @@ class Attack:
                 share = (self._victim.cpu_seconds() - before) / _REST_SECONDS
         return share
 
-    def _storm(self, seconds: float) -> None:
+    def _inject_faults(self, seconds: float) -> None:
         """Kill receiver and broker and stop DNS while strangers publish all kinds of junk, at moderate rates."""
         mosquitto = self._world.lab.mosquitto
         mosquitto.stop()
         mosquitto.configure(SAVE_OFTEN)
         mosquitto.start()
         self._known.connect(self._world.proxy.port)
-        storm = Storm(
+        injector = FaultInjector(
             self._world.system, self._generator, {name: FAULTS[name] for name in ("receiver", "broker", RESOLVER)}
         )
         stopping = threading.Event()
         strangers = threading.Thread(target=self._pester, args=(stopping,), daemon=True)
         strangers.start()
-        self._known.rate = _KNOWN_RATE_IN_A_STORM
+        self._known.rate = _KNOWN_RATE_DURING_FAULTS
         deadline = time.monotonic() + seconds
         try:
             while time.monotonic() < deadline:
-                storm.strike()
+                injector.strike()
         finally:
             self._known.rate = 0.0
             stopping.set()
             strangers.join()
-        self._say(", ".join(f"{number} x {name}" for name, number in sorted(storm.events.items())))
+        self._say(", ".join(f"{number} x {name}" for name, number in sorted(injector.events.items())))
 
     def _pester(self, stopping: threading.Event) -> None:
         generator = random.Random(f"{self._seed} pester")
         while not stopping.wait(0.2):
             trick = generator.choice(self._tricks)
-            rate = min(_MAX_STORM_RATE, generator.uniform(0.3, 1.5) * self._capacities.get(trick.name, float(_FEW)))
+            rate = min(
+                _MAX_RATE_DURING_FAULTS, generator.uniform(0.3, 1.5) * self._capacities.get(trick.name, float(_FEW))
+            )
             publications = list(self._write(trick, int(rate)))
             if generator.random() < 1 / 6:
-                publications.append(generator.choice(_STORM_BLOWS).publication())
+                publications.append(generator.choice(_BLOWS_DURING_FAULTS).publication())
             # The broker may be stopped; strangers ignore that.
             with contextlib.suppress(OSError):
                 self._publish(publications, rate)
@@ -320,7 +322,7 @@ class Attack:
         self._expect_known("strangers' messages of a wrong clock's time")
 
     def settle(self) -> None:
-        """Wait for the messages in transit, and return the books."""
+        """Wait for the messages in transit, and complete the evidence."""
         victim, known, evidence = self._victim, self._known, self.evidence
         known.disconnect(2 * _PATIENCE_SECONDS)
         self._wait_for_rest(_PATIENCE_SECONDS)
@@ -334,9 +336,9 @@ class Attack:
         evidence.idle_share = self._wait_for_rest(2 * _PATIENCE_SECONDS)
         self._end_undecided()
         evidence.balances.append(balance_of(victim.counted, before))
-        evidence.books = Books(promises, victim.lives)
+        evidence.delivery = DeliveryReport(promises, victim.runs)
         evidence.receipts = known.asked, known.confirmed
-        evidence.unasked_ends = list(victim.unasked_ends)
+        evidence.unexpected_ends = list(victim.unexpected_ends)
         evidence.memory_kills = self._world.cage.kills if self._world.cage else 0
         evidence.peak_memory, evidence.peak_disk = victim.peak_memory, victim.peak_disk
         evidence.peak_log_rate = victim.peak_log_rate

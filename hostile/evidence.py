@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
-from chaos.books import Books
+from chaos.delivery_report import DeliveryReport
 from hostile import bounds
 from testbed.strangers import FORGED
 
@@ -47,7 +47,7 @@ class Measurement:
 
 @dataclass(frozen=True, slots=True)
 class Balance:
-    """What one run of the receiver, a life, has counted.
+    """What one run of the receiver has counted.
 
     Args:
         counted: The numbers in its last log line.
@@ -75,7 +75,7 @@ class Balance:
 
 
 def balance_of(counted: Counter[str], waiting_at_start: int) -> Balance:
-    """Return the balance of a life that has ended.
+    """Return the balance of a run that has ended.
 
     Args:
         counted: The numbers in its last log line.
@@ -89,13 +89,13 @@ class Evidence:
     """What was observed; a part that was not checked keeps its default and is not a fault.
 
     Args:
-        books: What was acknowledged, and what was printed in each life.
+        delivery: What was acknowledged, and what was printed in each run.
         measurements: One for each kind of junk.
         stuck: The junk after which known senders' messages were no longer printed.
         new_names: How many new names of one zone sent a genuine message, and how many of these were printed.
         receipts: How many a known sender requested while strangers did too, and how many it received.
-        balances: The balances of the lives that ended cleanly.
-        unasked_ends: How the receiver ended without a request to end.
+        balances: The balances of the runs that ended cleanly.
+        unexpected_ends: How the receiver ended without a request to end.
         memory_kills: How often the kernel killed one of its processes because of the memory limit.
         peak_memory: In bytes, resident.
         peak_disk: In bytes.
@@ -104,13 +104,13 @@ class Evidence:
         is_caged: Whether it was under its container's limits.
     """
 
-    books: Books
+    delivery: DeliveryReport
     measurements: list[Measurement] = field(default_factory=list)
     stuck: list[str] = field(default_factory=list)
     new_names: tuple[int, int] = (0, 0)
     receipts: tuple[int, int] = (0, 0)
     balances: list[Balance] = field(default_factory=list)
-    unasked_ends: list[str] = field(default_factory=list)
+    unexpected_ends: list[str] = field(default_factory=list)
     memory_kills: int = 0
     peak_memory: int = 0
     peak_disk: int = 0
@@ -123,17 +123,17 @@ class Evidence:
         return (*self._faults_of_books(), *self._faults_of_delays(), *self._faults_of_cost(), *self._faults_of_counts())
 
     def _faults_of_books(self) -> Iterator[str]:
-        books = self.books
-        if not books.promises:
+        delivery = self.delivery
+        if not delivery.promises:
             yield "no message of a known sender was acknowledged, so nothing was tested"
-        if books.lost:
-            shown = ", ".join(promise.text for promise in books.lost[:_SHOWN])
-            yield f"{len(books.lost)} of {len(books.promises)} acknowledged known messages were lost: {shown}"
-        if books.replayed:
-            yield f"{books.replayed} lines were printed twice, and no kill explains that"
-        if books.repeated > books.kills * bounds.REPEATED_BY_A_KILL:
-            yield f"{books.repeated} lines were repeated because of {books.kills} kills"
-        forged = sum(FORGED in text for life in books.lives for text in life.printed)
+        if delivery.lost:
+            shown = ", ".join(promise.text for promise in delivery.lost[:_SHOWN])
+            yield f"{len(delivery.lost)} of {len(delivery.promises)} acknowledged known messages were lost: {shown}"
+        if delivery.replayed:
+            yield f"{delivery.replayed} lines were printed twice, and no kill explains that"
+        if delivery.repeated > delivery.kills * bounds.REPEATED_BY_A_KILL:
+            yield f"{delivery.repeated} lines were repeated because of {delivery.kills} kills"
+        forged = sum(FORGED in text for run in delivery.runs for text in run.printed)
         if forged:
             yield f"{forged} forged messages were printed"
         sent, printed = self.new_names
@@ -151,7 +151,7 @@ class Evidence:
             yield f"a known sender received {confirmed} of the {asked} receipts that it asked for"
 
     def _faults_of_cost(self) -> Iterator[str]:
-        for end in self.unasked_ends:
+        for end in self.unexpected_ends:
             yield f"the receiver {end}"
         if self.memory_kills:
             yield f"the kernel killed the receiver {self.memory_kills} times because of its memory use"

@@ -1,4 +1,4 @@
-"""The receiver under attack: each of its lives, what it printed and when, and the resources it used."""
+"""The receiver under attack: each of its runs, what it printed and when, and the resources it used."""
 
 import os
 import re
@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Final
 
-from chaos.books import Life, texts_of
+from chaos.delivery_report import ReceiverRun, texts_of
 from chaos.receiver import Receiver
 from testbed.programs import RECEIVER, Device, Program
 
@@ -61,7 +61,7 @@ class Victim(Receiver):
 
     def __init__(self, device: Device) -> None:
         self.printed_at: dict[str, float] = {}
-        self.unasked_ends: list[str] = []
+        self.unexpected_ends: list[str] = []
         self.counted: Counter[str] = Counter()
         self.peak_memory = 0
         self.peak_disk = 0
@@ -84,7 +84,7 @@ class Victim(Receiver):
             return self._program.pid
 
     def cpu_seconds(self) -> float:
-        """Return how much processor time the present life has used."""
+        """Return how much processor time the present run has used."""
         fields = Path(f"/proc/{self.process_id}/stat").read_text().rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / _TICKS_A_SECOND
 
@@ -127,12 +127,12 @@ class Victim(Receiver):
         return min(printed)
 
     def start(self) -> None:
-        """Start a life, without waiting until it is subscribed."""
+        """Start the receiver, without waiting until it is subscribed."""
         with self._lock:
             self._program = self._begin()
 
     def end(self, ending: signal.Signals) -> None:
-        """End a life by a signal."""
+        """End the receiver with a signal."""
         with self._lock:
             assert self._program is not None
             if self._program.is_running:
@@ -156,17 +156,17 @@ class Victim(Receiver):
     def _record_end(self, asked_for: signal.Signals | None) -> None:
         program, self._program = self._program, None
         assert isinstance(program, WatchedProgram)
-        # A receiver that does not react to SIGTERM in time is ended, and that is a fault of its own.
+        # A receiver that does not react to SIGTERM in time is ended, and that is a separate fault.
         try:
             status = program.wait_for_end()
         except Exception:  # noqa: BLE001
-            self.unasked_ends.append("did not end within 20 s of SIGTERM")
+            self.unexpected_ends.append("did not end within 20 s of SIGTERM")
             program.kill()
             status = program.wait_for_end()
         # A signal may arrive before the program handles it.
         if asked_for is None or status not in (0, -asked_for):
-            self.unasked_ends.append(f"ended with status {status}: {' | '.join(program.stderr[-1:])}")
-        self._ended.append(Life(texts_of(program.stdout), was_killed=status == -signal.SIGKILL))
+            self.unexpected_ends.append(f"ended with status {status}: {' | '.join(program.stderr[-1:])}")
+        self._ended.append(ReceiverRun(texts_of(program.stdout), was_killed=status == -signal.SIGKILL))
         self.log_bytes += program.log_bytes
         self.counted = counts(next((line for line in reversed(program.stderr) if "received=" in line), ""))
         program.close()

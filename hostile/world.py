@@ -14,10 +14,10 @@ from typing import Final
 
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from chaos.couriers import Couriers
 from chaos.distance import Distance
 from chaos.faults import System
 from chaos.proxy import Proxy
+from chaos.resident_senders import ResidentSenders
 from chaos.senders import Senders
 from hostile.cage import Cage, CageError
 from hostile.known import KnownSenders
@@ -130,7 +130,7 @@ def open_world(seed: int) -> Iterator[World]:
         _assert_proven(recipient, {device.name for device in proven} | set(CHEAP_NAMES))
         victim.start()
         generator = random.Random(f"{seed} whom")
-        senders, couriers = Senders([]), Couriers([])
+        senders, resident_senders = Senders([]), ResidentSenders([])
         stack.callback(senders.close)
         yield World(
             lab,
@@ -141,7 +141,7 @@ def open_world(seed: int) -> Iterator[World]:
             strangers,
             cheap_zone,
             clock,
-            System(lab, proxy, recipient, victim, senders, couriers, generator),
+            System(lab, proxy, recipient, victim, senders, resident_senders, generator),
             obstacle,
             cage,
         )

@@ -1,4 +1,4 @@
-"""What of an attack counts as a fault: a check that cannot fail would show nothing."""
+"""Which results of an attack count as faults: each check can fail."""
 
 import math
 from collections import Counter
@@ -9,7 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from chaos.books import Books, Life
+from chaos.delivery_report import DeliveryReport, ReceiverRun
 from chaos.reports import Promise
 from hostile import __main__ as program
 from hostile import bounds
@@ -17,14 +17,14 @@ from hostile.evidence import Balance, Evidence, Measurement, balance_of
 from hostile.tricks import TRICKS
 
 
-def books(*printed: str, promised: tuple[str, ...] = ("known 0 0", "known 1 1")) -> Books:
+def delivery(*printed: str, promised: tuple[str, ...] = ("known 0 0", "known 1 1")) -> DeliveryReport:
     promises = frozenset(Promise(text, "a known sender", "acknowledged") for text in promised)
-    return Books(promises, (Life(printed, was_killed=False),))
+    return DeliveryReport(promises, (ReceiverRun(printed, was_killed=False),))
 
 
 def good() -> Evidence:
     return Evidence(
-        books("known 1 1", "known 0 0", "from a stranger 3"),
+        delivery("known 1 1", "known 0 0", "from a stranger 3"),
         measurements=[Measurement("junk", 1000.0, 500.0, (0.01, 0.02, 0.03))],
         new_names=(500, 500),
         receipts=(10, 9),
@@ -36,24 +36,24 @@ def good() -> Evidence:
     )
 
 
-def test_what_is_promised_and_kept_is_no_fault() -> None:
+def test_an_attack_without_effect_has_no_faults() -> None:
     assert good().faults() == ()
 
 
 def lose(evidence: Evidence) -> None:
-    evidence.books = books("known 0 0")
+    evidence.delivery = delivery("known 0 0")
 
 
 def promise_nothing(evidence: Evidence) -> None:
-    evidence.books = books(promised=())
+    evidence.delivery = delivery(promised=())
 
 
 def print_twice(evidence: Evidence) -> None:
-    evidence.books = books("known 0 0", "known 1 1", "known 0 0")
+    evidence.delivery = delivery("known 0 0", "known 1 1", "known 0 0")
 
 
 def print_a_forgery(evidence: Evidence) -> None:
-    evidence.books = books("known 0 0", "known 1 1", "forged")
+    evidence.delivery = delivery("known 0 0", "known 1 1", "forged")
 
 
 def lose_a_new_name(evidence: Evidence) -> None:
@@ -72,7 +72,7 @@ def measure_nothing(evidence: Evidence) -> None:
     evidence.measurements = [Measurement("junk", 1000.0, 500.0, ())]
 
 
-def stand_still(evidence: Evidence) -> None:
+def stop_printing(evidence: Evidence) -> None:
     evidence.stuck = ["20 MB"]
 
 
@@ -81,7 +81,7 @@ def owe_receipts(evidence: Evidence) -> None:
 
 
 def end(evidence: Evidence) -> None:
-    evidence.unasked_ends = ["ended with status 70"]
+    evidence.unexpected_ends = ["ended with status 70"]
 
 
 def be_killed(evidence: Evidence) -> None:
@@ -100,7 +100,7 @@ def log(evidence: Evidence) -> None:
     evidence.peak_log_rate += 1
 
 
-def spin(evidence: Evidence) -> None:
+def use_processor(evidence: Evidence) -> None:
     evidence.idle_share = 1.0
 
 
@@ -108,7 +108,7 @@ def miscount(evidence: Evidence) -> None:
     evidence.balances = [replace(evidence.balances[0], counted=Counter(received=7, printed=3, refused=5))]
 
 
-def say_nothing_of_waiting(evidence: Evidence) -> None:
+def omit_waiting(evidence: Evidence) -> None:
     evidence.balances = [replace(evidence.balances[0], waiting=None)]
 
 
@@ -123,36 +123,36 @@ def say_nothing_of_waiting(evidence: Evidence) -> None:
         (be_late, "junk: the 99th percentile delay of 2 known messages is 1.000 s"),
         (never_print, "is inf s"),
         (measure_nothing, "of 0 known messages is inf s"),
-        (stand_still, "not printed any more after 20 MB"),
+        (stop_printing, "not printed any more after 20 MB"),
         (owe_receipts, "8 of the 10 receipts"),
         (end, "the receiver ended with status 70"),
         (be_killed, "killed the receiver 1 times because of its memory use"),
         (take_memory, "MB of memory"),
         (take_disk, "MB of disk"),
         (log, "it logged"),
-        (spin, "100% of a processor"),
+        (use_processor, "100% of a processor"),
         (miscount, "its counters disagree: received 7 + waiting at start 1, and printed 3 + refused 5 + waiting 1"),
-        (say_nothing_of_waiting, "does not report how many messages wait"),
+        (omit_waiting, "does not report how many messages wait"),
     ],
 )
-def test_each_promise_that_is_broken_is_one_fault(spoil: Callable[[Evidence], None], said: str) -> None:
+def test_each_broken_promise_is_one_fault(spoil: Callable[[Evidence], None], said: str) -> None:
     evidence = good()
     spoil(evidence)
     (fault,) = evidence.faults()
     assert said in fault
 
 
-def test_a_life_is_balanced_by_what_it_said_at_its_end() -> None:
+def test_the_balance_of_a_run_has_its_last_counters() -> None:
     assert balance_of(Counter(received=7, printed=3, refused=4, waiting=1), 1) == Balance(
         Counter(received=7, printed=3, refused=4, waiting=1), 1, 1
     )
     assert balance_of(Counter(received=7, printed=3, refused=4), 0).waiting is None
 
 
-def test_what_a_kill_repeats_is_no_fault() -> None:
+def test_a_line_repeated_because_of_a_kill_is_not_a_fault() -> None:
     evidence = good()
-    lives = (Life(("known 0 0", "known 1 1"), was_killed=True), Life(("known 1 1",), was_killed=False))
-    evidence.books = Books(evidence.books.promises, lives)
+    runs = (ReceiverRun(("known 0 0", "known 1 1"), was_killed=True), ReceiverRun(("known 1 1",), was_killed=False))
+    evidence.delivery = DeliveryReport(evidence.delivery.promises, runs)
     assert evidence.faults() == ()
 
 
@@ -188,6 +188,6 @@ def test_the_program_fails_if_a_message_is_lost(
     assert said.rstrip().endswith("seed 7")
 
 
-def test_kinds_of_junk_have_names_of_their_own() -> None:
+def test_each_kind_of_junk_has_a_unique_name() -> None:
     names = [trick.name for trick in TRICKS]
     assert len(set(names)) == len(names)

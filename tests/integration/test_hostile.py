@@ -33,7 +33,7 @@ def test_a_message_that_is_acknowledged_and_never_printed_is_a_fault(
     world.victim.start()
     attack = Attack(world, 1.0, 1, TRICKS)
     attack.settle()
-    assert {promise.text for promise in attack.evidence.books.promises} == {*printed, *lost}
+    assert {promise.text for promise in attack.evidence.delivery.promises} == {*printed, *lost}
     faults = attack.evidence.faults()
     assert len(faults) == 1, faults
     assert faults[0] == f"3 of 11 acknowledged known messages were lost: {', '.join(sorted(lost))}"

@@ -1,4 +1,4 @@
-"""Compares the promised messages with the printed ones."""
+"""Compares the messages that were reported as sent with the printed ones."""
 
 import json
 from collections import Counter
@@ -12,7 +12,7 @@ GROUP_SIZE: Final = 32
 
 
 @dataclass(frozen=True, slots=True)
-class Life:
+class ReceiverRun:
     """One run of the receiver, from its start to its end.
 
     Args:
@@ -25,26 +25,26 @@ class Life:
 
 
 @dataclass(frozen=True, slots=True)
-class Books:
-    """The comparison.
+class DeliveryReport:
+    """What was reported as sent, compared with what was printed.
 
     Args:
         promises: What send_message.py reported as sent.
-        lives: The runs of the receiver, in order.
+        runs: The runs of the receiver, in order.
     """
 
     promises: frozenset[Promise]
-    lives: tuple[Life, ...]
+    runs: tuple[ReceiverRun, ...]
 
     @property
     def promised(self) -> Counter[tuple[str, str]]:
-        """How many messages were promised, by options and result."""
+        """How many messages were reported as sent, by options and result."""
         return Counter((promise.options, promise.result) for promise in self.promises)
 
     @property
     def lost(self) -> tuple[Promise, ...]:
-        """What was promised and never printed."""
-        printed = {text for life in self.lives for text in life.printed}
+        """What was reported as sent and never printed."""
+        printed = {text for run in self.runs for text in run.printed}
         return tuple(
             sorted(
                 (promise for promise in self.promises if promise.text not in printed), key=lambda promise: promise.text
@@ -53,31 +53,32 @@ class Books:
 
     @property
     def repeated(self) -> int:
-        """How many lines a kill explains: printed before in the last group of a life that ended by SIGKILL."""
-        return sum(1 for is_explained in self._seconds() if is_explained)
+        """How many lines were printed again because of a kill: they were in the last group before a SIGKILL."""
+        return sum(1 for is_explained in self._repetitions() if is_explained)
 
     @property
     def replayed(self) -> int:
-        """How many lines were printed a second time without such an explanation."""
-        return sum(1 for is_explained in self._seconds() if not is_explained)
+        """How many lines were printed again for another reason than a kill."""
+        return sum(1 for is_explained in self._repetitions() if not is_explained)
 
     @property
     def kills(self) -> int:
-        """How many lives ended by SIGKILL."""
-        return sum(1 for life in self.lives if life.was_killed)
+        """How many runs ended by SIGKILL."""
+        return sum(1 for run in self.runs if run.was_killed)
 
-    def _seconds(self) -> tuple[bool, ...]:
+    def _repetitions(self) -> tuple[bool, ...]:
+        """Return for each line that was printed again if a kill explains it."""
         found = []
         seen: set[str] = set()
         excused: set[str] = set()
-        for life in self.lives:
-            for text in life.printed:
+        for run in self.runs:
+            for text in run.printed:
                 if text in seen:
                     found.append(text in excused)
                     excused.discard(text)
                 seen.add(text)
-            if life.was_killed:
-                excused |= set(life.printed[-GROUP_SIZE:])
+            if run.was_killed:
+                excused |= set(run.printed[-GROUP_SIZE:])
         return tuple(found)
 
 

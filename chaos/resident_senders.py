@@ -13,11 +13,11 @@ _LAST: Final = "the last"
 _NOTHING_WAITS: Final = "ok: waiting for commands\n"
 
 
-class Couriers:
+class ResidentSenders:
     """One resident sender for each device, which can be ended and started again.
 
     Args:
-        devices: Each with an outbox of its own.
+        devices: Each has its own outbox.
     """
 
     def __init__(self, devices: Sequence[Device]) -> None:
@@ -27,11 +27,11 @@ class Couriers:
         self.start()
 
     def start(self) -> None:
-        """Start them; only after `end`."""
+        """Start all; only after `end`."""
         self._programs = [device.start(SENDER) for device in self._devices]
 
     def end(self, ending: signal.Signals) -> None:
-        """End them by a signal."""
+        """End all with a signal."""
         for program in self._programs:
             program.signal(ending)
         for program in self._programs:
@@ -43,7 +43,7 @@ class Couriers:
         self._programs = []
 
     def wait_until_nothing_waits(self, seconds: float) -> None:
-        """Return when all outboxes are empty, or the time is over."""
+        """Return when all outboxes are empty, or the time is up."""
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
             if all(device.run(SENDER, "--health").stdout == _NOTHING_WAITS for device in self._devices):
@@ -62,5 +62,5 @@ class Couriers:
         return frozenset(promised_lines("--json", [_LAST], result.stdout.splitlines()))
 
     def close(self) -> None:
-        """End them, whatever their state."""
+        """End all, whatever their state."""
         self.end(signal.SIGTERM)

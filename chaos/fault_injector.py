@@ -12,8 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-from chaos.books import Books
-from chaos.couriers import Couriers
+from chaos.delivery_report import DeliveryReport
 from chaos.distance import Distance
 from chaos.faults import FAULTS, RESOLVER, Fault, System
 from chaos.kinds import KINDS, Kind
@@ -22,6 +21,7 @@ from chaos.message_sender import MessageSender
 from chaos.proxy import Proxy
 from chaos.receiver import Receiver
 from chaos.replayer import Replayer
+from chaos.resident_senders import ResidentSenders
 from chaos.senders import Senders
 from chaos.stranger import Stranger
 from testbed.daemons.process import free_port
@@ -43,7 +43,7 @@ _CALM_SECONDS: Final = 90.0
 SAVE_OFTEN: Final = "autosave_on_changes true\nautosave_interval 1\n"
 
 
-class Storm:
+class FaultInjector:
     """Injects faults into a system.
 
     Args:
@@ -65,7 +65,7 @@ class Storm:
     @property
     def events(self) -> Counter[str]:
         """What happened, and how often."""
-        parts = (self._system.receiver, self._system.couriers, self._system.senders)
+        parts = (self._system.receiver, self._system.resident_senders, self._system.senders)
         return sum((part.events for part in parts), self._strikes)
 
     @property
@@ -90,20 +90,20 @@ class Storm:
                 begun.add(fault)
             time.sleep(self._generator.uniform(0, _LONGEST_WAIT_SECONDS / len(faults)))
 
-    def settle(self) -> Books:
-        """Send nothing more, wait for the messages in transit, and return the books."""
+    def settle(self) -> DeliveryReport:
+        """Send nothing more, wait for the messages in transit, and return the report."""
         system = self._system
         system.senders.finish()
-        system.couriers.wait_until_nothing_waits(_DELIVERY_SECONDS)
-        promises = system.senders.promises | system.couriers.send_last(system.recipient)
+        system.resident_senders.wait_until_nothing_waits(_DELIVERY_SECONDS)
+        promises = system.senders.promises | system.resident_senders.send_last(system.recipient)
         # After a restart it looks up the senders of waiting messages at once.
         system.receiver.end(signal.SIGTERM)
         system.receiver.start()
         deadline = time.monotonic() + _CALM_SECONDS
-        while time.monotonic() < deadline and Books(promises, system.receiver.lives).lost:
+        while time.monotonic() < deadline and DeliveryReport(promises, system.receiver.runs).lost:
             time.sleep(0.5)
         system.receiver.end(signal.SIGTERM)
-        return Books(promises, system.receiver.lives)
+        return DeliveryReport(promises, system.receiver.runs)
 
     def _draw(self) -> list[Fault]:
         subjects = sorted(self._faults)
@@ -126,8 +126,8 @@ class Storm:
 
 
 @contextlib.contextmanager
-def open_storm(seed: int) -> Iterator[tuple[Storm, Replayer]]:
-    """Yield a storm and an eavesdropper; everything is removed afterwards.
+def open_fault_injector(seed: int) -> Iterator[tuple[FaultInjector, Replayer]]:
+    """Yield a fault injector and an eavesdropper; everything is removed afterwards.
 
     Args:
         seed: Decides what happens.
@@ -143,16 +143,16 @@ def open_storm(seed: int) -> Iterator[tuple[Storm, Replayer]]:
         devices = {kind: [_published(lab, proxy, "sender") for _ in range(kind.devices)] for kind in KINDS}
         receiver = Receiver(recipient)
         stack.callback(receiver.close)
-        couriers = Couriers([device for kind in KINDS if kind.has_outbox for device in devices[kind]])
-        stack.callback(couriers.close)
+        resident_senders = ResidentSenders([device for kind in KINDS if kind.has_outbox for device in devices[kind]])
+        stack.callback(resident_senders.close)
         senders = Senders([_sender(kind, device, recipient, seed) for kind in KINDS for device in devices[kind]])
         stack.callback(senders.close)
-        system = System(lab, proxy, recipient, receiver, senders, couriers, random.Random(f"{seed} whom"))
+        system = System(lab, proxy, recipient, receiver, senders, resident_senders, random.Random(f"{seed} whom"))
         names = [device.name for kind in KINDS for device in devices[kind]]
         stranger = Stranger(lab.mosquitto.port, recipient, names, random.Random(f"{seed} stranger"))
         stack.callback(stranger.close)
-        storm = Storm(system, random.Random(f"{seed} what"))
-        yield storm, Replayer(lab.mosquitto, recipient, random.Random(f"{seed} replay"))
+        injector = FaultInjector(system, random.Random(f"{seed} what"))
+        yield injector, Replayer(lab.mosquitto, recipient, random.Random(f"{seed} replay"))
 
 
 def _far_from_dns(stack: contextlib.ExitStack, lab: Lab, directory: Path, seed: int) -> Lab:

@@ -20,7 +20,7 @@ _BURST: Final = Path(__file__).with_name("burst.py")
 _WARM_UP: Final = 1000
 _MESSAGES_A_SECOND_AT_LEAST: Final = 20
 _TTL_SECONDS: Final = 3600
-# Of which what the queues may hold is the most, and the broker's window.
+# Most of this is what the queues may hold, and the broker's window.
 ALLOWED_GROWTH_KIB: Final = 32 * 1024
 
 

@@ -1,4 +1,4 @@
-"""Seals many messages, publishes them as fast as the broker takes them, and ends when it has acknowledged all.
+"""Seals many messages, publishes them as fast as the broker accepts them, and ends when it has acknowledged all.
 
 Each text ends in its number.
 Usage: burst.py RECIPIENT NUMBER, with the environment variables of send_message.py.

@@ -188,7 +188,7 @@ def _system() -> Iterator[tuple[Load, Meter, BrokerClient, Device]]:
 
 
 def is_flat(rows: Sequence[Row]) -> bool:
-    """Return whether memory, threads and files of the last fifth are no more than those of the second."""
+    """Return whether the last fifth used no more memory, threads and files than the second."""
     fifth = len(rows) // 5
     early, late = rows[fifth : 2 * fifth], rows[-fifth:]
     return (

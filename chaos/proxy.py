@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import Final, Self
 
 _LOOPBACK: Final = "127.0.0.1"
-_PORTION_OCTETS: Final = 65536
+_PORTION_BYTES: Final = 65536
 _CONNECT_SECONDS: Final = 2.0
 # In each direction, as with a distant broker, so that a killed program often has data in transit.
 _USUAL_SECONDS: Final = 0.15
@@ -106,7 +106,7 @@ class Proxy:
 
     def _pass_on(self, source: socket.socket, target: socket.socket) -> None:
         with contextlib.suppress(OSError):
-            while portion := source.recv(_PORTION_OCTETS):
+            while portion := source.recv(_PORTION_BYTES):
                 time.sleep(self._delay)
                 self._flowing.wait()
                 target.sendall(portion)
@@ -114,7 +114,7 @@ class Proxy:
 
     def _bring_back(self, broker: socket.socket, client: socket.socket) -> None:
         with contextlib.suppress(OSError):
-            while portion := broker.recv(_PORTION_OCTETS):
+            while portion := broker.recv(_PORTION_BYTES):
                 deaths = self._deaths
                 time.sleep(max(self._delay, self._shortest_delay_back))
                 self._flowing.wait()

@@ -40,9 +40,9 @@ def promised_lines(options: str, texts: Sequence[str], stdout: Sequence[str]) ->
     if len(stdout) > len(texts):
         raise ValueError(f"{len(stdout)} results of {len(texts)} lines, the last of them {stdout[-1]}")
     return tuple(
-        Promise(text, options, told["result"])
-        for text, told in zip(texts, map(json.loads, stdout), strict=False)
-        if told["result"] in PROMISES
+        Promise(text, options, report["result"])
+        for text, report in zip(texts, map(json.loads, stdout), strict=False)
+        if report["result"] in PROMISES
     )
 
 

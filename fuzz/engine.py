@@ -16,7 +16,7 @@ from fuzz.target import Target
 _INSTRUMENTED: Final = ["idlib", "dns.name", "dns.wire"]
 _MOST_OCTETS: Final = 8192
 _SLOWEST_SECONDS: Final = 10
-# The fuzzer drops a seed that takes no new path, and sees no paths in code that is not instrumented.
+# The fuzzer drops a seed that takes no new path, and cannot see paths in code that is not instrumented.
 _BEGIN_ANEW: Final = 0.2
 
 
@@ -25,7 +25,7 @@ def fuzz(target: Target, seconds: float, corpus: Path, options: list[str]) -> No
 
     Args:
         target: Imported in a way that lets the fuzzer see which paths through it were taken.
-        seconds: How long.
+        seconds: The time limit.
         corpus: A directory for the inputs that are worth changing further.
         options: Options of the fuzzer.
     """

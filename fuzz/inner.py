@@ -41,7 +41,7 @@ def _seeds() -> list[bytes]:
 def _check(octets: bytes) -> str:
     form, rest = octets[0] if octets else 0, octets[1:]
     plaintext, signed = _signed(form, rest)
-    # The outer layer that costs the recipient least, because that layer has a target of its own.
+    # The outer layer that is fastest to open; the outer layer has a separate target.
     header = forge().outer_header("P-256", enc="A256GCM")
     parts = jwe(keys(BOB)["P-256"].public, header, plaintext, enc="A256GCM", ephemeral=_EPHEMERAL)
     return receive(flattened(parts), signed)

@@ -56,7 +56,7 @@ class _Heard:
 
 
 class _Client(PacketClient):
-    """A client whose connection is a socket of ours."""
+    """A client whose connection is a given socket."""
 
     broker_end: socket.socket
 
@@ -163,7 +163,7 @@ def _check_publish(publish: Packet, version: MqttVersion) -> None:
     else:
         # The library lets the last property end with the packet, whatever its length says.
         assert ours.refusal.fact == "its properties are longer than its packet"
-        assert not theirs.payload, "nothing that stands behind properties is refused"
+        assert not theirs.payload, "a payload after these properties is refused"
 
 
 def _packets(stream: bytes) -> list[Packet]:

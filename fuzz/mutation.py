@@ -40,7 +40,7 @@ def mutate_in_place(octets: bytes, generator: Random, mutate_octets: MutateOctet
 def mutate_json(octets: bytes, generator: Random, mutate_octets: MutateOctets) -> bytes:
     """Return the octets with a member of the JSON object that they are added, removed, changed or doubled, or a mark.
 
-    What is no object is changed like any octets.
+    Anything else is changed like any bytes.
     """
     try:
         members = json.loads(octets)

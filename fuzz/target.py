@@ -20,11 +20,11 @@ def mutate_octets_alone(octets: bytes, generator: Random, mutate_octets: MutateO
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A part of the system that a stranger's bytes reach.
+    """A part of the system that reads a stranger's bytes.
 
     Args:
         seeds: Makes the first inputs.
-        check: Gives an input to the part; returns how it ended, in a word to be counted. Any exception, an
+        check: Gives an input to the part, and returns the outcome in a word, which is counted. Any exception, an
             AssertionError for a broken promise included, is a defect.
         mutate: Makes another input of one, with knowledge of its structure. `mutate_octets` is the fuzzer's own way
             to change octets that have none, given them and the most that they may become.

@@ -1,4 +1,4 @@
-"""Target: the data of a TLSA record, and its key in use. An input is the octets that DNS gives."""
+"""Target: the data of a TLSA record, and its key in use. An input is the record's bytes in DNS."""
 
 from typing import Final
 

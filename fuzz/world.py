@@ -35,7 +35,7 @@ def keys(owner: IdentityName) -> Mapping[str, PrivateKey]:
 
 @cache
 def ephemeral_key() -> ec.EllipticCurvePrivateKey:
-    """Return the key that senders agree with the reader's P-256 key by."""
+    """Return the ephemeral key with which senders encrypt to the recipient's P-256 key."""
     return _p256_key("ephemeral")
 
 
@@ -52,7 +52,7 @@ def forge() -> Forge:
 
 
 def signed_by(sender: IdentityName, parts: Parts) -> Signed:
-    """Return the record that these parts of a JWS were signed."""
+    """Return an entry which shows that these parts of a JWS were signed."""
     return sender, f"{parts['protected']}.{parts['payload']}".encode()
 
 
@@ -91,7 +91,7 @@ def _check_promises(message: UnverifiedMessage, text: str, signed: Collection[Si
 
 
 def _check_members(octets: bytes) -> None:
-    """Check both the outermost object, where there is one, and the protected header in it."""
+    """Check both the outermost object, if there is one, and the protected header in it."""
     if octets.lstrip().startswith(b"{"):
         protected = json.loads(octets, object_pairs_hook=_without_doubles)["protected"]
     else:

@@ -10,8 +10,8 @@ MEMORY_BYTES: Final = 100_000_000
 DISK_BYTES: Final = 80_000_000
 # Of the log, in the worst ten seconds; measured 800 to 2300.
 LOG_BYTES_A_SECOND: Final = 7_000
-# Of one processor, once the attack is over; measured 0.5 % to 6 %, for thousands of names of dead domains are
-# asked about as long as their messages wait.
+# Of one processor, once the attack is over; measured 0.5 % to 6 %, because thousands of names of dead domains are
+# looked up as long as their messages wait.
 IDLE_SHARE: Final = 0.2
 # Of the receipts that a known sender asks for while strangers ask too.
 CONFIRMED_SHARE: Final = 0.9

@@ -91,7 +91,7 @@ class KnownSenders:
         self._client = client
 
     def disconnect(self, patience: float) -> None:
-        """Send nothing more, and disconnect once everything is acknowledged or the time is over.
+        """Send nothing more, and disconnect once everything is acknowledged or the time is up.
 
         Args:
             patience: Seconds.
@@ -107,7 +107,7 @@ class KnownSenders:
             self._early.clear()
 
     def wait_until_acknowledged(self, patience: float) -> None:
-        """Return when the broker has acknowledged everything, or the time is over.
+        """Return when the broker has acknowledged everything, or the time is up.
 
         Args:
             patience: Seconds.
@@ -125,7 +125,7 @@ class KnownSenders:
         return tuple(self._send() for _ in range(number))
 
     def close(self) -> None:
-        """End it, whatever its state."""
+        """Stop sending, in any state."""
         self._stopping.set()
         self._thread.join()
         if self._client is not None:
@@ -169,7 +169,7 @@ class KnownSenders:
             ask_for_receipt=asks,
         )
         self._overheard.append(payload)
-        # Not under the lock: the library calls back under a lock of its own, which it also takes here.
+        # Without our lock: the library calls back while it holds its own lock, which it also takes here.
         packet_id = client.publish(str(self._recipient), payload, qos=1).mid
         with self._lock:
             heard = self._early.pop(packet_id, None)

@@ -78,7 +78,7 @@ class Victim(Receiver):
 
     @property
     def process_id(self) -> int:
-        """The number of its process."""
+        """Its process ID."""
         with self._lock:
             assert self._program is not None
             return self._program.pid
@@ -140,7 +140,7 @@ class Victim(Receiver):
             self._record_end(asked_for=ending)
 
     def close(self) -> None:
-        """End it, whatever its state."""
+        """End the receiver, in any state."""
         self._stopping.set()
         self._watching.join()
         super().close()

@@ -1,4 +1,4 @@
-"""An asynchronous service in a thread of its own, so that a program without an event loop can hold it open."""
+"""An asynchronous service in a separate thread, so that a program without an event loop can keep it running."""
 
 import asyncio
 from collections.abc import Callable, Iterator

@@ -19,7 +19,7 @@ class Eavesdropper:
     """A session that subscribes to one topic when it is entered, and may publish there too.
 
     Args:
-        broker: Where the broker listens.
+        broker: The address of the broker.
         topic: The topic, without wildcards.
     """
 

@@ -12,7 +12,7 @@ _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def raise_when_signalled() -> None:
-    """Let SIGINT raise KeyboardInterrupt, SIGTERM and SIGHUP SystemExit, the first of them alone.
+    """Let SIGINT raise KeyboardInterrupt, SIGTERM and SIGHUP SystemExit, and only the first of them.
 
     A signal that the program was started to ignore stays ignored.
     """
@@ -49,9 +49,9 @@ def signals_deferred() -> Iterator[None]:
 
 @contextmanager
 def keys_to_this_program_alone() -> Iterator[None]:
-    """Let Ctrl-C at the terminal reach this program and those that it starts, and not make, which would end by it.
+    """Let Ctrl-C at the terminal reach only this program and those that it starts, and not make, which it would end.
 
-    Ctrl-Z does nothing meanwhile: it would stop this program alone, and the shell that waits for make could not know.
+    Ctrl-Z does nothing meanwhile: it would stop only this program, and the shell that waits for make would not notice.
     Without a terminal, or if this program was not started by another one in its foreground, nothing is changed.
     """
     group = os.getpgrp()

@@ -38,14 +38,14 @@ def running(zone: SignedZone) -> AbstractContextManager[ServerAddress]:
 
 
 def answer(zone: dns.zone.Zone, query: dns.message.Message) -> dns.message.Message:
-    """Return the authoritative answer of a signed zone, with signatures and proofs where the query asks for them.
+    """Return the authoritative answer of a signed zone, with signatures and proofs if the query requests them.
 
     Args:
         zone: Signed, with absolute names.
         query: As it came.
 
     Raises:
-        dns.exception.DNSException: The message is no query.
+        dns.exception.DNSException: The message is not a query.
     """
     response = dns.message.make_response(query, our_payload=_UDP_OCTETS)
     response.ednsflags |= query.ednsflags & dns.flags.DO

@@ -19,7 +19,7 @@ class Page:
     """A stream of text for a person.
 
     Args:
-        stream: Where the text goes.
+        stream: The output.
         width: Columns, those of a line's end not counted.
         coloured: Whether colours are written, as ECMA-48 has them.
     """
@@ -33,7 +33,7 @@ class Page:
         """Return the page that suits a stream: at most 100 columns, in colour on a terminal unless NO_COLOR is set.
 
         Args:
-            stream: Where the text goes.
+            stream: The output.
             environment: Usually `os.environ`.
         """
         columns = shutil.get_terminal_size((_WIDTHS[-1], 0)).columns

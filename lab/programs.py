@@ -135,7 +135,7 @@ class Program:
             seconds: How long to wait at most.
 
         Raises:
-            ProgramError: The program ended without it, or the time is over.
+            ProgramError: The program ended without it, or the time is up.
         """
 
         def found() -> str | None:

@@ -64,7 +64,7 @@ def read_record(path: Path) -> dns.rrset.RRset:
     """Return the TLSA record in the last line that generate_tlsa.py printed into a file.
 
     Args:
-        path: The file's name has to be the device's, for a device may publish under no other.
+        path: The file's name must be the device's name, because a device may only publish its own record.
 
     Raises:
         ConfigurationError: There is no such record.
@@ -85,7 +85,7 @@ def build_update(
     """Return the update that makes each record the only TLSA record of its name.
 
     Args:
-        zone: That holds all of the names.
+        zone: The zone of all the names.
         key: Signs the update.
         records: One for each device.
     """

@@ -49,7 +49,7 @@ class SignedZone:
 
     @property
     def snapshot(self) -> dns.zone.Zone:
-        """The signed zone as it is now, with absolute names; a later change makes another one."""
+        """The signed zone as it is now, with absolute names; a later change creates another snapshot."""
         return self._snapshot
 
     @property

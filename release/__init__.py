@@ -1,4 +1,4 @@
-"""What a release needs besides the code: base images that are pinned by their digests. It needs Python alone."""
+"""What a release needs besides the code: base images that are pinned by their digests. It only needs Python."""
 
 
 class ReleaseError(Exception):

@@ -11,7 +11,7 @@ from release.registry import DOCKER_HUB, digest_of
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Do what the command line says, and return the exit status."""
+    """Run the command, and return the exit status."""
     parser = argparse.ArgumentParser(prog="python -m release", allow_abbrev=False)
     parser.add_argument("--directory", type=Path, default=Path(__file__).parents[1], help="the checkout")
     commands = parser.add_subparsers(dest="command", required=True)

@@ -11,7 +11,7 @@ from typing import Final
 from release import ReleaseError
 
 _DIRECTIVE: Final = re.compile(r"#\s*(\w+)\s*=")
-# Those that change how the rest is read: one names an image, the other the sign that continues a line.
+# Directives that change how the rest is read: the image of a syntax, and the character that continues a line.
 _REFUSED_DIRECTIVES: Final = frozenset({"syntax", "escape"})
 _CONTINUES: Final = re.compile(r"\\[ \t]*$")
 _FLAG: Final = re.compile(r"""--(?P<name>[\w-]+)(?:=(?P<value>(?:"[^"]*"|'[^']*'|[^\s"'])*))?(?:\s+|$)""")
@@ -26,8 +26,8 @@ class Instruction:
     Args:
         keyword: Its first word, in upper case.
         flags: The names, in lower case, and values of the flags before its arguments.
-        arguments: What follows, without the signs that continue a line.
-        source: The line as it stands in the file; several lines if it is continued.
+        arguments: What follows, without the characters that continue a line.
+        source: The line in the file; several lines if it is continued.
     """
 
     keyword: str
@@ -79,7 +79,7 @@ def _check_directives(lines: list[str]) -> None:
 
 
 def _join(lines: list[str], position: int) -> tuple[str, int]:
-    """Return an instruction as one line, empty if there is none at that line, and where the next one begins."""
+    """Return an instruction as one line, empty if there is none at that line, and the position of the next one."""
     joined = ""
     while position < len(lines):
         line, position = lines[position], position + 1
@@ -115,7 +115,7 @@ def _split(line: str) -> tuple[str, str]:
 
 
 def _after_here_documents(instruction: Instruction, lines: list[str], position: int) -> int:
-    """Return where the next instruction begins, after the texts that belong to this one."""
+    """Return the position of the next instruction, after the texts that belong to this one."""
     if instruction.keyword not in _WITH_HERE_DOCUMENTS:
         return position
     for found in _HERE_DOCUMENT.finditer(instruction.arguments):

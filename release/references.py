@@ -36,7 +36,7 @@ class Reference:
 
     @classmethod
     def from_text(cls, text: str) -> "Reference":
-        """Read a reference as it stands in a Dockerfile.
+        """Read a reference from a Dockerfile.
 
         Raises:
             ReleaseError: It is not `name:tag` or `name:tag@digest`.
@@ -126,7 +126,7 @@ def _images_in(text: str) -> dict[str, Reference]:
 
 
 def _note_argument(arguments: dict[str, str], instruction: Instruction) -> None:
-    # What is written in another way can be used, but not as the name of an image: it could not be pinned.
+    # Another form can be used, but not as the name of an image, because it could not be pinned.
     found = _ARGUMENT.fullmatch(instruction.source)
     if found is None:
         return

@@ -1,4 +1,4 @@
-"""What digest a registry has for a tag (OCI Distribution Specification 1.1, section 3, "Pulling manifests")."""
+"""Reads the digest of a tag from a registry (OCI Distribution Specification 1.1, section 3, "Pulling manifests")."""
 
 import hashlib
 import json
@@ -28,7 +28,7 @@ def digest_of(image: Reference, registry: str) -> str:
     """Return the digest of the image that a tag means now, for every platform that we build for.
 
     Args:
-        image: Its own digest is not looked at.
+        image: Its own digest is ignored.
         registry: The address of the registry, as `https://host`.
 
     Raises:

@@ -174,7 +174,7 @@ class Lab:
         return device
 
     def pinned(self, device: Device, *anchors: str) -> Device:
-        """Return the device with trust anchors of its own, given as zone-file lines, instead of a trusted resolver."""
+        """Return the device with its own trust anchors, given as zone-file lines, instead of a trusted resolver."""
         path = device.crypto_path.parent / "anchors"
         path.write_text("".join(f"{anchor}\n" for anchor in anchors))
         return device.with_settings(DNSSEC_TRUST_ANCHORS=str(path))

@@ -69,7 +69,7 @@ def encrypted(inner: str | bytes, recipient: Device, **header: Any) -> str:
 
 
 class BrokerClient:
-    """Publishes whatever it is given, and reads what others publish.
+    """Publishes any payload, and reads what others publish.
 
     Args:
         broker: The broker.

@@ -68,7 +68,7 @@ def publish_packet(
     """Return a PUBLISH.
 
     Args:
-        topic: Where it is published.
+        topic: The topic.
         payload: What is published.
         qos: 0 to 3.
         packet_id: Its number, if QoS is above 0.
@@ -82,7 +82,7 @@ def publish_packet(
 
 
 class RawClient:
-    """A client that sends what it is given and waits for the broker's acknowledgement.
+    """A client that publishes any packet and waits for the broker's acknowledgement.
 
     Args:
         port: The broker's, on loopback.
@@ -113,7 +113,7 @@ class RawClient:
         """Publish, and return when the broker has acknowledged it.
 
         Args:
-            topic: Where to publish.
+            topic: The topic.
             payload: What to publish.
             qos: 0 to 2.
             properties: As they are in the packet, without their length; left out in MQTT 3.1.1.

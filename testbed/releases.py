@@ -26,7 +26,7 @@ class Release:
         return device.with_settings(PYTHONPATH=str(self._directory))
 
     def program(self, program: Path) -> Path:
-        """Return where a program of the release is.
+        """Return the path of a program of the release.
 
         Args:
             program: The path of the current one.

@@ -97,7 +97,7 @@ class Peer:
 
 
 def no_session_311(peer: Peer) -> None:
-    """Report with MQTT 3.1.1 that there is no session, to a sender that connects twice to find this out."""
+    """Report with MQTT 3.1.1 that there is no session; a sender makes an extra connection to learn this."""
     assert not is_clean(peer.expect(0x10))
     peer.send(CONNACK_311)
     peer.wait_for_end()

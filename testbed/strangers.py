@@ -18,7 +18,7 @@ from testbed.raw_mqtt import user_property
 
 # In every text that must never be printed.
 FORGED: Final = "forged"
-# In every text that strangers sign with a key of their own.
+# In every text that strangers sign with their own key.
 GENUINE: Final = "from a stranger"
 # Allowed in a string of MQTT 5 (section 1.5.4), and rejected by some libraries.
 BYTE_ORDER_MARK: Final = "\ufeff".encode()

@@ -53,7 +53,7 @@ def set_up(checkout: Path, target: str = "setup", **environment: str) -> None:
 
 
 def version(checkout: Path, *command: str, **environment: str) -> str:
-    """Return what a program of the checkout says of its version."""
+    """Return the version that a program of the checkout prints."""
     variables = {"PATH": os.environ["PATH"], **environment}
     ended = subprocess.run(
         [str(checkout / command[0]), *command[1:], "--version"],

@@ -1,4 +1,4 @@
-"""The lab of docker-compose.lab.yml under a name and on a network of its own, so that a user's lab is not disturbed."""
+"""The lab of docker-compose.lab.yml with a separate name and network, so that a user's lab is not disturbed."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""The stack of docker-compose.yml as a laptop runs it, in a small Internet of its own."""
+"""The stack of docker-compose.yml as a laptop runs it, with its own name servers and broker."""
 
 import json
 import os
@@ -68,7 +68,7 @@ class Stack:
         take_down(self.compose, "down")
 
     def run(self, service: str, *command: str, check: bool = True) -> subprocess.CompletedProcess[str]:
-        """Run a command in a container of its own, as the article does."""
+        """Run a command in a new container, as the article does."""
         return self.compose("run", "--rm", "--no-TTY", service, *command, check=check)
 
     def exec(self, service: str, *command: str, check: bool = True) -> subprocess.CompletedProcess[str]:
@@ -122,7 +122,7 @@ class Stack:
             session.wait(30)
 
     def memory_while_delivering(self, number: int) -> float:
-        """Let messages wait in the outbox while there is no broker, and return what their delivery takes of the memory.
+        """Let messages wait in the outbox while there is no broker, and return how much memory their delivery takes.
 
         Args:
             number: How many messages the device sends to itself.

@@ -31,7 +31,7 @@ class Delay(Daemon):
 
     Args:
         directory: An existing directory for its log.
-        targets: For each port where it listens, the port of the server behind it.
+        targets: The port of the server for each port on which it listens.
         namespace: The network namespace that it runs in.
     """
 
@@ -47,7 +47,7 @@ def _round_trip() -> float:
 
 
 class _Answers(asyncio.DatagramProtocol):
-    """The answer to one query, on a socket of its own, so that it goes back to the right client."""
+    """The answer to one query, on a separate socket, so that it is sent back to the right client."""
 
     def __init__(self, front: asyncio.DatagramTransport, client: tuple[str, int]) -> None:
         self._front = front

@@ -1,4 +1,4 @@
-"""A network namespace with a resolv.conf of its own, for libraries that only query port 53 of the first name server."""
+"""A network namespace with its own resolv.conf, for libraries that only query port 53 of the first name server."""
 
 import os
 import subprocess

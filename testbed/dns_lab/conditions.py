@@ -34,14 +34,14 @@ class Condition:
     Args:
         title: A description; the name's first label is derived from it.
         zone: The zone of the name.
-        trusted: The outcome where a validating resolver's AD bit is trusted.
+        trusted: The outcome if a validating resolver's AD bit is trusted.
         pinned: The outcome with pinned anchors, whichever server is queried.
-        pinned_at_authority: The outcome with pinned anchors where the zone's own server is asked, if it is another one.
+        pinned_at_authority: The outcome with pinned anchors at the zone's own server; None if it is the same.
         records: The TLSA records at the name, as `material.rdata` reads them.
         elsewhere: Records at other names of the zone, as zone-file lines; `{name}` is the name with its dot.
         holders: TLSA records at other names of the zone, by their names.
         damage: How the records at the name are signed, in a zone that is signed by hand.
-        owner: The name itself where the usual one does not do; `{zone}` is its zone.
+        owner: The name itself if it is not the usual one; `{zone}` is its zone.
         ttl: Seconds.
     """
 
@@ -196,7 +196,7 @@ _NAMES: Final = (
         *(zones.GOOD, TEMPORARY, TEMPORARY),
         elsewhere=["{name} 60 CNAME round._device", "round._device 60 CNAME {name}"],
     ),
-    # Knot goes fewer aliases far in one answer, and only a resolver goes on from there.
+    # Knot follows fewer aliases in one answer, and only a resolver continues from there.
     Condition("eight aliases", zones.GOOD, _ONE, _ONE, TEMPORARY, elsewhere=_chain("eight", 8, _TARGET)),
     Condition("nine aliases", zones.GOOD, TEMPORARY, TEMPORARY, elsewhere=_chain("nine", 9, _TARGET)),
     Condition("forty aliases", zones.GOOD, TEMPORARY, TEMPORARY, elsewhere=_chain("forty", 40, _TARGET)),
@@ -296,14 +296,14 @@ _ZONES: Final = (
 )
 
 _SERVERS: Final = (
-    _served("nobody listens", servers.CLOSED),
-    _served("nobody answers", "silent.test"),
+    _served("no server listens", servers.CLOSED),
+    _served("no server answers", "silent.test"),
     _served("lame", zones.LAME),
     _served("refused", "refused.test"),
     _served("not understood", "formerr.test"),
     _served("failed", "servfail.test"),
     _served("refused in a signed zone", servers.REFUSED_SIGNED),
-    _served("truncated for ever", "truncating.test"),
+    _served("always truncated", "truncating.test"),
     _served("garbage", "garbage.test"),
     _served("half an answer", "half.test"),
     Condition("an empty record beside a key", servers.OCTETS, _ONE, _ONE, owner=servers.OCTETS_OWNER),

@@ -30,7 +30,7 @@ target._device 60 {target}
 
 @dataclass(frozen=True)
 class DnsLab:
-    """Where the lab's servers listen, and whose keys are pinned.
+    """The ports of the lab's servers, and the pinned keys.
 
     Args:
         knot: The port of the authority.

@@ -34,7 +34,7 @@ _SECONDS_BEFORE_ASKING_AGAIN: Final = 1.5
 _ALIAS: Final = "alias._device.good.test"
 _TRUE: Final = ("3 0 0 p256",)
 _OTHER_RECORD: Final = ("3 0 0 rsa",)
-# Whom one trusts can lie: the forger's record is found, and is of no use.
+# A trusted resolver can lie: the forger's record is found, and is unusable.
 _FORGED: Final = UNUSABLE
 _ANOTHER_ADDRESS: Final = "127.0.0.2"
 _HEADER_OCTETS: Final = 12
@@ -42,7 +42,7 @@ _MAX_MESSAGE: Final = 65535
 
 _FORGERS_KEY: Final = Key.generate(zones.GOOD)
 
-# Gives the octets of each answer to a query; the truth is the validating resolver's answer.
+# Returns the bytes of each answer to a query; the truth is the validating resolver's answer.
 Lie = Callable[[dns.message.Message, dns.message.Message], Sequence[bytes]]
 Change = Callable[[dns.message.Message], None]
 
@@ -52,16 +52,16 @@ class Liar:
     """A resolver that lies.
 
     Args:
-        title: How.
-        trusted: The outcome where its AD bit is trusted: what it says, if it says it well.
+        title: The kind of lie.
+        trusted: The outcome if its AD bit is trusted: its answer is accepted if it is well-formed.
         pinned: The outcome with pinned anchors.
         over_udp: What it sends over UDP.
-        over_tcp: What it sends over TCP; like over UDP where nothing is given.
-        asked: The name that is asked for.
-        about: The name that it asks the validating resolver for where it is asked for another one's records.
+        over_tcp: What it sends over TCP; None is the same as over UDP.
+        asked: The name that is looked up.
+        about: The name that it looks up instead of the name in the query; empty for the same name.
         answers_from: Another address from which it answers, or another port of the same.
         seconds: How long it waits before it answers.
-        dribbles: Whether it sends an answer over TCP in single octets, a second for each.
+        dribbles: Whether it sends an answer over TCP byte by byte, one a second.
     """
 
     title: str
@@ -130,7 +130,7 @@ def _serve_udp(udp: socket.socket, liar: Liar, upstream: int, stopped: threading
             try:
                 truth = _truth(query, liar, upstream)
             except dns.exception.DNSException:
-                # A machine under load; who has asked asks again.
+                # The machine is busy; the client repeats its query.
                 continue
             answers = liar.over_udp(query, truth)
             stopped.wait(liar.seconds)
@@ -174,7 +174,7 @@ def _truth(query: dns.message.Message, liar: Liar, upstream: int) -> dns.message
     try:
         return dns.query.udp_with_fallback(asked, LOOPBACK, _SECONDS_BEFORE_ASKING_AGAIN, upstream)[0]
     except dns.exception.Timeout:
-        # Unbound 1.17 leaves one question unanswered when it first announces a zone's trust anchor (RFC 8145).
+        # Unbound 1.17 leaves one query unanswered when it first announces a zone's trust anchor (RFC 8145).
         return dns.query.udp_with_fallback(asked, LOOPBACK, 10, upstream)[0]
 
 
@@ -292,7 +292,7 @@ def _signed_by_the_forger(records: dns.rrset.RRset, key: Key = _FORGERS_KEY) -> 
 
 
 def _another_zone(query: dns.message.Message, truth: dns.message.Message) -> list[bytes]:
-    """Play the whole zone, signed by a key of one's own."""
+    """Serve the whole zone, signed with the forger's key."""
     owner = query.question[0].name
     if query.question[0].rdtype == RdataType.DNSKEY:
         truth.answer = _signed_by_the_forger(dns.rrset.from_rdata(owner, 60, _FORGERS_KEY.public))
@@ -302,7 +302,7 @@ def _another_zone(query: dns.message.Message, truth: dns.message.Message) -> lis
 
 
 def _another_key_beside(query: dns.message.Message, truth: dns.message.Message) -> list[bytes]:
-    """Add a key of one's own to the zone's."""
+    """Add the forger's key to the zone's keys."""
     owner = query.question[0].name
     if query.question[0].rdtype == RdataType.DNSKEY:
         keys = next(rrset for rrset in truth.answer if rrset.rdtype == RdataType.DNSKEY)
@@ -314,7 +314,7 @@ def _another_key_beside(query: dns.message.Message, truth: dns.message.Message) 
 
 
 def _invented_cut(query: dns.message.Message, truth: dns.message.Message) -> list[bytes]:
-    """Pretend that the name is in a signed zone of its own, with a DS record that only the forger has signed."""
+    """Pretend that the name is in a separate signed zone, with a DS record that only the forger has signed."""
     key = Key.generate("_device.good.test")
     owner = query.question[0].name
     if query.question[0].rdtype == RdataType.TLSA:
@@ -362,7 +362,7 @@ def _counted(wire: bytes) -> bytes:
 
 
 def _pointing(wire: bytes, *octets: int) -> bytes:
-    """Answer with a record whose owner is made of these octets."""
+    """Answer with a record whose owner consists of these bytes."""
     head = wire[:4] + b"\0\1\0\1\0\0\0\0" + wire[_HEADER_OCTETS : _question_end(wire)]
     return head + bytes(octets) + b"\0\x34\0\1\0\0\0\x3c\0\4\3\0\0\xab"
 
@@ -420,7 +420,7 @@ LIARS: Final = (
     Liar("SERVFAIL for DNSSEC's sake", BOGUS, BOGUS, _failing(dns.rcode.SERVFAIL, 6)),
     Liar("SERVFAIL unless checking is disabled", BOGUS, _TRUE, _failing(dns.rcode.SERVFAIL, unless_disabled=True)),
     Liar("REFUSED", TEMPORARY, TEMPORARY, _failing(dns.rcode.REFUSED)),
-    Liar("truncated for ever", TEMPORARY, TEMPORARY, _truncated),
+    Liar("always truncated", TEMPORARY, TEMPORARY, _truncated),
     Liar("garbage", TEMPORARY, TEMPORARY, _sent(lambda wire: [b"garbage"])),
     Liar("the number and garbage", TEMPORARY, TEMPORARY, _sent(lambda wire: [wire[:2] + b"\xff" * 60])),
     Liar("an empty datagram", TEMPORARY, TEMPORARY, _sent(lambda wire: [b""])),

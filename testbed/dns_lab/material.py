@@ -82,7 +82,7 @@ def _key(kind: str) -> _PublicKey:
     if kind == "ed25519":
         return ed25519.Ed25519PrivateKey.generate().public_key()
     if kind == "rsa8192":
-        # Its factors are not needed and take half a minute to find.
+        # Its factors are not needed, and finding them would take half a minute.
         return rsa.RSAPublicNumbers(65537, 2**8191 + 1).public_key()
     return rsa.generate_private_key(65537, int(kind.removeprefix("rsa"))).public_key()
 

@@ -30,7 +30,7 @@ REFUSED_SIGNED: Final = "refused-signed.test"
 
 @dataclass(frozen=True)
 class Served:
-    """A zone with a server of its own.
+    """A zone with a separate server.
 
     Args:
         port: Where that listens on loopback.

@@ -1,4 +1,4 @@
-"""Zones that are signed by hand, so that signatures can be spoilt one by one."""
+"""Zones that are signed by hand, so that each signature can be damaged separately."""
 
 import dataclasses
 import time
@@ -98,22 +98,22 @@ Damage = Callable[[dns.rrset.RRset, Key], Iterable[RRSIG]]
 
 
 def intact(records: dns.rrset.RRset, key: Key) -> list[RRSIG]:
-    """Sign as one should."""
+    """Sign correctly."""
     return [key.sign(records)]
 
 
 def stripped(records: dns.rrset.RRset, key: Key) -> list[RRSIG]:
-    """Leave the signature out."""
+    """Omit the signature."""
     return []
 
 
 def expired(records: dns.rrset.RRset, key: Key) -> list[RRSIG]:
-    """Sign for a time that is over."""
+    """Sign for a time in the past."""
     return [key.sign(records, -2 * _DAY, -_DAY)]
 
 
 def not_yet_valid(records: dns.rrset.RRset, key: Key) -> list[RRSIG]:
-    """Sign for a time that is to come."""
+    """Sign for a time in the future."""
     return [key.sign(records, 2 * _DAY, 3 * _DAY)]
 
 
@@ -124,18 +124,18 @@ def flipped(records: dns.rrset.RRset, key: Key) -> list[RRSIG]:
 
 
 def over_other_records(records: dns.rrset.RRset, key: Key) -> list[RRSIG]:
-    """Sign something else."""
+    """Sign other records."""
     other = dns.rrset.from_text(records.name, records.ttl, RdataClass.IN, RdataType.TLSA, "3 0 0 AB")
     return [key.sign(other)]
 
 
 def by_a_foreign_key(records: dns.rrset.RRset, key: Key) -> list[RRSIG]:
-    """Sign by a key that is not the zone's."""
+    """Sign with a key that is not the zone's."""
     return [Key.generate(str(key.origin)).sign(records)]
 
 
 def by_a_foreign_key_of_equal_tag(records: dns.rrset.RRset, key: Key) -> list[RRSIG]:
-    """Sign by a key that is not the zone's, under the tag of the zone's key."""
+    """Sign with a key that is not the zone's, with the tag of the zone's key."""
     signature = Key.generate(str(key.origin)).sign(records)
     return [_changed(signature, key_tag=dns.dnssec.key_id(key.public))]
 
@@ -151,7 +151,7 @@ def of_unknown_algorithm(records: dns.rrset.RRset, key: Key) -> list[RRSIG]:
 
 
 def twice_first_broken(records: dns.rrset.RRset, key: Key) -> list[RRSIG]:
-    """Sign once as one should and once not."""
+    """Sign once correctly and once not."""
     return [*flipped(records, key), *intact(records, key)]
 
 
@@ -161,7 +161,7 @@ def twice_first_expired(records: dns.rrset.RRset, key: Key) -> list[RRSIG]:
 
 
 def many(records: dns.rrset.RRset, key: Key) -> list[RRSIG]:
-    """Sign forty times, never well."""
+    """Sign forty times, never correctly."""
     signature = key.sign(records)
     return [_changed(signature, signature=bytes((number,)) + signature.signature[1:]) for number in range(40)]
 

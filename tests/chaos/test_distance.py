@@ -1,4 +1,4 @@
-"""The relay that puts a name server far away."""
+"""The relay that delays the answers of a name server."""
 
 import socket
 import time
@@ -39,13 +39,13 @@ def ask(distance: Distance, *, over_tcp: bool, timeout: float = 10) -> float:
 
 
 @pytest.mark.parametrize("over_tcp", [False, True])
-def test_an_answer_comes_late_and_is_the_right_one(distance: Distance, over_tcp: bool) -> None:  # noqa: FBT001
+def test_an_answer_is_delayed_and_unchanged(distance: Distance, over_tcp: bool) -> None:  # noqa: FBT001
     for _ in range(3):
         assert ask(distance, over_tcp=over_tcp) >= DELAY
 
 
 @pytest.mark.parametrize("over_tcp", [False, True])
-def test_silence_lasts_until_it_is_ended(distance: Distance, over_tcp: bool) -> None:  # noqa: FBT001
+def test_no_answer_comes_until_the_silence_is_ended(distance: Distance, over_tcp: bool) -> None:  # noqa: FBT001
     distance.fall_silent()
     with pytest.raises(dns.exception.Timeout):
         ask(distance, over_tcp=over_tcp, timeout=3 * DELAY)
@@ -53,7 +53,7 @@ def test_silence_lasts_until_it_is_ended(distance: Distance, over_tcp: bool) -> 
     assert ask(distance, over_tcp=over_tcp) >= DELAY
 
 
-def test_many_answers_are_under_way_at_a_time(server: Server, distance: Distance) -> None:
+def test_many_answers_are_delayed_at_the_same_time(server: Server, distance: Distance) -> None:
     queries = [dns.message.make_query(f"device-{number}.example.test", "TLSA") for number in range(20)]
     begun_at = time.monotonic()
     with socket.socket(type=socket.SOCK_DGRAM) as client:

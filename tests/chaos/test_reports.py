@@ -1,4 +1,4 @@
-"""Which messages `make chaos` holds send_message.py to."""
+"""Which messages `make chaos` counts as sent by send_message.py."""
 
 import pytest
 
@@ -9,7 +9,7 @@ def results(*words: str) -> list[str]:
     return [f'{{"id": "x", "recipient": "b.example", "size": 1, "result": "{word}", "reason": null}}' for word in words]
 
 
-def test_results_stand_in_the_order_of_the_lines() -> None:
+def test_results_are_in_the_order_of_the_lines() -> None:
     promised = promised_lines("--lines", ["a", "b", "c"], results("acknowledged", "queued", "printed"))
     assert promised == (
         Promise("a", "--lines", "acknowledged"),
@@ -18,14 +18,14 @@ def test_results_stand_in_the_order_of_the_lines() -> None:
     )
 
 
-def test_what_was_not_sent_for_certain_is_no_promise() -> None:
+def test_only_a_message_that_was_certainly_sent_is_a_promise() -> None:
     promised = promised_lines(
         "--lines", ["a", "b", "c", "d"], results("failed", "acknowledged", "unacknowledged", "no-subscriber")
     )
     assert promised == (Promise("b", "--lines", "acknowledged"),)
 
 
-def test_lines_without_a_result_are_open() -> None:
+def test_a_line_without_a_result_is_not_a_promise() -> None:
     assert promised_lines("--lines", ["a", "b"], results("acknowledged")) == (Promise("a", "--lines", "acknowledged"),)
     assert promised_lines("--lines", ["a", "b"], []) == ()
 

@@ -19,5 +19,5 @@ def test_every_image_is_built_from_local_base_images(world: Callable[[], Stack |
     }
     assert len(builds) >= 6
     assert {name for name, build in builds.items() if build.get("args") != BASE_IMAGES} == set()
-    # Arguments for a service without a build of its own would make one, of the Dockerfile's last stage.
+    # Build arguments for a service without a build would add one, with the Dockerfile's last stage.
     assert {name for name, build in builds.items() if not build.get("target")} == set()

@@ -17,24 +17,24 @@ pytestmark = pytest.mark.timeout(900)
 
 
 class Shell:
-    """A shell in which the documents' commands mean a stack or lab of the tests.
+    """A shell in which the documents' commands use a stack or lab of the tests.
 
     Args:
-        environment: The variables that tell Compose which one.
+        environment: The variables with which Compose selects it.
         directory: Where it is.
     """
 
     def __init__(self, environment: Mapping[str, str], directory: Path = REPOSITORY) -> None:
-        # The engine's own client comes first, where another one stands before it.
+        # The engine's own client must come first on PATH.
         path = f"{Path(DOCKER).parent}:{os.environ['PATH']}"
         self._environment = {**os.environ, "PATH": path, "DOCKER_BUILDKIT": "1", **environment}
         self._directory = directory
 
     def run(self, document: str, mark: str) -> str:
         """Run the commands below a mark and return what they print."""
-        # The terminal that `docker compose exec` and `run` want is a reader's; a test has none.
+        # `docker compose exec` and `run` need a terminal by default, which a test does not have.
         commands = re.sub(r"compose (.*?)(exec|run --rm) ", r"compose \1\2 -T ", documents.block(document, mark))
-        # A reader's engine pulls the base images; a test's has them.
+        # A reader's engine pulls the base images; the engine of the tests has them already.
         commands = commands.replace(
             "-f docker-compose.lab.yml", "-f docker-compose.lab.yml -f tests/containers/lab_images.yml"
         )
@@ -52,7 +52,7 @@ class Shell:
 
 
 def _elsewhere(stack: Stack, directory: Path, without: Set[str] = frozenset()) -> Shell:
-    """Return a shell outside the checkout, in which the documents' commands mean a stack.
+    """Return a shell outside the checkout, in which the documents' commands use a stack.
 
     Args:
         stack: Which.
@@ -72,7 +72,7 @@ def laptop() -> Iterator[tuple[Stack, Shell]]:
 
 def test_the_commands_of_the_readme_for_a_laptop(laptop: tuple[Stack, Shell], tmp_path: Path) -> None:
     stack, _ = laptop
-    # In a directory of its own, for .env is written there; and the name is known from that file alone.
+    # In a separate directory, because .env is written there, and only that file has the name.
     shell = _elsewhere(stack, tmp_path, without={"IDENTITY_NAME"})
     printed = shell.run("README.md", "laptop: start")
     assert (tmp_path / ".env").read_text() == f"IDENTITY_NAME={DEVICE}\n"
@@ -102,7 +102,7 @@ def test_the_commands_for_backup_and_update(laptop: tuple[Stack, Shell], tmp_pat
     assert stack.exec("messaging_receiver", "cat", "/identity/ca.pem").stdout == "a certificate"
     updating = documents.block("docs/operations.md", "updating").splitlines()
     assert updating == ["git pull", "docker compose build --pull --no-cache", "docker compose up --detach"]
-    # The base images of the tests are on this machine alone, and cannot be pulled.
+    # The base images of the tests are only on this machine, and cannot be pulled.
     stack.compose("build", seconds=600)
     stack.up()
     stack.wait_for_line("messaging_receiver", "MQTT subscription active.")

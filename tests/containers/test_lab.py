@@ -35,7 +35,7 @@ def _kill_and_start(lab: LabWorld, service: str) -> None:
 
 
 def _disconnect(lab: LabWorld, service: str) -> Callable[[], None]:
-    """Take a service's network away, and return what gives it back, with the address that it had."""
+    """Disconnect a service's network, and return a function that connects it again with the same address."""
     address = lab.inspect(service)["NetworkSettings"]["Networks"][lab.network]["IPAddress"]
     docker("network", "disconnect", lab.network, lab.container(service))
 
@@ -68,7 +68,7 @@ def test_messages_of_an_attacker_at_the_broker_are_refused(lab: LabWorld) -> Non
     reasons = ["replay", "decryption-failed", "signature-invalid"]
     assert re.findall(r"refused reason=(\S+)", shown) == reasons
     lab.wait_for_line(RECEIVER, reasons[-1], after=seen)
-    # What cannot be opened is refused one stage earlier, and so perhaps before what came before it.
+    # A message that cannot be opened is refused one stage earlier, so perhaps before the previous message.
     refused = re.findall(r"refused reason=(\S+)", "\n".join(lab.logged(RECEIVER)[seen:]))
     assert sorted(refused) == sorted(reasons)
     assert len(lab.printed("overheard on its way")) == 1

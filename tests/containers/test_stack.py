@@ -111,7 +111,7 @@ def test_each_service_stops_on_request_and_starts_again(stack: Stack, service: s
 def test_each_service_starts_again_after_a_crash(stack: Stack, service: str) -> None:
     subscriptions = stack.log("messaging_receiver").stderr.count(SUBSCRIBED)
     restarts = stack.inspect(service)["RestartCount"]
-    # From inside, for what the engine itself has killed it leaves alone.
+    # From inside, because the engine does not restart what it has killed itself.
     stack.exec(service, "sh", "-c", "kill -KILL $(cat /proc/1/task/1/children)", check=False)
     wait_until(f"{service} starts again", lambda: stack.inspect(service)["RestartCount"] > restarts)
     if service == "messaging_receiver":
@@ -129,25 +129,25 @@ def test_services_wait_for_a_broker_that_starts_late(stack: Stack) -> None:
 
 
 def give_to_root(stack: Stack, name: str) -> None:
-    """Let a volume belong to root, as one does that another image has made."""
+    """Let root own a volume, as if another image had created it."""
     volume = f"{stack.project}_{name}:/{name}"
     docker(
         "run", "--rm", "--user", "root", "--volume", volume, stack.image("maintenance"), "chown", "-R", "0", f"/{name}"
     )
 
 
-def mend_as_told(stack: Stack, told: str) -> None:
-    mend = re.search(r"with Compose: docker compose (.*)\)$", told.strip())
-    assert mend
-    stack.compose(*mend[1].split())
+def run_suggested_command(stack: Stack, reported: str) -> None:
+    command = re.search(r"with Compose: docker compose (.*)\)$", reported.strip())
+    assert command
+    stack.compose(*command[1].split())
 
 
 def test_key_files_of_root_are_reported_with_the_command_that_fixes_them(stack: Stack) -> None:
     before = key_of(stack)
     give_to_root(stack, "identity")
-    told = stack.exec("maintenance", "./generate_tlsa.py", check=False)
-    assert told.returncode == 4
-    mend_as_told(stack, told.stderr)
+    reported = stack.exec("maintenance", "./generate_tlsa.py", check=False)
+    assert reported.returncode == 4
+    run_suggested_command(stack, reported.stderr)
     stack.exec("maintenance", "./generate_tlsa.py")
     assert key_of(stack) == before
     stack.send("after mending")
@@ -155,9 +155,9 @@ def test_key_files_of_root_are_reported_with_the_command_that_fixes_them(stack: 
 
 def test_data_files_of_root_are_reported_with_the_command_that_fixes_them(stack: Stack) -> None:
     give_to_root(stack, "data")
-    told = stack.exec("messaging_sender", "./send_message.py", DEVICE, "to be queued", "--queue", check=False)
-    assert told.returncode == 1
-    mend_as_told(stack, told.stderr)
+    reported = stack.exec("messaging_sender", "./send_message.py", DEVICE, "to be queued", "--queue", check=False)
+    assert reported.returncode == 1
+    run_suggested_command(stack, reported.stderr)
     stack.exec("messaging_sender", "./send_message.py", DEVICE, "after mending the data", "--queue")
     stack.wait_for_message("after mending the data")
 

@@ -9,7 +9,7 @@ import pytest
 
 from testbed.containers.engine import REPOSITORY
 
-# What the base image's C library has, and what came before.
+# The version of the base image's C library, and earlier ones.
 LIBRARY_VERSIONS: Final = ("2_17", "2_24", "2_26", "2_27", "2_28", "2_31", "2_34", "2_35", "2_36")
 
 

@@ -1,4 +1,4 @@
-"""balena.yml and repo.yml, held to what balena asks of them."""
+"""balena.yml and repo.yml meet balena's requirements."""
 
 import re
 import struct
@@ -29,7 +29,7 @@ def test_it_is_an_application_with_name_and_description(contract: dict[str, Any]
     assert 20 < len(contract["description"]) < 200
 
 
-def test_its_version_has_three_numbers_and_is_that_of_the_project(contract: dict[str, Any]) -> None:
+def test_the_version_has_three_numbers_and_is_that_of_the_project(contract: dict[str, Any]) -> None:
     assert re.fullmatch(r"(0|[1-9]\d*)\.(0|[1-9]\d*)\.(0|[1-9]\d*)", contract["version"])
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     assert contract["version"] == project["version"]
@@ -45,13 +45,13 @@ def test_it_runs_on_64_bit_raspberry_pis_and_on_generic_amd64(contract: dict[str
     }
 
 
-def test_it_asks_for_the_variables_that_have_no_default_and_for_no_other(contract: dict[str, Any]) -> None:
+def test_it_asks_only_for_the_variables_without_a_default(contract: dict[str, Any]) -> None:
     variables = contract["data"]["applicationEnvironmentVariables"]
     assert [list(variable) for variable in variables] == [[one.name] for one in VARIABLES if one.required]
     assert all(value for variable in variables for value in variable.values())
 
 
-def test_its_assets_belong_to_one_repository(contract: dict[str, Any]) -> None:
+def test_all_assets_belong_to_one_repository(contract: dict[str, Any]) -> None:
     assets = contract["assets"]
     assert set(assets) == {"repository", "logo"}
     assert {asset["type"] for asset in assets.values()} == {"blob.asset"}
@@ -66,7 +66,7 @@ def test_the_logo_is_a_square_of_512_pixels() -> None:
     assert struct.unpack(">II", head[16:]) == (512, 512)
 
 
-def test_the_repository_is_named_in_balena_yml_and_in_readme_alone(contract: dict[str, Any]) -> None:
+def test_only_balena_yml_and_the_readme_name_the_repository(contract: dict[str, Any]) -> None:
     match = REPOSITORY.fullmatch(contract["assets"]["repository"]["data"]["url"])
     assert match
     named = set()
@@ -75,11 +75,11 @@ def test_the_repository_is_named_in_balena_yml_and_in_readme_alone(contract: dic
         is_text = path.suffix in {".py", ".md", ".yml", ".toml", ".sh", ".conf", ".txt"} or path.name == "Makefile"
         if is_text and not any(part.startswith(".") for part in inside.parts) and match[1] in path.read_text():
             named.add(inside.as_posix())
-    # docs/balena.md shows the command that puts another one in place of the placeholder.
+    # docs/balena.md shows the command that replaces the placeholder.
     assert named - {"docs/balena.md"} == {"README.md", "balena.yml"}
 
 
-def test_the_first_steps_name_what_is_there(contract: dict[str, Any]) -> None:
+def test_the_first_steps_name_existing_files_and_services(contract: dict[str, Any]) -> None:
     steps = contract["post-provisioning"]
     programs = set(re.findall(r"\./(\w+\.py)", steps))
     assert programs == {"create_selfsigned_id.py", "generate_tlsa.py", "send_message.py"}

@@ -1,4 +1,4 @@
-"""What the Compose files promise: no way in from outside, nothing to gain inside, bounds on what is used."""
+"""What the Compose files promise: no open ports, no privileges, and limits for memory, processes and logs."""
 
 import re
 from collections.abc import Iterator
@@ -13,14 +13,14 @@ from idlib.settings import VARIABLES
 ROOT: Final = Path(__file__).parents[2]
 SERVICES: Final = ("maintenance", "messaging_sender", "messaging_receiver", "resolver")
 MEBIBYTE: Final = 1024 * 1024
-# Where the images put things, or what balena sets.
+# Paths in the images, and variables that balena sets.
 FIXED: Final = {"CRYPTO_PATH", "DATA_PATH", "APP_UID", "BALENA_SERVICE_NAME"}
-# Refused or dropped by one of balena's parsers.
+# Rejected or ignored by one of balena's parsers.
 REFUSED_KEYS: Final = {"profiles", "secrets", "configs", "deploy", "include", "extends", "logging", "platform"}
 
 
 class Loader(yaml.SafeLoader):
-    """Knows Compose's own tags, by which a file takes back what it has inherited."""
+    """Reads Compose's own tags, with which a file removes inherited values."""
 
 
 Loader.add_constructor("!reset", lambda *_: None)
@@ -58,36 +58,36 @@ def test_the_stack_is_three_services_and_their_resolver() -> None:
 
 
 @pytest.mark.parametrize("name", ["docker-compose.yml", "docker-compose.override.yml", "docker-compose.lab.yml"])
-def test_nothing_opens_a_port_of_the_host_or_asks_for_its_powers(name: str) -> None:
+def test_no_service_opens_a_port_of_the_host_or_has_its_privileges(name: str) -> None:
     for one in read(name)["services"].values():
         assert not one.keys() & {"ports", "privileged", "cap_add", "devices", "labels", "pid", "ipc", "userns_mode"}
         assert one.get("network_mode", "none") == "none"
     assert not [text for text in walk(read(name)) if isinstance(text, str) and "io.balena.features" in text]
 
 
-def test_no_service_can_gain_or_change_anything(service: dict[str, Any]) -> None:
+def test_no_service_can_gain_privileges_or_change_its_image(service: dict[str, Any]) -> None:
     assert service["read_only"] is True
     assert service["cap_drop"] == ["ALL"]
     assert service["security_opt"] == ["no-new-privileges"]
     assert service["tmpfs"] == ["/tmp"]
-    assert "user" not in service, "the images say who, and it is not root"
+    assert "user" not in service, "the images set the user, which is not root"
 
 
-def test_no_service_can_take_all_memory_or_start_processes_without_end(service: dict[str, Any]) -> None:
+def test_the_memory_and_the_processes_of_each_service_are_limited(service: dict[str, Any]) -> None:
     amount = re.fullmatch(r"(\d+)m", service["mem_limit"])
     assert amount
     assert 32 <= int(amount[1]) <= 128
     assert 0 < service["pids_limit"] <= 64
 
 
-def test_each_service_starts_again_and_has_time_to_end(service: dict[str, Any]) -> None:
+def test_each_service_is_restarted_and_has_time_to_stop(service: dict[str, Any]) -> None:
     assert service["init"] is True
     assert service["restart"] == "always"
     # The receiver promises to end within five seconds.
     assert service["stop_grace_period"] == "10s"
 
 
-def test_keys_are_written_by_maintenance_alone() -> None:
+def test_only_maintenance_writes_keys() -> None:
     mounts = {name: service["volumes"] for name, service in STACK["services"].items()}
     assert mounts == {
         "maintenance": ["identity:/identity"],
@@ -98,20 +98,20 @@ def test_keys_are_written_by_maintenance_alone() -> None:
     assert set(STACK["volumes"]) == {"identity", "data", "resolver_state"}
 
 
-def test_the_services_ask_the_resolver_beside_them() -> None:
+def test_the_services_use_the_resolver_of_the_stack() -> None:
     services = STACK["services"]
     address = services["resolver"]["networks"]["default"]["ipv4_address"]
     for name in SERVICES[:3]:
         assert services[name]["environment"] == {"DNS_RESOLVER": address}
 
 
-def test_the_resolver_answers_to_the_network_that_it_is_in() -> None:
+def test_the_resolver_answers_its_own_network() -> None:
     (pool,) = STACK["networks"]["default"]["ipam"]["config"]
     assert pool["subnet"].startswith("10.")
     assert "access-control: 10.0.0.0/8 allow" in (ROOT / "resolver/unbound.conf").read_text()
 
 
-def test_balena_is_asked_for_nothing_that_it_refuses() -> None:
+def test_the_file_has_nothing_that_balena_rejects() -> None:
     assert STACK["version"] == "2.4"
     for service in STACK["services"].values():
         assert not service.keys() & REFUSED_KEYS
@@ -134,7 +134,7 @@ def test_each_variable_of_the_shell_reaches_the_services() -> None:
 
 
 @pytest.mark.parametrize("name", ["docker-compose.override.yml", "docker-compose.lab.yml"])
-def test_no_service_can_fill_the_disk_with_its_log(name: str) -> None:
+def test_the_log_of_each_service_is_limited(name: str) -> None:
     services = read(name)["services"]
     assert name == "docker-compose.lab.yml" or set(services) == set(SERVICES)
     for one in services.values():

@@ -1,4 +1,4 @@
-"""What a look at the Dockerfile shows; what the images hold is seen in tests/containers."""
+"""What the Dockerfile itself shows; tests/containers checks the contents of the images."""
 
 import re
 from pathlib import Path
@@ -27,7 +27,7 @@ def test_no_image_runs_as_root(target: str) -> None:
     assert users == ["${APP_UID}:${APP_UID}"]
 
 
-def test_each_image_tells_its_health() -> None:
+def test_each_image_has_a_health_check() -> None:
     assert "HEALTHCHECK" in stages()["service"]
     assert "HEALTHCHECK" in stages()["resolver"]
 
@@ -39,14 +39,14 @@ def test_packages_are_installed_from_the_lock_as_wheels_with_hashes() -> None:
         assert {"--no-deps", "--require-hashes", "--only-binary=:all:"} <= set(options.split())
 
 
-def test_older_engines_understand_it() -> None:
+def test_older_engines_can_build_it() -> None:
     assert not re.search(r"^\s*#\s*syntax=", DOCKERFILE)
     assert not re.search(r"<<-?['\"]?[A-Z]", DOCKERFILE)
     assert "--mount" not in DOCKERFILE
     assert "--chmod" not in DOCKERFILE
 
 
-def test_only_named_things_reach_a_build() -> None:
+def test_only_listed_files_are_sent_to_a_build() -> None:
     lines = [line for line in (ROOT / ".dockerignore").read_text().splitlines() if not line.startswith("#")]
     assert lines[0] == "*"
     assert {line for line in lines if line.startswith("!")} == {

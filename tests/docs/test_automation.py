@@ -31,7 +31,7 @@ UNIT: Final = "~/.config/systemd/user/dane-messenger-receive.service"
 ALICE: Final = "alice._device.example.com"
 RECORD: Final = "3 0 0 " + "30820301" * 200
 TSIG: Final = {"update-key": "c2VjcmV0LXNlY3JldC1zZWNyZXQtc2VjcmV0"}
-# Prints what the real one would, and keeps its arguments and its input.
+# Prints the same as the real program, and stores its arguments and its input.
 STAND_IN: Final = """\
 #!/bin/sh
 printf '%s\\n' "$*" >> "$HOME/arguments"
@@ -169,7 +169,7 @@ def test_the_service_starts_the_receiver(home: Home) -> None:
 
 
 def take_one_update(listener: socket.socket, updates: list[dns.message.Message]) -> None:
-    """Accept a signed update over TCP, where nsupdate sends what is too large for UDP."""
+    """Accept a signed update over TCP, over which nsupdate sends an update that is too large for UDP."""
     connection, _ = listener.accept()
     with connection, connection.makefile("rwb") as stream:
         (length,) = struct.unpack("!H", stream.read(2))

@@ -13,7 +13,7 @@ ENGINE: Final = "tests/containers/test_documents.py"
 README: Final = "tests/integration/test_readme.py"
 SETTING_UP: Final = "tests/test_readme.py"
 STAND_INS: Final = "tests/docs/test_automation.py"
-# For each mark of a document's blocks the test that reads it; docs/protocol.md has a test of its own.
+# The test that reads the block with each mark; docs/protocol.md has a separate test.
 CHECKED: Final[dict[str, dict[str, str]]] = {
     "README.md": {
         "the demo": SETTING_UP,
@@ -90,7 +90,7 @@ def anchors(path: Path) -> set[str]:
 def test_each_link_has_a_target(document: str) -> None:
     source = documents.ROOT / document
     for target, anchor in LINK.findall(source.read_text()):
-        # Of the repository's pages at GitHub, beside its files.
+        # Pages of the repository at GitHub that are not files.
         if target.startswith(("https://", "../../security/")):
             continue
         path = (source.parent / target).resolve() if target else source

@@ -44,10 +44,10 @@ ROWS: Final = re.findall(r"^\| (.+?) \| (.+?) \| (rejected|warning): .+ \|$", SE
 
 @dataclass(frozen=True)
 class Case:
-    """Settings, what comes of them, and the row that says so.
+    """Settings, the resulting problem or warning, and its row in the document.
 
     Args:
-        environment: Beside IDENTITY_NAME; a name of FILES stands for its path.
+        environment: In addition to IDENTITY_NAME; a name of FILES is replaced by its path.
         row: The first two cells of the table in docs/settings.md.
         said: How the problem or warning begins.
     """
@@ -137,13 +137,13 @@ def begin(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> "Begin":
 
 @dataclass(frozen=True)
 class Begin:
-    """Begins as a messaging program does."""
+    """Reads the settings like a messaging program."""
 
     directory: Path
     caplog: pytest.LogCaptureFixture
 
     def __call__(self, environment: Mapping[str, str]) -> list[str]:
-        """Return what is warned about.
+        """Return the warnings.
 
         Raises:
             ConfigurationError: The settings do not go together.

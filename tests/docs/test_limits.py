@@ -1,4 +1,4 @@
-"""docs/limits.md: each of its numbers is the code's, and it leaves no bound out.
+"""docs/limits.md: each of its numbers matches the code, and it has every limit.
 
 tests/docs/limits.txt says which constant of the code, or which setting, each limit is.
 """
@@ -27,7 +27,7 @@ DOCUMENT: Final = (ROOT / "docs" / "limits.md").read_text()
 ROW: Final = re.compile(r"\| (.+?) \| ([0-9].*?) \| (?:.* )?\|")
 UNITS: Final = {"minute": 60, "hour": 3600, "day": 24 * 3600}
 A_BOUND: Final = re.compile(r"MAX|MIN_|LONGEST|SHORTEST|SECONDS|EARLIEST|WORKERS|_SIZE$|PAYLOAD|RSA_BITS|LOOKUPS_OF")
-# How often a loop looks up, what a name in the code stands for, what the documents say elsewhere.
+# Intervals of loops, values that are only names in the code, and limits in other documents.
 NO_BOUND_OF_A_USER: Final = frozenset(
     {
         "idlib/transport/connection.py LOOP_SECONDS",
@@ -79,7 +79,7 @@ NO_BOUND_OF_A_USER: Final = frozenset(
 
 
 def sections(text: str) -> Iterator[tuple[str, str]]:
-    """Yield each line that is no heading, with the heading above it."""
+    """Yield each line that is not a heading, with the heading above it."""
     heading = ""
     for line in text.splitlines():
         if line.startswith("## "):
@@ -88,7 +88,7 @@ def sections(text: str) -> Iterator[tuple[str, str]]:
             yield heading, line
 
 
-# The number of each limit, and its place in the code, by the section that it is in and its own words.
+# The number of each limit and its place in the code, by its section and its text.
 SHOWN: Final = [((heading, row[1]), row[2]) for heading, line in sections(DOCUMENT) if (row := ROW.fullmatch(line))]
 PLACES: Final = [
     ((heading, words), place)

@@ -67,7 +67,7 @@ class Example:
     def _key(self, name: IdentityName, who: str) -> PrivateKey:
         path = self._directory / f"{name}.key.pem"
         path.write_text(self._block(f"{who}'s private key, a public test key") + "\n")
-        # Which checks every number of it, as the programs do not with their own key.
+        # This checks every number of the key; the programs do not check their own key.
         load_pem_private_key(path.read_bytes(), None)
         return read_private_key(path)
 

@@ -1,4 +1,4 @@
-"""What the fuzz targets do without a fuzzer: they get where they should, and a broken promise is seen."""
+"""The fuzz targets without a fuzzer: they reach the expected outcomes, and a broken promise is a defect."""
 
 import importlib
 from collections.abc import Sequence
@@ -39,12 +39,12 @@ def seeds_of(name: str) -> Sequence[bytes]:
     return target_of(name).seeds()
 
 
-def test_each_target_is_told_what_it_must_reach() -> None:
+def test_each_target_has_outcomes_that_it_must_reach() -> None:
     assert set(REACHED) == set(program.TARGETS)
 
 
 @pytest.mark.parametrize("name", program.TARGETS)
-def test_the_seeds_reach_what_is_to_be_tried(name: str) -> None:
+def test_the_seeds_reach_all_these_outcomes(name: str) -> None:
     assert {target_of(name).check(seed) for seed in seeds_of(name)} == REACHED[name]
 
 
@@ -58,7 +58,7 @@ def test_changed_seeds_break_nothing(name: str, seed: int, chosen: int) -> None:
         assert target.check(octets)
 
 
-def test_a_message_that_nobody_signed_would_be_seen() -> None:
+def test_printing_an_unsigned_message_would_be_a_defect() -> None:
     parts = forge().inner()
     payload = flattened(forge().outer(plaintext=flattened(parts)))
     assert receive(payload, [signed_by(ALICE, parts)]) == "printed"
@@ -67,18 +67,18 @@ def test_a_message_that_nobody_signed_would_be_seen() -> None:
             receive(payload, signed)
 
 
-def test_another_senders_key_signs_for_nobody_else() -> None:
+def test_a_signature_with_another_senders_key_is_invalid() -> None:
     parts = jws(keys(MALLORY)["RSA"], forge().inner_header(), b"hello")
     assert receive(flattened(forge().outer(plaintext=flattened(parts))), []) == "signature-invalid"
 
 
-def test_one_input_can_be_given_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_one_input_can_be_checked_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "found").write_bytes(b"dns:a.b?type=TLSA")
     assert program.main(["names", "--input", str(tmp_path / "found")]) == 0
     assert capsys.readouterr().out == "uri\n"
 
 
-def test_without_atheris_it_says_so_and_fails(
+def test_a_missing_atheris_is_reported_in_one_line(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)

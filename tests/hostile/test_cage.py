@@ -1,4 +1,4 @@
-"""The limits of the receiver's container, as control groups of both versions take them."""
+"""The limits of the receiver's container, set with control groups of both versions."""
 
 import subprocess
 from pathlib import Path
@@ -26,7 +26,7 @@ def second_version(root: Path) -> None:
 
 
 @pytest.mark.parametrize("prepare", [first_version, second_version])
-def test_a_group_is_made_entered_and_removed(prepare: object, tmp_path: Path) -> None:
+def test_a_group_is_created_entered_and_removed(prepare: object, tmp_path: Path) -> None:
     assert callable(prepare)
     prepare(tmp_path)
     with Cage(tmp_path) as cage:
@@ -43,6 +43,6 @@ def test_a_group_is_made_entered_and_removed(prepare: object, tmp_path: Path) ->
     assert not list(tmp_path.glob("**/hostile-*"))
 
 
-def test_where_none_can_be_made_the_reason_is_told(tmp_path: Path) -> None:
+def test_the_reason_is_reported_if_no_group_can_be_created(tmp_path: Path) -> None:
     with pytest.raises(CageError, match="no control group can be created"), Cage(tmp_path / "missing"):
         pass

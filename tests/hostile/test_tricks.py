@@ -1,4 +1,4 @@
-"""What strangers write is what its name says: judged by the product's own functions as far as DNS is not needed."""
+"""Each kind of junk is what its name says, according to the product's own functions that need no DNS."""
 
 import random
 import time
@@ -21,7 +21,7 @@ KNOWN = tuple(f"known-{number}._device.example.test" for number in range(3))
 MAX_PAYLOAD = 65536
 GENUINE = "genuine"
 FORGED = "forged"
-# What becomes of it before DNS is asked, or what its signature is worth by the strangers' own key.
+# The outcome before a look-up, or whether the strangers' own key verifies the signature.
 EXPECTED = {
     "random bytes": {Reason.OUTER_MALFORMED},
     "odd outer header": {Reason.OUTER_UNSUPPORTED, Reason.NOT_FOR_US},
@@ -76,7 +76,7 @@ def fate(publication: Publication, recipient_key: PrivateKey, own_key: PrivateKe
 
 
 @pytest.mark.parametrize("trick", TRICKS, ids=lambda trick: trick.name)
-def test_it_is_what_its_name_says(
+def test_each_kind_of_junk_has_the_outcome_that_its_name_suggests(
     trick: Trick, strangers: Strangers, recipient_key: PrivateKey, own_key: PrivateKey
 ) -> None:
     publications = trick.write(strangers, 40)
@@ -96,20 +96,22 @@ def test_it_is_what_its_name_says(
         ("bad signature, one stranger's name", 1),
     ],
 )
-def test_it_comes_from_as_many_names(name: str, number: int, strangers: Strangers, recipient_key: PrivateKey) -> None:
+def test_junk_has_the_expected_number_of_senders(
+    name: str, number: int, strangers: Strangers, recipient_key: PrivateKey
+) -> None:
     trick = next(trick for trick in TRICKS if trick.name == name)
     senders = {opened(one.payload, recipient_key).sender for one in trick.write(strangers, 40)}
     assert len(senders) == number
 
 
-def test_replays_are_of_what_was_overheard(strangers: Strangers) -> None:
+def test_only_overheard_messages_are_replayed(strangers: Strangers) -> None:
     trick = next(trick for trick in TRICKS if trick.name == "replays of known senders")
     assert {one.payload for one in trick.write(strangers, 5)} == set(strangers.overheard)
     strangers.overheard.clear()
     assert trick.write(strangers, 5) == []
 
 
-def test_proven_names_of_a_cheap_zone_send_what_is_theirs(
+def test_messages_of_proven_names_of_a_cheap_zone_are_genuine(
     strangers: Strangers, recipient_key: PrivateKey, own_key: PrivateKey
 ) -> None:
     messages = cheap_messages(strangers, 2)
@@ -120,7 +122,7 @@ def test_proven_names_of_a_cheap_zone_send_what_is_theirs(
         assert verify(message, [own_key.public]) == text
 
 
-def test_blows_are_as_large_as_they_say() -> None:
+def test_each_large_packet_has_the_size_in_its_name() -> None:
     sizes = {blow.name: len(blow.publication().payload) for blow in BLOWS if blow.name.endswith(" MB")}
     assert {name: round(size / 2**20) for name, size in sizes.items()} == {"20 MB": 19, "60 MB": 57, "256 MB": 256}
     assert sum(BYTE_ORDER_MARK in blow.publication().properties for blow in BLOWS) == 2

@@ -1,4 +1,4 @@
-"""What is read of the receiver's lines and files."""
+"""How the receiver's log lines and files are measured."""
 
 from pathlib import Path
 

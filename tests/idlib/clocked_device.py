@@ -1,4 +1,4 @@
-"""A device whose clock, kernel and restarts a test controls."""
+"""A device with a clock, a kernel and restarts that a test controls."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -55,7 +55,7 @@ class Device:
         return self.keeper._store.latest_time
 
     def run_for(self, seconds: float) -> None:
-        """Let time pass, while the receiver looks at the clock now and then."""
+        """Let time pass, while the receiver checks the clock regularly."""
         while seconds > 0:
             step = min(seconds, 600.0)
             self.wall, self.up, seconds = self.wall + step, self.up + step, seconds - step

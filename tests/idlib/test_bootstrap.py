@@ -73,7 +73,7 @@ def foreign_certificate(name: str = NAME, key: PrivateKey | None = None) -> x509
 
 @dataclass
 class FakeDiscovery:
-    """Finds the keys in `first`, and those in `again` when it is asked again."""
+    """Finds the keys in `first`, and those in `again` when the look-up is repeated."""
 
     first: list[PublicKey]
     again: list[PublicKey] = field(default_factory=list)

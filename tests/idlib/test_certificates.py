@@ -121,9 +121,9 @@ def test_a_good_certificate_causes_no_warning() -> None:
 def test_a_name_or_date_that_other_software_may_reject_causes_a_warning(
     name: IdentityName, now: datetime, concern: str
 ) -> None:
-    (told,) = certificates.concerns(certificate_of(name), NAME, now)
-    assert concern in told
-    assert "3 0 0" in told
+    (warning,) = certificates.concerns(certificate_of(name), NAME, now)
+    assert concern in warning
+    assert "3 0 0" in warning
 
 
 def test_a_certificate_without_an_alternative_name_causes_a_warning() -> None:

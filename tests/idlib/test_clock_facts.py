@@ -1,4 +1,4 @@
-"""What the clock's judge keeps on disk, and the operator's command to trust the clock."""
+"""What the check of the clock stores on disk, and the operator's command to trust the clock."""
 
 import json
 import os
@@ -24,7 +24,7 @@ from idlib.timekeeping import (
 from tests.idlib.clocked_device import DAY, HOUR, NOW, YEAR, Device, state_of
 
 
-def test_the_operators_command_trusts_a_clock_and_takes_back_a_wrong_time(device: Device) -> None:
+def test_the_operators_command_makes_the_clock_trusted_and_corrects_the_recorded_time(device: Device) -> None:
     with device.running() as keeper:
         device.wall += YEAR
         keeper.trust()
@@ -38,7 +38,7 @@ def test_the_operators_command_trusts_a_clock_and_takes_back_a_wrong_time(device
     assert device.recorded() == int(NOW)
 
 
-def test_the_time_for_which_the_system_runs_adds_up_across_its_starts_and_leaves_out_when_it_was_off(
+def test_the_running_time_adds_up_across_restarts_without_the_time_switched_off(
     device: Device,
 ) -> None:
     with device.running() as keeper:
@@ -66,7 +66,7 @@ def test_the_time_for_which_the_system_runs_adds_up_across_its_starts_and_leaves
         '{"elapsed": 1e999, "wall": ' + "9" * 400 + ', "trial": {"seconds": true, "least": []}, "recorded_at": "x"}',
     ],
 )
-def test_damaged_facts_take_their_defaults(device: Device, text: str) -> None:
+def test_damaged_facts_are_replaced_by_their_defaults(device: Device, text: str) -> None:
     with device.running():
         device.run_for(DAY)
     with ReplayMemory(device.directory) as memory:
@@ -82,7 +82,7 @@ def test_damaged_facts_take_their_defaults(device: Device, text: str) -> None:
 
 
 @pytest.mark.parametrize("first_wrong", range(1, 6))
-def test_one_look_at_the_clock_is_judged_and_recorded(device: Device, first_wrong: int) -> None:
+def test_the_time_that_is_checked_is_the_time_that_is_recorded(device: Device, first_wrong: int) -> None:
     device.is_synchronized = True
     with device.running():
         device.run_for(2 * DAY)
@@ -104,9 +104,7 @@ def test_one_look_at_the_clock_is_judged_and_recorded(device: Device, first_wron
     assert device.recorded() < right + DAY
 
 
-def test_the_operators_command_lowers_a_floor_that_lies_in_the_future(
-    device: Device, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_the_operators_command_lowers_a_floor_in_the_future(device: Device, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO")
     fresh = ReplayEntry("alice.example", bytes(16), int(NOW + 400))
     with ReplayMemory(device.directory) as memory:
@@ -122,7 +120,7 @@ def test_the_operators_command_lowers_a_floor_that_lies_in_the_future(
         assert memory.verdict(fresh) is Remembered.NEW
 
 
-def test_many_threads_may_ask_while_the_time_is_recorded(device: Device) -> None:
+def test_many_threads_can_check_the_clock_while_the_time_is_recorded(device: Device) -> None:
     with device.running() as keeper:
         threads = [threading.Thread(target=lambda: [keeper.moment() for _ in range(200)]) for _ in range(4)]
         for thread in threads:
@@ -133,7 +131,7 @@ def test_many_threads_may_ask_while_the_time_is_recorded(device: Device) -> None
         assert state_of(keeper) is ClockState.TRUSTED
 
 
-def test_the_senders_file_keeps_what_the_replay_memory_keeps(device: Device) -> None:
+def test_the_senders_file_has_the_same_facts_as_the_replay_memory(device: Device) -> None:
     keeper = Timekeeper(ClockFile(device.directory), lambda: device.wall, lambda: device.up)
     device.keeper, device.is_synchronized = keeper, True
     device.run_for(DAY)
@@ -150,10 +148,12 @@ def test_the_senders_file_keeps_what_the_replay_memory_keeps(device: Device) -> 
 
 
 def nothing() -> None:
-    """Obey."""
+    """Execute the command without an effect."""
 
 
-def test_a_command_is_taken_once_and_only_while_it_is_fresh(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_command_is_executed_once_and_only_while_it_is_fresh(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     assert not take_command(tmp_path, nothing)
     assert leave_command(tmp_path).endswith("Z")
     assert take_command(tmp_path, nothing)
@@ -167,7 +167,7 @@ def test_a_command_is_taken_once_and_only_while_it_is_fresh(tmp_path: Path, capl
     assert not path.exists()
 
 
-def test_a_command_that_cannot_be_obeyed_yet_is_obeyed_later(device: Device, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_command_that_fails_is_executed_later(device: Device, monkeypatch: pytest.MonkeyPatch) -> None:
     with device.running() as keeper:
         device.wall += YEAR
         leave_command(device.directory)

@@ -84,7 +84,7 @@ def test_any_file_is_a_list_or_malformed(path: Path, octets: bytes) -> None:
         (b"# nobody yet\n", "contains no names"),
     ],
 )
-def test_what_is_wrong_is_named_with_its_line(path: Path, octets: bytes, why: str) -> None:
+def test_an_error_is_reported_with_its_line(path: Path, octets: bytes, why: str) -> None:
     path.write_bytes(octets)
     with pytest.raises(MalformedListError) as caught:
         read_filled_list(path)
@@ -92,18 +92,18 @@ def test_what_is_wrong_is_named_with_its_line(path: Path, octets: bytes, why: st
     assert str(path) in caught.value.fact
 
 
-def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+def test_a_file_that_cannot_be_read_is_reported(tmp_path: Path) -> None:
     for path, why in ((tmp_path / "none", "No such file"), (tmp_path, "it is a directory"), (Path("a\0b"), "null")):
         with pytest.raises(MalformedListError, match=why):
             read_list(path)
 
 
-def test_a_list_may_begin_with_a_byte_order_mark(path: Path) -> None:
+def test_a_list_may_start_with_a_byte_order_mark(path: Path) -> None:
     path.write_bytes(b"\xef\xbb\xbfalice.example.com")
     assert read_list(path).texts == ("alice.example.com",)
 
 
-def test_a_change_is_seen_a_second_later(path: Path, clock: Clock) -> None:
+def test_a_change_is_noticed_after_a_second(path: Path, clock: Clock) -> None:
     write(path, "alice.example.com")
     patterns = watched(path, clock)
     assert patterns.current().texts == ("alice.example.com",)
@@ -114,7 +114,7 @@ def test_a_change_is_seen_a_second_later(path: Path, clock: Clock) -> None:
     assert not patterns.current().match(ALICE)
 
 
-def test_a_file_that_was_replaced_is_seen(path: Path, clock: Clock) -> None:
+def test_a_replaced_file_is_noticed(path: Path, clock: Clock) -> None:
     write(path, "alice.example.com")
     patterns = watched(path, clock)
     patterns.current()
@@ -127,14 +127,14 @@ def test_a_file_that_was_replaced_is_seen(path: Path, clock: Clock) -> None:
     assert patterns.current().texts == ("bobby.example.com",)
 
 
-def test_a_change_between_the_settings_and_the_first_look_is_seen(path: Path, clock: Clock) -> None:
+def test_a_change_between_the_settings_and_the_first_check_is_noticed(path: Path, clock: Clock) -> None:
     write(path, "alice.example.com")
     patterns = watched(path, clock)
     write(path, "bob.example.com")
     assert patterns.current().match(BOB)
 
 
-def test_a_file_that_does_not_change_is_read_once_and_looked_at_once_a_second(
+def test_an_unchanged_file_is_read_once_and_checked_once_a_second(
     path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write(path, "alice.example.com")
@@ -161,7 +161,7 @@ def test_a_file_that_is_being_written_is_not_read_yet(path: Path, clock: Clock) 
     assert not patterns.current().match(BOB)
 
 
-def test_a_file_from_the_future_is_read(path: Path, clock: Clock) -> None:
+def test_a_file_with_a_time_in_the_future_is_read(path: Path, clock: Clock) -> None:
     write(path, "alice.example.com")
     patterns = watched(path, clock)
     patterns.current()
@@ -179,7 +179,7 @@ def test_a_file_from_the_future_is_read(path: Path, clock: Clock) -> None:
         (replace_by_directory, "it is a directory"),
     ],
 )
-def test_a_file_that_became_bad_leaves_the_last_list_and_one_line(
+def test_a_bad_file_leaves_the_last_list_in_use_and_logs_one_line(
     path: Path, clock: Clock, caplog: pytest.LogCaptureFixture, spoil: object, why: str
 ) -> None:
     caplog.set_level(logging.INFO)
@@ -208,7 +208,7 @@ def test_patterns_without_a_file_never_change(clock: Clock) -> None:
     assert WatchedPatterns(patterns, clock=clock).current() is patterns
 
 
-def test_denied_senders_are_asked_first() -> None:
+def test_denied_senders_are_checked_first() -> None:
     lists = SenderLists(NamePatterns(("*.example.com",)), NamePatterns(("alice.example.com", "carol.example")))
     for name, why in (
         ("alice.example.com", "alice.example.com is in DENIED_SENDERS"),
@@ -225,11 +225,11 @@ def test_denied_senders_are_asked_first() -> None:
     assert not SenderLists().names_exactly(ALICE)
 
 
-def test_a_pattern_is_no_exact_entry() -> None:
+def test_a_pattern_is_not_an_exact_entry() -> None:
     assert not SenderLists(allowed=NamePatterns(("*.example.com", "*"))).names_exactly(ALICE)
 
 
-def test_binding_is_required_of_those_listed() -> None:
+def test_binding_is_required_of_listed_senders() -> None:
     lists = SenderLists(binding_required=NamePatterns(("*.example.com",)))
     assert lists.requires_binding(ALICE)
     assert not lists.requires_binding(IdentityName("carol.example"))

@@ -19,12 +19,12 @@ def is_harmless(line: str) -> bool:
     )
 
 
-def test_a_message_is_a_json_string_that_people_of_every_script_can_read() -> None:
+def test_a_message_is_a_json_string_with_every_script_readable() -> None:
     assert text_line(ALICE, 'Grüße, "Bob" 你好 🎉') == r'"alice._device.example.com says: Grüße, \"Bob\" 你好 🎉"'
 
 
 @pytest.mark.parametrize("character", ["\0", "\n", "\r", "\x1b", "\x7f", "\x9b", "\u2028", "\u2029", *BIDIRECTIONAL])
-def test_what_acts_on_a_terminal_is_escaped(character: str) -> None:
+def test_control_characters_are_escaped(character: str) -> None:
     for line in (text_line(ALICE, character), harmless(character)):
         assert character not in line
         assert is_harmless(line)
@@ -32,7 +32,7 @@ def test_what_acts_on_a_terminal_is_escaped(character: str) -> None:
 
 
 @given(TEXTS)
-def test_any_text_is_one_harmless_line_and_comes_back_whole(text: str) -> None:
+def test_any_text_is_one_harmless_line_and_can_be_read_back(text: str) -> None:
     line = text_line(ALICE, text)
     assert is_harmless(line)
     assert json.loads(line) == f"{ALICE} says: {text}"
@@ -47,7 +47,7 @@ def test_any_message_is_one_json_object(text: str, identifier: str, sent_at: int
     assert (read["sender"], read["message"], read["id"], read["bound"]) == (str(ALICE), text, identifier, True)
 
 
-def test_an_unbound_message_says_so() -> None:
+def test_an_unbound_message_is_marked() -> None:
     read = json.loads(json_line(ALICE, "hello", identifier=None, sent_at=None, received_at=1.5))
     assert read == {
         "sender": str(ALICE),

@@ -29,7 +29,7 @@ from idlib.settings import (
 
 NAME = {"IDENTITY_NAME": "alice._device.example.com"}
 ROOT = Path(__file__).parents[2]
-# A value of each variable that is wrong.
+# A wrong value for each variable.
 WRONG = {
     variable.name: "@/nonexistent" if variable.name.endswith(("SENDERS", "BINDING")) else "\0" for variable in VARIABLES
 }
@@ -56,13 +56,13 @@ def test_only_the_identity_name_has_no_default() -> None:
     ("words", "state"),
     [(("on", "ON", "true", "True", "yes", "1"), "on"), (("off", "Off", "false", "no", "NO", "0"), "off")],
 )
-def test_a_switch_accepts_the_words_of_other_software(words: tuple[str, ...], state: str) -> None:
+def test_a_switch_accepts_the_usual_words_for_on_and_off(words: tuple[str, ...], state: str) -> None:
     for word in words:
         settings = load({**NAME, "DNSSEC": word, "MQTT_TLS": word, "MQTT_PLAINTEXT_LOGIN": word})
         assert {settings.dnssec.value, settings.mqtt_tls.value, settings.mqtt_plaintext_login.value} == {state}
 
 
-def test_all_that_is_missing_or_empty_is_named() -> None:
+def test_all_missing_or_empty_variables_are_reported() -> None:
     with pytest.raises(ConfigurationError) as caught:
         load({"MQTT_HOST": "", "CRYPTO_PATH": ""})
     assert caught.value.problems == (
@@ -124,7 +124,7 @@ def test_an_empty_variable_never_falls_back_to_its_default(variable: object) -> 
         ("LOG_LEVEL", "loud"),
     ],
 )
-def test_a_bad_value_is_named_with_what_would_be_good(name: str, text: str) -> None:
+def test_a_bad_value_is_reported_with_the_valid_values(name: str, text: str) -> None:
     with pytest.raises(ConfigurationError) as caught:
         load({**NAME, name: text})
     (problem,) = caught.value.problems
@@ -164,12 +164,12 @@ def test_a_resolver_is_an_address_with_or_without_a_port(text: str, address: Ser
         ("broker.example", None),
     ],
 )
-def test_a_port_at_the_end_of_an_ipv6_address_is_suspected(address: str, split: tuple[str, str] | None) -> None:
+def test_the_hint_mentions_a_possible_port_after_an_ipv6_address(address: str, split: tuple[str, str] | None) -> None:
     assert suspected_port(address) == split
 
 
 @given(st.dictionaries(st.sampled_from([variable.name for variable in VARIABLES]), TEXTS))
-def test_any_environment_is_read_or_named_as_wrong(environment: dict[str, str]) -> None:
+def test_any_environment_is_read_or_reported_as_wrong(environment: dict[str, str]) -> None:
     try:
         load(environment)
     except ConfigurationError as error:
@@ -186,7 +186,7 @@ def test_senders_can_be_listed_in_a_file(tmp_path: Path) -> None:
 
 @given(octets=st.binary() | st.text("ab*._-,# \n").map(str.encode))
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_any_file_of_senders_is_read_or_named_as_wrong(tmp_path: Path, octets: bytes) -> None:
+def test_any_file_of_senders_is_read_or_reported_as_wrong(tmp_path: Path, octets: bytes) -> None:
     (tmp_path / "senders").write_bytes(octets)
     try:
         patterns = load({**NAME, "ALLOWED_SENDERS": f"@{tmp_path / 'senders'}"}).allowed_senders
@@ -198,7 +198,7 @@ def test_any_file_of_senders_is_read_or_named_as_wrong(tmp_path: Path, octets: b
 
 
 @pytest.mark.parametrize("name", ["ALLOWED_SENDERS", "DENIED_SENDERS", "REQUIRE_BINDING"])
-def test_a_bad_file_of_senders_is_named_with_the_line_and_the_reason(tmp_path: Path, name: str) -> None:
+def test_a_bad_file_of_senders_is_reported_with_the_line_and_the_reason(tmp_path: Path, name: str) -> None:
     listed = tmp_path / "senders"
     listed.write_text("alice.example.com\nbob\n")
     with pytest.raises(ConfigurationError) as caught:
@@ -209,7 +209,7 @@ def test_a_bad_file_of_senders_is_named_with_the_line_and_the_reason(tmp_path: P
         load({**NAME, name: "@/no/such/file"})
 
 
-def test_the_file_of_a_list_is_known(tmp_path: Path) -> None:
+def test_a_list_from_a_file_has_its_path(tmp_path: Path) -> None:
     listed = tmp_path / "senders"
     listed.write_text("alice.example.com")
     allowed = load({**NAME, "ALLOWED_SENDERS": f"@{listed}", "DENIED_SENDERS": "bob.example"})
@@ -228,12 +228,12 @@ def test_a_file_of_denied_senders_may_be_empty_at_first(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("text", [",", "@/no/such/file", "alice", "alice.example;bob.example", "all"])
-def test_a_list_of_senders_that_cannot_be_read_is_named(text: str) -> None:
+def test_a_list_of_senders_that_cannot_be_read_is_reported(text: str) -> None:
     with pytest.raises(ConfigurationError, match="ALLOWED_SENDERS"):
         load({**NAME, "ALLOWED_SENDERS": text})
 
 
-def test_an_empty_list_of_senders_is_no_list_of_everybody(tmp_path: Path) -> None:
+def test_an_empty_list_of_senders_does_not_mean_everyone(tmp_path: Path) -> None:
     (tmp_path / "senders").write_text("# nobody yet\n")
     with pytest.raises(ConfigurationError, match="ALLOWED_SENDERS"):
         load({**NAME, "ALLOWED_SENDERS": f"@{tmp_path / 'senders'}"})
@@ -269,14 +269,14 @@ def problem(**environment: str) -> str:
     return only
 
 
-def test_every_setting_that_is_a_path_is_tested_as_one() -> None:
+def test_every_setting_with_a_path_is_checked_as_a_path() -> None:
     assert {name.upper() for name, hint in get_type_hints(Settings).items() if hint in {Path, Path | None}} == set(
         PATHS
     )
 
 
 @pytest.mark.parametrize("name", PATHS)
-def test_a_tilde_that_no_shell_has_expanded_is_the_home_directory(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_tilde_is_the_home_directory(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", "/home/alice")
     settings = load({**NAME, name: "~/messenger/it"})
     assert getattr(settings, name.lower()) == Path("/home/alice/messenger/it")
@@ -284,20 +284,20 @@ def test_a_tilde_that_no_shell_has_expanded_is_the_home_directory(name: str, mon
 
 @pytest.mark.parametrize("name", PATHS)
 @pytest.mark.parametrize("text", ["identity", "./identity", "../identity", "~alice/identity"])
-def test_a_path_that_depends_on_where_a_program_starts_is_refused(name: str, text: str) -> None:
+def test_a_relative_path_is_rejected(name: str, text: str) -> None:
     assert problem(**{name: text}).startswith(
         f"Bad value of env var {name}: '{text}' is a relative path; set it to the"
     )
 
 
-def test_a_home_directory_that_is_itself_relative_makes_no_path(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_relative_home_directory_is_rejected(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", "home")
     assert "is a relative path" in problem(DATA_PATH="~/data")
 
 
 @pytest.mark.parametrize("name", PATHS)
 @pytest.mark.parametrize("text", ["/data ", "/data\n", " /data", "/data\t", " "])
-def test_white_space_around_a_path_is_refused_and_can_be_seen(name: str, text: str) -> None:
+def test_white_space_around_a_path_is_rejected_and_shown(name: str, text: str) -> None:
     said = problem(**{name: text})
     assert said.startswith(f"Bad value of env var {name}: {text!r} starts or ends with white space; ")
     assert said.isprintable()
@@ -308,7 +308,7 @@ def test_white_space_within_a_path_is_part_of_it() -> None:
 
 
 @pytest.mark.parametrize("text", ["broker.example:8883", "192.0.2.1:1883", "[2001:db8::1]:8883", "localhost:1"])
-def test_a_port_within_the_host_is_sent_where_it_belongs(text: str) -> None:
+def test_the_error_for_a_port_in_the_host_names_the_setting_for_the_port(text: str) -> None:
     assert problem(MQTT_HOST=text) == (
         f"Bad value of env var MQTT_HOST: '{text}' contains a port, which belongs in MQTT_PORT;"
         " set it to a host name or an IP address"
@@ -325,7 +325,7 @@ def test_a_port_within_the_host_is_sent_where_it_belongs(text: str) -> None:
         ("192.0.2.1", "192.0.2.1"),
     ],
 )
-def test_a_host_is_a_name_or_an_address_without_the_dot_at_the_end(text: str, host: str) -> None:
+def test_a_host_is_a_name_or_an_address_without_a_trailing_dot(text: str, host: str) -> None:
     assert load({**NAME, "MQTT_HOST": text}).mqtt_host == host
 
 
@@ -347,7 +347,7 @@ def test_the_address_of_an_api_ends_with_a_slash(text: str, url: str) -> None:
 @pytest.mark.parametrize(
     "text", ["http://desec.io/api/v1/", "http://127.0.0.2/", "http://localhost.example/", "http://[2001:db8::1]/"]
 )
-def test_a_token_is_sent_without_encryption_on_this_machine_only(text: str) -> None:
+def test_a_token_is_sent_unencrypted_only_on_this_machine(text: str) -> None:
     assert problem(DESEC_URL=text).startswith(
         f"Bad value of env var DESEC_URL: '{text}' would send the token without encryption; "
     )
@@ -376,7 +376,7 @@ def test_a_token_is_sent_without_encryption_on_this_machine_only(text: str) -> N
         "https://a..b/",
     ],
 )
-def test_what_is_not_the_address_of_an_api_is_refused(text: str) -> None:
+def test_anything_but_the_address_of_an_api_is_rejected(text: str) -> None:
     assert "DESEC_URL" in problem(DESEC_URL=text)
 
 
@@ -389,7 +389,7 @@ def test_any_address_of_an_api_is_read_or_refused(text: str) -> None:
     assert re.match(r"https://.*/$|http://(127\.0\.0\.1|\[::1\]|localhost)(:[0-9]+)?/", url, re.IGNORECASE)
 
 
-def test_a_file_of_names_is_read_under_the_rules_of_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_path_of_a_file_of_names_is_checked_as_a_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     (tmp_path / "senders").write_bytes("\ufeffalice.example.com\r\n".encode())
     patterns = load({**NAME, "ALLOWED_SENDERS": "@~/senders"}).allowed_senders
@@ -405,7 +405,7 @@ def test_a_file_of_names_is_read_under_the_rules_of_paths(tmp_path: Path, monkey
 
 
 def complaints(names: frozenset[str] | None, environment: dict[str, str]) -> set[str]:
-    """Return which variables are complained about if a program reads those names."""
+    """Return the variables that are reported as wrong if a program reads those names."""
     try:
         load(environment) if names is None else load(environment, names)
     except ConfigurationError as error:
@@ -416,29 +416,29 @@ def complaints(names: frozenset[str] | None, environment: dict[str, str]) -> set
 @pytest.mark.parametrize(
     "names", [MAINTENANCE_READS, PUBLISHING_READS, SENDER_READS, RECEIVER_READS, DISCOVERY_READS, None]
 )
-def test_a_program_judges_what_it_reads_and_nothing_else(names: frozenset[str] | None) -> None:
+def test_a_program_checks_only_the_settings_that_it_uses(names: frozenset[str] | None) -> None:
     every = {variable.name for variable in VARIABLES}
-    # Without a name no program has anything to do.
+    # Every program needs a name.
     judged = every if names is None else names | {"IDENTITY_NAME"}
     assert complaints(names, WRONG) == judged
     assert complaints(names, {**NAME, **{name: WRONG[name] for name in every - judged}}) == set()
     assert complaints(names, dict.fromkeys(every, "")) == judged
 
 
-def test_what_a_program_does_not_read_has_its_default() -> None:
+def test_a_setting_that_a_program_does_not_use_has_its_default() -> None:
     read = load({**NAME, "KEY_TYPE": "p256", "MQTT_HOST": "broker.example"}, MAINTENANCE_READS)
     assert read.key_type is KeyType.P256
     assert read.mqtt_host == "broker.hivemq.com"
 
 
-def test_every_variable_is_read_by_a_program() -> None:
+def test_every_variable_is_used_by_a_program() -> None:
     assert {variable.name for variable in VARIABLES} == (
         MAINTENANCE_READS | PUBLISHING_READS | SENDER_READS | RECEIVER_READS
     )
 
 
 def fields_used_in(*files: Path) -> set[str]:
-    """Return which variables those files take from settings."""
+    """Return the settings that the code in those files uses."""
     found = set()
     for file in files:
         for node in ast.walk(ast.parse(file.read_text())):
@@ -460,16 +460,18 @@ def fields_used_in(*files: Path) -> set[str]:
             "messaging_maintenance",
             ["bootstrap.py", "publishing/__init__.py", "publishing/zone.py"],
         ),
-        # The container's terminal speaks of itself under the name that balena gives it.
+        # The name that balena gives the container is only used in texts about the container.
         (SENDER_READS - {"BALENA_SERVICE_NAME"}, "messaging_sender", ["discovery/__init__.py", "transport/broker.py"]),
         (RECEIVER_READS, "messaging_receiver", ["discovery/__init__.py", "transport/broker.py", "trust.py"]),
     ],
 )
-def test_a_program_is_said_to_read_what_its_code_uses(names: frozenset[str], package: str, parts: list[str]) -> None:
+def test_the_documented_settings_of_a_program_are_those_its_code_uses(
+    names: frozenset[str], package: str, parts: list[str]
+) -> None:
     own = (ROOT / package).glob("*.py")
     used = fields_used_in(*own, *(ROOT / "idlib" / part for part in parts))
     assert used | READ_BY_EVERY_PROGRAM == names
 
 
-def test_discovery_is_said_to_read_what_its_code_uses() -> None:
+def test_the_listed_settings_of_discovery_are_those_its_code_uses() -> None:
     assert fields_used_in(ROOT / "idlib/discovery/__init__.py") == DISCOVERY_READS

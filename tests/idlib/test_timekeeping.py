@@ -1,4 +1,4 @@
-"""The states of the clock, with clocks that the test moves and a real store."""
+"""The states of the clock, with clocks that the test sets and a real store."""
 
 import pytest
 
@@ -31,7 +31,7 @@ def test_a_device_whose_kernel_never_reports_synchronization_records_the_time_af
         assert device.memory_time() == int(NOW + DAY)
 
 
-def test_it_does_so_too_if_it_never_runs_for_a_day(device: Device) -> None:
+def test_a_device_that_never_runs_for_a_whole_day_records_the_time_too(device: Device) -> None:
     for _ in range(3):
         with device.running() as keeper:
             device.run_for(9 * HOUR)
@@ -41,7 +41,7 @@ def test_it_does_so_too_if_it_never_runs_for_a_day(device: Device) -> None:
     assert device.recorded() > NOW
 
 
-def test_a_device_that_is_set_up_long_after_the_release_needs_the_kernels_word_or_a_day(device: Device) -> None:
+def test_a_new_device_long_after_the_release_trusts_its_clock_after_a_day(device: Device) -> None:
     device.wall += YEAR
     with device.running() as keeper:
         assert state_of(keeper) is ClockState.UNCERTAIN
@@ -61,7 +61,7 @@ def test_a_synchronized_kernel_is_enough_if_nothing_is_recorded_yet(device: Devi
     assert device.recorded() == int(NOW + YEAR)
 
 
-def test_one_wrong_answer_of_a_time_server_does_no_damage(device: Device) -> None:
+def test_one_wrong_answer_of_a_time_server_has_no_lasting_effect(device: Device) -> None:
     device.is_synchronized = True
     with device.running() as keeper:
         device.run_for(DAY)
@@ -75,7 +75,7 @@ def test_one_wrong_answer_of_a_time_server_does_no_damage(device: Device) -> Non
 
 
 @pytest.mark.parametrize("jump", [-HOUR, 301.0, -301.0, 3 * DAY, YEAR])
-def test_a_clock_that_jumps_is_uncertain_until_the_kernel_has_vouched_for_a_day(device: Device, jump: float) -> None:
+def test_a_clock_that_jumps_is_uncertain_until_it_was_synchronized_for_a_day(device: Device, jump: float) -> None:
     with device.running() as keeper:
         device.run_for(DAY)
         device.wall += jump
@@ -87,7 +87,7 @@ def test_a_clock_that_jumps_is_uncertain_until_the_kernel_has_vouched_for_a_day(
         assert state_of(keeper) is ClockState.TRUSTED
 
 
-def test_a_wrong_clock_is_not_written_into_what_is_remembered(device: Device) -> None:
+def test_the_time_of_a_wrong_clock_is_not_recorded(device: Device) -> None:
     with device.running() as keeper:
         assert keeper.credible_time() == int(NOW)
         device.wall += 20 * YEAR
@@ -104,7 +104,7 @@ def test_a_small_step_changes_nothing(device: Device, jump: float) -> None:
         assert state_of(keeper) is ClockState.TRUSTED
 
 
-def test_synchronization_may_be_interrupted_and_only_its_time_counts(device: Device) -> None:
+def test_only_the_time_while_synchronized_counts(device: Device) -> None:
     device.is_synchronized = True
     with device.running() as keeper:
         device.run_for(HOUR)
@@ -123,7 +123,7 @@ def test_synchronization_may_be_interrupted_and_only_its_time_counts(device: Dev
 @pytest.mark.parametrize("is_killed", [False, True])
 @pytest.mark.parametrize("is_synchronized", [False, True])
 @pytest.mark.parametrize("off_for", [None, 60.0, 4 * HOUR])
-def test_a_doubt_ends_if_the_receiver_or_the_system_is_started_each_day(
+def test_a_doubt_ends_even_if_the_receiver_or_the_system_restarts_each_day(
     device: Device, *, is_killed: bool, is_synchronized: bool, off_for: float | None
 ) -> None:
     device.is_killed, device.is_synchronized = is_killed, is_synchronized
@@ -140,7 +140,7 @@ def test_a_doubt_ends_if_the_receiver_or_the_system_is_started_each_day(
     assert device.recorded() > NOW + YEAR
 
 
-def test_a_doubt_ends_too_if_the_clock_is_behind_at_each_start_until_it_is_set(device: Device) -> None:
+def test_a_doubt_ends_even_if_the_clock_is_behind_at_each_start(device: Device) -> None:
     device.is_synchronized = True
     with device.running():
         device.run_for(25 * HOUR)
@@ -159,7 +159,7 @@ def test_a_doubt_ends_too_if_the_clock_is_behind_at_each_start_until_it_is_set(d
     assert device.recorded() > NOW + YEAR
 
 
-def test_a_doubt_begins_anew_if_the_clock_moves_in_it(device: Device) -> None:
+def test_a_doubt_starts_again_if_the_clock_jumps_again(device: Device) -> None:
     device.is_synchronized = True
     with device.running() as keeper:
         device.run_for(25 * HOUR)
@@ -177,7 +177,7 @@ def test_a_doubt_begins_anew_if_the_clock_moves_in_it(device: Device) -> None:
         assert state_of(keeper) is ClockState.TRUSTED
 
 
-def test_a_clock_that_was_far_ahead_at_the_start_is_trusted_once_it_no_longer_is(device: Device) -> None:
+def test_a_clock_that_was_far_ahead_at_the_start_is_trusted_once_it_is_corrected(device: Device) -> None:
     device.is_synchronized = True
     with device.running():
         device.run_for(DAY)
@@ -198,7 +198,7 @@ def test_a_receiver_that_was_stopped_for_long_trusts_a_clock_that_has_not_moved(
 
 
 @pytest.mark.parametrize("is_synchronized", [False, True])
-def test_a_clock_that_was_wrong_after_a_start_is_recorded_only_once_it_has_stood(
+def test_a_clock_that_has_jumped_at_a_start_is_recorded_only_after_a_day(
     device: Device, *, is_synchronized: bool
 ) -> None:
     device.is_synchronized = is_synchronized
@@ -214,7 +214,7 @@ def test_a_clock_that_was_wrong_after_a_start_is_recorded_only_once_it_has_stood
         assert device.memory_time() == pytest.approx(device.wall, abs=700)
 
 
-def test_a_wrong_answer_after_a_start_leaves_no_clock_unset_once_it_is_right_again(device: Device) -> None:
+def test_a_clock_corrected_after_a_wrong_start_does_not_count_as_unset(device: Device) -> None:
     device.is_synchronized = True
     with device.running():
         device.run_for(3 * DAY)
@@ -228,7 +228,7 @@ def test_a_wrong_answer_after_a_start_leaves_no_clock_unset_once_it_is_right_aga
         assert state_of(keeper) is ClockState.TRUSTED
 
 
-def test_a_device_that_is_on_for_an_hour_a_day_is_trusted_and_records_what_it_has_shown_for_a_day(
+def test_the_clock_of_a_device_that_is_on_for_an_hour_a_day_is_trusted_and_recorded(
     device: Device,
 ) -> None:
     device.is_synchronized = True
@@ -240,7 +240,7 @@ def test_a_device_that_is_on_for_an_hour_a_day_is_trusted_and_records_what_it_ha
     assert device.recorded() > NOW + 20 * DAY
 
 
-def test_what_was_tried_for_almost_a_day_does_not_vouch_for_a_wrong_answer(device: Device) -> None:
+def test_a_clock_observed_for_almost_a_day_does_not_confirm_a_later_wrong_time(device: Device) -> None:
     device.is_synchronized = True
     with device.running():
         device.run_for(2 * DAY)
@@ -255,7 +255,7 @@ def test_what_was_tried_for_almost_a_day_does_not_vouch_for_a_wrong_answer(devic
 
 
 @pytest.mark.parametrize("is_synchronized", [False, True])
-def test_a_recorded_time_that_was_wrong_is_taken_back_after_a_day(device: Device, *, is_synchronized: bool) -> None:
+def test_a_wrong_recorded_time_is_corrected_after_a_day(device: Device, *, is_synchronized: bool) -> None:
     device.is_synchronized = True
     with device.running() as keeper:
         keeper.record()
@@ -275,7 +275,7 @@ def test_a_recorded_time_that_was_wrong_is_taken_back_after_a_day(device: Device
     assert device.recorded() == pytest.approx(device.wall, abs=5)
 
 
-def test_a_clock_before_this_software_was_made_is_never_trusted(device: Device) -> None:
+def test_a_clock_before_the_release_is_never_trusted(device: Device) -> None:
     device.wall = EARLIEST_CREDIBLE_TIME - 40 * DAY
     with device.running() as keeper:
         device.run_for(30 * DAY)
@@ -285,7 +285,7 @@ def test_a_clock_before_this_software_was_made_is_never_trusted(device: Device) 
     assert device.recorded() == 0
 
 
-def test_a_clock_that_is_behind_for_a_moment_at_the_start_takes_nothing_back(device: Device) -> None:
+def test_a_clock_that_is_briefly_behind_at_the_start_changes_no_recorded_time(device: Device) -> None:
     device.is_synchronized = True
     with device.running():
         device.run_for(3 * DAY)
@@ -302,7 +302,7 @@ def test_a_clock_that_is_behind_for_a_moment_at_the_start_takes_nothing_back(dev
         assert state_of(keeper) is ClockState.TRUSTED
 
 
-def test_doubt_outlives_a_restart_and_so_does_the_time_that_it_has_lasted(device: Device) -> None:
+def test_a_doubt_and_its_duration_survive_a_restart(device: Device) -> None:
     with device.running():
         device.run_for(DAY)
         device.wall += 3 * DAY
@@ -317,14 +317,14 @@ def test_doubt_outlives_a_restart_and_so_does_the_time_that_it_has_lasted(device
         assert state_of(keeper) is not ClockState.UNCERTAIN
 
 
-def test_a_clock_that_goes_on_from_where_it_was_switched_off_is_late_until_it_is_set(device: Device) -> None:
+def test_a_clock_that_continues_from_the_time_of_switch_off_is_late_until_it_is_set(device: Device) -> None:
     with device.running():
         device.run_for(DAY)
     device.start_anew(0, wall=device.wall + 5)
     with device.running() as keeper:
         assert keeper.moment().may_be_late
         assert keeper.record() is not None
-        # The first answer of a time server: what it was off for.
+        # The first answer of a time server sets the clock ahead by the time that the device was off.
         device.wall += 9 * DAY
         device.is_synchronized = True
         device.up += 1
@@ -335,7 +335,7 @@ def test_a_clock_that_goes_on_from_where_it_was_switched_off_is_late_until_it_is
     assert device.recorded() > NOW + 9 * DAY
 
 
-def test_a_kernel_that_never_reports_synchronization_is_late_for_a_day_at_most(device: Device) -> None:
+def test_a_clock_that_is_never_synchronized_is_late_for_at_most_a_day(device: Device) -> None:
     with device.running():
         device.run_for(HOUR)
     device.start_anew(HOUR)
@@ -345,7 +345,7 @@ def test_a_kernel_that_never_reports_synchronization_is_late_for_a_day_at_most(d
         assert state_of(keeper) is ClockState.TRUSTED
 
 
-def test_a_clock_behind_what_was_recorded_is_not_set(device: Device) -> None:
+def test_a_clock_behind_the_recorded_time_counts_as_not_set(device: Device) -> None:
     with device.running():
         device.run_for(DAY)
     device.start_anew(0, wall=NOW)

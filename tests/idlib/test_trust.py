@@ -65,7 +65,7 @@ def refusal_of(policy: Policy, judged: UnverifiedMessage) -> Reason:
         Binding(BOB, NOW - 10, "id", NOW + 1),
     ],
 )
-def test_a_fresh_message_to_this_reader_is_accepted(binding: Binding) -> None:
+def test_a_fresh_message_to_this_recipient_is_accepted(binding: Binding) -> None:
     EVERYBODY.check_message(bound_by(binding), NOW)
 
 
@@ -84,7 +84,7 @@ def test_any_other_bound_message_is_refused(binding: Binding, reason: Reason) ->
     assert refusal_of(EVERYBODY, bound_by(binding)) is reason
 
 
-def test_an_unbound_message_is_accepted_unless_its_sender_has_to_bind() -> None:
+def test_an_unbound_message_is_accepted_unless_binding_is_required_of_its_sender() -> None:
     EVERYBODY.check_message(unbound(), NOW)
     Policy(BOB, SenderLists(binding_required=NamePatterns(("dave.example",)))).check_message(unbound(), NOW)
     for patterns in (NamePatterns.all(), NamePatterns((str(ALICE),)), NamePatterns(("*.example.com",))):
@@ -93,7 +93,7 @@ def test_an_unbound_message_is_accepted_unless_its_sender_has_to_bind() -> None:
         policy.check_message(message(), NOW)
 
 
-def test_a_sender_we_do_not_listen_to_is_refused() -> None:
+def test_a_message_of_a_sender_that_is_not_allowed_is_refused() -> None:
     policy = Policy(BOB, SenderLists(allowed=NamePatterns(("*._device.example.com", "carol.example"))))
     policy.lists.check(ALICE)
     policy.lists.check(IdentityName("carol.example"))
@@ -106,7 +106,7 @@ def printed(entry: ReplayEntry) -> Printed:
     return Printed(entry, "example.com", KEY.public.der)
 
 
-def test_a_message_is_accepted_once_also_across_a_restart(tmp_path: Path) -> None:
+def test_a_message_is_accepted_only_once_even_after_a_restart(tmp_path: Path) -> None:
     entry = replay_entry(message(), DIGEST)
     with ReplayMemory(tmp_path) as memory:
         guard = ReplayGuard(memory)
@@ -142,7 +142,7 @@ def test_an_unbound_message_is_recognized_by_its_outer_layer() -> None:
     assert entry.issued_at is None
 
 
-def test_what_may_have_been_printed_and_forgotten_is_refused_and_what_is_newer_is_not(tmp_path: Path) -> None:
+def test_only_messages_that_may_be_forgotten_replays_are_refused(tmp_path: Path) -> None:
     with ReplayMemory(tmp_path) as memory:
         memory.raise_floor(NOW)
         guard = ReplayGuard(memory)
@@ -153,7 +153,7 @@ def test_what_may_have_been_printed_and_forgotten_is_refused_and_what_is_newer_i
         guard.check(replay_entry(unbound(), DIGEST))
 
 
-def test_lists_in_files_decide_as_the_files_are_at_the_moment(tmp_path: Path) -> None:
+def test_lists_in_files_are_applied_as_they_are_now(tmp_path: Path) -> None:
     denied = tmp_path / "denied"
     denied.write_text("mallory.example.com\n")
     settings = load({"IDENTITY_NAME": str(BOB), "DENIED_SENDERS": f"@{denied}"})

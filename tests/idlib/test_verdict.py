@@ -1,4 +1,4 @@
-"""What becomes of a message, step by step, without a thread, a file or a question to DNS."""
+"""The verdict on a message, step by step, without a thread, a file or a look-up."""
 
 import time
 from collections.abc import Callable
@@ -63,7 +63,7 @@ def unbound() -> UnverifiedMessage:
 
 
 def new(_: ReplayEntry) -> None:
-    """Know no message."""
+    """Treat each message as new."""
 
 
 def repeated(entry: ReplayEntry) -> None:
@@ -110,13 +110,13 @@ def test_an_unbound_message_is_recognized_by_its_digest() -> None:
         (message(NOW - 14 * DAY - 1), Reason.TOO_OLD),
     ],
 )
-def test_a_message_that_is_not_for_us_or_not_fresh_is_refused_before_dns_is_asked(
+def test_a_message_that_is_not_for_us_or_not_fresh_is_refused_before_a_look_up(
     judged: UnverifiedMessage, reason: Reason
 ) -> None:
     assert reason_of(decide(judged, None)) is reason
 
 
-def test_an_unbound_message_is_refused_if_it_has_to_be_bound() -> None:
+def test_an_unbound_message_is_refused_if_binding_is_required() -> None:
     assert (
         reason_of(decide(unbound(), policy=Policy(BOB, SenderLists(binding_required=NamePatterns.all()))))
         is Reason.UNBOUND
@@ -131,16 +131,16 @@ def test_an_unbound_message_is_refused_if_it_has_to_be_bound() -> None:
         Policy(BOB, SenderLists(NamePatterns(("*.example.com",)), NamePatterns((str(ALICE),)))),
     ],
 )
-def test_a_sender_we_do_not_listen_to_is_refused_first(policy: Policy) -> None:
+def test_a_sender_that_is_not_allowed_is_refused_first(policy: Policy) -> None:
     stale = message(NOW - 30 * DAY)
     assert reason_of(decide(stale, None, Moment(NOW, is_set=False), policy)) is Reason.SENDER_NOT_ALLOWED
 
 
-def test_nothing_is_known_of_the_sender() -> None:
+def test_an_unknown_sender_is_looked_up() -> None:
     assert decide(message(), None) == AskAgain(renew=False)
 
 
-def test_no_known_key_verifies_the_message() -> None:
+def test_a_sender_is_looked_up_again_if_no_known_key_verifies_its_message() -> None:
     forged = message(key=OTHER_KEY)
     assert decide(forged) == AskAgain(renew=True)
     assert reason_of(decide(forged, renewal=Renewal.DONE)) is Reason.SIGNATURE_INVALID
@@ -150,7 +150,7 @@ def test_no_known_key_verifies_the_message() -> None:
 
 
 @pytest.mark.parametrize("renewal", list(Renewal))
-def test_a_known_key_is_enough_whatever_came_of_asking_anew(renewal: Renewal) -> None:
+def test_a_known_key_is_sufficient_whatever_a_repeated_look_up_returned(renewal: Renewal) -> None:
     assert isinstance(decide(message(), renewal=renewal), Print)
 
 
@@ -162,27 +162,29 @@ def test_a_known_key_is_enough_whatever_came_of_asking_anew(renewal: Renewal) ->
         (NoUsableRecordError("digests"), Reason.SENDER_WITHOUT_USABLE_KEY),
     ],
 )
-def test_what_dns_proves_refuses_the_message(error: DiscoveryError, reason: Reason) -> None:
+def test_a_message_is_refused_if_dns_proves_that_the_sender_has_no_usable_record(
+    error: DiscoveryError, reason: Reason
+) -> None:
     assert reason_of(decide(message(), error, waited=3600.0)) is reason
 
 
-def test_an_uncertain_clock_makes_no_record_unusable() -> None:
+def test_a_message_waits_if_an_uncertain_clock_may_make_the_record_unusable() -> None:
     verdict = decide(message(), NoUsableRecordError("expired"), Moment(NOW, is_certain=False))
     assert verdict == Wait("the clock may be wrong; if it is right, expired", Cause.CLOCK)
 
 
-def test_a_name_without_a_record_may_be_new() -> None:
+def test_a_message_of_a_name_without_a_record_waits_at_first() -> None:
     absent = NoRecordError("none")
     for waited in (0.0, 15.0, 3599.0):
         assert decide(message(), absent, waited=waited) == Wait("none", Cause.NEW_RECORD)
 
 
 @pytest.mark.parametrize("error", [BogusError("broken"), TemporaryDiscoveryError("silent")])
-def test_dns_that_is_out_of_order_decides_nothing(error: DiscoveryError) -> None:
+def test_a_message_waits_if_dns_fails(error: DiscoveryError) -> None:
     assert decide(message(), error) == Wait(str(error), Cause.DNS)
 
 
-def test_a_message_that_was_printed_before_is_refused_only_if_it_is_authentic() -> None:
+def test_a_replay_is_refused_as_a_replay_only_if_it_is_authentic() -> None:
     assert reason_of(decide(message(), check_replay=repeated)) is Reason.REPLAY
     forged = decide(message(key=OTHER_KEY), check_replay=repeated, renewal=Renewal.DONE)
     assert reason_of(forged) is Reason.SIGNATURE_INVALID
@@ -212,11 +214,11 @@ def test_a_message_waits_if_our_clock_may_be_wrong(judged: UnverifiedMessage, mo
         (message(audience=ALICE), Moment(1000.0, is_set=False), Reason.WRONG_AUDIENCE),
     ],
 )
-def test_a_clock_that_may_be_wrong_excuses_only_what_it_can_explain(
+def test_an_uncertain_clock_affects_only_refusals_that_it_can_explain(
     judged: UnverifiedMessage, moment: Moment, reason: Reason
 ) -> None:
     assert reason_of(decide(judged, None, moment)) is reason
 
 
-def test_the_present_time_makes_no_difference_to_anything_else() -> None:
+def test_a_message_of_the_present_time_is_printed() -> None:
     assert isinstance(decide(message(int(time.time())), moment=Moment(time.time())), Print)

@@ -46,7 +46,7 @@ def test_every_name_below_a_registered_domain_belongs_to_it(below: list[str], ow
 
 
 @given(LABELS, LABEL)
-def test_every_name_has_a_domain_that_it_ends_in(labels: list[str], last: str) -> None:
+def test_every_name_ends_with_its_domain(labels: list[str], last: str) -> None:
     name = IdentityName(".".join([*labels, last]))
     domain = registrable_domain(name)
     assert f".{name}".endswith(f".{domain}")
@@ -58,7 +58,7 @@ def test_the_longest_name_has_a_domain() -> None:
     assert registrable_domain(IdentityName("a." * 120 + "example.com")) == "example.com"
 
 
-def test_several_threads_may_ask_at_the_same_time() -> None:
+def test_several_threads_can_ask_at_the_same_time() -> None:
     domains: list[str] = []
     name = IdentityName("a.example.com")
     threads = [threading.Thread(target=lambda: domains.append(registrable_domain(name))) for _ in range(8)]

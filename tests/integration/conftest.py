@@ -30,7 +30,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
 
 @pytest.fixture(scope="session")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
-    """Yield a lab in a network namespace, where the resolver of the system is a validating one at port 53."""
+    """Yield a lab in a network namespace with a validating resolver at port 53 as the system's resolver."""
     directory = tmp_path_factory.mktemp("world", numbered=False)
     with (
         Namespace(tmp_path_factory.mktemp("namespace", numbered=False)) as namespace,
@@ -83,14 +83,14 @@ def own_unbound(lab: Lab, tmp_path: Path) -> Iterator[Unbound]:
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """Yield a directory on a disk of its own that a test can fill."""
+    """Yield a directory on a separate disk that a test can fill."""
     with disk.small_disk(tmp_path / "disk") as directory:
         yield directory
 
 
 @pytest.fixture
 def silent_broker() -> Iterator[socket.socket]:
-    """Yield something that accepts connections and never says a word."""
+    """Yield the address of a server that accepts connections and never answers."""
     with socket.create_server((LOOPBACK, 0)) as server:
         server.settimeout(20)
         yield server
@@ -98,7 +98,7 @@ def silent_broker() -> Iterator[socket.socket]:
 
 @pytest.fixture
 def silent_resolver() -> Iterator[str]:
-    """Yield the address of something that takes queries and never answers."""
+    """Yield the address of a server that receives queries and never answers."""
     with socket.socket(type=socket.SOCK_DGRAM) as server:
         server.bind((LOOPBACK, 0))
         yield f"{LOOPBACK}:{server.getsockname()[1]}"
@@ -106,7 +106,7 @@ def silent_resolver() -> Iterator[str]:
 
 @pytest.fixture
 def anybody(lab: Lab) -> Iterator[BrokerClient]:
-    """Yield a client at the broker, as anybody can be."""
+    """Yield a client of the broker, without a device's identity."""
     client = BrokerClient(lab.mosquitto)
     yield client
     client.close()
@@ -128,7 +128,7 @@ def receiver_of() -> Iterator[Callable[[Device], Program]]:
 
 @pytest.fixture
 def sender(lab: Lab, own_mosquitto: Mosquitto, own_unbound: Unbound) -> Device:
-    """Return a device whose broker and resolver a test may stop."""
+    """Return a device with a broker and a resolver that a test may stop."""
     return lab.published_device("sender").with_settings(
         MQTT_PORT=str(own_mosquitto.port), DNS_RESOLVER=own_unbound.address
     )
@@ -136,7 +136,7 @@ def sender(lab: Lab, own_mosquitto: Mosquitto, own_unbound: Unbound) -> Device:
 
 @pytest.fixture
 def recipient(lab: Lab, own_mosquitto: Mosquitto) -> Device:
-    """Return a device that listens at the broker that a test may stop."""
+    """Return a device that receives through the broker that a test may stop."""
     return lab.published_device("recipient").with_settings(MQTT_PORT=str(own_mosquitto.port))
 
 

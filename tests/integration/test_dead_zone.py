@@ -25,7 +25,7 @@ _MESSAGES_BEFORE = 10
 _MESSAGES_DURING = 40
 _SECONDS_BETWEEN_MESSAGES = 0.15
 _PROMISED_SECONDS = 0.1
-# Less than a third of what a look-up in the dead zone takes, and more than a busy machine lets a program stand still.
+# Less than a third of the duration of a look-up in the dead zone, and more than the pauses on a busy machine.
 _ANSWERLESS_SECONDS = 2
 
 
@@ -40,7 +40,7 @@ def resolver_with_a_dead_zone(lab: Lab, tmp_path: Path) -> Iterator[Unbound]:
 
 
 def _from_the_dead_zone(recipient: Device) -> list[str]:
-    """Return messages from as many names as there are, and as many again from one; nobody will look at signatures."""
+    """Return a message from each name, and as many again from one; their signatures are never checked."""
     key = public_jwk(recipient)
     outer = json.dumps({"alg": "RSA-OAEP-256", "enc": "A256CBC-HS512", "typ": "JWE", "x5u": uri(recipient)})
     messages = []
@@ -83,7 +83,7 @@ def test_a_thousand_messages_from_a_dead_zone_do_not_delay_others(
     anybody: BrokerClient,
     receiver_of: Callable[[Device], Program],
 ) -> None:
-    # Its record is forgotten every few seconds, so that it is looked up again while the others' look-ups hang.
+    # Its record expires every few seconds, so that it is looked up again while the others' look-ups hang.
     sender = lab.published_device("steady", ttl=1)
     recipient = lab.published_device("besieged").with_settings(DNS_RESOLVER=resolver_with_a_dead_zone.address)
     dead = _from_the_dead_zone(recipient)
@@ -97,7 +97,7 @@ def test_a_thousand_messages_from_a_dead_zone_do_not_delay_others(
         enemy = BrokerClient(lab.mosquitto)
         for message in dead:
             enemy.publish(recipient, message)
-            # Spread over the others' time: what is measured is the waiting for DNS, not how fast this machine decrypts.
+            # Spread over the time of the others, to measure the wait for DNS, not the speed of decryption.
             time.sleep(_MESSAGES_DURING * _SECONDS_BETWEEN_MESSAGES / _DEAD_MESSAGES)
         enemy.close()
 
@@ -105,7 +105,7 @@ def test_a_thousand_messages_from_a_dead_zone_do_not_delay_others(
     siege.start()
     disturbed = _latencies(during, recipient, receiver, anybody)
     siege.join()
-    # The median, because a test of the promise by the worst of them would be a test of what else this machine does.
+    # The median, because the worst delay depends on the other load on this machine.
     assert statistics.median(disturbed) - statistics.median(undisturbed) < _PROMISED_SECONDS
     assert max(disturbed) < _ANSWERLESS_SECONDS
     assert resolver_with_a_dead_zone.queries(sender.name) > asked_before

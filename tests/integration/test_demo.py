@@ -18,7 +18,7 @@ DEMO = (sys.executable, "-m", "lab.demo")
 
 
 class Demo:
-    """A running demo, in a session of its own, with its temporary files below a directory of its own."""
+    """A running demo, in a new session, with its temporary files below a separate directory."""
 
     def __init__(self, directory: Path, *, terminal: bool, command: Sequence[str] = DEMO) -> None:
         self.directory = directory
@@ -46,7 +46,7 @@ class Demo:
 
     def read_all(self) -> str:
         """Return all output, once it has ended."""
-        # A terminal whose last program has ended is an error to read from on Linux, a pipe is just at its end.
+        # On Linux, reading from a terminal after its last program has ended is an error; a pipe just ends.
         with contextlib.suppress(OSError):
             while chunk := os.read(self._controller, 65536):
                 self._output += chunk

@@ -77,9 +77,9 @@ def test_dnssec_off_accepts_an_unsigned_zone_with_a_warning(lab: Lab, receiver_o
 def test_a_sender_in_an_unsigned_zone_is_refused(lab: Lab, bob: Device, bob_receiver: Program) -> None:
     sender = lab.published_device("stranger", UNSIGNED)
     seen = len(bob_receiver.stderr)
-    assert sender.send(bob, "believe me").status == 0
+    assert sender.send(bob, "an unauthenticated message").status == 0
     bob_receiver.wait_for_refusal("sender-not-secure", after=seen)
-    assert not any("believe me" in line for line in bob_receiver.stdout)
+    assert not any("an unauthenticated message" in line for line in bob_receiver.stdout)
 
 
 def test_a_message_of_a_sender_without_a_record_waits_for_the_record(
@@ -112,10 +112,10 @@ def test_a_receiver_with_pinned_anchors_reaches_the_same_verdicts(
     anchors = [lab.knot.ds(SECURE), another_key(lab.knot.ds(BOGUS))]
     receiver = receiver_of(lab.pinned(recipient, *anchors))
     for sender in (stranger, broken, good):
-        assert sender.send(recipient, "believe me").status == 0
+        assert sender.send(recipient, "an unauthenticated message").status == 0
     receiver.wait_for_refusal("sender-not-secure")
-    receiver.wait_for_message("believe me")
-    assert receiver.stdout == [f'"{good.name} says: believe me"']
+    receiver.wait_for_message("an unauthenticated message")
+    assert receiver.stdout == [f'"{good.name} says: an unauthenticated message"']
     assert not any("refused" in line and broken.name in line for line in receiver.stderr)
 
 
@@ -151,7 +151,7 @@ def test_a_thousand_messages_from_one_sender_cost_one_query(lab: Lab, receiver_o
     assert result.status == 0, result
     receiver.wait_for("all messages", lambda: len(receiver.stdout) >= 1000, 60)
     assert receiver.stdout == [f'"{sender.name} says: {line}"' for line in lines]
-    # The sender asks once about itself.
+    # The sender looks up its own record once.
     assert lab.unbound.queries(sender.name) == 2
     assert lab.unbound.queries(recipient.name) == asked_before + 1
 

@@ -18,7 +18,7 @@ Look = Mapping[Condition, "Future[Seen]"]
 
 @contextmanager
 def _looking_up(discoveries: Mapping[int, Discovery], ports: Mapping[Condition, int]) -> Iterator[Look]:
-    """Look all names up side by side, for some of them take as long as a look-up may."""
+    """Look up all names in parallel, because some of them take the longest time allowed."""
     with ThreadPoolExecutor(_WORKERS) as workers:
         yield {
             condition: workers.submit(look_up, discoveries[port], condition.name) for condition, port in ports.items()
@@ -27,7 +27,7 @@ def _looking_up(discoveries: Mapping[int, Discovery], ports: Mapping[Condition, 
 
 @pytest.fixture(scope="module", params=["silent", "explaining"])
 def trusted(dns_lab: DnsLab, request: pytest.FixtureRequest) -> Iterator[Look]:
-    """Look up by way of a validating resolver that does not say why it fails, and of one that does."""
+    """Look up through a validating resolver that does not explain failures, and through one that does."""
     port = dns_lab.unbound if request.param == "silent" else dns_lab.explaining_unbound
     with _looking_up({port: discovery(dns_lab, port, pinned=False)}, dict.fromkeys(CONDITIONS, port)) as look:
         yield look

@@ -127,7 +127,7 @@ def test_a_refused_connection_is_logged_once_and_retried(lab: Lab, tmp_path: Pat
 
 @contextmanager
 def scripted_broker(suback: bytes, goodbye: bytes = b"") -> Iterator[dict[str, str]]:
-    """Yield the settings of a broker that ends each connection as Mosquitto cannot be made to."""
+    """Yield the settings of a broker that ends each connection in a way that Mosquitto does not support."""
 
     def serve() -> None:
         with suppress(OSError):
@@ -167,7 +167,7 @@ def test_a_session_that_is_taken_over_is_reported_and_not_taken_back_at_once(lab
             )
             assert "taken over" in health(device)
             time.sleep(5)
-            assert len(log_lines(receiver, SUBSCRIBED)) == 1, "it would take the session back for ever"
+            assert len(log_lines(receiver, SUBSCRIBED)) == 1, "it takes the session back again and again"
 
 
 def test_two_receivers_with_one_session_take_it_over_less_and_less_often(lab: Lab) -> None:
@@ -329,7 +329,7 @@ def test_a_full_disk_delays_messages_and_loses_none(lab: Lab, alice: Device, sma
         assert alice.send(device, "--lines", stdin="\n".join(texts)).status == 0
         receiver.wait_for_log("Messages wait for the disk", 30)
         wait_for_health(device, "disk: ")
-        # What first meets the full disk may be something else than the group of printed messages.
+        # The first write to the full disk may be another one than that of the printed messages.
         time.sleep(2)
         printed = len(receiver.stdout)
         time.sleep(2)
@@ -418,7 +418,7 @@ def test_a_disk_that_fails_at_run_time_delays_messages_and_loses_none(lab: Lab, 
         disk.mend()
         with device.receiver() as receiver:
             receiver.wait_for_message(texts[-1], 40)
-            # The disk may have failed before it held that the first message was printed.
+            # The disk may have failed before the first message was recorded as printed.
             printed_now = [line for line in receiver.stdout if not line.endswith('says: before"')]
             assert set(printed + printed_now) == {f'"{alice.name} says: {text}"' for text in texts}
             assert len(printed_now) == len(texts)

@@ -1,4 +1,4 @@
-"""The harness of `make hostile` against the real receiver: it sees that a message is lost, and whose."""
+"""The harness of `make hostile` against the real receiver: it detects lost messages, and reports their senders."""
 
 import signal
 from collections.abc import Iterator
@@ -19,7 +19,7 @@ def world() -> Iterator[World]:
 def test_a_message_that_is_acknowledged_and_never_printed_is_a_fault(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # What is lost never comes.
+    # Do not wait long for the lost messages.
     monkeypatch.setattr("hostile.attack._DELIVERY_SECONDS", 10.0)
     mosquitto = world.lab.mosquitto
     world.known.connect(mosquitto.port)

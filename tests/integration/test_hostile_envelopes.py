@@ -1,4 +1,4 @@
-"""Every envelope that an enemy could write, published to one receiver for each type of key, which lives through all."""
+"""Every envelope that an attacker could write, published to one receiver for each type of key, which survives them."""
 
 from collections.abc import Iterator
 

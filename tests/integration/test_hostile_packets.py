@@ -71,7 +71,7 @@ def refusals(program: Program) -> list[str]:
 def test_no_property_delays_later_messages(version: str, lab: Lab, broker: Mosquitto) -> None:
     there = {"MQTT_PORT": str(broker.port)}
     alice = lab.published_device("alice").with_settings(**there)
-    # At this level the log holds no line back, so that they can be counted.
+    # At this level no log line is held back, so that they can be counted.
     bob = lab.published_device("bob").with_settings(**there, MQTT_VERSION=version, LOG_LEVEL="debug")
     with bob.receiver() as receiver, RawClient(broker.port) as stranger:
         for number, (what, properties) in enumerate(PROPERTIES.items()):

@@ -41,20 +41,20 @@ def written(attack: Attack, **changes: Any) -> bytes:
 
 
 def from_device(attack: Attack, sender: Device) -> bytes:
-    """Return a message that another device writes to the reader."""
+    """Return a message from another device to the recipient."""
     keys = {attack.kind: read_private_key(sender.key_path)}
     forge = dataclasses.replace(attack.forge, alice=IdentityName(sender.name), sender_keys=keys)
     return flattened(forge.message(sender=attack.kind, reader=attack.kind))
 
 
-def sealed_anew(payload: bytes, by: Device, to: Device) -> bytes:
-    """Return what a recipient makes of a message to pass it on as if the third had been meant."""
+def sealed_again(payload: bytes, by: Device, to: Device) -> bytes:
+    """Return a message that its recipient has encrypted again for a third device."""
     signed = decrypt(payload, IdentityName(by.name), [read_private_key(by.key_path)]).signed
     key = read_private_key(to.key_path).public
     return encrypt(signed, recipient=IdentityName(to.name), encryption_key=key)
 
 
-# Seconds from now: when the message says to be written, and to expire.
+# Seconds from now: when the message claims to be issued, and when it expires.
 @pytest.mark.parametrize(
     ("issued", "expires", "reason"),
     [
@@ -98,7 +98,7 @@ def test_a_signature_of_another_key(attack: Attack) -> None:
     for kind in ("RSA", "P-256"):
         forge = dataclasses.replace(attack.forge, sender_keys={kind: new_key(kind)})
         attack.expect_refusal(flattened(forge.message(sender=kind, reader=attack.kind)), "signature-invalid")
-        # A recipient of the sender's can sign with its own key, whose public half stands in DNS too.
+        # A recipient can also sign with its own key, whose public half is in DNS too.
         forge = dataclasses.replace(attack.forge, sender_keys={attack.kind: attack.forge.reader_keys[attack.kind]})
         forged = forge.message(sender=attack.kind, reader=attack.kind)
         attack.expect_refusal(flattened(forged), "signature-invalid")
@@ -136,7 +136,7 @@ def test_a_message_from_a_broken_zone_waits_and_delays_no_others(attack: Attack,
     attack.receiver.wait_for_log(f"waiting sender={sender.name} ")
 
 
-# What an enemy hides in his words: an escape sequence, a C1 control, an override of the writing's direction, line ends.
+# What an attacker can hide in a text: an escape sequence, a C1 control, a change of the writing direction, line ends.
 ACTIVE = "\x1b[2J\x1b]0;pwned\x07\x9b31m\u202egnp.exe\u2066\u061c\u2028\r\n\x00\x7f\x85"
 BIDIRECTIONAL = "\u202egnp.exe\u2066\u061c\u2028\x85\x9b31m"
 
@@ -174,7 +174,7 @@ def test_control_characters_in_the_outer_layer_never_reach_the_log(attack: Attac
 
 
 def test_control_characters_are_printed_escaped(attack: Attack) -> None:
-    # The text's and the identifier's characters are the sender's to choose.
+    # The sender chooses the characters of the text and of the identifier.
     attack.expect_text(written(attack, text=f"red {ACTIVE}", jti=ACTIVE), f"red {ACTIVE}")
     line = attack.receiver.stdout[-1]
     assert line.isprintable()
@@ -227,7 +227,7 @@ def test_a_message_passed_on_by_its_recipient(attack: Attack, lab: Lab, listener
     alice, bob, carol = lab.published_device("alice"), lab.published_device("bob"), attack.reader
     listener.listen(bob)
     assert alice.send(bob, "for Bob alone").status == 0
-    attack.expect_refusal(sealed_anew(listener.next_payload(), bob, carol), "wrong-audience")
+    attack.expect_refusal(sealed_again(listener.next_payload(), bob, carol), "wrong-audience")
 
 
 def test_an_unbound_message_can_be_passed_on_and_is_marked(attack: Attack, lab: Lab) -> None:
@@ -236,7 +236,7 @@ def test_an_unbound_message_can_be_passed_on_and_is_marked(attack: Attack, lab: 
         attack.forge, bob=IdentityName(bob.name), reader_keys={"RSA": read_private_key(bob.key_path)}
     )
     payload = flattened(to_bob.message("to nobody by name", **UNBOUND))
-    attack.expect_text(sealed_anew(payload, bob, attack.reader), "to nobody by name")
+    attack.expect_text(sealed_again(payload, bob, attack.reader), "to nobody by name")
     attack.receiver.wait_for_log(f"unbound sender={attack.forge.alice} ")
 
 
@@ -276,7 +276,7 @@ def test_a_sender_that_is_not_allowed_is_never_looked_up(lab: Lab, tmp_path: Pat
             keys = {"RSA": read_private_key(stranger.key_path)}
             enemy = dataclasses.replace(attack.forge, alice=IdentityName(name), sender_keys=keys)
             attack.expect_refusal(flattened(enemy.message()), "sender-not-allowed")
-            # Not even an expired or unbound message of theirs is judged any further.
+            # Even an expired or unbound message of such a sender is not checked further.
             attack.expect_refusal(flattened(enemy.message(iat=1)), "sender-not-allowed")
             attack.expect_refusal(flattened(enemy.message(**UNBOUND)), "sender-not-allowed")
     wait_until(lambda: lab.unbound.queries(friend.name) > 0, "query of the friend's name in the resolver's log")

@@ -33,9 +33,9 @@ PATHS: Final = (
     SENDER,
 )
 PROGRAMS: Final = [DEMO, *((str(path),) for path in PATHS)]
-# What Python says with -v of each module.
+# What Python prints about each module with -v.
 _IMPORTED: Final = b"import '"
-# What is imported before this is Python's own start and the way to here.
+# Everything imported before this belongs to the start of Python and of this test.
 _FIRST: Final = b"import 'idlib.system.interruption'"
 _PIPE_OCTETS: Final = 4096
 # At least; usually four times as many.
@@ -44,7 +44,7 @@ _OCTETS_OF_A_MODULE: Final = 100
 
 @contextmanager
 def importing(program: Sequence[str]) -> Iterator[tuple["subprocess.Popen[bytes]", IO[bytes]]]:
-    """Yield a program that says on stderr what it imports, and goes on only as far as somebody reads that."""
+    """Yield a program that prints its imports on stderr, and stops until the test has read them."""
     command = [sys.executable, "-v", *program, "--help"]
     with subprocess.Popen(command, bufsize=0, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as process:
         assert process.stderr is not None
@@ -65,7 +65,7 @@ def number_of_imports(program: Sequence[str]) -> int:
 
 @pytest.mark.parametrize("program", PROGRAMS, ids=lambda program: program[-1].removeprefix(f"{ROOT}/"))
 def test_an_early_ctrl_c_prints_one_line_and_no_traceback(program: Sequence[str]) -> None:
-    # What the pipe holds unread has been imported, too.
+    # Modules whose lines are still unread in the pipe have been imported, too.
     last = number_of_imports(program) - _PIPE_OCTETS // _OCTETS_OF_A_MODULE
     for moment in (1, last // 3, last):
         with importing(program) as (process, stderr):

@@ -35,9 +35,9 @@ def test_every_type_of_key_can_send_to_every_type(
 
 
 def test_verbose_logs_the_records_and_what_authenticated_them(devices: dict[str, Device]) -> None:
-    told = devices["rsa2048"].send(devices["p256"], "hello", "--verbose").stderr
-    assert f"{devices['p256'].name} is authenticated: DNSSEC, validated by the resolver" in told
-    assert "Record 3 1 0, EC P-256 of 256 bits: the message is encrypted to it." in told
+    log = devices["rsa2048"].send(devices["p256"], "hello", "--verbose").stderr
+    assert f"{devices['p256'].name} is authenticated: DNSSEC, validated by the resolver" in log
+    assert "Record 3 1 0, EC P-256 of 256 bits: the message is encrypted to it." in log
 
 
 def test_a_certificate_of_a_ca_is_accepted_if_the_ca_is_trusted(
@@ -55,11 +55,11 @@ def test_a_certificate_of_a_ca_is_accepted_if_the_ca_is_trusted(
     assert strangers.status == 2
     assert "its certificate was not issued by a trusted certification authority" in strangers.stderr
     friend = bob.with_settings(PKIX_CA_FILE=str(tmp_path / "ca.pem"), DATA_PATH=str(tmp_path / "data"))
-    # Encrypted and sent; only that the broker has no subscriber for it.
+    # The message was encrypted and sent; only the subscriber is missing.
     assert friend.send(device, "hello").status == 7
     receiver = receiver_of(friend)
     result = device.send(bob, "it is me")
     assert result.status == 0
-    # Its readers may trust the authority, although it is not configured here.
+    # Its recipients may trust the authority, although it is not configured here.
     assert "WARNING" not in result.stderr
     receiver.wait_for_message("it is me")

@@ -22,7 +22,7 @@ from testbed.scripted_broker import Peer, ScriptedBroker, connack
 
 
 def test_lines_continue_after_a_reconnect(alice: Device, bob: Device, own_mosquitto: Mosquitto, tmp_path: Path) -> None:
-    # Bob's own store is held by the receiver that other tests share.
+    # Bob's own store is locked by the receiver that other tests share.
     there = {"MQTT_PORT": str(own_mosquitto.port), "DATA_PATH": str(tmp_path / "data")}
     sender, recipient = (device.with_settings(**there) for device in (alice, bob))
     with recipient.receiver() as receiver, sender.start(SEND_MESSAGE, bob.name, "--lines", "--json") as program:
@@ -39,8 +39,8 @@ def test_lines_continue_after_a_reconnect(alice: Device, bob: Device, own_mosqui
             receiver.wait_for_message(f'says: {text}"')
         assert len(receiver.stdout) == 61
     assert [json.loads(line)["result"] for line in program.stdout] == ["acknowledged"] * 61
-    told = f"The broker {own_mosquitto.address} has acknowledged 61 messages to {bob.name}: lines 1-61"
-    assert told in program.stderr[-1]
+    summary = f"The broker {own_mosquitto.address} has acknowledged 61 messages to {bob.name}: lines 1-61"
+    assert summary in program.stderr[-1]
 
 
 def test_acknowledged_lines_are_reported_if_the_broker_does_not_come_back(
@@ -56,11 +56,11 @@ def test_acknowledged_lines_are_reported_if_the_broker_does_not_come_back(
         program.wait_for_log("is lost")
         program.write_all("".join(f"line {number}\n" for number in range(30)))
         assert program.wait_for_end(30) == 3
-    told = [json.loads(line) for line in program.stdout]
-    results = [one["result"] for one in told]
+    reports = [json.loads(line) for line in program.stdout]
+    results = [one["result"] for one in reports]
     number = results.count("acknowledged")
     assert 5 <= number <= 25
-    assert all("the broker" in one["reason"] for one in told[number:])
+    assert all("the broker" in one["reason"] for one in reports[number:])
     assert results == ["acknowledged"] * number + ["unacknowledged"] * (len(results) - number)
     assert any(f"acknowledged {number} messages to {bob.name}: lines 1-{number}" in line for line in program.stderr)
 
@@ -103,8 +103,8 @@ def test_lines_that_a_signal_left_unacknowledged_have_a_reason(alice: Device, bo
         time.sleep(1)
         program.signal(signal.SIGTERM)
         assert program.wait_for_end(10) == -signal.SIGTERM
-    told = [json.loads(line) for line in program.stdout]
-    assert [(one["result"], one["reason"]) for one in told] == 2 * [("unacknowledged", "terminated")]
+    reports = [json.loads(line) for line in program.stdout]
+    assert [(one["result"], one["reason"]) for one in reports] == 2 * [("unacknowledged", "terminated")]
 
 
 def test_progress_is_logged_once_a_minute(alice: Device, bob: Device, bob_receiver: Program, tmp_path: Path) -> None:
@@ -151,7 +151,7 @@ def test_results_are_in_the_order_of_the_lines_if_dns_fails_before_the_broker_an
         while program.is_running:
             with suppress(BrokenPipeError):
                 program.write("more\n")
-            # Until what DNS has said is forgotten.
+            # Until the cached answer of DNS has expired.
             time.sleep(0.5)
         assert program.wait_for_end() == 2, program.stderr
     results = [json.loads(line)["result"] for line in program.stdout]
@@ -179,7 +179,7 @@ def test_expired_lines_do_not_keep_later_ones_out_of_the_outbox(
         finally:
             own_mosquitto.send_signal(signal.SIGCONT)
     results = [json.loads(line)["result"] for line in program.stdout]
-    # What is past the window was not read before the broker was given up, and is as old as that.
+    # Lines beyond the window were not read before the sender gave up on the broker, so they are as old.
     assert results == ["acknowledged", *["failed"] * MAX_INFLIGHT, *["queued"] * (26 - MAX_INFLIGHT)]
 
 
@@ -279,16 +279,16 @@ def test_json_reports_a_line_before_the_next_one_arrives(alice: Device, bob: Dev
 def test_json_has_id_recipient_size_result_and_reason(alice: Device, bob: Device, bob_receiver: Program) -> None:
     sent = alice.send(bob, "hello", "--json")
     assert sent.status == 0
-    told = json.loads(sent.stdout)
-    assert list(told) == ["id", "recipient", "size", "result", "reason", "warning"]
-    assert (told["recipient"], told["result"], told["reason"], told["warning"]) == (
+    report = json.loads(sent.stdout)
+    assert list(report) == ["id", "recipient", "size", "result", "reason", "warning"]
+    assert (report["recipient"], report["result"], report["reason"], report["warning"]) == (
         bob.name,
         "acknowledged",
         None,
         None,
     )
-    assert len(told["id"]) == 22
-    assert 1000 < told["size"] < 4000
+    assert len(report["id"]) == 22
+    assert 1000 < report["size"] < 4000
 
 
 def test_json_has_the_reason_why_a_message_was_not_sent(alice: Device, bob: Device) -> None:

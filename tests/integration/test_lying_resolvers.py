@@ -19,13 +19,13 @@ from testbed.dns_lab.lab import DnsLab
 from testbed.dns_lab.liars import ASKED, LIARS, Liar, lying
 from testbed.dns_lab.looking import Seen, assert_seen, discovery, look_up
 
-# A question takes 6 s at most, and whoever leaves one unanswered is asked no other; the rest is for a busy machine.
+# A query takes at most 6 s, and a server that does not answer gets no other; the rest is for a busy machine.
 _LONGEST_SECONDS = 12
 
 
 @dataclass(frozen=True)
 class Timed:
-    """What came of a look-up, and how long it took."""
+    """The outcome of a look-up, and how long it took."""
 
     seen: Seen
     seconds: float
@@ -42,7 +42,7 @@ def _timed_look_up(lab: DnsLab, port: int, name: str, *, pinned: bool) -> Timed:
 
 @pytest.fixture(scope="module", params=[False, True], ids=["trusted", "pinned"])
 def looks(dns_lab: DnsLab, request: pytest.FixtureRequest) -> Iterator[tuple[bool, Looks]]:
-    """Ask all liars side by side, for many of them take as long as a question may."""
+    """Query all liars in parallel, because many of them take the longest time allowed."""
     with ExitStack() as liars, ThreadPoolExecutor(len(LIARS)) as workers:
         ports = {liar: liars.enter_context(lying(liar, dns_lab.unbound)) for liar in LIARS}
         yield (

@@ -24,7 +24,7 @@ _TOLERANCE_SECONDS: Final = 5
 
 
 class _Resolver:
-    """A resolver, and the name server that it asks."""
+    """A resolver, and the name server that it queries."""
 
     def __init__(self, knot: Knot, unbound: Unbound) -> None:
         self.knot = knot
@@ -63,7 +63,7 @@ def test_a_new_record_is_found_within_five_seconds_despite_earlier_look_ups(
     denied = {zone.name: [f"{label}._device.{zone.name}" for label in ("m", "q")] for zone in _ZONES}
     without_record = [f"ns.{zone.name}" for zone in _ZONES]
     for zone in _ZONES:
-        # A name there is from the start, so that the denials are of the names alone and not of all below _device.
+        # One name exists from the start, so that only the missing names are denied, not everything below _device.
         resolver.knot.add_tlsa(f"a._device.{zone.name}", _RECORD)
     for origin, names in denied.items():
         for name in names:
@@ -80,7 +80,7 @@ def test_a_new_record_is_found_within_five_seconds_despite_earlier_look_ups(
     for name in [*asked, *never_asked]:
         resolver.knot.add_tlsa(name, _RECORD)
     published = time.monotonic()
-    # Records that deny a whole range of names are not used for a name that nobody has asked for.
+    # Records that deny a whole range of names are not used for a name that was not looked up before.
     assert [name for name in never_asked if not resolver.finds(name)] == []
     for name in asked:
         left = published + _PROMISED_SECONDS + _TOLERANCE_SECONDS - time.monotonic()
@@ -88,7 +88,7 @@ def test_a_new_record_is_found_within_five_seconds_despite_earlier_look_ups(
 
 
 def test_the_zones_server_lets_resolvers_cache_an_absence_for_an_hour(resolver: _Resolver) -> None:
-    """The zones of the tests are no kinder than those of providers."""
+    """Absences in the zones of the tests are cached for as long as in those of providers."""
     for zone in _ZONES:
         command = [find("kdig"), f"@{resolver.knot.host}", "-p", str(resolver.knot.port), f"x.{zone.name}", "+dnssec"]
         answer = subprocess.run(command, capture_output=True, text=True, check=True).stdout

@@ -280,10 +280,10 @@ def test_queuing_lines_is_logged_once_and_reported_for_each_line_as_json(sender:
     lines = "".join(f"line {number}\n" for number in range(30))
     result = device.send(recipient, "--lines", "--queue", "--json", stdin=lines)
     assert result.status == 0, result
-    told = [line for line in result.stderr.splitlines() if "queued" in line.lower()]
-    assert len(told) == 2, told
-    assert f"Messages to {recipient.name} are queued from line 1 on; {SENDER} will send them: " in told[0]
-    assert f"Queued: 30 messages to {recipient.name}: lines 1-30" in told[1]
+    queued = [line for line in result.stderr.splitlines() if "queued" in line.lower()]
+    assert len(queued) == 2, queued
+    assert f"Messages to {recipient.name} are queued from line 1 on; {SENDER} will send them: " in queued[0]
+    assert f"Queued: 30 messages to {recipient.name}: lines 1-30" in queued[1]
     reports = [json.loads(line) for line in result.stdout.splitlines()]
     assert [report["result"] for report in reports] == ["queued"] * 30
     assert len({report["id"] for report in reports}) == 30

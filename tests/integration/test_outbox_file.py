@@ -74,8 +74,8 @@ def test_a_process_killed_while_it_queues_leaves_only_complete_messages(sender: 
             program.wait_for("some lines", lambda: len(program.stdout) >= 20)
             before = waiting(device) - len(program.stdout)
             program.kill()
-            told = len([line for line in program.stdout if json.loads(line)["result"] == "queued"])
-        assert waiting(device) >= told > 0
+            reported = len([line for line in program.stdout if json.loads(line)["result"] == "queued"])
+        assert waiting(device) >= reported > 0
         assert before < 200
     with closing(Outbox(outbox_path(device).parent)) as outbox, outbox._reading() as connection:
         assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)

@@ -57,9 +57,9 @@ def test_the_sender_warns_of_its_own_record_with_a_hint(
     acknowledged, warned = result.stderr.splitlines()
     assert acknowledged.endswith(f"has acknowledged the message to {bob.name}.")
     assert f" WARNING {WARNING}{why}" in warned
-    told = json.loads(result.stdout)
-    assert told["result"] == "acknowledged"
-    assert told["warning"].startswith(f"{WARNING}{why}")
+    report = json.loads(result.stdout)
+    assert report["result"] == "acknowledged"
+    assert report["warning"].startswith(f"{WARNING}{why}")
 
 
 def test_lines_cause_one_warning(lab: Lab, bob: Device, bob_receiver: Program) -> None:

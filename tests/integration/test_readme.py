@@ -19,7 +19,7 @@ BOB = f"bob._device.{SECURE}"
 
 
 def block(mark: str, document: str = "README.md") -> str:
-    """Return the block of code that stands below a mark in a document, with names in our own zone."""
+    """Return the block of code below a mark in a document, with names in our own zone."""
     return documents.block(document, mark).replace("example.com", SECURE)
 
 
@@ -46,17 +46,17 @@ def words(text: str) -> list[str]:
 
 
 class Laptop:
-    """A shell in the checkout, on the device of a reader of the README, whose home is a directory of its own.
+    """A shell in the checkout, on the device of a reader of the README, with a separate home directory.
 
     Args:
         home: The directory.
-        lab: Whose broker and resolver it uses: what a real reader finds at the default ports.
-        name: What the reader writes where the README says alice.
+        lab: The lab with the broker and the resolver, which a real reader finds at the default ports.
+        name: The name that the reader uses instead of alice in the README.
     """
 
     def __init__(self, home: Path, lab: Lab, name: str) -> None:
         home.mkdir()
-        # dig has no other way of being told a port for all its commands.
+        # dig has no other way to use a port for all its commands.
         (home / ".digrc").write_text(f"-p {lab.unbound.port}\n")
         self._name = name
         self._resolver = lab.unbound.address
@@ -68,7 +68,7 @@ class Laptop:
         self.device = Device(name, home / "messenger" / "identity", settings)
 
     def command(self, commands: str) -> list[str]:
-        # make would set up the environment that runs this test, and the lab's resolver is at a port of its own.
+        # make would set up the environment that runs this test, and the lab's resolver has another port.
         programs = Path(sys.executable).parent
         here = (
             commands.replace(ALICE, self._name)
@@ -136,7 +136,7 @@ def test_changing_the_key_as_documented_loses_nothing(lab: Lab, tmp_path: Path) 
         new = printed.splitlines()[0].partition(": ")[2]
         lab.knot.add_tlsa(name, new, ttl=1)
         receiver.wait_for("the waiting key", lambda: sum("Reading '" in line for line in receiver.stderr) >= 2)
-        # With each record alone and with both, whichever a sender encrypts to.
+        # With each record alone and with both, for a sender that encrypts to either key.
         changes: list[Callable[[], object]] = [
             lambda: None,
             lambda: lab.knot.remove_tlsa(name, records[changer]),
@@ -146,7 +146,7 @@ def test_changing_the_key_as_documented_loses_nothing(lab: Lab, tmp_path: Path) 
         ]
         for number, change in enumerate(changes):
             change()
-            # Until a resolver has forgotten the records of before.
+            # Until a resolver no longer caches the earlier records.
             time.sleep(3)
             writer.run(environment + send.replace("The kettle is on.", f"number {number}"))
             receiver.wait_for_message(f"number {number}")

@@ -80,7 +80,7 @@ def test_the_senders_own_receiver_drops_the_receipt(lab: Lab, bob: Device, bob_r
         assert device.send(bob, "from a device that listens", "--receipt").status == 0
         own.wait_for_refusal("receipt")
         assert own.stdout == []
-        # And its session goes on: nothing was acknowledged away.
+        # And its session continues: no message of it was acknowledged.
         assert bob.send(device, "an ordinary message").status == 0
         own.wait_for_message("an ordinary message")
 
@@ -96,12 +96,12 @@ def test_a_receipt_is_found_among_other_messages_to_the_device(
 
 
 class Asking:
-    """Asks for receipts, fast, under any number of names whose records hold one key.
+    """Requests receipts at a high rate, with any number of names that have the same key.
 
     Args:
-        lab: Where the names are published.
+        lab: The lab that publishes the names.
         number: How many they are.
-        reader: Who is asked.
+        reader: The recipient.
     """
 
     def __init__(self, lab: Lab, number: int, reader: Device) -> None:
@@ -113,7 +113,7 @@ class Asking:
         self._readers_key = read_private_key(reader.key_path).public
 
     def message(self, name: str) -> bytes:
-        """Return a new message under one of the names."""
+        """Return a new message from one of the names."""
         return seal(
             "hello",
             sender=IdentityName(name),
@@ -127,7 +127,7 @@ class Asking:
 
 @contextlib.contextmanager
 def all_the_time(lab: Lab, asking: Asking, answering: Device) -> Iterator[None]:
-    """Ask 40 times a second, under each name in its turn."""
+    """Request 40 receipts a second, with each name in turn."""
     client, is_over = BrokerClient(lab.mosquitto), threading.Event()
 
     def ask() -> None:
@@ -186,7 +186,7 @@ def receipt(signer: Device, reader: Device, reference: str, payload: str = "", *
 
 @pytest.fixture
 def published(lab: Lab, anybody: BrokerClient) -> Any:
-    """Send with --receipt to a recipient that is away; return the identifier, as the recipient reads it."""
+    """Send with --receipt to a recipient that is away; return the identifier of the message."""
 
     def read(recipient: Device) -> str:
         outer = JWE()

@@ -175,7 +175,7 @@ def test_a_missing_resolver_causes_no_advice_to_publish_a_record(lab: Lab) -> No
     device = lab.published_device("cut-off").with_settings(DNS_RESOLVER=f"127.0.0.1:{free_port()}")
     with device.start(RECEIVER) as receiver:
         receiver.wait_for_log("own record: DNS look-up failed: the DNS server 127.0.0.1")
-        # Looked for twice.
+        # The record is looked up twice in this time.
         time.sleep(LOOK_AGAIN_SECONDS + 2)
         assert health(device).startswith("own record: DNS look-up failed: the DNS server 127.0.0.1")
         said = [line for line in receiver.stderr if " WARNING " in line or " ERROR " in line]
@@ -189,7 +189,7 @@ def test_a_record_that_is_removed_and_published_again_is_logged(lab: Lab) -> Non
         receiver.wait_for_log("own record is no longer in DNS", timeout=RECORD_SECONDS + 15)
         assert health(device) == "own record is no longer in DNS"
         lab.knot.add_tlsa(device.name, device.tlsa_record())
-        # The first who asks makes the receiver look.
+        # The first health check causes the look-up.
         receiver.wait_for("record found", lambda: health(device).startswith("ok: "), 30)
         receiver.wait_for_log("Own record found")
 
@@ -210,12 +210,12 @@ def test_a_flood_causes_few_log_lines_that_count_every_message(lab: Lab, anybody
     device = lab.published_device("flooded")
     with device.receiver() as receiver:
         anybody.flood(device, b"noise", 3000)
-        # After ten seconds at most, though nothing more comes.
+        # After at most ten seconds, even if nothing more arrives.
         receiver.wait_for("summary", lambda: any(map(others.search, receiver.stderr)), 30)
         anybody.publish(device, b"once more")
         assert receiver.stop() == 0
     refusals = [line for line in receiver.stderr if " refused reason=outer-malformed " in line]
     assert len(refusals) < 2 * BURST
-    told = sum(1 + int(found[1]) if (found := others.search(line)) else 1 for line in refusals)
-    assert f" refused_outer-malformed={told}" in receiver.stderr[-1]
-    assert told > 10 * BURST
+    counted = sum(1 + int(found[1]) if (found := others.search(line)) else 1 for line in refusals)
+    assert f" refused_outer-malformed={counted}" in receiver.stderr[-1]
+    assert counted > 10 * BURST

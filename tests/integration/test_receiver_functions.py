@@ -1,4 +1,4 @@
-"""The receiver's functions that the article names, called as a program of one's own calls them."""
+"""The receiver's functions that the article names, called as in a user's own program."""
 
 import subprocess
 import sys

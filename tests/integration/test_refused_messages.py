@@ -19,7 +19,7 @@ OPTIONS = [(), ("--queue",)]
 
 
 class Guarded:
-    """A broker that lets nobody publish to some devices.
+    """A broker that does not allow publishing to some devices.
 
     Args:
         directory: An existing directory for its files.
@@ -31,7 +31,7 @@ class Guarded:
         self.broker = Mosquitto(directory, extra=f"acl_file {self._acl}\nlog_type debug\n")
 
     def deny(self, *devices: Device) -> None:
-        """Let nobody publish to these devices, and everybody to all others, from now on."""
+        """Forbid publishing to these devices, and allow it to all others, from now on."""
         self._acl.write_text("".join(["topic readwrite #\n", *(f"topic deny {device.name}\n" for device in devices)]))
         self.broker.reload()
 
@@ -67,7 +67,7 @@ def listener(guarded: Guarded) -> Iterator[BrokerClient]:
 
 @pytest.fixture
 def recipient(lab: Lab, listener: BrokerClient) -> Device:
-    """Return a device whose messages somebody takes note of."""
+    """Return a device whose messages are recorded."""
     device = lab.published_device("recipient")
     listener.listen(device)
     return device
@@ -81,13 +81,13 @@ def data(device: Device) -> Path:
 def test_3_the_broker_refuses_the_message(options: tuple[str, ...], sender: Device, denied: Device) -> None:
     result = sender.send(denied, "hello", "--json", *options)
     assert result.status == 3
-    # Mosquitto 2.0.11 closes the connection right after, which may be told before.
+    # Mosquitto 2.0.11 closes the connection right after, which may be reported first.
     line = result.stderr.splitlines()[-1]
     assert line.startswith("Error: the broker ")
     assert " refuses the message: Not authorized; " in line
-    told = json.loads(result.stdout)
-    assert told["result"] == "failed"
-    assert f"Error: {told['reason']}" == line
+    report = json.loads(result.stdout)
+    assert report["result"] == "failed"
+    assert f"Error: {report['reason']}" == line
     assert not data(sender).exists()
 
 

@@ -1,4 +1,4 @@
-"""The health check of the shipped resolver, in a network with a DNS root of its own."""
+"""The health check of the shipped resolver, in a network with a separate DNS root."""
 
 import subprocess
 from collections.abc import Iterator
@@ -32,7 +32,7 @@ class _Internet:
         return Unbound(self.directory, {_ROOT: port}, [anchor], 53, namespace=self.namespace, extra=extra)
 
     def health(self, clock: str | None = None) -> tuple[int, str]:
-        """Return the status of the health check and what it says.
+        """Return the status and the output of the health check.
 
         Args:
             clock: What `date` shows; None for the time.

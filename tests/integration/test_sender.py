@@ -86,15 +86,15 @@ def test_7_the_broker_has_no_subscriber(options: tuple[str, ...], lab: Lab, alic
     nowhere = lab.published_device("nowhere")
     started = time.monotonic()
     result = alice.send(nowhere, "can you hear me?", "--json", *options)
-    # With --receipt it does not wait for the time of 30 s to be over.
+    # With --receipt it does not wait for the whole 30 s.
     assert time.monotonic() - started < 20
     assert result.status == 7
     fact = f"the broker {lab.mosquitto.address} has no subscriber for {nowhere.name}; the message was dropped; "
     assert result.stderr.startswith(f"Error: {fact}")
     assert len(result.stderr.splitlines()) == 1
-    told = json.loads(result.stdout)
-    assert told["result"] == "no-subscriber"
-    assert told["reason"].startswith(fact)
+    report = json.loads(result.stdout)
+    assert report["result"] == "no-subscriber"
+    assert report["reason"].startswith(fact)
 
 
 def test_mqtt_3_1_1_does_not_report_a_missing_subscriber(lab: Lab, alice: Device) -> None:
@@ -301,8 +301,8 @@ def test_130_or_143_ended_by_a_signal(
             program.signal(number)
             assert program.wait_for_end(5) == status
     assert program.stderr == [word]
-    told = json.loads(program.stdout[0])
-    assert (told["result"], told["reason"]) == ("failed", word.lower().removesuffix("."))
+    report = json.loads(program.stdout[0])
+    assert (report["result"], report["reason"]) == ("failed", word.lower().removesuffix("."))
     assert not any("Traceback" in line for line in program.stderr)
 
 
@@ -314,8 +314,8 @@ def test_json_has_a_reason_if_a_signal_ends_it_while_dns_is_slow(
         time.sleep(2)
         program.signal(signal.SIGTERM)
         assert program.wait_for_end(5) == -signal.SIGTERM
-    told = json.loads(program.stdout[0])
-    assert (told["result"], told["reason"]) == ("failed", "terminated")
+    report = json.loads(program.stdout[0])
+    assert (report["result"], report["reason"]) == ("failed", "terminated")
 
 
 @pytest.mark.parametrize("seconds", ["abc", "", "0", "-1", "nan", "inf", "86401"])

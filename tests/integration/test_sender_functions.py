@@ -1,4 +1,4 @@
-"""The sender's function that the article lists, called as a program of one's own calls it."""
+"""The sender's function that the article lists, called as in a user's own program."""
 
 import subprocess
 import sys

@@ -38,7 +38,7 @@ def test_a_session_that_was_lost_while_the_receiver_was_stopped_is_reported_at_i
         assert "messages to this device since then may be lost" in line
         assert receiver.stop() == 0
     with device.receiver() as receiver:
-        assert not lost_lines(receiver), "it is told once"
+        assert not lost_lines(receiver), "it is reported once"
 
 
 def test_a_session_that_expired_or_was_at_another_broker_is_not_reported_as_lost(
@@ -72,7 +72,7 @@ def test_the_session_survives_the_loss_of_the_replay_memory(lab: Lab, alice: Dev
 
 @contextmanager
 def by_user_name(directory: Path, *users: str) -> Iterator[tuple[Mosquitto, dict[str, dict[str, str]]]]:
-    """Yield a broker that takes the user name for the client id, and each user's settings."""
+    """Yield a broker that uses the user name as the client id, and each user's settings."""
     directory.mkdir()
     passwords = directory / "passwords"
     passwords.touch(0o600)
@@ -135,9 +135,11 @@ def test_a_sender_whose_session_the_receiver_takes_over_leaves_it_and_loses_noth
                 receiver.wait_for_message(texts[-1])
                 assert [line.rpartition("says: ")[2].strip('"') for line in receiver.stdout] == texts
                 assert not lost_lines(receiver)
-                told = [line for line in receiver.stderr if "has a session that this receiver did not record" in line]
+                reported = [
+                    line for line in receiver.stderr if "has a session that this receiver did not record" in line
+                ]
                 # With 3.1.1 the sender's session ends when it is taken over.
-                assert len(told) == (version == "5")
+                assert len(reported) == (version == "5")
                 assert receiver.stop() == 0
         assert [line for line in sender.stderr if "a session that is not ours" in line]
         assert [line for line in sender.stderr if "user name as the client id" in line]
@@ -195,10 +197,10 @@ def test_a_sender_that_is_killed_leaves_no_session_with_mqtt_3_1_1(lab: Lab, ali
 
 
 def wait_for_sessions(broker: Mosquitto, device: Device, number: int) -> None:
-    """Wait until the broker has so many sessions."""
+    """Wait until the broker has this many sessions."""
     watcher = BrokerClient(broker)
     watcher.listen(replace(device, name="$SYS/broker/clients/total"))
-    # One is the watcher's; what comes first may be of earlier.
+    # One is the watcher's; the first value may be out of date.
     wanted = [str(number + 1).encode()]
     wait_until(lambda: watcher.payloads_so_far()[-1:] == wanted, "end of the senders' sessions")
     watcher.close()

@@ -1,4 +1,4 @@
-"""A broker of one's own: through TLS, with a certificate and a password for each device."""
+"""A user's own broker: through TLS, with a certificate and a password for each device."""
 
 import ipaddress
 import re
@@ -29,7 +29,7 @@ class Authority:
 
     Args:
         directory: An existing one.
-        name: What it calls itself.
+        name: Its name.
     """
 
     def __init__(self, directory: Path, name: str) -> None:
@@ -105,7 +105,7 @@ def test_a_message_arrives_over_tls(version: str, device: Device, tmp_path: Path
 
 
 def refused(device: Device, *words: str) -> None:
-    """Hold that sender and receiver say in a line why they cannot connect, and the receiver goes on trying."""
+    """Check that sender and receiver report in one line why they cannot connect, and that the receiver retries."""
     result = device.send(device, "never sent", "--timeout", "5")
     assert result.status == 3
     (line,) = [line for line in result.stderr.splitlines() if line.startswith("Error: ")]
@@ -202,7 +202,7 @@ def test_a_password_is_not_sent_in_the_clear_without_permission(device: Device, 
 
 
 def refused_at_once(device: Device, said: str) -> None:
-    """Check that the sender does not wait for its timeout to say in one line what ends its connection."""
+    """Check that the sender reports in one line why its connection ended, without waiting for its timeout."""
     started = time.monotonic()
     result = device.send(device, "never sent", "--timeout", "50")
     assert result.status == 3

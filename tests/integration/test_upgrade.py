@@ -19,7 +19,7 @@ def release(tmp_path_factory: pytest.TempPathFactory) -> Release:
 
 
 def made_by(release: Release, lab: Lab, label: str, **settings: str) -> Device:
-    """Return a published device whose key and certificate the release has made."""
+    """Return a published device with a key and a certificate that the release has created."""
     device = lab.device(label).with_settings(**settings)
     result = release.device(device).run(release.program(CREATE_SELFSIGNED_ID))
     assert result.status == 0, result

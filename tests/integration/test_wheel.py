@@ -15,7 +15,7 @@ NAME = "alice._device.example.test"
 
 @pytest.fixture(scope="module")
 def environment(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a virtual environment into which the wheel is installed, with what its own metadata asks for."""
+    """Return a virtual environment into which the wheel is installed, with the packages that its metadata requires."""
     directory = tmp_path_factory.mktemp("wheel")
     build = [sys.executable, "-m", "hatchling", "build", "--target", "wheel", "--directory", str(directory / "dist")]
     subprocess.run(build, cwd=ROOT, capture_output=True, check=True)

@@ -1,4 +1,4 @@
-"""What the attacker of the lab makes is refused for the reason that is said of it."""
+"""The messages of the lab's attacker are refused for the reason that the lab gives."""
 
 import json
 import time
@@ -40,7 +40,7 @@ def payload(alice_key: PrivateKey, bob_key: PrivateKey) -> bytes:
     )
 
 
-def test_a_tampered_message_differs_in_its_ciphertext_alone_and_does_not_open(
+def test_a_tampered_message_differs_only_in_its_ciphertext_and_does_not_open(
     payload: bytes, bob_key: PrivateKey
 ) -> None:
     before, after = json.loads(payload), json.loads(tamper(payload))
@@ -50,7 +50,7 @@ def test_a_tampered_message_differs_in_its_ciphertext_alone_and_does_not_open(
     assert refusal.value.reason is Reason.DECRYPTION_FAILED
 
 
-def test_a_forged_message_opens_and_is_not_by_whom_it_says(alice_key: PrivateKey, bob_key: PrivateKey) -> None:
+def test_a_forged_message_opens_and_its_signature_is_invalid(alice_key: PrivateKey, bob_key: PrivateKey) -> None:
     message = parse(decrypt(forge(ALICE, BOB, bob_key.public), BOB, [bob_key]).signed)
     assert (message.sender, message.unverified_text) == (ALICE, FORGERY)
     with pytest.raises(Refusal) as refusal:
@@ -59,11 +59,11 @@ def test_a_forged_message_opens_and_is_not_by_whom_it_says(alice_key: PrivateKey
 
 
 @pytest.mark.parametrize("payload", [b"", b"hello", b"[]", b"{}", b'{"ciphertext": 1}', b'{"ciphertext": ""}', b"\xff"])
-def test_what_is_no_encrypted_message_cannot_be_tampered_with(payload: bytes) -> None:
+def test_only_an_encrypted_message_can_be_tampered_with(payload: bytes) -> None:
     with pytest.raises(ConfigurationError, match="not an encrypted message"):
         tamper(payload)
 
 
-def test_where_nothing_was_overheard_the_user_is_told_what_to_do(tmp_path: Path) -> None:
+def test_the_hint_shows_what_to_do_if_no_message_was_overheard(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="send one"):
         read_overheard(tmp_path / "overheard")

@@ -33,7 +33,7 @@ async def _service_that_does_not_stop_well() -> AsyncIterator[str]:
     raise OSError("stopping failed")
 
 
-def test_the_service_lives_as_long_as_the_context() -> None:
+def test_the_service_runs_as_long_as_the_context() -> None:
     events: list[str] = []
     with in_background(_service(events), "service-under-test") as address:
         assert address == "an address"
@@ -43,7 +43,7 @@ def test_the_service_lives_as_long_as_the_context() -> None:
     assert not _threads()
 
 
-def test_a_service_is_stopped_where_the_body_fails() -> None:
+def test_a_service_is_stopped_if_the_body_fails() -> None:
     events: list[str] = []
     with pytest.raises(KeyError), in_background(_service(events), "service-under-test"):
         raise KeyError
@@ -51,7 +51,7 @@ def test_a_service_is_stopped_where_the_body_fails() -> None:
     assert not _threads()
 
 
-def test_the_error_of_a_service_that_does_not_start_comes_out() -> None:
+def test_the_error_of_a_service_that_does_not_start_is_raised() -> None:
     with (
         pytest.raises(TimeoutError),
         in_background(_service_that_does_not_start(), "service-under-test"),
@@ -60,7 +60,7 @@ def test_the_error_of_a_service_that_does_not_start_comes_out() -> None:
     assert not _threads()
 
 
-def test_the_error_of_a_service_that_does_not_stop_comes_out() -> None:
+def test_the_error_of_a_service_that_does_not_stop_is_raised() -> None:
     with (
         pytest.raises(OSError, match="stopping failed"),
         in_background(_service_that_does_not_stop_well(), "service-under-test"),

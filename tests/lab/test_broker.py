@@ -10,7 +10,7 @@ from lab import broker
 from lab.eavesdropper import Eavesdropper
 
 
-def test_what_one_publishes_all_who_subscribed_get() -> None:
+def test_every_subscriber_gets_each_message() -> None:
     topic = "bob._device.example.test"
     with (
         broker.running() as address,
@@ -26,7 +26,7 @@ def test_what_one_publishes_all_who_subscribed_get() -> None:
         assert other.next_payload() == b"for alice"
 
 
-def test_it_writes_nothing_and_leaves_no_thread(capfd: pytest.CaptureFixture[str]) -> None:
+def test_the_broker_writes_no_file_and_leaves_no_thread(capfd: pytest.CaptureFixture[str]) -> None:
     threads = threading.active_count()
     with broker.running() as address, Eavesdropper(address, "a.b"):
         pass
@@ -34,7 +34,7 @@ def test_it_writes_nothing_and_leaves_no_thread(capfd: pytest.CaptureFixture[str
     assert threading.active_count() == threads
 
 
-def test_it_stops_with_sessions_and_connections_open(capfd: pytest.CaptureFixture[str]) -> None:
+def test_the_broker_stops_with_open_sessions_and_connections(capfd: pytest.CaptureFixture[str]) -> None:
     with ExitStack() as clients:
         with broker.running() as address:
             clients.enter_context(Eavesdropper(address, "a.b"))
@@ -43,13 +43,13 @@ def test_it_stops_with_sessions_and_connections_open(capfd: pytest.CaptureFixtur
     assert capfd.readouterr() == ("", "")
 
 
-def test_an_absent_broker_is_named() -> None:
+def test_a_missing_broker_is_reported() -> None:
     with broker.running() as address:
         pass
     with pytest.raises(TransportError, match=str(address)), Eavesdropper(address, "a.b"):
         pass
 
 
-def test_it_listens_on_loopback_alone() -> None:
+def test_the_broker_listens_only_on_loopback() -> None:
     with broker.running() as address:
         assert address == ServerAddress("127.0.0.1", address.port)

@@ -35,13 +35,13 @@ def test_other_signals_end_the_program_with_their_status(number: signal.Signals)
     assert caught.value.code == 128 + number
 
 
-def test_what_was_ignored_from_the_start_stays_ignored() -> None:
+def test_a_signal_that_was_ignored_from_the_start_stays_ignored() -> None:
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     raise_when_signalled()
     signal.raise_signal(signal.SIGHUP)
 
 
-def test_a_deferred_signal_comes_when_the_context_is_left() -> None:
+def test_a_deferred_signal_is_raised_at_the_end_of_the_context() -> None:
     raise_when_signalled()
     undisturbed = False
 

@@ -49,7 +49,7 @@ def _types(rrsets: list[dns.rrset.RRset]) -> list[str]:
     return [dns.rdatatype.to_text(rrset.rdtype) for rrset in rrsets]
 
 
-def test_a_record_comes_with_its_signature_where_it_is_asked_for(zone: SignedZone) -> None:
+def test_a_record_has_its_signature_if_the_query_requests_it(zone: SignedZone) -> None:
     response = _ask(zone, ALICE, "TLSA")
     assert response.rcode() == dns.rcode.NOERROR
     assert response.flags & dns.flags.AA
@@ -74,7 +74,7 @@ def test_a_name_without_such_records_exists(zone: SignedZone, name: str) -> None
     assert _types(_ask(zone, name, "AAAA", dnssec=False).authority) == ["SOA"]
 
 
-def test_a_name_that_does_not_exist_is_proven_absent_together_with_its_wildcard(zone: SignedZone) -> None:
+def test_the_absence_of_a_name_and_its_wildcard_is_proven(zone: SignedZone) -> None:
     response = _ask(zone, "mallory._device.example.test", "TLSA")
     assert response.rcode() == dns.rcode.NXDOMAIN
     proofs = [rrset for rrset in response.authority if rrset.rdtype == dns.rdatatype.NSEC]
@@ -84,7 +84,7 @@ def test_a_name_that_does_not_exist_is_proven_absent_together_with_its_wildcard(
     assert _types(_ask(zone, "mallory._device.example.test", "TLSA", dnssec=False).authority) == ["SOA"]
 
 
-def test_an_alias_is_followed_inside_the_zone_alone(zone: SignedZone) -> None:
+def test_an_alias_is_followed_only_inside_the_zone(zone: SignedZone) -> None:
     assert _types(_ask(zone, "alias.example.test", "TLSA").answer) == ["CNAME", "RRSIG", "TLSA", "RRSIG"]
     assert _types(_ask(zone, "away.example.test", "TLSA").answer) == ["CNAME", "RRSIG"]
     assert set(_types(_ask(zone, "loop.example.test", "TLSA").answer)) == {"CNAME", "RRSIG"}
@@ -94,7 +94,9 @@ def test_an_alias_is_followed_inside_the_zone_alone(zone: SignedZone) -> None:
     ("name", "rdtype", "rcode"),
     [("example.org", "A", dns.rcode.REFUSED), (ALICE, "ANY", dns.rcode.NOTIMP), (ALICE, "AXFR", dns.rcode.NOTIMP)],
 )
-def test_what_it_does_not_do_it_says(zone: SignedZone, name: str, rdtype: str, rcode: dns.rcode.Rcode) -> None:
+def test_an_unsupported_query_has_an_error_code(
+    zone: SignedZone, name: str, rdtype: str, rcode: dns.rcode.Rcode
+) -> None:
     response = _ask(zone, name, rdtype)
     assert response.rcode() == rcode
     assert not response.answer
@@ -106,7 +108,7 @@ def test_other_operations_are_not_implemented(zone: SignedZone) -> None:
     assert name_server.answer(zone.snapshot, query).rcode() == dns.rcode.NOTIMP
 
 
-def test_udp_and_tcp_answer_alike(address: ServerAddress) -> None:
+def test_udp_and_tcp_give_the_same_answer(address: ServerAddress) -> None:
     query = dns.message.make_query(ALICE, "TLSA", want_dnssec=True)
     over_udp = dns.query.udp(query, address.address, timeout=5, port=address.port)
     over_tcp = dns.query.tcp(query, address.address, timeout=5, port=address.port)
@@ -115,7 +117,7 @@ def test_udp_and_tcp_answer_alike(address: ServerAddress) -> None:
 
 
 @pytest.mark.parametrize("dnssec", [True, False])
-def test_what_does_not_fit_is_truncated_and_comes_over_tcp(address: ServerAddress, *, dnssec: bool) -> None:
+def test_a_large_answer_is_truncated_and_comes_over_tcp(address: ServerAddress, *, dnssec: bool) -> None:
     query = dns.message.make_query(LARGE, "TLSA", want_dnssec=dnssec)
     truncated = dns.query.udp(query, address.address, timeout=5, port=address.port)
     assert truncated.flags & dns.flags.TC
@@ -134,7 +136,7 @@ def test_several_queries_share_a_tcp_connection(address: ServerAddress) -> None:
             assert query.is_response(response)
 
 
-def test_garbage_is_survived(address: ServerAddress) -> None:
+def test_the_server_survives_garbage(address: ServerAddress) -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
         for garbage in (b"", b"\0", b"\xff" * 40, bytes(12)):
             client.sendto(garbage, (address.address, address.port))
@@ -156,7 +158,7 @@ def test_a_change_of_the_zone_is_served_at_once() -> None:
     assert after.answer
 
 
-def test_it_stops_with_connections_open_and_frees_its_port() -> None:
+def test_the_server_stops_with_open_connections_and_frees_its_port() -> None:
     threads = threading.active_count()
     with name_server.running(SignedZone("example.test")) as address:
         connection = socket.create_connection((address.address, address.port), timeout=5)

@@ -20,7 +20,7 @@ class _Terminal(io.StringIO):
         (io.StringIO(), {}, False),
     ],
 )
-def test_colours_are_for_terminals_whose_user_wants_them(
+def test_colours_are_used_only_on_terminals_that_allow_them(
     stream: io.StringIO, environment: dict[str, str], *, coloured: bool
 ) -> None:
     page = Page.on(stream, environment)
@@ -29,7 +29,9 @@ def test_colours_are_for_terminals_whose_user_wants_them(
 
 
 @pytest.mark.parametrize(("columns", "width"), [("10", 40), ("72", 72), ("250", 100)])
-def test_it_is_as_wide_as_the_terminal_within_reason(columns: str, width: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_page_is_as_wide_as_the_terminal_within_limits(
+    columns: str, width: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("COLUMNS", columns)
     assert Page.on(io.StringIO(), {}).width == width
 
@@ -49,7 +51,7 @@ def test_no_line_is_longer_than_the_page() -> None:
     assert lines[-1].endswith("y… (100 octets)")
 
 
-def test_what_fits_is_not_cut() -> None:
+def test_a_text_that_fits_is_not_shortened() -> None:
     stream = io.StringIO()
     Page(stream, 40, coloured=False).cut("y" * 30, "octets")
     assert stream.getvalue() == f"   | {'y' * 30}\n"

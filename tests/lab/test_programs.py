@@ -18,14 +18,14 @@ def write(tmp_path: Path) -> Write:
     return write
 
 
-def test_a_finished_program_gives_its_lines(write: Write) -> None:
+def test_the_output_of_a_finished_program_is_returned(write: Write) -> None:
     source = "import os, sys; print(sys.argv[1], os.environ['PLACE'], sys.stdin.read()); print('ünd')"
     environment = {"PLACE": "here", "PYTHONUTF8": "1"}
     with Program(write(source), ["hello"], environment=environment, text="and there") as program:
         assert program.finish() == ["hello here and there", "ünd"]
 
 
-def test_a_failed_program_is_named_with_the_end_of_its_stderr(write: Write) -> None:
+def test_a_failed_program_is_reported_with_the_end_of_its_stderr(write: Write) -> None:
     path = write("import sys\nfor i in range(20): print('line', i, file=sys.stderr)\nsys.exit(3)")
     with pytest.raises(ProgramError) as caught, Program(path, environment={}) as program:
         program.finish()
@@ -33,7 +33,7 @@ def test_a_failed_program_is_named_with_the_end_of_its_stderr(write: Write) -> N
     assert caught.value.tail == tuple(f"line {number}" for number in range(12, 20))
 
 
-def test_a_line_that_is_awaited_is_found_also_where_it_came_before(write: Write) -> None:
+def test_an_awaited_line_is_found_even_if_it_came_before(write: Write) -> None:
     path = write("import time; print('one', flush=True); print('two', flush=True); time.sleep(60)")
     with Program(path, environment={}) as program:
         assert program.wait_for(program.stdout, lambda line: line == "two", "two", seconds=30) == "two"
@@ -56,7 +56,7 @@ def test_a_program_that_ends_without_the_line_is_reported_at_once(write: Write) 
         program.wait_for(program.stdout, lambda _: True, "a word", seconds=60)
 
 
-def test_a_program_is_ended_with_the_context(write: Write) -> None:
+def test_a_program_ends_with_the_context(write: Write) -> None:
     path = write("import time; print('up', flush=True); time.sleep(60)")
     with Program(path, environment={}) as program:
         program.wait_for(program.stdout, lambda _: True, "up", seconds=30)

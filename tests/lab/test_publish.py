@@ -1,4 +1,4 @@
-"""What devices printed becomes a dynamic update, and nothing else does."""
+"""Only a record that a device has printed becomes a dynamic update."""
 
 from pathlib import Path
 
@@ -39,7 +39,7 @@ def test_the_key_of_the_name_server_is_read(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "key:\n", "# hmac-sha256:publisher\n", "# hmac-sha256:publisher:a\n"])
-def test_what_is_no_key_is_named_without_being_shown(tmp_path: Path, text: str) -> None:
+def test_a_bad_key_is_reported_without_being_shown(tmp_path: Path, text: str) -> None:
     with pytest.raises(ConfigurationError, match=r"key\.conf$"):
         read_key(_file(tmp_path, "key.conf", text))
 
@@ -60,7 +60,7 @@ def test_the_record_that_a_device_printed_is_read(tmp_path: Path) -> None:
         (ALICE, f"{ALICE}. soon IN TLSA 3 0 0 00ff\n"),
     ],
 )
-def test_any_other_record_is_refused(tmp_path: Path, name: str, text: str) -> None:
+def test_any_other_record_is_rejected(tmp_path: Path, name: str, text: str) -> None:
     with pytest.raises(ConfigurationError, match=name):
         read_record(_file(tmp_path, name, text))
 

@@ -52,14 +52,14 @@ def test_the_keys_are_of_algorithm_13(zone: SignedZone) -> None:
     }
 
 
-def test_the_key_record_is_the_one_that_the_trust_anchor_names(zone: SignedZone) -> None:
+def test_the_trust_anchor_matches_the_key_record(zone: SignedZone) -> None:
     (key_records,) = dns.zonefile.read_rrsets(zone.key_records, rdclass=None)
     (anchor,) = dns.zonefile.read_rrsets(zone.trust_anchors, rdclass=None)
     assert key_records.name == anchor.name == ORIGIN
     assert dns.dnssec.make_ds(ORIGIN, key_records[0], DSDigest.SHA256) == anchor[0]
 
 
-def test_publishing_replaces_the_set_signs_it_anew_and_raises_the_serial(zone: SignedZone) -> None:
+def test_publishing_replaces_and_signs_the_set_and_increases_the_serial(zone: SignedZone) -> None:
     zone.publish(f"{ALICE} IN TLSA 3 0 0 00")
     before = _validate(zone, "example.test", "SOA")[0].serial
     zone.publish(f"{ALICE} IN TLSA 3 0 0 01\n{ALICE} IN TLSA 3 1 0 02\nbob._device.example.test. TLSA 3 0 0 03")
@@ -75,14 +75,14 @@ def test_a_snapshot_does_not_change(zone: SignedZone) -> None:
     assert zone.snapshot.get_node(ALICE) is not None
 
 
-def test_a_withdrawn_set_is_gone(zone: SignedZone) -> None:
+def test_a_withdrawn_set_is_removed(zone: SignedZone) -> None:
     zone.publish(f"{ALICE} IN TLSA 3 0 0 00")
     zone.withdraw(ALICE, "TLSA")
     assert zone.snapshot.get_node(ALICE) is None
 
 
 @pytest.mark.parametrize("records", ["alice.example.org. IN TLSA 3 0 0 00", "alice IN TLSA 3 0 0 00"])
-def test_names_outside_the_zone_are_refused(zone: SignedZone, records: str) -> None:
+def test_names_outside_the_zone_are_rejected(zone: SignedZone, records: str) -> None:
     with pytest.raises(ValueError, match="outside the zone"):
         zone.publish(records)
 

@@ -23,7 +23,7 @@ IMAGES: Final = ("python:3.13-slim-bookworm", "debian:bookworm-slim")
 
 
 class Registry(ThreadingHTTPServer):
-    """A registry with an index for each tag; it wants the token that it gives to everybody."""
+    """A registry with an index for each tag; it requires the token that it gives to every client."""
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
@@ -109,7 +109,7 @@ def texts(checkout: Path) -> list[str]:
 
 
 @pytest.mark.parametrize("wants_token", [True, False])
-def test_the_digests_are_written_and_nothing_else(registry: Registry, checkout: Path, *, wants_token: bool) -> None:
+def test_only_the_digests_are_written(registry: Registry, checkout: Path, *, wants_token: bool) -> None:
     registry.wants_token = wants_token
     before = texts(checkout)
     assert pin(checkout, f"{registry.address}/") == 0
@@ -120,7 +120,7 @@ def test_the_digests_are_written_and_nothing_else(registry: Registry, checkout: 
     assert check(checkout) == 0
 
 
-def test_a_digest_is_raised_when_the_tag_has_moved(registry: Registry, checkout: Path) -> None:
+def test_a_digest_is_updated_when_the_tag_has_moved(registry: Registry, checkout: Path) -> None:
     assert pin(checkout, registry.address) == 0
     registry.indexes[f"library/{IMAGES[0]}"] = index("a newer one")
     assert pin(checkout, registry.address) == 0
@@ -129,13 +129,13 @@ def test_a_digest_is_raised_when_the_tag_has_moved(registry: Registry, checkout:
         assert {str(image) for image in images.values()} == {f"{image}@{registry.digest(image)}" for image in IMAGES}
 
 
-def test_a_registry_that_is_away_is_one_line_and_changes_nothing(
+def test_an_unreachable_registry_is_a_one_line_error_and_changes_nothing(
     checkout: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     before = texts(checkout)
-    with socket.socket() as nobody:
-        nobody.bind(("127.0.0.1", 0))
-        address = f"http://127.0.0.1:{nobody.getsockname()[1]}"
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        address = f"http://127.0.0.1:{unused.getsockname()[1]}"
         assert pin(checkout, address) == 1
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith(f"The registry {address} cannot be reached for ")
@@ -155,7 +155,7 @@ def test_a_registry_that_is_away_is_one_line_and_changes_nothing(
     ],
     ids=["none", "one platform", "a page", "a list", "a manifest", "too large", "another digest"],
 )
-def test_an_answer_that_will_not_do_is_one_line_and_changes_nothing(
+def test_an_unusable_answer_is_a_one_line_error_and_changes_nothing(
     *,
     registry: Registry,
     checkout: Path,
@@ -175,13 +175,15 @@ def test_an_answer_that_will_not_do_is_one_line_and_changes_nothing(
     assert texts(checkout) == before
 
 
-def test_an_address_that_is_none_is_one_line(checkout: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_invalid_address_is_a_one_line_error(checkout: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert pin(checkout, "file:///etc") == 1
     (line,) = capsys.readouterr().err.splitlines()
     assert "is not the address of a registry" in line
 
 
-def test_a_release_without_digests_fails_and_names_each(checkout: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_release_without_digests_fails_and_each_image_is_reported(
+    checkout: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert check(checkout) == 1
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("A release needs a digest for each base image; run make pin-images: ")
@@ -194,7 +196,7 @@ GOOD: Final = f"ARG PYTHON_IMAGE={PINNED}\nFROM ${{PYTHON_IMAGE}} AS first\n"
 
 
 def complaint(checkout: Path, text: str | bytes, capsys: pytest.CaptureFixture[str]) -> str:
-    """Return what is said of a Dockerfile of that text, empty if it is good for a release."""
+    """Return the errors for a Dockerfile of that text, empty if it is good for a release."""
     (checkout / "lab/containers/Dockerfile").write_text(GOOD)
     (checkout / "Dockerfile").write_bytes(text.encode() if isinstance(text, str) else text)
     status = check(checkout)
@@ -212,9 +214,9 @@ def complaint(checkout: Path, text: str | bytes, capsys: pytest.CaptureFixture[s
         "FROM ${PYTHON_IMAGE}\n",
         "FROM ${PYTHON_IMAGE\n",
         "FROM\n",
-        # Of a stage, not of the file.
+        # The argument belongs to a stage, not to the file.
         f"{GOOD}ARG OTHER_IMAGE={PINNED}\nFROM ${{OTHER_IMAGE}}\n",
-        # Which of the two holds depends on where it is asked.
+        # Which of the two applies depends on the position.
         f"ARG PYTHON_IMAGE=python:3.13\nARG PYTHON_IMAGE={PINNED}\nFROM ${{PYTHON_IMAGE}}\n",
     ],
 )
@@ -249,7 +251,7 @@ def test_a_base_image_that_pinning_would_miss_fails_too(
         ("RUN <<EOF\ntrue\nEOF\nFROM busybox:latest", "busybox:latest"),
     ],
 )
-def test_an_image_is_found_wherever_a_build_would_fetch_it(
+def test_every_image_that_a_build_would_fetch_is_found(
     checkout: Path, lines: str, image: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert f"the image {image!a} " in complaint(checkout, f"{GOOD}{lines}\n", capsys)
@@ -275,7 +277,9 @@ def test_an_image_is_found_wherever_a_build_would_fetch_it(
         "RUN echo $((1<<2))",
     ],
 )
-def test_what_fetches_no_image_is_let_through(checkout: Path, lines: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_instruction_that_fetches_no_image_is_accepted(
+    checkout: Path, lines: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert complaint(checkout, f"{GOOD}{lines}\n", capsys) == ""
 
 
@@ -289,14 +293,14 @@ def test_what_fetches_no_image_is_let_through(checkout: Path, lines: str, capsys
     ],
     ids=["Latin-1", "open", "syntax", "escape"],
 )
-def test_a_file_that_cannot_be_judged_is_refused_in_one_line(
+def test_a_file_that_cannot_be_parsed_is_rejected_in_one_line(
     checkout: Path, text: str | bytes, said: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert said in complaint(checkout, text, capsys)
 
 
 @pytest.mark.parametrize("command", ["check", "pin"])
-def test_a_file_that_cannot_be_read_is_one_line(
+def test_an_unreadable_file_is_a_one_line_error(
     checkout: Path, command: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (checkout / "Dockerfile").unlink()
@@ -305,7 +309,7 @@ def test_a_file_that_cannot_be_read_is_one_line(
     assert line.endswith("Dockerfile cannot be read: No such file or directory")
 
 
-def test_every_dockerfile_of_the_checkout_is_looked_at() -> None:
+def test_every_dockerfile_of_the_checkout_is_checked() -> None:
     found = {path.relative_to(ROOT) for path in ROOT.rglob("*Dockerfile")}
     assert {str(path) for path in found if not path.parts[0].startswith(".")} == set(DOCKERFILES)
 
@@ -316,7 +320,7 @@ def test_no_compose_file_fetches_an_image() -> None:
         assert all(image.startswith("messenger-lab-") for image in images), file.name
 
 
-def test_make_runs_both(tmp_path: Path, registry: Registry) -> None:
+def test_make_runs_both_commands(tmp_path: Path, registry: Registry) -> None:
     """The Makefile's targets, in a copy, so that the checkout's own Dockerfiles stay as they are."""
     shutil.copytree(ROOT / "release", tmp_path / "release")
     shutil.copy(ROOT / "Makefile", tmp_path)

@@ -1,4 +1,4 @@
-"""Where the resolver's trust begins: IANA's list, and the state that RFC 5011 keeps."""
+"""The resolver's root keys: IANA's list, and the state of RFC 5011."""
 
 import re
 import subprocess
@@ -16,7 +16,7 @@ HEAD: Final = "; autotrust trust anchor file\n;;id: . 1\n;;last_queried: 1795637
 
 
 def kept(record: str, state: int) -> str:
-    """Return a record as Unbound keeps it."""
+    """Return a record as Unbound stores it."""
     data = record.removeprefix(". IN DNSKEY ")
     names = ("START", "ADDPEND", "VALID", "MISSING", "REVOKED", "REMOVED")
     if names[state] == "REVOKED":
@@ -60,13 +60,13 @@ def test_the_digests_in_the_list_are_those_of_its_keys() -> None:
 
 
 @pytest.mark.parametrize("state", [None, "", "\0\1 damaged\n", HEAD, ". IN DNSKEY 257 3 8 AwEAA\n"])
-def test_without_a_usable_state_the_keys_of_the_image_are_taken(tmp_path: Path, state: str | None) -> None:
+def test_the_keys_of_the_image_are_used_without_a_usable_state(tmp_path: Path, state: str | None) -> None:
     assert seed(tmp_path, OLD, NEW, state=state).returncode == 0
     assert state_of(tmp_path) == {"old": "", "new": ""}
 
 
 @pytest.mark.parametrize("image", [(OLD,), (NEW,), (OLD, NEW)])
-def test_a_state_that_trusts_all_keys_of_the_image_is_left_alone(tmp_path: Path, image: tuple[str, ...]) -> None:
+def test_a_state_that_trusts_all_keys_of_the_image_is_not_changed(tmp_path: Path, image: tuple[str, ...]) -> None:
     state = f"{HEAD}{kept(OLD, 3)}\n{kept(NEW, 2)}\n"
     done = seed(tmp_path, *image, state=state)
     assert (done.returncode, done.stderr) == (0, "")
@@ -82,7 +82,7 @@ def test_a_key_that_the_state_lacks_is_added_and_none_is_lost(tmp_path: Path) ->
 
 @pytest.mark.parametrize("state", [0, 1])
 def test_a_key_that_is_not_trusted_yet_is_trusted_once_the_image_has_it(tmp_path: Path, state: int) -> None:
-    """Its hold-down of 30 days would not be over if the device was away while the root changed its key."""
+    """The hold-down of 30 days may not have ended if the device was off while the root changed its key."""
     kept_state = f"{HEAD}{kept(OLD, 2)}\n{kept(NEW, state)}\n{kept(OTHER, state)}\n"
     assert seed(tmp_path, OLD, NEW, state=kept_state).returncode == 0
     assert state_of(tmp_path) == {"old": "2", "new": "", "other": str(state)}
@@ -102,7 +102,7 @@ def test_a_second_start_changes_nothing(tmp_path: Path) -> None:
     assert (tmp_path / "state").read_text() == seeded
 
 
-def test_an_image_without_keys_leaves_the_state_and_is_told_where_there_is_none(tmp_path: Path) -> None:
+def test_an_image_without_keys_keeps_the_state_and_reports_if_there_is_none(tmp_path: Path) -> None:
     state = f"{HEAD}{kept(OLD, 2)}\n"
     assert seed(tmp_path, state=state).returncode == 0
     assert (tmp_path / "state").read_text() == state
@@ -112,7 +112,7 @@ def test_an_image_without_keys_leaves_the_state_and_is_told_where_there_is_none(
     assert done.stderr == f"There is no root key in {tmp_path}/image, nor in {tmp_path}/state.\n"
 
 
-def test_a_state_that_cannot_be_written_is_left_as_it_was(tmp_path: Path) -> None:
+def test_a_state_that_cannot_be_written_is_not_changed(tmp_path: Path) -> None:
     (tmp_path / "state.new").mkdir()
     state = f"{HEAD}{kept(OLD, 2)}\n"
     done = seed(tmp_path, OLD, NEW, state=state)

@@ -36,7 +36,7 @@ def zone_of(sender: IdentityName) -> str:
 
 
 def name(number: int, zone: str | None = None) -> IdentityName:
-    """Return a name in a zone, by default in a zone of its own."""
+    """Return a name in a zone, by default in a new zone."""
     return IdentityName(f"device-{number}.{zone or f'zone-{number}.example'}")
 
 

@@ -27,7 +27,7 @@ class Keys:
         self.noted: list[Found] = []
 
     def refresh(self) -> None:
-        """Read nothing."""
+        """Do not read any key."""
 
     def note_records(self, found: Found) -> None:
         self.noted.append(found)

@@ -1,11 +1,11 @@
-"""When the sender believes DNS that a recipient has no certificate."""
+"""When the sender accepts DNS's answer that a recipient has no certificate."""
 
 from messaging_sender.outbox_sender import MAX_VERDICT_SECONDS, Verdicts
 
 BOB = "bob.example"
 
 
-def test_a_verdict_is_final_once_it_has_stood_for_a_day() -> None:
+def test_a_missing_certificate_is_final_after_a_day() -> None:
     now = [1000.0]
     verdicts = Verdicts(lambda: now[0])
     assert not verdicts.is_final(BOB)
@@ -16,7 +16,7 @@ def test_a_verdict_is_final_once_it_has_stood_for_a_day() -> None:
     assert not verdicts.is_final("carol.example")
 
 
-def test_a_withdrawn_verdict_starts_a_new_day() -> None:
+def test_the_day_starts_again_after_another_answer_of_dns() -> None:
     now = [1000.0]
     verdicts = Verdicts(lambda: now[0])
     assert not verdicts.is_final(BOB)

@@ -1,4 +1,4 @@
-"""Why messages wait is said once, however often it is tried and however many recipients there are."""
+"""The reason why messages wait is logged once, for any number of retries and recipients."""
 
 import logging
 
@@ -13,7 +13,7 @@ SILENT = TemporaryDiscoveryError("the DNS server did not answer in time")
 
 
 class Clock:
-    """Seconds that a test sets."""
+    """A clock that the test sets."""
 
     def __init__(self) -> None:
         self.now = 1000.0
@@ -41,7 +41,7 @@ def test_a_reason_is_logged_once_and_again_after_an_hour(
     assert caplog.messages == 2 * ["Messages to bob.example wait: the broker has no subscriber"]
 
 
-def test_another_reason_is_logged_and_another_recipient_too(
+def test_another_reason_or_another_recipient_is_logged(
     postponements: Postponements, caplog: pytest.LogCaptureFixture
 ) -> None:
     for _ in range(2):
@@ -68,7 +68,7 @@ def test_a_new_outage_is_logged_again(
     assert len(caplog.messages) == 2
 
 
-def test_however_many_recipients_wait_the_log_and_the_memory_are_bounded(
+def test_the_log_and_the_memory_are_limited_for_any_number_of_recipients(
     postponements: Postponements, clock: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
     for _ in range(3):

@@ -1,4 +1,4 @@
-"""What the sender signs, and what it refuses to sign."""
+"""Which messages the sender signs, and which it rejects."""
 
 import time
 
@@ -27,7 +27,7 @@ def message(age_seconds: int, lifetime: int | None) -> NewOutgoingMessage:
     return NewOutgoingMessage(BOB, "AAAAAAAAAAAAAAAAAAAAAA", "text", int(time.time()) - age_seconds, lifetime)
 
 
-def test_a_message_that_expired_meanwhile_is_named_so(sealer: Sealer) -> None:
+def test_an_expired_message_is_reported_with_a_hint(sealer: Sealer) -> None:
     with pytest.raises(MessageError, match="expired before it could be sent; give more seconds with --expires"):
         sealer.check(message(60, 60))
 

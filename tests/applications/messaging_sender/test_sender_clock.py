@@ -1,4 +1,4 @@
-"""What the resident sender does by its clock, and what it does not while the clock may be wrong."""
+"""The resident sender drops and sends nothing while its clock may be wrong."""
 
 import logging
 import threading
@@ -25,7 +25,7 @@ BOB = "bob.example"
 
 @dataclass
 class Device:
-    """A sender whose clocks the test moves, and which never reaches a broker."""
+    """A sender with clocks that the test sets, and without a broker."""
 
     directory: Path
     monkeypatch: pytest.MonkeyPatch
@@ -84,7 +84,7 @@ def device(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Device]:
 
 
 @pytest.mark.parametrize("jump", [20 * YEAR, 15 * DAY, -HOUR, -30 * DAY, 301.0])
-def test_a_jump_of_the_clock_destroys_nothing_and_sends_nothing(
+def test_no_message_is_dropped_or_sent_after_a_jump_of_the_clock(
     device: Device, jump: float, caplog: pytest.LogCaptureFixture
 ) -> None:
     assert device.run_for(DAY)
@@ -102,7 +102,7 @@ def test_a_jump_of_the_clock_destroys_nothing_and_sends_nothing(
     assert device.waiting() == ["for a week", "queued by the wrong clock"]
 
 
-def test_what_is_known_of_the_clock_outlives_restarts(device: Device) -> None:
+def test_a_doubtful_clock_is_still_doubtful_after_a_restart(device: Device) -> None:
     assert device.run_for(DAY)
     device.queue("for a week")
     device.stop()
@@ -119,7 +119,7 @@ def test_what_is_known_of_the_clock_outlives_restarts(device: Device) -> None:
     assert device.waiting() == []
 
 
-def test_a_clock_that_nobody_has_set_yet_does_not_age_what_is_queued_by_it(device: Device) -> None:
+def test_a_message_queued_while_the_clock_was_not_set_does_not_expire_early(device: Device) -> None:
     assert device.run_for(DAY)
     device.stop()
     device.boot, device.up, device.is_synchronized = "second", 10.0, False
@@ -127,7 +127,7 @@ def test_a_clock_that_nobody_has_set_yet_does_not_age_what_is_queued_by_it(devic
     assert device.run_for(60)
     device.queue("for a week")
     device.run_for(600)
-    # The first answer of a time server: what the device was off for.
+    # The first answer of a time server sets the clock ahead by the time that the device was off.
     device.wall += 13 * DAY
     device.is_synchronized = True
     assert device.run_for(600)
@@ -136,7 +136,7 @@ def test_a_clock_that_nobody_has_set_yet_does_not_age_what_is_queued_by_it(devic
     assert device.waiting() == []
 
 
-def test_a_sender_that_knows_nothing_yet_sends_and_drops_nothing_by_a_clock_that_may_be_wrong(
+def test_a_new_sender_drops_no_message_because_of_a_wrong_clock(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     device = Device(tmp_path, monkeypatch, wall=NOW + YEAR, is_synchronized=False)
@@ -170,7 +170,7 @@ def test_a_damaged_file_counts_as_absent(device: Device, damage: bytes) -> None:
     assert device.run_for(HOUR)
 
 
-def test_a_clock_that_cannot_be_written_holds_up_no_message(
+def test_a_clock_file_that_cannot_be_written_delays_no_message(
     device: Device, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*_: object) -> None:

@@ -1,4 +1,4 @@
-"""What a sender finds out about its own record, and how long it waits for that."""
+"""What a sender learns about its own record, and how long it waits for the look-up."""
 
 import dataclasses
 import logging
@@ -22,10 +22,10 @@ KEY = generate_private_key(KeyType.P256)
 
 
 class Answers:
-    """Dns as it answers about our own name.
+    """DNS with one answer about our own name.
 
     Args:
-        error: What every answer is.
+        error: The answer to each look-up.
     """
 
     def __init__(self, error: DiscoveryError) -> None:
@@ -44,7 +44,7 @@ def own_record(answers: Answers, settings: Settings | None = None, clock: Iterat
     now = clock or iter(time.monotonic, None)
     return OwnRecord(
         settings or load(ENVIRONMENT),
-        # Nothing is kept, so that each look-up asks.
+        # Nothing is cached, so each look-up sends a query.
         Discovery(answers, clock=iter(range(0, 10**9, 10**6)).__next__),
         FailureLog(logging.getLogger("test")),
         clock=lambda: next(now),
@@ -64,7 +64,7 @@ def test_nothing_is_logged_before_a_look_up() -> None:
     assert own_record(Answers(NoRecordError("absent"))).tell() is None
 
 
-def test_a_look_up_is_waited_for_once_and_not_for_long() -> None:
+def test_the_sender_waits_for_a_look_up_only_once_and_briefly() -> None:
     answers = Answers(NoRecordError("absent"))
     answers.may_answer.clear()
     record = own_record(answers)
@@ -78,28 +78,28 @@ def test_a_look_up_is_waited_for_once_and_not_for_long() -> None:
         assert record.is_pending
     assert time.monotonic() - began < PATIENCE_SECONDS
     answers.may_answer.set()
-    while not (told := record.tell()):
+    while not (warning := record.tell()):
         assert time.monotonic() - began < 20
         time.sleep(0.01)
-    assert "absent" in told
+    assert "absent" in warning
 
 
 def test_the_warning_stays_during_a_dns_outage(caplog: pytest.LogCaptureFixture) -> None:
     answers = Answers(NoRecordError("absent"))
     record = own_record(answers, clock=iter(range(0, 10**6, 100)))
     record.look(KEY)
-    told = record.tell()
+    warning = record.tell()
     answers.error = TemporaryDiscoveryError("no answer")
     record.look(KEY)
     while len(answers.asked) < 3:
         time.sleep(0.01)
     time.sleep(0.1)
-    assert told is not None
-    assert record.tell() == told
+    assert warning is not None
+    assert record.tell() == warning
     assert caplog.text.count("Recipients will refuse") == 1
 
 
-def test_it_looks_at_most_once_a_minute() -> None:
+def test_the_record_is_looked_up_at_most_once_a_minute() -> None:
     answers = Answers(TemporaryDiscoveryError("no answer"))
     now = [0.0]
     record = own_record(answers, clock=iter(lambda: now[0], None))

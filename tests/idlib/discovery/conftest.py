@@ -1,4 +1,4 @@
-"""What the tests of discovery share: a zone, and servers that end with the test."""
+"""Fixtures of the tests of discovery: a zone, and servers that end with the test."""
 
 from collections.abc import Callable, Iterator
 

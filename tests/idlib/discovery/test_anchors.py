@@ -27,7 +27,7 @@ def why_not(directory: Path, text: str) -> str:
 
 
 @pytest.mark.parametrize("digest", ["SHA256", "SHA384"])
-def test_a_ds_record_names_its_key(tmp_path: Path, zone: Zone, digest: str) -> None:
+def test_a_ds_record_pins_its_key(tmp_path: Path, zone: Zone, digest: str) -> None:
     other = Zone(zone.origin)
     anchors = read(tmp_path, f"; pinned\n\n{zone.ds(digest)}")
     assert list(anchors) == [zone.origin]
@@ -35,18 +35,18 @@ def test_a_ds_record_names_its_key(tmp_path: Path, zone: Zone, digest: str) -> N
     assert vouched_for(dns.name.from_text("example.com"), [zone.key], anchors[zone.origin]) == []
 
 
-def test_a_dnskey_record_names_itself(tmp_path: Path, zone: Zone) -> None:
+def test_a_dnskey_record_pins_itself(tmp_path: Path, zone: Zone) -> None:
     other = Zone(zone.origin)
     anchors = read(tmp_path, zone.dnskey())
     assert vouched_for(zone.origin, [other.key, zone.key], anchors[zone.origin]) == [zone.key]
 
 
 @pytest.mark.parametrize("prefix", ["example.test.", "example.test", "EXAMPLE.test. 300 IN", "example.test. IN 1d"])
-def test_ttl_class_and_last_dot_may_be_left_out(tmp_path: Path, zone: Zone, prefix: str) -> None:
+def test_ttl_class_and_last_dot_are_optional(tmp_path: Path, zone: Zone, prefix: str) -> None:
     assert list(read(tmp_path, f"{prefix} DS {dns.dnssec.make_ds(zone.origin, zone.key, 'SHA256')}")) == [zone.origin]
 
 
-def test_several_zones_and_keys_may_be_pinned(tmp_path: Path, zone: Zone) -> None:
+def test_several_zones_and_keys_can_be_pinned(tmp_path: Path, zone: Zone) -> None:
     second = Zone(zone.origin, 15)
     child = Zone(dns.name.from_text("child.example.test"), 8)
     anchors = read(tmp_path, zone.ds() + second.ds() + child.dnskey() + second.dnskey())
@@ -97,7 +97,7 @@ def test_a_file_that_cannot_be_read_is_a_bad_setting(tmp_path: Path) -> None:
             read_anchors(path)
 
 
-def test_a_weak_digest_beside_a_strong_one_is_passed_over(tmp_path: Path, zone: Zone) -> None:
+def test_a_weak_digest_beside_a_strong_one_is_ignored(tmp_path: Path, zone: Zone) -> None:
     weak = f"{zone.origin} DS {zone.key.key_id()} 13 1 {'AB' * 20}\n"
     assert len(read(tmp_path, weak + zone.ds())[zone.origin]) == 1
 
@@ -108,7 +108,7 @@ def test_arbitrary_text_is_a_bad_setting(tmp_path: Path, text: str) -> None:
     why_not(tmp_path, text)
 
 
-def test_an_octet_that_is_not_utf_8_is_named_by_its_line(tmp_path: Path) -> None:
+def test_a_byte_that_is_not_utf_8_is_reported_with_its_line(tmp_path: Path) -> None:
     path = tmp_path / "anchors"
     path.write_bytes(b"; a comment\n\xff\n")
     with pytest.raises(ConfigurationError, match="anchors' line 2: it is not UTF-8; "):
@@ -117,14 +117,14 @@ def test_an_octet_that_is_not_utf_8_is_named_by_its_line(tmp_path: Path) -> None
 
 @given(octets=st.binary(max_size=80))
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_arbitrary_octets_are_a_bad_setting(tmp_path: Path, octets: bytes) -> None:
+def test_arbitrary_bytes_are_a_bad_setting(tmp_path: Path, octets: bytes) -> None:
     path = tmp_path / "anchors"
     path.write_bytes(octets)
     with pytest.raises(ConfigurationError, match="DNSSEC_TRUST_ANCHORS"):
         read_anchors(path)
 
 
-def test_a_key_of_another_tag_is_not_named(tmp_path: Path, zone: Zone) -> None:
+def test_a_revoked_key_is_not_pinned(tmp_path: Path, zone: Zone) -> None:
     anchors = read(tmp_path, zone.ds())
     revoked = dns.dnssec.make_dnskey(zone.private_key.public_key(), zone.algorithm, flags=257 | 128)
     assert vouched_for(zone.origin, [revoked], anchors[zone.origin]) == []

@@ -40,7 +40,7 @@ def why_not(authentication: Authentication, name: IdentityName, kind: type[Disco
     return caught.value
 
 
-def test_the_ad_bit_of_a_trusted_resolver_is_believed(resolver: Answering) -> None:
+def test_the_ad_bit_of_a_trusted_resolver_is_accepted(resolver: Answering) -> None:
     records = trusted(resolver).look_up(ALICE)
     assert set(records.rdatas) == {b"\3\0\0\xab", b"\3\1\0\xcd"}
     assert (records.lifetime, records.authentication) == (300, "DNSSEC, validated by the resolver 192.0.2.53:53")
@@ -62,17 +62,17 @@ def test_signatures_shorten_the_lifetime(resolver: Answering, zone: Zone) -> Non
 
 
 def rrsig_of(zone: Zone, owner: str, signer: str) -> dns.rrset.RRset:
-    """Return the signature over a name's TLSA records, as another zone's; a resolver passes such ones on."""
+    """Return the signature of a name's TLSA records with another zone's name; a resolver forwards such signatures."""
     rdata = zone.signatures[zone.name(owner), dns.rdatatype.TLSA][0]
     return dns.rrset.from_rdata(zone.name(owner), 300, rdata.replace(signer=dns.name.from_text(signer)))
 
 
 @pytest.mark.parametrize("name", [ALICE, LINK])
-def test_the_zone_is_the_one_that_has_signed(resolver: Answering, name: IdentityName) -> None:
+def test_the_zone_is_the_one_that_signed_the_records(resolver: Answering, name: IdentityName) -> None:
     assert trusted(resolver).look_up(name).zone == "example.test"
 
 
-def test_the_zone_is_written_in_one_way() -> None:
+def test_the_zone_has_one_spelling() -> None:
     zone = Zone(dns.name.from_text("EXAMPLE.Test."))
     zone.add_text("alice._device", "TLSA", "3 0 0 AB")
     resolver = Answering(lambda query: authenticated(zone.answer(query)))
@@ -86,7 +86,7 @@ def test_without_signatures_or_without_dnssec_the_zone_is_not_known(resolver: An
 
 
 @pytest.mark.parametrize("claim", ["alice._device.example.test.", "_device.example.test.", "other.test.", "."])
-def test_a_signature_that_claims_another_zone_gains_nothing(resolver: Answering, zone: Zone, claim: str) -> None:
+def test_a_signature_that_claims_another_zone_has_no_effect(resolver: Answering, zone: Zone, claim: str) -> None:
     def claiming(query: dns.message.Message) -> dns.message.Message:
         message = authenticated(zone.answer(query))
         message.answer.insert(0, rrsig_of(zone, "alice._device", claim))
@@ -96,7 +96,7 @@ def test_a_signature_that_claims_another_zone_gains_nothing(resolver: Answering,
     assert trusted(resolver).look_up(ALICE).zone == "example.test"
 
 
-def test_an_alias_counts_for_its_own_zone(resolver: Answering, zone: Zone) -> None:
+def test_the_zone_of_an_alias_is_the_one_that_signed_the_alias(resolver: Answering, zone: Zone) -> None:
     stranger = Zone(dns.name.from_text("stranger.test."))
     alias = stranger.add_text("evil", "CNAME", "alice._device.example.test.")
 
@@ -110,7 +110,7 @@ def test_an_alias_counts_for_its_own_zone(resolver: Answering, zone: Zone) -> No
     assert trusted(resolver).look_up(IdentityName("evil.stranger.test")).zone == "stranger.test"
 
 
-def test_an_alias_that_follows_from_a_dname_counts_for_the_zone_of_the_dname(resolver: Answering, zone: Zone) -> None:
+def test_the_zone_of_an_alias_from_a_dname_is_that_of_the_dname(resolver: Answering, zone: Zone) -> None:
     stranger = Zone(dns.name.from_text("stranger.test."))
     source = stranger.add_text("below", "DNAME", "_device.example.test.")
     alias = dns.rrset.from_text("alice.below.stranger.test.", 300, "IN", "CNAME", "alice._device.example.test.")
@@ -126,7 +126,7 @@ def test_an_alias_that_follows_from_a_dname_counts_for_the_zone_of_the_dname(res
     assert trusted(resolver).look_up(IdentityName("alice.below.stranger.test")).zone == "stranger.test"
 
 
-def test_a_proven_absence_tells_its_zone(resolver: Answering, zone: Zone) -> None:
+def test_the_error_for_a_proven_absence_has_its_zone(resolver: Answering, zone: Zone) -> None:
     name = IdentityName("nobody.example.test")
     assert why_not(trusted(resolver), name, NoRecordError).zone is None
     soa = zone.add_text("@", "SOA", ". . 1 1 1 1 1")
@@ -147,7 +147,7 @@ def test_a_proven_absence_tells_its_zone(resolver: Answering, zone: Zone) -> Non
     ("time_to_live", "minimum", "seconds"), [(3555, 3600, 3555), (86400, 3600, 3600), (0, 3600, 0), (5, 2**32 - 1, 5)]
 )
 @pytest.mark.parametrize("kind", [TrustedResolver, NoAuthentication])
-def test_a_proven_absence_tells_for_how_long_a_resolver_repeats_it(
+def test_the_error_for_a_proven_absence_has_its_cache_time(
     resolver: Answering, zone: Zone, kind: type[TrustedResolver], time_to_live: int, minimum: int, seconds: int
 ) -> None:
     name = IdentityName("nobody.example.test")
@@ -166,7 +166,7 @@ def test_a_proven_absence_tells_for_how_long_a_resolver_repeats_it(
 
 
 @pytest.mark.parametrize("name", [ALICE, LINK, IdentityName("nobody.example.test")])
-def test_an_answer_without_ad_bit_is_not_secure(resolver: Answering, zone: Zone, name: IdentityName) -> None:
+def test_an_answer_without_the_ad_bit_is_not_secure(resolver: Answering, zone: Zone, name: IdentityName) -> None:
     resolver.respond = zone.answer
     error = why_not(trusted(resolver), name, NotSecureError)
     assert "192.0.2.53:53 did not authenticate" in error.fact
@@ -174,14 +174,14 @@ def test_an_answer_without_ad_bit_is_not_secure(resolver: Answering, zone: Zone,
 
 
 @pytest.mark.parametrize("name", [ALICE, IdentityName("nobody.example.test")])
-def test_the_ad_bit_over_an_untrusted_path_means_nothing(resolver: Answering, name: IdentityName) -> None:
+def test_the_ad_bit_is_ignored_over_an_untrusted_path(resolver: Answering, name: IdentityName) -> None:
     resolver.trusted = False
     error = why_not(trusted(resolver), name, NotSecureError)
     assert "over a path that is not trusted" in error.fact
     assert error.hint.startswith("if a validating resolver runs on this machine, set DNS_RESOLVER=127.0.0.1; else ")
 
 
-def test_proven_absence_is_no_record(resolver: Answering, zone: Zone) -> None:
+def test_a_proven_absence_means_that_there_is_no_record(resolver: Answering, zone: Zone) -> None:
     assert (
         "nobody.example.test has no TLSA"
         in why_not(trusted(resolver), IdentityName("nobody.example.test"), NoRecordError).fact
@@ -200,7 +200,7 @@ def test_proven_absence_is_no_record(resolver: Answering, zone: Zone) -> None:
 
 
 @pytest.mark.parametrize("kind", [TrustedResolver, NoAuthentication])
-def test_records_of_another_name_are_temporary(resolver: Answering, kind: type[TrustedResolver]) -> None:
+def test_records_of_another_name_are_a_temporary_error(resolver: Answering, kind: type[TrustedResolver]) -> None:
     def mislead(query: dns.message.Message) -> dns.message.Message:
         message = authenticated(dns.message.make_response(query))
         message.answer.append(dns.rrset.from_text("bob._device.example.test.", 60, "IN", "TLSA", "3 0 0 AB"))
@@ -210,7 +210,7 @@ def test_records_of_another_name_are_temporary(resolver: Answering, kind: type[T
     assert "another name" in why_not(kind(resolver), ALICE, TemporaryDiscoveryError).fact
 
 
-def test_with_dnssec_off_everything_is_believed_and_says_so(resolver: Answering, zone: Zone) -> None:
+def test_dnssec_off_accepts_every_answer_and_is_mentioned_in_each_result(resolver: Answering, zone: Zone) -> None:
     resolver.respond = zone.answer
     resolver.trusted = False
     records = NoAuthentication(resolver, NOW.timestamp).look_up(LINK)

@@ -12,13 +12,13 @@ from testbed.certificate_maker import Authority
 @pytest.mark.parametrize(
     "content", [b"", b"no certificate", b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----"]
 )
-def test_a_file_without_certificates_is_named(content: bytes, tmp_path: Path) -> None:
+def test_a_file_without_certificates_is_reported(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "ca.pem").write_bytes(content)
     with pytest.raises(ConfigurationError, match=r"PKIX_CA_FILE.*ca\.pem"):
         read_authorities(tmp_path / "ca.pem")
 
 
-def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
+def test_a_missing_file_is_reported(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="PKIX_CA_FILE"):
         read_authorities(tmp_path / "ca.pem")
 
@@ -31,7 +31,7 @@ def system_trusts(content: bytes | None, tmp_path: Path, monkeypatch: pytest.Mon
     return read_system_authorities() is not None
 
 
-def test_one_bad_authority_of_the_system_takes_no_other_one_with_it(
+def test_one_bad_authority_of_the_system_does_not_disable_the_others(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     good = Authority().certificate.public_bytes(Encoding.PEM)

@@ -25,7 +25,7 @@ class Clock:
 
 
 class Questions:
-    """Counts what is asked; the answer is a list of its own each time, so that answers can be told apart."""
+    """Counts the look-ups, and returns the given outcomes in turn; the last one is repeated."""
 
     def __init__(self, *outcomes: Outcome[str]) -> None:
         self.outcomes = list(outcomes)
@@ -47,7 +47,7 @@ def cache(clock: Clock) -> Cache[str, str]:
 
 
 @pytest.mark.parametrize(("lifetime", "kept"), [(-100, 5), (0, 5), (5, 5), (60, 60), (3600, 3600), (10**9, 3600)])
-def test_what_was_found_is_kept_for_its_lifetime_within_bounds(
+def test_an_answer_is_cached_for_its_lifetime_within_limits(
     cache: Cache[str, str], clock: Clock, lifetime: float, kept: float
 ) -> None:
     questions = Questions(Outcome("found", lifetime))
@@ -63,7 +63,7 @@ def test_what_was_found_is_kept_for_its_lifetime_within_bounds(
 
 
 @pytest.mark.parametrize("kind", VERDICTS + DISORDER)
-def test_a_failure_is_kept_for_a_minute_at_most(
+def test_a_failure_is_cached_for_at_most_a_minute(
     cache: Cache[str, str], clock: Clock, kind: type[DiscoveryError]
 ) -> None:
     questions = Questions(Outcome.failed(kind("fact", "hint")))
@@ -76,7 +76,7 @@ def test_a_failure_is_kept_for_a_minute_at_most(
     assert Outcome(kind("fact"), 10**9).seconds == 60
 
 
-def test_an_error_that_is_raised_many_times_is_a_new_one_each_time(cache: Cache[str, str]) -> None:
+def test_an_error_that_is_raised_again_is_a_new_object(cache: Cache[str, str]) -> None:
     questions = Questions(Outcome.failed(NoRecordError("fact")))
     caught: list[NoRecordError] = []
     for _ in range(3):
@@ -87,7 +87,7 @@ def test_an_error_that_is_raised_many_times_is_a_new_one_each_time(cache: Cache[
     assert len(set(map(id, caught))) == 3
 
 
-def test_asking_anew_happens_once_a_minute(cache: Cache[str, str], clock: Clock) -> None:
+def test_a_look_up_is_repeated_on_request_at_most_once_a_minute(cache: Cache[str, str], clock: Clock) -> None:
     questions = Questions(Outcome("old", 3600), Outcome("new", 3600), Outcome("newest", 3600))
     assert cache.get("name", questions).get() == "old"
     assert cache.renew("name", questions).get() == "new"
@@ -101,7 +101,7 @@ def test_asking_anew_happens_once_a_minute(cache: Cache[str, str], clock: Clock)
 
 
 @pytest.mark.parametrize("kind", DISORDER)
-def test_disorder_when_asked_anew_is_no_verdict_and_hides_nothing(
+def test_a_repeated_look_up_that_fails_keeps_the_cached_answer(
     cache: Cache[str, str], clock: Clock, kind: type[DiscoveryError]
 ) -> None:
     questions = Questions(Outcome("found", 3600), Outcome.failed(kind("away")), Outcome("again", 3600))
@@ -116,7 +116,7 @@ def test_disorder_when_asked_anew_is_no_verdict_and_hides_nothing(
 
 
 @pytest.mark.parametrize("kind", VERDICTS)
-def test_a_verdict_when_asked_anew_takes_the_place_of_what_was_found(
+def test_a_verdict_of_a_repeated_look_up_replaces_the_cached_answer(
     cache: Cache[str, str], kind: type[DiscoveryError]
 ) -> None:
     questions = Questions(Outcome("found", 3600), Outcome.failed(kind("gone")))
@@ -127,14 +127,14 @@ def test_a_verdict_when_asked_anew_takes_the_place_of_what_was_found(
         cache.get("name", questions).get()
 
 
-def test_within_the_minute_what_has_run_out_is_asked_for_as_usual(cache: Cache[str, str], clock: Clock) -> None:
+def test_an_expired_answer_is_looked_up_even_within_the_minute(cache: Cache[str, str], clock: Clock) -> None:
     questions = Questions(Outcome("first", 5), Outcome("second", 5))
     cache.renew("name", questions)
     clock.seconds += 10
     assert cache.renew("name", questions).get() == "second"
 
 
-def test_threads_that_ask_the_same_at_once_make_one_question(cache: Cache[str, str]) -> None:
+def test_simultaneous_look_ups_of_a_name_cause_one_query(cache: Cache[str, str]) -> None:
     may_answer = threading.Event()
     questions = Questions(Outcome("found", 60))
 
@@ -156,7 +156,7 @@ def test_threads_that_ask_the_same_at_once_make_one_question(cache: Cache[str, s
     assert questions.asked == 1
 
 
-def test_a_question_that_fails_unforeseen_does_not_block_the_next(cache: Cache[str, str]) -> None:
+def test_a_look_up_with_an_internal_error_does_not_block_the_next(cache: Cache[str, str]) -> None:
     def fail() -> Outcome[str]:
         raise ZeroDivisionError
 
@@ -165,7 +165,7 @@ def test_a_question_that_fails_unforeseen_does_not_block_the_next(cache: Cache[s
     assert cache.get("name", Questions(Outcome("found", 60))).get() == "found"
 
 
-def test_memory_is_bounded_and_the_least_used_go_first(cache: Cache[int, str]) -> None:
+def test_memory_is_limited_and_the_least_recently_used_answers_are_dropped_first(cache: Cache[int, str]) -> None:
     size = MAX_BYTES // 100
     for number in range(200):
         cache.get(number, Questions(Outcome("found", 3600, size)))
@@ -175,7 +175,7 @@ def test_memory_is_bounded_and_the_least_used_go_first(cache: Cache[int, str]) -
     assert kept == [0, *range(200 - len(kept) + 1, 200)]
 
 
-def test_what_is_larger_than_all_memory_is_kept_alone(cache: Cache[int, str]) -> None:
+def test_an_answer_above_the_memory_limit_is_cached_alone(cache: Cache[int, str]) -> None:
     cache.get(1, Questions(Outcome("found", 3600)))
     cache.get(2, Questions(Outcome("huge", 3600, 10 * MAX_BYTES)))
     assert (cache.peek(1), cache.peek(2) is not None) == (None, True)
@@ -184,7 +184,7 @@ def test_what_is_larger_than_all_memory_is_kept_alone(cache: Cache[int, str]) ->
 
 
 @pytest.mark.parametrize("kind", VERDICTS + DISORDER)
-def test_failures_never_displace_what_was_found(cache: Cache[int, str], kind: type[DiscoveryError]) -> None:
+def test_failures_never_displace_answers(cache: Cache[int, str], kind: type[DiscoveryError]) -> None:
     cache.get(0, Questions(Outcome("found", 3600)))
     for number in range(1, 10_000):
         cache.get(number, Questions(Outcome.failed(kind("x" * 300))))
@@ -193,7 +193,7 @@ def test_failures_never_displace_what_was_found(cache: Cache[int, str], kind: ty
     assert 1000 < kept < MAX_BYTES_OF_FAILURES / 300
 
 
-def test_what_was_found_last_is_known_after_its_time(cache: Cache[str, str], clock: Clock) -> None:
+def test_the_last_answer_is_known_after_it_has_expired(cache: Cache[str, str], clock: Clock) -> None:
     assert cache.last_found("name") is None
     cache.get("name", Questions(Outcome("found", 60)))
     clock.seconds += 100_000
@@ -203,13 +203,13 @@ def test_what_was_found_last_is_known_after_its_time(cache: Cache[str, str], clo
         cache.get("name", Questions(Outcome.failed(TemporaryDiscoveryError("away")))).get()
     assert cache.last_found("name") == "found"
     clock.seconds += 60
-    cache.get("name", Questions(Outcome("found anew", 60)))
-    assert cache.last_found("name") == "found anew"
+    cache.get("name", Questions(Outcome("found again", 60)))
+    assert cache.last_found("name") == "found again"
     assert cache.last_failure("name") is None
 
 
 @pytest.mark.parametrize("kind", VERDICTS)
-def test_a_verdict_ends_what_was_found_last(cache: Cache[str, str], clock: Clock, kind: type[DiscoveryError]) -> None:
+def test_a_verdict_removes_the_last_answer(cache: Cache[str, str], clock: Clock, kind: type[DiscoveryError]) -> None:
     cache.get("name", Questions(Outcome("found", 60)))
     clock.seconds += 60
     cache.get("name", Questions(Outcome.failed(kind("gone", zone="example.test"))))
@@ -220,7 +220,7 @@ def test_a_verdict_ends_what_was_found_last(cache: Cache[str, str], clock: Clock
     assert failure.zone == "example.test"
 
 
-def test_a_renewal_counts_for_a_minute(cache: Cache[str, str], clock: Clock) -> None:
+def test_a_repeated_look_up_counts_for_a_minute(cache: Cache[str, str], clock: Clock) -> None:
     cache.get("name", Questions(Outcome("found", 3600)))
     assert not cache.was_renewed("name")
     cache.renew("name", Questions(Outcome("found", 3600)))
@@ -233,19 +233,19 @@ def test_a_renewal_counts_for_a_minute(cache: Cache[str, str], clock: Clock) -> 
 
 
 @pytest.mark.parametrize("kind", VERDICTS + DISORDER)
-def test_a_renewal_counts_if_it_came_to_a_verdict(cache: Cache[str, str], kind: type[DiscoveryError]) -> None:
+def test_a_repeated_look_up_counts_only_if_it_has_a_verdict(cache: Cache[str, str], kind: type[DiscoveryError]) -> None:
     cache.renew("name", Questions(Outcome.failed(kind("failed"))))
     assert cache.was_renewed("name") is (kind in VERDICTS)
 
 
-def test_the_memory_of_renewals_is_bounded(cache: Cache[int, str]) -> None:
+def test_the_number_of_remembered_repeated_look_ups_is_limited(cache: Cache[int, str]) -> None:
     for number in range(10_000):
         cache.renew(number, Questions(Outcome("found", 3600)))
     assert sum(cache.was_renewed(number) for number in range(10_000)) < MAX_BYTES_OF_RENEWALS / 600 + 1
     assert cache.was_renewed(9_999)
 
 
-def test_what_was_found_of_trusted_names_is_never_forgotten_for_others() -> None:
+def test_answers_about_trusted_names_are_never_displaced_by_others() -> None:
     trusted = range(10)
     cache: Cache[int, str] = Cache(is_trusted=lambda name: name in trusted)
     size = MAX_BYTES // 100

@@ -65,7 +65,7 @@ def rdata(selector: int = 0) -> bytes:
     return render(CERTIFICATE, selector).to_rdata()
 
 
-def test_usable_records_are_found_in_rank_order_beside_unusable_ones() -> None:
+def test_usable_records_are_found_in_order_of_preference_beside_unusable_ones() -> None:
     answers = [b"", b"\3\0", b"\3\1\1" + b"x" * 32, rdata(0), b"\3\0\0junk", rdata(1), render(OTHER, 1).to_rdata()]
     found = discovery(Dns(answers)).find(ALICE)
     assert found.name == ALICE
@@ -74,7 +74,7 @@ def test_usable_records_are_found_in_rank_order_beside_unusable_ones() -> None:
     assert [line.partition(":")[0] for line in found.skipped] == ["3 0 0", "a record", "a record", "3 1 1"]
 
 
-def test_records_of_which_none_is_usable_say_why() -> None:
+def test_the_error_for_unusable_records_has_the_reasons() -> None:
     with pytest.raises(NoUsableRecordError) as caught:
         discovery(Dns([b"\3\1\1" + b"x" * 32, b"\2\0\0x"])).find(ALICE)
     assert "none of the 2 TLSA records" in caught.value.fact
@@ -82,7 +82,7 @@ def test_records_of_which_none_is_usable_say_why() -> None:
     assert "2 0 0: it names a certification authority" in caught.value.fact
 
 
-def test_of_many_unusable_records_a_few_are_named() -> None:
+def test_only_a_few_of_many_unusable_records_are_reported() -> None:
     junk = [b"\3\0\1" + number.to_bytes(2) for number in range(1000)]
     found = discovery(Dns([*junk, rdata()])).find(ALICE)
     assert len(found.skipped) == 9
@@ -90,13 +90,13 @@ def test_of_many_unusable_records_a_few_are_named() -> None:
 
 
 def bare_keys(number: int) -> list[bytes]:
-    """Return the records of as many different keys."""
+    """Return records of this many different keys."""
     keys = (rsa.RSAPublicNumbers(65537, 2**4095 + 2 * index + 1).public_key() for index in range(number))
     return [b"\3\1\0" + PublicKey(key).der for key in keys]
 
 
 def count_judged(monkeypatch: pytest.MonkeyPatch) -> list[TlsaRecord]:
-    """Return a list to which each record is added that is judged from now on."""
+    """Return a list to which each record is added when it is checked."""
     judged: list[TlsaRecord] = []
 
     def judge_and_count(
@@ -109,7 +109,7 @@ def count_judged(monkeypatch: pytest.MonkeyPatch) -> list[TlsaRecord]:
     return judged
 
 
-def test_of_many_usable_records_eight_are_used_and_three_keys_are_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_eight_of_many_usable_records_are_used_and_three_keys_are_tried(monkeypatch: pytest.MonkeyPatch) -> None:
     rdatas = bare_keys(64)
     judged = count_judged(monkeypatch)
     found = discovery(Dns(rdatas[::-1])).find(ALICE)
@@ -120,7 +120,7 @@ def test_of_many_usable_records_eight_are_used_and_three_keys_are_tried(monkeypa
     assert found.skipped == ("and 56 more",)
 
 
-def test_of_many_records_sixteen_are_judged(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_sixteen_of_many_records_are_checked(monkeypatch: pytest.MonkeyPatch) -> None:
     judged = count_judged(monkeypatch)
     junk = [b"\3\1\0junk" + number.to_bytes(2) for number in range(1000)]
     with pytest.raises(NoUsableRecordError, match=r"none of the first 16 of 1001 TLSA records .* and 993 more"):
@@ -136,7 +136,7 @@ def test_a_key_in_several_records_counts_once() -> None:
     assert len(found.public_keys) == 3
 
 
-def test_ten_thousand_senders_are_known_at_once() -> None:
+def test_ten_thousand_senders_are_cached_at_once() -> None:
     table = Dns([b"\3\1\0" + PublicKey(rsa_key().public_key()).der])
     subject = discovery(table)
     names = [IdentityName(f"sensor-{number}._device.customer.example.test") for number in range(10_000)]
@@ -147,7 +147,7 @@ def test_ten_thousand_senders_are_known_at_once() -> None:
 
 
 @pytest.mark.parametrize("keys", [1, 3, 8])
-def test_memory_is_not_underestimated(keys: int) -> None:
+def test_the_use_of_memory_is_not_underestimated(keys: int) -> None:
     subject = discovery(Dns(bare_keys(keys)))
     names = [IdentityName(f"sensor-{number}._device.customer.example.test") for number in range(100)]
     subject.find(ALICE)
@@ -162,7 +162,7 @@ def test_memory_is_not_underestimated(keys: int) -> None:
     assert 0.4 * estimated < taken < estimated
 
 
-def test_the_zone_is_the_signers_or_else_the_registrable_domain() -> None:
+def test_the_zone_is_that_of_the_signature_or_else_the_registrable_domain() -> None:
     table = Dns([rdata()], TemporaryDiscoveryError("away"), NoRecordError("gone", zone="of.the.denial"))
     table.zone = "device.example.test"
     seconds = [0.0]
@@ -181,7 +181,7 @@ def test_the_zone_is_the_signers_or_else_the_registrable_domain() -> None:
     assert table.asked == 3
 
 
-def test_records_of_no_use_tell_their_zone() -> None:
+def test_the_error_for_unusable_records_has_their_zone() -> None:
     table = Dns([b"\3\1\1x"])
     table.zone = "device.example.test"
     subject = discovery(table)
@@ -193,7 +193,7 @@ def test_records_of_no_use_tell_their_zone() -> None:
     assert known.zone == "device.example.test"
 
 
-def test_keys_whose_time_is_over_are_known_until_dns_says_otherwise() -> None:
+def test_expired_keys_are_known_until_a_verdict_of_dns() -> None:
     table = Dns([rdata()], TemporaryDiscoveryError("away"), NoRecordError("gone"))
     seconds = [0.0]
     subject = Discovery(table, None, lambda: seconds[0], lambda: CERTIFICATE_NOW)
@@ -210,7 +210,7 @@ def test_keys_whose_time_is_over_are_known_until_dns_says_otherwise() -> None:
     assert subject.last_known_keys(ALICE) == ()
 
 
-def test_a_renewal_is_known_for_a_minute() -> None:
+def test_a_repeated_look_up_counts_for_a_minute() -> None:
     seconds = [0.0]
     subject = Discovery(Dns([rdata()]), None, lambda: seconds[0], lambda: CERTIFICATE_NOW)
     subject.find(ALICE)
@@ -228,7 +228,7 @@ def test_authorities_make_pkix_records_usable() -> None:
     assert discovery(Dns(answer), Store([AUTHORITY.certificate])).find(ALICE).records[0].parameters == "1 0 0"
 
 
-def test_a_thousand_questions_cost_one_query_and_prepare_a_key_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_thousand_look_ups_cause_one_query_and_prepare_a_key_once(monkeypatch: pytest.MonkeyPatch) -> None:
     table = Dns([rdata()])
     subject = discovery(table)
     assert subject.peek(ALICE) is None
@@ -241,7 +241,7 @@ def test_a_thousand_questions_cost_one_query_and_prepare_a_key_once(monkeypatch:
     assert table.asked == 1
 
 
-def test_asking_again_finds_a_new_record_and_then_waits_a_minute() -> None:
+def test_a_repeated_look_up_finds_a_new_record_and_then_waits_a_minute() -> None:
     table = Dns([rdata(0)], [rdata(0), rdata(1)])
     subject = discovery(table)
     assert len(subject.find(ALICE).records) == 1
@@ -251,7 +251,7 @@ def test_asking_again_finds_a_new_record_and_then_waits_a_minute() -> None:
     assert table.asked == 2
 
 
-def test_a_key_is_looked_for_again_only_if_it_is_not_among_those_that_were_found() -> None:
+def test_a_key_is_looked_up_again_only_if_it_is_not_among_the_known_ones() -> None:
     table = Dns([rdata(0)], [rdata(0), rdata(1)])
     subject = discovery(table)
     first = subject.find(ALICE).accepted[0]
@@ -262,7 +262,7 @@ def test_a_key_is_looked_for_again_only_if_it_is_not_among_those_that_were_found
 
 
 @pytest.mark.parametrize("kind", [NoRecordError, NotSecureError, BogusError, TemporaryDiscoveryError])
-def test_each_outcome_keeps_its_kind_and_words(kind: type[DiscoveryError]) -> None:
+def test_each_error_keeps_its_type_and_text(kind: type[DiscoveryError]) -> None:
     subject = discovery(Dns(kind("the fact", "the hint")))
     for ask in (subject.find, subject.find, subject.find_again):
         with pytest.raises(kind, match="the fact; the hint"):
@@ -283,7 +283,7 @@ def server(serve: Callable[..., Server], zone: Zone) -> Server:
     return serve(lambda query, over_tcp: over_udp_or_tcp(zone.answer(query), over_tcp))
 
 
-def test_by_default_the_named_resolver_must_vouch(server: Server, zone: Zone) -> None:
+def test_the_configured_resolver_must_authenticate_by_default(server: Server, zone: Zone) -> None:
     with pytest.raises(NotSecureError, match="no AD bit"):
         Discovery.from_settings(settings_of(server)).find(ALICE)
 
@@ -304,11 +304,11 @@ def test_pinned_anchors_are_read_and_used(server: Server, zone: Zone, tmp_path: 
     path.write_text(zone.ds())
     with pytest.raises(
         BogusError, match=r"expired|not valid before"
-    ):  # what it signs is valid in the tests' time alone
+    ):  # its signatures are only valid in the tests' time
         Discovery.from_settings(settings_of(server, DNSSEC_TRUST_ANCHORS=str(path))).find(ALICE)
 
 
-def test_dnssec_off_says_so_in_every_line(server: Server, caplog: pytest.LogCaptureFixture) -> None:
+def test_dnssec_off_is_mentioned_in_every_log_line(server: Server, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG, "idlib.discovery")
     subject = Discovery.from_settings(settings_of(server, DNSSEC="off"))
     found = subject.find(ALICE)
@@ -319,19 +319,19 @@ def test_dnssec_off_says_so_in_every_line(server: Server, caplog: pytest.LogCapt
     assert all("DNSSEC=off" in record.getMessage() for record in caplog.records)
 
 
-def test_dnssec_off_and_anchors_exclude_each_other(tmp_path: Path) -> None:
+def test_dnssec_off_and_trust_anchors_are_rejected_together(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="exclude each other"):
         Discovery.from_settings(settings_of(None, DNSSEC="off", DNSSEC_TRUST_ANCHORS=str(tmp_path)))
 
 
 @given(octets=st.binary(max_size=200))
 @hypothesis_settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_arbitrary_records_end_in_an_outcome(octets: bytes) -> None:
+def test_arbitrary_records_cause_no_unexpected_error(octets: bytes) -> None:
     with pytest.raises(DiscoveryError):
         discovery(Dns([octets])).find(ALICE)
 
 
-def test_threads_share_one_question() -> None:
+def test_threads_share_one_query() -> None:
     may_answer = threading.Event()
 
     class Slow(Dns):

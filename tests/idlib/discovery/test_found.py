@@ -24,7 +24,7 @@ def test_a_key_is_prepared_once_while_it_is_in_use(monkeypatch: pytest.MonkeyPat
     assert keys.parse(der) is first
 
 
-def test_keys_beyond_the_bound_are_prepared_again() -> None:
+def test_keys_above_the_limit_are_prepared_again() -> None:
     keys, der = ParsedKeys(), new_key().der
     first = keys.parse(der)
     for _ in range(MAX_PARSED_KEYS):
@@ -32,7 +32,7 @@ def test_keys_beyond_the_bound_are_prepared_again() -> None:
     assert keys.parse(der) is not first
 
 
-def test_what_was_found_can_be_read_without_any_other_object() -> None:
+def test_the_result_of_a_look_up_needs_no_other_object() -> None:
     keys = [new_key() for _ in range(4)]
     found = Found(ALICE, tuple(PublishedKey("3 1 0", key.der) for key in keys), (), "made in a test")
     assert [usable.public_key.native for usable in found.records] == [key.native for key in keys]

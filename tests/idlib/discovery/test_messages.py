@@ -40,7 +40,7 @@ def why_not(wire: bytes) -> str:
 
 
 @pytest.mark.parametrize("checking_disabled", [False, True])
-def test_a_query_wants_recursion_dnssec_records_and_the_ad_bit(checking_disabled: bool) -> None:  # noqa: FBT001
+def test_a_query_requests_recursion_dnssec_records_and_the_ad_bit(checking_disabled: bool) -> None:  # noqa: FBT001
     asked = query(Question(QUESTION.name, RdataType.TLSA, checking_disabled))
     assert asked.id == IDENTIFIER
     assert asked.flags & dns.flags.RD
@@ -51,7 +51,7 @@ def test_a_query_wants_recursion_dnssec_records_and_the_ad_bit(checking_disabled
     assert asked.question[0].to_text() == "alice._device.example.test. IN TLSA"
 
 
-def test_an_answer_gives_its_records_and_what_vouches_for_them() -> None:
+def test_an_answer_has_its_records_and_the_ad_bit() -> None:
     message = response(
         ("alice._device.example.test.", "TLSA", "3 0 0 AB"), ("alice._device.example.test.", "A", "192.0.2.1")
     )
@@ -65,7 +65,7 @@ def test_an_answer_gives_its_records_and_what_vouches_for_them() -> None:
     assert (records.rdatas, records.ttl) == ((b"\3\0\0\xab",), 300)
 
 
-def test_names_are_compared_without_case_and_read_compressed() -> None:
+def test_names_are_compared_without_case_and_may_be_compressed() -> None:
     message = response(("ALICE._device.Example.TEST.", "CNAME", "Bob._device.EXAMPLE.test."))
     message.answer.append(dns.rrset.from_text("bob._device.example.test.", 60, "IN", "TLSA", "3 1 0 CD"))
     message.question = [dns.rrset.from_text("aLICE._DEVICE.example.test.", 0, "IN", "TLSA")]
@@ -75,7 +75,7 @@ def test_names_are_compared_without_case_and_read_compressed() -> None:
     assert chain.records.rdatas == (b"\3\1\0\xcd",)
 
 
-def test_a_malformed_record_does_not_spoil_those_beside_it() -> None:
+def test_a_malformed_record_does_not_affect_the_others() -> None:
     owner = QUESTION.name.to_wire() or b""
     header = struct.pack("!HHHHHH", IDENTIFIER, 0x8180, 1, 3, 0, 0)
     records = b"".join(
@@ -87,7 +87,7 @@ def test_a_malformed_record_does_not_spoil_those_beside_it() -> None:
     assert found.rdatas == (b"", b"\3\0", b"\3\0\0x")
 
 
-def test_doubles_count_once_and_the_least_ttl_holds() -> None:
+def test_duplicate_records_count_once_with_the_lowest_ttl() -> None:
     message = response(("alice._device.example.test.", "TLSA", "3 0 0 AB"))
     wire = message.to_wire()
     record = wire[len(dns.message.make_response(query()).to_wire()) - 11 : -11]
@@ -100,7 +100,7 @@ def test_doubles_count_once_and_the_least_ttl_holds() -> None:
     assert (records.rdatas, records.ttl) == ((b"\3\0\0\xab",), 7)
 
 
-def test_a_ttl_with_the_highest_bit_is_none() -> None:
+def test_a_ttl_with_the_highest_bit_counts_as_zero() -> None:
     message = response(("alice._device.example.test.", "TLSA", "3 0 0 AB"))
     wire = message.to_wire().replace(struct.pack("!I", 300), struct.pack("!I", 2**31 + 5))
     records = read_answer(wire, QUESTION, IDENTIFIER).record_set(QUESTION.name, RdataType.TLSA)
@@ -108,7 +108,7 @@ def test_a_ttl_with_the_highest_bit_is_none() -> None:
     assert records.ttl == 0
 
 
-def test_an_answer_to_something_else_is_none() -> None:
+def test_an_answer_to_another_query_is_rejected() -> None:
     message = response()
     message.id += 1
     assert "another query's ID" in why_not(message.to_wire())
@@ -125,25 +125,25 @@ def test_an_answer_to_something_else_is_none() -> None:
     assert "another question" in why_not(message.to_wire())
 
 
-def test_a_failure_may_leave_the_question_out() -> None:
+def test_a_failure_may_omit_the_question() -> None:
     message = response()
     message.question = []
     message.set_rcode(dns.rcode.REFUSED)
     assert read(message).rcode == dns.rcode.REFUSED
 
 
-def test_octets_left_over_spoil_an_answer() -> None:
+def test_an_answer_with_bytes_left_over_is_rejected() -> None:
     assert "left over" in why_not(response().to_wire() + b"\0")
 
 
-def test_of_a_truncated_answer_nothing_is_read() -> None:
+def test_the_records_of_a_truncated_answer_are_ignored() -> None:
     message = response(("alice._device.example.test.", "TLSA", "3 0 0 AB"))
     message.flags |= dns.flags.TC | dns.flags.AD
     answer = read(message)
     assert answer == Answer(dns.rcode.NOERROR, authenticated=False, truncated=True)
 
 
-def test_extended_errors_and_codes_are_read_and_made_harmless() -> None:
+def test_extended_errors_and_codes_are_read_and_escaped() -> None:
     message = response()
     options = [
         dns.edns.EDEOption(dns.edns.EDECode.DNSSEC_BOGUS, "broken\x1b[31m\u202e" + "x" * 200),
@@ -168,7 +168,7 @@ def test_extended_errors_and_codes_are_read_and_made_harmless() -> None:
         ([("carol", "bob")], "another name"),
     ],
 )
-def test_aliases_that_lead_nowhere_are_no_answer(links: list[tuple[str, str]], reason: str) -> None:
+def test_aliases_without_a_target_are_rejected(links: list[tuple[str, str]], reason: str) -> None:
     zone = "_device.example.test."
     answer = read(response(*[(f"{owner}.{zone}", "CNAME", f"{target}.{zone}") for owner, target in links]))
     with pytest.raises(UnusableAnswerError, match=reason):
@@ -184,25 +184,25 @@ def test_eight_aliases_are_followed() -> None:
     assert chain.records is not None
 
 
-def test_records_of_another_name_are_no_answer() -> None:
+def test_records_of_another_name_are_rejected() -> None:
     answer = read(response(("bob._device.example.test.", "TLSA", "3 0 0 AB")))
     with pytest.raises(UnusableAnswerError, match="another name"):
         follow(answer, QUESTION.name)
 
 
-def test_an_empty_answer_leads_to_no_records() -> None:
+def test_an_empty_answer_has_no_records() -> None:
     chain = follow(read(response()), QUESTION.name)
     assert (chain.aliases, chain.target, chain.records) == ((), QUESTION.name, None)
 
 
 @given(st.binary(max_size=300))
-def test_arbitrary_octets_are_no_answer(octets: bytes) -> None:
+def test_arbitrary_bytes_are_rejected(octets: bytes) -> None:
     with pytest.raises(UnusableAnswerError):
         read_answer(octets, QUESTION, IDENTIFIER)
 
 
 @given(st.data())
-def test_changed_octets_are_read_or_refused(data: st.DataObject) -> None:
+def test_changed_bytes_are_read_or_rejected(data: st.DataObject) -> None:
     message = response(
         ("alice._device.example.test.", "CNAME", "bob._device.example.test."),
         ("bob._device.example.test.", "TLSA", "3 0 0 AB"),

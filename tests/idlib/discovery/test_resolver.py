@@ -65,7 +65,7 @@ def test_an_answer_comes_over_udp(serve: Serve, family: socket.AddressFamily) ->
 
 
 @pytest.mark.parametrize("family", [socket.AF_INET, socket.AF_INET6])
-def test_what_is_too_large_comes_over_tcp(serve: Serve, family: socket.AddressFamily) -> None:
+def test_a_large_answer_comes_over_tcp(serve: Serve, family: socket.AddressFamily) -> None:
     texts = [f"3 0 0 {number:04X}{'AB' * 900}" for number in range(60)]
     server = serve(lambda query, over_tcp: over_udp_or_tcp(found(query, *texts), over_tcp), family)
     assert len(resolver(server).ask(QUESTION).answer.records) == 60
@@ -91,17 +91,17 @@ def test_a_name_that_does_not_exist_is_an_answer(serve: Serve) -> None:
 
 
 @pytest.mark.parametrize("rcode", [dns.rcode.REFUSED, dns.rcode.NOTIMP, dns.rcode.FORMERR, dns.rcode.NOTAUTH])
-def test_a_server_that_refuses_is_named_with_its_reason(serve: Serve, rcode: dns.rcode.Rcode) -> None:
+def test_a_server_that_refuses_is_reported_with_its_reason(serve: Serve, rcode: dns.rcode.Rcode) -> None:
     server = serve(lambda query, _: [failed(query, rcode, 18)])
     assert f"answers {dns.rcode.to_text(rcode)} with extended error 18 (why)" in why_not(server)
     assert len(server.queries) == 1
 
 
-def test_a_silent_server_is_named(serve: Serve) -> None:
+def test_a_silent_server_is_reported(serve: Serve) -> None:
     assert "did not answer in time" in why_not(serve(lambda *_: []), seconds=0.1)
 
 
-def test_an_absent_server_is_named() -> None:
+def test_an_unreachable_server_is_reported() -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as unused:
         unused.bind(("127.0.0.1", 0))
         address = ServerAddress("127.0.0.1", unused.getsockname()[1])
@@ -109,21 +109,23 @@ def test_an_absent_server_is_named() -> None:
         Resolver(named_server(address)).ask(QUESTION)
 
 
-def test_a_port_that_may_belong_to_an_address_without_brackets_is_hinted_at() -> None:
+def test_the_hint_shows_the_brackets_if_a_port_may_belong_to_an_address() -> None:
     address = ServerAddress("::1:53")
-    with pytest.raises(TemporaryDiscoveryError) as told:
+    with pytest.raises(TemporaryDiscoveryError) as raised:
         Resolver(named_server(address), seconds=0.1).ask(QUESTION)
-    assert told.value.hint == "check the network and DNS_RESOLVER, which must be [::1]:53 if 53 is the port, try again"
+    assert (
+        raised.value.hint == "check the network and DNS_RESOLVER, which must be [::1]:53 if 53 is the port, try again"
+    )
 
 
-def test_a_servfail_without_more_is_temporary(serve: Serve) -> None:
+def test_a_servfail_without_a_dnssec_error_is_temporary(serve: Serve) -> None:
     server = serve(lambda query, _: [failed(query, dns.rcode.SERVFAIL, 22)])
     assert "answers SERVFAIL with extended error 22 (why)" in why_not(server)
     assert [bool(query.flags & dns.flags.CD) for query in server.queries] == [False, True]
 
 
 @pytest.mark.parametrize("rcode", [dns.rcode.NOERROR, dns.rcode.NXDOMAIN])
-def test_a_servfail_that_validation_alone_explains_is_bogus(serve: Serve, rcode: int) -> None:
+def test_a_servfail_that_only_validation_explains_is_bogus(serve: Serve, rcode: int) -> None:
     server = serve(lambda query, _: [failed(query, rcode if query.flags & dns.flags.CD else dns.rcode.SERVFAIL)])
     assert "reports broken DNSSEC signatures over alice._device.example.test TLSA" in why_not(server, BogusError)
 
@@ -141,7 +143,7 @@ def test_a_servfail_with_a_dnssec_error_is_bogus(serve: Serve, code: int, checki
     assert f"extended error {code} (why)" in why_not(server, BogusError)
 
 
-def test_asking_again_takes_none_of_the_time_that_is_over(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_query_with_checking_disabled_has_the_same_deadline(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
     deadlines: list[float] = []
 
     def note(_address: object, _query: object, read: Callable[[bytes], object], deadline: float) -> object:
@@ -180,12 +182,12 @@ LIES = [
 
 
 @pytest.mark.parametrize("lie", LIES)
-def test_what_is_no_answer_is_temporary(serve: Serve, lie: Callable[[dns.message.Message], bytes]) -> None:
+def test_an_unusable_answer_is_a_temporary_error(serve: Serve, lie: Callable[[dns.message.Message], bytes]) -> None:
     assert "gives no usable answer" in why_not(serve(lambda query, _: [lie(query)] * 150))
 
 
 @pytest.mark.parametrize("lie", LIES)
-def test_a_forged_answer_does_not_keep_the_true_one_out(
+def test_a_forged_answer_does_not_prevent_the_genuine_one(
     serve: Serve, lie: Callable[[dns.message.Message], bytes]
 ) -> None:
     server = serve(lambda query, _: [lie(query)] * 20 + [found(query).to_wire()])
@@ -208,7 +210,7 @@ def _truncated(query: dns.message.Message) -> bytes:
         (lambda query: [_with_other_question(query)], "gives no usable answer"),
     ],
 )
-def test_a_truncated_answer_without_a_whole_one_is_temporary(
+def test_a_truncated_answer_without_a_complete_one_is_a_temporary_error(
     serve: Serve, over_tcp: Callable[[dns.message.Message], list[bytes]], reason: str
 ) -> None:
     server = serve(lambda query, is_tcp: over_tcp(query) if is_tcp else [_truncated(query)])
@@ -217,7 +219,7 @@ def test_a_truncated_answer_without_a_whole_one_is_temporary(
 
 @given(octets=st.binary(max_size=200))
 @settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_arbitrary_octets_over_tcp_are_temporary(serve: Serve, octets: bytes) -> None:
+def test_arbitrary_bytes_over_tcp_are_a_temporary_error(serve: Serve, octets: bytes) -> None:
     def answer(query: dns.message.Message, over_tcp: bool) -> list[bytes]:  # noqa: FBT001
         return [struct.pack("!H", query.id) + octets] if over_tcp else [_truncated(query)]
 
@@ -226,7 +228,7 @@ def test_arbitrary_octets_over_tcp_are_temporary(serve: Serve, octets: bytes) ->
         resolver(server).ask(QUESTION)
 
 
-def test_the_next_server_is_asked_where_one_fails(serve: Serve) -> None:
+def test_the_next_server_is_asked_if_one_fails(serve: Serve) -> None:
     refusing = serve(lambda query, _: [failed(query, dns.rcode.REFUSED)])
     answering = serve(lambda query, _: [found(query).to_wire()])
     servers = [ResolvingServer(server.address, trusted=False) for server in (refusing, answering)]
@@ -247,7 +249,7 @@ def test_the_next_server_is_asked_where_one_fails(serve: Serve) -> None:
         ("", [("127.0.0.1", True)]),
     ],
 )
-def test_the_systems_resolvers_are_trusted_on_two_addresses_alone(
+def test_the_systems_resolvers_are_trusted_only_on_two_addresses(
     tmp_path: Path, text: str, expected: list[tuple[str, bool]]
 ) -> None:
     path = tmp_path / "resolv.conf"
@@ -255,5 +257,5 @@ def test_the_systems_resolvers_are_trusted_on_two_addresses_alone(
     assert [(str(server.address.address), server.trusted) for server in system_servers(path)] == expected
 
 
-def test_without_a_list_of_resolvers_this_machine_is_asked(tmp_path: Path) -> None:
+def test_without_a_list_of_resolvers_the_local_one_is_asked(tmp_path: Path) -> None:
     assert [server.address for server in system_servers(tmp_path / "absent")] == [ServerAddress("127.0.0.1")]

@@ -33,7 +33,7 @@ TLSA = dns.rdatatype.TLSA
 
 
 class World:
-    """A signed zone that is pinned, and somebody on the way who may change its answers."""
+    """A signed and pinned zone, and a path to it on which answers can be changed."""
 
     def __init__(self, directory: Path, zone: Zone, anchors: str | None = None) -> None:
         self.zone = zone
@@ -82,7 +82,7 @@ def world(tmp_path: Path, zone: Zone) -> World:
 
 @pytest.mark.parametrize("algorithm", [8, 13, 14, 15])
 @pytest.mark.parametrize("anchor", [Zone.ds, Zone.dnskey])
-def test_a_signed_answer_is_believed(tmp_path: Path, algorithm: int, anchor: Callable[[Zone], str]) -> None:
+def test_a_signed_answer_is_accepted(tmp_path: Path, algorithm: int, anchor: Callable[[Zone], str]) -> None:
     zone = published(Zone(dns.name.from_text("example.test."), algorithm))
     records = World(tmp_path, zone, anchor(zone)).find()
     assert set(records.rdatas) == {b"\3\0\0\xab", b"\3\1\0\xcd"}
@@ -91,7 +91,7 @@ def test_a_signed_answer_is_believed(tmp_path: Path, algorithm: int, anchor: Cal
     assert records.zone == "example.test"
 
 
-def test_queries_disable_checking_and_keys_are_kept_for_their_ttl(world: World) -> None:
+def test_queries_disable_checking_and_keys_are_cached_for_their_ttl(world: World) -> None:
     for _ in range(3):
         world.find()
         world.find(LINK)
@@ -103,7 +103,7 @@ def test_queries_disable_checking_and_keys_are_kept_for_their_ttl(world: World) 
     assert world.resolver.questions[-1].record_type == dns.rdatatype.DNSKEY
 
 
-def test_the_ad_bit_means_nothing(world: World) -> None:
+def test_the_ad_bit_is_ignored(world: World) -> None:
     def vouch(message: dns.message.Message) -> None:
         message.flags |= dns.flags.AD
         message.answer = [rrset for rrset in message.answer if rrset.rdtype != dns.rdatatype.RRSIG]
@@ -119,24 +119,24 @@ def test_aliases_are_validated_too(world: World) -> None:
     assert "CNAME records of link._device.example.test: they are not signed by" in world.why_not(BogusError, LINK)
 
 
-def test_an_alias_out_of_the_pinned_zones_is_not_secure(world: World) -> None:
+def test_an_alias_to_a_name_outside_the_pinned_zones_is_not_secure(world: World) -> None:
     world.zone.add_text("away._device", "CNAME", "alice.example.com.")
     assert "alice.example.com is in none" in world.why_not(NotSecureError, IdentityName("away._device.example.test"))
 
 
-def test_a_name_out_of_the_pinned_zones_is_not_secure_and_not_asked_for(world: World) -> None:
+def test_a_name_outside_the_pinned_zones_is_not_secure_and_not_looked_up(world: World) -> None:
     assert "in none of the zones" in world.why_not(NotSecureError, IdentityName("alice.example.com"))
     assert "in none of the zones" in world.why_not(NotSecureError, IdentityName("alice.notexample.test"))
     assert world.resolver.questions == []
 
 
 @pytest.mark.parametrize("rcode", [dns.rcode.NOERROR, dns.rcode.NXDOMAIN])
-def test_an_absence_is_temporary(world: World, rcode: dns.rcode.Rcode) -> None:
+def test_an_absent_record_is_a_temporary_error(world: World, rcode: dns.rcode.Rcode) -> None:
     world.change = lambda message: message.set_rcode(rcode)
     assert "absence cannot be proven" in world.why_not(UnprovenAbsenceError, IdentityName("nobody.example.test"))
 
 
-def test_a_dname_vouches_for_the_alias_that_follows_from_it(world: World) -> None:
+def test_a_signed_dname_authenticates_the_alias_derived_from_it(world: World) -> None:
     world.zone.add_text("old", "DNAME", "_device.example.test.")
     follows = dns.rrset.from_text("alice.old.example.test.", 300, "IN", "CNAME", "alice._device.example.test.")
     differs = dns.rrset.from_text("bob.old.example.test.", 300, "IN", "CNAME", "alice._device.example.test.")
@@ -171,7 +171,7 @@ def test_changed_records_are_bogus(world: World) -> None:
     ],
 )
 @pytest.mark.parametrize("record_type", [TLSA, dns.rdatatype.DNSKEY])
-def test_signatures_out_of_their_time_are_bogus(
+def test_signatures_outside_their_validity_are_bogus(
     world: World, since: object, until: object, reason: str, record_type: int
 ) -> None:
     owner = world.zone.origin if record_type == dns.rdatatype.DNSKEY else world.zone.name("alice._device")
@@ -209,7 +209,7 @@ def test_a_changed_signature_is_bogus(world: World, field: str) -> None:
     world.find()
 
 
-def test_a_malformed_signature_does_not_spoil_those_beside_it(world: World) -> None:
+def test_a_malformed_signature_does_not_affect_the_others(world: World) -> None:
     def add_malformed(message: dns.message.Message) -> None:
         owner = world.zone.name("alice._device")
         for rdata in (b"", b"\0" * 17, struct.pack("!HBBIIIH", TLSA, 13, 4, 1, 2**32 - 1, 0, 1) + b"\xc0\x0c"):
@@ -237,7 +237,7 @@ def test_a_pinned_key_that_has_not_signed_the_keys_is_bogus(world: World) -> Non
     assert "no key with the tag" in world.why_not(BogusError)
 
 
-def test_keys_that_the_pinned_one_vouches_for_may_sign(world: World) -> None:
+def test_keys_signed_by_the_pinned_key_may_sign(world: World) -> None:
     zone_key = Zone(world.zone.origin)
     zone_key.key = dns.dnssec.make_dnskey(zone_key.private_key.public_key(), 13, flags=256)
     world.zone.add(dns.rrset.from_rdata(world.zone.origin, 300, world.zone.key, zone_key.key))
@@ -247,7 +247,7 @@ def test_keys_that_the_pinned_one_vouches_for_may_sign(world: World) -> None:
 
 
 @pytest.mark.parametrize("flags", [0, 1, 256 | 128, 257 | 128])
-def test_keys_that_may_not_sign_are_passed_over(world: World, flags: int) -> None:
+def test_keys_that_may_not_sign_are_ignored(world: World, flags: int) -> None:
     zone_key = Zone(world.zone.origin)
     zone_key.key = dns.dnssec.make_dnskey(zone_key.private_key.public_key(), 13, flags=flags)
     world.zone.add(dns.rrset.from_rdata(world.zone.origin, 300, world.zone.key, zone_key.key))
@@ -265,14 +265,14 @@ def test_keys_that_may_not_sign_are_passed_over(world: World, flags: int) -> Non
     assert "no key with the tag" in world.why_not(BogusError)
 
 
-def test_missing_keys_are_temporary_and_not_asked_for_again_at_once(world: World) -> None:
+def test_missing_keys_are_a_temporary_error_and_not_looked_up_again_at_once(world: World) -> None:
     del world.zone.records[world.zone.origin, dns.rdatatype.DNSKEY]
     for _ in range(3):
         assert "no DNSKEY records" in world.why_not(TemporaryDiscoveryError)
     assert len(world.resolver.questions) == 4
 
 
-def test_the_number_of_signature_checks_is_bounded(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_number_of_signature_checks_is_limited(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     world.find()
     checks: list[bytes] = []
 
@@ -288,7 +288,7 @@ def test_the_number_of_signature_checks_is_bounded(world: World, monkeypatch: py
     assert len(checks) == 16
 
 
-def test_a_signature_by_no_key_of_the_zone_costs_nothing(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_signature_of_no_key_of_the_zone_is_not_checked(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     world.find()
     monkeypatch.setattr(
         "idlib.discovery.checking._signed_octets", lambda *_: pytest.fail("the records were put in order")
@@ -300,7 +300,7 @@ def test_a_signature_by_no_key_of_the_zone_costs_nothing(world: World, monkeypat
     assert "no key with the tag" in world.why_not(BogusError)
 
 
-def test_the_deepest_pinned_zone_is_the_one_that_must_sign(tmp_path: Path, zone: Zone) -> None:
+def test_the_deepest_pinned_zone_must_sign(tmp_path: Path, zone: Zone) -> None:
     child = Zone(zone.name("_device"))
     world = World(tmp_path, published(zone), zone.ds() + child.ds())
     assert "not signed by" in world.why_not(BogusError)
@@ -311,7 +311,7 @@ def test_the_deepest_pinned_zone_is_the_one_that_must_sign(tmp_path: Path, zone:
 
 
 def below_a_cut(zone: Zone) -> Zone:
-    """Publish Alice in a zone of its own below the pinned one."""
+    """Publish Alice in a separate zone below the pinned one."""
     child = Zone(zone.name("_device"))
     child.add_text("alice", "TLSA", "3 0 0 EF")
     zone.records.update(child.records)
@@ -319,13 +319,13 @@ def below_a_cut(zone: Zone) -> Zone:
     return child
 
 
-def test_a_signed_delegation_proves_a_cut(world: World) -> None:
+def test_a_signed_delegation_proves_another_zone(world: World) -> None:
     child = below_a_cut(world.zone)
     world.zone.add_text("_device", "DS", str(dns.dnssec.make_ds(child.origin, child.key, "SHA256")))
     assert "alice._device.example.test is in the zone _device.example.test" in world.why_not(NotSecureError)
 
 
-def test_another_signers_name_alone_proves_no_cut(world: World) -> None:
+def test_another_signers_name_alone_does_not_prove_another_zone(world: World) -> None:
     child = below_a_cut(world.zone)
     assert "they are not signed by" in world.why_not(BogusError)
     forged = dns.rrset.from_rdata(child.origin, 300, dns.dnssec.make_ds(child.origin, child.key, "SHA256"))
@@ -351,7 +351,7 @@ NSEC3_OWNER = dns.dnssec.nsec3_hash("_device.example.test.", "AB", 3, 1)
         (NSEC3_OWNER, "NSEC3", "1 1 2000 AB CPNMU NS", False),
     ],
 )
-def test_a_signed_denial_of_the_delegations_security_proves_a_cut(
+def test_a_signed_denial_of_a_ds_record_proves_another_zone(
     world: World,
     owner: str,
     record_type: str,
@@ -373,14 +373,14 @@ def test_a_signed_denial_of_the_delegations_security_proves_a_cut(
     assert "they are not signed by" in world.why_not(BogusError)
 
 
-def test_a_name_below_an_unsigned_zone_is_bogus_for_nothing_tells_it_from_an_attack(world: World) -> None:
+def test_an_unsigned_answer_below_a_pinned_zone_is_bogus(world: World) -> None:
     world.zone.signatures.pop((world.zone.name("alice._device"), TLSA))
     assert "they are not signed by" in world.why_not(BogusError)
 
 
 @given(st.data())
 @settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_no_change_of_an_answers_octets_changes_what_is_believed(world: World, data: st.DataObject) -> None:
+def test_an_answer_with_changed_bytes_is_unchanged_or_rejected(world: World, data: st.DataObject) -> None:
     def ask(question: Question) -> Reply:
         response = world.zone.answer(dns.message.from_wire(question.to_wire(1)))
         wire = bytearray(response.to_wire(max_size=65535))

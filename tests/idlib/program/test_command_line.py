@@ -34,7 +34,7 @@ def run_program(code: str, **environment: str) -> subprocess.CompletedProcess[st
         (TransportError("no broker"), 1),
     ],
 )
-def test_an_error_is_its_lines_and_its_status(
+def test_an_error_is_printed_and_sets_the_exit_status(
     error: IdlibError, lines: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def fail() -> None:
@@ -60,7 +60,7 @@ def test_ctrl_c_ends_with_130_and_no_traceback() -> None:
     assert (ended.returncode, ended.stderr) == (130, "Interrupted.\n")
 
 
-def test_what_a_program_has_begun_it_undoes_when_interrupted() -> None:
+def test_an_interrupted_program_cleans_up() -> None:
     ended = run_program(
         "import signal; from idlib.system.interruption import end_when_interrupted\n"
         "def main():\n"
@@ -71,7 +71,7 @@ def test_what_a_program_has_begun_it_undoes_when_interrupted() -> None:
     assert (ended.returncode, ended.stdout, ended.stderr) == (130, "undone\n", "Interrupted.\n")
 
 
-def test_in_the_background_of_a_script_ctrl_c_stays_ignored() -> None:
+def test_a_program_in_the_background_of_a_script_ignores_ctrl_c() -> None:
     ended = run_program(
         "import signal; from idlib.system.interruption import end_when_interrupted\n"
         "signal.signal(signal.SIGINT, signal.SIG_IGN)\n"
@@ -109,7 +109,7 @@ def test_a_closed_pipe_causes_no_traceback() -> None:
     assert ended.stderr == ""
 
 
-def test_what_cannot_be_printed_is_an_error_of_one_line() -> None:
+def test_a_text_that_cannot_be_printed_is_a_one_line_error() -> None:
     command = [sys.executable, "-c", PROGRAM + "run(lambda: print('x' * 99999))"]
     with open("/dev/full", "w") as full:
         ended = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
@@ -117,7 +117,7 @@ def test_what_cannot_be_printed_is_an_error_of_one_line() -> None:
     assert ended.stderr == "Error: stdout cannot be written: No space left on device\n"
 
 
-def test_logging_is_left_alone_until_the_settings_are_read() -> None:
+def test_logging_is_not_configured_before_the_settings_are_read() -> None:
     assert logging.getLogger("idlib").handlers == []
 
 
@@ -149,7 +149,7 @@ def test_a_closed_stdout_is_reported_if_it_is_needed() -> None:
         ("dane-messenger identity this", "dane-messenger identity other"),
     ],
 )
-def test_another_program_is_named_as_this_one_was_started(called: str, other: str) -> None:
+def test_another_program_is_named_in_the_way_this_one_was_started(called: str, other: str) -> None:
     ended = run_program(
         f"import sys; from idlib.program.command_line import beside; sys.argv[0] = {called!r}\n"
         "print(beside('other.py', 'identity other'))"
@@ -182,14 +182,14 @@ def test_the_traceback_of_a_system_error_is_logged_at_level_debug() -> None:
     assert ended.stderr.endswith("Error: '/a file': File name too long\n")
 
 
-def test_what_was_printed_before_such_an_error_is_not_lost() -> None:
+def test_output_before_such_an_error_is_not_lost() -> None:
     ended = run_program(f"{FAILS}def main(): print('before'); fail()\nrun(main)")
     assert ended.stdout == "before\n"
     assert ended.stderr == "Error: '/a file': File name too long\n"
 
 
 @pytest.mark.parametrize("flush", [False, True])
-def test_a_stdout_that_fails_is_named_whether_it_is_written_at_once_or_at_the_end(*, flush: bool) -> None:
+def test_a_failure_of_stdout_is_reported_during_or_after_the_output(*, flush: bool) -> None:
     command = [sys.executable, "-c", f"{PROGRAM}run(lambda: print('x', flush={flush}))"]
     with open("/dev/full", "w") as full:
         ended = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
@@ -208,7 +208,7 @@ def test_a_program_that_outlives_its_reader_keeps_its_status() -> None:
     assert (ended.stdout, ended.stderr) == ("1\n", "")
 
 
-def test_a_stdout_that_fails_after_another_error_is_a_second_line() -> None:
+def test_a_failure_of_stdout_after_another_error_is_a_second_line() -> None:
     program = f"{PROGRAM}def main():\n print('x')\n raise KeyFileError('no key')\nrun(main)"
     # With PYTHONUNBUFFERED, print itself would fail.
     buffered = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}

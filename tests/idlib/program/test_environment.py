@@ -1,4 +1,4 @@
-"""What a program reads of its environment, and the log that it opens by that."""
+"""The settings that a program reads from its environment, and the log that they configure."""
 
 import os
 import subprocess
@@ -27,7 +27,7 @@ def run_main(rest: str = "", **environment: str) -> subprocess.CompletedProcess[
     )
 
 
-def test_what_is_missing_or_wrong_is_named_and_what_is_not_read_is_not() -> None:
+def test_only_missing_or_wrong_variables_that_are_read_are_reported() -> None:
     ended = run_main(APP_UID="root", MQTT_PORT="many")
     assert ended.returncode == 1
     assert ended.stderr.startswith("Bad value of env var APP_UID: 'root'; ")
@@ -44,9 +44,9 @@ def test_a_log_line_has_a_time_a_level_and_no_second_line() -> None:
 
 
 @pytest.mark.parametrize(("level", "shown"), [("debug", True), ("info", True), ("warning", False), ("error", False)])
-def test_log_level_says_what_is_logged(level: str, *, shown: bool) -> None:
-    ended = run_main("logging.getLogger('x').info('told')", LOG_LEVEL=level)
-    assert ("told" in ended.stderr) is shown
+def test_log_level_selects_the_lines_that_are_logged(level: str, *, shown: bool) -> None:
+    ended = run_main("logging.getLogger('x').info('logged line')", LOG_LEVEL=level)
+    assert ("logged line" in ended.stderr) is shown
 
 
 def test_a_librarys_warning_is_one_log_line() -> None:

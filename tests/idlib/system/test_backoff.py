@@ -11,13 +11,13 @@ def pauses(backoff: Backoff, number: int) -> list[float]:
     return [backoff.next_pause() for _ in range(number)]
 
 
-def test_pauses_double_up_to_the_longest_and_chance_takes_at_most_half() -> None:
+def test_pauses_double_up_to_the_longest_and_are_shortened_randomly_by_at_most_half() -> None:
     seen = pauses(Backoff(1.0, 8.0), 6)
     for pause, most in zip(seen, [1.0, 2.0, 4.0, 8.0, 8.0, 8.0], strict=True):
         assert most / 2 <= pause <= most
 
 
-def test_a_success_begins_with_the_shortest_again() -> None:
+def test_the_first_pause_is_the_shortest_again_after_a_success() -> None:
     backoff = Backoff(1.0, 8.0)
     pauses(backoff, 5)
     backoff.reset()
@@ -25,7 +25,7 @@ def test_a_success_begins_with_the_shortest_again() -> None:
     assert 1.0 <= backoff.next_pause() <= 2.0
 
 
-def test_it_gives_way_at_once_and_until_it_is_reset() -> None:
+def test_a_conflict_causes_the_longest_pauses_until_it_is_reset() -> None:
     backoff = Backoff(1.0, 64.0)
     backoff.give_way()
     assert all(32.0 <= pause <= 64.0 for pause in pauses(backoff, 3))
@@ -33,13 +33,13 @@ def test_it_gives_way_at_once_and_until_it_is_reset() -> None:
     assert backoff.next_pause() <= 1.0
 
 
-def test_two_that_fail_together_do_not_come_back_together() -> None:
+def test_two_clients_that_fail_together_do_not_retry_together() -> None:
     one, other = Backoff(60.0, 60.0), Backoff(60.0, 60.0)
     assert pauses(one, 5) != pauses(other, 5)
 
 
 @pytest.mark.parametrize("number", [1, 100, 5000])
-def test_a_long_outage_overflows_nothing(number: int) -> None:
+def test_a_long_outage_causes_no_overflow(number: int) -> None:
     assert all(0.25 <= pause <= 60.0 for pause in pauses(Backoff(0.5, 60.0), number))
 
 

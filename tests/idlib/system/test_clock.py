@@ -1,4 +1,4 @@
-"""What the system says of its clock."""
+"""What the system reports about its clock."""
 
 import ctypes
 from pathlib import Path
@@ -29,7 +29,7 @@ def test_the_clock_is_synchronized_if_adjtimex_reports_it() -> None:
     assert clock.is_synchronized() is not bool(timex.status & sta_unsync)
 
 
-def test_a_start_of_the_system_has_one_name() -> None:
+def test_the_boot_identifier_does_not_change_while_the_system_runs() -> None:
     assert clock.boot() == Path("/proc/sys/kernel/random/boot_id").read_text().strip()
 
 

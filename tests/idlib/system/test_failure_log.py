@@ -1,4 +1,4 @@
-"""An outage fills no log, and is known to whoever asks."""
+"""An outage causes few log lines, and its cause can be queried."""
 
 import logging
 from dataclasses import dataclass, field
@@ -37,7 +37,7 @@ def test_causes_that_take_turns_are_logged_once_each(clock: Clock, caplog: pytes
     assert caplog.messages == ["refused", "unreachable"]
 
 
-def test_what_works_for_a_moment_does_not_make_the_cause_news(clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_cause_is_not_logged_again_after_a_brief_recovery(clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
     clock.outage.begin("lost")
     assert clock.outage.end()
     assert clock.outage.cause is None
@@ -56,21 +56,21 @@ def test_a_failure_after_a_stable_period_is_logged_again(clock: Clock, caplog: p
     assert caplog.messages == ["lost", "lost"]
 
 
-def test_the_end_of_no_outage_is_none(clock: Clock) -> None:
+def test_the_end_is_only_reported_after_an_outage(clock: Clock) -> None:
     assert not clock.outage.end()
 
 
-def test_the_pauses_between_its_lines_can_grow(caplog: pytest.LogCaptureFixture) -> None:
+def test_the_pauses_between_the_log_lines_can_grow(caplog: pytest.LogCaptureFixture) -> None:
     seconds = 0.0
     outage = FailureLog(logging.getLogger("outage"), lambda: seconds, (60, 540, 3600))
-    told = []
+    logged_at = []
     for _ in range(3 * 360):
         outage.begin("refused")
         if caplog.messages:
-            told.append(seconds)
+            logged_at.append(seconds)
         caplog.clear()
         seconds += 10
-    assert told == [0, 60, 600, 4200, 7800]
+    assert logged_at == [0, 60, 600, 4200, 7800]
 
 
 def test_a_different_detail_is_not_a_new_cause(clock: Clock, caplog: pytest.LogCaptureFixture) -> None:

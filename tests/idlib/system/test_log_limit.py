@@ -1,4 +1,4 @@
-"""A flood of similar lines costs a bounded part of the log, hides no other line, and is counted to the last."""
+"""A flood of similar lines causes a limited number of log lines, hides no other line, and is counted completely."""
 
 import logging
 import random
@@ -41,7 +41,7 @@ class Clock:
             self.limited.write(logging.WARNING, reason, "refused reason=%s message %d", reason, count)
 
     def wait(self, seconds: int) -> None:
-        """Let time pass as under the receiver's supervisor."""
+        """Let time pass, and write held back lines each second, like the receiver's supervisor."""
         for _ in range(seconds):
             self.now += 1
             self.limited.flush()
@@ -54,11 +54,11 @@ def clock(caplog: pytest.LogCaptureFixture) -> Clock:
 
 
 def stood_for(lines: Iterable[str]) -> int:
-    """Return how many calls the lines tell of."""
+    """Return how many calls the lines report."""
     return sum(1 + int(found[1]) if (found := SUMMARY.search(line)) else 1 for line in lines)
 
 
-def test_a_few_lines_are_written_as_they_come(clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_few_lines_are_written_at_once(clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
     clock.refuse("replay", BURST)
     assert caplog.messages == [f"refused reason=replay message {number}" for number in range(BURST)]
     assert {record.levelno for record in caplog.records} == {logging.WARNING}
@@ -70,13 +70,13 @@ def test_one_line_counts_the_rest_of_a_flood(clock: Clock, caplog: pytest.LogCap
     assert caplog.messages[BURST:] == ["refused reason=replay message 1253 (and 1233 more in the last 10 s)"]
 
 
-def test_a_single_line_that_was_held_back_comes_as_it_is(clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_single_line_that_was_held_back_is_written_unchanged(clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
     clock.refuse("replay", BURST + 1)
     clock.wait(10)
     assert caplog.messages[BURST:] == [f"refused reason=replay message {BURST}"]
 
 
-def test_a_flood_that_goes_on_costs_a_line_each_ten_seconds(clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_lasting_flood_causes_a_line_every_ten_seconds(clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
     for _ in range(600):
         clock.refuse("replay", 50)
         clock.wait(1)
@@ -101,7 +101,7 @@ def test_after_a_pause_lines_are_written_again(clock: Clock, caplog: pytest.LogC
     assert len(caplog.messages) == BURST
 
 
-def test_what_is_held_back_is_written_at_the_end(clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
+def test_held_back_lines_are_written_at_the_end(clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
     clock.refuse("replay", BURST + 7)
     clock.limited.flush()
     assert stood_for(caplog.messages) == BURST
@@ -134,13 +134,13 @@ def test_debug_holds_nothing_back(clock: Clock, caplog: pytest.LogCaptureFixture
     assert caplog.messages == [f"refused reason=replay message {number}" for number in range(500)]
 
 
-def test_a_long_line_is_cut(clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_long_line_is_shortened(clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
     clock.limited.write(logging.WARNING, "replay", "refused reason=%s", "x" * 10_000)
     assert len(caplog.messages[0]) == MAX_CHARACTERS
     assert caplog.messages[0].endswith("x...")
 
 
-def test_keys_beyond_the_bound_share_a_rate(clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
+def test_keys_above_the_limit_share_a_rate(clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
     for number in range(100 * MAX_KEYS):
         clock.refuse(f"invented-{number}")
     assert len(clock.limited._kinds) == MAX_KEYS
@@ -152,7 +152,9 @@ def test_there_is_room_for_every_reason() -> None:
     assert len(Reason) < MAX_KEYS
 
 
-def test_all_reasons_at_once_cost_a_bounded_part_of_the_log(clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
+def test_the_number_of_lines_is_limited_for_floods_of_all_reasons(
+    clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
     reasons = [*map(str, Reason), "waiting"]
     seconds = 3600
     for _ in range(seconds):
@@ -160,7 +162,7 @@ def test_all_reasons_at_once_cost_a_bounded_part_of_the_log(clock: Clock, caplog
             clock.refuse(reason, 5)
         clock.wait(1)
     assert len(caplog.messages) <= TOTAL_BURST + seconds / TOTAL_SECONDS_PER_LINE
-    # And none waits for its turn while others have several.
+    # And each reason gets as many lines as the others.
     turns = Counter(line.split()[1] for line in caplog.messages[TOTAL_BURST:])
     assert set(turns) == {f"reason={reason}" for reason in reasons}
     assert max(turns.values()) - min(turns.values()) <= 2
@@ -168,7 +170,7 @@ def test_all_reasons_at_once_cost_a_bounded_part_of_the_log(clock: Clock, caplog
     assert stood_for(caplog.messages) == seconds * len(reasons) * 5
 
 
-def test_a_day_of_floods_costs_as_much_as_the_document_says(clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_day_of_floods_takes_as_much_space_as_documented(clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
     document = (Path(__file__).parents[3] / "docs/limits.md").read_text()
     said = re.search(
         r"one kind adds at most (\d+) MB a day to the log, and\s+floods of all kinds .* (\d+) MB", document
@@ -184,7 +186,7 @@ def test_a_day_of_floods_costs_as_much_as_the_document_says(clock: Clock, caplog
                         clock.limited.write(logging.WARNING, reason, "refused reason=%s %s", reason, "x" * 1000)
                 clock.wait(1)
 
-        # The bursts at its beginning.
+        # Use up the initial bursts.
         flood(600)
         caplog.clear()
         flood(3600)
@@ -192,7 +194,7 @@ def test_a_day_of_floods_costs_as_much_as_the_document_says(clock: Clock, caplog
         assert 0.8 * float(limit) < 24 * octets / 1e6 <= float(limit)
 
 
-def test_threads_lose_no_line(clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
+def test_no_line_of_several_threads_is_lost(clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
     is_over = threading.Event()
 
     def flush() -> None:
@@ -214,9 +216,7 @@ def test_threads_lose_no_line(clock: Clock, caplog: pytest.LogCaptureFixture) ->
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=50)
 @given(st.integers(), st.integers(1, 100), st.integers(1, 200))
-def test_what_is_written_and_what_is_counted_are_all_calls(
-    caplog: pytest.LogCaptureFixture, seed: int, keys: int, rounds: int
-) -> None:
+def test_each_call_is_written_or_counted(caplog: pytest.LogCaptureFixture, seed: int, keys: int, rounds: int) -> None:
     caplog.clear()
     caplog.set_level(logging.INFO)
     clock, chance, calls, began = Clock(), random.Random(seed), 0, 1000.0

@@ -1,4 +1,4 @@
-"""So many at once, and so many a second over time."""
+"""A token bucket allows a burst, and then a steady rate."""
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -14,12 +14,12 @@ def test_it_allows_a_burst_and_then_its_rate() -> None:
     assert not bucket.take(102.0)
 
 
-def test_it_saves_up_no_more_than_a_burst() -> None:
+def test_it_saves_no_more_than_a_burst() -> None:
     bucket = TokenBucket(3, 2.0)
     assert [bucket.take(1e9) for _ in range(5)] == [True, True, True, False, False]
 
 
-def test_a_look_takes_nothing() -> None:
+def test_peeking_takes_no_token() -> None:
     bucket = TokenBucket(1, 1.0)
     assert all(bucket.has_token(0.0) for _ in range(3))
     assert bucket.take(0.0)

@@ -24,7 +24,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def leave_behind(lock: Path) -> None:
-    """Be killed while the lock is held."""
+    """Kill a process that holds the lock."""
     script = f"""
 import os, signal
 from pathlib import Path
@@ -40,39 +40,39 @@ def pretend_of_another_user(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: NOBODY)
 
 
-def test_the_lock_is_there_for_supervisor_and_host_and_gone_afterwards(lock: Path) -> None:
+def test_the_lock_exists_for_the_supervisor_and_the_host_while_it_is_held(lock: Path) -> None:
     with update_lock.held(lock), lock.open() as file, pytest.raises(BlockingIOError):
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     assert not lock.exists()
 
 
-def test_the_lock_goes_with_an_error_too(lock: Path) -> None:
+def test_the_lock_is_removed_after_an_error(lock: Path) -> None:
     with pytest.raises(KeyError), update_lock.held(lock):
         raise KeyError
     assert not lock.exists()
 
 
-def test_without_balena_all_goes_on(tmp_path: Path) -> None:
+def test_nothing_is_locked_without_balena(tmp_path: Path) -> None:
     path = tmp_path / "balena" / "updates.lock"
     with update_lock.held(path):
         assert not path.exists()
     update_lock.remove_leftover(path)
 
 
-def test_the_lock_of_a_writer_that_was_killed_is_taken_over(lock: Path) -> None:
+def test_the_lock_of_a_killed_writer_is_taken_over(lock: Path) -> None:
     leave_behind(lock)
     with update_lock.held(lock):
         assert lock.exists()
     assert not lock.exists()
 
 
-def test_the_lock_of_a_writer_that_was_killed_is_removed(lock: Path) -> None:
+def test_the_lock_of_a_killed_writer_is_removed(lock: Path) -> None:
     leave_behind(lock)
     update_lock.remove_leftover(lock)
     assert not lock.exists()
 
 
-def test_a_lock_that_the_user_holds_is_left_alone_and_not_waited_for(lock: Path) -> None:
+def test_a_lock_of_the_user_is_kept_and_not_waited_for(lock: Path) -> None:
     lock.touch()
     with update_lock.held(lock):
         pass
@@ -81,7 +81,7 @@ def test_a_lock_that_the_user_holds_is_left_alone_and_not_waited_for(lock: Path)
 
 
 @pytest.mark.usefixtures("impatient")
-def test_a_lock_of_the_supervisor_that_stays_is_left_alone(lock: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_lock_that_the_supervisor_does_not_release_is_kept(lock: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     lock.touch()
     pretend_of_another_user(monkeypatch)
     with update_lock.held(lock):
@@ -110,7 +110,7 @@ def test_a_lock_of_the_supervisor_is_waited_for(lock: Path, monkeypatch: pytest.
 
 
 @pytest.mark.parametrize("blocked", ["directory", "dangling link"])
-def test_another_file_in_place_of_the_lock_stops_no_writer(lock: Path, blocked: str) -> None:
+def test_another_file_in_place_of_the_lock_does_not_stop_a_writer(lock: Path, blocked: str) -> None:
     if blocked == "directory":
         lock.mkdir()
     else:
@@ -121,7 +121,7 @@ def test_another_file_in_place_of_the_lock_stops_no_writer(lock: Path, blocked: 
     assert os.path.lexists(lock)
 
 
-def test_a_named_pipe_in_the_place_of_the_lock_is_not_waited_for(lock: Path) -> None:
+def test_a_named_pipe_in_place_of_the_lock_does_not_block(lock: Path) -> None:
     os.mkfifo(lock)
     script = f"""
 from pathlib import Path

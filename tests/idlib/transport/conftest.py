@@ -1,4 +1,4 @@
-"""What the tests of the broker's settings share: the settings of a device, and certificates in files."""
+"""Fixtures of the tests of the broker's settings: the settings of a device, and certificates in files."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -12,13 +12,13 @@ Load = Callable[..., Settings]
 
 @pytest.fixture
 def load_with() -> Load:
-    """Return what reads an environment of IDENTITY_NAME and some more variables."""
+    """Return a function that reads an environment of IDENTITY_NAME and some more variables."""
     return lambda **environment: load({"IDENTITY_NAME": "alice._device.example.com", **environment})
 
 
 @pytest.fixture
 def file(tmp_path: Path) -> Callable[[str, bytes], str]:
-    """Return what writes a file and gives its path."""
+    """Return a function that writes a file and returns its path."""
 
     def write(name: str, contents: bytes) -> str:
         (tmp_path / name).write_bytes(contents)

@@ -1,4 +1,4 @@
-"""What the tests of the publisher share: brokers that acknowledge or refuse, and one way to send."""
+"""Helpers of the tests of the publisher: brokers that acknowledge or refuse, and a function that sends."""
 
 from collections.abc import Callable
 
@@ -19,7 +19,7 @@ def packet_id_of(publish: bytes) -> bytes:
 
 
 def acknowledging(properties: bytes = b"", code: bytes = b"") -> Callable[[Peer], None]:
-    """Return a script that accepts and acknowledges whatever comes."""
+    """Return a script that accepts the connection and acknowledges everything."""
 
     def script(peer: Peer) -> None:
         peer.accept(connack(properties))

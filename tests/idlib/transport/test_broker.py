@@ -1,4 +1,4 @@
-"""Which settings of the broker go together, and what is said of the files behind them."""
+"""Which settings of the broker can be combined, and which errors are reported for their files."""
 
 import logging
 import os
@@ -43,14 +43,14 @@ def password_of(read: Settings) -> str | None:
 
 
 @pytest.mark.parametrize("name", ["MQTT_CA_FILE", "MQTT_CERT_FILE"])
-def test_a_file_for_tls_without_tls_is_refused(name: str, load_with: Load) -> None:
-    # Also if there is no such file: it is not looked at.
+def test_a_tls_file_without_tls_is_rejected(name: str, load_with: Load) -> None:
+    # Even if the file does not exist: it is not read.
     assert problem(load_with(**{name: "/no/such/file"})) == (
         f"{name} is set, and MQTT_TLS is off: set MQTT_TLS=on, or unset {name}"
     )
 
 
-def test_all_that_does_not_go_together_is_named_at_once(load_with: Load) -> None:
+def test_all_conflicting_settings_are_reported_at_once(load_with: Load) -> None:
     read = load_with(MQTT_KEY_FILE="/key", MQTT_PASSWORD_FILE="/password", MQTT_CA_FILE="/ca")
     assert [problem.partition(" ")[0] for problem in problems(read)] == [
         "MQTT_CA_FILE",
@@ -60,14 +60,14 @@ def test_all_that_does_not_go_together_is_named_at_once(load_with: Load) -> None
     ]
 
 
-def test_a_key_without_its_certificate_is_refused(load_with: Load) -> None:
+def test_a_key_without_its_certificate_is_rejected(load_with: Load) -> None:
     assert "MQTT_CERT_FILE is not" in problem(load_with(MQTT_TLS="on", MQTT_KEY_FILE="/key"))
 
 
 @pytest.mark.parametrize(
     "host", ["broker.example", "192.0.2.1", "2001:db8::1", "::ffff:192.0.2.1", "localhost.example", "10.0.0.1"]
 )
-def test_a_login_that_the_way_could_read_needs_to_be_allowed(host: str, load_with: Load, file: File) -> None:
+def test_a_login_in_the_clear_needs_permission(host: str, load_with: Load, file: File) -> None:
     login = {"MQTT_HOST": host, "MQTT_USERNAME": "alice", "MQTT_PASSWORD_FILE": file("password", b"secret\n")}
     said = problem(load_with(**login))
     assert said.startswith("MQTT_USERNAME is set, and MQTT_TLS is off")
@@ -81,7 +81,7 @@ def test_a_login_that_stays_on_this_machine_is_allowed(host: str, load_with: Loa
     assert Broker.from_settings(load_with(MQTT_HOST=host, MQTT_USERNAME="alice")).username == "alice"
 
 
-def test_what_is_ignored_without_harm_is_a_warning(load_with: Load, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_setting_that_is_ignored_without_harm_is_a_warning(load_with: Load, caplog: pytest.LogCaptureFixture) -> None:
     Broker.from_settings(load_with(MQTT_VERSION="3.1.1"))
     Broker.from_settings(load_with(MQTT_SESSION_EXPIRY="3600"))
     assert caplog.records == []
@@ -119,7 +119,7 @@ def test_the_password_is_the_first_line(contents: bytes, password: str, load_wit
     ],
     ids=["empty", "empty line", "mark alone", "UTF-16", "Latin-1", "too long"],
 )
-def test_what_is_no_password_is_named(contents: bytes, fault: str, load_with: Load, file: File) -> None:
+def test_an_unusable_password_is_reported(contents: bytes, fault: str, load_with: Load, file: File) -> None:
     path = file("password", contents)
     said = problem(load_with(MQTT_TLS="on", MQTT_USERNAME="alice", MQTT_PASSWORD_FILE=path))
     assert said.startswith(f"Bad value of env var MQTT_PASSWORD_FILE: '{path}' ")
@@ -127,7 +127,7 @@ def test_what_is_no_password_is_named(contents: bytes, fault: str, load_with: Lo
     assert "secret" not in said
 
 
-def test_a_file_that_cannot_be_read_is_named_with_the_reason(load_with: Load, tmp_path: Path, file: File) -> None:
+def test_a_file_that_cannot_be_read_is_reported_with_the_reason(load_with: Load, tmp_path: Path, file: File) -> None:
     os.mkfifo(tmp_path / "pipe")
     for name, fault in (("missing", "cannot be read: No such file"), ("pipe", "it is a named pipe")):
         path = str(tmp_path / name)
@@ -153,9 +153,7 @@ def test_a_file_that_cannot_be_read_is_named_with_the_reason(load_with: Load, tm
     ],
     ids=["empty", "cut off", "second cut off", "key", "UTF-16"],
 )
-def test_a_file_of_cas_that_is_something_else_is_named(
-    contents: bytes, fault: str, load_with: Load, file: File
-) -> None:
+def test_a_ca_file_with_other_contents_is_reported(contents: bytes, fault: str, load_with: Load, file: File) -> None:
     said = problem(load_with(MQTT_TLS="on", MQTT_CA_FILE=file("ca.pem", contents)))
     assert said.startswith("Bad value of env var MQTT_CA_FILE: ")
     assert fault in said
@@ -174,7 +172,7 @@ def test_a_file_of_cas_that_is_something_else_is_named(
     ],
     ids=["no key", "other key", "other key beside it", "locked", "no key but a certificate", "no certificate", "cut"],
 )
-def test_a_certificate_and_key_that_cannot_be_used_are_named(
+def test_a_certificate_and_key_that_cannot_be_used_are_reported(
     certificate: bytes, key: bytes | None, name: str, fault: str, load_with: Load, file: File
 ) -> None:
     files = {"MQTT_CERT_FILE": file("c.pem", certificate)}
@@ -185,7 +183,7 @@ def test_a_certificate_and_key_that_cannot_be_used_are_named(
     assert fault in said
 
 
-def test_a_certificate_with_its_key_in_the_same_file_or_another_is_loaded(load_with: Load, file: File) -> None:
+def test_a_certificate_and_its_key_are_loaded_from_one_file_or_two(load_with: Load, file: File) -> None:
     one = load_with(MQTT_TLS="on", MQTT_CERT_FILE=file("both.pem", CERTIFICATE + KEY))
     two = load_with(MQTT_TLS="on", MQTT_CERT_FILE=file("c.pem", CERTIFICATE), MQTT_KEY_FILE=file("k.pem", KEY))
     assert Broker.from_settings(one).tls is not None
@@ -193,7 +191,7 @@ def test_a_certificate_with_its_key_in_the_same_file_or_another_is_loaded(load_w
 
 
 @pytest.mark.parametrize("with_file", [False, True])
-def test_tls_is_checked_alike_on_every_python(with_file: bool, load_with: Load, file: File) -> None:  # noqa: FBT001
+def test_tls_checks_are_the_same_on_every_python(with_file: bool, load_with: Load, file: File) -> None:  # noqa: FBT001
     files = {"MQTT_CA_FILE": file("ca.pem", CA)} if with_file else {}
     context = Broker.from_settings(load_with(MQTT_TLS="on", **files)).tls
     assert context is not None
@@ -206,7 +204,7 @@ def test_tls_is_checked_alike_on_every_python(with_file: bool, load_with: Load, 
 
 @given(st.binary(max_size=100) | st.sampled_from([CA[:100], KEY[:100], CA, KEY]))
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=50)
-def test_any_file_is_used_or_named_as_wrong(load_with: Load, file: File, contents: bytes) -> None:
+def test_any_file_is_used_or_reported_as_wrong(load_with: Load, file: File, contents: bytes) -> None:
     path = file("any", contents)
     for name in ("MQTT_CA_FILE", "MQTT_CERT_FILE", "MQTT_PASSWORD_FILE"):
         try:

@@ -1,4 +1,4 @@
-"""Each reason that the broker, TLS or the network gives has a hint of its own."""
+"""Each reason that the broker, TLS or the network gives has its own hint."""
 
 import errno
 import os
@@ -84,9 +84,9 @@ def test_an_error_below_mqtt_has_its_hint(broker: Broker, error: Exception, hint
     ],
 )
 def test_an_alert_after_the_handshake_has_its_hint(broker: Broker, error: Exception | None, hint: str) -> None:
-    told = hint_for_alert(broker, error)
-    assert told.startswith(hint) or hint in told
-    assert bool(told) == bool(hint)
+    found = hint_for_alert(broker, error)
+    assert found.startswith(hint) or hint in found
+    assert bool(found) == bool(hint)
 
 
 def test_a_real_server_without_tls_is_recognized() -> None:
@@ -132,16 +132,16 @@ def test_a_reason_of_the_broker_has_its_hint(broker: Broker, code: int, hint: st
     assert hint in hint_for_reason(broker, code)
 
 
-def test_no_certificate_is_asked_for_that_is_not_in_use() -> None:
+def test_the_hint_does_not_mention_a_certificate_that_is_not_in_use() -> None:
     assert "certificate" not in hint_for_reason(LOGGED_IN, 135)
     assert hint_for_reason(WITHOUT_PASSWORD, 135) == "set MQTT_PASSWORD_FILE"
 
 
 @pytest.mark.parametrize("kind", [PacketTypes.CONNACK, PacketTypes.DISCONNECT, PacketTypes.SUBACK, PacketTypes.PUBACK])
-def test_no_reason_for_a_failure_is_without_a_hint(kind: int) -> None:
+def test_every_failure_reason_has_a_hint(kind: int) -> None:
     names = ReasonCode(PacketTypes.CONNACK).names
     codes = {code for code, meanings in names.items() if any(kind in kinds for kinds in meanings.values())}
-    # What only a broken client would be told.
+    # Reasons that only a broken client would get.
     ours = {148, 161, 162, 158, 154, 146, 145}
     assert [
         code for code in sorted(codes) if code >= 128 and code not in ours and not hint_for_reason(PLAIN, code)
@@ -161,7 +161,7 @@ def test_silence_has_its_hint(broker: Broker, hint: str) -> None:
 
 
 @given(st.sampled_from([PLAIN, TLS, LOGGED_IN]), st.integers(0, 300), st.sampled_from(list(errno.errorcode)))
-def test_every_hint_is_one_line_and_never_holds_the_password(broker: Broker, code: int, number: int) -> None:
+def test_every_hint_is_one_line_without_the_password(broker: Broker, code: int, number: int) -> None:
     hints = [hint_for_reason(broker, code), hint_for_error(broker, OSError(number, os.strerror(number)))]
     for hint in [*hints, hint_for_silence(broker), hint_for_error(broker, ValueError())]:
         assert "\n" not in hint

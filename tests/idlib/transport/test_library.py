@@ -1,4 +1,4 @@
-"""The check that the MQTT library still is what our client builds on."""
+"""The check that the MQTT library has the parts that our client uses."""
 
 import pytest
 from paho.mqtt.client import Client
@@ -7,11 +7,11 @@ from idlib.errors import ConfigurationError
 from idlib.transport.library import check_library
 
 
-def test_the_library_that_is_installed_is_the_right_one() -> None:
+def test_the_installed_library_is_compatible() -> None:
     check_library()
 
 
-def test_a_part_that_is_gone_is_named_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_part_is_reported_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(Client, "_packet_read")
     with pytest.raises(ConfigurationError, match=r"paho-mqtt 2\.\S+ cannot be used: Client\._packet_read ") as caught:
         check_library()
@@ -19,13 +19,13 @@ def test_a_part_that_is_gone_is_named_in_one_line(monkeypatch: pytest.MonkeyPatc
     assert "\n" not in caught.value.problems[0]
 
 
-def test_a_part_that_is_called_differently_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_part_with_other_parameters_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Client, "_sock_recv", lambda self: b"")
     with pytest.raises(ConfigurationError, match="_sock_recv"):
         check_library()
 
 
-def test_a_state_that_is_gone_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_state_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     begin = Client.__init__
 
     def without(self: Client, *arguments: object, **options: object) -> None:

@@ -1,4 +1,4 @@
-"""Packets as brokers and strangers can write them, read by our own reader."""
+"""Packets that brokers and strangers can write, read by our own reader."""
 
 import itertools
 import time
@@ -46,7 +46,7 @@ def portions(octets: bytes, cuts: Iterable[int]) -> Sequence[bytes]:
     bodies=st.lists(st.tuples(st.sampled_from([0x20, 0x32, 0x40, 0xD0]), st.binary(max_size=300)), max_size=5),
     cuts=st.lists(st.integers(0, 2000), max_size=20),
 )
-def test_packets_are_the_same_however_they_are_cut(bodies: list[tuple[int, bytes]], cuts: list[int]) -> None:
+def test_packets_are_the_same_however_the_stream_is_divided(bodies: list[tuple[int, bytes]], cuts: list[int]) -> None:
     octets = b"".join(packet(header, body) for header, body in bodies)
     reader = PacketReader(LIMIT)
     found = [each for portion in portions(octets, cuts) for each in reader.feed(portion)]
@@ -76,7 +76,7 @@ def test_any_bytes_are_packets_or_malformed(octets: bytes, version: MqttVersion)
     properties=st.lists(st.tuples(st.binary(max_size=9), st.binary(max_size=9)), max_size=5),
     retain=st.booleans(),
 )
-def test_a_publish_is_read_whatever_its_properties_say(
+def test_a_publish_is_read_whatever_its_properties(
     topic: str, payload: bytes, qos: int, packet_id: int, properties: list[tuple[bytes, bytes]], *, retain: bool
 ) -> None:
     written = b"".join(user_property(name, value) for name, value in properties)
@@ -86,7 +86,7 @@ def test_a_publish_is_read_whatever_its_properties_say(
         assert found.packet_id == (packet_id if qos else 0)
 
 
-def test_the_topic_decides_nothing() -> None:
+def test_the_topic_has_no_effect() -> None:
     body = text(b"\xff\x00\xfe") + b"\0\7" + b"\0" + b"payload"
     assert read_publish(one(packet(0x32, body)), V5).payload == b"payload"
 
@@ -100,7 +100,7 @@ def test_the_topic_decides_nothing() -> None:
         (b"", "a length is malformed"),
     ],
 )
-def test_what_cannot_be_read_behind_its_number_is_refused_by_its_number(section: bytes, fact: str) -> None:
+def test_an_unreadable_publish_is_refused_by_its_packet_id(section: bytes, fact: str) -> None:
     found = read_publish(one(packet(0x32, text(b"topic") + b"\1\2" + section)), V5)
     assert (found.packet_id, found.qos, found.payload) == (0x102, 1, b"")
     assert found.refusal is not None
@@ -108,7 +108,7 @@ def test_what_cannot_be_read_behind_its_number_is_refused_by_its_number(section:
 
 
 @pytest.mark.parametrize("body", [b"", b"\0", b"\0\5abc", b"\0\1a", b"\0\1a\0", b"\0\1a\0\0", b"\xff\xff"])
-def test_what_cannot_be_acknowledged_is_malformed(body: bytes) -> None:
+def test_a_publish_that_cannot_be_acknowledged_is_malformed(body: bytes) -> None:
     with pytest.raises(MalformedPacketError, match="PUBLISH"):
         read_publish(one(packet(0x32, body)), V311)
 
@@ -122,21 +122,21 @@ def test_qos_3_is_refused_and_can_be_acknowledged() -> None:
 
 @pytest.mark.parametrize("qos", [0, 1, 2])
 @pytest.mark.parametrize("size", [LIMIT, 70_000, 3_000_000])
-def test_an_oversized_publish_is_refused_by_its_number(qos: int, size: int) -> None:
+def test_an_oversized_publish_is_refused_by_its_packet_id(qos: int, size: int) -> None:
     found = read_publish(one(publish_packet("topic", bytes(size), qos, 7)), V5)
     assert (found.qos, found.packet_id, found.payload) == (qos, 7 if qos else 0, b"")
     assert found.refusal is not None
     assert found.refusal.reason is Reason.OVERSIZED
 
 
-def test_the_largest_that_is_announced_is_kept() -> None:
+def test_a_packet_of_the_announced_size_is_accepted() -> None:
     octets = publish_packet("topic", bytes(LIMIT - 3 - 7 - 2 - 1), 1, 7)
     assert len(octets) == LIMIT
     assert read_publish(one(octets), V5).refusal is None
     assert one(publish_packet("topic", bytes(LIMIT - 3 - 7 - 2), 1, 7)).is_oversized
 
 
-def test_the_longest_topic_of_an_oversized_packet_hides_no_number() -> None:
+def test_the_packet_id_of_an_oversized_publish_is_read_after_the_longest_topic() -> None:
     found = read_publish(one(publish_packet("t" * 65535, bytes(100_000), 1, 7)), V5)
     assert found.packet_id == 7
 
@@ -159,14 +159,14 @@ def test_an_oversized_packet_is_not_held_in_memory() -> None:
 
 
 @pytest.mark.parametrize("kind", [0x20, 0x40, 0x62, 0x90, 0xE0])
-def test_what_is_not_a_publish_is_refused_by_its_length(kind: int) -> None:
+def test_another_oversized_packet_is_refused_by_its_length(kind: int) -> None:
     with pytest.raises(MalformedPacketError, match="268435455 bytes"):
         packets(bytes([kind]) + variable(268_435_455))
     assert packets(packet(kind, bytes(MAX_CONTROL_OCTETS)))
 
 
 @pytest.mark.parametrize("octet", [0x00, 0x10, 0x21, 0x48, 0x60, 0x82, 0xC0, 0xF0, 0xFF])
-def test_what_is_not_mqtt_shows_at_its_first_byte(octet: int) -> None:
+def test_another_protocol_is_recognized_by_its_first_byte(octet: int) -> None:
     with pytest.raises(MalformedPacketError, match=f"begins with the byte {octet:#04x}"):
         packets(bytes([octet]))
 
@@ -191,7 +191,7 @@ def connack(properties: bytes, code: int = 0) -> Packet:
     return one(packet(0x20, bytes([1, code]) + variable(len(properties)) + properties), 300_000)
 
 
-def test_a_connack_says_what_is_obeyed() -> None:
+def test_a_connack_has_the_limits_that_we_obey() -> None:
     properties = (
         b"\x11\0\0\0\x3c\x21\0\x0a\x24\0\x25\0\x27\0\0\0\x01\x12"
         + text(b"another")
@@ -235,12 +235,12 @@ def test_a_connack_that_the_standard_forbids_is_malformed(properties: bytes) -> 
         read_connack(connack(properties), V5)
 
 
-def test_properties_that_do_not_fill_their_length_are_malformed() -> None:
+def test_properties_with_a_wrong_length_are_malformed() -> None:
     with pytest.raises(MalformedPacketError):
         read_connack(one(packet(0x20, b"\0\0\x02\x21\0\1")), V5)
 
 
-def test_many_properties_cost_what_their_bytes_cost() -> None:
+def test_many_properties_take_time_in_proportion_to_their_size() -> None:
     body = variable(250_000) + user_property(b"", b"") * 50_000
     started = time.monotonic()
     assert read_properties(body, 0) == {}
@@ -251,7 +251,7 @@ def test_subscription_identifiers_are_read() -> None:
     assert read_properties(b"\x03\x0b\x80\x01", 0) == {0x0B: 128}
 
 
-def test_a_suback_gives_its_codes() -> None:
+def test_a_suback_has_its_codes() -> None:
     assert read_suback(one(packet(0x90, b"\0\1\0\1")), V5) == (1,)
     assert read_suback(one(packet(0x90, b"\0\1" + variable(9) + user_property(b"a", _FEFF) + b"\x87")), V5) == (0x87,)
     assert read_suback(one(packet(0x90, b"\0\1\x80")), V311) == (0x80,)
@@ -260,7 +260,7 @@ def test_a_suback_gives_its_codes() -> None:
             read_suback(one(packet(0x90, body)), V5)
 
 
-def test_an_acknowledgement_may_leave_out_its_code() -> None:
+def test_an_acknowledgement_may_omit_its_code() -> None:
     assert read_acknowledgement(one(packet(0x40, b"\1\2"))) == (0x102, 0)
     assert read_acknowledgement(one(packet(0x40, b"\1\2\x97\0"))) == (0x102, 0x97)
     with pytest.raises(MalformedPacketError):

@@ -1,4 +1,4 @@
-"""The publisher against a broker that says what a test has it say."""
+"""The publisher with a broker that sends what the test prescribes."""
 
 import logging
 import re
@@ -41,12 +41,12 @@ def test_an_acknowledged_message_is_acknowledged() -> None:
     [
         (b"\x10", NoSubscriberError, "has no subscriber for topic"),
         (b"\x87", RefusedMessageError, "refuses the message: Not authorized"),
-        # As Mosquitto says it, against the standard.
+        # As Mosquitto sends it, contrary to the standard.
         (b"\x95", RefusedMessageError, "refuses the message: reason code 149"),
         (b"\x97" + variable(8) + user_property(b"", _FEFF), RefusedMessageError, "Quota exceeded"),
     ],
 )
-def test_what_becomes_of_a_message_is_told(code: bytes, error: type[TransportError], said: str) -> None:
+def test_the_result_of_a_message_is_reported(code: bytes, error: type[TransportError], said: str) -> None:
     with ScriptedBroker(acknowledging(code=code)) as broker, Publisher(broker.address, TIMEOUT) as publisher:
         publication = publisher.publish("topic", b"payload", 60)
         with pytest.raises(error, match=said):
@@ -69,10 +69,10 @@ def test_a_refused_message_has_the_hint_of_its_reason(code: bytes, hint: str) ->
     with (
         ScriptedBroker(acknowledging(code=code)) as broker,
         Publisher(broker.address, TIMEOUT) as publisher,
-        pytest.raises(RefusedMessageError) as told,
+        pytest.raises(RefusedMessageError) as raised,
     ):
         send(publisher)
-    assert told.value.hint == hint
+    assert raised.value.hint == hint
 
 
 @pytest.mark.parametrize(
@@ -84,12 +84,12 @@ def test_a_refused_message_has_the_hint_of_its_reason(code: bytes, hint: str) ->
         (refusing(packet(0x20, b"\0\x86\0")), "Bad user name or password"),
         (refusing(packet(0x20, b"\0\1")), "Unsupported protocol version"),
         (refusing(packet(0x20, b"\0\4")), "Bad user name or password"),
-        # A TLS alert, as a server writes it to who does not speak TLS.
+        # A TLS alert, as a server sends it to a client that does not use TLS.
         (refusing(b"\x15\x03\x03\0\x02\x02\x46"), "a TLS alert came instead of MQTT"),
         (refusing(b"\x20" + variable(200_000_000)), "a packet of type 2 has 200000000 bytes"),
     ],
 )
-def test_what_ends_a_connection_before_it_is_accepted_is_told_at_once(
+def test_a_connection_that_ends_before_it_is_accepted_is_reported_at_once(
     script: Callable[[Peer], None], said: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     started = time.monotonic()
@@ -115,16 +115,16 @@ def test_what_ends_a_connection_before_it_is_accepted_is_told_at_once(
     ids=["version", "login", "another server", "rate"],
 )
 def test_a_refused_connection_has_the_hint_of_its_reason(answer: bytes, hint: str) -> None:
-    with ScriptedBroker(refusing(answer)) as broker, pytest.raises(TransportError) as told:
+    with ScriptedBroker(refusing(answer)) as broker, pytest.raises(TransportError) as raised:
         Publisher(broker.address, TIMEOUT).__enter__()
-    assert told.value.hint == hint
+    assert raised.value.hint == hint
 
 
 @pytest.mark.parametrize("answer", [b"", b"HTTP/1.1 400 Bad Request\r\n\r\n"])
 def test_a_connection_that_ends_without_a_reason_has_the_hint_of_silence(answer: bytes) -> None:
-    with ScriptedBroker(refusing(answer)) as broker, pytest.raises(TransportError) as told:
+    with ScriptedBroker(refusing(answer)) as broker, pytest.raises(TransportError) as raised:
         Publisher(broker.address, TIMEOUT).__enter__()
-    assert "if the port expects TLS, set MQTT_TLS=on" in told.value.hint
+    assert "if the port expects TLS, set MQTT_TLS=on" in raised.value.hint
 
 
 @pytest.mark.parametrize(
@@ -136,7 +136,7 @@ def test_a_connection_that_ends_without_a_reason_has_the_hint_of_silence(answer:
         (0x97, "Quota exceeded; wait until the broker has delivered its queued messages, or raise its quota"),
     ],
 )
-def test_a_lost_connection_is_told_of_with_the_hint_of_its_reason(
+def test_a_lost_connection_is_reported_with_the_hint_of_its_reason(
     code: int, said: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     def first(peer: Peer) -> None:
@@ -149,7 +149,7 @@ def test_a_lost_connection_is_told_of_with_the_hint_of_its_reason(
     assert caplog.messages == [f"The connection to the broker {broker.address} is lost: {said}"]
 
 
-def test_a_message_that_is_not_acknowledged_tells_why_the_connection_was_lost() -> None:
+def test_the_error_for_an_unacknowledged_message_has_the_reason_of_the_lost_connection() -> None:
     def script(peer: Peer) -> None:
         peer.accept(connack(b""))
         peer.expect(0x30)
@@ -175,7 +175,7 @@ def test_mqtt_3_1_1_refuses_with_a_reason_too(code: int, said: str) -> None:
 
 
 @pytest.mark.parametrize("host", ["broker..example.test", ".example.test", "x" * 64 + ".example.test", "", "a\0b"])
-def test_no_error_of_a_codec_crosses_the_transport(host: str) -> None:
+def test_an_encoding_error_is_reported_as_a_transport_error(host: str) -> None:
     with (
         pytest.raises(TransportError, match="cannot be reached"),
         Publisher(Broker(host, 1883, MqttVersion.V5), TIMEOUT),
@@ -183,7 +183,7 @@ def test_no_error_of_a_codec_crosses_the_transport(host: str) -> None:
         pytest.fail("not accepted")
 
 
-def test_a_port_that_does_not_answer_in_tls_is_told_of() -> None:
+def test_a_port_that_does_not_answer_in_tls_is_reported() -> None:
     with (
         ScriptedBroker(lambda peer: peer.wait_for_end()) as broker,
         pytest.raises(
@@ -193,7 +193,7 @@ def test_a_port_that_does_not_answer_in_tls_is_told_of() -> None:
         Publisher(replace(broker.address, tls=ssl.create_default_context()), 0.2).__enter__()
 
 
-def test_a_broker_without_qos_1_is_told_of_at_once() -> None:
+def test_a_broker_without_qos_1_is_reported_at_once() -> None:
     started = time.monotonic()
     with (
         ScriptedBroker(acknowledging(b"\x24\0")) as broker,
@@ -206,7 +206,7 @@ def test_a_broker_without_qos_1_is_told_of_at_once() -> None:
     assert time.monotonic() - started < _AT_ONCE
 
 
-def test_a_broker_that_loses_its_qos_1_fails_what_waits() -> None:
+def test_messages_fail_if_the_broker_no_longer_accepts_qos_1() -> None:
     def first(peer: Peer) -> None:
         peer.accept(connack(b""))
         peer.expect(0x30)
@@ -222,7 +222,7 @@ def test_a_broker_that_loses_its_qos_1_fails_what_waits() -> None:
             publisher.publish("topic", b"payload", 60)
 
 
-def test_what_is_unacknowledged_stays_within_the_window_of_each_connection() -> None:
+def test_the_number_of_unacknowledged_messages_stays_within_the_limit_of_each_connection() -> None:
     numbers: list[int] = []
 
     def within(window: int, rounds: int) -> Callable[[Peer], None]:
@@ -293,7 +293,7 @@ def test_a_message_that_is_too_large_for_the_next_connection_fails_alone() -> No
             publisher.publish("topic", bytes(200), 60)
 
 
-def test_a_broker_may_take_hardly_anything() -> None:
+def test_a_broker_may_accept_only_very_small_packets() -> None:
     with (
         ScriptedBroker(acknowledging(b"\x27\0\0\0\1")) as broker,
         Publisher(broker.address, TIMEOUT) as publisher,
@@ -304,14 +304,14 @@ def test_a_broker_may_take_hardly_anything() -> None:
             publisher.listen("topic", lambda _: None)
 
 
-def test_what_mqtt_cannot_carry_is_too_large_for_every_broker() -> None:
+def test_a_message_above_the_limit_of_mqtt_is_too_large_for_every_broker() -> None:
     with ScriptedBroker(acknowledging()) as broker, Publisher(broker.address, TIMEOUT) as publisher:
         with pytest.raises(MessageError, match="is 268435460"):
             publisher.publish("topic", bytes(268_435_455), 60)
         send(publisher)
 
 
-def test_a_session_that_breaks_at_each_message_is_tried_ever_less_often_and_told_of_once(
+def test_a_connection_that_breaks_at_each_message_is_retried_with_a_backoff_and_logged_once(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     def script(peer: Peer) -> None:
@@ -333,7 +333,7 @@ def test_a_session_that_breaks_at_each_message_is_tried_ever_less_often_and_told
 
 
 def ending(body: bytes) -> Callable[[Peer], None]:
-    """Return a script that accepts, and answers to a message with a DISCONNECT."""
+    """Return a script that accepts the connection and answers a message with DISCONNECT."""
     answers = {0x10: connack(b""), 0x30: packet(0xE0, body)}
 
     def script(peer: Peer) -> None:
@@ -352,12 +352,12 @@ def ending(body: bytes) -> Callable[[Peer], None]:
         (b"\x97\0", "Quota exceeded; wait until the broker has delivered its queued messages, or raise its quota"),
         (b"\x98\0", "Administrative action; ask the operator of the broker"),
         (b"\x9b\0", "QoS not supported; configure the broker to accept QoS 1"),
-        # No reason for a failure is no reason at all.
+        # Without the reason code of a failure, the reason is unknown.
         (b"", "does it accept QoS 1 and packets of 27 bytes?"),
         (b"\0\0", "does it accept QoS 1 and packets of 27 bytes?"),
     ],
 )
-def test_a_connection_that_breaks_at_each_message_is_told_of_with_its_reason(
+def test_a_connection_that_breaks_at_each_message_is_reported_with_its_reason(
     body: bytes, said: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "_SHORTEST_RECONNECT_SECONDS", 0.01)
@@ -365,14 +365,14 @@ def test_a_connection_that_breaks_at_each_message_is_told_of_with_its_reason(
     with (
         ScriptedBroker(ending(body)) as broker,
         Publisher(broker.address, 1) as publisher,
-        pytest.raises(TransportError) as told,
+        pytest.raises(TransportError) as raised,
     ):
         send(publisher)
-    assert told.value.fact == (
+    assert raised.value.fact == (
         f"the broker {broker.address} did not acknowledge the message within 1 s,"
         f" and ended the connection each time instead: {said}"
     )
-    assert told.value.hint == "it may or may not be delivered; send it again to be sure"
+    assert raised.value.hint == "it may or may not be delivered; send it again to be sure"
 
 
 def test_the_largest_message_that_waits_may_be_too_large(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -384,7 +384,7 @@ def test_the_largest_message_that_waits_may_be_too_large(monkeypatch: pytest.Mon
             publisher.wait(small)
 
 
-def test_who_listens_is_disturbed_by_no_packet() -> None:
+def test_a_listener_is_not_disturbed_by_any_packet() -> None:
     heard: list[bytes] = []
 
     def script(peer: Peer) -> None:
@@ -414,7 +414,7 @@ def test_who_listens_is_disturbed_by_no_packet() -> None:
         (b"\x97", "Quota exceeded", "wait until the broker has delivered its queued messages, or raise its quota"),
     ],
 )
-def test_a_refused_subscription_is_told_of_with_the_hint_of_its_reason(code: bytes, reason: str, hint: str) -> None:
+def test_a_refused_subscription_is_reported_with_the_hint_of_its_reason(code: bytes, reason: str, hint: str) -> None:
     def script(peer: Peer) -> None:
         peer.accept(connack(b""))
         peer.grant(b"\0" + code)
@@ -423,10 +423,10 @@ def test_a_refused_subscription_is_told_of_with_the_hint_of_its_reason(code: byt
     with (
         ScriptedBroker(script) as broker,
         Publisher(broker.address, TIMEOUT) as publisher,
-        pytest.raises(TransportError, match=f"did not accept a subscription to topic: {reason}") as told,
+        pytest.raises(TransportError, match=f"did not accept a subscription to topic: {reason}") as raised,
     ):
         publisher.listen("topic", lambda _: None)
-    assert told.value.hint == hint
+    assert raised.value.hint == hint
 
 
 def test_with_mqtt_3_1_1_a_refused_subscription_has_a_hint_too() -> None:
@@ -445,7 +445,7 @@ def test_with_mqtt_3_1_1_a_refused_subscription_has_a_hint_too() -> None:
         publisher.listen("topic", lambda _: None)
 
 
-def test_a_subscription_without_an_answer_is_told_of_with_the_reason_of_the_lost_connection() -> None:
+def test_a_subscription_without_an_answer_is_reported_with_the_reason_of_the_lost_connection() -> None:
     def script(peer: Peer) -> None:
         peer.accept(connack(b""))
         peer.expect(0x80)

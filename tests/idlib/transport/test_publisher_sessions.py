@@ -1,4 +1,4 @@
-"""Whose session the publisher continues, acknowledges and ends."""
+"""Which sessions the publisher continues and ends, and in which it acknowledges messages."""
 
 import threading
 import time
@@ -25,7 +25,7 @@ from testbed.scripted_broker import (
 from tests.idlib.transport.publishing import _AT_ONCE, TIMEOUT, packet_id_of, send
 
 
-def test_leaving_takes_no_time_while_nobody_can_be_reached() -> None:
+def test_the_publisher_ends_at_once_while_the_broker_is_unreachable() -> None:
     with ScriptedBroker(lambda peer: peer.accept(connack(b""))) as broker:
         publisher = Publisher(broker.address, TIMEOUT)
         publisher.__enter__()
@@ -45,7 +45,7 @@ def test_leaving_takes_no_time_while_nobody_can_be_reached() -> None:
         (connack(b"\x12" + text(b"alice")), "a client id other than ours"),
     ],
 )
-def test_a_session_of_another_program_is_left_with_what_waits_in_it(answer: bytes, said: str) -> None:
+def test_a_session_of_another_program_keeps_its_queued_messages(answer: bytes, said: str) -> None:
     after: list[tuple[int, bytes]] = []
 
     def script(peer: Peer) -> None:
@@ -53,16 +53,16 @@ def test_a_session_of_another_program_is_left_with_what_waits_in_it(answer: byte
         while (said := peer.read())[0]:
             after.append(said)
 
-    with ScriptedBroker(script) as broker, pytest.raises(TransportError, match=said) as told:
+    with ScriptedBroker(script) as broker, pytest.raises(TransportError, match=said) as raised:
         Publisher(broker.address, TIMEOUT).__enter__()
-    assert "the broker uses the user name as the client id" in told.value.hint
-    wait_until(lambda: bool(after), "it does not say that it leaves")
+    assert "the broker uses the user name as the client id" in raised.value.hint
+    wait_until(lambda: bool(after), "no DISCONNECT")
     # DISCONNECT without a Session Expiry Interval, and no PUBACK.
     assert {header for header, _ in after} == {0xE0}
     assert all(b"\x11" not in body for _, body in after)
 
 
-def test_it_does_not_begin_by_ending_a_session_and_ends_its_own() -> None:
+def test_the_publisher_ends_only_its_own_session() -> None:
     said: list[tuple[int, bytes]] = []
 
     def script(peer: Peer) -> None:
@@ -91,7 +91,7 @@ ENDS = (0xE0, b"\0\x05\x11\0\0\0\0")
 
 
 class Recorded:
-    """Scripts that keep what the client says, apart for each connection."""
+    """Scripts that record what the client sends, separately for each connection."""
 
     def __init__(self) -> None:
         self.said: list[list[tuple[int, bytes]]] = []
@@ -99,12 +99,12 @@ class Recorded:
     def serving(
         self, answer: bytes, brings: bytes = b"", *, version: MqttVersion = MqttVersion.V5
     ) -> Callable[[Peer], None]:
-        """Return a script that answers to whatever comes.
+        """Return a script that answers every packet.
 
         Args:
-            answer: To CONNECT.
-            brings: What comes after the confirmation of a subscription.
-            version: What is spoken.
+            answer: The answer to CONNECT.
+            brings: What it sends after it has confirmed a subscription.
+            version: The version of MQTT.
         """
         code = b"\0\1" if version is MqttVersion.V5 else b"\1"
 
@@ -128,7 +128,7 @@ class Recorded:
         return [header & 0xF0 for header, _ in self.said[number]]
 
     def is_left(self, number: int, *, ends: bool) -> bool:
-        """Return whether a connection ends with DISCONNECT, which ends the session or does not."""
+        """Return whether a connection ends with a DISCONNECT that ends the session, or keeps it."""
         said = self.said[number]
         return len(said) > 1 and said[-1] == (ENDS if ends else LEAVES)
 
@@ -139,7 +139,7 @@ class Recorded:
         return body
 
     def client_id(self, number: int) -> bytes:
-        """Return the client id of a connection, which is the last that CONNECT says here."""
+        """Return the client id of a connection, which is the last field of CONNECT here."""
         return self.connect(number)[-32:]
 
 
@@ -150,7 +150,7 @@ def breaking(peer: Peer) -> None:
     peer.expect(0x30)
 
 
-def test_with_mqtt_3_1_1_a_second_connection_begins_a_session_that_ends_with_it() -> None:
+def test_with_mqtt_3_1_1_the_second_connection_uses_a_clean_session() -> None:
     recorded = Recorded()
     script = recorded.serving(CONNACK_311, version=MqttVersion.V311)
     with ScriptedBroker(script, version=MqttVersion.V311) as broker:
@@ -165,18 +165,18 @@ def test_with_mqtt_3_1_1_a_second_connection_begins_a_session_that_ends_with_it(
 
 
 @pytest.mark.parametrize("scripts", [[], [no_session_311, lambda peer: peer.accept(CONNACK_311)]])
-def test_with_mqtt_3_1_1_no_clean_session_ends_the_session_of_another_program(
+def test_with_mqtt_3_1_1_the_session_of_another_program_is_not_ended(
     scripts: list[Callable[[Peer], None]],
 ) -> None:
     recorded = Recorded()
     present = recorded.serving(packet(0x20, b"\1\0") + publish_packet("topic", b"for another", 1, 1, None))
     scripts = [*scripts, present]
     with ScriptedBroker(*scripts, version=MqttVersion.V311) as broker:
-        with pytest.raises(TransportError, match="a session that is not ours") as told:
+        with pytest.raises(TransportError, match="a session that is not ours") as raised:
             publish_until_it_fails(Publisher(broker.address, TIMEOUT))
-        wait_until(lambda: recorded.is_left(0, ends=False), "it does not say that it leaves")
+        wait_until(lambda: recorded.is_left(0, ends=False), "no DISCONNECT")
         assert len(broker.connections) == len(scripts)
-    assert "the broker uses the user name as the client id" in told.value.hint
+    assert "the broker uses the user name as the client id" in raised.value.hint
     assert not is_clean(recorded.connect(0))
     assert recorded.kinds(0) == [0x10, 0xE0]
 
@@ -197,10 +197,10 @@ def test_with_mqtt_3_1_1_a_session_that_is_taken_over_before_the_clean_one_is_no
         with pytest.raises(TransportError, match="did not accept the connection"):
             Publisher(broker.address, TIMEOUT).__enter__()
         wait_until(lambda: len(recorded.said) == 2 and recorded.is_left(0, ends=False), "not left")
-    assert not recorded.said[1], "it says CONNECT"
+    assert not recorded.said[1], "a CONNECT was sent"
 
 
-def test_with_mqtt_3_1_1_a_session_that_is_begun_while_it_leaves_is_ended() -> None:
+def test_with_mqtt_3_1_1_a_session_created_while_the_publisher_ends_is_ended() -> None:
     recorded, asked, leaves = Recorded(), threading.Event(), threading.Event()
 
     def slow(peer: Peer) -> None:
@@ -219,7 +219,7 @@ def test_with_mqtt_3_1_1_a_session_that_is_begun_while_it_leaves_is_ended() -> N
     assert is_clean(recorded.connect(0))
 
 
-def test_an_inquiry_knows_that_its_connection_has_ended() -> None:
+def test_an_inquiry_notices_that_its_connection_has_ended() -> None:
     ends = threading.Event()
 
     def script(peer: Peer) -> None:
@@ -236,7 +236,7 @@ def test_an_inquiry_knows_that_its_connection_has_ended() -> None:
         wait_until(lambda: not inquiry.is_connected(), "still connected")
 
 
-def test_its_own_session_is_continued_after_a_reconnect() -> None:
+def test_the_publishers_own_session_is_continued_after_a_reconnect() -> None:
     recorded, heard = Recorded(), list[bytes]()
     scripts = [
         breaking,
@@ -249,7 +249,7 @@ def test_its_own_session_is_continued_after_a_reconnect() -> None:
             send(publisher)
             wait_until(lambda: 0x40 in recorded.kinds(0), "no PUBACK")
         wait_until(lambda: recorded.is_left(0, ends=True), "it does not end its session")
-        # Under another client id there is no session, and so the one under ours is ours.
+        # There is no session for another client id, so the session for our client id is ours.
         wait_until(lambda: recorded.is_left(1, ends=True), "it does not end the other session")
         assert len(broker.connections) == 3
     assert heard == [b"mine"]
@@ -257,7 +257,7 @@ def test_its_own_session_is_continued_after_a_reconnect() -> None:
     assert not is_clean(recorded.connect(1))
 
 
-def test_the_broker_is_asked_once_whether_it_tells_clients_apart() -> None:
+def test_the_broker_is_checked_once_for_separate_sessions() -> None:
     recorded = Recorded()
 
     def broken(peer: Peer) -> None:
@@ -274,26 +274,26 @@ def test_the_broker_is_asked_once_whether_it_tells_clients_apart() -> None:
         assert len(broker.connections) == 4
 
 
-def test_a_session_that_another_client_has_under_any_id_is_left_after_a_reconnect() -> None:
+def test_a_session_that_does_not_depend_on_the_client_id_is_left_unchanged() -> None:
     recorded = Recorded()
     scripts = [breaking, *[recorded.serving(PRESENT + publish_packet("own", b"for another", 1, 1))] * 2]
     with ScriptedBroker(*scripts) as broker:
         with Publisher(broker.address, TIMEOUT) as publisher:
             publisher.listen("own", lambda _: pytest.fail("heard"))
-            with pytest.raises(TransportError, match="a session that is not ours") as told:
+            with pytest.raises(TransportError, match="a session that is not ours") as raised:
                 send(publisher)
             with pytest.raises(TransportError, match="a session that is not ours"):
                 publisher.publish("topic", b"payload", 60)
         wait_until(lambda: all(recorded.is_left(number, ends=False) for number in range(2)), "not left")
         assert len(broker.connections) == 3
     assert "what it has not acknowledged may or may not be delivered, and that session was left unchanged" in str(
-        told.value
+        raised.value
     )
-    assert "the broker uses the user name as the client id" in told.value.hint
+    assert "the broker uses the user name as the client id" in raised.value.hint
     assert [recorded.kinds(number) for number in range(2)] == [[0x10, 0xE0]] * 2
 
 
-def test_what_comes_in_a_session_of_unknown_origin_is_heard_and_neither_acknowledged_nor_ended() -> None:
+def test_messages_in_a_session_of_unknown_origin_are_read_and_not_acknowledged() -> None:
     recorded, heard = Recorded(), list[bytes]()
 
     def refusing_others(peer: Peer) -> None:
@@ -322,16 +322,14 @@ def test_what_comes_in_a_session_of_unknown_origin_is_heard_and_neither_acknowle
     [(connack(b"") + FOR_ANOTHER, b""), (connack(b""), FOR_ANOTHER)],
     ids=["at once", "later"],
 )
-def test_a_message_that_it_has_not_subscribed_to_shows_the_session_of_another_program(
-    answer: bytes, brings: bytes
-) -> None:
+def test_a_message_without_a_subscription_shows_the_session_of_another_program(answer: bytes, brings: bytes) -> None:
     recorded = Recorded()
     with ScriptedBroker(recorded.serving(answer, brings)) as broker:
-        with pytest.raises(TransportError, match="messages of a session that is not ours") as told:
+        with pytest.raises(TransportError, match="messages of a session that is not ours") as raised:
             listen_until_it_fails(Publisher(broker.address, TIMEOUT))
         wait_until(lambda: recorded.is_left(0, ends=False), "not left")
         assert len(broker.connections) == 1
-    assert "the broker uses the user name as the client id" in told.value.hint
+    assert "the broker uses the user name as the client id" in raised.value.hint
     assert 0x40 not in recorded.kinds(0)
 
 
@@ -352,12 +350,12 @@ def test_a_session_that_was_taken_over_is_not_taken_back() -> None:
     with (
         ScriptedBroker(script) as broker,
         Publisher(broker.address, TIMEOUT) as publisher,
-        pytest.raises(TransportError, match=r"has given our session to another client; .* left unchanged") as told,
+        pytest.raises(TransportError, match=r"has given our session to another client; .* left unchanged") as raised,
     ):
         send(publisher)
     time.sleep(1.5)
     assert len(broker.connections) == 1
-    assert "the broker uses the user name as the client id" in told.value.hint
+    assert "the broker uses the user name as the client id" in raised.value.hint
 
 
 @pytest.mark.parametrize(
@@ -365,7 +363,7 @@ def test_a_session_that_was_taken_over_is_not_taken_back() -> None:
     [(connack(b""), None, ENDS), (PRESENT, connack(b""), ENDS), (PRESENT, PRESENT, LEAVES), (PRESENT, b"", LEAVES)],
     ids=["new", "ours", "another's", "unknown"],
 )
-def test_a_session_whose_connection_is_lost_is_ended_if_it_is_ours(
+def test_our_session_is_ended_after_a_lost_connection(
     answer: bytes, answer_to_another: bytes | None, last: tuple[int, bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "_SHORTEST_RECONNECT_SECONDS", TIMEOUT)
@@ -385,7 +383,7 @@ def test_a_session_whose_connection_is_lost_is_ended_if_it_is_ours(
 
 
 @pytest.mark.parametrize("version", list(MqttVersion))
-def test_no_packet_of_another_program_is_dropped_for_its_size(version: MqttVersion) -> None:
+def test_no_packet_of_another_program_is_dropped_because_of_its_size(version: MqttVersion) -> None:
     recorded = Recorded()
     script = recorded.serving(PRESENT if version is MqttVersion.V5 else packet(0x20, b"\1\0"))
     with ScriptedBroker(script, version=version) as broker, pytest.raises(TransportError):

@@ -1,4 +1,4 @@
-"""What CONNACK grants, in words."""
+"""The description of what the broker grants in CONNACK."""
 
 import pytest
 
@@ -20,7 +20,7 @@ def granted(
     return Grant.from_connack(version, asked, properties, is_kept=kept)
 
 
-def test_what_a_broker_does_not_mention_is_as_asked_or_as_the_standard_has_it() -> None:
+def test_missing_properties_are_as_requested_or_as_in_the_standard() -> None:
     grant = granted()
     assert str(grant) == (
         "session new, kept for 600 s without a connection; receive maximum 65535, packets of any size"
@@ -29,7 +29,7 @@ def test_what_a_broker_does_not_mention_is_as_asked_or_as_the_standard_has_it() 
     assert (grant.maximum_qos, grant.keep_alive, grant.assigned_client_id) == (2, None, None)
 
 
-def test_what_a_broker_grants_is_named() -> None:
+def test_the_grant_of_a_broker_is_described() -> None:
     grant = granted(kept=True, SESSION_EXPIRY_INTERVAL=60, RECEIVE_MAXIMUM=10, MAXIMUM_PACKET_SIZE=1000)
     assert str(grant) == (
         "session kept, kept for 60 s instead of 600 s without a connection;"
@@ -38,7 +38,7 @@ def test_what_a_broker_grants_is_named() -> None:
     assert grant.is_short
 
 
-def test_a_name_that_the_broker_assigns_is_named_and_cannot_act_on_a_terminal() -> None:
+def test_an_assigned_client_id_is_shown_escaped() -> None:
     grant = granted(assigned="evil\x1b[2J", SERVER_KEEP_ALIVE=5)
     assert str(grant).endswith(", keep alive 5 s, client id 'evil\\x1b[2J'")
 
@@ -54,11 +54,11 @@ def test_a_limit_of_any_size_is_obeyed(*, limit: int, size: int, admitted: bool)
     assert granted(MAXIMUM_PACKET_SIZE=limit).admits(size) is admitted
 
 
-def test_without_a_limit_every_packet_is_admitted() -> None:
+def test_every_packet_is_accepted_without_a_limit() -> None:
     assert granted().admits(2**28)
 
 
-def test_for_ever_is_a_number_too() -> None:
+def test_the_largest_expiry_means_indefinitely() -> None:
     assert "kept indefinitely" in str(granted(asked=SESSION_FOR_EVER))
 
 

@@ -1,4 +1,4 @@
-"""The subscriber against a broker that says what a test has it say."""
+"""The subscriber with a broker that sends what the test prescribes."""
 
 import contextlib
 import errno
@@ -30,7 +30,7 @@ from testbed.scripted_broker import (
 
 MAX_MESSAGE = 1000
 _FEFF = "\ufeff".encode()
-# Its topic is longer than itself.
+# The length of its topic exceeds the packet.
 UNREADABLE = packet(0x32, b"\xff\xff?")
 
 
@@ -66,7 +66,7 @@ def running(address: Broker, memory: SessionMemory | None = None) -> Iterator[Ru
 
 
 def saying(*packets: bytes, version: MqttVersion = MqttVersion.V5) -> Callable[[Peer], None]:
-    """Return a script that accepts a subscription and brings packets."""
+    """Return a script that accepts a subscription and sends packets."""
 
     def script(peer: Peer) -> None:
         peer.accept(CONNACK if version is MqttVersion.V5 else CONNACK_311)
@@ -92,7 +92,7 @@ def test_connect_announces_the_largest_packet() -> None:
     assert b"\x27" + (MAX_MESSAGE + 65536).to_bytes(4) in said[0]
 
 
-def test_acknowledgements_go_out_in_the_order_of_receipt_whatever_was_refused() -> None:
+def test_acknowledgements_are_sent_in_the_order_of_receipt_despite_refusals() -> None:
     acknowledged: list[int] = []
 
     def script(peer: Peer) -> None:
@@ -119,7 +119,7 @@ def test_acknowledgements_go_out_in_the_order_of_receipt_whatever_was_refused() 
         assert len(broker.connections) == 1
 
 
-def test_mqtt_3_1_1_reads_past_what_is_oversized() -> None:
+def test_an_oversized_packet_is_skipped_with_mqtt_3_1_1() -> None:
     script = saying(
         publish_packet("topic", bytes(5_000_000), 1, 1, None),
         publish_packet("topic", b"good", 1, 2, None),
@@ -132,7 +132,7 @@ def test_mqtt_3_1_1_reads_past_what_is_oversized() -> None:
         assert run.delivered[1].payload == b"good"
 
 
-def test_qos_2_is_never_asked_for_and_yet_taken_to_its_end() -> None:
+def test_an_unrequested_qos_2_message_is_completed() -> None:
     said: list[tuple[int, bytes]] = []
 
     def script(peer: Peer) -> None:
@@ -152,7 +152,7 @@ def test_qos_2_is_never_asked_for_and_yet_taken_to_its_end() -> None:
     assert run.delivered[0].payload == b"twice sure"
 
 
-def test_what_cannot_be_acknowledged_ends_one_connection_and_is_then_passed_over(
+def test_a_publish_that_cannot_be_acknowledged_ends_one_connection_and_is_then_skipped(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     script = saying(UNREADABLE, publish_packet("topic", b"good", 1, 2))
@@ -167,7 +167,7 @@ def test_what_cannot_be_acknowledged_ends_one_connection_and_is_then_passed_over
     assert "is lost: a PUBLISH ends before its packet identifier" in line
 
 
-def test_a_connection_that_merely_ends_sets_nothing_aside_and_health_tells_that_nothing_moves() -> None:
+def test_a_connection_that_only_ends_skips_no_message_and_health_reports_the_lack_of_progress() -> None:
     mended = threading.Event()
 
     def script(peer: Peer) -> None:
@@ -197,7 +197,7 @@ def stalled(run: Running) -> str:
     return run.subscription.stalled_reason or ""
 
 
-def test_a_broker_that_is_away_is_no_lack_of_progress() -> None:
+def test_an_unreachable_broker_is_not_a_lack_of_progress() -> None:
     with ScriptedBroker(lambda peer: peer.accept()) as broker, running(broker.address) as run:
         wait_until(lambda: len(broker.connections) > 6, "no connections")
         assert run.subscription.stalled_reason is None
@@ -229,7 +229,7 @@ def test_a_broker_that_is_away_is_no_lack_of_progress() -> None:
         (connack(b"\x27\0\0\0\x0d"), "takes packets of at most 13 bytes, too few for our subscription"),
     ],
 )
-def test_what_ends_a_connection_is_told(answer: bytes, cause: str) -> None:
+def test_the_reason_of_a_lost_connection_is_logged(answer: bytes, cause: str) -> None:
     def script(peer: Peer) -> None:
         peer.accept(answer)
         if answer:
@@ -255,7 +255,7 @@ def test_what_ends_a_connection_is_told(answer: bytes, cause: str) -> None:
         ),
     ],
 )
-def test_what_ends_a_connection_has_the_hint_of_its_reason(answer: bytes, said: str) -> None:
+def test_the_reason_of_a_lost_connection_has_its_hint(answer: bytes, said: str) -> None:
     def script(peer: Peer) -> None:
         peer.accept(answer)
         peer.wait_for_end()
@@ -293,7 +293,7 @@ def test_a_refused_subscription_has_the_hint_of_its_reason(code: bytes, said: st
     ],
     ids=["end", "reset", "HTTP"],
 )
-def test_what_is_perhaps_no_broker_did_not_accept_the_connection(answer: bytes, by_reset: bool, fact: str) -> None:  # noqa: FBT001
+def test_a_server_of_another_protocol_did_not_accept_the_connection(answer: bytes, by_reset: bool, fact: str) -> None:  # noqa: FBT001
     def script(peer: Peer) -> None:
         peer.accept(answer)
         if by_reset:
@@ -306,7 +306,7 @@ def test_what_is_perhaps_no_broker_did_not_accept_the_connection(answer: bytes, 
         wait_until(lambda: run.subscription.problem == said, f"it says {run.subscription.problem}")
 
 
-def test_a_broker_that_has_never_accepted_and_ends_without_a_reason_may_expect_something_else() -> None:
+def test_the_hint_for_a_broker_that_never_accepts_mentions_other_expectations() -> None:
     ends = threading.Event()
 
     def script(peer: Peer) -> None:
@@ -330,7 +330,7 @@ def test_a_broker_that_has_never_accepted_and_ends_without_a_reason_may_expect_s
 
 
 @pytest.mark.parametrize(("accepts", "hint"), [(False, "; check MQTT_HOST, MQTT_PORT and MQTT_VERSION"), (True, "")])
-def test_a_broker_that_says_nothing_is_told_of(
+def test_a_silent_broker_is_reported(
     accepts: bool,  # noqa: FBT001
     hint: str,
     monkeypatch: pytest.MonkeyPatch,
@@ -347,7 +347,7 @@ def test_a_broker_that_says_nothing_is_told_of(
         assert hint or run.subscription.problem == silence
 
 
-def test_texts_of_the_broker_are_not_read() -> None:
+def test_texts_of_the_broker_are_ignored() -> None:
     texts = b"\x1f" + text(_FEFF) + user_property(_FEFF, _FEFF)
 
     def script(peer: Peer) -> None:
@@ -365,7 +365,7 @@ def test_texts_of_the_broker_are_not_read() -> None:
         assert run.delivered[0].payload == b"good"
 
 
-def test_the_brokers_keep_alive_is_kept() -> None:
+def test_the_keep_alive_of_the_broker_is_used() -> None:
     pinged = threading.Event()
 
     def script(peer: Peer) -> None:
@@ -382,7 +382,7 @@ def test_the_brokers_keep_alive_is_kept() -> None:
         assert len(broker.connections) == 1
 
 
-def test_a_lost_session_is_told_of(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_lost_session_is_reported(caplog: pytest.LogCaptureFixture) -> None:
     def script(peer: Peer) -> None:
         peer.accept()
         peer.grant()
@@ -392,12 +392,12 @@ def test_a_lost_session_is_told_of(caplog: pytest.LogCaptureFixture) -> None:
     assert "has lost the session" in caplog.text
 
 
-def test_a_host_that_no_codec_can_encode_ends_nothing() -> None:
+def test_a_host_that_no_codec_can_encode_does_not_end_the_receiver() -> None:
     with running(Broker("broker..example.test", 1883, MqttVersion.V5)) as run:
         wait_until(lambda: "cannot be reached" in (run.subscription.problem or ""), "no reason")
 
 
-def test_a_slow_sender_of_bytes_is_waited_for() -> None:
+def test_a_slow_stream_of_bytes_is_waited_for() -> None:
     octets = publish_packet("topic", b"good", 1, 1)
 
     def script(peer: Peer) -> None:
@@ -415,7 +415,7 @@ def test_a_slow_sender_of_bytes_is_waited_for() -> None:
 
 
 class Notes:
-    """What is remembered across restarts."""
+    """What is stored across restarts."""
 
     def __init__(self, text: str | None = None) -> None:
         self.text = text
@@ -442,7 +442,7 @@ UNKNOWN = "has a session that this receiver did not record"
         (0, "nonsense", None, 0, None),
     ],
 )
-def test_a_session_of_an_earlier_run_is_missed(
+def test_the_lost_session_of_an_earlier_run_is_reported(
     ago: int, expiry: str, where: str | None, present: int, level: int | None, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
@@ -464,8 +464,8 @@ def test_a_session_of_an_earlier_run_is_missed(
         assert notes.text is not None
         assert notes.text.endswith(f" 600 {broker.address}")
         assert int(notes.text.split()[0]) > time.time() - 60
-    told = [record.levelno for record in caplog.records if "may be lost" in record.getMessage()]
-    assert told == ([] if level is None else [level])
+    levels = [record.levelno for record in caplog.records if "may be lost" in record.getMessage()]
+    assert levels == ([] if level is None else [level])
 
 
 @pytest.mark.parametrize(
@@ -474,14 +474,14 @@ def test_a_session_of_an_earlier_run_is_missed(
         (None, 1),
         ("{now} 600 {address}", 0),
         ("{now} - {address}", 0),
-        # It has expired, and so it is another one; the note may be a minute older than the session's last activity.
+        # The recorded session has expired, so this is another one; the recorded time may be a minute too early.
         ("{expired} 600 {address}", 1),
         ("{just_expired} 600 {address}", 0),
         # Perhaps the same broker under another name.
         ("{now} 600 elsewhere:1883", 0),
     ],
 )
-def test_a_session_that_is_present_and_was_not_noted_is_told_of_once(
+def test_a_present_session_that_was_not_recorded_is_reported_once(
     noted: str | None, times: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     def script(peer: Peer) -> None:
@@ -498,7 +498,7 @@ def test_a_session_that_is_present_and_was_not_noted_is_told_of_once(
     assert "has lost the session" not in caplog.text
 
 
-def test_a_session_whose_subscription_was_refused_is_noted(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_session_with_a_refused_subscription_is_recorded(caplog: pytest.LogCaptureFixture) -> None:
     sessions = 0
 
     def script(peer: Peer) -> None:

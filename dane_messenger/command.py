@@ -18,9 +18,16 @@ VERBS: Final = {
     "identity publish": ("messaging_maintenance.publish_tlsa", "put the TLSA record into DNS"),
     "identity tlsa": ("messaging_maintenance.generate_tlsa", "print the TLSA record to publish in DNS"),
 }
-_EXAMPLES: Final = {
-    "": f"{NAME} send bob._device.example.com 'Good morning'",
-    "identity": f"IDENTITY_NAME=alice._device.example.com {NAME} identity create",
+# For the command itself and for each group of verbs, the description and the example of its help.
+_HELP: Final = {
+    "": (
+        "Send and receive signed and encrypted messages between devices known by their DNS names.",
+        f"{NAME} send bob._device.example.com 'Good morning'",
+    ),
+    "identity": (
+        "Create the identity of a device: its key, its certificate and the record that publishes it.",
+        f"IDENTITY_NAME=alice._device.example.com {NAME} identity create",
+    ),
 }
 
 
@@ -57,9 +64,7 @@ def _help(words: list[str]) -> NoReturn:
     width = max(map(len, verbs))
     listed = "\n".join(f"  {verb:{width}}  {help_}" for verb, help_ in verbs.items())
     sys.argv = [f"{NAME} {group}".rstrip(), *words[1 if group else 0 :]]
-    command_line = parser(
-        "Send and receive signed and encrypted messages between devices known by their DNS names.", _EXAMPLES[group]
-    )
+    command_line = parser(*_HELP[group])
     command_line.usage = f"{sys.argv[0]} [-h] [--version] VERB ..."
     command_line.description = f"{command_line.description}\n\n{listed}"
     command_line.add_argument("verb", nargs="?", metavar="VERB", help="one of the above; see VERB --help")

@@ -1,15 +1,15 @@
-"""The identity library: a device is its DNS name, and its certificate stands in a DNSSEC-signed TLSA record.
+"""The identity library: a device is its DNS name, and its certificate is in a TLSA record that DNSSEC protects.
 
-Its packages and modules, the lowest first, each importing only from those before it: `system`, `errors`, `files`,
+Its parts, from the bottom up; each imports only from the parts before it: `system`, `errors`, `files`,
 `names`, `output`, `zones`, `lists`, `settings`, `algorithms`, `records`, `pem`, `keys`, `certificates`, `storage`,
 `discovery`, `publishing`, `bootstrap`, `envelope`, `trust`, `timekeeping`, `verdict`, `transport`, `program`.
-`Bootstrap` is the class of the published article; programs import every other thing from its room.
+`Bootstrap` is the class of the published article; everything else is imported from the part that defines it.
 """
 
-# Of the whole project; pyproject.toml and balena.yml say the same.
+# The version of the whole project; pyproject.toml and balena.yml have the same.
 __version__ = "0.1.0"
 
-# Type checkers know it by its name; typing itself would be imported before a program can be told of Ctrl-C.
+# Type checkers recognize this name. Importing typing would take time before a program can handle Ctrl-C.
 TYPE_CHECKING = False
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ __all__ = ["Bootstrap", "__version__"]
 
 
 def __getattr__(name: str) -> object:
-    """Import `Bootstrap` when it is first asked for, so that a program that does without it starts small and fast."""
+    """Import `Bootstrap` when it is first used, so that programs without it start fast and take little memory."""
     if name == "Bootstrap":
         from idlib.bootstrap import Bootstrap
 

@@ -139,7 +139,7 @@ class StoreError(IdlibError):
     exit_status = ExitStatus.CONFIGURATION
 
 
-class DiscoveryError(IdlibError, TLSAError):  # type: ignore[misc]  # dane_discovery carries no types
+class DiscoveryError(IdlibError, TLSAError):  # type: ignore[misc]  # dane_discovery has no type hints
     """No usable certificate was found in DNS.
 
     It is a `dane_discovery.exceptions.TLSAError`, so that programs written for that library catch it.
@@ -197,7 +197,7 @@ class NotSecureError(DiscoveryError):
 
 
 class BogusError(DiscoveryError):
-    """DNSSEC validation failed: no verdict, so that an attacker who disrupts DNS for a while cannot cause mail loss."""
+    """DNSSEC validation failed: no verdict, so that disrupting DNS for a while causes no message to be lost."""
 
 
 class TemporaryDiscoveryError(DiscoveryError):

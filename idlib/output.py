@@ -1,4 +1,4 @@
-"""What a person or a program reads of us: one line for each message, and text that cannot act on a terminal."""
+"""Formats output: one line for each message, and text that cannot control a terminal."""
 
 import json
 import re
@@ -9,8 +9,8 @@ from typing import Final
 from idlib.names import IdentityName
 
 # C0, DEL and C1 controls; the Arabic letter mark and all bidirectional controls; line and paragraph separators; and
-# surrogates that stand alone, which are no characters at all.
-_ACTIVE: Final = re.compile(
+# lone surrogates, which cannot be encoded.
+_CONTROLS: Final = re.compile(
     "[\\x00-\\x1f\\x7f-\\x9f\\u061c\\u200e\\u200f\\u2028\\u2029\\u202a-\\u202e\\u2066-\\u2069\\ud800-\\udfff]"
 )
 
@@ -33,9 +33,9 @@ def json_line(
     Args:
         sender: The name whose key verified.
         text: The message.
-        identifier: Its `jti`; None where the message is not bound to a recipient and a time.
-        sent_at: Its `iat` in seconds since the epoch, None likewise.
-        received_at: When it arrived here, in seconds since the epoch.
+        identifier: Its `jti`; None if the message is unbound.
+        sent_at: Its `iat` in seconds since the epoch; None if the message is unbound.
+        received_at: When it was received, in seconds since the epoch.
     """
     return _json(
         {
@@ -50,10 +50,10 @@ def json_line(
 
 
 def json_object(members: Mapping[str, object]) -> str:
-    """Return a JSON object on one line that cannot act on a terminal.
+    """Return a JSON object on one line that cannot control a terminal.
 
     Args:
-        members: Texts, numbers, None.
+        members: The values are strings, numbers or None.
     """
     return _json(members)
 
@@ -62,14 +62,14 @@ def counted(number: int, noun: str) -> str:
     """Return a number with its noun, as in `1 message` and `2 messages`.
 
     Args:
-        number: How many.
-        noun: In the singular; its plural ends in s.
+        number: The number.
+        noun: In the singular; its plural must be formed with s.
     """
     return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def rfc3339(seconds: float) -> str:
-    """Return a time in UTC as RFC 3339 has it, to the millisecond where it is no whole second.
+    """Return a time in UTC in the format of RFC 3339, with milliseconds unless it is a whole second.
 
     Args:
         seconds: Since the epoch.
@@ -83,14 +83,15 @@ def rfc3339(seconds: float) -> str:
 
 
 def harmless(text: str) -> str:
-    """Return the text with every character escaped that could act on a terminal or break a line.
+    """Return the text with every character escaped that could control a terminal or break a line.
 
     Args:
-        text: Anything, an enemy's words included.
+        text: Any text, even an attacker's.
     """
-    return _ACTIVE.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
+    return _CONTROLS.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
 
 
 def _json(value: object) -> str:
-    # json.dumps escapes C0 itself; what is left can only stand inside a string, where its escape means the same.
+    # json.dumps escapes C0 controls itself. Any other such character is inside a JSON string, and its escape is
+    # equivalent.
     return harmless(json.dumps(value, ensure_ascii=False))

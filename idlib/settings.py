@@ -1,4 +1,4 @@
-"""Every environment variable that the programs read, once: its name, default, check, form and help."""
+"""Defines every environment variable that the programs read: its name, default, check, form and help."""
 
 import ipaddress
 import re
@@ -21,7 +21,7 @@ _PATTERNS_FORM: Final = (
 _DIRECTORY: Final = "the absolute path of a directory, or one that starts with ~/"
 _FILE: Final = "the absolute path of a file, or one that starts with ~/"
 _MAX_HOST_CHARACTERS: Final = 253
-# What the codec of host names can encode; for anything else it raises errors of its own.
+# The names that Python's codec for host names can encode; it raises other errors for the rest.
 _HOST: Final = re.compile(r"[A-Za-z0-9_-]{1,63}(\.[A-Za-z0-9_-]{1,63})*\.?")
 _WORDS_FOR_ON: Final = frozenset({"on", "true", "yes", "1"})
 _WORDS_FOR_OFF: Final = frozenset({"off", "false", "no", "0"})
@@ -198,10 +198,10 @@ class Variable:
 
 
 class UnfitValueError(ValueError):
-    """A value with a fault that can be named.
+    """A value that is wrong for a reason that the error gives.
 
     Args:
-        fault: What follows the value in the error, such as "has a port in it".
+        fault: The text that follows the value in the error, such as "is a relative path".
     """
 
     def __init__(self, fault: str) -> None:
@@ -214,11 +214,11 @@ def load(environment: Mapping[str, str], names: Collection[str] | None = None) -
 
     Args:
         environment: Usually `os.environ`.
-        names: Of the variables that the program reads, such as SENDER_READS; all others have their defaults, whatever
-            the environment says, but for those that no program can start without. None for every variable.
+        names: The variables that the program reads, such as SENDER_READS. All others have their defaults, except
+            required ones, which are always read. None reads every variable.
 
     Raises:
-        ConfigurationError: Variables are missing, empty or have bad values; all of them are named.
+        ConfigurationError: Variables are missing, empty or have bad values; the error names all of them.
     """
     values: dict[str, Any] = {}
     problems = []
@@ -246,10 +246,10 @@ def load(environment: Mapping[str, str], names: Collection[str] | None = None) -
 
 
 def suspected_port(address: str) -> tuple[str, str] | None:
-    """Return address and port if an IPv6 address may be meant as both, without brackets; else None.
+    """Return address and port if an IPv6 address was probably meant to include a port, without brackets; else None.
 
     Args:
-        address: Such as ::1:53, which is read as an address without a port.
+        address: For example ::1:53, which is a valid address without a port.
     """
     shorter, _, port = address.rpartition(":")
     if not re.fullmatch("[0-9]{2,4}", port):
@@ -297,11 +297,11 @@ def _read_name_patterns(text: str) -> NamePatterns:
     try:
         return NamePatterns(tuple(words))
     except MalformedNameError as error:
-        raise UnfitValueError(f"has a fault: {error.fact}") from error
+        raise UnfitValueError(f"is invalid: {error.fact}") from error
 
 
 def _read_denied_names(text: str) -> NamePatterns:
-    # Empty at first, so that names can be added later without a restart.
+    # The file may be empty, so that names can be added later without a restart.
     return read_list(_read_path(text[1:])) if text.startswith("@") else _read_name_patterns(text)
 
 
@@ -321,7 +321,7 @@ def _read_host(text: str) -> str:
 
 
 def _read_path(text: str) -> Path:
-    """Return an absolute path: a relative one would mean something else in each working directory."""
+    """Return an absolute path. A relative one is rejected, because its meaning depends on the working directory."""
     if "\0" in text:
         raise ValueError(text)
     if text != text.strip():
@@ -374,7 +374,7 @@ def _read_api_url(text: str) -> str:
 
 
 def _switch(kind: type[Kind]) -> Callable[[str], Kind]:
-    """Return what reads one of two states, in the words that users of other software expect."""
+    """Return a function that reads a switch, which accepts the common words for on and off."""
 
     def read(text: str) -> Kind:
         word = text.lower()
@@ -425,7 +425,7 @@ VARIABLES: Final = (
         "MQTT_CA_FILE",
         _read_path,
         _FILE,
-        "PEM file of the CAs that the broker's certificate may come from (default: the system's CAs)",
+        "PEM file of the CAs that may issue the broker's certificate (default: the system's CAs)",
     ),
     Variable("MQTT_CERT_FILE", _read_path, _FILE, "PEM file of this device's certificate for the broker"),
     Variable(
@@ -456,8 +456,8 @@ VARIABLES: Final = (
         "DNS_RESOLVER",
         _read_server_address,
         "an IP address, with a port as 192.0.2.1:5353 or [2001:db8::1]:5353",
-        "the validating resolver to ask, trusted over a trusted path; the port defaults to 53 (default: the system's"
-        " resolvers, trusted only on 127.0.0.1 and ::1)",
+        "the validating resolver to ask; its answers are trusted, so the path to it must be safe; the port defaults to"
+        " 53 (default: the system's resolvers, trusted only on 127.0.0.1 and ::1)",
     ),
     Variable(
         "DNSSEC",
@@ -575,11 +575,11 @@ VARIABLES: Final = (
         "BALENA_SERVICE_NAME",
         _matching(r"[A-Za-z0-9_.-]{1,128}"),
         "a service's name",
-        "set by balena: the name under which a service speaks of itself",
+        "set by balena: the name that a service prints when it starts",
     ),
 )
 
-# Which variables a program reads, and so judges: a bad value of another one is no business of its.
+# The variables that each program reads. Only these are checked, so a bad value of another one does not stop it.
 DISCOVERY_READS: Final = frozenset({"DNS_RESOLVER", "DNSSEC", "DNSSEC_TRUST_ANCHORS", "PKIX_CA_FILE"})
 _EVERY_PROGRAM_READS: Final = frozenset({"IDENTITY_NAME", "CRYPTO_PATH", "LOG_LEVEL"})
 PUBLISHING_READS: Final = frozenset(

@@ -1,4 +1,4 @@
-"""What an attacker on the broker can try: replay a message, alter it, forge one. The receiver refuses each."""
+"""Replays, alters and forges a message, as an attacker at the broker can. The receiver refuses each."""
 
 import json
 import time
@@ -43,9 +43,9 @@ def main() -> None:
             Reason.SIGNATURE_INVALID,
         ),
     )
-    with Eavesdropper(ServerAddress(settings.mqtt_host, settings.mqtt_port), str(RECIPIENT)) as anybody:
+    with Eavesdropper(ServerAddress(settings.mqtt_host, settings.mqtt_port), str(RECIPIENT)) as eavesdropper:
         for number, (what, message, reason) in enumerate(attacks, 1):
-            anybody.publish(message)
+            eavesdropper.publish(message)
             print(f"{number} {what}:\n    {_beginning(message)}\n    the receiver should log: refused reason={reason}")
     time.sleep(_SECONDS_TO_REFUSE)  # so that the receiver has logged the refusals when this ends
 
@@ -101,7 +101,7 @@ def forge(sender: IdentityName, recipient: IdentityName, recipient_key: PublicKe
 
 
 def _beginning(message: bytes) -> str:
-    return harmless(f"{message[:_SHOWN_CHARACTERS].decode(errors='replace')}… ({len(message)} octets)")
+    return harmless(f"{message[:_SHOWN_CHARACTERS].decode(errors='replace')}… ({len(message)} bytes)")
 
 
 if __name__ == "__main__":

@@ -231,7 +231,7 @@ def _send(page: Page, world: World, receiver: Program, eavesdropper: Eavesdroppe
         payload = eavesdropper.next_payload().decode()
         line = _printed_line(receiver, 0)
     page.say("What the broker saw:")
-    page.cut(harmless(payload), "octets")
+    page.cut(harmless(payload), "bytes")
     page.say("Anyone can read who receives it and how it is encrypted, but not who sent it or what it says:")
     page.quote(harmless(_readable_part(payload)))
     page.say("What Bob's receiver printed after it had verified the signature with Alice's certificate in DNS:")

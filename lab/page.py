@@ -1,4 +1,4 @@
-"""What the demo writes: headings, sentences and quoted lines, as wide as the terminal, in colour only where wanted."""
+"""Formats the output of the demo: headings, sentences and quoted lines, as wide as the terminal, colored if wanted."""
 
 import shutil
 import textwrap
@@ -20,8 +20,8 @@ class Page:
 
     Args:
         stream: The output.
-        width: Columns, those of a line's end not counted.
-        coloured: Whether colours are written, as ECMA-48 has them.
+        width: The number of columns.
+        coloured: Whether to write the escape sequences of ECMA-48 for colors.
     """
 
     stream: TextIO = field(repr=False)
@@ -30,7 +30,7 @@ class Page:
 
     @classmethod
     def on(cls, stream: TextIO, environment: Mapping[str, str]) -> Self:
-        """Return the page that suits a stream: at most 100 columns, in colour on a terminal unless NO_COLOR is set.
+        """Return a page for a stream: at most 100 columns, colored on a terminal unless NO_COLOR is set.
 
         Args:
             stream: The output.
@@ -41,7 +41,7 @@ class Page:
         return cls(stream, max(_WIDTHS[0], min(columns, _WIDTHS[-1])), not plain)
 
     def title(self, text: str) -> None:
-        """Write a line or more in bold, from the left edge."""
+        """Write bold text that is not indented."""
         self._write(text, _BOLD, "")
 
     def heading(self, number: int, text: str) -> None:
@@ -49,15 +49,15 @@ class Page:
         self._write(f"\n{number}. {text}", _BOLD, "")
 
     def say(self, text: str) -> None:
-        """Write sentences, wrapped."""
+        """Write wrapped sentences."""
         self._write(text, "", _INDENT)
 
     def command(self, text: str) -> None:
-        """Write a command as a shell's prompt would show it."""
+        """Write a command after a shell prompt."""
         self._write(f"$ {text}", _DIM, _INDENT)
 
     def quote(self, text: str, colour: str = "") -> None:
-        """Write what a program wrote, in full, wrapped.
+        """Write all of a program's output, wrapped.
 
         Args:
             text: Without control characters.
@@ -66,15 +66,15 @@ class Page:
         self._write(text, colour, _INDENT + "| ")
 
     def cut(self, text: str, unit: str) -> None:
-        """Write the beginning of what a program wrote, on one line, and how long it is in all.
+        """Write the beginning of a program's output on one line, and its total length.
 
         Args:
             text: Without control characters.
-            unit: What the text's characters are.
+            unit: The unit of the length.
         """
         end = f"… ({len(text)} {unit})"
-        room = self.width - len(_INDENT) - 2 - len(end)
-        self._write(text if len(text) <= room + len(end) else text[:room] + end, "", _INDENT + "| ")
+        available = self.width - len(_INDENT) - 2 - len(end)
+        self._write(text if len(text) <= available + len(end) else text[:available] + end, "", _INDENT + "| ")
 
     def _write(self, text: str, colour: str, indent: str) -> None:
         for line in text.split("\n"):

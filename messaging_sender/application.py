@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Final
 
 from idlib.errors import ConfigurationError, ExitStatus, IdlibError, StoreError, quoted
-from idlib.program.command_line import parser, run, tell
+from idlib.output import counted
+from idlib.program.command_line import beside, parser, run, tell
 from idlib.program.environment import read_environment
 from idlib.program.keep_open import announce
 from idlib.settings import SENDER_READS, Settings
@@ -29,7 +30,6 @@ from messaging_sender.sender_clock import COMMAND_FILE_NAME, SenderClock
 _LOG = logging.getLogger("messaging_sender")
 
 _SERVICE: Final = "messaging_sender"
-_ADVICE: Final = "To send a message, run ./send_message.py RECIPIENT MESSAGE; see --help."
 LOOK_SECONDS: Final = 1.0
 # Messages queued for longer make the service unhealthy.
 PATIENCE_SECONDS: Final = 600
@@ -49,7 +49,7 @@ def main() -> int:
         ConfigurationError: With `--check`, the settings cannot be used.
     """
     command_line = parser(
-        f"Keep the {_SERVICE} container open and deliver queued messages. {_ADVICE}",
+        f"Deliver queued messages until stopped, and keep the {_SERVICE} container open for commands. {_advice()}",
         "IDENTITY_NAME=alice._device.example.com {program}",
     )
     command_line.add_argument("--health", action="store_true", help="print how many messages are queued, and exit")
@@ -57,7 +57,7 @@ def main() -> int:
     command_line.add_argument(
         "--trust-clock",
         action="store_true",
-        help="make the resident sender trust the clock, even if it has shown a later time",
+        help="make the resident sender trust the clock, even if it has shown a later time before",
     )
     arguments = command_line.parse_args()
     if arguments.health:
@@ -72,7 +72,7 @@ def main() -> int:
     ends = {signal.SIGTERM, signal.SIGINT}
     # Before a thread is started, so that it inherits the blocked signals.
     signal.pthread_sigmask(signal.SIG_BLOCK, ends)
-    announce(_SERVICE, _ADVICE)
+    announce(_SERVICE, _advice())
     stopping = threading.Event()
     worker = None
     try:
@@ -88,6 +88,10 @@ def main() -> int:
     if worker is not None:
         worker.join(_GRACE_SECONDS)
     return 0
+
+
+def _advice() -> str:
+    return f"To send a message, run {beside('send_message.py', 'send')} RECIPIENT MESSAGE; see --help."
 
 
 def deliver(settings: Settings, stopping: threading.Event) -> None:
@@ -109,18 +113,18 @@ def _await_usable_settings(stopping: threading.Event) -> bool:
 
     A separate process checks the settings, because the imports for that triple the memory of a process.
     """
-    told = ""
+    reported = ""
     while not stopping.is_set():
-        status, said = _check(stopping)
-        what = _TIME.sub("", said)
-        if what != told:
-            sys.stderr.write(said)
+        status, output = _check(stopping)
+        problems = _TIME.sub("", output)
+        if problems != reported:
+            sys.stderr.write(output)
             sys.stderr.flush()
         if status != ExitStatus.CONFIGURATION:
-            if told:
+            if reported:
                 _LOG.info("The settings can be used now")
             return not stopping.is_set()
-        told = what
+        reported = problems
         stopping.wait(SETTINGS_SECONDS)
     return False
 
@@ -140,12 +144,12 @@ def _check(stopping: threading.Event) -> tuple[int, str]:
     with process:
         while True:
             try:
-                _, said = process.communicate(timeout=_POLL_SECONDS)
+                _, output = process.communicate(timeout=_POLL_SECONDS)
             except subprocess.TimeoutExpired:
                 if stopping.is_set():
                     process.kill()
             else:
-                return process.returncode, said
+                return process.returncode, output
 
 
 def _judge(settings: Settings) -> None:
@@ -191,7 +195,7 @@ def _empty_outbox(settings: Settings, stopping: threading.Event, own_record: Fai
         waiting = outbox.waiting()
         if not waiting.number:
             return
-        _LOG.info("Messages in the outbox: %d", waiting.number)
+        _LOG.info("%s in the outbox", counted(waiting.number, "message"))
         outbox.hold_for_delivery()
         # Imported late, because it triples the memory of the process.
         from messaging_sender.outbox_sender import OutboxSender

@@ -80,8 +80,8 @@ class Progress:
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._told_at = clock()
-        self._told = 0
+        self._logged_at = clock()
+        self._logged = 0
 
     def is_due(self, number: int) -> bool:
         """Return whether to log the number now; if so, it counts as logged.
@@ -90,10 +90,10 @@ class Progress:
             number: How many lines have been acknowledged.
         """
         now = self._clock()
-        if now - self._told_at < _PROGRESS_SECONDS:
+        if now - self._logged_at < _PROGRESS_SECONDS:
             return False
-        is_new = number != self._told
-        self._told_at, self._told = now, number
+        is_new = number != self._logged
+        self._logged_at, self._logged = now, number
         return is_new
 
 
@@ -135,7 +135,7 @@ class LineSender:
             self._begin(stack)
             # Runs after the connection is closed, when no more acknowledgements can arrive.
             ending.push(self._tell)
-            for number, octets in enumerate(split(self._patient(source), self._settings.max_message_size), 1):
+            for number, octets in enumerate(split(self._polling(source), self._settings.max_message_size), 1):
                 message = NewOutgoingMessage(
                     str(arguments.recipient), new_identifier(), "", int(time.time()), arguments.expires
                 )
@@ -153,7 +153,7 @@ class LineSender:
             self._settle_all()
         return self._status or (ExitStatus.NO_SUBSCRIBER if len(self._dropped) else ExitStatus.OK)
 
-    def _patient(self, source: BinaryIO) -> BinaryIO:
+    def _polling(self, source: BinaryIO) -> BinaryIO:
         """Return a source that reports acknowledgements while the user is still typing."""
         try:
             descriptor = source.fileno()
@@ -198,7 +198,7 @@ class LineSender:
 
     def _settle_some(self) -> None:
         """Settle lines that the broker has answered, and wait if too many lines are unacknowledged."""
-        self._tell_progress()
+        self._log_progress()
         while self._unacknowledged and self._publisher is not None:
             is_full = len(self._unacknowledged) >= self._publisher.window
             if not is_full and not self._publisher.is_answered(self._unacknowledged[0].publication):
@@ -314,7 +314,7 @@ class LineSender:
                 return self._acknowledge(sent)
         return self._print(report(sent.message, SendResult.UNACKNOWLEDGED, size=sent.size, error=end))
 
-    def _tell_progress(self) -> None:
+    def _log_progress(self) -> None:
         number = len(self._acknowledged)
         if self._progress.is_due(number):
             _LOG.info("The broker %s has acknowledged %s so far", self._broker, counted(number, "message"))

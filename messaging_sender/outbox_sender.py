@@ -106,7 +106,7 @@ class OutboxSender:
         self._under_way: set[str] = set()
         self._of_recipient: dict[str, RetryTimer] = {}
         # Recipients whose messages were being sent when the connection failed: one of these may be the cause.
-        self._suspects: set[str] = set()
+        self._possible_causes: set[str] = set()
         self._of_broker = RetryTimer(_SHORTEST_BACKOFF_SECONDS, _LONGEST_BROKER_BACKOFF_SECONDS)
         self._publisher: Publisher | None = None
         self._outage = FailureLog(_LOG)
@@ -144,7 +144,7 @@ class OutboxSender:
                 return False
             moment = self._clock.trusted_moment()
             if moment is not None:
-                self._tidy(moment)
+                self._update_outbox(moment)
         except StoreError as error:
             # Do not start over: that would send acknowledged messages again that could not be removed.
             self._outage.begin(f"Messages wait: {error}")
@@ -152,7 +152,7 @@ class OutboxSender:
         self._outage.end()
         return True
 
-    def _tidy(self, moment: Moment) -> None:
+    def _update_outbox(self, moment: Moment) -> None:
         """Correct the times in the outbox, and drop expired messages."""
         now = int(moment.now)
         self._follow_clock(moment.now)
@@ -170,7 +170,7 @@ class OutboxSender:
 
     def _drop_expired(self, now: int) -> None:
         for identifier, recipient in self._outbox.forget_expired(now, MESSAGE_EXPIRY_SECONDS, MAX_MESSAGE_AGE_SECONDS):
-            _tell_given_up(identifier, recipient, "it has expired")
+            _log_dropped(identifier, recipient, "it has expired")
 
     def _begin(self, recipients: Iterable[str]) -> None:
         """Start a thread for each recipient that is due, to send its messages."""
@@ -195,16 +195,16 @@ class OutboxSender:
             threading.Thread(target=self._walk, args=walk, name="Route", daemon=True).start()
 
     def _in_order(self) -> Iterable[str]:
-        """Return the recipients, suspects last and the oldest suspect at the very end: it is the likeliest cause."""
+        """Return the recipients; those that may break the connection come last, the oldest of them at the end."""
         with self._lock:
-            self._suspects &= self._of_recipient.keys()
-            clean = [recipient for recipient in self._of_recipient if recipient not in self._suspects]
-            suspects = [recipient for recipient in self._of_recipient if recipient in self._suspects]
-        return (*clean, *reversed(suspects))
+            self._possible_causes &= self._of_recipient.keys()
+            others = [recipient for recipient in self._of_recipient if recipient not in self._possible_causes]
+            causes = [recipient for recipient in self._of_recipient if recipient in self._possible_causes]
+        return (*others, *reversed(causes))
 
     def _places_for(self, recipient: str) -> int:
-        """Return how many routes may run, including this one: a suspect runs alone, so that it cannot harm others."""
-        if recipient in self._suspects or self._suspects & self._under_way:
+        """Return how many routes may run, including this one; one that may break the connection runs alone."""
+        if recipient in self._possible_causes or self._possible_causes & self._under_way:
             return 1
         # More routes would wait for each other and time out as if the broker did not answer.
         return MAX_ROUTES if self._publisher is None else min(MAX_ROUTES, self._publisher.window)
@@ -240,7 +240,7 @@ class OutboxSender:
         if message.number not in self._acknowledged:
             moment = self._clock.trusted_moment()
             if moment is not None and _is_overdue(message, moment.now):
-                self._give_up(message, "it has expired")
+                self._drop(message, "it has expired")
                 return
             try:
                 payload = sealer.seal(message)
@@ -251,13 +251,13 @@ class OutboxSender:
             except DiscoveryError as error:
                 if not self._verdicts.is_final(message.recipient):
                     raise
-                self._give_up(message, str(error))
+                self._drop(message, str(error))
                 return
             except (MessageError, UnsuitableKeyError) as error:
                 if self._clock.trusted_moment() is None:
                     # It may seem to have expired only because the clock is wrong.
                     raise
-                self._give_up(message, str(error))
+                self._drop(message, str(error))
                 return
             self._verdicts.take_back(message.recipient)
             publisher.wait(publication)
@@ -271,9 +271,9 @@ class OutboxSender:
         self._outbox.remove(message.number)
         self._acknowledged.discard(message.number)
 
-    def _give_up(self, message: OutgoingMessage, why: str) -> None:
+    def _drop(self, message: OutgoingMessage, why: str) -> None:
         self._outbox.remove(message.number)
-        _tell_given_up(message.identifier, message.recipient, why)
+        _log_dropped(message.identifier, message.recipient, why)
 
     def _postpone(self, recipient: str, timer: RetryTimer, error: IdlibError) -> None:
         self._postponements.begin(recipient, error)
@@ -295,14 +295,14 @@ class OutboxSender:
 
     def _lose(self, publisher: Publisher, recipient: str, timer: RetryTimer, error: TransportError) -> None:
         with self._lock:
-            was_alone = recipient in self._suspects
-            self._suspects.add(recipient)
+            ran_alone = recipient in self._possible_causes
+            self._possible_causes.add(recipient)
             is_present = self._publisher is publisher
-        if was_alone:
+        if ran_alone:
             self._postpone(recipient, timer, error)
         if not is_present:
             return
-        if not was_alone:
+        if not ran_alone:
             self._broker_outage.begin(f"Messages wait: {error}")
             self._of_broker.fail()
         self._disconnect(publisher)
@@ -315,7 +315,7 @@ class OutboxSender:
     def _clear(self, recipient: str) -> None:
         self._postponements.end(recipient)
         with self._lock:
-            self._suspects.discard(recipient)
+            self._possible_causes.discard(recipient)
 
     def _disconnect(self, publisher: Publisher | None) -> None:
         with self._lock:
@@ -325,7 +325,7 @@ class OutboxSender:
         publisher.__exit__()
 
 
-def _tell_given_up(identifier: str, recipient: str, why: str) -> None:
+def _log_dropped(identifier: str, recipient: str, why: str) -> None:
     _LOG.error("The message %s to %s was dropped: %s", identifier, recipient, why)
 
 

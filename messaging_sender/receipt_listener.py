@@ -64,7 +64,7 @@ class ReceiptListener:
         deadline = time.monotonic() + timeout
         while (left := deadline - time.monotonic()) > 0:
             with contextlib.suppress(queue.Empty):
-                if self.is_proof(self._heard.get(timeout=left)):
+                if self.is_receipt(self._heard.get(timeout=left)):
                     return
                 time.sleep(_PAUSE_SECONDS)
         raise ReceiptError(
@@ -72,7 +72,7 @@ class ReceiptListener:
             " it is offline, or it refused the message (see its log)"
         )
 
-    def is_proof(self, payload: bytes) -> bool:
+    def is_receipt(self, payload: bytes) -> bool:
         """Return whether a payload is the receipt: signed by the message's recipient, for us and for that message.
 
         Args:

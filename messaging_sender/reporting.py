@@ -20,7 +20,7 @@ class SendResult(StrEnum):
 
 def report(
     message: NewOutgoingMessage,
-    fate: SendResult,
+    result: SendResult,
     *,
     size: int | None = None,
     error: BaseException | None = None,
@@ -30,17 +30,17 @@ def report(
 
     Args:
         message: The message.
-        fate: Its result.
+        result: Its result.
         size: Its bytes when signed and encrypted; None if it was not sealed.
         error: What stopped it, possibly an interruption; None if nothing did.
-        warning: Why its recipient will refuse it; None if nothing is known against it.
+        warning: Why its recipient will refuse it; None if there is no known reason.
     """
     return json_object(
         {
             "id": message.identifier,
             "recipient": message.recipient,
             "size": size,
-            "result": fate,
+            "result": result,
             "reason": None if error is None else _reason_of(error),
             "warning": warning,
         }

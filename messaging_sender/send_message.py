@@ -164,20 +164,20 @@ class _Sending:
         self._own_record.look(self._sealer.key)
         payload = self._seal()
         self._size = len(payload)
-        proof = None
+        receipt = None
         broker = Broker.from_settings(self._settings)
         with Publisher(broker, arguments.timeout, MAX_RECEIPT_OCTETS) as publisher:
             if arguments.receipt:
-                proof = ReceiptListener(self._settings, self._sealer, arguments.recipient, message.identifier)
-                publisher.listen(str(self._settings.identity_name), proof.hear)
+                receipt = ReceiptListener(self._settings, self._sealer, arguments.recipient, message.identifier)
+                publisher.listen(str(self._settings.identity_name), receipt.hear)
             publication = publisher.publish(message.recipient, payload, seconds_at_the_broker(message))
             self._result = SendResult.UNACKNOWLEDGED
             self._wait(publisher, publication)
             self._result = SendResult.ACKNOWLEDGED
             _LOG.info("The broker %s has acknowledged the message to %s.", broker, message.recipient)
             self._warning = self._own_record.tell()
-            if proof is not None:
-                proof.wait(arguments.timeout)
+            if receipt is not None:
+                receipt.wait(arguments.timeout)
                 self._result = SendResult.PRINTED
                 _LOG.info("%s has printed the message.", message.recipient)
 

@@ -11,7 +11,7 @@ import pytest
 import idlib
 
 ROOT: Final = Path(idlib.__file__).parents[1]
-ORDER: Final = re.findall(r"`(\w+)`", (idlib.__doc__ or "").partition("each importing")[2].partition("`Bootstrap`")[0])
+ORDER: Final = re.findall(r"`(\w+)`", (idlib.__doc__ or "").partition("each imports")[2].partition("`Bootstrap`")[0])
 # Each package of the distribution, and the others that it may import.
 PACKAGES: Final = {
     "idlib": set(),

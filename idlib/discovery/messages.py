@@ -236,7 +236,7 @@ def _read_answer(wire: bytes, question: Question, identifier: int) -> Answer:
     rcode = flags & 0xF
     repeats_question = asked == [(question.name, question.record_type, RdataClass.IN)]
     if not repeats_question and (asked or rcode in (dns.rcode.NOERROR, dns.rcode.NXDOMAIN)):
-        raise UnusableAnswerError("it answered another question")
+        raise UnusableAnswerError("it answered another query")
     if flags & dns.flags.TC:
         return Answer(rcode, authenticated=False, truncated=True)
     records, authority, additional = [list(_read_section(parser, count)) for count in counts[1:]]

@@ -242,7 +242,7 @@ def _temporary(server: Server, question: Question, what: str) -> TemporaryDiscov
     form = f", which must be [{split[0]}]:{split[1]} if {split[1]} is the port" if split else ""
     return TemporaryDiscoveryError(
         f"the DNS server {server.address} {what} (asked for {question})",
-        f"check the network and DNS_RESOLVER{form}, try again",
+        f"check the network and DNS_RESOLVER{form}, and try again",
     )
 
 

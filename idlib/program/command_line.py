@@ -1,4 +1,4 @@
-"""Shared by all programs: reads the command line, and turns an error into one line and an exit status."""
+"""Shared by all programs: reads the command line, and reports an error as one line and an exit status."""
 
 import argparse
 import contextlib
@@ -37,15 +37,15 @@ def parser(description: str, example: str) -> argparse.ArgumentParser:
 
     Args:
         description: What the program does, in a sentence or two.
-        example: A command line that works, with `{program}` for this one; empty for a program that only a container
-            starts.
+        example: A command line that works, with `{program}` in place of this program's name; empty if only a
+            container starts the program.
     """
     program = sys.argv[0] if _is_verb() else f"./{os.path.basename(sys.argv[0])}"
     command_line = _Parser(
         description=textwrap.fill(description, _HELP_WIDTH),
         epilog=f"example:\n  {example.format(program=program)}" if example else None,
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        # An abbreviation that is unambiguous today may be ambiguous tomorrow.
+        # An abbreviation may become ambiguous when an option is added.
         allow_abbrev=False,
     )
     command_line.add_argument("--version", action="version", version=f"%(prog)s {idlib.__version__}")
@@ -108,29 +108,29 @@ def run(main: Callable[[], int | None]) -> NoReturn:
     if isinstance(sys.stdout, io.TextIOWrapper):
         # The output is UTF-8 by contract, whatever the locale.
         sys.stdout.reconfigure(encoding="utf-8")
-    status = _status_of(main)
+    status = _exit_status_of(main)
     if status is ExitStatus.TERMINATED:
         _end_by_sigterm()
     sys.exit(status)
 
 
-def _status_of(main: Callable[[], int | None]) -> ExitStatus:
+def _exit_status_of(main: Callable[[], int | None]) -> ExitStatus:
     """Run a main function, flush stdout, print its error, and return the exit status."""
     status = ExitStatus.CONFIGURATION
-    with _stdout_told_apart():
+    with _distinguishable_stdout():
         try:
-            status = _told(main)
+            status = _report_error(main)
             if sys.stdout is not None:
                 sys.stdout.flush()
         except _StdoutError as error:
             if error.errno != errno.EPIPE:
                 print(f"Error: stdout cannot be written: {error.strerror}", file=sys.stderr)
                 status = status or ExitStatus.CONFIGURATION
-            _forget_stdout()
+            _discard_stdout()
     return status
 
 
-def _told(main: Callable[[], int | None]) -> ExitStatus:
+def _report_error(main: Callable[[], int | None]) -> ExitStatus:
     """Run a main function, print its error unless stdout caused it, and return the exit status."""
     try:
         raise_when_interrupted()
@@ -145,15 +145,15 @@ def _told(main: Callable[[], int | None]) -> ExitStatus:
     except _StdoutError:
         raise
     except OSError as error:
-        # A fault of ours, for each place that meets one should say what it means; this at least is no traceback.
+        # A bug: the code that got this error should have given a fact and a hint. One line is better than a traceback.
         _LOG.debug("Traceback of the system error:", exc_info=True)
         print(harmless(f"Error: {_described(error)}"), file=sys.stderr)
         return ExitStatus.CONFIGURATION
 
 
 def _described(error: OSError) -> str:
-    words = error.strerror or str(error) or type(error).__name__
-    return f"{quoted(error.filename)}: {words}" if isinstance(error.filename, str) else words
+    fact = error.strerror or str(error) or type(error).__name__
+    return f"{quoted(error.filename)}: {fact}" if isinstance(error.filename, str) else fact
 
 
 class _StdoutError(OSError):
@@ -179,7 +179,7 @@ class _Stdout:
         Raises:
             _StdoutError: Stdout cannot be written.
         """
-        with _named_as_stdout():
+        with _as_stdout_error():
             return self._stream.write(text)
 
     def flush(self) -> None:
@@ -188,7 +188,7 @@ class _Stdout:
         Raises:
             _StdoutError: Stdout cannot be written.
         """
-        with _named_as_stdout():
+        with _as_stdout_error():
             self._stream.flush()
 
     def __getattr__(self, name: str) -> object:
@@ -196,7 +196,7 @@ class _Stdout:
 
 
 @contextlib.contextmanager
-def _named_as_stdout() -> Iterator[None]:
+def _as_stdout_error() -> Iterator[None]:
     try:
         yield
     except OSError as error:
@@ -204,7 +204,7 @@ def _named_as_stdout() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _stdout_told_apart() -> Iterator[None]:
+def _distinguishable_stdout() -> Iterator[None]:
     if sys.stdout is None:
         yield
         return
@@ -220,13 +220,13 @@ def _end_by_sigterm() -> None:
     end_by_sigterm()
 
 
-def _forget_stdout() -> None:
+def _discard_stdout() -> None:
     """Discard buffered output, so that it does not raise again when Python exits."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def tell(error: IdlibError) -> None:
-    """Print an error on stderr and, on a terminal, which missing variables to set.
+    """Print an error on stderr; on a terminal, also print how to set a missing variable.
 
     Args:
         error: Any error of this library.
@@ -235,7 +235,7 @@ def tell(error: IdlibError) -> None:
     for line in lines:
         print(harmless(line), file=sys.stderr)
     if sys.stderr.isatty():
-        # Only on a terminal, because scripts may compare the published line with the whole of stderr.
+        # Only on a terminal, because scripts may expect nothing but the published line on stderr.
         for variable in settings.VARIABLES:
             if f"Missing essential configuration env var: {variable.name}" in lines:
                 print(f"Set {variable.name} to {variable.form}.", file=sys.stderr)

@@ -398,7 +398,7 @@ class Publisher:
             return self._foreign(f"answered with {said}")
         if grant.maximum_qos < QOS_AT_LEAST_ONCE:
             return TransportError(
-                f"the broker {self._broker} does not accept QoS 1, and so acknowledges no messages;"
+                f"the broker {self._broker} does not accept QoS 1, so it acknowledges no messages;"
                 " nothing was delivered",
                 "use another broker, or configure this one to accept QoS 1",
             )
@@ -406,11 +406,11 @@ class Publisher:
 
     def _foreign(self, said: str) -> TransportError:
         """Return the error that the broker gave us another program's session, or gave ours to another program."""
-        fate = "nothing was delivered"
+        consequence = "nothing was delivered"
         if self._grant is not None:
-            fate = "what it has not acknowledged may or may not be delivered"
+            consequence = "messages that it has not acknowledged may or may not be delivered"
         return TransportError(
-            f"the broker {self._broker} {said}; {fate}, and that session was left unchanged",
+            f"the broker {self._broker} {said}; {consequence}, and that session was left unchanged",
             "the broker uses the user name as the client id: turn that off there (Mosquitto:"
             " use_username_as_clientid), or give each program a user name of its own",
         )

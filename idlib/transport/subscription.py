@@ -241,9 +241,9 @@ class Subscription:
         if self._memory is None or self._is_session_expected():
             return
         _LOG.warning(
-            "The broker %s has a session that this receiver did not record: if files under DATA_PATH were lost or put"
-            " back, it may be its own; otherwise another program has begun it, because the broker uses the user name as"
-            " the client id, and messages to this device before now may be lost",
+            "The broker %s has a session that this receiver did not record: if files under DATA_PATH were lost, or"
+            " restored from a backup, it may be this receiver's own; otherwise another program created it, because the"
+            " broker uses the user name as the client id, and messages to this device before now may be lost",
             self._broker,
         )
 

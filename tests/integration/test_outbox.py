@@ -51,7 +51,7 @@ def test_queuing_a_message_warns_if_no_resident_sender_is_running(
     with sender.start(SENDER) as resident:
         resident.wait_for_log(f"Watching the outbox '{outbox_path(sender)}'")
         # No warning, whether or not the resident sender has messages to send.
-        resident.wait_for_log("Messages in the outbox: 3")
+        resident.wait_for_log("3 messages in the outbox")
         assert missing not in sender.send(recipient, "hello", "--queue", "--timeout", "2").stderr
     idle = sender.with_settings(DATA_PATH=str(outbox_path(sender).parent / "idle"))
     with idle.start(SENDER) as resident:
@@ -304,7 +304,7 @@ def test_it_ends_within_five_seconds_while_dns_or_the_broker_is_silent(
     device = sender.with_settings(**({"DNS_RESOLVER": silent_resolver} if silent == "DNS" else {"MQTT_PORT": broker}))
     put(device, recipient.name, "stuck")
     with device.start(SENDER) as resident:
-        resident.wait_for_log("Messages in the outbox: 1")
+        resident.wait_for_log("1 message in the outbox")
         time.sleep(1)
         resident.signal(number)
         assert resident.wait_for_end(5) == 0

@@ -44,14 +44,14 @@ def test_no_line_is_longer_than_the_page() -> None:
     page.say("word " * 20)
     page.command("word " * 20)
     page.quote("x" * 100)
-    page.cut("y" * 100, "octets")
+    page.cut("y" * 100, "bytes")
     lines = stream.getvalue().splitlines()
     assert max(map(len, lines)) <= 40
     assert sum(line.count("x") for line in lines) == 100
-    assert lines[-1].endswith("y… (100 octets)")
+    assert lines[-1].endswith("y… (100 bytes)")
 
 
 def test_a_text_that_fits_is_not_shortened() -> None:
     stream = io.StringIO()
-    Page(stream, 40, coloured=False).cut("y" * 30, "octets")
+    Page(stream, 40, coloured=False).cut("y" * 30, "bytes")
     assert stream.getvalue() == f"   | {'y' * 30}\n"

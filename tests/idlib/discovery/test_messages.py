@@ -116,13 +116,13 @@ def test_an_answer_to_another_query_is_rejected() -> None:
     for owner, kind in (("bob._device.example.test.", "TLSA"), ("alice._device.example.test.", "A")):
         message = response()
         message.question = [dns.rrset.from_text(owner, 0, "IN", kind)]
-        assert "another question" in why_not(message.to_wire())
+        assert "another query" in why_not(message.to_wire())
     message = response()
     message.question = []
-    assert "another question" in why_not(message.to_wire())
+    assert "another query" in why_not(message.to_wire())
     message = response()
     message.question *= 2
-    assert "another question" in why_not(message.to_wire())
+    assert "another query" in why_not(message.to_wire())
 
 
 def test_a_failure_may_omit_the_question() -> None:

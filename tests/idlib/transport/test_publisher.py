@@ -198,7 +198,7 @@ def test_a_broker_without_qos_1_is_reported_at_once() -> None:
     with (
         ScriptedBroker(acknowledging(b"\x24\0")) as broker,
         pytest.raises(
-            TransportError, match="does not accept QoS 1, and so acknowledges no messages; nothing was delivered"
+            TransportError, match="does not accept QoS 1, so it acknowledges no messages; nothing was delivered"
         ),
         Publisher(broker.address, TIMEOUT),
     ):

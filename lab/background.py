@@ -1,4 +1,4 @@
-"""An asynchronous service in a separate thread, so that a program without an event loop can keep it running."""
+"""Runs an asynchronous service in its own thread, for a program without an event loop."""
 
 import asyncio
 from collections.abc import Callable, Iterator
@@ -15,11 +15,11 @@ def in_background(service: AbstractAsyncContextManager[Value], thread_name: str)
     """Run a service in a thread, and yield its value, for example the address where it listens.
 
     Args:
-        service: Entered, held and left in the thread's own event loop.
+        service: Entered and left in the event loop of the thread.
         thread_name: The beginning of the thread's name.
 
     Raises:
-        Exception: Whatever the service raises when it starts or stops.
+        Exception: Any exception that the service raises when it starts or stops.
     """
     started: Future[tuple[Value, Callable[[], object]]] = Future()
 
@@ -36,7 +36,7 @@ def in_background(service: AbstractAsyncContextManager[Value], thread_name: str)
             if started in wait(either, return_when=FIRST_COMPLETED).done:
                 yield started.result()[0]
         finally:
-            # An interruption of the wait above must not leave a thread behind that can no longer be stopped.
+            # If the wait above was interrupted, the thread still has to be stopped.
             if started in wait(either, return_when=FIRST_COMPLETED).done:
                 started.result()[1]()
             finished.result()

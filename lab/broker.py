@@ -1,4 +1,4 @@
-"""An MQTT 3.1.1 broker on a free port of loopback, for everyone on this machine: for the demo only."""
+"""An MQTT 3.1.1 broker on a free port of loopback that anyone on this machine can use; for the demo only."""
 
 import asyncio
 import logging
@@ -19,13 +19,13 @@ _LISTENER: Final = "default"
 
 
 def running() -> AbstractContextManager[ServerAddress]:
-    """Run a broker until the context is left; gives its address."""
+    """Run a broker until the context is left; yield its address."""
     return in_background(_serving(), "broker")
 
 
 @asynccontextmanager
 async def _serving() -> AsyncIterator[ServerAddress]:
-    # Clients disconnect all the time in the lab, and amqtt warns of each.
+    # In the demo clients disconnect often, and amqtt logs a warning each time.
     logging.getLogger("amqtt").setLevel(logging.CRITICAL)
     broker = Broker(
         BrokerConfig(
@@ -38,7 +38,7 @@ async def _serving() -> AsyncIterator[ServerAddress]:
         await broker.external_connected(StreamReaderAdapter(reader), StreamWriterAdapter(writer), _LISTENER)
 
     await broker.start()
-    # The listener is ours, because amqtt does not report which free port its own was given.
+    # We create the listener ourselves, because amqtt does not report which port its own was assigned.
     async with listening(converse, socket.create_server((LOOPBACK, 0))) as address:
         yield address
     await broker.shutdown()

@@ -1,7 +1,7 @@
 """The whole system on one machine, without root: a signed zone, a broker, two devices, a message and a forgery."""
 
 if __name__ == "__main__":
-    # Before the imports that take long.
+    # Before the slow imports.
     from idlib.system.interruption import end_when_interrupted
 
     end_when_interrupted()
@@ -35,7 +35,7 @@ from idlib.records import TlsaRecord, judge
 from idlib.settings import VARIABLES, KeyType, MqttVersion, ServerAddress
 from lab import broker, name_server
 from lab.eavesdropper import Eavesdropper
-from lab.interruption import ignore_signals, keys_to_this_program_alone, raise_when_signalled, signals_deferred
+from lab.interruption import ctrl_c_for_this_program_only, ignore_signals, raise_when_signalled, signals_deferred
 from lab.page import GREEN, RED, Page
 from lab.programs import Program, ProgramError
 from lab.zone import SignedZone
@@ -71,7 +71,7 @@ class World:
     broker: ServerAddress
 
     def environment(self, device: IdentityName) -> dict[str, str]:
-        """Return all environment variables of a device's programs, without what the user has set for such programs."""
+        """Return all environment variables of a device's programs; settings of the user are left out."""
         ours = {variable.name for variable in VARIABLES}
         return {name: value for name, value in os.environ.items() if name not in ours} | {
             "IDENTITY_NAME": str(device),
@@ -266,8 +266,8 @@ def _converse(page: Page, world: World, receiver: Program) -> None:
     page.say("Type messages from Alice to Bob. An empty line or Ctrl-D ends the demo.")
     with suppress(ImportError):
         importlib.import_module("readline")
-    # Ctrl-C ends it as an empty line does, because the user has seen everything by now.
-    with suppress(KeyboardInterrupt), keys_to_this_program_alone():
+    # Ctrl-C ends the demo normally, as an empty line does.
+    with suppress(KeyboardInterrupt), ctrl_c_for_this_program_only():
         _pass_on(page, world, receiver)
 
 

@@ -1,4 +1,4 @@
-"""A client of the broker that reads every message: it gets what the broker, or anyone on it, can see."""
+"""A client that reads every message to a device, as the broker and each of its clients can."""
 
 import queue
 from contextlib import suppress
@@ -19,7 +19,7 @@ class Eavesdropper:
     """A session that subscribes to one topic when it is entered, and may publish there too.
 
     Args:
-        broker: The address of the broker.
+        broker: The broker's address.
         topic: The topic, without wildcards.
     """
 
@@ -61,7 +61,7 @@ class Eavesdropper:
             raise TransportError(f"nothing was published to {self._topic} within {_SECONDS} s") from error
 
     def publish(self, payload: bytes) -> None:
-        """Publish a payload, as anyone on the broker can, and wait for the acknowledgement.
+        """Publish a payload, as any client can, and wait for the acknowledgement.
 
         Raises:
             TransportError: None came within 10 seconds.

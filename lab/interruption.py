@@ -1,4 +1,4 @@
-"""Signals that end a program: raised as an exception once, never while something is created that must be removed."""
+"""Handles signals that end a program: only the first raises, and none while something is being created."""
 
 import os
 import signal
@@ -12,7 +12,7 @@ _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def raise_when_signalled() -> None:
-    """Let SIGINT raise KeyboardInterrupt, SIGTERM and SIGHUP SystemExit, and only the first of them.
+    """Let SIGINT raise KeyboardInterrupt, and SIGTERM and SIGHUP raise SystemExit; only the first signal raises.
 
     A signal that the program was started to ignore stays ignored.
     """
@@ -22,16 +22,16 @@ def raise_when_signalled() -> None:
 
 
 def ignore_signals() -> None:
-    """Ignore all signals from now on: only the clean-up is left, and it ends by itself."""
+    """Ignore all these signals from now on, so that they do not interrupt the clean-up."""
     for number in _SIGNALS:
         signal.signal(number, signal.SIG_IGN)
 
 
 @contextmanager
 def signals_deferred() -> Iterator[None]:
-    """Hold signals back until the context is left, so that everything that is created is also removed.
+    """Delay signals until the context is left, so that everything that is created is also removed.
 
-    The signals are not blocked but remembered, because processes started meanwhile would inherit a block.
+    The signals are recorded, not blocked, because processes that are started in the context would inherit the block.
     """
     arrived: list[int] = []
     handlers = {number: signal.getsignal(number) for number in _SIGNALS}
@@ -48,10 +48,11 @@ def signals_deferred() -> Iterator[None]:
 
 
 @contextmanager
-def keys_to_this_program_alone() -> Iterator[None]:
-    """Let Ctrl-C at the terminal reach only this program and those that it starts, and not make, which it would end.
+def ctrl_c_for_this_program_only() -> Iterator[None]:
+    """Send Ctrl-C only to this program and the programs that it starts, not to make, which it would end.
 
-    Ctrl-Z does nothing meanwhile: it would stop only this program, and the shell that waits for make would not notice.
+    Ctrl-Z has no effect in the context: it would stop only this program, and the shell that waits for make would not
+    notice.
     Without a terminal, or if this program was not started by another one in its foreground, nothing is changed.
     """
     group = os.getpgrp()

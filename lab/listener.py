@@ -1,4 +1,4 @@
-"""A TCP listener that leaves nothing open when it ends; asyncio's own forgets connections that it has just accepted."""
+"""A TCP listener that closes everything when it ends; asyncio's own leaves just accepted connections open."""
 
 import asyncio
 import socket
@@ -18,8 +18,8 @@ async def listening(converse: Conversation, listener: socket.socket) -> AsyncIte
     """Accept connections until the context is left, then cancel every conversation and close its connection.
 
     Args:
-        converse: Called for each connection, which is closed at its end.
-        listener: Bound to a free port of an IPv4 address; gives that address.
+        converse: Called for each connection, which is closed when it returns.
+        listener: A socket that is bound to an IPv4 address; its address is yielded.
     """
     conversations: set[asyncio.Task[None]] = set()
 

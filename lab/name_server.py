@@ -1,6 +1,6 @@
 """An authoritative name server for one signed zone, on a free port of loopback, over UDP and TCP.
 
-It serves a zone without delegations and wildcards.
+The zone must not have delegations or wildcards.
 """
 
 import asyncio
@@ -33,16 +33,16 @@ _ALIASES: Final = 8
 
 
 def running(zone: SignedZone) -> AbstractContextManager[ServerAddress]:
-    """Serve a zone, also as it changes, until the context is left; gives the address of UDP and TCP."""
+    """Serve the current version of a zone until the context is left; yield the address for UDP and TCP."""
     return in_background(_serving(zone), "name-server")
 
 
 def answer(zone: dns.zone.Zone, query: dns.message.Message) -> dns.message.Message:
-    """Return the authoritative answer of a signed zone, with signatures and proofs if the query requests them.
+    """Return the authoritative answer of a signed zone, with signatures and NSEC records if the query requests them.
 
     Args:
         zone: Signed, with absolute names.
-        query: As it came.
+        query: The query.
 
     Raises:
         dns.exception.DNSException: The message is not a query.

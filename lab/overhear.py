@@ -1,4 +1,4 @@
-"""Stores the first message that is sent to a device, as anyone on the broker can."""
+"""Stores the first message that is sent to a device, as any client of the broker can."""
 
 import signal
 import sys

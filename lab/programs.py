@@ -1,4 +1,4 @@
-"""The project's programs as processes: started side by side, read line by line, and always ended."""
+"""Runs the project's programs as processes, reads their output line by line, and always ends them."""
 
 import subprocess
 import sys
@@ -16,7 +16,7 @@ _SECONDS_TO_STOP: Final = 6
 
 
 class ProgramError(Exception):
-    """A program failed, ended too early, or did not do in time what was expected.
+    """A program failed, ended too early, or did not do what was expected in time.
 
     Args:
         fact: What happened, in one line.
@@ -33,8 +33,8 @@ class Stream:
     """The lines that a process has written to stdout or stderr so far.
 
     Args:
-        pipe: Where they come from.
-        changed: Notified whenever a line has come, and when no more will come.
+        pipe: The end of the pipe to read from.
+        changed: Notified when a line has been read, and when the stream ends.
     """
 
     def __init__(self, pipe: IO[str], changed: threading.Condition) -> None:
@@ -42,12 +42,12 @@ class Stream:
         self.ended = False
         self._pipe = pipe
         self._changed = changed
-        # A daemon, because a process that cannot be ended must not keep this one from its end.
+        # A daemon thread, so that a process that cannot be ended does not keep this one running.
         self._reader = threading.Thread(target=self._read, name="program-output", daemon=True)
         self._reader.start()
 
     def join(self) -> None:
-        """Wait for the end of the stream, which comes soon after that of the process."""
+        """Wait for the end of the stream, soon after the process has ended."""
         self._reader.join(_SECONDS_TO_STOP)
 
     def _read(self) -> None:
@@ -62,7 +62,7 @@ class Stream:
 
 
 class Program:
-    """A program of the project; it runs from the moment it is made until it ends or the context is left.
+    """A program of the project, started when this is created; it is ended when the context is left.
 
     Args:
         path: Its path below applications/.
@@ -129,13 +129,13 @@ class Program:
 
         Args:
             stream: The program's `stdout` or `stderr`.
-            matches: Whether a line is the one.
-            what: The line in words, to follow upon "did not print".
-            after: How many lines at the beginning do not count.
-            seconds: How long to wait at most.
+            matches: Returns whether a line is the expected one.
+            what: A description of the line, for an error that it was not printed.
+            after: How many lines at the beginning to skip.
+            seconds: How long to wait.
 
         Raises:
-            ProgramError: The program ended without it, or the time is up.
+            ProgramError: The program ended without printing the line, or did not print it in time.
         """
 
         def found() -> str | None:

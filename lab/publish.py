@@ -1,4 +1,4 @@
-"""Publishes what generate_tlsa.py printed for each device, by dynamic update signed with TSIG (RFC 2136, RFC 8945)."""
+"""Publishes the record that generate_tlsa.py printed for each device, by dynamic update (RFC 2136, RFC 8945)."""
 
 import sys
 import time
@@ -22,7 +22,7 @@ import dns.update
 from idlib.errors import ConfigurationError, IdlibError
 from idlib.program.command_line import parser, run
 
-_PATIENCE_SECONDS: Final = 60.0
+_RETRY_SECONDS: Final = 60.0
 _PAUSE_SECONDS: Final = 0.2
 _QUERY_SECONDS: Final = 5.0
 
@@ -41,9 +41,9 @@ def main() -> None:
     options = arguments.parse_args()
     records = [read_record(path) for path in sorted(options.records.iterdir())]
     update = build_update(options.zone, read_key(options.key), records)
-    _insist("The zone's name server does not accept the records", partial(_send, update, options.authority))
+    _retry("The zone's name server does not accept the records", partial(_send, update, options.authority))
     for record in records:
-        _insist(f"The resolver does not find {record.name}", partial(_find, record, options.resolver))
+        _retry(f"The resolver does not find {record.name}", partial(_find, record, options.resolver))
         print(f"{record.name.to_text(omit_final_dot=True)} is published.", file=sys.stderr)
 
 
@@ -64,7 +64,7 @@ def read_record(path: Path) -> dns.rrset.RRset:
     """Return the TLSA record in the last line that generate_tlsa.py printed into a file.
 
     Args:
-        path: The file's name must be the device's name, because a device may only publish its own record.
+        path: The file. It must be named after the device, because a device may publish only at its own name.
 
     Raises:
         ConfigurationError: There is no such record.
@@ -85,7 +85,7 @@ def build_update(
     """Return the update that makes each record the only TLSA record of its name.
 
     Args:
-        zone: The zone of all the names.
+        zone: The zone that contains all the names.
         key: Signs the update.
         records: One for each device.
     """
@@ -95,9 +95,9 @@ def build_update(
     return update
 
 
-def _insist(complaint: str, attempt: Callable[[], None]) -> None:
-    """Retry until it works, because the servers start at the same time as this program."""
-    deadline = time.monotonic() + _PATIENCE_SECONDS
+def _retry(complaint: str, attempt: Callable[[], None]) -> None:
+    """Try repeatedly for up to a minute, because the servers start at the same time as this program."""
+    deadline = time.monotonic() + _RETRY_SECONDS
     while True:
         try:
             return attempt()

@@ -1,4 +1,4 @@
-"""A DNS zone signed with DNSSEC: records go in, a signed snapshot and the zone's trust anchors come out."""
+"""A DNS zone signed with DNSSEC: takes records, and provides signed snapshots and the zone's trust anchors."""
 
 import threading
 from datetime import UTC, datetime, timedelta
@@ -49,7 +49,7 @@ class SignedZone:
 
     @property
     def snapshot(self) -> dns.zone.Zone:
-        """The signed zone as it is now, with absolute names; a later change creates another snapshot."""
+        """The signed zone as it is now, with absolute names; later changes do not affect it."""
         return self._snapshot
 
     @property
@@ -64,7 +64,7 @@ class SignedZone:
         return f"{self._origin} {_TTL} IN DNSKEY {self._key_signing_key[1]}\n"
 
     def publish(self, records: str) -> None:
-        """Put records into the zone; each set of a name and type replaces the one that was there.
+        """Add records to the zone; they replace all records of the same names and types.
 
         Args:
             records: Lines of a zone file with absolute names: `alice._device.example.test. IN TLSA 3 0 0 3082…`.

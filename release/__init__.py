@@ -1,4 +1,4 @@
-"""What a release needs besides the code: base images that are pinned by their digests. It only needs Python."""
+"""Pins the base images of a release by their digests. It uses only Python's standard library."""
 
 
 class ReleaseError(Exception):

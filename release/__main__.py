@@ -11,7 +11,7 @@ from release.registry import DOCKER_HUB, digest_of
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command, and return the exit status."""
+    """Run the command on the command line, and return the exit status."""
     parser = argparse.ArgumentParser(prog="python -m release", allow_abbrev=False)
     parser.add_argument("--directory", type=Path, default=Path(__file__).parents[1], help="the checkout")
     commands = parser.add_subparsers(dest="command", required=True)
@@ -33,21 +33,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _pin(directory: Path, registry: str) -> None:
     dockerfiles = [directory / name for name in DOCKERFILES]
     images = {image.unpinned: image for file in dockerfiles for image in base_images(file).values()}
-    # All digests are known before the first is written, so that a registry that fails leaves no half-changed files.
+    # All digests are fetched before any is written, so that no file is changed if the registry fails.
     digests = {unpinned: digest_of(image, registry) for unpinned, image in sorted(images.items())}
     for file in dockerfiles:
         print(f"{file}: {'changed' if pin(file, digests) else 'up to date'}")
 
 
 def _check(directory: Path) -> None:
-    loose = [
+    unpinned = [
         f"{image} in {name}"
         for name in DOCKERFILES
         for image in base_images(directory / name).values()
         if image.digest is None
     ]
-    if loose:
-        raise ReleaseError(f"A release needs a digest for each base image; run make pin-images: {', '.join(loose)}")
+    if unpinned:
+        raise ReleaseError(f"A release needs a digest for each base image; run make pin-images: {', '.join(unpinned)}")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Reads a Dockerfile as a build does, as far as that decides which images are fetched.
+"""Parses a Dockerfile as a build does, as far as necessary to find the images that are fetched.
 
 Source: https://docs.docker.com/reference/dockerfile/
 """
@@ -11,7 +11,7 @@ from typing import Final
 from release import ReleaseError
 
 _DIRECTIVE: Final = re.compile(r"#\s*(\w+)\s*=")
-# Directives that change how the rest is read: the image of a syntax, and the character that continues a line.
+# They change how the rest is parsed: one names an image, the other sets the character that continues a line.
 _REFUSED_DIRECTIVES: Final = frozenset({"syntax", "escape"})
 _CONTINUES: Final = re.compile(r"\\[ \t]*$")
 _FLAG: Final = re.compile(r"""--(?P<name>[\w-]+)(?:=(?P<value>(?:"[^"]*"|'[^']*'|[^\s"'])*))?(?:\s+|$)""")
@@ -26,8 +26,8 @@ class Instruction:
     Args:
         keyword: Its first word, in upper case.
         flags: The names, in lower case, and values of the flags before its arguments.
-        arguments: What follows, without the characters that continue a line.
-        source: The line in the file; several lines if it is continued.
+        arguments: The rest, without the characters that continue a line.
+        source: The line exactly as in the file; several lines if it is continued.
     """
 
     keyword: str
@@ -37,7 +37,7 @@ class Instruction:
 
     @property
     def sources(self) -> Iterator[str]:
-        """What it copies or mounts files from, other than the directory of the build: stages and images."""
+        """The stages and images from which it copies or mounts files."""
         for name, value in self.flags:
             if name == "from":
                 yield value
@@ -55,7 +55,7 @@ def instructions(text: str) -> Iterator[Instruction]:
         text: The whole file.
 
     Raises:
-        ReleaseError: It cannot be understood; the message is what follows the name of the file.
+        ReleaseError: The file cannot be parsed; the message does not contain the name of the file.
     """
     lines = text.splitlines()
     _check_directives(lines)
@@ -79,7 +79,7 @@ def _check_directives(lines: list[str]) -> None:
 
 
 def _join(lines: list[str], position: int) -> tuple[str, int]:
-    """Return an instruction as one line, empty if there is none at that line, and the position of the next one."""
+    """Return the instruction at a line as one line, empty if there is none, and the number of the line after it."""
     joined = ""
     while position < len(lines):
         line, position = lines[position], position + 1
@@ -115,7 +115,7 @@ def _split(line: str) -> tuple[str, str]:
 
 
 def _after_here_documents(instruction: Instruction, lines: list[str], position: int) -> int:
-    """Return the position of the next instruction, after the texts that belong to this one."""
+    """Return the number of the line after the here-documents of an instruction."""
     if instruction.keyword not in _WITH_HERE_DOCUMENTS:
         return position
     for found in _HERE_DOCUMENT.finditer(instruction.arguments):

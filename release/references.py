@@ -1,4 +1,4 @@
-"""The base images that the Dockerfiles name, each in a line `ARG …_IMAGE=name:tag@digest`."""
+"""Finds and pins the base images of the Dockerfiles, each in a line `ARG …_IMAGE=name:tag@digest`."""
 
 import re
 from collections.abc import Mapping
@@ -25,8 +25,8 @@ class Reference:
     """A base image.
 
     Args:
-        name: Without a registry: `python`.
-        tag: `3.13-slim-bookworm`.
+        name: The name without a registry, such as `python`.
+        tag: The tag, such as `3.13-slim-bookworm`.
         digest: `sha256:` and 64 hexadecimal digits; None if the image is not pinned.
     """
 
@@ -36,7 +36,7 @@ class Reference:
 
     @classmethod
     def from_text(cls, text: str) -> "Reference":
-        """Read a reference from a Dockerfile.
+        """Parse a reference in a Dockerfile.
 
         Raises:
             ReleaseError: It is not `name:tag` or `name:tag@digest`.
@@ -48,7 +48,7 @@ class Reference:
 
     @property
     def unpinned(self) -> str:
-        """The name and tag alone."""
+        """The name and tag, without the digest."""
         return f"{self.name}:{self.tag}"
 
     def __str__(self) -> str:
@@ -59,7 +59,7 @@ def base_images(dockerfile: Path) -> dict[str, Reference]:
     """Return the images that a build of a Dockerfile fetches, by the build arguments that name them.
 
     Args:
-        dockerfile: Its stages are built from one another, or from such arguments.
+        dockerfile: The file. Each of its stages must be built from another stage or from such an argument.
 
     Raises:
         ReleaseError: The build fetches another image, or the file cannot be read or understood.
@@ -75,8 +75,8 @@ def pin(dockerfile: Path, digests: Mapping[str, str]) -> bool:
     """Write the digests of base images into a Dockerfile, and return whether that changed it.
 
     Args:
-        dockerfile: Whose ARG lines are changed.
-        digests: For each `name:tag` its digest.
+        dockerfile: The file whose ARG lines are changed.
+        digests: The digest of each `name:tag`.
 
     Raises:
         ReleaseError: The file cannot be read, understood or written.
@@ -106,7 +106,7 @@ def _read(dockerfile: Path) -> str:
 def _images_in(text: str) -> dict[str, Reference]:
     images: dict[str, Reference] = {}
     arguments: dict[str, str] = {}
-    # The names of the stages so far, in lower case because their case makes no difference; empty for a stage without.
+    # The names of the stages so far, in lower case because case does not matter; empty for a stage without a name.
     stages: list[str] = []
     for instruction in instructions(text):
         # An argument within a stage does not affect which image a stage is built from.
@@ -126,7 +126,7 @@ def _images_in(text: str) -> dict[str, Reference]:
 
 
 def _note_argument(arguments: dict[str, str], instruction: Instruction) -> None:
-    # Another form can be used, but not as the name of an image, because it could not be pinned.
+    # An ARG in another form may be used, but not as the name of an image, because it could not be pinned.
     found = _ARGUMENT.fullmatch(instruction.source)
     if found is None:
         return

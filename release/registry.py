@@ -1,4 +1,4 @@
-"""Reads the digest of a tag from a registry (OCI Distribution Specification 1.1, section 3, "Pulling manifests")."""
+"""Asks a registry for the digest of a tag (OCI Distribution Specification 1.1, section 3, "Pulling manifests")."""
 
 import hashlib
 import json
@@ -25,7 +25,7 @@ _SECONDS: Final = 20.0
 
 
 def digest_of(image: Reference, registry: str) -> str:
-    """Return the digest of the image that a tag means now, for every platform that we build for.
+    """Return the digest of the image index to which a tag currently refers; it covers all our platforms.
 
     Args:
         image: Its own digest is ignored.

@@ -1,6 +1,6 @@
 #!/bin/sh
-# Before the name server's first start: the key that may change the zone, the key that signs it, what a resolver has to
-# trust for that, and at last the zone itself. Where that is there, all is: later starts change nothing.
+# Creates, before the name server's first start: the key for updates of the zone, the keys that sign it, the DS record that
+# a resolver has to trust, and finally the zone itself. If the zone exists, everything does, and nothing is changed.
 set -eu
 umask 077
 [ ! -e /var/lib/knot/example.test.zone ] || exit 0

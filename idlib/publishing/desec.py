@@ -148,7 +148,7 @@ class Desec:
                 return ConcurrentChangeError(
                     f"deSEC says that someone else changes {self._zone.name} at the same time", "run the command again"
                 )
-        return PublishingError(f"deSEC answers with status {status}{words}", "check DESEC_URL, try again")
+        return PublishingError(f"deSEC answers with status {status}{words}", "check DESEC_URL and try again")
 
     def _words(self, answer: Answer) -> str:
         words = describe(answer, self._token)

@@ -114,4 +114,4 @@ def _read_record(text: object) -> bytes:
 
 
 def _unreadable() -> PublishingError:
-    return PublishingError("the answer of deSEC cannot be read", "check DESEC_URL, try again")
+    return PublishingError("the answer of deSEC cannot be read", "check DESEC_URL and try again")

@@ -137,7 +137,7 @@ class DynamicUpdate:
                     f"{server} does not accept dynamic updates", "enable them there, or use another DNS_PUBLISH"
                 )
         raise PublishingError(
-            f"{server} answers {dns.rcode.to_text(code)} to the update", "look at that server's log, try again"
+            f"{server} answers {dns.rcode.to_text(code)} to the update", "look at that server's log and try again"
         )
 
 

@@ -17,7 +17,7 @@ _SECONDS: Final = 10.0
 _MAX_ANSWER_SECONDS: Final = 30.0
 _MAX_ANSWER_BYTES: Final = 1_048_576
 _PORTION_BYTES: Final = 65_536
-_HINT: Final = "check the network and the address of the API, run the command again"
+_HINT: Final = "check the network and the address of the API, and run the command again"
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,7 +29,7 @@ from idlib.zones import registrable_domain
 _SECONDS: Final = 10.0
 _NAME_SERVER_SECONDS: Final = 3.0
 _APEX_TYPES: Final = frozenset({RdataType.SOA, RdataType.NS})
-_HINT: Final = "check the network and DNS_RESOLVER, try again"
+_HINT: Final = "check the network and DNS_RESOLVER, and try again"
 
 
 @dataclass(frozen=True, slots=True)

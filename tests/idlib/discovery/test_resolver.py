@@ -114,7 +114,8 @@ def test_the_hint_shows_the_brackets_if_a_port_may_belong_to_an_address() -> Non
     with pytest.raises(TemporaryDiscoveryError) as raised:
         Resolver(named_server(address), seconds=0.1).ask(QUESTION)
     assert (
-        raised.value.hint == "check the network and DNS_RESOLVER, which must be [::1]:53 if 53 is the port, and try again"
+        raised.value.hint
+        == "check the network and DNS_RESOLVER, which must be [::1]:53 if 53 is the port, and try again"
     )
 
 

@@ -17,7 +17,8 @@ _LOG = logging.getLogger(__name__)
 
 _MAX_PAUSE_SECONDS: Final = 60
 # deSEC allows two writes a second to a domain (https://desec.readthedocs.io/en/latest/rate-limits.html).
-_SECONDS_BETWEEN_WRITES: Final = 0.5
+# deSEC accepts 2 writes a second; 0.5 seconds would reach that limit to the millisecond.
+_SECONDS_BETWEEN_WRITES: Final = 0.6
 _NO_RECORD_SET: Final = "not a record set"
 
 

@@ -28,6 +28,12 @@ DEBIAN_PACKAGES: Final = {
     "knotc": "knot",
     "keymgr": "knot",
     "unbound": "unbound",
+    "named": "bind9",
+    "tsig-keygen": "bind9",
+    "ddns-confgen": "bind9",
+    "pdns_server": "pdns-server",
+    # The backend has no command of its own; this one comes with the server, whose installation it completes.
+    "pdnsutil": "pdns-backend-sqlite3",
     "kdig": "knot-dnsutils",
     "ip": "iproute2",
     "setpriv": "util-linux",

@@ -21,6 +21,7 @@ CREATE_SELFSIGNED_ID: Final = ROOT / "applications/maintenance/src/create_selfsi
 CREATE_ID_CSR: Final = ROOT / "applications/maintenance/src/create_id_csr.py"
 INSTALL_CERTIFICATE: Final = ROOT / "applications/maintenance/src/install_certificate.py"
 GENERATE_TLSA: Final = ROOT / "applications/maintenance/src/generate_tlsa.py"
+PUBLISH_TLSA: Final = ROOT / "applications/maintenance/src/publish_tlsa.py"
 MAINTENANCE: Final = ROOT / "applications/maintenance/src/application.py"
 SEND_MESSAGE: Final = ROOT / "applications/messaging_sender/src/send_message.py"
 SENDER: Final = ROOT / "applications/messaging_sender/src/application.py"

@@ -151,7 +151,7 @@ def exchange(address: ServerAddress, question: Question, deadline: float) -> Ans
         return read_answer(wire, question, identifier)
 
     answer = _over_udp(address, query, read, deadline)
-    return read(_over_tcp(address, query, deadline)) if answer.truncated else answer
+    return read(over_tcp(address, query, deadline)) if answer.truncated else answer
 
 
 def _exchange(server: Server, question: Question, deadline: float) -> Answer:
@@ -190,7 +190,19 @@ def _over_udp(address: ServerAddress, query: bytes, read: Callable[[bytes], Answ
         raise unusable or TimeoutError
 
 
-def _over_tcp(address: ServerAddress, query: bytes, deadline: float) -> bytes:
+def over_tcp(address: ServerAddress, query: bytes, deadline: float) -> bytes:
+    """Return the bytes that a server sends back over TCP for those of a query or an update.
+
+    Args:
+        address: The server.
+        query: A whole DNS message.
+        deadline: When to give up, as `time.monotonic` counts.
+
+    Raises:
+        UnusableAnswerError: It closed the connection.
+        TimeoutError: It did not answer in time.
+        OSError: It cannot be reached.
+    """
     with socket.socket(_family(address), socket.SOCK_STREAM) as connection:
         connection.settimeout(_remaining(deadline))
         connection.connect((address.address, address.port))

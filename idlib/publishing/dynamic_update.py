@@ -1,12 +1,12 @@
 """Changes records by DNS dynamic update (RFC 2136), signed with TSIG (RFC 8945)."""
 
+import time
 from collections.abc import Sequence
 from typing import Final
 
 import dns.exception
 import dns.message
 import dns.name
-import dns.query
 import dns.rcode
 import dns.rdata
 import dns.rdataclass
@@ -15,6 +15,8 @@ import dns.rdatatype
 import dns.tsig
 import dns.update
 
+from idlib.discovery.messages import UnusableAnswerError
+from idlib.discovery.resolver import over_tcp
 from idlib.errors import ConcurrentChangeError, CredentialError, NotServedError, PublishingError
 from idlib.names import IdentityName
 from idlib.publishing.change import Change, TlsaSet
@@ -23,6 +25,8 @@ from idlib.publishing.zone import Zone
 from idlib.settings import ServerAddress
 
 _SECONDS: Final = 10.0
+_APPLY_SECONDS: Final = 5.0
+_PAUSE_SECONDS: Final = 0.5
 # A record that nobody publishes; deleting it changes nothing, and needs the permission to change the name.
 _NEVER_PUBLISHED: Final = bytes((3, 1, 1)) + bytes(32)
 
@@ -78,6 +82,22 @@ class DynamicUpdate:
         if added:
             update.add(self._owner, _rdataset(added, change.after.ttl))
         self._send(update)
+        self._expect_another_set(change)
+
+    def _expect_another_set(self, change: Change) -> None:
+        """Check that the records are no longer those before the change.
+
+        A server may accept an update and ignore it: at an alias (RFC 2136, section 3.4.2.2), or because of a policy.
+        """
+        deadline = time.monotonic() + _APPLY_SECONDS
+        while self.read() == change.before:
+            if time.monotonic() >= deadline:
+                raise PublishingError(
+                    f"the update server has accepted the update, but not changed the records of {self._name}",
+                    f"check that the key {_shown(self._key.name)} may change them (lua-dnsupdate-policy-script in"
+                    " PowerDNS), and that the name is not an alias (CNAME)",
+                )
+            time.sleep(_PAUSE_SECONDS)
 
     def check(self) -> None:
         """Send an update that deletes a record that does not exist; see `Publisher`."""
@@ -89,16 +109,16 @@ class DynamicUpdate:
         unreachable = []
         for server in self._servers:
             try:
-                answer = dns.query.tcp(update, server.address, _SECONDS, server.port)
+                answer = _exchange(server, update)
             except (dns.tsig.PeerError, dns.tsig.BadSignature, dns.tsig.BadTime, dns.tsig.BadKey) as error:
-                raise _rejected_key(server, self._key, error) from error
-            except dns.exception.Timeout:
+                raise self._rejected_key(server, error) from error
+            except TimeoutError:
                 unreachable.append(f"{server} did not answer in time")
             except OSError as error:
                 unreachable.append(f"{server} cannot be reached: {error.strerror or error}")
-            except (dns.exception.DNSException, EOFError) as error:
+            except (dns.exception.DNSException, UnusableAnswerError) as error:
                 raise PublishingError(
-                    f"the answer of the update server {server} cannot be read", "look at that server's log"
+                    f"the answer of the update server {server} cannot be used", "look at that server's log"
                 ) from error
             else:
                 self._judge(answer, server)
@@ -121,10 +141,13 @@ class DynamicUpdate:
                 raise ConcurrentChangeError(
                     f"the records of {self._name} were changed by someone else meanwhile", "run the command again"
                 )
+            case dns.rcode.REFUSED if answer.had_tsig:
+                raise self._not_permitted(server)
             case dns.rcode.REFUSED:
                 raise CredentialError(
-                    f"{server} does not let the key {_shown(self._key.name)} change TLSA records at {self._name}",
-                    "allow it in the server's configuration (acl in Knot, update-policy in BIND; see docs/dns.md)",
+                    f"{server} refuses the update with the TSIG key {_shown(self._key.name)}",
+                    "check there the key's name, algorithm and secret, that updates are enabled, and that the key may"
+                    f" change TLSA records at {self._name} (the server's log has the reason; see docs/dns.md)",
                 )
             case dns.rcode.NOTAUTH | dns.rcode.NOTZONE:
                 raise PublishingError(
@@ -140,18 +163,51 @@ class DynamicUpdate:
             f"{server} answers {dns.rcode.to_text(code)} to the update", "look at that server's log and try again"
         )
 
-
-def _rejected_key(server: ServerAddress, key: dns.tsig.Key, error: dns.exception.DNSException) -> CredentialError:
-    name = _shown(key.name)
-    if isinstance(error, dns.tsig.PeerBadKey):
-        return CredentialError(f"{server} has no TSIG key {name}", "check the key's name and algorithm on the server")
-    if isinstance(error, dns.tsig.PeerBadTime | dns.tsig.BadTime):
+    def _rejected_key(self, server: ServerAddress, error: dns.exception.DNSException) -> CredentialError:
+        name = _shown(self._key.name)
+        if isinstance(error, dns.tsig.PeerBadKey):
+            if self._is_known_to(server):
+                return self._not_permitted(server)
+            return CredentialError(
+                f"{server} has no TSIG key {name} of this algorithm, or it may change nothing in {self._zone.name}",
+                "check the key's name, its algorithm, and what it may change there (see docs/dns.md)",
+            )
+        if isinstance(error, dns.tsig.PeerBadTime | dns.tsig.BadTime):
+            return CredentialError(
+                f"{server} rejects the update, because its clock differs from the clock here", "set both clocks"
+            )
         return CredentialError(
-            f"{server} rejects the update, because its clock differs from the clock here", "set both clocks"
+            f"{server} rejects the signature by the TSIG key {name}", "check that both sides have the same secret"
         )
-    return CredentialError(
-        f"{server} rejects the signature by the TSIG key {name}", "check that both sides have the same secret"
-    )
+
+    def _not_permitted(self, server: ServerAddress) -> CredentialError:
+        return CredentialError(
+            f"{server} does not let the key {_shown(self._key.name)} change TLSA records at {self._name}",
+            "allow it in the server's configuration (acl in Knot, update-policy in BIND; see docs/dns.md)",
+        )
+
+    def _is_known_to(self, server: ServerAddress) -> bool:
+        """Return whether a server accepts the key for a query: Knot calls it unknown if it may not make an update."""
+        query = dns.message.make_query(self._zone.name, dns.rdatatype.SOA)
+        query.use_tsig(self._key)
+        try:
+            return _exchange(server, query).had_tsig
+        except (dns.exception.DNSException, UnusableAnswerError, OSError):
+            return False
+
+
+def _exchange(server: ServerAddress, query: dns.message.Message) -> dns.message.Message:
+    """Return a server's answer to a signed message; `had_tsig` says whether the answer is signed, too."""
+    wire = query.to_wire()
+    received = over_tcp(server, wire, time.monotonic() + _SECONDS)
+    try:
+        answer = dns.message.from_wire(received, keyring=query.keyring, request_mac=query.mac)
+    except dns.exception.FormError:
+        # As PowerDNS sends it, if it rejects the key.
+        answer = dns.message.from_wire(received)
+    if not query.is_response(answer):
+        raise UnusableAnswerError("it answered something else")
+    return answer
 
 
 def _rdataset(rdatas: Sequence[bytes], ttl: int) -> dns.rdataset.Rdataset:

@@ -19,7 +19,7 @@ import dns.resolver
 import dns.rrset
 from dns.rdatatype import RdataType
 
-from idlib.discovery.messages import Question, UnusableAnswerError
+from idlib.discovery.messages import Answer, Question, UnusableAnswerError
 from idlib.discovery.resolver import exchange, system_servers
 from idlib.errors import PublishingError
 from idlib.names import IdentityName
@@ -139,7 +139,10 @@ class HostResolver:
             raise PublishingError(
                 f"no name server of {_shown(origin)} has an address", "check the zone's NS records (see dnsviz.net)"
             )
-        negative_ttl = min(start.ttl, start[0].minimum)
+        # Its TTL as name servers have it; that of the resolver's cache has partly run out.
+        answer = _ask(servers, origin)
+        of_servers = answer.record_set(origin, RdataType.SOA) if answer else None
+        negative_ttl = min(of_servers.ttl if of_servers else start[0].minimum, start[0].minimum)
         return Zone(_shown(origin), str(start[0].mname).rstrip("."), negative_ttl, servers, unresolved, self)
 
     def addresses(self, host: str) -> tuple[str, ...]:
@@ -179,18 +182,23 @@ class HostResolver:
 def _cut_below(zone: Zone, owner: dns.name.Name) -> dns.name.Name | None:
     """Return the apex of a zone that is delegated from this one and has a name; None if this zone has it."""
     origin = dns.name.from_text(zone.name)
+    answer = _ask(zone.servers, owner)
+    records = (*answer.records, *answer.authority) if answer else ()
+    apexes = [record.owner for record in records if record.record_type in _APEX_TYPES]
+    below = [apex for apex in apexes if owner.is_subdomain(apex) and apex.is_subdomain(origin) and apex != origin]
+    return below[0] if below else None
+
+
+def _ask(servers: Iterable[NameServer], owner: dns.name.Name) -> Answer | None:
+    """Return the first answer of these servers about the SOA record of a name; None if none answers."""
     question = Question(owner, RdataType.SOA, recursion_desired=False)
-    for server in zone.servers:
+    for server in servers:
         try:
             answer = exchange(server.address, question, time.monotonic() + _NAME_SERVER_SECONDS)
         except (UnusableAnswerError, OSError):
             continue
-        if answer.rcode not in (dns.rcode.NOERROR, dns.rcode.NXDOMAIN):
-            continue
-        records = (*answer.records, *answer.authority)
-        apexes = [record.owner for record in records if record.record_type in _APEX_TYPES]
-        below = [apex for apex in apexes if owner.is_subdomain(apex) and apex.is_subdomain(origin) and apex != origin]
-        return below[0] if below else None
+        if answer.rcode in (dns.rcode.NOERROR, dns.rcode.NXDOMAIN):
+            return answer
     return None
 
 

@@ -1,6 +1,6 @@
 """A network between a resolver and the name servers: each round trip to a port of loopback takes as long as real ones.
 
-As a program, it forwards to servers: `delay.py FROM:TO ...`, with ports of loopback for UDP and TCP.
+As a program, it forwards to servers: `delay.py ADDRESS FROM:TO ...`, with ports for UDP and TCP.
 """
 
 import asyncio
@@ -32,13 +32,21 @@ class Delay(Daemon):
     Args:
         directory: An existing directory for its log.
         targets: The port of the server for each port on which it listens.
+        address: The address of both, of loopback.
         namespace: The network namespace that it runs in.
     """
 
-    def __init__(self, directory: Path, targets: Mapping[int, int], *, namespace: Namespace | None = None) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        targets: Mapping[int, int],
+        *,
+        address: str = LOOPBACK,
+        namespace: Namespace | None = None,
+    ) -> None:
         ports = [f"{port}:{target}" for port, target in targets.items()]
         super().__init__(
-            [sys.executable, __file__, *ports], directory / "delay.log", lambda log: _READY in log, namespace
+            [sys.executable, __file__, address, *ports], directory / "delay.log", lambda log: _READY in log, namespace
         )
 
 
@@ -64,7 +72,8 @@ class _Answers(asyncio.DatagramProtocol):
 
 
 class _Queries(asyncio.DatagramProtocol):
-    def __init__(self, target: int) -> None:
+    def __init__(self, address: str, target: int) -> None:
+        self._address = address
         self._target = target
         self._front: asyncio.DatagramTransport | None = None
         self._tasks: set[asyncio.Task[None]] = set()
@@ -82,17 +91,19 @@ class _Queries(asyncio.DatagramProtocol):
         assert front is not None
         loop = asyncio.get_running_loop()
         back, _ = await loop.create_datagram_endpoint(
-            lambda: _Answers(front, client), remote_addr=(LOOPBACK, self._target)
+            lambda: _Answers(front, client), remote_addr=(self._address, self._target)
         )
         back.sendto(query)
         loop.call_later(_ANSWER_SECONDS, back.close)
 
 
-async def _forward_stream(target: int, client: asyncio.StreamReader, to_client: asyncio.StreamWriter) -> None:
+async def _forward_stream(
+    address: str, target: int, client: asyncio.StreamReader, to_client: asyncio.StreamWriter
+) -> None:
     with suppress(OSError):
         # The handshake with a distant server takes a round trip too.
         await asyncio.sleep(_round_trip())
-        server, to_server = await asyncio.open_connection(LOOPBACK, target)
+        server, to_server = await asyncio.open_connection(address, target)
         await asyncio.gather(_copy(client, to_server, 0), _copy(server, to_client, _round_trip()))
         to_server.close()
     to_client.close()
@@ -107,15 +118,15 @@ async def _copy(source: asyncio.StreamReader, sink: asyncio.StreamWriter, second
         sink.write_eof()
 
 
-async def _main(ports: Sequence[str]) -> None:
+async def _main(address: str, ports: Sequence[str]) -> None:
     loop = asyncio.get_running_loop()
     for pair in ports:
         port, target = map(int, pair.split(":"))
-        await loop.create_datagram_endpoint(partial(_Queries, target), local_addr=(LOOPBACK, port))
-        await asyncio.start_server(partial(_forward_stream, target), LOOPBACK, port)
+        await loop.create_datagram_endpoint(partial(_Queries, address, target), local_addr=(address, port))
+        await asyncio.start_server(partial(_forward_stream, address, target), address, port)
     print(_READY, flush=True)
     await loop.create_future()
 
 
 if __name__ == "__main__":
-    asyncio.run(_main(sys.argv[1:]))
+    asyncio.run(_main(sys.argv[1], sys.argv[2:]))

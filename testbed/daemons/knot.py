@@ -47,12 +47,17 @@ class Zone:
         signed: Whether the server signs it.
         policy: How it signs, as lines of its configuration.
         text: Its zone file; None for a zone with only the required records.
+        acls: Who may transfer or change it, as ids of the server's acl section.
+        master: The id of the server that it is transferred from, in the server's remote section; empty for a zone that
+            it has itself.
     """
 
     name: str
     signed: bool = True
     policy: Sequence[str] = ("algorithm: ecdsap256sha256",)
     text: str = ""
+    acls: Sequence[str] = ()
+    master: str = ""
 
 
 class Knot(Daemon):
@@ -63,26 +68,36 @@ class Knot(Daemon):
         zones: The zones that it serves.
         port: Its port; None picks a free one.
         namespace: The network namespace that it runs in.
+        address: Its address, of loopback.
+        extra: Further sections of its configuration, in front of the zones.
     """
 
     def __init__(
-        self, directory: Path, zones: Iterable[Zone], port: int | None = None, *, namespace: Namespace | None = None
+        self,
+        directory: Path,
+        zones: Iterable[Zone],
+        port: int | None = None,
+        *,
+        namespace: Namespace | None = None,
+        address: str = LOOPBACK,
+        extra: str = "",
     ) -> None:
-        self.host = LOOPBACK
+        self.host = address
         self.port = port or free_port()
         self.zones = tuple(zones)
         own_port = free_port()
-        self._delay = Delay(directory, {self.port: own_port}, namespace=namespace)
+        self._delay = Delay(directory, {self.port: own_port}, address=address, namespace=namespace)
         self._configuration = directory / "knot.conf"
-        text = _SERVER.format(address=LOOPBACK, port=own_port, directory=directory)
+        text = _SERVER.format(address=address, port=own_port, directory=directory) + extra
         for zone in self.zones:
-            (directory / f"{zone.name}.zone").write_text(zone.text or _ZONE_FILE.format(zone=zone.name))
+            if not zone.master:
+                (directory / f"{zone.name}.zone").write_text(zone.text or _ZONE_FILE.format(zone=zone.name))
             text += _entry_of(zone)
         self._configuration.write_text(text)
         super().__init__(
             ["knotd", "-c", str(self._configuration)],
             directory / "knot.log",
-            lambda log: all(f"[{zone.name}.] loaded, serial" in log for zone in self.zones) and "server started" in log,
+            lambda log: all(_is_loaded(zone, log) for zone in self.zones) and "server started" in log,
             namespace,
         )
 
@@ -180,8 +195,16 @@ class Knot(Daemon):
         run_tool("knotc", "-c", str(self._configuration), *command)
 
 
+def _is_loaded(zone: Zone, log: str) -> bool:
+    if zone.master:
+        return f"[{zone.name}.] refresh, remote " in log and "zone updated" in log
+    return f"[{zone.name}.] loaded, serial" in log
+
+
 def _entry_of(zone: Zone) -> str:
     entry = f"zone:\n  - domain: {zone.name}.\n    file: {zone.name}.zone\n"
+    entry += f"    acl: [{', '.join(zone.acls)}]\n" if zone.acls else ""
+    entry += f"    master: {zone.master}\n" if zone.master else ""
     if not zone.signed:
         return entry
     policy = "".join(f"    {line}\n" for line in zone.policy)

@@ -70,6 +70,7 @@ NO_BOUND_OF_A_USER: Final = frozenset(
         "idlib/discovery/messages.py _MAX_TTL",
         "idlib/publishing/desec_answer.py _MAX_TTL",
         "idlib/publishing/name_servers.py _MAX_AT_ONCE",
+        "idlib/publishing/dynamic_update.py _PAUSE_SECONDS",
         "messaging_receiver/stage.py POLL_SECONDS",
         "messaging_receiver/own_identity.py _POLL_SECONDS",
         "messaging_receiver/health.py _MAX_SOCKET_PATH_OCTETS",

@@ -11,12 +11,14 @@ import dns.zone
 
 from testbed.name_server import Respond, over_udp_or_tcp
 
-SOA = "@ 3600 IN SOA {primary} hostmaster.example.test. {serial} 3600 600 86400 1800"
+SOA = "@ {ttl} IN SOA {primary} hostmaster.example.test. {serial} 3600 600 86400 1800"
 
 
-def zone_of(origin: str, *lines: str, primary: str = "ns.example.test.", serial: int = 1) -> dns.zone.Zone:
+def zone_of(
+    origin: str, *lines: str, primary: str = "ns.example.test.", serial: int = 1, ttl: int = 3600
+) -> dns.zone.Zone:
     """Return a zone with this SOA record and these lines of a zone file."""
-    text = "\n".join(["$TTL 300", SOA.format(primary=primary, serial=serial), *lines])
+    text = "\n".join(["$TTL 300", SOA.format(primary=primary, serial=serial, ttl=ttl), *lines])
     return dns.zone.from_text(text, origin, relativize=False, check_origin=False)
 
 

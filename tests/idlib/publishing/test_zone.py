@@ -39,6 +39,13 @@ def test_a_zone_has_its_primary_and_each_address_of_its_name_servers(serve: Serv
 def test_resolvers_may_remember_a_missing_record_for_the_smaller_number_of_the_soa_record(serve: Serve) -> None:
     zone, _ = find(serve, recursive(EXAMPLE), authoritative(EXAMPLE))
     assert zone.negative_ttl == 1800
+    short = zone_of("example.test.", "@ NS ns", "ns A 127.0.0.1", ttl=600)
+    assert find(serve, recursive(short), authoritative(short))[0].negative_ttl == 600
+
+
+def test_the_ttl_that_is_left_in_the_resolvers_cache_does_not_count(serve: Serve) -> None:
+    cached = zone_of("example.test.", "@ NS ns", "ns A 127.0.0.1", ttl=7)
+    assert find(serve, recursive(cached), authoritative(EXAMPLE))[0].negative_ttl == 1800
 
 
 def test_the_resolver_is_not_asked_for_a_name_that_does_not_exist(serve: Serve) -> None:

@@ -1,17 +1,23 @@
 """Print the TLSA record that publishes the device's key."""
 
+import argparse
 import dataclasses
+import re
+from typing import Final
 
 from idlib.program.command_line import parser, require_stdout
 from idlib.program.environment import read_environment
 from idlib.settings import MAINTENANCE_READS
+from messaging_maintenance.record_formats import RecordFormat
 from messaging_maintenance.record_text import print_record
+
+_MOST_SECONDS: Final = 604_800
 
 
 def main() -> None:
-    """Print the record, also as a zone-file line."""
+    """Print the record in the form that is wanted."""
     command_line = parser(
-        "Print the TLSA record of IDENTITY_NAME's certificate in CRYPTO_PATH, also as a zone-file line.",
+        "Print the TLSA record of IDENTITY_NAME's certificate in CRYPTO_PATH, to enter it into DNS.",
         "IDENTITY_NAME=alice._device.example.com CRYPTO_PATH=~/messenger/identity {program}",
     )
     command_line.add_argument(
@@ -19,9 +25,27 @@ def main() -> None:
         choices=("0", "1"),
         help="0: the whole certificate (default, for all software); 1: only its public key (a smaller record)",
     )
-    selector = command_line.parse_args().selector
+    command_line.add_argument(
+        "--format",
+        choices=tuple(RecordFormat),
+        default=RecordFormat.TEXT,
+        help="text: for people and a zone file (default); zone: for a zone file; generic: the same for servers that do"
+        " not know TLSA; nsupdate, octodns: for these tools; json: for programs",
+    )
+    command_line.add_argument(
+        "--ttl", type=_seconds, metavar="SECONDS", help="how long caches may keep it (default: TLSA_TTL)"
+    )
+    options = command_line.parse_args()
     require_stdout()
     settings = read_environment(MAINTENANCE_READS | {"DNS_RESOLVER", "TLSA_SELECTOR", "TLSA_TTL"})
-    if selector is not None:
-        settings = dataclasses.replace(settings, tlsa_selector=int(selector))
-    print_record(settings)
+    if options.selector is not None:
+        settings = dataclasses.replace(settings, tlsa_selector=int(options.selector))
+    if options.ttl is not None:
+        settings = dataclasses.replace(settings, tlsa_ttl=options.ttl)
+    print_record(settings, RecordFormat(options.format))
+
+
+def _seconds(text: str) -> int:
+    if not re.fullmatch("[0-9]{1,6}", text) or not 1 <= int(text) <= _MOST_SECONDS:
+        raise argparse.ArgumentTypeError(f"give 1 to {_MOST_SECONDS} seconds")
+    return int(text)

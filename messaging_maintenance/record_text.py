@@ -8,24 +8,25 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from idlib.bootstrap import Bootstrap
 from idlib.records import PUBLIC_KEY_INFO
 from idlib.settings import DNS_PORT, ServerAddress, Settings
+from messaging_maintenance.record_formats import RecordFormat, render
 
 # The resolver that README.md sets up.
 _USUAL_RESOLVER: Final = ServerAddress("127.0.0.1")
 
 
-def print_record(settings: Settings) -> None:
-    """Print the record as its text and as a zone-file line on stdout, and what to do with it on stderr.
+def print_record(settings: Settings, form: RecordFormat = RecordFormat.TEXT) -> None:
+    """Print the record on stdout, and what to do with it on stderr.
 
     Args:
         settings: From the environment; TLSA_SELECTOR and TLSA_TTL say which record.
+        form: How it is printed on stdout.
 
     Raises:
         KeyFileError: The key or certificate is missing or unusable, or they do not match.
     """
     identity = Bootstrap.from_settings(settings)
     name, record = identity.identity_name, identity.tlsa_record(settings.tlsa_selector)
-    print(f"TLSA record for {name}: {record}")
-    print(f"{name}. {settings.tlsa_ttl} IN TLSA {record}")
+    print(render(form, name, settings.tlsa_ttl, record), end="")
     print(
         f"Publish it at {name} in a zone that is signed with DNSSEC. Look it up only after that, because a resolver"
         " may cache the missing record for an hour:"

@@ -69,6 +69,7 @@ NO_BOUND_OF_A_USER: Final = frozenset(
         "idlib/certificates.py _MAX_CHARACTERS",
         "idlib/discovery/messages.py _MAX_TTL",
         "idlib/publishing/desec_answer.py _MAX_TTL",
+        "messaging_maintenance/generate_tlsa.py _MOST_SECONDS",
         "idlib/publishing/name_servers.py _MAX_AT_ONCE",
         "idlib/publishing/dynamic_update.py _PAUSE_SECONDS",
         "messaging_receiver/stage.py POLL_SECONDS",

@@ -22,7 +22,7 @@ from testbed.daemons.knot import Knot, Zone
 from testbed.daemons.namespace import Namespace
 from testbed.daemons.process import free_port, run_tool
 from testbed.daemons.unbound import Unbound
-from testbed.programs import PUBLISH_TLSA, Device, Result
+from testbed.programs import GENERATE_TLSA, PUBLISH_TLSA, Device, Result
 from tests.integration.publishing import (
     MAKES,
     NARROW,
@@ -246,6 +246,18 @@ def test_a_change_from_records_that_are_no_longer_there_changes_nothing(authorit
     assert publisher.read() == now
     publisher.check()
     assert publisher.read() == now
+
+
+def test_nsupdate_takes_what_generate_tlsa_prints_for_it(authority: Authority) -> None:
+    device = authority.device("printed")
+    authority.add(device.name, STALE)
+    printed = device.run(GENERATE_TLSA, "--format", "nsupdate", "--ttl", "77")
+    authority.update(*printed.stdout.splitlines()[:-1])
+    assert authority.records(device.name) == [device.tlsa_record()]
+    assert f"{device.name} has its record, with a TTL of 77 s" in publish(device.with_settings(TLSA_TTL="77")).stdout
+    generic = device.run(GENERATE_TLSA, "--format", "generic").stdout.replace(" IN ", " ", 1)
+    authority.update(f"update delete {device.name}. TLSA", f"update add {generic}")
+    assert authority.records(device.name) == [device.tlsa_record()]
 
 
 def test_a_server_that_is_down_is_named(authority: Authority) -> None:

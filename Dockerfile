@@ -24,11 +24,11 @@ COPY messaging_sender /source/messaging_sender
 RUN python3 -m pip install --no-cache-dir --no-compile --root-user-action=ignore --no-index \
         --no-deps --no-build-isolation --prefix=/packages /source
 
-# The common part of the three services. Their user owns the two volumes, which start as copies of these directories.
+# The common part of the three services. Their user owns the volumes, which start as copies of these directories.
 FROM ${PYTHON_IMAGE} AS python
 ARG APP_UID=1001
 RUN useradd --uid ${APP_UID} --user-group --no-create-home --home-dir /tmp --shell /bin/bash messenger \
-    && install -d -m 0700 -o ${APP_UID} -g ${APP_UID} /identity /data \
+    && install -d -m 0700 -o ${APP_UID} -g ${APP_UID} /identity /credentials /data \
     && echo '. /etc/greeting.sh' >> /etc/bash.bashrc \
     && cd /usr/local && rm -rf bin/pip* bin/idle* bin/pydoc* lib/python3*/ensurepip lib/python3*/site-packages/pip*
 COPY --from=packages /packages /usr/local

@@ -100,6 +100,10 @@ def test_the_commands_for_backup_and_update(laptop: tuple[Stack, Shell], tmp_pat
     (tmp_path / "ca.pem").write_text("a certificate")
     shell.run("docs/operations.md", "a file of a CA")
     assert stack.exec("messaging_receiver", "cat", "/identity/ca.pem").stdout == "a certificate"
+    (tmp_path / "update.key").write_text("a key")
+    shell.run("docs/dns.md", "a credential in the stack")
+    assert stack.exec("maintenance", "stat", "--format", "%a %U", "/credentials/update.key").stdout == "600 messenger\n"
+    assert stack.exec("maintenance", "cat", "/credentials/update.key").stdout == "a key"
     updating = documents.block("docs/operations.md", "updating").splitlines()
     assert updating == ["git pull", "docker compose build --pull --no-cache", "docker compose up --detach"]
     # The base images of the tests are only on this machine, and cannot be pulled.

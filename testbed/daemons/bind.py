@@ -23,7 +23,7 @@ zone "{zone}" {{
     type primary;
     file "{zone}.zone";
     dnssec-policy default;
-    update-policy {{ {policy} }};
+    {policy}
 }};
 """
 _ZONE_FILE: Final = """\
@@ -42,7 +42,7 @@ class Bind(Daemon):
         directory: An existing directory for configuration, log, zone and keys.
         zone: The zone's name, without the trailing dot.
         keys: TSIG keys, as tsig-keygen writes them.
-        policy: The statements of the zone's update-policy.
+        policy: The zone's statement update-policy.
     """
 
     def __init__(self, directory: Path, zone: str, keys: str, policy: str) -> None:

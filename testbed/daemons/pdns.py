@@ -1,6 +1,7 @@
 """PowerDNS, the authoritative name server, with a zone in SQLite that accepts dynamic updates."""
 
 import sqlite3
+from collections.abc import Mapping
 from contextlib import closing
 from pathlib import Path
 from typing import Final
@@ -16,7 +17,8 @@ local-address={address}
 local-port={port}
 socket-dir={directory}
 dnsupdate=yes
-allow-dnsupdate-from={allowed}
+allow-dnsupdate-from=127.0.0.0/8
+lua-dnsupdate-policy-script={directory}/policy.lua
 receiver-threads=1
 cache-ttl=0
 query-cache-ttl=0
@@ -28,7 +30,7 @@ security-poll-suffix=
 daemon=no
 guardian=no
 disable-syslog=yes
-{extra}"""
+"""
 
 
 class PowerDns(Daemon):
@@ -38,25 +40,16 @@ class PowerDns(Daemon):
         directory: An existing directory for configuration, log and database.
         zone: The zone's name, without the trailing dot.
         keys: For the name of each TSIG key of the server its secret; all are for hmac-sha256.
-        allowed: The names of those that may change the zone.
-        policy: A Lua script for `lua-dnsupdate-policy-script`; empty for none.
+        policy: A Lua script for `lua-dnsupdate-policy-script`: who may change what.
     """
 
-    def __init__(
-        self, directory: Path, zone: str, keys: dict[str, str], allowed: tuple[str, ...], policy: str = ""
-    ) -> None:
+    def __init__(self, directory: Path, zone: str, keys: Mapping[str, str], policy: str) -> None:
         self.host = LOOPBACK
         self.port = free_port()
         self._directory = directory
-        extra = ""
-        if policy:
-            (directory / "policy.lua").write_text(policy)
-            extra = f"lua-dnsupdate-policy-script={directory}/policy.lua\n"
-        (directory / "pdns.conf").write_text(
-            _CONFIGURATION.format(
-                directory=directory, address=LOOPBACK, port=self.port, allowed="127.0.0.0/8", extra=extra
-            )
-        )
+        (directory / "policy.lua").write_text(policy)
+        configuration = _CONFIGURATION.format(directory=directory, address=LOOPBACK, port=self.port)
+        (directory / "pdns.conf").write_text(configuration)
         with closing(sqlite3.connect(directory / "pdns.sqlite3")) as database:
             database.executescript(_SCHEMA.read_text())
         self._tool("create-zone", zone, f"ns.{zone}")
@@ -64,8 +57,6 @@ class PowerDns(Daemon):
         self._tool("secure-zone", zone)
         for name, secret in keys.items():
             self._tool("import-tsig-key", name, "hmac-sha256", secret)
-        if allowed:
-            self._tool("set-meta", zone, "TSIG-ALLOW-DNSUPDATE", *allowed)
         super().__init__(
             ["pdns_server", f"--config-dir={directory}"],
             directory / "pdns.log",

@@ -4,8 +4,6 @@ import json
 import os
 import re
 import shutil
-import socket
-import struct
 import subprocess
 import sys
 import threading
@@ -14,11 +12,8 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Final
 
-import dns.message
-import dns.rdatatype
-import dns.tsigkeyring
-import dns.update
 import pytest
+import yaml
 
 from idlib.names import IdentityName
 from idlib.output import json_line
@@ -30,7 +25,6 @@ DNS: Final = "docs/dns.md"
 UNIT: Final = "~/.config/systemd/user/dane-messenger-receive.service"
 ALICE: Final = "alice._device.example.com"
 RECORD: Final = "3 0 0 " + "30820301" * 200
-TSIG: Final = {"update-key": "c2VjcmV0LXNlY3JldC1zZWNyZXQtc2VjcmV0"}
 # Prints the same as the real program, and stores its arguments and its input.
 STAND_IN: Final = """\
 #!/bin/sh
@@ -168,37 +162,85 @@ def test_the_service_starts_the_receiver(home: Home) -> None:
     assert f"systemctl --user enable --now {file.name}\n" in home.shell(block(AUTOMATION, "starting the service"))
 
 
-def take_one_update(listener: socket.socket, updates: list[dns.message.Message]) -> None:
-    """Accept a signed update over TCP, over which nsupdate sends an update that is too large for UDP."""
-    connection, _ = listener.accept()
-    with connection, connection.makefile("rwb") as stream:
-        (length,) = struct.unpack("!H", stream.read(2))
-        update = dns.message.from_wire(stream.read(length), dns.tsigkeyring.from_text(TSIG))
-        updates.append(update)
-        answer = dns.message.make_response(update).to_wire()
-        stream.write(struct.pack("!H", len(answer)) + answer)
+CHANGE: Final = {
+    "zone": "example.com",
+    "name": ALICE,
+    "type": "TLSA",
+    "ttl": 300,
+    "add": [RECORD],
+    "remove": ["3 1 1 00", "3 1 1 01"],
+    "records": [RECORD, "3 1 1 02"],
+}
+# dns-lexicon as far as the example uses it; it keeps what it is asked for.
+LEXICON: Final = """\
+import os
+class ConfigResolver:
+    def with_dict(self, settings):
+        self.settings = settings
+        return self
+class Client:
+    def __init__(self, config):
+        self.say("settings", sorted(config.settings.items()))
+    def __enter__(self):
+        return self
+    def __exit__(self, *error):
+        self.say("end")
+    def say(self, *words):
+        with open(os.environ["HOME"] + "/arguments", "a") as file:
+            print(*words, file=file)
+    def delete_record(self, *words):
+        self.say("delete", *words)
+        return True
+    def create_record(self, *words):
+        self.say("create", *words)
+        return "FAILS" not in os.environ
+"""
 
 
-def test_a_record_is_published_by_dynamic_update(home: Home) -> None:
-    ((name, secret),) = TSIG.items()
-    (home.path / "messenger" / "update.key").write_text(
-        f'key "{name}" {{ algorithm hmac-sha256; secret "{secret}"; }};\n'
+def run_example(home: Home, mark: str, change: dict[str, object]) -> int:
+    done = subprocess.run(
+        [sys.executable, "-c", block(DNS, mark)],
+        env={**home.environment, "PYTHONPATH": str(home.path / "library")},
+        input=json.dumps(change),
+        text=True,
+        check=False,
+        timeout=60,
     )
-    updates: list[dns.message.Message] = []
-    with socket.create_server((LOOPBACK, 0)) as listener:
-        thread = threading.Thread(target=take_one_update, args=(listener, updates), daemon=True)
-        thread.start()
-        server = f"server {LOOPBACK} {listener.getsockname()[1]}"
-        home.shell(block(DNS, "publishing by dynamic update").replace("server ns1.example.com", server))
-        thread.join()
-    (update,) = updates
-    assert isinstance(update, dns.update.UpdateMessage)
-    assert update.had_tsig
-    assert str(update.zone[0].name) == "example.com."
-    (removed, added) = update.update
-    assert (str(removed.name), removed.rdtype, list(removed)) == (f"{ALICE}.", dns.rdatatype.TLSA, [])
-    assert (str(added.name), added.ttl, added[0].to_text().replace(" ", "")) == (
-        f"{ALICE}.",
-        300,
-        RECORD.replace(" ", ""),
+    return done.returncode
+
+
+def test_a_change_goes_through_dns_lexicon(home: Home) -> None:
+    (home.path / "library" / "lexicon").mkdir(parents=True)
+    for module in ("client", "config"):
+        (home.path / "library" / "lexicon" / f"{module}.py").write_text(LEXICON)
+    (home.path / "messenger" / "provider.json").write_text('{"provider_name": "x", "x": {"auth_token": "secret"}}')
+    assert run_example(home, "a command with dns-lexicon", CHANGE) == 0
+    settings, *done = home.arguments
+    assert (
+        "('domain', 'example.com'), ('provider_name', 'x'), ('ttl', 300), ('x', {'auth_token': 'secret'})" in settings
     )
+    assert done == [
+        f"delete None TLSA {ALICE} 3 1 1 00",
+        f"delete None TLSA {ALICE} 3 1 1 01",
+        f"create TLSA {ALICE} {RECORD}",
+        "end",
+    ]
+    home.environment["FAILS"] = "yes"
+    assert run_example(home, "a command with dns-lexicon", CHANGE) == 1
+
+
+def test_a_change_goes_through_octodns(home: Home) -> None:
+    (home.path / "octodns" / "config").mkdir(parents=True)
+    zone = home.path / "octodns" / "config" / "example.com.yaml"
+    others = {"www": {"type": "A", "value": "192.0.2.1"}}
+    zone.write_text(yaml.safe_dump(others))
+    home.add("octodns-sync", '#!/bin/sh\necho "$*" >> "$HOME/arguments"\nexit ${FAILS:-0}\n')
+    assert run_example(home, "a command with octoDNS", CHANGE) == 0
+    assert home.arguments == [f"--config-file {home.path}/octodns/config.yaml --doit example.com."]
+    entry = yaml.safe_load(zone.read_text())
+    values = [" ".join(map(str, value.values())) for value in entry.pop("alice._device").pop("values")]
+    assert [sorted(value.split()) for value in values] == [sorted(record.split()) for record in (RECORD, "3 1 1 02")]
+    assert entry == others
+    home.environment["FAILS"] = "5"
+    assert run_example(home, "a command with octoDNS", {**CHANGE, "records": []}) == 5
+    assert yaml.safe_load(zone.read_text()) == others

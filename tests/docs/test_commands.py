@@ -13,6 +13,8 @@ ENGINE: Final = "tests/containers/test_documents.py"
 README: Final = "tests/integration/test_readme.py"
 SETTING_UP: Final = "tests/test_readme.py"
 STAND_INS: Final = "tests/docs/test_automation.py"
+PUBLISHING: Final = "tests/integration/publishing.py"
+PUBLISH: Final = "tests/integration/test_publish.py"
 # The test that reads the block with each mark; docs/protocol.md has a separate test.
 CHECKED: Final[dict[str, dict[str, str]]] = {
     "README.md": {
@@ -45,7 +47,13 @@ CHECKED: Final[dict[str, dict[str, str]]] = {
         "a token for one record at deSEC": DESEC,
         "publishing at deSEC": DESEC,
         "removing the record at deSEC": DESEC,
-        "publishing by dynamic update": STAND_INS,
+        "a credential in the stack": ENGINE,
+        "the grant in Knot": PUBLISHING,
+        "the grant in BIND": PUBLISHING,
+        "the grant in PowerDNS": PUBLISHING,
+        "a command with nsupdate": PUBLISH,
+        "a command with dns-lexicon": STAND_INS,
+        "a command with octoDNS": STAND_INS,
     },
     "docs/lab.md": {
         "the output of make demo": README,

@@ -17,12 +17,15 @@ from testbed.daemons.pdns import PowerDns
 from testbed.daemons.process import LOOPBACK, find, run_tool
 from testbed.daemons.unbound import Unbound
 from testbed.programs import PUBLISH_TLSA, Device, Result
+from tests.documents import block
 
+DNS: Final = "docs/dns.md"
 # May change the TLSA records of every device, of one device, and none at all.
-PUBLISHER, NARROW, POWERLESS = KEYS = ("publisher", "narrow", "powerless")
+PUBLISHER, NARROW, POWERLESS = KEYS = ("publisher", "alice", "powerless")
 NARROW_LABEL: Final = "alice"
 MAKES: Final = ("knot", "bind", "pdns")
-_KNOT_ACLS: Final = """\
+# Beside what docs/dns.md gives to the key of one device.
+_KNOT_ACL: Final = """\
 acl:
   - id: publisher
     key: publisher
@@ -31,25 +34,14 @@ acl:
     update-owner: name
     update-owner-match: sub
     update-owner-name: _device
-  - id: narrow
-    key: narrow
-    action: update
-    update-type: TLSA
-    update-owner: name
-    update-owner-match: equal
-    update-owner-name: alice._device
 """
-_BIND_POLICY: Final = "grant publisher subdomain _device.{zone} TLSA; grant narrow name alice._device.{zone} TLSA;"
+_BIND_GRANT: Final = "grant publisher subdomain _device.{zone} TLSA;"
 _PDNS_POLICY: Final = """\
-function updatepolicy(input)
-  local key, name = input:getTsigName(), input:getQName()
-  if input:getQType() ~= pdns.TLSA then
-    return false
-  end
-  if key:equal("narrow") then
-    return name:equal("alice._device.{zone}")
-  end
-  return key:equal("publisher") and name:isPartOf(newDN("_device.{zone}"))
+local documented = updatepolicy
+function updatepolicy(update)
+    return documented(update) or update:getTsigName():equal("publisher")
+        and update:getQName():isPartOf(newDN("_device.{zone}"))
+        and update:getQType() == pdns.TLSA
 end
 """
 _SECRET: Final = re.compile(r'secret:? "?([A-Za-z0-9+/=]+)')
@@ -187,13 +179,17 @@ def running(make: str, directory: Path) -> Iterator[Authority]:
     if make == "knot":
         text = "key:\n" + "".join(path.read_text().partition("key:\n")[2] for path in keys.values())
         acls = (PUBLISHER, NARROW)
-        server = Knot(places["server"], [Zone(zone, acls=acls)], extra=text + _KNOT_ACLS)
+        granted = block(DNS, "the grant in Knot").partition("\nzone:")[0].partition("acl:\n")[2]
+        server = Knot(places["server"], [Zone(zone, acls=acls)], extra=text + _KNOT_ACL + granted)
     elif make == "bind":
         text = "".join(path.read_text() for path in keys.values())
-        server = Bind(places["server"], zone, text, _BIND_POLICY.format(zone=zone))
+        granted = block(DNS, "the grant in BIND").replace("example.com", zone)
+        policy = granted.replace("}", f"{_BIND_GRANT.format(zone=zone)} }}")
+        server = Bind(places["server"], zone, text, policy)
     else:
         secrets = {name: secret_in(path) for name, path in keys.items()}
-        server = PowerDns(places["server"], zone, secrets, (), _PDNS_POLICY.format(zone=zone))
+        granted = block(DNS, "the grant in PowerDNS").replace("example.com", zone)
+        server = PowerDns(places["server"], zone, secrets, granted + _PDNS_POLICY.format(zone=zone))
     with server, Unbound(places["resolver"], {zone: server.port}, (), extra=PATIENT) as resolver:
         yield Authority(make, zone, server.port, places["devices"], keys, resolver.address)
 

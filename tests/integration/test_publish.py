@@ -23,7 +23,9 @@ from testbed.daemons.namespace import Namespace
 from testbed.daemons.process import free_port, run_tool
 from testbed.daemons.unbound import Unbound
 from testbed.programs import GENERATE_TLSA, PUBLISH_TLSA, Device, Result
+from tests.documents import block
 from tests.integration.publishing import (
+    DNS,
     MAKES,
     NARROW,
     NARROW_LABEL,
@@ -258,6 +260,28 @@ def test_nsupdate_takes_what_generate_tlsa_prints_for_it(authority: Authority) -
     generic = device.run(GENERATE_TLSA, "--format", "generic").stdout.replace(" IN ", " ", 1)
     authority.update(f"update delete {device.name}. TLSA", f"update add {generic}")
     assert authority.records(device.name) == [device.tlsa_record()]
+
+
+def test_a_command_of_the_documents_publishes_and_removes(authority: Authority, tmp_path: Path) -> None:
+    device = authority.device("commanded")
+    (tmp_path / "messenger").mkdir()
+    secret = secret_in(authority.key_files[PUBLISHER])
+    (tmp_path / "messenger" / "update.key").write_text(
+        f'key "{PUBLISHER}" {{ algorithm hmac-sha256; secret "{secret}"; }};\n'
+    )
+    command = block(DNS, "a command with nsupdate").replace(
+        "server ns1.example.com", f"server 127.0.0.1 {authority.port}"
+    )
+    commanded = device.with_settings(DNS_PUBLISH="command", DNS_PUBLISH_COMMAND=command, HOME=str(tmp_path))
+    authority.add(device.name, STALE)
+    assert publish(commanded, "--remove-foreign").status == 0
+    assert authority.records(device.name) == [device.tlsa_record()]
+    assert "Nothing to change" in publish(commanded).stdout
+    removed = publish(commanded, "--remove")
+    assert (removed.status, authority.records(device.name)) == (0, [])
+    failing = publish(commanded.with_settings(DNS_PUBLISH_COMMAND="exit 4"))
+    assert (failing.status, failing.stdout) == (10, "")
+    assert "DNS_PUBLISH_COMMAND ended with status 4" in failing.stderr
 
 
 def test_a_server_that_is_down_is_named(authority: Authority) -> None:

@@ -165,6 +165,14 @@ class Knot(Daemon):
             raise
         self._knotc("zone-commit", zone)
 
+    def transfer(self, zone: str) -> None:
+        """Fetch a zone from its master now, and wait until it is there.
+
+        Args:
+            zone: Its name.
+        """
+        run_tool("knotc", "-b", "-c", str(self._configuration), "zone-retransfer", zone)
+
     def ds(self, zone: str) -> str:
         """Return the zone's DS record, SHA-256, as a zone-file line; its name ends in a dot."""
         lines = run_tool("keymgr", "-c", str(self._configuration), f"{zone}.", "ds").splitlines()

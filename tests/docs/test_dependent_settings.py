@@ -12,7 +12,9 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 
 from idlib.discovery import Discovery
 from idlib.errors import ConfigurationError
-from idlib.settings import load
+from idlib.publishing import publisher_from
+from idlib.publishing.zone import HostResolver, NameServer, Zone
+from idlib.settings import ServerAddress, load
 from idlib.transport import Broker
 from testbed.certificate_maker import Authority, rsa_key
 from tests import documents
@@ -27,6 +29,9 @@ FILES: Final = {
     "password": b"secret\n",
     "anchors": b"example.com. IN DS 12345 8 2 " + b"00" * 32 + b"\n",
 }
+ZONE: Final = Zone(
+    "example.com", "ns.example.com", 3600, (NameServer("ns", ServerAddress("192.0.2.1")),), (), HostResolver([])
+)
 ELSEWHERE: Final = {"MQTT_HOST": "broker.example"}
 HERE: Final = {"MQTT_HOST": "127.0.0.1"}
 TLS: Final = {**ELSEWHERE, "MQTT_TLS": "on"}
@@ -76,6 +81,16 @@ REFUSED: Final = [
         ("DNSSEC_TRUST_ANCHORS", "DNSSEC=off"),
         "DNSSEC=off and DNSSEC_TRUST_ANCHORS exclude each other",
     ),
+    Case(
+        {"DNS_PUBLISH": "rfc2136"},
+        ("DNS_PUBLISH=rfc2136", "no DNS_UPDATE_KEY_FILE"),
+        "Error: DNS_PUBLISH=rfc2136 needs DNS_UPDATE_KEY_FILE",
+    ),
+    Case(
+        {"DNS_PUBLISH": "command"},
+        ("DNS_PUBLISH=command", "no DNS_PUBLISH_COMMAND"),
+        "Error: DNS_PUBLISH=command needs DNS_PUBLISH_COMMAND",
+    ),
 ]
 WARNED: Final = [
     Case({"MQTT_TLS": "on", **PASSWORD}, ("MQTT_USERNAME", "no MQTT_HOST"), "The public broker broker.hivemq.com rec"),
@@ -124,6 +139,7 @@ OF_USE: Final[list[dict[str, str]]] = [
     {"DNSSEC_TRUST_ANCHORS": "anchors"},
     {"DNSSEC_TRUST_ANCHORS": "anchors", "DNS_RESOLVER": "192.0.2.1", "PKIX_CA_FILE": "ca"},
     {"DNSSEC": "on", "DNS_RESOLVER": "192.0.2.1", "PKIX_CA_FILE": "ca"},
+    {"DNS_PUBLISH": "command", "DNS_PUBLISH_COMMAND": "true"},
     {"DENIED_SENDERS": "a.example", "ALLOWED_SENDERS": "*.example", "REQUIRE_BINDING": "all"},
 ]
 
@@ -152,6 +168,8 @@ class Begin:
         settings = load({"IDENTITY_NAME": "alice._device.example.com", **paths})
         Broker.from_settings(settings)
         Discovery.from_settings(settings)
+        if settings.dns_publish is not None:
+            publisher_from(settings, ZONE)
         assert all(record.levelno == logging.WARNING for record in self.caplog.records)
         return self.caplog.messages
 

@@ -386,7 +386,7 @@ def test_a_secondary_that_is_down_is_named(tmp_path: Path) -> None:
     assert "make these servers reachable, or remove them from the zone's NS records" in result.stderr
 
 
-def test_a_serial_number_that_does_not_move_is_told_from_a_late_transfer(tmp_path: Path) -> None:
+def test_a_serial_number_that_does_not_move_is_not_taken_for_a_late_transfer(tmp_path: Path) -> None:
     text = ZONE_TEXT.replace("hostmaster 10", "hostmaster 11")
     with several(tmp_path) as world, world.secondary(Zone(ZONE, signed=False, text=text)):
         result = publish(world.device, "--timeout", "1")

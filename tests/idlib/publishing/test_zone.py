@@ -113,7 +113,7 @@ def test_an_alias_is_not_taken_for_the_zone_of_its_target(serve: Serve) -> None:
     assert zone.name == "test"
 
 
-def test_a_resolver_that_fails_is_told_from_one_that_knows_no_zone(serve: Serve) -> None:
+def test_a_resolver_that_fails_and_one_that_knows_no_zone_have_their_own_errors(serve: Serve) -> None:
     def fail(answer: dns.message.Message) -> None:
         answer.set_rcode(dns.rcode.SERVFAIL)
 

@@ -87,6 +87,11 @@ REFUSED: Final = [
         "Error: DNS_PUBLISH=rfc2136 needs DNS_UPDATE_KEY_FILE",
     ),
     Case(
+        {"DNS_PUBLISH": "desec"},
+        ("DNS_PUBLISH=desec", "no DESEC_TOKEN_FILE"),
+        "Error: DNS_PUBLISH=desec needs DESEC_TOKEN_FILE",
+    ),
+    Case(
         {"DNS_PUBLISH": "command"},
         ("DNS_PUBLISH=command", "no DNS_PUBLISH_COMMAND"),
         "Error: DNS_PUBLISH=command needs DNS_PUBLISH_COMMAND",

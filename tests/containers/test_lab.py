@@ -95,7 +95,7 @@ def test_the_services_of_a_device_are_limited_as_promised(lab: LabWorld) -> None
             assert 0 < host["PidsLimit"] <= 64
             assert 0 < host["Memory"] <= 128 * 1024 * 1024
             writable = {mount["Destination"] for mount in container["Mounts"] if mount["RW"]}
-            assert writable == ({"/identity"} if service == "maintenance" else {"/data"})
+            assert writable == ({"/identity", "/credentials"} if service == "maintenance" else {"/data"})
 
 
 def test_nothing_of_the_lab_is_reachable_from_outside(lab: LabWorld) -> None:

@@ -16,6 +16,7 @@ VERBS: Final = {
     "identity csr": ("messaging_maintenance.create_id_csr", "create a certificate signing request for a CA"),
     "identity install": ("messaging_maintenance.install_certificate", "install the certificate that a CA has issued"),
     "identity publish": ("messaging_maintenance.publish_tlsa", "put the TLSA record into DNS"),
+    "identity rotate": ("messaging_maintenance.rotate_id", "change the key without losing a message"),
     "identity tlsa": ("messaging_maintenance.generate_tlsa", "print the TLSA record to publish in DNS"),
 }
 # For the command itself and for each group of verbs, the description and the example of its help.

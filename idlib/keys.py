@@ -78,6 +78,21 @@ def previous_key_paths(crypto_path: Path, name: IdentityName) -> tuple[Path, ...
     return tuple(crypto_path / f"{_file_stem(name)}.key.previous{number}.pem" for number in numbers)
 
 
+def next_key_path(crypto_path: Path, name: IdentityName) -> Path:
+    """Return the path of the private key that will replace the current one: NAME.key.next.pem."""
+    return crypto_path / f"{_file_stem(name)}.key.next.pem"
+
+
+def next_certificate_path(crypto_path: Path, name: IdentityName) -> Path:
+    """Return the path of that key's certificate: NAME.crt.next.pem."""
+    return crypto_path / f"{_file_stem(name)}.crt.next.pem"
+
+
+def rotation_path(crypto_path: Path, name: IdentityName) -> Path:
+    """Return the path of the file that holds the stage of a key rotation: NAME.rotation.json."""
+    return crypto_path / f"{_file_stem(name)}.rotation.json"
+
+
 def generate_private_key(key_type: KeyType) -> PrivateKey:
     """Return a new private key of this type, without writing it to the disk."""
     if key_type is KeyType.P256:
@@ -244,7 +259,39 @@ def replace(path: Path, data: bytes, uid: int) -> None:
     Raises:
         KeyFileError: It cannot be written; no file has changed.
     """
-    _replace_all({path: data}, uid)
+    replace_all({path: data}, uid)
+
+
+def replace_all(changes: Mapping[Path, bytes], uid: int) -> None:
+    """Write or replace files of one directory in this order, each atomically; call this while `locked`.
+
+    Args:
+        changes: The contents of each file.
+        uid: The owner's user ID, if this process is allowed to change the owner.
+
+    Raises:
+        KeyFileError: A file cannot be written; if it is for lack of space or permission, no file has changed.
+    """
+    first = next(iter(changes))
+    with _os_errors_reported("write", first, first.parent), ExitStack() as stack:
+        _require_free(changes)
+        # All data is on the disk before the first file changes, so that a full disk changes none.
+        _move_into_place([(stack.enter_context(_staged(path, data, uid)), path) for path, data in changes.items()])
+
+
+def remove(*paths: Path) -> None:
+    """Remove files of one directory in this order, durably; a file that does not exist is skipped.
+
+    Args:
+        paths: The files; call this while `locked`.
+
+    Raises:
+        KeyFileError: A file cannot be removed.
+    """
+    for path in paths:
+        with _os_errors_reported("remove", path, path.parent):
+            path.unlink(missing_ok=True)
+            make_durable(path.parent)
 
 
 def replace_key(
@@ -272,7 +319,7 @@ def replace_key(
     # Each key once, so that a key that a killed call has already copied does not push out an older one.
     kept = list(dict.fromkeys(read_file(old) for old in (path, *previous) if os.path.lexists(old)))
     oldest_first = reversed(list(zip(previous, kept, strict=False)))
-    _replace_all({**dict(oldest_first), path: data, **companions}, uid)
+    replace_all({**dict(oldest_first), path: data, **companions}, uid)
 
 
 def refusal_to_overwrite(path: Path) -> KeyFileError:
@@ -424,14 +471,6 @@ def _reserve_and_replace(temporary: Path, path: Path) -> None:
     except BaseException:
         path.unlink(missing_ok=True)
         raise
-
-
-def _replace_all(changes: Mapping[Path, bytes], uid: int) -> None:
-    first = next(iter(changes))
-    with _os_errors_reported("write", first, first.parent), ExitStack() as stack:
-        _require_free(changes)
-        # All data is on the disk before the first file changes, so that a full disk changes none.
-        _move_into_place([(stack.enter_context(_staged(path, data, uid)), path) for path, data in changes.items()])
 
 
 def _move_into_place(staged: list[tuple[Path, Path]]) -> None:

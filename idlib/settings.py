@@ -26,6 +26,7 @@ _HOST: Final = re.compile(r"[A-Za-z0-9_-]{1,63}(\.[A-Za-z0-9_-]{1,63})*\.?")
 _WORDS_FOR_ON: Final = frozenset({"on", "true", "yes", "1"})
 _WORDS_FOR_OFF: Final = frozenset({"off", "false", "no", "0"})
 _THIS_MACHINE: Final = frozenset({"127.0.0.1", "::1", "localhost"})
+_SECONDS_OF_UNIT: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _HOST_AND_PORT: Final = re.compile(r"[^:]+:[0-9]{1,5}|\[[^]]*\]:[0-9]{1,5}")
 
 
@@ -150,6 +151,10 @@ class Settings:
     desec_url: str
     tlsa_selector: int
     tlsa_ttl: int
+    rotate_every: int | None
+    rotate_hook: str | None
+    rotate_test_speed: int
+    restore_record: Switch
     dnssec: DnssecPolicy
     dnssec_trust_anchors: Path | None
     pkix_ca_file: Path | None
@@ -373,6 +378,14 @@ def _read_api_url(text: str) -> str:
     return text if text.endswith("/") else f"{text}/"
 
 
+def _read_duration(text: str) -> int:
+    """Return seconds: of a number with a unit, as in `90d`, `12h`, `30m` or `45s`."""
+    match = re.fullmatch(r"([0-9]{1,6})([smhd])", text)
+    if not match or not int(match[1]):
+        raise ValueError(text)
+    return int(match[1]) * _SECONDS_OF_UNIT[match[2]]
+
+
 def _switch(kind: type[Kind]) -> Callable[[str], Kind]:
     """Return a function that reads a switch, which accepts the common words for on and off."""
 
@@ -522,10 +535,37 @@ VARIABLES: Final = (
     ),
     Variable(
         "TLSA_TTL",
-        _integer_in(range(1, 604801)),
-        "a number from 1 to 604800",
+        # The receiver gives up a previous key 8 days after its record is gone: 7 at the broker, and the TTL.
+        _integer_in(range(1, 43201)),
+        "a number from 1 to 43200",
         "how many seconds caches may keep the device's records; raised to what the DNS provider requires",
         "300",
+    ),
+    Variable(
+        "ROTATE_EVERY",
+        _read_duration,
+        "a number with a unit, such as 90d",
+        "how often the maintenance service changes the key (default: never)",
+    ),
+    Variable(
+        "ROTATE_HOOK",
+        _matching(r"[^\0]+"),
+        "a shell command",
+        "a command that the maintenance service runs after each step of a rotation; ROTATE_STEP has the step",
+    ),
+    Variable(
+        "ROTATE_TEST_SPEED",
+        _integer_in(range(1, 10_000_001)),
+        "a number from 1 to 10000000",
+        "divide every waiting time of a rotation by this number (testing only)",
+        "1",
+    ),
+    Variable(
+        "RESTORE_RECORD",
+        _switch(Switch),
+        _choices(Switch),
+        "on: the maintenance service publishes the record again if it vanishes from the zone",
+        "off",
     ),
     Variable(
         "PKIX_CA_FILE",
@@ -596,6 +636,7 @@ PUBLISHING_READS: Final = frozenset(
         "TLSA_TTL",
     }
 )
+ROTATION_READS: Final = frozenset({"ROTATE_EVERY", "ROTATE_HOOK", "ROTATE_TEST_SPEED", "RESTORE_RECORD"})
 MAINTENANCE_READS: Final = _EVERY_PROGRAM_READS | {
     "APP_UID",
     "KEY_TYPE",

@@ -8,11 +8,11 @@ from idlib.bootstrap import Bootstrap
 from idlib.errors import ConfigurationError
 from idlib.program.command_line import parser, require_stdout
 from idlib.program.environment import read_environment
-from idlib.settings import MAINTENANCE_READS, PUBLISHING_READS, Settings
+from idlib.settings import MAINTENANCE_READS, PUBLISHING_READS
 from messaging_maintenance.record_text import print_record
 
 if TYPE_CHECKING:
-    from idlib.publishing.publication import Publication, Publishing
+    from idlib.publishing.publication import Publication
     from idlib.publishing.zone import Zone
 
 _READS: Final = MAINTENANCE_READS | PUBLISHING_READS
@@ -50,9 +50,13 @@ def main() -> None:
     if settings.dns_publish is None:
         print_record(settings)
         return
+    # Imported late, because --help needs none of it.
+    from messaging_maintenance.publishing import open_publishing
+    from messaging_maintenance.rotation.steps import records_to_publish
+
     # Read before DNS is asked: a missing key is the first thing to say.
-    wanted = [] if options.remove else [Bootstrap.from_settings(settings).tlsa_record(settings.tlsa_selector)]
-    publishing, zone = _publishing_of(settings, options.timeout)
+    wanted = [] if options.remove else records_to_publish(Bootstrap.from_settings(settings), settings)
+    publishing, zone = open_publishing(settings, options.timeout)
     if options.remove:
         print("If the device was stolen, first revoke the credential for DNS that it holds.", file=sys.stderr)
         _print_removal(publishing.withdraw(), zone)
@@ -68,22 +72,6 @@ def _seconds(text: str) -> float:
     if not 0 < seconds <= _MOST_SECONDS:
         raise argparse.ArgumentTypeError(f"give more than 0 and at most {_MOST_SECONDS} seconds")
     return seconds
-
-
-def _publishing_of(settings: Settings, timeout: float | None) -> "tuple[Publishing, Zone]":
-    # Imported late, because --help and a missing key need none of it.
-    from idlib.publishing import publisher_from
-    from idlib.publishing.publication import WAIT_SECONDS, Publishing
-    from idlib.publishing.zone import HostResolver
-
-    zone = HostResolver.from_settings(settings).find_zone(settings.identity_name)
-    publisher = publisher_from(settings, zone)
-    seconds = timeout or WAIT_SECONDS
-    return Publishing(publisher, zone, settings.identity_name, settings.tlsa_ttl, seconds, _report), zone
-
-
-def _report(sentence: str) -> None:
-    print(sentence, file=sys.stderr, flush=True)
 
 
 def _print_outcome(publication: "Publication", zone: "Zone") -> None:

@@ -14,7 +14,7 @@ from typing import Final, Protocol
 from idlib.algorithms import PrivateKey
 from idlib.discovery import Found
 from idlib.errors import KeyFileError, quoted
-from idlib.keys import key_path, previous_key_paths, read_private_key
+from idlib.keys import key_path, next_key_path, previous_key_paths, read_private_key
 from idlib.names import IdentityName
 from idlib.settings import Settings
 from messaging_receiver.own_record import OwnRecord
@@ -108,7 +108,7 @@ class _PreviousKey:
 
 
 class OwnKeys:
-    """The device's private keys: the current one and the previous ones, reloaded when their files change.
+    """The device's private keys: the current, the next and the previous ones, reloaded when their files change.
 
     A previous key is tried until its record has been gone from DNS for 8 days. By then, the broker no longer holds any
     message that was sealed to it, and each further key makes it more expensive to handle a stranger's message.
@@ -129,12 +129,18 @@ class OwnKeys:
         facts: Facts | None = None,
         clock: Callable[[], float | None] = time.time,
     ) -> None:
-        self._paths = (key_path(crypto_path, name), *previous_key_paths(crypto_path, name))
+        # In the order in which a rotation moves keys, so that a key that moves while the files are read is not missed.
+        self._paths = (
+            next_key_path(crypto_path, name),
+            key_path(crypto_path, name),
+            *previous_key_paths(crypto_path, name),
+        )
         self._facts = facts
         self._clock = clock
         # One thread calls `refresh`, another one `note_records`.
         self._lock = threading.Lock()
         self._states = self._look()
+        self._next = self._read_next(self._states)
         self._present = present
         self._previous = tuple(self._read_previous(self._states))
         self._retired: frozenset[bytes] = frozenset()
@@ -143,7 +149,7 @@ class OwnKeys:
 
     @property
     def keys(self) -> tuple[PrivateKey, ...]:
-        """The keys to try for decryption, the current one first; at most four."""
+        """The keys to try for decryption, the current one first; at most five."""
         return self._keys
 
     @property
@@ -162,7 +168,8 @@ class OwnKeys:
         with self._lock:
             if states == self._states:
                 return
-            path = self._paths[0]
+            self._next = self._read_next(states)
+            path = self._paths[1]
             try:
                 self._present = read_private_key(path)
                 _LOG.info("Reading %s", quoted(path))
@@ -218,6 +225,8 @@ class OwnKeys:
     def _choose(self) -> None:
         """Leave out previous keys whose record has been gone for too long, and log each of them once."""
         kept, retired = [self._present], set()
+        if self._next is not None and self._next.public.der != self._present.public.der:
+            kept.append(self._next)
         now = self._clock()
         for previous in self._previous:
             gone_since = self._gone_since(previous.key)
@@ -233,8 +242,18 @@ class OwnKeys:
     def _look(self) -> _States:
         return tuple(map(_state_of, self._paths))
 
+    def _read_next(self, states: _States) -> PrivateKey | None:
+        """Return the key that will replace the present one: once its record is published, others encrypt to it."""
+        if states[0] is None:
+            return None
+        try:
+            return read_private_key(self._paths[0])
+        except KeyFileError as error:
+            _LOG.warning("Next key skipped: %s", error)
+            return None
+
     def _read_previous(self, states: _States) -> Iterator[_PreviousKey]:
-        for path, state in zip(self._paths[1:], states[1:], strict=True):
+        for path, state in zip(self._paths[2:], states[2:], strict=True):
             if state is None:
                 continue
             try:

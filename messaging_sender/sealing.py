@@ -2,14 +2,14 @@
 
 import logging
 import time
-from pathlib import Path
 from typing import Final, Self
 
 from idlib.algorithms import PrivateKey
 from idlib.discovery import Discovery
 from idlib.envelope import Binding, seal, sign
-from idlib.errors import ClockError, MessageError
-from idlib.keys import key_path, previous_key_paths, read_private_key
+from idlib.errors import ClockError, KeyFileError, MessageError, quoted
+from idlib.files import state_of
+from idlib.keys import key_path, next_key_path, previous_key_paths, read_private_key
 from idlib.names import IdentityName
 from idlib.settings import Settings
 from idlib.storage.outbox import NewOutgoingMessage
@@ -32,6 +32,8 @@ class Sealer:
 
     def __init__(self, settings: Settings, key: PrivateKey, discovery: Discovery) -> None:
         self._settings = settings
+        self._path = key_path(settings.crypto_path, settings.identity_name)
+        self._state = state_of(self._path)
         self.key = key
         self.discovery = discovery
 
@@ -47,9 +49,22 @@ class Sealer:
         return cls(settings, key, Discovery.from_settings(settings))
 
     def own_keys(self) -> tuple[PrivateKey, ...]:
-        """Return our private keys to which others may still encrypt, the present one first."""
-        previous = previous_key_paths(self._settings.crypto_path, self._settings.identity_name)
-        return (self.key, *(read_private_key(path) for path in previous if Path(path).exists()))
+        """Return our private keys to which others may encrypt, the present one first."""
+        place = self._settings.crypto_path, self._settings.identity_name
+        others = (next_key_path(*place), *previous_key_paths(*place))
+        return (self.key, *(read_private_key(path) for path in others if path.exists()))
+
+    def _refresh_key(self) -> None:
+        """Read our key again if its file was replaced: a program that sends for days outlives a rotation."""
+        state = state_of(self._path)
+        if state == self._state:
+            return
+        try:
+            self.key = read_private_key(self._path)
+            _LOG.info("Reading %s", quoted(self._path))
+        except KeyFileError as error:
+            _LOG.error("Key not reloaded, the old one stays in use: %s", error)
+        self._state = state
 
     def describe(self, recipient: IdentityName) -> None:
         """Log the records found in DNS for a recipient, and how they were authenticated.
@@ -85,6 +100,7 @@ class Sealer:
         """
         if time.time() < EARLIEST_CREDIBLE_TIME:
             raise ClockError("the clock of this device is not set", "wait for its time server, or set it")
+        self._refresh_key()
         recipient = IdentityName(message.recipient)
         payload = seal(
             message.text,

@@ -14,7 +14,7 @@ from dns.rdatatype import RdataType
 
 from idlib.discovery.messages import Question, RecordSet, UnusableAnswerError
 from idlib.discovery.resolver import exchange
-from idlib.errors import NotServedError
+from idlib.errors import NotServedError, PublishingError
 from idlib.names import IdentityName
 from idlib.publishing.change import TlsaSet
 from idlib.publishing.zone import NameServer, Zone
@@ -74,6 +74,23 @@ def read_from_all(zone: Zone, name: IdentityName) -> tuple[Served, ...]:
     """
     with ThreadPoolExecutor(min(_MAX_AT_ONCE, len(zone.servers))) as pool:
         return tuple(pool.map(lambda server: _read(server, zone, name), zone.servers))
+
+
+def read_most_authoritative(zone: Zone, name: IdentityName) -> TlsaSet:
+    """Return a name's TLSA records, as the zone's primary server has them, or else the first server that answers.
+
+    Args:
+        zone: The zone of the name.
+        name: The owner of the records.
+
+    Raises:
+        PublishingError: No server answers.
+    """
+    served = sorted(read_from_all(zone, name), key=lambda answer: answer.server.host != zone.primary)
+    for answer in served:
+        if answer.records is not None:
+            return answer.records
+    raise PublishingError(f"no name server of {zone.name} answers", "check the network, and the zone's NS records")
 
 
 def wait_until_served(

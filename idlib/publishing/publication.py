@@ -59,6 +59,27 @@ class Publishing:
         self._wait_seconds = wait_seconds
         self._report = report
 
+    @property
+    def negative_ttl(self) -> int:
+        """For how many seconds resolvers may remember that a record is missing."""
+        return self._zone.negative_ttl
+
+    def with_ttl(self, ttl: int) -> "Publishing":
+        """Return the same with another TTL.
+
+        Args:
+            ttl: Seconds; raised to what the zone requires.
+        """
+        return Publishing(self._publisher, self._zone, self._name, ttl, self._wait_seconds, self._report)
+
+    def read(self) -> TlsaSet:
+        """Return the records that the name has now.
+
+        Raises:
+            PublishingError: They cannot be read.
+        """
+        return self._publisher.read()
+
     def publish(
         self, wanted: Sequence[TlsaRecord], retired: Collection[bytes] = (), *, remove_foreign: bool = False
     ) -> Publication:

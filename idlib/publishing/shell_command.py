@@ -10,7 +10,7 @@ from typing import Final
 from idlib.errors import PublishingError
 from idlib.names import IdentityName
 from idlib.publishing.change import Change, TlsaSet, present
-from idlib.publishing.name_servers import read_from_all
+from idlib.publishing.name_servers import read_most_authoritative
 from idlib.publishing.zone import Zone
 
 _SECONDS: Final = 300.0
@@ -35,17 +35,8 @@ class ShellCommand:
         self._seconds = seconds
 
     def read(self) -> TlsaSet:
-        """Return the records that the zone's name servers have; see `Publisher`.
-
-        The primary server's answer counts, or that of the first server that answers.
-        """
-        served = [answer for answer in read_from_all(self._zone, self._name) if answer.records is not None]
-        if not served:
-            raise PublishingError(
-                f"no name server of {self._zone.name} answers", "check the network, and the zone's NS records"
-            )
-        served.sort(key=lambda answer: answer.server.host != self._zone.primary)
-        return served[0].records or TlsaSet.of(0, ())
+        """Return the records that the zone's name servers have; see `Publisher`."""
+        return read_most_authoritative(self._zone, self._name)
 
     def lowest_ttl(self) -> int:
         """Return the TTL of the present records, because the provider may have raised it; see `Publisher`."""

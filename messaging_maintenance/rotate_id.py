@@ -1,0 +1,158 @@
+"""Change the device's key without losing a message: start, status, switch, finish."""
+
+import argparse
+import sys
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Final
+
+from idlib.errors import KeyFileError
+from idlib.keys import MAX_FILE_OCTETS
+from idlib.program.command_line import parser, require_stdout
+from idlib.program.environment import read_environment
+from idlib.settings import MAINTENANCE_READS, PUBLISHING_READS, ROTATION_READS
+
+if TYPE_CHECKING:
+    from idlib.publishing.by_hand import ManualChangeError
+    from idlib.publishing.name_servers import Served
+    from messaging_maintenance.rotation.state import RotationState
+    from messaging_maintenance.rotation.steps import NextStep, Rotation
+
+_READS: Final = MAINTENANCE_READS | PUBLISHING_READS | ROTATION_READS
+_ACTIONS: Final = ("start", "certificate", "status", "switch", "finish")
+_COST_OF_COMPROMISE: Final = (
+    "Until the old record has left every cache, recipients that still have it refuse what this device sends"
+    " (signature-invalid), and the holder of the old key can write in this device's name to them."
+)
+_COST_OF_A_SINGLE_RECORD: Final = (
+    "With a single record, messages that were sent before the switch and are read after it are refused, and so are"
+    " messages sent within about a minute after it."
+)
+
+
+def main() -> None:
+    """Take one step of a rotation, or show its stage."""
+    arguments = _read_arguments()
+    require_stdout()
+    settings = read_environment(_READS)
+    # Imported late, because --help needs none of it.
+    from idlib.publishing.by_hand import ManualChangeError
+    from messaging_maintenance.publishing import open_publishing
+    from messaging_maintenance.rotation.steps import Rotation
+
+    publishing, zone = open_publishing(settings)
+    rotation = Rotation(settings, publishing, report=_report)
+    try:
+        _act(rotation, arguments)
+    except ManualChangeError as error:
+        _print_change(error, settings.tlsa_ttl)
+        raise
+    if arguments.action == "status":
+        from idlib.publishing.name_servers import read_from_all
+
+        _print_servers(read_from_all(zone, settings.identity_name), rotation.state())
+    _print_next(rotation.next_step())
+
+
+def _read_arguments() -> argparse.Namespace:
+    command_line = parser(
+        "Change the key of IDENTITY_NAME without losing a message. start creates the next key and publishes its record"
+        " beside the old one; switch signs with the new key; finish removes the old record and, when run again later,"
+        " the old private key. A step that is not safe yet is refused; status says what is next, and when.",
+        "{program} start",
+    )
+    command_line.add_argument("action", nargs="?", choices=_ACTIONS, metavar="ACTION", help=", ".join(_ACTIONS))
+    command_line.add_argument("--abort", action="store_true", help="give up the next key, before the switch")
+    ways = command_line.add_mutually_exclusive_group()
+    ways.add_argument(
+        "--single", action="store_true", help="start: never publish two records, for peers on dane-jwe-jws"
+    )
+    ways.add_argument(
+        "--compromised", action="store_true", help="start: replace a stolen or lost key at once, whatever is lost"
+    )
+    command_line.add_argument(
+        "--csr",
+        action="store_true",
+        help="start: print a certificate signing request for the next key; give the certificate to: certificate < FILE",
+    )
+    arguments = command_line.parse_args()
+    if arguments.action != "start" and (arguments.single or arguments.compromised or arguments.csr):
+        command_line.error("--single, --compromised and --csr belong to start")
+    if (arguments.action is None) != arguments.abort:
+        command_line.error("give either an action or --abort")
+    return arguments
+
+
+def _act(rotation: "Rotation", arguments: argparse.Namespace) -> None:
+    match arguments.action:
+        case "start":
+            _start(rotation, arguments)
+        case "certificate":
+            rotation.install(_read_certificate())
+        case "switch":
+            rotation.switch()
+        case "finish":
+            rotation.finish()
+        case None:
+            rotation.abort()
+
+
+def _start(rotation: "Rotation", arguments: argparse.Namespace) -> None:
+    from messaging_maintenance.rotation.state import Way
+
+    way = Way.OVERLAP
+    if arguments.single:
+        way = Way.SINGLE
+        _report(_COST_OF_A_SINGLE_RECORD)
+    if arguments.compromised:
+        way = Way.COMPROMISED
+        _report(_COST_OF_COMPROMISE)
+    if arguments.csr:
+        print(rotation.request(way).decode(), end="")
+    else:
+        rotation.start(way)
+
+
+def _read_certificate() -> bytes:
+    if sys.stdin is None:
+        raise KeyFileError("stdin is closed", "give the certificate with < certificate.pem")
+    if sys.stdin.isatty():
+        _report("Paste the certificate, then press Ctrl-D.")
+    pem = sys.stdin.buffer.read(MAX_FILE_OCTETS + 1)
+    if len(pem) > MAX_FILE_OCTETS:
+        raise KeyFileError("the input is too large for a certificate", f"give at most {MAX_FILE_OCTETS} bytes")
+    return pem
+
+
+def _report(sentence: str) -> None:
+    print(sentence, file=sys.stderr, flush=True)
+
+
+def _print_change(error: "ManualChangeError", ttl: int) -> None:
+    from idlib.publishing.change import present
+
+    for rdata in error.change.add:
+        print(f"add     {error.change.name}. {ttl} IN TLSA {present(rdata)}")
+    for rdata in error.change.remove:
+        print(f"remove  {error.change.name}. IN TLSA {present(rdata)}")
+
+
+def _print_servers(served: "tuple[Served, ...]", state: "RotationState | None") -> None:
+    from idlib.publishing.change import shorten
+
+    names = {} if state is None else {state.old: "old", state.new: "new"}
+    for answer in served:
+        if answer.records is None:
+            print(f"{answer.server}: {answer.fault}")
+            continue
+        shown = ", ".join(f"{names.get(rdata, 'other')} ({shorten(rdata)})" for rdata in answer.records.rdatas)
+        print(f"{answer.server}: {shown or 'no record'}; TTL {answer.records.ttl} s")
+
+
+def _print_next(step: "NextStep | None") -> None:
+    if step is None:
+        print("No rotation is under way.")
+    elif step.safe_at is None:
+        print(f"Next: {step.command}, to {step.what}.")
+    else:
+        safe_at = datetime.fromtimestamp(step.safe_at, UTC)
+        print(f"Next: {step.command}, to {step.what}; safe from {safe_at:%Y-%m-%d %H:%M} UTC.")

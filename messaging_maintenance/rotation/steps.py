@@ -1,0 +1,465 @@
+"""The steps of a rotation: each can be interrupted at any moment, and is completed by the next call."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Final
+
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from idlib import certificates, keys
+from idlib.algorithms import PrivateKey
+from idlib.bootstrap import Bootstrap
+from idlib.errors import IdlibError, KeyFileError, TooEarlyError, UnusableRecordError, quoted
+from idlib.key_places import destroy_previous_key, promote_next_key, retire_next_key, write_next_key
+from idlib.pem import read_certificates
+from idlib.publishing.publication import Publication, Publishing
+from idlib.records import TlsaRecord, key_of, render
+from idlib.settings import Settings
+from messaging_maintenance.rotation.schedule import RELOAD_SECONDS, Instant, Waits
+from messaging_maintenance.rotation.state import RotationState, Stage, StateFile, Way
+
+# What a single record's TTL is lowered to before the record is replaced.
+LOWERED_TTL: Final = 60
+_NOT_STARTED: Final = "no rotation is under way"
+
+
+@dataclass(frozen=True, slots=True)
+class NextStep:
+    """What a rotation waits for.
+
+    Args:
+        command: The word on the command line that takes the step.
+        what: What the step does, in words that follow "to".
+        safe_at: From when it is safe, in seconds since the epoch; None if it is safe now or waits for something else.
+    """
+
+    command: str
+    what: str
+    safe_at: float | None = None
+
+
+class RotationError(IdlibError):
+    """A step does not fit the stage of the rotation."""
+
+
+class Rotation:
+    """The rotation of one device's key.
+
+    Args:
+        settings: From the environment.
+        publishing: Changes the device's records.
+        now: Returns the present.
+        report: Called with a sentence for the user when something takes a while.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        publishing: Publishing,
+        now: Callable[[], Instant] = Instant.now,
+        report: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        self._settings = settings
+        self._publishing = publishing
+        self._identity = Bootstrap.from_settings(settings)
+        self._place = settings.crypto_path, settings.identity_name
+        self._file = state_file(settings)
+        self._waits = Waits(settings.rotate_test_speed)
+        self._now = now
+        self._report = report
+
+    def state(self) -> RotationState | None:
+        """Return how far the rotation has come; None if none is under way.
+
+        Raises:
+            KeyFileError: It cannot be read.
+        """
+        return self._file.read()
+
+    def next_step(self) -> NextStep | None:
+        """Return what the rotation waits for; None if none is under way.
+
+        Raises:
+            ClockError: The clock of the system is not set.
+            KeyFileError: The state cannot be read.
+        """
+        state = self.state()
+        return None if state is None else self._next_step(state)
+
+    def request(self, way: Way) -> bytes:
+        """Create the next key, and return the certificate signing request for it in PEM form.
+
+        Args:
+            way: How one key follows the other.
+
+        Raises:
+            RotationError: A rotation is under way that has its certificate.
+            KeyFileError: A file cannot be read or written.
+            PublishingError: The records of the device cannot be read.
+        """
+        state = self.state()
+        if state is None:
+            with keys.locked(self._settings.crypto_path):
+                self._write_next_key()
+            state = self._save(self._begun(way, None))
+        if state.stage is not Stage.REQUESTED:
+            raise self._under_way(state)
+        return certificates.build_request(
+            keys.read_private_key(keys.next_key_path(*self._place)),
+            self._identity.build_x509_name(),
+            self._identity.build_subject_alt_name(),
+        ).public_bytes(Encoding.PEM)
+
+    def install(self, pem: bytes) -> RotationState | None:
+        """Install the certificate that a CA has issued for the next key, and publish its record.
+
+        Args:
+            pem: One or more certificates in PEM form.
+
+        Raises:
+            RotationError: No certificate was requested.
+            KeyFileError: No certificate is for the next key, or a file cannot be written.
+            PublishingError: The record was not published; call `start` to try again.
+        """
+        state = self.state()
+        if state is None or state.stage is not Stage.REQUESTED:
+            raise RotationError(
+                _NOT_STARTED if state is None else "no certificate was requested", "run rotate start --csr first"
+            )
+        path = keys.next_key_path(*self._place)
+        key = keys.read_private_key(path).public.der
+        found = read_certificates(pem)
+        if not found.readable:
+            raise keys.no_certificate("the input has", pem)
+        for certificate in found.readable:
+            record = _record_of(certificate, self._settings.tlsa_selector)
+            if key_of(record.to_rdata()) == key:
+                break
+        else:
+            raise KeyFileError(
+                f"the certificate is not for the key {quoted(path)}", "give the CA the request of rotate start --csr"
+            )
+        with keys.locked(self._settings.crypto_path):
+            keys.replace(
+                keys.next_certificate_path(*self._place),
+                certificate.public_bytes(Encoding.PEM),
+                self._settings.app_uid,
+            )
+            state = state.at(Stage.PREPARED, self._now(), new=record.to_rdata())
+            self._file.write(state)
+        return self._proceed(state)
+
+    def start(self, way: Way) -> RotationState | None:
+        """Create the next key and its self-signed certificate, and publish the record; or go on after an interruption.
+
+        Args:
+            way: How one key follows the other.
+
+        Raises:
+            RotationError: Another rotation is under way.
+            KeyFileError: A file cannot be read or written.
+            PublishingError: The records cannot be read or changed; the next call tries again.
+        """
+        state = self.state()
+        if state is not None and way is Way.COMPROMISED and state.way is not way:
+            # What was stolen with the current key is the next one, too.
+            with keys.locked(self._settings.crypto_path):
+                retire_next_key(*self._place, self._settings.app_uid)
+                self._file.write(None)
+            state = None
+        if state is None:
+            begun = self._begun(way, None)
+            with keys.locked(self._settings.crypto_path):
+                record = self._write_next_identity()
+                state = begun.at(Stage.PREPARED, self._now(), new=record.to_rdata())
+                self._file.write(state)
+        elif state.way is not way or state.stage not in {Stage.PREPARED, Stage.REPLACING}:
+            raise self._under_way(state)
+        return self._proceed(state)
+
+    def switch(self) -> RotationState | None:
+        """Let the new key sign.
+
+        Raises:
+            TooEarlyError: Recipients may not know the new key yet.
+            RotationError: The rotation is at another stage.
+            KeyFileError: A file cannot be read or written.
+            PublishingError: A name server does not have the records; the next call tries again.
+        """
+        return self._step("switch")
+
+    def finish(self) -> RotationState | None:
+        """Remove the old record or, once that was long ago, the old private key; return None after the last step.
+
+        Raises:
+            TooEarlyError: Messages that need the old record or the old key may still be on their way.
+            RotationError: The rotation is at another stage.
+            KeyFileError: A file cannot be read or written.
+            PublishingError: The record was not removed; the next call tries again.
+        """
+        return self._step("finish")
+
+    def advance(self) -> NextStep | None:
+        """Take the next step if it is safe, and return it; None if there is nothing to do now.
+
+        Raises:
+            IdlibError: As the steps raise; the next call tries again.
+        """
+        state = self.state()
+        step = None if state is None else self._next_step(state)
+        if state is None or step is None or state.stage is Stage.REQUESTED:
+            return None
+        if step.safe_at is not None:
+            return None
+        self._proceed(state)
+        return step
+
+    def abort(self) -> RotationState | None:
+        """Give up the next key; return None if it was not published, so that nothing is left to do.
+
+        Otherwise its private key opens messages for some more days.
+
+        Raises:
+            RotationError: The new key signs already, or no rotation is under way.
+            KeyFileError: A file cannot be read or written.
+            PublishingError: The new record was not removed; the next call tries again.
+        """
+        state = self.state()
+        if state is None:
+            raise RotationError(_NOT_STARTED)
+        if state.stage not in {Stage.REQUESTED, Stage.PREPARED, Stage.PUBLISHED, Stage.LOWERED} or (
+            state.way is Way.COMPROMISED and state.stage is not Stage.REQUESTED
+        ):
+            raise RotationError(
+                f"the rotation cannot be aborted at the stage {state.stage}", "finish it, and then start another one"
+            )
+        was_published = False
+        if state.stage is not Stage.REQUESTED:
+            new = state.new_key
+            publication = self._publishing.publish(_present(state.old_record), [new] if new else [])
+            was_published = state.stage is Stage.PUBLISHED or bool(publication.change.remove)
+        with keys.locked(self._settings.crypto_path):
+            if was_published:
+                retire_next_key(*self._place, self._settings.app_uid)
+                state = state.at(Stage.WITHDRAWN, self._now(), leaving=state.new_key)
+                self._file.write(state)
+                return state
+            keys.remove(keys.next_key_path(*self._place), keys.next_certificate_path(*self._place))
+            self._file.write(None)
+        return None
+
+    def _step(self, command: str) -> RotationState | None:
+        state = self.state()
+        if state is None:
+            raise RotationError(_NOT_STARTED, "run rotate start first")
+        step = self._next_step(state)
+        if step.command != command:
+            raise RotationError(
+                f"the rotation is at the stage {state.stage}, so the next step is {step.command}", f"run {step.command}"
+            )
+        if step.safe_at is not None:
+            raise TooEarlyError(
+                f"it is too early to {step.what}: messages could be lost",
+                f"run {command} again after {datetime.fromtimestamp(step.safe_at, UTC):%Y-%m-%d %H:%M} UTC",
+            )
+        return self._proceed(state)
+
+    def _next_step(self, state: RotationState) -> NextStep:
+        match state.stage:
+            case Stage.REQUESTED:
+                return NextStep("certificate", "install the certificate of the next key")
+            case Stage.PREPARED:
+                return NextStep("start", "publish the record of the next key")
+            case Stage.PUBLISHED:
+                wait = self._waits.until_switch(state.ttl)
+                return NextStep("switch", "sign with the new key", self._safe_at(state, wait))
+            case Stage.LOWERED:
+                wait = self._waits.until_known(state.ttl)
+                return NextStep("switch", "replace the record and the key", self._safe_at(state, wait))
+            case Stage.SWITCHING:
+                return NextStep("switch", "sign with the new key")
+            case Stage.REPLACING:
+                command = "start" if state.way is Way.COMPROMISED else "switch"
+                return NextStep(command, "replace the record and the key")
+            case Stage.SWITCHED:
+                wait = self._waits.until_withdrawal()
+                return NextStep("finish", "remove the old record", self._safe_at(state, wait))
+            case Stage.WITHDRAWN:
+                wait = self._waits.until_destruction(state.ttl)
+                return NextStep("finish", "destroy the old private key", self._safe_at(state, wait))
+
+    def _safe_at(self, state: RotationState, wait: float) -> float | None:
+        """Return when a waiting time that began with the state ends, in seconds since the epoch; None if it is over."""
+        now = self._now()
+        left = wait - now.seconds_since(state.since)
+        return now.wall + left if left > 0 else None
+
+    def _proceed(self, state: RotationState) -> RotationState | None:
+        """Take the next step, which is known to be safe, and what follows from it at once."""
+        match state.stage:
+            case Stage.PREPARED:
+                return self._publish_next(state)
+            case Stage.PUBLISHED:
+                # The records must still be there: someone may have removed one by hand.
+                self._publish(state.old_record, state.new_record)
+                return self._proceed(self._save(replace(state, stage=Stage.SWITCHING)))
+            case Stage.SWITCHING:
+                return self._promote(state, Stage.SWITCHED)
+            case Stage.LOWERED:
+                return self._proceed(self._save(replace(state, stage=Stage.REPLACING)))
+            case Stage.REPLACING:
+                return self._replace(state)
+            case Stage.SWITCHED:
+                ttl = self._retire(state).change.before.ttl
+                return self._save(
+                    state.at(Stage.WITHDRAWN, self._now(), leaving=state.old_key, ttl=max(ttl, state.ttl))
+                )
+            case Stage.WITHDRAWN:
+                self._end(state)
+                return None
+        raise self._under_way(state)
+
+    def _publish_next(self, state: RotationState) -> RotationState | None:
+        if state.way is Way.COMPROMISED:
+            return self._proceed(self._save(replace(state, stage=Stage.REPLACING)))
+        if state.way is Way.SINGLE:
+            lowered = self._publishing.with_ttl(LOWERED_TTL)
+            publication = lowered.publish(_present(state.old_record))
+            return self._save(state.at(Stage.LOWERED, self._now(), ttl=max(state.ttl, publication.change.before.ttl)))
+        self._wait_for_receiver(state)
+        publication = self._publish(state.old_record, state.new_record)
+        return self._save(state.at(Stage.PUBLISHED, self._now(), ttl=max(state.ttl, publication.change.after.ttl)))
+
+    def _replace(self, state: RotationState) -> RotationState:
+        self._wait_for_receiver(state)
+        publication = self._retire(state)
+        ttl = max(state.ttl, publication.change.before.ttl)
+        return self._promote(replace(state, ttl=ttl, leaving=state.old_key), Stage.WITHDRAWN)
+
+    def _promote(self, state: RotationState, stage: Stage) -> RotationState:
+        with keys.locked(self._settings.crypto_path):
+            promote_next_key(*self._place, self._settings.app_uid)
+            state = state.at(stage, self._now())
+            self._file.write(state)
+        return state
+
+    def _end(self, state: RotationState) -> None:
+        with keys.locked(self._settings.crypto_path):
+            if state.leaving is not None:
+                destroy_previous_key(*self._place, state.leaving)
+            self._file.write(None)
+
+    def _publish(self, *records: TlsaRecord | None) -> Publication:
+        return self._publishing.publish(_present(*records))
+
+    def _retire(self, state: RotationState) -> Publication:
+        """Make the new record the only one of the device's keys; of a compromised device, the only one at all."""
+        retired = [] if state.old_key is None else [state.old_key]
+        return self._publishing.publish(
+            _present(state.new_record), retired, remove_foreign=state.way is Way.COMPROMISED
+        )
+
+    def _wait_for_receiver(self, state: RotationState) -> None:
+        left = RELOAD_SECONDS - self._now().seconds_since(state.since)
+        if left > 0:
+            self._report(f"Waiting {min(left, RELOAD_SECONDS):.0f} s until the receiver has read the next key.")
+            time.sleep(min(left, RELOAD_SECONDS))
+
+    def _begun(self, way: Way, new: bytes | None) -> RotationState:
+        """Return the state of a rotation that begins; nothing has changed yet."""
+        old = self._old_record(way)
+        before = self._publishing.read()
+        return RotationState(
+            Stage.REQUESTED,
+            way,
+            self._now(),
+            before.ttl if before.rdatas else self._publishing.negative_ttl,
+            None if old is None else old.to_rdata(),
+            new,
+        )
+
+    def _old_record(self, way: Way) -> TlsaRecord | None:
+        """Return the record of the present key; None if the key was lost, and so cannot follow."""
+        if way is not Way.COMPROMISED:
+            return self._identity.tlsa_record(self._settings.tlsa_selector)
+        try:
+            return _record_of(self._identity.get_local_cert_obj(), self._settings.tlsa_selector)
+        except (KeyFileError, UnusableRecordError):
+            return None
+
+    def _write_next_key(self) -> PrivateKey:
+        key = keys.generate_private_key(self._settings.key_type)
+        write_next_key(*self._place, keys.encode_private_key(key), self._settings.app_uid)
+        return key
+
+    def _write_next_identity(self) -> TlsaRecord:
+        key = self._write_next_key()
+        certificate = certificates.build_self_signed_certificate(
+            key,
+            self._identity.build_x509_name(),
+            self._identity.build_subject_alt_name(),
+            datetime.now(UTC),
+        )
+        keys.replace(
+            keys.next_certificate_path(*self._place),
+            certificate.public_bytes(Encoding.PEM),
+            self._settings.app_uid,
+        )
+        return _record_of(certificate, self._settings.tlsa_selector)
+
+    def _save(self, state: RotationState) -> RotationState:
+        with keys.locked(self._settings.crypto_path):
+            self._file.write(state)
+        return state
+
+    def _under_way(self, state: RotationState) -> RotationError:
+        step = self._next_step(state)
+        return RotationError(
+            f"a rotation is under way, at the stage {state.stage} ({state.way})", f"the next step is: {step.command}"
+        )
+
+
+def _present(*records: TlsaRecord | None) -> list[TlsaRecord]:
+    return [record for record in records if record is not None]
+
+
+def state_file(settings: Settings) -> StateFile:
+    """Return the file of the device's rotation.
+
+    Args:
+        settings: From the environment.
+    """
+    return StateFile(keys.rotation_path(settings.crypto_path, settings.identity_name), settings.app_uid)
+
+
+def records_to_publish(identity: Bootstrap, settings: Settings) -> list[TlsaRecord]:
+    """Return the records that the device has in DNS at the present stage of its rotation.
+
+    Args:
+        identity: The device.
+        settings: From the environment.
+
+    Raises:
+        KeyFileError: The key, the certificate or the state is missing or unusable.
+    """
+    state = state_file(settings).read()
+    current = identity.tlsa_record(settings.tlsa_selector)
+    if state is None or state.stage not in {Stage.PUBLISHED, Stage.SWITCHING, Stage.SWITCHED}:
+        return [current]
+    own = key_of(current.to_rdata())
+    return [
+        current,
+        *(record for record in _present(state.old_record, state.new_record) if key_of(record.to_rdata()) != own),
+    ]
+
+
+def _record_of(certificate: x509.Certificate, selector: int) -> TlsaRecord:
+    try:
+        return render(certificate, selector)
+    except UnusableRecordError as error:
+        raise KeyFileError(
+            f"no device would accept the record of this certificate: {error.fact}", error.hint
+        ) from error

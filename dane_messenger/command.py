@@ -12,6 +12,7 @@ VERBS: Final = {
     "send": ("messaging_sender.send_message", "sign, encrypt and publish a message"),
     "deliver": ("messaging_sender.application", "deliver queued messages until stopped"),
     "receive": ("messaging_receiver.application", "receive messages and print each authenticated one"),
+    "identity new": ("messaging_maintenance.new_identity", "create an identity and put it into DNS"),
     "identity create": ("messaging_maintenance.create_selfsigned_id", "create a key and a self-signed certificate"),
     "identity csr": ("messaging_maintenance.create_id_csr", "create a certificate signing request for a CA"),
     "identity install": ("messaging_maintenance.install_certificate", "install the certificate that a CA has issued"),

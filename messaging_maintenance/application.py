@@ -1,12 +1,82 @@
-"""Keeps the container running, so that an identity can be created and published in its terminal."""
+"""Keeps the container running for commands and, if a publishing method is configured, looks after the identity.
 
-from idlib.program.keep_open import keep_open
+It imports very little, because it stays in memory as long as the device runs: each check runs in a process of its own.
+"""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+from typing import Final
+
+import idlib
+from idlib.program.keep_open import announce, keep_open
+from idlib.system import update_lock
+
+SERVICE: Final = "maintenance"
+ADVICE: Final = (
+    "Run ./new_identity.py, or ./create_selfsigned_id.py and then ./generate_tlsa.py; with a CA, run"
+    " ./create_id_csr.py and then ./install_certificate.py. Each has --help."
+)
+# Any of them makes the service check the identity.
+_TRIGGERS: Final = ("DNS_PUBLISH", "ROTATE_EVERY")
+_CHECK_SECONDS: Final = 12 * 3600.0
+_FIRST_CHECK_SECONDS: Final = 60.0
+_SHORTEST_PAUSE_SECONDS: Final = 1.0
+_GRACE_SECONDS: Final = 8.0
 
 
 def main() -> None:
-    """Wait for SIGTERM or SIGINT."""
-    keep_open(
-        "maintenance",
-        "Run ./create_selfsigned_id.py, or ./create_id_csr.py and then ./install_certificate.py;"
-        " finally run ./generate_tlsa.py. Each has --help.",
-    )
+    """Wait for SIGTERM or SIGINT, and check the identity twice a day; with `--health`, print the health."""
+    if not any(map(os.environ.get, _TRIGGERS)):
+        keep_open(SERVICE, ADVICE)
+        return
+    if len(sys.argv) > 1:
+        _read_arguments()
+        return
+    ends = {signal.SIGTERM, signal.SIGINT}
+    signal.pthread_sigmask(signal.SIG_BLOCK, {*ends, signal.SIGCHLD})
+    # The container has just started, so no program is writing keys.
+    update_lock.remove_leftover(update_lock.PATH)
+    announce(SERVICE, ADVICE)
+    seconds = _FIRST_CHECK_SECONDS
+    while not signal.sigtimedwait(ends, _pause(seconds)):
+        if _check(ends):
+            return
+        seconds = _CHECK_SECONDS
+
+
+def _read_arguments() -> None:
+    # Imported late, because the service itself is started without arguments.
+    import argparse
+
+    parser = argparse.ArgumentParser(description=f"Keep the {SERVICE} container open. {ADVICE}", allow_abbrev=False)
+    parser.add_argument("--version", action="version", version=f"%(prog)s {idlib.__version__}")
+    parser.add_argument("--health", action="store_true", help="print the health of the service, and exit")
+    if parser.parse_args().health:
+        from messaging_maintenance.watch import print_health
+
+        sys.exit(print_health())
+
+
+def _pause(seconds: float) -> float:
+    """Return a random pause of about this length, so that a fleet does not ask all at once."""
+    speed = os.environ.get("ROTATE_TEST_SPEED", "1")
+    seconds /= int(speed) if speed.isdecimal() and int(speed) else 1
+    return max(_SHORTEST_PAUSE_SECONDS, seconds * random.uniform(0.5, 1.5))  # noqa: S311  # no secret
+
+
+def _check(ends: set[signal.Signals]) -> bool:
+    """Check the identity in a process of its own; return whether this service is to end."""
+    with subprocess.Popen([sys.executable, "-m", "messaging_maintenance.watch"], stdin=subprocess.DEVNULL) as process:
+        while process.poll() is None:
+            arrived = signal.sigwait({*ends, signal.SIGCHLD})
+            if arrived in ends:
+                process.terminate()
+                try:
+                    process.wait(_GRACE_SECONDS)
+                except subprocess.TimeoutExpired:
+                    process.kill()
+                return True
+    return False

@@ -61,7 +61,7 @@ def main() -> None:
         print("If the device was stolen, first revoke the credential for DNS that it holds.", file=sys.stderr)
         _print_removal(publishing.withdraw(), zone)
     else:
-        _print_outcome(publishing.publish(wanted, remove_foreign=options.remove_foreign), zone)
+        print_outcome(publishing.publish(wanted, remove_foreign=options.remove_foreign), zone)
 
 
 def _seconds(text: str) -> float:
@@ -74,7 +74,13 @@ def _seconds(text: str) -> float:
     return seconds
 
 
-def _print_outcome(publication: "Publication", zone: "Zone") -> None:
+def print_outcome(publication: "Publication", zone: "Zone") -> None:
+    """Print what publishing has changed, who serves it, and how long caches may differ.
+
+    Args:
+        publication: What has changed.
+        zone: The zone of the name.
+    """
     from idlib.publishing.change import shorten
 
     change = publication.change

@@ -9,7 +9,7 @@ from idlib.errors import KeyFileError
 from idlib.keys import MAX_FILE_OCTETS
 from idlib.program.command_line import parser, require_stdout
 from idlib.program.environment import read_environment
-from idlib.settings import MAINTENANCE_READS, PUBLISHING_READS, ROTATION_READS
+from idlib.settings import MAINTENANCE_READS, PUBLISHING_READS, ROTATION_READS, Settings
 
 if TYPE_CHECKING:
     from idlib.publishing.by_hand import ManualChangeError
@@ -49,7 +49,7 @@ def main() -> None:
     if arguments.action == "status":
         from idlib.publishing.name_servers import read_from_all
 
-        _print_servers(read_from_all(zone, settings.identity_name), rotation.state())
+        _print_servers(read_from_all(zone, settings.identity_name), _names_of_records(rotation.state(), settings))
     _print_next(rotation.next_step())
 
 
@@ -136,15 +136,26 @@ def _print_change(error: "ManualChangeError", ttl: int) -> None:
         print(f"remove  {error.change.name}. IN TLSA {present(rdata)}")
 
 
-def _print_servers(served: "tuple[Served, ...]", state: "RotationState | None") -> None:
+def _names_of_records(state: "RotationState | None", settings: Settings) -> dict[bytes | None, str]:
+    """Return what to call each known record, by its data."""
+    if state is not None:
+        return {state.old: "old", state.new: "new"}
+    from idlib.bootstrap import Bootstrap
+
+    try:
+        return {Bootstrap.from_settings(settings).tlsa_record(settings.tlsa_selector).to_rdata(): "current"}
+    except KeyFileError:
+        return {}
+
+
+def _print_servers(served: "tuple[Served, ...]", names: dict[bytes | None, str]) -> None:
     from idlib.publishing.change import shorten
 
-    names = {} if state is None else {state.old: "old", state.new: "new"}
     for answer in served:
         if answer.records is None:
             print(f"{answer.server}: {answer.fault}")
             continue
-        shown = ", ".join(f"{names.get(rdata, 'other')} ({shorten(rdata)})" for rdata in answer.records.rdatas)
+        shown = ", ".join(f"{names.get(rdata, 'unknown')} ({shorten(rdata)})" for rdata in answer.records.rdatas)
         print(f"{answer.server}: {shown or 'no record'}; TTL {answer.records.ttl} s")
 
 

@@ -1,0 +1,100 @@
+"""Create the device's identity, put it into DNS, and wait until others can find it: one command."""
+
+import sys
+import time
+from typing import TYPE_CHECKING, Final
+
+from idlib.bootstrap import Bootstrap
+from idlib.errors import DiscoveryError, NoRecordError, NotSecureError
+from idlib.program.command_line import beside, parser, require_stdout
+from idlib.program.environment import read_environment
+from idlib.settings import DISCOVERY_READS, MAINTENANCE_READS, PUBLISHING_READS, Settings
+from messaging_maintenance.publish_tlsa import print_outcome
+from messaging_maintenance.record_text import print_record
+
+if TYPE_CHECKING:
+    from idlib.discovery import Discovery
+
+_READS: Final = MAINTENANCE_READS | PUBLISHING_READS | DISCOVERY_READS
+_WAIT_SECONDS: Final = 120.0
+_PAUSE_SECONDS: Final = 2.0
+
+
+def main() -> None:
+    """Create what is missing, publish the record, and look it up as other devices do."""
+    parser(
+        "Create a private key and a self-signed certificate for IDENTITY_NAME in CRYPTO_PATH, publish the record by the"
+        " method DNS_PUBLISH, and wait until the resolver finds it. What is there already is kept, so the command can"
+        " be run again. Without DNS_PUBLISH, print what to enter at your DNS provider.",
+        "IDENTITY_NAME=alice._device.example.dedyn.io DNS_PUBLISH=desec"
+        " DESEC_TOKEN_FILE=~/messenger/desec.token {program}",
+    ).parse_args()
+    require_stdout()
+    settings = read_environment(_READS)
+    identity = Bootstrap.from_settings(settings)
+    if identity.has_private_key():
+        print(f"{identity.identity_name} already has a key, which is kept.", file=sys.stderr)
+    else:
+        identity.create_selfsigned_identity()
+        print(f"{identity.identity_name} has a new key and certificate.", file=sys.stderr)
+    if settings.dns_publish is None:
+        print_record(settings)
+        print(f"When it is published, run {beside('check_identity.py', 'identity check')}.", file=sys.stderr)
+        return
+    _publish(settings, identity)
+    _wait_until_found(settings, identity)
+    print(f"{identity.identity_name} is ready: other devices find its key in DNS.")
+
+
+def _publish(settings: Settings, identity: Bootstrap) -> None:
+    # Imported late, because --help needs none of it.
+    from messaging_maintenance.publishing import open_publishing
+    from messaging_maintenance.rotation.steps import records_to_publish
+
+    publishing, zone = open_publishing(settings)
+    print_outcome(publishing.publish(records_to_publish(identity, settings)), zone)
+
+
+def _wait_until_found(settings: Settings, identity: Bootstrap) -> None:
+    """Wait until the resolver finds the record of the key.
+
+    Raises:
+        DiscoveryError: It does not find it in time, or the zone is not protected by DNSSEC.
+    """
+    from idlib.discovery import Discovery
+
+    own = identity.tlsa_record(settings.tlsa_selector)
+    deadline = time.monotonic() + _WAIT_SECONDS
+    while True:
+        try:
+            _look_up(Discovery.from_settings(settings), settings, own.to_rdata())
+        except NotSecureError:
+            # Waiting does not sign a zone.
+            raise
+        except DiscoveryError as error:
+            if time.monotonic() > deadline:
+                raise _still_unknown(error) from error
+        else:
+            return
+        time.sleep(_PAUSE_SECONDS)
+
+
+def _look_up(discovery: "Discovery", settings: Settings, rdata: bytes) -> None:
+    from idlib.records import key_of
+
+    found = discovery.find(settings.identity_name)
+    if key_of(rdata) not in found.accepted:
+        raise NoRecordError(
+            f"the resolver still has old records of {settings.identity_name}", "wait until their TTL has passed"
+        )
+
+
+def _still_unknown(error: DiscoveryError) -> DiscoveryError:
+    """Return the error with what to do: the record is published, so only caches can be in the way."""
+    kept = error.kept_seconds if isinstance(error, NoRecordError) else 0
+    until = f" for up to {kept} s" if kept else ""
+    error.hint = (
+        f"the record is published; the resolver may have remembered its absence{until};"
+        f" later, run {beside('check_identity.py', 'identity check')}"
+    )
+    return error

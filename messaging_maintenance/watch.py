@@ -1,0 +1,180 @@
+"""One check by the resident maintenance service: the record is in DNS, and the key is changed when that is due."""
+
+import json
+import logging
+import os
+import subprocess
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from idlib import keys
+from idlib.bootstrap import Bootstrap
+from idlib.errors import ConfigurationError, ExitStatus, IdlibError, KeyFileError
+from idlib.output import harmless
+from idlib.program.command_line import run
+from idlib.program.environment import read_environment
+from idlib.records import key_of
+from idlib.settings import MAINTENANCE_READS, PUBLISHING_READS, ROTATION_READS, Settings, Switch
+
+if TYPE_CHECKING:
+    from messaging_maintenance.rotation.steps import Rotation
+
+_LOG = logging.getLogger("messaging_maintenance")
+
+_READS: Final = MAINTENANCE_READS | PUBLISHING_READS | ROTATION_READS
+HEALTH_FILE_NAME: Final = "maintenance-health.json"
+_DAY_SECONDS: Final = 24 * 3600
+# A problem that has lasted for longer is logged as an error.
+_PATIENCE_SECONDS: Final = 3 * _DAY_SECONDS
+_HOOK_SECONDS: Final = 300.0
+_RESTORED: Final = "restored"
+
+
+class HookError(IdlibError):
+    """ROTATE_HOOK failed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """What the last check found.
+
+    Args:
+        text: A line for people; it begins with `ok: ` if all is well.
+        since: Since when there is a problem, in seconds since the epoch; the time of the check if there is none.
+    """
+
+    text: str
+    since: float
+
+    @property
+    def is_ok(self) -> bool:
+        """Whether all is well."""
+        return self.text.startswith("ok: ")
+
+
+def main() -> ExitStatus:
+    """Check the identity once, log what was done and what is wrong, and keep it for `--health`."""
+    try:
+        settings = read_environment(_READS)
+    except ConfigurationError as error:
+        _keep(Path(os.environ.get("CRYPTO_PATH", "/identity")), Health(error.problems[0], time.time()), os.geteuid())
+        raise
+    before = _read_health(settings.crypto_path)
+    try:
+        health = Health(f"ok: {_check(settings)}", time.time())
+    except IdlibError as error:
+        since = before.since if before is not None and not before.is_ok else time.time()
+        health = Health(harmless(str(error)), since)
+        is_urgent = time.time() - since > _PATIENCE_SECONDS / settings.rotate_test_speed
+        _LOG.log(logging.ERROR if is_urgent else logging.WARNING, "Identity check failed: %s", error)
+    else:
+        if before is not None and not before.is_ok:
+            _LOG.info("Identity check succeeded again: %s", health.text.removeprefix("ok: "))
+    _keep(settings.crypto_path, health, settings.app_uid)
+    return ExitStatus.OK if health.is_ok else ExitStatus.CHECK_FAILED
+
+
+def print_health() -> ExitStatus:
+    """Print what the last check found, and return the exit status that says whether the service is healthy."""
+    health = _read_health(Path(os.environ.get("CRYPTO_PATH", "/identity")).expanduser())
+    print(harmless(health.text) if health else "ok: the identity has not been checked yet")
+    return ExitStatus.OK if health is None or health.is_ok else ExitStatus.CONFIGURATION
+
+
+def _check(settings: Settings) -> str:
+    """Do what is due, and return a few words on the state of the identity.
+
+    Raises:
+        IdlibError: Something could not be done, or the operator must do something.
+    """
+    identity = Bootstrap.from_settings(settings)
+    if not identity.has_private_key():
+        return "there is no identity yet"
+    # Imported late, because before there is a key none of it is needed.
+    from messaging_maintenance.publishing import open_publishing
+    from messaging_maintenance.rotation.steps import Rotation, records_to_publish
+
+    publishing, _ = open_publishing(settings)
+    wanted = records_to_publish(identity, settings)
+    own = key_of(wanted[0].to_rdata())
+    if own not in map(key_of, publishing.read().rdatas):
+        if settings.restore_record is not Switch.ON:
+            raise KeyFileError(
+                "the record of the device's key is not in DNS",
+                "publish it with publish_tlsa.py, or set RESTORE_RECORD=on; if the device was stolen, leave it out",
+            )
+        publishing.publish(wanted)
+        _LOG.warning("Record restored: DNS did not have the record of %s", settings.identity_name)
+        _run_hook(settings, _RESTORED)
+    if settings.rotate_every is None:
+        return "the record is in DNS"
+    return _rotate(Rotation(settings, publishing), identity, settings, settings.rotate_every)
+
+
+def _rotate(rotation: "Rotation", identity: Bootstrap, settings: Settings, period: int) -> str:
+    from messaging_maintenance.rotation.state import Way
+
+    state = rotation.state()
+    if state is None:
+        age = time.time() - Path(identity.get_path_for_pki_asset("key")).stat().st_mtime
+        left = period - age * settings.rotate_test_speed
+        if left > 0:
+            return f"the key is due to be changed in {left / _DAY_SECONDS:.0f} days"
+        certificate = identity.get_local_cert_obj()
+        if certificate.issuer != certificate.subject:
+            raise KeyFileError(
+                "the key is due to be changed, but its certificate is from a CA",
+                "run rotate_id.py start --csr, and give the CA's certificate to rotate_id.py certificate",
+            )
+        rotation.start(Way.OVERLAP)
+        _LOG.info("Rotation started: the record of the next key is published")
+        _run_hook(settings, "start")
+        return "a rotation was started"
+    step = rotation.advance()
+    if step is None:
+        return f"a rotation is at the stage {state.stage}"
+    _LOG.info("Rotation step taken: %s, to %s", step.command, step.what)
+    _run_hook(settings, step.command)
+    return f"a rotation has taken the step {step.command}"
+
+
+def _run_hook(settings: Settings, step: str) -> None:
+    if settings.rotate_hook is None:
+        return
+    environment = {**os.environ, "ROTATE_STEP": step}
+    try:
+        done = subprocess.run(
+            ["/bin/sh", "-c", settings.rotate_hook],
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=2,
+            timeout=_HOOK_SECONDS,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise HookError(f"ROTATE_HOOK failed at the step {step}: {error}", "run it by hand to see why") from error
+    if done.returncode:
+        raise HookError(f"ROTATE_HOOK ended with status {done.returncode} at the step {step}", "see what it printed")
+
+
+def _read_health(directory: Path) -> Health | None:
+    try:
+        fields = json.loads(keys.read_file(directory / HEALTH_FILE_NAME))
+        return Health(str(fields["text"]), float(fields["since"]))
+    except (KeyFileError, ValueError, TypeError, KeyError):
+        return None
+
+
+def _keep(directory: Path, health: Health, uid: int) -> None:
+    contents = json.dumps({"text": health.text, "since": health.since}).encode()
+    try:
+        with keys.locked(directory):
+            keys.replace(directory / HEALTH_FILE_NAME, contents, uid)
+    except KeyFileError as error:
+        _LOG.warning("The result of the identity check cannot be kept: %s", error)
+
+
+if __name__ == "__main__":
+    run(main)

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, Self
 
 from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from idlib import certificates, keys, settings
@@ -117,10 +116,11 @@ class Bootstrap:
         The certificate and the request of the old key are kept, and do not match the new key.
 
         Raises:
-            KeyFileError: A file cannot be read or written.
+            KeyFileError: A file cannot be read or written, or a rotation is under way.
         """
         key = self._new_key()
         with keys.locked(self._directory):
+            keys.require_no_rotation(self._directory, self.identity_name)
             keys.replace_key(self._directory, self.identity_name, keys.encode_private_key(key), self._uid)
         self._log_written("key")
 
@@ -169,10 +169,12 @@ class Bootstrap:
         The old key is kept as NAME.key.previous.pem, so that messages sealed to it can still be opened.
 
         Raises:
-            KeyFileError: A file cannot be read or written; the key and the certificate have not changed.
+            KeyFileError: A file cannot be read or written, or a rotation is under way; the key and the certificate have
+                not changed.
         """
         key = self._new_key()
         with keys.locked(self._directory):
+            keys.require_no_rotation(self._directory, self.identity_name)
             keys.replace_key(
                 self._directory,
                 self.identity_name,
@@ -312,7 +314,7 @@ class Bootstrap:
         Raises:
             KeyFileError: The private key is missing or unusable.
         """
-        return _is_for(self._read_private_key(), cert_obj)
+        return certificates.is_for(self._read_private_key(), cert_obj)
 
     def render_tlsa_record(self) -> str:
         """Return the TLSA record to publish at the device's name: `3 0 0 HEX` (RFC 6698, section 2.2).
@@ -354,7 +356,7 @@ class Bootstrap:
 
     def _for_our_key(self, found: Certificates) -> x509.Certificate:
         key = self._read_private_key()
-        certificate = next((candidate for candidate in found.readable if _is_for(key, candidate)), None)
+        certificate = next((candidate for candidate in found.readable if certificates.is_for(key, candidate)), None)
         if certificate is not None:
             self._checked_record(certificate, WHOLE_CERTIFICATE)
             return certificate
@@ -365,7 +367,7 @@ class Bootstrap:
 
     def _own_certificate(self) -> x509.Certificate:
         key, certificate = self._read_private_key(), self.get_local_cert_obj()
-        if not _is_for(key, certificate):
+        if not certificates.is_for(key, certificate):
             raise KeyFileError(
                 f"the certificate {quoted(self._paths['cert'])} is not for the key {quoted(self._paths['key'])}",
                 "create a new key and certificate with create_selfsigned_id.py --force, or have a CA sign the request"
@@ -406,13 +408,6 @@ class Bootstrap:
                     "All users of this system can read the private key %s: its file system has no permissions",
                     quoted(path),
                 )
-
-
-def _is_for(key: PrivateKey, certificate: x509.Certificate) -> bool:
-    try:
-        return certificate.public_key() == key.public.native
-    except (ValueError, UnsupportedAlgorithm):
-        return False
 
 
 def _no_user_number(text: int | str) -> ConfigurationError:

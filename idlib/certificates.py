@@ -6,6 +6,7 @@ from types import MappingProxyType
 from typing import Final
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
@@ -111,6 +112,14 @@ def build_self_signed_certificate(
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public.native), critical=False)
         .sign(key.native, hashes.SHA256())
     )
+
+
+def is_for(key: PrivateKey, certificate: x509.Certificate) -> bool:
+    """Return whether a certificate, which may have a key of any kind, is for a private key."""
+    try:
+        return certificate.public_key() == key.public.native
+    except (ValueError, UnsupportedAlgorithm):
+        return False
 
 
 def concerns(certificate: x509.Certificate, name: IdentityName, now: datetime) -> Iterator[str]:

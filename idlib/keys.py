@@ -35,12 +35,18 @@ MAX_FILE_OCTETS: Final = 65536
 MAX_PREVIOUS_KEYS: Final = 3
 HOW_TO_GET_A_KEY: Final = "create an identity with create_selfsigned_id.py, or with create_id_csr.py and a CA"
 
+HOW_TO_GET_THE_NEXT_KEY: Final = (
+    "restore it from a backup; without one, run rotate_id.py --abort or, after the switch has begun,"
+    " rotate_id.py start --compromised"
+)
+
 _PUBLIC_EXPONENT: Final = 65537
 _RSA_BITS: Final = MappingProxyType({KeyType.RSA2048: 2048, KeyType.RSA3072: 3072})
 _MAX_FILE_NAME_OCTETS: Final = 255
 _LONGEST_SUFFIX: Final = ".key.previous3.pem"
 _KEY_SUFFIX: Final = ".key.pem"
 _CERTIFICATE_SUFFIX: Final = ".crt.pem"
+_NEXT_SUFFIX: Final = ".next.pem"
 _DEFAULT_DIRECTORY: Final = Path("/identity")
 _MAX_NAMES_SHOWN: Final = 3
 _HOW_TO_GET_A_CERTIFICATE: Final = (
@@ -80,12 +86,12 @@ def previous_key_paths(crypto_path: Path, name: IdentityName) -> tuple[Path, ...
 
 def next_key_path(crypto_path: Path, name: IdentityName) -> Path:
     """Return the path of the private key that will replace the current one: NAME.key.next.pem."""
-    return crypto_path / f"{_file_stem(name)}.key.next.pem"
+    return crypto_path / f"{_file_stem(name)}.key{_NEXT_SUFFIX}"
 
 
 def next_certificate_path(crypto_path: Path, name: IdentityName) -> Path:
     """Return the path of that key's certificate: NAME.crt.next.pem."""
-    return crypto_path / f"{_file_stem(name)}.crt.next.pem"
+    return crypto_path / f"{_file_stem(name)}.crt{_NEXT_SUFFIX}"
 
 
 def rotation_path(crypto_path: Path, name: IdentityName) -> Path:
@@ -334,6 +340,25 @@ def refusal_to_overwrite(path: Path) -> KeyFileError:
     )
 
 
+def require_no_rotation(crypto_path: Path, name: IdentityName) -> None:
+    """Check that no rotation of the key is under way; call this while `locked`, before the key is replaced.
+
+    Args:
+        crypto_path: The directory of the key files.
+        name: The device.
+
+    Raises:
+        KeyFileError: One is under way: it would go on with the records and keys that it knows.
+    """
+    path = rotation_path(crypto_path, name)
+    if os.path.lexists(path):
+        raise KeyFileError(
+            f"a rotation of the key is under way ({quoted(path)})",
+            "finish it with rotate_id.py, give it up with rotate_id.py --abort, or replace a stolen or lost key with"
+            " rotate_id.py start --compromised",
+        )
+
+
 def is_open_to_others(path: Path) -> bool:
     """Return whether other users can read or write a file, as on a file system without permissions.
 
@@ -375,6 +400,8 @@ def _how_to_get(path: Path) -> str:
     directory = path.parent
     if directory == _DEFAULT_DIRECTORY and not directory.exists():
         return f"the default directory is {quoted(directory)}; set CRYPTO_PATH to the directory of your identity"
+    if path.name.endswith(_NEXT_SUFFIX):
+        return HOW_TO_GET_THE_NEXT_KEY
     if path.name.endswith(_CERTIFICATE_SUFFIX):
         return _HOW_TO_GET_A_CERTIFICATE
     others = _names_with_keys(directory)

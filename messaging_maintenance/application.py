@@ -6,11 +6,10 @@ It imports very little, because it stays in memory as long as the device runs: e
 import os
 import random
 import signal
-import subprocess
 import sys
+import time
 from typing import Final
 
-import idlib
 from idlib.program.keep_open import announce, keep_open
 from idlib.system import update_lock
 
@@ -49,12 +48,11 @@ def main() -> None:
 
 def _read_arguments() -> None:
     # Imported late, because the service itself is started without arguments.
-    import argparse
+    from idlib.program.command_line import parser
 
-    parser = argparse.ArgumentParser(description=f"Keep the {SERVICE} container open. {ADVICE}", allow_abbrev=False)
-    parser.add_argument("--version", action="version", version=f"%(prog)s {idlib.__version__}")
-    parser.add_argument("--health", action="store_true", help="print the health of the service, and exit")
-    if parser.parse_args().health:
+    command_line = parser(f"Keep the {SERVICE} container open, and look after the identity. {ADVICE}", "")
+    command_line.add_argument("--health", action="store_true", help="print the health of the service, and exit")
+    if command_line.parse_args().health:
         from messaging_maintenance.watch import print_health
 
         sys.exit(print_health())
@@ -69,14 +67,34 @@ def _pause(seconds: float) -> float:
 
 def _check(ends: set[signal.Signals]) -> bool:
     """Check the identity in a process of its own; return whether this service is to end."""
-    with subprocess.Popen([sys.executable, "-m", "messaging_maintenance.watch"], stdin=subprocess.DEVNULL) as process:
-        while process.poll() is None:
-            arrived = signal.sigwait({*ends, signal.SIGCHLD})
-            if arrived in ends:
-                process.terminate()
-                try:
-                    process.wait(_GRACE_SECONDS)
-                except subprocess.TimeoutExpired:
-                    process.kill()
-                return True
+    check = os.posix_spawn(
+        sys.executable,
+        [sys.executable, "-m", "messaging_maintenance.watch"],
+        os.environ,
+        file_actions=[(os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0)],
+        # A group, so that the commands that it runs end with it; the signals blocked here would not end it.
+        setpgroup=0,
+        setsigmask=(),
+    )
+    while not _has_ended(check):
+        if signal.sigwait({*ends, signal.SIGCHLD}) in ends:
+            _end(check)
+            return True
     return False
+
+
+def _has_ended(check: int) -> bool:
+    return os.waitpid(check, os.WNOHANG) != (0, 0)
+
+
+def _end(check: int) -> None:
+    """End a check; every step that it takes can be interrupted at any moment."""
+    os.killpg(check, signal.SIGTERM)
+    deadline = time.monotonic() + _GRACE_SECONDS
+    while not _has_ended(check):
+        # Another process may have ended instead.
+        left = deadline - time.monotonic()
+        if left <= 0 or signal.sigtimedwait({signal.SIGCHLD}, left) is None:
+            os.killpg(check, signal.SIGKILL)
+            os.waitpid(check, 0)
+            return

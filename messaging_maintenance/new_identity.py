@@ -49,10 +49,10 @@ def main() -> None:
 def _publish(settings: Settings, identity: Bootstrap) -> None:
     # Imported late, because --help needs none of it.
     from messaging_maintenance.publishing import open_publishing
-    from messaging_maintenance.rotation.steps import records_to_publish
+    from messaging_maintenance.rotation.steps import publish_records
 
     publishing, zone = open_publishing(settings)
-    print_outcome(publishing.publish(records_to_publish(identity, settings)), zone)
+    print_outcome(publish_records(publishing, identity, settings), zone)
 
 
 def _wait_until_found(settings: Settings, identity: Bootstrap) -> None:

@@ -52,16 +52,18 @@ def main() -> None:
         return
     # Imported late, because --help needs none of it.
     from messaging_maintenance.publishing import open_publishing
-    from messaging_maintenance.rotation.steps import records_to_publish
+    from messaging_maintenance.rotation.steps import publish_records, records_to_publish
 
-    # Read before DNS is asked: a missing key is the first thing to say.
-    wanted = [] if options.remove else records_to_publish(Bootstrap.from_settings(settings), settings)
+    identity = Bootstrap.from_settings(settings)
+    if not options.remove:
+        # Before DNS is asked: a missing key is the first thing to say.
+        records_to_publish(identity, settings)
     publishing, zone = open_publishing(settings, options.timeout)
     if options.remove:
         print("If the device was stolen, first revoke the credential for DNS that it holds.", file=sys.stderr)
         _print_removal(publishing.withdraw(), zone)
     else:
-        print_outcome(publishing.publish(wanted, remove_foreign=options.remove_foreign), zone)
+        print_outcome(publish_records(publishing, identity, settings, remove_foreign=options.remove_foreign), zone)
 
 
 def _seconds(text: str) -> float:

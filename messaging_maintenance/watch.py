@@ -5,7 +5,7 @@ import logging
 import os
 import subprocess
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -19,6 +19,8 @@ from idlib.records import key_of
 from idlib.settings import MAINTENANCE_READS, PUBLISHING_READS, ROTATION_READS, Settings, Switch
 
 if TYPE_CHECKING:
+    from idlib.publishing.publication import Publishing
+    from messaging_maintenance.rotation.state import RotationState
     from messaging_maintenance.rotation.steps import Rotation
 
 _LOG = logging.getLogger("messaging_maintenance")
@@ -28,6 +30,8 @@ HEALTH_FILE_NAME: Final = "maintenance-health.json"
 _DAY_SECONDS: Final = 24 * 3600
 # A problem that has lasted for longer is logged as an error.
 _PATIENCE_SECONDS: Final = 3 * _DAY_SECONDS
+# Checks are at most 18 hours apart.
+_STALE_SECONDS: Final = 2 * _DAY_SECONDS
 _HOOK_SECONDS: Final = 300.0
 _RESTORED: Final = "restored"
 
@@ -43,10 +47,12 @@ class Health:
     Args:
         text: A line for people; it begins with `ok: ` if all is well.
         since: Since when there is a problem, in seconds since the epoch; the time of the check if there is none.
+        checked: When the check ended, in seconds since the epoch.
     """
 
     text: str
     since: float
+    checked: float
 
     @property
     def is_ok(self) -> bool:
@@ -59,14 +65,16 @@ def main() -> ExitStatus:
     try:
         settings = read_environment(_READS)
     except ConfigurationError as error:
-        _keep(Path(os.environ.get("CRYPTO_PATH", "/identity")), Health(error.problems[0], time.time()), os.geteuid())
+        directory = _default_directory()
+        since = _problem_since(_read_health(directory))
+        _keep(directory, Health(harmless(error.problems[0]), since, time.time()), os.geteuid())
         raise
     before = _read_health(settings.crypto_path)
     try:
-        health = Health(f"ok: {_check(settings)}", time.time())
+        health = Health(f"ok: {_check(settings)}", time.time(), time.time())
     except IdlibError as error:
-        since = before.since if before is not None and not before.is_ok else time.time()
-        health = Health(harmless(str(error)), since)
+        since = _problem_since(before)
+        health = Health(harmless(str(error)), since, time.time())
         is_urgent = time.time() - since > _PATIENCE_SECONDS / settings.rotate_test_speed
         _LOG.log(logging.ERROR if is_urgent else logging.WARNING, "Identity check failed: %s", error)
     else:
@@ -78,9 +86,24 @@ def main() -> ExitStatus:
 
 def print_health() -> ExitStatus:
     """Print what the last check found, and return the exit status that says whether the service is healthy."""
-    health = _read_health(Path(os.environ.get("CRYPTO_PATH", "/identity")).expanduser())
-    print(harmless(health.text) if health else "ok: the identity has not been checked yet")
-    return ExitStatus.OK if health is None or health.is_ok else ExitStatus.CONFIGURATION
+    health = _read_health(_default_directory())
+    if health is None:
+        print("ok: the identity has not been checked yet")
+        return ExitStatus.OK
+    age = time.time() - health.checked
+    if health.is_ok and age > _STALE_SECONDS:
+        print(f"the last identity check ended {age / 3600:.0f} hours ago")
+        return ExitStatus.CONFIGURATION
+    print(harmless(health.text))
+    return ExitStatus.OK if health.is_ok else ExitStatus.CONFIGURATION
+
+
+def _default_directory() -> Path:
+    return Path(os.environ.get("CRYPTO_PATH") or "/identity").expanduser()
+
+
+def _problem_since(before: Health | None) -> float:
+    return before.since if before is not None and not before.is_ok else time.time()
 
 
 def _check(settings: Settings) -> str:
@@ -90,27 +113,69 @@ def _check(settings: Settings) -> str:
         IdlibError: Something could not be done, or the operator must do something.
     """
     identity = Bootstrap.from_settings(settings)
-    if not identity.has_private_key():
+    is_rotating = keys.rotation_path(settings.crypto_path, settings.identity_name).exists()
+    if not identity.has_private_key() and not is_rotating:
         return "there is no identity yet"
+    if settings.rotate_every is not None and settings.dns_publish is None:
+        raise ConfigurationError("ROTATE_EVERY needs DNS_PUBLISH; set it, or rotate by hand with rotate_id.py")
     # Imported late, because before there is a key none of it is needed.
     from messaging_maintenance.publishing import open_publishing
-    from messaging_maintenance.rotation.steps import Rotation, records_to_publish
+    from messaging_maintenance.rotation.state import Stage
+    from messaging_maintenance.rotation.steps import Rotation
 
     publishing, _ = open_publishing(settings)
-    wanted = records_to_publish(identity, settings)
-    own = key_of(wanted[0].to_rdata())
-    if own not in map(key_of, publishing.read().rdatas):
-        if settings.restore_record is not Switch.ON:
-            raise KeyFileError(
-                "the record of the device's key is not in DNS",
-                "publish it with publish_tlsa.py, or set RESTORE_RECORD=on; if the device was stolen, leave it out",
-            )
-        publishing.publish(wanted)
-        _LOG.warning("Record restored: DNS did not have the record of %s", settings.identity_name)
-        _run_hook(settings, _RESTORED)
+    rotation = Rotation(settings, publishing)
+    state = rotation.state()
+    if state is not None and state.stage in {Stage.REPLACING, Stage.SWITCHING}:
+        return _complete(rotation, state, publishing, settings)
+    _require_records(publishing, identity, settings)
     if settings.rotate_every is None:
         return "the record is in DNS"
-    return _rotate(Rotation(settings, publishing), identity, settings, settings.rotate_every)
+    return _rotate(rotation, identity, settings, settings.rotate_every)
+
+
+def _complete(rotation: "Rotation", state: "RotationState", publishing: "Publishing", settings: Settings) -> str:
+    """Complete a step that was interrupted, before the records are compared with the keys: they may not match yet.
+
+    Raises:
+        IdlibError: The operator must do it, or has taken the device out of DNS meanwhile.
+    """
+    if {state.old_key, state.new_key}.isdisjoint(map(key_of, publishing.read().rdatas)):
+        raise _vanished()
+    if settings.rotate_every is None:
+        raise KeyFileError(
+            "a step of the rotation was interrupted, so others may refuse what this device sends",
+            "run rotate_id.py status, and take the step that it names",
+        )
+    return _advance(rotation, state, settings)
+
+
+def _require_records(publishing: "Publishing", identity: Bootstrap, settings: Settings) -> None:
+    """Check that DNS has the device's records; if RESTORE_RECORD is on, put missing ones back.
+
+    Raises:
+        KeyFileError: A record is missing, and is not to be restored.
+    """
+    from messaging_maintenance.rotation.state import Way
+    from messaging_maintenance.rotation.steps import publish_records, records_to_publish, state_file
+
+    published = {key_of(rdata) for rdata in publishing.read().rdatas}
+    wanted = {key_of(record.to_rdata()) for record in records_to_publish(identity, settings)}
+    if wanted <= published:
+        return
+    state = state_file(settings).read()
+    if settings.restore_record is not Switch.ON or (state is not None and state.way is Way.COMPROMISED):
+        raise _vanished()
+    publish_records(publishing, identity, settings)
+    _LOG.warning("Record restored: DNS did not have every record of %s", settings.identity_name)
+    _run_hook(settings, _RESTORED)
+
+
+def _vanished() -> KeyFileError:
+    return KeyFileError(
+        "a record of the device's key is not in DNS",
+        "publish it with publish_tlsa.py, or set RESTORE_RECORD=on; if the device was stolen, leave it out",
+    )
 
 
 def _rotate(rotation: "Rotation", identity: Bootstrap, settings: Settings, period: int) -> str:
@@ -132,6 +197,10 @@ def _rotate(rotation: "Rotation", identity: Bootstrap, settings: Settings, perio
         _LOG.info("Rotation started: the record of the next key is published")
         _run_hook(settings, "start")
         return "a rotation was started"
+    return _advance(rotation, state, settings)
+
+
+def _advance(rotation: "Rotation", state: "RotationState", settings: Settings) -> str:
     step = rotation.advance()
     if step is None:
         return f"a rotation is at the stage {state.stage}"
@@ -162,13 +231,13 @@ def _run_hook(settings: Settings, step: str) -> None:
 def _read_health(directory: Path) -> Health | None:
     try:
         fields = json.loads(keys.read_file(directory / HEALTH_FILE_NAME))
-        return Health(str(fields["text"]), float(fields["since"]))
-    except (KeyFileError, ValueError, TypeError, KeyError):
+        return Health(str(fields["text"]), float(fields["since"]), float(fields["checked"]))
+    except (KeyFileError, ValueError, TypeError, KeyError, RecursionError, OverflowError):
         return None
 
 
 def _keep(directory: Path, health: Health, uid: int) -> None:
-    contents = json.dumps({"text": health.text, "since": health.since}).encode()
+    contents = json.dumps(asdict(health)).encode()
     try:
         with keys.locked(directory):
             keys.replace(directory / HEALTH_FILE_NAME, contents, uid)

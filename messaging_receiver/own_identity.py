@@ -116,7 +116,8 @@ class OwnKeys:
     Args:
         crypto_path: The directory of the key files.
         name: The device's name.
-        present: The current key, which has already been read.
+        present: The current key, which has already been read; read again, because it may have been replaced
+            meanwhile.
         facts: Stores since when each record has been gone; None to always try every previous key.
         clock: Returns seconds since the epoch, or None while the clock may be wrong, when no key is retired.
     """
@@ -141,7 +142,7 @@ class OwnKeys:
         self._lock = threading.Lock()
         self._states = self._look()
         self._next = self._read_next(self._states)
-        self._present = present
+        self._present = self._read_present(present)
         self._previous = tuple(self._read_previous(self._states))
         self._retired: frozenset[bytes] = frozenset()
         self._keys: tuple[PrivateKey, ...] = ()
@@ -169,12 +170,7 @@ class OwnKeys:
             if states == self._states:
                 return
             self._next = self._read_next(states)
-            path = self._paths[1]
-            try:
-                self._present = read_private_key(path)
-                _LOG.info("Reading %s", quoted(path))
-            except KeyFileError as error:
-                _LOG.error("Key not reloaded, the old one stays in use: %s", error)
+            self._present = self._read_present(self._present)
             self._previous = tuple(self._read_previous(states))
             self._choose()
             self._states = states
@@ -251,6 +247,17 @@ class OwnKeys:
         except KeyFileError as error:
             _LOG.warning("Next key skipped: %s", error)
             return None
+
+    def _read_present(self, known: PrivateKey) -> PrivateKey:
+        path = self._paths[1]
+        try:
+            key = read_private_key(path)
+        except KeyFileError as error:
+            _LOG.error("Key not reloaded, the old one stays in use: %s", error)
+            return known
+        if key.public.der != known.public.der:
+            _LOG.info("Reading %s", quoted(path))
+        return key
 
     def _read_previous(self, states: _States) -> Iterator[_PreviousKey]:
         for path, state in zip(self._paths[2:], states[2:], strict=True):

@@ -2,6 +2,7 @@
 
 import logging
 import time
+from contextlib import suppress
 from typing import Final, Self
 
 from idlib.algorithms import PrivateKey
@@ -33,7 +34,8 @@ class Sealer:
     def __init__(self, settings: Settings, key: PrivateKey, discovery: Discovery) -> None:
         self._settings = settings
         self._path = key_path(settings.crypto_path, settings.identity_name)
-        self._state = state_of(self._path)
+        # Unknown, because the key may have been replaced since it was read.
+        self._state: tuple[int, ...] | None = None
         self.key = key
         self.discovery = discovery
 
@@ -49,10 +51,15 @@ class Sealer:
         return cls(settings, key, Discovery.from_settings(settings))
 
     def own_keys(self) -> tuple[PrivateKey, ...]:
-        """Return our private keys to which others may encrypt, the present one first."""
+        """Return our private keys to which others may encrypt, the one that signs first; unusable files are skipped."""
         place = self._settings.crypto_path, self._settings.identity_name
-        others = (next_key_path(*place), *previous_key_paths(*place))
-        return (self.key, *(read_private_key(path) for path in others if path.exists()))
+        # In the order in which a rotation moves keys, so that a key that moves while the files are read is not missed.
+        found = {self.key.public.der: self.key}
+        for path in (next_key_path(*place), self._path, *previous_key_paths(*place)):
+            with suppress(KeyFileError):
+                key = read_private_key(path)
+                found.setdefault(key.public.der, key)
+        return tuple(found.values())
 
     def _refresh_key(self) -> None:
         """Read our key again if its file was replaced: a program that sends for days outlives a rotation."""
@@ -60,8 +67,10 @@ class Sealer:
         if state == self._state:
             return
         try:
-            self.key = read_private_key(self._path)
-            _LOG.info("Reading %s", quoted(self._path))
+            key = read_private_key(self._path)
+            if key.public.der != self.key.public.der:
+                _LOG.info("Reading %s", quoted(self._path))
+                self.key = key
         except KeyFileError as error:
             _LOG.error("Key not reloaded, the old one stays in use: %s", error)
         self._state = state

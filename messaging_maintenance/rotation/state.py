@@ -36,7 +36,7 @@ class Stage(StrEnum):
     SWITCHED = "switched"
     """The new key signs; every name server has both records."""
     WITHDRAWN = "withdrawn"
-    """Every name server has only one record; the other private key still opens messages."""
+    """Every name server has only one record; other private keys still open messages."""
 
 
 class Way(StrEnum):
@@ -61,8 +61,8 @@ class RotationState:
         ttl: For how many seconds caches may keep the records of the stage before.
         old: The data of the old key's record; None if that key was lost.
         new: The data of the new key's record; None while there is no certificate.
-        leaving: The key that the device keeps only to open messages, as a SubjectPublicKeyInfo; None before
-            `Stage.WITHDRAWN`, and if there is none.
+        leaving: Keys that the device keeps only to open messages until the rotation ends, each as a
+            SubjectPublicKeyInfo.
 
     Raises:
         MalformedRecordError: A record has no key.
@@ -75,7 +75,7 @@ class RotationState:
     ttl: int
     old: bytes | None
     new: bytes | None
-    leaving: bytes | None = None
+    leaving: tuple[bytes, ...] = ()
 
     def __post_init__(self) -> None:
         if not 0 <= self.ttl <= _MAX_TTL:
@@ -123,8 +123,9 @@ class RotationState:
     def to_json(self) -> bytes:
         """Return the contents of the file."""
         fields: dict[str, Any] = {"format": _FORMAT, **asdict(self)}
-        for name in ("old", "new", "leaving"):
+        for name in ("old", "new"):
             fields[name] = None if fields[name] is None else fields[name].hex()
+        fields["leaving"] = [key.hex() for key in self.leaving]
         return json.dumps(fields, indent=1).encode() + b"\n"
 
     @classmethod
@@ -140,12 +141,10 @@ class RotationState:
         """
         try:
             fields = json.loads(contents)
-            if fields.pop("format") != _FORMAT:
-                raise KeyFileError(
-                    f"{quoted(source)} is from a newer release", "use that release until the rotation is finished"
-                )
-            for name in ("old", "new", "leaving"):
+            _require_format(fields.pop("format"), source)
+            for name in ("old", "new"):
                 fields[name] = None if fields[name] is None else bytes.fromhex(fields[name])
+            fields["leaving"] = tuple(map(bytes.fromhex, fields["leaving"]))
             since = Instant(**fields.pop("since"))
             fields["stage"], fields["way"] = Stage(fields["stage"]), Way(fields["way"])
             fields["ttl"] = int(fields["ttl"])
@@ -201,3 +200,12 @@ class StateFile:
             remove(self._path)
         else:
             replace_file(self._path, state.to_json(), self._uid)
+
+
+def _require_format(release: object, source: Path) -> None:
+    if isinstance(release, int) and release > _FORMAT:
+        raise KeyFileError(
+            f"{quoted(source)} is from a newer release", "use that release until the rotation is finished"
+        )
+    if release != _FORMAT:
+        raise ValueError(f"format {release}")

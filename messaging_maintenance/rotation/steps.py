@@ -2,8 +2,9 @@
 
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from cryptography import x509
@@ -12,17 +13,23 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from idlib import certificates, keys
 from idlib.algorithms import PrivateKey
 from idlib.bootstrap import Bootstrap
-from idlib.errors import IdlibError, KeyFileError, TooEarlyError, UnusableRecordError, quoted
+from idlib.errors import IdlibError, KeyFileError, NotServedError, TooEarlyError, UnusableRecordError, quoted
 from idlib.key_places import destroy_previous_key, promote_next_key, retire_next_key, write_next_key
 from idlib.pem import read_certificates
+from idlib.publishing.change import Change, TlsaSet
 from idlib.publishing.publication import Publication, Publishing
 from idlib.records import TlsaRecord, key_of, render
 from idlib.settings import Settings
+from messaging_maintenance.rotation.exclusion import alone
 from messaging_maintenance.rotation.schedule import RELOAD_SECONDS, Instant, Waits
 from messaging_maintenance.rotation.state import RotationState, Stage, StateFile, Way
 
 # What a single record's TTL is lowered to before the record is replaced.
 LOWERED_TTL: Final = 60
+# At these stages the new key may be, or is, the current one.
+_SWITCHES: Final = frozenset({Stage.SWITCHING, Stage.REPLACING, Stage.SWITCHED})
+# A reader tries a signature with 3 keys (docs/protocol.md, "Keys in DNS").
+_MAX_OTHER_KEYS: Final = 1
 _NOT_STARTED: Final = "no rotation is under way"
 
 
@@ -96,17 +103,17 @@ class Rotation:
             way: How one key follows the other.
 
         Raises:
-            RotationError: A rotation is under way that has its certificate.
+            RotationError: A rotation is under way that has its certificate, or takes another way.
             KeyFileError: A file cannot be read or written.
             PublishingError: The records of the device cannot be read.
         """
-        state = self.state()
-        if state is None:
-            with keys.locked(self._settings.crypto_path):
-                self._write_next_key()
-            state = self._save(self._begun(way, None))
-        if state.stage is not Stage.REQUESTED:
-            raise self._under_way(state)
+        with self._alone():
+            state = self._replaceable(way)
+            if state is None or state.stage is Stage.WITHDRAWN or state.way is not way:
+                key = keys.generate_private_key(self._settings.key_type)
+                self._begin(self._begun(way, state), key, None, state)
+            elif state.stage is not Stage.REQUESTED:
+                raise self._under_way(state)
         return certificates.build_request(
             keys.read_private_key(keys.next_key_path(*self._place)),
             self._identity.build_x509_name(),
@@ -124,33 +131,21 @@ class Rotation:
             KeyFileError: No certificate is for the next key, or a file cannot be written.
             PublishingError: The record was not published; call `start` to try again.
         """
-        state = self.state()
-        if state is None or state.stage is not Stage.REQUESTED:
-            raise RotationError(
-                _NOT_STARTED if state is None else "no certificate was requested", "run rotate start --csr first"
-            )
-        path = keys.next_key_path(*self._place)
-        key = keys.read_private_key(path).public.der
-        found = read_certificates(pem)
-        if not found.readable:
-            raise keys.no_certificate("the input has", pem)
-        for certificate in found.readable:
+        with self._alone():
+            state = self.state()
+            if state is None or state.stage is not Stage.REQUESTED:
+                raise RotationError(
+                    _NOT_STARTED if state is None else "no certificate was requested", "run rotate start --csr first"
+                )
+            certificate = self._certificate_in(pem)
             record = _record_of(certificate, self._settings.tlsa_selector)
-            if key_of(record.to_rdata()) == key:
-                break
-        else:
-            raise KeyFileError(
-                f"the certificate is not for the key {quoted(path)}", "give the CA the request of rotate start --csr"
-            )
-        with keys.locked(self._settings.crypto_path):
-            keys.replace(
-                keys.next_certificate_path(*self._place),
-                certificate.public_bytes(Encoding.PEM),
-                self._settings.app_uid,
-            )
-            state = state.at(Stage.PREPARED, self._now(), new=record.to_rdata())
-            self._file.write(state)
-        return self._proceed(state)
+            with keys.locked(self._settings.crypto_path):
+                self._write_next_certificate(certificate)
+                state = state.at(Stage.PREPARED, self._now(), new=record.to_rdata())
+                self._file.write(state)
+            for concern in certificates.concerns(certificate, self._settings.identity_name, datetime.now(UTC)):
+                self._report(concern)
+            return self._proceed(state)
 
     def start(self, way: Way) -> RotationState | None:
         """Create the next key and its self-signed certificate, and publish the record; or go on after an interruption.
@@ -163,22 +158,20 @@ class Rotation:
             KeyFileError: A file cannot be read or written.
             PublishingError: The records cannot be read or changed; the next call tries again.
         """
-        state = self.state()
-        if state is not None and way is Way.COMPROMISED and state.way is not way:
-            # What was stolen with the current key is the next one, too.
-            with keys.locked(self._settings.crypto_path):
-                retire_next_key(*self._place, self._settings.app_uid)
-                self._file.write(None)
-            state = None
-        if state is None:
-            begun = self._begun(way, None)
-            with keys.locked(self._settings.crypto_path):
-                record = self._write_next_identity()
-                state = begun.at(Stage.PREPARED, self._now(), new=record.to_rdata())
-                self._file.write(state)
-        elif state.way is not way or state.stage not in {Stage.PREPARED, Stage.REPLACING}:
-            raise self._under_way(state)
-        return self._proceed(state)
+        with self._alone():
+            state = self._replaceable(way)
+            if state is None or state.stage is Stage.WITHDRAWN or state.way is not way:
+                key = keys.generate_private_key(self._settings.key_type)
+                certificate = certificates.build_self_signed_certificate(
+                    key,
+                    self._identity.build_x509_name(),
+                    self._identity.build_subject_alt_name(),
+                    datetime.now(UTC),
+                )
+                state = self._begin(self._begun(way, state), key, certificate, state)
+            elif state.stage not in {Stage.PREPARED, Stage.REPLACING}:
+                raise self._under_way(state)
+            return self._proceed(state)
 
     def switch(self) -> RotationState | None:
         """Let the new key sign.
@@ -208,14 +201,15 @@ class Rotation:
         Raises:
             IdlibError: As the steps raise; the next call tries again.
         """
-        state = self.state()
-        step = None if state is None else self._next_step(state)
-        if state is None or step is None or state.stage is Stage.REQUESTED:
-            return None
-        if step.safe_at is not None:
-            return None
-        self._proceed(state)
-        return step
+        with self._alone():
+            state = self.state()
+            if state is None or state.stage is Stage.REQUESTED:
+                return None
+            step = self._next_step(state)
+            if step.safe_at is not None:
+                return None
+            self._proceed(state)
+            return step
 
     def abort(self) -> RotationState | None:
         """Give up the next key; return None if it was not published, so that nothing is left to do.
@@ -227,24 +221,29 @@ class Rotation:
             KeyFileError: A file cannot be read or written.
             PublishingError: The new record was not removed; the next call tries again.
         """
+        with self._alone():
+            return self._abort()
+
+    def _abort(self) -> RotationState | None:
         state = self.state()
         if state is None:
-            raise RotationError(_NOT_STARTED)
+            raise RotationError(_NOT_STARTED, "there is nothing to abort")
         if state.stage not in {Stage.REQUESTED, Stage.PREPARED, Stage.PUBLISHED, Stage.LOWERED} or (
             state.way is Way.COMPROMISED and state.stage is not Stage.REQUESTED
         ):
             raise RotationError(
                 f"the rotation cannot be aborted at the stage {state.stage}", "finish it, and then start another one"
             )
-        was_published = False
         if state.stage is not Stage.REQUESTED:
-            new = state.new_key
-            publication = self._publishing.publish(_present(state.old_record), [new] if new else [])
-            was_published = state.stage is Stage.PUBLISHED or bool(publication.change.remove)
+            publication = self._publishing.publish(_present(state.old_record), _keys(state.new_key))
+            state = replace(state, ttl=max(state.ttl, publication.change.before.ttl))
+        # A record that was being published may have been seen, even if it is not there now.
+        was_published = state.way is Way.OVERLAP and state.stage in {Stage.PREPARED, Stage.PUBLISHED}
         with keys.locked(self._settings.crypto_path):
             if was_published:
                 retire_next_key(*self._place, self._settings.app_uid)
-                state = state.at(Stage.WITHDRAWN, self._now(), leaving=state.new_key)
+                leaving = (*state.leaving, *_keys(state.new_key))
+                state = state.at(Stage.WITHDRAWN, self._now(), leaving=leaving)
                 self._file.write(state)
                 return state
             keys.remove(keys.next_key_path(*self._place), keys.next_certificate_path(*self._place))
@@ -252,6 +251,10 @@ class Rotation:
         return None
 
     def _step(self, command: str) -> RotationState | None:
+        with self._alone():
+            return self._take(command)
+
+    def _take(self, command: str) -> RotationState | None:
         state = self.state()
         if state is None:
             raise RotationError(_NOT_STARTED, "run rotate start first")
@@ -262,8 +265,7 @@ class Rotation:
             )
         if step.safe_at is not None:
             raise TooEarlyError(
-                f"it is too early to {step.what}: messages could be lost",
-                f"run {command} again after {datetime.fromtimestamp(step.safe_at, UTC):%Y-%m-%d %H:%M} UTC",
+                f"it is too early to {step.what}: messages could be lost", _again(command, step.safe_at)
             )
         return self._proceed(state)
 
@@ -289,7 +291,7 @@ class Rotation:
                 return NextStep("finish", "remove the old record", self._safe_at(state, wait))
             case Stage.WITHDRAWN:
                 wait = self._waits.until_destruction(state.ttl)
-                return NextStep("finish", "destroy the old private key", self._safe_at(state, wait))
+                return NextStep("finish", "destroy the private key that is out of use", self._safe_at(state, wait))
 
     def _safe_at(self, state: RotationState, wait: float) -> float | None:
         """Return when a waiting time that began with the state ends, in seconds since the epoch; None if it is over."""
@@ -303,26 +305,28 @@ class Rotation:
             case Stage.PREPARED:
                 return self._publish_next(state)
             case Stage.PUBLISHED:
-                # The records must still be there: someone may have removed one by hand.
-                self._publish(state.old_record, state.new_record)
+                self._require_new_key(state)
+                self._require_both_records(state)
                 return self._proceed(self._save(replace(state, stage=Stage.SWITCHING)))
             case Stage.SWITCHING:
                 return self._promote(state, Stage.SWITCHED)
             case Stage.LOWERED:
+                self._require_new_key(state)
                 return self._proceed(self._save(replace(state, stage=Stage.REPLACING)))
             case Stage.REPLACING:
                 return self._replace(state)
             case Stage.SWITCHED:
-                ttl = self._retire(state).change.before.ttl
-                return self._save(
-                    state.at(Stage.WITHDRAWN, self._now(), leaving=state.old_key, ttl=max(ttl, state.ttl))
-                )
+                self._require_new_key(state)
+                ttl = max(state.ttl, self._retire(state).change.before.ttl)
+                leaving = (*state.leaving, *_keys(state.old_key))
+                return self._save(state.at(Stage.WITHDRAWN, self._now(), leaving=leaving, ttl=ttl))
             case Stage.WITHDRAWN:
                 self._end(state)
                 return None
         raise self._under_way(state)
 
     def _publish_next(self, state: RotationState) -> RotationState | None:
+        self._require_new_key(state)
         if state.way is Way.COMPROMISED:
             return self._proceed(self._save(replace(state, stage=Stage.REPLACING)))
         if state.way is Way.SINGLE:
@@ -330,30 +334,68 @@ class Rotation:
             publication = lowered.publish(_present(state.old_record))
             return self._save(state.at(Stage.LOWERED, self._now(), ttl=max(state.ttl, publication.change.before.ttl)))
         self._wait_for_receiver(state)
-        publication = self._publish(state.old_record, state.new_record)
-        return self._save(state.at(Stage.PUBLISHED, self._now(), ttl=max(state.ttl, publication.change.after.ttl)))
+        change = self._publishing.publish(_present(state.old_record, state.new_record)).change
+        return self._save(state.at(Stage.PUBLISHED, self._now(), ttl=_longest(state.ttl, change)))
 
-    def _replace(self, state: RotationState) -> RotationState:
+    def _require_both_records(self, state: RotationState) -> None:
+        """Put both records in place again; if the new one was missing, the waiting time begins anew.
+
+        Raises:
+            TooEarlyError: It was missing, so recipients may not know it.
+        """
+        change = self._publishing.publish(_present(state.old_record, state.new_record)).change
+        if state.new not in change.add:
+            return
+        state = self._save(state.at(Stage.PUBLISHED, self._now(), ttl=_longest(state.ttl, change)))
+        raise TooEarlyError(
+            "the record of the next key had vanished from DNS; it was published again",
+            _again("switch", self._now().wall + self._waits.until_switch(state.ttl)),
+        )
+
+    def _replace(self, state: RotationState) -> RotationState | None:
+        self._require_new_key(state)
         self._wait_for_receiver(state)
-        publication = self._retire(state)
+        try:
+            publication = self._retire(state)
+        except NotServedError:
+            # Others see the new record already, and would refuse what the old key signs.
+            with keys.locked(self._settings.crypto_path):
+                promote_next_key(*self._place, self._settings.app_uid)
+            raise
         ttl = max(state.ttl, publication.change.before.ttl)
-        return self._promote(replace(state, ttl=ttl, leaving=state.old_key), Stage.WITHDRAWN)
+        leaving = (*state.leaving, *_keys(state.old_key))
+        return self._promote(replace(state, ttl=ttl, leaving=leaving), Stage.WITHDRAWN)
 
-    def _promote(self, state: RotationState, stage: Stage) -> RotationState:
+    def _promote(self, state: RotationState, stage: Stage) -> RotationState | None:
+        self._require_new_key(state)
         with keys.locked(self._settings.crypto_path):
             promote_next_key(*self._place, self._settings.app_uid)
+            if stage is Stage.WITHDRAWN and not state.leaving:
+                # The old key was lost, so there is none to destroy.
+                self._file.write(None)
+                return None
             state = state.at(stage, self._now())
             self._file.write(state)
         return state
 
     def _end(self, state: RotationState) -> None:
         with keys.locked(self._settings.crypto_path):
-            if state.leaving is not None:
-                destroy_previous_key(*self._place, state.leaving)
+            for key in state.leaving:
+                destroy_previous_key(*self._place, key)
             self._file.write(None)
 
-    def _publish(self, *records: TlsaRecord | None) -> Publication:
-        return self._publishing.publish(_present(*records))
+    def _require_new_key(self, state: RotationState) -> None:
+        """Check that the new key is in its place, before a record of it is published or the old one removed.
+
+        Raises:
+            KeyFileError: It is missing, or another key is there, as after a backup was restored.
+        """
+        next_path, current_path = keys.next_key_path(*self._place), keys.key_path(*self._place)
+        # After the switch, and during one that was interrupted, it is the current key.
+        is_current = state.stage in _SWITCHES and not next_path.exists()
+        path = current_path if is_current else next_path
+        if keys.read_private_key(path).public.der != state.new_key:
+            raise KeyFileError(f"{quoted(path)} is not the new key of the rotation", keys.HOW_TO_GET_THE_NEXT_KEY)
 
     def _retire(self, state: RotationState) -> Publication:
         """Make the new record the only one of the device's keys; of a compromised device, the only one at all."""
@@ -368,17 +410,83 @@ class Rotation:
             self._report(f"Waiting {min(left, RELOAD_SECONDS):.0f} s until the receiver has read the next key.")
             time.sleep(min(left, RELOAD_SECONDS))
 
-    def _begun(self, way: Way, new: bytes | None) -> RotationState:
-        """Return the state of a rotation that begins; nothing has changed yet."""
+    def _replaceable(self, way: Way) -> RotationState | None:
+        """Return the state of the rotation that is under way, if one that goes this way continues or replaces it.
+
+        Raises:
+            RotationError: It does neither.
+        """
+        state = self.state()
+        # What was stolen with the current key is the next one, too.
+        if state is None or state.way is way or way is Way.COMPROMISED:
+            if state is not None and state.stage is Stage.WITHDRAWN and way is not Way.COMPROMISED:
+                raise self._under_way(state)
+            return state
+        raise self._under_way(state)
+
+    def _begun(self, way: Way, replaced: RotationState | None) -> RotationState:
+        """Return the state of a rotation that begins; nothing has changed yet.
+
+        Args:
+            way: How one key follows the other.
+            replaced: The state of the rotation that this one takes the place of.
+        """
         old = self._old_record(way)
         before = self._publishing.read()
+        if way is Way.OVERLAP:
+            _require_few_keys(before, key_of(old.to_rdata()) if old else None)
         return RotationState(
             Stage.REQUESTED,
             way,
             self._now(),
             before.ttl if before.rdatas else self._publishing.negative_ttl,
             None if old is None else old.to_rdata(),
-            new,
+            None,
+            self._leaving(replaced) if way is Way.COMPROMISED else (),
+        )
+
+    def _leaving(self, replaced: RotationState | None) -> tuple[bytes, ...]:
+        """Return the keys that a stolen or lost key leaves behind, also if its certificate is lost."""
+        found = () if replaced is None else (*replaced.leaving, *_keys(replaced.old_key, replaced.new_key))
+        with suppress(KeyFileError):
+            found = (*found, keys.read_private_key(keys.next_key_path(*self._place)).public.der)
+        with suppress(KeyFileError):
+            found = (*found, keys.read_private_key(keys.key_path(*self._place)).public.der)
+        return tuple(dict.fromkeys(found))
+
+    def _begin(
+        self,
+        begun: RotationState,
+        key: PrivateKey,
+        certificate: x509.Certificate | None,
+        replaced: RotationState | None,
+    ) -> RotationState:
+        """Write the next key, its certificate if there is one, and the state."""
+        record = None if certificate is None else _record_of(certificate, self._settings.tlsa_selector)
+        with keys.locked(self._settings.crypto_path):
+            if replaced is not None:
+                # Its record may be published. Without a state, a call was interrupted before that.
+                retire_next_key(*self._place, self._settings.app_uid)
+            write_next_key(*self._place, keys.encode_private_key(key), self._settings.app_uid)
+            if certificate is not None and record is not None:
+                self._write_next_certificate(certificate)
+                begun = begun.at(Stage.PREPARED, self._now(), new=record.to_rdata())
+            self._file.write(begun)
+        return begun
+
+    def _certificate_in(self, pem: bytes) -> x509.Certificate:
+        """Return the certificate of the next key; a file may hold those of CAs as well, whatever their keys."""
+        path = keys.next_key_path(*self._place)
+        key = keys.read_private_key(path)
+        found = read_certificates(pem)
+        if not found.readable:
+            raise keys.no_certificate("the input has", pem)
+        for certificate in found.readable:
+            if certificates.is_for(key, certificate):
+                return certificate
+        raise KeyFileError(
+            "; ".join([f"the certificate is not for the key {quoted(path)}", *found.broken]),
+            "give the CA the request of rotate start --csr",
         )
 
     def _old_record(self, way: Way) -> TlsaRecord | None:
@@ -390,25 +498,15 @@ class Rotation:
         except (KeyFileError, UnusableRecordError):
             return None
 
-    def _write_next_key(self) -> PrivateKey:
-        key = keys.generate_private_key(self._settings.key_type)
-        write_next_key(*self._place, keys.encode_private_key(key), self._settings.app_uid)
-        return key
-
-    def _write_next_identity(self) -> TlsaRecord:
-        key = self._write_next_key()
-        certificate = certificates.build_self_signed_certificate(
-            key,
-            self._identity.build_x509_name(),
-            self._identity.build_subject_alt_name(),
-            datetime.now(UTC),
-        )
+    def _write_next_certificate(self, certificate: x509.Certificate) -> None:
         keys.replace(
             keys.next_certificate_path(*self._place),
             certificate.public_bytes(Encoding.PEM),
             self._settings.app_uid,
         )
-        return _record_of(certificate, self._settings.tlsa_selector)
+
+    def _alone(self) -> AbstractContextManager[None]:
+        return alone(self._settings)
 
     def _save(self, state: RotationState) -> RotationState:
         with keys.locked(self._settings.crypto_path):
@@ -416,9 +514,11 @@ class Rotation:
         return state
 
     def _under_way(self, state: RotationState) -> RotationError:
-        step = self._next_step(state)
+        command = self._next_step(state).command
+        option = f" --{state.way}" if command == "start" and state.way is not Way.OVERLAP else ""
         return RotationError(
-            f"a rotation is under way, at the stage {state.stage} ({state.way})", f"the next step is: {step.command}"
+            f"a rotation is under way, at the stage {state.stage} ({state.way})",
+            f"the next step is: {command}{option}",
         )
 
 
@@ -446,14 +546,81 @@ def records_to_publish(identity: Bootstrap, settings: Settings) -> list[TlsaReco
         KeyFileError: The key, the certificate or the state is missing or unusable.
     """
     state = state_file(settings).read()
+    if state is not None and (
+        state.stage is Stage.REPLACING or (state.stage is Stage.PREPARED and state.way is Way.COMPROMISED)
+    ):
+        # Never the stolen key's record again.
+        return _present(state.new_record)
+    if state is not None and state.stage is Stage.SWITCHING:
+        # The key and its certificate may not match now.
+        return _present(state.old_record, state.new_record)
     current = identity.tlsa_record(settings.tlsa_selector)
-    if state is None or state.stage not in {Stage.PUBLISHED, Stage.SWITCHING, Stage.SWITCHED}:
+    if state is None or state.stage not in {Stage.PUBLISHED, Stage.SWITCHED}:
         return [current]
     own = key_of(current.to_rdata())
     return [
         current,
         *(record for record in _present(state.old_record, state.new_record) if key_of(record.to_rdata()) != own),
     ]
+
+
+def publish_records(
+    publishing: Publishing, identity: Bootstrap, settings: Settings, *, remove_foreign: bool = False
+) -> Publication:
+    """Publish the records that the device has at the present stage of its rotation; no step is taken meanwhile.
+
+    Args:
+        publishing: Changes the device's records.
+        identity: The device.
+        settings: From the environment.
+        remove_foreign: Remove the records of all other keys.
+
+    Raises:
+        KeyFileError: The key, the certificate or the state is missing or unusable, or a step is being taken.
+        PublishingError: The records were not published.
+    """
+    if state_file(settings).read() is None:
+        return publishing.publish(records_to_publish(identity, settings), remove_foreign=remove_foreign)
+    with alone(settings):
+        state = state_file(settings).read()
+        if state is not None and state.stage is Stage.LOWERED:
+            publishing = publishing.with_ttl(LOWERED_TTL)
+        publication = publishing.publish(records_to_publish(identity, settings), remove_foreign=remove_foreign)
+        if state is not None and state.stage is Stage.PUBLISHED and state.new in publication.change.add:
+            # Recipients may not have known it meanwhile.
+            again = state.at(Stage.PUBLISHED, Instant.now(), ttl=_longest(state.ttl, publication.change))
+            with keys.locked(settings.crypto_path):
+                state_file(settings).write(again)
+        return publication
+
+
+def _keys(*found: bytes | None) -> tuple[bytes, ...]:
+    return tuple(key for key in found if key is not None)
+
+
+def _longest(ttl: int, change: Change) -> int:
+    """Return for how long a cache may keep any of the sets that a change is about."""
+    return max(ttl, change.before.ttl, change.after.ttl)
+
+
+def _again(command: str, safe_at: float) -> str:
+    # Rounded up, because the command is refused until then.
+    shown = datetime.fromtimestamp(safe_at, UTC) + timedelta(seconds=59.999)
+    return f"run {command} again after {shown:%Y-%m-%d %H:%M} UTC"
+
+
+def _require_few_keys(published: TlsaSet, own: bytes | None) -> None:
+    """Check that recipients try both keys of the device: they try those of 3 different keys at most.
+
+    Raises:
+        RotationError: There are too many records of other keys.
+    """
+    others = {key for rdata in published.rdatas if (key := key_of(rdata)) is not None} - {own}
+    if len(others) > _MAX_OTHER_KEYS:
+        raise RotationError(
+            f"the name has records of {len(others)} other keys, so recipients would not try both keys of the device",
+            "remove them with publish_tlsa.py --remove-foreign",
+        )
 
 
 def _record_of(certificate: x509.Certificate, selector: int) -> TlsaRecord:

@@ -1,0 +1,60 @@
+"""Lets only one program at a time take a step of a device's rotation."""
+
+import fcntl
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Final
+
+from idlib.errors import KeyFileError, permission_hint, quoted
+from idlib.files import open_regular
+from idlib.keys import HOW_TO_GET_A_KEY, rotation_path
+from idlib.settings import Settings
+
+_LOCK_SECONDS: Final = 10.0
+_PAUSE_SECONDS: Final = 0.05
+
+
+@contextmanager
+def alone(settings: Settings, seconds: float = _LOCK_SECONDS) -> Iterator[None]:
+    """Exclude other programs that take a step of this device's rotation, or publish its records; do not nest calls.
+
+    The lock on the key files is held only while they are written; a step also waits for name servers.
+
+    Args:
+        settings: From the environment.
+        seconds: How long to wait for another program.
+
+    Raises:
+        KeyFileError: There is no directory of key files, or another program is taking a step.
+    """
+    path = rotation_path(settings.crypto_path, settings.identity_name).with_suffix(".lock")
+    try:
+        # The file is never removed: a program that waits for it would lock a file that others no longer see.
+        descriptor = open_regular(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW)
+    except FileNotFoundError as error:
+        raise KeyFileError(f"there is no directory {quoted(path.parent)}", HOW_TO_GET_A_KEY) from error
+    except OSError as error:
+        hint = permission_hint(path.parent, "maintenance")
+        raise KeyFileError(f"cannot open {quoted(path)}: {error.strerror}", hint) from error
+    try:
+        with suppress(OSError):
+            # Only root may do this, and not in every container.
+            os.fchown(descriptor, settings.app_uid, -1)
+        _lock(descriptor, time.monotonic() + seconds)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _lock(descriptor: int, deadline: float) -> None:
+    while True:
+        try:
+            return fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            if time.monotonic() >= deadline:
+                raise KeyFileError(
+                    "another program is changing the key or the records of this device", "try again when it has ended"
+                ) from error
+            time.sleep(_PAUSE_SECONDS)

@@ -1,0 +1,71 @@
+import time
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from idlib.errors import ClockError
+from idlib.system import clock
+from idlib.trust import EARLIEST_CREDIBLE_TIME
+from messaging_maintenance.rotation.schedule import Instant, Waits
+
+HOUR = 3600
+DAY = 24 * HOUR
+START = Instant(2_000_000_000, "one", 500)
+
+
+@pytest.mark.parametrize(
+    ("later", "seconds"),
+    [
+        (Instant(START.wall + 60, "one", 560), 60),
+        # Set forward, and set back.
+        (Instant(START.wall + DAY, "one", 560), 60),
+        (Instant(START.wall - DAY, "one", 560), -DAY),
+        # Another start: only the wall clock is left, and the time without power counts.
+        (Instant(START.wall + DAY, "two", 5), DAY),
+        (Instant(START.wall + 60, "two", 5000), 60),
+        # A system that does not say which start it is.
+        (Instant(START.wall + DAY, "", 560), DAY),
+    ],
+)
+def test_the_time_that_has_passed_at_least(later: Instant, seconds: float) -> None:
+    assert later.seconds_since(START) == seconds
+
+
+def test_without_an_identifier_of_the_start_only_the_wall_clock_counts() -> None:
+    assert Instant(100, "", 70).seconds_since(Instant(50, "", 60)) == 50
+
+
+@given(forward=st.floats(0, 10**9), passed=st.floats(0, 10**7))
+def test_a_clock_that_is_set_forward_shortens_no_waiting_time(forward: float, passed: float) -> None:
+    later = Instant(START.wall + passed + forward, START.boot, START.up + passed)
+    assert later.seconds_since(START) <= passed + 1e-3
+
+
+def test_now_is_the_present_by_both_clocks() -> None:
+    now = Instant.now()
+    assert abs(now.wall - time.time()) < 5
+    assert abs(now.up - time.clock_gettime(time.CLOCK_BOOTTIME)) < 5
+    assert now.boot == clock.boot()
+
+
+def test_a_clock_that_is_not_set_measures_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(time, "time", lambda: EARLIEST_CREDIBLE_TIME - 1.0)
+    with pytest.raises(ClockError, match=r"not set; wait for its time server, or set it"):
+        Instant.now()
+
+
+def test_the_waiting_times_are_those_of_the_protocol() -> None:
+    waits = Waits()
+    assert waits.until_switch(300) == HOUR
+    assert waits.until_switch(2 * HOUR) == 2 * HOUR + 300
+    assert waits.until_known(60) == 360
+    assert waits.until_withdrawal() == 14 * DAY + 300
+    assert waits.until_destruction(300) == 300 + 300 + 7 * DAY + 2 * HOUR
+
+
+def test_a_ttl_is_waited_for_at_any_speed() -> None:
+    waits = Waits(1_000_000)
+    for wait in (waits.until_switch, waits.until_known, waits.until_destruction):
+        assert 7 <= wait(7) < 8
+    assert waits.until_withdrawal() < 2

@@ -330,7 +330,7 @@ class Rotation:
         if state.way is Way.COMPROMISED:
             return self._proceed(self._save(replace(state, stage=Stage.REPLACING)))
         if state.way is Way.SINGLE:
-            lowered = self._publishing.with_ttl(LOWERED_TTL)
+            lowered = self._publishing.with_ttl(min(LOWERED_TTL, self._settings.tlsa_ttl))
             publication = lowered.publish(_present(state.old_record))
             return self._save(state.at(Stage.LOWERED, self._now(), ttl=max(state.ttl, publication.change.before.ttl)))
         self._wait_for_receiver(state)
@@ -584,7 +584,7 @@ def publish_records(
     with alone(settings):
         state = state_file(settings).read()
         if state is not None and state.stage is Stage.LOWERED:
-            publishing = publishing.with_ttl(LOWERED_TTL)
+            publishing = publishing.with_ttl(min(LOWERED_TTL, settings.tlsa_ttl))
         publication = publishing.publish(records_to_publish(identity, settings), remove_foreign=remove_foreign)
         if state is not None and state.stage is Stage.PUBLISHED and state.new in publication.change.add:
             # Recipients may not have known it meanwhile.

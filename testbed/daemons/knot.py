@@ -1,5 +1,6 @@
 """Knot DNS, the authoritative name server, with zones that it signs itself, as far away as name servers are."""
 
+import threading
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -85,6 +86,8 @@ class Knot(Daemon):
         self.host = address
         self.port = port or free_port()
         self.zones = tuple(zones)
+        # A zone has one transaction at a time.
+        self._changing = threading.Lock()
         own_port = free_port()
         self._delay = Delay(directory, {self.port: own_port}, address=address, namespace=namespace)
         self._configuration = directory / "knot.conf"
@@ -119,6 +122,14 @@ class Knot(Daemon):
         """End both by SIGKILL."""
         self._delay.kill()
         super().kill()
+
+    def cut_off(self) -> None:
+        """Let nothing reach the name server, which keeps its zones."""
+        self._delay.stop()
+
+    def reconnect(self) -> None:
+        """Undo `cut_off`."""
+        self._delay.start()
 
     def add_tlsa(self, name: str, record: str, ttl: int = 60) -> None:
         """Add a TLSA record.
@@ -187,14 +198,15 @@ class Knot(Daemon):
 
     def _change(self, command: str, names: Sequence[str], *words: str) -> None:
         zone = self._zone_of(names[0])
-        self._knotc("zone-begin", zone)
-        try:
-            for name in names:
-                self._knotc(command, zone, f"{name}.", *words)
-        except BaseException:
-            self._knotc("zone-abort", zone)
-            raise
-        self._knotc("zone-commit", zone)
+        with self._changing:
+            self._knotc("zone-begin", zone)
+            try:
+                for name in names:
+                    self._knotc(command, zone, f"{name}.", *words)
+            except BaseException:
+                self._knotc("zone-abort", zone)
+                raise
+            self._knotc("zone-commit", zone)
 
     def _zone_of(self, name: str) -> str:
         return next(zone.name for zone in self.zones if name.endswith(f".{zone.name}"))

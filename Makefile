@@ -1,5 +1,5 @@
-# make setup | demo | test | fuzz | chaos | hostile | soak | lint | bench | lock | wheel | clean. Each target sets up
-# what it needs; none needs root.
+# make setup | demo | test | fuzz | chaos | hostile | soak | rotation-soak | lint | bench | lock | wheel | clean. Each
+# target sets up what it needs; none needs root.
 # With a container engine and Compose: make test-containers | bench-containers. For a release: make pin-images |
 # release-check.
 SHELL := /bin/sh
@@ -17,8 +17,8 @@ SOURCES := pyproject.toml README.md LICENSE $(shell find dane_messenger idlib me
 # With the editable install, changes take effect at once; with the normal one, when make runs.
 PACKAGE := $(if $(wildcard .venv/editable.stamp),.venv/editable.stamp,.venv/installed.stamp)
 
-.PHONY: setup demo test test-containers fuzz chaos hostile soak lint bench bench-containers lock wheel pin-images \
-	release-check clean
+.PHONY: setup demo test test-containers fuzz chaos hostile soak rotation-soak lint bench bench-containers lock wheel \
+	pin-images release-check clean
 
 # The programs of a device, and the demo's embedded broker.
 setup: $(PACKAGE)
@@ -94,6 +94,11 @@ soak: .venv/editable.stamp
 	@$(BIN)/python -m testbed.install_packages
 	@$(BIN)/python -m benchmarks.soak --minutes $(or $(MINUTES),10)
 	@$(BIN)/python -m benchmarks.backlog --messages $(or $(MESSAGES),100000)
+
+# MINUTES: how long to change keys under faults; 13 of them are a year. SEED: as above.
+rotation-soak: .venv/editable.stamp
+	@$(BIN)/python -m testbed.install_packages
+	@$(BIN)/python -m chaos.rotation --minutes $(or $(MINUTES),13) $(if $(SEED),--seed $(SEED))
 
 bench-containers: .venv/editable.stamp
 	@$(BIN)/python -m benchmarks.containers

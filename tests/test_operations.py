@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from idlib.settings import load
+from idlib.settings import PublishMethod, load
 from tests import documents
 
 ROOT = Path(__file__).parents[1]
@@ -22,6 +22,7 @@ SOURCES = [
     SENDER / "outbox_sender.py",
     SENDER / "sender_clock.py",
     SENDER / "sender_record.py",
+    ROOT / "messaging_maintenance" / "watch.py",
 ]
 
 
@@ -75,3 +76,12 @@ def test_the_file_of_settings_can_be_read_by_a_shell_and_by_the_programs(tmp_pat
     assert settings.data_path == Path("/home/alice/messenger/data")
     assert settings.mqtt_host == "broker.example.com"
     assert str(settings.dns_resolver) == "127.0.0.1:53"
+
+
+def test_the_file_of_compose_has_settings_that_the_programs_accept() -> None:
+    lines = documents.block("docs/operations.md", ".env").splitlines()
+    settings = load({**dict(line.split("=", 1) for line in lines), "CRYPTO_PATH": "/identity"})
+    assert str(settings.identity_name) == "alice._device.example.com"
+    assert settings.dns_publish is PublishMethod.RFC2136
+    assert settings.dns_update_key_file == Path("/credentials/update.key")
+    assert settings.rotate_every == 90 * 24 * 3600

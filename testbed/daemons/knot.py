@@ -164,17 +164,18 @@ class Knot(Daemon):
             ttl: Seconds.
         """
         zone = self._zone_of(name)
-        self._knotc("zone-begin", zone)
-        try:
-            # It fails if there are none.
-            with suppress(DaemonError):
-                self._knotc("zone-unset", zone, f"{name}.", "TLSA")
-            for record in records:
-                self._knotc("zone-set", zone, f"{name}.", str(ttl), "TLSA", *record.split())
-        except BaseException:
-            self._knotc("zone-abort", zone)
-            raise
-        self._knotc("zone-commit", zone)
+        with self._changing:
+            self._knotc("zone-begin", zone)
+            try:
+                # It fails if there are none.
+                with suppress(DaemonError):
+                    self._knotc("zone-unset", zone, f"{name}.", "TLSA")
+                for record in records:
+                    self._knotc("zone-set", zone, f"{name}.", str(ttl), "TLSA", *record.split())
+            except BaseException:
+                self._knotc("zone-abort", zone)
+                raise
+            self._knotc("zone-commit", zone)
 
     def transfer(self, zone: str) -> None:
         """Fetch a zone from its master now, and wait until it is there.

@@ -98,6 +98,10 @@ def test_the_commands_for_backup_and_update(laptop: tuple[Stack, Shell], tmp_pat
     shell.run("docs/operations.md", "giving files away")
     assert stack.exec("maintenance", "sha256sum", key).stdout == before
     (tmp_path / "ca.pem").write_text("a certificate")
+    (tmp_path / "update.key").write_text("a TSIG key")
+    shell.run("docs/operations.md", "the credential with Compose")
+    shown = stack.exec("maintenance", "sh", "-c", "stat -c %a /credentials/update.key; cat /credentials/update.key")
+    assert shown.stdout == "600\na TSIG key"
     shell.run("docs/operations.md", "a file of a CA")
     assert stack.exec("messaging_receiver", "cat", "/identity/ca.pem").stdout == "a certificate"
     (tmp_path / "update.key").write_text("a key")

@@ -11,6 +11,7 @@ from tests import documents
 DESEC: Final = "tests/integration/test_publish_desec.py"
 ENGINE: Final = "tests/containers/test_documents.py"
 README: Final = "tests/integration/test_readme.py"
+OPERATIONS: Final = "tests/integration/test_operations_page.py"
 SETTING_UP: Final = "tests/test_readme.py"
 STAND_INS: Final = "tests/docs/test_automation.py"
 PUBLISHING: Final = "tests/integration/publishing.py"
@@ -66,8 +67,21 @@ CHECKED: Final[dict[str, dict[str, str]]] = {
         "updating": ENGINE,
         "backing up": ENGINE,
         "restoring": ENGINE,
-        "changing the key: before": README,
-        "changing the key: after": README,
+        "backing up without Docker": OPERATIONS,
+        "restoring without Docker": OPERATIONS,
+        "publishing": OPERATIONS,
+        "the credential with Compose": ENGINE,
+        ".env": "tests/test_operations.py",
+        "changing the key: start": OPERATIONS,
+        "changing the key: switch": OPERATIONS,
+        "changing the key: finish": OPERATIONS,
+        "changing the key: unattended": OPERATIONS,
+        "a lost key": OPERATIONS,
+        "a stolen device": OPERATIONS,
+        "moving to another zone": OPERATIONS,
+        "moving to another zone: the old name": OPERATIONS,
+        "moving to another provider: before": OPERATIONS,
+        "moving to another provider: after": OPERATIONS,
         "a file of a CA": ENGINE,
         "giving files away": ENGINE,
     },

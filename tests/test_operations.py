@@ -18,6 +18,7 @@ SENDER = ROOT / "messaging_sender"
 SOURCES = [
     *ROOT.glob("idlib/**/*.py"),
     *ROOT.glob("messaging_receiver/*.py"),
+    ROOT / "messaging_maintenance/watch.py",
     SENDER / "application.py",
     SENDER / "outbox_sender.py",
     SENDER / "sender_clock.py",

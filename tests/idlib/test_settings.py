@@ -15,6 +15,7 @@ from idlib.settings import (
     MAINTENANCE_READS,
     PUBLISHING_READS,
     RECEIVER_READS,
+    ROTATION_READS,
     SENDER_READS,
     VARIABLES,
     DnssecPolicy,
@@ -433,7 +434,7 @@ def test_a_setting_that_a_program_does_not_use_has_its_default() -> None:
 
 def test_every_variable_is_used_by_a_program() -> None:
     assert {variable.name for variable in VARIABLES} == (
-        MAINTENANCE_READS | PUBLISHING_READS | SENDER_READS | RECEIVER_READS
+        MAINTENANCE_READS | PUBLISHING_READS | ROTATION_READS | SENDER_READS | RECEIVER_READS
     )
 
 
@@ -456,7 +457,7 @@ def fields_used_in(*files: Path) -> set[str]:
     ("names", "package", "parts"),
     [
         (
-            MAINTENANCE_READS | PUBLISHING_READS,
+            MAINTENANCE_READS | PUBLISHING_READS | ROTATION_READS,
             "messaging_maintenance",
             ["bootstrap.py", "publishing/__init__.py", "publishing/zone.py"],
         ),
@@ -468,7 +469,7 @@ def fields_used_in(*files: Path) -> set[str]:
 def test_the_documented_settings_of_a_program_are_those_its_code_uses(
     names: frozenset[str], package: str, parts: list[str]
 ) -> None:
-    own = (ROOT / package).glob("*.py")
+    own = (ROOT / package).rglob("*.py")
     used = fields_used_in(*own, *(ROOT / "idlib" / part for part in parts))
     assert used | READ_BY_EVERY_PROGRAM == names
 

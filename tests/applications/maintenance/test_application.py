@@ -1,7 +1,10 @@
+import contextlib
 import os
 import signal
+import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -58,3 +61,45 @@ def test_it_prints_its_health(tmp_path: Path) -> None:
     )
     assert ended.stdout.startswith("ok")
     assert len(ended.stdout) <= 100
+
+
+def test_a_wrong_argument_is_reported_if_the_identity_is_looked_after(tmp_path: Path) -> None:
+    environment = {"PATH": os.environ["PATH"], "DNS_PUBLISH": "command"}
+    command = [sys.executable, str(PROGRAM), "--no-such-option"]
+    ended = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert ended.returncode == 64
+    assert "--no-such-option" in ended.stderr
+
+
+def test_it_ends_at_once_while_a_check_runs(tmp_path: Path) -> None:
+    """The check waits for a resolver that never answers."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as silent:
+        silent.bind(("127.0.0.1", 0))
+        environment = {
+            "PATH": os.environ["PATH"],
+            "IDENTITY_NAME": "alice._device.example.test",
+            "CRYPTO_PATH": str(tmp_path / "identity"),
+            "APP_UID": str(os.getuid()),
+            "DNS_RESOLVER": f"127.0.0.1:{silent.getsockname()[1]}",
+            "DNS_PUBLISH": "command",
+            "DNS_PUBLISH_COMMAND": "false",
+            "ROTATE_TEST_SPEED": "1000000",
+        }
+        create = [sys.executable, str(PROGRAM.with_name("create_selfsigned_id.py"))]
+        subprocess.run(create, env=environment, capture_output=True, check=True)
+        with subprocess.Popen([str(PROGRAM)], env=environment, cwd=tmp_path, stderr=subprocess.PIPE) as process:
+            silent.settimeout(30)
+            silent.recv(512)
+            started = time.monotonic()
+            process.send_signal(signal.SIGTERM)
+            process.communicate(timeout=10)
+        assert process.returncode == 0
+        assert time.monotonic() - started < 3
+        # Nobody asks any more.
+        silent.settimeout(0)
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                silent.recv(512)
+        silent.settimeout(3)
+        with pytest.raises(TimeoutError):
+            silent.recv(512)

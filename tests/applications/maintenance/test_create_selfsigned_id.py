@@ -91,7 +91,15 @@ def test_several_simultaneous_runs_leave_one_matching_identity(run: Run, files: 
 
 
 @pytest.mark.parametrize(
-    "program", ["create_selfsigned_id.py", "create_id_csr.py", "install_certificate.py", "generate_tlsa.py"]
+    "program",
+    [
+        "create_selfsigned_id.py",
+        "create_id_csr.py",
+        "install_certificate.py",
+        "generate_tlsa.py",
+        "new_identity.py",
+        "rotate_id.py",
+    ],
 )
 def test_help_fits_a_screen_and_wrong_usage_is_reported(run: Run, program: str) -> None:
     shown = run(program, "--help", IDENTITY_NAME="")
@@ -160,3 +168,29 @@ def test_a_named_pipe_in_place_of_the_key_is_reported_at_once(
     ended = run("create_selfsigned_id.py", *options)
     assert ended.returncode == 4
     assert ended.stderr == f"Error: '{path}' is a named pipe, not a regular file; move it away\n"
+
+
+@pytest.mark.parametrize("program", ["create_selfsigned_id.py", "create_id_csr.py"])
+def test_the_key_is_not_replaced_while_a_rotation_is_under_way(
+    program: str, run: Run, files: Files, crypto_path: Path
+) -> None:
+    run("create_selfsigned_id.py")
+    (crypto_path / f"{NAME}.rotation.json").write_bytes(b"{}")
+    before = files()
+    refused = run(program, "--force")
+    assert (refused.returncode, refused.stdout) == (4, "")
+    assert "a rotation of the key is under way" in refused.stderr
+    assert "finish it with rotate_id.py, give it up with rotate_id.py --abort" in refused.stderr
+    assert files() == before
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [(), ("turn",), ("status", "--abort"), ("switch", "--single"), ("start", "--single", "--compromised")],
+    ids=" ".join,
+)
+def test_wrong_usage_of_a_rotation_is_reported(run: Run, crypto_path: Path, arguments: tuple[str, ...]) -> None:
+    wrong = run("rotate_id.py", *arguments)
+    assert (wrong.returncode, wrong.stdout) == (64, "")
+    assert len(wrong.stderr.splitlines()) == 1
+    assert not crypto_path.exists()

@@ -14,6 +14,9 @@ from idlib.lists import read_filled_list, read_list
 from idlib.names import IdentityName, NamePatterns
 
 DNS_PORT: Final = 53
+# The receiver gives up a previous key 8 days after its record is gone. A message may be at the broker for 7 days, and
+# its sender may have cached the record before that.
+MAX_TLSA_TTL: Final = 43_200
 _MQTT_MAX_PAYLOAD_OCTETS: Final = 268_435_455
 _PATTERNS_FORM: Final = (
     "names and patterns such as *._device.example.com, separated by commas, or @ and the path of a file of them"
@@ -535,9 +538,8 @@ VARIABLES: Final = (
     ),
     Variable(
         "TLSA_TTL",
-        # The receiver gives up a previous key 8 days after its record is gone: 7 at the broker, and the TTL.
-        _integer_in(range(1, 43201)),
-        "a number from 1 to 43200",
+        _integer_in(range(1, MAX_TLSA_TTL + 1)),
+        f"a number from 1 to {MAX_TLSA_TTL}",
         "how many seconds caches may keep the device's records; raised to what the DNS provider requires",
         "300",
     ),

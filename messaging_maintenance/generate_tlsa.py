@@ -3,15 +3,12 @@
 import argparse
 import dataclasses
 import re
-from typing import Final
 
 from idlib.program.command_line import parser, require_stdout
 from idlib.program.environment import read_environment
-from idlib.settings import MAINTENANCE_READS
+from idlib.settings import MAINTENANCE_READS, MAX_TLSA_TTL
 from messaging_maintenance.record_formats import RecordFormat
 from messaging_maintenance.record_text import print_record
-
-_MOST_SECONDS: Final = 604_800
 
 
 def main() -> None:
@@ -46,6 +43,6 @@ def main() -> None:
 
 
 def _seconds(text: str) -> int:
-    if not re.fullmatch("[0-9]{1,6}", text) or not 1 <= int(text) <= _MOST_SECONDS:
-        raise argparse.ArgumentTypeError(f"give 1 to {_MOST_SECONDS} seconds")
+    if not re.fullmatch("[0-9]{1,6}", text) or not 1 <= int(text) <= MAX_TLSA_TTL:
+        raise argparse.ArgumentTypeError(f"give 1 to {MAX_TLSA_TTL} seconds")
     return int(text)

@@ -69,7 +69,6 @@ NO_BOUND_OF_A_USER: Final = frozenset(
         "idlib/certificates.py _MAX_CHARACTERS",
         "idlib/discovery/messages.py _MAX_TTL",
         "idlib/publishing/desec_answer.py _MAX_TTL",
-        "messaging_maintenance/generate_tlsa.py _MOST_SECONDS",
         "idlib/publishing/name_servers.py _MAX_AT_ONCE",
         "idlib/publishing/dynamic_update.py _PAUSE_SECONDS",
         "messaging_maintenance/application.py _SHORTEST_PAUSE_SECONDS",
@@ -82,11 +81,6 @@ NO_BOUND_OF_A_USER: Final = frozenset(
         "messaging_receiver/own_identity.py _POLL_SECONDS",
         "messaging_receiver/health.py _MAX_SOCKET_PATH_OCTETS",
         "messaging_receiver/health.py _PAUSE_SECONDS",
-        "messaging_maintenance/application.py _SHORTEST_PAUSE_SECONDS",
-        "messaging_maintenance/new_identity.py _PAUSE_SECONDS",
-        "messaging_maintenance/rotation/exclusion.py _PAUSE_SECONDS",
-        "messaging_maintenance/rotation/state.py _MAX_TTL",
-        "messaging_maintenance/watch.py _DAY_SECONDS",
     }
 )
 

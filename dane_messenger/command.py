@@ -20,6 +20,8 @@ VERBS: Final = {
     "identity rotate": ("messaging_maintenance.rotate_id", "change the key without losing a message"),
     "identity tlsa": ("messaging_maintenance.generate_tlsa", "print the TLSA record to publish in DNS"),
 }
+# For each group of verbs, its line in the help of the command itself.
+_GROUPS: Final = {"identity": "create, publish, check or change the identity of this device"}
 # For the command itself and for each group of verbs, the description and the example of its help.
 _HELP: Final = {
     "": (
@@ -62,7 +64,10 @@ def _help(words: list[str]) -> NoReturn:
     from idlib.program.command_line import parser, run
 
     group = words[0] if words and any(verb.startswith(f"{words[0]} ") for verb in VERBS) else ""
-    verbs = {verb: help_ for verb, (_, help_) in VERBS.items() if verb.startswith(f"{group} ".lstrip())}
+    if group:
+        verbs = {verb: help_ for verb, (_, help_) in VERBS.items() if verb.startswith(f"{group} ")}
+    else:
+        verbs = {verb: help_ for verb, (_, help_) in VERBS.items() if " " not in verb} | _GROUPS
     width = max(map(len, verbs))
     listed = "\n".join(f"  {verb:{width}}  {help_}" for verb, help_ in verbs.items())
     sys.argv = [f"{NAME} {group}".rstrip(), *words[1 if group else 0 :]]

@@ -85,7 +85,7 @@ def test_another_ttl_and_another_form_of_the_record_replace_what_was_there(autho
     device = authority.device("changed")
     publish(device)
     longer = publish(device.with_settings(TLSA_TTL="600"))
-    assert (longer.status, longer.stdout.splitlines()[0][:12]) == (0, "Every name s")
+    assert (longer.status, longer.stdout.splitlines()[0]) == (0, "changed  the TTL from 60 s to 600 s")
     assert "Caches may hold the old records for another 60 s." in longer.stdout
     smaller = publish(device.with_settings(TLSA_TTL="600", TLSA_SELECTOR="1"))
     assert [line[:15] for line in smaller.stdout.splitlines()[:2]] == ["added    3 1 0 ", "removed  3 0 0 "]

@@ -16,6 +16,7 @@ VERBS: Final = {
     "identity create": ("messaging_maintenance.create_selfsigned_id", "create a key and a self-signed certificate"),
     "identity csr": ("messaging_maintenance.create_id_csr", "create a certificate signing request for a CA"),
     "identity install": ("messaging_maintenance.install_certificate", "install the certificate that a CA has issued"),
+    "identity check": ("messaging_maintenance.check_identity", "check DNS, records, and all that this device needs"),
     "identity publish": ("messaging_maintenance.publish_tlsa", "put the TLSA record into DNS"),
     "identity rotate": ("messaging_maintenance.rotate_id", "change the key without losing a message"),
     "identity tlsa": ("messaging_maintenance.generate_tlsa", "print the TLSA record to publish in DNS"),

@@ -146,6 +146,7 @@ class Settings:
     max_message_size: int
     dns_resolver: ServerAddress | None
     dns_server_port: int
+    dns_bogus_name: str
     dns_publish: PublishMethod | None
     dns_update_server: HostAddress | None
     dns_update_key_file: Path | None
@@ -497,6 +498,13 @@ VARIABLES: Final = (
         str(DNS_PORT),
     ),
     Variable(
+        "DNS_BOGUS_NAME",
+        _read_host,
+        "a DNS name",
+        "a name with broken DNSSEC signatures, which `identity check` looks up to see that the resolver rejects it",
+        "dnssec-failed.org",
+    ),
+    Variable(
         "DNS_PUBLISH",
         PublishMethod,
         _choices(PublishMethod),
@@ -655,3 +663,8 @@ _MESSAGING_READS: Final = (
 )
 SENDER_READS: Final = _MESSAGING_READS | {"BALENA_SERVICE_NAME"}
 RECEIVER_READS: Final = _MESSAGING_READS | {"DENIED_SENDERS", "ALLOWED_SENDERS", "REQUIRE_BINDING", "OUTPUT_FORMAT"}
+CHECK_READS: Final = (
+    _MESSAGING_READS
+    | PUBLISHING_READS
+    | {"APP_UID", "DNS_BOGUS_NAME", "DENIED_SENDERS", "ALLOWED_SENDERS", "REQUIRE_BINDING"}
+)

@@ -28,7 +28,7 @@ _UDP_PAYLOAD: Final = 1232  # fits any path without fragments (RFC 9715)
 _EXTENDED_ERROR_OPTION: Final = 15
 _SHOWN_EXTRA_TEXT: Final = 80
 _ADDRESSED_TYPES: Final = frozenset({RdataType.TLSA, RdataType.CNAME})
-_TYPES_OF_ONE_NAME: Final = frozenset({RdataType.CNAME, RdataType.DNAME})
+_TYPES_OF_ONE_NAME: Final = frozenset({RdataType.CNAME, RdataType.DNAME, RdataType.NS})
 _MAX_TTL: Final = 2**31 - 1
 
 
@@ -82,7 +82,7 @@ class ResourceRecord:
         owner: Its name.
         record_type: Its type.
         ttl: Seconds.
-        rdata: Its data; for a CNAME the uncompressed target.
+        rdata: Its data; for CNAME, DNAME and NS the uncompressed name.
     """
 
     owner: dns.name.Name

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 import dns.rcode
 
@@ -25,6 +25,8 @@ _MAX_DISCARDED: Final = 100
 _MAX_MESSAGE: Final = 65535
 _DNSSEC_EXTENDED_ERRORS: Final = frozenset({1, 2, 5, 6, 7, 8, 9, 10, 11, 12, 25, 27})
 _ANSWERS: Final = (dns.rcode.NOERROR, dns.rcode.NXDOMAIN)
+
+Read = TypeVar("Read")
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +152,7 @@ def exchange(address: ServerAddress, question: Question, deadline: float) -> Ans
     def read(wire: bytes) -> Answer:
         return read_answer(wire, question, identifier)
 
-    answer = _over_udp(address, query, read, deadline)
+    answer = over_udp(address, query, read, deadline)
     return read(over_tcp(address, query, deadline)) if answer.truncated else answer
 
 
@@ -168,7 +170,19 @@ def _exchange(server: Server, question: Question, deadline: float) -> Answer:
     return answer
 
 
-def _over_udp(address: ServerAddress, query: bytes, read: Callable[[bytes], Answer], deadline: float) -> Answer:
+def over_udp(address: ServerAddress, query: bytes, read: Callable[[bytes], Read], deadline: float) -> Read:
+    """Send a query over UDP, repeatedly until its answer comes, and return what `read` makes of that.
+
+    Args:
+        address: The server.
+        query: The query's bytes.
+        read: Reads an answer's bytes; raises UnusableAnswerError if they are not the answer.
+        deadline: When to give up, by the monotonic clock.
+
+    Raises:
+        UnusableAnswerError: Only bytes came that are not the answer.
+        OSError: The server cannot be reached; TimeoutError if nothing came in time.
+    """
     with socket.socket(_family(address), socket.SOCK_DGRAM) as connection:
         # Connected, so that the kernel drops packets from any other address and reports a port without a listener.
         connection.connect((address.address, address.port))

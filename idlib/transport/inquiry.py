@@ -83,12 +83,20 @@ class Inquiry:
         while self._connack is None and time.monotonic() < deadline:
             if (leaving is not None and leaving.is_set()) or not self._loop():
                 return None
+        grant = self.grant
+        return None if grant is None else grant.is_kept or grant.assigned_client_id is not None
+
+    @property
+    def grant(self) -> Grant | None:
+        """What the broker has granted; None if it has not accepted the connection."""
         if self._connack is None:
             return None
-        grant = Grant.from_connack(
-            self._broker.version, 0, self._connack.properties, is_kept=self._connack.is_session_present
+        return Grant.from_connack(
+            self._broker.version,
+            self._broker.session_expiry,
+            self._connack.properties,
+            is_kept=self._connack.is_session_present,
         )
-        return grant.is_kept or grant.assigned_client_id is not None
 
     def is_connected(self) -> bool:
         """Return whether the connection still holds the session, as far as is known."""

@@ -151,8 +151,8 @@ def test_a_query_with_checking_disabled_has_the_same_deadline(serve: Serve, monk
         deadlines.append(deadline)
         return over_udp(server.address, _query, read, deadline)  # type: ignore[arg-type]
 
-    over_udp = resolver_module._over_udp
-    monkeypatch.setattr(resolver_module, "_over_udp", note)
+    over_udp = resolver_module.over_udp
+    monkeypatch.setattr(resolver_module, "over_udp", note)
     server = serve(lambda query, _: [failed(query, dns.rcode.SERVFAIL)])
     why_not(server)
     assert len(deadlines) == 2

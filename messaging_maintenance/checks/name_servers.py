@@ -1,0 +1,351 @@
+"""What every authoritative address of a name's zone answers: the same, signed, over UDP and TCP."""
+
+import socket
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+import dns.inet
+import dns.name
+import dns.rcode
+from dns.rdatatype import RdataType
+
+from idlib.discovery.checking import Budget, by_tag, validate
+from idlib.discovery.messages import Answer, Question, RecordSet, record_set, shown
+from idlib.discovery.resolver import Resolver
+from idlib.discovery.signatures import signatures_over
+from idlib.errors import BogusError, DiscoveryError, TemporaryDiscoveryError
+from idlib.publishing.zone import NameServer
+from idlib.settings import ServerAddress
+from messaging_maintenance.checks.chain import zone_keys
+from messaging_maintenance.checks.exchange import Response, ask_over_tcp, ask_over_udp
+from messaging_maintenance.checks.observation import Observation
+from messaging_maintenance.checks.result import Item, fail, ok, skip, warn
+from messaging_maintenance.checks.running import in_parallel
+
+_MAX_HOSTS: Final = 13
+_MAX_SERVERS: Final = 26
+_ADDRESS_TYPES: Final = {RdataType.A: 4, RdataType.AAAA: 16}
+_SERIAL: Final = slice(-20, -16)
+_SOA_NUMBERS_OCTETS: Final = 20
+# Root servers: a.root-servers.net and k.root-servers.net. They answer everyone, and never offer recursion.
+_ROOT_SERVERS: Final = ("198.41.0.4", "193.0.14.129")
+_OPEN_PORT: Final = "open port 53 for UDP and TCP"
+_HINT_FOR_HIJACKING: Final = (
+    "something on the path redirects DNS: pin the zone's key (DNSSEC_TRUST_ANCHORS), or use another network"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """What one address of a name server answers.
+
+    Args:
+        server: The name server.
+        udp: Its answer about the TLSA records over UDP; None if there is none.
+        tcp: Its answer over TCP; None if there is none.
+        serial: The zone's serial number; None if it is not known.
+        udp_fault: Why it gives no answer over UDP; empty if it does.
+        tcp_fault: Why it gives no answer over TCP; empty if it does.
+    """
+
+    server: NameServer
+    udp: Response | None
+    tcp: Response | None
+    serial: int | None
+    udp_fault: str = ""
+    tcp_fault: str = ""
+
+    @property
+    def whole(self) -> Answer | None:
+        """The answer that is not truncated; None if there is none from the zone's own server."""
+        for response in (self.udp, self.tcp):
+            if response is not None and _is_from_zone(response) and not response.answer.truncated:
+                return response.answer
+        return None
+
+    @property
+    def rdatas(self) -> tuple[bytes, ...] | None:
+        """The data of the TLSA records, sorted; None if there is no usable answer."""
+        if self.whole is None:
+            return None
+        return tuple(sorted(record.rdata for record in self.whole.records if record.record_type == RdataType.TLSA))
+
+    @property
+    def contents(self) -> frozenset[tuple[dns.name.Name, int, bytes]] | None:
+        """The records of the answer without signatures, to be compared; None if there is no usable answer."""
+        if self.whole is None:
+            return None
+        return frozenset(
+            (record.owner, record.record_type, record.rdata)
+            for record in self.whole.records
+            if record.record_type != RdataType.RRSIG
+        )
+
+    @property
+    def is_hijacked(self) -> bool:
+        """Whether something else answers in its place: no name server offers recursion without being authoritative."""
+        return self.udp is not None and self.udp.offers_recursion and not self.udp.is_authoritative
+
+
+@dataclass(frozen=True, slots=True)
+class ZoneServers:
+    """The name servers of a name's zone, and what they answer.
+
+    Args:
+        zone: The zone; None if it is not known.
+        served: What each address answers.
+        unresolved: Names of name servers without an address.
+    """
+
+    zone: dns.name.Name | None
+    served: tuple[Served, ...] = ()
+    unresolved: tuple[str, ...] = ()
+
+
+def ask_name_servers(seen: Observation, resolver: Resolver, port: int) -> ZoneServers:
+    """Return what the name servers of a name's zone answer; waits for DNS, within a time limit for each query.
+
+    Args:
+        seen: What DNS says about the name.
+        resolver: Finds their addresses.
+        port: The port of name servers.
+    """
+    zones = [zone for zone in seen.zones_of(seen.start) if seen.record_set(zone, RdataType.NS) is not None]
+    if not zones:
+        return ZoneServers(seen.zone_of(seen.start))
+    zone = zones[-1]
+    hosts = [dns.name.from_wire(rdata, 0)[0] for rdata in _rdatas(seen.record_set(zone, RdataType.NS))][:_MAX_HOSTS]
+    found = dict(zip(hosts, in_parallel([_finder(resolver, host) for host in hosts]), strict=True))
+    servers = [
+        NameServer(shown(host), ServerAddress(address, port)) for host, texts in found.items() for address in texts
+    ]
+    unresolved = tuple(shown(host) for host, texts in found.items() if not texts)
+    served = in_parallel([_asker(server, seen.start, zone) for server in servers[:_MAX_SERVERS]])
+    return ZoneServers(zone, tuple(served), unresolved)
+
+
+def check_name_servers(seen: Observation, servers: ZoneServers, port: int) -> list[Item]:
+    """Return what there is to say about the zone's name servers.
+
+    Args:
+        seen: What DNS says about the name.
+        servers: What they answer.
+        port: The port of name servers.
+    """
+    network = _network_item(seen, servers, port)
+    if not servers.served:
+        name = str(seen.name) if servers.zone is None else shown(servers.zone)
+        why = f"the name servers of {name} are not known"
+        others = ("servers.reachable", "servers.serial", "servers.agree", "servers.signatures", "servers.tcp")
+        return [_found_item(servers, why), *(skip(identifier, why) for identifier in others), network]
+    if not any(one.udp is not None or one.tcp is not None for one in servers.served):
+        return [_found_item(servers, ""), *_unreachable(servers, network), network]
+    return [
+        _found_item(servers, ""),
+        _reachable_item(servers),
+        _serial_item(servers),
+        _agree_item(servers),
+        _signatures_item(seen, servers),
+        _tcp_item(servers),
+        network,
+    ]
+
+
+def _rdatas(records: RecordSet | None) -> tuple[bytes, ...]:
+    return () if records is None else records.rdatas
+
+
+def _finder(resolver: Resolver, host: dns.name.Name) -> Callable[[], list[str]]:
+    def find() -> list[str]:
+        found = []
+        for record_type, size in _ADDRESS_TYPES.items():
+            try:
+                answer = resolver.ask(Question(host, record_type, checking_disabled=True)).answer
+            except DiscoveryError:
+                continue
+            rdatas = _rdatas(answer.record_set(host, record_type))
+            found += [dns.inet.inet_ntop(_family(record_type), rdata) for rdata in rdatas if len(rdata) == size]
+        return found
+
+    return find
+
+
+def _asker(server: NameServer, name: dns.name.Name, zone: dns.name.Name) -> Callable[[], Served]:
+    question = Question(name, RdataType.TLSA)
+
+    def ask() -> Served:
+        udp: Response | None = None
+        tcp: Response | None = None
+        udp_fault = tcp_fault = ""
+        try:
+            udp = ask_over_udp(server.address, question)
+        except TemporaryDiscoveryError as error:
+            udp_fault = error.fact
+        try:
+            tcp = ask_over_tcp(server.address, question)
+        except TemporaryDiscoveryError as error:
+            tcp_fault = error.fact
+        return Served(server, udp, tcp, None if udp is None else _serial_of(server, zone), udp_fault, tcp_fault)
+
+    return ask
+
+
+def _serial_of(server: NameServer, zone: dns.name.Name) -> int | None:
+    try:
+        answer = ask_over_udp(server.address, Question(zone, RdataType.SOA)).answer
+    except TemporaryDiscoveryError:
+        return None
+    rdatas = _rdatas(answer.record_set(zone, RdataType.SOA))
+    if not rdatas or len(rdatas[0]) < _SOA_NUMBERS_OCTETS:
+        return None
+    return int.from_bytes(rdatas[0][_SERIAL])
+
+
+def _is_from_zone(response: Response) -> bool:
+    return response.is_authoritative and response.answer.rcode in (dns.rcode.NOERROR, dns.rcode.NXDOMAIN)
+
+
+def _found_item(servers: ZoneServers, why: str) -> Item:
+    if servers.unresolved:
+        return fail(
+            "servers.found",
+            f"these name servers have no address: {', '.join(servers.unresolved)}",
+            "correct the zone's NS records, or add the missing address records",
+        )
+    if why:
+        return skip("servers.found", why)
+    return ok("servers.found", ", ".join(str(one.server) for one in servers.served))
+
+
+def _unreachable(servers: ZoneServers, network: Item) -> list[Item]:
+    faults = "; ".join(f"{one.server} {one.udp_fault}" for one in servers.served)
+    why = f"no name server answers this device directly: {faults}"
+    hint = "make the name servers reachable" if network.evidence.startswith("root servers answer") else network.hint
+    others = ("servers.serial", "servers.agree", "servers.signatures", "servers.tcp")
+    return [fail("servers.reachable", why, hint), *(skip(identifier, why) for identifier in others)]
+
+
+def _reachable_item(servers: ZoneServers) -> Item:
+    faults = [f"{one.server} {fault}" for one in servers.served if (fault := _fault_of(one))]
+    if faults:
+        return fail("servers.reachable", "; ".join(faults), "repair these name servers, or remove their NS records")
+    return ok("servers.reachable", f"all of {len(servers.served)} give an authoritative answer over UDP")
+
+
+def _fault_of(one: Served) -> str:
+    if one.udp is None:
+        return one.udp_fault
+    if one.is_hijacked:
+        return "gives an answer that is not from it (recursive and not authoritative)"
+    if _is_from_zone(one.udp):
+        return ""
+    return f"does not serve the zone (it answers {one.udp.code})"
+
+
+def _serial_item(servers: ZoneServers) -> Item:
+    serials = {str(one.server): one.serial for one in servers.served if one.serial is not None}
+    if not serials:
+        return skip("servers.serial", "no name server gives the zone's serial number")
+    shown_serials = ", ".join(f"{server}: {serial}" for server, serial in serials.items())
+    if len(set(serials.values())) > 1:
+        hint = "wait for the zone transfer; if it does not come, look at the log of the server that is behind"
+        return fail("servers.serial", f"the name servers have different serial numbers: {shown_serials}", hint)
+    return ok("servers.serial", f"serial {next(iter(serials.values()))} everywhere")
+
+
+def _agree_item(servers: ZoneServers) -> Item:
+    contents = {str(one.server): one.contents for one in servers.served if one.contents is not None}
+    if not contents:
+        return skip("servers.agree", "no name server gives a whole answer")
+    if len(set(contents.values())) > 1:
+        numbers = ", ".join(f"{server}: {len(records)}" for server, records in contents.items() if records is not None)
+        hint = "wait for the zone transfer; if it does not come, look at the log of the server that is behind"
+        return fail("servers.agree", f"the name servers have different records (number of records: {numbers})", hint)
+    return ok("servers.agree", f"{len(contents)} of {len(servers.served)} have the same records")
+
+
+def _signatures_item(seen: Observation, servers: ZoneServers) -> Item:
+    identifier = "servers.signatures"
+    keys = [] if servers.zone is None else zone_keys(seen, servers.zone)
+    if servers.zone is None or not keys:
+        return skip(identifier, "the zone has no keys, or they are not known")
+    faults, checked = [], 0
+    for one in servers.served:
+        covered = None if one.whole is None else _first_set(one.whole, seen.start)
+        if covered is None or one.whole is None:
+            continue
+        signatures = signatures_over(covered, one.whole.records)
+        if not _can_be_validated(covered, one.whole):
+            continue
+        checked += 1
+        try:
+            validate(covered, signatures, by_tag(keys), time.time(), Budget())
+        except BogusError as error:
+            faults.append(f"{one.server}: {error.fact}")
+    if faults:
+        return fail(identifier, "; ".join(faults), "have the zone signed again, and transferred to every name server")
+    if not checked:
+        return skip(identifier, "no name server has records at the name whose signature can be checked")
+    return ok(identifier, f"valid at {checked} of {len(servers.served)}")
+
+
+def _can_be_validated(covered: RecordSet, answer: Answer) -> bool:
+    """Return whether records are the zone's own, neither from a wildcard nor from a DNAME (RFC 6672, section 5.3.1)."""
+    if any(record.record_type == RdataType.DNAME for record in answer.records):
+        return False
+    labels = len(covered.owner) - 1
+    return all(signature.labels >= labels for signature in signatures_over(covered, answer.records))
+
+
+def _first_set(answer: Answer, name: dns.name.Name) -> RecordSet | None:
+    """Return the records at the name itself: its TLSA records, or the alias."""
+    return record_set(answer.records, name, RdataType.TLSA) or record_set(answer.records, name, RdataType.CNAME)
+
+
+def _tcp_item(servers: ZoneServers) -> Item:
+    faults = [f"{one.server} {one.tcp_fault}" for one in servers.served if one.tcp_fault]
+    if faults:
+        needed = any(one.udp is not None and one.udp.answer.truncated for one in servers.served)
+        make = fail if needed else warn
+        hint = f"{_OPEN_PORT} there: resolvers ask over TCP for answers that are too large for UDP"
+        return make("servers.tcp", "; ".join(faults), hint)
+    return ok("servers.tcp", f"all of {len(servers.served)} answer over TCP")
+
+
+def _network_item(seen: Observation, servers: ZoneServers, port: int) -> Item:
+    identifier = "network.port53"
+    hijacked = [str(one.server) for one in servers.served if one.is_hijacked]
+    if hijacked:
+        return fail(identifier, _hijacked(", ".join(hijacked)), _HINT_FOR_HIJACKING)
+    if any(one.udp is not None for one in servers.served):
+        return ok(identifier, "name servers of the zone answer directly")
+    answers = in_parallel([_root_asker(ServerAddress(address, port)) for address in _ROOT_SERVERS])
+    responses = [answer for answer in answers if answer is not None]
+    if any(one.offers_recursion and not one.is_authoritative for one in responses):
+        return fail(identifier, _hijacked("a root server"), _HINT_FOR_HIJACKING)
+    if responses:
+        return ok(identifier, "root servers answer directly")
+    evidence = f"neither the zone's name servers nor root servers answer at port {port}: it is closed on the path"
+    # A device whose resolver is elsewhere needs no other name server.
+    make = fail if isinstance(seen.verdict, TemporaryDiscoveryError) else warn
+    return make(identifier, evidence, f"{_OPEN_PORT} to the Internet, or use a resolver that can be reached")
+
+
+def _hijacked(servers: str) -> str:
+    return f"something else answers in place of {servers}: DNS is intercepted on the path"
+
+
+def _root_asker(server: ServerAddress) -> Callable[[], Response | None]:
+    def ask() -> Response | None:
+        try:
+            return ask_over_udp(server, Question(dns.name.root, RdataType.SOA))
+        except TemporaryDiscoveryError:
+            return None
+
+    return ask
+
+
+def _family(record_type: RdataType) -> int:
+    return socket.AF_INET if record_type == RdataType.A else socket.AF_INET6

@@ -1,0 +1,78 @@
+"""Which checks are made of any name, and which of the device itself."""
+
+from collections.abc import Callable, Collection, Sequence
+from typing import Final
+
+from idlib.discovery.resolver import Resolver, named_server, system_servers
+from idlib.names import IdentityName
+from idlib.settings import Settings
+from messaging_maintenance.checks import catalogue
+from messaging_maintenance.checks.chain import check_chain
+from messaging_maintenance.checks.configuration import Problem
+from messaging_maintenance.checks.name_servers import ask_name_servers, check_name_servers
+from messaging_maintenance.checks.observation import observe
+from messaging_maintenance.checks.records import check_records, judge_all
+from messaging_maintenance.checks.resolver import check_resolver
+from messaging_maintenance.checks.result import Item, fail, skip
+from messaging_maintenance.checks.running import Once, Part
+
+_LOOKUP_SECONDS: Final = 4.0
+_DNS_SETTINGS: Final = ("DNS_RESOLVER", "DNSSEC", "DNS_SERVER_PORT", "DNS_BOGUS_NAME", "PKIX_CA_FILE")
+
+
+class Plan:
+    """The checks of one name, which share what they ask DNS.
+
+    Args:
+        name: The name.
+        settings: From the environment.
+        problems: Settings that cannot be read; what needs them is not checked.
+    """
+
+    def __init__(self, name: IdentityName, settings: Settings, problems: Collection[Problem] = ()) -> None:
+        self._name = name
+        self._settings = settings
+        self._problems = problems
+        servers = named_server(settings.dns_resolver) if settings.dns_resolver else system_servers
+        self._resolver = Resolver(servers, _LOOKUP_SECONDS)
+        self._port = settings.dns_server_port
+        self._seen = Once(lambda: observe(name, settings))
+        self._judged = Once(lambda: judge_all(self._seen.get().rdatas, name, settings.pkix_ca_file))
+        self._servers = Once(lambda: ask_name_servers(self._seen.get(), self._resolver, self._port))
+
+    def of_any_name(self) -> list[Part]:
+        """Return the checks of a name that is not this device's."""
+        return [*self._of_dns(), self._resolver_part(skip)]
+
+    def of_this_device(self) -> list[Part]:
+        """Return the checks of this device's own name, and of the device itself."""
+        return [*self._of_dns(), self._resolver_part(fail)]
+
+    def _resolver_part(self, when_silent: Callable[[str, str, str], Item]) -> Part:
+        return self._part(
+            catalogue.RESOLVER_IDS,
+            lambda: check_resolver(self._seen.get(), self._resolver, self._settings.dns_bogus_name, when_silent),
+            _DNS_SETTINGS,
+        )
+
+    def _of_dns(self) -> list[Part]:
+        return [
+            self._part(catalogue.CHAIN_IDS, lambda: check_chain(self._seen.get()), _DNS_SETTINGS),
+            self._part(
+                catalogue.RECORD_IDS,
+                lambda: check_records(self._seen.get(), self._judged.get(), self._servers.get().served, self._resolver),
+                _DNS_SETTINGS,
+            ),
+            self._part(
+                catalogue.SERVER_IDS,
+                lambda: check_name_servers(self._seen.get(), self._servers.get(), self._port),
+                _DNS_SETTINGS,
+            ),
+        ]
+
+    def _part(self, ids: Sequence[str], find: Callable[[], Sequence[Item]], needs: Sequence[str]) -> Part:
+        """Return a part that is not run if a setting that it needs cannot be read."""
+        bad = [problem.variable for problem in self._problems if problem.variable.startswith(tuple(needs))]
+        if bad:
+            return Part(ids, lambda: [skip(identifier, f"{bad[0]} cannot be read") for identifier in ids])
+        return Part(ids, find)

@@ -30,12 +30,13 @@ def main() -> ExitStatus:
     options = command_line.parse_args()
     require_stdout()
     asked = None if options.name is None else IdentityName(options.name)
-    if asked is not None:
+    has_identity = "IDENTITY_NAME" in os.environ
+    if asked is not None and not has_identity:
         # Another device can be checked from a machine that has no identity of its own.
-        os.environ.setdefault("IDENTITY_NAME", str(asked))
+        os.environ["IDENTITY_NAME"] = str(asked)
     own = read_environment(frozenset({"IDENTITY_NAME"})).identity_name
     name = own if asked is None else asked
-    items = _check_this_device() if name == own else _check_other(name)
+    items = _check_this_device() if has_identity and name == own else _check_other(name)
     # Imported late, because --help needs none of it.
     from messaging_maintenance.checks.report import as_json, as_text, is_coloured
     from messaging_maintenance.checks.result import exit_status
@@ -55,9 +56,11 @@ def _check_other(name: IdentityName) -> "list[Item]":
 def _check_this_device() -> "list[Item]":
     from messaging_maintenance.checks.configuration import check_settings, find_problems
     from messaging_maintenance.checks.plan import Plan
+    from messaging_maintenance.checks.policy_files import POLICY_VARIABLES
     from messaging_maintenance.checks.running import run_parts
 
     problems = find_problems(os.environ, CHECK_READS)
     settings = read_environment(CHECK_READS - {problem.variable for problem in problems})
     plan = Plan(settings.identity_name, settings, problems)
-    return [*check_settings(problems, CHECK_READS), *run_parts(plan.of_this_device(), _SECONDS)]
+    others = [problem for problem in problems if problem.variable not in POLICY_VARIABLES]
+    return [*check_settings(others, CHECK_READS), *run_parts(plan.of_this_device(), _SECONDS)]

@@ -23,6 +23,7 @@ INSTALL_CERTIFICATE: Final = ROOT / "applications/maintenance/src/install_certif
 GENERATE_TLSA: Final = ROOT / "applications/maintenance/src/generate_tlsa.py"
 PUBLISH_TLSA: Final = ROOT / "applications/maintenance/src/publish_tlsa.py"
 ROTATE_ID: Final = ROOT / "applications/maintenance/src/rotate_id.py"
+CHECK_IDENTITY: Final = ROOT / "applications/maintenance/src/check_identity.py"
 MAINTENANCE: Final = ROOT / "applications/maintenance/src/application.py"
 SEND_MESSAGE: Final = ROOT / "applications/messaging_sender/src/send_message.py"
 SENDER: Final = ROOT / "applications/messaging_sender/src/application.py"

@@ -2,6 +2,7 @@
 
 import threading
 import time
+from collections.abc import Callable
 from types import TracebackType
 from typing import Final, Self
 
@@ -134,3 +135,38 @@ def disconnect(client: PacketClient, version: MqttVersion, *, ends: bool) -> Non
         properties = Properties(PacketTypes.DISCONNECT)  # type: ignore[no-untyped-call]  # as paho has it
         properties.SessionExpiryInterval = 0
     client.disconnect(properties=properties)
+
+
+def end_session(broker: Broker, client_id: str, timeout: float) -> None:
+    """End a session of MQTT 3.1.1 (section 3.1.2.4): a clean session ends the one before it, and then itself.
+
+    Args:
+        broker: Where the session is.
+        client_id: Its name.
+        timeout: Seconds that connecting may take.
+
+    Raises:
+        TransportError: The broker was not reached.
+    """
+    accepted = threading.Event()
+    connector = Connector(
+        broker,
+        client_id,
+        Handlers(lambda _: accepted.set(), ignore, ignore, ignore),
+        max_payload=0,
+        receive_maximum=1,
+        timeout=timeout,
+    )
+    client = connector.new_client()
+    connector.connect(client)
+    _run(client, timeout, lambda: not accepted.is_set())
+    client.disconnect()
+    _run(client, LEAVE_SECONDS, client.want_write)
+    client.close()
+
+
+def _run(client: PacketClient, seconds: float, is_busy: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + seconds
+    while is_busy() and time.monotonic() < deadline:
+        if client.loop(_SHORT_LOOP_SECONDS) != MQTT_ERR_SUCCESS:
+            break

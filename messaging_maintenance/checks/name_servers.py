@@ -126,15 +126,19 @@ def ask_name_servers(seen: Observation, resolver: Resolver, port: int) -> ZoneSe
     return ZoneServers(zone, tuple(served), unresolved)
 
 
-def check_name_servers(seen: Observation, servers: ZoneServers, port: int) -> list[Item]:
+def check_name_servers(
+    seen: Observation, servers: ZoneServers, port: int, when_silent: Callable[[str, str, str], Item] = fail
+) -> list[Item]:
     """Return what there is to say about the zone's name servers.
 
     Args:
         seen: What DNS says about the name.
         servers: What they answer.
         port: The port of name servers.
+        when_silent: Makes the item for a port that is closed if the resolver does not answer either: that is a failure
+            of this device, but says nothing about another one.
     """
-    network = _network_item(seen, servers, port)
+    network = _network_item(seen, servers, port, when_silent)
     if not servers.served:
         name = str(seen.name) if servers.zone is None else shown(servers.zone)
         why = f"the name servers of {name} are not known"
@@ -314,7 +318,9 @@ def _tcp_item(servers: ZoneServers) -> Item:
     return ok("servers.tcp", f"all of {len(servers.served)} answer over TCP")
 
 
-def _network_item(seen: Observation, servers: ZoneServers, port: int) -> Item:
+def _network_item(
+    seen: Observation, servers: ZoneServers, port: int, when_silent: Callable[[str, str, str], Item]
+) -> Item:
     identifier = "network.port53"
     hijacked = [str(one.server) for one in servers.served if one.is_hijacked]
     if hijacked:
@@ -328,9 +334,11 @@ def _network_item(seen: Observation, servers: ZoneServers, port: int) -> Item:
     if responses:
         return ok(identifier, "root servers answer directly")
     evidence = f"neither the zone's name servers nor root servers answer at port {port}: it is closed on the path"
-    # A device whose resolver is elsewhere needs no other name server.
+    # A device whose resolver is elsewhere, and answers, needs no other name server.
     make = fail if isinstance(seen.verdict, TemporaryDiscoveryError) else warn
-    return make(identifier, evidence, f"{_OPEN_PORT} to the Internet, or use a resolver that can be reached")
+    return (when_silent if seen.silence else make)(
+        identifier, evidence, f"{_OPEN_PORT} to the Internet, or use a resolver that can be reached"
+    )
 
 
 def _hijacked(servers: str) -> str:

@@ -22,6 +22,8 @@ from idlib.names import IdentityName
 from idlib.output import counted
 from idlib.publishing.change import shorten
 from idlib.records import TlsaRecord, judge, rank
+from idlib.settings import ServerAddress
+from messaging_maintenance.checks.exchange import ask_over_tcp
 from messaging_maintenance.checks.name_servers import Served
 from messaging_maintenance.checks.observation import Observation
 from messaging_maintenance.checks.result import Item, fail, ok, skip, warn
@@ -124,7 +126,7 @@ def _absence_items(seen: Observation, served: Sequence[Served], resolver: Resolv
             ),
             *_without_records("the resolver does not show the records yet"),
         ]
-    places = _misplaced(seen, resolver)
+    places = _misplaced(seen, served, resolver)
     what = "has no TLSA record" if _name_exists(seen) else "does not exist in DNS"
     hint = f"move it from {places[0]} to {seen.name}" if places else _PUBLISH
     items = [
@@ -150,20 +152,23 @@ def _name_exists(seen: Observation) -> bool:
     return not isinstance(seen.reply, DiscoveryError) and seen.reply.name_exists
 
 
-def _misplaced(seen: Observation, resolver: Resolver) -> list[str]:
+def _misplaced(seen: Observation, served: Sequence[Served], resolver: Resolver) -> list[str]:
     """Return names at which the record may have been entered by mistake, and which have a TLSA record."""
     zone = seen.zone_of(seen.start)
     candidates = [f"{_PORT_AND_PROTOCOL}.{seen.name}"]
     if zone is not None:
         # Forms that append the zone's name to what already ends in it.
         candidates += [f"{seen.name}.{shown(zone)}", f"{_PORT_AND_PROTOCOL}.{seen.name}.{shown(zone)}"]
-    return [candidate for candidate in candidates if _has_record(candidate, resolver)]
+    # Past every cache if possible, because a resolver may remember that there was none.
+    server = next((one.server.address for one in served if one.whole is not None), None)
+    return [candidate for candidate in candidates if _has_record(candidate, server, resolver)]
 
 
-def _has_record(candidate: str, resolver: Resolver) -> bool:
+def _has_record(candidate: str, server: ServerAddress | None, resolver: Resolver) -> bool:
     try:
         owner = dns.name.from_text(candidate)
-        answer = resolver.ask(Question(owner, RdataType.TLSA, checking_disabled=True)).answer
+        question = Question(owner, RdataType.TLSA, checking_disabled=True)
+        answer = resolver.ask(question).answer if server is None else ask_over_tcp(server, question).answer
     except (DiscoveryError, dns.name.NameTooLong):
         return False
     return answer.record_set(owner, RdataType.TLSA) is not None

@@ -30,8 +30,8 @@ __all__ = ["Discovery", "Found", "PublishedKey", "find_key"]
 
 _LOGGER: Final = logging.getLogger(__name__)
 _MAX_SKIPPED: Final = 8
-_MAX_RECORDS: Final = 8
-_MAX_JUDGED: Final = 16
+MAX_RECORDS: Final = 8
+MAX_JUDGED: Final = 16
 # Measured with tracemalloc, and rounded up: `Found` without its keys, and what each part takes besides its text.
 _BYTES_OF_FOUND: Final = 400
 _BYTES_OF_A_KEY: Final = 150
@@ -142,7 +142,7 @@ class Discovery:
         usable: list[UsableRecord] = []
         skipped: list[str] = []
         now = self._now()
-        for rdata in rank(authentic.rdatas)[:_MAX_JUDGED]:
+        for rdata in rank(authentic.rdatas)[:MAX_JUDGED]:
             described = "a record"
             try:
                 record = TlsaRecord.from_rdata(rdata)
@@ -150,7 +150,7 @@ class Discovery:
                 usable.append(judge(record, name, now, self._authorities))
             except (MalformedRecordError, UnusableRecordError) as error:
                 skipped.append(f"{described}: {error.fact}")
-            if len(usable) == _MAX_RECORDS:
+            if len(usable) == MAX_RECORDS:
                 break
         not_used = len(authentic.rdatas) - len(usable)
         shown = (*skipped[:_MAX_SKIPPED], *_rest(not_used - len(skipped[:_MAX_SKIPPED])))
@@ -203,7 +203,7 @@ def _authentication_from(settings: Settings) -> Authentication:
 def _no_usable(number: int, name: str) -> str:
     if number == 1:
         return f"the TLSA record of {name} is not usable"
-    judged = f"{number}" if number <= _MAX_JUDGED else f"first {_MAX_JUDGED} of {number}"
+    judged = f"{number}" if number <= MAX_JUDGED else f"first {MAX_JUDGED} of {number}"
     return f"none of the {judged} TLSA records of {name} is usable"
 
 

@@ -22,7 +22,7 @@ from idlib.settings import DnssecPolicy, Settings
 from messaging_maintenance.checks.exchange import why_silent
 from messaging_maintenance.checks.running import in_parallel
 
-_SECONDS: Final = 4.0
+SECONDS: Final = 4.0
 _LOWEST: Final = 8
 _HIGHEST: Final = 3
 _MAX_OWNERS: Final = 3
@@ -149,7 +149,7 @@ def observe(name: IdentityName, settings: Settings) -> Observation:
     """
     discovery = Discovery.from_settings(settings)
     servers_of = named_server(settings.dns_resolver) if settings.dns_resolver else system_servers
-    resolver = Resolver(servers_of, _SECONDS)
+    resolver = Resolver(servers_of, SECONDS)
     servers = servers_of()
     start = dns.name.from_text(name.text)
     verdicts: list[Found | DiscoveryError] = []
@@ -236,7 +236,7 @@ def _ask(resolver: Resolver, question: Question) -> Asked:
 def _trail(resolver: Resolver, start: dns.name.Name) -> tuple[dns.name.Name, ...]:
     """Return a name and the aliases behind it: until one comes again, and at most one more than are followed."""
     trail = [start]
-    deadline = time.monotonic() + _SECONDS
+    deadline = time.monotonic() + SECONDS
     while len(trail) <= MAX_ALIASES + 1 and len(set(trail)) == len(trail) and time.monotonic() < deadline:
         reply = _ask(resolver, Question(trail[-1], RdataType.CNAME, checking_disabled=True))
         alias = reply.answer.record_set(trail[-1], RdataType.CNAME) if isinstance(reply, Reply) else None

@@ -20,14 +20,13 @@ from messaging_maintenance.checks.device_files import (
     read_own_key,
 )
 from messaging_maintenance.checks.name_servers import ask_name_servers, check_name_servers
-from messaging_maintenance.checks.observation import observe
+from messaging_maintenance.checks.observation import SECONDS, observe
 from messaging_maintenance.checks.policy_files import check_policies
 from messaging_maintenance.checks.records import check_records, judge_all
 from messaging_maintenance.checks.resolver import check_resolver
 from messaging_maintenance.checks.result import Item, fail, skip
 from messaging_maintenance.checks.running import Once, Part
 
-_LOOKUP_SECONDS: Final = 4.0
 _DNS_SETTINGS: Final = ("DNS_RESOLVER", "DNSSEC", "DNS_SERVER_PORT", "DNS_BOGUS_NAME", "PKIX_CA_FILE")
 _KEY_SETTINGS: Final = ("CRYPTO_PATH", "APP_UID")
 
@@ -46,7 +45,7 @@ class Plan:
         self._settings = settings
         self._problems = problems
         servers = named_server(settings.dns_resolver) if settings.dns_resolver else system_servers
-        self._resolver = Resolver(servers, _LOOKUP_SECONDS)
+        self._resolver = Resolver(servers, SECONDS)
         self._port = settings.dns_server_port
         self._own_key = Once(lambda: read_own_key(settings))
         self._seen = Once(lambda: observe(name, settings))

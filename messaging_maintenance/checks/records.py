@@ -12,6 +12,7 @@ from cryptography.x509.verification import Store
 from dns.rdatatype import RdataType
 
 from idlib.algorithms import PublicKey
+from idlib.discovery import MAX_JUDGED, MAX_RECORDS
 from idlib.discovery.authorities import read_authorities, read_system_authorities
 from idlib.discovery.found import MAX_KEYS
 from idlib.discovery.messages import MAX_ALIASES, Question, shown
@@ -28,8 +29,6 @@ from messaging_maintenance.checks.name_servers import Served
 from messaging_maintenance.checks.observation import Observation
 from messaging_maintenance.checks.result import Item, fail, ok, skip, warn
 
-MAX_RECORDS: Final = 8
-_MAX_JUDGED: Final = 16
 _LONGEST_TTL: Final = 86400
 _PKIX_EE: Final = 1
 _PUBLISH: Final = "publish the record that generate_tlsa.py prints, or run publish_tlsa.py"
@@ -65,7 +64,7 @@ def judge_all(rdatas: Sequence[bytes], name: IdentityName, authority_file: Path 
     Raises:
         ConfigurationError: The file cannot be used.
     """
-    ranked = rank(rdatas)[:_MAX_JUDGED]
+    ranked = rank(rdatas)[:MAX_JUDGED]
     authorities: Store | None = None
     if any(rdata[:1] == bytes((_PKIX_EE,)) for rdata in ranked):
         authorities = read_system_authorities() if authority_file is None else read_authorities(authority_file)

@@ -42,6 +42,7 @@ CHECKED: Final[dict[str, dict[str, str]]] = {
         "~/.config/systemd/user/dane-messenger-receive.service": STAND_INS,
         "starting the service": STAND_INS,
     },
+    "docs/check.md": {"checking": "tests/docs/test_check.py"},
     "docs/balena.md": {"the repository's address": SETTING_UP},
     "docs/dns.md": {
         "a token for one record at deSEC": DESEC,

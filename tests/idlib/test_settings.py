@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from idlib.errors import ConfigurationError
 from idlib.names import IdentityName
 from idlib.settings import (
+    CHECK_READS,
     DISCOVERY_READS,
     MAINTENANCE_READS,
     PUBLISHING_READS,
@@ -415,7 +416,7 @@ def complaints(names: frozenset[str] | None, environment: dict[str, str]) -> set
 
 
 @pytest.mark.parametrize(
-    "names", [MAINTENANCE_READS, PUBLISHING_READS, SENDER_READS, RECEIVER_READS, DISCOVERY_READS, None]
+    "names", [MAINTENANCE_READS, PUBLISHING_READS, CHECK_READS, SENDER_READS, RECEIVER_READS, DISCOVERY_READS, None]
 )
 def test_a_program_checks_only_the_settings_that_it_uses(names: frozenset[str] | None) -> None:
     every = {variable.name for variable in VARIABLES}
@@ -434,7 +435,7 @@ def test_a_setting_that_a_program_does_not_use_has_its_default() -> None:
 
 def test_every_variable_is_used_by_a_program() -> None:
     assert {variable.name for variable in VARIABLES} == (
-        MAINTENANCE_READS | PUBLISHING_READS | ROTATION_READS | SENDER_READS | RECEIVER_READS
+        MAINTENANCE_READS | PUBLISHING_READS | ROTATION_READS | SENDER_READS | RECEIVER_READS | CHECK_READS
     )
 
 

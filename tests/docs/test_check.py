@@ -13,9 +13,8 @@ from messaging_maintenance.checks.result import Status
 from tests import documents
 
 DOCUMENT: Final = (documents.ROOT / "docs/check.md").read_text()
-ROWS: Final = re.findall(
-    r"^\| (?!id )([a-z]+(?:\.[a-z0-9-]+)?)( \*)? \| ([^|]+) \| ([^|]+) \|$", DOCUMENT, re.MULTILINE
-)
+ROW: Final = re.compile(r"^\| (?!id )([a-z]+(?:\.[a-z0-9-]+)?)( \*)? \| ([^|]+) \| ([^|]+) \|$", re.MULTILINE)
+ROWS: Final = ROW.findall(DOCUMENT)
 
 
 def test_each_check_has_one_row_and_those_that_may_be_skipped_are_marked() -> None:

@@ -1,0 +1,90 @@
+from datetime import timedelta
+
+import pytest
+
+from idlib.errors import BogusError, NotSecureError, TemporaryDiscoveryError
+from messaging_maintenance.checks.chain import check_chain
+from messaging_maintenance.checks.result import Item, Status
+from tests.applications.maintenance.checks.observations import in_days, observed, signed_zone
+
+RECORD = "3 1 0 ABCD"
+INSECURE = NotSecureError("no AD bit")
+BOGUS = BogusError("broken signatures")
+
+
+def by_id(items: list[Item]) -> dict[str, Item]:
+    return {item.id: item for item in items}
+
+
+def test_a_secure_chain_says_for_how_long_its_signatures_are_valid() -> None:
+    items = by_id(check_chain(observed(signed_zone(RECORD))))
+    assert {item.status for item in items.values()} == {Status.OK}
+    assert items["chain.signatures"].evidence.startswith(("valid for 7.0 more days", "valid for 6.9"))
+
+
+def test_signatures_that_should_have_been_renewed_are_a_warning() -> None:
+    zone = signed_zone(RECORD, since=timedelta(days=-13), until=timedelta(days=1))
+    item = by_id(check_chain(observed(zone)))["chain.signatures"]
+    assert (item.status, item.hint) == (
+        Status.WARN,
+        "see whether the zone's signer still runs: it should have renewed them",
+    )
+
+
+@pytest.mark.parametrize("days", [3650, -20, 8, -8])
+def test_a_clock_outside_all_signatures_is_wrong(days: float) -> None:
+    item = by_id(check_chain(observed(signed_zone(RECORD)), in_days(days)))["clock.signatures"]
+    assert item.status is Status.FAIL
+
+
+@pytest.mark.parametrize("days", [6.9, 0])
+def test_a_clock_within_the_signatures_is_right(days: float) -> None:
+    item = by_id(check_chain(observed(signed_zone(RECORD)), in_days(days)))["clock.signatures"]
+    assert item.status is Status.OK
+
+
+def test_a_zone_without_keys_is_not_signed() -> None:
+    zone = signed_zone(RECORD)
+    for key in [key for key in zone.records if key[1] == 48]:
+        del zone.records[key]
+    zone.signatures.clear()
+    items = by_id(check_chain(observed(zone, INSECURE)))
+    assert items["chain"].evidence == (
+        "insecure from example.test on: example.test is not signed: it has no DNSKEY records"
+    )
+    assert items["chain.signed"].status is Status.FAIL
+
+
+def test_a_signed_zone_without_a_ds_record_is_insecure() -> None:
+    items = by_id(check_chain(observed(signed_zone(RECORD), INSECURE)))
+    assert items["chain.signed"].status is Status.OK
+    assert "there is no DS record for it at its parent" in items["chain.delegation"].evidence
+
+
+def test_a_matching_ds_record_is_named() -> None:
+    zone = signed_zone(RECORD)
+    zone.add_text("@", "DS", zone.ds().split(" DS ")[1].strip())
+    item = by_id(check_chain(observed(zone)))["chain.delegation"]
+    assert item.evidence == f"a DS record at the parent of example.test matches the key {zone.key.key_id()}"
+
+
+def test_a_ds_record_of_another_key_breaks_the_chain() -> None:
+    zone = signed_zone(RECORD)
+    zone.add_text("@", "DS", signed_zone().ds().split(" DS ")[1].strip())
+    item = by_id(check_chain(observed(zone, BOGUS)))["chain.delegation"]
+    assert item.evidence == "no key of example.test matches the DS record at its parent"
+
+
+def test_expired_signatures_are_not_blamed_on_the_clock_alone() -> None:
+    zone = signed_zone(RECORD, since=timedelta(days=-9), until=timedelta(days=-2))
+    items = by_id(check_chain(observed(zone, BOGUS)))
+    assert items["chain"].status is items["chain.signatures"].status is Status.FAIL
+    assert "a signature expired at" in items["chain.signatures"].evidence
+    # All signatures have expired: it may be the clock, too.
+    assert items["clock.signatures"].status is Status.FAIL
+
+
+@pytest.mark.parametrize(("silence", "status"), [("", Status.FAIL), ("does not answer in time", Status.SKIP)])
+def test_a_resolver_that_is_silent_is_not_the_zones_fault(silence: str, status: Status) -> None:
+    seen = observed(signed_zone(), TemporaryDiscoveryError("no answer"), silence)
+    assert by_id(check_chain(seen))["chain"].status is status

@@ -155,17 +155,23 @@ def observe(name: IdentityName, settings: Settings) -> Observation:
     verdicts: list[Found | DiscoveryError] = []
     plain: list[Asked] = []
     unvalidated: list[Asked] = []
-    silences: list[str] = []
     facts: dict[tuple[dns.name.Name, RdataType], Asked] = {}
+    silence = why_silent(servers[0].address)
+    explaining = _explaining(resolver, ancestors_of(start), facts)
     in_parallel(
         [
             lambda: verdicts.append(_find(discovery, name)),
             lambda: plain.append(_ask(resolver, Question(start, RdataType.TLSA))),
             lambda: unvalidated.append(_ask(resolver, Question(start, RdataType.TLSA, checking_disabled=True))),
-            lambda: silences.append(why_silent(servers[0].address)),
-            *_explaining(resolver, ancestors_of(start), facts),
+            # A resolver that is silent is asked only for what the verdict needs.
+            *([] if silence else explaining),
         ]
     )
+    repliers = [asked.server for asked in (*plain, *unvalidated) if isinstance(asked, Reply)]
+    if silence and repliers:
+        # Another resolver has answered, or the first one answers recursive queries alone.
+        in_parallel(explaining)
+        silence = "" if servers[0] in repliers else silence
     reply = plain[0] if isinstance(plain[0], Reply) else unvalidated[0]
     chain = _follow(reply, start)
     if chain is not None:
@@ -179,10 +185,10 @@ def observe(name: IdentityName, settings: Settings) -> Observation:
         verdicts[0],
         reply,
         chain,
-        (start,) if chain is not None else _trail(resolver, start),
+        _trail(resolver, start) if chain is None and not silence else (start,),
         facts,
         servers,
-        silences[0],
+        silence,
         settings.dnssec,
         has_anchors=settings.dnssec_trust_anchors is not None,
     )

@@ -1,16 +1,20 @@
 """Runs checks side by side within a time limit; one that fails or hangs hides no other."""
 
+import contextlib
 import logging
+import queue
 import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Final, Generic, TypeVar
 
 from idlib.errors import IdlibError
 from messaging_maintenance.checks.result import Item, skip
 
 _LOG = logging.getLogger(__name__)
+
+_MAX_AT_ONCE: Final = 24
 
 Value = TypeVar("Value")
 Outcome = TypeVar("Outcome")
@@ -90,14 +94,21 @@ def in_parallel(calls: Sequence[Callable[[], Outcome]]) -> list[Outcome]:
     """Return what each call returns, in order, after all of them have ended.
 
     Args:
-        calls: Each runs in a thread of its own, ends by itself, and raises nothing.
+        calls: Each runs in another thread, ends by itself, and raises nothing.
     """
     outcomes: dict[int, Outcome] = {}
+    waiting: queue.SimpleQueue[tuple[int, Callable[[], Outcome]]] = queue.SimpleQueue()
+    for numbered in enumerate(calls):
+        waiting.put(numbered)
 
-    def run(number: int, call: Callable[[], Outcome]) -> None:
-        outcomes[number] = call()
+    def work() -> None:
+        with contextlib.suppress(queue.Empty):
+            while True:
+                number, call = waiting.get_nowait()
+                outcomes[number] = call()
 
-    threads = [threading.Thread(target=run, args=numbered, daemon=True) for numbered in enumerate(calls)]
+    # Daemons, as above, and no more than a container with few processes allows.
+    threads = [threading.Thread(target=work, daemon=True) for _ in range(min(_MAX_AT_ONCE, len(calls)))]
     for thread in threads:
         thread.start()
     for thread in threads:

@@ -87,3 +87,18 @@ def test_an_error_is_shared_too() -> None:
         with pytest.raises(TemporaryDiscoveryError):
             once.get()
     assert computed == [1]
+
+
+def test_many_calls_share_a_few_threads_and_keep_their_order() -> None:
+    most = 0
+
+    def call(number: int) -> int:
+        nonlocal most
+        most = max(most, threading.active_count())
+        time.sleep(0.002)
+        return number
+
+    before = threading.active_count()
+    assert in_parallel([lambda number=number: call(number) for number in range(200)]) == list(range(200))  # type: ignore[misc]
+    assert most - before <= 24
+    assert in_parallel([]) == []

@@ -1,0 +1,122 @@
+import dataclasses
+from collections.abc import Callable, Iterator
+
+import dns.flags
+import dns.message
+import dns.name
+import dns.rcode
+import pytest
+
+from idlib.discovery import Found
+from idlib.discovery.resolver import Resolver, named_server
+from idlib.discovery.resolver import Server as ResolvingServer
+from idlib.errors import DiscoveryError, NotSecureError
+from messaging_maintenance.checks.observation import Observation
+from messaging_maintenance.checks.resolver import check_resolver
+from messaging_maintenance.checks.result import Item, Status, skip
+from testbed.name_server import Server, Zone
+from tests.applications.maintenance.checks.observations import SECURE, observed, signed_zone
+
+BOGUS_NAME = "bogus.example.test"
+INSECURE = NotSecureError("no AD bit")
+
+
+@dataclasses.dataclass
+class FakeResolver:
+    """A resolver that a test configures.
+
+    Args:
+        zone: What it knows.
+    """
+
+    zone: Zone
+    validates: bool = True
+    has_edns: bool = True
+    has_tcp: bool = True
+
+    def respond(self, query: dns.message.Message, over_tcp: bool) -> list[bytes]:  # noqa: FBT001
+        if over_tcp and not self.has_tcp:
+            return []
+        is_bogus = query.question[0].name == dns.name.from_text(BOGUS_NAME)
+        response = self.zone.answer(query)
+        if not self.has_edns:
+            response.use_edns(edns=False)
+        if self.validates and not query.flags & dns.flags.CD:
+            if is_bogus:
+                response = dns.message.make_response(query)
+                response.set_rcode(dns.rcode.SERVFAIL)
+            else:
+                response.flags |= dns.flags.AD
+        return [response.to_wire()]
+
+
+@pytest.fixture
+def fake() -> FakeResolver:
+    zone = signed_zone("3 1 0 ABCD")
+    zone.add_text(f"{BOGUS_NAME}.", "A", "192.0.2.1")
+    return FakeResolver(zone)
+
+
+@pytest.fixture
+def check(fake: FakeResolver) -> Iterator[Callable[..., dict[str, Item]]]:
+    server = Server(fake.respond)
+
+    def run(verdict: Found | DiscoveryError = SECURE, *, trusted: bool = True, **changed: object) -> dict[str, Item]:
+        seen: Observation = observed(fake.zone, verdict)
+        if not fake.validates:
+            reply = dataclasses.replace(seen.reply, answer=dataclasses.replace(seen.reply.answer, authenticated=False))
+            seen = dataclasses.replace(seen, reply=reply, facts={})
+        seen = dataclasses.replace(seen, servers=[ResolvingServer(server.address, trusted)], **changed)  # type: ignore[arg-type]
+        items = check_resolver(seen, Resolver(named_server(server.address), 2), BOGUS_NAME)
+        return {item.id: item for item in items}
+
+    yield run
+    server.close()
+
+
+def failed(items: dict[str, Item]) -> set[str]:
+    return {identifier for identifier, item in items.items() if item.status is Status.FAIL}
+
+
+def test_a_validating_resolver_passes(check: Callable[..., dict[str, Item]]) -> None:
+    assert {item.status for item in check().values()} == {Status.OK}
+
+
+def test_a_resolver_that_does_not_validate_is_found_by_a_name_that_is_broken(
+    fake: FakeResolver, check: Callable[..., dict[str, Item]]
+) -> None:
+    fake.validates = False
+    assert failed(check(INSECURE)) == {"resolver.validates", "resolver.bogus"}
+
+
+def test_a_resolver_on_an_untrusted_path_is_named(check: Callable[..., dict[str, Item]]) -> None:
+    assert failed(check(INSECURE, trusted=False)) == {"resolver.trusted"}
+
+
+def test_with_pinned_keys_the_resolver_need_not_be_trusted(check: Callable[..., dict[str, Item]]) -> None:
+    items = check(trusted=False, has_anchors=True)
+    assert failed(items) == set()
+    assert "need not be trusted" in items["resolver.trusted"].evidence
+
+
+def test_a_resolver_without_edns_is_a_failure(fake: FakeResolver, check: Callable[..., dict[str, Item]]) -> None:
+    fake.has_edns = False
+    assert failed(check()) == {"resolver.edns"}
+
+
+def test_a_resolver_without_tcp_is_a_failure(fake: FakeResolver, check: Callable[..., dict[str, Item]]) -> None:
+    fake.has_tcp = False
+    items = check()
+    assert failed(items) == {"resolver.tcp"}
+    assert items["answer.size"].status is Status.SKIP
+
+
+@pytest.mark.parametrize("when_silent", [None, skip])
+def test_a_silent_resolver_is_a_failure_of_this_device_only(
+    when_silent: Callable[[str, str, str], Item] | None, fake: FakeResolver
+) -> None:
+    seen = observed(fake.zone, silence="does not answer in time")
+    resolver = Resolver(named_server(seen.servers[0].address), 0.1)
+    items = check_resolver(seen, resolver, BOGUS_NAME, *([when_silent] if when_silent else []))
+    answers = next(item for item in items if item.id == "resolver.answers")
+    assert answers.status is (Status.SKIP if when_silent else Status.FAIL)

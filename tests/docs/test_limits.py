@@ -75,7 +75,6 @@ NO_BOUND_OF_A_USER: Final = frozenset(
         "messaging_maintenance/new_identity.py _PAUSE_SECONDS",
         "messaging_maintenance/rotation/exclusion.py _PAUSE_SECONDS",
         "messaging_maintenance/rotation/state.py _MAX_TTL",
-        "messaging_maintenance/rotation/steps.py _MAX_OTHER_KEYS",
         "messaging_maintenance/watch.py _DAY_SECONDS",
         "messaging_maintenance/checks/broker.py _MAX_HEARD",
         "messaging_maintenance/checks/chain.py _CLOCK_TOLERANCE_SECONDS",

@@ -458,9 +458,16 @@ def fields_used_in(*files: Path) -> set[str]:
     ("names", "package", "parts"),
     [
         (
-            MAINTENANCE_READS | PUBLISHING_READS | ROTATION_READS,
+            # The check only looks whether the value of MAX_MESSAGE_SIZE is valid.
+            MAINTENANCE_READS | PUBLISHING_READS | ROTATION_READS | CHECK_READS - {"MAX_MESSAGE_SIZE"},
             "messaging_maintenance",
-            ["bootstrap.py", "publishing/__init__.py", "publishing/zone.py"],
+            [
+                "bootstrap.py",
+                "discovery/__init__.py",
+                "publishing/__init__.py",
+                "publishing/zone.py",
+                "transport/broker.py",
+            ],
         ),
         # The name that balena gives the container is only used in texts about the container.
         (SENDER_READS - {"BALENA_SERVICE_NAME"}, "messaging_sender", ["discovery/__init__.py", "transport/broker.py"]),

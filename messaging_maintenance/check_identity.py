@@ -36,7 +36,7 @@ def main() -> ExitStatus:
         os.environ["IDENTITY_NAME"] = str(asked)
     own = read_environment(frozenset({"IDENTITY_NAME"})).identity_name
     name = own if asked is None else asked
-    items = _check_this_device() if has_identity and name == own else _check_other(name)
+    items = check_this_device() if has_identity and name == own else _check_other(name)
     # Imported late, because --help needs none of it.
     from messaging_maintenance.checks.report import as_json, as_text, is_coloured
     from messaging_maintenance.checks.result import exit_status
@@ -53,7 +53,12 @@ def _check_other(name: IdentityName) -> "list[Item]":
     return run_parts(Plan(name, read_environment(_OTHER_READS)).of_any_name(), _SECONDS)
 
 
-def _check_this_device() -> "list[Item]":
+def check_this_device() -> "list[Item]":
+    """Return the results of all checks of this device; takes at most about half a minute.
+
+    Raises:
+        ConfigurationError: IDENTITY_NAME is missing or not a device name.
+    """
     from messaging_maintenance.checks.configuration import check_settings, find_problems
     from messaging_maintenance.checks.plan import Plan
     from messaging_maintenance.checks.policy_files import POLICY_VARIABLES

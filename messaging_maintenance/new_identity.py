@@ -1,11 +1,12 @@
-"""Create the device's identity, put it into DNS, and wait until others can find it: one command."""
+"""Create the device's identity, put it into DNS, wait until others can find it, and check it: one command."""
 
+import os
 import sys
 import time
 from typing import TYPE_CHECKING, Final
 
 from idlib.bootstrap import Bootstrap
-from idlib.errors import DiscoveryError, NoRecordError, NotSecureError
+from idlib.errors import DiscoveryError, ExitStatus, NoRecordError, NotSecureError
 from idlib.program.command_line import beside, parser, require_stdout
 from idlib.program.environment import read_environment
 from idlib.settings import DISCOVERY_READS, MAINTENANCE_READS, PUBLISHING_READS, Settings
@@ -20,12 +21,12 @@ _WAIT_SECONDS: Final = 120.0
 _PAUSE_SECONDS: Final = 2.0
 
 
-def main() -> None:
-    """Create what is missing, publish the record, and look it up as other devices do."""
+def main() -> ExitStatus:
+    """Create what is missing, publish the record, look it up as other devices do, and check this device."""
     parser(
         "Create a private key and a self-signed certificate for IDENTITY_NAME in CRYPTO_PATH, publish the record by the"
-        " method DNS_PUBLISH, and wait until the resolver finds it. What is there already is kept, so the command can"
-        " be run again. Without DNS_PUBLISH, print what to enter at your DNS provider.",
+        " method DNS_PUBLISH, wait until the resolver finds it, and check the device. What is there already is kept, so"
+        " the command can be run again. Without DNS_PUBLISH, print what to enter at your DNS provider.",
         "IDENTITY_NAME=alice._device.example.dedyn.io DNS_PUBLISH=desec"
         " DESEC_TOKEN_FILE=~/messenger/desec.token {program}",
     ).parse_args()
@@ -40,10 +41,25 @@ def main() -> None:
     if settings.dns_publish is None:
         print_record(settings)
         print(f"When it is published, run {beside('check_identity.py', 'identity check')}.", file=sys.stderr)
-        return
+        return ExitStatus.OK
     _publish(settings, identity)
     _wait_until_found(settings, identity)
-    print(f"{identity.identity_name} is ready: other devices find its key in DNS.")
+    return _check(settings)
+
+
+def _check(settings: Settings) -> ExitStatus:
+    """Check this device, print what fails, and return the exit status."""
+    from messaging_maintenance.check_identity import check_this_device
+    from messaging_maintenance.checks.report import as_text, is_coloured
+    from messaging_maintenance.checks.result import Status
+
+    failures = [item for item in check_this_device() if item.status is Status.FAIL]
+    if failures:
+        coloured = is_coloured(os.environ, is_terminal=sys.stdout.isatty())
+        print(as_text(settings.identity_name, failures, coloured=coloured))
+        return ExitStatus.CHECK_FAILED
+    print(f"{settings.identity_name} is ready: other devices find its key in DNS.")
+    return ExitStatus.OK
 
 
 def _publish(settings: Settings, identity: Bootstrap) -> None:

@@ -15,7 +15,7 @@ from idlib.algorithms import PrivateKey
 from idlib.certificates import concerns
 from idlib.discovery.found import MAX_KEYS
 from idlib.errors import KeyFileError, permission_hint, quoted
-from idlib.keys import certificate_path, key_path, previous_key_paths, read_certificate, read_private_key
+from idlib.keys import certificate_path, key_path, next_key_path, previous_key_paths, read_certificate, read_private_key
 from idlib.publishing.change import shorten
 from idlib.settings import Settings
 from messaging_maintenance.checks.observation import Observation
@@ -192,8 +192,7 @@ def _former_keys(settings: Settings) -> dict[bytes, str]:
 
 
 def _next_key(settings: Settings) -> dict[bytes, str]:
-    current = key_path(settings.crypto_path, settings.identity_name)
-    path = current.with_name(f"{current.name.removesuffix('.pem')}.next.pem")
+    path = next_key_path(settings.crypto_path, settings.identity_name)
     try:
         return {read_private_key(path).public.der: f"the next key ({path.name})"}
     except KeyFileError:

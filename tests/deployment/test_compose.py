@@ -20,7 +20,13 @@ REFUSED_KEYS: Final = {"profiles", "secrets", "configs", "deploy", "include", "e
 
 
 class Loader(yaml.SafeLoader):
-    """Reads Compose's own tags, with which a file removes inherited values."""
+    """Reads Compose's own tags, with which a file removes inherited values; like Compose, it rejects repeated keys."""
+
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        node = super().compose_mapping_node(anchor)
+        keys = [key.value for key, _ in node.value if key.tag != "tag:yaml.org,2002:merge"]
+        assert len(keys) == len(set(keys)), f"a key is repeated: {sorted(keys)}"
+        return node
 
 
 Loader.add_constructor("!reset", lambda *_: None)

@@ -1,6 +1,7 @@
 """Change the device's key without losing a message: start, status, switch, finish."""
 
 import argparse
+import math
 import sys
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
@@ -25,7 +26,7 @@ _COST_OF_COMPROMISE: Final = (
 )
 _COST_OF_A_SINGLE_RECORD: Final = (
     "With a single record, messages that were sent before the switch and are read after it are refused, and so are"
-    " messages sent within about a minute after it."
+    " messages sent within about {} after it."
 )
 
 
@@ -102,7 +103,7 @@ def _start(rotation: "Rotation", arguments: argparse.Namespace) -> None:
     way = Way.OVERLAP
     if arguments.single:
         way = Way.SINGLE
-        _report(_COST_OF_A_SINGLE_RECORD)
+        _report(_cost_of_a_single_record(rotation.lowered_ttl()))
     if arguments.compromised:
         way = Way.COMPROMISED
         _report(_COST_OF_COMPROMISE)
@@ -110,6 +111,15 @@ def _start(rotation: "Rotation", arguments: argparse.Namespace) -> None:
         print(rotation.request(way).decode(), end="")
     else:
         rotation.start(way)
+
+
+def _cost_of_a_single_record(ttl: int) -> str:
+    """Return what a rotation with a single record costs, if its TTL cannot be lowered further than this."""
+    minutes = math.ceil(ttl / 60)
+    if minutes <= 1:
+        return _COST_OF_A_SINGLE_RECORD.format("a minute")
+    lasting = _COST_OF_A_SINGLE_RECORD.format(f"{minutes} minutes")
+    return f"{lasting} The program cannot lower the TTL of the record below {ttl} s."
 
 
 def _read_certificate() -> bytes:

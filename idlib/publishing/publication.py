@@ -72,6 +72,14 @@ class Publishing:
         """
         return Publishing(self._publisher, self._zone, self._name, ttl, self._wait_seconds, self._report)
 
+    def resulting_ttl(self) -> int:
+        """Return the TTL that published records get, in seconds: what is wanted, or more if the method needs it.
+
+        Raises:
+            PublishingError: The records or the zone cannot be read.
+        """
+        return max(self._ttl, self._publisher.lowest_ttl())
+
     def read(self) -> TlsaSet:
         """Return the records that the name has now.
 
@@ -98,7 +106,7 @@ class Publishing:
 
         def after(before: TlsaSet) -> TlsaSet:
             others = () if remove_foreign else _foreign(before, keep, own_keys)
-            return TlsaSet.of(max(self._ttl, self._publisher.lowest_ttl()), (*keep, *others))
+            return TlsaSet.of(self.resulting_ttl(), (*keep, *others))
 
         change = self._change(after)
         served = wait_until_served(self._zone, self._name, change.after, self._wait_seconds, self._report)

@@ -96,6 +96,14 @@ class Rotation:
         state = self.state()
         return None if state is None else self._next_step(state)
 
+    def lowered_ttl(self) -> int:
+        """Return the TTL that a single record has when it is replaced, in seconds.
+
+        Raises:
+            PublishingError: The records or the zone cannot be read.
+        """
+        return self._lowered().resulting_ttl()
+
     def request(self, way: Way) -> bytes:
         """Create the next key, and return the certificate signing request for it in PEM form.
 
@@ -330,12 +338,14 @@ class Rotation:
         if state.way is Way.COMPROMISED:
             return self._proceed(self._save(replace(state, stage=Stage.REPLACING)))
         if state.way is Way.SINGLE:
-            lowered = self._publishing.with_ttl(min(LOWERED_TTL, self._settings.tlsa_ttl))
-            publication = lowered.publish(_present(state.old_record))
+            publication = self._lowered().publish(_present(state.old_record))
             return self._save(state.at(Stage.LOWERED, self._now(), ttl=max(state.ttl, publication.change.before.ttl)))
         self._wait_for_receiver(state)
         change = self._publishing.publish(_present(state.old_record, state.new_record)).change
         return self._save(state.at(Stage.PUBLISHED, self._now(), ttl=_longest(state.ttl, change)))
+
+    def _lowered(self) -> Publishing:
+        return self._publishing.with_ttl(min(LOWERED_TTL, self._settings.tlsa_ttl))
 
     def _require_both_records(self, state: RotationState) -> None:
         """Put both records in place again; if the new one was missing, the waiting time begins anew.

@@ -3,8 +3,10 @@
 import json
 import logging
 import os
+import signal
 import subprocess
 import time
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -212,20 +214,32 @@ def _advance(rotation: "Rotation", state: "RotationState", settings: Settings) -
 def _run_hook(settings: Settings, step: str) -> None:
     if settings.rotate_hook is None:
         return
-    environment = {**os.environ, "ROTATE_STEP": step}
     try:
-        done = subprocess.run(
+        process = subprocess.Popen(
             ["/bin/sh", "-c", settings.rotate_hook],
-            env=environment,
+            env={**os.environ, "ROTATE_STEP": step},
             stdin=subprocess.DEVNULL,
             stdout=2,
-            timeout=_HOOK_SECONDS,
-            check=False,
+            start_new_session=True,
         )
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise HookError(f"ROTATE_HOOK failed at the step {step}: {error}", "run it by hand to see why") from error
-    if done.returncode:
-        raise HookError(f"ROTATE_HOOK ended with status {done.returncode} at the step {step}", "see what it printed")
+    except OSError as error:
+        raise HookError(f"ROTATE_HOOK cannot be started: {error.strerror}", "install a shell") from error
+    with process:
+        try:
+            status = process.wait(_HOOK_SECONDS)
+        except BaseException as error:
+            # With all that it has started; the shell alone would leave them behind.
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            if not isinstance(error, subprocess.TimeoutExpired):
+                raise
+            # Without the text of the error, which has the command and so perhaps a secret.
+            raise HookError(
+                f"ROTATE_HOOK did not end within {_HOOK_SECONDS:g} s at the step {step} and was killed",
+                "run it by hand to see why",
+            ) from None
+    if status:
+        raise HookError(f"ROTATE_HOOK ended with status {status} at the step {step}", "see what it printed")
 
 
 def _read_health(directory: Path) -> Health | None:

@@ -141,9 +141,9 @@ class OwnKeys:
         # One thread calls `refresh`, another one `note_records`.
         self._lock = threading.Lock()
         self._states = self._look()
-        self._next = self._read_next(self._states)
+        self._next = self._read_next()
         self._present = self._read_present(present)
-        self._previous = tuple(self._read_previous(self._states))
+        self._previous = tuple(self._read_previous())
         self._retired: frozenset[bytes] = frozenset()
         self._keys: tuple[PrivateKey, ...] = ()
         self._choose()
@@ -169,9 +169,9 @@ class OwnKeys:
         with self._lock:
             if states == self._states:
                 return
-            self._next = self._read_next(states)
+            self._next = self._read_next()
             self._present = self._read_present(self._present)
-            self._previous = tuple(self._read_previous(states))
+            self._previous = tuple(self._read_previous())
             self._choose()
             self._states = states
 
@@ -238,14 +238,14 @@ class OwnKeys:
     def _look(self) -> _States:
         return tuple(map(_state_of, self._paths))
 
-    def _read_next(self, states: _States) -> PrivateKey | None:
+    def _read_next(self) -> PrivateKey | None:
         """Return the key that will replace the present one: once its record is published, others encrypt to it."""
-        if states[0] is None:
-            return None
         try:
             return read_private_key(self._paths[0])
         except KeyFileError as error:
-            _LOG.warning("Next key skipped: %s", error)
+            # It is the current key by now, or there was none.
+            if not isinstance(error.__cause__, FileNotFoundError):
+                _LOG.warning("Next key skipped: %s", error)
             return None
 
     def _read_present(self, known: PrivateKey) -> PrivateKey:
@@ -259,8 +259,10 @@ class OwnKeys:
             _LOG.info("Reading %s", quoted(path))
         return key
 
-    def _read_previous(self, states: _States) -> Iterator[_PreviousKey]:
-        for path, state in zip(self._paths[2:], states[2:], strict=True):
+    def _read_previous(self) -> Iterator[_PreviousKey]:
+        for path in self._paths[2:]:
+            # Looked at again, because a key may have moved here since.
+            state = _state_of(path)
             if state is None:
                 continue
             try:

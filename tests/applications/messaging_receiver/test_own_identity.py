@@ -9,7 +9,17 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from idlib.algorithms import PrivateKey
 from idlib.discovery import Found, PublishedKey
 from idlib.errors import StoreError
-from idlib.keys import encode_private_key, key_path, locked, previous_key_paths, read_private_key, replace_key
+from idlib.key_places import promote_next_key, write_next_key
+from idlib.keys import (
+    encode_private_key,
+    key_path,
+    locked,
+    next_certificate_path,
+    next_key_path,
+    previous_key_paths,
+    read_private_key,
+    replace_key,
+)
 from idlib.names import IdentityName
 from messaging_receiver.own_identity import PREVIOUS_KEY_SECONDS, OwnKeys
 
@@ -288,3 +298,57 @@ def test_a_new_key_file_is_read_and_a_bad_one_is_not(device: Device, caplog: pyt
     own_keys.refresh()
     assert natives(own_keys.keys) == natives((new, old))
     assert "Key not reloaded, the old one stays in use" in caplog.text
+
+
+def write_next(device: Device) -> PrivateKey:
+    key = PrivateKey(ec.generate_private_key(ec.SECP256R1()))
+    with locked(device.directory):
+        write_next_key(device.directory, BOB, encode_private_key(key), os.geteuid())
+    return key
+
+
+def test_the_next_key_is_tried_as_soon_as_it_exists(device: Device) -> None:
+    own_keys = device.start()
+    (present,) = device.generated
+    following = write_next(device)
+    own_keys.refresh()
+    assert natives(own_keys.keys) == natives((present, following))
+    assert own_keys.present.public.native == present.public.native
+    assert natives(device.start().keys) == natives((present, following))
+
+
+def test_a_damaged_next_key_is_skipped_with_a_warning(device: Device, caplog: pytest.LogCaptureFixture) -> None:
+    own_keys = device.start()
+    next_key_path(device.directory, BOB).write_text("no key")
+    own_keys.refresh()
+    assert natives(own_keys.keys) == natives(tuple(device.generated))
+    (record,) = [record for record in caplog.records if "Next key skipped" in record.getMessage()]
+    assert record.levelno == logging.WARNING
+
+
+@pytest.mark.parametrize("reads_before", range(2))
+def test_a_key_that_moves_while_the_files_are_read_is_not_missed(
+    device: Device, reads_before: int, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    own_keys = device.start()
+    (present,) = device.generated
+    following = write_next(device)
+    reads = 0
+
+    def read(path: Path) -> PrivateKey:
+        nonlocal reads
+        if reads == reads_before:
+            with locked(device.directory):
+                next_certificate_path(device.directory, BOB).write_text("a certificate")
+                promote_next_key(device.directory, BOB, os.geteuid())
+        reads += 1
+        return read_private_key(path)
+
+    monkeypatch.setattr("messaging_receiver.own_identity.read_private_key", read)
+    own_keys.refresh()
+    expected = {present.public.der, following.public.der}
+    assert {key.public.der for key in own_keys.keys} == expected
+    own_keys.refresh()
+    assert {key.public.der for key in own_keys.keys} == expected
+    assert own_keys.present.public.der == following.public.der
+    assert not [record for record in caplog.records if record.levelno >= logging.WARNING]

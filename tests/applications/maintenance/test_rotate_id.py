@@ -1,11 +1,13 @@
 """What rotate_id.py prints; the steps themselves are tested in rotation/test_steps.py."""
 
+import os
 import sys
 from pathlib import Path
 
 import pytest
 
 from idlib.publishing.change import TlsaSet
+from idlib.settings import load
 from messaging_maintenance import rotate_id
 from tests.applications.maintenance.rotation.world import World
 
@@ -15,6 +17,8 @@ def device(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
     """Return a device with an identity and a published record."""
     world = World(tmp_path, monkeypatch)
     world.create()
+    # Its logging would outlive the test.
+    monkeypatch.setattr(rotate_id, "read_environment", lambda names: load(os.environ, names))
     for name, value in world.environment.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setattr("messaging_maintenance.publishing.open_publishing", lambda _: (world.publishing, world.zone))

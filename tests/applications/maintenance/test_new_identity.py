@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 
 from idlib.discovery import Discovery, Found, PublishedKey
-from idlib.errors import DiscoveryError, NoRecordError, NotSecureError
+from idlib.errors import DiscoveryError, ExitStatus, NoRecordError, NotSecureError
 from idlib.records import key_of
 from idlib.settings import load
-from messaging_maintenance import new_identity
+from messaging_maintenance import check_identity, new_identity
+from messaging_maintenance.checks.result import fail, ok
 from tests.applications.maintenance.rotation.world import NAME, World
 
 Capture = pytest.CaptureFixture[str]
@@ -51,6 +52,8 @@ def resolver(world: World, monkeypatch: pytest.MonkeyPatch) -> Resolver:
     monkeypatch.setattr(Discovery, "from_settings", lambda _: resolver)
     monkeypatch.setattr(new_identity, "_PAUSE_SECONDS", 0.001)
     monkeypatch.setattr(new_identity, "_WAIT_SECONDS", 0.05)
+    # The checks need a network; the integration tests run them.
+    monkeypatch.setattr(check_identity, "check_this_device", list)
     return resolver
 
 
@@ -71,6 +74,19 @@ def test_a_second_run_changes_nothing(world: World, resolver: Resolver, capsys: 
     assert "Nothing to change" in second.out
     assert (files(world), world.changes) == (written, changes)
     assert resolver.asked == 2
+
+
+def test_a_check_that_fails_is_printed_and_gives_its_status(
+    world: World, resolver: Resolver, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    found = [ok("key.file", "readable"), fail("broker.reachable", "no connection", "check MQTT_HOST")]
+    monkeypatch.setattr(check_identity, "check_this_device", lambda: found)
+    assert new_identity.main() == ExitStatus.CHECK_FAILED
+    printed = capsys.readouterr().out
+    assert "fail  broker.reachable  no connection" in printed
+    assert "key.file" not in printed
+    assert "is ready" not in printed
+    assert resolver.asked == 1
 
 
 def test_without_a_method_it_prints_what_to_enter(

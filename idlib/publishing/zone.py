@@ -120,6 +120,13 @@ class HostResolver:
         zone = self._zone(dns.name.from_text(registrable_domain(name)))
         while (cut := _cut_below(zone, owner)) is not None:
             zone = self._zone(cut)
+            # Otherwise the same delegation would be followed again and again.
+            if dns.name.from_text(zone.name) != cut:
+                raise PublishingError(
+                    f"the resolver does not know the zone {_shown(cut)}, to which name servers delegate",
+                    "check the name servers of that zone; if it is new, wait until the resolver has forgotten its"
+                    " absence",
+                )
         return zone
 
     def _zone(self, apex: dns.name.Name) -> Zone:

@@ -96,6 +96,13 @@ def test_an_answer_about_another_name_leads_nowhere(serve: Serve) -> None:
     assert zone.name == "example.test"
 
 
+def test_a_delegation_that_only_the_name_server_knows_is_an_error(serve: Serve) -> None:
+    """A resolver that has cached the absence of the zone leads back to the zone above."""
+    parent = zone_of("example.test.", "@ NS ns", "ns A 127.0.0.1", "_device NS ns")
+    with pytest.raises(PublishingError, match=r"the resolver does not know the zone _device\.example\.test"):
+        find(serve, recursive(EXAMPLE), authoritative(parent))
+
+
 def test_a_name_server_without_an_address_is_named(serve: Serve) -> None:
     zone = zone_of("example.test.", "@ NS ns", "@ NS gone", "ns A 127.0.0.1")
     assert find(serve, recursive(zone), authoritative(zone))[0].unresolved == ("gone.example.test",)

@@ -16,9 +16,10 @@ _MAX_SHOWN: Final = 300
 _MAX_TTL: Final = 2**31 - 1
 _USUAL_PAUSE_SECONDS: Final = 1
 _OCTET: Final = "(0*[0-9]{1,3})"
+# White space before the digits is never given back, because a long answer would be matched in quadratic time.
 # Not as strict as dnspython, which does not read a digest of the wrong length, because such a record must be removable.
-_TLSA: Final = re.compile(rf"{_OCTET}\s+{_OCTET}\s+{_OCTET}\s+([0-9A-Fa-f\s]+)")
-_GENERIC: Final = re.compile(r"\\#\s+([0-9]{1,5})\s+([0-9A-Fa-f\s]*)")
+_TLSA: Final = re.compile(rf"{_OCTET}\s+{_OCTET}\s+{_OCTET}\s++([0-9A-Fa-f\s]+)")
+_GENERIC: Final = re.compile(r"\\#\s+([0-9]{1,5})\s++([0-9A-Fa-f\s]*)")
 # Keys that hold a message about the whole request.
 _GENERAL: Final = frozenset({"detail", "non_field_errors"})
 

@@ -1,4 +1,5 @@
 import json
+import time
 
 import pytest
 from hypothesis import given
@@ -37,6 +38,15 @@ def test_what_is_written_is_read(ttl: int, rdatas: list[bytes]) -> None:
 def test_a_record_is_read_in_each_form(text: str) -> None:
     shown = {"type": "TLSA", "ttl": 60, "records": [text]}
     assert read_records(answer([shown])) == TlsaSet.of(60, [bytes.fromhex("030001aabb")])
+
+
+@pytest.mark.parametrize("start", ["3 0 0 ", r"\# 3 ", "3 0 "])
+def test_a_long_answer_is_rejected_at_once(start: str) -> None:
+    shown = {"type": "TLSA", "ttl": 60, "records": [f"{start}{' ' * 500_000}!"]}
+    started = time.process_time()
+    with pytest.raises(PublishingError, match="cannot be read"):
+        read_records(answer([shown]))
+    assert time.process_time() - started < 5
 
 
 @given(st.binary() | JSON.map(lambda document: json.dumps(document).encode()))

@@ -1,14 +1,15 @@
 """Sends requests with a token to a web API, over verified TLS, and reads bounded answers."""
 
+import contextlib
 import http.client
+import io
 import json
+import socket
 import ssl
 import time
-import urllib.error
 import urllib.parse
-import urllib.request
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import idlib
 from idlib.errors import PublishingError
@@ -63,21 +64,14 @@ class WebApi:
     """
 
     def __init__(self, url: str, authorization: str) -> None:
-        self._url = url
-        scheme, self.host, *_ = urllib.parse.urlsplit(url)
+        self._scheme, self.host, self._path, *_ = urllib.parse.urlsplit(url)
         self._headers = {
             "Authorization": authorization,
             "Accept": "application/json",
             "Content-Type": "application/json",
             "User-Agent": f"dane-messenger/{idlib.__version__}",
+            "Connection": "close",
         }
-        # Without the usual handlers, which follow redirects, use proxies and raise for a status.
-        self._opener = urllib.request.OpenerDirector()
-        self._opener.add_handler(
-            urllib.request.HTTPHandler()
-            if scheme == "http"
-            else urllib.request.HTTPSHandler(context=ssl.create_default_context())
-        )
 
     def send(self, method: str, path: str, body: object = None) -> Answer:
         """Send a request, and return the answer, whatever its status.
@@ -92,27 +86,28 @@ class WebApi:
                 not known whether it did.
         """
         data = None if body is None else json.dumps(body).encode()
-        request = urllib.request.Request(self._url + path, data, self._headers, method=method)  # noqa: S310  # the opener has no other schemes
         try:
-            with self._opener.open(request, timeout=_SECONDS) as response:
-                return Answer(response.status, self._read(response), response.headers["Retry-After"])
-        except urllib.error.URLError as error:
-            raise self._unreachable(error.reason) from error
+            with contextlib.closing(self._connection()) as connection:
+                connection.request(method, self._path + path, data, self._headers)
+                with connection.getresponse() as response:
+                    return Answer(response.status, self._read(response), response.headers["Retry-After"])
         except (OSError, http.client.HTTPException) as error:
             raise self._unreachable(error) from error
 
+    def _connection(self) -> http.client.HTTPConnection:
+        if self._scheme == "http":
+            return _Connection(self.host, timeout=_SECONDS)
+        return _TlsConnection(self.host, timeout=_SECONDS, context=ssl.create_default_context())
+
     def _read(self, response: http.client.HTTPResponse) -> bytes:
-        deadline = time.monotonic() + _MAX_ANSWER_SECONDS
         body = b""
         while portion := response.read1(_PORTION_BYTES):
             body += portion
             if len(body) > _MAX_ANSWER_BYTES:
                 raise PublishingError(f"the answer of {self.host} is too large", _HINT)
-            if time.monotonic() > deadline:
-                raise TimeoutError
         return body
 
-    def _unreachable(self, reason: object) -> PublishingError:
+    def _unreachable(self, reason: Exception) -> PublishingError:
         match reason:
             case ssl.SSLCertVerificationError():
                 return PublishingError(
@@ -130,3 +125,54 @@ class WebApi:
             case OSError():
                 return PublishingError(f"{self.host} cannot be reached: {reason.strerror or 'no address'}", _HINT)
         return PublishingError(f"{self.host} cannot be reached", _HINT)
+
+
+class _Limited(io.RawIOBase):
+    """What a server sends, until the time for its answer is over; the timeout of a socket begins anew with each part.
+
+    Args:
+        raw: Reads from the socket.
+    """
+
+    def __init__(self, raw: io.RawIOBase) -> None:
+        self._raw = raw
+        self._deadline = time.monotonic() + _MAX_ANSWER_SECONDS
+
+    def readable(self) -> bool:
+        """Return true."""
+        return True
+
+    def readinto(self, buffer: Any) -> int | None:
+        """Read the next part into a buffer.
+
+        Args:
+            buffer: Where to.
+
+        Raises:
+            TimeoutError: The time for the answer is over, or nothing came for too long.
+        """
+        if time.monotonic() > self._deadline:
+            raise TimeoutError
+        return self._raw.readinto(buffer)
+
+    def close(self) -> None:
+        """Close the file of the socket."""
+        self._raw.close()
+        super().close()
+
+
+class _Response(http.client.HTTPResponse):
+    """An answer whose headers, too, must come in time."""
+
+    def __init__(self, sock: socket.socket, *arguments: Any, **named: Any) -> None:
+        super().__init__(sock, *arguments, **named)
+        self.fp.close()
+        self.fp = io.BufferedReader(_Limited(sock.makefile("rb", buffering=0)))
+
+
+class _Connection(http.client.HTTPConnection):
+    response_class = _Response
+
+
+class _TlsConnection(http.client.HTTPSConnection):
+    response_class = _Response

@@ -95,6 +95,22 @@ def test_a_slow_answer_is_not_waited_for(serve: Callable[..., str], monkeypatch:
     assert time.monotonic() - started < 2
 
 
+@pytest.mark.parametrize("part", [b"x", b"HTTP/1.1 100 Continue\r\n\r\n"])
+def test_slow_headers_are_not_waited_for(
+    part: bytes, serve: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(web_api, "_MAX_ANSWER_SECONDS", 0.3)
+
+    def trickle(connection: socket.socket) -> None:
+        for _ in range(150):
+            connection.sendall(part)
+            time.sleep(0.02)
+
+    started = time.monotonic()
+    assert "did not answer in time" in failure(serve(trickle)).fact
+    assert time.monotonic() - started < 2
+
+
 @pytest.mark.parametrize("framing", [b"", b"Content-Length: 10000000\r\n"])
 def test_a_large_answer_is_not_read(framing: bytes, serve: Callable[..., str]) -> None:
     def flood(connection: socket.socket) -> None:

@@ -6,6 +6,7 @@ from typing import Final
 
 from idlib.errors import ClockError
 from idlib.system import clock
+from idlib.timekeeping import SETTLING_SECONDS
 from idlib.trust import EARLIEST_CREDIBLE_TIME, MAX_MESSAGE_AGE_SECONDS
 
 # A name server has copies that it does not list, and a cache may round up.
@@ -27,11 +28,13 @@ class Instant:
         wall: Seconds since the epoch.
         boot: Which start of the system the next number counts from; empty if that is unknown.
         up: Seconds since that start, those in which the system slept included.
+        is_set: Whether the clock of the system has been set since that start, or the system has run for a day.
     """
 
     wall: float
     boot: str
     up: float
+    is_set: bool = True
 
     @classmethod
     def now(cls) -> "Instant":
@@ -43,21 +46,40 @@ class Instant:
         wall = time.time()
         if wall < EARLIEST_CREDIBLE_TIME:
             raise ClockError("the clock of this device is not set", "wait for its time server, or set it")
-        return cls(wall, clock.boot(), time.clock_gettime(time.CLOCK_BOOTTIME))
+        up = time.clock_gettime(time.CLOCK_BOOTTIME)
+        return cls(wall, clock.boot(), up, up >= SETTLING_SECONDS or clock.is_synchronized())
 
     def seconds_since(self, earlier: "Instant") -> float:
         """Return how much time has passed at least.
 
-        A clock that is set forward must not shorten a waiting time, so within one start of the system the smaller of
-        both differences counts.
+        A clock that is set, forward or back, must change no waiting time, so within one start of the system only the
+        seconds of that start count. Across starts the clock counts; but if it was not set in both, only the seconds
+        of the later start are certain.
 
         Args:
             earlier: The instant to count from.
         """
         by_wall = self.wall - earlier.wall
-        if self.boot and self.boot == earlier.boot:
-            return min(by_wall, self.up - earlier.up)
-        return by_wall
+        if self._is_in_the_start_of(earlier):
+            return self.up - earlier.up
+        return by_wall if self.is_set and earlier.is_set else min(by_wall, self.up)
+
+    def recount(self, earlier: "Instant") -> "Instant":
+        """Return an instant from which as much time has passed as from an earlier one, by the clock as it is set now.
+
+        Otherwise a time that only a wrong clock has shown would be waited for after the next start of the system.
+
+        Args:
+            earlier: The instant to count from.
+        """
+        passed = self.seconds_since(earlier)
+        if not self.is_set or not (self._is_in_the_start_of(earlier) or passed < 0 or not earlier.is_set):
+            return earlier
+        passed = max(0.0, passed)
+        return Instant(self.wall - passed, self.boot, self.up - passed)
+
+    def _is_in_the_start_of(self, earlier: "Instant") -> bool:
+        return bool(self.boot) and self.boot == earlier.boot and self.up >= earlier.up
 
 
 @dataclass(frozen=True, slots=True)

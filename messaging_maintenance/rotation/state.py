@@ -148,7 +148,7 @@ class RotationState:
             since = Instant(**fields.pop("since"))
             fields["stage"], fields["way"] = Stage(fields["stage"]), Way(fields["way"])
             fields["ttl"] = int(fields["ttl"])
-            return cls(since=Instant(float(since.wall), str(since.boot), float(since.up)), **fields)
+            return cls(since=Instant(float(since.wall), str(since.boot), float(since.up), bool(since.is_set)), **fields)
         except (
             ValueError,
             TypeError,

@@ -30,6 +30,8 @@ LOWERED_TTL: Final = 60
 _SWITCHES: Final = frozenset({Stage.SWITCHING, Stage.REPLACING, Stage.SWITCHED})
 # A reader tries a signature with 3 keys (docs/protocol.md, "Keys in DNS").
 _MAX_OTHER_KEYS: Final = 1
+# A clock that differs by less was not set.
+_CLOCK_DRIFT_SECONDS: Final = 60
 _NOT_STARTED: Final = "no rotation is under way"
 
 
@@ -94,7 +96,7 @@ class Rotation:
             KeyFileError: The state cannot be read.
         """
         state = self.state()
-        return None if state is None else self._next_step(state)
+        return None if state is None else self._next_step(replace(state, since=self._now().recount(state.since)))
 
     def lowered_ttl(self) -> int:
         """Return the TTL that a single record has when it is replaced, in seconds.
@@ -213,6 +215,7 @@ class Rotation:
             state = self.state()
             if state is None or state.stage is Stage.REQUESTED:
                 return None
+            state = self._recount(state)
             step = self._next_step(state)
             if step.safe_at is not None:
                 return None
@@ -266,6 +269,7 @@ class Rotation:
         state = self.state()
         if state is None:
             raise RotationError(_NOT_STARTED, "run rotate start first")
+        state = self._recount(state)
         step = self._next_step(state)
         if step.command != command:
             raise RotationError(
@@ -300,6 +304,13 @@ class Rotation:
             case Stage.WITHDRAWN:
                 wait = self._waits.until_destruction(state.ttl)
                 return NextStep("finish", "destroy the private key that is out of use", self._safe_at(state, wait))
+
+    def _recount(self, state: RotationState) -> RotationState:
+        """Let the waiting time count from the same moment by the clock as it is set now."""
+        since = self._now().recount(state.since)
+        if since.is_set == state.since.is_set and abs(since.wall - state.since.wall) <= _CLOCK_DRIFT_SECONDS:
+            return state
+        return self._save(replace(state, since=since))
 
     def _safe_at(self, state: RotationState, wait: float) -> float | None:
         """Return when a waiting time that began with the state ends, in seconds since the epoch; None if it is over."""

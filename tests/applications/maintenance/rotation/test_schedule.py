@@ -20,10 +20,15 @@ START = Instant(2_000_000_000, "one", 500)
         (Instant(START.wall + 60, "one", 560), 60),
         # Set forward, and set back.
         (Instant(START.wall + DAY, "one", 560), 60),
-        (Instant(START.wall - DAY, "one", 560), -DAY),
+        (Instant(START.wall - DAY, "one", 560), 60),
         # Another start: only the wall clock is left, and the time without power counts.
         (Instant(START.wall + DAY, "two", 5), DAY),
         (Instant(START.wall + 60, "two", 5000), 60),
+        # A clock that has not been set since the start of the system may show any time.
+        (Instant(START.wall + DAY, "two", 5, is_set=False), 5),
+        (Instant(START.wall + DAY, "one", 560, is_set=False), 60),
+        # The same identifier, but a clock that began anew, as in a container.
+        (Instant(START.wall + DAY, "one", 5), DAY),
         # A system that does not say which start it is.
         (Instant(START.wall + DAY, "", 560), DAY),
     ],
@@ -34,6 +39,39 @@ def test_the_time_that_has_passed_at_least(later: Instant, seconds: float) -> No
 
 def test_without_an_identifier_of_the_start_only_the_wall_clock_counts() -> None:
     assert Instant(100, "", 70).seconds_since(Instant(50, "", 60)) == 50
+
+
+def test_a_clock_that_was_not_set_at_the_beginning_measures_only_this_start_of_the_system() -> None:
+    began = Instant(START.wall - 90 * DAY, "one", 60, is_set=False)
+    later = Instant(START.wall, "two", 600)
+    assert later.seconds_since(began) == 600
+    assert later.recount(began) == Instant(START.wall - 600, "two", 0)
+
+
+@pytest.mark.parametrize(
+    ("now", "counted_from"),
+    [
+        (Instant(START.wall - DAY, "one", 560), Instant(START.wall - DAY - 60, "one", 500)),
+        (Instant(START.wall - DAY, "two", 560), Instant(START.wall - DAY, "two", 560)),
+        (Instant(START.wall + DAY, "two", 560), START),
+        (Instant(START.wall - DAY, "one", 560, is_set=False), START),
+        (Instant(START.wall - DAY, "two", 560, is_set=False), START),
+    ],
+)
+def test_an_instant_is_counted_again_by_a_clock_that_was_set(now: Instant, counted_from: Instant) -> None:
+    assert now.recount(START) == counted_from
+
+
+@pytest.mark.parametrize(("is_synchronized", "up", "is_set"), [(True, 5, True), (False, 5, False), (False, DAY, True)])
+def test_a_clock_counts_as_set_once_it_is_synchronized_or_the_system_has_run_for_a_day(
+    is_synchronized: bool,  # noqa: FBT001
+    up: float,
+    is_set: bool,  # noqa: FBT001
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(clock, "is_synchronized", lambda: is_synchronized)
+    monkeypatch.setattr(time, "clock_gettime", lambda _: float(up))
+    assert Instant.now().is_set == is_set
 
 
 @given(forward=st.floats(0, 10**9), passed=st.floats(0, 10**7))

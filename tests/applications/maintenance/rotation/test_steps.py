@@ -109,6 +109,54 @@ def test_a_restart_of_the_system_does_not_stop_the_waiting_time(device: World) -
     device.rotation.switch()
 
 
+def test_a_wrong_clock_after_a_restart_makes_no_step_safe(device: World) -> None:
+    device.rotation.start(Way.OVERLAP)
+    device.restart()
+    device.wall += 10 * 365 * DAY
+    device.is_set = False
+    assert device.rotation.advance() is None
+    with pytest.raises(TooEarlyError):
+        device.rotation.switch()
+    device.wall -= 10 * 365 * DAY
+    device.is_set = True
+    device.pass_time(HOUR)
+    device.rotation.switch()
+
+
+def test_a_rotation_that_was_started_by_a_late_clock_waits_after_it_was_set_and_a_restart(device: World) -> None:
+    device.is_lossless = False
+    device.wall -= 90 * DAY
+    device.is_set = False
+    device.rotation.start(Way.OVERLAP)
+    device.restart()
+    device.wall += 90 * DAY
+    device.is_set = True
+    with pytest.raises(TooEarlyError):
+        device.rotation.switch()
+    device.restart()
+    device.pass_time(HOUR)
+    device.rotation.switch()
+
+
+@pytest.mark.parametrize("restart", [False, True])
+def test_a_rotation_does_not_wait_for_a_time_that_only_a_wrong_clock_has_shown(device: World, restart: bool) -> None:  # noqa: FBT001
+    device.is_lossless = False
+    device.wall += 10 * 365 * DAY
+    device.rotation.start(Way.OVERLAP)
+    device.wall -= 10 * 365 * DAY
+    if restart:
+        device.restart()
+    step = device.rotation.next_step()
+    assert step is not None
+    assert step.safe_at is not None
+    assert step.safe_at - device.wall <= HOUR
+    assert device.rotation.advance() is None
+    device.restart()
+    device.pass_time(HOUR)
+    device.rotation.switch()
+    assert device.state.stage is Stage.SWITCHED
+
+
 def test_the_ttl_of_the_zone_is_waited_for(device: World) -> None:
     device.put(TlsaSet(6 * HOUR, device.records.rdatas))
     device.lowest = 6 * HOUR

@@ -43,7 +43,7 @@ class World:
 
     def __init__(self, directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.directory = directory
-        self.wall, self.boot, self.up = NOW, "first boot", 1000.0
+        self.wall, self.boot, self.up, self.is_set = NOW, "first boot", 1000.0, True
         self.zone = Zone("example.test", "ns.example.test", NEGATIVE_TTL, (), (), HostResolver([]))
         self.records = TlsaSet.of(0, ())
         # Each set that caches may have got: its records, its TTL, and until when it was served.
@@ -112,7 +112,7 @@ class World:
         return state
 
     def now(self) -> Instant:
-        return Instant(self.wall, self.boot, self.up)
+        return Instant(self.wall, self.boot, self.up, self.is_set)
 
     def create(self) -> None:
         """Create an identity, and publish its record long ago."""

@@ -24,6 +24,11 @@ _CHECK_SECONDS: Final = 12 * 3600.0
 _FIRST_CHECK_SECONDS: Final = 60.0
 _SHORTEST_PAUSE_SECONDS: Final = 1.0
 _GRACE_SECONDS: Final = 8.0
+# A check waits for name servers and for the user's commands, each for some minutes at most.
+_LONGEST_CHECK_SECONDS: Final = 3600.0
+_CHECK: Final = ["-m", "messaging_maintenance.watch"]
+# Of a value that idlib.settings accepts.
+_MAX_SPEED_DIGITS: Final = 8
 
 
 def main() -> None:
@@ -61,26 +66,42 @@ def _read_arguments() -> None:
 def _pause(seconds: float) -> float:
     """Return a random pause of about this length, so that a fleet does not ask all at once."""
     speed = os.environ.get("ROTATE_TEST_SPEED", "1")
-    seconds /= int(speed) if speed.isdecimal() and int(speed) else 1
+    # The check reports a bad value.
+    seconds /= max(1, int(speed)) if speed.isdecimal() and len(speed) <= _MAX_SPEED_DIGITS else 1
     return max(_SHORTEST_PAUSE_SECONDS, seconds * random.uniform(0.5, 1.5))  # noqa: S311  # no secret
 
 
 def _check(ends: set[signal.Signals]) -> bool:
     """Check the identity in a process of its own; return whether this service is to end."""
-    check = os.posix_spawn(
-        sys.executable,
-        [sys.executable, "-m", "messaging_maintenance.watch"],
-        os.environ,
-        file_actions=[(os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0)],
-        # A group, so that the commands that it runs end with it; the signals blocked here would not end it.
-        setpgroup=0,
-        setsigmask=(),
-    )
+    try:
+        check = os.posix_spawn(
+            sys.executable,
+            [sys.executable, *_CHECK],
+            os.environ,
+            file_actions=[(os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0)],
+            # A group, so that the commands that it runs end with it; the signals blocked here would not end it.
+            setpgroup=0,
+            setsigmask=(),
+        )
+    except OSError as error:
+        # For lack of memory or processes, which may be there at the next check.
+        _report(f"The identity check cannot be started: {error.strerror}")
+        return False
+    deadline = time.monotonic() + _LONGEST_CHECK_SECONDS
     while not _has_ended(check):
-        if signal.sigwait({*ends, signal.SIGCHLD}) in ends:
+        arrived = signal.sigtimedwait({*ends, signal.SIGCHLD}, max(0.0, deadline - time.monotonic()))
+        if arrived is None:
+            _report(f"The identity check did not end within {_LONGEST_CHECK_SECONDS:.0f} s, and is ended")
+            _end(check)
+            return False
+        if arrived.si_signo in ends:
             _end(check)
             return True
     return False
+
+
+def _report(sentence: str) -> None:
+    print(sentence, file=sys.stderr, flush=True)
 
 
 def _has_ended(check: int) -> bool:

@@ -71,6 +71,7 @@ NO_BOUND_OF_A_USER: Final = frozenset(
         "idlib/publishing/desec_answer.py _MAX_TTL",
         "idlib/publishing/name_servers.py _MAX_AT_ONCE",
         "idlib/publishing/dynamic_update.py _PAUSE_SECONDS",
+        "messaging_maintenance/application.py _MAX_SPEED_DIGITS",
         "messaging_maintenance/application.py _SHORTEST_PAUSE_SECONDS",
         "messaging_maintenance/new_identity.py _PAUSE_SECONDS",
         "messaging_maintenance/rotation/exclusion.py _PAUSE_SECONDS",

@@ -5,6 +5,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -69,6 +70,57 @@ def test_a_wrong_argument_is_reported_if_the_identity_is_looked_after(tmp_path: 
     ended = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert ended.returncode == 64
     assert "--no-such-option" in ended.stderr
+
+
+@pytest.mark.parametrize("speed", ["9" * 400, "9" * 5000, "\u0660", "-1", "x"])
+def test_a_bad_test_speed_does_not_end_it(tmp_path: Path, speed: str) -> None:
+    environment = {"PATH": os.environ["PATH"], "DNS_PUBLISH": "command", "ROTATE_TEST_SPEED": speed}
+    with subprocess.Popen([str(PROGRAM)], env=environment, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr
+        assert process.stderr.readline() == "maintenance waiting\n"
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(1)
+        process.terminate()
+        assert "Traceback" not in process.communicate(timeout=10)[1]
+    assert process.returncode == 0
+
+
+def test_a_check_that_does_not_end_is_killed_and_the_next_one_follows(tmp_path: Path) -> None:
+    endless = f"import time; open({str(tmp_path / 'checks')!r}, 'a').write('x'); time.sleep(1000)"
+    with _service_with(
+        tmp_path, f"application._LONGEST_CHECK_SECONDS = 1.0; application._CHECK = ['-c', {endless!r}]"
+    ) as process:
+        assert process.stderr
+        for _ in range(2):
+            assert "The identity check did not end within 1 s, and is ended" in process.stderr.readline()
+    assert (tmp_path / "checks").read_text().startswith("xx")
+
+
+def test_a_check_that_cannot_be_started_is_tried_again(tmp_path: Path) -> None:
+    with _service_with(tmp_path, "application.sys.executable = '/nonexistent'") as process:
+        assert process.stderr
+        for _ in range(2):
+            assert "The identity check cannot be started: No such file or directory" in process.stderr.readline()
+
+
+@contextlib.contextmanager
+def _service_with(directory: Path, change: str) -> Iterator["subprocess.Popen[str]"]:
+    """Start the service with a change to its module; it must end without a traceback."""
+    code = f"from messaging_maintenance import application; {change}; application.main()"
+    with subprocess.Popen(
+        [sys.executable, "-c", code],
+        env={"PATH": os.environ["PATH"], "DNS_PUBLISH": "command", "ROTATE_TEST_SPEED": "1000000"},
+        cwd=directory,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stderr
+        assert process.stderr.readline() == "maintenance waiting\n"
+        process.stderr.readline()
+        yield process
+        process.terminate()
+        assert "Traceback" not in process.communicate(timeout=20)[1]
+    assert process.returncode == 0
 
 
 def test_it_ends_at_once_while_a_check_runs(tmp_path: Path) -> None:

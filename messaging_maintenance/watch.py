@@ -88,11 +88,18 @@ def main() -> ExitStatus:
 
 def print_health() -> ExitStatus:
     """Print what the last check found, and return the exit status that says whether the service is healthy."""
-    health = _read_health(_default_directory())
+    directory = _default_directory()
+    health = _read_health(directory)
+    if health is None and os.path.lexists(directory / HEALTH_FILE_NAME):
+        print("the result of the last identity check cannot be read: look at the log")
+        return ExitStatus.CONFIGURATION
     if health is None:
         print("ok: the identity has not been checked yet")
         return ExitStatus.OK
     age = time.time() - health.checked
+    if health.is_ok and age < -_DAY_SECONDS:
+        print("the last identity check ended in the future: check the clock")
+        return ExitStatus.CONFIGURATION
     if health.is_ok and age > _STALE_SECONDS:
         print(f"the last identity check ended {age / 3600:.0f} hours ago")
         return ExitStatus.CONFIGURATION
@@ -105,7 +112,8 @@ def _default_directory() -> Path:
 
 
 def _problem_since(before: Health | None) -> float:
-    return before.since if before is not None and not before.is_ok else time.time()
+    # The clock may have been set back since then.
+    return min(before.since, time.time()) if before is not None and not before.is_ok else time.time()
 
 
 def _check(settings: Settings) -> str:
@@ -186,6 +194,11 @@ def _rotate(rotation: "Rotation", identity: Bootstrap, settings: Settings, perio
     state = rotation.state()
     if state is None:
         age = time.time() - Path(identity.get_path_for_pki_asset("key")).stat().st_mtime
+        if age < -_DAY_SECONDS:
+            raise KeyFileError(
+                "the key's file is from the future, so its age is unknown",
+                "check the clock; if it is right, run touch on the key's file, and its age counts from now",
+            )
         left = period - age * settings.rotate_test_speed
         if left > 0:
             return f"the key is due to be changed in {left / _DAY_SECONDS:.0f} days"

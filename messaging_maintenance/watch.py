@@ -18,7 +18,7 @@ from idlib.output import harmless
 from idlib.program.command_line import run
 from idlib.program.environment import read_environment
 from idlib.records import key_of
-from idlib.settings import MAINTENANCE_READS, PUBLISHING_READS, ROTATION_READS, Settings, Switch
+from idlib.settings import MAINTENANCE_READS, PUBLISHING_READS, ROTATION_READS, Settings, Switch, load
 
 if TYPE_CHECKING:
     from idlib.publishing.publication import Publishing
@@ -36,6 +36,8 @@ _PATIENCE_SECONDS: Final = 3 * _DAY_SECONDS
 _STALE_SECONDS: Final = 2 * _DAY_SECONDS
 _HOOK_SECONDS: Final = 300.0
 _RESTORED: Final = "restored"
+# Where the health is kept does not depend on the name.
+_ANY_NAME: Final = "device.example"
 
 
 class HookError(IdlibError):
@@ -67,9 +69,7 @@ def main() -> ExitStatus:
     try:
         settings = read_environment(_READS)
     except ConfigurationError as error:
-        directory = _default_directory()
-        since = _problem_since(_read_health(directory))
-        _keep(directory, Health(harmless(error.problems[0]), since, time.time()), os.geteuid())
+        _keep_problem(error.problems[0])
         raise
     before = _read_health(settings.crypto_path)
     try:
@@ -88,7 +88,12 @@ def main() -> ExitStatus:
 
 def print_health() -> ExitStatus:
     """Print what the last check found, and return the exit status that says whether the service is healthy."""
-    directory = _default_directory()
+    try:
+        directory = load(os.environ, {"CRYPTO_PATH"}).crypto_path
+    except ConfigurationError as error:
+        # The check may not know where to keep that it has failed.
+        print(harmless(error.problems[0]))
+        return ExitStatus.CONFIGURATION
     health = _read_health(directory)
     if health is None and os.path.lexists(directory / HEALTH_FILE_NAME):
         print("the result of the last identity check cannot be read: look at the log")
@@ -107,8 +112,12 @@ def print_health() -> ExitStatus:
     return ExitStatus.OK if health.is_ok else ExitStatus.CONFIGURATION
 
 
-def _default_directory() -> Path:
-    return Path(os.environ.get("CRYPTO_PATH") or "/identity").expanduser()
+def _keep_problem(problem: str) -> None:
+    """Keep a problem with the settings, if the one that says where is good."""
+    with suppress(ConfigurationError):
+        directory = load({**os.environ, "IDENTITY_NAME": _ANY_NAME}, {"CRYPTO_PATH"}).crypto_path
+        since = _problem_since(_read_health(directory))
+        _keep(directory, Health(harmless(problem), since, time.time()), os.geteuid())
 
 
 def _problem_since(before: Health | None) -> float:
@@ -123,7 +132,7 @@ def _check(settings: Settings) -> str:
         IdlibError: Something could not be done, or the operator must do something.
     """
     identity = Bootstrap.from_settings(settings)
-    is_rotating = keys.rotation_path(settings.crypto_path, settings.identity_name).exists()
+    is_rotating = os.path.lexists(keys.rotation_path(settings.crypto_path, settings.identity_name))
     if not identity.has_private_key() and not is_rotating:
         return "there is no identity yet"
     if settings.rotate_every is not None and settings.dns_publish is None:

@@ -8,7 +8,7 @@ but a change is signed with a key, and what others trust is what DNSSEC authenti
 """
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sized
 from dataclasses import dataclass
 from typing import Final
 
@@ -28,6 +28,8 @@ from idlib.zones import registrable_domain
 
 _SECONDS: Final = 10.0
 _NAME_SERVER_SECONDS: Final = 3.0
+_MAX_NAME_SERVERS: Final = 32
+_MAX_ADDRESSES: Final = 64
 _APEX_TYPES: Final = frozenset({RdataType.SOA, RdataType.NS})
 _HINT: Final = "check the network and DNS_RESOLVER, and try again"
 
@@ -135,12 +137,14 @@ class HostResolver:
             hosts = sorted(str(record.target) for record in self._resolver.resolve(origin, "NS"))
         except dns.exception.DNSException as error:
             raise _unknown(f"the name servers of {_shown(origin)}", error) from error
+        _require_few(hosts, _MAX_NAME_SERVERS, origin)
         found = {host: self.addresses(host) for host in hosts}
         servers = tuple(
             NameServer(host.rstrip("."), ServerAddress(address, self.server_port))
             for host, addresses in found.items()
             for address in addresses
         )
+        _require_few(servers, _MAX_ADDRESSES, origin)
         unresolved = tuple(host.rstrip(".") for host, addresses in found.items() if not addresses)
         if not servers:
             raise PublishingError(
@@ -207,6 +211,15 @@ def _ask(servers: Iterable[NameServer], owner: dns.name.Name) -> Answer | None:
         if answer.rcode in (dns.rcode.NOERROR, dns.rcode.NXDOMAIN):
             return answer
     return None
+
+
+def _require_few(servers: Sized, limit: int, origin: dns.name.Name) -> None:
+    """Raise an error if there are so many that asking each of them would take hours."""
+    if len(servers) > limit:
+        raise PublishingError(
+            f"{_shown(origin)} has too many name servers: {len(servers)} names or addresses; at most {limit} are asked",
+            "check the zone's NS records and their addresses; something on the path may alter answers",
+        )
 
 
 def _shown(name: dns.name.Name) -> str:

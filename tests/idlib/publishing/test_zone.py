@@ -103,6 +103,22 @@ def test_a_delegation_that_only_the_name_server_knows_is_an_error(serve: Serve) 
         find(serve, recursive(EXAMPLE), authoritative(parent))
 
 
+@pytest.mark.parametrize(
+    "lines",
+    [
+        [f"@ NS gone{number}" for number in range(1000)],
+        ["@ NS ns", *(f"ns A 127.0.{number // 250}.{number % 250 + 1}" for number in range(1000))],
+    ],
+    ids=["names", "addresses"],
+)
+def test_a_zone_with_very_many_name_servers_is_an_error(serve: Serve, lines: list[str]) -> None:
+    zone = zone_of("example.test.", "ns A 127.0.0.1", *lines)
+    resolver = serve(recursive(zone))
+    with pytest.raises(PublishingError, match=r"example\.test has too many name servers"):
+        HostResolver([resolver.address], serve(authoritative(zone)).address.port).find_zone(ALICE)
+    assert len(resolver.queries) < 10
+
+
 def test_a_name_server_without_an_address_is_named(serve: Serve) -> None:
     zone = zone_of("example.test.", "@ NS ns", "@ NS gone", "ns A 127.0.0.1")
     assert find(serve, recursive(zone), authoritative(zone))[0].unresolved == ("gone.example.test",)

@@ -600,8 +600,7 @@ def publish_records(
         KeyFileError: The key, the certificate or the state is missing or unusable, or a step is being taken.
         PublishingError: The records were not published.
     """
-    if state_file(settings).read() is None:
-        return publishing.publish(records_to_publish(identity, settings), remove_foreign=remove_foreign)
+    # Also without a rotation: one that replaces a stolen key may start meanwhile.
     with alone(settings):
         state = state_file(settings).read()
         if state is not None and state.stage is Stage.LOWERED:

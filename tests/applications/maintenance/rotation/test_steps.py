@@ -1,6 +1,8 @@
 import re
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -8,7 +10,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from idlib import certificates, keys
-from idlib.errors import KeyFileError, NotServedError, PublishingError, TooEarlyError
+from idlib.errors import ConcurrentChangeError, KeyFileError, NotServedError, PublishingError, TooEarlyError
 from idlib.publishing.by_hand import ManualChangeError
 from idlib.publishing.change import Change, TlsaSet
 from idlib.settings import KeyType
@@ -454,6 +456,27 @@ def test_only_one_program_takes_a_step_at_a_time(device: World, monkeypatch: pyt
         pass
     with alone(device.settings, 0):
         pass
+
+
+def test_a_stolen_key_that_is_replaced_while_its_record_is_being_published_is_not_published_again(
+    device: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The change is refused once, because the records have changed meanwhile, and is made again."""
+    device.is_lossless = False
+    device.put(TlsaSet.of(0, ()))
+    stolen = device.current
+    apply = device.apply
+    monkeypatch.setattr("messaging_maintenance.rotation.steps.alone", partial(alone, seconds=0.0))
+
+    def apply_late(_: Change) -> None:
+        monkeypatch.setattr(device, "apply", apply)
+        with suppress(KeyFileError):
+            device.rotation.start(Way.COMPROMISED)
+        raise ConcurrentChangeError("the records were changed meanwhile")
+
+    monkeypatch.setattr(device, "apply", apply_late)
+    publish(device)
+    assert device.current == stolen or stolen not in device.published()
 
 
 def test_a_step_of_another_stage_is_refused_with_the_next_step(device: World) -> None:

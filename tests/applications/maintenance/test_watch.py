@@ -161,11 +161,6 @@ def test_a_check_that_is_2_days_old_makes_the_service_unhealthy(
     assert health(capsys) == (ExitStatus.CONFIGURATION, "the last identity check ended 49 hours ago")
 
 
-def test_a_damaged_health_file_is_as_good_as_none(device: Service, capsys: pytest.CaptureFixture[str]) -> None:
-    (device.world.directory / watch.HEALTH_FILE_NAME).write_text('{"text": 1}')
-    assert health(capsys) == (0, "ok: the identity has not been checked yet")
-
-
 def test_a_key_is_changed_when_that_is_due(device: Service, capsys: pytest.CaptureFixture[str]) -> None:
     device.set(ROTATE_EVERY="90d", ROTATE_HOOK=f'echo "$ROTATE_STEP $IDENTITY_NAME" >> {device.hooks}')
     assert device.check() == []

@@ -117,6 +117,7 @@ class Rotation:
             KeyFileError: A file cannot be read or written.
             PublishingError: The records of the device cannot be read.
         """
+        self._prepare(way)
         with self._alone():
             state = self._replaceable(way)
             if state is None or state.stage is Stage.WITHDRAWN or state.way is not way:
@@ -168,6 +169,7 @@ class Rotation:
             KeyFileError: A file cannot be read or written.
             PublishingError: The records cannot be read or changed; the next call tries again.
         """
+        self._prepare(way)
         with self._alone():
             state = self._replaceable(way)
             if state is None or state.stage is Stage.WITHDRAWN or state.way is not way:
@@ -525,6 +527,11 @@ class Rotation:
             certificate.public_bytes(Encoding.PEM),
             self._settings.app_uid,
         )
+
+    def _prepare(self, way: Way) -> None:
+        """Create the directory of the key files if the key may be lost with it, as with a memory card."""
+        if way is Way.COMPROMISED:
+            keys.make_directory(self._settings.crypto_path, self._settings.app_uid)
 
     def _alone(self) -> AbstractContextManager[None]:
         return alone(self._settings)

@@ -95,7 +95,6 @@ def test_the_key_is_changed_and_a_backup_of_each_step_can_be_restored(laptop: La
     laptop.run("backing up without Docker")
     assert (tmp_path / "home" / "messenger" / "identity.tar").stat().st_mode & 0o777 == 0o600
     shutil.rmtree(laptop.device.crypto_path)
-    laptop.device.crypto_path.mkdir()
     laptop.run("restoring without Docker")
     for mark in ("changing the key: switch", "changing the key: finish", "changing the key: finish"):
         rotator.wait_until_safe()
@@ -117,8 +116,7 @@ def test_the_service_looks_after_the_identity(laptop: Laptop) -> None:
 
 def test_a_lost_key_is_replaced(laptop: Laptop) -> None:
     before = laptop.records
-    for path in (laptop.device.key_path, laptop.device.certificate_path):
-        path.unlink()
+    shutil.rmtree(laptop.device.crypto_path)
     laptop.run("a lost key")
     (only,) = laptop.records
     assert only not in before

@@ -1,4 +1,6 @@
 import re
+import shutil
+import stat
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -257,6 +259,17 @@ def test_a_lost_identity_is_replaced_at_once(device: World, lost: tuple[str, ...
     assert device.identity.tlsa_record(0).to_rdata() in device.records.rdatas
     finish(device)
     assert device.previous == []
+
+
+def test_an_identity_that_is_lost_with_its_directory_is_replaced_at_once(device: World) -> None:
+    device.is_lossless = False
+    shutil.rmtree(device.directory)
+    with pytest.raises(KeyFileError, match="there is no directory"):
+        device.rotation.start(Way.OVERLAP)
+    device.rotation.start(Way.COMPROMISED)
+    assert device.published() == {device.current}
+    assert stat.S_IMODE(device.directory.stat().st_mode) == 0o700
+    assert device.rotation.state() is None
 
 
 def test_a_stolen_key_is_replaced_at_once_with_every_other_record(device: World) -> None:

@@ -76,7 +76,7 @@ def _check(ends: set[signal.Signals]) -> bool:
     try:
         check = os.posix_spawn(
             sys.executable,
-            [sys.executable, *_CHECK],
+            [sys.executable, *_CHECK, sys.argv[0]],
             os.environ,
             file_actions=[(os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0)],
             # A group, so that the commands that it runs end with it; the signals blocked here would not end it.

@@ -3,11 +3,11 @@
 import argparse
 import math
 import sys
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
 from idlib.errors import KeyFileError
 from idlib.keys import MAX_FILE_OCTETS
+from idlib.output import harmless
 from idlib.program.command_line import parser, require_stdout
 from idlib.program.environment import read_environment
 from idlib.settings import MAINTENANCE_READS, PUBLISHING_READS, ROTATION_READS, Settings
@@ -51,7 +51,7 @@ def main() -> None:
         from idlib.publishing.name_servers import read_from_all
 
         _print_servers(read_from_all(zone, settings.identity_name), _names_of_records(rotation.state(), settings))
-    _print_next(rotation.next_step())
+    _print_next(rotation.next_step(), arguments.action)
 
 
 def _read_arguments() -> argparse.Namespace:
@@ -147,15 +147,18 @@ def _print_change(error: "ManualChangeError", ttl: int) -> None:
 
 
 def _names_of_records(state: "RotationState | None", settings: Settings) -> dict[bytes | None, str]:
-    """Return what to call each known record, by its data."""
-    if state is not None:
-        return {state.old: "old", state.new: "new"}
+    """Return what to call each known record, by its data; without a rotation, report if there is no key."""
     from idlib.bootstrap import Bootstrap
 
+    names = {} if state is None else {state.old: "old", state.new: "next"}
     try:
-        return {Bootstrap.from_settings(settings).tlsa_record(settings.tlsa_selector).to_rdata(): "current"}
-    except KeyFileError:
-        return {}
+        current = Bootstrap.from_settings(settings).tlsa_record(settings.tlsa_selector).to_rdata()
+    except KeyFileError as error:
+        # During a rotation, a step that was interrupted explains it.
+        if state is None:
+            _report(harmless(f"The device has no usable key: {error}"))
+        return names
+    return {**names, current: "current"}
 
 
 def _print_servers(served: "tuple[Served, ...]", names: dict[bytes | None, str]) -> None:
@@ -166,14 +169,18 @@ def _print_servers(served: "tuple[Served, ...]", names: dict[bytes | None, str])
             print(f"{answer.server}: {answer.fault}")
             continue
         shown = ", ".join(f"{names.get(rdata, 'unknown')} ({shorten(rdata)})" for rdata in answer.records.rdatas)
-        print(f"{answer.server}: {shown or 'no record'}; TTL {answer.records.ttl} s")
+        print(f"{answer.server}: {shown}; TTL {answer.records.ttl} s" if shown else f"{answer.server}: no record")
 
 
-def _print_next(step: "NextStep | None") -> None:
-    if step is None:
+def _print_next(step: "NextStep | None", action: str | None) -> None:
+    from messaging_maintenance.rotation.steps import shown_time
+
+    if step is not None:
+        time = "" if step.safe_at is None else f"; safe from {shown_time(step.safe_at)}"
+        print(f"Next: {step.command}, to {step.what}{time}.")
+    elif action == "status":
         print("No rotation is under way.")
-    elif step.safe_at is None:
-        print(f"Next: {step.command}, to {step.what}.")
+    elif action is None:
+        print("The next key was given up, and nothing is left to do.")
     else:
-        safe_at = datetime.fromtimestamp(step.safe_at, UTC)
-        print(f"Next: {step.command}, to {step.what}; safe from {safe_at:%Y-%m-%d %H:%M} UTC.")
+        print("The key was changed, and nothing is left to do.")

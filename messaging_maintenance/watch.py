@@ -5,6 +5,7 @@ import logging
 import os
 import signal
 import subprocess
+import sys
 import time
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -15,7 +16,7 @@ from idlib import keys
 from idlib.bootstrap import Bootstrap
 from idlib.errors import ConfigurationError, ExitStatus, IdlibError, KeyFileError
 from idlib.output import harmless
-from idlib.program.command_line import run
+from idlib.program.command_line import beside, run
 from idlib.program.environment import read_environment
 from idlib.records import key_of
 from idlib.settings import MAINTENANCE_READS, PUBLISHING_READS, ROTATION_READS, Settings, Switch, load
@@ -164,7 +165,7 @@ def _complete(rotation: "Rotation", state: "RotationState", publishing: "Publish
     if settings.rotate_every is None:
         raise KeyFileError(
             "a step of the rotation was interrupted, so others may refuse what this device sends",
-            "run rotate_id.py status, and take the step that it names",
+            f"run {beside('rotate_id.py', 'identity rotate')} status, and take the step that it names",
         )
     return _advance(rotation, state, settings)
 
@@ -193,7 +194,8 @@ def _require_records(publishing: "Publishing", identity: Bootstrap, settings: Se
 def _vanished() -> KeyFileError:
     return KeyFileError(
         "a record of the device's key is not in DNS",
-        "publish it with publish_tlsa.py, or set RESTORE_RECORD=on; if the device was stolen, leave it out",
+        f"publish it with {beside('publish_tlsa.py', 'identity publish')}, or set RESTORE_RECORD=on; if the device was"
+        " stolen, leave it out",
     )
 
 
@@ -282,4 +284,7 @@ def _keep(directory: Path, health: Health, uid: int) -> None:
 
 
 if __name__ == "__main__":
+    # The path of the service, because what an error names is beside the service, not beside this module.
+    if len(sys.argv) > 1:
+        del sys.argv[0]
     run(main)

@@ -16,6 +16,7 @@ from idlib.bootstrap import Bootstrap
 from idlib.errors import IdlibError, KeyFileError, NotServedError, TooEarlyError, UnusableRecordError, quoted
 from idlib.key_places import destroy_previous_key, promote_next_key, retire_next_key, write_next_key
 from idlib.pem import read_certificates
+from idlib.program.command_line import beside
 from idlib.publishing.change import Change, TlsaSet
 from idlib.publishing.publication import Publication, Publishing
 from idlib.records import TlsaRecord, key_of, render
@@ -146,7 +147,8 @@ class Rotation:
             state = self.state()
             if state is None or state.stage is not Stage.REQUESTED:
                 raise RotationError(
-                    _NOT_STARTED if state is None else "no certificate was requested", "run rotate start --csr first"
+                    _NOT_STARTED if state is None else "no certificate was requested",
+                    f"run {_command('start --csr')} first",
                 )
             certificate = self._certificate_in(pem)
             record = _record_of(certificate, self._settings.tlsa_selector)
@@ -245,7 +247,8 @@ class Rotation:
             state.way is Way.COMPROMISED and state.stage is not Stage.REQUESTED
         ):
             raise RotationError(
-                f"the rotation cannot be aborted at the stage {state.stage}", "finish it, and then start another one"
+                f"the rotation cannot be aborted at the stage {state.stage}",
+                f"the next step is: {self._command_of(state)}; then start another one",
             )
         if state.stage is not Stage.REQUESTED:
             publication = self._publishing.publish(_present(state.old_record), _keys(state.new_key))
@@ -270,12 +273,12 @@ class Rotation:
     def _take(self, command: str) -> RotationState | None:
         state = self.state()
         if state is None:
-            raise RotationError(_NOT_STARTED, "run rotate start first")
+            raise RotationError(_NOT_STARTED, f"run {_command('start')} first")
         state = self._recount(state)
         step = self._next_step(state)
         if step.command != command:
             raise RotationError(
-                f"the rotation is at the stage {state.stage}, so the next step is {step.command}", f"run {step.command}"
+                f"the next step of the rotation is {step.command}, not {command}", f"run {self._command_of(state)}"
             )
         if step.safe_at is not None:
             raise TooEarlyError(
@@ -509,7 +512,7 @@ class Rotation:
                 return certificate
         raise KeyFileError(
             "; ".join([f"the certificate is not for the key {quoted(path)}", *found.broken]),
-            "give the CA the request of rotate start --csr",
+            f"give the CA the request that {_command('start --csr')} prints",
         )
 
     def _old_record(self, way: Way) -> TlsaRecord | None:
@@ -542,12 +545,13 @@ class Rotation:
         return state
 
     def _under_way(self, state: RotationState) -> RotationError:
-        command = self._next_step(state).command
-        option = f" --{state.way}" if command == "start" and state.way is not Way.OVERLAP else ""
-        return RotationError(
-            f"a rotation is under way, at the stage {state.stage} ({state.way})",
-            f"the next step is: {command}{option}",
-        )
+        return RotationError("a rotation is under way", f"the next step is: {self._command_of(state)}")
+
+    def _command_of(self, state: RotationState) -> str:
+        """Return the command that takes the next step."""
+        step = self._next_step(state).command
+        option = f" --{state.way}" if step == "start" and state.way is not Way.OVERLAP else ""
+        return _command(f"{step}{option}")
 
 
 def _present(*records: TlsaRecord | None) -> list[TlsaRecord]:
@@ -631,9 +635,20 @@ def _longest(ttl: int, change: Change) -> int:
 
 
 def _again(command: str, safe_at: float) -> str:
-    # Rounded up, because the command is refused until then.
-    shown = datetime.fromtimestamp(safe_at, UTC) + timedelta(seconds=59.999)
-    return f"run {command} again after {shown:%Y-%m-%d %H:%M} UTC"
+    return f"run {_command(command)} again after {shown_time(safe_at)}"
+
+
+def shown_time(seconds: float) -> str:
+    """Return a time in UTC, rounded up to a minute, because a step is refused until then.
+
+    Args:
+        seconds: Since the epoch.
+    """
+    return f"{datetime.fromtimestamp(seconds, UTC) + timedelta(seconds=59.999):%Y-%m-%d %H:%M} UTC"
+
+
+def _command(step: str) -> str:
+    return f"{beside('rotate_id.py', 'identity rotate')} {step}"
 
 
 def _require_few_keys(published: TlsaSet, own: bytes | None) -> None:
@@ -646,7 +661,7 @@ def _require_few_keys(published: TlsaSet, own: bytes | None) -> None:
     if len(others) > _MAX_OTHER_KEYS:
         raise RotationError(
             f"the name has records of {len(others)} other keys, so recipients would not try both keys of the device",
-            "remove them with publish_tlsa.py --remove-foreign",
+            f"remove them with {beside('publish_tlsa.py', 'identity publish')} --remove-foreign",
         )
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from testbed.lab import wait_until
-from testbed.programs import CREATE_SELFSIGNED_ID, MAINTENANCE, ROOT, Device, Program
+from testbed.programs import CREATE_SELFSIGNED_ID, MAINTENANCE, ROOT, ROTATE_ID, Device, Program
 from testbed.rotation import ZONE, Party, RotationLab, Rotator, open_rotation_lab
 from tests import documents
 
@@ -117,7 +117,11 @@ def test_the_service_looks_after_the_identity(laptop: Laptop) -> None:
 def test_a_lost_key_is_replaced(laptop: Laptop) -> None:
     before = laptop.records
     shutil.rmtree(laptop.device.crypto_path)
-    laptop.run("a lost key")
+    shown = laptop.device.run(ROTATE_ID, "status")
+    assert shown.status == 0
+    assert "The device has no usable key: there is no " in shown.stderr
+    assert "unknown (3 0 0 " in shown.stdout
+    assert "The key was changed, and nothing is left to do." in laptop.run("a lost key")
     (only,) = laptop.records
     assert only not in before
     assert only[3:].hex() in laptop.device.tlsa_record()

@@ -23,7 +23,7 @@ from idlib.keys import read_private_key
 from idlib.publishing.change import present
 from messaging_maintenance.rotation.state import Stage
 from testbed.lab import wait_until
-from testbed.programs import MAINTENANCE, ROOT, ROTATE_ID, Device
+from testbed.programs import MAINTENANCE, PUBLISH_TLSA, ROOT, ROTATE_ID, Device
 from testbed.rotation import (
     SECOND_ZONE,
     SPEED,
@@ -144,7 +144,8 @@ def step_by_step(world: World) -> None:
         assert (state.stage, state.ttl) == (Stage.PUBLISHED, 5)
         assert scenario.lab.records(scenario.device).ttl == TTL_SECONDS
         shown = rotator.rotate("status")
-        assert re.search(r"^ns\.rotation\.test \(.*\): .*new \(3 0 0 .*old \(3 0 0 |.*old .*new ", shown.stdout)
+        (line,) = re.findall(rf"^ns\.rotation\.test \(.*\): .*; TTL {TTL_SECONDS} s$", shown.stdout, re.MULTILINE)
+        assert sorted(re.findall(r"(\w+) \(3 0 0 ", line)) == ["current", "next"]
         assert "Next: switch, to sign with the new key; safe from " in shown.stdout
         assert rotator.rotate("finish").status not in (0, ExitStatus.TOO_EARLY)
         rotator.take("switch")
@@ -156,7 +157,9 @@ def step_by_step(world: World) -> None:
         scenario.party.start_receiver()
         time.sleep(2)
         rotator.take("finish")
-        assert "No rotation is under way." in rotator.rotate("status").stdout
+        shown = rotator.rotate("status")
+        assert "No rotation is under way." in shown.stdout
+        assert "current (3 0 0 " in shown.stdout
         scenario.assert_nothing_was_lost()
         rotator.assert_only_the_new_key_is_left()
 
@@ -304,6 +307,7 @@ def vanished_record(world: World) -> None:
     knot.remove_tlsa(device.name)
     with start_maintenance(device) as service:
         service.wait_for_log("Identity check failed: a record of the device's key is not in DNS", timeout=60)
+        service.wait_for_log(f"publish it with {PUBLISH_TLSA}, or set RESTORE_RECORD=on")
         assert world.lab.records(device).rdatas == ()
         health = device.run(MAINTENANCE, "--health")
         assert health.status != 0

@@ -1,6 +1,7 @@
 """Reads files that hold a credential for DNS: private by mode, small, and never quoted in an error."""
 
 import os
+import re
 import shlex
 import stat
 from pathlib import Path
@@ -10,6 +11,8 @@ from idlib.errors import CredentialError, quoted
 from idlib.files import open_regular
 
 _MAX_BYTES: Final = 16_384
+# What deSEC makes its tokens of, now and before.
+_TOKEN: Final = re.compile("[A-Za-z0-9_-]+")
 _OTHERS: Final = stat.S_IRWXG | stat.S_IRWXO
 
 
@@ -30,8 +33,10 @@ def read_credential(path: Path) -> str:
         raise CredentialError(
             f"there is no {quoted(path)}", "put the credential there, readable only by you"
         ) from error
-    except OSError as error:
+    except PermissionError as error:
         raise CredentialError(f"cannot read {quoted(path)}: {error.strerror}", "check its owner and mode") from error
+    except OSError as error:
+        raise CredentialError(f"cannot read {quoted(path)}: {error.strerror}", "put the right file there") from error
     if mode & _OTHERS:
         raise CredentialError(
             f"other users can read or write the credential {quoted(path)} (mode {stat.S_IMODE(mode):04o})",
@@ -52,11 +57,12 @@ def read_secret(path: Path) -> str:
         path: The file.
 
     Raises:
-        CredentialError: It cannot be read, or does not have exactly one word of printable characters.
+        CredentialError: It cannot be read, or does not have exactly one word of letters, digits, - and _.
     """
     words = read_credential(path).split()
-    if len(words) != 1 or not words[0].isprintable():
+    if len(words) != 1 or not _TOKEN.fullmatch(words[0]):
         raise CredentialError(
-            f"{quoted(path)} does not hold exactly one token", "put only the token there, without a name before it"
+            f"{quoted(path)} does not hold exactly one token",
+            "put only the token there, without a name before it and without quotation marks",
         )
     return words[0]

@@ -130,12 +130,14 @@ class Desec:
             case HTTPStatus.UNAUTHORIZED:
                 return CredentialError(
                     f"deSEC rejects the token{words}",
-                    "put a valid one into DESEC_TOKEN_FILE; this one is wrong, deleted, expired or for another network",
+                    "put a valid one into DESEC_TOKEN_FILE; this one is wrong, deleted or expired, or may not be used"
+                    " from the address of this device",
                 )
             case HTTPStatus.FORBIDDEN:
                 return CredentialError(
                     f"deSEC does not let the token change TLSA records at {self._name}{words}",
-                    f"give it a policy with write permission for domain {self._zone.name},"
+                    f"check IDENTITY_NAME; if it is right, give the token a policy with write permission for domain"
+                    f" {self._zone.name},"
                     f" subname {self._record_set['subname'] or '(empty)'} and type TLSA (see docs/dns.md)",
                 )
             case HTTPStatus.NOT_FOUND if words:
@@ -153,4 +155,5 @@ class Desec:
 
     def _words(self, answer: Answer) -> str:
         words = describe(answer, self._token)
-        return f": {words}" if words else ""
+        # The hint follows after a semicolon.
+        return f": {words.removesuffix('.')}" if words else ""

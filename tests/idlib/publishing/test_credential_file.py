@@ -42,6 +42,7 @@ def test_what_is_not_a_regular_file_is_named(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     assert "it is a named pipe" in why_not(tmp_path / "pipe").fact
     assert "it is a directory" in why_not(tmp_path).fact
+    assert why_not(tmp_path).hint == "put the right file there"
 
 
 def test_a_link_is_judged_by_the_file_behind_it(tmp_path: Path) -> None:
@@ -62,7 +63,7 @@ def test_bytes_that_are_not_text_are_not_shown(tmp_path: Path) -> None:
 
 def test_a_token_is_the_only_word(tmp_path: Path) -> None:
     assert read_secret(private(tmp_path / "token", f"  {SECRET}\n".encode())) == SECRET
-    for content in ("", "\n", f"Token {SECRET}"):
+    for content in ("", "\n", f"Token {SECRET}", f'"{SECRET}"\n', f"'{SECRET}'", f"DESEC_TOKEN={SECRET}", f"{SECRET};"):
         with pytest.raises(CredentialError, match="does not hold exactly one token") as caught:
             read_secret(private(tmp_path / "token", content.encode()))
         assert SECRET not in str(caught.value)

@@ -178,7 +178,12 @@ ACTIONS: dict[str, Callable[[Desec], object]] = {
 @pytest.mark.parametrize(
     ("reply", "kind", "fact", "hint"),
     [
-        (Reply(401, {"detail": "Invalid token."}), CredentialError, "rejects the token: Invalid", "DESEC_TOKEN_FILE"),
+        (
+            Reply(401, {"detail": "Invalid token."}),
+            CredentialError,
+            "rejects the token: Invalid token;",
+            "DESEC_TOKEN_FILE",
+        ),
         (Reply(403, {"detail": "No."}), CredentialError, "let the token change TLSA records at alice", "policy"),
         (Reply(404, {"detail": "Not found."}), PublishingError, f"has no domain {DOMAIN}", "token of the account"),
         (Reply(404, b"<html>"), PublishingError, "has no API of deSEC at this address", "DESEC_URL"),
@@ -209,7 +214,7 @@ def test_each_error_has_its_own_hint(
 
 
 def test_desecs_own_words_for_a_low_ttl_are_shown(server: DesecServer) -> None:
-    with pytest.raises(PublishingError, match=r"ttl: Ensure this value is greater than or equal to 3600\."):
+    with pytest.raises(PublishingError, match="ttl: Ensure this value is greater than or equal to 3600;"):
         publisher(server).apply(change(NONE, TlsaSet.of(300, WRITTEN.rdatas)))
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from idlib.bootstrap import Bootstrap
 from idlib.errors import DiscoveryError, ExitStatus, NoRecordError, NotSecureError
+from idlib.output import harmless
 from idlib.program.command_line import beside, parser, require_stdout
 from idlib.program.environment import read_environment
 from idlib.settings import DISCOVERY_READS, MAINTENANCE_READS, PUBLISHING_READS, Settings
@@ -15,10 +16,13 @@ from messaging_maintenance.record_text import print_record
 
 if TYPE_CHECKING:
     from idlib.discovery import Discovery
+    from idlib.publishing.publication import Publishing
+    from idlib.publishing.zone import Zone
 
 _READS: Final = MAINTENANCE_READS | PUBLISHING_READS | DISCOVERY_READS
 _WAIT_SECONDS: Final = 120.0
 _PAUSE_SECONDS: Final = 2.0
+_CHECK: Final = ("check_identity.py", "identity check")
 
 
 def main() -> ExitStatus:
@@ -33,16 +37,18 @@ def main() -> ExitStatus:
     require_stdout()
     settings = read_environment(_READS)
     identity = Bootstrap.from_settings(settings)
+    # First, so that a mistyped name or setting leaves no key behind.
+    opened = _open(settings)
     if identity.has_private_key():
         print(f"{identity.identity_name} already has a key, which is kept.", file=sys.stderr)
     else:
         identity.create_selfsigned_identity()
         print(f"{identity.identity_name} has a new key and certificate.", file=sys.stderr)
-    if settings.dns_publish is None:
+    if opened is None:
         print_record(settings)
-        print(f"When it is published, run {beside('check_identity.py', 'identity check')}.", file=sys.stderr)
+        print(f"When it is published, run {beside(*_CHECK)}.", file=sys.stderr)
         return ExitStatus.OK
-    _publish(settings, identity)
+    _publish(*opened, settings, identity)
     _wait_until_found(settings, identity)
     return _check(settings)
 
@@ -62,12 +68,19 @@ def _check(settings: Settings) -> ExitStatus:
     return ExitStatus.OK
 
 
-def _publish(settings: Settings, identity: Bootstrap) -> None:
+def _open(settings: Settings) -> "tuple[Publishing, Zone] | None":
+    """Return what changes the records, and the zone; None if the user does it."""
+    if settings.dns_publish is None:
+        return None
     # Imported late, because --help needs none of it.
     from messaging_maintenance.publishing import open_publishing
+
+    return open_publishing(settings)
+
+
+def _publish(publishing: "Publishing", zone: "Zone", settings: Settings, identity: Bootstrap) -> None:
     from messaging_maintenance.rotation.steps import publish_records
 
-    publishing, zone = open_publishing(settings)
     print_outcome(publish_records(publishing, identity, settings), zone)
 
 
@@ -81,6 +94,7 @@ def _wait_until_found(settings: Settings, identity: Bootstrap) -> None:
 
     own = identity.tlsa_record(settings.tlsa_selector)
     deadline = time.monotonic() + _WAIT_SECONDS
+    is_waiting = False
     while True:
         try:
             _look_up(Discovery.from_settings(settings), settings, own.to_rdata())
@@ -89,7 +103,11 @@ def _wait_until_found(settings: Settings, identity: Bootstrap) -> None:
             raise
         except DiscoveryError as error:
             if time.monotonic() > deadline:
-                raise _still_unknown(error) from error
+                raise still_unknown(error) from error
+            if not is_waiting:
+                is_waiting = True
+                waiting = f"Waiting up to {_WAIT_SECONDS:.0f} s until the resolver finds the record: {error.fact}."
+                print(harmless(waiting), file=sys.stderr, flush=True)
         else:
             return
         time.sleep(_PAUSE_SECONDS)
@@ -100,17 +118,20 @@ def _look_up(discovery: "Discovery", settings: Settings, rdata: bytes) -> None:
 
     found = discovery.find(settings.identity_name)
     if key_of(rdata) not in found.accepted:
-        raise NoRecordError(
-            f"the resolver still has old records of {settings.identity_name}", "wait until their TTL has passed"
-        )
+        raise OldRecordsError(f"the resolver still has old records of {settings.identity_name}")
 
 
-def _still_unknown(error: DiscoveryError) -> DiscoveryError:
+class OldRecordsError(DiscoveryError):
+    """The resolver has records of the device, but not that of its key."""
+
+
+def still_unknown(error: DiscoveryError) -> DiscoveryError:
     """Return the error with what to do: the record is published, so only caches can be in the way."""
-    kept = error.kept_seconds if isinstance(error, NoRecordError) else 0
-    until = f" for up to {kept} s" if kept else ""
-    error.hint = (
-        f"the record is published; the resolver may have remembered its absence{until};"
-        f" later, run {beside('check_identity.py', 'identity check')}"
-    )
+    reason = ""
+    if isinstance(error, OldRecordsError):
+        reason = " the resolver keeps the old ones until their TTL has passed;"
+    elif isinstance(error, NoRecordError):
+        until = f" for up to {error.kept_seconds} s" if error.kept_seconds else ""
+        reason = f" the resolver may have remembered its absence{until};"
+    error.hint = f"the record is published;{reason} later, run {beside(*_CHECK)}"
     return error

@@ -25,6 +25,7 @@ from tests.documents import block
 DNS = "docs/dns.md"
 DOMAIN = "example.dedyn.io"
 PUBLISH_TLSA = ROOT / "applications/maintenance/src/publish_tlsa.py"
+NEW_IDENTITY = ROOT / "applications/maintenance/src/new_identity.py"
 FOREIGN = "3 1 0 " + "3059" * 20
 NUMBERS = itertools.count()
 
@@ -159,7 +160,8 @@ def test_a_foreign_record_stays_until_it_is_removed(
     own, foreign = rdata(device.tlsa_record()), rdata(FOREIGN)
     result = publish(device, desec)
     assert result.status == 0
-    assert f"kept     {FOREIGN[:22]}…  (unknown key; --remove-foreign removes it)" in result.stdout.splitlines()
+    kept = f"kept     {FOREIGN[:22]}…  (unknown key; {PUBLISH_TLSA} --remove-foreign removes it)"
+    assert kept in result.stdout.splitlines()
     assert world.served(device.name) == TlsaSet.of(3600, [own, foreign])
     result = publish(device, desec, "--remove-foreign")
     assert (result.status, result.stdout.splitlines()[0]) == (0, f"removed  {FOREIGN[:22]}…")
@@ -309,6 +311,30 @@ def test_a_token_file_must_be_set(device: Device, desec: DesecServer) -> None:
     result = publish(device.without_setting("DESEC_TOKEN_FILE"), desec)
     assert (result.status, result.stdout) == (1, "")
     assert "DNS_PUBLISH=desec needs DESEC_TOKEN_FILE; set it" in result.stderr
+
+
+def test_a_new_identity_creates_no_key_before_its_settings_are_known_to_be_right(device: Device) -> None:
+    device.key_path.unlink()
+    for wrong in (
+        device.without_setting("DESEC_TOKEN_FILE"),
+        device.with_settings(DESEC_TOKEN_FILE="/nonexistent/desec.token"),
+    ):
+        result = wrong.run(NEW_IDENTITY)
+        assert result.status in (1, 10), result
+        assert not device.key_path.exists()
+
+
+def test_a_new_identity_says_what_it_waits_for(device: Device, desec: DesecServer, world: World) -> None:
+    assert publish(device, desec).status == 0
+    assert "TLSA\t3 0 0" in world.resolved(device.name)
+    device.key_path.unlink()
+    device.certificate_path.unlink()
+    with device.start(NEW_IDENTITY) as program:
+        program.wait_for_log(
+            "Waiting up to 120 s until the resolver finds the record: the resolver still has old records of"
+            f" {device.name}."
+        )
+        assert len(world.served(device.name).rdatas) == 2
 
 
 def shell(commands: str, environment: Mapping[str, str]) -> subprocess.CompletedProcess[str]:

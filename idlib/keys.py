@@ -33,7 +33,10 @@ from idlib.system import update_lock
 
 MAX_FILE_OCTETS: Final = 65536
 MAX_PREVIOUS_KEYS: Final = 3
-HOW_TO_GET_A_KEY: Final = "create an identity with create_selfsigned_id.py, or with create_id_csr.py and a CA"
+HOW_TO_GET_A_KEY: Final = (
+    "create an identity with dane-messenger identity create (create_selfsigned_id.py), or with dane-messenger identity"
+    " csr (create_id_csr.py) and a CA"
+)
 
 HOW_TO_GET_THE_NEXT_KEY: Final = (
     "restore it from a backup; without one, run rotate_id.py --abort or, after the switch has begun,"

@@ -25,6 +25,6 @@ def main() -> None:
         identity.create_selfsigned_identity()
     print(f"{identity.identity_name} has a new key and certificate.", file=sys.stderr)
     print(
-        f"Next: run {beside('generate_tlsa.py', 'identity tlsa')} to print the record to publish in DNS.",
+        f"Next: run {beside('publish_tlsa.py', 'identity publish')} to put its record into DNS, or to print it.",
         file=sys.stderr,
     )

@@ -28,6 +28,6 @@ def main() -> None:
     identity.install_certificate(pem)
     print(f"The certificate is installed as {quoted(identity.get_path_for_pki_asset('cert'))}.", file=sys.stderr)
     print(
-        f"Next: run {beside('generate_tlsa.py', 'identity tlsa')} to print the record to publish in DNS.",
+        f"Next: run {beside('publish_tlsa.py', 'identity publish')} to put its record into DNS, or to print it.",
         file=sys.stderr,
     )

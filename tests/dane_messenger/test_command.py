@@ -66,7 +66,7 @@ def test_an_identity_is_created_and_its_record_printed(tmp_path: Path) -> None:
     assert created.returncode == 0
     assert (
         created.stderr.splitlines()[-1]
-        == "Next: run dane-messenger identity tlsa to print the record to publish in DNS."
+        == "Next: run dane-messenger identity publish to put its record into DNS, or to print it."
     )
     printed = run("identity", "tlsa", **identity)
     assert printed.stdout.startswith(f"TLSA record for {NAME}: 3 0 0 ")

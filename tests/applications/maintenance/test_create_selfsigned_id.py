@@ -22,7 +22,7 @@ def test_it_creates_an_identity_and_prints_the_next_step(run: Run, files: Files,
     assert ended.returncode == 0
     assert ended.stdout == ""
     assert f"Wrote '{crypto_path}/{NAME}.key.pem'" in ended.stderr
-    assert "generate_tlsa.py" in ended.stderr
+    assert "publish_tlsa.py" in ended.stderr
     assert sorted(files()) == [".crt.pem", ".key.pem"]
     assert {stat.S_IMODE(path.stat().st_mode) for path in crypto_path.iterdir()} == {0o600}
     certificate = x509.load_pem_x509_certificate(files()[".crt.pem"])
@@ -132,7 +132,7 @@ def test_settings_of_other_programs_are_not_checked(run: Run) -> None:
 
 def test_the_next_step_is_named_in_the_way_this_program_was_called(run: Run) -> None:
     ended = run("create_selfsigned_id.py")
-    assert f"Next: run {PROGRAMS}/generate_tlsa.py to print" in ended.stderr
+    assert f"Next: run {PROGRAMS}/publish_tlsa.py to put its record into DNS" in ended.stderr
 
 
 @pytest.mark.parametrize(

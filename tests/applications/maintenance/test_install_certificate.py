@@ -47,7 +47,7 @@ def test_a_certificate_from_a_ca_gives_a_record(run: Run, files: Files, request_
     installed = run("install_certificate.py", stdin=certificate)
     assert installed.returncode == 0
     assert installed.stdout == ""
-    assert "generate_tlsa.py" in installed.stderr
+    assert "publish_tlsa.py" in installed.stderr
     assert "WARNING" not in installed.stderr
     assert files()[".crt.pem"].decode() == certificate
     shown = run("generate_tlsa.py")

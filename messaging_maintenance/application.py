@@ -18,6 +18,7 @@ ADVICE: Final = (
     "Run ./new_identity.py, or ./create_selfsigned_id.py and then ./generate_tlsa.py; with a CA, run"
     " ./create_id_csr.py and then ./install_certificate.py. Each has --help."
 )
+_LOOKING_AFTER: Final = "The identity is checked twice a day; ./application.py --health shows the last result."
 # Any of them makes the service check the identity.
 _TRIGGERS: Final = ("DNS_PUBLISH", "ROTATE_EVERY")
 _CHECK_SECONDS: Final = 12 * 3600.0
@@ -43,7 +44,7 @@ def main() -> None:
     signal.pthread_sigmask(signal.SIG_BLOCK, {*ends, signal.SIGCHLD})
     # The container has just started, so no program is writing keys.
     update_lock.remove_leftover(update_lock.PATH)
-    announce(SERVICE, ADVICE)
+    announce(SERVICE, f"{_LOOKING_AFTER}\n{ADVICE}")
     seconds = _FIRST_CHECK_SECONDS
     while not signal.sigtimedwait(ends, _pause(seconds)):
         if _check(ends):

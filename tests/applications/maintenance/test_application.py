@@ -35,6 +35,15 @@ def test_it_prints_what_can_be_run_and_waits_for_a_signal(
     assert (process.returncode, out) == (0, "")
 
 
+def test_it_prints_that_it_looks_after_the_identity(tmp_path: Path) -> None:
+    environment = {"PATH": os.environ["PATH"], "DNS_PUBLISH": "desec"}
+    with subprocess.Popen([str(PROGRAM)], env=environment, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr
+        assert process.stderr.readline() == "maintenance waiting\n"
+        assert "The identity is checked twice a day" in process.stderr.readline()
+        process.terminate()
+
+
 def test_it_stays_small(tmp_path: Path) -> None:
     listed = subprocess.run(
         [sys.executable, "-X", "importtime", "-c", f"import runpy; runpy.run_path({str(PROGRAM)!r})"],

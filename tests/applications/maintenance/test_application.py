@@ -125,7 +125,8 @@ def _service_with(directory: Path, change: str) -> Iterator["subprocess.Popen[st
     ) as process:
         assert process.stderr
         assert process.stderr.readline() == "maintenance waiting\n"
-        process.stderr.readline()
+        for _ in range(2):
+            process.stderr.readline()
         yield process
         process.terminate()
         assert "Traceback" not in process.communicate(timeout=20)[1]

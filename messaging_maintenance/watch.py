@@ -33,6 +33,8 @@ HEALTH_FILE_NAME: Final = "maintenance-health.json"
 _DAY_SECONDS: Final = 24 * 3600
 # A problem that has lasted for longer is logged as an error.
 _PATIENCE_SECONDS: Final = 3 * _DAY_SECONDS
+# deSEC deletes a zone to which nothing was written for half a year.
+_RENEWAL_SECONDS: Final = 30 * _DAY_SECONDS
 # Checks are at most 18 hours apart.
 _STALE_SECONDS: Final = 2 * _DAY_SECONDS
 _HOOK_SECONDS: Final = 300.0
@@ -53,11 +55,13 @@ class Health:
         text: A line for people; it begins with `ok: ` if all is well.
         since: Since when there is a problem, in seconds since the epoch; the time of the check if there is none.
         checked: When the check ended, in seconds since the epoch.
+        renewed: When the zone was last kept from being deleted, in seconds since the epoch; 0 for never.
     """
 
     text: str
     since: float
     checked: float
+    renewed: float
 
     @property
     def is_ok(self) -> bool:
@@ -73,16 +77,25 @@ def main() -> ExitStatus:
         _keep_problem(error.problems[0])
         raise
     before = _read_health(settings.crypto_path)
+    renewed = _renewed_at(before)
+    found, problems = "", []
     try:
-        health = Health(f"ok: {_check(settings)}", time.time(), time.time())
+        found = _check(settings)
     except IdlibError as error:
-        since = _problem_since(before)
-        health = Health(harmless(str(error)), since, time.time())
-        is_urgent = time.time() - since > _PATIENCE_SECONDS / settings.rotate_test_speed
-        _LOG.log(logging.ERROR if is_urgent else logging.WARNING, "Identity check failed: %s", error)
+        problems.append(error)
+    # Also after a failed check: the operator may be slower than the provider.
+    try:
+        renewed = _renew(settings, renewed)
+    except IdlibError as error:
+        problems.append(error)
+    if problems:
+        health = Health(harmless(str(problems[0])), _problem_since(before), time.time(), renewed)
+        is_urgent = time.time() - health.since > _PATIENCE_SECONDS / settings.rotate_test_speed
+        _LOG.log(logging.ERROR if is_urgent else logging.WARNING, "Identity check failed: %s", problems[0])
     else:
+        health = Health(f"ok: {found}", time.time(), time.time(), renewed)
         if before is not None and not before.is_ok:
-            _LOG.info("Identity check succeeded again: %s", health.text.removeprefix("ok: "))
+            _LOG.info("Identity check succeeded again: %s", found)
     _keep(settings.crypto_path, health, settings.app_uid)
     return ExitStatus.OK if health.is_ok else ExitStatus.CHECK_FAILED
 
@@ -117,13 +130,39 @@ def _keep_problem(problem: str) -> None:
     """Keep a problem with the settings, if the one that says where is good."""
     with suppress(ConfigurationError):
         directory = load({**os.environ, "IDENTITY_NAME": _ANY_NAME}, {"CRYPTO_PATH"}).crypto_path
-        since = _problem_since(_read_health(directory))
-        _keep(directory, Health(harmless(problem), since, time.time()), os.geteuid())
+        before = _read_health(directory)
+        health = Health(harmless(problem), _problem_since(before), time.time(), _renewed_at(before))
+        _keep(directory, health, os.geteuid())
 
 
 def _problem_since(before: Health | None) -> float:
     # The clock may have been set back since then.
     return min(before.since, time.time()) if before is not None and not before.is_ok else time.time()
+
+
+def _renewed_at(before: Health | None) -> float:
+    return 0.0 if before is None else before.renewed
+
+
+def _renew(settings: Settings, renewed: float) -> float:
+    """Keep the zone from being deleted, if that is due; return when it was last done, in seconds since the epoch.
+
+    Args:
+        settings: From the environment.
+        renewed: When it was last done.
+
+    Raises:
+        IdlibError: It could not be done.
+    """
+    now = time.time()
+    # Not if the device has no key: nothing of it is in the zone. A time in the future is that of a wrong clock.
+    is_due = not 0 <= now - renewed < _RENEWAL_SECONDS and Bootstrap.from_settings(settings).has_private_key()
+    if settings.dns_publish is None or not is_due:
+        return renewed
+    from messaging_maintenance.publishing import open_publishing
+
+    publishing, _ = open_publishing(settings)
+    return now if publishing.renew() else renewed
 
 
 def _check(settings: Settings) -> str:
@@ -269,7 +308,8 @@ def _run_hook(settings: Settings, step: str) -> None:
 def _read_health(directory: Path) -> Health | None:
     try:
         fields = json.loads(keys.read_file(directory / HEALTH_FILE_NAME))
-        return Health(str(fields["text"]), float(fields["since"]), float(fields["checked"]))
+        times = (float(fields[name]) for name in ("since", "checked", "renewed"))
+        return Health(str(fields["text"]), *times)
     except (KeyFileError, ValueError, TypeError, KeyError, RecursionError, OverflowError):
         return None
 

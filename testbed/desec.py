@@ -177,6 +177,8 @@ class DesecServer:
         self.domains = dict(domains)
         self.tokens: dict[str, Token] = {}
         self.record_sets: dict[Key, RecordSet] = {}
+        # When each set was written last, even if that changed nothing; a zone without writes is deleted.
+        self.touched: dict[Key, float] = {}
         self.requests: list[Request] = []
         self._serve = serve
         self._clock = clock
@@ -372,6 +374,7 @@ class DesecServer:
                 # Without one of the fields, the set was required to exist.
                 before = known or RecordSet(0, ())
                 self._store(key, RecordSet(fields.get("ttl", before.ttl), tuple(fields.get("records", before.records))))
+                self.touched[key] = self._clock()
         return Reply(200, [self._shown(key) for key in checked if key in self.record_sets])
 
     def _checked(

@@ -52,6 +52,14 @@ class Publisher(Protocol):
             PublishingError: It cannot be checked.
         """
 
+    def renew(self) -> None:
+        """Make a write that changes nothing, if the zone would be deleted without writes.
+
+        Raises:
+            CredentialError: The credential is rejected.
+            PublishingError: The write was not made, or there are no records.
+        """
+
 
 def publisher_from(settings: Settings, zone: Zone) -> Publisher:
     """Return the method that DNS_PUBLISH selects.

@@ -53,3 +53,6 @@ class ByHand:
 
     def check(self) -> None:
         """Do nothing, because there is no credential; see `Publisher`."""
+
+    def renew(self) -> None:
+        """Do nothing, because only the user can write; see `Publisher`."""

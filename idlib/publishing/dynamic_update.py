@@ -105,6 +105,9 @@ class DynamicUpdate:
         update.delete(self._owner, _rdataset([_NEVER_PUBLISHED], 0))
         self._send(update)
 
+    def renew(self) -> None:
+        """Do nothing, because a name server keeps a zone without writes; see `Publisher`."""
+
     def _send(self, update: dns.update.UpdateMessage) -> None:
         unreachable = []
         for server in self._servers:

@@ -88,6 +88,20 @@ class Publishing:
         """
         return self._publisher.read()
 
+    def renew(self) -> bool:
+        """Make a write that changes nothing, if the zone would be deleted without writes.
+
+        Returns:
+            Whether the name has records; without any, nothing is written.
+
+        Raises:
+            PublishingError: The records cannot be read, or the write was not made.
+        """
+        if not self._publisher.read().rdatas:
+            return False
+        self._publisher.renew()
+        return True
+
     def publish(
         self, wanted: Sequence[TlsaRecord], retired: Collection[bytes] = (), *, remove_foreign: bool = False
     ) -> Publication:

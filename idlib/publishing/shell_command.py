@@ -94,3 +94,6 @@ class ShellCommand:
 
     def check(self) -> None:
         """Do nothing, because only a change can show whether the command works; see `Publisher`."""
+
+    def renew(self) -> None:
+        """Do nothing, because the command is run for changes only; see `Publisher`."""

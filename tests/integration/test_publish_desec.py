@@ -1,12 +1,15 @@
 """Publishing at deSEC: the real program, against the stand-in for deSEC, whose zone Knot signs and serves."""
 
 import itertools
+import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -187,6 +190,50 @@ def test_of_two_at_once_none_is_lost(device: Device, desec: DesecServer, world: 
     results.append(publish(device, desec))
     assert [result.status for result in results] == [0, 0], results
     assert world.served(device.name) == TlsaSet.of(3600, map(rdata, (device.tlsa_record(), other.tlsa_record())))
+
+
+def test_the_maintenance_service_keeps_the_zone_from_being_deleted(
+    device: Device, desec: DesecServer, world: World
+) -> None:
+    """The writes of publishing are not counted, so the first check makes one, and another follows after 30 days."""
+    check, path = ROOT / "messaging_maintenance/watch.py", device.crypto_path / "maintenance-health.json"
+    day = 24 * 3600
+
+    def renewals() -> list[Any]:
+        # The checks change nothing.
+        _, *writes = [request.document for request in desec.sent("PATCH", "PUT")]
+        assert all(set(*document) == {"subname", "type"} for document in writes), writes
+        assert world.served(device.name).rdatas == (rdata(device.tlsa_record()),)
+        return writes
+
+    def pretend(**fields: float) -> None:
+        path.write_text(json.dumps({**json.loads(path.read_text()), **fields}))
+
+    assert publish(device, desec).status == 0
+    for _ in range(2):
+        assert device.run(check).status == 0
+        assert len(renewals()) == 1
+    pretend(renewed=time.time() - 29 * day)
+    assert device.run(check).status == 0
+    assert len(renewals()) == 1
+    # Too long ago, and in the future: the clock was wrong.
+    for number, renewed in enumerate((time.time() - 31 * day, time.time() + day), 2):
+        pretend(renewed=renewed)
+        assert device.run(check).status == 0
+        assert len(renewals()) == number
+        assert json.loads(path.read_text())["renewed"] == pytest.approx(time.time(), abs=60)
+
+
+def test_a_failed_renewal_is_reported_and_tried_again(device: Device, desec: DesecServer, tmp_path: Path) -> None:
+    check = ROOT / "messaging_maintenance/watch.py"
+    assert publish(device, desec).status == 0
+    failed = with_token(device, desec.add_token(Policy()), tmp_path).run(check)
+    assert failed.status != 0
+    assert "deSEC does not let the token change TLSA records" in failed.stderr
+    assert json.loads((device.crypto_path / "maintenance-health.json").read_text())["renewed"] == 0
+    succeeded = with_token(device, desec.token_for(device.name), tmp_path).run(check)
+    assert succeeded.status == 0, succeeded
+    assert "Identity check succeeded again" in succeeded.stderr
 
 
 def test_a_short_pause_is_waited_for(device: Device, desec: DesecServer) -> None:

@@ -76,6 +76,24 @@ def test_a_set_without_records_is_deleted(server: DesecServer) -> None:
     assert server.tlsa(NAME) is None
 
 
+def test_a_renewal_is_a_write_that_changes_nothing(server: DesecServer) -> None:
+    server.put(NAME, [ONE, TWO])
+    assert server.touched == {}
+    publisher(server).renew()
+    (request,) = server.sent("PATCH", "PUT", "POST", "DELETE")
+    assert request.document == [{"subname": "alice._device", "type": "TLSA"}]
+    assert set(server.touched) == {(DOMAIN, "alice._device", "TLSA")}
+    assert publisher(server).read() == BOTH
+
+
+def test_a_renewal_that_is_not_made_is_an_error(server: DesecServer) -> None:
+    with pytest.raises(PublishingError, match="rejects the change"):
+        publisher(server).renew()
+    server.put(NAME, [ONE])
+    with pytest.raises(CredentialError, match="does not let the token change"):
+        publisher(server, server.add_token(Policy())).renew()
+
+
 def test_the_name_of_the_domain_itself_can_have_records(server: DesecServer) -> None:
     api = publisher(server, name=DOMAIN)
     api.apply(Change(IdentityName(DOMAIN), NONE, WRITTEN))

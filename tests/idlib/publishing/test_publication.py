@@ -34,6 +34,7 @@ class Publisher:
     minimum: int = 0
     meanwhile: list[bytes] = field(default_factory=list)
     applied: list[Change] = field(default_factory=list)
+    renewals: int = 0
 
     def read(self) -> TlsaSet:
         return self.records
@@ -50,6 +51,9 @@ class Publisher:
 
     def check(self) -> None:
         raise NotImplementedError
+
+    def renew(self) -> None:
+        self.renewals += 1
 
     def respond(self) -> Respond:
         def answer(query: object, over_tcp: bool) -> list[bytes]:  # noqa: FBT001
@@ -134,6 +138,13 @@ def test_the_ttl_is_raised_to_what_the_zone_requires(
     change = there.publishing(wanted).publish([RECORD]).change
     assert there.publisher.records.ttl == ttl
     assert (change.add, change.remove, change.is_empty) == ((), (), False)
+
+
+def test_a_zone_is_renewed_only_if_the_name_has_records(world: Callable[..., World]) -> None:
+    empty, there = world(), world(RECORD)
+    assert (empty.publishing().renew(), empty.publisher.renewals) == (False, 0)
+    assert (there.publishing().renew(), there.publisher.renewals) == (True, 1)
+    assert there.publisher.applied == []
 
 
 def test_all_records_are_withdrawn(world: Callable[..., World]) -> None:

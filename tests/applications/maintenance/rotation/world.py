@@ -87,6 +87,9 @@ class World:
     def check(self) -> None:
         pass
 
+    def renew(self) -> None:
+        pass
+
     # The device.
 
     @property

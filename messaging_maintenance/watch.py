@@ -3,8 +3,6 @@
 import json
 import logging
 import os
-import signal
-import subprocess
 import sys
 import time
 from contextlib import suppress
@@ -20,6 +18,7 @@ from idlib.program.command_line import beside, run
 from idlib.program.environment import read_environment
 from idlib.records import key_of
 from idlib.settings import MAINTENANCE_READS, PUBLISHING_READS, ROTATION_READS, Settings, Switch, load
+from idlib.system.user_command import run_user_command
 
 if TYPE_CHECKING:
     from idlib.publishing.publication import Publishing
@@ -278,29 +277,14 @@ def _run_hook(settings: Settings, step: str) -> None:
     if settings.rotate_hook is None:
         return
     try:
-        process = subprocess.Popen(
-            ["/bin/sh", "-c", settings.rotate_hook],
-            env={**os.environ, "ROTATE_STEP": step},
-            stdin=subprocess.DEVNULL,
-            stdout=2,
-            start_new_session=True,
-        )
+        status = run_user_command(settings.rotate_hook, "", {**os.environ, "ROTATE_STEP": step}, _HOOK_SECONDS)
+    except TimeoutError as error:
+        raise HookError(
+            f"ROTATE_HOOK did not end within {_HOOK_SECONDS:g} s at the step {step} and was killed",
+            "run it by hand to see why",
+        ) from error
     except OSError as error:
         raise HookError(f"ROTATE_HOOK cannot be started: {error.strerror}", "install a shell") from error
-    with process:
-        try:
-            status = process.wait(_HOOK_SECONDS)
-        except BaseException as error:
-            # With all that it has started; the shell alone would leave them behind.
-            with suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            if not isinstance(error, subprocess.TimeoutExpired):
-                raise
-            # Without the text of the error, which has the command and so perhaps a secret.
-            raise HookError(
-                f"ROTATE_HOOK did not end within {_HOOK_SECONDS:g} s at the step {step} and was killed",
-                "run it by hand to see why",
-            ) from None
     if status:
         raise HookError(f"ROTATE_HOOK ended with status {status} at the step {step}", "see what it printed")
 

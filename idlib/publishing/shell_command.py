@@ -1,10 +1,7 @@
 """Changes records by a command of the user's, for DNS providers that nothing else here knows."""
 
-import contextlib
 import json
 import os
-import signal
-import subprocess
 from typing import Final
 
 from idlib.errors import PublishingError
@@ -12,6 +9,7 @@ from idlib.names import IdentityName
 from idlib.publishing.change import Change, TlsaSet, present
 from idlib.publishing.name_servers import read_most_authoritative
 from idlib.publishing.zone import Zone
+from idlib.system.user_command import run_user_command
 
 _SECONDS: Final = 300.0
 _NOT_EXECUTABLE: Final = 126
@@ -65,32 +63,16 @@ class ShellCommand:
     def _run(self, text: str) -> int:
         """Run the command with a text on its stdin, and return its exit status."""
         try:
-            process = subprocess.Popen(
-                ["/bin/sh", "-c", self._command],
-                stdin=subprocess.PIPE,
-                # Stdout belongs to the program's own output.
-                stdout=2,
-                text=True,
-                start_new_session=True,
-            )
+            return run_user_command(self._command, text, os.environ, self._seconds)
+        except TimeoutError as error:
+            raise PublishingError(
+                f"DNS_PUBLISH_COMMAND did not end within {self._seconds:g} s and was killed",
+                "run it by hand to see why",
+            ) from error
         except OSError as error:
             raise PublishingError(
                 f"DNS_PUBLISH_COMMAND cannot be started: {error.strerror}", "install a shell"
             ) from error
-        with process:
-            try:
-                process.communicate(text, timeout=self._seconds)
-            except BaseException as error:
-                # With all that it has started; the shell alone would leave them behind.
-                with contextlib.suppress(ProcessLookupError):
-                    os.killpg(process.pid, signal.SIGKILL)
-                if not isinstance(error, subprocess.TimeoutExpired):
-                    raise
-                raise PublishingError(
-                    f"DNS_PUBLISH_COMMAND did not end within {self._seconds:g} s and was killed",
-                    "run it by hand to see why",
-                ) from error
-        return process.returncode
 
     def check(self) -> None:
         """Do nothing, because only a change can show whether the command works; see `Publisher`."""

@@ -126,23 +126,15 @@ class Publishing:
         served = wait_until_served(self._zone, self._name, change.after, self._wait_seconds, self._report)
         return Publication(change, _foreign(change.after, keep, own_keys), served)
 
-    def withdraw(self, keys: Collection[bytes] | None = None) -> Publication:
-        """Remove records.
-
-        Args:
-            keys: The keys whose records are removed, each as a SubjectPublicKeyInfo; None for every record.
+    def withdraw(self) -> Publication:
+        """Remove every record of the device.
 
         Raises:
             PublishingError: The change was not made, or not every name server serves it.
         """
-
-        def after(before: TlsaSet) -> TlsaSet:
-            kept = () if keys is None else _foreign(before, (), keys)
-            return TlsaSet.of(before.ttl, kept)
-
-        change = self._change(after)
+        change = self._change(lambda _: TlsaSet.of(0, ()))
         served = wait_until_served(self._zone, self._name, change.after, self._wait_seconds, self._report)
-        return Publication(change, change.after.rdatas, served)
+        return Publication(change, (), served)
 
     def _change(self, after: Callable[[TlsaSet], TlsaSet]) -> Change:
         """Make a change, again if someone else changed the records meanwhile."""

@@ -155,12 +155,6 @@ def test_all_records_are_withdrawn(world: Callable[..., World]) -> None:
     assert there.publishing().withdraw().change.is_empty
 
 
-def test_the_records_of_some_keys_are_withdrawn(world: Callable[..., World]) -> None:
-    there = world(RECORD, *SAME_KEY, *FOREIGN)
-    there.publishing(ttl=9999).withdraw([SPKI])
-    assert there.publisher.records == TlsaSet.of(300, rdatas(*FOREIGN))
-
-
 def publish(there: World) -> Publication:
     return there.publishing().publish([RECORD])
 

@@ -50,7 +50,10 @@ def main() -> None:
     if arguments.action == "status":
         from idlib.publishing.name_servers import read_from_all
 
-        _print_servers(read_from_all(zone, settings.identity_name), _names_of_records(rotation.state(), settings))
+        state = rotation.state()
+        _print_servers(read_from_all(zone, settings.identity_name), _names_of_records(state, settings))
+        if state is not None:
+            print(f"Stage: {state.stage} ({state.way}).")
     _print_next(rotation.next_step(), arguments.action)
 
 

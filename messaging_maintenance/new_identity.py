@@ -133,5 +133,7 @@ def still_unknown(error: DiscoveryError) -> DiscoveryError:
     elif isinstance(error, NoRecordError):
         until = f" for up to {error.kept_seconds} s" if error.kept_seconds else ""
         reason = f" the resolver may have remembered its absence{until};"
+    elif error.hint:
+        reason = f" {error.hint};"
     error.hint = f"the record is published;{reason} later, run {beside(*_CHECK)}"
     return error

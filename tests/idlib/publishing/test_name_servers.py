@@ -1,3 +1,6 @@
+import dataclasses
+import errno
+import os
 import socket
 from collections.abc import Callable
 
@@ -6,10 +9,10 @@ import dns.message
 import dns.rcode
 import pytest
 
-from idlib.errors import NotServedError
+from idlib.errors import NotServedError, PublishingError
 from idlib.names import IdentityName
 from idlib.publishing.change import TlsaSet
-from idlib.publishing.name_servers import read_from, read_from_all, wait_until_served
+from idlib.publishing.name_servers import read_from, read_from_all, read_most_authoritative, wait_until_served
 from idlib.publishing.zone import HostResolver, NameServer, Zone
 from idlib.settings import ServerAddress
 from testbed.name_server import Respond, Server
@@ -78,12 +81,17 @@ def from_a_cache(answer: dns.message.Message) -> None:
     answer.flags &= ~dns.flags.AA
 
 
+def truncate(answer: dns.message.Message) -> None:
+    answer.flags |= dns.flags.TC
+
+
 @pytest.mark.parametrize(
     ("respond", "fact"),
     [
         (refusing(dns.rcode.REFUSED), "it answers REFUSED"),
         (refusing(dns.rcode.SERVFAIL), "it answers SERVFAIL"),
         (authoritative(zone_of("example.test.", "@ NS ns"), change=from_a_cache), "it does not serve the zone"),
+        (authoritative(zone_of("example.test.", "@ NS ns"), change=truncate), "it truncates its answer even over TCP"),
     ],
 )
 def test_an_answer_that_is_not_the_zones_says_why(serve: Serve, respond: Respond, fact: str) -> None:
@@ -99,6 +107,16 @@ def test_every_server_is_read_with_its_serial(serve: Serve) -> None:
     assert [answer.server for answer in served] == list(zone.servers)
     assert [answer.records for answer in served] == [TlsaSet.of(300, [RECORD]), TlsaSet.of(0, ())]
     assert [answer.serial for answer in served] == [2, 1]
+
+
+def test_the_primary_server_is_trusted_more_than_the_others(serve: Serve) -> None:
+    late, primary, down = serve(with_records(OTHER)), serve(with_records(RECORD)), closed_port()
+    zone = dataclasses.replace(zone_at(late.address, primary.address), primary="ns2.example.test")
+    assert read_most_authoritative(zone, NAME).rdatas == (RECORD,)
+    zone = dataclasses.replace(zone_at(late.address, down), primary="ns2.example.test")
+    assert read_most_authoritative(zone, NAME).rdatas == (OTHER,)
+    with pytest.raises(PublishingError, match=r"no name server of example\.test answers"):
+        read_most_authoritative(zone_at(down), NAME)
 
 
 def test_waiting_ends_when_the_last_server_has_the_records(serve: Serve) -> None:
@@ -145,3 +163,11 @@ def test_a_server_that_is_down_is_named(serve: Serve) -> None:
     error = why_not(zone_at(serve(with_records(RECORD)).address, down))
     assert f"ns2.example.test ({down}): it " in error.fact
     assert "make these servers reachable" in error.hint
+
+
+def test_a_device_without_any_route_has_published_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    def unreachable(*_: object) -> None:
+        raise OSError(errno.ENETUNREACH, os.strerror(errno.ENETUNREACH))
+
+    monkeypatch.setattr("idlib.publishing.name_servers.exchange", unreachable)
+    assert "it cannot be reached: Network is unreachable" in why_not(zone_at(closed_port())).fact

@@ -60,7 +60,7 @@ class Health:
     text: str
     since: float
     checked: float
-    renewed: float
+    renewed: float = 0.0
 
     @property
     def is_ok(self) -> bool:
@@ -292,9 +292,9 @@ def _run_hook(settings: Settings, step: str) -> None:
 def _read_health(directory: Path) -> Health | None:
     try:
         fields = json.loads(keys.read_file(directory / HEALTH_FILE_NAME))
-        times = (float(fields[name]) for name in ("since", "checked", "renewed"))
-        return Health(str(fields["text"]), *times)
-    except (KeyFileError, ValueError, TypeError, KeyError, RecursionError, OverflowError):
+        renewed = float(fields.get("renewed", 0))
+        return Health(str(fields["text"]), float(fields["since"]), float(fields["checked"]), renewed)
+    except (KeyFileError, ValueError, TypeError, KeyError, AttributeError, RecursionError, OverflowError):
         return None
 
 

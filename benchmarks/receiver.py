@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Final
 
 from benchmarks.comparison import RUNS, Better, Comparison, Sample
+from benchmarks.environment import BenchmarkEnvironment
 from benchmarks.table import show
-from benchmarks.world import World
 from testbed.programs import Device, Program
 
 _BURST: Final = Path(__file__).with_name("burst.py")
@@ -24,7 +24,7 @@ _PATIENCE_SECONDS: Final = 120.0
 _TTL_SECONDS: Final = 3600
 
 
-def compare(world: World) -> Comparison:
+def compare(world: BenchmarkEnvironment) -> Comparison:
     """Measure our receiver and the one on the reference libraries in turn."""
     sender = world.lab.published_device("sender", ttl=_TTL_SECONDS)
     recipient = world.lab.published_device("recipient", ttl=_TTL_SECONDS)

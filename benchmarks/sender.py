@@ -7,14 +7,14 @@ from pathlib import Path
 from typing import Final
 
 from benchmarks.comparison import RUNS, Better, Comparison, Sample
+from benchmarks.environment import BenchmarkEnvironment
 from benchmarks.table import show
-from benchmarks.world import World
 from testbed.programs import Result
 
 _PUBLISHED_PROGRAM: Final = Path(__file__).parents[1] / "testbed/published_program.py"
 
 
-def compare(world: World) -> Comparison:
+def compare(world: BenchmarkEnvironment) -> Comparison:
     """Measure our program and the published article's in turn, after one run of each to fill caches."""
     sender = world.lab.published_device("sender")
     recipient = world.lab.published_device("recipient")

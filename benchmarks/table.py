@@ -4,15 +4,15 @@ import sys
 from collections.abc import Callable
 
 from benchmarks.comparison import RUNS, Comparison
+from benchmarks.environment import BenchmarkEnvironment, open_world
 from benchmarks.machine import describe, rsa_speed
-from benchmarks.world import World, open_world
 from testbed.daemons.process import DaemonError
 from testbed.table import print_table
 
 _HEADING = (f"medians of {RUNS} (lowest to highest)", "ours", "reference libraries", "better by")
 
 
-def show(*benchmarks: Callable[[World], Comparison]) -> int:
+def show(*benchmarks: Callable[[BenchmarkEnvironment], Comparison]) -> int:
     """Run the benchmarks and print the machine, their table and the speed of RSA; return the exit status.
 
     Args:

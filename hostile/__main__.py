@@ -7,9 +7,9 @@ import time
 
 from hostile import bounds
 from hostile.attack import Attack
+from hostile.environment import open_world
 from hostile.evidence import Evidence
 from hostile.tricks import TRICKS
-from hostile.world import open_world
 from lab.interruption import raise_when_signalled
 from testbed.table import print_table
 

@@ -15,9 +15,9 @@ from chaos.fault_injector import SAVE_OFTEN, FaultInjector
 from chaos.faults import FAULTS, RESOLVER
 from chaos.reports import Promise
 from hostile.bounds import DELAY_SECONDS
+from hostile.environment import AttackEnvironment
 from hostile.evidence import Evidence, Measurement, balance_of
 from hostile.tricks import BLOWS, CHEAP_NAMES, TRICKS, Blow, Trick, cheap_messages
-from hostile.world import World
 from hostile.zones import STRANGERS
 from testbed.paced_client import PacedClient, Publication
 
@@ -65,7 +65,7 @@ class Attack:
         tricks: The kinds of junk.
     """
 
-    def __init__(self, world: World, seconds: float, seed: int, tricks: Sequence[Trick] = TRICKS) -> None:
+    def __init__(self, world: AttackEnvironment, seconds: float, seed: int, tricks: Sequence[Trick] = TRICKS) -> None:
         self.evidence = Evidence(DeliveryReport(frozenset(), ()), is_caged=not world.obstacle)
         self._world = world
         self._victim = world.victim

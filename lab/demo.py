@@ -37,7 +37,7 @@ from lab import broker, name_server
 from lab.eavesdropper import Eavesdropper
 from lab.interruption import ctrl_c_for_this_program_only, ignore_signals, raise_when_signalled, signals_deferred
 from lab.page import GREEN, RED, Page
-from lab.programs import Program, ProgramError
+from lab.programs import DeviceProgram, ProgramError
 from lab.zone import SignedZone
 
 ZONE: Final = "example.test"
@@ -55,7 +55,7 @@ _SECONDS_TO_ARRIVE: Final = 10
 
 
 @dataclass(frozen=True, slots=True)
-class World:
+class DemoEnvironment:
     """The environment of both devices: directories, zone, resolver and broker.
 
     Args:
@@ -140,13 +140,13 @@ def _show(page: Page, stack: ExitStack) -> None:
     page.title("\nThe demo is over; everything is removed. README.md does the same with two devices of your own.")
 
 
-def _start(stack: ExitStack, path: str, *arguments: str, environment: dict[str, str], text: str = "") -> Program:
+def _start(stack: ExitStack, path: str, *arguments: str, environment: dict[str, str], text: str = "") -> DeviceProgram:
     with signals_deferred():
-        return stack.enter_context(Program(path, arguments, environment=environment, text=text))
+        return stack.enter_context(DeviceProgram(path, arguments, environment=environment, text=text))
 
 
 @contextmanager
-def _build_world(page: Page) -> Iterator[World]:
+def _build_world(page: Page) -> Iterator[DemoEnvironment]:
     zone = SignedZone(ZONE)
     with (
         tempfile.TemporaryDirectory(prefix="demo-") as home,
@@ -156,12 +156,12 @@ def _build_world(page: Page) -> Iterator[World]:
         page.heading(1, "A DNS zone and a broker")
         page.say(f"A name server on {resolver} answers for {ZONE}, a zone signed with DNSSEC.")
         page.say(f"An MQTT broker on {mqtt} passes messages on. Anyone can read and write there.")
-        world = World(Path(home), zone, resolver, mqtt)
+        world = DemoEnvironment(Path(home), zone, resolver, mqtt)
         world.trust_anchors.write_text(zone.trust_anchors, encoding="ascii")
         yield world
 
 
-def _make_identities(page: Page, world: World) -> None:
+def _make_identities(page: Page, world: DemoEnvironment) -> None:
     page.heading(2, "Alice and Bob create their identities")
     page.command("create_selfsigned_id.py")
     with ExitStack() as stack:
@@ -173,7 +173,7 @@ def _make_identities(page: Page, world: World) -> None:
     )
 
 
-def _publish_records(page: Page, world: World) -> str:
+def _publish_records(page: Page, world: DemoEnvironment) -> str:
     """Publish both devices' records, and return Bob's as a line of a zone file."""
     page.heading(3, "Their certificates go into DNS")
     page.command("generate_tlsa.py")
@@ -208,7 +208,7 @@ def _encryption_key(record: str) -> PublicKey:
     return judge(tlsa, BOB, datetime.now(UTC), None).public_key
 
 
-def _await_receiver(page: Page, receiver: Program) -> None:
+def _await_receiver(page: Page, receiver: DeviceProgram) -> None:
     page.heading(4, "Bob starts his receiver")
     page.command("applications/messaging_receiver/src/application.py")
     receiver.wait_for(
@@ -223,7 +223,7 @@ def _await_receiver(page: Page, receiver: Program) -> None:
     )
 
 
-def _send(page: Page, world: World, receiver: Program, eavesdropper: Eavesdropper) -> None:
+def _send(page: Page, world: DemoEnvironment, receiver: DeviceProgram, eavesdropper: Eavesdropper) -> None:
     page.heading(5, "Alice sends Bob a message")
     page.command(f"send_message.py {BOB} {shlex.quote(MESSAGE)}")
     with ExitStack() as stack:
@@ -243,7 +243,7 @@ def _readable_part(payload: str) -> str:
     return json.dumps(json.loads(base64.urlsafe_b64decode(protected + "=" * (-len(protected) % 4))))
 
 
-def _refuse(page: Page, receiver: Program, eavesdropper: Eavesdropper, forgery: bytes) -> None:
+def _refuse(page: Page, receiver: DeviceProgram, eavesdropper: Eavesdropper, forgery: bytes) -> None:
     page.heading(6, "Mallory sends Bob a message in Alice's name")
     page.say("She can find Bob's key, as anyone can, but has to sign with her own key. Bob's receiver logs:")
     logged, printed = len(receiver.stderr.lines), len(receiver.stdout.lines)
@@ -261,7 +261,7 @@ def _refuse(page: Page, receiver: Program, eavesdropper: Eavesdropper, forgery: 
     page.say("It printed nothing: the key in DNS for Alice's name is not Mallory's.")
 
 
-def _converse(page: Page, world: World, receiver: Program) -> None:
+def _converse(page: Page, world: DemoEnvironment, receiver: DeviceProgram) -> None:
     page.heading(7, "Your turn")
     page.say("Type messages from Alice to Bob. An empty line or Ctrl-D ends the demo.")
     with suppress(ImportError):
@@ -271,7 +271,7 @@ def _converse(page: Page, world: World, receiver: Program) -> None:
         _pass_on(page, world, receiver)
 
 
-def _pass_on(page: Page, world: World, receiver: Program) -> None:
+def _pass_on(page: Page, world: DemoEnvironment, receiver: DeviceProgram) -> None:
     while text := _typed():
         printed = len(receiver.stdout.lines)
         try:
@@ -294,7 +294,7 @@ def _typed() -> str:
         raise
 
 
-def _printed_line(receiver: Program, after: int) -> str:
+def _printed_line(receiver: DeviceProgram, after: int) -> str:
     return receiver.wait_for(receiver.stdout, lambda _: True, "the message", after=after, seconds=_SECONDS_TO_ARRIVE)
 
 

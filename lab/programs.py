@@ -61,7 +61,7 @@ class Stream:
             self._changed.notify_all()
 
 
-class Program:
+class DeviceProgram:
     """A program of the project, started when this is created; it is ended when the context is left.
 
     Args:

@@ -11,7 +11,7 @@ from cryptography.x509.verification import Store
 from idlib.algorithms import PublicKey
 from idlib.discovery.authentication import Authentication, AuthenticRecords, NoAuthentication, TrustedResolver
 from idlib.discovery.authorities import read_authorities, read_system_authorities
-from idlib.discovery.cache import Cache, Outcome
+from idlib.discovery.cache import Cache, CachedResult
 from idlib.discovery.found import Found, ParsedKeys, PublishedKey
 from idlib.discovery.resolver import Resolver, named_server, system_servers
 from idlib.errors import (
@@ -127,15 +127,15 @@ class Discovery:
             zone = failure.zone
         return zone or registrable_domain(name)
 
-    def _ask(self, name: IdentityName) -> Outcome[Found]:
+    def _ask(self, name: IdentityName) -> CachedResult[Found]:
         try:
             authentic = self._authentication.look_up(name)
             found = self._sift(name, authentic)
         except DiscoveryError as error:
             _LOGGER.debug("no certificate of %s: %s", name, error)
-            return Outcome.failed(error)
+            return CachedResult.failed(error)
         _LOGGER.debug("%d usable TLSA records of %s (%s)", len(found.published), name, found.authentication)
-        return Outcome(found, authentic.lifetime, _size_of(found))
+        return CachedResult(found, authentic.lifetime, _size_of(found))
 
     def _sift(self, name: IdentityName, authentic: AuthenticRecords) -> Found:
         """Judge the records in the order of their rank; only 16, because each may contain a large certificate."""

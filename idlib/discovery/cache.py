@@ -30,7 +30,7 @@ _BYTES_OF_AN_ERROR: Final = 300
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome(Generic[Value]):
+class CachedResult(Generic[Value]):
     """The result of a look-up.
 
     Args:
@@ -45,7 +45,7 @@ class Outcome(Generic[Value]):
     size: int = 0
 
     @classmethod
-    def failed(cls, error: DiscoveryError) -> "Outcome[Value]":
+    def failed(cls, error: DiscoveryError) -> "CachedResult[Value]":
         """Return the outcome of a failed look-up, which is kept for a short time, so that a repair is noticed soon."""
         return cls(error.copy(), MIN_SECONDS, _BYTES_OF_AN_ERROR + len(error.fact) + len(error.hint))
 
@@ -135,14 +135,14 @@ class Cache(Generic[Key, Value]):
         self._clock = clock
         self._is_trusted = is_trusted
         self._changed = threading.Condition()
-        self._found: _Memory[Key, Outcome[Value]] = _Memory(MAX_BYTES)
-        self._found_of_trusted: _Memory[Key, Outcome[Value]] = _Memory(MAX_BYTES)
-        self._failures: _Memory[Key, Outcome[Value]] = _Memory(MAX_BYTES_OF_FAILURES)
+        self._found: _Memory[Key, CachedResult[Value]] = _Memory(MAX_BYTES)
+        self._found_of_trusted: _Memory[Key, CachedResult[Value]] = _Memory(MAX_BYTES)
+        self._failures: _Memory[Key, CachedResult[Value]] = _Memory(MAX_BYTES_OF_FAILURES)
         # A renewal that reached a verdict, or the outcome with the reason why it did not.
-        self._renewals: _Memory[Key, Outcome[Value] | None] = _Memory(MAX_BYTES_OF_RENEWALS)
+        self._renewals: _Memory[Key, CachedResult[Value] | None] = _Memory(MAX_BYTES_OF_RENEWALS)
         self._being_asked: set[Key] = set()
 
-    def peek(self, key: Key) -> Outcome[Value] | None:
+    def peek(self, key: Key) -> CachedResult[Value] | None:
         """Return the cached outcome for a key, or None."""
         with self._changed:
             return self._kept(key)
@@ -167,7 +167,7 @@ class Cache(Generic[Key, Value]):
             renewal = self._renewals.get(key)
             return renewal is not None and renewal.kept is None and self._clock() < renewal.until
 
-    def get(self, key: Key, ask: Callable[[], Outcome[Value]]) -> Outcome[Value]:
+    def get(self, key: Key, ask: Callable[[], CachedResult[Value]]) -> CachedResult[Value]:
         """Return the cached outcome for a key, or ask: one thread asks, and others with the same key wait for it."""
         with self._changed:
             while (kept := self._kept(key)) is None and key in self._being_asked:
@@ -177,7 +177,7 @@ class Cache(Generic[Key, Value]):
             self._being_asked.add(key)
         return self._ask(key, ask)
 
-    def renew(self, key: Key, ask: Callable[[], Outcome[Value]]) -> Outcome[Value]:
+    def renew(self, key: Key, ask: Callable[[], CachedResult[Value]]) -> CachedResult[Value]:
         """Ask again, at most once a minute for each key; in between, return the cached outcome.
 
         If DNS was failing when it was asked again, the failure is returned for the rest of the minute, and the earlier
@@ -197,9 +197,9 @@ class Cache(Generic[Key, Value]):
     def _ask(
         self,
         key: Key,
-        ask: Callable[[], Outcome[Value]],
-        note: Callable[[Key, Outcome[Value]], None] = lambda _key, _outcome: None,
-    ) -> Outcome[Value]:
+        ask: Callable[[], CachedResult[Value]],
+        note: Callable[[Key, CachedResult[Value]], None] = lambda _key, _outcome: None,
+    ) -> CachedResult[Value]:
         try:
             outcome = ask()
             found = self._found_of_trusted if self._is_trusted(key) else self._found
@@ -213,21 +213,21 @@ class Cache(Generic[Key, Value]):
                 self._being_asked.discard(key)
                 self._changed.notify_all()
 
-    def _note_renewal(self, key: Key, outcome: Outcome[Value]) -> None:
+    def _note_renewal(self, key: Key, outcome: CachedResult[Value]) -> None:
         until = self._clock() + SECONDS_BETWEEN_RENEWALS
         if outcome.is_verdict:
             self._renewals.keep(key, None, until, 0)
         else:
             self._renewals.keep(key, outcome, until, outcome.size)
 
-    def _kept(self, key: Key) -> Outcome[Value] | None:
+    def _kept(self, key: Key) -> CachedResult[Value] | None:
         for memory in (self._found_of_trusted, self._found, self._failures):
             entry = memory.get(key)
             if entry is not None and self._clock() < entry.until:
                 return entry.kept
         return None
 
-    def _keep(self, key: Key, outcome: Outcome[Value], found: _Memory[Key, Outcome[Value]]) -> None:
+    def _keep(self, key: Key, outcome: CachedResult[Value], found: _Memory[Key, CachedResult[Value]]) -> None:
         until = self._clock() + outcome.seconds
         if isinstance(outcome.value, DiscoveryError):
             if outcome.is_verdict:

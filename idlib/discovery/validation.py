@@ -16,7 +16,7 @@ from dns.rdtypes.ANY.DNSKEY import DNSKEY
 
 from idlib.discovery.anchors import Anchors, vouched_for
 from idlib.discovery.authentication import AuthenticRecords, follow_in
-from idlib.discovery.cache import Cache, Outcome
+from idlib.discovery.cache import Cache, CachedResult
 from idlib.discovery.checking import Budget, KeysByTag, by_tag, validate
 from idlib.discovery.messages import Answer, Question, RecordSet, ResourceRecord, shown
 from idlib.discovery.resolver import Resolver
@@ -124,14 +124,14 @@ class PinnedAnchors:
                     "add its zone's DS or DNSKEY record to the file DNSSEC_TRUST_ANCHORS",
                 )
 
-    def _ask_for_keys(self, zone: dns.name.Name) -> Outcome[KeysByTag]:
+    def _ask_for_keys(self, zone: dns.name.Name) -> CachedResult[KeysByTag]:
         try:
             answer = self._resolver.ask(Question(zone, RdataType.DNSKEY, checking_disabled=True)).answer
             return self._read_keys(zone, answer)
         except DiscoveryError as error:
-            return Outcome.failed(error)
+            return CachedResult.failed(error)
 
-    def _read_keys(self, zone: dns.name.Name, answer: Answer) -> Outcome[KeysByTag]:
+    def _read_keys(self, zone: dns.name.Name, answer: Answer) -> CachedResult[KeysByTag]:
         records = answer.record_set(zone, RdataType.DNSKEY)
         if records is None:
             raise TemporaryDiscoveryError(
@@ -147,7 +147,7 @@ class PinnedAnchors:
             )
         own = [signature for signature in signatures_over(records, answer.records) if signature.signer == zone]
         lifetime = validate(records, own, by_tag(pinned), self._now(), Budget())
-        return Outcome(by_tag(keys), lifetime, _BYTES_OF_A_KEY * len(keys))
+        return CachedResult(by_tag(keys), lifetime, _BYTES_OF_A_KEY * len(keys))
 
 
 def _dnskeys(rdatas: Iterable[bytes]) -> Iterable[DNSKEY]:

@@ -6,18 +6,18 @@ from collections.abc import Iterator
 import pytest
 
 from hostile.attack import Attack
+from hostile.environment import AttackEnvironment, open_world
 from hostile.tricks import TRICKS
-from hostile.world import World, open_world
 
 
 @pytest.fixture(scope="module")
-def world() -> Iterator[World]:
+def world() -> Iterator[AttackEnvironment]:
     with open_world(seed=1) as world:
         yield world
 
 
 def test_a_message_that_is_acknowledged_and_never_printed_is_a_fault(
-    world: World, monkeypatch: pytest.MonkeyPatch
+    world: AttackEnvironment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Do not wait long for the lost messages.
     monkeypatch.setattr("hostile.attack._DELIVERY_SECONDS", 10.0)

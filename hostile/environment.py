@@ -52,7 +52,7 @@ _UNBOUND: Final = "server:\n    cache-max-negative-ttl: 3600\n    log-queries: n
 
 
 @dataclass(frozen=True, slots=True)
-class World:
+class AttackEnvironment:
     """Everything that takes part.
 
     Args:
@@ -83,7 +83,7 @@ class World:
 
 
 @contextlib.contextmanager
-def open_world(seed: int) -> Iterator[World]:
+def open_world(seed: int) -> Iterator[AttackEnvironment]:
     """Yield the world with a receiver that runs and knows its senders; everything is removed afterwards.
 
     Args:
@@ -132,7 +132,7 @@ def open_world(seed: int) -> Iterator[World]:
         generator = random.Random(f"{seed} whom")
         senders, resident_senders = Senders([]), ResidentSenders([])
         stack.callback(senders.close)
-        yield World(
+        yield AttackEnvironment(
             lab,
             proxy,
             victim,

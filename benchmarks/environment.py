@@ -11,7 +11,7 @@ from testbed.lab import Lab, open_lab
 
 
 @dataclass(frozen=True, slots=True)
-class World:
+class BenchmarkEnvironment:
     """The daemons, and whether the reference libraries find them.
 
     Args:
@@ -24,7 +24,7 @@ class World:
 
 
 @contextlib.contextmanager
-def open_world() -> Iterator[World]:
+def open_world() -> Iterator[BenchmarkEnvironment]:
     """Start the daemons, in a network namespace if one can be created: the reference libraries only query port 53.
 
     Raises:
@@ -33,7 +33,7 @@ def open_world() -> Iterator[World]:
     with contextlib.ExitStack() as stack:
         top = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="benchmarks-")))
         namespace, obstacle = _open_namespace(stack, top)
-        yield World(stack.enter_context(open_lab(top, namespace)), obstacle)
+        yield BenchmarkEnvironment(stack.enter_context(open_lab(top, namespace)), obstacle)
 
 
 def _open_namespace(stack: contextlib.ExitStack, directory: Path) -> tuple[Namespace | None, str]:

@@ -5,7 +5,7 @@ import sys
 from datetime import datetime
 from typing import Final
 
-from benchmarks.comparison import RUNS, Sample
+from benchmarks.measurement import RUNS, Sample
 from testbed.containers.engine import docker
 from testbed.containers.stack import MAX_MEMORY, SUBSCRIBED, Stack
 from testbed.table import print_table

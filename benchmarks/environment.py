@@ -1,4 +1,4 @@
-"""The world of the benchmarks: real daemons in a network namespace, as in the integration tests."""
+"""The daemons of the benchmarks: real ones in a network namespace, as in the integration tests."""
 
 import contextlib
 import tempfile

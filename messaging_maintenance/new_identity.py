@@ -12,7 +12,6 @@ from idlib.program.command_line import beside, parser, require_stdout
 from idlib.program.environment import read_environment
 from idlib.settings import DISCOVERY_READS, MAINTENANCE_READS, PUBLISHING_READS, Settings
 from messaging_maintenance.publish_tlsa import print_outcome
-from messaging_maintenance.record_text import print_record
 
 if TYPE_CHECKING:
     from idlib.discovery import Discovery
@@ -45,6 +44,8 @@ def main() -> ExitStatus:
         identity.create_selfsigned_identity()
         print(f"{identity.identity_name} has a new key and certificate.", file=sys.stderr)
     if opened is None:
+        from messaging_maintenance.record_text import print_record
+
         print_record(settings)
         print(f"When it is published, run {beside(*_CHECK)}.", file=sys.stderr)
         return ExitStatus.OK
@@ -79,7 +80,7 @@ def _open(settings: Settings) -> "tuple[Publishing, Zone] | None":
 
 
 def _publish(publishing: "Publishing", zone: "Zone", settings: Settings, identity: Bootstrap) -> None:
-    from messaging_maintenance.rotation.steps import publish_records
+    from messaging_maintenance.rotation.republish import publish_records
 
     print_outcome(publish_records(publishing, identity, settings), zone)
 

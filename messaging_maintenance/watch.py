@@ -214,8 +214,9 @@ def _require_records(publishing: "Publishing", identity: Bootstrap, settings: Se
     Raises:
         KeyFileError: A record is missing, and is not to be restored.
     """
-    from messaging_maintenance.rotation.state import Way
-    from messaging_maintenance.rotation.steps import publish_records, records_to_publish, state_file
+    from messaging_maintenance.rotation.records import records_to_publish
+    from messaging_maintenance.rotation.republish import publish_records
+    from messaging_maintenance.rotation.state import Way, state_file
 
     published = {key_of(rdata) for rdata in publishing.read().rdatas}
     wanted = {key_of(record.to_rdata()) for record in records_to_publish(identity, settings)}

@@ -16,6 +16,8 @@ SHORTEST_OVERLAP_SECONDS: Final = 3600
 OLD_KEY_SECONDS: Final = 7 * 24 * 3600 + 2 * 3600
 # Recipients accept a message for 14 days, and allow for 5 minutes between the clocks.
 OLD_RECORD_SECONDS: Final = MAX_MESSAGE_AGE_SECONDS + 300
+# What a single record's TTL is lowered to before the record is replaced.
+LOWERED_TTL: Final = 60
 # The receiver looks for new key files every 3 s.
 RELOAD_SECONDS: Final = 10.0
 

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any, Final
 
 from idlib.errors import KeyFileError, MalformedRecordError, quoted
-from idlib.keys import read_file, remove
+from idlib.keys import read_file, remove, rotation_path
 from idlib.keys import replace as replace_file
 from idlib.records import TlsaRecord, key_of
+from idlib.settings import Settings
 from messaging_maintenance.rotation.schedule import Instant
 
 _FORMAT: Final = 1
@@ -200,6 +201,15 @@ class StateFile:
             remove(self._path)
         else:
             replace_file(self._path, state.to_json(), self._uid)
+
+
+def state_file(settings: Settings) -> StateFile:
+    """Return the file of the device's rotation.
+
+    Args:
+        settings: From the environment.
+    """
+    return StateFile(rotation_path(settings.crypto_path, settings.identity_name), settings.app_uid)
 
 
 def _require_format(release: object, source: Path) -> None:

@@ -3,8 +3,8 @@
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, suppress
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Final
 
 from cryptography import x509
@@ -17,16 +17,24 @@ from idlib.errors import IdlibError, KeyFileError, NotServedError, TooEarlyError
 from idlib.key_places import destroy_previous_key, promote_next_key, retire_next_key, write_next_key
 from idlib.pem import read_certificates
 from idlib.program.command_line import beside
-from idlib.publishing.change import Change, TlsaSet
+from idlib.publishing.change import TlsaSet
 from idlib.publishing.publication import Publication, Publishing
 from idlib.records import TlsaRecord, key_of, render
 from idlib.settings import Settings
 from messaging_maintenance.rotation.exclusion import alone
-from messaging_maintenance.rotation.schedule import RELOAD_SECONDS, Instant, Waits
-from messaging_maintenance.rotation.state import RotationState, Stage, StateFile, Way
+from messaging_maintenance.rotation.next_step import (
+    NextStep,
+    command_of,
+    next_step_of,
+    recounted_step_of,
+    rotate_command,
+    run_again,
+)
+from messaging_maintenance.rotation.records import existing
+from messaging_maintenance.rotation.republish import longest_ttl
+from messaging_maintenance.rotation.schedule import LOWERED_TTL, RELOAD_SECONDS, Instant, Waits
+from messaging_maintenance.rotation.state import RotationState, Stage, Way, state_file
 
-# What a single record's TTL is lowered to before the record is replaced.
-LOWERED_TTL: Final = 60
 # At these stages the new key may be, or is, the current one.
 _SWITCHES: Final = frozenset({Stage.SWITCHING, Stage.REPLACING, Stage.SWITCHED})
 # A reader tries a signature with 3 keys (docs/protocol.md, "Keys in DNS").
@@ -34,21 +42,6 @@ _MAX_OTHER_KEYS: Final = 1
 # A clock that differs by less was not set.
 _CLOCK_DRIFT_SECONDS: Final = 60
 _NOT_STARTED: Final = "no rotation is under way"
-
-
-@dataclass(frozen=True, slots=True)
-class NextStep:
-    """What a rotation waits for.
-
-    Args:
-        command: The word on the command line that takes the step.
-        what: What the step does, in words that follow "to".
-        safe_at: From when it is safe, in seconds since the epoch; None if it is safe now or waits for something else.
-    """
-
-    command: str
-    what: str
-    safe_at: float | None = None
 
 
 class RotationError(IdlibError):
@@ -97,7 +90,7 @@ class Rotation:
             KeyFileError: The state cannot be read.
         """
         state = self.state()
-        return None if state is None else self._next_step(replace(state, since=self._now().recount(state.since)))
+        return None if state is None else recounted_step_of(state, self._waits, self._now())
 
     def lowered_ttl(self) -> int:
         """Return the TTL that a single record has when it is replaced, in seconds.
@@ -148,7 +141,7 @@ class Rotation:
             if state is None or state.stage is not Stage.REQUESTED:
                 raise RotationError(
                     _NOT_STARTED if state is None else "no certificate was requested",
-                    f"run {_command('start --csr')} first",
+                    f"run {rotate_command('start --csr')} first",
                 )
             certificate = self._certificate_in(pem)
             record = _record_of(certificate, self._settings.tlsa_selector)
@@ -220,7 +213,7 @@ class Rotation:
             if state is None or state.stage is Stage.REQUESTED:
                 return None
             state = self._recount(state)
-            step = self._next_step(state)
+            step = next_step_of(state, self._waits, self._now())
             if step.safe_at is not None:
                 return None
             self._proceed(state)
@@ -248,10 +241,10 @@ class Rotation:
         ):
             raise RotationError(
                 f"the rotation cannot be aborted at the stage {state.stage}",
-                f"the next step is: {self._command_of(state)}; then start another one",
+                f"the next step is: {command_of(state)}; then start another one",
             )
         if state.stage is not Stage.REQUESTED:
-            publication = self._publishing.publish(_present(state.old_record), _keys(state.new_key))
+            publication = self._publishing.publish(existing(state.old_record), _keys(state.new_key))
             state = replace(state, ttl=max(state.ttl, publication.change.before.ttl))
         # A record that was being published may have been seen, even if it is not there now.
         was_published = state.way is Way.OVERLAP and state.stage in {Stage.PREPARED, Stage.PUBLISHED}
@@ -263,8 +256,10 @@ class Rotation:
                 self._file.write(state)
                 return state
             keys.remove(keys.next_key_path(*self._place), keys.next_certificate_path(*self._place))
-            self._file.write(None)
-        return None
+            # Of rotations that were aborted before.
+            state = state.at(Stage.WITHDRAWN, self._now(), new=state.old) if state.leaving else None
+            self._file.write(state)
+            return state
 
     def _step(self, command: str) -> RotationState | None:
         with self._alone():
@@ -273,42 +268,18 @@ class Rotation:
     def _take(self, command: str) -> RotationState | None:
         state = self.state()
         if state is None:
-            raise RotationError(_NOT_STARTED, f"run {_command('start')} first")
+            raise RotationError(_NOT_STARTED, f"run {rotate_command('start')} first")
         state = self._recount(state)
-        step = self._next_step(state)
+        step = next_step_of(state, self._waits, self._now())
         if step.command != command:
             raise RotationError(
-                f"the next step of the rotation is {step.command}, not {command}", f"run {self._command_of(state)}"
+                f"the next step of the rotation is {step.command}, not {command}", f"run {command_of(state)}"
             )
         if step.safe_at is not None:
             raise TooEarlyError(
-                f"it is too early to {step.what}: messages could be lost", _again(command, step.safe_at)
+                f"it is too early to {step.what}: messages could be lost", run_again(command, step.safe_at)
             )
         return self._proceed(state)
-
-    def _next_step(self, state: RotationState) -> NextStep:
-        match state.stage:
-            case Stage.REQUESTED:
-                return NextStep("certificate", "install the certificate of the next key")
-            case Stage.PREPARED:
-                return NextStep("start", "publish the record of the next key")
-            case Stage.PUBLISHED:
-                wait = self._waits.until_switch(state.ttl)
-                return NextStep("switch", "sign with the new key", self._safe_at(state, wait))
-            case Stage.LOWERED:
-                wait = self._waits.until_known(state.ttl)
-                return NextStep("switch", "replace the record and the key", self._safe_at(state, wait))
-            case Stage.SWITCHING:
-                return NextStep("switch", "sign with the new key")
-            case Stage.REPLACING:
-                command = "start" if state.way is Way.COMPROMISED else "switch"
-                return NextStep(command, "replace the record and the key")
-            case Stage.SWITCHED:
-                wait = self._waits.until_withdrawal()
-                return NextStep("finish", "remove the old record", self._safe_at(state, wait))
-            case Stage.WITHDRAWN:
-                wait = self._waits.until_destruction(state.ttl)
-                return NextStep("finish", "destroy the private key that is out of use", self._safe_at(state, wait))
 
     def _recount(self, state: RotationState) -> RotationState:
         """Let the waiting time count from the same moment by the clock as it is set now."""
@@ -316,12 +287,6 @@ class Rotation:
         if since.is_set == state.since.is_set and abs(since.wall - state.since.wall) <= _CLOCK_DRIFT_SECONDS:
             return state
         return self._save(replace(state, since=since))
-
-    def _safe_at(self, state: RotationState, wait: float) -> float | None:
-        """Return when a waiting time that began with the state ends, in seconds since the epoch; None if it is over."""
-        now = self._now()
-        left = wait - now.seconds_since(state.since)
-        return now.wall + left if left > 0 else None
 
     def _proceed(self, state: RotationState) -> RotationState | None:
         """Take the next step, which is known to be safe, and what follows from it at once."""
@@ -354,11 +319,11 @@ class Rotation:
         if state.way is Way.COMPROMISED:
             return self._proceed(self._save(replace(state, stage=Stage.REPLACING)))
         if state.way is Way.SINGLE:
-            publication = self._lowered().publish(_present(state.old_record))
+            publication = self._lowered().publish(existing(state.old_record))
             return self._save(state.at(Stage.LOWERED, self._now(), ttl=max(state.ttl, publication.change.before.ttl)))
         self._wait_for_receiver(state)
-        change = self._publishing.publish(_present(state.old_record, state.new_record)).change
-        return self._save(state.at(Stage.PUBLISHED, self._now(), ttl=_longest(state.ttl, change)))
+        change = self._publishing.publish(existing(state.old_record, state.new_record)).change
+        return self._save(state.at(Stage.PUBLISHED, self._now(), ttl=longest_ttl(state.ttl, change)))
 
     def _lowered(self) -> Publishing:
         return self._publishing.with_ttl(min(LOWERED_TTL, self._settings.tlsa_ttl))
@@ -369,13 +334,13 @@ class Rotation:
         Raises:
             TooEarlyError: It was missing, so recipients may not know it.
         """
-        change = self._publishing.publish(_present(state.old_record, state.new_record)).change
+        change = self._publishing.publish(existing(state.old_record, state.new_record)).change
         if state.new not in change.add:
             return
-        state = self._save(state.at(Stage.PUBLISHED, self._now(), ttl=_longest(state.ttl, change)))
+        state = self._save(state.at(Stage.PUBLISHED, self._now(), ttl=longest_ttl(state.ttl, change)))
         raise TooEarlyError(
             "the record of the next key had vanished from DNS; it was published again",
-            _again("switch", self._now().wall + self._waits.until_switch(state.ttl)),
+            run_again("switch", self._now().wall + self._waits.until_switch(state.ttl)),
         )
 
     def _replace(self, state: RotationState) -> RotationState | None:
@@ -426,9 +391,9 @@ class Rotation:
     def _retire(self, state: RotationState) -> Publication:
         """Make the new record the only one of the device's keys; of a compromised device, the only one at all."""
         retired = [] if state.old_key is None else [state.old_key]
-        return self._publishing.publish(
-            _present(state.new_record), retired, remove_foreign=state.way is Way.COMPROMISED
-        )
+        if state.way is Way.COMPROMISED:
+            return self._publishing.publish_only(existing(state.new_record))
+        return self._publishing.publish(existing(state.new_record), retired)
 
     def _wait_for_receiver(self, state: RotationState) -> None:
         left = RELOAD_SECONDS - self._now().seconds_since(state.since)
@@ -444,11 +409,21 @@ class Rotation:
         """
         state = self.state()
         # What was stolen with the current key is the next one, too.
-        if state is None or state.way is way or way is Way.COMPROMISED:
-            if state is not None and state.stage is Stage.WITHDRAWN and way is not Way.COMPROMISED:
-                raise self._under_way(state)
+        if state is None or way is Way.COMPROMISED or self._leaves_room(state):
             return state
-        raise self._under_way(state)
+        if state.way is not way or state.stage is Stage.WITHDRAWN:
+            raise self._under_way(state)
+        return state
+
+    def _leaves_room(self, state: RotationState) -> bool:
+        """Return whether the next key was given up, and its private key and others have places for as long as needed.
+
+        Its record may have been in DNS, whatever is there now, so it is kept until the end of the next rotation.
+        """
+        # After a switch, the old key is among those that leave.
+        is_aborted = state.stage is Stage.WITHDRAWN and state.old_key not in {None, *state.leaving}
+        # The next rotation adds one key, whether it ends or is aborted.
+        return is_aborted and len(state.leaving) < keys.MAX_PREVIOUS_KEYS
 
     def _begun(self, way: Way, replaced: RotationState | None) -> RotationState:
         """Return the state of a rotation that begins; nothing has changed yet.
@@ -468,8 +443,13 @@ class Rotation:
             before.ttl if before.rdatas else self._publishing.negative_ttl,
             None if old is None else old.to_rdata(),
             None,
-            self._leaving(replaced) if way is Way.COMPROMISED else (),
+            self._leaving_of(way, replaced),
         )
+
+    def _leaving_of(self, way: Way, replaced: RotationState | None) -> tuple[bytes, ...]:
+        if way is Way.COMPROMISED:
+            return self._leaving(replaced)
+        return () if replaced is None else replaced.leaving
 
     def _leaving(self, replaced: RotationState | None) -> tuple[bytes, ...]:
         """Return the keys that a stolen or lost key leaves behind, also if its certificate is lost."""
@@ -490,8 +470,8 @@ class Rotation:
         """Write the next key, its certificate if there is one, and the state."""
         record = None if certificate is None else _record_of(certificate, self._settings.tlsa_selector)
         with keys.locked(self._settings.crypto_path):
-            if replaced is not None:
-                # Its record may be published. Without a state, a call was interrupted before that.
+            if replaced is not None and replaced.stage is not Stage.WITHDRAWN:
+                # Its record may be published. At the other stages, a call was interrupted before that.
                 retire_next_key(*self._place, self._settings.app_uid)
             write_next_key(*self._place, keys.encode_private_key(key), self._settings.app_uid)
             if certificate is not None and record is not None:
@@ -512,7 +492,7 @@ class Rotation:
                 return certificate
         raise KeyFileError(
             "; ".join([f"the certificate is not for the key {quoted(path)}", *found.broken]),
-            f"give the CA the request that {_command('start --csr')} prints",
+            f"give the CA the request that {rotate_command('start --csr')} prints",
         )
 
     def _old_record(self, way: Way) -> TlsaRecord | None:
@@ -545,110 +525,11 @@ class Rotation:
         return state
 
     def _under_way(self, state: RotationState) -> RotationError:
-        return RotationError("a rotation is under way", f"the next step is: {self._command_of(state)}")
-
-    def _command_of(self, state: RotationState) -> str:
-        """Return the command that takes the next step."""
-        step = self._next_step(state).command
-        option = f" --{state.way}" if step == "start" and state.way is not Way.OVERLAP else ""
-        return _command(f"{step}{option}")
-
-
-def _present(*records: TlsaRecord | None) -> list[TlsaRecord]:
-    return [record for record in records if record is not None]
-
-
-def state_file(settings: Settings) -> StateFile:
-    """Return the file of the device's rotation.
-
-    Args:
-        settings: From the environment.
-    """
-    return StateFile(keys.rotation_path(settings.crypto_path, settings.identity_name), settings.app_uid)
-
-
-def records_to_publish(identity: Bootstrap, settings: Settings) -> list[TlsaRecord]:
-    """Return the records that the device has in DNS at the present stage of its rotation.
-
-    Args:
-        identity: The device.
-        settings: From the environment.
-
-    Raises:
-        KeyFileError: The key, the certificate or the state is missing or unusable.
-    """
-    state = state_file(settings).read()
-    if state is not None and (
-        state.stage is Stage.REPLACING or (state.stage is Stage.PREPARED and state.way is Way.COMPROMISED)
-    ):
-        # Never the stolen key's record again.
-        return _present(state.new_record)
-    if state is not None and state.stage is Stage.SWITCHING:
-        # The key and its certificate may not match now.
-        return _present(state.old_record, state.new_record)
-    current = identity.tlsa_record(settings.tlsa_selector)
-    if state is None or state.stage not in {Stage.PUBLISHED, Stage.SWITCHED}:
-        return [current]
-    own = key_of(current.to_rdata())
-    return [
-        current,
-        *(record for record in _present(state.old_record, state.new_record) if key_of(record.to_rdata()) != own),
-    ]
-
-
-def publish_records(
-    publishing: Publishing, identity: Bootstrap, settings: Settings, *, remove_foreign: bool = False
-) -> Publication:
-    """Publish the records that the device has at the present stage of its rotation; no step is taken meanwhile.
-
-    Args:
-        publishing: Changes the device's records.
-        identity: The device.
-        settings: From the environment.
-        remove_foreign: Remove the records of all other keys.
-
-    Raises:
-        KeyFileError: The key, the certificate or the state is missing or unusable, or a step is being taken.
-        PublishingError: The records were not published.
-    """
-    # Also without a rotation: one that replaces a stolen key may start meanwhile.
-    with alone(settings):
-        state = state_file(settings).read()
-        if state is not None and state.stage is Stage.LOWERED:
-            publishing = publishing.with_ttl(min(LOWERED_TTL, settings.tlsa_ttl))
-        publication = publishing.publish(records_to_publish(identity, settings), remove_foreign=remove_foreign)
-        if state is not None and state.stage is Stage.PUBLISHED and state.new in publication.change.add:
-            # Recipients may not have known it meanwhile.
-            again = state.at(Stage.PUBLISHED, Instant.now(), ttl=_longest(state.ttl, publication.change))
-            with keys.locked(settings.crypto_path):
-                state_file(settings).write(again)
-        return publication
+        return RotationError("a rotation is under way", f"the next step is: {command_of(state)}")
 
 
 def _keys(*found: bytes | None) -> tuple[bytes, ...]:
     return tuple(key for key in found if key is not None)
-
-
-def _longest(ttl: int, change: Change) -> int:
-    """Return for how long a cache may keep any of the sets that a change is about."""
-    return max(ttl, change.before.ttl, change.after.ttl)
-
-
-def _again(command: str, safe_at: float) -> str:
-    return f"run {_command(command)} again after {shown_time(safe_at)}"
-
-
-def shown_time(seconds: float) -> str:
-    """Return a time in UTC, rounded up to a minute, because a step is refused until then.
-
-    Args:
-        seconds: Since the epoch.
-    """
-    return f"{datetime.fromtimestamp(seconds, UTC) + timedelta(seconds=59.999):%Y-%m-%d %H:%M} UTC"
-
-
-def _command(step: str) -> str:
-    return f"{beside('rotate_id.py', 'identity rotate')} {step}"
 
 
 def _require_few_keys(published: TlsaSet, own: bytes | None) -> None:

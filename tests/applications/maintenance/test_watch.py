@@ -183,7 +183,7 @@ def test_a_key_with_a_certificate_from_a_ca_is_left_to_the_operator(
     other = type("Certificate", (), {"issuer": "a CA", "subject": "the device"})
     monkeypatch.setattr("idlib.bootstrap.Bootstrap.get_local_cert_obj", lambda _: other)
     monkeypatch.setattr(
-        "messaging_maintenance.rotation.steps.records_to_publish",
+        "messaging_maintenance.rotation.records.records_to_publish",
         lambda *_: [],
     )
     (line,) = device.check()

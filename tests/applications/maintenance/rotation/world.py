@@ -17,7 +17,7 @@ from idlib.publishing.publication import Publication, Publishing
 from idlib.publishing.zone import HostResolver, Zone
 from idlib.records import key_of
 from idlib.settings import Settings, load
-from messaging_maintenance.rotation import steps
+from messaging_maintenance.rotation.republish import publish_records
 from messaging_maintenance.rotation.schedule import Instant
 from messaging_maintenance.rotation.state import RotationState, StateFile
 from messaging_maintenance.rotation.steps import Rotation
@@ -85,7 +85,8 @@ class World:
         self.event()
 
     def check(self) -> None:
-        pass
+        if self.fault is not None:
+            raise self.fault
 
     def renew(self) -> None:
         pass
@@ -231,5 +232,5 @@ def killed_after(world: World, events: int) -> Iterator[None]:
         world.events_until_kill = None
 
 
-def publish(world: World, *, remove_foreign: bool = False) -> Publication:
-    return steps.publish_records(world.publishing, world.identity, world.settings, remove_foreign=remove_foreign)
+def publish(world: World) -> Publication:
+    return publish_records(world.publishing, world.identity, world.settings)

@@ -19,6 +19,7 @@ from idlib.program.environment import read_environment
 from idlib.records import key_of
 from idlib.settings import MAINTENANCE_READS, PUBLISHING_READS, ROTATION_READS, Settings, Switch, load
 from idlib.system.user_command import run_user_command
+from messaging_maintenance.urgency import DueError, Urgency, is_to_be_logged, urgency_of
 
 if TYPE_CHECKING:
     from idlib.publishing.publication import Publishing
@@ -30,8 +31,10 @@ _LOG = logging.getLogger("messaging_maintenance")
 _READS: Final = MAINTENANCE_READS | PUBLISHING_READS | ROTATION_READS
 HEALTH_FILE_NAME: Final = "maintenance-health.json"
 _DAY_SECONDS: Final = 24 * 3600
-# A problem that has lasted for longer is logged as an error.
-_PATIENCE_SECONDS: Final = 3 * _DAY_SECONDS
+# A certificate that ends sooner is a problem.
+_CERTIFICATE_SECONDS: Final = 30 * _DAY_SECONDS
+# A key is overdue when ROTATE_EVERY has passed and a third of it, or this if that is less.
+_LONGEST_GRACE_SECONDS: Final = 30 * _DAY_SECONDS
 # deSEC deletes a zone to which nothing was written for half a year.
 _RENEWAL_SECONDS: Final = 30 * _DAY_SECONDS
 # Checks are at most 18 hours apart.
@@ -55,17 +58,26 @@ class Health:
         since: Since when there is a problem, in seconds since the epoch; the time of the check if there is none.
         checked: When the check ended, in seconds since the epoch.
         renewed: When the zone was last kept from being deleted, in seconds since the epoch; 0 for never.
+        logged: When the problem was last logged, in seconds since the epoch; 0 for never.
+        urgency: How urgent the problem is, if there is one.
     """
 
     text: str
     since: float
     checked: float
     renewed: float = 0.0
+    logged: float = 0.0
+    urgency: Urgency = Urgency.SOON
 
     @property
     def is_ok(self) -> bool:
         """Whether all is well."""
         return self.text.startswith("ok: ")
+
+    @property
+    def is_healthy(self) -> bool:
+        """Whether all is well, or the problem can wait."""
+        return self.is_ok or self.urgency is Urgency.LATER
 
 
 def main() -> ExitStatus:
@@ -87,16 +99,69 @@ def main() -> ExitStatus:
         renewed = _renew(settings, renewed)
     except IdlibError as error:
         problems.append(error)
+    try:
+        _require_lasting_certificate(settings)
+    except IdlibError as error:
+        problems.append(error)
     if problems:
-        health = Health(harmless(str(problems[0])), _problem_since(before), time.time(), renewed)
-        is_urgent = time.time() - health.since > _PATIENCE_SECONDS / settings.rotate_test_speed
-        _LOG.log(logging.ERROR if is_urgent else logging.WARNING, "Identity check failed: %s", problems[0])
+        health = _report(problems[0], before, renewed, settings)
     else:
         health = Health(f"ok: {found}", time.time(), time.time(), renewed)
         if before is not None and not before.is_ok:
             _LOG.info("Identity check succeeded again: %s", found)
     _keep(settings.crypto_path, health, settings.app_uid)
     return ExitStatus.OK if health.is_ok else ExitStatus.CHECK_FAILED
+
+
+def _report(problem: IdlibError, before: Health | None, renewed: float, settings: Settings) -> Health:
+    """Log a problem if that is due, and return what is kept of it."""
+    now, text, speed = time.time(), harmless(str(problem)), settings.rotate_test_speed
+    since = _problem_since(before)
+    deadline = _deadline(settings)
+    urgency = urgency_of(problem, now - since, None if deadline is None else deadline - now, speed)
+    if (
+        before is None
+        or (before.text, before.urgency) != (text, urgency)
+        or is_to_be_logged(urgency, now - before.logged, speed)
+    ):
+        _LOG.log(urgency.log_level, "Identity check failed: %s", problem)
+        return Health(text, since, now, renewed, now, urgency)
+    return Health(text, since, now, renewed, before.logged, urgency)
+
+
+def _deadline(settings: Settings) -> float | None:
+    """Return when the key is overdue or its certificate ends, whichever is first; None if neither is known."""
+    identity = Bootstrap.from_settings(settings)
+    times = []
+    with suppress(KeyFileError):
+        times.append(identity.get_local_cert_obj().not_valid_after_utc.timestamp())
+    if settings.rotate_every is not None:
+        grace = min(settings.rotate_every / 3, _LONGEST_GRACE_SECONDS)
+        with suppress(OSError):
+            created = Path(identity.get_path_for_pki_asset("key")).stat().st_mtime
+            times.append(created + (settings.rotate_every + grace) / settings.rotate_test_speed)
+    return min(times, default=None)
+
+
+def _require_lasting_certificate(settings: Settings) -> None:
+    """Check that the certificate does not end soon, unless a rotation replaces it before that.
+
+    Raises:
+        DueError: It ends soon.
+        KeyFileError: It cannot be read.
+    """
+    identity = Bootstrap.from_settings(settings)
+    if not os.path.lexists(identity.get_path_for_pki_asset("cert")):
+        return
+    certificate = identity.get_local_cert_obj()
+    end = certificate.not_valid_after_utc
+    is_self_signed = certificate.issuer == certificate.subject
+    if end.timestamp() - time.time() > _CERTIFICATE_SECONDS or (is_self_signed and settings.rotate_every is not None):
+        return
+    raise DueError(
+        f"the certificate is valid until {end:%Y-%m-%d}",
+        f"replace it with {beside('rotate_id.py', 'identity rotate')} start{'' if is_self_signed else ' --csr'}",
+    )
 
 
 def print_health() -> ExitStatus:
@@ -115,14 +180,15 @@ def print_health() -> ExitStatus:
         print("ok: the identity has not been checked yet")
         return ExitStatus.OK
     age = time.time() - health.checked
-    if health.is_ok and age < -_DAY_SECONDS:
+    if health.is_healthy and age < -_DAY_SECONDS:
         print("the last identity check ended in the future: check the clock")
         return ExitStatus.CONFIGURATION
-    if health.is_ok and age > _STALE_SECONDS:
+    if health.is_healthy and age > _STALE_SECONDS:
         print(f"the last identity check ended {age / 3600:.0f} hours ago")
         return ExitStatus.CONFIGURATION
-    print(harmless(health.text))
-    return ExitStatus.OK if health.is_ok else ExitStatus.CONFIGURATION
+    prefix = "ok: a problem that is not urgent yet: " if health.is_healthy and not health.is_ok else ""
+    print(harmless(f"{prefix}{health.text}"))
+    return ExitStatus.OK if health.is_healthy else ExitStatus.CONFIGURATION
 
 
 def _keep_problem(problem: str) -> None:
@@ -130,7 +196,7 @@ def _keep_problem(problem: str) -> None:
     with suppress(ConfigurationError):
         directory = load({**os.environ, "IDENTITY_NAME": _ANY_NAME}, {"CRYPTO_PATH"}).crypto_path
         before = _read_health(directory)
-        health = Health(harmless(problem), _problem_since(before), time.time(), _renewed_at(before))
+        health = Health(harmless(problem), _problem_since(before), time.time(), _renewed_at(before), time.time())
         _keep(directory, health, os.geteuid())
 
 
@@ -254,7 +320,7 @@ def _rotate(rotation: "Rotation", identity: Bootstrap, settings: Settings, perio
             return f"the key is due to be changed in {left / _DAY_SECONDS:.0f} days"
         certificate = identity.get_local_cert_obj()
         if certificate.issuer != certificate.subject:
-            raise KeyFileError(
+            raise DueError(
                 "the key is due to be changed, but its certificate is from a CA",
                 "run rotate_id.py start --csr, and give the CA's certificate to rotate_id.py certificate",
             )
@@ -293,8 +359,9 @@ def _run_hook(settings: Settings, step: str) -> None:
 def _read_health(directory: Path) -> Health | None:
     try:
         fields = json.loads(keys.read_file(directory / HEALTH_FILE_NAME))
-        renewed = float(fields.get("renewed", 0))
-        return Health(str(fields["text"]), float(fields["since"]), float(fields["checked"]), renewed)
+        times = (float(fields["since"]), float(fields["checked"]), float(fields.get("renewed", 0)))
+        urgency = Urgency(fields.get("urgency", Urgency.SOON))
+        return Health(str(fields["text"]), *times, float(fields.get("logged", 0)), urgency)
     except (KeyFileError, ValueError, TypeError, KeyError, AttributeError, RecursionError, OverflowError):
         return None
 

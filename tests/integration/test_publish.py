@@ -64,7 +64,7 @@ def test_the_record_appears_and_a_second_run_changes_nothing(authority: Authorit
     first = publish(device)
     assert (first.status, first.stderr) == (0, "")
     added, agreed, caches = first.stdout.splitlines()
-    assert re.fullmatch(r"added    3 0 0 3082[0-9a-f]{12}…", added)
+    assert re.fullmatch(r"added    3 0 0 3082[0-9a-f]{12}…, key [0-9a-f]{16}", added)
     assert agreed == f"Every name server of {authority.zone} agrees: ns.{authority.zone} (127.0.0.1:{authority.port})."
     assert re.fullmatch(
         r"Resolvers that were asked before may report for up to (3600|5) s that there is no record\.", caches

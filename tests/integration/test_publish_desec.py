@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from idlib.names import IdentityName
-from idlib.publishing.change import TlsaSet
+from idlib.publishing.change import TlsaSet, shorten
 from idlib.publishing.name_servers import read_from
 from idlib.settings import ServerAddress
 from testbed.daemons.knot import Knot, Zone
@@ -115,7 +115,7 @@ def test_a_record_is_published_and_read_back(device: Device, desec: DesecServer,
     result = publish(device, desec)
     assert result.status == 0, result
     assert result.stdout.splitlines() == [
-        f"added    {device.tlsa_record()[:22]}…",
+        f"added    {shorten(rdata(device.tlsa_record()))}",
         f"Every name server of {DOMAIN} agrees: ns.{DOMAIN} ({LOOPBACK}:{world.knot.port}).",
         "Resolvers that were asked before may report for up to 3600 s that there is no record.",
     ]

@@ -74,7 +74,7 @@ NO_BOUND_OF_A_USER: Final = frozenset(
         "messaging_maintenance/application.py _MAX_SPEED_DIGITS",
         "messaging_maintenance/application.py _SHORTEST_PAUSE_SECONDS",
         "messaging_maintenance/new_identity.py _PAUSE_SECONDS",
-        "messaging_maintenance/rotation/exclusion.py _PAUSE_SECONDS",
+        "idlib/system/file_lock.py _PAUSE_SECONDS",
         "messaging_maintenance/rotation/state.py _MAX_TTL",
         "messaging_maintenance/watch.py _DAY_SECONDS",
         "messaging_maintenance/checks/broker.py _MAX_HEARD",

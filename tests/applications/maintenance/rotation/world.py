@@ -204,7 +204,7 @@ class World:
 
     def _patch(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("idlib.publishing.publication.wait_until_served", self._wait_until_served)
-        monkeypatch.setattr("messaging_maintenance.rotation.steps.time.sleep", self.pass_time)
+        monkeypatch.setattr("messaging_maintenance.rotation.device.time.sleep", self.pass_time)
         monkeypatch.setattr(Instant, "now", classmethod(lambda _: self.now()))
         for owner, name in ((StateFile, "write"), (Path, "replace"), (Path, "unlink")):
             monkeypatch.setattr(owner, name, self._interruptible(getattr(owner, name)))
@@ -234,3 +234,15 @@ def killed_after(world: World, events: int) -> Iterator[None]:
 
 def publish(world: World) -> Publication:
     return publish_records(world.publishing, world.identity, world.settings)
+
+
+def finish(world: World) -> None:
+    """Take each step as soon as it is safe, as the maintenance service does, until the rotation has ended."""
+    for _ in range(100):
+        step = world.rotation.next_step()
+        if step is None:
+            return
+        if step.safe_at is not None:
+            world.pass_time(step.safe_at - world.wall + 1)
+        assert world.rotation.advance() is not None
+    pytest.fail("the rotation does not end")

@@ -32,7 +32,7 @@ def next_step_of(state: RotationState, waits: Waits, now: Instant) -> NextStep:
         now: The present.
     """
     wait = _wait_of(state, waits)
-    left = wait - now.seconds_since(state.since)
+    left = wait - state.waited(now)
     return NextStep(_command_word(state), _what(state), now.wall + left if wait and left > 0 else None)
 
 

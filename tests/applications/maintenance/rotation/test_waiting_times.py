@@ -4,6 +4,7 @@ import pytest
 
 from idlib.errors import TooEarlyError
 from idlib.publishing.change import TlsaSet
+from messaging_maintenance.rotation.running_time import note_running_time
 from messaging_maintenance.rotation.state import Stage, Way
 from tests.applications.maintenance.rotation.world import DAY, HOUR, World, finish, publish
 
@@ -128,3 +129,44 @@ def test_a_record_that_is_published_again_by_hand_is_waited_for_again(device: Wo
     publish(device)
     with pytest.raises(TooEarlyError, match="messages could be lost"):
         device.rotation.switch()
+
+
+def test_running_time_adds_up_over_the_starts_of_a_system_whose_clock_is_never_known_to_be_right(
+    device: World,
+) -> None:
+    device.is_set, device.is_lossless = False, False
+    device.rotation.start(Way.OVERLAP)
+    for _ in range(6):
+        device.restart()
+        device.pass_time(601)
+        # An attacker, or a time server that is wrong.
+        device.wall += 365 * DAY
+        note_running_time(device.settings, device.now())
+        assert device.state.stage is Stage.PUBLISHED
+        device.wall -= 365 * DAY
+    device.restart()
+    assert device.rotation.advance() is not None
+    assert device.state.stage is Stage.SWITCHED
+    assert device.state.running is None
+
+
+def test_less_running_time_than_the_waiting_time_is_not_enough(device: World) -> None:
+    device.is_set, device.is_lossless = False, False
+    device.rotation.start(Way.OVERLAP)
+    for _ in range(5):
+        device.restart()
+        device.pass_time(600)
+        device.wall += 365 * DAY
+        note_running_time(device.settings, device.now())
+    with pytest.raises(TooEarlyError):
+        device.rotation.switch()
+
+
+def test_nothing_is_written_if_the_clock_is_right_or_no_rotation_is_under_way(device: World) -> None:
+    note_running_time(device.settings, device.now())
+    assert device.rotation.state() is None
+    device.rotation.start(Way.OVERLAP)
+    before = device.state
+    device.pass_time(600)
+    note_running_time(device.settings, device.now())
+    assert device.state == before

@@ -371,6 +371,19 @@ def test_a_new_identity_creates_no_key_before_its_settings_are_known_to_be_right
         assert not device.key_path.exists()
 
 
+@pytest.mark.parametrize("prepare", [invalid_token, another_name])
+def test_a_new_identity_whose_record_may_not_be_published_leaves_no_key_behind(
+    prepare: Prepare, device: Device, desec: DesecServer
+) -> None:
+    device.key_path.unlink()
+    device.certificate_path.unlink()
+    prepare(desec, device)
+    result = device.run(NEW_IDENTITY)
+    assert result.status == 10, result
+    assert not device.key_path.exists()
+    assert not device.certificate_path.exists()
+
+
 def test_a_new_identity_says_what_it_waits_for(device: Device, desec: DesecServer, world: World) -> None:
     assert publish(device, desec).status == 0
     assert "TLSA\t3 0 0" in world.resolved(device.name)

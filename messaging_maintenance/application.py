@@ -64,7 +64,7 @@ def _read_arguments() -> None:
     command_line = parser(f"Keep the {SERVICE} container open, and look after the identity. {ADVICE}", "")
     command_line.add_argument("--health", action="store_true", help="print the health of the service, and exit")
     if command_line.parse_args().health:
-        from messaging_maintenance.watch import print_health
+        from messaging_maintenance.health import print_health
 
         sys.exit(print_health())
 

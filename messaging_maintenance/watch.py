@@ -1,12 +1,10 @@
 """One check by the resident maintenance service: the record is in DNS, and the key is changed when that is due."""
 
-import json
 import logging
 import os
 import sys
 import time
 from contextlib import suppress
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -19,7 +17,8 @@ from idlib.program.environment import read_environment
 from idlib.records import key_of
 from idlib.settings import MAINTENANCE_READS, PUBLISHING_READS, ROTATION_READS, Settings, Switch, load
 from idlib.system.user_command import run_user_command
-from messaging_maintenance.urgency import DueError, Urgency, is_to_be_logged, urgency_of
+from messaging_maintenance.health import Health, keep_health, problem_since, read_health, renewed_at
+from messaging_maintenance.urgency import DueError, is_to_be_logged, urgency_of
 
 if TYPE_CHECKING:
     from idlib.publishing.publication import Publishing
@@ -29,7 +28,6 @@ if TYPE_CHECKING:
 _LOG = logging.getLogger("messaging_maintenance")
 
 _READS: Final = MAINTENANCE_READS | PUBLISHING_READS | ROTATION_READS
-HEALTH_FILE_NAME: Final = "maintenance-health.json"
 _DAY_SECONDS: Final = 24 * 3600
 # A certificate that ends sooner is a problem.
 _CERTIFICATE_SECONDS: Final = 30 * _DAY_SECONDS
@@ -37,8 +35,6 @@ _CERTIFICATE_SECONDS: Final = 30 * _DAY_SECONDS
 _LONGEST_GRACE_SECONDS: Final = 30 * _DAY_SECONDS
 # deSEC deletes a zone to which nothing was written for half a year.
 _RENEWAL_SECONDS: Final = 30 * _DAY_SECONDS
-# Checks are at most 18 hours apart.
-_STALE_SECONDS: Final = 2 * _DAY_SECONDS
 _HOOK_SECONDS: Final = 300.0
 _RESTORED: Final = "restored"
 # Where the health is kept does not depend on the name.
@@ -49,37 +45,6 @@ class HookError(IdlibError):
     """ROTATE_HOOK failed."""
 
 
-@dataclass(frozen=True, slots=True)
-class Health:
-    """What the last check found.
-
-    Args:
-        text: A line for people; it begins with `ok: ` if all is well.
-        since: Since when there is a problem, in seconds since the epoch; the time of the check if there is none.
-        checked: When the check ended, in seconds since the epoch.
-        renewed: When the zone was last kept from being deleted, in seconds since the epoch; 0 for never.
-        logged: When the problem was last logged, in seconds since the epoch; 0 for never.
-        urgency: How urgent the problem is, if there is one.
-    """
-
-    text: str
-    since: float
-    checked: float
-    renewed: float = 0.0
-    logged: float = 0.0
-    urgency: Urgency = Urgency.SOON
-
-    @property
-    def is_ok(self) -> bool:
-        """Whether all is well."""
-        return self.text.startswith("ok: ")
-
-    @property
-    def is_healthy(self) -> bool:
-        """Whether all is well, or the problem can wait."""
-        return self.is_ok or self.urgency is Urgency.LATER
-
-
 def main() -> ExitStatus:
     """Check the identity once, log what was done and what is wrong, and keep it for `--health`."""
     try:
@@ -87,8 +52,8 @@ def main() -> ExitStatus:
     except ConfigurationError as error:
         _keep_problem(error.problems[0])
         raise
-    before = _read_health(settings.crypto_path)
-    renewed = _renewed_at(before)
+    before = read_health(settings.crypto_path)
+    renewed = renewed_at(before)
     found, problems = "", []
     try:
         found = _check(settings)
@@ -109,14 +74,14 @@ def main() -> ExitStatus:
         health = Health(f"ok: {found}", time.time(), time.time(), renewed)
         if before is not None and not before.is_ok:
             _LOG.info("Identity check succeeded again: %s", found)
-    _keep(settings.crypto_path, health, settings.app_uid)
+    keep_health(settings.crypto_path, health, settings.app_uid)
     return ExitStatus.OK if health.is_ok else ExitStatus.CHECK_FAILED
 
 
 def _report(problem: IdlibError, before: Health | None, renewed: float, settings: Settings) -> Health:
     """Log a problem if that is due, and return what is kept of it."""
     now, text, speed = time.time(), harmless(str(problem)), settings.rotate_test_speed
-    since = _problem_since(before)
+    since = problem_since(before)
     deadline = _deadline(settings)
     urgency = urgency_of(problem, now - since, None if deadline is None else deadline - now, speed)
     if (
@@ -164,49 +129,13 @@ def _require_lasting_certificate(settings: Settings) -> None:
     )
 
 
-def print_health() -> ExitStatus:
-    """Print what the last check found, and return the exit status that says whether the service is healthy."""
-    try:
-        directory = load(os.environ, {"CRYPTO_PATH"}).crypto_path
-    except ConfigurationError as error:
-        # The check may not know where to keep that it has failed.
-        print(harmless(error.problems[0]))
-        return ExitStatus.CONFIGURATION
-    health = _read_health(directory)
-    if health is None and os.path.lexists(directory / HEALTH_FILE_NAME):
-        print("the result of the last identity check cannot be read: look at the log")
-        return ExitStatus.CONFIGURATION
-    if health is None:
-        print("ok: the identity has not been checked yet")
-        return ExitStatus.OK
-    age = time.time() - health.checked
-    if health.is_healthy and age < -_DAY_SECONDS:
-        print("the last identity check ended in the future: check the clock")
-        return ExitStatus.CONFIGURATION
-    if health.is_healthy and age > _STALE_SECONDS:
-        print(f"the last identity check ended {age / 3600:.0f} hours ago")
-        return ExitStatus.CONFIGURATION
-    prefix = "ok: a problem that is not urgent yet: " if health.is_healthy and not health.is_ok else ""
-    print(harmless(f"{prefix}{health.text}"))
-    return ExitStatus.OK if health.is_healthy else ExitStatus.CONFIGURATION
-
-
 def _keep_problem(problem: str) -> None:
     """Keep a problem with the settings, if the one that says where is good."""
     with suppress(ConfigurationError):
         directory = load({**os.environ, "IDENTITY_NAME": _ANY_NAME}, {"CRYPTO_PATH"}).crypto_path
-        before = _read_health(directory)
-        health = Health(harmless(problem), _problem_since(before), time.time(), _renewed_at(before), time.time())
-        _keep(directory, health, os.geteuid())
-
-
-def _problem_since(before: Health | None) -> float:
-    # The clock may have been set back since then.
-    return min(before.since, time.time()) if before is not None and not before.is_ok else time.time()
-
-
-def _renewed_at(before: Health | None) -> float:
-    return 0.0 if before is None else before.renewed
+        before = read_health(directory)
+        health = Health(harmless(problem), problem_since(before), time.time(), renewed_at(before), time.time())
+        keep_health(directory, health, os.geteuid())
 
 
 def _renew(settings: Settings, renewed: float) -> float:
@@ -354,25 +283,6 @@ def _run_hook(settings: Settings, step: str) -> None:
         raise HookError(f"ROTATE_HOOK cannot be started: {error.strerror}", "install a shell") from error
     if status:
         raise HookError(f"ROTATE_HOOK ended with status {status} at the step {step}", "see what it printed")
-
-
-def _read_health(directory: Path) -> Health | None:
-    try:
-        fields = json.loads(keys.read_file(directory / HEALTH_FILE_NAME))
-        times = (float(fields["since"]), float(fields["checked"]), float(fields.get("renewed", 0)))
-        urgency = Urgency(fields.get("urgency", Urgency.SOON))
-        return Health(str(fields["text"]), *times, float(fields.get("logged", 0)), urgency)
-    except (KeyFileError, ValueError, TypeError, KeyError, AttributeError, RecursionError, OverflowError):
-        return None
-
-
-def _keep(directory: Path, health: Health, uid: int) -> None:
-    contents = json.dumps(asdict(health)).encode()
-    try:
-        with keys.locked(directory):
-            keys.replace(directory / HEALTH_FILE_NAME, contents, uid)
-    except KeyFileError as error:
-        _LOG.warning("The result of the identity check cannot be kept: %s", error)
 
 
 if __name__ == "__main__":

@@ -76,6 +76,7 @@ NO_BOUND_OF_A_USER: Final = frozenset(
         "messaging_maintenance/new_identity.py _PAUSE_SECONDS",
         "idlib/system/file_lock.py _PAUSE_SECONDS",
         "messaging_maintenance/rotation/state.py _MAX_TTL",
+        "messaging_maintenance/health.py _DAY_SECONDS",
         "messaging_maintenance/watch.py _DAY_SECONDS",
         "messaging_maintenance/checks/broker.py _MAX_HEARD",
         "messaging_maintenance/checks/chain.py _CLOCK_TOLERANCE_SECONDS",

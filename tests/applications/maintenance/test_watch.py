@@ -15,6 +15,7 @@ from idlib.errors import ConfigurationError, CredentialError, ExitStatus, Publis
 from idlib.publishing.change import TlsaSet
 from idlib.settings import load
 from messaging_maintenance import watch
+from messaging_maintenance.health import HEALTH_FILE_NAME, print_health
 from messaging_maintenance.rotation.state import Stage, Way
 from tests.applications.maintenance.rotation.world import DAY, HOUR, NAME, World
 
@@ -59,7 +60,7 @@ class Service:
         watch.main()
         lines = [f"{record.levelname} {record.getMessage()}" for record in self._caplog.records]
         assert SECRET not in "".join(lines)
-        assert SECRET not in (self.world.directory / watch.HEALTH_FILE_NAME).read_text()
+        assert SECRET not in (self.world.directory / HEALTH_FILE_NAME).read_text()
         return lines
 
 
@@ -79,7 +80,7 @@ def device(service: Service) -> Service:
 
 def health(capsys: pytest.CaptureFixture[str]) -> tuple[int, str]:
     capsys.readouterr()
-    status = watch.print_health()
+    status = print_health()
     return status, capsys.readouterr().out.rstrip("\n")
 
 

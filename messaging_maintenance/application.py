@@ -28,6 +28,11 @@ _GRACE_SECONDS: Final = 8.0
 # A check waits for name servers and for the user's commands, each for some minutes at most.
 _LONGEST_CHECK_SECONDS: Final = 3600.0
 _CHECK: Final = ["-m", "messaging_maintenance.watch"]
+_NOTE: Final = ["-m", "messaging_maintenance.note_running_time"]
+_NOTE_SECONDS: Final = 600.0
+# As in idlib.settings and idlib.keys, which would need too much memory here.
+_DEFAULT_DIRECTORY: Final = "/identity"
+_STATE_SUFFIX: Final = ".rotation.json"
 # Of a value that idlib.settings accepts.
 _MAX_SPEED_DIGITS: Final = 8
 
@@ -46,8 +51,8 @@ def main() -> None:
     update_lock.remove_leftover(update_lock.PATH)
     announce(SERVICE, f"{_LOOKING_AFTER}\n{ADVICE}")
     seconds = _FIRST_CHECK_SECONDS
-    while not signal.sigtimedwait(ends, _pause(seconds)):
-        if _check(ends):
+    while not _wait(ends, _pause(seconds)):
+        if _run(_CHECK, ends):
             return
         seconds = _CHECK_SECONDS
 
@@ -59,7 +64,7 @@ def _read_arguments() -> None:
     command_line = parser(f"Keep the {SERVICE} container open, and look after the identity. {ADVICE}", "")
     command_line.add_argument("--health", action="store_true", help="print the health of the service, and exit")
     if command_line.parse_args().health:
-        from messaging_maintenance.watch import print_health
+        from messaging_maintenance.health import print_health
 
         sys.exit(print_health())
 
@@ -72,12 +77,33 @@ def _pause(seconds: float) -> float:
     return max(_SHORTEST_PAUSE_SECONDS, seconds * random.uniform(0.5, 1.5))  # noqa: S311  # no secret
 
 
-def _check(ends: set[signal.Signals]) -> bool:
-    """Check the identity in a process of its own; return whether this service is to end."""
+def _wait(ends: set[signal.Signals], seconds: float) -> bool:
+    """Wait, and note the running time of a rotation meanwhile; return whether this service is to end."""
+    deadline = time.monotonic() + seconds
+    while (left := deadline - time.monotonic()) > 0:
+        if signal.sigtimedwait(ends, min(left, _NOTE_SECONDS)):
+            return True
+        if left > _NOTE_SECONDS and _is_rotating() and _run(_NOTE, ends):
+            return True
+    return False
+
+
+def _is_rotating() -> bool:
+    """Return whether a rotation is under way."""
+    directory = os.path.expanduser(os.environ.get("CRYPTO_PATH") or _DEFAULT_DIRECTORY)
+    try:
+        return any(name.endswith(_STATE_SUFFIX) for name in os.listdir(directory))
+    except OSError:
+        # The check reports it.
+        return False
+
+
+def _run(program: list[str], ends: set[signal.Signals]) -> bool:
+    """Check the identity, or do something else, in a process of its own; return whether this service is to end."""
     try:
         check = os.posix_spawn(
             sys.executable,
-            [sys.executable, *_CHECK, sys.argv[0]],
+            [sys.executable, *program, sys.argv[0]],
             os.environ,
             file_actions=[(os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0)],
             # A group, so that the commands that it runs end with it; the signals blocked here would not end it.

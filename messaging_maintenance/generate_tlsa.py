@@ -1,4 +1,4 @@
-"""Print the TLSA record that publishes the device's key."""
+"""Print the TLSA records that publish the device's keys."""
 
 import argparse
 import dataclasses
@@ -8,13 +8,13 @@ from idlib.program.command_line import parser, require_stdout
 from idlib.program.environment import read_environment
 from idlib.settings import MAINTENANCE_READS, MAX_TLSA_TTL
 from messaging_maintenance.record_formats import RecordFormat
-from messaging_maintenance.record_text import print_record
 
 
 def main() -> None:
-    """Print the record in the form that is wanted."""
+    """Print the records in the form that is wanted."""
     command_line = parser(
-        "Print the TLSA record of IDENTITY_NAME's certificate in CRYPTO_PATH, to enter it into DNS.",
+        "Print the TLSA record of IDENTITY_NAME's certificate in CRYPTO_PATH, to enter it into DNS; while the key is"
+        " being changed, every record that belongs there now.",
         "IDENTITY_NAME=alice._device.example.com CRYPTO_PATH=~/messenger/identity {program}",
     )
     command_line.add_argument(
@@ -37,9 +37,10 @@ def main() -> None:
     settings = read_environment(MAINTENANCE_READS | {"DNS_RESOLVER", "TLSA_SELECTOR", "TLSA_TTL"})
     if options.selector is not None:
         settings = dataclasses.replace(settings, tlsa_selector=int(options.selector))
-    if options.ttl is not None:
-        settings = dataclasses.replace(settings, tlsa_ttl=options.ttl)
-    print_record(settings, RecordFormat(options.format))
+    # Imported late, because --help needs none of it.
+    from messaging_maintenance.record_text import print_record
+
+    print_record(settings, RecordFormat(options.format), options.ttl)
 
 
 def _seconds(text: str) -> int:

@@ -12,7 +12,6 @@ from idlib.program.command_line import beside, parser, require_stdout
 from idlib.program.environment import read_environment
 from idlib.settings import DISCOVERY_READS, MAINTENANCE_READS, PUBLISHING_READS, Settings
 from messaging_maintenance.publish_tlsa import print_outcome
-from messaging_maintenance.record_text import print_record
 
 if TYPE_CHECKING:
     from idlib.discovery import Discovery
@@ -37,14 +36,12 @@ def main() -> ExitStatus:
     require_stdout()
     settings = read_environment(_READS)
     identity = Bootstrap.from_settings(settings)
-    # First, so that a mistyped name or setting leaves no key behind.
+    # First, so that a mistyped name, a wrong setting or credential leaves no key behind.
     opened = _open(settings)
-    if identity.has_private_key():
-        print(f"{identity.identity_name} already has a key, which is kept.", file=sys.stderr)
-    else:
-        identity.create_selfsigned_identity()
-        print(f"{identity.identity_name} has a new key and certificate.", file=sys.stderr)
+    _create(identity)
     if opened is None:
+        from messaging_maintenance.record_text import print_record
+
         print_record(settings)
         print(f"When it is published, run {beside(*_CHECK)}.", file=sys.stderr)
         return ExitStatus.OK
@@ -75,11 +72,26 @@ def _open(settings: Settings) -> "tuple[Publishing, Zone] | None":
     # Imported late, because --help needs none of it.
     from messaging_maintenance.publishing import open_publishing
 
-    return open_publishing(settings)
+    publishing, zone = open_publishing(settings)
+    publishing.check()
+    return publishing, zone
+
+
+def _create(identity: Bootstrap) -> None:
+    """Create the key and the certificate; of an earlier call that was interrupted between them, the certificate."""
+    if not identity.has_private_key():
+        identity.create_selfsigned_identity()
+        print(f"{identity.identity_name} has a new key and certificate.", file=sys.stderr)
+        return
+    print(f"{identity.identity_name} already has a key, which is kept.", file=sys.stderr)
+    # With a request, a CA issues the certificate.
+    if not any(os.path.lexists(identity.get_path_for_pki_asset(kind)) for kind in ("cert", "csr")):
+        identity.generate_selfsigned_certificate()
+        print(f"{identity.identity_name} has a new certificate.", file=sys.stderr)
 
 
 def _publish(publishing: "Publishing", zone: "Zone", settings: Settings, identity: Bootstrap) -> None:
-    from messaging_maintenance.rotation.steps import publish_records
+    from messaging_maintenance.rotation.republish import publish_records
 
     print_outcome(publish_records(publishing, identity, settings), zone)
 

@@ -4,12 +4,10 @@ import argparse
 import sys
 from typing import TYPE_CHECKING, Final
 
-from idlib.bootstrap import Bootstrap
 from idlib.errors import ConfigurationError
 from idlib.program.command_line import beside, parser, require_stdout
 from idlib.program.environment import read_environment
 from idlib.settings import MAINTENANCE_READS, PUBLISHING_READS
-from messaging_maintenance.record_text import print_record
 
 if TYPE_CHECKING:
     from idlib.publishing.publication import Publication
@@ -47,12 +45,16 @@ def main() -> None:
     settings = read_environment(_READS)
     if settings.dns_publish is None and options.remove:
         raise ConfigurationError("Error: DNS_PUBLISH is not set; set it, or remove the record at your DNS provider")
+    # Imported late, because --help needs none of it.
+    from messaging_maintenance.record_text import print_record
+
     if settings.dns_publish is None:
         print_record(settings)
         return
-    # Imported late, because --help needs none of it.
+    from idlib.bootstrap import Bootstrap
     from messaging_maintenance.publishing import open_publishing
-    from messaging_maintenance.rotation.steps import publish_records, records_to_publish
+    from messaging_maintenance.rotation.records import records_to_publish
+    from messaging_maintenance.rotation.republish import publish_only_records, publish_records
 
     identity = Bootstrap.from_settings(settings)
     if not options.remove:
@@ -63,7 +65,8 @@ def main() -> None:
         print("If the device was stolen, first revoke the credential for DNS that it holds.", file=sys.stderr)
         _print_removal(publishing.withdraw(), zone)
     else:
-        print_outcome(publish_records(publishing, identity, settings, remove_foreign=options.remove_foreign), zone)
+        publish = publish_only_records if options.remove_foreign else publish_records
+        print_outcome(publish(publishing, identity, settings), zone)
 
 
 def _seconds(text: str) -> float:

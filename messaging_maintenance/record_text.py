@@ -1,43 +1,66 @@
-"""Prints the device's TLSA record for people who enter it into DNS themselves."""
+"""Prints the device's TLSA records for people who enter them into DNS themselves."""
 
+import dataclasses
 import sys
 from typing import Final
 
 from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.serialization import load_der_public_key
 
 from idlib.bootstrap import Bootstrap
-from idlib.records import PUBLIC_KEY_INFO
+from idlib.records import PUBLIC_KEY_INFO, TlsaRecord, key_of
 from idlib.settings import DNS_PORT, ServerAddress, Settings
 from messaging_maintenance.record_formats import RecordFormat, render
+from messaging_maintenance.rotation.records import WantedRecords, records_to_enter
 
 # The resolver that README.md sets up.
 _USUAL_RESOLVER: Final = ServerAddress("127.0.0.1")
 
 
-def print_record(settings: Settings, form: RecordFormat = RecordFormat.TEXT) -> None:
-    """Print the record on stdout, and what to do with it on stderr.
+def print_record(settings: Settings, form: RecordFormat = RecordFormat.TEXT, ttl: int | None = None) -> None:
+    """Print every record that belongs in DNS at this stage on stdout, and what to do with them on stderr.
 
     Args:
         settings: From the environment; TLSA_SELECTOR and TLSA_TTL say which record.
-        form: How it is printed on stdout.
+        form: How they are printed on stdout.
+        ttl: Another TTL, in seconds.
 
     Raises:
-        KeyFileError: The key or certificate is missing or unusable, or they do not match.
+        KeyFileError: The key, the certificate or the state of the rotation is missing or unusable, or key and
+            certificate do not match.
     """
     identity = Bootstrap.from_settings(settings)
-    name, record = identity.identity_name, identity.tlsa_record(settings.tlsa_selector)
-    print(render(form, name, settings.tlsa_ttl, record), end="")
+    wanted = records_to_enter(identity, settings)
+    if ttl is not None:
+        wanted = dataclasses.replace(wanted, ttl=ttl)
+    name = identity.identity_name
+    print(render(form, name, wanted.ttl, wanted.records), end="")
     print(
-        f"Publish it at {name} in a zone that is signed with DNSSEC. Look it up only after that, because a resolver"
-        " may cache the missing record for an hour:"
+        f"{_what_to_publish(wanted)} at {name} in a zone that is signed with DNSSEC. Look it up only after that,"
+        " because a resolver may cache the missing record for an hour:"
         f" dig {_server_of_dig(settings.dns_resolver or _USUAL_RESOLVER)} +dnssec {name} TLSA",
         file=sys.stderr,
     )
-    if record.selector == PUBLIC_KEY_INFO or not isinstance(identity.get_private_key_obj(), rsa.RSAPrivateKey):
+    if not all(map(_is_for_all_software, wanted.records)):
         print(
             "Devices with this software can use this record; dane-jwe-jws can only use RSA keys in 3 0 0 records.",
             file=sys.stderr,
         )
+
+
+def _what_to_publish(wanted: WantedRecords) -> str:
+    if len(wanted.records) == 1:
+        return "Publish it"
+    return "The key is being changed, so publish both records"
+
+
+def _is_for_all_software(record: TlsaRecord) -> bool:
+    key = key_of(record.to_rdata())
+    return (
+        record.selector != PUBLIC_KEY_INFO
+        and key is not None
+        and isinstance(load_der_public_key(key), rsa.RSAPublicKey)
+    )
 
 
 def _server_of_dig(server: ServerAddress) -> str:

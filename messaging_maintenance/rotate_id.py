@@ -5,7 +5,7 @@ import math
 import sys
 from typing import TYPE_CHECKING, Final
 
-from idlib.errors import KeyFileError
+from idlib.errors import KeyFileError, PublishingError
 from idlib.keys import MAX_FILE_OCTETS
 from idlib.output import harmless
 from idlib.program.command_line import parser, require_stdout
@@ -15,8 +15,9 @@ from idlib.settings import MAINTENANCE_READS, PUBLISHING_READS, ROTATION_READS, 
 if TYPE_CHECKING:
     from idlib.publishing.by_hand import ManualChangeError
     from idlib.publishing.name_servers import Served
+    from messaging_maintenance.rotation.next_step import NextStep
     from messaging_maintenance.rotation.state import RotationState
-    from messaging_maintenance.rotation.steps import NextStep, Rotation
+    from messaging_maintenance.rotation.steps import Rotation
 
 _READS: Final = MAINTENANCE_READS | PUBLISHING_READS | ROTATION_READS
 _ACTIONS: Final = ("start", "certificate", "status", "switch", "finish")
@@ -35,26 +36,56 @@ def main() -> None:
     arguments = _read_arguments()
     require_stdout()
     settings = read_environment(_READS)
+    if arguments.action == "status":
+        _print_status(settings)
+        return
     # Imported late, because --help needs none of it.
     from idlib.publishing.by_hand import ManualChangeError
     from messaging_maintenance.publishing import open_publishing
     from messaging_maintenance.rotation.steps import Rotation
 
-    publishing, zone = open_publishing(settings)
+    publishing, _ = open_publishing(settings)
     rotation = Rotation(settings, publishing, report=_report)
     try:
-        _act(rotation, arguments)
+        _act(rotation, arguments, settings)
     except ManualChangeError as error:
-        _print_change(error, settings.tlsa_ttl)
+        _print_change(error)
         raise
-    if arguments.action == "status":
-        from idlib.publishing.name_servers import read_from_all
-
-        state = rotation.state()
-        _print_servers(read_from_all(zone, settings.identity_name), _names_of_records(state, settings))
-        if state is not None:
-            print(f"Stage: {state.stage} ({state.way}).")
     _print_next(rotation.next_step(), arguments.action)
+
+
+def _print_status(settings: Settings) -> None:
+    """Print the stage and the next step as the state on disk says, then what DNS has; needs no credential.
+
+    Raises:
+        KeyFileError: The state cannot be read.
+        PublishingError: DNS cannot be asked.
+    """
+    from messaging_maintenance.rotation.next_step import recounted_step_of
+    from messaging_maintenance.rotation.schedule import Instant, Waits
+    from messaging_maintenance.rotation.state import state_file
+
+    state, step = state_file(settings).read(), None
+    if state is not None:
+        print(f"Stage: {state.stage} ({state.way}).")
+        step = recounted_step_of(state, Waits(settings.rotate_test_speed), Instant.now())
+    _print_next(step, "status")
+    names = _names_of_records(state, settings)
+    # What is known so far is shown while DNS is asked.
+    sys.stdout.flush()
+    from idlib.publishing.name_servers import read_from_all
+    from idlib.publishing.zone import HostResolver
+
+    try:
+        served = read_from_all(
+            HostResolver.from_settings(settings).find_zone(settings.identity_name), settings.identity_name
+        )
+    except PublishingError:
+        _report("DNS could not be asked, so what the name servers have is not known.")
+        raise
+    _print_servers(served, names)
+    if all(answer.records is None for answer in served):
+        raise PublishingError("no name server answers, so what they have is not known", "check the network")
 
 
 def _read_arguments() -> argparse.Namespace:
@@ -86,10 +117,12 @@ def _read_arguments() -> argparse.Namespace:
     return arguments
 
 
-def _act(rotation: "Rotation", arguments: argparse.Namespace) -> None:
+def _act(rotation: "Rotation", arguments: argparse.Namespace, settings: Settings) -> None:
     match arguments.action:
         case "start":
             _start(rotation, arguments)
+            if arguments.single and settings.dns_publish is None:
+                _ask_for_short_ttl(rotation, settings)
         case "certificate":
             rotation.install(_read_certificate())
         case "switch":
@@ -116,6 +149,22 @@ def _start(rotation: "Rotation", arguments: argparse.Namespace) -> None:
         rotation.start(way)
 
 
+def _ask_for_short_ttl(rotation: "Rotation", settings: Settings) -> None:
+    """Print the old record with the short TTL that only the user can enter, if it has a longer one."""
+    from messaging_maintenance.rotation.schedule import LOWERED_TTL
+    from messaging_maintenance.rotation.state import Stage
+
+    state = rotation.state()
+    ttl = min(LOWERED_TTL, settings.tlsa_ttl)
+    if state is None or state.stage is not Stage.LOWERED or rotation.lowered_ttl() <= ttl:
+        return
+    print(f"{settings.identity_name}. {ttl} IN TLSA {state.old_record}")
+    _report(
+        f"Enter the old record with this TTL now, if your DNS provider allows it: with {ttl} s, the messages of about"
+        " a minute are refused."
+    )
+
+
 def _cost_of_a_single_record(ttl: int) -> str:
     """Return what a rotation with a single record costs, if its TTL cannot be lowered further than this."""
     minutes = math.ceil(ttl / 60)
@@ -140,11 +189,11 @@ def _report(sentence: str) -> None:
     print(sentence, file=sys.stderr, flush=True)
 
 
-def _print_change(error: "ManualChangeError", ttl: int) -> None:
+def _print_change(error: "ManualChangeError") -> None:
     from idlib.publishing.change import present
 
     for rdata in error.change.add:
-        print(f"add     {error.change.name}. {ttl} IN TLSA {present(rdata)}")
+        print(f"add     {error.change.name}. {error.change.after.ttl} IN TLSA {present(rdata)}")
     for rdata in error.change.remove:
         print(f"remove  {error.change.name}. IN TLSA {present(rdata)}")
 
@@ -176,7 +225,7 @@ def _print_servers(served: "tuple[Served, ...]", names: dict[bytes | None, str])
 
 
 def _print_next(step: "NextStep | None", action: str | None) -> None:
-    from messaging_maintenance.rotation.steps import shown_time
+    from messaging_maintenance.rotation.next_step import shown_time
 
     if step is not None:
         time = "" if step.safe_at is None else f"; safe from {shown_time(step.safe_at)}"

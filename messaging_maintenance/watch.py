@@ -1,12 +1,10 @@
 """One check by the resident maintenance service: the record is in DNS, and the key is changed when that is due."""
 
-import json
 import logging
 import os
 import sys
 import time
 from contextlib import suppress
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -19,6 +17,8 @@ from idlib.program.environment import read_environment
 from idlib.records import key_of
 from idlib.settings import MAINTENANCE_READS, PUBLISHING_READS, ROTATION_READS, Settings, Switch, load
 from idlib.system.user_command import run_user_command
+from messaging_maintenance.health import Health, keep_health, problem_since, read_health, renewed_at
+from messaging_maintenance.urgency import DueError, is_to_be_logged, urgency_of
 
 if TYPE_CHECKING:
     from idlib.publishing.publication import Publishing
@@ -28,14 +28,13 @@ if TYPE_CHECKING:
 _LOG = logging.getLogger("messaging_maintenance")
 
 _READS: Final = MAINTENANCE_READS | PUBLISHING_READS | ROTATION_READS
-HEALTH_FILE_NAME: Final = "maintenance-health.json"
 _DAY_SECONDS: Final = 24 * 3600
-# A problem that has lasted for longer is logged as an error.
-_PATIENCE_SECONDS: Final = 3 * _DAY_SECONDS
+# A certificate that ends sooner is a problem.
+_CERTIFICATE_SECONDS: Final = 30 * _DAY_SECONDS
+# A key is overdue when ROTATE_EVERY has passed and a third of it, or this if that is less.
+_LONGEST_GRACE_SECONDS: Final = 30 * _DAY_SECONDS
 # deSEC deletes a zone to which nothing was written for half a year.
 _RENEWAL_SECONDS: Final = 30 * _DAY_SECONDS
-# Checks are at most 18 hours apart.
-_STALE_SECONDS: Final = 2 * _DAY_SECONDS
 _HOOK_SECONDS: Final = 300.0
 _RESTORED: Final = "restored"
 # Where the health is kept does not depend on the name.
@@ -46,28 +45,6 @@ class HookError(IdlibError):
     """ROTATE_HOOK failed."""
 
 
-@dataclass(frozen=True, slots=True)
-class Health:
-    """What the last check found.
-
-    Args:
-        text: A line for people; it begins with `ok: ` if all is well.
-        since: Since when there is a problem, in seconds since the epoch; the time of the check if there is none.
-        checked: When the check ended, in seconds since the epoch.
-        renewed: When the zone was last kept from being deleted, in seconds since the epoch; 0 for never.
-    """
-
-    text: str
-    since: float
-    checked: float
-    renewed: float = 0.0
-
-    @property
-    def is_ok(self) -> bool:
-        """Whether all is well."""
-        return self.text.startswith("ok: ")
-
-
 def main() -> ExitStatus:
     """Check the identity once, log what was done and what is wrong, and keep it for `--health`."""
     try:
@@ -75,8 +52,8 @@ def main() -> ExitStatus:
     except ConfigurationError as error:
         _keep_problem(error.problems[0])
         raise
-    before = _read_health(settings.crypto_path)
-    renewed = _renewed_at(before)
+    before = read_health(settings.crypto_path)
+    renewed = renewed_at(before)
     found, problems = "", []
     try:
         found = _check(settings)
@@ -87,60 +64,78 @@ def main() -> ExitStatus:
         renewed = _renew(settings, renewed)
     except IdlibError as error:
         problems.append(error)
+    try:
+        _require_lasting_certificate(settings)
+    except IdlibError as error:
+        problems.append(error)
     if problems:
-        health = Health(harmless(str(problems[0])), _problem_since(before), time.time(), renewed)
-        is_urgent = time.time() - health.since > _PATIENCE_SECONDS / settings.rotate_test_speed
-        _LOG.log(logging.ERROR if is_urgent else logging.WARNING, "Identity check failed: %s", problems[0])
+        health = _report(problems[0], before, renewed, settings)
     else:
         health = Health(f"ok: {found}", time.time(), time.time(), renewed)
         if before is not None and not before.is_ok:
             _LOG.info("Identity check succeeded again: %s", found)
-    _keep(settings.crypto_path, health, settings.app_uid)
+    keep_health(settings.crypto_path, health, settings.app_uid)
     return ExitStatus.OK if health.is_ok else ExitStatus.CHECK_FAILED
 
 
-def print_health() -> ExitStatus:
-    """Print what the last check found, and return the exit status that says whether the service is healthy."""
-    try:
-        directory = load(os.environ, {"CRYPTO_PATH"}).crypto_path
-    except ConfigurationError as error:
-        # The check may not know where to keep that it has failed.
-        print(harmless(error.problems[0]))
-        return ExitStatus.CONFIGURATION
-    health = _read_health(directory)
-    if health is None and os.path.lexists(directory / HEALTH_FILE_NAME):
-        print("the result of the last identity check cannot be read: look at the log")
-        return ExitStatus.CONFIGURATION
-    if health is None:
-        print("ok: the identity has not been checked yet")
-        return ExitStatus.OK
-    age = time.time() - health.checked
-    if health.is_ok and age < -_DAY_SECONDS:
-        print("the last identity check ended in the future: check the clock")
-        return ExitStatus.CONFIGURATION
-    if health.is_ok and age > _STALE_SECONDS:
-        print(f"the last identity check ended {age / 3600:.0f} hours ago")
-        return ExitStatus.CONFIGURATION
-    print(harmless(health.text))
-    return ExitStatus.OK if health.is_ok else ExitStatus.CONFIGURATION
+def _report(problem: IdlibError, before: Health | None, renewed: float, settings: Settings) -> Health:
+    """Log a problem if that is due, and return what is kept of it."""
+    now, text, speed = time.time(), harmless(str(problem)), settings.rotate_test_speed
+    since = problem_since(before)
+    deadline = _deadline(settings)
+    urgency = urgency_of(problem, now - since, None if deadline is None else deadline - now, speed)
+    if (
+        before is None
+        or (before.text, before.urgency) != (text, urgency)
+        or is_to_be_logged(urgency, now - before.logged, speed)
+    ):
+        _LOG.log(urgency.log_level, "Identity check failed: %s", problem)
+        return Health(text, since, now, renewed, now, urgency)
+    return Health(text, since, now, renewed, before.logged, urgency)
+
+
+def _deadline(settings: Settings) -> float | None:
+    """Return when the key is overdue or its certificate ends, whichever is first; None if neither is known."""
+    identity = Bootstrap.from_settings(settings)
+    times = []
+    with suppress(KeyFileError):
+        times.append(identity.get_local_cert_obj().not_valid_after_utc.timestamp())
+    if settings.rotate_every is not None:
+        grace = min(settings.rotate_every / 3, _LONGEST_GRACE_SECONDS)
+        with suppress(OSError):
+            created = Path(identity.get_path_for_pki_asset("key")).stat().st_mtime
+            times.append(created + (settings.rotate_every + grace) / settings.rotate_test_speed)
+    return min(times, default=None)
+
+
+def _require_lasting_certificate(settings: Settings) -> None:
+    """Check that the certificate does not end soon, unless a rotation replaces it before that.
+
+    Raises:
+        DueError: It ends soon.
+        KeyFileError: It cannot be read.
+    """
+    identity = Bootstrap.from_settings(settings)
+    if not os.path.lexists(identity.get_path_for_pki_asset("cert")):
+        return
+    certificate = identity.get_local_cert_obj()
+    end = certificate.not_valid_after_utc
+    is_self_signed = certificate.issuer == certificate.subject
+    if end.timestamp() - time.time() > _CERTIFICATE_SECONDS or (is_self_signed and settings.rotate_every is not None):
+        return
+    raise DueError(
+        f"the certificate is valid until {end:%Y-%m-%d}",
+        f"replace it with {beside('rotate_id.py', 'identity rotate')} start{'' if is_self_signed else ' --csr'}",
+    )
 
 
 def _keep_problem(problem: str) -> None:
     """Keep a problem with the settings, if the one that says where is good."""
     with suppress(ConfigurationError):
         directory = load({**os.environ, "IDENTITY_NAME": _ANY_NAME}, {"CRYPTO_PATH"}).crypto_path
-        before = _read_health(directory)
-        health = Health(harmless(problem), _problem_since(before), time.time(), _renewed_at(before))
-        _keep(directory, health, os.geteuid())
-
-
-def _problem_since(before: Health | None) -> float:
-    # The clock may have been set back since then.
-    return min(before.since, time.time()) if before is not None and not before.is_ok else time.time()
-
-
-def _renewed_at(before: Health | None) -> float:
-    return 0.0 if before is None else before.renewed
+        before = read_health(directory)
+        health = Health(harmless(problem), problem_since(before), time.time(), renewed_at(before), time.time())
+        keep_health(directory, health, os.geteuid())
 
 
 def _renew(settings: Settings, renewed: float) -> float:
@@ -214,8 +209,9 @@ def _require_records(publishing: "Publishing", identity: Bootstrap, settings: Se
     Raises:
         KeyFileError: A record is missing, and is not to be restored.
     """
-    from messaging_maintenance.rotation.state import Way
-    from messaging_maintenance.rotation.steps import publish_records, records_to_publish, state_file
+    from messaging_maintenance.rotation.records import records_to_publish
+    from messaging_maintenance.rotation.republish import publish_records
+    from messaging_maintenance.rotation.state import Way, state_file
 
     published = {key_of(rdata) for rdata in publishing.read().rdatas}
     wanted = {key_of(record.to_rdata()) for record in records_to_publish(identity, settings)}
@@ -253,7 +249,7 @@ def _rotate(rotation: "Rotation", identity: Bootstrap, settings: Settings, perio
             return f"the key is due to be changed in {left / _DAY_SECONDS:.0f} days"
         certificate = identity.get_local_cert_obj()
         if certificate.issuer != certificate.subject:
-            raise KeyFileError(
+            raise DueError(
                 "the key is due to be changed, but its certificate is from a CA",
                 "run rotate_id.py start --csr, and give the CA's certificate to rotate_id.py certificate",
             )
@@ -287,24 +283,6 @@ def _run_hook(settings: Settings, step: str) -> None:
         raise HookError(f"ROTATE_HOOK cannot be started: {error.strerror}", "install a shell") from error
     if status:
         raise HookError(f"ROTATE_HOOK ended with status {status} at the step {step}", "see what it printed")
-
-
-def _read_health(directory: Path) -> Health | None:
-    try:
-        fields = json.loads(keys.read_file(directory / HEALTH_FILE_NAME))
-        renewed = float(fields.get("renewed", 0))
-        return Health(str(fields["text"]), float(fields["since"]), float(fields["checked"]), renewed)
-    except (KeyFileError, ValueError, TypeError, KeyError, AttributeError, RecursionError, OverflowError):
-        return None
-
-
-def _keep(directory: Path, health: Health, uid: int) -> None:
-    contents = json.dumps(asdict(health)).encode()
-    try:
-        with keys.locked(directory):
-            keys.replace(directory / HEALTH_FILE_NAME, contents, uid)
-    except KeyFileError as error:
-        _LOG.warning("The result of the identity check cannot be kept: %s", error)
 
 
 if __name__ == "__main__":

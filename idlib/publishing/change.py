@@ -1,13 +1,14 @@
 """The TLSA records of one name, and a change to them: frozen values in wire form and presentation form."""
 
 import functools
+import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
 from idlib.errors import MalformedRecordError
 from idlib.names import IdentityName
-from idlib.records import TlsaRecord
+from idlib.records import TlsaRecord, key_of
 
 _SHOWN_DIGITS: Final = 16
 
@@ -89,10 +90,15 @@ def present_generic(rdata: bytes) -> str:
 
 
 def shorten(rdata: bytes) -> str:
-    """Return a record's data for people: its parameters and the first digits, as in `3 0 0 3082023730820…`.
+    """Return a record's data for people: its parameters, the first digits, and what tells its key from others.
+
+    Records of different keys begin alike. The digits of the key are the first of the SHA-256 of its
+    SubjectPublicKeyInfo, so they are the same for the certificate and the public key alone.
 
     Args:
         rdata: The data in wire form.
     """
     parameters, _, digits = present(rdata).rpartition(" ")
-    return f"{parameters} {digits[:_SHOWN_DIGITS]}…" if len(digits) > _SHOWN_DIGITS else f"{parameters} {digits}"
+    shown = f"{parameters} {digits[:_SHOWN_DIGITS]}…" if len(digits) > _SHOWN_DIGITS else f"{parameters} {digits}"
+    key = key_of(rdata)
+    return shown if key is None else f"{shown}, key {hashlib.sha256(key).hexdigest()[:_SHOWN_DIGITS]}"

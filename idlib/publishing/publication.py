@@ -102,29 +102,43 @@ class Publishing:
         self._publisher.renew()
         return True
 
-    def publish(
-        self, wanted: Sequence[TlsaRecord], retired: Collection[bytes] = (), *, remove_foreign: bool = False
-    ) -> Publication:
+    def check(self) -> None:
+        """Check that a change would be accepted, as far as the method can, without changing anything.
+
+        Raises:
+            CredentialError: The credential is rejected.
+            PublishingError: It cannot be checked.
+        """
+        self._publisher.check()
+
+    def publish(self, wanted: Sequence[TlsaRecord], retired: Collection[bytes] = ()) -> Publication:
         """Put records in place; other records of the same keys are replaced.
 
         Args:
             wanted: The records that the device is to have.
             retired: Keys whose records are removed, each as a SubjectPublicKeyInfo.
-            remove_foreign: Remove the records of all other keys, too.
 
         Raises:
             PublishingError: The change was not made, or not every name server serves it.
         """
         keep = {record.to_rdata() for record in wanted}
-        own_keys = {key for record in wanted if (key := key_of(record.to_rdata())) is not None} | set(retired)
+        own_keys = {key for rdata in keep if (key := key_of(rdata)) is not None} | set(retired)
 
-        def after(before: TlsaSet) -> TlsaSet:
-            others = () if remove_foreign else _foreign(before, keep, own_keys)
-            return TlsaSet.of(self.resulting_ttl(), (*keep, *others))
+        def others(records: TlsaSet) -> tuple[bytes, ...]:
+            return tuple(rdata for rdata in records.rdatas if rdata not in keep and key_of(rdata) not in own_keys)
 
-        change = self._change(after)
-        served = wait_until_served(self._zone, self._name, change.after, self._wait_seconds, self._report)
-        return Publication(change, _foreign(change.after, keep, own_keys), served)
+        return self._publish(keep, others)
+
+    def publish_only(self, wanted: Sequence[TlsaRecord]) -> Publication:
+        """Put records in place, and remove all others.
+
+        Args:
+            wanted: The records that the device is to have.
+
+        Raises:
+            PublishingError: The change was not made, or not every name server serves it.
+        """
+        return self._publish({record.to_rdata() for record in wanted}, lambda _: ())
 
     def withdraw(self) -> Publication:
         """Remove every record of the device.
@@ -135,6 +149,11 @@ class Publishing:
         change = self._change(lambda _: TlsaSet.of(0, ()))
         served = wait_until_served(self._zone, self._name, change.after, self._wait_seconds, self._report)
         return Publication(change, (), served)
+
+    def _publish(self, keep: Collection[bytes], others: Callable[[TlsaSet], tuple[bytes, ...]]) -> Publication:
+        change = self._change(lambda before: TlsaSet.of(self.resulting_ttl(), (*keep, *others(before))))
+        served = wait_until_served(self._zone, self._name, change.after, self._wait_seconds, self._report)
+        return Publication(change, others(change.after), served)
 
     def _change(self, after: Callable[[TlsaSet], TlsaSet]) -> Change:
         """Make a change, again if someone else changed the records meanwhile."""
@@ -152,7 +171,3 @@ class Publishing:
                     raise
             else:
                 return change
-
-
-def _foreign(records: TlsaSet, keep: Collection[bytes], own_keys: Collection[bytes]) -> tuple[bytes, ...]:
-    return tuple(rdata for rdata in records.rdatas if rdata not in keep and key_of(rdata) not in own_keys)

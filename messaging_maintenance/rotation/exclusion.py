@@ -1,8 +1,6 @@
 """Lets only one program at a time take a step of a device's rotation."""
 
-import fcntl
 import os
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Final
@@ -11,9 +9,9 @@ from idlib.errors import KeyFileError, permission_hint, quoted
 from idlib.files import open_regular
 from idlib.keys import HOW_TO_GET_A_KEY, rotation_path
 from idlib.settings import Settings
+from idlib.system.file_lock import lock
 
 _LOCK_SECONDS: Final = 10.0
-_PAUSE_SECONDS: Final = 0.05
 
 
 @contextmanager
@@ -42,19 +40,16 @@ def alone(settings: Settings, seconds: float = _LOCK_SECONDS) -> Iterator[None]:
         with suppress(OSError):
             # Only root may do this, and not in every container.
             os.fchown(descriptor, settings.app_uid, -1)
-        _lock(descriptor, time.monotonic() + seconds)
+        _lock(descriptor, seconds)
         yield
     finally:
         os.close(descriptor)
 
 
-def _lock(descriptor: int, deadline: float) -> None:
-    while True:
-        try:
-            return fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            if time.monotonic() >= deadline:
-                raise KeyFileError(
-                    "another program is changing the key or the records of this device", "try again when it has ended"
-                ) from error
-            time.sleep(_PAUSE_SECONDS)
+def _lock(descriptor: int, seconds: float) -> None:
+    try:
+        lock(descriptor, seconds)
+    except TimeoutError as error:
+        raise KeyFileError(
+            "another program is changing the key or the records of this device", "try again when it has ended"
+        ) from error

@@ -1,5 +1,6 @@
 """When a step of a rotation is safe (docs/protocol.md, "Changing the key"), measured by clocks that may jump."""
 
+import math
 import time
 from dataclasses import dataclass
 from typing import Final
@@ -16,6 +17,8 @@ SHORTEST_OVERLAP_SECONDS: Final = 3600
 OLD_KEY_SECONDS: Final = 7 * 24 * 3600 + 2 * 3600
 # Recipients accept a message for 14 days, and allow for 5 minutes between the clocks.
 OLD_RECORD_SECONDS: Final = MAX_MESSAGE_AGE_SECONDS + 300
+# What a single record's TTL is lowered to before the record is replaced.
+LOWERED_TTL: Final = 60
 # The receiver looks for new key files every 3 s.
 RELOAD_SECONDS: Final = 10.0
 
@@ -78,8 +81,51 @@ class Instant:
         passed = max(0.0, passed)
         return Instant(self.wall - passed, self.boot, self.up - passed)
 
+    def running_seconds_since(self, earlier: "Instant") -> float:
+        """Return for how long the system has certainly run since then, whatever its clock was set to.
+
+        After another start of the system, these are at most the seconds of this start. A clock can only make them
+        fewer: a backup that is restored on a system that has run for months must not count those.
+
+        Args:
+            earlier: The instant to count from.
+        """
+        if self._is_in_the_start_of(earlier):
+            return self.up - earlier.up
+        if not self.boot or not earlier.boot:
+            return 0.0
+        return max(0.0, min(self.wall - earlier.wall, self.up))
+
     def _is_in_the_start_of(self, earlier: "Instant") -> bool:
         return bool(self.boot) and self.boot == earlier.boot and self.up >= earlier.up
+
+
+@dataclass(frozen=True, slots=True)
+class RunningTime:
+    """For how long the system has run since a stage was reached, added up over its starts.
+
+    Args:
+        seconds: The time.
+        until: When it was noted.
+
+    Raises:
+        ValueError: It is not a number of seconds.
+    """
+
+    seconds: float
+    until: Instant
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.seconds < math.inf:
+            raise ValueError(f"a running time of {self.seconds} s")
+
+    def at(self, now: Instant) -> "RunningTime":
+        """Return the running time at a later moment.
+
+        Args:
+            now: The moment.
+        """
+        return RunningTime(self.seconds + now.running_seconds_since(self.until), now)
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any, Final
 
 from idlib.errors import KeyFileError, MalformedRecordError, quoted
-from idlib.keys import read_file, remove
+from idlib.keys import read_file, remove, rotation_path
 from idlib.keys import replace as replace_file
 from idlib.records import TlsaRecord, key_of
-from messaging_maintenance.rotation.schedule import Instant
+from idlib.settings import Settings
+from messaging_maintenance.rotation.schedule import Instant, RunningTime
 
 _FORMAT: Final = 1
 _MAX_TTL: Final = 2**31 - 1
@@ -63,6 +64,7 @@ class RotationState:
         new: The data of the new key's record; None while there is no certificate.
         leaving: Keys that the device keeps only to open messages until the rotation ends, each as a
             SubjectPublicKeyInfo.
+        running: For how long the system has run at this stage, if that was noted.
 
     Raises:
         MalformedRecordError: A record has no key.
@@ -76,11 +78,13 @@ class RotationState:
     old: bytes | None
     new: bytes | None
     leaving: tuple[bytes, ...] = ()
+    running: RunningTime | None = None
 
     def __post_init__(self) -> None:
         if not 0 <= self.ttl <= _MAX_TTL:
             raise ValueError(f"a TTL of {self.ttl}")
-        if not all(math.isfinite(number) for number in (self.since.wall, self.since.up)):
+        times = [self.since] if self.running is None else [self.since, self.running.until]
+        if not all(math.isfinite(number) for at in times for number in (at.wall, at.up)):
             raise ValueError("a time that is not a number")
         for record in (self.old, self.new):
             if record is not None and key_of(record) is None:
@@ -110,6 +114,22 @@ class RotationState:
         """The new public key as a SubjectPublicKeyInfo."""
         return None if self.new is None else key_of(self.new)
 
+    def running_at(self, now: Instant) -> RunningTime:
+        """Return for how long the system has run at this stage.
+
+        Args:
+            now: The present.
+        """
+        return (self.running or RunningTime(0.0, self.since)).at(now)
+
+    def waited(self, now: Instant) -> float:
+        """Return how many seconds of a waiting time have passed at least.
+
+        Args:
+            now: The present.
+        """
+        return max(now.seconds_since(self.since), self.running_at(now).seconds)
+
     def at(self, stage: Stage, since: Instant, **changes: Any) -> "RotationState":
         """Return the state of a later stage.
 
@@ -118,7 +138,7 @@ class RotationState:
             since: When it was reached.
             changes: Other fields that change with it.
         """
-        return replace(self, stage=stage, since=since, **changes)
+        return replace(self, stage=stage, since=since, running=None, **changes)
 
     def to_json(self) -> bytes:
         """Return the contents of the file."""
@@ -126,6 +146,9 @@ class RotationState:
         for name in ("old", "new"):
             fields[name] = None if fields[name] is None else fields[name].hex()
         fields["leaving"] = [key.hex() for key in self.leaving]
+        if self.running is None:
+            # Releases that do not know it can then read the file.
+            del fields["running"]
         return json.dumps(fields, indent=1).encode() + b"\n"
 
     @classmethod
@@ -145,10 +168,13 @@ class RotationState:
             for name in ("old", "new"):
                 fields[name] = None if fields[name] is None else bytes.fromhex(fields[name])
             fields["leaving"] = tuple(map(bytes.fromhex, fields["leaving"]))
-            since = Instant(**fields.pop("since"))
+            since = _instant(fields.pop("since"))
+            if "running" in fields:
+                running = fields["running"]
+                fields["running"] = RunningTime(float(running["seconds"]), _instant(running["until"]))
             fields["stage"], fields["way"] = Stage(fields["stage"]), Way(fields["way"])
             fields["ttl"] = int(fields["ttl"])
-            return cls(since=Instant(float(since.wall), str(since.boot), float(since.up), bool(since.is_set)), **fields)
+            return cls(since=since, **fields)
         except (
             ValueError,
             TypeError,
@@ -200,6 +226,20 @@ class StateFile:
             remove(self._path)
         else:
             replace_file(self._path, state.to_json(), self._uid)
+
+
+def state_file(settings: Settings) -> StateFile:
+    """Return the file of the device's rotation.
+
+    Args:
+        settings: From the environment.
+    """
+    return StateFile(rotation_path(settings.crypto_path, settings.identity_name), settings.app_uid)
+
+
+def _instant(fields: dict[str, Any]) -> Instant:
+    read = Instant(**fields)
+    return Instant(float(read.wall), str(read.boot), float(read.up), bool(read.is_set))
 
 
 def _require_format(release: object, source: Path) -> None:

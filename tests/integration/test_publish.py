@@ -21,7 +21,7 @@ from testbed.daemons.knot import Knot, Zone
 from testbed.daemons.namespace import Namespace
 from testbed.daemons.process import free_port, run_tool
 from testbed.daemons.unbound import Unbound
-from testbed.programs import GENERATE_TLSA, PUBLISH_TLSA, Device, Result
+from testbed.programs import GENERATE_TLSA, PUBLISH_TLSA, ROOT, Device, Result
 from tests.documents import block
 from tests.integration.publishing import (
     DNS,
@@ -37,6 +37,7 @@ from tests.integration.publishing import (
     secret_in,
 )
 
+NEW_IDENTITY = ROOT / "applications/maintenance/src/new_identity.py"
 DIGEST = f"3 1 1 {'ab' * 32}"
 # Of a digest's length dnspython is sure; name servers are not.
 MALFORMED = "3 1 1 07"
@@ -64,7 +65,7 @@ def test_the_record_appears_and_a_second_run_changes_nothing(authority: Authorit
     first = publish(device)
     assert (first.status, first.stderr) == (0, "")
     added, agreed, caches = first.stdout.splitlines()
-    assert re.fullmatch(r"added    3 0 0 3082[0-9a-f]{12}…", added)
+    assert re.fullmatch(r"added    3 0 0 3082[0-9a-f]{12}…, key [0-9a-f]{16}", added)
     assert agreed == f"Every name server of {authority.zone} agrees: ns.{authority.zone} (127.0.0.1:{authority.port})."
     assert re.fullmatch(
         r"Resolvers that were asked before may report for up to (3600|5) s that there is no record\.", caches
@@ -156,6 +157,20 @@ def test_a_key_that_is_rejected_gets_its_own_hint(
     assert (result.status, result.stdout) == (10, "")
     assert words[authority.make].format(key=key, name=device.name) in result.stderr
     assert len(result.stderr.splitlines()) == 1
+    assert authority.records(device.name) == []
+
+
+def test_a_name_that_the_key_may_not_change_leaves_no_files_behind(authority: Authority) -> None:
+    device = authority.device("mistyped").with_settings(DNS_UPDATE_KEY_FILE=str(authority.key_files[NARROW]))
+    device.key_path.unlink()
+    device.certificate_path.unlink()
+    result = device.run(NEW_IDENTITY)
+    # PowerDNS accepts what it then ignores, so only a change shows it.
+    is_noticed_before = authority.make != "pdns"
+    words = FORBIDDEN if is_noticed_before else IGNORED
+    assert result.status == 10
+    assert words.format(key=NARROW, name=device.name) in result.stderr
+    assert (not device.key_path.exists() and not device.certificate_path.exists()) is is_noticed_before
     assert authority.records(device.name) == []
 
 

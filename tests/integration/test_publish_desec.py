@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from idlib.names import IdentityName
-from idlib.publishing.change import TlsaSet
+from idlib.publishing.change import TlsaSet, shorten
 from idlib.publishing.name_servers import read_from
 from idlib.settings import ServerAddress
 from testbed.daemons.knot import Knot, Zone
@@ -115,7 +115,7 @@ def test_a_record_is_published_and_read_back(device: Device, desec: DesecServer,
     result = publish(device, desec)
     assert result.status == 0, result
     assert result.stdout.splitlines() == [
-        f"added    {device.tlsa_record()[:22]}…",
+        f"added    {shorten(rdata(device.tlsa_record()))}",
         f"Every name server of {DOMAIN} agrees: ns.{DOMAIN} ({LOOPBACK}:{world.knot.port}).",
         "Resolvers that were asked before may report for up to 3600 s that there is no record.",
     ]
@@ -369,6 +369,19 @@ def test_a_new_identity_creates_no_key_before_its_settings_are_known_to_be_right
         result = wrong.run(NEW_IDENTITY)
         assert result.status in (1, 10), result
         assert not device.key_path.exists()
+
+
+@pytest.mark.parametrize("prepare", [invalid_token, another_name])
+def test_a_new_identity_whose_record_may_not_be_published_leaves_no_key_behind(
+    prepare: Prepare, device: Device, desec: DesecServer
+) -> None:
+    device.key_path.unlink()
+    device.certificate_path.unlink()
+    prepare(desec, device)
+    result = device.run(NEW_IDENTITY)
+    assert result.status == 10, result
+    assert not device.key_path.exists()
+    assert not device.certificate_path.exists()
 
 
 def test_a_new_identity_says_what_it_waits_for(device: Device, desec: DesecServer, world: World) -> None:

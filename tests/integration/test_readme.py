@@ -112,7 +112,7 @@ def test_the_first_message_arrives_with_only_the_readmes_commands(homes: tuple[L
     environment = terminal()
     printed = [laptop.run(block("on each device")) for laptop in homes]
     shown = re.sub("agrees: .*", "agrees: …", printed[0])
-    assert re.sub("3082[0-9a-f]+…", "308203…", shown) == block("the output of identity new")
+    assert re.sub("3082[0-9a-f]+…, key [0-9a-f]+", "308203…, key 5f1c…", shown) == block("the output of identity new")
     with bob.start(environment + block("on bob's device, until stopped")) as receiver:
         receiver.wait_for_log(SUBSCRIBED)
         alice.run(environment + block("on alice's device"))

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.applications.maintenance.rotation.world import World
+
 NAME = "alice._device.example.test"
 PROGRAMS = Path(__file__).parents[3] / "applications" / "maintenance" / "src"
 
@@ -43,3 +45,15 @@ def run(tmp_path: Path, crypto_path: Path) -> Run:
 def files(crypto_path: Path) -> Callable[[], dict[str, bytes]]:
     """Return a function that reads the identity's files; NAME is removed from their names."""
     return lambda: {path.name.removeprefix(NAME): path.read_bytes() for path in crypto_path.iterdir()}
+
+
+@pytest.fixture
+def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
+    return World(tmp_path, monkeypatch)
+
+
+@pytest.fixture
+def device(world: World) -> World:
+    """Return a device with an identity and a published record."""
+    world.create()
+    return world

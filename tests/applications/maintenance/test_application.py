@@ -112,6 +112,34 @@ def test_a_check_that_cannot_be_started_is_tried_again(tmp_path: Path) -> None:
             assert "The identity check cannot be started: No such file or directory" in process.stderr.readline()
 
 
+@pytest.mark.parametrize("is_rotating", [False, True])
+def test_the_running_time_is_noted_between_checks_while_a_rotation_is_under_way(
+    tmp_path: Path,
+    is_rotating: bool,  # noqa: FBT001
+) -> None:
+    if is_rotating:
+        (tmp_path / "alice._device.example.test.rotation.json").touch()
+    note = f"open({str(tmp_path / 'notes')!r}, 'a').write('x')"
+    change = (
+        f"application.os.environ['CRYPTO_PATH'] = {str(tmp_path)!r}; application._NOTE_SECONDS = 0.1;"
+        f" application._NOTE = ['-c', {note!r}]; application._pause = lambda _: 1000"
+    )
+    with _service_with(tmp_path, change):
+        deadline = time.monotonic() + (20 if is_rotating else 1)
+        while not (tmp_path / "notes").exists() and time.monotonic() < deadline:
+            time.sleep(0.05)
+    assert (tmp_path / "notes").exists() is is_rotating
+
+
+def test_a_directory_that_cannot_be_read_does_not_end_the_service(tmp_path: Path) -> None:
+    change = (
+        "application.os.environ['CRYPTO_PATH'] = '/nonexistent'; application._NOTE_SECONDS = 0.05;"
+        " application._pause = lambda _: 1000"
+    )
+    with _service_with(tmp_path, change) as process, pytest.raises(subprocess.TimeoutExpired):
+        process.wait(0.5)
+
+
 @contextlib.contextmanager
 def _service_with(directory: Path, change: str) -> Iterator["subprocess.Popen[str]"]:
     """Start the service with a change to its module; it must end without a traceback."""

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from idlib.discovery import Discovery, Found, PublishedKey
-from idlib.errors import DiscoveryError, ExitStatus, NoRecordError, NotSecureError
+from idlib.errors import CredentialError, DiscoveryError, ExitStatus, KeyFileError, NoRecordError, NotSecureError
 from idlib.records import key_of
 from idlib.settings import load
 from messaging_maintenance import check_identity, new_identity
@@ -74,6 +74,24 @@ def test_a_second_run_changes_nothing(world: World, resolver: Resolver, capsys: 
     assert "Nothing to change" in second.out
     assert (files(world), world.changes) == (written, changes)
     assert resolver.asked == 2
+
+
+def test_a_name_that_may_not_be_published_leaves_no_file_behind(world: World, resolver: Resolver) -> None:
+    world.fault = CredentialError("the server does not allow this change", "check IDENTITY_NAME")
+    with pytest.raises(CredentialError, match="check IDENTITY_NAME"):
+        new_identity.main()
+    assert files(world) == {}
+    assert (world.changes, resolver.asked) == ([], 0)
+
+
+def test_a_key_that_waits_for_the_certificate_of_a_ca_gets_no_other(world: World, resolver: Resolver) -> None:
+    world.identity.generate_private_key()
+    world.identity.generate_csr()
+    before = files(world).keys()
+    with pytest.raises(KeyFileError, match="install_certificate"):
+        new_identity.main()
+    assert {name for name in files(world) if name.endswith(".pem")} == before
+    assert resolver.asked == 0
 
 
 def test_a_check_that_fails_is_printed_and_gives_its_status(

@@ -1,14 +1,21 @@
 """What rotate_id.py prints; the steps themselves are tested in rotation/test_steps.py."""
 
 import os
+import subprocess
 import sys
+import time
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from idlib.errors import ExitStatus, PublishingError
 from idlib.publishing.change import TlsaSet
-from idlib.settings import load
+from idlib.publishing.zone import HostResolver, NameServer
+from idlib.settings import ServerAddress, load
 from messaging_maintenance import rotate_id
+from messaging_maintenance.rotation.state import Way
 from tests.applications.maintenance.rotation.world import World
 
 
@@ -43,3 +50,58 @@ def test_the_cost_of_a_single_record_is_the_ttl_that_it_can_have(
     rotate_id.main()
     assert cost in capsys.readouterr().err
     assert device.records.ttl == max(60, lowest)
+
+
+# Nothing answers there.
+NOWHERE = {"DNS_RESOLVER": "127.0.0.1:1"}
+
+
+def test_without_a_network_the_status_is_that_on_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, run: Callable[..., subprocess.CompletedProcess[str]]
+) -> None:
+    directory = tmp_path / "identity"
+    directory.mkdir()
+    with monkeypatch.context() as patched:
+        world = World(directory, patched)
+        world.wall, world.up = time.time(), 0.0
+        world.create()
+        world.rotation.start(Way.OVERLAP)
+    # No credential is needed, either.
+    ended = run("rotate_id.py", "status", DNS_PUBLISH="rfc2136", DNS_UPDATE_KEY_FILE="/missing", **NOWHERE)
+    assert ended.returncode == ExitStatus.PUBLISHING
+    assert ended.stdout.startswith("Stage: published (overlap).\nNext: switch, to sign with the new key; safe from 20")
+    told, error = ended.stderr.splitlines()
+    assert told == "DNS could not be asked, so what the name servers have is not known."
+    assert error.startswith("Error: cannot find the zone of example.test: ")
+
+
+def test_name_servers_that_do_not_answer_are_named_and_fail_the_status(
+    device: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    server = NameServer("ns.example.test", ServerAddress("127.0.0.1", 1))
+    zone = replace(device.zone, servers=(server,))
+    monkeypatch.setattr(HostResolver, "find_zone", lambda *_: zone)
+    monkeypatch.setattr(sys, "argv", ["rotate_id.py", "status"])
+    with pytest.raises(PublishingError, match="no name server answers"):
+        rotate_id.main()
+    stage, unreachable = capsys.readouterr().out.splitlines()
+    assert stage == "No rotation is under way."
+    assert unreachable.startswith("ns.example.test (127.0.0.1")
+
+
+@pytest.mark.parametrize(("lowest", "is_told"), [(60, False), (300, True)])
+def test_who_changes_records_by_hand_is_told_to_lower_the_ttl(
+    lowest: int,
+    is_told: bool,  # noqa: FBT001
+    device: World,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    device.lowest = lowest
+    device.put(TlsaSet(lowest, device.records.rdatas))
+    monkeypatch.setattr(sys, "argv", ["rotate_id.py", "start", "--single"])
+    rotate_id.main()
+    shown = capsys.readouterr()
+    assert ("Enter the old record with this TTL now" in shown.err) is is_told
+    assert (f" 60 IN TLSA {device.state.old_record}\n" in shown.out) is is_told
+    assert device.state.ttl >= lowest

@@ -4,16 +4,18 @@ import logging
 import os
 import threading
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
 import pytest
 
 from idlib import keys
-from idlib.errors import ConfigurationError, CredentialError, ExitStatus
+from idlib.errors import ConfigurationError, CredentialError, ExitStatus, PublishingError
 from idlib.publishing.change import TlsaSet
 from idlib.settings import load
 from messaging_maintenance import watch
+from messaging_maintenance.health import HEALTH_FILE_NAME, print_health
 from messaging_maintenance.rotation.state import Stage, Way
 from tests.applications.maintenance.rotation.world import DAY, HOUR, NAME, World
 
@@ -58,7 +60,7 @@ class Service:
         watch.main()
         lines = [f"{record.levelname} {record.getMessage()}" for record in self._caplog.records]
         assert SECRET not in "".join(lines)
-        assert SECRET not in (self.world.directory / watch.HEALTH_FILE_NAME).read_text()
+        assert SECRET not in (self.world.directory / HEALTH_FILE_NAME).read_text()
         return lines
 
 
@@ -78,7 +80,7 @@ def device(service: Service) -> Service:
 
 def health(capsys: pytest.CaptureFixture[str]) -> tuple[int, str]:
     capsys.readouterr()
-    status = watch.print_health()
+    status = print_health()
     return status, capsys.readouterr().out.rstrip("\n")
 
 
@@ -121,6 +123,63 @@ def test_a_missing_record_is_a_warning_and_after_3_days_an_error(
     device.world.records = TlsaSet.of(0, ())
     (line,) = device.check()
     assert line.startswith("WARNING ")
+
+
+def test_an_outage_is_unhealthy_only_if_it_lasts_and_is_not_logged_at_every_check(
+    device: Service, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail() -> TlsaSet:
+        raise PublishingError("no name server answers", "check the network")
+
+    failed = "Identity check failed: no name server answers; check the network"
+    monkeypatch.setattr(device.world, "read", fail)
+    assert device.check() == [f"WARNING {failed}"]
+    assert health(capsys) == (0, "ok: a problem that is not urgent yet: no name server answers; check the network")
+    device.world.wall += DAY / 2
+    assert device.check() == []
+    device.world.wall += DAY / 2 + 1
+    assert device.check() == [f"WARNING {failed}"]
+    assert health(capsys) == (ExitStatus.CONFIGURATION, "no name server answers; check the network")
+    device.world.wall += DAY / 2
+    assert device.check() == []
+    device.world.wall += 2 * DAY
+    for _ in range(2):
+        assert device.check() == [f"ERROR {failed}"]
+
+
+def test_failures_to_change_a_key_become_urgent_when_it_is_overdue(
+    device: Service, capsys: pytest.CaptureFixture[str]
+) -> None:
+    device.set(ROTATE_EVERY="90d")
+    device.world.pass_time(91 * DAY)
+    device.world.fault = PublishingError("the server is down", "start it")
+    assert device.check() == ["WARNING Identity check failed: the server is down; start it"]
+    assert health(capsys)[0] == 0
+    os.utime(keys.key_path(device.world.directory, NAME), (device.world.wall - 119 * DAY,) * 2)
+    assert device.check() == ["ERROR Identity check failed: the server is down; start it"]
+    assert health(capsys)[0] != 0
+
+
+def test_a_certificate_that_ends_soon_is_reported_louder_as_time_runs_out(
+    device: Service, capsys: pytest.CaptureFixture[str]
+) -> None:
+    end = device.world.identity.get_local_cert_obj().not_valid_after_utc.timestamp()
+    device.world.wall = end - 31 * DAY
+    assert device.check() == []
+    device.world.wall = end - 29 * DAY
+    (line,) = device.check()
+    assert line.startswith("WARNING Identity check failed: the certificate is valid until 20")
+    assert line.endswith("rotate_id.py start")
+    assert health(capsys)[0] == 0
+    device.world.wall = end - 6 * DAY
+    (line,) = device.check()
+    assert line.startswith("WARNING ")
+    assert health(capsys)[0] != 0
+    device.world.wall = end - DAY
+    (line,) = device.check()
+    assert line.startswith("ERROR ")
+    device.set(ROTATE_EVERY="90d")
+    assert not any("certificate" in line for line in device.check())
 
 
 def test_a_missing_record_is_restored_only_if_that_is_wanted(device: Service) -> None:
@@ -180,10 +239,11 @@ def test_a_key_with_a_certificate_from_a_ca_is_left_to_the_operator(
 ) -> None:
     device.set(ROTATE_EVERY="90d")
     device.world.pass_time(91 * DAY)
-    other = type("Certificate", (), {"issuer": "a CA", "subject": "the device"})
+    end = datetime.fromtimestamp(device.world.wall + 300 * DAY, UTC)
+    other = type("Certificate", (), {"issuer": "a CA", "subject": "the device", "not_valid_after_utc": end})
     monkeypatch.setattr("idlib.bootstrap.Bootstrap.get_local_cert_obj", lambda _: other)
     monkeypatch.setattr(
-        "messaging_maintenance.rotation.steps.records_to_publish",
+        "messaging_maintenance.rotation.records.records_to_publish",
         lambda *_: [],
     )
     (line,) = device.check()

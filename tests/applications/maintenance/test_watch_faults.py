@@ -11,6 +11,7 @@ import pytest
 from idlib import keys
 from idlib.errors import ConfigurationError, ExitStatus, KeyFileError
 from messaging_maintenance import watch
+from messaging_maintenance.health import HEALTH_FILE_NAME, Health, print_health, problem_since
 from tests.applications.maintenance.rotation.world import DAY, NAME, World
 
 
@@ -19,7 +20,7 @@ def health(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Return the path of the health file."""
     monkeypatch.setenv("CRYPTO_PATH", str(tmp_path))
     monkeypatch.setenv("IDENTITY_NAME", NAME.text)
-    return tmp_path / watch.HEALTH_FILE_NAME
+    return tmp_path / HEALTH_FILE_NAME
 
 
 def keep(path: Path, text: str, *, since: float, checked: float) -> None:
@@ -28,7 +29,7 @@ def keep(path: Path, text: str, *, since: float, checked: float) -> None:
 
 def test_a_service_that_has_not_checked_yet_is_healthy(health: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert not health.exists()
-    assert watch.print_health() is ExitStatus.OK
+    assert print_health() is ExitStatus.OK
     assert capsys.readouterr().out == "ok: the identity has not been checked yet\n"
 
 
@@ -39,7 +40,7 @@ def test_a_health_that_cannot_be_read_is_not_healthy(
     health: Path, capsys: pytest.CaptureFixture[str], spoil: Callable[[Path], object]
 ) -> None:
     spoil(health)
-    assert watch.print_health() is ExitStatus.CONFIGURATION
+    assert print_health() is ExitStatus.CONFIGURATION
     assert capsys.readouterr().out.startswith("the result of the last identity check cannot be read")
 
 
@@ -51,7 +52,7 @@ def test_a_directory_that_cannot_be_used_is_named_by_the_check_and_by_the_health
     monkeypatch.setenv("CRYPTO_PATH", directory)
     with pytest.raises(ConfigurationError, match="Bad value of env var CRYPTO_PATH"):
         watch.main()
-    assert watch.print_health() is ExitStatus.CONFIGURATION
+    assert print_health() is ExitStatus.CONFIGURATION
     assert capsys.readouterr().out.startswith("Bad value of env var CRYPTO_PATH")
 
 
@@ -60,14 +61,14 @@ def test_a_check_of_another_day_than_today_is_not_healthy(
     health: Path, capsys: pytest.CaptureFixture[str], checked: float
 ) -> None:
     keep(health, "ok: the record is in DNS", since=0, checked=time.time() + checked)
-    assert watch.print_health() is ExitStatus.CONFIGURATION
+    assert print_health() is ExitStatus.CONFIGURATION
     assert "the last identity check ended" in capsys.readouterr().out
 
 
 def test_a_problem_that_seems_to_begin_in_the_future_begins_now() -> None:
     now = time.time()
-    assert watch._problem_since(watch.Health("bad", now - 5, now)) == now - 5
-    assert watch._problem_since(watch.Health("bad", now + DAY, now)) <= time.time()
+    assert problem_since(Health("bad", now - 5, now)) == now - 5
+    assert problem_since(Health("bad", now + DAY, now)) <= time.time()
 
 
 def test_a_key_from_the_future_is_a_problem(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

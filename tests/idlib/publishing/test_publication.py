@@ -118,7 +118,7 @@ def test_records_of_unknown_keys_are_kept_and_listed(world: Callable[..., World]
 
 def test_records_of_unknown_keys_are_removed_if_that_is_wanted(world: Callable[..., World]) -> None:
     there = world(*FOREIGN)
-    publication = there.publishing().publish([RECORD], remove_foreign=True)
+    publication = there.publishing().publish_only([RECORD])
     assert set(there.publisher.records.rdatas) == rdatas(RECORD)
     assert publication.foreign == ()
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from idlib.errors import ClockError
 from idlib.system import clock
 from idlib.trust import EARLIEST_CREDIBLE_TIME
-from messaging_maintenance.rotation.schedule import Instant, Waits
+from messaging_maintenance.rotation.schedule import Instant, RunningTime, Waits
 
 HOUR = 3600
 DAY = 24 * HOUR
@@ -107,3 +107,45 @@ def test_a_ttl_is_waited_for_at_any_speed() -> None:
     for wait in (waits.until_switch, waits.until_known, waits.until_destruction):
         assert 7 <= wait(7) < 8
     assert waits.until_withdrawal() < 2
+
+
+MOMENTS = st.lists(
+    st.tuples(
+        st.floats(0, 100 * DAY),  # for how long the system runs
+        st.one_of(st.none(), st.floats(0, 100 * DAY)),  # for how long it is then without power, if it is
+        st.floats(-1000 * DAY, 1000 * DAY),  # how far its clock is set
+        st.booleans(),  # whether the running time is noted
+    ),
+    max_size=20,
+)
+
+
+@given(MOMENTS)
+def test_running_time_is_never_more_than_the_system_has_run(
+    moments: list[tuple[float, float | None, float, bool]],
+) -> None:
+    running, up, wall, ran = RunningTime(0, START), START.up, START.wall, 0.0
+    boots = ["one"]
+    for runs, without_power, is_set_by, is_noted in moments:
+        up, wall, ran = up + runs, wall + runs + is_set_by, ran + runs
+        now = Instant(wall, boots[-1], up, is_set=False)
+        assert running.at(now).seconds <= ran + 1e-3
+        if is_noted:
+            running = running.at(now)
+        if without_power is not None:
+            boots.append(f"start {len(boots)}")
+            up, wall = 0.0, wall + without_power
+
+
+def test_running_time_that_is_noted_is_not_lost_by_a_restart() -> None:
+    noted = RunningTime(0, START).at(Instant(START.wall + HOUR, "one", START.up + HOUR))
+    assert noted.seconds == HOUR
+    assert noted.at(Instant(START.wall + 2 * HOUR, "two", 60)).seconds == HOUR + 60
+    # Of a system that says nothing about its starts, nothing is certain.
+    assert noted.at(Instant(START.wall + 2 * HOUR, "", 60)).seconds == HOUR
+
+
+@pytest.mark.parametrize("seconds", [-1.0, float("inf"), float("nan")])
+def test_a_running_time_is_a_number_of_seconds(seconds: float) -> None:
+    with pytest.raises(ValueError, match="a running time of"):
+        RunningTime(seconds, START)

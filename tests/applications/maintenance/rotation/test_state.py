@@ -13,7 +13,7 @@ from idlib.errors import KeyFileError, MalformedRecordError
 from idlib.names import IdentityName
 from idlib.records import key_of, render
 from idlib.settings import KeyType
-from messaging_maintenance.rotation.schedule import Instant
+from messaging_maintenance.rotation.schedule import Instant, RunningTime
 from messaging_maintenance.rotation.state import RotationState, Stage, StateFile, Way
 
 NAME = IdentityName("alice._device.example.test")
@@ -33,15 +33,17 @@ OLD, NEW = make_record(0), make_record(1)
 STATE = RotationState(Stage.PUBLISHED, Way.OVERLAP, SINCE, 300, OLD, NEW)
 
 numbers = st.floats(allow_nan=False, allow_infinity=False)
+instants = st.builds(Instant, numbers, st.text(), numbers)
 states = st.builds(
     RotationState,
     st.sampled_from([stage for stage in Stage if stage is not Stage.REQUESTED]),
     st.sampled_from(Way),
-    st.builds(Instant, numbers, st.text(), numbers),
+    instants,
     st.integers(0, 2**31 - 1),
     st.just(OLD),
     st.just(NEW),
     st.lists(st.binary(max_size=40)).map(tuple),
+    st.none() | st.builds(RunningTime, st.floats(0, allow_infinity=False), instants),
 )
 values: st.SearchStrategy[Any] = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.sampled_from([OLD.hex(), "ff"]),
@@ -53,6 +55,17 @@ values: st.SearchStrategy[Any] = st.recursive(
 @given(states)
 def test_what_is_written_is_read(state: RotationState) -> None:
     assert RotationState.from_json(state.to_json(), SOURCE) == state
+
+
+def test_a_running_time_that_is_not_noted_is_not_in_the_file() -> None:
+    assert b"running" not in STATE.to_json()
+
+
+@pytest.mark.parametrize("running", [None, 1, {}, {"seconds": -1, "until": {}}, {"seconds": 1, "until": {"wall": 1}}])
+def test_a_running_time_that_makes_no_sense_is_reported(running: object) -> None:
+    fields = {**json.loads(STATE.to_json()), "running": running}
+    with pytest.raises(KeyFileError, match="it is damaged"):
+        RotationState.from_json(json.dumps(fields).encode(), SOURCE)
 
 
 def test_a_lost_key_and_a_missing_certificate_are_read_back() -> None:

@@ -17,7 +17,7 @@ from idlib.publishing.publication import Publication, Publishing
 from idlib.publishing.zone import HostResolver, Zone
 from idlib.records import key_of
 from idlib.settings import Settings, load
-from messaging_maintenance.rotation import steps
+from messaging_maintenance.rotation.republish import publish_records
 from messaging_maintenance.rotation.schedule import Instant
 from messaging_maintenance.rotation.state import RotationState, StateFile
 from messaging_maintenance.rotation.steps import Rotation
@@ -85,7 +85,8 @@ class World:
         self.event()
 
     def check(self) -> None:
-        pass
+        if self.fault is not None:
+            raise self.fault
 
     def renew(self) -> None:
         pass
@@ -203,7 +204,7 @@ class World:
 
     def _patch(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("idlib.publishing.publication.wait_until_served", self._wait_until_served)
-        monkeypatch.setattr("messaging_maintenance.rotation.steps.time.sleep", self.pass_time)
+        monkeypatch.setattr("messaging_maintenance.rotation.device.time.sleep", self.pass_time)
         monkeypatch.setattr(Instant, "now", classmethod(lambda _: self.now()))
         for owner, name in ((StateFile, "write"), (Path, "replace"), (Path, "unlink")):
             monkeypatch.setattr(owner, name, self._interruptible(getattr(owner, name)))
@@ -231,5 +232,17 @@ def killed_after(world: World, events: int) -> Iterator[None]:
         world.events_until_kill = None
 
 
-def publish(world: World, *, remove_foreign: bool = False) -> Publication:
-    return steps.publish_records(world.publishing, world.identity, world.settings, remove_foreign=remove_foreign)
+def publish(world: World) -> Publication:
+    return publish_records(world.publishing, world.identity, world.settings)
+
+
+def finish(world: World) -> None:
+    """Take each step as soon as it is safe, as the maintenance service does, until the rotation has ended."""
+    for _ in range(100):
+        step = world.rotation.next_step()
+        if step is None:
+            return
+        if step.safe_at is not None:
+            world.pass_time(step.safe_at - world.wall + 1)
+        assert world.rotation.advance() is not None
+    pytest.fail("the rotation does not end")

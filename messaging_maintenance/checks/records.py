@@ -98,7 +98,7 @@ def check_records(
         *_each_items(seen, judged),
         _chosen_item(seen, judged),
         _number_item(seen, judged),
-        _ttl_item(seen.chain.records.ttl),
+        _ttl_item(max((seen.chain.records.ttl, *(one.ttl for one in served if one.ttl is not None)))),
     ]
 
 
@@ -218,15 +218,14 @@ def _usable_item(seen: Observation, judged: Sequence[Judged]) -> Item:
 
 
 def _each_items(seen: Observation, judged: Sequence[Judged]) -> list[Item]:
-    has_usable = any(one.key is not None for one in judged)
     items = []
     for one in judged:
         text = shorten(one.rdata)
         if one.key is not None:
             items.append(ok("record.each", f"{text}: {_described(one.key)}"))
         else:
-            make = warn if has_usable else fail
-            items.append(make("record.each", f"{text}: {one.reason}", one.hint or "remove the record"))
+            # If none can be used, record.usable fails.
+            items.append(warn("record.each", f"{text}: {one.reason}", one.hint or "remove the record"))
     if len(seen.rdatas) > len(judged):
         rest = len(seen.rdatas) - len(judged)
         items.append(warn("record.each", f"{rest} more records, which no one looks at", "remove what is of no use"))

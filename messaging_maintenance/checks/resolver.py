@@ -13,7 +13,7 @@ from idlib.errors import BogusError, DiscoveryError, NoRecordError, NoUsableReco
 from idlib.settings import DnssecPolicy, ServerAddress
 from messaging_maintenance.checks.chain import zone_keys
 from messaging_maintenance.checks.exchange import Response, ask_over_tcp, ask_over_udp, why_silent_over_tcp
-from messaging_maintenance.checks.observation import Observation
+from messaging_maintenance.checks.observation import LOOPBACK, Observation
 from messaging_maintenance.checks.result import Item, fail, ok, skip, warn
 
 _UDP_PAYLOAD: Final = 1232
@@ -65,7 +65,11 @@ def _trusted_item(seen: Observation) -> Item:
     if not seen.servers[0].trusted:
         evidence = f"{addresses}, from /etc/resolv.conf, cannot be trusted: it is not on 127.0.0.1 or ::1"
         return fail(identifier, evidence, _USE_VALIDATING)
-    return ok(identifier, f"{addresses} is trusted: it is on this machine, or DNS_RESOLVER names it")
+    if seen.servers[0].address.address in LOOPBACK:
+        return ok(identifier, f"{addresses} is trusted: it is on this machine")
+    return ok(
+        identifier, f"{addresses} is trusted, because DNS_RESOLVER names it; answers are as safe as the path to it"
+    )
 
 
 def _validates_item(seen: Observation, bogus: Item) -> Item:

@@ -6,6 +6,7 @@ import pytest
 from idlib.bootstrap import Bootstrap
 from idlib.keys import certificate_path, key_path
 from idlib.settings import Settings, load
+from messaging_maintenance.checks.catalogue import KEY_IDS
 from messaging_maintenance.checks.device_files import (
     check_data_path,
     check_key_files,
@@ -54,6 +55,19 @@ def test_a_missing_key_hides_nothing_of_the_certificate(settings: Settings) -> N
     key_path(settings.crypto_path, NAME).unlink()
     items = check(settings)
     assert statuses(items) == {"key.file": Status.FAIL, "certificate.match": Status.SKIP}
+
+
+def test_no_identity_at_all_is_one_failure(settings: Settings) -> None:
+    key_path(settings.crypto_path, NAME).unlink()
+    certificate_path(settings.crypto_path, NAME).unlink()
+    items = check(settings)
+    assert {identifier for identifier, status in statuses(items).items() if status is Status.FAIL} == {"key.file"}
+    assert set(statuses(items)) == set(KEY_IDS)
+
+
+def test_a_missing_certificate_beside_a_key_is_a_failure(settings: Settings) -> None:
+    certificate_path(settings.crypto_path, NAME).unlink()
+    assert statuses(check(settings))["certificate.file"] is Status.FAIL
 
 
 def test_a_broken_certificate_is_a_failure(settings: Settings) -> None:

@@ -301,6 +301,9 @@ def _unexplained(seen: Observation) -> Break:
         hint = "replace the DS record at the parent, or the key that is pinned in the resolver or on this device"
         return Break("chain.delegation", name, fact, hint)
     verdict = str(seen.verdict.fact) if isinstance(seen.verdict, DiscoveryError) else ""
+    if not any(_all_signatures(seen)):
+        hint = f"see the log of the resolver {seen.servers[0].address}; {_WATCH}"
+        return Break("chain.signatures", name, f"no signature can be seen from here, and {verdict}", hint)
     hint = f"set the clock of the resolver {seen.servers[0].address}, or restart it to empty its cache; {_WATCH}"
     return Break("chain.signatures", name, f"the signatures seen from here verify, but {verdict}", hint)
 

@@ -127,6 +127,8 @@ def _absence_items(seen: Observation, served: Sequence[Served], resolver: Resolv
         ]
     places = _misplaced(seen, served, resolver)
     what = "has no TLSA record" if _name_exists(seen) else "does not exist in DNS"
+    if len(seen.owners) > 1:
+        what = f"is an alias (CNAME) of {shown(seen.owners[-1])}, which {what}"
     hint = f"move it from {places[0]} to {seen.name}" if places else _PUBLISH
     items = [
         fail("record.published", f"{seen.name} {what}", hint),

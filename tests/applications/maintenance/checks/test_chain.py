@@ -1,3 +1,4 @@
+import dataclasses
 from datetime import timedelta
 
 import pytest
@@ -6,6 +7,7 @@ from dns.rdatatype import RdataType
 from idlib.errors import BogusError, NotSecureError, TemporaryDiscoveryError
 from messaging_maintenance.checks.chain import check_chain, is_clock_wrong
 from messaging_maintenance.checks.result import Item, Status
+from testbed.name_server import Zone
 from tests.applications.maintenance.checks.observations import in_days, observed, signed_zone
 
 RECORD = "3 1 0 ABCD"
@@ -97,6 +99,21 @@ def test_a_clock_that_is_years_ahead_of_all_signatures_is_wrong_even_if_this_pro
 @pytest.mark.parametrize(("days", "is_wrong"), [(0, False), (6.9, False), (8, True), (-8, True), (-3650, True)])
 def test_a_clock_is_wrong_outside_all_signatures(days: float, is_wrong: bool) -> None:  # noqa: FBT001
     assert is_clock_wrong(observed(signed_zone(RECORD)), in_days(days)) is is_wrong
+
+
+def test_signatures_that_cannot_be_seen_are_not_said_to_verify() -> None:
+    seen = observed(signed_zone(RECORD), BogusError("the resolver reports broken signatures"))
+    blind = dataclasses.replace(seen, facts={}, reply=TemporaryDiscoveryError("no answer"), chain=None)
+    item = by_id(check_chain(blind))["chain.signatures"]
+    assert item.status is Status.FAIL
+    assert item.evidence == "no signature can be seen from here, and the resolver reports broken signatures"
+    fine = by_id(check_chain(observed(with_ds(signed_zone(RECORD)), BOGUS)))["chain.signatures"]
+    assert fine.evidence == "the signatures seen from here verify, but broken signatures"
+
+
+def with_ds(zone: Zone) -> Zone:
+    zone.add_text("@", "DS", zone.ds().split(" DS ")[1].strip())
+    return zone
 
 
 def test_without_signatures_a_clock_is_not_judged() -> None:

@@ -190,6 +190,13 @@ def test_the_way_through_an_alias_is_shown() -> None:
     assert items["record.place"].evidence == "the record is at target.example.test itself"
 
 
+def test_an_alias_of_a_name_without_a_record_is_named() -> None:
+    zone = signed_zone()
+    zone.add_text(f"{NAME}.", "CNAME", "target.example.test.")
+    item = check(observed(zone, ABSENT))["record.published"]
+    assert item.evidence == f"{NAME} is an alias (CNAME) of target.example.test, which has no TLSA record"
+
+
 def test_aliases_without_an_end_are_a_failure() -> None:
     seen = observed(signed_zone(), TemporaryDiscoveryError("no answer"))
     other = dns.name.from_text("b.example.test")

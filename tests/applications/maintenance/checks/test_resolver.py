@@ -11,6 +11,7 @@ from idlib.discovery import Found
 from idlib.discovery.resolver import Resolver, named_server
 from idlib.discovery.resolver import Server as ResolvingServer
 from idlib.errors import DiscoveryError, NotSecureError
+from idlib.settings import ServerAddress
 from messaging_maintenance.checks.observation import Observation
 from messaging_maintenance.checks.resolver import check_resolver
 from messaging_maintenance.checks.result import Item, Status, skip
@@ -80,6 +81,20 @@ def failed(items: dict[str, Item]) -> set[str]:
 
 def test_a_validating_resolver_passes(check: Callable[..., dict[str, Item]]) -> None:
     assert {item.status for item in check().values()} == {Status.OK}
+
+
+def test_it_is_said_why_a_resolver_is_trusted(fake: FakeResolver) -> None:
+    for address, why in (
+        ("127.0.0.1", "127.0.0.1:1 is trusted: it is on this machine"),
+        (
+            "192.0.2.1",
+            "192.0.2.1:1 is trusted, because DNS_RESOLVER names it; answers are as safe as the path to it",
+        ),
+    ):
+        servers = [ResolvingServer(ServerAddress(address, 1), trusted=True)]
+        seen = dataclasses.replace(observed(fake.zone, silence="does not answer"), servers=servers)
+        first = check_resolver(seen, Resolver(lambda: (), 0.1), BOGUS_NAME)[0]
+        assert (first.id, first.evidence) == ("resolver.trusted", why)
 
 
 def test_a_resolver_that_does_not_validate_is_found_by_a_name_that_is_broken(

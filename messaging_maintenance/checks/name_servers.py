@@ -22,7 +22,7 @@ from idlib.output import counted
 from idlib.publishing.zone import NameServer
 from idlib.settings import ServerAddress
 from messaging_maintenance.checks.chain import is_clock_wrong, zone_keys
-from messaging_maintenance.checks.exchange import Response, ask_over_tcp, ask_over_udp
+from messaging_maintenance.checks.exchange import NoRouteError, Response, ask_over_tcp, ask_over_udp
 from messaging_maintenance.checks.observation import LOOPBACK, Observation
 from messaging_maintenance.checks.result import Item, Status, fail, ok, skip, warn
 from messaging_maintenance.checks.running import MAX_AT_ONCE, in_parallel
@@ -53,6 +53,7 @@ class Served:
         serial: The zone's serial number; None if it is not known.
         udp_fault: Why it gives no answer over UDP; empty if it does.
         tcp_fault: Why it gives no answer over TCP; empty if it does.
+        has_route: Whether this device can send to the address at all.
     """
 
     server: NameServer
@@ -61,6 +62,7 @@ class Served:
     serial: int | None
     udp_fault: str = ""
     tcp_fault: str = ""
+    has_route: bool = True
 
     @property
     def whole(self) -> Answer | None:
@@ -118,8 +120,12 @@ class ZoneServers:
 
     @property
     def genuine(self) -> "ZoneServers":
-        """The same without the addresses at which something else answers."""
-        return dataclasses.replace(self, served=tuple(one for one in self.served if not one.is_hijacked))
+        """The same without the addresses at which something else answers, or to which there is no route.
+
+        If there is a route to none of them, that is a failure of all.
+        """
+        routed = [one for one in self.served if one.has_route] or self.served
+        return dataclasses.replace(self, served=tuple(one for one in routed if not one.is_hijacked))
 
 
 def ask_name_servers(seen: Observation, resolver: Resolver, port: int) -> ZoneServers:
@@ -211,6 +217,8 @@ def _asker(server: NameServer, name: dns.name.Name, zone: dns.name.Name) -> Call
         udp_fault = tcp_fault = ""
         try:
             udp = ask_over_udp(server.address, question)
+        except NoRouteError as error:
+            return Served(server, None, None, None, error.fact, error.fact, has_route=False)
         except TemporaryDiscoveryError as error:
             udp_fault = error.fact
         try:
@@ -249,7 +257,9 @@ def _found_item(servers: ZoneServers, why: str) -> Item:
     if servers.left_out:
         evidence = f"{counted(servers.left_out, 'name server')} of {len(servers.served) + servers.left_out} not asked"
         return warn("servers.found", evidence, f"remove NS records: resolvers need no more than {_MAX_HOSTS}")
-    return ok("servers.found", ", ".join(str(one.server) for one in servers.served))
+    evidence = ", ".join(str(one.server) for one in servers.served)
+    unrouted = ", ".join(str(one.server) for one in servers.served if not one.has_route)
+    return ok("servers.found", f"{evidence}; this device has no route to {unrouted}" if unrouted else evidence)
 
 
 def _unreachable(servers: ZoneServers, network: Item) -> list[Item]:

@@ -21,6 +21,7 @@ from testbed import disk
 from testbed.certificate_maker import der
 from testbed.daemons.knot import Knot, Zone
 from testbed.daemons.mosquitto import Mosquitto
+from testbed.daemons.namespace import Namespace
 from testbed.daemons.process import LOOPBACK, free_port
 from testbed.daemons.unbound import Unbound
 from testbed.lab import BOGUS, UNSIGNED, Lab, authorities, trusted_keys
@@ -205,6 +206,31 @@ def test_a_ds_record_that_is_missing_at_the_parent(lab: Lab, tmp_path: Path) -> 
     failed = checked.with_status("fail")
     assert failed == {"chain", "chain.delegation"}, checked.items
     assert "child.parent.test is signed, but there is no DS record" in checked.of("chain.delegation")["evidence"]
+
+
+def test_a_name_server_with_an_ipv6_address_in_a_network_without_ipv6(lab: Lab, tmp_path: Path) -> None:
+    for name in ("namespace", "knot", "unbound"):
+        (tmp_path / name).mkdir()
+    text = (
+        "$ORIGIN dual.test.\n$TTL 5\n@ SOA ns hostmaster 1 3600 600 86400 3600\n@ NS ns\nns A 127.0.0.1\n"
+        "ns AAAA 2001:db8::53\n"
+    )
+    device = lab.device_with_key("dual", "dual.test")
+    with (
+        Namespace(tmp_path / "namespace") as namespace,
+        Knot(
+            tmp_path / "knot",
+            [Zone("dual.test", text=f"{text}{device.name}. TLSA {device.tlsa_record()}\n")],
+            5300,
+            namespace=namespace,
+        ) as knot,
+        Unbound(tmp_path / "unbound", {"dual.test": 5300}, [knot.ds("dual.test")], 53, namespace=namespace),
+    ):
+        settings = {**device.settings, "DNS_SERVER_PORT": "5300", "DNS_RESOLVER": LOOPBACK}
+        checked = Checked(Device(device.name, device.crypto_path, settings, namespace.entrance))
+    servers = [item for item in checked.items if item["id"].startswith("servers.")]
+    assert {item["status"] for item in servers} == {"ok"}, servers
+    assert checked.of("servers.found")["evidence"].endswith("no route to ns.dual.test ([2001:db8::53]:5300)")
 
 
 def test_a_port_53_that_is_closed(healthy: Device) -> None:

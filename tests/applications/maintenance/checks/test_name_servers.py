@@ -141,6 +141,18 @@ def test_an_answer_of_something_else_does_not_count_beside_real_ones(zone: Zone)
     assert items["servers.reachable"].evidence == "all of 1 give an authoritative answer over UDP"
 
 
+def test_an_address_without_a_route_is_left_out_if_there_is_another(zone: Zone) -> None:
+    why = "cannot be reached: Network is unreachable"
+    unrouted = Served(served(2, zone).server, None, None, None, why, why, has_route=False)
+    items = check(zone, served(1, zone), unrouted)
+    assert {item.status for item in items.values()} == {Status.OK}
+    assert items["servers.found"].evidence.endswith("; this device has no route to ns2.example.test (192.0.2.2)")
+    assert items["servers.reachable"].evidence == "all of 1 give an authoritative answer over UDP"
+    alone = check(zone, unrouted)
+    assert failed(alone) == {"network.port53"}
+    assert why in alone["servers.reachable"].evidence
+
+
 def silent(number: int, zone: Zone) -> Served:
     why = "does not answer in time"
     return dataclasses.replace(served(number, zone), udp=None, tcp=None, serial=None, udp_fault=why, tcp_fault=why)

@@ -15,8 +15,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from idlib.discovery import Found
+from idlib.discovery.resolver import Server as ResolvingServer
 from idlib.errors import DiscoveryError, NotSecureError, TemporaryDiscoveryError
-from idlib.settings import Settings, load
+from idlib.settings import ServerAddress, Settings, load
+from messaging_maintenance.checks import observation
 from messaging_maintenance.checks.observation import Observation, ancestors_of, observe
 from testbed.daemons.process import free_port
 from testbed.name_server import Respond, Server, Zone, over_udp_or_tcp
@@ -74,6 +76,23 @@ def test_a_resolver_that_does_not_run_is_asked_nothing_more() -> None:
     assert seen.silence == "cannot be reached: Connection refused"
     assert isinstance(seen.verdict, TemporaryDiscoveryError)
     assert (seen.facts, seen.chain, seen.records, seen.rdatas) == ({}, None, (), ())
+
+
+def test_a_second_resolver_that_answers_does_not_hide_that_the_first_is_silent(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    server = Server(answering(signed_zone(record())))
+    first, second = ServerAddress("127.0.0.1", free_port()), server.address
+    monkeypatch.setattr(
+        observation, "system_servers", lambda: [ResolvingServer(one, trusted=True) for one in (first, second)]
+    )
+    try:
+        seen = observe(NAME, load({"IDENTITY_NAME": str(NAME)}))
+    finally:
+        server.close()
+    assert seen.silence == "cannot be reached: Connection refused"
+    assert len(seen.rdatas) == 1
+    assert seen.zone_of(START) == dns.name.from_text("example.test")
 
 
 def test_an_answer_that_fails_validation_is_seen_without_it() -> None:

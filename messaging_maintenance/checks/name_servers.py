@@ -97,8 +97,8 @@ class Served:
         )
 
     @property
-    def is_hijacked(self) -> bool:
-        """Whether something else answers in its place: no name server offers recursion without being authoritative."""
+    def is_recursive(self) -> bool:
+        """Whether a resolver answers, and not the zone's own server."""
         return self.udp is not None and self.udp.offers_recursion and not self.udp.is_authoritative
 
 
@@ -119,13 +119,19 @@ class ZoneServers:
     left_out: int = 0
 
     @property
+    def hijacked(self) -> tuple[Served, ...]:
+        """The addresses at which something else answers: all that answer, because one may only be misconfigured."""
+        answering = tuple(one for one in self.served if one.udp is not None)
+        return answering if all(one.is_recursive for one in answering) else ()
+
+    @property
     def genuine(self) -> "ZoneServers":
         """The same without the addresses at which something else answers, or to which there is no route.
 
         If there is a route to none of them, that is a failure of all.
         """
         routed = [one for one in self.served if one.has_route] or self.served
-        return dataclasses.replace(self, served=tuple(one for one in routed if not one.is_hijacked))
+        return dataclasses.replace(self, served=tuple(one for one in routed if one not in self.hijacked))
 
 
 def ask_name_servers(seen: Observation, resolver: Resolver, port: int) -> ZoneServers:
@@ -232,10 +238,10 @@ def _asker(server: NameServer, name: dns.name.Name, zone: dns.name.Name) -> Call
 
 def _serial_of(server: NameServer, zone: dns.name.Name) -> int | None:
     try:
-        answer = ask_over_udp(server.address, Question(zone, RdataType.SOA)).answer
+        response = ask_over_udp(server.address, Question(zone, RdataType.SOA))
     except TemporaryDiscoveryError:
         return None
-    rdatas = _rdatas(answer.record_set(zone, RdataType.SOA))
+    rdatas = _rdatas(response.answer.record_set(zone, RdataType.SOA)) if _is_from_zone(response) else ()
     if not rdatas or len(rdatas[0]) < _SOA_NUMBERS_OCTETS:
         return None
     return int.from_bytes(rdatas[0][_SERIAL])
@@ -285,7 +291,8 @@ def _fault_of(one: Served) -> str:
         return one.udp_fault
     if _is_from_zone(one.udp):
         return ""
-    return f"does not serve the zone (it answers {one.udp.code})"
+    answer = "as a resolver does" if one.is_recursive else one.udp.code
+    return f"does not serve the zone (it answers {answer})"
 
 
 def _serial_item(servers: ZoneServers) -> Item:
@@ -373,7 +380,7 @@ def _network_item(
     seen: Observation, servers: ZoneServers, port: int, when_silent: Callable[[str, str, str], Item]
 ) -> Item:
     identifier = "network.port53"
-    hijacked = [str(one.server) for one in servers.served if one.is_hijacked]
+    hijacked = [str(one.server) for one in servers.hijacked]
     if hijacked:
         return fail(identifier, _hijacked(", ".join(hijacked)), _HINT_FOR_HIJACKING)
     if any(one.udp is not None for one in servers.served):

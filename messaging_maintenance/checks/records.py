@@ -129,15 +129,17 @@ def _absence_items(seen: Observation, served: Sequence[Served], resolver: Resolv
     what = "has no TLSA record" if _name_exists(seen) else "does not exist in DNS"
     if len(seen.owners) > 1:
         what = f"is an alias (CNAME) of {shown(seen.owners[-1])}, which {what}"
-    hint = f"move it from {places[0]} to {seen.name}" if places else _PUBLISH
     items = [
-        fail("record.published", f"{seen.name} {what}", hint),
+        skip("record.published", f"{seen.name} {what}, but a wrong name has one; see record.place")
+        if places
+        else fail("record.published", f"{seen.name} {what}", _PUBLISH),
         ok("record.cache", "no name server has the record either")
         if any(one.rdatas is not None for one in served)
         else skip("record.cache", "no name server of the zone could be asked directly"),
     ]
     if places:
-        items.append(fail("record.place", f"there is a TLSA record at {places[0]} instead of {seen.name}", hint))
+        evidence = f"there is a TLSA record at {places[0]} instead of {seen.name}"
+        items.append(fail("record.place", evidence, f"move it from {places[0]} to {seen.name}"))
     else:
         items.append(ok("record.place", "there is none at the usual wrong names either"))
     return [*items, *_without_records("there is no record", are_absent=True)]

@@ -116,6 +116,12 @@ def with_ds(zone: Zone) -> Zone:
     return zone
 
 
+def test_a_clock_before_this_software_was_made_is_wrong_whatever_is_signed() -> None:
+    zone = signed_zone(RECORD)
+    zone.signatures.clear()
+    assert is_clock_wrong(observed(zone, INSECURE), 0)
+
+
 def test_without_signatures_a_clock_is_not_judged() -> None:
     zone = signed_zone(RECORD)
     zone.signatures.clear()

@@ -131,14 +131,22 @@ def test_an_answer_of_something_else_is_a_hijacked_port(zone: Zone) -> None:
     assert set(of_servers.values()) == {Status.SKIP}
 
 
-def test_an_answer_of_something_else_does_not_count_beside_real_ones(zone: Zone) -> None:
+def test_one_name_server_of_two_that_is_a_resolver_is_misconfigured_and_not_hijacked(zone: Zone) -> None:
     real = served(1, zone)
     assert real.udp is not None
-    false = dataclasses.replace(real.udp, is_authoritative=False, offers_recursion=True)
-    items = check(zone, real, dataclasses.replace(served(2, zone), udp=false, serial=1))
-    assert failed(items) == {"network.port53"}
-    assert items["servers.serial"].evidence == "serial 7 everywhere"
-    assert items["servers.reachable"].evidence == "all of 1 give an authoritative answer over UDP"
+    recursive = dataclasses.replace(real.udp, is_authoritative=False, offers_recursion=True)
+    items = check(zone, real, dataclasses.replace(served(2, zone), udp=recursive, serial=None))
+    assert failed(items) == {"servers.reachable"}
+    assert items["servers.reachable"].evidence == (
+        "ns2.example.test (192.0.2.2) does not serve the zone (it answers as a resolver does)"
+    )
+
+
+def test_a_name_server_that_offers_recursion_beside_its_zone_is_none_that_hijacks(zone: Zone) -> None:
+    real = served(1, zone)
+    assert real.udp is not None
+    both = dataclasses.replace(real.udp, offers_recursion=True)
+    assert failed(check(zone, dataclasses.replace(real, udp=both))) == set()
 
 
 def test_an_address_without_a_route_is_left_out_if_there_is_another(zone: Zone) -> None:
@@ -242,6 +250,7 @@ def test_a_name_server_over_ipv6_is_asked() -> None:
     finally:
         server.close()
     assert items["servers.found"].evidence == f"ns.example.test ([::1]:{server.address.port})"
+    assert items["servers.serial"].evidence == "serial 7 everywhere"
     assert {item.status for item in items.values()} == {Status.OK}
 
 

@@ -6,6 +6,7 @@ import dns.message
 import dns.name
 import dns.rcode
 import pytest
+from dns.rdatatype import RdataType
 
 from idlib.discovery import Found
 from idlib.discovery.resolver import Resolver, named_server
@@ -32,18 +33,21 @@ class FakeResolver:
 
     zone: Zone
     validates: bool = True
+    rejects: bool = True
     has_edns: bool = True
     has_tcp: bool = True
+    payload: int = 1232
 
     def respond(self, query: dns.message.Message, over_tcp: bool) -> list[bytes]:  # noqa: FBT001
         if over_tcp and not self.has_tcp:
             return []
         is_bogus = query.question[0].name == dns.name.from_text(BOGUS_NAME)
         response = self.zone.answer(query)
+        response.use_edns(0, payload=self.payload)
         if not self.has_edns:
             response.use_edns(edns=False)
         if self.validates and not query.flags & dns.flags.CD:
-            if is_bogus:
+            if is_bogus and self.rejects:
                 response = dns.message.make_response(query)
                 response.set_rcode(dns.rcode.SERVFAIL)
             else:
@@ -101,7 +105,16 @@ def test_a_resolver_that_does_not_validate_is_found_by_a_name_that_is_broken(
     fake: FakeResolver, check: Callable[..., dict[str, Item]]
 ) -> None:
     fake.validates = False
-    assert failed(check(INSECURE)) == {"resolver.validates", "resolver.bogus"}
+    items = check(INSECURE)
+    assert failed(items) == {"resolver.validates"}
+    assert items["resolver.bogus"].status is Status.WARN
+
+
+def test_a_resolver_that_authenticates_answers_and_accepts_a_broken_name_is_a_failure(
+    fake: FakeResolver, check: Callable[..., dict[str, Item]]
+) -> None:
+    fake.rejects = False
+    assert failed(check()) == {"resolver.bogus"}
 
 
 def test_a_resolver_on_an_untrusted_path_is_named(check: Callable[..., dict[str, Item]]) -> None:
@@ -117,6 +130,19 @@ def test_with_pinned_keys_the_resolver_need_not_be_trusted(check: Callable[..., 
 def test_a_resolver_without_edns_is_a_failure(fake: FakeResolver, check: Callable[..., dict[str, Item]]) -> None:
     fake.has_edns = False
     assert failed(check()) == {"resolver.edns"}
+
+
+def test_a_resolver_with_small_packets_is_a_warning(fake: FakeResolver, check: Callable[..., dict[str, Item]]) -> None:
+    fake.payload = 1231
+    item = check()["resolver.edns"]
+    assert (item.status, item.evidence.endswith("accepts UDP packets of 1231 bytes only")) == (Status.WARN, True)
+
+
+def test_a_broken_name_without_records_shows_nothing(fake: FakeResolver, check: Callable[..., dict[str, Item]]) -> None:
+    fake.rejects = False
+    del fake.zone.records[dns.name.from_text(BOGUS_NAME), RdataType.A]
+    item = check()["resolver.bogus"]
+    assert (item.status, item.evidence.endswith("cannot be looked up: it has no records")) == (Status.SKIP, True)
 
 
 def test_a_resolver_without_tcp_is_a_failure(fake: FakeResolver, check: Callable[..., dict[str, Item]]) -> None:

@@ -14,7 +14,7 @@ from messaging_maintenance.checks.result import Item, skip
 
 _LOG = logging.getLogger(__name__)
 
-MAX_AT_ONCE: Final = 24
+_MAX_AT_ONCE: Final = 24
 
 Value = TypeVar("Value")
 Outcome = TypeVar("Outcome")
@@ -108,7 +108,7 @@ def in_parallel(calls: Sequence[Callable[[], Outcome]]) -> list[Outcome]:
                 outcomes[number] = call()
 
     # Daemons, as above, and no more than a container with few processes allows.
-    threads = [threading.Thread(target=work, daemon=True) for _ in range(min(MAX_AT_ONCE, len(calls)))]
+    threads = [threading.Thread(target=work, daemon=True) for _ in range(min(_MAX_AT_ONCE, len(calls)))]
     for thread in threads:
         thread.start()
     for thread in threads:

@@ -273,9 +273,9 @@ def test_a_hundred_name_servers_that_are_silent_take_a_bounded_time(zone: Zone) 
             )
         finally:
             server.close()
-    assert time.monotonic() - started < 10
-    assert len(found.served) == 24
-    assert found.left_out == 100 - 13 + 13 * 3 - 24
+    assert time.monotonic() - started < 15
+    assert len(found.served) == 26
+    assert found.left_out == 100 - 13 + 13 * 3 - 26
 
 
 @pytest.mark.parametrize("is_truncated", [False, True])

@@ -40,6 +40,8 @@ _DAY: Final = 86400
 # What a signer should leave of a signature's period; BIND, Knot and the large providers renew earlier.
 _LEAST_SHARE: Final = 0.1
 _CLOCK_TOLERANCE_SECONDS: Final = 300
+# A zone with signatures that expired earlier would have been noticed; the clock is more likely to be wrong.
+_LONGEST_EXPIRED_SECONDS: Final = 365 * _DAY
 _DENIALS: Final = (RdataType.NSEC, RdataType.NSEC3)
 _WATCH: Final = "see dnsviz.net for a picture of the chain"
 
@@ -95,6 +97,19 @@ def zone_keys(seen: Observation, zone: dns.name.Name) -> list[DNSKEY]:
     return [key for key in _parsed(seen.record_set(zone, RdataType.DNSKEY)) if isinstance(key, DNSKEY)]
 
 
+def is_clock_wrong(seen: Observation, now: float) -> bool:
+    """Return whether this device's clock is before this software was made, or outside all signatures that were seen.
+
+    Args:
+        seen: What DNS says about a name.
+        now: What the clock shows, in seconds since the epoch.
+    """
+    if now < EARLIEST_CREDIBLE_TIME:
+        return True
+    period = _period_of(list(_all_signatures(seen)))
+    return period is not None and not period[0] <= now <= period[1]
+
+
 def _overall(seen: Observation, breaks: Sequence[Break]) -> Item:
     verdict, where = seen.verdict, f": {breaks[0].fact}" if breaks else ""
     hint = breaks[0].hint if breaks else ""
@@ -135,8 +150,10 @@ def _temporary(seen: Observation, verdict: DiscoveryError) -> Item:
         return fail("chain", f"temporary: {verdict.fact}; its aliases have no end", "correct the aliases (CNAME)")
     return fail(
         "chain",
-        f"temporary: {verdict.fact}; the resolver itself works, so no name server of the zone gives a usable answer",
-        "check that the zone's name servers run, serve the zone, and can be reached at port 53 over UDP and TCP",
+        f"temporary: {verdict.fact}; the resolver itself answers, but no name server of the zone gives it a usable"
+        " answer",
+        "check that the zone's name servers run, serve the zone, and can be reached at port 53 over UDP and TCP; if"
+        " network.port53 fails, open that port first",
     )
 
 
@@ -150,8 +167,19 @@ def _item(identifier: str, seen: Observation, breaks: Sequence[Break]) -> Item:
     described = [_signed(seen, zone) if identifier == "chain.signed" else _delegated(seen, zone) for zone in zones]
     evidence = "; ".join(dict.fromkeys(filter(None, described)))
     if not evidence:
-        return skip(identifier, f"{shown(zones[0])} cannot be asked for its keys, or its parent for its DS record")
+        return skip(identifier, _why_unknown(seen, zones[0]))
     return ok(identifier, evidence)
+
+
+def _why_unknown(seen: Observation, zone: dns.name.Name) -> str:
+    name = shown(zone)
+    if not seen.is_answered(zone, RdataType.DNSKEY):
+        return f"there is no answer about the keys of {name}"
+    if not zone_keys(seen, zone):
+        return f"{name} has no keys"
+    if not seen.is_answered(zone, RdataType.DS):
+        return f"there is no answer about the DS record of {name}"
+    return f"there is no DS record for {name}, or it is of another kind than its keys"
 
 
 def _signed(seen: Observation, zone: dns.name.Name) -> str:
@@ -273,6 +301,9 @@ def _unexplained(seen: Observation) -> Break:
         hint = "replace the DS record at the parent, or the key that is pinned in the resolver or on this device"
         return Break("chain.delegation", name, fact, hint)
     verdict = str(seen.verdict.fact) if isinstance(seen.verdict, DiscoveryError) else ""
+    if not any(_all_signatures(seen)):
+        hint = f"see the log of the resolver {seen.servers[0].address}; {_WATCH}"
+        return Break("chain.signatures", name, f"no signature can be seen from here, and {verdict}", hint)
     hint = f"set the clock of the resolver {seen.servers[0].address}, or restart it to empty its cache; {_WATCH}"
     return Break("chain.signatures", name, f"the signatures seen from here verify, but {verdict}", hint)
 
@@ -329,7 +360,8 @@ def _signatures_item(breaks: Sequence[Break], signatures: Sequence[Signature], n
             return fail(identifier, found.fact, found.hint)
     valid = [one for one in signatures if one.inception <= now <= one.expiration]
     if not valid:
-        return skip(identifier, "there are no signatures that are valid now")
+        which = "signatures that are valid at the time that the clock shows" if signatures else "signatures"
+        return skip(identifier, f"there are no {which}")
     first = min(valid, key=lambda one: one.expiration)
     days = (first.expiration - now) / _DAY
     evidence = f"valid for {days:.1f} more days, until {_date(first.expiration)} ({shown(first.signer)})"
@@ -340,18 +372,29 @@ def _signatures_item(breaks: Sequence[Break], signatures: Sequence[Signature], n
 
 def _clock_item(seen: Observation, signatures: Sequence[Signature], now: float, *, is_secure: bool) -> Item:
     identifier, shows = "clock.signatures", f"the clock shows {_date(now)}"
-    hint = "set the clock of this device; if it is right, have the zone signed again"
     if now < EARLIEST_CREDIBLE_TIME:
         return fail(identifier, f"{shows}, which is before this software was made", "set the clock of this device")
-    if not signatures:
+    period = _period_of(signatures)
+    if period is None:
         return skip(identifier, f"{shows}; there is no signature to compare it with")
-    early = min(one.inception for one in signatures) - _CLOCK_TOLERANCE_SECONDS
-    late = max(one.expiration for one in signatures) + _CLOCK_TOLERANCE_SECONDS
-    if not early <= now <= late:
-        all_of = "that the resolver accepts " if is_secure and not seen.has_anchors else ""
-        evidence = f"{shows}, but all signatures {all_of}are valid between {_date(early)} and {_date(late)}"
-        return fail(identifier, evidence, hint)
-    return ok(identifier, f"{shows}, within the period of the signatures")
+    early, late = period
+    if early <= now <= late:
+        return ok(identifier, f"{shows}, within the period of the signatures")
+    all_of = "that the resolver accepts " if is_secure and not seen.has_anchors else ""
+    evidence = f"{shows}, but all signatures {all_of}are valid between {_date(early)} and {_date(late)}"
+    if is_secure or now < early or now > late + _LONGEST_EXPIRED_SECONDS:
+        return fail(identifier, evidence, "set the clock of this device")
+    # A signer that has stopped and a clock that is ahead look the same from here.
+    return warn(identifier, evidence, "compare the clock of this device with another; if it is ahead, set it")
+
+
+def _period_of(signatures: Sequence[Signature]) -> tuple[float, float] | None:
+    """Return from when until when a clock may be right; None if there are no signatures."""
+    if not signatures:
+        return None
+    early = min(one.inception for one in signatures)
+    late = max(one.expiration for one in signatures)
+    return early - _CLOCK_TOLERANCE_SECONDS, late + _CLOCK_TOLERANCE_SECONDS
 
 
 def _parsed(records: RecordSet | None) -> Iterator[dns.rdata.Rdata]:

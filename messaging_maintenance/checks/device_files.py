@@ -18,9 +18,10 @@ from idlib.errors import KeyFileError, permission_hint, quoted
 from idlib.keys import certificate_path, key_path, next_key_path, previous_key_paths, read_certificate, read_private_key
 from idlib.publishing.change import shorten
 from idlib.settings import Settings
+from messaging_maintenance.checks.catalogue import KEY_IDS
 from messaging_maintenance.checks.observation import Observation
 from messaging_maintenance.checks.records import Judged
-from messaging_maintenance.checks.result import Item, fail, ok, skip, warn
+from messaging_maintenance.checks.result import Item, Status, fail, ok, skip, warn
 from messaging_maintenance.checks.running import Once
 
 _OTHERS: Final = stat.S_IRWXG | stat.S_IRWXO
@@ -62,6 +63,9 @@ def check_key_files(settings: Settings, own_key: Once[PrivateKey], rdatas: Seque
     try:
         certificate = read_certificate(path)
     except KeyFileError as error:
+        if items[0].status is Status.FAIL and not path.exists():
+            # One cause: there is no identity yet.
+            return [*items, *(skip(one, "there is no usable key and no certificate") for one in KEY_IDS[1:])]
         why = "there is no usable certificate"
         others = ("certificate.match", "certificate.name", "certificate.dates")
         hint = error.hint or "install a certificate"

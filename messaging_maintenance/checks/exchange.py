@@ -1,5 +1,6 @@
 """One query to one server and its answer, with what `idlib.discovery` does not need: its flags and its size."""
 
+import errno
 import secrets
 import time
 from collections.abc import Callable
@@ -20,7 +21,12 @@ from idlib.settings import ServerAddress
 
 SECONDS: Final = 3.0
 _FLAGS_END: Final = 4
+_NO_ROUTE: Final = frozenset({errno.ENETUNREACH, errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL})
 _PROBE: Final = dns.message.make_query(dns.name.root, RdataType.SOA, flags=0, id=secrets.randbelow(2**16))
+
+
+class NoRouteError(TemporaryDiscoveryError):
+    """The device cannot send to an address at all, as to one of IPv6 in a network without it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,4 +155,5 @@ def _explained(exchange: Callable[[], Response]) -> Response:
     except TimeoutError as error:
         raise TemporaryDiscoveryError("does not answer in time") from error
     except OSError as error:
-        raise TemporaryDiscoveryError(f"cannot be reached: {error.strerror or error}") from error
+        kind = NoRouteError if error.errno in _NO_ROUTE else TemporaryDiscoveryError
+        raise kind(f"cannot be reached: {error.strerror or error}") from error

@@ -1,8 +1,9 @@
 """What every authoritative address of a name's zone answers: the same, signed, over UDP and TCP."""
 
+import dataclasses
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -10,18 +11,20 @@ import dns.inet
 import dns.name
 import dns.rcode
 from dns.rdatatype import RdataType
+from dns.rdtypes.ANY.DNSKEY import DNSKEY
 
-from idlib.discovery.checking import Budget, by_tag, validate
+from idlib.discovery.checking import Budget, by_tag, supports, validate
 from idlib.discovery.messages import Answer, Question, RecordSet, record_set, shown
 from idlib.discovery.resolver import Resolver
 from idlib.discovery.signatures import signatures_over
 from idlib.errors import BogusError, DiscoveryError, TemporaryDiscoveryError
+from idlib.output import counted
 from idlib.publishing.zone import NameServer
 from idlib.settings import ServerAddress
-from messaging_maintenance.checks.chain import zone_keys
-from messaging_maintenance.checks.exchange import Response, ask_over_tcp, ask_over_udp
-from messaging_maintenance.checks.observation import Observation
-from messaging_maintenance.checks.result import Item, fail, ok, skip, warn
+from messaging_maintenance.checks.chain import is_clock_wrong, zone_keys
+from messaging_maintenance.checks.exchange import NoRouteError, Response, ask_over_tcp, ask_over_udp
+from messaging_maintenance.checks.observation import LOOPBACK, Observation
+from messaging_maintenance.checks.result import Item, Status, fail, ok, skip, warn
 from messaging_maintenance.checks.running import in_parallel
 
 _MAX_HOSTS: Final = 13
@@ -31,6 +34,7 @@ _SERIAL: Final = slice(-20, -16)
 _SOA_NUMBERS_OCTETS: Final = 20
 # Root servers: a.root-servers.net and k.root-servers.net. They answer everyone, and never offer recursion.
 _ROOT_SERVERS: Final = ("198.41.0.4", "193.0.14.129")
+_TRANSFER: Final = "wait for the zone transfer; if it does not come, look at the log of the server that is behind"
 _OPEN_PORT: Final = "open port 53 for UDP and TCP"
 _HINT_FOR_HIJACKING: Final = (
     "something on the path redirects DNS: pin the zone's key (DNSSEC_TRUST_ANCHORS), or use another network"
@@ -48,6 +52,7 @@ class Served:
         serial: The zone's serial number; None if it is not known.
         udp_fault: Why it gives no answer over UDP; empty if it does.
         tcp_fault: Why it gives no answer over TCP; empty if it does.
+        has_route: Whether this device can send to the address at all.
     """
 
     server: NameServer
@@ -56,6 +61,7 @@ class Served:
     serial: int | None
     udp_fault: str = ""
     tcp_fault: str = ""
+    has_route: bool = True
 
     @property
     def whole(self) -> Answer | None:
@@ -73,6 +79,12 @@ class Served:
         return tuple(sorted(record.rdata for record in self.whole.records if record.record_type == RdataType.TLSA))
 
     @property
+    def ttl(self) -> int | None:
+        """The TTL of the TLSA records, which has not run down as in a cache; None if there is no such record."""
+        records = () if self.whole is None else self.whole.records
+        return max((record.ttl for record in records if record.record_type == RdataType.TLSA), default=None)
+
+    @property
     def contents(self) -> frozenset[tuple[dns.name.Name, int, bytes]] | None:
         """The records of the answer without signatures, to be compared; None if there is no usable answer."""
         if self.whole is None:
@@ -84,8 +96,8 @@ class Served:
         )
 
     @property
-    def is_hijacked(self) -> bool:
-        """Whether something else answers in its place: no name server offers recursion without being authoritative."""
+    def is_recursive(self) -> bool:
+        """Whether a resolver answers, and not the zone's own server."""
         return self.udp is not None and self.udp.offers_recursion and not self.udp.is_authoritative
 
 
@@ -97,11 +109,28 @@ class ZoneServers:
         zone: The zone; None if it is not known.
         served: What each address answers.
         unresolved: Names of name servers without an address.
+        left_out: How many names and addresses were not asked, because there are too many.
     """
 
     zone: dns.name.Name | None
     served: tuple[Served, ...] = ()
     unresolved: tuple[str, ...] = ()
+    left_out: int = 0
+
+    @property
+    def hijacked(self) -> tuple[Served, ...]:
+        """The addresses at which something else answers: all that answer, because one may only be misconfigured."""
+        answering = tuple(one for one in self.served if one.udp is not None)
+        return answering if all(one.is_recursive for one in answering) else ()
+
+    @property
+    def genuine(self) -> "ZoneServers":
+        """The same without the addresses at which something else answers, or to which there is no route.
+
+        If there is a route to none of them, that is a failure of all.
+        """
+        routed = [one for one in self.served if one.has_route] or self.served
+        return dataclasses.replace(self, served=tuple(one for one in routed if one not in self.hijacked))
 
 
 def ask_name_servers(seen: Observation, resolver: Resolver, port: int) -> ZoneServers:
@@ -116,14 +145,16 @@ def ask_name_servers(seen: Observation, resolver: Resolver, port: int) -> ZoneSe
     if not zones:
         return ZoneServers(seen.zone_of(seen.start))
     zone = zones[-1]
-    hosts = [dns.name.from_wire(rdata, 0)[0] for rdata in _rdatas(seen.record_set(zone, RdataType.NS))][:_MAX_HOSTS]
+    named = [dns.name.from_wire(rdata, 0)[0] for rdata in _rdatas(seen.record_set(zone, RdataType.NS))]
+    hosts = named[:_MAX_HOSTS]
     found = dict(zip(hosts, in_parallel([_finder(resolver, host) for host in hosts]), strict=True))
     servers = [
         NameServer(shown(host), ServerAddress(address, port)) for host, texts in found.items() for address in texts
     ]
     unresolved = tuple(shown(host) for host, texts in found.items() if not texts)
     served = in_parallel([_asker(server, seen.start, zone) for server in servers[:_MAX_SERVERS]])
-    return ZoneServers(zone, tuple(served), unresolved)
+    left_out = len(named) - len(hosts) + max(0, len(servers) - _MAX_SERVERS)
+    return ZoneServers(zone, tuple(served), unresolved, left_out)
 
 
 def check_name_servers(
@@ -144,15 +175,21 @@ def check_name_servers(
         why = f"the name servers of {name} are not known"
         others = ("servers.reachable", "servers.serial", "servers.agree", "servers.signatures", "servers.tcp")
         return [_found_item(servers, why), *(skip(identifier, why) for identifier in others), network]
-    if not any(one.udp is not None or one.tcp is not None for one in servers.served):
-        return [_found_item(servers, ""), *_unreachable(servers, network), network]
+    found = _found_item(servers, "")
+    genuine = servers.genuine
+    if not genuine.served:
+        why = "something else answers in place of every name server"
+        others = ("servers.reachable", "servers.serial", "servers.agree", "servers.signatures", "servers.tcp")
+        return [found, *(skip(identifier, why) for identifier in others), network]
+    if not any(one.udp is not None or one.tcp is not None for one in genuine.served):
+        return [found, *_unreachable(genuine, network), network]
     return [
-        _found_item(servers, ""),
-        _reachable_item(servers),
-        _serial_item(servers),
-        _agree_item(servers),
-        _signatures_item(seen, servers),
-        _tcp_item(servers),
+        found,
+        _reachable_item(genuine),
+        _serial_item(genuine),
+        _agree_item(genuine),
+        _signatures_item(seen, genuine),
+        _tcp_item(genuine),
         network,
     ]
 
@@ -185,6 +222,8 @@ def _asker(server: NameServer, name: dns.name.Name, zone: dns.name.Name) -> Call
         udp_fault = tcp_fault = ""
         try:
             udp = ask_over_udp(server.address, question)
+        except NoRouteError as error:
+            return Served(server, None, None, None, error.fact, error.fact, has_route=False)
         except TemporaryDiscoveryError as error:
             udp_fault = error.fact
         try:
@@ -198,10 +237,10 @@ def _asker(server: NameServer, name: dns.name.Name, zone: dns.name.Name) -> Call
 
 def _serial_of(server: NameServer, zone: dns.name.Name) -> int | None:
     try:
-        answer = ask_over_udp(server.address, Question(zone, RdataType.SOA)).answer
+        response = ask_over_udp(server.address, Question(zone, RdataType.SOA))
     except TemporaryDiscoveryError:
         return None
-    rdatas = _rdatas(answer.record_set(zone, RdataType.SOA))
+    rdatas = _rdatas(response.answer.record_set(zone, RdataType.SOA)) if _is_from_zone(response) else ()
     if not rdatas or len(rdatas[0]) < _SOA_NUMBERS_OCTETS:
         return None
     return int.from_bytes(rdatas[0][_SERIAL])
@@ -220,15 +259,23 @@ def _found_item(servers: ZoneServers, why: str) -> Item:
         )
     if why:
         return skip("servers.found", why)
-    return ok("servers.found", ", ".join(str(one.server) for one in servers.served))
+    if servers.left_out:
+        evidence = f"{counted(servers.left_out, 'name server')} of {len(servers.served) + servers.left_out} not asked"
+        return warn("servers.found", evidence, f"remove NS records: resolvers need no more than {_MAX_HOSTS}")
+    evidence = ", ".join(str(one.server) for one in servers.served)
+    unrouted = ", ".join(str(one.server) for one in servers.served if not one.has_route)
+    return ok("servers.found", f"{evidence}; this device has no route to {unrouted}" if unrouted else evidence)
 
 
 def _unreachable(servers: ZoneServers, network: Item) -> list[Item]:
     faults = "; ".join(f"{one.server} {one.udp_fault}" for one in servers.served)
     why = f"no name server answers this device directly: {faults}"
-    hint = "make the name servers reachable" if network.evidence.startswith("root servers answer") else network.hint
     others = ("servers.serial", "servers.agree", "servers.signatures", "servers.tcp")
-    return [fail("servers.reachable", why, hint), *(skip(identifier, why) for identifier in others)]
+    items = [skip(identifier, "no name server answers this device directly") for identifier in others]
+    if network.status is not Status.OK:
+        # The path is at fault, as far as can be seen from here.
+        return [skip("servers.reachable", why), *items]
+    return [fail("servers.reachable", why, "make the name servers reachable at port 53 over UDP and TCP"), *items]
 
 
 def _reachable_item(servers: ZoneServers) -> Item:
@@ -241,11 +288,10 @@ def _reachable_item(servers: ZoneServers) -> Item:
 def _fault_of(one: Served) -> str:
     if one.udp is None:
         return one.udp_fault
-    if one.is_hijacked:
-        return "gives an answer that is not from it (recursive and not authoritative)"
     if _is_from_zone(one.udp):
         return ""
-    return f"does not serve the zone (it answers {one.udp.code})"
+    answer = "as a resolver does" if one.is_recursive else one.udp.code
+    return f"does not serve the zone (it answers {answer})"
 
 
 def _serial_item(servers: ZoneServers) -> Item:
@@ -254,8 +300,7 @@ def _serial_item(servers: ZoneServers) -> Item:
         return skip("servers.serial", "no name server gives the zone's serial number")
     shown_serials = ", ".join(f"{server}: {serial}" for server, serial in serials.items())
     if len(set(serials.values())) > 1:
-        hint = "wait for the zone transfer; if it does not come, look at the log of the server that is behind"
-        return fail("servers.serial", f"the name servers have different serial numbers: {shown_serials}", hint)
+        return fail("servers.serial", f"the name servers have different serial numbers: {shown_serials}", _TRANSFER)
     return ok("servers.serial", f"serial {next(iter(serials.values()))} everywhere")
 
 
@@ -265,34 +310,46 @@ def _agree_item(servers: ZoneServers) -> Item:
         return skip("servers.agree", "no name server gives a whole answer")
     if len(set(contents.values())) > 1:
         numbers = ", ".join(f"{server}: {len(records)}" for server, records in contents.items() if records is not None)
-        hint = "wait for the zone transfer; if it does not come, look at the log of the server that is behind"
-        return fail("servers.agree", f"the name servers have different records (number of records: {numbers})", hint)
+        evidence = f"the name servers have different records (number of records: {numbers})"
+        serials = {one.serial for one in servers.served if one.serial is not None}
+        if len(serials) > 1:
+            # servers.serial has failed for the same reason.
+            return warn("servers.agree", f"{evidence}, as they have different serial numbers", _TRANSFER)
+        return fail("servers.agree", evidence, "look at the logs of the name servers; see that all have the same zone")
     return ok("servers.agree", f"{len(contents)} of {len(servers.served)} have the same records")
 
 
 def _signatures_item(seen: Observation, servers: ZoneServers) -> Item:
     identifier = "servers.signatures"
-    keys = [] if servers.zone is None else zone_keys(seen, servers.zone)
-    if servers.zone is None or not keys:
-        return skip(identifier, "the zone has no keys, or they are not known")
-    faults, checked = [], 0
-    for one in servers.served:
-        covered = None if one.whole is None else _first_set(one.whole, seen.start)
-        if covered is None or one.whole is None:
-            continue
-        signatures = signatures_over(covered, one.whole.records)
-        if not _can_be_validated(covered, one.whole):
-            continue
-        checked += 1
-        try:
-            validate(covered, signatures, by_tag(keys), time.time(), Budget())
-        except BogusError as error:
-            faults.append(f"{one.server}: {error.fact}")
+    if is_clock_wrong(seen, time.time()):
+        return skip(identifier, "the clock of this device is outside all signatures; see clock.signatures")
+    known = [] if servers.zone is None else zone_keys(seen, servers.zone)
+    keys = [key for key in known if supports(int(key.algorithm))]
+    if not keys:
+        return skip(identifier, "the zone has no keys of a supported algorithm, or they are not known")
+    faults, checked = _faults_of_signatures(seen, servers, keys)
+    if faults and len(faults) == checked and isinstance(seen.verdict, BogusError):
+        return skip(identifier, f"broken at every name server; see chain.signatures: {faults[0]}")
     if faults:
         return fail(identifier, "; ".join(faults), "have the zone signed again, and transferred to every name server")
     if not checked:
         return skip(identifier, "no name server has records at the name whose signature can be checked")
     return ok(identifier, f"valid at {checked} of {len(servers.served)}")
+
+
+def _faults_of_signatures(seen: Observation, servers: ZoneServers, keys: Sequence[DNSKEY]) -> tuple[list[str], int]:
+    """Return what is wrong with the signatures, and at how many servers they could be checked."""
+    faults, checked = [], 0
+    for one in servers.served:
+        covered = None if one.whole is None else _first_set(one.whole, seen.start)
+        if covered is None or one.whole is None or not _can_be_validated(covered, one.whole):
+            continue
+        checked += 1
+        try:
+            validate(covered, signatures_over(covered, one.whole.records), by_tag(keys), time.time(), Budget())
+        except BogusError as error:
+            faults.append(f"{one.server}: {error.fact}")
+    return faults, checked
 
 
 def _can_be_validated(covered: RecordSet, answer: Answer) -> bool:
@@ -322,7 +379,7 @@ def _network_item(
     seen: Observation, servers: ZoneServers, port: int, when_silent: Callable[[str, str, str], Item]
 ) -> Item:
     identifier = "network.port53"
-    hijacked = [str(one.server) for one in servers.served if one.is_hijacked]
+    hijacked = [str(one.server) for one in servers.hijacked]
     if hijacked:
         return fail(identifier, _hijacked(", ".join(hijacked)), _HINT_FOR_HIJACKING)
     if any(one.udp is not None for one in servers.served):
@@ -333,12 +390,15 @@ def _network_item(
         return fail(identifier, _hijacked("a root server"), _HINT_FOR_HIJACKING)
     if responses:
         return ok(identifier, "root servers answer directly")
-    evidence = f"neither the zone's name servers nor root servers answer at port {port}: it is closed on the path"
-    # A device whose resolver is elsewhere, and answers, needs no other name server.
-    make = fail if isinstance(seen.verdict, TemporaryDiscoveryError) else warn
-    return (when_silent if seen.silence else make)(
-        identifier, evidence, f"{_OPEN_PORT} to the Internet, or use a resolver that can be reached"
-    )
+    resolver = seen.servers[0].address
+    if seen.silence.startswith("cannot be reached") and resolver.address in LOOPBACK:
+        # The resolver of this machine does not run, which says nothing about the path.
+        why = f"the resolver {resolver} {seen.silence}, and root servers do not answer either"
+        return skip(identifier, why, f"start the resolver; if it runs, {_OPEN_PORT} to the Internet")
+    silent = "neither the zone's name servers nor root servers answer" if servers.served else "no root server answers"
+    evidence = f"{silent} at port {port}: it is closed on the path"
+    hint = f"{_OPEN_PORT} to the Internet: publishing and key rotation ask the zone's name servers themselves"
+    return when_silent(identifier, evidence, hint)
 
 
 def _hijacked(servers: str) -> str:

@@ -23,6 +23,7 @@ from messaging_maintenance.checks.exchange import why_silent
 from messaging_maintenance.checks.running import in_parallel
 
 SECONDS: Final = 4.0
+LOOPBACK: Final = frozenset({"127.0.0.1", "::1"})
 _LOWEST: Final = 8
 _HIGHEST: Final = 3
 _MAX_OWNERS: Final = 3

@@ -106,5 +106,5 @@ class Plan:
         """Return a part that is not run if a setting that it needs cannot be read."""
         bad = [problem.variable for problem in self._problems if problem.variable.startswith(tuple(needs))]
         if bad:
-            return Part(ids, lambda: [skip(identifier, f"{bad[0]} cannot be read") for identifier in ids])
+            return Part(ids, lambda: [skip(identifier, f"the setting {bad[0]} cannot be read") for identifier in ids])
         return Part(ids, find)

@@ -98,7 +98,7 @@ def check_records(
         *_each_items(seen, judged),
         _chosen_item(seen, judged),
         _number_item(seen, judged),
-        _ttl_item(seen.chain.records.ttl),
+        _ttl_item(max((seen.chain.records.ttl, *(one.ttl for one in served if one.ttl is not None)))),
     ]
 
 
@@ -127,15 +127,19 @@ def _absence_items(seen: Observation, served: Sequence[Served], resolver: Resolv
         ]
     places = _misplaced(seen, served, resolver)
     what = "has no TLSA record" if _name_exists(seen) else "does not exist in DNS"
-    hint = f"move it from {places[0]} to {seen.name}" if places else _PUBLISH
+    if len(seen.owners) > 1:
+        what = f"is an alias (CNAME) of {shown(seen.owners[-1])}, which {what}"
     items = [
-        fail("record.published", f"{seen.name} {what}", hint),
+        skip("record.published", f"{seen.name} {what}, but a wrong name has one; see record.place")
+        if places
+        else fail("record.published", f"{seen.name} {what}", _PUBLISH),
         ok("record.cache", "no name server has the record either")
         if any(one.rdatas is not None for one in served)
         else skip("record.cache", "no name server of the zone could be asked directly"),
     ]
     if places:
-        items.append(fail("record.place", f"there is a TLSA record at {places[0]} instead of {seen.name}", hint))
+        evidence = f"there is a TLSA record at {places[0]} instead of {seen.name}"
+        items.append(fail("record.place", evidence, f"move it from {places[0]} to {seen.name}"))
     else:
         items.append(ok("record.place", "there is none at the usual wrong names either"))
     return [*items, *_without_records("there is no record", are_absent=True)]
@@ -218,15 +222,14 @@ def _usable_item(seen: Observation, judged: Sequence[Judged]) -> Item:
 
 
 def _each_items(seen: Observation, judged: Sequence[Judged]) -> list[Item]:
-    has_usable = any(one.key is not None for one in judged)
     items = []
     for one in judged:
         text = shorten(one.rdata)
         if one.key is not None:
             items.append(ok("record.each", f"{text}: {_described(one.key)}"))
         else:
-            make = warn if has_usable else fail
-            items.append(make("record.each", f"{text}: {one.reason}", one.hint or "remove the record"))
+            # If none can be used, record.usable fails.
+            items.append(warn("record.each", f"{text}: {one.reason}", one.hint or "remove the record"))
     if len(seen.rdatas) > len(judged):
         rest = len(seen.rdatas) - len(judged)
         items.append(warn("record.each", f"{rest} more records, which no one looks at", "remove what is of no use"))

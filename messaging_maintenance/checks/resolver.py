@@ -13,8 +13,8 @@ from idlib.errors import BogusError, DiscoveryError, NoRecordError, NoUsableReco
 from idlib.settings import DnssecPolicy, ServerAddress
 from messaging_maintenance.checks.chain import zone_keys
 from messaging_maintenance.checks.exchange import Response, ask_over_tcp, ask_over_udp, why_silent_over_tcp
-from messaging_maintenance.checks.observation import Observation
-from messaging_maintenance.checks.result import Item, fail, ok, skip, warn
+from messaging_maintenance.checks.observation import LOOPBACK, Observation
+from messaging_maintenance.checks.result import Item, Status, fail, ok, skip, warn
 
 _UDP_PAYLOAD: Final = 1232
 _USE_VALIDATING: Final = (
@@ -43,11 +43,15 @@ def check_resolver(
         return [_trusted_item(seen), when_silent("resolver.answers", why, hint), *(skip(one, why) for one in others)]
     question = Question(seen.start, RdataType.TLSA, checking_disabled=True)
     bogus = _bogus_item(seen, resolver, bogus_name)
+    validates = _validates_item(seen, bogus)
+    if validates.status is Status.FAIL and bogus.status is Status.FAIL:
+        # It rejects nothing because it validates nothing.
+        bogus = warn(bogus.id, bogus.evidence, bogus.hint)
     tcp, tcp_fault = _over_tcp(address, question)
     return [
         _trusted_item(seen),
         ok("resolver.answers", f"{address} answers"),
-        _validates_item(seen, bogus),
+        validates,
         bogus,
         _edns_item(address, question),
         _tcp_item(address, tcp),
@@ -65,7 +69,11 @@ def _trusted_item(seen: Observation) -> Item:
     if not seen.servers[0].trusted:
         evidence = f"{addresses}, from /etc/resolv.conf, cannot be trusted: it is not on 127.0.0.1 or ::1"
         return fail(identifier, evidence, _USE_VALIDATING)
-    return ok(identifier, f"{addresses} is trusted: it is on this machine, or DNS_RESOLVER names it")
+    if seen.servers[0].address.address in LOOPBACK:
+        return ok(identifier, f"{addresses} is trusted: it is on this machine")
+    return ok(
+        identifier, f"{addresses} is trusted, because DNS_RESOLVER names it; answers are as safe as the path to it"
+    )
 
 
 def _validates_item(seen: Observation, bogus: Item) -> Item:
@@ -77,9 +85,9 @@ def _validates_item(seen: Observation, bogus: Item) -> Item:
         return ok(identifier, f"{address} authenticates answers (AD bit)")
     if isinstance(seen.verdict, Found | NoRecordError | NoUsableRecordError) and seen.policy is DnssecPolicy.ON:
         return ok(identifier, f"{address} authenticates the answer about {seen.name} (AD bit)")
-    if isinstance(seen.verdict, BogusError) or bogus.status == "ok":
+    if isinstance(seen.verdict, BogusError) or bogus.status is Status.OK:
         return ok(identifier, f"{address} rejects broken signatures")
-    if _is_signed_chain(seen) or bogus.status == "fail":
+    if _is_signed_chain(seen) or bogus.status is Status.FAIL:
         evidence = f"{address} does not authenticate answers from signed zones (no AD bit): it does not validate"
         return fail(identifier, evidence, _USE_VALIDATING)
     return skip(identifier, f"no answer from a signed zone was seen, so it is not known whether {address} validates")

@@ -22,6 +22,12 @@ def test_each_check_has_one_row_and_those_that_may_be_skipped_are_marked() -> No
     assert {identifier for identifier, mark, *_ in ROWS if mark} == OPTIONAL_IDS
 
 
+def test_it_is_explained_why_a_check_may_be_skipped() -> None:
+    reasons = DOCUMENT.partition("A check that is marked with *")[2].partition("\n## ")[0]
+    explained = re.findall(r"`([a-z0-9.-]+)`", "".join(re.findall(r"^- ([^:]+):", reasons, re.MULTILINE)))
+    assert sorted(explained) == sorted(OPTIONAL_IDS)
+
+
 def test_each_result_is_explained() -> None:
     assert all(re.search(rf"^\| {status} \| ", DOCUMENT, re.MULTILINE) for status in Status)
 

@@ -1,3 +1,4 @@
+import time
 from collections.abc import Callable
 
 import pytest
@@ -70,6 +71,35 @@ def test_a_refusal_is_told_apart_from_a_broker_that_is_not_there(code: int, fact
     assert items["broker.reachable"].status is Status.OK
     assert items["broker.accepts"].status is Status.FAIL
     assert fact in items["broker.accepts"].evidence
+
+
+def sending(octets: bytes) -> Script:
+    def script(peer: Peer) -> None:
+        peer.expect(0x10)
+        peer.send(octets)
+        peer.wait_for_end()
+
+    return script
+
+
+@pytest.mark.parametrize(
+    "octets",
+    [
+        connack(b"\x1f" + text(b"\x1b[2J\x1b]0;evil\x07" * 10), code=0x87),
+        b"\x20\xff\xff\xff\x7f" + b"\x1b[2J" * 10000,
+        b"\x20\x03\x00",
+        b"HTTP/1.1 400 Bad Request\r\n\r\n",
+        bytes(range(256)) * 20,
+        b"",
+    ],
+    ids=["escape sequences", "256 MiB", "half", "HTTP", "junk", "nothing"],
+)
+def test_a_hostile_broker_is_one_failure_in_a_bounded_time(octets: bytes) -> None:
+    started = time.monotonic()
+    items = check(sending(octets))
+    assert time.monotonic() - started < 10
+    assert {identifier for identifier, item in items.items() if item.status is Status.FAIL} == {"broker.accepts"}
+    assert "\x1b" not in as_text(NAME, list(items.values()), coloured=False)
 
 
 def test_without_a_key_there_is_no_probe() -> None:

@@ -6,6 +6,8 @@ import pytest
 from idlib.bootstrap import Bootstrap
 from idlib.keys import certificate_path, key_path
 from idlib.settings import Settings, load
+from messaging_maintenance.checks import device_files
+from messaging_maintenance.checks.catalogue import KEY_IDS
 from messaging_maintenance.checks.device_files import (
     check_data_path,
     check_key_files,
@@ -54,6 +56,19 @@ def test_a_missing_key_hides_nothing_of_the_certificate(settings: Settings) -> N
     key_path(settings.crypto_path, NAME).unlink()
     items = check(settings)
     assert statuses(items) == {"key.file": Status.FAIL, "certificate.match": Status.SKIP}
+
+
+def test_no_identity_at_all_is_one_failure(settings: Settings) -> None:
+    key_path(settings.crypto_path, NAME).unlink()
+    certificate_path(settings.crypto_path, NAME).unlink()
+    items = check(settings)
+    assert {identifier for identifier, status in statuses(items).items() if status is Status.FAIL} == {"key.file"}
+    assert set(statuses(items)) == set(KEY_IDS)
+
+
+def test_a_missing_certificate_beside_a_key_is_a_failure(settings: Settings) -> None:
+    certificate_path(settings.crypto_path, NAME).unlink()
+    assert statuses(check(settings))["certificate.file"] is Status.FAIL
 
 
 def test_a_broken_certificate_is_a_failure(settings: Settings) -> None:
@@ -122,6 +137,21 @@ def test_a_record_of_an_unknown_key_alone_is_a_failure(settings: Settings, tmp_p
     assert "is of an unknown key" in item.evidence
 
 
+@pytest.mark.parametrize(("others", "status"), [(2, Status.OK), (3, Status.FAIL)])
+def test_a_record_behind_those_of_3_other_keys_is_not_looked_at(
+    others: int, status: Status, settings: Settings, tmp_path: Path
+) -> None:
+    # Bare keys come before certificates.
+    records = [
+        str(Bootstrap.from_settings(other_identity(tmp_path / f"other{number}")).tlsa_record(1))
+        for number in range(others)
+    ]
+    seen = observed(signed_zone(*records, str(Bootstrap.from_settings(settings).tlsa_record(0))))
+    (item,) = check_published_key(seen, judge_all(seen.rdatas, NAME, None), settings)
+    assert item.status is status
+    assert "is of the current key" in item.evidence
+
+
 def test_no_record_says_nothing_of_keys(settings: Settings) -> None:
     assert published(settings).status is Status.SKIP
 
@@ -143,6 +173,15 @@ def test_a_data_path_on_a_disk_passes_unchanged(tmp_path: Path) -> None:
     path, *_ = check_data_path(tmp_path)
     assert path.status is Status.OK
     assert (tmp_path.stat().st_mtime_ns, list(tmp_path.iterdir())) == (before, [])
+
+
+@pytest.mark.parametrize(("limit", "status"), [("_ENOUGH_BYTES", Status.WARN), ("_LEAST_BYTES", Status.FAIL)])
+def test_less_space_than_is_needed_is_said(
+    limit: str, status: Status, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(device_files, limit, 2**70)
+    items = {item.id: item for item in check_data_path(tmp_path)}
+    assert items["data.space"].status is status
 
 
 def test_a_file_system_without_a_disk_is_named() -> None:

@@ -6,11 +6,13 @@ import dns.message
 import dns.name
 import dns.rcode
 import pytest
+from dns.rdatatype import RdataType
 
 from idlib.discovery import Found
 from idlib.discovery.resolver import Resolver, named_server
 from idlib.discovery.resolver import Server as ResolvingServer
 from idlib.errors import DiscoveryError, NotSecureError
+from idlib.settings import ServerAddress
 from messaging_maintenance.checks.observation import Observation
 from messaging_maintenance.checks.resolver import check_resolver
 from messaging_maintenance.checks.result import Item, Status, skip
@@ -31,18 +33,21 @@ class FakeResolver:
 
     zone: Zone
     validates: bool = True
+    rejects: bool = True
     has_edns: bool = True
     has_tcp: bool = True
+    payload: int = 1232
 
     def respond(self, query: dns.message.Message, over_tcp: bool) -> list[bytes]:  # noqa: FBT001
         if over_tcp and not self.has_tcp:
             return []
         is_bogus = query.question[0].name == dns.name.from_text(BOGUS_NAME)
         response = self.zone.answer(query)
+        response.use_edns(0, payload=self.payload)
         if not self.has_edns:
             response.use_edns(edns=False)
         if self.validates and not query.flags & dns.flags.CD:
-            if is_bogus:
+            if is_bogus and self.rejects:
                 response = dns.message.make_response(query)
                 response.set_rcode(dns.rcode.SERVFAIL)
             else:
@@ -82,11 +87,34 @@ def test_a_validating_resolver_passes(check: Callable[..., dict[str, Item]]) -> 
     assert {item.status for item in check().values()} == {Status.OK}
 
 
+def test_it_is_said_why_a_resolver_is_trusted(fake: FakeResolver) -> None:
+    for address, why in (
+        ("127.0.0.1", "127.0.0.1:1 is trusted: it is on this machine"),
+        (
+            "192.0.2.1",
+            "192.0.2.1:1 is trusted, because DNS_RESOLVER names it; answers are as safe as the path to it",
+        ),
+    ):
+        servers = [ResolvingServer(ServerAddress(address, 1), trusted=True)]
+        seen = dataclasses.replace(observed(fake.zone, silence="does not answer"), servers=servers)
+        first = check_resolver(seen, Resolver(lambda: (), 0.1), BOGUS_NAME)[0]
+        assert (first.id, first.evidence) == ("resolver.trusted", why)
+
+
 def test_a_resolver_that_does_not_validate_is_found_by_a_name_that_is_broken(
     fake: FakeResolver, check: Callable[..., dict[str, Item]]
 ) -> None:
     fake.validates = False
-    assert failed(check(INSECURE)) == {"resolver.validates", "resolver.bogus"}
+    items = check(INSECURE)
+    assert failed(items) == {"resolver.validates"}
+    assert items["resolver.bogus"].status is Status.WARN
+
+
+def test_a_resolver_that_authenticates_answers_and_accepts_a_broken_name_is_a_failure(
+    fake: FakeResolver, check: Callable[..., dict[str, Item]]
+) -> None:
+    fake.rejects = False
+    assert failed(check()) == {"resolver.bogus"}
 
 
 def test_a_resolver_on_an_untrusted_path_is_named(check: Callable[..., dict[str, Item]]) -> None:
@@ -102,6 +130,19 @@ def test_with_pinned_keys_the_resolver_need_not_be_trusted(check: Callable[..., 
 def test_a_resolver_without_edns_is_a_failure(fake: FakeResolver, check: Callable[..., dict[str, Item]]) -> None:
     fake.has_edns = False
     assert failed(check()) == {"resolver.edns"}
+
+
+def test_a_resolver_with_small_packets_is_a_warning(fake: FakeResolver, check: Callable[..., dict[str, Item]]) -> None:
+    fake.payload = 1231
+    item = check()["resolver.edns"]
+    assert (item.status, item.evidence.endswith("accepts UDP packets of 1231 bytes only")) == (Status.WARN, True)
+
+
+def test_a_broken_name_without_records_shows_nothing(fake: FakeResolver, check: Callable[..., dict[str, Item]]) -> None:
+    fake.rejects = False
+    del fake.zone.records[dns.name.from_text(BOGUS_NAME), RdataType.A]
+    item = check()["resolver.bogus"]
+    assert (item.status, item.evidence.endswith("cannot be looked up: it has no records")) == (Status.SKIP, True)
 
 
 def test_a_resolver_without_tcp_is_a_failure(fake: FakeResolver, check: Callable[..., dict[str, Item]]) -> None:

@@ -256,8 +256,10 @@ class Conversation:
         sent = self._sent[sender]
         prefix = secrets.token_hex(4)
         with Outbox(Path(sender.device.settings["DATA_PATH"])) as outbox:
-            for number in itertools.count():
-                if self._stopping.wait(self._pause):
+            start = time.monotonic()
+            for number in itertools.count(1):
+                # Not the pause after each message: the time that writing takes would lower the rate.
+                if self._stopping.wait(max(0.0, start + number * self._pause - time.monotonic())):
                     return
                 text = f"{prefix}-{number}"
                 now = time.time()

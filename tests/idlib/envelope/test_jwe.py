@@ -94,6 +94,16 @@ def test_a_message_that_fits_no_key_costs_no_private_key_operation(
     assert not private_key_operations
 
 
+def test_a_ciphertext_is_read_only_if_a_key_fits(
+    forge: Forge, other_rsa_key: PrivateKey, rsa3072_key: PrivateKey, private_key_operations: Counter[str]
+) -> None:
+    payload = flattened(forge.outer(), ciphertext="!")
+    for keys in ([rsa3072_key], [forge.reader_keys["P-256"]], []):
+        assert refusal_of(payload, forge.bob, keys) is Reason.DECRYPTION_FAILED
+    assert refusal_of(payload, forge.bob, [rsa3072_key, other_rsa_key]) is Reason.OUTER_MALFORMED
+    assert not private_key_operations
+
+
 def test_all_failures_of_decryption_look_the_same(
     forge: Forge, other_rsa_key: PrivateKey, private_key_operations: Counter[str]
 ) -> None:

@@ -1,11 +1,10 @@
-"""The keys and algorithms that the profile allows; each key is prepared once for all its uses."""
+"""The keys and algorithms that the profile allows."""
 
 from dataclasses import dataclass, field
 from typing import Final, Self
 
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_der_public_key
-from jwcrypto.jwk import JWK
 
 from idlib.errors import UnsuitableKeyError
 
@@ -48,11 +47,9 @@ class PublicKey:
 
     native: NativePublicKey
     algorithms: Algorithms = field(init=False)
-    jwk: JWK = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "algorithms", _algorithms_of(self.native))
-        object.__setattr__(self, "jwk", JWK.from_pyca(self.native))
 
     @classmethod
     def from_der(cls, octets: bytes) -> Self:
@@ -86,7 +83,6 @@ class PrivateKey:
 
     native: NativePrivateKey = field(repr=False)
     public: PublicKey = field(init=False)
-    jwk: JWK = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         if not isinstance(self.native, rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey):
@@ -94,10 +90,6 @@ class PrivateKey:
                 f"private keys of type {type(self.native).__name__} are not supported", "use RSA or EC P-256"
             )
         object.__setattr__(self, "public", PublicKey(self.native.public_key()))
-        jwk = JWK.from_pyca(self.native)
-        # Our own key was checked when it was created; checking it again takes 50 ms at each start.
-        jwk.unsafe_skip_rsa_key_validation = True
-        object.__setattr__(self, "jwk", jwk)
 
     @property
     def algorithms(self) -> Algorithms:

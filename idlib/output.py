@@ -14,6 +14,9 @@ _CONTROLS: Final = re.compile(
     "[\\x00-\\x1f\\x7f-\\x9f\\u061c\\u200e\\u200f\\u2028\\u2029\\u202a-\\u202e\\u2066-\\u2069\\ud800-\\udfff]"
 )
 
+_ENCODER: Final = json.JSONEncoder(ensure_ascii=False)
+_DELETE: Final = "\x7f"
+
 
 def text_line(sender: IdentityName, text: str) -> str:
     """Return the published form of an authenticated message: a JSON string, `NAME says: TEXT`, on one line.
@@ -92,6 +95,7 @@ def harmless(text: str) -> str:
 
 
 def _json(value: object) -> str:
-    # json.dumps escapes C0 controls itself. Any other such character is inside a JSON string, and its escape is
-    # equivalent.
-    return harmless(json.dumps(value, ensure_ascii=False))
+    line = _ENCODER.encode(value)
+    # The encoder escapes C0 controls itself, so DEL is the only control that a line in ASCII can have. Any control is
+    # inside a JSON string, and its escape is equivalent.
+    return line if line.isascii() and _DELETE not in line else harmless(line)

@@ -2,50 +2,21 @@
 
 import hashlib
 import secrets
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from cryptography.exceptions import InvalidSignature, InvalidTag
-from cryptography.hazmat.primitives.asymmetric import ec, rsa
-from cryptography.hazmat.primitives.keywrap import InvalidUnwrap
-from jwcrypto.common import JWException
-from jwcrypto.jwa import JWA
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from idlib.algorithms import P256_ALGORITHMS, RSA_ALGORITHMS, PrivateKey, PublicKey
-from idlib.envelope import base64url, serialization, strict_json
+from idlib.envelope import base64url, key_management, serialization, strict_json
+from idlib.envelope.content_encryption import A256CBC_HS512, A256GCM, ContentEncryption, encrypt_cbc_hs512
 from idlib.envelope.serialization import JWE, JWS, shown
 from idlib.errors import MalformedNameError, Reason, Refusal, UnsuitableKeyError
 from idlib.names import IdentityName, parse_dns_uri
 
-_KEY_WRAP_OVERHEAD: Final = 8
-_COORDINATE_OCTETS: Final = 32
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _ContentEncryption:
-    """An `enc`, with the lengths in bytes that it requires (RFC 7518, sections 5.2.5 and 5.3)."""
-
-    name: str
-    key_octets: int
-    iv_octets: int
-    tag_octets: int
-    block_octets: int
-    algorithm: Any
-
-
-# Not jwcrypto's JWE class, because it parses the message again, accepts more than the profile does, and reports a
-# failed key decryption and a wrong tag differently. These are its algorithms, and no others can be used.
-_KEY_MANAGEMENT: Final = {
-    algorithms.key_management: JWA.keymgmt_alg(algorithms.key_management)
-    for algorithms in (RSA_ALGORITHMS, P256_ALGORITHMS)
-}
-_ENCRYPTION_WE_SEND: Final = _ContentEncryption("A256CBC-HS512", 64, 16, 32, 16, JWA.encryption_alg("A256CBC-HS512"))
-_CONTENT_ENCRYPTION: Final = {
-    _ENCRYPTION_WE_SEND.name: _ENCRYPTION_WE_SEND,
-    "A256GCM": _ContentEncryption("A256GCM", 32, 12, 16, 1, JWA.encryption_alg("A256GCM")),
-}
+_KEY_MANAGEMENT: Final = frozenset({RSA_ALGORITHMS.key_management, P256_ALGORITHMS.key_management})
+_CONTENT_ENCRYPTION: Final = {encryption.name: encryption for encryption in (A256CBC_HS512, A256GCM)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,20 +34,19 @@ class Decrypted:
 
 @dataclass(frozen=True, slots=True)
 class _EncryptedMessage:
-    """A JWE that is for the recipient and conforms to the profile, so that it may cost a private-key operation."""
+    """A JWE that is for the recipient and conforms to the profile; its ciphertext is not decoded and checked yet."""
 
     algorithm: str
-    content_encryption: _ContentEncryption
-    key_parameters: dict[str, Any]
+    content_encryption: ContentEncryption
+    ephemeral: ec.EllipticCurvePublicKey | None
     protected: bytes
     encrypted_key: bytes = field(repr=False)
     iv: bytes
-    ciphertext: bytes = field(repr=False)
     tag: bytes
+    encoded_ciphertext: str = field(repr=False)
 
-    @property
-    def digest(self) -> bytes:
-        return hashlib.sha256(self.protected + b"." + self.iv + self.ciphertext + self.tag).digest()
+    def fits(self, key: PrivateKey) -> bool:
+        return key_management.fits(key, self.algorithm, self.encrypted_key, self.content_encryption.key_octets)
 
 
 def encrypt(signed: str, *, recipient: IdentityName, encryption_key: PublicKey) -> bytes:
@@ -90,16 +60,17 @@ def encrypt(signed: str, *, recipient: IdentityName, encryption_key: PublicKey) 
     Raises:
         UnsuitableKeyError: The key cannot be used for encryption.
     """
-    algorithm = encryption_key.algorithms.key_management
-    header = {"alg": algorithm, "enc": _ENCRYPTION_WE_SEND.name, "typ": "JWE", "x5u": recipient.uri}
+    content_key = secrets.token_bytes(A256CBC_HS512.key_octets)
     try:
-        wrapped = _KEY_MANAGEMENT[algorithm].wrap(encryption_key.jwk, _ENCRYPTION_WE_SEND.key_octets * 8, None, header)
+        wrapped = key_management.wrap(encryption_key, content_key)
     except ValueError:
         raise UnsuitableKeyError(f"the key of {recipient} cannot be used for encryption") from None
-    header |= wrapped.get("header", {})
+    algorithm = encryption_key.algorithms.key_management
+    header = {"alg": algorithm, "enc": A256CBC_HS512.name, "typ": "JWE", "x5u": recipient.uri, **wrapped.parameters}
     protected = base64url.encode(strict_json.write_object(header).encode())
-    iv, ciphertext, tag = _ENCRYPTION_WE_SEND.algorithm.encrypt(wrapped["cek"], protected.encode(), signed.encode())
-    octets = (wrapped["ek"], iv, ciphertext, tag)
+    iv = secrets.token_bytes(A256CBC_HS512.iv_octets)
+    ciphertext, tag = encrypt_cbc_hs512(content_key, iv, signed.encode(), protected.encode())
+    octets = (wrapped.encrypted_key, iv, ciphertext, tag)
     return serialization.write(JWE, (protected, *map(base64url.encode, octets))).encode()
 
 
@@ -118,30 +89,34 @@ def decrypt(payload: bytes, recipient: IdentityName, keys: Sequence[PrivateKey])
         Refusal: The payload is malformed, outside the profile or for another recipient, or no key decrypts it.
     """
     message = _read(payload, recipient)
-    for key in keys:
-        if not _fits(message, key):
-            continue
-        plaintext = _open(message, key)
+    fitting = [key for key in keys if message.fits(key)]
+    # Decoded only if a key may open it, because it can be long.
+    ciphertext = _read_ciphertext(message) if fitting else b""
+    for key in fitting:
+        plaintext = _open(message, ciphertext, key)
         if plaintext is not None:
-            return Decrypted(serialization.read_utf8(JWS, "the plaintext", plaintext), message.digest)
+            signed = serialization.read_utf8(JWS, "the plaintext", plaintext)
+            return Decrypted(signed, _digest(message, ciphertext))
     raise Refusal(Reason.DECRYPTION_FAILED, f"no key of {recipient} decrypts the message")
 
 
 def _read(payload: bytes, recipient: IdentityName) -> _EncryptedMessage:
-    parts = serialization.read(JWE, serialization.read_utf8(JWE, "the message", payload))
-    protected = parts[0]
+    protected, *encoded = serialization.read(JWE, serialization.read_utf8(JWE, "the message", payload))
+    encoded_key, encoded_iv, encoded_ciphertext, encoded_tag = encoded
     header = serialization.read_header(JWE, protected)
     algorithm = _read_name(header, "alg", _KEY_MANAGEMENT)
     content_encryption = _CONTENT_ENCRYPTION[_read_name(header, "enc", _CONTENT_ENCRYPTION)]
     _check_recipient(header, recipient)
-    key_parameters = {"alg": algorithm, "epk": _read_epk(header)} if algorithm == P256_ALGORITHMS.key_management else {}
-    octets = [serialization.read_octets(JWE, name, part) for name, part in zip(JWE.members[1:], parts[1:], strict=True)]
-    message = _EncryptedMessage(algorithm, content_encryption, key_parameters, protected.encode(), *octets)
-    _check_lengths(message)
-    return message
+    encrypted_key = serialization.read_octets(JWE, "encrypted_key", encoded_key)
+    iv = _read_part("iv", encoded_iv, content_encryption.iv_octets)
+    tag = _read_part("tag", encoded_tag, content_encryption.tag_octets)
+    ephemeral = _read_epk(header) if algorithm == P256_ALGORITHMS.key_management else None
+    return _EncryptedMessage(
+        algorithm, content_encryption, ephemeral, protected.encode(), encrypted_key, iv, tag, encoded_ciphertext
+    )
 
 
-def _read_name(header: dict[str, Any], parameter: str, supported: dict[str, Any]) -> str:
+def _read_name(header: dict[str, Any], parameter: str, supported: Collection[str]) -> str:
     name = header.get(parameter)
     if not isinstance(name, str):
         raise JWE.refuse_malformed(f"{parameter} is missing or not a string")
@@ -154,6 +129,8 @@ def _check_recipient(header: dict[str, Any], recipient: IdentityName) -> None:
     uri = header.get("x5u")
     if not isinstance(uri, str):
         raise JWE.refuse_malformed("x5u is missing or not a string")
+    if uri == recipient.uri:
+        return
     try:
         named = parse_dns_uri(uri)
     except MalformedNameError:
@@ -162,8 +139,8 @@ def _check_recipient(header: dict[str, Any], recipient: IdentityName) -> None:
         raise Refusal(Reason.NOT_FOR_US, f"the message is for {shown(named.text)}")
 
 
-def _read_epk(header: dict[str, Any]) -> dict[str, str]:
-    """Return only the ephemeral public key, after checking that it is a point on P-256, so that it is safe to use."""
+def _read_epk(header: dict[str, Any]) -> ec.EllipticCurvePublicKey:
+    """Return the ephemeral public key, which is a point on P-256, so that it is safe to use."""
     if agreement := {"apu", "apv"} & header.keys():
         raise JWE.refuse_unsupported(f"the protected header has {min(agreement)}")
     epk = header.get("epk")
@@ -174,46 +151,37 @@ def _read_epk(header: dict[str, Any]) -> dict[str, str]:
     if "d" in epk:
         raise JWE.refuse_malformed("epk has a private key")
     x, y = (serialization.read_octets(JWE, f"epk's {name}", epk[name]) for name in ("x", "y"))
-    if len(x) != _COORDINATE_OCTETS or len(y) != _COORDINATE_OCTETS:
-        raise JWE.refuse_malformed(f"a coordinate of epk does not have {_COORDINATE_OCTETS} bytes")
+    if len(x) != key_management.COORDINATE_OCTETS or len(y) != key_management.COORDINATE_OCTETS:
+        raise JWE.refuse_malformed(f"a coordinate of epk does not have {key_management.COORDINATE_OCTETS} bytes")
     try:
-        ec.EllipticCurvePublicNumbers(int.from_bytes(x), int.from_bytes(y), ec.SECP256R1()).public_key()
+        return key_management.ephemeral_key(x, y)
     except ValueError:
         raise JWE.refuse_malformed("epk is not a point on P-256") from None
-    return {name: epk[name] for name in ("kty", "crv", "x", "y")}
 
 
-def _check_lengths(message: _EncryptedMessage) -> None:
+def _read_part(name: str, encoded: str, prescribed: int) -> bytes:
+    octets = serialization.read_octets(JWE, name, encoded)
+    if len(octets) != prescribed:
+        raise JWE.refuse_malformed(f"{name} has {len(octets)} bytes instead of {prescribed}")
+    return octets
+
+
+def _read_ciphertext(message: _EncryptedMessage) -> bytes:
+    ciphertext = serialization.read_octets(JWE, "ciphertext", message.encoded_ciphertext)
     prescribed = message.content_encryption
-    if len(message.iv) != prescribed.iv_octets:
-        raise JWE.refuse_malformed(f"an iv of {len(message.iv)} bytes does not fit {prescribed.name}")
-    if len(message.tag) != prescribed.tag_octets:
-        raise JWE.refuse_malformed(f"a tag of {len(message.tag)} bytes does not fit {prescribed.name}")
-    if not message.ciphertext or len(message.ciphertext) % prescribed.block_octets:
-        raise JWE.refuse_malformed(f"a ciphertext of {len(message.ciphertext)} bytes does not fit {prescribed.name}")
+    if not ciphertext or len(ciphertext) % prescribed.block_octets:
+        raise JWE.refuse_malformed(f"a ciphertext of {len(ciphertext)} bytes does not fit {prescribed.name}")
+    return ciphertext
 
 
-def _fits(message: _EncryptedMessage, key: PrivateKey) -> bool:
-    """Return whether the key has the type that `alg` needs, and the encrypted key the right length."""
-    if key.algorithms.key_management != message.algorithm:
-        return False
-    if isinstance(key.native, rsa.RSAPrivateKey):
-        return len(message.encrypted_key) == (key.native.key_size + 7) // 8
-    return len(message.encrypted_key) == message.content_encryption.key_octets + _KEY_WRAP_OVERHEAD
-
-
-def _open(message: _EncryptedMessage, key: PrivateKey) -> bytes | None:
+def _open(message: _EncryptedMessage, ciphertext: bytes, key: PrivateKey) -> bytes | None:
     prescribed = message.content_encryption
-    content_key = secrets.token_bytes(prescribed.key_octets)
-    # If the key decryption fails, the random key is used instead and fails at the tag, as any wrong key does.
-    with suppress(ValueError, InvalidUnwrap, JWException):
-        content_key = _KEY_MANAGEMENT[message.algorithm].unwrap(
-            key.jwk, prescribed.key_octets * 8, message.encrypted_key, message.key_parameters
-        )
-    try:
-        plaintext: bytes = prescribed.algorithm.decrypt(
-            content_key, message.protected, message.iv, message.ciphertext, message.tag
-        )
-    except (ValueError, InvalidSignature, InvalidTag):
-        return None
-    return plaintext
+    content_key = key_management.unwrap(key, message.encrypted_key, message.ephemeral, prescribed.key_octets)
+    return prescribed.decrypt(content_key, message.iv, ciphertext, message.tag, message.protected)
+
+
+def _digest(message: _EncryptedMessage, ciphertext: bytes) -> bytes:
+    digest = hashlib.sha256(message.protected + b"." + message.iv)
+    digest.update(ciphertext)
+    digest.update(message.tag)
+    return digest.digest()

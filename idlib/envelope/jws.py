@@ -4,23 +4,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives.asymmetric import rsa
-from jwcrypto.jwa import JWA
-
-from idlib.algorithms import P256_ALGORITHMS, RSA_ALGORITHMS, PrivateKey, PublicKey
-from idlib.envelope import base64url, serialization, strict_json
+from idlib.algorithms import PrivateKey, PublicKey
+from idlib.envelope import base64url, serialization, signatures, strict_json
 from idlib.envelope.binding import Binding, is_identifier, read_binding
 from idlib.envelope.serialization import JWS, shown
 from idlib.errors import MalformedNameError, MessageError, Reason, Refusal
 from idlib.names import IdentityName, parse_dns_uri
 
-# Not jwcrypto's JWS class, because it parses the message again, and accepts more than the profile does. These are its
-# algorithms, and no others can be used.
-_SIGNATURES: Final = {
-    algorithms.signature: JWA.signing_alg(algorithms.signature) for algorithms in (RSA_ALGORITHMS, P256_ALGORITHMS)
-}
-_SIGNATURE_OCTETS: Final = {RSA_ALGORITHMS.signature: range(256, 512 + 1), P256_ALGORITHMS.signature: range(64, 64 + 1)}
 _MESSAGE_TYPE: Final = "jose"
 _MESSAGE_TYPES: Final = frozenset({_MESSAGE_TYPE, "jose+json"})
 _RECEIPT_TYPE: Final = "receipt+jws"
@@ -211,7 +201,7 @@ def _sign(payload: str, parameters: dict[str, Any], sender: IdentityName, signin
     algorithm = signing_key.algorithms.signature
     header = {"alg": algorithm, "x5u": sender.uri, **parameters}
     protected = base64url.encode(strict_json.write_object(header).encode())
-    signature = _SIGNATURES[algorithm].sign(signing_key.jwk, f"{protected}.{payload}".encode())
+    signature = signatures.sign(signing_key, f"{protected}.{payload}".encode())
     return serialization.write(JWS, (protected, payload, base64url.encode(signature)))
 
 
@@ -229,22 +219,16 @@ def _verify_signature(message: UnverifiedMessage | UnverifiedReceipt, keys: Iter
 
 
 def _is_signed_by(message: UnverifiedMessage | UnverifiedReceipt, key: PublicKey) -> bool:
-    if key.algorithms.signature != message.algorithm:
-        return False
-    if isinstance(key.native, rsa.RSAPublicKey) and len(message.signature) != (key.native.key_size + 7) // 8:
-        return False
-    try:
-        _SIGNATURES[message.algorithm].verify(key.jwk, message.signing_input, message.signature)
-    except InvalidSignature:
-        return False
-    return True
+    return key.algorithms.signature == message.algorithm and signatures.is_valid(
+        key, message.signature, message.signing_input
+    )
 
 
 def _read_algorithm(header: dict[str, Any]) -> str:
     algorithm = header.get("alg")
     if not isinstance(algorithm, str):
         raise JWS.refuse_malformed("alg is missing or not a string")
-    if algorithm not in _SIGNATURES:
+    if algorithm not in signatures.LENGTHS:
         raise JWS.refuse_unsupported(f"alg {shown(algorithm)}")
     return algorithm
 
@@ -276,6 +260,6 @@ def _read_text(payload: str) -> str:
 
 def _read_signature(part: _Parts) -> bytes:
     octets = serialization.read_octets(JWS, "signature", part.signature)
-    if len(octets) not in _SIGNATURE_OCTETS[part.algorithm]:
+    if len(octets) not in signatures.LENGTHS[part.algorithm]:
         raise Refusal(Reason.SIGNATURE_INVALID, f"a signature of {len(octets)} bytes does not fit {part.algorithm}")
     return octets

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from idlib.errors import Reason
 from testbed.forge import Make, flattened
 from testbed.hostile import Attack, attack_on
 from testbed.lab import Lab
@@ -18,8 +19,13 @@ def attack(request: pytest.FixtureRequest, lab: Lab) -> Iterator[Attack]:
         yield attack
 
 
-@pytest.mark.parametrize(("reason", "make"), [pytest.param(*case[1:], id=case[0][:60]) for case in OUTER])
-def test_an_outer_layer_is_refused_and_a_good_message_follows(attack: Attack, reason: str, make: Make) -> None:
+@pytest.mark.parametrize(("name", "reason", "make"), [pytest.param(*case, id=case[0][:60]) for case in OUTER])
+def test_an_outer_layer_is_refused_and_a_good_message_follows(
+    attack: Attack, name: str, reason: str, make: Make
+) -> None:
+    # These are encrypted to an RSA key, and without a key that fits, the ciphertext is not read.
+    if "ciphertext" in name and "missing" not in name and attack.kind == "P-256":
+        reason = Reason.DECRYPTION_FAILED
     attack.expect_refusal(make(attack.forge), reason)
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from jwcrypto.jwk import JWK
 
 from idlib.envelope import decrypt, encrypt
 from idlib.keys import read_private_key
@@ -343,7 +344,7 @@ def test_messages_wait_while_the_clock_is_behind_the_recorded_time(lab: Lab, ali
 
 def test_no_key_material_is_logged(attack: Attack) -> None:
     keys = (*attack.forge.sender_keys.values(), *attack.forge.reader_keys.values())
-    secrets = [json.loads(key.jwk.export_private())["d"][:20] for key in keys]
+    secrets = [json.loads(JWK.from_pyca(key.native).export_private())["d"][:20] for key in keys]
     assert not [line for line in attack.receiver.stderr for secret in secrets if secret in line]
 
 

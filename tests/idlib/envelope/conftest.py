@@ -5,7 +5,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from idlib.algorithms import PrivateKey
-from idlib.envelope import jwe
+from idlib.envelope import key_management
 from idlib.names import IdentityName
 from testbed.forge import Forge
 
@@ -43,17 +43,10 @@ def private_key_operations(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
     """Count, by algorithm, how often a private key is used to decrypt."""
     counter: Counter[str] = Counter()
 
-    class Counting:
-        def __init__(self, name: str, algorithm: Any) -> None:
-            self.name, self.algorithm = name, algorithm
+    def counting(key: PrivateKey, *arguments: Any) -> bytes:
+        counter[key.algorithms.key_management] += 1
+        return unwrap(key, *arguments)
 
-        def wrap(self, *arguments: Any) -> Any:
-            return self.algorithm.wrap(*arguments)
-
-        def unwrap(self, *arguments: Any) -> Any:
-            counter[self.name] += 1
-            return self.algorithm.unwrap(*arguments)
-
-    counting = {name: Counting(name, algorithm) for name, algorithm in jwe._KEY_MANAGEMENT.items()}
-    monkeypatch.setattr(jwe, "_KEY_MANAGEMENT", counting)
+    unwrap = key_management.unwrap
+    monkeypatch.setattr(key_management, "unwrap", counting)
     return counter

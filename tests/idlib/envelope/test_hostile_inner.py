@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from jwcrypto.jwk import JWK
 
 from idlib.algorithms import PrivateKey
 from idlib.envelope import Binding, decrypt, parse, seal, verify
@@ -233,7 +234,7 @@ def test_a_message_signed_with_another_devices_key_is_refused(forge: Forge) -> N
 
 
 def test_a_key_inside_the_message_is_not_used(forge: Forge, other_rsa_key: PrivateKey) -> None:
-    own = json.loads(other_rsa_key.public.jwk.export_public())
+    own = json.loads(JWK.from_pyca(other_rsa_key.public.native).export_public())
     header = forge.inner_header(jwk=own, kid=own["kid"])
     signed = flattened(jws(other_rsa_key, header, b"hello"))
     with pytest.raises(Refusal) as refusal:

@@ -94,6 +94,16 @@ def test_a_message_that_fits_no_key_costs_no_private_key_operation(
     assert not private_key_operations
 
 
+def test_a_ciphertext_is_read_only_if_a_key_fits(
+    forge: Forge, other_rsa_key: PrivateKey, rsa3072_key: PrivateKey, private_key_operations: Counter[str]
+) -> None:
+    payload = flattened(forge.outer(), ciphertext="!")
+    for keys in ([rsa3072_key], [forge.reader_keys["P-256"]], []):
+        assert refusal_of(payload, forge.bob, keys) is Reason.DECRYPTION_FAILED
+    assert refusal_of(payload, forge.bob, [rsa3072_key, other_rsa_key]) is Reason.OUTER_MALFORMED
+    assert not private_key_operations
+
+
 def test_all_failures_of_decryption_look_the_same(
     forge: Forge, other_rsa_key: PrivateKey, private_key_operations: Counter[str]
 ) -> None:
@@ -155,10 +165,8 @@ def test_the_digest_does_not_depend_on_the_serialization(forge: Forge) -> None:
 
 def test_a_key_that_cannot_be_used_for_encryption_is_reported(forge: Forge) -> None:
     even = PublicKey.__new__(PublicKey)
-    for slot in ("algorithms", "jwk", "native"):
-        object.__setattr__(even, slot, getattr(forge.reader_keys["RSA"].public, slot))
-    numbers = rsa.RSAPublicNumbers(65537, 2**2048 - 2)
-    object.__setattr__(even, "jwk", even.jwk.from_pyca(numbers.public_key()))
+    object.__setattr__(even, "algorithms", forge.reader_keys["RSA"].algorithms)
+    object.__setattr__(even, "native", rsa.RSAPublicNumbers(65537, 2**2048 - 2).public_key())
     with pytest.raises(UnsuitableKeyError):
         encrypt("x", recipient=forge.bob, encryption_key=even)
 

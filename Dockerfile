@@ -38,14 +38,14 @@ ENV APP_UID=${APP_UID} \
     PYTHONPYCACHEPREFIX=/application/bytecode
 
 # Bytecode of everything that the programs import, including Python's own modules, because a read-only container cannot
-# store it.
+# store it. What they import only when they need it is named here.
 FROM python AS bytecode
 COPY applications /application
 RUN cd /application && chmod -R a+rX,go-w . && rm restart.py \
     && for name in idlib dane_messenger messaging_maintenance messaging_receiver messaging_sender; do \
         python3 -c "import pkgutil, $name; \
             [__import__(one.name) for one in pkgutil.walk_packages($name.__path__, '$name.')]" || exit 1; done \
-    && python3 -c "import dane_discovery.dane" \
+    && python3 -c "import ctypes, dane_discovery.dane, encodings.ascii, publicsuffixlist" \
     && for program in */src/*.py; do \
         (cd "${program%/*}" && python3 "${program##*/}" --help > /dev/null) || exit 1; done
 

@@ -2,34 +2,25 @@
 
 import errno
 import fcntl
-import hashlib
 import os
-import secrets
 import shlex
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from types import MappingProxyType
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives.asymmetric import ec, rsa
-from cryptography.hazmat.primitives.serialization import (
-    Encoding,
-    NoEncryption,
-    PrivateFormat,
-    load_pem_private_key,
-)
-
-from idlib.algorithms import PrivateKey
 from idlib.errors import KeyFileError, UnsuitableKeyError, chmod_hint, permission_hint, quoted
 from idlib.files import DIRECTORY_MODE, FILE_MODE, kind_of_obstacle, make_durable, read_regular
 from idlib.names import IdentityName
-from idlib.pem import Kind, describe, read_certificates
 from idlib.settings import KeyType
 from idlib.system import update_lock
+
+if TYPE_CHECKING:
+    from cryptography import x509
+
+    from idlib.algorithms import PrivateKey
 
 MAX_FILE_OCTETS: Final = 65536
 MAX_PREVIOUS_KEYS: Final = 3
@@ -102,19 +93,26 @@ def rotation_path(crypto_path: Path, name: IdentityName) -> Path:
     return crypto_path / f"{_file_stem(name)}.rotation.json"
 
 
-def generate_private_key(key_type: KeyType) -> PrivateKey:
+def generate_private_key(key_type: KeyType) -> "PrivateKey":
     """Return a new private key of this type, without writing it to the disk."""
+    # Imported late, here and below, because some programs only need the files' names, and to know that they exist.
+    from cryptography.hazmat.primitives.asymmetric import ec, rsa
+
+    from idlib.algorithms import PrivateKey
+
     if key_type is KeyType.P256:
         return PrivateKey(ec.generate_private_key(ec.SECP256R1()))
     return PrivateKey(rsa.generate_private_key(_PUBLIC_EXPONENT, _RSA_BITS[key_type]))
 
 
-def encode_private_key(key: PrivateKey) -> bytes:
+def encode_private_key(key: "PrivateKey") -> bytes:
     """Return the key in traditional PEM form; for RSA that is PKCS #1 (RFC 8017, appendix A.1.2)."""
+    from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+
     return key.native.private_bytes(Encoding.PEM, PrivateFormat.TraditionalOpenSSL, NoEncryption())
 
 
-def read_private_key(path: Path) -> PrivateKey:
+def read_private_key(path: Path) -> "PrivateKey":
     """Return the private key in a PEM file.
 
     Raises:
@@ -123,7 +121,7 @@ def read_private_key(path: Path) -> PrivateKey:
     return parse_private_key(read_file(path), path)
 
 
-def read_certificate(path: Path) -> x509.Certificate:
+def read_certificate(path: Path) -> "x509.Certificate":
     """Return the first certificate in a PEM file.
 
     Raises:
@@ -149,7 +147,7 @@ def read_file(path: Path) -> bytes:
         raise KeyFileError(f"cannot read {quoted(path)}: {error.strerror}", "put the right file there") from error
 
 
-def parse_private_key(pem: bytes, source: Path) -> PrivateKey:
+def parse_private_key(pem: bytes, source: Path) -> "PrivateKey":
     """Return the private key in PEM text.
 
     Args:
@@ -159,6 +157,11 @@ def parse_private_key(pem: bytes, source: Path) -> PrivateKey:
     Raises:
         KeyFileError: It is protected by a password, or is not a supported key.
     """
+    from cryptography.exceptions import UnsupportedAlgorithm
+    from cryptography.hazmat.primitives.serialization import load_pem_private_key
+
+    from idlib.algorithms import PrivateKey
+
     try:
         # The device's own file is trusted, and the skipped checks take 50 ms.
         native = load_pem_private_key(pem, password=None, unsafe_skip_rsa_key_validation=True)
@@ -173,7 +176,7 @@ def parse_private_key(pem: bytes, source: Path) -> PrivateKey:
         raise KeyFileError(f"{quoted(source)} holds a key that cannot be used: {error.fact}", error.hint) from error
 
 
-def parse_certificate(pem: bytes, source: Path) -> x509.Certificate:
+def parse_certificate(pem: bytes, source: Path) -> "x509.Certificate":
     """Return the first certificate in PEM text.
 
     Args:
@@ -183,6 +186,8 @@ def parse_certificate(pem: bytes, source: Path) -> x509.Certificate:
     Raises:
         KeyFileError: There is none.
     """
+    from idlib.pem import read_certificates
+
     found = read_certificates(pem)
     if found.readable:
         return found.readable[0]
@@ -196,6 +201,8 @@ def no_certificate(subject: str, contents: bytes) -> KeyFileError:
         subject: The beginning of the sentence: its subject and verb.
         contents: What was found.
     """
+    from idlib.pem import Kind, describe
+
     finding = describe(contents, Kind.CERTIFICATE)
     return KeyFileError(f"{subject} no certificate in PEM form: {finding.what}", finding.remedy)
 
@@ -391,6 +398,8 @@ def _require_free(paths: Iterable[Path]) -> None:
 
 
 def _no_private_key(contents: bytes, source: Path) -> KeyFileError:
+    from idlib.pem import Kind, describe
+
     finding = describe(contents, Kind.PRIVATE_KEY)
     remedy = finding.remedy.replace("FILE", shlex.quote(str(source)))
     return KeyFileError(
@@ -436,6 +445,9 @@ def _file_stem(name: IdentityName) -> str:
     # The longest names exceed a file system's limit. No name has a ~, so a shortened one cannot collide with another.
     if len(name.text) + len(_LONGEST_SUFFIX) <= _MAX_FILE_NAME_OCTETS:
         return name.text
+    # Imported late, because hardly any name is that long.
+    import hashlib
+
     return f"{name.text[:190]}~{hashlib.sha256(name.text.encode()).hexdigest()[:32]}"
 
 
@@ -466,7 +478,7 @@ def _wait_for_lock(descriptor: int, directory: Path, deadline: float) -> None:
 
 @contextmanager
 def _staged(path: Path, data: bytes, uid: int) -> Iterator[Path]:
-    temporary = path.parent / f"{_STAGED_PREFIX}{secrets.token_hex(8)}{_STAGED_SUFFIX}"
+    temporary = path.parent / f"{_STAGED_PREFIX}{os.urandom(8).hex()}{_STAGED_SUFFIX}"
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, FILE_MODE)
     try:
         with open(descriptor, "wb") as file:

@@ -16,6 +16,7 @@ from idlib.algorithms import NativePublicKey, PublicKey
 from idlib.errors import MalformedRecordError, UnsuitableKeyError, UnusableRecordError
 from idlib.names import IdentityName
 
+PKIX_EE: Final = 1
 WHOLE_CERTIFICATE: Final = 0
 PUBLIC_KEY_INFO: Final = 1
 

@@ -11,7 +11,8 @@ from idlib.lists import SenderLists, WatchedLists
 from idlib.names import IdentityName
 from idlib.settings import Settings
 from idlib.storage import Printed, Remembered, ReplayEntry, ReplayStore
-from idlib.storage.rules import MAX_CLOCK_LEAD_SECONDS, MAX_MESSAGE_AGE_SECONDS
+from idlib.storage.rules import MAX_CLOCK_LEAD_SECONDS
+from idlib.system.times import EARLIEST_CREDIBLE_TIME, MAX_MESSAGE_AGE_SECONDS
 
 __all__ = [
     "EARLIEST_CREDIBLE_TIME",
@@ -29,8 +30,6 @@ if TYPE_CHECKING:
     # Imported for type hints only: programs that need only the time must not load the cryptography library.
     from idlib.envelope import Binding, UnverifiedMessage
 
-# 2026-11-22, when this was written: a clock that shows an earlier time has not been set.
-EARLIEST_CREDIBLE_TIME: Final = 1_795_305_600
 _IDENTIFIER_BYTES: Final = 16
 _REASONS_OF_AGE: Final = frozenset({Reason.TOO_OLD, Reason.EXPIRED, Reason.FROM_THE_FUTURE})
 

@@ -27,14 +27,17 @@ from idlib.errors import (
 )
 from idlib.output import counted
 from idlib.settings import Settings
-from idlib.storage.outbox import NewOutgoingMessage
+from idlib.storage.outgoing import NewOutgoingMessage
 from idlib.system.failure_log import FailureLog
 from idlib.transport import Broker, Publication, Publisher
+from messaging_sender.bounds import seconds_at_the_broker
 from messaging_sender.interruptible_input import InterruptibleInput
 from messaging_sender.queuing import has_waiting, is_temporary, queue_message, resident_sender, warn_if_nobody_sends
 from messaging_sender.reporting import SendResult, report
-from messaging_sender.sealing import Sealer, seconds_at_the_broker
+from messaging_sender.sealing import Sealer
 from messaging_sender.sender_record import OwnRecord
+from messaging_sender.sending import decode
+from messaging_sender.transmission import dropped
 
 _LOG = logging.getLogger(__name__)
 
@@ -250,7 +253,7 @@ class LineSender:
             self._fail(sent.number, sent.message, error, sent.size)
 
     def _queue(self, number: int, message: NewOutgoingMessage) -> None:
-        queue_message(self._settings, self._sealer, message)
+        queue_message(self._settings, message)
         if not len(self._queued):
             _LOG.warning(
                 "Messages to %s are queued from line %d on; %s will send them: %s",
@@ -327,15 +330,6 @@ class LineSender:
                 sys.stdout.flush()
 
 
-def dropped(error: NoSubscriberError) -> NoSubscriberError:
-    """Return the error for a message that is not queued, so that the broker has dropped it.
-
-    Args:
-        error: From the publisher.
-    """
-    return NoSubscriberError(f"{error.fact}; the message was dropped", error.hint)
-
-
 def _which(lines: "Ranges") -> str:
     return f"line{'' if len(lines) == 1 else 's'} {lines}"
 
@@ -353,19 +347,3 @@ def split(source: BinaryIO, limit: int) -> Iterator[bytes]:
         while not rest.endswith(b"\n") and (rest := source.readline(limit)):
             pass
         yield line.removesuffix(b"\n").removesuffix(b"\r")
-
-
-def decode(octets: bytes, what: str) -> str:
-    """Decode UTF-8.
-
-    Args:
-        octets: The bytes.
-        what: Their name in an error.
-
-    Raises:
-        MessageError: They are not UTF-8.
-    """
-    try:
-        return octets.decode()
-    except UnicodeDecodeError as error:
-        raise MessageError(f"{what} is not UTF-8: byte {error.start + 1} is invalid", "convert it to UTF-8") from error

@@ -25,11 +25,13 @@ from idlib.settings import Settings
 from idlib.storage.outbox import BootTime, Outbox, OutgoingMessage
 from idlib.system.backoff import RetryTimer
 from idlib.system.failure_log import FailureLog
+from idlib.system.times import EARLIEST_CREDIBLE_TIME, MAX_MESSAGE_AGE_SECONDS
 from idlib.timekeeping import MAX_DIVERGENCE_SECONDS
 from idlib.transport import Broker, Publisher
-from idlib.trust import EARLIEST_CREDIBLE_TIME, MAX_MESSAGE_AGE_SECONDS, Moment
+from idlib.trust import Moment
+from messaging_sender.bounds import MESSAGE_EXPIRY_SECONDS, expires_at, seconds_at_the_broker
 from messaging_sender.postponements import Postponements
-from messaging_sender.sealing import MESSAGE_EXPIRY_SECONDS, Sealer, expires_at, seconds_at_the_broker
+from messaging_sender.sealing import Sealer
 from messaging_sender.sender_clock import SenderClock
 from messaging_sender.sender_record import OwnRecord
 

@@ -14,10 +14,11 @@ from idlib.errors import (
 from idlib.names import IdentityName
 from idlib.program.command_line import beside
 from idlib.settings import Settings
-from idlib.storage.outbox import BootTime, NewOutgoingMessage, Outbox, is_to_be_opened
+from idlib.storage.outbox import BootTime, Outbox, is_to_be_opened
+from idlib.storage.outgoing import NewOutgoingMessage
 from idlib.storage.watching import is_watched
-from idlib.trust import EARLIEST_CREDIBLE_TIME
-from messaging_sender.sealing import Sealer, expires_at
+from idlib.system.times import EARLIEST_CREDIBLE_TIME
+from messaging_sender.bounds import end_of_life, expires_at, surely_fits
 
 _LOG = logging.getLogger(__name__)
 
@@ -57,21 +58,39 @@ def has_waiting(settings: Settings, recipient: IdentityName) -> bool:
     return waiting is not None
 
 
-def queue_message(settings: Settings, sealer: Sealer, message: NewOutgoingMessage) -> None:
+def queue_message(settings: Settings, message: NewOutgoingMessage) -> None:
     """Queue a message in the outbox.
 
     Args:
-        settings: DATA_PATH is used.
-        sealer: Checks if the message can be sent at all.
+        settings: From the environment.
         message: The message.
 
     Raises:
         MessageError: The message can never be sent.
+        KeyFileError: Our own key, which is needed to check a large message, is missing or unusable.
         StoreError: The outbox is full, or cannot be written.
     """
-    sealer.check(message)
+    _check(settings, message)
     with Outbox(settings.data_path) as outbox:
         outbox.put(message, BootTime.now())
+
+
+def queue_and_tell(settings: Settings, message: NewOutgoingMessage, why: str) -> None:
+    """Queue a message in the outbox, and log the reason.
+
+    Args:
+        settings: From the environment.
+        message: The message.
+        why: Why it is not sent now.
+
+    Raises:
+        MessageError: The message can never be sent.
+        KeyFileError: Our own key, which is needed to check a large message, is missing or unusable.
+        StoreError: The outbox is full, or cannot be written.
+    """
+    queue_message(settings, message)
+    _LOG.warning("The message to %s is queued; %s will send it: %s", message.recipient, resident_sender(), why)
+    warn_if_nobody_sends(settings)
 
 
 def warn_if_nobody_sends(settings: Settings) -> None:
@@ -87,3 +106,12 @@ def warn_if_nobody_sends(settings: Settings) -> None:
 def _has_expired(message: NewOutgoingMessage) -> bool:
     # If the clock was not set when a message was queued, its lifetime starts when the resident sender first sees it.
     return message.queued_at >= EARLIEST_CREDIBLE_TIME and time.time() >= expires_at(message)
+
+
+def _check(settings: Settings, message: NewOutgoingMessage) -> None:
+    end_of_life(message, int(time.time()))
+    if not surely_fits(message.text, settings.max_message_size):
+        # Imported late, because cryptography takes a quarter of the time in which a program queues a message.
+        from messaging_sender.sealing import Sealer
+
+        Sealer.from_settings(settings).check(message)

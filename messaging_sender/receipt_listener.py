@@ -11,10 +11,9 @@ from idlib.errors import DiscoveryError, ReceiptError, Refusal
 from idlib.names import IdentityName
 from idlib.settings import Settings
 from idlib.trust import Policy
+from messaging_sender.bounds import MAX_RECEIPT_OCTETS
 from messaging_sender.sealing import Sealer
 
-# Twice the size of a receipt with the longest names and the largest keys; anything larger is another message.
-MAX_RECEIPT_OCTETS: Final = 8192
 MAX_HEARD: Final = 256
 # Between two private-key operations, to limit the load while waiting.
 _PAUSE_SECONDS: Final = 0.005

@@ -1,9 +1,10 @@
 """Reports the result of each message as JSON on stdout."""
 
+from dataclasses import dataclass
 from enum import StrEnum
 
 from idlib.output import json_object
-from idlib.storage.outbox import NewOutgoingMessage
+from idlib.storage.outgoing import NewOutgoingMessage
 from idlib.system.interruption import Terminated
 
 
@@ -16,6 +17,21 @@ class SendResult(StrEnum):
     QUEUED = "queued"
     UNACKNOWLEDGED = "unacknowledged"
     FAILED = "failed"
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What is known about a message while it is being sent.
+
+    Args:
+        result: Its result so far.
+        size: Its bytes when signed and encrypted; None if it is not sealed yet.
+        warning: Why its recipient will refuse it; None if there is no known reason.
+    """
+
+    result: SendResult = SendResult.FAILED
+    size: int | None = None
+    warning: str | None = None
 
 
 def report(

@@ -3,23 +3,24 @@
 import logging
 import time
 from contextlib import suppress
-from typing import Final, Self
+from typing import TYPE_CHECKING, Self
 
 from idlib.algorithms import PrivateKey
-from idlib.discovery import Discovery
-from idlib.envelope import Binding, seal, sign
-from idlib.errors import ClockError, KeyFileError, MessageError, quoted
+from idlib.envelope.binding import Binding
+from idlib.envelope.jws import sign
+from idlib.errors import ClockError, KeyFileError, quoted
 from idlib.files import state_of
 from idlib.keys import key_path, next_key_path, previous_key_paths, read_private_key
 from idlib.names import IdentityName
 from idlib.settings import Settings
-from idlib.storage.outbox import NewOutgoingMessage
-from idlib.trust import EARLIEST_CREDIBLE_TIME, MAX_MESSAGE_AGE_SECONDS
+from idlib.storage.outgoing import NewOutgoingMessage
+from idlib.system.times import EARLIEST_CREDIBLE_TIME
+from messaging_sender.bounds import end_of_life, in_base64, too_large
+
+if TYPE_CHECKING:
+    from idlib.discovery import Discovery
 
 _LOG = logging.getLogger(__name__)
-
-# The broker may drop messages that the recipient has not fetched by then.
-MESSAGE_EXPIRY_SECONDS: Final = 7 * 24 * 3600
 
 
 class Sealer:
@@ -28,16 +29,16 @@ class Sealer:
     Args:
         settings: From the environment.
         key: Our own private key.
-        discovery: Finds recipients' certificates, again when their time to live is over.
+        discovery: Finds recipients' certificates, again when their time to live is over; None for that of the settings.
     """
 
-    def __init__(self, settings: Settings, key: PrivateKey, discovery: Discovery) -> None:
+    def __init__(self, settings: Settings, key: PrivateKey, discovery: "Discovery | None" = None) -> None:
         self._settings = settings
+        self._discovery = discovery
         self._path = key_path(settings.crypto_path, settings.identity_name)
         # Unknown, because the key may have been replaced since it was read.
         self._state: tuple[int, ...] | None = None
         self.key = key
-        self.discovery = discovery
 
     @classmethod
     def from_settings(cls, settings: Settings) -> Self:
@@ -47,8 +48,25 @@ class Sealer:
             KeyFileError: Its key is missing or unusable.
             ConfigurationError: The settings exclude each other, or a file that they name cannot be used.
         """
-        key = read_private_key(key_path(settings.crypto_path, settings.identity_name))
-        return cls(settings, key, Discovery.from_settings(settings))
+        sealer = cls(settings, read_private_key(key_path(settings.crypto_path, settings.identity_name)))
+        if settings.dnssec_trust_anchors is not None or settings.pkix_ca_file is not None:
+            # These files may be unusable, which must show even if the message is only queued.
+            _ = sealer.discovery
+        return sealer
+
+    @property
+    def discovery(self) -> "Discovery":
+        """Finds recipients' certificates.
+
+        Raises:
+            ConfigurationError: The settings exclude each other, or a file that they name cannot be used.
+        """
+        if self._discovery is None:
+            # Imported late, because it takes a third of a program's start and a message is queued without it.
+            from idlib.discovery import Discovery
+
+            self._discovery = Discovery.from_settings(self._settings)
+        return self._discovery
 
     def own_keys(self) -> tuple[PrivateKey, ...]:
         """Return our private keys to which others may encrypt, the one that signs first; unusable files are skipped."""
@@ -109,6 +127,9 @@ class Sealer:
         """
         if time.time() < EARLIEST_CREDIBLE_TIME:
             raise ClockError("the clock of this device is not set", "wait for its time server, or set it")
+        # Imported late, because a message that is only queued is not encrypted.
+        from idlib.envelope import seal
+
         self._refresh_key()
         recipient = IdentityName(message.recipient)
         payload = seal(
@@ -135,43 +156,13 @@ class Sealer:
         signed = sign(
             message.text, sender=self._settings.identity_name, signing_key=self.key, binding=_binding(message)
         )
-        # Encryption encodes in base64: four bytes for every three.
-        self._check_size((len(signed) * 4 + 2) // 3)
+        self._check_size(in_base64(len(signed)))
 
     def _check_size(self, octets: int) -> None:
         if octets > self._settings.max_message_size:
             raise too_large(f"{octets} bytes when signed and encrypted", self._settings.max_message_size)
 
 
-def seconds_at_the_broker(message: NewOutgoingMessage) -> int:
-    """Return after how many seconds from now the broker may drop a message."""
-    if message.lifetime is None:
-        return MESSAGE_EXPIRY_SECONDS
-    return max(1, min(message.queued_at + message.lifetime - int(time.time()), MESSAGE_EXPIRY_SECONDS))
-
-
-def expires_at(message: NewOutgoingMessage) -> int:
-    """Return when a message expires or becomes too old for recipients to accept, in seconds since the epoch."""
-    lifetime = MESSAGE_EXPIRY_SECONDS if message.lifetime is None else message.lifetime
-    return message.queued_at + min(lifetime, MAX_MESSAGE_AGE_SECONDS)
-
-
-def too_large(what: str, limit: int) -> MessageError:
-    """Return the error that a message is too large.
-
-    Args:
-        what: Its size, in words.
-        limit: The limit in bytes.
-    """
-    return MessageError(
-        f"the message is too large: {what} (limit: {limit})",
-        "shorten it, or raise MAX_MESSAGE_SIZE on both sides",
-    )
-
-
 def _binding(message: NewOutgoingMessage) -> Binding:
     now = int(time.time())
-    expires_at = None if message.lifetime is None else message.queued_at + message.lifetime
-    if expires_at is not None and expires_at <= now:
-        raise MessageError("the message expired before it could be sent", "give more seconds with --expires")
-    return Binding(IdentityName(message.recipient), now, message.identifier, expires_at)
+    return Binding(IdentityName(message.recipient), now, message.identifier, end_of_life(message, now))

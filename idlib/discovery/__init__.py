@@ -1,5 +1,6 @@
 """From a name to its usable certificates, with how they were authenticated (docs/protocol.md, "Keys in DNS")."""
 
+import functools
 import logging
 import time
 from collections.abc import Callable
@@ -22,7 +23,7 @@ from idlib.errors import (
     UnusableRecordError,
 )
 from idlib.names import IdentityName
-from idlib.records import TlsaRecord, UsableRecord, judge, rank
+from idlib.records import PKIX_EE, TlsaRecord, UsableRecord, judge, rank
 from idlib.settings import DnssecPolicy, Settings
 from idlib.zones import registrable_domain
 
@@ -43,7 +44,7 @@ class Discovery:
 
     Args:
         authentication: How answers are authenticated.
-        authorities: The trusted certification authorities of PKIX-EE records; None if none are configured.
+        authorities: Returns the trusted certification authorities of PKIX-EE records; None if none are configured.
         clock: Seconds that never run backwards, for the cache.
         now: The time with its zone, for certificates.
         is_trusted: Returns if a name's entries are never evicted in favor of others; raises nothing.
@@ -52,7 +53,7 @@ class Discovery:
     def __init__(
         self,
         authentication: Authentication,
-        authorities: Store | None = None,
+        authorities: Callable[[], Store | None] = lambda: None,
         clock: Callable[[], float] = time.monotonic,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
         is_trusted: Callable[[IdentityName], bool] = lambda _: False,
@@ -76,8 +77,7 @@ class Discovery:
         Raises:
             ConfigurationError: The settings exclude each other, or a file that they name cannot be used.
         """
-        explicit = settings.pkix_ca_file
-        authorities = read_system_authorities() if explicit is None else read_authorities(explicit)
+        authorities = _authorities_from(settings)
         authentication = _authentication_from(settings)
         return cls(authentication, authorities, is_trusted=is_trusted)
 
@@ -147,7 +147,8 @@ class Discovery:
             try:
                 record = TlsaRecord.from_rdata(rdata)
                 described = record.parameters
-                usable.append(judge(record, name, now, self._authorities))
+                authorities = self._authorities() if record.usage == PKIX_EE else None
+                usable.append(judge(record, name, now, authorities))
             except (MalformedRecordError, UnusableRecordError) as error:
                 skipped.append(f"{described}: {error.fact}")
             if len(usable) == MAX_RECORDS:
@@ -182,6 +183,15 @@ def find_key(discovery: Discovery, name: IdentityName, der: bytes) -> Found:
     found = discovery.find(name)
     # The cached records may be from before the record was replaced.
     return found if der in found.accepted else discovery.find_again(name)
+
+
+def _authorities_from(settings: Settings) -> Callable[[], Store | None]:
+    """Return a function that returns the trusted authorities; a file that the settings name is read at once."""
+    if settings.pkix_ca_file is None:
+        # Read when they are first needed: a system has more than a hundred, and few records come from one.
+        return functools.cache(read_system_authorities)
+    authorities = read_authorities(settings.pkix_ca_file)
+    return lambda: authorities
 
 
 def _authentication_from(settings: Settings) -> Authentication:

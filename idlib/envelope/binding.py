@@ -1,11 +1,10 @@
 """What binds a message to its recipient and its time: `aud`, `iat`, `jti` and `exp` in the JWS protected header."""
 
-import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Self
 
-from idlib.envelope import base64url
+from idlib.envelope.identifier import new_identifier
 from idlib.envelope.serialization import shown
 from idlib.errors import MalformedNameError, MessageError, Reason, Refusal
 from idlib.names import IdentityName
@@ -14,7 +13,6 @@ _REQUIRED: Final = frozenset({"aud", "iat", "jti"})
 _ALL: Final = _REQUIRED | {"exp"}
 _MAX_INTEGER: Final = 2**53 - 1
 _MAX_IDENTIFIER_OCTETS: Final = 128
-_NEW_IDENTIFIER_OCTETS: Final = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,11 +66,6 @@ class Binding:
         if self.expires_at is not None:
             parameters["exp"] = self.expires_at
         return parameters
-
-
-def new_identifier() -> str:
-    """Return an identifier of 128 random bits for a message."""
-    return base64url.encode(secrets.token_bytes(_NEW_IDENTIFIER_OCTETS))
 
 
 def is_identifier(text: str) -> bool:

@@ -3,6 +3,8 @@
 import argparse
 import contextlib
 import errno
+import functools
+import gc
 import io
 import logging
 import os
@@ -31,6 +33,10 @@ class _Parser(argparse.ArgumentParser):
         print(f"{self.prog}: {harmless(message)}; see {self.prog} --help", file=sys.stderr)
         sys.exit(ExitStatus.USAGE)
 
+    def format_help(self) -> str:
+        self.formatter_class = argparse.RawDescriptionHelpFormatter
+        return super().format_help()
+
 
 def parser(description: str, example: str) -> argparse.ArgumentParser:
     """Return an argument parser that shows an example in its help and ends with status 64 on wrong usage.
@@ -44,7 +50,8 @@ def parser(description: str, example: str) -> argparse.ArgumentParser:
     command_line = _Parser(
         description=textwrap.fill(description, _HELP_WIDTH),
         epilog=f"example:\n  {example.format(program=program)}" if example else None,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        # Without a width, the check of each argument would import what finds the width of the terminal.
+        formatter_class=functools.partial(argparse.RawDescriptionHelpFormatter, width=_HELP_WIDTH),
         # An abbreviation may become ambiguous when an option is added.
         allow_abbrev=False,
     )
@@ -109,6 +116,8 @@ def run(main: Callable[[], int | None]) -> NoReturn:
         # The output is UTF-8 by contract, whatever the locale.
         sys.stdout.reconfigure(encoding="utf-8")
     status = _exit_status_of(main)
+    # Otherwise Python searches all objects for cycles before it ends, which takes an eighth of a short program's time.
+    gc.freeze()
     if status is ExitStatus.TERMINATED:
         _end_by_sigterm()
     sys.exit(status)

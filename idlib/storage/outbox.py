@@ -14,9 +14,22 @@ from typing import Final, Self
 from idlib.errors import StoreError
 from idlib.files import state_of
 from idlib.storage.database import Database, repairing
+from idlib.storage.outgoing import NewOutgoingMessage
 from idlib.storage.pages import Value
 from idlib.storage.salvage import LOG, Table, beside, check_ascending, is_name, resolved
 from idlib.system import clock
+
+__all__ = [
+    "FILE_NAME",
+    "MAX_OCTETS",
+    "BootTime",
+    "NewOutgoingMessage",
+    "Outbox",
+    "OutgoingMessage",
+    "Waiting",
+    "is_to_be_opened",
+    "state_of_files",
+]
 
 FILE_NAME: Final = "outbox.sqlite3"
 MAX_OCTETS: Final = 16 * 1024 * 1024
@@ -96,25 +109,6 @@ _TABLE: Final = Table(
 )
 # The last column, when the oldest message was queued, is not in the table itself.
 _TOTAL: Final = Table("used", ("integer", "integer", "integer or null"), _is_plausible_total)
-
-
-@dataclass(frozen=True, slots=True)
-class NewOutgoingMessage:
-    """A message to be queued.
-
-    Args:
-        recipient: The recipient's name.
-        identifier: The `jti` of the message, the same each time it is sealed.
-        text: The text of the message.
-        queued_at: When it was queued, in seconds since the epoch.
-        lifetime: How many seconds later it expires; None if it does not expire.
-    """
-
-    recipient: str
-    identifier: str
-    text: str
-    queued_at: int
-    lifetime: int | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,12 +8,12 @@ from dataclasses import replace
 from typing import Final
 
 from idlib.storage.values import Printed, Standing
+from idlib.system.times import MAX_MESSAGE_AGE_SECONDS
 
 PROVEN_MESSAGES: Final = 3
 PROVEN_SECONDS: Final = 3600
 PROVEN_MEMORY_SECONDS: Final = 90 * 24 * 3600
-# How long a bound message is accepted, and how far its sender's clock may be ahead of ours.
-MAX_MESSAGE_AGE_SECONDS: Final = 14 * 24 * 3600
+# How far the clock of a message's sender may be ahead of ours.
 MAX_CLOCK_LEAD_SECONDS: Final = 5 * 60
 REPLAY_SECONDS: Final = MAX_MESSAGE_AGE_SECONDS + MAX_CLOCK_LEAD_SECONDS
 UNBOUND_MEMORY_SECONDS: Final = 365 * 24 * 3600

@@ -4,7 +4,6 @@ A Raspberry Pi has no clock that runs without power. After a start its clock con
 shutdown: it looks right but is late by the time without power, until the first answer of a time server.
 """
 
-import ctypes
 from pathlib import Path
 from typing import Final
 
@@ -25,6 +24,9 @@ def boot() -> str:
 
 def is_synchronized() -> bool:
     """Return whether adjtimex(2) reports that the clock is synchronized to a time source."""
+    # Imported late, because most programs only need the identifier of the start.
+    import ctypes
+
     try:
         state = int(ctypes.CDLL(None).adjtimex(ctypes.create_string_buffer(_TIMEX_OCTETS)))
     except (AttributeError, OSError):

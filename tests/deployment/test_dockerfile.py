@@ -1,6 +1,8 @@
 """What the Dockerfile itself shows; tests/containers checks the contents of the images."""
 
+import ast
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
@@ -8,6 +10,7 @@ import pytest
 
 ROOT: Final = Path(__file__).parents[2]
 DOCKERFILE: Final = (ROOT / "Dockerfile").read_text()
+PACKAGES: Final = ("dane_messenger", "idlib", "messaging_maintenance", "messaging_receiver", "messaging_sender")
 TARGETS: Final = ("maintenance", "messaging_sender", "messaging_receiver", "resolver")
 
 
@@ -37,6 +40,30 @@ def test_packages_are_installed_from_the_lock_as_wheels_with_hashes() -> None:
     assert [file for _, file in installs] == ["/tmp/runtime.txt", "/tmp/build.txt"]
     for options, _ in installs:
         assert {"--no-deps", "--require-hashes", "--only-binary=:all:"} <= set(options.split())
+
+
+def imports(node: ast.AST) -> Iterator[str]:
+    """Yield the modules of others that are imported somewhere in a part of a module."""
+    for each in ast.walk(node):
+        match each:
+            case ast.ImportFrom(module=str(module)):
+                yield module
+            case ast.Import(names=names):
+                yield from (name.name for name in names)
+
+
+def test_the_bytecode_of_what_is_imported_late_is_in_the_images() -> None:
+    early, late = set(), set()
+    for path in (path for package in PACKAGES for path in (ROOT / package).rglob("*.py")):
+        tree = ast.parse(path.read_text())
+        functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]
+        late |= {module for function in functions for module in imports(function)}
+        early |= {
+            module for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom) for module in imports(node)
+        }
+    of_others = {module for module in late - early if module.partition(".")[0] not in PACKAGES}
+    assert of_others
+    assert of_others <= set(re.findall(r"[\w.]+", stages()["bytecode"]))
 
 
 def test_older_engines_can_build_it() -> None:

@@ -58,7 +58,7 @@ class Dns:
 
 
 def discovery(dns_table: Dns, authorities: Store | None = None) -> Discovery:
-    return Discovery(dns_table, authorities, lambda: 0.0, lambda: CERTIFICATE_NOW)
+    return Discovery(dns_table, lambda: authorities, lambda: 0.0, lambda: CERTIFICATE_NOW)
 
 
 def rdata(selector: int = 0) -> bytes:
@@ -72,6 +72,18 @@ def test_usable_records_are_found_in_order_of_preference_beside_unusable_ones() 
     assert [usable.parameters for usable in found.records] == ["3 1 0", "3 1 0", "3 0 0"]
     assert found.authentication == "made in a test"
     assert [line.partition(":")[0] for line in found.skipped] == ["3 0 0", "a record", "a record", "3 1 1"]
+
+
+def test_the_authorities_are_read_only_for_a_record_that_needs_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    read = []
+    monkeypatch.setattr("idlib.discovery.read_system_authorities", lambda: read.append(True))
+    subject = Discovery.from_settings(load({"IDENTITY_NAME": ALICE.text}))
+    answers = Dns([rdata(0)], [rdata(1), b"\1\0\0" + rdata(0)[3:], b"\1\0\0" + render(OTHER, 0).to_rdata()[3:]])
+    monkeypatch.setattr(subject, "_authentication", answers)
+    subject.find(ALICE)
+    assert read == []
+    assert len(subject.find(IdentityName("bob.example.com")).skipped) == 2
+    assert read == [True]
 
 
 def test_the_error_for_unusable_records_has_the_reasons() -> None:
@@ -166,7 +178,7 @@ def test_the_zone_is_that_of_the_signature_or_else_the_registrable_domain() -> N
     table = Dns([rdata()], TemporaryDiscoveryError("away"), NoRecordError("gone", zone="of.the.denial"))
     table.zone = "device.example.test"
     seconds = [0.0]
-    subject = Discovery(table, None, lambda: seconds[0], lambda: CERTIFICATE_NOW)
+    subject = Discovery(table, clock=lambda: seconds[0], now=lambda: CERTIFICATE_NOW)
     assert subject.zone_of(ALICE) == "example.test"
     assert subject.find(ALICE).zone == "device.example.test"
     seconds[0] += 100_000
@@ -196,7 +208,7 @@ def test_the_error_for_unusable_records_has_their_zone() -> None:
 def test_expired_keys_are_known_until_a_verdict_of_dns() -> None:
     table = Dns([rdata()], TemporaryDiscoveryError("away"), NoRecordError("gone"))
     seconds = [0.0]
-    subject = Discovery(table, None, lambda: seconds[0], lambda: CERTIFICATE_NOW)
+    subject = Discovery(table, clock=lambda: seconds[0], now=lambda: CERTIFICATE_NOW)
     assert subject.last_known_keys(ALICE) == ()
     subject.find(ALICE)
     seconds[0] += 3601
@@ -212,7 +224,7 @@ def test_expired_keys_are_known_until_a_verdict_of_dns() -> None:
 
 def test_a_repeated_look_up_counts_for_a_minute() -> None:
     seconds = [0.0]
-    subject = Discovery(Dns([rdata()]), None, lambda: seconds[0], lambda: CERTIFICATE_NOW)
+    subject = Discovery(Dns([rdata()]), clock=lambda: seconds[0], now=lambda: CERTIFICATE_NOW)
     subject.find(ALICE)
     assert not subject.was_renewed(ALICE)
     subject.find_again(ALICE)

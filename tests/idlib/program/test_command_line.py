@@ -55,6 +55,17 @@ def test_a_dns_error_is_printed_in_the_published_words() -> None:
     )
 
 
+@pytest.mark.parametrize("columns", ["50", "100"])
+def test_the_help_is_as_wide_as_the_terminal(columns: str) -> None:
+    shown = run_program(
+        "import sys; sys.argv[1:] = ['--help']; command_line = parser('', '');"
+        " command_line.add_argument('--option', help='word ' * 30); command_line.parse_args()",
+        COLUMNS=columns,
+    )
+    widest = max(map(len, shown.stdout.splitlines()))
+    assert int(columns) - 10 < widest <= int(columns)
+
+
 def test_ctrl_c_ends_with_130_and_no_traceback() -> None:
     ended = run_program("def main(): raise KeyboardInterrupt\nrun(main)")
     assert (ended.returncode, ended.stderr) == (130, "Interrupted.\n")

@@ -1,0 +1,85 @@
+"""What others use of the envelope; `idlib.envelope` offers the same."""
+
+from idlib.algorithms import PrivateKey, PublicKey
+from idlib.envelope.binding import Binding
+from idlib.envelope.identifier import new_identifier
+from idlib.envelope.jwe import Decrypted, decrypt, encrypt
+from idlib.envelope.jws import (
+    UnverifiedMessage,
+    UnverifiedReceipt,
+    parse,
+    parse_receipt,
+    sign,
+    sign_receipt,
+    signing_key_of,
+    verify,
+    verify_receipt,
+)
+from idlib.names import IdentityName
+
+__all__ = [
+    "Binding",
+    "Decrypted",
+    "UnverifiedMessage",
+    "UnverifiedReceipt",
+    "decrypt",
+    "encrypt",
+    "new_identifier",
+    "parse",
+    "parse_receipt",
+    "seal",
+    "seal_receipt",
+    "sign",
+    "sign_receipt",
+    "signing_key_of",
+    "verify",
+    "verify_receipt",
+]
+
+
+def seal(
+    text: str,
+    *,
+    sender: IdentityName,
+    signing_key: PrivateKey,
+    recipient: IdentityName,
+    encryption_key: PublicKey,
+    binding: Binding,
+    ask_for_receipt: bool = False,
+) -> bytes:
+    """Return the text signed and encrypted, ready to be published.
+
+    Args:
+        text: At least one character; the caller checks the size of the result.
+        sender: The sender, whose public key is in DNS.
+        signing_key: The sender's key.
+        recipient: The recipient.
+        encryption_key: The recipient's key, from DNS.
+        binding: The recipient and the time.
+        ask_for_receipt: Whether the recipient should confirm that it has printed the message.
+
+    Raises:
+        MessageError: The text is empty, or has half a surrogate pair.
+        UnsuitableKeyError: The recipient's key cannot be used for encryption.
+    """
+    signed = sign(text, sender=sender, signing_key=signing_key, binding=binding, ask_for_receipt=ask_for_receipt)
+    return encrypt(signed, recipient=recipient, encryption_key=encryption_key)
+
+
+def seal_receipt(
+    reference: str, *, sender: IdentityName, signing_key: PrivateKey, encryption_key: PublicKey, binding: Binding
+) -> bytes:
+    """Return a receipt signed and encrypted, ready to be published.
+
+    Args:
+        reference: The identifier (`jti`) of the message that has been printed.
+        sender: The device that has printed it.
+        signing_key: That device's key.
+        encryption_key: The key of the message's sender, from DNS.
+        binding: The message's sender as the recipient, and the time.
+
+    Raises:
+        UnsuitableKeyError: The key cannot be used for encryption.
+    """
+    signed = sign_receipt(reference, sender=sender, signing_key=signing_key, binding=binding)
+    return encrypt(signed, recipient=binding.audience, encryption_key=encryption_key)

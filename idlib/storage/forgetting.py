@@ -288,7 +288,8 @@ class Forgetting:
         ).fetchall()
         for name, zone, apart_since, last_printed_at, watermark in dropped:
             self._senders.dropped(name, zone, apart_since)
-            self._senders.raise_dropped_until(connection, last_printed_at + rules.MAX_CLOCK_LEAD_SECONDS)
+            until = rules.latest_print(last_printed_at) + rules.MAX_CLOCK_LEAD_SECONDS
+            self._senders.raise_dropped_until(connection, until)
             self._senders.raise_pool_watermark(connection, watermark)
         return len(dropped)
 

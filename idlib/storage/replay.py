@@ -37,7 +37,7 @@ _UNPROVEN: Final = 0
 _PROVEN: Final = 1
 _FIRST_PORTION: Final = 500
 _SMALLEST_PORTION: Final = 50
-_LARGEST_PORTION: Final = 4000
+_LARGEST_PORTION: Final = 1000
 _SHORT_SECONDS: Final = 0.003
 _LONG_SECONDS: Final = 0.01
 # The log is copied into the file in smaller steps than SQLite's usual 1000 pages, because others wait for each step.

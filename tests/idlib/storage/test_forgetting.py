@@ -280,6 +280,56 @@ def test_pruned_messages_are_refused_after_each_portion(store: ReplayMemory) -> 
     remember(store, [entry(number, NOW - number * 7) for number in range(1000)])
     more = True
     while more:
+@pytest.mark.parametrize("senders", [1, 50])
+def test_pruning_that_was_interrupted_resumes_and_forgets_exactly_what_has_expired(
+    senders: int, tmp_path: Path
+) -> None:
+    names = [f"{number}.example" for number in range(senders)]
+    today = NOW // DAY
+    # The entries of a day are kept until the last of them has expired.
+    now = (today - 10) * DAY + rules.REPLAY_SECONDS
+    expired, kept = (
+        [entry(f"{day} {number}", day * DAY + number, names[number % senders]) for number in range(3000)]
+        for day in (today - 11, today - 10)
+    )
+    directory = tmp_path / "0"
+    with ReplayMemory(directory) as store:
+        for name in names:
+            prove(store, name, today * DAY)
+        others = number_remembered(store)
+        remember(store, [*expired, *kept])
+    for restart in range(1, 10):
+        with ReplayMemory(directory) as store:
+            left = number_remembered(store)
+            for _ in range(8):
+                store._portion = 100
+                store.tidy(now)
+                assert left - 100 <= number_remembered(store) <= left
+                left = number_remembered(store)
+            assert {store.verdict(one) for one in kept} == {PRINTED}
+            assert NEW not in {store.verdict(one) for one in expired}
+            # As if the process had been killed now.
+            shutil.copytree(directory, directory := tmp_path / str(restart))
+    with ReplayMemory(directory) as store:
+        assert tidy(store, now) == Tidied(more=False)
+        assert number_remembered(store) == others + len(kept)
+        assert {store.verdict(one) for one in kept} == {PRINTED}
+        assert {store.verdict(one) for one in expired} == {MAYBE}
+
+
+def test_names_are_dropped_in_small_portions(store: ReplayMemory) -> None:
+    remember(store, [entry(0, NOW, f"{number}.example") for number in range(1000)])
+    left, portions = 1000, 0
+    more = True
+    while more:
+        more = store.tidy(NOW + 17 * DAY).more
+        names = store._connection.execute("SELECT count(*) FROM sender").fetchone()[0]
+        assert names >= left - 1000 // 16
+        portions += names < left
+        left = names
+    assert (left, portions >= 16) == (0, True)
+
+
         more = store.tidy(NOW + 20 * DAY).more
         assert NEW not in {store.verdict(entry(number, NOW - number * 7)) for number in range(1000)}
     assert store.verdict(entry("new", NOW + 1)) is NEW

@@ -72,6 +72,7 @@ class Supervision:
         while not self._context.stopping.wait(1.0):
             now = time.monotonic()
             self._context.refusals.flush()
+            self._keep(self._context.memory.copy_log)
             if now >= next_status:
                 next_status = now + STATUS_SECONDS
                 _LOG.info("%s", self.status())

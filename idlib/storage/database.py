@@ -1,6 +1,7 @@
 """An SQLite file in which each change is atomic and durable, even if the process is killed or the power is cut."""
 
 import contextlib
+import errno
 import fcntl
 import functools
 import logging
@@ -83,6 +84,8 @@ class Database:
     _may_be_empty = False
     # Whether it matters when a damaged file was last written.
     _needs_last_write = False
+    # The size of a page: each change writes at least one.
+    _page_bytes = 4096
 
     def __init__(
         self,
@@ -135,6 +138,7 @@ class Database:
             self._note_last_write(self._last_write)
             try:
                 self._connect_first(None if found is None else found.st_size)
+                self._change_page_size()
             except DamagedError as error:
                 self._repair(error)
         except BaseException:
@@ -208,6 +212,8 @@ class Database:
     def _prepare(self, connection: sqlite3.Connection) -> None:
         found = int(connection.execute("PRAGMA user_version").fetchone()[0])
         self._refuse_newer(found)
+        # This has an effect only on a file that is still empty.
+        connection.execute(f"PRAGMA page_size = {self._page_bytes}")
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")
         # A container's root file system may be read-only, with no place for temporary files.
@@ -216,6 +222,49 @@ class Database:
             connection.execute("PRAGMA secure_delete = ON")
         if found < self._version:
             connection.executescript(f"BEGIN IMMEDIATE; {self._schema}; PRAGMA user_version = {self._version}; COMMIT")
+
+    def _change_page_size(self) -> None:
+        """Rewrite a file of an earlier release that has pages of another size, if only this process can have it open.
+
+        A crash at any point leaves the old file or the new one in place, and the next start removes what is unfinished.
+        """
+        found = int(self._connection.execute("PRAGMA page_size").fetchone()[0])
+        if not self._is_held or found == self._page_bytes:
+            return
+        _LOG.info("Rewriting %s in smaller pages: %d bytes instead of %d", quoted(self._path), self._page_bytes, found)
+        try:
+            self._rewrite()
+        except DamagedError:
+            raise
+        except StoreError as error:
+            if self._opened is None:
+                raise
+            # It can be used as it is; the next start tries again.
+            _LOG.warning("The size of its pages stays: %s", error)
+
+    def _rewrite(self) -> None:
+        new = salvage.new_file(self._path)
+        with translating_errors(self._path), contextlib.ExitStack() as stack:
+            new.unlink(missing_ok=True)
+            descriptor = os.open(new, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, FILE_MODE)
+            stack.callback(new.unlink, missing_ok=True)
+            stack.callback(os.close, descriptor)
+            self._connection.execute(f"PRAGMA page_size = {self._page_bytes}")
+            self._connection.execute("VACUUM INTO ?", (str(new),))
+            make_durable(new)
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # The new file has everything that the log has: SQLite must not find the log beside the new file.
+            self._disconnect()
+            make_durable(self._path.parent)
+            if beside(self._path, LOG).exists():
+                self._connect_again()
+                raise OSError(errno.EBUSY, os.strerror(errno.EBUSY))
+            new.rename(self._path)
+            stack.pop_all()
+            os.close(self._descriptor)
+            self._descriptor = descriptor
+            make_durable(self._path.parent)
+            self._connect_again()
 
     def _refuse_newer(self, version: int) -> None:
         if version > self._version:
@@ -316,6 +365,7 @@ class Database:
                 new,
                 self._schema,
                 self._version,
+                self._page_bytes,
                 self._tables,
                 self._complete,
             )

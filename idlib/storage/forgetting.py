@@ -20,6 +20,9 @@ _SLACK: Final = 64
 _MINUTE: Final = 60
 _ANY_TIME: Final = 1 << 62
 _AGAIN_SECONDS: Final = 60
+# In the time in which one entry is forgotten, more can be counted, and less than one row of a name can be changed.
+_COUNTED_AT_ONCE: Final = 4
+_ENTRIES_OF_A_ROW: Final = 16
 
 
 @dataclass(slots=True)
@@ -81,7 +84,7 @@ class Forgetting:
         Args:
             connection: The connection, in a transaction.
             now: Seconds since the epoch.
-            limit: The maximum number of entries or rows to process.
+            limit: How many entries may be forgotten; counting them and changing rows is limited to about the same time.
         """
         for step in (
             self._count,
@@ -102,7 +105,7 @@ class Forgetting:
     def _count(self, connection: sqlite3.Connection, _: int, limit: int) -> Tidied | None:
         for tally in (self._senders.bound, self._senders.unbound):
             if tally.counted_to is not None:
-                tally.count(connection, limit)
+                tally.count(connection, _COUNTED_AT_ONCE * limit)
                 return _DONE
         return None
 
@@ -259,6 +262,7 @@ class Forgetting:
         return Tidied(more=True, forgotten_unbound_early=deleted)
 
     def _drop_watermarks(self, connection: sqlite3.Connection, now: int, limit: int) -> Tidied | None:
+        limit = _rows_in_time_of(limit)
         # If the index is damaged, it may list rows whose watermarks are already dropped.
         dropped = connection.execute(
             "UPDATE sender SET watermark = ? WHERE +watermark >= 0 AND id IN"
@@ -270,6 +274,7 @@ class Forgetting:
         return _DONE if dropped else None
 
     def _drop_names(self, connection: sqlite3.Connection, now: int, limit: int) -> Tidied | None:
+        limit = _rows_in_time_of(limit)
         pooled = "apart_since IS NULL"
         if self._drop(connection, pooled, now - rules.UNPROVEN_MEMORY_SECONDS, limit):
             return _DONE
@@ -288,7 +293,8 @@ class Forgetting:
         ).fetchall()
         for name, zone, apart_since, last_printed_at, watermark in dropped:
             self._senders.dropped(name, zone, apart_since)
-            self._senders.raise_dropped_until(connection, last_printed_at + rules.MAX_CLOCK_LEAD_SECONDS)
+            until = rules.latest_print(last_printed_at) + rules.MAX_CLOCK_LEAD_SECONDS
+            self._senders.raise_dropped_until(connection, until)
             self._senders.raise_pool_watermark(connection, watermark)
         return len(dropped)
 
@@ -321,7 +327,9 @@ class Forgetting:
                 (max(last_printed_at, min(last_printed_at + rules.LAST_PRINT_LAG_SECONDS, now)), number),
             )
             self._senders.demoted(zone)
-            left -= 1
+            left -= _ENTRIES_OF_A_ROW
+            if left <= 0:
+                break
         return _DONE
 
     def _move_into_pool(self, connection: sqlite3.Connection, number: int, limit: int) -> int:
@@ -343,6 +351,10 @@ class Forgetting:
             if moved == limit:
                 break
         return moved
+
+
+def _rows_in_time_of(entries: int) -> int:
+    return max(1, entries // _ENTRIES_OF_A_ROW)
 
 
 def _first_entries(connection: sqlite3.Connection, table: str, slot: int, limit: int) -> _Portion:

@@ -5,6 +5,7 @@ independently, in the newest version that the file or its write-ahead log (WAL) 
 The format: https://www.sqlite.org/fileformat2.html
 """
 
+import itertools
 import os
 import struct
 from collections.abc import Iterator
@@ -12,7 +13,9 @@ from dataclasses import dataclass
 from typing import Final
 
 _MAGIC: Final = b"SQLite format 3\0"
-_USUAL_PAGE_BYTES: Final = 4096
+# What our files have, the smallest first, in case no header can be read.
+_USUAL_PAGE_BYTES: Final = (512, 4096)
+_PAGES_TRIED: Final = 256
 _POSSIBLE_PAGE_BYTES: Final = frozenset(1 << power for power in range(9, 17))
 _FILE_HEADER_BYTES: Final = 100
 _USER_VERSION: Final = slice(60, 64)
@@ -116,7 +119,7 @@ class _Reader:
         self._database = database
         self._log = log
         header = os.pread(database, _FILE_HEADER_BYTES, 0)
-        self._size = _page_size(header, log)
+        self._size = _page_size(header, log) or _likely_page_size(database)
         pages = -(-os.fstat(database).st_size // self._size)
         # Each frame adds at most one page to the file. Ignore higher page numbers: they come from damaged frames.
         most = pages + len(log) // self._size
@@ -199,12 +202,42 @@ class _Reader:
         return b"".join(parts)
 
 
-def _page_size(header: bytes, log: bytes) -> int:
+def _page_size(header: bytes, log: bytes) -> int | None:
     claimed = [int.from_bytes(log[8:12])]
     if header.startswith(_MAGIC):
         size = int.from_bytes(header[16:18])
         claimed.insert(0, 65536 if size == 1 else size)
-    return next((size for size in claimed if size in _POSSIBLE_PAGE_BYTES), _USUAL_PAGE_BYTES)
+    return next((size for size in claimed if size in _POSSIBLE_PAGE_BYTES), None)
+
+
+def _likely_page_size(database: int) -> int:
+    """Return the smallest usual size with which most pages begin as SQLite's do, or else the largest."""
+    for size in _USUAL_PAGE_BYTES:
+        pages = [os.pread(database, size, number * size) for number in range(1, _PAGES_TRIED)]
+        used = [page for page in pages if any(page)]
+        if 2 * sum(_has_records(page) for page in used) > len(used):
+            return size
+    return _USUAL_PAGE_BYTES[-1]
+
+
+def _likely_page_size_of_log(log: bytes) -> int:
+    """Return the usual size with which the most frames have the salts of the one before, which all frames share."""
+
+    def likelihood(size: int) -> tuple[int, bool, int]:
+        step = size + _FRAME_HEADER_BYTES
+        begins = range(_WAL_HEADER_BYTES, min(len(log) - step + 1, _PAGES_TRIED * step), step)
+        salts = [log[begin + 8 : begin + 16] for begin in begins]
+        alike = sum(one == other and any(one) for one, other in itertools.pairwise(salts))
+        return alike, len(salts) > 0, size
+
+    return max(_USUAL_PAGE_BYTES, key=likelihood)
+
+
+def _has_records(page: bytes) -> bool:
+    if page[0] not in {_TABLE_LEAF, _INDEX_LEAF, _INDEX_INTERIOR}:
+        return False
+    count, content = struct.unpack_from(">HH", page.ljust(_FRAME_HEADER_BYTES, b"\0"), 3)
+    return bool(2 * count < content <= len(page))
 
 
 def _frames(log: bytes) -> list[_Frame]:
@@ -221,7 +254,7 @@ def _frames(log: bytes) -> list[_Frame]:
         and _checksum(header[:24], (0, 0), order) == struct.unpack(">II", header[24:])
     )
     if not is_header_intact:
-        size = _USUAL_PAGE_BYTES
+        size = _likely_page_size_of_log(log)
     first = log[_WAL_HEADER_BYTES : _WAL_HEADER_BYTES + _FRAME_HEADER_BYTES]
     salts = header[16:24] if is_header_intact else first[8:16]
     before = struct.unpack(">II", header[24:]) if is_header_intact else None

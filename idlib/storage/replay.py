@@ -10,8 +10,9 @@ from typing import Final
 
 from idlib.storage import rules
 from idlib.storage.database import STOP_THE_OTHER_RECEIVER, Database, repairing
-from idlib.storage.file_errors import DamagedError
+from idlib.storage.file_errors import DamagedError, translating_errors
 from idlib.storage.forgetting import Forgetting
+from idlib.storage.log_copying import LogCopier
 from idlib.storage.pages import Value
 from idlib.storage.salvage import Table
 from idlib.storage.sender_rows import (
@@ -37,11 +38,15 @@ _UNPROVEN: Final = 0
 _PROVEN: Final = 1
 _FIRST_PORTION: Final = 500
 _SMALLEST_PORTION: Final = 50
-_LARGEST_PORTION: Final = 4000
+_LARGEST_PORTION: Final = 1000
 _SHORT_SECONDS: Final = 0.003
 _LONG_SECONDS: Final = 0.01
-# The log is copied into the file in smaller steps than SQLite's usual 1000 pages, because others wait for each step.
-_CHECKPOINT_PAGES: Final = 250
+# The longer the log when it is copied, the more of its pages are newer versions of others, which need no copy.
+_COPIED_PAGES: Final = 8192
+# A commit copies the log only if it has become so long because `copy_log` was not called, or not often enough.
+_LONGEST_LOG_PAGES: Final = 3 * _COPIED_PAGES
+# About as many neighbouring entries are on one page.
+_ENTRIES_OF_A_PAGE: Final = 8
 # A slot is the day of the `iat` of a bound message, and the week in which an unbound one was printed. The keys begin
 # with it, so that what is forgotten together is stored together. An owner is a sender's id, or 0 for the pool; for an
 # unbound message it says whether its sender was remembered apart. `second` is the time of day of the `iat`.
@@ -114,8 +119,13 @@ class ReplayMemory(Database):
     """
 
     _needs_last_write = True
+    # The smallest possible. A page of 4096 bytes, with its header in the log, takes two blocks of the file system.
+    _page_bytes = 512
 
     def __init__(self, directory: Path) -> None:
+        self._copier = LogCopier()
+        # About how many pages were written to the log since it was copied.
+        self._pages_to_copy = 0
         # Copies of what the file holds, so that it need not be read again.
         self._facts: dict[str, str] = {}
         self._latest_issue = rules.NOTHING_FORGOTTEN
@@ -139,9 +149,19 @@ class ReplayMemory(Database):
             self._senders(connection)
             return int(self.fact(_LATEST_TIME, "0"))
 
+    def _connect(self) -> None:
+        super()._connect()
+        with translating_errors(self._path):
+            self._copier.open(self._path)
+
+    def _disconnect(self) -> None:
+        # The connection that is closed last copies the rest of the log.
+        self._copier.close()
+        super()._disconnect()
+
     def _prepare(self, connection: sqlite3.Connection) -> None:
         super()._prepare(connection)
-        connection.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT_PAGES}")
+        connection.execute(f"PRAGMA wal_autocheckpoint = {_LONGEST_LOG_PAGES}")
 
     @property
     def latest_time(self) -> int:
@@ -272,6 +292,7 @@ class ReplayMemory(Database):
         with self._changing() as (connection, senders):
             for message in printed:
                 _remember(connection, senders, message, now)
+            self._pages_to_copy += len(printed)
         issues = [message.entry.issued_at for message in printed if message.entry.issued_at is not None]
         self._latest_issue = max([self._latest_issue, *issues])
 
@@ -292,6 +313,7 @@ class ReplayMemory(Database):
                     if self._forgetting is None:
                         self._forgetting = Forgetting(senders)
                     done = self._forgetting.portion(connection, now, self._portion)
+                    self._pages_to_copy += self._portion // _ENTRIES_OF_A_PAGE if done.more else 0
             finally:
                 with contextlib.suppress(DamagedError), self._reading() as connection:
                     connection.execute("PRAGMA synchronous = FULL")
@@ -302,7 +324,19 @@ class ReplayMemory(Database):
                 self._portion = min(_LARGEST_PORTION, self._portion * 3 // 2)
         if done.more:
             self._sync_log()
+            self.copy_log()
         return done
+
+    @repairing
+    def copy_log(self) -> None:
+        """Copy the log of recent changes into the file if it is long; other threads do not wait for it."""
+        with self._lock:
+            self._require_open()
+            if self._pages_to_copy < _COPIED_PAGES:
+                return
+            self._pages_to_copy = 0
+        with translating_errors(self._path):
+            self._copier.copy()
 
     @repairing
     def raise_floor(self, issued_at: int) -> None:

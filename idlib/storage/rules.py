@@ -28,6 +28,7 @@ MAX_REMEMBERED_UNBOUND: Final = 1_000_000
 MAX_UNPROVEN_NAMES: Final = 100_000
 MAX_PROVEN_NAMES: Final = 65_536
 LAST_PRINT_LAG_SECONDS: Final = 3600
+POOLED_LAST_PRINT_LAG_SECONDS: Final = 60
 NOTHING_FORGOTTEN: Final = -1
 
 
@@ -66,17 +67,28 @@ def after_printing(standing: Standing | None, message: Printed, now: int) -> Sta
 def is_worth_writing(kept: Standing | None, after: Standing) -> bool:
     """Return whether the row of a name has to be written after one of its messages was printed.
 
-    Always, until the name is proven; after that only if its zone or key has changed, or an hour has passed.
+    Always, until enough of its messages were printed to prove it; after that only if anything but the number and the
+    time of its last message has changed, or that time is too far behind.
 
     Args:
         kept: What the engine has stored; None if nothing is stored.
         after: What is known now.
     """
-    if kept is None or not kept.is_proven:
+    if kept is None or kept.printed < PROVEN_MESSAGES:
         return True
-    if (kept.zone, kept.key, kept.apart_since) != (after.zone, after.key, after.apart_since):
+    if replace(after, printed=kept.printed, last_printed_at=kept.last_printed_at) != kept:
         return True
-    return after.last_printed_at - kept.last_printed_at >= LAST_PRINT_LAG_SECONDS
+    most = POOLED_LAST_PRINT_LAG_SECONDS if kept.apart_since is None else LAST_PRINT_LAG_SECONDS
+    return after.last_printed_at - kept.last_printed_at >= most
+
+
+def latest_print(last_printed_at: int) -> int:
+    """Return when a message of a name in the pool was printed last, at the latest, in seconds since the epoch.
+
+    Args:
+        last_printed_at: The stored time of its last printed message.
+    """
+    return last_printed_at + POOLED_LAST_PRINT_LAG_SECONDS
 
 
 def is_in_pool(standing: Standing | None, issued_at: int) -> bool:
@@ -121,5 +133,5 @@ def forgotten_until(standing: Standing | None, pool_watermark: int, dropped_unti
     """
     if standing is None:
         return min(pool_watermark, dropped_until)
-    last_in_pool = standing.last_printed_at if standing.apart_since is None else standing.apart_since
+    last_in_pool = latest_print(standing.last_printed_at) if standing.apart_since is None else standing.apart_since
     return max(standing.watermark, min(pool_watermark, last_in_pool + MAX_CLOCK_LEAD_SECONDS))

@@ -178,6 +178,7 @@ def copy_rows(
     new: Path,
     schema: str,
     version: int,
+    page_bytes: int,
     tables: Sequence[Table],
     finish: Callable[[sqlite3.Connection], None],
 ) -> int:
@@ -189,6 +190,7 @@ def copy_rows(
         new: The path of the new file, which exists and is empty.
         schema: SQL that creates the tables.
         version: The version of the schema.
+        page_bytes: The size of a page of the new file.
         tables: The tables to copy.
         finish: Called before the new file is committed.
 
@@ -198,6 +200,7 @@ def copy_rows(
     """
     with contextlib.closing(sqlite3.connect(new, isolation_level=None)) as connection:
         # No journal and no syncs: the new file is used only once it is complete.
+        connection.execute(f"PRAGMA page_size = {page_bytes}")
         connection.execute("PRAGMA journal_mode = OFF")
         connection.execute("PRAGMA synchronous = OFF")
         connection.execute("PRAGMA temp_store = MEMORY")

@@ -66,6 +66,9 @@ class ReplayStore(ClockStore, Protocol):
             now: Seconds since the epoch, by a clock that is trusted.
         """
 
+    def copy_log(self) -> None:
+        """Do upkeep that makes no other thread wait; call this about once a second."""
+
     def raise_floor(self, issued_at: int) -> None:
         """Treat every message issued at or before a time as one that may have been printed and forgotten.
 

@@ -63,9 +63,10 @@ class Standing:
     Args:
         name: The sender's name.
         zone: The authenticated zone of its last printed message; empty if unknown.
-        printed: How many of its messages were printed; exact only until it is proven.
+        printed: How many of its messages were printed; exact only until there are enough to prove it.
         first_printed_at: When the first of them was printed, in seconds since the epoch.
-        last_printed_at: When the last was printed; up to an hour too early once the name is proven.
+        last_printed_at: When the last was printed; once there are enough to prove it, up to a minute too early, or
+            up to an hour if its messages are remembered separately.
         proven_at: When the name was proven; None if it is not.
         apart_since: Since when its messages have been remembered separately from those of unproven names: since it was
             proven, or had a message printed while ALLOWED_SENDERS listed it exactly. None if they are not.

@@ -18,6 +18,7 @@ from idlib.storage.replay import ReplayMemory
 from idlib.storage.waiting import WaitingMessages
 
 PAGE: Final = 4096
+REPLAY_PAGE: Final = 512
 # Earlier than the time at which the tests write the files.
 NOW: Final = 1_790_000_000
 NAMES: Final = [f"sender-{number}.example" for number in range(40)]
@@ -130,15 +131,21 @@ KINDS: Final = {
 }
 
 
-def overwrite(path: Path, pages: list[int], content: bytes = b"\xa5" * PAGE) -> None:
+def page_bytes(path: Path) -> int:
+    """Return the size of a page of a store's file."""
+    return REPLAY_PAGE if path.name.startswith("replay") else PAGE
+
+
+def overwrite(path: Path, pages: list[int], content: bytes | None = None) -> None:
+    size = page_bytes(path)
     with path.open("r+b") as file:
         for page in pages:
-            file.seek((page - 1) * PAGE)
-            file.write(content)
+            file.seek((page - 1) * size)
+            file.write(content or b"\xa5" * size)
 
 
 def number_of_pages(path: Path) -> int:
-    return path.stat().st_size // PAGE
+    return path.stat().st_size // page_bytes(path)
 
 
 def aside(path: Path) -> list[Path]:

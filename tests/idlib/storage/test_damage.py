@@ -26,6 +26,7 @@ from tests.idlib.storage.damage import (
     entry,
     number_of_pages,
     overwrite,
+    page_bytes,
     run_and_kill,
     waiting_message,
 )
@@ -33,13 +34,13 @@ from tests.idlib.storage.damage import (
 
 def rows_touching(path: Path, kind: Kind, pages: set[int]) -> set[object]:
     """Return which rows have a byte on any of the pages, by a slow and simple search."""
-    contents = path.read_bytes()
+    contents, size = path.read_bytes(), page_bytes(path)
     touched: set[object] = set()
     for number in range(kind.number + 1):
         for needle in needles(kind, number):
             at = contents.find(needle)
             while at >= 0:
-                if pages & {at // PAGE + 1, (at + len(needle) - 1) // PAGE + 1}:
+                if pages & {at // size + 1, (at + len(needle) - 1) // size + 1}:
                     touched.add(number)
                 at = contents.find(needle, at + 1)
     return touched
@@ -94,7 +95,7 @@ def test_a_truncated_file_keeps_the_rows_before_the_end(kind: Kind, tmp_path: Pa
     path = kind.path(tmp_path)
     total = number_of_pages(path)
     hit = rows_touching(path, kind, set(range(total // 2 + 1, total + 1)))
-    os.truncate(path, total // 2 * PAGE)
+    os.truncate(path, total // 2 * page_bytes(path))
     kept = kind.read(tmp_path)
     assert kept >= set(range(kind.number)) - {0} - hit
     assert kept
@@ -183,7 +184,8 @@ def test_random_damage_raises_no_other_error_and_loses_only_the_damaged_rows(
     path = kind.path(directory)
     path.write_bytes(filled(kind, tmp_path_factory))
     spots = data.draw(st.lists(st.tuples(st.integers(0, path.stat().st_size - 1), st.binary(min_size=1, max_size=40))))
-    pages = {at // PAGE + 1 for at, octets in spots} | {(at + len(octets) - 1) // PAGE + 1 for at, octets in spots}
+    size = page_bytes(path)
+    pages = {at // size + 1 for at, octets in spots} | {(at + len(octets) - 1) // size + 1 for at, octets in spots}
     hit = rows_touching(path, kind, pages)
     with path.open("r+b") as file:
         for at, octets in spots:

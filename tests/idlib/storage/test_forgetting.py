@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from idlib.storage import Tidied, rules
-from idlib.storage.replay import FILE_NAME, ReplayMemory
+from idlib.storage.replay import ReplayMemory
 from tests.idlib.storage.replaying import (
     ALICE,
     BOB,
@@ -190,7 +190,7 @@ def test_a_name_with_many_messages_moves_into_the_pool_in_portions(
 
 
 def test_nothing_is_refused_in_a_year_of_a_message_a_second_from_one_sender(
-    store: ReplayMemory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    store: ReplayMemory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Simulate every 4000th message, with every limit divided by 4000.
     for name in ("MAX_REMEMBERED_OF_A_NAME", "MAX_REMEMBERED_OF_UNPROVEN", "MAX_REMEMBERED"):
@@ -205,10 +205,14 @@ def test_nothing_is_refused_in_a_year_of_a_message_a_second_from_one_sender(
         if (now - NOW) % (25 * 4000) == 0:
             assert tidy(store, now) == Tidied(more=False)
         if now < NOW + 30 * DAY:
-            size = (tmp_path / FILE_NAME).stat().st_size
+            size = number_of_pages(store)
     assert number_remembered(store) < 1_500_000 / 4000
     # Freed pages are reused.
-    assert (tmp_path / FILE_NAME).stat().st_size <= size * 1.2
+    assert number_of_pages(store) <= size * 1.2
+
+
+def number_of_pages(store: ReplayMemory) -> int:
+    return int(store._connection.execute("PRAGMA page_count").fetchone()[0])
 
 
 def test_forgetting_keeps_up_in_portions(store: ReplayMemory, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -274,6 +278,56 @@ def test_pruning_by_a_wrong_clock_refuses_no_message_issued_after_the_pruned_one
     tidy(store, now + 20 * 365 * DAY)
     assert store.verdict(entry(9, now - 51)) is MAYBE
     assert store.verdict(entry("new", now - 50)) is NEW
+
+
+@pytest.mark.parametrize("senders", [1, 50])
+def test_pruning_that_was_interrupted_resumes_and_forgets_exactly_what_has_expired(
+    senders: int, tmp_path: Path
+) -> None:
+    names = [f"{number}.example" for number in range(senders)]
+    today = NOW // DAY
+    # The entries of a day are kept until the last of them has expired.
+    now = (today - 10) * DAY + rules.REPLAY_SECONDS
+    expired, kept = (
+        [entry(f"{day} {number}", day * DAY + number, names[number % senders]) for number in range(3000)]
+        for day in (today - 11, today - 10)
+    )
+    directory = tmp_path / "0"
+    with ReplayMemory(directory) as store:
+        for name in names:
+            prove(store, name, today * DAY)
+        others = number_remembered(store)
+        remember(store, [*expired, *kept])
+    for restart in range(1, 10):
+        with ReplayMemory(directory) as store:
+            left = number_remembered(store)
+            for _ in range(8):
+                store._portion = 100
+                store.tidy(now)
+                assert left - 100 <= number_remembered(store) <= left
+                left = number_remembered(store)
+            assert {store.verdict(one) for one in kept} == {PRINTED}
+            assert NEW not in {store.verdict(one) for one in expired}
+            # As if the process had been killed now.
+            shutil.copytree(directory, directory := tmp_path / str(restart))
+    with ReplayMemory(directory) as store:
+        assert tidy(store, now) == Tidied(more=False)
+        assert number_remembered(store) == others + len(kept)
+        assert {store.verdict(one) for one in kept} == {PRINTED}
+        assert {store.verdict(one) for one in expired} == {MAYBE}
+
+
+def test_names_are_dropped_in_small_portions(store: ReplayMemory) -> None:
+    remember(store, [entry(0, NOW, f"{number}.example") for number in range(1000)])
+    left, portions = 1000, 0
+    more = True
+    while more:
+        more = store.tidy(NOW + 17 * DAY).more
+        names = store._connection.execute("SELECT count(*) FROM sender").fetchone()[0]
+        assert names >= left - 1000 // 16
+        portions += names < left
+        left = names
+    assert (left, portions >= 16) == (0, True)
 
 
 def test_pruned_messages_are_refused_after_each_portion(store: ReplayMemory) -> None:

@@ -15,12 +15,14 @@ from idlib.storage.outbox import NewOutgoingMessage, Outbox
 from idlib.storage.replay import ReplayMemory
 from idlib.storage.sender_rows import DAY
 from idlib.storage.waiting import WaitingMessages
-from tests.idlib.storage.damage import NAMES, NOW, PAGE, aside, overwrite, short_message
+from tests.idlib.storage.damage import NAMES, NOW, aside, overwrite, page_bytes, short_message
 
 RELEASED: Final = Path(__file__).parents[2] / "releases/0.1.0/data" / OLD_FILE_NAME
 NUMBER: Final = 120
 TABLE_INTERIOR: Final = 0x05
 INDEX_INTERIOR: Final = 0x02
+TABLE_LEAF: Final = 0x0D
+INDEX_LEAF: Final = 0x0A
 
 
 def root(path: Path, name: str) -> int:
@@ -29,10 +31,21 @@ def root(path: Path, name: str) -> int:
 
 
 def leaves(path: Path, name: str) -> list[int]:
-    """Return the pages below the root of a table or index, in the order of their keys."""
-    number = root(path, name)
-    page = path.read_bytes()[(number - 1) * PAGE : number * PAGE]
-    assert page[0] in {TABLE_INTERIOR, INDEX_INTERIOR}
+    """Return the leaves of a table or index, in the order of their keys."""
+    pages = [root(path, name)]
+    while (found := content(path, pages[0]))[0] in {TABLE_INTERIOR, INDEX_INTERIOR}:
+        pages = [child for page in pages for child in children(content(path, page))]
+    assert found[0] in {TABLE_LEAF, INDEX_LEAF}
+    assert len(pages) > 1
+    return pages
+
+
+def content(path: Path, number: int) -> bytes:
+    size = page_bytes(path)
+    return path.read_bytes()[(number - 1) * size : number * size]
+
+
+def children(page: bytes) -> list[int]:
     count = int.from_bytes(page[3:5])
     cells = [int.from_bytes(page[12 + 2 * one : 14 + 2 * one]) for one in range(count)]
     return [*(int.from_bytes(page[cell : cell + 4]) for cell in cells), int.from_bytes(page[8:12])]
@@ -41,8 +54,7 @@ def leaves(path: Path, name: str) -> list[int]:
 def misdirect_first(path: Path, name: str, target: int) -> None:
     """Overwrite a page of a table or index with the content of its first page."""
     pages = leaves(path, name)
-    contents = path.read_bytes()
-    overwrite(path, [pages[target]], contents[(pages[0] - 1) * PAGE : pages[0] * PAGE])
+    overwrite(path, [pages[target]], content(path, pages[0]))
 
 
 def test_deferred_messages_are_listed_once(tmp_path: Path) -> None:
@@ -108,7 +120,7 @@ def test_a_watermark_that_only_a_damaged_index_has_is_dropped_once(tmp_path: Pat
         store._connection.execute("UPDATE sender SET watermark = 7")
     path = tmp_path / "replay.sqlite3"
     number = root(path, "sender_with_watermark")
-    before = path.read_bytes()[(number - 1) * PAGE : number * PAGE]
+    before = content(path, number)
     with ReplayMemory(tmp_path) as store:
         store._connection.execute("UPDATE sender SET watermark = -1")
     overwrite(path, [number], before)

@@ -16,10 +16,10 @@ from tests.idlib.storage.damage import (
     PAGE,
     aside,
     entry,
+    page_bytes,
     run_and_kill,
 )
 
-FRAME: Final = PAGE + 24
 GROUPS: Final = {
     "replay": (
         "ReplayMemory",
@@ -49,10 +49,11 @@ def transactions(log: Path) -> list[range]:
 
 def lose(log: Path, *numbers: int) -> None:
     """Zero frames, as if they had not reached the disk."""
+    frame = page_bytes(log) + 24
     with log.open("r+b") as file:
         for number in numbers:
-            file.seek(32 + number * FRAME)
-            file.write(bytes(FRAME))
+            file.seek(32 + number * frame)
+            file.write(bytes(frame))
 
 
 def first_frame(last: range) -> list[int]:

@@ -235,6 +235,7 @@ def _receive(
         one.close()
     printer.join(_PRINTER_GRACE_SECONDS)
     disconnecting.set()
+    subscription.wake()
     ingest.join(_INGEST_GRACE_SECONDS)
     context.refusals.finish()
     _LOG.info("Stopped: waiting=%d %s", authentication.number_waiting, context.counters)

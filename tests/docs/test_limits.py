@@ -31,6 +31,7 @@ A_BOUND: Final = re.compile(r"MAX|MIN_|LONGEST|SHORTEST|SECONDS|EARLIEST|WORKERS
 NO_BOUND_OF_A_USER: Final = frozenset(
     {
         "idlib/transport/connection.py LOOP_SECONDS",
+        "idlib/transport/subscription.py _LOOP_SECONDS",
         "idlib/transport/inquiry.py _SHORT_LOOP_SECONDS",
         "idlib/storage/pages.py _MAX_COLUMNS",
         "idlib/storage/salvage.py _MAX_SAME_SECOND",

@@ -19,22 +19,13 @@ from idlib.keys import previous_key_paths, read_private_key
 from idlib.names import IdentityName
 from testbed.lab import Lab, wait_until
 from testbed.messages import BrokerClient
-from testbed.programs import CREATE_SELFSIGNED_ID, RECEIVER, ROOT, SUBSCRIBED, Device, Program
+from testbed.programs import CREATE_SELFSIGNED_ID, RECEIVER, ROOT, SUBSCRIBED, Device, Program, descendants
 
 FRAGILE: Final = ROOT / "tests/integration/fragile_receiver.py"
 # The receiver checks its key files every 3 s; a worker without work follows within 10 s.
 KEY_SECONDS: Final = 20
 GROUP: Final = 32
 CHOICES = random.Random(7)
-
-
-def children(number: int) -> list[int]:
-    """Return the processes below a process: the one that starts workers, and then the workers."""
-    found = []
-    for task in Path(f"/proc/{number}/task").iterdir():
-        for child in map(int, (task / "children").read_text().split()):
-            found += [child, *children(child)]
-    return found
 
 
 def is_running(number: int) -> bool:
@@ -45,9 +36,9 @@ def is_running(number: int) -> bool:
 
 
 def wait_for_workers(receiver: Program, number: int) -> list[int]:
-    """Return the receiver's processes once it has so many workers."""
-    wait_until(lambda: len(children(receiver.pid)) == number + (number > 0), f"{number} workers")
-    return children(receiver.pid)
+    """Return the receiver's processes once it has so many workers: the one that starts them, and then the workers."""
+    wait_until(lambda: len(descendants(receiver.pid)) == number + (number > 0), f"{number} workers")
+    return descendants(receiver.pid)
 
 
 def lines_of(program: Program) -> list[str]:
@@ -131,7 +122,7 @@ def test_workers_killed_at_random_lose_nothing_and_repeat_nothing(
     receiver.signal(signal.SIGCONT)
     kills = 0
     while len(receiver.stdout) <= len(texts):
-        workers = children(receiver.pid)[1:]
+        workers = descendants(receiver.pid)[1:]
         if workers:
             os.kill(CHOICES.choice(workers), signal.SIGKILL)
             kills += 1
@@ -153,7 +144,7 @@ def test_an_idle_worker_that_was_killed_is_replaced(
     os.kill(worker, signal.SIGKILL)
     Crowd(alice, device, anybody).publish("after the kill")
     receiver.wait_for_message("after the kill")
-    _, other = children(receiver.pid)
+    _, other = descendants(receiver.pid)
     assert other != worker
     os.kill(other, signal.SIGKILL)
     # Without a message, too.
@@ -213,7 +204,7 @@ def test_a_worker_that_is_stuck_is_killed_and_replaced(
     receiver.wait_for_refusal("internal-error")
     receiver.wait_for_log("A worker process is replaced: it did not answer in time")
     # A worker that a signal has stopped is replaced as well.
-    os.kill(children(receiver.pid)[1], signal.SIGSTOP)
+    os.kill(descendants(receiver.pid)[1], signal.SIGSTOP)
     crowd.publish("at last")
     receiver.wait_for_message("at last")
 

@@ -614,8 +614,8 @@ VARIABLES: Final = (
         "RECEIVER_WORKERS",
         _read_workers,
         f"auto or a number from 0 to {MAX_RECEIVER_WORKERS}",
-        "how many processes the receiver starts to open messages; 0: it opens them itself; auto: as many as there are"
-        " processor cores, fewer if memory is limited",
+        "how many processes the receiver starts to open messages; 0: it opens them itself; auto: one for each processor"
+        " core, at most 4, and fewer if the container's memory is limited",
         "auto",
     ),
     Variable("KEY_TYPE", KeyType, _choices(KeyType), "type and size of new private keys", "rsa2048"),

@@ -3,6 +3,7 @@
 Usage: spawning.py SCENARIO
 """
 
+import errno
 import os
 import signal
 import sys
@@ -88,6 +89,14 @@ def without_spawner(spawner: Spawner) -> None:
         print(error)
 
 
+def no_resources(spawner: Spawner) -> None:
+    """Try to start a worker, although there are no resources for it."""
+    try:
+        spawner.start()
+    except OSError as error:
+        print(error)
+
+
 def wait(spawner: Spawner) -> None:
     """Print the numbers of all processes, and wait to be ended; one worker hangs."""
     workers = [spawner.start() for _ in range(2)]
@@ -102,11 +111,26 @@ SCENARIOS: dict[str, Callable[[Spawner], None]] = {
     "ends": ends,
     "files": files,
     "without_spawner": without_spawner,
+    "no_resources": no_resources,
     "wait": wait,
 }
 
 
+def fork_once() -> None:
+    """Let the system refuse every process after the first, as a limit of processes does."""
+    forks = [os.fork]
+
+    def limited() -> int:
+        if not forks:
+            raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+        return forks.pop()()
+
+    os.fork = limited
+
+
 if __name__ == "__main__":
+    if sys.argv[1] == "no_resources":
+        fork_once()
     # An open file that no other process is to keep open.
     with open(__file__, encoding="utf-8"):
         spawner = Spawner(work)

@@ -1,5 +1,6 @@
 """The spawner starts and ends worker processes for a receiver that has threads; everything here is real processes."""
 
+import errno
 import os
 import signal
 import subprocess
@@ -8,6 +9,9 @@ import time
 from pathlib import Path
 
 import pytest
+
+from idlib.settings import load
+from messaging_receiver.application import _open_spawner
 
 ROOT = Path(__file__).parents[4]
 # Python warns of a fork in a process that has threads.
@@ -53,6 +57,24 @@ def test_a_worker_has_nothing_open_but_its_connection_and_stderr() -> None:
 def test_without_the_spawner_no_worker_can_be_started() -> None:
     lines, _ = run("without_spawner")
     assert lines == ["the process that starts worker processes has ended; start the receiver again"]
+
+
+def test_it_reports_that_the_system_has_no_resources() -> None:
+    lines, log = run("no_resources")
+    assert lines == ["[Errno 11] Resource temporarily unavailable"]
+    assert log == ""
+
+
+def test_if_the_system_has_no_resources_at_the_start_the_receiver_works_without_workers(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refuse() -> int:
+        raise OSError(errno.EAGAIN, "Resource temporarily unavailable")
+
+    monkeypatch.setattr(os, "fork", refuse)
+    with _open_spawner(load({"IDENTITY_NAME": "bob.example"}), 2) as spawner:
+        assert spawner is None
+    assert caplog.messages == ["Messages are opened without worker processes: Resource temporarily unavailable"]
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])

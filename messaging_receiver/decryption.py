@@ -13,7 +13,7 @@ from messaging_receiver.opening import OpenedMessage, Opener, Outcome, open_mess
 from messaging_receiver.queue_items import DecryptedMessage, LookupResult, Origin
 from messaging_receiver.stage import IDLE_SECONDS, POLL_SECONDS, Stage
 
-BATCH_BYTES: Final = 262_144
+BATCH_BYTES: Final = 65_536
 
 
 class Turns:

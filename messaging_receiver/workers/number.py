@@ -5,8 +5,8 @@ from typing import Final
 from idlib.settings import MAX_RECEIVER_WORKERS, Settings
 from idlib.system.resources import memory_limit, usable_cores
 
-# What the receiver needs without workers, even if strangers fill the area of deferred messages.
-RECEIVER_BYTES: Final = 96 * 1024 * 1024
+# What the receiver itself needs beside workers, even while strangers flood it with large messages.
+RECEIVER_BYTES: Final = 128 * 1024 * 1024
 WORKER_BYTES: Final = 16 * 1024 * 1024
 MAX_AUTOMATIC: Final = 4
 

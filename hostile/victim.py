@@ -12,7 +12,7 @@ from typing import IO, Final
 
 from chaos.delivery_report import ReceiverRun, texts_of
 from chaos.receiver import Receiver
-from testbed.programs import RECEIVER, Device, Program
+from testbed.programs import RECEIVER, Device, Program, descendants
 
 _KEPT_LINES: Final = 400
 _WATCH_SECONDS: Final = 0.25
@@ -84,9 +84,9 @@ class Victim(Receiver):
             return self._program.pid
 
     def cpu_seconds(self) -> float:
-        """Return how much processor time the present run has used."""
-        fields = Path(f"/proc/{self.process_id}/stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / _TICKS_A_SECOND
+        """Return how much processor time the present run has used, its worker processes included."""
+        numbers = (self.process_id, *descendants(self.process_id))
+        return sum(map(_ticks_of, numbers)) / _TICKS_A_SECOND
 
     def send_signal(self, number: signal.Signals) -> None:
         """Send a signal, if it runs."""
@@ -216,6 +216,15 @@ def directory_size(directory: Path) -> int:
         except OSError:
             continue
     return total
+
+
+def _ticks_of(process_id: int) -> int:
+    """Return the processor time that a process has used; 0 if it has just ended."""
+    try:
+        fields = Path(f"/proc/{process_id}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return 0
+    return int(fields[11]) + int(fields[12])
 
 
 def _peak_memory(process_id: int) -> int:

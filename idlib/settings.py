@@ -17,6 +17,7 @@ DNS_PORT: Final = 53
 # The receiver gives up a previous key 8 days after its record is gone. A message may be at the broker for 7 days, and
 # its sender may have cached the record before that.
 MAX_TLSA_TTL: Final = 43_200
+MAX_RECEIVER_WORKERS: Final = 6
 _MQTT_MAX_PAYLOAD_OCTETS: Final = 268_435_455
 _PATTERNS_FORM: Final = (
     "names and patterns such as *._device.example.com, separated by commas, or @ and the path of a file of them"
@@ -166,6 +167,7 @@ class Settings:
     allowed_senders: NamePatterns | None
     require_binding: NamePatterns | None
     output_format: OutputFormat
+    receiver_workers: int | None
     key_type: KeyType
     state: str
     country: str
@@ -286,6 +288,11 @@ def _integer_in(allowed: range) -> Callable[[str], int]:
         return int(text)
 
     return read
+
+
+def _read_workers(text: str) -> int | None:
+    """Return a number of worker processes; None for `auto`."""
+    return None if text == "auto" else _integer_in(range(MAX_RECEIVER_WORKERS + 1))(text)
 
 
 def _matching(pattern: str) -> Callable[[str], str]:
@@ -603,6 +610,14 @@ VARIABLES: Final = (
         " (default: none); a file is read again when it changes",
     ),
     Variable("OUTPUT_FORMAT", OutputFormat, _choices(OutputFormat), "how the receiver prints a message", "text"),
+    Variable(
+        "RECEIVER_WORKERS",
+        _read_workers,
+        f"auto or a number from 0 to {MAX_RECEIVER_WORKERS}",
+        "how many processes the receiver starts to open messages; 0: it opens them itself; auto: one for each processor"
+        " core, at most 4, and fewer if the container's memory is limited",
+        "auto",
+    ),
     Variable("KEY_TYPE", KeyType, _choices(KeyType), "type and size of new private keys", "rsa2048"),
     Variable("COUNTRY", _matching(r"[A-Za-z]{2}"), "two letters", "country in a certificate's subject", "US"),
     Variable("STATE", _matching(r"[^\0]{1,128}"), "1 to 128 characters", "state in a certificate's subject", "CA"),
@@ -662,7 +677,13 @@ _MESSAGING_READS: Final = (
     | {"DATA_PATH", "MAX_MESSAGE_SIZE"}
 )
 SENDER_READS: Final = _MESSAGING_READS | {"BALENA_SERVICE_NAME"}
-RECEIVER_READS: Final = _MESSAGING_READS | {"DENIED_SENDERS", "ALLOWED_SENDERS", "REQUIRE_BINDING", "OUTPUT_FORMAT"}
+RECEIVER_READS: Final = _MESSAGING_READS | {
+    "DENIED_SENDERS",
+    "ALLOWED_SENDERS",
+    "REQUIRE_BINDING",
+    "OUTPUT_FORMAT",
+    "RECEIVER_WORKERS",
+}
 CHECK_READS: Final = (
     _MESSAGING_READS
     | PUBLISHING_READS

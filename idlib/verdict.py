@@ -109,6 +109,7 @@ def authenticate(
     check_replay: Callable[[ReplayEntry], None],
     renewal: Renewal = Renewal.POSSIBLE,
     waited: float = 0.0,
+    verified_with: bytes | None = None,
 ) -> Verdict:
     """Decide about a decrypted and parsed message.
 
@@ -121,6 +122,8 @@ def authenticate(
         check_replay: Raises a Refusal if the message was printed before.
         renewal: Whether the sender can be looked up again if none of its known keys verifies the message.
         waited: For how many seconds the message has waited.
+        verified_with: The SubjectPublicKeyInfo of a key that is known to verify the signature, to save verifying it
+            again; it counts only if it is among the sender's keys in `found`.
     """
     try:
         policy.lists.check(message.sender)
@@ -136,7 +139,7 @@ def authenticate(
         return AskAgain(renew=False)
     if isinstance(found, DiscoveryError):
         return _without_records(found, moment, waited)
-    key = signing_key_of(message, found.public_keys)
+    key = _key_of(message, found, verified_with)
     if key is None:
         return _without_key(message, renewal)
     entry = replay_entry(message, digest)
@@ -145,6 +148,12 @@ def authenticate(
     except Refusal as refusal:
         return Refuse(refusal.reason, refusal.fact)
     return Print(message.unverified_text, entry, key)
+
+
+def _key_of(message: UnverifiedMessage, found: Found, verified_with: bytes | None) -> PublicKey | None:
+    if verified_with is not None and verified_with in found.accepted:
+        return found.parse(verified_with)
+    return signing_key_of(message, found.public_keys)
 
 
 def _without_records(error: DiscoveryError, moment: Moment, waited: float) -> Verdict:

@@ -1,18 +1,20 @@
 """Receives messages over MQTT, opens and authenticates them, and prints each as one line."""
 
+import contextlib
+import functools
 import logging
-import queue
 import signal
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
 from idlib.algorithms import PrivateKey
 from idlib.discovery import Discovery
 from idlib.envelope import parse
 from idlib.errors import DiscoveryError, ExitStatus, IdlibError, OutputError, Refusal, StoreError
+from idlib.names import IdentityName
 from idlib.program.command_line import parser
 from idlib.program.environment import read_environment
 from idlib.settings import RECEIVER_READS, Settings
@@ -24,9 +26,10 @@ from messaging_receiver.authentication_stage import AuthenticationStage, message
 from messaging_receiver.bounded_queue import BoundedQueue
 from messaging_receiver.clock_upkeep import ClockUpkeep
 from messaging_receiver.context import Context
-from messaging_receiver.decryption import message_decryption_thread
+from messaging_receiver.decryption import Turns, message_decryption_thread
 from messaging_receiver.forwarding import message_printer
 from messaging_receiver.health import HealthService
+from messaging_receiver.opening import LocalOpener, Opener
 from messaging_receiver.own_identity import OwnKeys, wait_for_own_key
 from messaging_receiver.own_record import OwnRecord
 from messaging_receiver.queue_items import AuthenticatedMessage, DecryptedMessage, LookupResult, SettledMessage, size_of
@@ -35,6 +38,10 @@ from messaging_receiver.stage import Stage
 from messaging_receiver.standard_output import StandardOutput
 from messaging_receiver.state import KeptSession, kept_client_id, open_state
 from messaging_receiver.supervision import Supervision
+from messaging_receiver.workers.number import number_of_workers
+from messaging_receiver.workers.pool import WorkerPool
+from messaging_receiver.workers.process import work_for
+from messaging_receiver.workers.spawner import Spawner, SpawnerError
 
 __all__ = [
     "AUTHENTICATED_MESSAGES",
@@ -50,9 +57,9 @@ _LOG = logging.getLogger("messaging_receiver")
 
 QUEUE_SIZE: Final = 1024
 QUEUE_BYTES: Final = 4 * 1024 * 1024
-ENCRYPTED_MESSAGES: "queue.Queue[Delivery]" = BoundedQueue(QUEUE_SIZE, QUEUE_BYTES, size_of)
+ENCRYPTED_MESSAGES: "BoundedQueue[Delivery]" = BoundedQueue(QUEUE_SIZE, QUEUE_BYTES, size_of)
 DECRYPTED_MESSAGES: "BoundedQueue[DecryptedMessage | LookupResult]" = BoundedQueue(QUEUE_SIZE, QUEUE_BYTES, size_of)
-AUTHENTICATED_MESSAGES: "queue.Queue[AuthenticatedMessage | SettledMessage]" = BoundedQueue(
+AUTHENTICATED_MESSAGES: "BoundedQueue[AuthenticatedMessage | SettledMessage]" = BoundedQueue(
     QUEUE_SIZE, QUEUE_BYTES, size_of
 )
 
@@ -89,17 +96,21 @@ def main() -> int:
             "stdout is closed", "start the receiver with stdout connected to a terminal, a file or a program"
         )
     stopping = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stopping.set())
+    for ending in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(ending, lambda *_: stopping.set())
     # Checked now, so that wrong settings are reported before the receiver waits for its own record.
     broker = Broker.from_settings(settings)
-    with open_state(settings, stopping) as context:
+    # Before files are opened and threads are started, so that workers have neither.
+    number = number_of_workers(settings)
+    with _open_spawner(settings, number) as spawner, open_state(settings, stopping) as context:
         own_record = OwnRecord(settings, context.discovery)
         health = HealthService(
             settings.data_path, lambda: own_record.problem or "own record: waiting for the first answer from DNS"
         )
         key = wait_for_own_key(settings, own_record, stopping, ClockUpkeep(context).keep)
-        return ExitStatus.OK if key is None else _receive(context, broker, own_record, key, health)
+        if key is None:
+            return ExitStatus.OK
+        return _receive(context, broker, own_record, key, health, (spawner, number))
 
 
 def get_config() -> Settings:
@@ -142,7 +153,30 @@ def message_is_authentic(content: str) -> str:
     return ""
 
 
-def _receive(context: Context, broker: Broker, own_record: OwnRecord, key: PrivateKey, health: HealthService) -> int:
+@contextlib.contextmanager
+def _open_spawner(settings: Settings, number: int) -> Iterator[Spawner | None]:
+    """Yield what starts worker processes; None if the receiver opens the messages itself."""
+    spawner = None
+    if number:
+        try:
+            spawner = Spawner(work_for(settings.crypto_path, settings.identity_name))
+        except OSError as error:
+            _LOG.warning("Messages are opened without worker processes: %s", error.strerror)
+    try:
+        yield spawner
+    finally:
+        if spawner is not None:
+            spawner.close()
+
+
+def _receive(
+    context: Context,
+    broker: Broker,
+    own_record: OwnRecord,
+    key: PrivateKey,
+    health: HealthService,
+    workers: tuple[Spawner | None, int],
+) -> int:
     settings, stopping = context.settings, context.stopping
     own_keys = OwnKeys(
         settings.crypto_path, settings.identity_name, key, context.memory, context.timekeeper.trusted_time
@@ -166,8 +200,15 @@ def _receive(context: Context, broker: Broker, own_record: OwnRecord, key: Priva
         KeptSession(context.memory),
     )
     stdout = StandardOutput(stopping)
+    spawner, number = workers
+    pool = None
+    if spawner is not None:
+        pool = WorkerPool(spawner, number, lambda: own_keys.fingerprints, stopping, context.movements.note)
+    openers: Sequence[Opener] = (LocalOpener(),) if pool is None else pool.openers
     reception = Stage(context, ENCRYPTED_MESSAGES, AUTHENTICATED_MESSAGES)
-    authentication = AuthenticationStage(context, DECRYPTED_MESSAGES, AUTHENTICATED_MESSAGES)
+    authentication = AuthenticationStage(
+        context, DECRYPTED_MESSAGES, AUTHENTICATED_MESSAGES, _ignore if pool is None else pool.senders.learn
+    )
     printing = Stage(context, AUTHENTICATED_MESSAGES, AUTHENTICATED_MESSAGES)
     disconnecting = threading.Event()
     ingest = _thread("MQTT-Ingest", stopping, lambda: subscription.run(disconnecting))
@@ -176,30 +217,49 @@ def _receive(context: Context, broker: Broker, own_record: OwnRecord, key: Priva
     )
     threads = [
         ingest,
-        _thread(
-            "Decryption",
-            stopping,
-            lambda: message_decryption_thread(reception, DECRYPTED_MESSAGES, lambda: own_keys.keys),
-        ),
+        *_decryption_threads(openers, reception, own_keys),
         _thread("Authentication", stopping, lambda: message_authentication_thread(authentication)),
         printer,
     ]
     for thread in threads:
         thread.start()
     supervision = Supervision(
-        context, authentication, stdout, subscription, threads, own_keys, own_record, _queue_sizes
+        context, authentication, stdout, subscription, threads, own_keys, own_record, _queue_sizes, pool
     )
     health.problem = supervision.problem
     # In a thread of its own, because the main thread must not wait for DNS.
     _thread("Own-Record", stopping, supervision.watch_record).start()
     died = supervision.run()
     stopping.set()
+    for one in (ENCRYPTED_MESSAGES, DECRYPTED_MESSAGES, AUTHENTICATED_MESSAGES):
+        one.close()
     printer.join(_PRINTER_GRACE_SECONDS)
     disconnecting.set()
+    subscription.wake()
     ingest.join(_INGEST_GRACE_SECONDS)
     context.refusals.finish()
     _LOG.info("Stopped: waiting=%d %s", authentication.number_waiting, context.counters)
     return ExitStatus.THREAD_DIED if died else ExitStatus.OK
+
+
+def _decryption_threads(
+    openers: Sequence[Opener], reception: Stage[Delivery], own_keys: OwnKeys
+) -> list[threading.Thread]:
+    turns = Turns()
+    return [
+        _thread(
+            "Decryption" if number == 1 else f"Decryption-{number}",
+            reception.context.stopping,
+            functools.partial(
+                message_decryption_thread, reception, DECRYPTED_MESSAGES, lambda: own_keys.keys, opener, turns
+            ),
+        )
+        for number, opener in enumerate(openers, 1)
+    ]
+
+
+def _ignore(_sender: IdentityName, _keys: tuple[bytes, ...]) -> None:
+    """Do nothing with a sender's keys: there are no workers that need them."""
 
 
 def _ingest(reception: Stage[Delivery], delivery: Delivery) -> None:
@@ -220,7 +280,8 @@ def _thread(name: str, stopping: threading.Event, target: Callable[[], None]) ->
             target()
         except IdlibError as error:
             # A stage that was waiting for the disk when the receiver was stopped ends with a StoreError.
-            if not (isinstance(error, StoreError) and stopping.is_set()):
+            # A Decryption thread loses its worker.
+            if not (isinstance(error, StoreError | SpawnerError) and stopping.is_set()):
                 _LOG.error("Thread %s is dead: %s", name, error)
         except Exception:  # noqa: BLE001  # logged here, and noticed by the supervisor
             _LOG.exception("Thread %s is dead", name)

@@ -10,6 +10,7 @@ import math
 import queue
 import time
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -35,7 +36,7 @@ from messaging_receiver.lookups import (
 )
 from messaging_receiver.queue_items import AuthenticatedMessage, DecryptedMessage, LookupResult, SettledMessage
 from messaging_receiver.receipts import requested
-from messaging_receiver.stage import POLL_SECONDS, Stage
+from messaging_receiver.stage import IDLE_SECONDS, POLL_SECONDS, Stage
 
 _LOG = logging.getLogger(__name__)
 
@@ -83,6 +84,7 @@ class AuthenticationStage(Stage["DecryptedMessage | LookupResult"]):
         context: What the stages share.
         source: The queue from which messages and look-up results come.
         finished: The queue to the Forwarder.
+        learn: Called with the keys of a sender whose message is authentic, as SubjectPublicKeyInfo.
     """
 
     def __init__(
@@ -90,6 +92,7 @@ class AuthenticationStage(Stage["DecryptedMessage | LookupResult"]):
         context: Context,
         source: "BoundedQueue[DecryptedMessage | LookupResult]",
         finished: "queue.Queue[AuthenticatedMessage | SettledMessage]",
+        learn: Callable[[IdentityName, tuple[bytes, ...]], None] = lambda *_: None,
     ) -> None:
         super().__init__(context, source, finished)
 
@@ -97,6 +100,7 @@ class AuthenticationStage(Stage["DecryptedMessage | LookupResult"]):
             source.put_urgent(LookupResult(sender, outcome))
 
         self._input = source
+        self._learn = learn
         self._trusted_lookups = Lookups(answered, WORKERS_FOR_TRUSTED_NAMES)
         self._other_lookups = Lookups(answered, WORKERS_FOR_OTHER_NAMES)
         self._deferral = Deferral(self, self._stop_asking)
@@ -157,11 +161,11 @@ class AuthenticationStage(Stage["DecryptedMessage | LookupResult"]):
         """Return how many seconds the stage may wait for its next message."""
         if self._backlogs:
             return 0.0
-        return min(POLL_SECONDS, max(0.0, min(self._store_held_at, self._deferral.next_due) - time.monotonic()))
+        return min(IDLE_SECONDS, max(0.0, min(self._store_held_at, self._deferral.next_due) - time.monotonic()))
 
     def _process(self, message: DecryptedMessage) -> None:
         """Process a new message: print it, refuse it, or hold it."""
-        unverified = parse(message.signed)
+        unverified = message.unverified or parse(message.signed)
         sender = unverified.sender
         was_renewed = self.context.discovery.was_renewed(sender)
         renewal = Renewal.DONE if was_renewed else Renewal.POSSIBLE
@@ -189,7 +193,7 @@ class AuthenticationStage(Stage["DecryptedMessage | LookupResult"]):
         moment: Moment,
         renewal: Renewal,
     ) -> Verdict:
-        return authenticate(
+        verdict = authenticate(
             unverified,
             message.digest,
             found,
@@ -198,7 +202,11 @@ class AuthenticationStage(Stage["DecryptedMessage | LookupResult"]):
             lambda entry: self.context.writes.retry(lambda: self.context.guard.check(entry)),
             renewal,
             self._deferral.waited(message.origin.waiting_number),
+            message.verified_with,
         )
+        if isinstance(verdict, Print) and isinstance(found, Found):
+            self._learn(unverified.sender, found.accepted)
+        return verdict
 
     def _carry_out(self, verdict: Verdict, message: DecryptedMessage, unverified: UnverifiedMessage) -> None:
         sender = unverified.sender
@@ -314,7 +322,7 @@ class AuthenticationStage(Stage["DecryptedMessage | LookupResult"]):
 
     def _process_again(self, message: DecryptedMessage, backlog: _Backlog) -> None:
         def step() -> None:
-            unverified = parse(message.signed)
+            unverified = message.unverified or parse(message.signed)
             if backlog.outcome is None:
                 fact = f"internal error while looking up {unverified.sender}"
                 self._carry_out(Refuse(Reason.INTERNAL_ERROR, fact), message, unverified)

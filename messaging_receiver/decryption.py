@@ -1,43 +1,160 @@
-"""The Decryption stage: from ENCRYPTED_MESSAGES to DECRYPTED_MESSAGES."""
+"""The Decryption stage: from ENCRYPTED_MESSAGES to DECRYPTED_MESSAGES, in one thread for each worker process."""
 
-import queue
+import threading
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Final
 
 from idlib.algorithms import PrivateKey
-from idlib.envelope import decrypt
+from idlib.errors import Refusal
 from idlib.transport import Delivery
+from messaging_receiver.bounded_queue import BoundedQueue
+from messaging_receiver.opening import OpenedMessage, Opener, Outcome, open_message
 from messaging_receiver.queue_items import DecryptedMessage, LookupResult, Origin
-from messaging_receiver.stage import Stage
+from messaging_receiver.stage import IDLE_SECONDS, POLL_SECONDS, Stage
+
+BATCH_BYTES: Final = 65_536
+
+
+class Turns:
+    """Lets the threads hand on their batches in the order in which the messages arrived."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._next = 0
+
+    def wait(self, position: int, seconds: float) -> bool:
+        """Wait until all messages before a position are handed on; return False if that takes longer.
+
+        Args:
+            position: How many messages arrived before.
+            seconds: How long to wait.
+        """
+        with self._changed:
+            return self._changed.wait_for(lambda: self._next == position, seconds)
+
+    def end(self, number: int) -> None:
+        """Note that the messages whose turn it was are handed on.
+
+        Args:
+            number: How many there were.
+        """
+        with self._changed:
+            self._next += number
+            self._changed.notify_all()
+
+
+@dataclass(frozen=True, slots=True)
+class _Batch:
+    """Messages that were taken from the queue together.
+
+    Args:
+        position: How many messages were taken before.
+        deliveries: The messages.
+    """
+
+    position: int
+    deliveries: Sequence[Delivery]
+
+    @property
+    def payloads(self) -> tuple[bytes, ...]:
+        """The payloads of the messages that are not refused already."""
+        return tuple(delivery.payload for delivery in self.deliveries if delivery.refusal is None)
 
 
 def message_decryption_thread(
     stage: Stage[Delivery],
-    decrypted: "queue.Queue[DecryptedMessage | LookupResult]",
+    decrypted: "BoundedQueue[DecryptedMessage | LookupResult]",
     keys: Callable[[], Sequence[PrivateKey]],
+    opener: Opener,
+    turns: Turns,
 ) -> None:
-    """Decrypt the outer layer of each message until the receiver stops.
+    """Open messages until the receiver stops: decrypt the outer layer, and parse the inner one.
 
     Args:
         stage: Takes the messages from their queue.
         decrypted: The queue for decrypted messages.
-        keys: Returns the device's private keys, the current one first.
+        keys: Returns the device's private keys, the current one first; for messages that the opener leaves here.
+        opener: Opens batches of messages.
+        turns: The turns that this thread takes with the others of the stage.
     """
-    for delivery in stage.each():
-        _attempt(stage, decrypted, keys(), delivery)
+    thread = _DecryptionThread(stage, decrypted, keys, opener, turns)
+    while not stage.context.stopping.is_set():
+        thread.work()
 
 
-def _attempt(
-    stage: Stage[Delivery],
-    decrypted: "queue.Queue[DecryptedMessage | LookupResult]",
-    keys: Sequence[PrivateKey],
-    delivery: Delivery,
-) -> None:
-    origin = Origin(delivery)
+class _DecryptionThread:
+    def __init__(
+        self,
+        stage: Stage[Delivery],
+        decrypted: "BoundedQueue[DecryptedMessage | LookupResult]",
+        keys: Callable[[], Sequence[PrivateKey]],
+        opener: Opener,
+        turns: Turns,
+    ) -> None:
+        self._stage = stage
+        self._decrypted = decrypted
+        self._keys = keys
+        self._opener = opener
+        self._turns = turns
+        self._opened: tuple[_Batch, Sequence[Outcome]] | None = None
+        opener.refresh()
 
-    def step() -> None:
-        if delivery.refusal is not None:
-            raise delivery.refusal
-        opened = decrypt(delivery.payload, stage.context.settings.identity_name, keys)
-        stage.hand_on(DecryptedMessage(opened.signed, opened.digest, delivery.received_at, origin), decrypted)
+    def work(self) -> None:
+        """Begin the next batch, and hand on the one before while the opener works."""
+        batch = self._take()
+        payloads = () if batch is None else batch.payloads
+        if payloads:
+            self._opener.begin(payloads)
+        self._hand_on()
+        if batch is not None:
+            outcomes = self._opener.finish() if payloads else ()
+            self._opened = None if outcomes is None else (batch, outcomes)
 
-    stage.attempt(origin, step)
+    def _take(self) -> _Batch | None:
+        """Return the next batch; wait for it only if nothing is to be handed on."""
+        is_idle = self._opened is None
+        position, deliveries = self._stage.take_all(self._opener.most, BATCH_BYTES, IDLE_SECONDS if is_idle else 0.0)
+        if not deliveries:
+            if is_idle and not self._stage.context.stopping.is_set():
+                self._opener.refresh()
+            return None
+        return _Batch(position, deliveries)
+
+    def _hand_on(self) -> None:
+        if self._opened is None:
+            return
+        batch, outcomes = self._opened
+        self._opened = None
+        while not self._turns.wait(batch.position, POLL_SECONDS):
+            self._stage.context.movements.note()
+            if self._stage.context.stopping.is_set():
+                return
+        rest = iter(outcomes)
+        ready: list[DecryptedMessage | LookupResult] = []
+        for delivery in batch.deliveries:
+            outcome = next(rest) if delivery.refusal is None else delivery.refusal
+
+            def step(delivery: Delivery = delivery, outcome: Outcome = outcome) -> None:
+                ready.append(self._use(delivery, outcome))
+
+            self._stage.attempt(Origin(delivery), step)
+        self._stage.hand_on_all(ready, self._decrypted)
+        self._turns.end(len(batch.deliveries))
+
+    def _use(self, delivery: Delivery, outcome: Outcome) -> DecryptedMessage:
+        match outcome:
+            case Refusal():
+                raise outcome
+            case OpenedMessage():
+                opened = outcome
+            case None:
+                opened = open_message(delivery.payload, self._stage.context.settings.identity_name, self._keys())
+        return DecryptedMessage(
+            opened.signed,
+            opened.digest,
+            delivery.received_at,
+            Origin(delivery),
+            opened.unverified,
+            opened.verified_with,
+        )

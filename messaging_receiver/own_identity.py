@@ -18,6 +18,7 @@ from idlib.keys import key_path, next_key_path, previous_key_paths, read_private
 from idlib.names import IdentityName
 from idlib.settings import Settings
 from messaging_receiver.own_record import OwnRecord
+from messaging_receiver.workers.key_ring import fingerprint
 
 _LOG = logging.getLogger(__name__)
 
@@ -146,12 +147,18 @@ class OwnKeys:
         self._previous = tuple(self._read_previous())
         self._retired: frozenset[bytes] = frozenset()
         self._keys: tuple[PrivateKey, ...] = ()
+        self._fingerprints: tuple[bytes, ...] = ()
         self._choose()
 
     @property
     def keys(self) -> tuple[PrivateKey, ...]:
         """The keys to try for decryption, the current one first; at most five."""
         return self._keys
+
+    @property
+    def fingerprints(self) -> tuple[bytes, ...]:
+        """The fingerprints of these keys, in the same order."""
+        return self._fingerprints
 
     @property
     def present(self) -> PrivateKey:
@@ -234,6 +241,7 @@ class OwnKeys:
                 _LOG.info("The key in %s is no longer tried: its record has been gone for 8 days", previous.path)
         self._retired = frozenset(retired)
         self._keys = tuple(kept)
+        self._fingerprints = tuple(map(fingerprint, kept))
 
     def _look(self) -> _States:
         return tuple(map(_state_of, self._paths))

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from idlib.discovery import Found
+from idlib.envelope import UnverifiedMessage
 from idlib.errors import DiscoveryError
 from idlib.names import IdentityName
 from idlib.storage import Printed
@@ -32,12 +33,16 @@ class DecryptedMessage:
         digest: The SHA-256 digest of the outer layer.
         received_at: When the message arrived, in seconds since the epoch.
         origin: Where it came from.
+        unverified: The parsed JWS; None if it has to be parsed again, because the message was stored.
+        verified_with: The SubjectPublicKeyInfo of a key that verifies the signature; None if no such key is known.
     """
 
     signed: str
     digest: bytes
     received_at: float
     origin: Origin
+    unverified: UnverifiedMessage | None = None
+    verified_with: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,8 +91,10 @@ def size_of(item: Delivery | DecryptedMessage | LookupResult | AuthenticatedMess
     match item:
         case Delivery():
             return len(item.payload)
-        case DecryptedMessage():
+        case DecryptedMessage(unverified=None):
             return len(item.signed)
+        case DecryptedMessage(unverified=UnverifiedMessage() as unverified):
+            return len(item.signed) + len(unverified.signing_input) + len(unverified.unverified_text)
         case AuthenticatedMessage():
             return len(item.line)
         case _:

@@ -2,16 +2,19 @@
 
 import logging
 import queue
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
 from typing import Final, Generic, TypeVar
 
 from idlib.errors import Reason, Refusal, StoreError
+from messaging_receiver.bounded_queue import BoundedQueue
 from messaging_receiver.context import Context
 from messaging_receiver.queue_items import AuthenticatedMessage, Origin, SettledMessage
 
 _LOG = logging.getLogger(__name__)
 
 POLL_SECONDS: Final = 0.25
+# A stage without work notes this often that it is active; closing the queues ends the wait.
+IDLE_SECONDS: Final = 10.0
 T = TypeVar("T")
 Handed = TypeVar("Handed")
 
@@ -28,14 +31,14 @@ class Stage(Generic[T]):
     def __init__(
         self,
         context: Context,
-        source: "queue.Queue[T]",
+        source: "BoundedQueue[T]",
         finished: "queue.Queue[AuthenticatedMessage | SettledMessage]",
     ) -> None:
         self.context = context
         self._source = source
         self._finished = finished
 
-    def take(self, seconds: float = POLL_SECONDS) -> T | None:
+    def take(self, seconds: float = IDLE_SECONDS) -> T | None:
         """Return the next message, or None if there is none.
 
         Args:
@@ -47,12 +50,16 @@ class Stage(Generic[T]):
         except queue.Empty:
             return None
 
-    def each(self) -> Iterator[T]:
-        """Yield the messages until the receiver stops."""
-        while not self.context.stopping.is_set():
-            item = self.take()
-            if item is not None:
-                yield item
+    def take_all(self, most: int, size: int, seconds: float) -> tuple[int, list[T]]:
+        """Return how many messages were taken before, and the next messages; no messages if there are none.
+
+        Args:
+            most: How many messages to return at most.
+            size: After how many bytes to stop; the last message may exceed it.
+            seconds: How long to wait for the first one.
+        """
+        self.context.movements.note()
+        return self._source.take(most, size, seconds)
 
     def hand_on(self, item: Handed, target: "queue.Queue[Handed]") -> None:
         """Put an item into a queue, and wait for room; if the receiver stops, drop it: the broker delivers it again.
@@ -68,6 +75,18 @@ class Stage(Generic[T]):
             except queue.Full:
                 continue
             return
+
+    def hand_on_all(self, items: Sequence[Handed], target: "BoundedQueue[Handed]") -> None:
+        """Put items into a queue, as `hand_on` does with one.
+
+        Args:
+            items: The items for the queue, in their order.
+            target: One of the three queues.
+        """
+        rest = items
+        while rest and not self.context.stopping.is_set():
+            self.context.movements.note()
+            rest = rest[target.put_all(rest, POLL_SECONDS) :]
 
     def finish(self, item: AuthenticatedMessage | SettledMessage) -> None:
         """Hand a message on to the Forwarder.

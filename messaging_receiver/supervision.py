@@ -16,6 +16,7 @@ from messaging_receiver.context import Context
 from messaging_receiver.own_identity import OwnKeys
 from messaging_receiver.own_record import OwnRecord
 from messaging_receiver.standard_output import StandardOutput
+from messaging_receiver.workers.pool import WorkerPool
 
 _LOG = logging.getLogger("messaging_receiver")
 
@@ -41,6 +42,7 @@ class Supervision:
         own_keys: Our private keys.
         own_record: Looks up our own record in DNS.
         queue_sizes: Returns how many messages each queue holds, for the status line.
+        workers: The worker processes; None if there are none.
     """
 
     def __init__(
@@ -53,6 +55,7 @@ class Supervision:
         own_keys: OwnKeys,
         own_record: OwnRecord,
         queue_sizes: Callable[[], str],
+        workers: WorkerPool | None = None,
     ) -> None:
         self._context = context
         self._authentication = authentication
@@ -63,6 +66,7 @@ class Supervision:
         self._own_record = own_record
         self._is_clock_right = False
         self._queue_sizes = queue_sizes
+        self._workers = workers
         self._upkeep_outage = FailureLog(_LOG)
 
     def run(self) -> bool:
@@ -73,6 +77,8 @@ class Supervision:
             now = time.monotonic()
             self._context.refusals.flush()
             self._keep(self._context.memory.copy_log)
+            if self._workers is not None:
+                self._workers.flush_log()
             if now >= next_status:
                 next_status = now + STATUS_SECONDS
                 _LOG.info("%s", self.status())
@@ -97,9 +103,10 @@ class Supervision:
     def status(self) -> str:
         """Return the status line."""
         health = " ".join(f"{thread.name}={'alive' if thread.is_alive() else 'dead'}" for thread in self._threads)
+        workers = "workers=0" if self._workers is None else self._workers
         return (
             f"status subscribed={'yes' if self._subscription.is_active else 'no'} {self._queue_sizes()} {health}"
-            f" waiting={self._authentication.number_waiting} {self._context.counters}"
+            f" {workers} waiting={self._authentication.number_waiting} {self._context.counters}"
         )
 
     def problem(self) -> str | None:
@@ -112,6 +119,8 @@ class Supervision:
                 return f"thread {thread.name} is dead"
         if self._stdout.is_blocked:
             return "stdout is not being read"
+        if self._workers is not None and self._workers.problem is not None:
+            return f"workers: {self._workers.problem}"
         disk = self._context.writes.failure or self._upkeep_outage.cause
         if disk is not None:
             return f"disk: {disk}"

@@ -33,6 +33,20 @@ SUBSCRIBED: Final = "MQTT subscription active."
 _PATIENCE: Final = 20.0
 
 
+def descendants(number: int) -> list[int]:
+    """Return the processes that a process and its children have started; each child before its own children.
+
+    Args:
+        number: The process; if it has just ended, there are none.
+    """
+    found: list[int] = []
+    with contextlib.suppress(OSError):
+        for task in Path(f"/proc/{number}/task").iterdir():
+            for child in map(int, (task / "children").read_text().split()):
+                found += [child, *descendants(child)]
+    return found
+
+
 @dataclass(frozen=True, slots=True)
 class Result:
     """How a program ended.

@@ -17,7 +17,7 @@ OPERATIONS = (ROOT / "docs" / "operations.md").read_text()
 SENDER = ROOT / "messaging_sender"
 SOURCES = [
     *ROOT.glob("idlib/**/*.py"),
-    *ROOT.glob("messaging_receiver/*.py"),
+    *ROOT.glob("messaging_receiver/**/*.py"),
     ROOT / "messaging_maintenance/watch.py",
     SENDER / "application.py",
     SENDER / "outbox_sender.py",

@@ -1,5 +1,6 @@
 """One connection to the broker: the MQTT library's client, with our own parser of packets."""
 
+import contextlib
 import re
 import socket
 import ssl
@@ -147,6 +148,14 @@ class PacketClient(Client):
             self.ack(packet_id, qos)
         else:
             self._send_pubrec(packet_id)
+
+    def wake(self) -> None:
+        """End the wait of `loop`, which another thread runs, at once."""
+        waker = self._sockpairW
+        if waker is not None:
+            # It is full, so that the wait ends anyway; or the other thread has closed it.
+            with contextlib.suppress(OSError):
+                waker.send(b"0")
 
     def close(self) -> None:
         """Close the connection's sockets; the client cannot be used afterwards."""

@@ -36,6 +36,8 @@ _LOG = logging.getLogger(__name__)
 
 # The broker holds back further messages, so that those in flight take a bounded amount of memory.
 RECEIVE_MAXIMUM: Final = 128
+# The wait for packets ends at once if there is something to send, and when `wake` is called.
+_LOOP_SECONDS: Final = 5.0
 _NOTE_SECONDS: Final = 60.0
 _ANSWER_SECONDS: Final = 30.0
 _SHORTEST_BACKOFF_SECONDS: Final = 0.5
@@ -150,7 +152,7 @@ class Subscription:
         """Stay connected and subscribed until `stopping` is set; reconnect after every failure of broker or network.
 
         Args:
-            stopping: Set by another thread to stop; messages settled by then are acknowledged.
+            stopping: Set by another thread to stop, which then calls `wake`; messages settled by then are acknowledged.
         """
         while not stopping.is_set():
             self._is_explained = False
@@ -168,6 +170,12 @@ class Subscription:
             self._forget_connection(client)
             if not stopping.is_set():
                 stopping.wait(self._backoff.next_pause())
+
+    def wake(self) -> None:
+        """Let the thread in `run` notice at once that it is to stop."""
+        with self._lock:
+            if self._connection is not None:
+                self._connection.wake()
 
     def settle(self, delivery: Delivery) -> None:
         """Allow a message to be acknowledged as soon as all earlier ones are (MQTT 5, section 4.6).
@@ -191,7 +199,7 @@ class Subscription:
         with self._lock:
             self._connection = client
         answer_due = time.monotonic() + _ANSWER_SECONDS
-        while client.loop(LOOP_SECONDS) == MQTT_ERR_SUCCESS and not stopping.is_set():
+        while not stopping.is_set() and client.loop(self._patience(client)) == MQTT_ERR_SUCCESS:
             if self._subscribed.is_set() and time.monotonic() >= self._note_due:
                 self._note_session()
             if not self._subscribed.is_set() and time.monotonic() >= answer_due:
@@ -202,6 +210,10 @@ class Subscription:
             client.disconnect()
             while client.want_write() and client.loop(LOOP_SECONDS) == MQTT_ERR_SUCCESS:
                 pass
+
+    def _patience(self, client: PacketClient) -> float:
+        """Return how many seconds to wait for packets; not long while answers are awaited or pings are due soon."""
+        return _LOOP_SECONDS if self._subscribed.is_set() and client.keepalive >= 4 * _LOOP_SECONDS else LOOP_SECONDS
 
     def _recall(self) -> LastSession | None:
         text = None if self._memory is None else self._memory.recall()

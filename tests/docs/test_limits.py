@@ -31,6 +31,7 @@ A_BOUND: Final = re.compile(r"MAX|MIN_|LONGEST|SHORTEST|SECONDS|EARLIEST|WORKERS
 NO_BOUND_OF_A_USER: Final = frozenset(
     {
         "idlib/transport/connection.py LOOP_SECONDS",
+        "idlib/transport/subscription.py _LOOP_SECONDS",
         "idlib/transport/inquiry.py _SHORT_LOOP_SECONDS",
         "idlib/storage/pages.py _MAX_COLUMNS",
         "idlib/storage/salvage.py _MAX_SAME_SECOND",
@@ -85,6 +86,7 @@ NO_BOUND_OF_A_USER: Final = frozenset(
         "messaging_maintenance/checks/resolver.py _UDP_PAYLOAD",
         "messaging_maintenance/checks/running.py _MAX_AT_ONCE",
         "messaging_receiver/stage.py POLL_SECONDS",
+        "messaging_receiver/workers/spawner.py _POLL_SECONDS",
         "messaging_receiver/own_identity.py _POLL_SECONDS",
         "messaging_receiver/health.py _MAX_SOCKET_PATH_OCTETS",
         "messaging_receiver/health.py _PAUSE_SECONDS",

@@ -78,8 +78,9 @@ def decide(
     check_replay: Callable[[ReplayEntry], None] = new,
     renewal: Renewal = Renewal.POSSIBLE,
     waited: float = 0.0,
+    verified_with: bytes | None = None,
 ) -> Verdict:
-    return authenticate(judged, b"d" * 32, found, moment, policy, check_replay, renewal, waited)
+    return authenticate(judged, b"d" * 32, found, moment, policy, check_replay, renewal, waited, verified_with)
 
 
 def reason_of(verdict: Verdict) -> Reason:
@@ -93,6 +94,30 @@ def test_an_authentic_fresh_and_new_message_to_us_is_printed() -> None:
     assert verdict.text == "hello"
     assert (verdict.entry.sender, verdict.entry.issued_at) == (str(ALICE), NOW)
     assert verdict.key.native == KEY.public.native
+
+
+def test_a_key_that_is_known_to_verify_counts_if_it_is_the_senders(monkeypatch: pytest.MonkeyPatch) -> None:
+    judged = message()
+    monkeypatch.setattr("idlib.verdict.signing_key_of", lambda *_: pytest.fail("it was verified again"))
+    verdict = decide(judged, verified_with=KEY.public.der)
+    assert isinstance(verdict, Print)
+    assert verdict.key.der == KEY.public.der
+
+
+def test_a_key_that_is_no_longer_the_senders_does_not_count() -> None:
+    forged = message(key=OTHER_KEY)
+    known = OTHER_KEY.public.der
+    assert decide(forged, verified_with=known) == AskAgain(renew=True)
+    assert reason_of(decide(forged, renewal=Renewal.DONE, verified_with=known)) is Reason.SIGNATURE_INVALID
+    # The message may have been signed by a new key, and is verified again.
+    assert isinstance(decide(message(), verified_with=known), Print)
+
+
+def test_a_known_key_saves_no_other_check() -> None:
+    known = KEY.public.der
+    assert reason_of(decide(message(audience=ALICE), verified_with=known)) is Reason.WRONG_AUDIENCE
+    assert reason_of(decide(message(), check_replay=repeated, verified_with=known)) is Reason.REPLAY
+    assert decide(message(), None, verified_with=known) == AskAgain(renew=False)
 
 
 def test_an_unbound_message_is_recognized_by_its_digest() -> None:

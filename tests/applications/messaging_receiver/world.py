@@ -3,7 +3,6 @@
 import contextlib
 import json
 import os
-import queue
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -27,12 +26,15 @@ from idlib.trust import PolicySource
 from messaging_receiver.authentication_stage import AuthenticationStage, message_authentication_thread
 from messaging_receiver.bounded_queue import BoundedQueue
 from messaging_receiver.context import Context, Standings
-from messaging_receiver.decryption import message_decryption_thread
+from messaging_receiver.decryption import Turns, message_decryption_thread
 from messaging_receiver.forwarding import message_printer
+from messaging_receiver.opening import LocalOpener
 from messaging_receiver.queue_items import AuthenticatedMessage, DecryptedMessage, LookupResult, SettledMessage, size_of
 from messaging_receiver.receipts import ReceiptRequest
 from messaging_receiver.stage import Stage
 from messaging_receiver.standard_output import StandardOutput
+from messaging_receiver.workers.key_ring import fingerprint
+from messaging_receiver.workers.pool import Starter, WorkerPool
 
 ALICE = IdentityName("alice.example")
 BOB = IdentityName("bob.example")
@@ -103,12 +105,15 @@ class World:
 
 
 @contextlib.contextmanager
-def open_world(directory: Path, **settings: str) -> Iterator[World]:
+def open_world(directory: Path, starter: Starter | None = None, **settings: str) -> Iterator[World]:
+    """Run a receiver; with something that starts workers, it has three of them."""
     with ReplayMemory(directory) as memory, WaitingMessages(directory) as waiting:
-        yield from _run_world(memory, waiting, {"IDENTITY_NAME": str(BOB), **settings})
+        yield from _run_world(memory, waiting, {"IDENTITY_NAME": str(BOB), **settings}, starter)
 
 
-def _run_world(memory: ReplayMemory, waiting: WaitingMessages, environment: dict[str, str]) -> Iterator[World]:
+def _run_world(
+    memory: ReplayMemory, waiting: WaitingMessages, environment: dict[str, str], starter: Starter | None
+) -> Iterator[World]:
     dns = Dns({ALICE: record_of(KEYS[ALICE]), DAVE: record_of(KEYS[DAVE])})
     settled: list[Delivery] = []
     confirmed: list[ReceiptRequest] = []
@@ -126,15 +131,22 @@ def _run_world(memory: ReplayMemory, waiting: WaitingMessages, environment: dict
         Timekeeper(memory, boot_clock=lambda: clock[0] + time.monotonic()),
         threading.Event(),
     )
-    encrypted: queue.Queue[Delivery] = BoundedQueue(1024, 2**23, size_of)
+    encrypted: BoundedQueue[Delivery] = BoundedQueue(1024, 2**23, size_of)
     decrypted: BoundedQueue[DecryptedMessage | LookupResult] = BoundedQueue(1024, 2**23, size_of)
-    authenticated: queue.Queue[AuthenticatedMessage | SettledMessage] = BoundedQueue(1024, 2**23, size_of)
+    authenticated: BoundedQueue[AuthenticatedMessage | SettledMessage] = BoundedQueue(1024, 2**23, size_of)
     # A pipe of our own, because pytest's capture can lose what is written while it is read.
     reader, writer = os.pipe()
     os.set_blocking(reader, False)
     stdout = StandardOutput(context.stopping, writer)
     reception = Stage(context, encrypted, authenticated)
-    authentication = AuthenticationStage(context, decrypted, authenticated)
+    pool = None
+    if starter is not None:
+        known = (fingerprint(KEYS[BOB]),)
+        pool = WorkerPool(starter, 3, lambda: known, context.stopping, context.movements.note)
+    openers = (LocalOpener(),) if pool is None else pool.openers
+    turns = Turns()
+    learn = (lambda *_: None) if pool is None else pool.senders.learn
+    authentication = AuthenticationStage(context, decrypted, authenticated, learn)
     printing = Stage(context, authenticated, authenticated)
 
     def deliver(payload: bytes) -> Delivery:
@@ -144,7 +156,14 @@ def _run_world(memory: ReplayMemory, waiting: WaitingMessages, environment: dict
         return delivery
 
     threads = [
-        threading.Thread(target=message_decryption_thread, args=(reception, decrypted, lambda: [KEYS[BOB]])),
+        *(
+            threading.Thread(
+                target=message_decryption_thread,
+                args=(reception, decrypted, lambda: [KEYS[BOB]], opener, turns),
+                name=f"Decryption-{number}",
+            )
+            for number, opener in enumerate(openers)
+        ),
         threading.Thread(target=message_authentication_thread, args=(authentication,)),
         threading.Thread(target=message_printer, args=(printing, stdout, settled.append, confirmed.append)),
     ]
@@ -154,6 +173,8 @@ def _run_world(memory: ReplayMemory, waiting: WaitingMessages, environment: dict
         yield World(context, authentication, dns, settled, confirmed, clock, deliver, reader)
     finally:
         context.stopping.set()
+        for one in (encrypted, decrypted, authenticated):
+            one.close()
         for thread in threads:
             thread.join(10)
             assert not thread.is_alive()

@@ -61,6 +61,7 @@ def running(address: Broker, memory: SessionMemory | None = None) -> Iterator[Ru
         yield run
     finally:
         stopping.set()
+        run.subscription.wake()
         thread.join(10)
         assert not thread.is_alive()
 
@@ -460,6 +461,7 @@ def test_the_lost_session_of_an_earlier_run_is_reported(
         thread.start()
         wait_until(lambda: subscription.is_active, "no subscription")
         stopping.set()
+        subscription.wake()
         thread.join(10)
         assert notes.text is not None
         assert notes.text.endswith(f" 600 {broker.address}")
@@ -496,6 +498,14 @@ def test_a_present_session_that_was_not_recorded_is_reported_once(
             wait_until(lambda: len(broker.connections) > 2, "no connections")
     assert caplog.text.count(UNKNOWN) == times
     assert "has lost the session" not in caplog.text
+
+
+def test_it_ends_at_once_although_nothing_arrives() -> None:
+    with ScriptedBroker(saying()) as broker:
+        with running(broker.address) as run:
+            wait_until(lambda: run.subscription.is_active, "no subscription")
+            started = time.monotonic()
+        assert time.monotonic() - started < module._LOOP_SECONDS / 2
 
 
 def test_a_session_with_a_refused_subscription_is_recorded(caplog: pytest.LogCaptureFixture) -> None:

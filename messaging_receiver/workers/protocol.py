@@ -1,0 +1,211 @@
+"""What the receiver and a worker process send each other, as the fields of frames.
+
+The receiver sends batches of encrypted messages with the fingerprints of the private keys to use, and the public keys
+that verified earlier messages. A worker reads the private keys from their files; they are never sent. It answers with
+the outcome for each message.
+"""
+
+import struct
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import islice
+from typing import Final
+
+from idlib.envelope import Binding, UnverifiedMessage, base64url
+from idlib.errors import IdlibError, Reason, Refusal
+from idlib.names import IdentityName
+from messaging_receiver.opening import OpenedMessage, Outcome
+
+# Names are checked when they are created, which takes longer than finding them here.
+_NAMES: Final = 1024
+_NUMBERS: Final = struct.Struct("!BQQ")
+_IS_BOUND: Final = 1
+_EXPIRES: Final = 2
+_ASKS_FOR_RECEIPT: Final = 4
+_OPENED, _REFUSED, _LEFT = b"orl"
+
+
+@dataclass(frozen=True, slots=True)
+class SenderKeys:
+    """The keys of a sender, as far as the receiver knows them.
+
+    Args:
+        sender: The sender's name.
+        keys: Each key as a SubjectPublicKeyInfo; at most 255.
+    """
+
+    sender: str
+    keys: tuple[bytes, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Messages to open.
+
+    Args:
+        fingerprints: The fingerprints of the device's private keys to try, in this order; all others are dropped.
+        senders: Keys of senders that the worker has not got yet.
+        payloads: The encrypted messages.
+    """
+
+    fingerprints: tuple[bytes, ...]
+    senders: tuple[SenderKeys, ...]
+    payloads: tuple[bytes, ...]
+
+
+def write_batch(batch: Batch) -> list[bytes]:
+    """Return the fields for a batch.
+
+    Args:
+        batch: The batch.
+    """
+    fields = [
+        struct.pack("!I", len(batch.fingerprints)),
+        bytes(len(known.keys) for known in batch.senders),
+        *batch.fingerprints,
+    ]
+    for known in batch.senders:
+        fields.append(known.sender.encode("ascii"))
+        fields += known.keys
+    fields += batch.payloads
+    return fields
+
+
+def read_batch(fields: Sequence[bytes]) -> Batch:
+    """Return the batch in fields that `write_batch` has returned.
+
+    Args:
+        fields: The fields.
+
+    Raises:
+        ValueError: They are not such fields.
+    """
+    rest = iter(fields)
+    (number,) = struct.unpack("!I", _next(rest))
+    counts = _next(rest)
+    return Batch(
+        _take(rest, number),
+        tuple(SenderKeys(_next(rest).decode("ascii"), _take(rest, count)) for count in counts),
+        tuple(rest),
+    )
+
+
+def write_outcomes(outcomes: Sequence[Outcome]) -> list[bytes]:
+    """Return the fields for the outcomes of a batch.
+
+    Args:
+        outcomes: One for each message.
+    """
+    fields = [b""]
+    kinds = bytearray()
+    for outcome in outcomes:
+        match outcome:
+            case OpenedMessage():
+                kinds.append(_OPENED)
+                fields += _write_opened(outcome)
+            case Refusal():
+                kinds.append(_REFUSED)
+                fields += (outcome.reason.encode(), outcome.fact.encode(errors="surrogatepass"))
+            case None:
+                kinds.append(_LEFT)
+    fields[0] = bytes(kinds)
+    return fields
+
+
+def read_outcomes(fields: Sequence[bytes]) -> list[Outcome]:
+    """Return the outcomes in fields that `write_outcomes` has returned.
+
+    Args:
+        fields: The fields.
+
+    Raises:
+        ValueError: They are not such fields.
+    """
+    if not fields:
+        raise ValueError("no fields")
+    rest = iter(fields[1:])
+    try:
+        outcomes = [_read_outcome(kind, rest) for kind in fields[0]]
+    except (IdlibError, struct.error) as error:
+        raise ValueError("a field has a wrong value") from error
+    if next(rest, None) is not None:
+        raise ValueError("too many fields")
+    return outcomes
+
+
+def _read_outcome(kind: int, rest: Iterator[bytes]) -> Outcome:
+    if kind == _OPENED:
+        return _read_opened(rest)
+    if kind == _REFUSED:
+        return Refusal(Reason(_next(rest).decode("ascii")), _next(rest).decode(errors="surrogatepass"))
+    if kind == _LEFT:
+        return None
+    raise ValueError("an unknown kind of outcome")
+
+
+def _write_opened(opened: OpenedMessage) -> tuple[bytes, ...]:
+    message = opened.unverified
+    flags, issued_at, expires_at, audience, identifier = 0, 0, 0, "", ""
+    if message.binding is not None:
+        flags |= _IS_BOUND
+        issued_at, audience = message.binding.issued_at, message.binding.audience.text
+        identifier = message.binding.identifier
+        if message.binding.expires_at is not None:
+            flags |= _EXPIRES
+            expires_at = message.binding.expires_at
+    if message.asks_for_receipt:
+        flags |= _ASKS_FOR_RECEIPT
+    return (
+        _NUMBERS.pack(flags, issued_at, expires_at),
+        opened.digest,
+        message.sender.text.encode("ascii"),
+        message.algorithm.encode("ascii"),
+        audience.encode("ascii"),
+        identifier.encode(errors="surrogatepass"),
+        message.signing_input,
+        message.signature,
+        message.unverified_text.encode(),
+        opened.verified_with or b"",
+    )
+
+
+def _read_opened(rest: Iterator[bytes]) -> OpenedMessage:
+    numbers, digest, sender, algorithm, audience, identifier, signing_input, signature, text, key = _take(rest, 10)
+    flags, issued_at, expires_at = _NUMBERS.unpack(numbers)
+    binding = None
+    if flags & _IS_BOUND:
+        binding = Binding(
+            _name(audience),
+            issued_at,
+            identifier.decode(errors="surrogatepass"),
+            expires_at if flags & _EXPIRES else None,
+        )
+    unverified = UnverifiedMessage(
+        _name(sender),
+        algorithm.decode("ascii"),
+        binding,
+        signing_input,
+        signature,
+        text.decode(),
+        bool(flags & _ASKS_FOR_RECEIPT),
+    )
+    # The compact serialization of the same JWS: equally valid, and cheaper to send than the form that was received.
+    signed = f"{signing_input.decode('ascii')}.{base64url.encode(signature)}"
+    return OpenedMessage(signed, digest, unverified, key or None)
+
+
+@lru_cache(_NAMES)
+def _name(text: bytes) -> IdentityName:
+    return IdentityName(text.decode("ascii"))
+
+
+def _next(rest: Iterator[bytes]) -> bytes:
+    return _take(rest, 1)[0]
+
+
+def _take(rest: Iterator[bytes], number: int) -> tuple[bytes, ...]:
+    taken = tuple(islice(rest, number))
+    if len(taken) != number:
+        raise ValueError("too few fields")
+    return taken

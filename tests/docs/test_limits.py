@@ -39,7 +39,7 @@ NO_BOUND_OF_A_USER: Final = frozenset(
         "idlib/transport/packets.py MAX_REMAINING_LENGTH",
         "idlib/transport/packets.py MAX_PACKET_OCTETS",
         "idlib/transport/packets.py _MAX_VARIABLE_OCTETS",
-        "idlib/settings.py _MAX_HOST_CHARACTERS",
+        "idlib/settings/addresses.py _MAX_HOST_CHARACTERS",
         "idlib/transport/session.py _DEFAULT_MAXIMUM_QOS",
         "idlib/keys.py _LOCK_PAUSE_SECONDS",
         "idlib/system/update_lock.py _PAUSE_SECONDS",

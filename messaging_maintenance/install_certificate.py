@@ -3,9 +3,10 @@
 import sys
 
 from idlib.bootstrap import Bootstrap
+from idlib.commands import command
 from idlib.errors import KeyFileError, quoted
 from idlib.keys import MAX_FILE_BYTES
-from idlib.program.command_line import beside, parser
+from idlib.program.command_line import parser
 from idlib.program.environment import read_environment
 from idlib.settings import MAINTENANCE_READS
 
@@ -28,6 +29,6 @@ def main() -> None:
     identity.install_certificate(pem)
     print(f"The certificate is installed as {quoted(identity.get_path_for_pki_asset('cert'))}.", file=sys.stderr)
     print(
-        f"Next: run {beside('publish_tlsa.py', 'identity publish')} to put its record into DNS, or to print it.",
+        f"Next: run {command('identity publish')} to put its record into DNS, or to print it.",
         file=sys.stderr,
     )

@@ -12,6 +12,7 @@ from typing import Final, Protocol
 import dns.name
 from dns.rdatatype import RdataType
 
+from idlib.commands import OWNER_PUBLISHES
 from idlib.discovery.messages import Answer, Chain, Question, RecordSet, UnusableAnswerError, follow, shown
 from idlib.discovery.resolver import Reply, Resolver
 from idlib.discovery.signatures import signatures_over, signing_zone
@@ -156,7 +157,7 @@ def _records_of(
         what = "has no TLSA record" if reply.name_exists else "does not exist in DNS"
         raise NoRecordError(
             f"{name}{end} {what}",
-            "check the spelling; the name's owner publishes the record that generate_tlsa.py prints",
+            f"check the spelling; {OWNER_PUBLISHES}",
             zone,
             _seconds_kept(reply.answer),
         )

@@ -14,9 +14,9 @@ from idlib.keys.paths import (
     rotation_path,
 )
 from idlib.keys.reading import (
-    HOW_TO_GET_A_KEY,
-    HOW_TO_GET_THE_NEXT_KEY,
     MAX_FILE_BYTES,
+    how_to_get_a_key,
+    how_to_get_the_next_key,
     no_certificate,
     parse_certificate,
     parse_private_key,
@@ -28,13 +28,13 @@ from idlib.keys.replacement import replace_key, require_no_rotation
 from idlib.keys.writing import is_open_to_others, make_directory, remove, replace, replace_all, write_new
 
 __all__ = [
-    "HOW_TO_GET_A_KEY",
-    "HOW_TO_GET_THE_NEXT_KEY",
     "MAX_FILE_BYTES",
     "MAX_PREVIOUS_KEYS",
     "certificate_path",
     "encode_private_key",
     "generate_private_key",
+    "how_to_get_a_key",
+    "how_to_get_the_next_key",
     "is_open_to_others",
     "key_path",
     "locked",

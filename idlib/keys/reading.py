@@ -11,6 +11,7 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from idlib.algorithms import PrivateKey
+from idlib.commands import command
 from idlib.errors import KeyFileError, UnsuitableKeyError, chmod_hint, permission_hint, quoted
 from idlib.files import read_regular
 from idlib.keys.faults import SERVICE
@@ -18,18 +19,6 @@ from idlib.keys.paths import CERTIFICATE_SUFFIX, KEY_SUFFIX, NEXT_SUFFIX
 from idlib.pem import Kind, describe, read_certificates
 
 MAX_FILE_BYTES: Final = 65536
-HOW_TO_GET_A_KEY: Final = (
-    "create an identity with dane-messenger identity create (create_selfsigned_id.py), or with dane-messenger identity"
-    " csr (create_id_csr.py) and a CA"
-)
-HOW_TO_GET_THE_NEXT_KEY: Final = (
-    "restore it from a backup; without one, run rotate_id.py --abort or, after the switch has begun,"
-    " rotate_id.py start --compromised"
-)
-_HOW_TO_GET_A_CERTIFICATE: Final = (
-    "install a CA's certificate with install_certificate.py,"
-    " or create a new key and certificate with create_selfsigned_id.py --force"
-)
 _DEFAULT_DIRECTORY: Final = Path("/identity")
 _MAX_NAMES_SHOWN: Final = 3
 
@@ -120,12 +109,26 @@ def no_certificate(subject: str, contents: bytes) -> KeyFileError:
     return KeyFileError(f"{subject} no certificate in PEM form: {finding.what}", finding.remedy)
 
 
+def how_to_get_a_key() -> str:
+    """Return the hint how to create an identity."""
+    return f"create an identity with {command('identity create')}, or with {command('identity csr')} and a CA"
+
+
+def how_to_get_the_next_key() -> str:
+    """Return the hint what to do if the next key of a rotation is missing."""
+    rotate = command("identity rotate")
+    return (
+        f"restore it from a backup; without one, run {rotate} --abort or, after the switch has begun,"
+        f" {rotate} start --compromised"
+    )
+
+
 def _no_private_key(contents: bytes, source: Path) -> KeyFileError:
     finding = describe(contents, Kind.PRIVATE_KEY)
     remedy = finding.remedy.replace("FILE", shlex.quote(str(source)))
     return KeyFileError(
         f"{quoted(source)} holds no private key that can be read: {finding.what}",
-        f"{remedy}, or create a new key with create_selfsigned_id.py --force",
+        f"{remedy}, or create a new key with {command('identity create')} --force",
     )
 
 
@@ -134,14 +137,21 @@ def _how_to_get(path: Path) -> str:
     if directory == _DEFAULT_DIRECTORY and not directory.exists():
         return f"the default directory is {quoted(directory)}; set CRYPTO_PATH to the directory of your identity"
     if path.name.endswith(NEXT_SUFFIX):
-        return HOW_TO_GET_THE_NEXT_KEY
+        return how_to_get_the_next_key()
     if path.name.endswith(CERTIFICATE_SUFFIX):
-        return _HOW_TO_GET_A_CERTIFICATE
+        return _how_to_get_a_certificate()
     others = _names_with_keys(directory)
     if path.name.endswith(KEY_SUFFIX) and others:
         what = f"{quoted(directory)} has a key of {', '.join(others)}"
-        return f"{what}: is IDENTITY_NAME right? If so, {HOW_TO_GET_A_KEY}"
-    return HOW_TO_GET_A_KEY
+        return f"{what}: is IDENTITY_NAME right? If so, {how_to_get_a_key()}"
+    return how_to_get_a_key()
+
+
+def _how_to_get_a_certificate() -> str:
+    return (
+        f"install a CA's certificate with {command('identity install')},"
+        f" or create a new key and certificate with {command('identity create')} --force"
+    )
 
 
 def _names_with_keys(directory: Path) -> list[str]:

@@ -4,6 +4,7 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
+from idlib.commands import command
 from idlib.errors import KeyFileError, quoted
 from idlib.keys.faults import kind_instead_of_a_key, obstruction
 from idlib.keys.paths import key_path, previous_key_paths, rotation_path
@@ -52,8 +53,9 @@ def require_no_rotation(crypto_path: Path, name: IdentityName) -> None:
     """
     path = rotation_path(crypto_path, name)
     if os.path.lexists(path):
+        rotate = command("identity rotate")
         raise KeyFileError(
             f"a rotation of the key is under way ({quoted(path)})",
-            "finish it with rotate_id.py, give it up with rotate_id.py --abort, or replace a stolen or lost key with"
-            " rotate_id.py start --compromised",
+            f"finish it with {rotate}, give it up with {rotate} --abort, or replace a stolen or lost key with"
+            f" {rotate} start --compromised",
         )

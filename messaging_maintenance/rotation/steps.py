@@ -421,7 +421,7 @@ class Rotation:
         is_current = state.stage in _SWITCHES and not next_path.exists()
         path = current_path if is_current else next_path
         if keys.read_private_key(path).public.der != state.new_key:
-            raise KeyFileError(f"{quoted(path)} is not the new key of the rotation", keys.HOW_TO_GET_THE_NEXT_KEY)
+            raise KeyFileError(f"{quoted(path)} is not the new key of the rotation", keys.how_to_get_the_next_key())
 
     def _retire(self, state: RotationState) -> Publication:
         """Make the new record the only one of the device's keys; of a compromised device, the only one at all."""

@@ -10,7 +10,7 @@ from idlib.errors import ConcurrentChangeError, PublishingError
 from idlib.names import IdentityName
 from idlib.publishing.change import Change, TlsaSet
 from idlib.publishing.publication import Publication, Publishing
-from idlib.publishing.zone import HostResolver, NameServer, Zone
+from idlib.publishing.zone import NameServer, Zone
 from idlib.records import TlsaRecord
 from testbed.certificate_maker import NAME, Authority, der, ec_key, rsa_key
 from testbed.name_server import Respond, Server
@@ -78,7 +78,7 @@ def world(serve: Serve) -> Callable[..., World]:
     def start(*records: TlsaRecord, ttl: int = 300, **named: object) -> World:
         publisher = Publisher(TlsaSet.of(ttl, [record.to_rdata() for record in records]), **named)  # type: ignore[arg-type]
         server = NameServer("ns.example.test", serve(publisher.respond()).address)
-        return World(publisher, Zone("example.test", "ns.example.test", 1800, (server,), (), HostResolver([])))
+        return World(publisher, Zone("example.test", "ns.example.test", 1800, (server,), ()))
 
     return start
 
@@ -180,6 +180,6 @@ def test_a_change_that_no_name_server_serves_is_an_error(world: Callable[..., Wo
     stale = serve(authoritative(zone_of("example.test.", "@ NS ns")))
     publisher = Publisher(TlsaSet.of(0, ()))
     server = NameServer("ns.example.test", stale.address)
-    zone = Zone("example.test", "ns.example.test", 1800, (server,), (), HostResolver([]))
+    zone = Zone("example.test", "ns.example.test", 1800, (server,), ())
     with pytest.raises(PublishingError, match="not every name server serves"):
         Publishing(publisher, zone, DEVICE, 300, wait_seconds=0.2).publish([RECORD])

@@ -21,7 +21,7 @@ WHOLE_CERTIFICATE: Final = 0
 PUBLIC_KEY_INFO: Final = 1
 
 _PREFERENCE: Final = (b"\3\1\0", b"\3\0\0", b"\4\0\0", b"\1\0\0")
-_PARAMETER_OCTETS: Final = 3
+_PARAMETER_BYTES: Final = 3
 _RENEW: Final = "publish a record with a certificate that is valid"
 _NAME_IT: Final = "the certificate's SubjectAlternativeName must have the identity name as a dNSName, not a wildcard"
 _CLIENT_USAGES: Final = frozenset({ExtendedKeyUsageOID.CLIENT_AUTH, ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE})
@@ -60,9 +60,9 @@ class TlsaRecord:
         Raises:
             MalformedRecordError: The data is too short.
         """
-        if len(rdata) <= _PARAMETER_OCTETS:
+        if len(rdata) <= _PARAMETER_BYTES:
             raise MalformedRecordError(f"a TLSA record of {len(rdata)} bytes is too short")
-        return cls(rdata[0], rdata[1], rdata[2], rdata[_PARAMETER_OCTETS:])
+        return cls(rdata[0], rdata[1], rdata[2], rdata[_PARAMETER_BYTES:])
 
     def to_rdata(self) -> bytes:
         """Return the resource record's data."""
@@ -182,7 +182,7 @@ def _public_key_info(certificate: x509.Certificate) -> bytes:
 
 
 def _preference(rdata: bytes) -> int:
-    parameters = rdata[:_PARAMETER_OCTETS]
+    parameters = rdata[:_PARAMETER_BYTES]
     return _PREFERENCE.index(parameters) if parameters in _PREFERENCE else len(_PREFERENCE)
 
 
@@ -221,12 +221,9 @@ def _certified_key(certificate: x509.Certificate) -> NativePublicKey:
     return certificate.public_key()  # type: ignore[return-value]  # PublicKey checks the type
 
 
-def _bare_key(octets: bytes) -> NativePublicKey:
-    key = load_der_public_key(octets)
-    if (
-        isinstance(key, rsa.RSAPublicKey)
-        and key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo) != octets
-    ):
+def _bare_key(data: bytes) -> NativePublicKey:
+    key = load_der_public_key(data)
+    if isinstance(key, rsa.RSAPublicKey) and key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo) != data:
         # The library also reads a bare RSAPublicKey and a key restricted to RSASSA-PSS.
         raise UnusableRecordError("its key is not a DER SubjectPublicKeyInfo of plain RSA", how_to_publish())
     return key  # type: ignore[return-value]  # PublicKey checks the type

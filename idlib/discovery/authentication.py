@@ -19,7 +19,7 @@ from idlib.discovery.signatures import signatures_over, signing_zone
 from idlib.errors import DiscoveryError, NoRecordError, NotSecureError, TemporaryDiscoveryError
 from idlib.names import IdentityName
 
-_OCTETS_OF_MINIMUM: Final = 4  # the last field of an SOA record (RFC 1035, section 3.3.13)
+_BYTES_OF_MINIMUM: Final = 4  # the last field of an SOA record (RFC 1035, section 3.3.13)
 _TYPES_OF_A_DENIAL: Final = (RdataType.SOA, RdataType.NSEC, RdataType.NSEC3)
 
 
@@ -168,7 +168,7 @@ def _records_of(
 def _seconds_kept(denial: Answer) -> int:
     """Return for how long a resolver may repeat a denial: the TTL of the zone's SOA record, and at most its MINIMUM."""
     zones = [record for record in denial.authority if record.record_type == RdataType.SOA]
-    return min((min(zone.ttl, int.from_bytes(zone.rdata[-_OCTETS_OF_MINIMUM:])) for zone in zones), default=0)
+    return min((min(zone.ttl, int.from_bytes(zone.rdata[-_BYTES_OF_MINIMUM:])) for zone in zones), default=0)
 
 
 def _lifetime(covered: RecordSet, answer: Answer, now: float) -> float:

@@ -12,7 +12,7 @@ _BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
 # A return value of adjtimex(2).
 _CLOCK_IS_NOT_SYNCHRONIZED: Final = 5
 # Larger than struct timex on any system; zeros change nothing.
-_TIMEX_OCTETS: Final = 512
+_TIMEX_BYTES: Final = 512
 
 
 def boot() -> str:
@@ -26,7 +26,7 @@ def boot() -> str:
 def is_synchronized() -> bool:
     """Return whether adjtimex(2) reports that the clock is synchronized to a time source."""
     try:
-        state = int(ctypes.CDLL(None).adjtimex(ctypes.create_string_buffer(_TIMEX_OCTETS)))
+        state = int(ctypes.CDLL(None).adjtimex(ctypes.create_string_buffer(_TIMEX_BYTES)))
     except (AttributeError, OSError):
         return False
     return 0 <= state < _CLOCK_IS_NOT_SYNCHRONIZED

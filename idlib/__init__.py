@@ -1,6 +1,6 @@
 """The identity library: a device is its DNS name, and its certificate is in a TLSA record that DNSSEC protects.
 
-Its parts, from the bottom up; each imports only from the parts before it: `system`, `errors`, `files`,
+Its parts, from the bottom up; each imports only from the parts before it: `system`, `commands`, `errors`, `files`,
 `names`, `output`, `zones`, `lists`, `settings`, `algorithms`, `records`, `pem`, `keys`, `key_places`, `certificates`,
 `storage`, `discovery`, `publishing`, `bootstrap`, `envelope`, `trust`, `timekeeping`, `verdict`, `transport`,
 `program`.

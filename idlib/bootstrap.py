@@ -11,6 +11,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from idlib import certificates, keys, settings
 from idlib.algorithms import NativePrivateKey, PrivateKey
+from idlib.commands import command
 from idlib.errors import (
     ConfigurationError,
     DiscoveryError,
@@ -351,7 +352,7 @@ class Bootstrap:
         except UnusableRecordError as error:
             raise KeyFileError(
                 f"no device would accept the TLSA record of this certificate: {error.fact}",
-                error.hint or "create a new key with create_selfsigned_id.py --force",
+                error.hint or f"create a new key with {command('identity create')} --force",
             ) from error
 
     def _for_our_key(self, found: Certificates) -> x509.Certificate:
@@ -362,7 +363,7 @@ class Bootstrap:
             return certificate
         raise KeyFileError(
             "; ".join([f"the certificate is not for the key {quoted(self._paths['key'])}", *found.broken]),
-            f"give the CA the request {quoted(self._paths['csr'])}, which create_id_csr.py creates",
+            f"give the CA the request {quoted(self._paths['csr'])}, which {command('identity csr')} creates",
         )
 
     def _own_certificate(self) -> x509.Certificate:
@@ -370,8 +371,9 @@ class Bootstrap:
         if not certificates.is_for(key, certificate):
             raise KeyFileError(
                 f"the certificate {quoted(self._paths['cert'])} is not for the key {quoted(self._paths['key'])}",
-                "create a new key and certificate with create_selfsigned_id.py --force, or have a CA sign the request"
-                " that create_id_csr.py prints and install the certificate with install_certificate.py",
+                f"create a new key and certificate with {command('identity create')} --force, or have a CA sign the"
+                f" request that {command('identity csr')} prints and install the certificate with"
+                f" {command('identity install')}",
             )
         return certificate
 

@@ -8,7 +8,7 @@ from typing import Final, Self
 from idlib.errors import MalformedNameError
 
 _LABEL: Final = re.compile(r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?")
-_MAX_NAME_OCTETS: Final = 253
+_MAX_NAME_BYTES: Final = 253
 _MAX_SHOWN: Final = 300
 _GIVE_A_NAME: Final = "give a DNS name such as alice._device.example.com"
 _ESCAPE: Final = re.compile(r"%([0-9A-Fa-f]{2})")
@@ -32,9 +32,9 @@ class IdentityName:
     def __post_init__(self) -> None:
         normalized = self.text.removesuffix(".").lower() if self.text.isascii() else self.text
         labels = normalized.split(".")
-        if len(normalized) > _MAX_NAME_OCTETS:
+        if len(normalized) > _MAX_NAME_BYTES:
             raise MalformedNameError(
-                f"a device name cannot have {len(normalized)} characters", f"use at most {_MAX_NAME_OCTETS}"
+                f"a device name cannot have {len(normalized)} characters", f"use at most {_MAX_NAME_BYTES}"
             )
         if len(labels) < 2 or not all(_LABEL.fullmatch(label) for label in labels):
             raise MalformedNameError(f"{self.text!a} is not a device name", _how_to_name(normalized))

@@ -13,6 +13,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, PublicKeyAlgorithmOID
 from cryptography.x509.verification import Criticality, ExtensionPolicy, Policy, PolicyBuilder, Store, VerificationError
 
 from idlib.algorithms import NativePublicKey, PublicKey
+from idlib.commands import how_to_publish
 from idlib.errors import MalformedRecordError, UnsuitableKeyError, UnusableRecordError
 from idlib.names import IdentityName
 
@@ -21,8 +22,7 @@ WHOLE_CERTIFICATE: Final = 0
 PUBLIC_KEY_INFO: Final = 1
 
 _PREFERENCE: Final = (b"\3\1\0", b"\3\0\0", b"\4\0\0", b"\1\0\0")
-_PARAMETER_OCTETS: Final = 3
-_PUBLISH: Final = "publish the record that generate_tlsa.py prints"
+_PARAMETER_BYTES: Final = 3
 _RENEW: Final = "publish a record with a certificate that is valid"
 _NAME_IT: Final = "the certificate's SubjectAlternativeName must have the identity name as a dNSName, not a wildcard"
 _CLIENT_USAGES: Final = frozenset({ExtendedKeyUsageOID.CLIENT_AUTH, ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE})
@@ -61,9 +61,9 @@ class TlsaRecord:
         Raises:
             MalformedRecordError: The data is too short.
         """
-        if len(rdata) <= _PARAMETER_OCTETS:
+        if len(rdata) <= _PARAMETER_BYTES:
             raise MalformedRecordError(f"a TLSA record of {len(rdata)} bytes is too short")
-        return cls(rdata[0], rdata[1], rdata[2], rdata[_PARAMETER_OCTETS:])
+        return cls(rdata[0], rdata[1], rdata[2], rdata[_PARAMETER_BYTES:])
 
     def to_rdata(self) -> bytes:
         """Return the resource record's data."""
@@ -183,7 +183,7 @@ def _public_key_info(certificate: x509.Certificate) -> bytes:
 
 
 def _preference(rdata: bytes) -> int:
-    parameters = rdata[:_PARAMETER_OCTETS]
+    parameters = rdata[:_PARAMETER_BYTES]
     return _PREFERENCE.index(parameters) if parameters in _PREFERENCE else len(_PREFERENCE)
 
 
@@ -204,10 +204,10 @@ def _native_key(record: TlsaRecord, name: IdentityName, now: datetime, authoriti
             _check_path(certificate, now, authorities)
             return _certified_key(certificate)
         case (0 | 2, _, _):
-            raise UnusableRecordError("it names a certification authority, not the device's key", _PUBLISH)
+            raise UnusableRecordError("it names a certification authority, not the device's key", how_to_publish())
         case (_, _, 1 | 2):
-            raise UnusableRecordError("it is a digest, not a key", _PUBLISH)
-    raise UnusableRecordError("its usage, selector and matching type are not supported", _PUBLISH)
+            raise UnusableRecordError("it is a digest, not a key", how_to_publish())
+    raise UnusableRecordError("its usage, selector and matching type are not supported", how_to_publish())
 
 
 def _dane_ee_key(record: TlsaRecord) -> NativePublicKey:
@@ -222,14 +222,11 @@ def _certified_key(certificate: x509.Certificate) -> NativePublicKey:
     return certificate.public_key()  # type: ignore[return-value]  # PublicKey checks the type
 
 
-def _bare_key(octets: bytes) -> NativePublicKey:
-    key = load_der_public_key(octets)
-    if (
-        isinstance(key, rsa.RSAPublicKey)
-        and key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo) != octets
-    ):
+def _bare_key(data: bytes) -> NativePublicKey:
+    key = load_der_public_key(data)
+    if isinstance(key, rsa.RSAPublicKey) and key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo) != data:
         # The library also reads a bare RSAPublicKey and a key restricted to RSASSA-PSS.
-        raise UnusableRecordError("its key is not a DER SubjectPublicKeyInfo of plain RSA", _PUBLISH)
+        raise UnusableRecordError("its key is not a DER SubjectPublicKeyInfo of plain RSA", how_to_publish())
     return key  # type: ignore[return-value]  # PublicKey checks the type
 
 
@@ -264,7 +261,9 @@ def _check_extended_key_usage(certificate: x509.Certificate) -> None:
 
 def _check_path(certificate: x509.Certificate, now: datetime, authorities: Store | None) -> None:
     if authorities is None:
-        raise UnusableRecordError("no certification authority is configured to verify its certificate", _PUBLISH)
+        raise UnusableRecordError(
+            "no certification authority is configured to verify its certificate", how_to_publish()
+        )
     issuers = (
         ExtensionPolicy.permit_all()
         .require_present(x509.BasicConstraints, Criticality.AGNOSTIC, _require_authority)
@@ -278,7 +277,7 @@ def _check_path(certificate: x509.Certificate, now: datetime, authorities: Store
         policy.build_client_verifier().verify(certificate, [])
     except VerificationError as error:
         raise UnusableRecordError(
-            "its certificate was not issued by a trusted certification authority", _PUBLISH
+            "its certificate was not issued by a trusted certification authority", how_to_publish()
         ) from error
 
 

@@ -3,8 +3,9 @@
 import sys
 
 from idlib.bootstrap import Bootstrap
+from idlib.commands import command
 from idlib.errors import quoted
-from idlib.program.command_line import beside, parser, require_stdout
+from idlib.program.command_line import parser, require_stdout
 from idlib.program.environment import read_environment
 from idlib.settings import MAINTENANCE_READS
 
@@ -35,7 +36,7 @@ def main() -> None:
     print(
         f"Send this request to your CA; it is also in {quoted(identity.get_path_for_pki_asset('csr'))}.\n"
         f"To install the certificate as {quoted(identity.get_path_for_pki_asset('cert'))}, run\n"
-        f"  {beside('install_certificate.py', 'identity install')} < certificate.pem\n"
-        f"Then run {beside('generate_tlsa.py', 'identity tlsa')} to print the record to publish in DNS.",
+        f"  {command('identity install')} < certificate.pem\n"
+        f"Then run {command('identity tlsa')} to print the record to publish in DNS.",
         file=sys.stderr,
     )

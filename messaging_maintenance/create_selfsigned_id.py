@@ -3,7 +3,8 @@
 import sys
 
 from idlib.bootstrap import Bootstrap
-from idlib.program.command_line import beside, parser
+from idlib.commands import command
+from idlib.program.command_line import parser
 from idlib.program.environment import read_environment
 from idlib.settings import MAINTENANCE_READS
 
@@ -25,6 +26,6 @@ def main() -> None:
         identity.create_selfsigned_identity()
     print(f"{identity.identity_name} has a new key and certificate.", file=sys.stderr)
     print(
-        f"Next: run {beside('publish_tlsa.py', 'identity publish')} to put its record into DNS, or to print it.",
+        f"Next: run {command('identity publish')} to put its record into DNS, or to print it.",
         file=sys.stderr,
     )

@@ -3,9 +3,10 @@
 import sys
 
 from idlib.bootstrap import Bootstrap
+from idlib.commands import command
 from idlib.errors import KeyFileError, quoted
-from idlib.keys import MAX_FILE_OCTETS
-from idlib.program.command_line import beside, parser
+from idlib.keys import MAX_FILE_BYTES
+from idlib.program.command_line import parser
 from idlib.program.environment import read_environment
 from idlib.settings import MAINTENANCE_READS
 
@@ -22,12 +23,12 @@ def main() -> None:
         print("Paste the certificate, then press Ctrl-D.", file=sys.stderr)
     if sys.stdin is None:
         raise KeyFileError("stdin is closed", "give the certificate with < certificate.pem")
-    pem = sys.stdin.buffer.read(MAX_FILE_OCTETS + 1)
-    if len(pem) > MAX_FILE_OCTETS:
-        raise KeyFileError("the input is too large for a certificate", f"give at most {MAX_FILE_OCTETS} bytes")
+    pem = sys.stdin.buffer.read(MAX_FILE_BYTES + 1)
+    if len(pem) > MAX_FILE_BYTES:
+        raise KeyFileError("the input is too large for a certificate", f"give at most {MAX_FILE_BYTES} bytes")
     identity.install_certificate(pem)
     print(f"The certificate is installed as {quoted(identity.get_path_for_pki_asset('cert'))}.", file=sys.stderr)
     print(
-        f"Next: run {beside('publish_tlsa.py', 'identity publish')} to put its record into DNS, or to print it.",
+        f"Next: run {command('identity publish')} to put its record into DNS, or to print it.",
         file=sys.stderr,
     )

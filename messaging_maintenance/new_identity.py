@@ -6,9 +6,10 @@ import time
 from typing import TYPE_CHECKING, Final
 
 from idlib.bootstrap import Bootstrap
+from idlib.commands import command
 from idlib.errors import DiscoveryError, ExitStatus, NoRecordError, NotSecureError
 from idlib.output import harmless
-from idlib.program.command_line import beside, parser, require_stdout
+from idlib.program.command_line import parser, require_stdout
 from idlib.program.environment import read_environment
 from idlib.settings import DISCOVERY_READS, MAINTENANCE_READS, PUBLISHING_READS, Settings
 from messaging_maintenance.publish_tlsa import print_outcome
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
 _READS: Final = MAINTENANCE_READS | PUBLISHING_READS | DISCOVERY_READS
 _WAIT_SECONDS: Final = 120.0
 _PAUSE_SECONDS: Final = 2.0
-_CHECK: Final = ("check_identity.py", "identity check")
 
 
 def main() -> ExitStatus:
@@ -43,7 +43,7 @@ def main() -> ExitStatus:
         from messaging_maintenance.record_text import print_record
 
         print_record(settings)
-        print(f"When it is published, run {beside(*_CHECK)}.", file=sys.stderr)
+        print(f"When it is published, run {command('identity check')}.", file=sys.stderr)
         return ExitStatus.OK
     _publish(*opened, settings, identity)
     _wait_until_found(settings, identity)
@@ -147,5 +147,5 @@ def still_unknown(error: DiscoveryError) -> DiscoveryError:
         reason = f" the resolver may have remembered its absence{until};"
     elif error.hint:
         reason = f" {error.hint};"
-    error.hint = f"the record is published;{reason} later, run {beside(*_CHECK)}"
+    error.hint = f"the record is published;{reason} later, run {command('identity check')}"
     return error

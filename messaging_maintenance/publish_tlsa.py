@@ -4,8 +4,9 @@ import argparse
 import sys
 from typing import TYPE_CHECKING, Final
 
+from idlib.commands import command
 from idlib.errors import ConfigurationError
-from idlib.program.command_line import beside, parser, require_stdout
+from idlib.program.command_line import parser, require_stdout
 from idlib.program.environment import read_environment
 from idlib.settings import MAINTENANCE_READS, PUBLISHING_READS
 
@@ -97,9 +98,9 @@ def print_outcome(publication: "Publication", zone: "Zone") -> None:
         print(f"added    {shorten(rdata)}")
     for rdata in change.remove:
         print(f"removed  {shorten(rdata)}")
-    command = beside("publish_tlsa.py", "identity publish")
+    publish = command("identity publish")
     for rdata in publication.foreign:
-        print(f"kept     {shorten(rdata)}  (unknown key; {command} --remove-foreign removes it)")
+        print(f"kept     {shorten(rdata)}  (unknown key; {publish} --remove-foreign removes it)")
     _print_servers(publication, zone)
     _print_caches(publication, zone)
 

@@ -6,7 +6,7 @@ import sys
 from typing import TYPE_CHECKING, Final
 
 from idlib.errors import KeyFileError, PublishingError
-from idlib.keys import MAX_FILE_OCTETS
+from idlib.keys import MAX_FILE_BYTES
 from idlib.output import harmless
 from idlib.program.command_line import parser, require_stdout
 from idlib.program.environment import read_environment
@@ -179,9 +179,9 @@ def _read_certificate() -> bytes:
         raise KeyFileError("stdin is closed", "give the certificate with < certificate.pem")
     if sys.stdin.isatty():
         _report("Paste the certificate, then press Ctrl-D.")
-    pem = sys.stdin.buffer.read(MAX_FILE_OCTETS + 1)
-    if len(pem) > MAX_FILE_OCTETS:
-        raise KeyFileError("the input is too large for a certificate", f"give at most {MAX_FILE_OCTETS} bytes")
+    pem = sys.stdin.buffer.read(MAX_FILE_BYTES + 1)
+    if len(pem) > MAX_FILE_BYTES:
+        raise KeyFileError("the input is too large for a certificate", f"give at most {MAX_FILE_BYTES} bytes")
     return pem
 
 

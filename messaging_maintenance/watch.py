@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Final
 
 from idlib import keys
 from idlib.bootstrap import Bootstrap
+from idlib.commands import command
 from idlib.errors import ConfigurationError, ExitStatus, IdlibError, KeyFileError
 from idlib.output import harmless
-from idlib.program.command_line import beside, run
+from idlib.program.command_line import run
 from idlib.program.environment import read_environment
 from idlib.records import key_of
 from idlib.settings import MAINTENANCE_READS, PUBLISHING_READS, ROTATION_READS, Settings, Switch, load
@@ -125,7 +126,7 @@ def _require_lasting_certificate(settings: Settings) -> None:
         return
     raise DueError(
         f"the certificate is valid until {end:%Y-%m-%d}",
-        f"replace it with {beside('rotate_id.py', 'identity rotate')} start{'' if is_self_signed else ' --csr'}",
+        f"replace it with {command('identity rotate')} start{'' if is_self_signed else ' --csr'}",
     )
 
 
@@ -170,7 +171,9 @@ def _check(settings: Settings) -> str:
     if not identity.has_private_key() and not is_rotating:
         return "there is no identity yet"
     if settings.rotate_every is not None and settings.dns_publish is None:
-        raise ConfigurationError("ROTATE_EVERY needs DNS_PUBLISH; set it, or rotate by hand with rotate_id.py")
+        raise ConfigurationError(
+            f"ROTATE_EVERY needs DNS_PUBLISH; set it, or rotate by hand with {command('identity rotate')}"
+        )
     # Imported late, because before there is a key none of it is needed.
     from messaging_maintenance.publishing import open_publishing
     from messaging_maintenance.rotation.state import Stage
@@ -198,7 +201,7 @@ def _complete(rotation: "Rotation", state: "RotationState", publishing: "Publish
     if settings.rotate_every is None:
         raise KeyFileError(
             "a step of the rotation was interrupted, so others may refuse what this device sends",
-            f"run {beside('rotate_id.py', 'identity rotate')} status, and take the step that it names",
+            f"run {command('identity rotate')} status, and take the step that it names",
         )
     return _advance(rotation, state, settings)
 
@@ -228,7 +231,7 @@ def _require_records(publishing: "Publishing", identity: Bootstrap, settings: Se
 def _vanished() -> KeyFileError:
     return KeyFileError(
         "a record of the device's key is not in DNS",
-        f"publish it with {beside('publish_tlsa.py', 'identity publish')}, or set RESTORE_RECORD=on; if the device was"
+        f"publish it with {command('identity publish')}, or set RESTORE_RECORD=on; if the device was"
         " stolen, leave it out",
     )
 
@@ -249,9 +252,10 @@ def _rotate(rotation: "Rotation", identity: Bootstrap, settings: Settings, perio
             return f"the key is due to be changed in {left / _DAY_SECONDS:.0f} days"
         certificate = identity.get_local_cert_obj()
         if certificate.issuer != certificate.subject:
+            rotate = command("identity rotate")
             raise DueError(
                 "the key is due to be changed, but its certificate is from a CA",
-                "run rotate_id.py start --csr, and give the CA's certificate to rotate_id.py certificate",
+                f"run {rotate} start --csr, and give the CA's certificate to {rotate} certificate",
             )
         rotation.start(Way.OVERLAP)
         _LOG.info("Rotation started: the record of the next key is published")

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Final
 
 from idlib.algorithms import PrivateKey
+from idlib.commands import command, how_to_publish
 from idlib.discovery import Discovery, Found, find_key
 from idlib.discovery.misplacement import explain_absence
 from idlib.errors import (
@@ -21,8 +22,7 @@ from idlib.errors import (
     UnusableRecordError,
     quoted,
 )
-from idlib.keys import HOW_TO_GET_A_KEY, certificate_path, read_certificate
-from idlib.program.command_line import of_service
+from idlib.keys import certificate_path, how_to_get_a_key, read_certificate
 from idlib.records import WHOLE_CERTIFICATE, TlsaRecord, render
 from idlib.settings import Settings
 from idlib.system.failure_log import FailureLog
@@ -31,7 +31,6 @@ _LOG = logging.getLogger(__name__)
 
 # A line is repeated one minute and ten minutes after the first, and then every hour.
 _PAUSES: Final = (60.0, 540.0, 3600.0)
-_PUBLISH: Final = "publish the record that generate_tlsa.py prints"
 _ABSENT: Final = (NoRecordError, UnprovenAbsenceError)
 
 
@@ -77,7 +76,7 @@ class OwnRecord:
         if key.public.der in found.accepted:
             self._note_right()
         else:
-            self._outage.begin("own record in DNS does not match our key", f"; {_PUBLISH}")
+            self._outage.begin("own record in DNS does not match our key", f"; {how_to_publish()}")
             self._announce(key)
         return found
 
@@ -88,7 +87,7 @@ class OwnRecord:
             error: The error from reading the key.
         """
         if _is_missing(error):
-            order = of_service("maintenance", "create_selfsigned_id.py", "identity create")
+            order = command("identity create")
             self._outage.begin(f"no identity yet: run {order}", f" ({_without_an_order(error)})")
         else:
             self._outage.begin(f"own key cannot be used: {error.fact}", f"; {error.hint}")
@@ -141,12 +140,14 @@ class OwnRecord:
             if not _is_missing(error):
                 raise
             # The key exists, so its certificate comes from a CA; the error's hint to create a new key would be wrong.
-            raise KeyFileError(error.fact, "install your CA's certificate with install_certificate.py") from error
+            raise KeyFileError(
+                error.fact, f"install your CA's certificate with {command('identity install')}"
+            ) from error
         record = render(certificate, WHOLE_CERTIFICATE)
         if certificate.public_key() != key.public.native:
             raise KeyFileError(
                 f"the certificate {quoted(path)} is not for the current key",
-                "install the certificate that your CA issued for this key with install_certificate.py",
+                f"install the certificate that your CA issued for this key with {command('identity install')}",
             )
         return record
 
@@ -157,9 +158,11 @@ def _is_missing(error: KeyFileError) -> bool:
 
 def _detail_of(error: DiscoveryError) -> str:
     """Return what the log adds to the cause."""
+    if isinstance(error, NoUsableRecordError):
+        return f"; {how_to_publish()}"
     if not isinstance(error, _ABSENT):
         return f"; {error.hint}"
-    return f": {error.fact}; {_PUBLISH}{_until(error)}"
+    return f": {error.fact}; {how_to_publish()}{_until(error)}"
 
 
 def _until(error: DiscoveryError) -> str:
@@ -170,5 +173,5 @@ def _until(error: DiscoveryError) -> str:
 
 def _without_an_order(error: KeyFileError) -> str:
     """Return the text of a missing key's error without the instructions to create a key."""
-    rest = error.hint.removesuffix(HOW_TO_GET_A_KEY).removesuffix(" If so, ")
+    rest = error.hint.removesuffix(how_to_get_a_key()).removesuffix(" If so, ")
     return f"{error.fact}; {rest}" if rest else error.fact

@@ -15,9 +15,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
+from idlib.commands import command
 from idlib.errors import ConfigurationError, ExitStatus, IdlibError, StoreError, quoted
 from idlib.output import counted
-from idlib.program.command_line import beside, parser, run, tell
+from idlib.program.command_line import parser, run, tell
 from idlib.program.environment import read_environment
 from idlib.program.keep_open import announce
 from idlib.settings import SENDER_READS, Settings
@@ -91,7 +92,7 @@ def main() -> int:
 
 
 def _advice() -> str:
-    return f"To send a message, run {beside('send_message.py', 'send')} RECIPIENT MESSAGE; see --help."
+    return f"To send a message, run {command('send')} RECIPIENT MESSAGE; see --help."
 
 
 def deliver(settings: Settings, stopping: threading.Event) -> None:

@@ -3,6 +3,7 @@
 import logging
 import time
 
+from idlib.commands import command
 from idlib.errors import (
     BogusError,
     ClockError,
@@ -12,7 +13,6 @@ from idlib.errors import (
     TransportError,
 )
 from idlib.names import IdentityName
-from idlib.program.command_line import beside
 from idlib.settings import Settings
 from idlib.storage.outbox import BootTime, Outbox, is_to_be_opened
 from idlib.storage.outgoing import NewOutgoingMessage
@@ -25,7 +25,7 @@ _LOG = logging.getLogger(__name__)
 
 def resident_sender() -> str:
     """Return the command of the program that sends queued messages."""
-    return beside("application.py", "deliver")
+    return command("deliver")
 
 
 def is_temporary(error: IdlibError) -> bool:

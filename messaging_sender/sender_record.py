@@ -9,6 +9,7 @@ from concurrent.futures import Future
 from typing import Final
 
 from idlib.algorithms import PrivateKey
+from idlib.commands import how_to_publish
 from idlib.discovery import Discovery
 from idlib.discovery.misplacement import explain_absence
 from idlib.errors import DiscoveryError, NoRecordError, NotSecureError, NoUsableRecordError
@@ -22,7 +23,6 @@ PATIENCE_SECONDS: Final = 3.0
 LOOK_AGAIN_SECONDS: Final = 60.0
 # A PKIX-EE record may be usable for a recipient that trusts its authority; a record left out of the text may be one.
 _IS_LEFT_OPEN: Final = re.compile(r"(?:^|[:;] )(?:1 \d+ \d+: |and \d+ more)")
-_HOW_TO_PUBLISH: Final = "publish the record that generate_tlsa.py prints"
 
 
 class OwnRecord:
@@ -118,17 +118,17 @@ class OwnRecord:
                 return None
         except NoRecordError as error:
             explained = explain_absence(error, name, self._discovery)
-            return _refused(explained.fact, _HOW_TO_PUBLISH if explained is error else explained.hint)
+            return _refused(explained.fact, how_to_publish() if explained is error else explained.hint)
         except NoUsableRecordError as error:
             if _IS_LEFT_OPEN.search(error.fact):
                 raise
-            return _refused(error.fact, _HOW_TO_PUBLISH)
+            return _refused(error.fact, how_to_publish())
         except NotSecureError as error:
             if self._settings.dnssec_trust_anchors is not None:
                 # Recipients may have pinned other zones than we have.
                 raise
             return _refused(error.fact, "sign the zone with DNSSEC")
-        return _refused(f"the TLSA record of {name} has another key", _HOW_TO_PUBLISH)
+        return _refused(f"the TLSA record of {name} has another key", how_to_publish())
 
 
 def _refused(fact: str, hint: str) -> str:

@@ -44,3 +44,10 @@ def test_the_repository_s_address_is_set_by_one_command(tmp_path: Path) -> None:
     for name in ("README.md", "balena.yml"):
         assert "https://github.com/your-name/your-repository" in (tmp_path / name).read_text()
         assert "OWNER" not in (tmp_path / name).read_text()
+
+
+def test_each_program_that_is_run_with_compose_is_a_file_of_its_service() -> None:
+    services = re.findall(r"docker compose run --rm (\w+) \./(\w+\.py)", README)
+    assert ("maintenance", "publish_tlsa.py") in services
+    for service, program in services:
+        assert (documents.ROOT / "applications" / service / "src" / program).exists(), program

@@ -10,6 +10,7 @@ from typing import Final
 from cryptography.x509.verification import Store
 
 from idlib.algorithms import PublicKey
+from idlib.commands import OWNER_PUBLISHES
 from idlib.discovery.authentication import Authentication, AuthenticRecords, NoAuthentication, TrustedResolver
 from idlib.discovery.authorities import read_authorities, read_system_authorities
 from idlib.discovery.cache import Cache, CachedResult
@@ -158,7 +159,7 @@ class Discovery:
         if not usable:
             raise NoUsableRecordError(
                 f"{_no_usable(not_used, str(name))}: {'; '.join(shown)} ({authentic.authentication})",
-                "publish the record that generate_tlsa.py prints",
+                OWNER_PUBLISHES,
                 authentic.zone,
             )
         published = tuple(map(PublishedKey.of, usable))

@@ -27,7 +27,7 @@ from idlib.output import harmless
 
 Anchors = Mapping[dns.name.Name, tuple[DS | DNSKEY, ...]]
 
-_MAX_OCTETS: Final = 1024 * 1024
+_MAX_BYTES: Final = 1024 * 1024
 _DIGESTS: Final = frozenset({DSDigest.SHA256, DSDigest.SHA384})
 # The parser's prefix of a reason: its own line number, or the class of an exception.
 _BEFORE_A_REASON: Final = re.compile(r"<input>:\d+: |caught exception <class '[^']*'>: ")
@@ -46,12 +46,12 @@ def read_anchors(path: Path) -> Anchors:
         ConfigurationError: The file cannot be read, or contains something else.
     """
     try:
-        octets = read_regular(path, _MAX_OCTETS)
+        data = read_regular(path, _MAX_BYTES)
     except OSError as error:
         raise _bad(path, f"cannot be read: {error.strerror}") from error
-    record_sets = _parse(_decode(octets, path), path)
+    record_sets = _parse(_decode(data, path), path)
     if not record_sets:
-        raise _bad(path, "holds no record" if octets else "is empty")
+        raise _bad(path, "holds no record" if data else "is empty")
     anchors: dict[dns.name.Name, tuple[DS | DNSKEY, ...]] = {}
     for records in record_sets:
         if records.rdtype not in (RdataType.DS, RdataType.DNSKEY):
@@ -84,11 +84,11 @@ class _FaultyLineError(Exception):
         self.reason = reason
 
 
-def _decode(octets: bytes, path: Path) -> str:
+def _decode(data: bytes, path: Path) -> str:
     try:
-        return octets.decode()
+        return data.decode()
     except UnicodeDecodeError as error:
-        line = octets.count(b"\n", 0, error.start) + 1
+        line = data.count(b"\n", 0, error.start) + 1
         raise _bad(path, f"line {line}: it is not UTF-8") from error
 
 

@@ -12,13 +12,14 @@ from typing import Final, Protocol
 import dns.name
 from dns.rdatatype import RdataType
 
+from idlib.commands import OWNER_PUBLISHES
 from idlib.discovery.messages import Answer, Chain, Question, RecordSet, UnusableAnswerError, follow, shown
 from idlib.discovery.resolver import Reply, Resolver
 from idlib.discovery.signatures import signatures_over, signing_zone
 from idlib.errors import DiscoveryError, NoRecordError, NotSecureError, TemporaryDiscoveryError
 from idlib.names import IdentityName
 
-_OCTETS_OF_MINIMUM: Final = 4  # the last field of an SOA record (RFC 1035, section 3.3.13)
+_BYTES_OF_MINIMUM: Final = 4  # the last field of an SOA record (RFC 1035, section 3.3.13)
 _TYPES_OF_A_DENIAL: Final = (RdataType.SOA, RdataType.NSEC, RdataType.NSEC3)
 
 
@@ -156,7 +157,7 @@ def _records_of(
         what = "has no TLSA record" if reply.name_exists else "does not exist in DNS"
         raise NoRecordError(
             f"{name}{end} {what}",
-            "check the spelling; the name's owner publishes the record that generate_tlsa.py prints",
+            f"check the spelling; {OWNER_PUBLISHES}",
             zone,
             _seconds_kept(reply.answer),
         )
@@ -167,7 +168,7 @@ def _records_of(
 def _seconds_kept(denial: Answer) -> int:
     """Return for how long a resolver may repeat a denial: the TTL of the zone's SOA record, and at most its MINIMUM."""
     zones = [record for record in denial.authority if record.record_type == RdataType.SOA]
-    return min((min(zone.ttl, int.from_bytes(zone.rdata[-_OCTETS_OF_MINIMUM:])) for zone in zones), default=0)
+    return min((min(zone.ttl, int.from_bytes(zone.rdata[-_BYTES_OF_MINIMUM:])) for zone in zones), default=0)
 
 
 def _lifetime(covered: RecordSet, answer: Answer, now: float) -> float:

@@ -92,7 +92,7 @@ def validate(covered: RecordSet, signatures: Iterable[Signature], keys: KeysByTa
             why = f"the zone has no key with the tag {signature.key_tag}"
             continue
         why = "a signature does not verify"
-        signed = _signed_octets(signature, covered)
+        signed = _signed_bytes(signature, covered)
         for key in candidates:
             budget.spend()
             if _verifies(key, signature.value, signed):
@@ -115,7 +115,7 @@ def _what_is_wrong(signature: Signature, covered: RecordSet, now: float) -> str:
     return ""
 
 
-def _signed_octets(signature: Signature, covered: RecordSet) -> bytes:
+def _signed_bytes(signature: Signature, covered: RecordSet) -> bytes:
     start = (covered.owner.canonicalize().to_wire() or b"") + struct.pack(
         "!HHI", covered.record_type, RdataClass.IN, signature.original_ttl
     )

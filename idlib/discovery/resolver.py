@@ -226,14 +226,14 @@ def over_tcp(address: ServerAddress, query: bytes, deadline: float) -> bytes:
 
 
 def _receive(connection: socket.socket, size: int, deadline: float) -> bytes:
-    octets = b""
-    while len(octets) < size:
+    data = b""
+    while len(data) < size:
         connection.settimeout(_remaining(deadline))
-        part = connection.recv(size - len(octets))
+        part = connection.recv(size - len(data))
         if not part:
             raise UnusableAnswerError("it closed the connection before its answer was complete")
-        octets += part
-    return octets
+        data += part
+    return data
 
 
 def _remaining(deadline: float) -> float:

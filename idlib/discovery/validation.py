@@ -14,6 +14,7 @@ from dns.rdataclass import RdataClass
 from dns.rdatatype import RdataType
 from dns.rdtypes.ANY.DNSKEY import DNSKEY
 
+from idlib.commands import OWNER_PUBLISHES
 from idlib.discovery.anchors import Anchors, vouched_for
 from idlib.discovery.authentication import AuthenticRecords, follow_in
 from idlib.discovery.cache import Cache, CachedResult
@@ -63,7 +64,7 @@ class PinnedAnchors:
             raise UnprovenAbsenceError(
                 f"the DNS server {reply.server.address} knows no TLSA record of {shown(chain.target)}, but with pinned"
                 " keys an absence cannot be proven",
-                "check the spelling; the name's owner publishes the record that generate_tlsa.py prints",
+                f"check the spelling; {OWNER_PUBLISHES}",
             )
         lifetimes.append(self._validate(chain.records, reply.answer.records, budget))
         return AuthenticRecords(

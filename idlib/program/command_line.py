@@ -8,7 +8,6 @@ import gc
 import io
 import logging
 import os
-import shlex
 import sys
 import textwrap
 from collections.abc import Callable, Iterator
@@ -16,6 +15,7 @@ from typing import Final, NoReturn, TextIO, cast
 
 import idlib
 from idlib import settings
+from idlib.commands import is_verb
 from idlib.errors import ConfigurationError, DiscoveryError, ExitStatus, IdlibError, quoted
 from idlib.output import harmless
 from idlib.system.interruption import Terminated, end_by_sigterm, raise_when_interrupted
@@ -46,7 +46,7 @@ def parser(description: str, example: str) -> argparse.ArgumentParser:
         example: A command line that works, with `{program}` in place of this program's name; empty if only a
             container starts the program.
     """
-    program = sys.argv[0] if _is_verb() else f"./{os.path.basename(sys.argv[0])}"
+    program = sys.argv[0] if is_verb() else f"./{os.path.basename(sys.argv[0])}"
     command_line = _Parser(
         description=textwrap.fill(description, _HELP_WIDTH),
         epilog=f"example:\n  {example.format(program=program)}" if example else None,
@@ -67,40 +67,6 @@ def require_stdout() -> None:
     """
     if sys.stdout is None:
         raise ConfigurationError("Error: stdout is closed, so the output would be lost")
-
-
-def beside(program: str, verb: str) -> str:
-    """Return the command for another program of the same service, in the form in which this one was started.
-
-    Args:
-        program: Its file name, in the same directory.
-        verb: Its verb of dane-messenger.
-    """
-    return f"{_COMMAND} {verb}" if _is_verb() else f"{_own_directory()}/{program}"
-
-
-def of_service(service: str, program: str, verb: str) -> str:
-    """Return the command for a program of another service, in the form in which this one was started.
-
-    Args:
-        service: The other service.
-        program: The name of the program's file.
-        verb: Its verb of dane-messenger.
-    """
-    if _is_verb():
-        return f"{_COMMAND} {verb}"
-    path = os.path.normpath(f"{_own_directory()}/../../{service}/src/{program}")
-    return shlex.quote(path) if os.path.exists(path) else f"./{program} in {service}"
-
-
-def _is_verb() -> bool:
-    return sys.argv[0].startswith(f"{_COMMAND} ")
-
-
-def _own_directory() -> str:
-    """Return the directory of this program, as it was given on the command line."""
-    called = sys.argv[0]
-    return os.path.dirname(os.path.realpath(called) if os.path.islink(called) else called) or "."
 
 
 def run(main: Callable[[], int | None]) -> NoReturn:

@@ -9,7 +9,7 @@ from typing import Protocol
 
 from idlib.errors import ConfigurationError
 from idlib.publishing.change import Change, TlsaSet
-from idlib.publishing.zone import Zone
+from idlib.publishing.zone import HostResolver, Zone
 from idlib.settings import PublishMethod, Settings
 
 __all__ = ["Change", "Publisher", "TlsaSet", "Zone", "publisher_from"]
@@ -81,7 +81,7 @@ def publisher_from(settings: Settings, zone: Zone) -> Publisher:
             from idlib.publishing.dynamic_update import DynamicUpdate
             from idlib.publishing.tsig_key import read_tsig_key
 
-            server = zone.update_servers(settings.dns_update_server)
+            server = HostResolver.from_settings(settings).update_servers(zone, settings.dns_update_server)
             return DynamicUpdate(name, zone, server, read_tsig_key(settings.dns_update_key_file))
         case PublishMethod.DESEC:
             if settings.desec_token_file is None:

@@ -60,7 +60,6 @@ class Zone:
         negative_ttl: For how many seconds resolvers may remember that a record is missing (RFC 2308, section 5).
         servers: Each address of each name server.
         unresolved: Names of name servers that have no address.
-        resolver: Finds addresses of other hosts.
     """
 
     name: str
@@ -68,24 +67,6 @@ class Zone:
     negative_ttl: int
     servers: tuple[NameServer, ...]
     unresolved: tuple[str, ...]
-    resolver: "HostResolver"
-
-    def update_servers(self, configured: HostAddress | None) -> tuple[ServerAddress, ...]:
-        """Return the addresses of the server that accepts updates, at least one.
-
-        Args:
-            configured: DNS_UPDATE_SERVER; None for the zone's primary server.
-
-        Raises:
-            PublishingError: It has no address.
-        """
-        host = configured or HostAddress(self.primary, self.resolver.server_port)
-        addresses = self.resolver.addresses(host.host)
-        if not addresses:
-            raise PublishingError(
-                f"the update server {host.host} has no address in DNS", "set DNS_UPDATE_SERVER to the right server"
-            )
-        return tuple(ServerAddress(address, host.port) for address in addresses)
 
 
 class HostResolver:
@@ -154,7 +135,7 @@ class HostResolver:
         answer = _ask(servers, origin)
         of_servers = answer.record_set(origin, RdataType.SOA) if answer else None
         negative_ttl = min(of_servers.ttl if of_servers else start[0].minimum, start[0].minimum)
-        return Zone(_shown(origin), str(start[0].mname).rstrip("."), negative_ttl, servers, unresolved, self)
+        return Zone(_shown(origin), str(start[0].mname).rstrip("."), negative_ttl, servers, unresolved)
 
     def addresses(self, host: str) -> tuple[str, ...]:
         """Return the addresses of a host, IPv4 first; empty if it has none or DNS cannot be asked.
@@ -173,6 +154,24 @@ class HostResolver:
             except dns.exception.DNSException:
                 continue
         return tuple(found)
+
+    def update_servers(self, zone: Zone, configured: HostAddress | None) -> tuple[ServerAddress, ...]:
+        """Return the addresses of the server that accepts updates, at least one.
+
+        Args:
+            zone: The zone to update.
+            configured: DNS_UPDATE_SERVER; None for the zone's primary server.
+
+        Raises:
+            PublishingError: It has no address.
+        """
+        host = configured or HostAddress(zone.primary, self.server_port)
+        addresses = self.addresses(host.host)
+        if not addresses:
+            raise PublishingError(
+                f"the update server {host.host} has no address in DNS", "set DNS_UPDATE_SERVER to the right server"
+            )
+        return tuple(ServerAddress(address, host.port) for address in addresses)
 
     def _start_of_authority(self, name: dns.name.Name) -> "tuple[dns.name.Name, dns.rrset.RRset]":
         candidate = name

@@ -11,7 +11,7 @@ _BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
 # A return value of adjtimex(2).
 _CLOCK_IS_NOT_SYNCHRONIZED: Final = 5
 # Larger than struct timex on any system; zeros change nothing.
-_TIMEX_OCTETS: Final = 512
+_TIMEX_BYTES: Final = 512
 
 
 def boot() -> str:
@@ -28,7 +28,7 @@ def is_synchronized() -> bool:
     import ctypes
 
     try:
-        state = int(ctypes.CDLL(None).adjtimex(ctypes.create_string_buffer(_TIMEX_OCTETS)))
+        state = int(ctypes.CDLL(None).adjtimex(ctypes.create_string_buffer(_TIMEX_BYTES)))
     except (AttributeError, OSError):
         return False
     return 0 <= state < _CLOCK_IS_NOT_SYNCHRONIZED

@@ -32,7 +32,7 @@ from idlib.transport.session import ConnackProperty
 
 # If a device's address changes, the broker and the device notice within half a minute that the connection is dead.
 KEEPALIVE_SECONDS: Final = 30
-_PORTION_OCTETS: Final = 65536
+_PORTION_BYTES: Final = 65536
 _MAX_UNREADABLE: Final = 64
 # The line in the source of Python's OpenSSL wrapper: of no use to a user.
 _PLACE_IN_SOURCE: Final = re.compile(r"^_ssl\.c:[0-9]+: | \(_ssl\.c:[0-9]+\)")
@@ -185,15 +185,15 @@ class PacketClient(Client):
 
     def _sock_recv(self, bufsize: int) -> bytes:
         try:
-            octets = super()._sock_recv(bufsize)
+            data = super()._sock_recv(bufsize)
         except BlockingIOError:
             raise
         except OSError as error:
             self._note_error(error)
             raise
-        if not octets:
+        if not data:
             self._note("the broker closed the connection")
-        return octets
+        return data
 
     def _sock_send(self, buf: bytes | bytearray) -> int:
         try:
@@ -206,17 +206,17 @@ class PacketClient(Client):
 
     def _packet_read(self) -> MQTTErrorCode:
         try:
-            octets = self._sock_recv(_PORTION_OCTETS)
+            data = self._sock_recv(_PORTION_BYTES)
         except BlockingIOError:
             return MQTTErrorCode.MQTT_ERR_AGAIN
         except OSError:
             return MQTTErrorCode.MQTT_ERR_CONN_LOST
-        if not octets:
+        if not data:
             return MQTTErrorCode.MQTT_ERR_CONN_LOST
         with self._msgtime_mutex:
             self._last_bytes_received = time.monotonic()
         try:
-            for packet in self._reader.feed(octets):
+            for packet in self._reader.feed(data):
                 status = self._take(packet)
                 if status != MQTTErrorCode.MQTT_ERR_SUCCESS or self._sock is None:
                     return status

@@ -13,7 +13,7 @@ from idlib.settings import MqttVersion
 from idlib.transport.broker import Broker
 from idlib.transport.client import KEEPALIVE_SECONDS, Handlers, PacketClient, UnreadablePackets, reason_name, words_of
 from idlib.transport.hints import hint_for_alert, hint_for_error, hint_for_reason
-from idlib.transport.packets import MAX_PACKET_OCTETS, OVERHEAD_OCTETS
+from idlib.transport.packets import MAX_PACKET_BYTES, OVERHEAD_BYTES
 
 QOS_AT_LEAST_ONCE: Final = 1
 CONNECT_TIMEOUT_SECONDS: Final = 5.0
@@ -25,7 +25,7 @@ LOOP_SECONDS: Final = 0.25
 SESSION_TAKEN_OVER: Final = 142
 # A SUBSCRIBE to one topic (MQTT 5, section 3.8): type and length 3, packet identifier 2, properties 1, length of the
 # topic 2, options 1.
-_SUBSCRIBE_OVERHEAD_OCTETS: Final = 9
+_SUBSCRIBE_OVERHEAD_BYTES: Final = 9
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +105,7 @@ class Connector:
         self._broker = broker
         self._client_id = client_id
         self._handlers = handlers
-        self._max_packet_size = min(max_payload + OVERHEAD_OCTETS, MAX_PACKET_OCTETS)
+        self._max_packet_size = min(max_payload + OVERHEAD_BYTES, MAX_PACKET_BYTES)
         self._receive_maximum = receive_maximum
         self._timeout = timeout
         self._session_expiry = session_expiry
@@ -184,4 +184,4 @@ def subscribe_size(topic: str) -> int:
     Args:
         topic: The topic to subscribe to.
     """
-    return len(topic.encode()) + _SUBSCRIBE_OVERHEAD_OCTETS
+    return len(topic.encode()) + _SUBSCRIBE_OVERHEAD_BYTES

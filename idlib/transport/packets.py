@@ -18,14 +18,14 @@ from idlib.transport.session import ConnackProperty
 
 # MQTT 5, section 1.5.5: the largest value of a variable byte integer, and of a packet the type and 4 bytes of length.
 MAX_REMAINING_LENGTH: Final = 268_435_455
-MAX_PACKET_OCTETS: Final = MAX_REMAINING_LENGTH + 5
+MAX_PACKET_BYTES: Final = MAX_REMAINING_LENGTH + 5
 # Room for topic, properties and headers; a payload that is too large by less than this is refused with a log line.
-OVERHEAD_OCTETS: Final = 65536
+OVERHEAD_BYTES: Final = 65536
 # Other packets are larger only because of texts that we do not read.
-MAX_CONTROL_OCTETS: Final = 262_144
+MAX_CONTROL_BYTES: Final = 262_144
 # Enough to include the packet identifier after the longest topic.
-_HEAD_OCTETS: Final = 2 + 65535 + 2
-_MAX_VARIABLE_OCTETS: Final = 4
+_HEAD_BYTES: Final = 2 + 65535 + 2
+_MAX_VARIABLE_BYTES: Final = 4
 
 _BYTES: Final = frozenset({0x01, 0x17, 0x19, 0x24, 0x25, 0x28, 0x29, 0x2A})
 _TWO_BYTES: Final = frozenset({0x13, 0x21, 0x22, 0x23})
@@ -100,22 +100,22 @@ class PacketReader:
         """Whether a PUBLISH has begun and is not complete."""
         return bool(self._header) and self._header[0] & 0xF0 == PacketType.PUBLISH
 
-    def feed(self, octets: bytes) -> Iterator[Packet]:
+    def feed(self, data: bytes) -> Iterator[Packet]:
         """Yield the packets that end within the next bytes.
 
         Args:
-            octets: Bytes as received, split anywhere.
+            data: Bytes as received, split anywhere.
 
         Raises:
             MalformedPacketError: No packet begins like that, or one that is not a PUBLISH is too large.
         """
         position = 0
-        while position < len(octets):
+        while position < len(data):
             if self._size is None:
-                self._read_header(octets[position])
+                self._read_header(data[position])
                 position += 1
             else:
-                portion = octets[position : position + self._size - self._number_read]
+                portion = data[position : position + self._size - self._number_read]
                 position += len(portion)
                 self._number_read += len(portion)
                 self._body += portion[: self._room - len(self._body)]
@@ -124,23 +124,23 @@ class PacketReader:
                 self._header, self._body, self._size, self._number_read = bytearray(), bytearray(), None, 0
                 yield packet
 
-    def _read_header(self, octet: int) -> None:
-        self._header.append(octet)
+    def _read_header(self, byte: int) -> None:
+        self._header.append(byte)
         if len(self._header) == 1:
-            _check_first_byte(octet)
+            _check_first_byte(byte)
             return
-        if not octet & 0x80:
+        if not byte & 0x80:
             self._begin_body(_variable(self._header, 1)[0])
-        elif len(self._header) > _MAX_VARIABLE_OCTETS:
+        elif len(self._header) > _MAX_VARIABLE_BYTES:
             raise MalformedPacketError("the length of a packet is malformed")
 
     def _begin_body(self, size: int) -> None:
         is_publish = self.is_within_publish
-        if size > MAX_CONTROL_OCTETS and not is_publish:
+        if size > MAX_CONTROL_BYTES and not is_publish:
             raise MalformedPacketError(f"a packet of type {self._header[0] >> 4} has {size} bytes")
         self._size = size
         self._is_oversized = is_publish and len(self._header) + size > self._max_publish_size
-        self._room = min(size, _HEAD_OCTETS) if self._is_oversized else size
+        self._room = min(size, _HEAD_BYTES) if self._is_oversized else size
 
 
 @dataclass(frozen=True, slots=True)
@@ -296,14 +296,14 @@ def read_properties(body: bytes, position: int) -> dict[int, int | bytes]:
     return found
 
 
-def _check_first_byte(octet: int) -> None:
+def _check_first_byte(byte: int) -> None:
     """Check type and flags (MQTT 5, section 2.1.3), so that anything but MQTT is detected at its first byte."""
-    if octet == _TLS_ALERT:
+    if byte == _TLS_ALERT:
         raise MalformedPacketError("a TLS alert came instead of MQTT")
-    kind, flags = octet & 0xF0, octet & 0x0F
+    kind, flags = byte & 0xF0, byte & 0x0F
     expected = flags if kind == PacketType.PUBLISH else 2 if kind == PacketType.PUBREL else 0
     if kind not in frozenset(PacketType) or flags != expected:
-        raise MalformedPacketError(f"no packet of a broker begins with the byte {octet:#04x}")
+        raise MalformedPacketError(f"no packet of a broker begins with the byte {byte:#04x}")
 
 
 def _connack_value(name: ConnackProperty, value: int | bytes) -> int | str:
@@ -338,11 +338,11 @@ def _after_text(body: bytes, position: int) -> int:
     return end
 
 
-def _variable(octets: bytes | bytearray, position: int) -> tuple[int, int]:
+def _variable(data: bytes | bytearray, position: int) -> tuple[int, int]:
     """Return a variable byte integer (MQTT 5, section 1.5.5), and where it ends."""
     value = 0
-    for number, octet in enumerate(octets[position : position + _MAX_VARIABLE_OCTETS]):
-        value |= (octet & 0x7F) << 7 * number
-        if not octet & 0x80:
+    for number, byte in enumerate(data[position : position + _MAX_VARIABLE_BYTES]):
+        value |= (byte & 0x7F) << 7 * number
+        if not byte & 0x80:
             return value, position + number + 1
     raise MalformedPacketError("a length is malformed")

@@ -6,7 +6,7 @@ from typing import Final
 
 # The most bytes that a PUBLISH packet has besides topic and payload (MQTT 5, section 3.3): type and length 5, length of
 # the topic 2, packet identifier 2, properties 6.
-_PACKET_OVERHEAD_OCTETS: Final = 15
+_PACKET_OVERHEAD_BYTES: Final = 15
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -28,4 +28,4 @@ class Publication:
     @property
     def size(self) -> int:
         """How many bytes it has as a packet, at most."""
-        return len(self.topic.encode()) + len(self.payload) + _PACKET_OVERHEAD_OCTETS
+        return len(self.topic.encode()) + len(self.payload) + _PACKET_OVERHEAD_BYTES

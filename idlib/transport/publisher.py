@@ -32,7 +32,7 @@ from idlib.transport.connection import (
 )
 from idlib.transport.hints import hint_for_silence
 from idlib.transport.inquiry import LEAVE_SECONDS, Inquiry, disconnect
-from idlib.transport.packets import MAX_PACKET_OCTETS, Connack, Publish
+from idlib.transport.packets import MAX_PACKET_BYTES, Connack, Publish
 from idlib.transport.publication import Publication
 from idlib.transport.session import Grant
 from idlib.transport.session_owner import Owner, OwnerCheck
@@ -465,7 +465,7 @@ class Publisher:
         if self._end is not None:
             return self._end
         granted = None if self._grant is None else self._grant.maximum_packet_size
-        limit = MAX_PACKET_OCTETS if granted is None else min(granted, MAX_PACKET_OCTETS)
+        limit = MAX_PACKET_BYTES if granted is None else min(granted, MAX_PACKET_BYTES)
         if publication.size <= limit:
             return None
         # The broker would end the connection, and with it all messages in flight (MQTT 5, section 3.2.2.3.6).

@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 
 from idlib.algorithms import PrivateKey
 from idlib.certificates import concerns
+from idlib.commands import command, how_to_publish
 from idlib.discovery.found import MAX_KEYS
 from idlib.errors import KeyFileError, permission_hint, quoted
 from idlib.keys import certificate_path, key_path, next_key_path, previous_key_paths, read_certificate, read_private_key
@@ -35,7 +36,6 @@ _REMOTE: Final = frozenset({"nfs", "nfs4", "cifs", "smb3", "fuse.sshfs", "9p"})
 _WITHOUT_PERMISSIONS: Final = frozenset({"vfat", "exfat", "msdos"})
 _DANE_EE: Final = 3
 _UNKNOWN: Final = "an unknown key"
-_PUBLISH: Final = "publish the record that generate_tlsa.py prints, or run publish_tlsa.py"
 
 
 def read_own_key(settings: Settings) -> PrivateKey:
@@ -102,7 +102,7 @@ def check_published_key(seen: Observation, judged: Sequence[Judged], settings: S
     if own in published:
         hint = f"remove records, because recipients look at the first {MAX_KEYS} keys only"
         return [fail(identifier, f"the record of the current key comes after others: {described}", hint)]
-    return [fail(identifier, f"no record is of the current key: {described}", _PUBLISH)]
+    return [fail(identifier, f"no record is of the current key: {described}", how_to_publish())]
 
 
 def check_data_path(directory: Path) -> list[Item]:
@@ -137,7 +137,7 @@ def _key_item(settings: Settings, own_key: Once[PrivateKey]) -> Item:
         key = own_key.get()
         status = path.stat()
     except KeyFileError as error:
-        return fail(identifier, error.fact, error.hint or "create a key with create_selfsigned_id.py")
+        return fail(identifier, error.fact, error.hint or f"create a key with {command('identity create')}")
     except OSError as error:
         return fail(identifier, f"{quoted(path)} cannot be read: {error.strerror}", "check its owner and mode")
     kind = f"RSA {key.native.key_size}" if isinstance(key.native, rsa.RSAPrivateKey) else "EC P-256"
@@ -163,7 +163,7 @@ def _match_item(certificate: x509.Certificate, own_key: Once[PrivateKey]) -> Ite
     except KeyFileError as error:
         return skip(identifier, error.fact)
     if certificate.public_key() != key.public.native:
-        hint = "install the certificate for the current key with install_certificate.py"
+        hint = f"install the certificate for the current key with {command('identity install')}"
         return fail(identifier, "the certificate is not for the current key", hint)
     return ok(identifier, "the certificate is for the current key")
 
@@ -176,7 +176,7 @@ def _certificate_items(certificate: x509.Certificate, settings: Settings, rdatas
     names = [line for line in lines if "dNSName" in line]
     dates = [line for line in lines if "dNSName" not in line]
     until = f"{certificate.not_valid_after_utc:%Y-%m-%d}"
-    hint = "have the CA issue a new certificate, or create one with create_selfsigned_id.py --force"
+    hint = f"have the CA issue a new certificate, or create one with {command('identity create')} --force"
     return [
         make("certificate.name", names[0], hint)
         if names

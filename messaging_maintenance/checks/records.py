@@ -12,6 +12,7 @@ from cryptography.x509.verification import Store
 from dns.rdatatype import RdataType
 
 from idlib.algorithms import PublicKey
+from idlib.commands import how_to_publish
 from idlib.discovery import MAX_JUDGED, MAX_RECORDS
 from idlib.discovery.authorities import read_authorities, read_system_authorities
 from idlib.discovery.found import MAX_KEYS
@@ -31,7 +32,6 @@ from messaging_maintenance.checks.result import Item, fail, ok, skip, warn
 
 _LONGEST_TTL: Final = 86400
 _PKIX_EE: Final = 1
-_PUBLISH: Final = "publish the record that generate_tlsa.py prints, or run publish_tlsa.py"
 # What DNS providers make of a TLSA record whose form asks for port and protocol (RFC 6698, section 3).
 _PORT_AND_PROTOCOL: Final = "_443._tcp"
 
@@ -132,7 +132,7 @@ def _absence_items(seen: Observation, served: Sequence[Served], resolver: Resolv
     items = [
         skip("record.published", f"{seen.name} {what}, but a wrong name has one; see record.place")
         if places
-        else fail("record.published", f"{seen.name} {what}", _PUBLISH),
+        else fail("record.published", f"{seen.name} {what}", how_to_publish()),
         ok("record.cache", "no name server has the record either")
         if any(one.rdatas is not None for one in served)
         else skip("record.cache", "no name server of the zone could be asked directly"),
@@ -217,7 +217,7 @@ def _usable_item(seen: Observation, judged: Sequence[Judged]) -> Item:
     total = len(seen.rdatas)
     evidence = f"{len(usable)} of {counted(total, 'record')} can be used"
     if not usable:
-        return fail("record.usable", f"{evidence}: {judged[0].reason}", judged[0].hint or _PUBLISH)
+        return fail("record.usable", f"{evidence}: {judged[0].reason}", judged[0].hint or how_to_publish())
     return ok("record.usable", evidence)
 
 

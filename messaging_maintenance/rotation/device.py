@@ -84,7 +84,7 @@ class RotatingDevice:
         is_current = state.stage in _SWITCHES and not next_path.exists()
         path = current_path if is_current else next_path
         if keys.read_private_key(path).public.der != state.new_key:
-            raise KeyFileError(f"{quoted(path)} is not the new key of the rotation", keys.HOW_TO_GET_THE_NEXT_KEY)
+            raise KeyFileError(f"{quoted(path)} is not the new key of the rotation", keys.how_to_get_the_next_key())
 
     def wait_for_receiver(self, state: RotationState) -> None:
         """Wait until the receiver has read the next key, before its record is published.

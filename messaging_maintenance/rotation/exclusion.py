@@ -7,7 +7,7 @@ from typing import Final
 
 from idlib.errors import KeyFileError, permission_hint, quoted
 from idlib.files import open_regular
-from idlib.keys import HOW_TO_GET_A_KEY, rotation_path
+from idlib.keys import how_to_get_a_key, rotation_path
 from idlib.settings import Settings
 from idlib.system.file_lock import lock
 
@@ -32,7 +32,7 @@ def alone(settings: Settings, seconds: float = _LOCK_SECONDS) -> Iterator[None]:
         # The file is never removed: a program that waits for it would lock a file that others no longer see.
         descriptor = open_regular(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW)
     except FileNotFoundError as error:
-        raise KeyFileError(f"there is no directory {quoted(path.parent)}", HOW_TO_GET_A_KEY) from error
+        raise KeyFileError(f"there is no directory {quoted(path.parent)}", how_to_get_a_key()) from error
     except OSError as error:
         hint = permission_hint(path.parent, "maintenance")
         raise KeyFileError(f"cannot open {quoted(path)}: {error.strerror}", hint) from error

@@ -9,10 +9,10 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from idlib import certificates, keys
 from idlib.algorithms import PrivateKey
+from idlib.commands import command
 from idlib.errors import KeyFileError, UnusableRecordError, quoted
 from idlib.key_places import retire_next_key, write_next_key
 from idlib.pem import read_certificates
-from idlib.program.command_line import beside
 from idlib.publishing.change import TlsaSet
 from idlib.records import TlsaRecord, key_of, render
 from messaging_maintenance.rotation.device import RotatingDevice, RotationError, present_keys, under_way
@@ -233,7 +233,7 @@ def _require_few_keys(published: TlsaSet, own: bytes | None) -> None:
     if len(others) > _MAX_OTHER_KEYS:
         raise RotationError(
             f"the name has records of {len(others)} other keys, so recipients would not try both keys of the device",
-            f"remove them with {beside('publish_tlsa.py', 'identity publish')} --remove-foreign",
+            f"remove them with {command('identity publish')} --remove-foreign",
         )
 
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
-from idlib.program.command_line import beside
+from idlib.commands import command
 from messaging_maintenance.rotation.schedule import Instant, Waits
 from messaging_maintenance.rotation.state import RotationState, Stage, Way
 
@@ -64,7 +64,7 @@ def rotate_command(step: str) -> str:
     Args:
         step: The words after the program.
     """
-    return f"{beside('rotate_id.py', 'identity rotate')} {step}"
+    return f"{command('identity rotate')} {step}"
 
 
 def run_again(command: str, safe_at: float) -> str:

@@ -18,11 +18,13 @@ import yaml
 from idlib.names import IdentityName
 from idlib.output import json_line
 from testbed.daemons.process import LOOPBACK
-from tests.documents import block
+from tests.documents import ROOT, block
 
 AUTOMATION: Final = "docs/automation.md"
 DNS: Final = "docs/dns.md"
 UNIT: Final = "~/.config/systemd/user/dane-messenger-receive.service"
+MAINTENANCE_UNIT: Final = "~/.config/systemd/user/dane-messenger-maintenance.service"
+SETTINGS: Final = "~/messenger/settings.sh"
 ALICE: Final = "alice._device.example.com"
 RECORD: Final = "3 0 0 " + "30820301" * 200
 # Prints the same as the real program, and stores its arguments and its input.
@@ -141,25 +143,63 @@ def test_jq_turns_a_line_into_text(home: Home) -> None:
     assert home.shell(block(AUTOMATION, "text and objects")) == f"{ALICE}: one\n"
 
 
-def test_the_service_starts_the_receiver(home: Home) -> None:
-    unit = block(AUTOMATION, UNIT)
-    (home.path / "messenger" / "settings.sh").write_text(block("docs/operations.md", "~/messenger/settings.sh"))
-    programs = home.path / "dane-mqtt-messenger" / ".venv" / "bin"
-    programs.mkdir(parents=True)
-    shutil.copy(home.path / "bin" / "dane-messenger", programs)
-    (home.path / "received").touch()
-    start = re.search(r"^ExecStart=(/bin/sh) -c '(.*)'$", unit, re.MULTILINE)
+def start_command(unit: str) -> tuple[str, str, str]:
+    """Return the command of a unit as its arguments."""
+    start = re.search(r"^ExecStart=(/bin/sh) (-c) '(.*)'$", unit, re.MULTILINE)
     assert start
-    home.run(start[1], "-c", start[2])
-    assert home.arguments == ["receive"]
-    file = home.path / Path(UNIT).name
+    return start[1], start[2], start[3]
+
+
+def check_unit(unit: str, file: Path) -> None:
+    """Check that systemd accepts a unit, if there is systemd."""
     file.write_text(unit)
     if shutil.which("systemd-analyze"):
         checked = subprocess.run(["systemd-analyze", "verify", str(file)], capture_output=True, text=True, check=False)
         assert str(file) not in checked.stderr, checked.stderr
+
+
+def test_the_service_starts_the_receiver(home: Home) -> None:
+    unit = block(AUTOMATION, UNIT)
+    (home.path / "messenger" / "settings.sh").write_text(block("docs/operations.md", SETTINGS))
+    programs = home.path / "dane-mqtt-messenger" / ".venv" / "bin"
+    programs.mkdir(parents=True)
+    shutil.copy(home.path / "bin" / "dane-messenger", programs)
+    (home.path / "received").touch()
+    home.run(*start_command(unit))
+    assert home.arguments == ["receive"]
+    file = home.path / Path(UNIT).name
+    check_unit(unit, file)
     for tool in ("systemctl", "loginctl"):
         home.add(tool, f'#!/bin/sh\necho {tool} "$*"\n')
     assert f"systemctl --user enable --now {file.name}\n" in home.shell(block(AUTOMATION, "starting the service"))
+
+
+def test_the_service_starts_the_maintenance(home: Home) -> None:
+    unit = block(AUTOMATION, MAINTENANCE_UNIT)
+    settings = block("docs/operations.md", SETTINGS) + "export DNS_PUBLISH=desec ROTATE_EVERY=90d\n"
+    (home.path / "messenger" / "settings.sh").write_text(settings)
+    checkout = home.path / "dane-mqtt-messenger"
+    (checkout / ".venv" / "bin").mkdir(parents=True)
+    python = checkout / ".venv" / "bin" / "python"
+    python.write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')
+    python.chmod(0o755)
+    (checkout / "applications").symlink_to(ROOT / "applications")
+    directory = re.search(r"^WorkingDirectory=%h/(.*)$", unit, re.MULTILINE)
+    assert directory
+    with subprocess.Popen(
+        start_command(unit), cwd=home.path / directory[1], env=home.environment, stderr=subprocess.PIPE, text=True
+    ) as service:
+        assert service.stderr
+        assert service.stderr.readline() == "maintenance waiting\n"
+        # Only with a publishing method.
+        assert service.stderr.readline().startswith("The identity is checked twice a day;")
+        service.terminate()
+        assert service.wait(30) == 0
+    file = home.path / Path(MAINTENANCE_UNIT).name
+    check_unit(unit, file)
+    home.add("systemctl", '#!/bin/sh\necho systemctl "$*"\n')
+    started = home.shell(block(AUTOMATION, "starting the maintenance service"))
+    assert f"systemctl --user enable --now {file.name}\n" in started
 
 
 CHANGE: Final = {

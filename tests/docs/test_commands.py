@@ -41,6 +41,8 @@ CHECKED: Final[dict[str, dict[str, str]]] = {
         "passing messages on": STAND_INS,
         "~/.config/systemd/user/dane-messenger-receive.service": STAND_INS,
         "starting the service": STAND_INS,
+        "~/.config/systemd/user/dane-messenger-maintenance.service": STAND_INS,
+        "starting the maintenance service": STAND_INS,
     },
     "docs/check.md": {"checking": "tests/docs/test_check.py"},
     "docs/balena.md": {"the repository's address": SETTING_UP},

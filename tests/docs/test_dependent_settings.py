@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from idlib.discovery import Discovery
 from idlib.errors import ConfigurationError
 from idlib.publishing import publisher_from
-from idlib.publishing.zone import HostResolver, NameServer, Zone
+from idlib.publishing.zone import NameServer, Zone
 from idlib.settings import ServerAddress, load
 from idlib.transport import Broker
 from testbed.certificate_maker import Authority, rsa_key
@@ -29,9 +29,7 @@ FILES: Final = {
     "password": b"secret\n",
     "anchors": b"example.com. IN DS 12345 8 2 " + b"00" * 32 + b"\n",
 }
-ZONE: Final = Zone(
-    "example.com", "ns.example.com", 3600, (NameServer("ns", ServerAddress("192.0.2.1")),), (), HostResolver([])
-)
+ZONE: Final = Zone("example.com", "ns.example.com", 3600, (NameServer("ns", ServerAddress("192.0.2.1")),), ())
 ELSEWHERE: Final = {"MQTT_HOST": "broker.example"}
 HERE: Final = {"MQTT_HOST": "127.0.0.1"}
 TLS: Final = {**ELSEWHERE, "MQTT_TLS": "on"}

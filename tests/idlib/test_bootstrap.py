@@ -206,7 +206,9 @@ def test_the_record_contains_the_certificate(identity: Bootstrap) -> None:
 def test_no_record_is_rendered_if_key_and_certificate_do_not_match(identity: Bootstrap) -> None:
     identity.create_selfsigned_identity()
     identity.replace_private_key()
-    with pytest.raises(KeyFileError, match=r"not for the key .*--force.*install_certificate\.py"):
+    with pytest.raises(
+        KeyFileError, match=r"not for the key .*--force.*install the certificate with dane-messenger identity install"
+    ):
         identity.render_tlsa_record()
 
 

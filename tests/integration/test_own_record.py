@@ -11,7 +11,7 @@ from testbed.lab import BOGUS, UNSIGNED, Lab
 from testbed.programs import CREATE_SELFSIGNED_ID, SENDER, Device, Program
 
 WARNING = "Recipients will refuse what this device sends: "
-PUBLISH = "publish the record that generate_tlsa.py prints"
+PUBLISH = f"publish the record that {SENDER.parents[2]}/maintenance/src/generate_tlsa.py prints"
 
 
 def never_published(lab: Lab) -> tuple[Device, str]:

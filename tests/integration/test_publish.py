@@ -234,8 +234,9 @@ class Overtaken(DynamicUpdate):
 def updating(authority: Authority, device: Device, kind: type[DynamicUpdate] = DynamicUpdate) -> DynamicUpdate:
     host, _, port = authority.resolver.partition(":")
     name = IdentityName(device.name)
-    zone = HostResolver([ServerAddress(host, int(port))], authority.port).find_zone(name)
-    return kind(name, zone, zone.update_servers(None), read_tsig_key(authority.key_files[PUBLISHER]))
+    resolver = HostResolver([ServerAddress(host, int(port))], authority.port)
+    zone = resolver.find_zone(name)
+    return kind(name, zone, resolver.update_servers(zone, None), read_tsig_key(authority.key_files[PUBLISHER]))
 
 
 def test_a_change_that_someone_else_overtakes_is_retried(authority: Authority) -> None:

@@ -34,7 +34,7 @@ NUMBERS = itertools.count()
 
 
 @dataclass(frozen=True)
-class World:
+class ZoneServers:
     """The zone's name server, and a resolver that trusts it."""
 
     knot: Knot
@@ -50,38 +50,38 @@ class World:
 
 
 @pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ZoneServers]:
     knot_path, unbound_path = (tmp_path_factory.mktemp(name) for name in ("knot", "unbound"))
     with (
         Knot(knot_path, [Zone(DOMAIN)]) as knot,
         Unbound(unbound_path, {DOMAIN: knot.port}, [knot.ds(DOMAIN)]) as unbound,
     ):
-        yield World(knot, unbound)
+        yield ZoneServers(knot, unbound)
 
 
 @pytest.fixture
-def desec(world: World) -> Iterator[DesecServer]:
-    with DesecServer({DOMAIN: MINIMUM_TTL}, world.knot.replace_tlsa) as server:
+def desec(servers: ZoneServers) -> Iterator[DesecServer]:
+    with DesecServer({DOMAIN: MINIMUM_TTL}, servers.knot.replace_tlsa) as server:
         yield server
 
 
 @pytest.fixture
-def device(world: World, desec: DesecServer, tmp_path: Path) -> Device:
+def device(servers: ZoneServers, desec: DesecServer, tmp_path: Path) -> Device:
     """Return a device with a key, and with a token that may change its own record only."""
     name = f"alice-{next(NUMBERS)}._device.{DOMAIN}"
-    device = new_device(name, tmp_path / "identity", world, desec)
+    device = new_device(name, tmp_path / "identity", servers, desec)
     assert device.run(CREATE_SELFSIGNED_ID).status == 0
     return with_token(device, desec.token_for(name), tmp_path)
 
 
-def new_device(name: str, crypto_path: Path, world: World, desec: DesecServer) -> Device:
+def new_device(name: str, crypto_path: Path, servers: ZoneServers, desec: DesecServer) -> Device:
     crypto_path.mkdir()
     settings = {
         "IDENTITY_NAME": name,
         "CRYPTO_PATH": str(crypto_path),
         "KEY_TYPE": "p256",
-        "DNS_RESOLVER": world.unbound.address,
-        "DNS_SERVER_PORT": str(world.knot.port),
+        "DNS_RESOLVER": servers.unbound.address,
+        "DNS_SERVER_PORT": str(servers.knot.port),
         "DNS_PUBLISH": "desec",
         "DESEC_URL": desec.url,
     }
@@ -111,23 +111,23 @@ def rdata(record: str) -> bytes:
     return bytes(map(int, parameters)) + bytes.fromhex(digits)
 
 
-def test_a_record_is_published_and_read_back(device: Device, desec: DesecServer, world: World) -> None:
+def test_a_record_is_published_and_read_back(device: Device, desec: DesecServer, servers: ZoneServers) -> None:
     result = publish(device, desec)
     assert result.status == 0, result
     assert result.stdout.splitlines() == [
         f"added    {shorten(rdata(device.tlsa_record()))}",
-        f"Every name server of {DOMAIN} agrees: ns.{DOMAIN} ({LOOPBACK}:{world.knot.port}).",
+        f"Every name server of {DOMAIN} agrees: ns.{DOMAIN} ({LOOPBACK}:{servers.knot.port}).",
         "Resolvers that were asked before may report for up to 3600 s that there is no record.",
     ]
-    assert world.served(device.name) == TlsaSet.of(3600, [rdata(device.tlsa_record())])
-    wait_until(lambda: "TLSA\t3 0 0 " in world.resolved(device.name), "record in the resolver")
-    assert "; Flags: qr rd ra ad;" in world.resolved(device.name)
+    assert servers.served(device.name) == TlsaSet.of(3600, [rdata(device.tlsa_record())])
+    wait_until(lambda: "TLSA\t3 0 0 " in servers.resolved(device.name), "record in the resolver")
+    assert "; Flags: qr rd ra ad;" in servers.resolved(device.name)
     (write,) = desec.sent("PATCH")
     subname = device.name.removesuffix(f".{DOMAIN}")
     assert write.document == [{"subname": subname, "type": "TLSA", "ttl": 3600, "records": [device.tlsa_record()]}]
 
 
-def test_a_second_run_changes_nothing_and_says_so(device: Device, desec: DesecServer, world: World) -> None:
+def test_a_second_run_changes_nothing_and_says_so(device: Device, desec: DesecServer, servers: ZoneServers) -> None:
     assert publish(device, desec).status == 0
     command = [str(Path(sys.executable).parent / "dane-messenger"), "identity", "publish"]
     again = subprocess.run(command, env=device.environment(), capture_output=True, text=True, check=True)
@@ -136,7 +136,7 @@ def test_a_second_run_changes_nothing_and_says_so(device: Device, desec: DesecSe
     assert len(desec.sent("PATCH")) == 1
 
 
-def test_a_change_of_the_ttl_only_is_one_line(device: Device, desec: DesecServer, world: World) -> None:
+def test_a_change_of_the_ttl_only_is_one_line(device: Device, desec: DesecServer, servers: ZoneServers) -> None:
     desec.put(device.name, [device.tlsa_record()], 7200)
     result = publish(device, desec)
     assert result.status == 0
@@ -144,20 +144,20 @@ def test_a_change_of_the_ttl_only_is_one_line(device: Device, desec: DesecServer
     assert first == "changed  the TTL from 7200 s to 3600 s"
     assert second.startswith("Every name server")
     assert third == "Caches may hold the old records for another 7200 s."
-    assert world.served(device.name).ttl == 3600
+    assert servers.served(device.name).ttl == 3600
 
 
-def test_a_longer_ttl_is_kept_if_it_is_wanted(device: Device, desec: DesecServer, world: World) -> None:
+def test_a_longer_ttl_is_kept_if_it_is_wanted(device: Device, desec: DesecServer, servers: ZoneServers) -> None:
     assert publish(device.with_settings(TLSA_TTL="7200"), desec).status == 0
-    assert world.served(device.name).ttl == 7200
+    assert servers.served(device.name).ttl == 7200
     too_long = publish(device.with_settings(TLSA_TTL="604800"), desec)
     assert too_long.status == 1
     assert "Bad value of env var TLSA_TTL: '604800'" in too_long.stderr
-    assert world.served(device.name).ttl == 7200
+    assert servers.served(device.name).ttl == 7200
 
 
 def test_a_foreign_record_stays_until_it_is_removed(
-    device: Device, desec: DesecServer, world: World, tmp_path: Path
+    device: Device, desec: DesecServer, servers: ZoneServers, tmp_path: Path
 ) -> None:
     desec.put(device.name, [FOREIGN])
     own, foreign = rdata(device.tlsa_record()), rdata(FOREIGN)
@@ -165,23 +165,23 @@ def test_a_foreign_record_stays_until_it_is_removed(
     assert result.status == 0
     kept = f"kept     {FOREIGN[:22]}…  (unknown key; {PUBLISH_TLSA} --remove-foreign removes it)"
     assert kept in result.stdout.splitlines()
-    assert world.served(device.name) == TlsaSet.of(3600, [own, foreign])
+    assert servers.served(device.name) == TlsaSet.of(3600, [own, foreign])
     result = publish(device, desec, "--remove-foreign")
     assert (result.status, result.stdout.splitlines()[0]) == (0, f"removed  {FOREIGN[:22]}…")
-    assert world.served(device.name) == TlsaSet.of(3600, [own])
+    assert servers.served(device.name) == TlsaSet.of(3600, [own])
     # From a machine that has the credential only.
-    elsewhere = new_device(device.name, tmp_path / "elsewhere", world, desec)
+    elsewhere = new_device(device.name, tmp_path / "elsewhere", servers, desec)
     elsewhere = elsewhere.with_settings(DESEC_TOKEN_FILE=device.settings["DESEC_TOKEN_FILE"])
     result = publish(elsewhere, desec, "--remove")
     assert (result.status, result.stdout.splitlines()[0]) == (0, f"Removed 1 record of {device.name}.")
-    assert world.served(device.name) == TlsaSet.of(0, ())
+    assert servers.served(device.name) == TlsaSet.of(0, ())
     assert desec.tlsa(device.name) is None
     result = publish(elsewhere, desec, "--remove")
     assert result.stdout.splitlines()[0] == f"Nothing to change: {device.name} has no TLSA record."
 
 
-def test_of_two_at_once_none_is_lost(device: Device, desec: DesecServer, world: World, tmp_path: Path) -> None:
-    other = new_device(device.name, tmp_path / "other", world, desec)
+def test_of_two_at_once_none_is_lost(device: Device, desec: DesecServer, servers: ZoneServers, tmp_path: Path) -> None:
+    other = new_device(device.name, tmp_path / "other", servers, desec)
     assert other.run(CREATE_SELFSIGNED_ID).status == 0
     other = other.with_settings(DESEC_TOKEN_FILE=device.settings["DESEC_TOKEN_FILE"])
     results: list[Result] = []
@@ -189,11 +189,11 @@ def test_of_two_at_once_none_is_lost(device: Device, desec: DesecServer, world: 
     desec.after_next("GET", lambda: results.append(other.run(PUBLISH_TLSA)))
     results.append(publish(device, desec))
     assert [result.status for result in results] == [0, 0], results
-    assert world.served(device.name) == TlsaSet.of(3600, map(rdata, (device.tlsa_record(), other.tlsa_record())))
+    assert servers.served(device.name) == TlsaSet.of(3600, map(rdata, (device.tlsa_record(), other.tlsa_record())))
 
 
 def test_the_maintenance_service_keeps_the_zone_from_being_deleted(
-    device: Device, desec: DesecServer, world: World
+    device: Device, desec: DesecServer, servers: ZoneServers
 ) -> None:
     """The writes of publishing are not counted, so the first check makes one, and another follows after 30 days."""
     check, path = ROOT / "messaging_maintenance/watch.py", device.crypto_path / "maintenance-health.json"
@@ -203,7 +203,7 @@ def test_the_maintenance_service_keeps_the_zone_from_being_deleted(
         # The checks change nothing.
         _, *writes = [request.document for request in desec.sent("PATCH", "PUT")]
         assert all(set(*document) == {"subname", "type"} for document in writes), writes
-        assert world.served(device.name).rdatas == (rdata(device.tlsa_record()),)
+        assert servers.served(device.name).rdatas == (rdata(device.tlsa_record()),)
         return writes
 
     def pretend(**fields: float) -> None:
@@ -340,7 +340,7 @@ FAILURES: list[tuple[Prepare, str, str]] = [
 
 @pytest.mark.parametrize(("prepare", "fact", "hint"), FAILURES, ids=[prepare.__name__ for prepare, _, _ in FAILURES])
 def test_each_failure_has_its_own_hint(
-    prepare: Prepare, fact: str, hint: str, device: Device, desec: DesecServer, world: World
+    prepare: Prepare, fact: str, hint: str, device: Device, desec: DesecServer, servers: ZoneServers
 ) -> None:
     token = Path(device.settings["DESEC_TOKEN_FILE"]).read_text().strip()
     result = publish(device.with_settings(**prepare(desec, device)), desec)
@@ -351,7 +351,7 @@ def test_each_failure_has_its_own_hint(
     assert token not in result.stderr
     assert "Traceback" not in result.stderr
     assert not desec.record_sets
-    assert world.served(device.name) == TlsaSet.of(0, ())
+    assert servers.served(device.name) == TlsaSet.of(0, ())
 
 
 def test_a_token_file_must_be_set(device: Device, desec: DesecServer) -> None:
@@ -384,9 +384,9 @@ def test_a_new_identity_whose_record_may_not_be_published_leaves_no_key_behind(
     assert not device.certificate_path.exists()
 
 
-def test_a_new_identity_says_what_it_waits_for(device: Device, desec: DesecServer, world: World) -> None:
+def test_a_new_identity_says_what_it_waits_for(device: Device, desec: DesecServer, servers: ZoneServers) -> None:
     assert publish(device, desec).status == 0
-    assert "TLSA\t3 0 0" in world.resolved(device.name)
+    assert "TLSA\t3 0 0" in servers.resolved(device.name)
     device.key_path.unlink()
     device.certificate_path.unlink()
     with device.start(NEW_IDENTITY) as program:
@@ -394,7 +394,7 @@ def test_a_new_identity_says_what_it_waits_for(device: Device, desec: DesecServe
             "Waiting up to 120 s until the resolver finds the record: the resolver still has old records of"
             f" {device.name}."
         )
-        assert len(world.served(device.name).rdatas) == 2
+        assert len(servers.served(device.name).rdatas) == 2
 
 
 def shell(commands: str, environment: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
@@ -402,12 +402,12 @@ def shell(commands: str, environment: Mapping[str, str]) -> subprocess.Completed
 
 
 def test_the_documents_commands_publish_with_the_narrowest_token(
-    desec: DesecServer, world: World, tmp_path: Path
+    desec: DesecServer, servers: ZoneServers, tmp_path: Path
 ) -> None:
     name = f"alice._device.{DOMAIN}"
     home = tmp_path / "home"
     (home / "messenger").mkdir(parents=True)
-    device = new_device(name, home / "messenger" / "identity", world, desec)
+    device = new_device(name, home / "messenger" / "identity", servers, desec)
     assert device.run(CREATE_SELFSIGNED_ID).status == 0
     (home / "messenger" / "desec.manager").write_text(f"{desec.add_token(perm_manage_tokens=True)}\n")
     programs = os.pathsep.join([str(Path(sys.executable).parent), str(Path(find("curl")).parent), os.defpath])
@@ -424,7 +424,7 @@ def test_the_documents_commands_publish_with_the_narrowest_token(
     published = shell(block(DNS, "publishing at deSEC"), environment)
     assert published.returncode == 0, published
     assert published.stdout.startswith("added    3 0 0 ")
-    assert world.served(name) == TlsaSet.of(3600, [rdata(device.tlsa_record())])
+    assert servers.served(name) == TlsaSet.of(3600, [rdata(device.tlsa_record())])
     removed = shell(block(DNS, "removing the record at deSEC"), environment)
     assert removed.returncode == 0, removed
-    assert world.served(name) == TlsaSet.of(0, ())
+    assert servers.served(name) == TlsaSet.of(0, ())

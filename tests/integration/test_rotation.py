@@ -48,7 +48,7 @@ DAY_SECONDS: Final = 24 * 3600
 
 
 @dataclass(frozen=True, slots=True)
-class World:
+class Shared:
     """What all scenarios share.
 
     Args:
@@ -64,19 +64,19 @@ class Scenario:
     """A rotating device that talks with the friend.
 
     Args:
-        world: What it shares with others.
+        shared: What it shares with others.
         label: The first part of the device's name.
         zone: The zone of its name.
         settings: Environment variables of its programs that differ from the usual.
     """
 
-    def __init__(self, world: World, label: str, zone: str = ZONE, **settings: str) -> None:
+    def __init__(self, shared: Shared, label: str, zone: str = ZONE, **settings: str) -> None:
         self._stack = ExitStack()
-        self.lab = world.lab
-        self.friend = world.friend
-        self.party = self._stack.enter_context(Party(world.lab.published(label, zone, **settings)))
-        self.rotator = Rotator(self.party, world.lab)
-        self.conversation = self._stack.enter_context(Conversation(self.party, world.friend, pause=0.4))
+        self.lab = shared.lab
+        self.friend = shared.friend
+        self.party = self._stack.enter_context(Party(shared.lab.published(label, zone, **settings)))
+        self.rotator = Rotator(self.party, shared.lab)
+        self.conversation = self._stack.enter_context(Conversation(self.party, shared.friend, pause=0.4))
 
     def __enter__(self) -> "Scenario":
         return self
@@ -131,9 +131,9 @@ class Scenario:
         assert any(at > until for at in sent.values()), "nothing was sent afterwards"
 
 
-def step_by_step(world: World) -> None:
+def step_by_step(shared: Shared) -> None:
     """Take each step by the command line, to another key type; the receiver is away for six days across one."""
-    with Scenario(world, "steps", TLSA_TTL="5") as scenario:
+    with Scenario(shared, "steps", TLSA_TTL="5") as scenario:
         rotator = scenario.rotator
         scenario.set(KEY_TYPE="p256", TLSA_TTL=str(TTL_SECONDS))
         started = rotator.rotate("start")
@@ -166,10 +166,10 @@ def step_by_step(world: World) -> None:
         rotator.assert_only_the_new_key_is_left()
 
 
-def unattended(world: World) -> None:
+def unattended(shared: Shared) -> None:
     """Let the maintenance service do it, while it, its checks, the receiver and the sender are ended at random."""
     generator = random.Random("unattended")
-    with Scenario(world, "unattended", KEY_TYPE="p256") as scenario:
+    with Scenario(shared, "unattended", KEY_TYPE="p256") as scenario:
         hooks = scenario.device.crypto_path.parent / "hooks"
         scenario.set(
             KEY_TYPE="rsa2048",
@@ -222,9 +222,9 @@ def unattended(world: World) -> None:
         scenario.rotator.assert_only_the_new_key_is_left()
 
 
-def killed(world: World) -> None:
+def killed(shared: Shared) -> None:
     """Kill the program just before each of its changes to the disk and to DNS, at every stage."""
-    with Scenario(world, "killed") as scenario, scenario.device.start(KILLED_AT, str(ROTATE_ID)) as killer:
+    with Scenario(shared, "killed") as scenario, scenario.device.start(KILLED_AT, str(ROTATE_ID)) as killer:
         rotator = scenario.rotator
         tried: Counter[tuple[object, ...]] = Counter()
 
@@ -252,9 +252,9 @@ def killed(world: World) -> None:
         rotator.assert_only_the_new_key_is_left()
 
 
-def single(world: World) -> None:
+def single(shared: Shared) -> None:
     """Replace the only record, for peers that cannot read two."""
-    with Scenario(world, "single") as scenario:
+    with Scenario(shared, "single") as scenario:
         rotator = scenario.rotator
         numbers = set()
 
@@ -282,9 +282,9 @@ def single(world: World) -> None:
         rotator.assert_only_the_new_key_is_left()
 
 
-def compromised(world: World) -> None:
+def compromised(shared: Shared) -> None:
     """Replace a stolen key at once; a record that the thief may have added goes, too."""
-    with Scenario(world, "compromised") as scenario:
+    with Scenario(shared, "compromised") as scenario:
         rotator = scenario.rotator
         scenario.lab.lab.knot.add_tlsa(scenario.device.name, f"3 1 1 {'00' * 32}", TTL_SECONDS)
         time.sleep(CACHED_SECONDS)
@@ -302,15 +302,15 @@ def compromised(world: World) -> None:
         rotator.assert_only_the_new_key_is_left()
 
 
-def vanished_record(world: World) -> None:
+def vanished_record(shared: Shared) -> None:
     """Let someone remove the record: it is reported, and restored only if that is wanted."""
-    device = world.lab.published("vanished")
-    knot = world.lab.lab.knot
+    device = shared.lab.published("vanished")
+    knot = shared.lab.lab.knot
     knot.remove_tlsa(device.name)
     with start_maintenance(device) as service:
         service.wait_for_log("Identity check failed: a record of the device's key is not in DNS", timeout=60)
         service.wait_for_log(f"publish it with {PUBLISH_TLSA}, or set RESTORE_RECORD=on")
-        assert world.lab.records(device).rdatas == ()
+        assert shared.lab.records(device).rdatas == ()
         health = device.run(MAINTENANCE, "--health")
         assert health.status != 0
         assert health.stdout.startswith("a record of the device's key is not in DNS")
@@ -318,14 +318,14 @@ def vanished_record(world: World) -> None:
     with start_maintenance(device.with_settings(RESTORE_RECORD="on")) as service:
         service.wait_for_log(f"Record restored: DNS did not have every record of {device.name}", timeout=60)
         service.wait_for_log("Identity check succeeded again", timeout=60)
-        assert [present(rdata) for rdata in world.lab.records(device).rdatas] == [device.tlsa_record()]
+        assert [present(rdata) for rdata in shared.lab.records(device).rdatas] == [device.tlsa_record()]
         assert device.run(MAINTENANCE, "--health").stdout.startswith("ok: ")
         service.stop()
 
 
-def vanished_next_record(world: World) -> None:
+def vanished_next_record(shared: Shared) -> None:
     """Let someone remove the next key's record between two steps: the switch has to wait for it once more."""
-    with Scenario(world, "next") as scenario:
+    with Scenario(shared, "next") as scenario:
         rotator, knot = scenario.rotator, scenario.lab.lab.knot
         assert rotator.rotate("start").status == 0
         state = rotator.state
@@ -350,9 +350,9 @@ def vanished_next_record(world: World) -> None:
         rotator.assert_only_the_new_key_is_left()
 
 
-def outage(world: World) -> None:
+def outage(shared: Shared) -> None:
     """Cut the zone's only server off while a step is taken; the step is completed when it is back."""
-    with Scenario(world, "outage", SECOND_ZONE) as scenario:
+    with Scenario(shared, "outage", SECOND_ZONE) as scenario:
         rotator, second = scenario.rotator, scenario.lab.second
         with scenario.device.start(ROTATE_ID, "start") as starting:
             starting.wait_for_log("until the receiver has read the next key", timeout=60)
@@ -377,9 +377,9 @@ def _complete(scenario: Scenario, step: str, stage: Stage) -> None:
     wait_until(lambda: scenario.rotator.rotate(step).status == 0, f"success of {step}", timeout=60)
 
 
-def by_hand(world: World) -> None:
+def by_hand(shared: Shared) -> None:
     """Enter each change at the name server by hand, as the program asks for it."""
-    with Scenario(world, "hand") as scenario:
+    with Scenario(shared, "hand") as scenario:
         rotator, knot = scenario.rotator, scenario.lab.lab.knot
         scenario.unset("DNS_PUBLISH")
 
@@ -408,7 +408,7 @@ def by_hand(world: World) -> None:
         rotator.assert_only_the_new_key_is_left()
 
 
-SCENARIOS: Final[tuple[Callable[[World], None], ...]] = (
+SCENARIOS: Final[tuple[Callable[[Shared], None], ...]] = (
     killed,
     outage,
     unattended,
@@ -432,7 +432,7 @@ def outcomes(
         lab = stack.enter_context(open_rotation_lab(tmp_path_factory.mktemp("rotation", numbered=False)))
         friend = stack.enter_context(Party(lab.published("friend")))
         pool = stack.enter_context(ThreadPoolExecutor(len(wanted)))
-        yield {scenario.__name__: pool.submit(scenario, World(lab, friend)) for scenario in wanted}
+        yield {scenario.__name__: pool.submit(scenario, Shared(lab, friend)) for scenario in wanted}
 
 
 @pytest.mark.parametrize("scenario", [scenario.__name__ for scenario in SCENARIOS])

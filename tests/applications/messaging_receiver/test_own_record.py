@@ -33,7 +33,7 @@ WRONG_NAME = IdentityName(f"_443._tcp.{NAME}")
 ABSENT = NoRecordError(f"{NAME} does not exist in DNS", "check the spelling")
 UNREACHABLE = TemporaryDiscoveryError("the DNS server 127.0.0.1:9 cannot be reached", "check the network")
 ARTICLE = ["Public identity is not valid!", f"Ensure that your identity is provisioned at {NAME}"]
-PUBLISH = "publish the record that generate_tlsa.py prints"
+PUBLISH = "publish the record that dane-messenger identity tlsa prints"
 HEALTH_CHARACTERS = 100
 
 
@@ -250,7 +250,7 @@ def test_a_missing_certificate_of_a_ca_is_logged_without_the_hint_to_create_a_ke
     path = certificate_path(device.settings.crypto_path, NAME)
     path.unlink()
     device.look(times=3)
-    hint = "install your CA's certificate with install_certificate.py"
+    hint = "install your CA's certificate with dane-messenger identity install"
     assert caplog.messages[1:] == [*ARTICLE, f"No record to publish: there is no '{path}'; {hint}"]
     assert "--force" not in caplog.text
 

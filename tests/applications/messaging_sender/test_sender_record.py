@@ -56,7 +56,7 @@ def test_a_missing_record_is_logged() -> None:
     record.look(KEY)
     assert record.tell() == (
         "Recipients will refuse what this device sends: alice.example.com does not exist in DNS;"
-        " publish the record that generate_tlsa.py prints"
+        " publish the record that dane-messenger identity tlsa prints"
     )
 
 

@@ -151,23 +151,6 @@ def test_a_closed_stdout_is_reported_if_it_is_needed() -> None:
     assert ended.stderr.startswith("Error: stdout is closed")
 
 
-@pytest.mark.parametrize(
-    ("called", "other"),
-    [
-        ("./this.py", "./other.py"),
-        ("this.py", "./other.py"),
-        ("applications/maintenance/src/this.py", "applications/maintenance/src/other.py"),
-        ("dane-messenger identity this", "dane-messenger identity other"),
-    ],
-)
-def test_another_program_is_named_in_the_way_this_one_was_started(called: str, other: str) -> None:
-    ended = run_program(
-        f"import sys; from idlib.program.command_line import beside; sys.argv[0] = {called!r}\n"
-        "print(beside('other.py', 'identity other'))"
-    )
-    assert ended.stdout == f"{other}\n"
-
-
 FAILS = (
     "import errno, os\ndef fail(*_): raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG), '/a file')\n"
 )

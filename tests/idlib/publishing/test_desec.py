@@ -9,13 +9,12 @@ from idlib.names import IdentityName
 from idlib.publishing import Publisher
 from idlib.publishing.change import Change, TlsaSet
 from idlib.publishing.desec import Desec
-from idlib.publishing.zone import HostResolver, Zone
-from idlib.settings import ServerAddress
+from idlib.publishing.zone import Zone
 from testbed.desec import DesecServer, Policy, RecordSet, Reply
 
 DOMAIN = "example.dedyn.io"
 NAME = f"alice._device.{DOMAIN}"
-ZONE = Zone(DOMAIN, f"ns1.{DOMAIN}", 60, (), (), HostResolver([ServerAddress("127.0.0.1")]))
+ZONE = Zone(DOMAIN, f"ns1.{DOMAIN}", 60, (), ())
 ONE = "3 0 0 " + "30820301" * 50
 TWO = "3 1 0 " + "3059" * 20
 WRITTEN = TlsaSet.of(3600, [bytes.fromhex("030000" + "30820301" * 50)])

@@ -9,12 +9,12 @@ from idlib.errors import PublishingError
 from idlib.names import IdentityName
 from idlib.publishing.change import Change, TlsaSet
 from idlib.publishing.dynamic_update import DynamicUpdate
-from idlib.publishing.zone import HostResolver, NameServer, Zone
+from idlib.publishing.zone import NameServer, Zone
 from idlib.settings import ServerAddress
 
 NAME = IdentityName("alice._device.example.test")
 SERVERS = (NameServer("ns.example.test", ServerAddress("127.0.0.1")),)
-ZONE = Zone("example.test", "ns.example.test", 1800, SERVERS, (), HostResolver([]))
+ZONE = Zone("example.test", "ns.example.test", 1800, SERVERS, ())
 KEY = dns.tsig.Key("alice-key", "bm90IHNlY3JldCBhdCBhbGw=", "hmac-sha256")
 
 

@@ -13,7 +13,7 @@ from idlib.errors import NotServedError, PublishingError
 from idlib.names import IdentityName
 from idlib.publishing.change import TlsaSet
 from idlib.publishing.name_servers import read_from, read_from_all, read_most_authoritative, wait_until_served
-from idlib.publishing.zone import HostResolver, NameServer, Zone
+from idlib.publishing.zone import NameServer, Zone
 from idlib.settings import ServerAddress
 from testbed.name_server import Respond, Server
 from tests.idlib.publishing.authority import authoritative, zone_of
@@ -31,7 +31,7 @@ def with_records(*rdatas: bytes, ttl: int = 300, serial: int = 1) -> Respond:
 
 def zone_at(*addresses: ServerAddress) -> Zone:
     servers = tuple(NameServer(f"ns{number}.example.test", address) for number, address in enumerate(addresses, 1))
-    return Zone("example.test", "ns1.example.test", 1800, servers, (), HostResolver([]))
+    return Zone("example.test", "ns1.example.test", 1800, servers, ())
 
 
 def closed_port() -> ServerAddress:

@@ -10,7 +10,7 @@ from idlib.errors import ConcurrentChangeError, PublishingError
 from idlib.names import IdentityName
 from idlib.publishing.change import Change, TlsaSet
 from idlib.publishing.publication import Publication, Publishing
-from idlib.publishing.zone import HostResolver, NameServer, Zone
+from idlib.publishing.zone import NameServer, Zone
 from idlib.records import TlsaRecord
 from testbed.certificate_maker import NAME, Authority, der, ec_key, rsa_key
 from testbed.name_server import Respond, Server
@@ -65,7 +65,7 @@ class Publisher:
 
 
 @dataclass
-class World:
+class PublishedZone:
     publisher: Publisher
     zone: Zone
 
@@ -74,11 +74,11 @@ class World:
 
 
 @pytest.fixture
-def world(serve: Serve) -> Callable[..., World]:
-    def start(*records: TlsaRecord, ttl: int = 300, **named: object) -> World:
+def published_zone(serve: Serve) -> Callable[..., PublishedZone]:
+    def start(*records: TlsaRecord, ttl: int = 300, **named: object) -> PublishedZone:
         publisher = Publisher(TlsaSet.of(ttl, [record.to_rdata() for record in records]), **named)  # type: ignore[arg-type]
         server = NameServer("ns.example.test", serve(publisher.respond()).address)
-        return World(publisher, Zone("example.test", "ns.example.test", 1800, (server,), (), HostResolver([])))
+        return PublishedZone(publisher, Zone("example.test", "ns.example.test", 1800, (server,), ()))
 
     return start
 
@@ -87,8 +87,8 @@ def rdatas(*records: TlsaRecord) -> set[bytes]:
     return {record.to_rdata() for record in records}
 
 
-def test_a_record_is_added_with_the_wanted_ttl(world: Callable[..., World]) -> None:
-    there = world()
+def test_a_record_is_added_with_the_wanted_ttl(published_zone: Callable[..., PublishedZone]) -> None:
+    there = published_zone()
     publication = there.publishing(ttl=77).publish([RECORD])
     assert there.publisher.records == TlsaSet.of(77, [RECORD.to_rdata()])
     assert publication.change.add == (RECORD.to_rdata(),)
@@ -96,35 +96,35 @@ def test_a_record_is_added_with_the_wanted_ttl(world: Callable[..., World]) -> N
     assert [answer.records for answer in publication.served] == [there.publisher.records]
 
 
-def test_a_second_time_nothing_is_changed(world: Callable[..., World]) -> None:
-    there = world(RECORD, *FOREIGN)
+def test_a_second_time_nothing_is_changed(published_zone: Callable[..., PublishedZone]) -> None:
+    there = published_zone(RECORD, *FOREIGN)
     publication = there.publishing().publish([RECORD])
     assert publication.change.is_empty
     assert there.publisher.applied == []
 
 
-def test_other_records_of_the_same_key_are_replaced(world: Callable[..., World]) -> None:
-    there = world(*SAME_KEY)
+def test_other_records_of_the_same_key_are_replaced(published_zone: Callable[..., PublishedZone]) -> None:
+    there = published_zone(*SAME_KEY)
     there.publishing().publish([RECORD])
     assert set(there.publisher.records.rdatas) == rdatas(RECORD)
 
 
-def test_records_of_unknown_keys_are_kept_and_listed(world: Callable[..., World]) -> None:
-    there = world(*FOREIGN)
+def test_records_of_unknown_keys_are_kept_and_listed(published_zone: Callable[..., PublishedZone]) -> None:
+    there = published_zone(*FOREIGN)
     publication = there.publishing().publish([RECORD])
     assert set(there.publisher.records.rdatas) == rdatas(RECORD, *FOREIGN)
     assert set(publication.foreign) == rdatas(*FOREIGN)
 
 
-def test_records_of_unknown_keys_are_removed_if_that_is_wanted(world: Callable[..., World]) -> None:
-    there = world(*FOREIGN)
+def test_records_of_unknown_keys_are_removed_if_that_is_wanted(published_zone: Callable[..., PublishedZone]) -> None:
+    there = published_zone(*FOREIGN)
     publication = there.publishing().publish_only([RECORD])
     assert set(there.publisher.records.rdatas) == rdatas(RECORD)
     assert publication.foreign == ()
 
 
-def test_records_of_retired_keys_are_removed(world: Callable[..., World]) -> None:
-    there = world(*FOREIGN)
+def test_records_of_retired_keys_are_removed(published_zone: Callable[..., PublishedZone]) -> None:
+    there = published_zone(*FOREIGN)
     publication = there.publishing().publish([RECORD], retired=[OTHER_SPKI])
     assert set(there.publisher.records.rdatas) == rdatas(RECORD, *FOREIGN[1:])
     assert set(publication.foreign) == rdatas(*FOREIGN[1:])
@@ -132,54 +132,56 @@ def test_records_of_retired_keys_are_removed(world: Callable[..., World]) -> Non
 
 @pytest.mark.parametrize(("wanted", "minimum", "ttl"), [(300, 0, 300), (300, 3600, 3600), (86400, 3600, 86400)])
 def test_the_ttl_is_raised_to_what_the_zone_requires(
-    world: Callable[..., World], wanted: int, minimum: int, ttl: int
+    published_zone: Callable[..., PublishedZone], wanted: int, minimum: int, ttl: int
 ) -> None:
-    there = world(RECORD, ttl=60, minimum=minimum)
+    there = published_zone(RECORD, ttl=60, minimum=minimum)
     change = there.publishing(wanted).publish([RECORD]).change
     assert there.publisher.records.ttl == ttl
     assert (change.add, change.remove, change.is_empty) == ((), (), False)
 
 
-def test_a_zone_is_renewed_only_if_the_name_has_records(world: Callable[..., World]) -> None:
-    empty, there = world(), world(RECORD)
+def test_a_zone_is_renewed_only_if_the_name_has_records(published_zone: Callable[..., PublishedZone]) -> None:
+    empty, there = published_zone(), published_zone(RECORD)
     assert (empty.publishing().renew(), empty.publisher.renewals) == (False, 0)
     assert (there.publishing().renew(), there.publisher.renewals) == (True, 1)
     assert there.publisher.applied == []
 
 
-def test_all_records_are_withdrawn(world: Callable[..., World]) -> None:
-    there = world(RECORD, *FOREIGN)
+def test_all_records_are_withdrawn(published_zone: Callable[..., PublishedZone]) -> None:
+    there = published_zone(RECORD, *FOREIGN)
     publication = there.publishing().withdraw()
     assert there.publisher.records.rdatas == ()
     assert set(publication.change.remove) == rdatas(RECORD, *FOREIGN)
     assert there.publishing().withdraw().change.is_empty
 
 
-def publish(there: World) -> Publication:
+def publish(there: PublishedZone) -> Publication:
     return there.publishing().publish([RECORD])
 
 
 def test_a_change_that_someone_else_overtakes_is_made_again_from_what_is_there_then(
-    world: Callable[..., World],
+    published_zone: Callable[..., PublishedZone],
 ) -> None:
-    there = world(meanwhile=[DIGEST_OF_NOBODY])
+    there = published_zone(meanwhile=[DIGEST_OF_NOBODY])
     publication = publish(there)
     assert set(there.publisher.records.rdatas) == {RECORD.to_rdata(), DIGEST_OF_NOBODY}
     assert publication.foreign == (DIGEST_OF_NOBODY,)
     assert len(there.publisher.applied) == 2
 
 
-def test_it_ends_if_someone_else_is_always_faster(world: Callable[..., World]) -> None:
-    there = world(meanwhile=[bytes((3, 1, 1)) + bytes([number]) * 32 for number in range(9)])
+def test_it_ends_if_someone_else_is_always_faster(published_zone: Callable[..., PublishedZone]) -> None:
+    there = published_zone(meanwhile=[bytes((3, 1, 1)) + bytes([number]) * 32 for number in range(9)])
     with pytest.raises(ConcurrentChangeError):
         publish(there)
     assert len(there.publisher.applied) == 3
 
 
-def test_a_change_that_no_name_server_serves_is_an_error(world: Callable[..., World], serve: Serve) -> None:
+def test_a_change_that_no_name_server_serves_is_an_error(
+    published_zone: Callable[..., PublishedZone], serve: Serve
+) -> None:
     stale = serve(authoritative(zone_of("example.test.", "@ NS ns")))
     publisher = Publisher(TlsaSet.of(0, ()))
     server = NameServer("ns.example.test", stale.address)
-    zone = Zone("example.test", "ns.example.test", 1800, (server,), (), HostResolver([]))
+    zone = Zone("example.test", "ns.example.test", 1800, (server,), ())
     with pytest.raises(PublishingError, match="not every name server serves"):
         Publishing(publisher, zone, DEVICE, 300, wait_seconds=0.2).publish([RECORD])

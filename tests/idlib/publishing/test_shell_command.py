@@ -12,14 +12,14 @@ from idlib.errors import PublishingError
 from idlib.names import IdentityName
 from idlib.publishing.change import Change, TlsaSet, present
 from idlib.publishing.shell_command import ShellCommand
-from idlib.publishing.zone import HostResolver, NameServer, Zone
+from idlib.publishing.zone import NameServer, Zone
 from idlib.settings import ServerAddress
 
 NAME = IdentityName("alice._device.example.test")
 OLD, NEW, KEPT = (bytes((3, 1, 1)) + bytes([number]) * 32 for number in range(3))
 CHANGE = Change(NAME, TlsaSet.of(60, [OLD, KEPT]), TlsaSet.of(300, [NEW, KEPT]))
 SERVERS = (NameServer("ns.example.test", ServerAddress("127.0.0.1")),)
-ZONE = Zone("example.test", "ns.example.test", 3600, SERVERS, (), HostResolver([]))
+ZONE = Zone("example.test", "ns.example.test", 3600, SERVERS, ())
 
 
 def apply(command: str, change: Change = CHANGE, seconds: float = 30) -> None:

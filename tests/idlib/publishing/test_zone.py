@@ -154,13 +154,17 @@ def test_a_resolver_that_fails_and_one_that_knows_no_zone_have_their_own_errors(
 
 
 def test_updates_go_to_the_primary_unless_another_server_is_set(serve: Serve) -> None:
-    zone, _ = find(serve, recursive(EXAMPLE), authoritative(EXAMPLE))
-    port = zone.servers[0].address.port
-    assert zone.update_servers(None) == (ServerAddress("127.0.0.1", port),)
-    assert zone.update_servers(HostAddress("ns2.example.test")) == (ServerAddress("127.0.0.2"), ServerAddress("::1"))
-    assert zone.update_servers(HostAddress("2001:DB8::1", 5353)) == (ServerAddress("2001:db8::1", 5353),)
+    port = serve(authoritative(EXAMPLE)).address.port
+    resolver = HostResolver([serve(recursive(EXAMPLE)).address], port)
+    zone = resolver.find_zone(ALICE)
+    assert resolver.update_servers(zone, None) == (ServerAddress("127.0.0.1", port),)
+    assert resolver.update_servers(zone, HostAddress("ns2.example.test")) == (
+        ServerAddress("127.0.0.2"),
+        ServerAddress("::1"),
+    )
+    assert resolver.update_servers(zone, HostAddress("2001:DB8::1", 5353)) == (ServerAddress("2001:db8::1", 5353),)
     with pytest.raises(PublishingError, match=r"the update server gone\.example\.test has no address in DNS"):
-        zone.update_servers(HostAddress("gone.example.test"))
+        resolver.update_servers(zone, HostAddress("gone.example.test"))
 
 
 def test_a_name_server_is_shown_with_its_address_and_an_unusual_port() -> None:

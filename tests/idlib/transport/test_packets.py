@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from idlib.errors import MalformedPacketError, Reason
 from idlib.settings import MqttVersion
 from idlib.transport.packets import (
-    MAX_CONTROL_OCTETS,
+    MAX_CONTROL_BYTES,
     Packet,
     PacketReader,
     read_acknowledgement,
@@ -162,7 +162,7 @@ def test_an_oversized_packet_is_not_held_in_memory() -> None:
 def test_another_oversized_packet_is_refused_by_its_length(kind: int) -> None:
     with pytest.raises(MalformedPacketError, match="268435455 bytes"):
         packets(bytes([kind]) + variable(268_435_455))
-    assert packets(packet(kind, bytes(MAX_CONTROL_OCTETS)))
+    assert packets(packet(kind, bytes(MAX_CONTROL_BYTES)))
 
 
 @pytest.mark.parametrize("octet", [0x00, 0x10, 0x21, 0x48, 0x60, 0x82, 0xC0, 0xF0, 0xFF])

@@ -141,7 +141,9 @@ def test_no_record_is_published_for_a_next_key_that_is_gone(device: World, stage
     for contents in (None, device.identity.get_pki_asset("key")):
         if contents is not None:
             path.write_bytes(contents)
-        with pytest.raises(KeyFileError, match=r"restore it from a backup; without one, run rotate_id.py --abort"):
+        with pytest.raises(
+            KeyFileError, match=r"restore it from a backup; without one, run dane-messenger identity rotate --abort"
+        ):
             device.rotation.start(Way.OVERLAP) if stage is Stage.PREPARED else device.rotation.switch()
     assert (device.records, device.current) == (before, current)
 

@@ -14,7 +14,7 @@ from idlib.errors import KeyFileError, NotServedError, PublishingError
 from idlib.names import IdentityName
 from idlib.publishing.change import Change, TlsaSet
 from idlib.publishing.publication import Publication, Publishing
-from idlib.publishing.zone import HostResolver, Zone
+from idlib.publishing.zone import Zone
 from idlib.records import key_of
 from idlib.settings import Settings, load
 from messaging_maintenance.rotation.republish import publish_records
@@ -44,7 +44,7 @@ class World:
     def __init__(self, directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.directory = directory
         self.wall, self.boot, self.up, self.is_set = NOW, "first boot", 1000.0, True
-        self.zone = Zone("example.test", "ns.example.test", NEGATIVE_TTL, (), (), HostResolver([]))
+        self.zone = Zone("example.test", "ns.example.test", NEGATIVE_TTL, (), ())
         self.records = TlsaSet.of(0, ())
         # Each set that caches may have got: its records, its TTL, and until when it was served.
         self.served: list[tuple[frozenset[bytes | None], int, float]] = []

@@ -1,5 +1,3 @@
-"""Writing key and certificate files: modes, owners, links, other file systems, full disks."""
-
 import errno
 import os
 import resource
@@ -7,15 +5,23 @@ import stat
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
 
 from idlib import keys
-from idlib.errors import KeyFileError, permission_hint
-from idlib.names import IdentityName
-from idlib.system import update_lock
+from idlib.errors import KeyFileError
 from tests.idlib.identity_files import NAME, OWN_UID, files_in, put_keys
+
+
+@hypothesis_settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=25)
+@given(data=st.binary(max_size=2000))
+def test_what_is_written_is_read(tmp_path: Path, data: bytes) -> None:
+    keys.replace(tmp_path / "file", data, OWN_UID)
+    assert keys.read_file(tmp_path / "file") == data
 
 
 @pytest.mark.parametrize("mask", [0o000, 0o022, 0o077])
@@ -103,69 +109,6 @@ def test_a_symbolic_link_is_not_followed_when_writing(tmp_path: Path, *, is_dang
     assert (target.exists() and target.read_bytes()) == before
 
 
-def test_a_path_below_a_file_is_reported(tmp_path: Path) -> None:
-    file = tmp_path / "file"
-    file.touch()
-    attempts: tuple[Callable[[], object], ...] = (
-        lambda: keys.write_new(file / "key", b"1", OWN_UID),
-        lambda: keys.replace(file / "key", b"1", OWN_UID),
-        lambda: keys.read_file(file / "key"),
-        lambda: keys.make_directory(file / "identity", OWN_UID),
-        keys.locked(file).__enter__,
-    )
-    for attempt in attempts:
-        with pytest.raises(KeyFileError, match="Not a directory"):
-            attempt()
-
-
-def test_files_of_another_user_are_reported_with_the_command_to_run(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    directory = tmp_path / "identity of alice"
-    directory.mkdir()
-    path = directory / "key.pem"
-
-    def refuse(*_: object, **__: object) -> None:
-        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
-
-    monkeypatch.setattr(os, "open", refuse)
-    attempts: tuple[Callable[[], object], ...] = (
-        lambda: keys.read_file(path),
-        lambda: keys.write_new(path, b"1", OWN_UID),
-        lambda: keys.replace(path, b"1", OWN_UID),
-        keys.locked(directory).__enter__,
-    )
-    for attempt in attempts:
-        with pytest.raises(KeyFileError, match="Permission denied") as raised:
-            attempt()
-        mend = f"chown -R {os.geteuid()} '{directory}'"
-        assert raised.value.hint.startswith(f"as root run {mend} (with Compose: docker compose run")
-        assert raised.value.hint.endswith(f"maintenance {mend})")
-
-
-def test_the_hint_does_not_suggest_to_change_the_owner_of_a_parent_directory(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def refuse(*_: object, **__: object) -> None:
-        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
-
-    monkeypatch.setattr(Path, "mkdir", refuse)
-    with pytest.raises(KeyFileError, match="Permission denied") as raised:
-        keys.make_directory(tmp_path / "identity", OWN_UID)
-    assert "chown" not in str(raised.value)
-
-
-def test_updates_are_delayed_while_keys_are_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    lock = tmp_path / "updates.lock"
-    monkeypatch.setattr(update_lock, "PATH", lock)
-    directory = tmp_path / "identity"
-    directory.mkdir()
-    with keys.locked(directory):
-        assert lock.exists()
-        keys.write_new(directory / "key.pem", b"1", OWN_UID)
-    assert not lock.exists()
-
-
 def test_a_directory_and_its_parents_are_created_and_private(tmp_path: Path) -> None:
     directory = tmp_path / "messenger" / "identity"
     keys.make_directory(directory, OWN_UID)
@@ -220,101 +163,6 @@ def test_a_failure_on_a_file_system_without_hard_links_leaves_no_empty_key(
     assert files_in(tmp_path) == {}
 
 
-def test_a_named_pipe_is_rejected_as_a_key_file_without_blocking(tmp_path: Path) -> None:
-    os.mkfifo(tmp_path / "key.pem")
-    with pytest.raises(KeyFileError, match="it is a named pipe, not a regular file"):
-        keys.read_private_key(tmp_path / "key.pem")
-
-
-def test_the_hint_for_an_own_unreadable_key_is_chmod(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*_: object, **__: object) -> None:
-        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
-
-    path = tmp_path / "my key.pem"
-    path.touch(0o000)
-    monkeypatch.setattr(os, "open", refuse)
-    with pytest.raises(KeyFileError) as caught:
-        keys.read_private_key(path)
-    assert caught.value.hint == f"run chmod 600 '{path}'"
-
-
-@pytest.mark.parametrize("mode", [0o000, 0o500, 0o600])
-def test_the_hint_for_an_own_directory_without_access_is_chmod(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: int
-) -> None:
-    directory = tmp_path / "my identity"
-    directory.mkdir()
-    path = directory / "key.pem"
-    path.touch()
-    directory.chmod(mode)
-
-    def refuse(*_: object, **__: object) -> None:
-        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
-
-    with monkeypatch.context() as patched:
-        patched.setattr(os, "open", refuse)
-        attempts: tuple[Callable[[], object], ...] = (
-            lambda: keys.read_file(path),
-            lambda: keys.write_new(directory / "new.pem", b"1", OWN_UID),
-            keys.locked(directory).__enter__,
-        )
-        for attempt in attempts:
-            with pytest.raises(KeyFileError, match="Permission denied") as raised:
-                attempt()
-            assert raised.value.hint == f"run chmod 700 '{directory}'"
-    directory.chmod(0o700)
-
-
-def test_the_hint_names_the_parent_directory_that_denies_access(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    directory = tmp_path / "messenger" / "identity"
-    directory.mkdir(parents=True)
-    directory.parent.chmod(0o600)
-    stat_of = Path.stat
-
-    def refuse_below(path: Path, **named: Any) -> os.stat_result:
-        if directory.parent in path.parents:
-            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
-        return stat_of(path, **named)
-
-    monkeypatch.setattr(Path, "stat", refuse_below)
-    assert permission_hint(directory, "maintenance") == f"run chmod 700 {directory.parent}"
-    directory.parent.chmod(0o700)
-
-
-def make_directory(path: Path) -> None:
-    path.mkdir()
-
-
-def make_dangling_link(path: Path) -> None:
-    path.symlink_to("nowhere")
-
-
-UNFIT: Final = [
-    (os.mkfifo, "is a named pipe, not a regular file"),
-    (make_directory, "is a directory, not a regular file"),
-    (make_dangling_link, "is a broken symbolic link"),
-]
-
-
-@pytest.mark.parametrize(("make", "said"), UNFIT)
-def test_anything_but_a_file_in_the_place_of_a_key_is_reported_and_kept(
-    tmp_path: Path, make: Callable[[Path], None], said: str
-) -> None:
-    path = keys.key_path(tmp_path, NAME)
-    make(path)
-    attempts: tuple[Callable[[], object], ...] = (
-        lambda: keys.write_new(path, b"1", OWN_UID),
-        lambda: keys.replace_key(tmp_path, NAME, b"1", OWN_UID),
-    )
-    for attempt in attempts:
-        with pytest.raises(KeyFileError) as raised:
-            attempt()
-        assert str(raised.value) == f"'{path}' {said}; move it away"
-    assert list(tmp_path.iterdir()) == [path]
-
-
 def test_no_key_is_written_if_a_directory_is_in_the_place_of_its_certificate(tmp_path: Path) -> None:
     path, certificate = keys.key_path(tmp_path, NAME), keys.certificate_path(tmp_path, NAME)
     certificate.mkdir()
@@ -326,20 +174,6 @@ def test_no_key_is_written_if_a_directory_is_in_the_place_of_its_certificate(tmp
         with pytest.raises(KeyFileError, match=r"crt\.pem' is a directory, not a regular file; move it away"):
             attempt()
     assert list(tmp_path.iterdir()) == [certificate]
-
-
-def test_the_hint_for_a_missing_key_names_other_keys_in_the_directory(tmp_path: Path) -> None:
-    keys.key_path(tmp_path, NAME).touch()
-    with pytest.raises(KeyFileError) as caught:
-        keys.read_private_key(keys.key_path(tmp_path, IdentityName("alcie._device.example.test")))
-    assert caught.value.hint.startswith(f"'{tmp_path}' has a key of {NAME}: is IDENTITY_NAME right? If so, create")
-
-
-def test_the_hint_names_crypto_path_if_the_default_directory_is_missing() -> None:
-    if Path("/identity").exists():
-        pytest.fail("this test needs a system without the directory /identity")
-    with pytest.raises(KeyFileError, match="set CRYPTO_PATH to"):
-        keys.read_private_key(keys.key_path(Path("/identity"), NAME))
 
 
 def test_a_full_disk_changes_nothing(tmp_path: Path) -> None:

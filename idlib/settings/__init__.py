@@ -1,0 +1,48 @@
+"""The settings of the programs: every environment variable, and its checked value.
+
+`variables` declares the variables, `programs` lists those that each program reads, and `load` returns `Settings`.
+"""
+
+from idlib.settings.addresses import DNS_PORT, HostAddress, ServerAddress, suspected_port
+from idlib.settings.choices import DnssecPolicy, KeyType, LogLevel, MqttVersion, OutputFormat, PublishMethod, Switch
+from idlib.settings.environment import load
+from idlib.settings.programs import (
+    CHECK_READS,
+    DISCOVERY_READS,
+    MAINTENANCE_READS,
+    PUBLISHING_READS,
+    RECEIVER_READS,
+    ROTATION_READS,
+    SENDER_READS,
+)
+from idlib.settings.values import Settings
+from idlib.settings.variable import UnfitValueError, Variable
+from idlib.settings.variables import MAX_RECEIVER_WORKERS, MAX_TLSA_TTL, VARIABLES
+
+__all__ = [
+    "CHECK_READS",
+    "DISCOVERY_READS",
+    "DNS_PORT",
+    "MAINTENANCE_READS",
+    "MAX_RECEIVER_WORKERS",
+    "MAX_TLSA_TTL",
+    "PUBLISHING_READS",
+    "RECEIVER_READS",
+    "ROTATION_READS",
+    "SENDER_READS",
+    "VARIABLES",
+    "DnssecPolicy",
+    "HostAddress",
+    "KeyType",
+    "LogLevel",
+    "MqttVersion",
+    "OutputFormat",
+    "PublishMethod",
+    "ServerAddress",
+    "Settings",
+    "Switch",
+    "UnfitValueError",
+    "Variable",
+    "load",
+    "suspected_port",
+]

@@ -1,0 +1,51 @@
+"""Which variables each program reads. Only these are checked, so a bad value of another one does not stop it."""
+
+from typing import Final
+
+from idlib.settings.variables import VARIABLES
+
+# The variables that each program reads. Only these are checked, so a bad value of another one does not stop it.
+DISCOVERY_READS: Final = frozenset({"DNS_RESOLVER", "DNSSEC", "DNSSEC_TRUST_ANCHORS", "PKIX_CA_FILE"})
+_EVERY_PROGRAM_READS: Final = frozenset({"IDENTITY_NAME", "CRYPTO_PATH", "LOG_LEVEL"})
+PUBLISHING_READS: Final = frozenset(
+    {
+        "DNS_RESOLVER",
+        "DNS_SERVER_PORT",
+        "DNS_PUBLISH",
+        "DNS_UPDATE_SERVER",
+        "DNS_UPDATE_KEY_FILE",
+        "DNS_PUBLISH_COMMAND",
+        "DESEC_TOKEN_FILE",
+        "DESEC_URL",
+        "TLSA_SELECTOR",
+        "TLSA_TTL",
+    }
+)
+ROTATION_READS: Final = frozenset({"ROTATE_EVERY", "ROTATE_HOOK", "ROTATE_TEST_SPEED", "RESTORE_RECORD"})
+MAINTENANCE_READS: Final = _EVERY_PROGRAM_READS | {
+    "APP_UID",
+    "KEY_TYPE",
+    "COUNTRY",
+    "STATE",
+    "LOCALITY",
+    "ORGANIZATION",
+}
+_MESSAGING_READS: Final = (
+    _EVERY_PROGRAM_READS
+    | DISCOVERY_READS
+    | {variable.name for variable in VARIABLES if variable.name.startswith("MQTT_")}
+    | {"DATA_PATH", "MAX_MESSAGE_SIZE"}
+)
+SENDER_READS: Final = _MESSAGING_READS | {"BALENA_SERVICE_NAME"}
+RECEIVER_READS: Final = _MESSAGING_READS | {
+    "DENIED_SENDERS",
+    "ALLOWED_SENDERS",
+    "REQUIRE_BINDING",
+    "OUTPUT_FORMAT",
+    "RECEIVER_WORKERS",
+}
+CHECK_READS: Final = (
+    _MESSAGING_READS
+    | PUBLISHING_READS
+    | {"APP_UID", "DNS_BOGUS_NAME", "DENIED_SENDERS", "ALLOWED_SENDERS", "REQUIRE_BINDING"}
+)

@@ -1,0 +1,104 @@
+"""Reads numbers, texts, durations and paths."""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+from idlib.settings.variable import UnfitValueError
+
+_SECONDS_OF_UNIT: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+
+
+def integer_in(allowed: range) -> Callable[[str], int]:
+    """Return a function that reads a number in decimal, and raises ValueError for anything else.
+
+    Args:
+        allowed: The numbers that it may be.
+    """
+
+    def read(text: str) -> int:
+        if not re.fullmatch(r"[0-9]{1,10}", text) or int(text) not in allowed:
+            raise ValueError(text)
+        return int(text)
+
+    return read
+
+
+def auto_or(read: Callable[[str], int]) -> Callable[[str], int | None]:
+    """Return a function that returns None for `auto`, and reads a number from anything else.
+
+    Args:
+        read: Reads the number.
+    """
+
+    def read_either(text: str) -> int | None:
+        return None if text == "auto" else read(text)
+
+    return read_either
+
+
+def matching(pattern: str) -> Callable[[str], str]:
+    """Return a function that returns a text unchanged, and raises ValueError unless it matches.
+
+    Args:
+        pattern: A regular expression for the whole text.
+    """
+
+    def read(text: str) -> str:
+        if not re.fullmatch(pattern, text):
+            raise ValueError(text)
+        return text
+
+    return read
+
+
+def read_username(text: str) -> str:
+    """Return a user name that MQTT can transmit (MQTT 5, section 1.5.4).
+
+    Args:
+        text: The value of a variable.
+
+    Raises:
+        ValueError: It is too long, or has a character that UTF-8 or MQTT does not allow.
+    """
+    if not re.fullmatch(r"[^\0\ud800-\udfff]{1,1024}", text):
+        raise ValueError(text)
+    return text
+
+
+def read_path(text: str) -> Path:
+    """Return an absolute path. A relative one is rejected, because its meaning depends on the working directory.
+
+    Args:
+        text: The path, which may start with ~ for the home directory.
+
+    Raises:
+        ValueError: It is relative, or cannot be a path.
+    """
+    if "\0" in text:
+        raise ValueError(text)
+    if text != text.strip():
+        raise UnfitValueError("starts or ends with white space")
+    try:
+        path = Path(text).expanduser() if text == "~" or text.startswith("~/") else Path(text)
+    except RuntimeError as error:
+        raise UnfitValueError("starts with ~, and no home directory is known") from error
+    if not path.is_absolute():
+        raise UnfitValueError("is a relative path")
+    return path
+
+
+def read_duration(text: str) -> int:
+    """Return seconds.
+
+    Args:
+        text: A number with a unit, as in `90d`, `12h`, `30m` or `45s`.
+
+    Raises:
+        ValueError: It is not, or is zero.
+    """
+    match = re.fullmatch(r"([0-9]{1,6})([smhd])", text)
+    if not match or not int(match[1]):
+        raise ValueError(text)
+    return int(match[1]) * _SECONDS_OF_UNIT[match[2]]

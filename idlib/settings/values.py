@@ -1,0 +1,73 @@
+"""The checked settings of a program."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from idlib.names import IdentityName, NamePatterns
+from idlib.settings.addresses import HostAddress, ServerAddress
+from idlib.settings.choices import DnssecPolicy, KeyType, LogLevel, MqttVersion, OutputFormat, PublishMethod, Switch
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """The checked environment variables: a field for each, named after the variable in lower case.
+
+    A variable that the program does not read is not checked, and its field has the default.
+    """
+
+    identity_name: IdentityName
+    crypto_path: Path
+    data_path: Path
+    app_uid: int
+    mqtt_host: str
+    mqtt_port: int
+    mqtt_version: MqttVersion
+    mqtt_session_expiry: int
+    mqtt_tls: Switch
+    mqtt_ca_file: Path | None
+    mqtt_cert_file: Path | None
+    mqtt_key_file: Path | None
+    mqtt_username: str | None
+    mqtt_password_file: Path | None
+    mqtt_plaintext_login: Switch
+    max_message_size: int
+    dns_resolver: ServerAddress | None
+    dns_server_port: int
+    dns_bogus_name: str
+    dns_publish: PublishMethod | None
+    dns_update_server: HostAddress | None
+    dns_update_key_file: Path | None
+    dns_publish_command: str | None
+    desec_token_file: Path | None
+    desec_url: str
+    tlsa_selector: int
+    tlsa_ttl: int
+    rotate_every: int | None
+    rotate_hook: str | None
+    rotate_test_speed: int
+    restore_record: Switch
+    dnssec: DnssecPolicy
+    dnssec_trust_anchors: Path | None
+    pkix_ca_file: Path | None
+    denied_senders: NamePatterns | None
+    allowed_senders: NamePatterns | None
+    require_binding: NamePatterns | None
+    output_format: OutputFormat
+    receiver_workers: int | None
+    key_type: KeyType
+    state: str
+    country: str
+    locality: str
+    organization: str
+    log_level: LogLevel
+    balena_service_name: str | None
+
+    @property
+    def certificate_subject(self) -> dict[str, str]:
+        """The parts of a certificate's subject, under the names of `Bootstrap`'s keyword arguments."""
+        return {
+            "state": self.state,
+            "country": self.country,
+            "locality": self.locality,
+            "organization": self.organization,
+        }

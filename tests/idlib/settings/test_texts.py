@@ -1,0 +1,58 @@
+from pathlib import Path
+from typing import get_type_hints
+
+import pytest
+
+from idlib.settings import Settings, load
+from tests.idlib.settings.loading import NAME, problem
+
+PATHS = [
+    "CRYPTO_PATH",
+    "DATA_PATH",
+    "MQTT_CA_FILE",
+    "MQTT_CERT_FILE",
+    "MQTT_KEY_FILE",
+    "MQTT_PASSWORD_FILE",
+    "DNSSEC_TRUST_ANCHORS",
+    "DNS_UPDATE_KEY_FILE",
+    "DESEC_TOKEN_FILE",
+    "PKIX_CA_FILE",
+]
+
+
+def test_every_setting_with_a_path_is_checked_as_a_path() -> None:
+    assert {name.upper() for name, hint in get_type_hints(Settings).items() if hint in {Path, Path | None}} == set(
+        PATHS
+    )
+
+
+@pytest.mark.parametrize("name", PATHS)
+def test_a_tilde_is_the_home_directory(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/alice")
+    settings = load({**NAME, name: "~/messenger/it"})
+    assert getattr(settings, name.lower()) == Path("/home/alice/messenger/it")
+
+
+@pytest.mark.parametrize("name", PATHS)
+@pytest.mark.parametrize("text", ["identity", "./identity", "../identity", "~alice/identity"])
+def test_a_relative_path_is_rejected(name: str, text: str) -> None:
+    assert problem(**{name: text}).startswith(
+        f"Bad value of env var {name}: '{text}' is a relative path; set it to the"
+    )
+
+
+def test_a_relative_home_directory_is_rejected(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "home")
+    assert "is a relative path" in problem(DATA_PATH="~/data")
+
+
+@pytest.mark.parametrize("name", PATHS)
+@pytest.mark.parametrize("text", ["/data ", "/data\n", " /data", "/data\t", " "])
+def test_white_space_around_a_path_is_rejected_and_shown(name: str, text: str) -> None:
+    said = problem(**{name: text})
+    assert said.startswith(f"Bad value of env var {name}: {text!r} starts or ends with white space; ")
+    assert said.isprintable()
+
+
+def test_white_space_within_a_path_is_part_of_it() -> None:
+    assert load({**NAME, "DATA_PATH": "/srv/my data"}).data_path == Path("/srv/my data")

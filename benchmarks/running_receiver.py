@@ -1,6 +1,5 @@
 """A receiver whose output goes to a file, so that measuring it costs almost no processor time."""
 
-import os
 import signal
 import subprocess
 import time
@@ -9,7 +8,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
-from testbed.programs import RECEIVER, SUBSCRIBED, Device
+from testbed.programs import RECEIVER, SUBSCRIBED, Device, descendants
 
 PATIENCE_SECONDS: Final = 240.0
 _POLL_SECONDS: Final = 0.01
@@ -124,19 +123,10 @@ class RunningReceiver:
         return sum(_figure(process / "io", "write_bytes") for process in self._processes())
 
     def _processes(self) -> list[Path]:
-        return [Path(f"/proc/{number}") for number in _descendants(self._process.pid)]
+        return [Path(f"/proc/{number}") for number in (self._process.pid, *descendants(self._process.pid))]
 
     def _tasks(self) -> list[Path]:
         return [task for process in self._processes() for task in (process / "task").iterdir()]
-
-
-def _descendants(process: int) -> list[int]:
-    children = [
-        int(child)
-        for task in os.listdir(f"/proc/{process}/task")
-        for child in _read(Path(f"/proc/{process}/task/{task}/children")).split()
-    ]
-    return [process, *(one for child in children for one in _descendants(child))]
 
 
 def _figure(path: Path, name: str) -> int:

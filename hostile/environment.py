@@ -100,7 +100,9 @@ def open_world(seed: int) -> Iterator[AttackEnvironment]:
         listed = [lab.published_device("listed", ttl=_TTLS[number % 2]) for number in range(_LISTED)]
         proven = [lab.published_device("proven", zone, _TTLS[n % 2]) for n, zone in enumerate(_PROVEN_IN)]
         allowed = ",".join([*(device.name for device in listed), "*"])
-        recipient = lab.published_device("recipient", ttl=3600, settings={"ALLOWED_SENDERS": allowed})
+        # As in a container with the limit of the cage, also if there is no cage.
+        settings = {"ALLOWED_SENDERS": allowed, "RECEIVER_WORKERS": "0"}
+        recipient = lab.published_device("recipient", ttl=3600, settings=settings)
         recipient = replace(recipient.with_settings(**clock.settings), entrance=cage.entrance if cage else ())
         recipient_key = read_private_key(recipient.key_path).public
         everybody = listed + proven

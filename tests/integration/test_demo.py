@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from testbed.lab import wait_until
+
 ROOT = Path(__file__).resolve().parents[2]
 ALICE = "alice._device.example.test"
 DEMO = (sys.executable, "-m", "lab.demo")
@@ -74,8 +76,15 @@ class Demo:
 
     def assert_left_nothing(self) -> None:
         assert list(self.directory.iterdir()) == []
-        with pytest.raises(ProcessLookupError):
-            self.signal_all(signal.SIGKILL)
+        # The worker processes of a receiver that was killed end by themselves, a moment later.
+        wait_until(lambda: not self._is_running(), "end of all processes")
+
+    def _is_running(self) -> bool:
+        try:
+            os.killpg(self.process.pid, 0)
+        except ProcessLookupError:
+            return False
+        return True
 
     def close(self) -> None:
         with contextlib.suppress(ProcessLookupError):

@@ -169,7 +169,7 @@ def test_a_certificate_that_ends_soon_is_reported_louder_as_time_runs_out(
     device.world.wall = end - 29 * DAY
     (line,) = device.check()
     assert line.startswith("WARNING Identity check failed: the certificate is valid until 20")
-    assert line.endswith("rotate_id.py start")
+    assert line.endswith("dane-messenger identity rotate start")
     assert health(capsys)[0] == 0
     device.world.wall = end - 6 * DAY
     (line,) = device.check()

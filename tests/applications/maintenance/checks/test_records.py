@@ -63,7 +63,7 @@ def test_a_usable_record_passes_and_is_chosen() -> None:
     items = check(observed(signed_zone(record())))
     assert of_status(items, Status.OK) == set(RECORD_IDS)
     assert items["record.usable"].evidence == "1 of 1 record can be used"
-    assert items["record.each"].evidence.endswith("…: EC P-256")
+    assert items["record.each"].evidence.endswith(": EC P-256")
     assert items["record.chosen"].evidence.startswith("senders encrypt to 3 1 0 3059")
     assert items["record.number"].evidence == "1 record, 1 key"
 

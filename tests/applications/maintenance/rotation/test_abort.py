@@ -110,7 +110,7 @@ def test_rotations_are_aborted_again_and_again_only_while_every_key_has_a_place(
         device.rotation.start(Way.OVERLAP)
         given_up.append(device.next)
         device.rotation.abort()
-    with pytest.raises(RotationError, match=r"a rotation is under way; the next step is: .*rotate_id\.py finish"):
+    with pytest.raises(RotationError, match=r"a rotation is under way; the next step is: .*identity rotate finish"):
         device.rotation.start(Way.OVERLAP)
     assert set(device.previous) == set(given_up)
     finish(device)
@@ -126,7 +126,7 @@ def test_a_rotation_is_not_aborted_after_the_switch(device: World) -> None:
     device.rotation.switch()
     with pytest.raises(
         RotationError,
-        match=r"cannot be aborted at the stage switched; the next step is: .*rotate_id\.py finish; then start another",
+        match=r"cannot be aborted at the stage switched; the next step is: .*rotate finish; then start another",
     ):
         device.rotation.abort()
 

@@ -141,9 +141,7 @@ def test_no_record_is_published_for_a_next_key_that_is_gone(device: World, stage
     for contents in (None, device.identity.get_pki_asset("key")):
         if contents is not None:
             path.write_bytes(contents)
-        with pytest.raises(
-            KeyFileError, match=r"restore it from a backup; without one, run dane-messenger identity rotate --abort"
-        ):
+        with pytest.raises(KeyFileError, match=r"restore it from a backup; without one, run .*identity rotate --abort"):
             device.rotation.start(Way.OVERLAP) if stage is Stage.PREPARED else device.rotation.switch()
     assert (device.records, device.current) == (before, current)
 
@@ -163,15 +161,16 @@ def test_the_old_record_stays_if_the_new_key_does_not_sign(device: World) -> Non
 
 def test_a_step_of_another_stage_is_refused_with_the_next_step(device: World) -> None:
     for step in (device.rotation.switch, device.rotation.finish):
-        with pytest.raises(RotationError, match=r"no rotation is under way; run .*rotate_id\.py start first"):
+        with pytest.raises(RotationError, match=r"no rotation is under way; run .*identity rotate start first"):
             step()
     device.rotation.start(Way.OVERLAP)
     with pytest.raises(
-        RotationError, match=r"the next step of the rotation is switch, not finish; run .*rotate_id\.py switch$"
+        RotationError,
+        match=r"the next step of the rotation is switch, not finish; run .*identity rotate switch$",
     ):
         device.rotation.finish()
     for way in (Way.OVERLAP, Way.SINGLE):
-        with pytest.raises(RotationError, match=r"a rotation is under way; the next step is: .*rotate_id\.py switch"):
+        with pytest.raises(RotationError, match=r"a rotation is under way; the next step is: .*identity rotate switch"):
             device.rotation.start(way)
 
 
@@ -180,5 +179,5 @@ def test_an_interrupted_start_names_its_option(device: World) -> None:
     device.lowest = 400
     with pytest.raises(PublishingError):
         device.rotation.start(Way.SINGLE)
-    with pytest.raises(RotationError, match=r"the next step is: .*rotate_id\.py start --single"):
+    with pytest.raises(RotationError, match=r"the next step is: .*identity rotate start --single"):
         device.rotation.start(Way.OVERLAP)

@@ -16,7 +16,8 @@ def test_a_step_that_is_not_safe_yet_is_refused_with_the_time(device: World) -> 
         assert step is not None
         assert step.safe_at is not None
         with pytest.raises(
-            TooEarlyError, match=rf"run .*rotate_id\.py {command} again after 20\d\d-\d\d-\d\d \d\d:\d\d UTC"
+            TooEarlyError,
+            match=rf"run .*identity rotate {command} again after 20\d\d-\d\d-\d\d \d\d:\d\d UTC",
         ):
             getattr(device.rotation, command)()
         assert device.rotation.advance() is None
@@ -112,7 +113,8 @@ def test_a_record_that_vanished_before_the_switch_is_waited_for_again(device: Wo
     device.put(TlsaSet.of(300, [old]))
     device.pass_time(600)
     with pytest.raises(
-        TooEarlyError, match=r"had vanished from DNS; it was published again; run .*rotate_id\.py switch again after"
+        TooEarlyError,
+        match=r"had vanished from DNS; it was published again; run .*identity rotate switch again after",
     ):
         device.rotation.switch()
     with pytest.raises(TooEarlyError, match="messages could be lost"):

@@ -15,7 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+
 from idlib.errors import ExitStatus
+from idlib.keys import read_private_key
 from idlib.names import IdentityName
 from idlib.publishing.change import TlsaSet
 from idlib.publishing.name_servers import read_from
@@ -59,6 +62,7 @@ acl:
 # A line can stand for others that were held back.
 _REFUSAL: Final = re.compile(r" refused reason=([a-z-]+) .*?(?: \(and (\d+) more in the last \d+ s\))?$")
 _DELIVERY_SECONDS: Final = 40.0
+_KINDS_OF_KEY: Final = {"rsa2048": rsa.RSAPrivateKey, "p256": ec.EllipticCurvePrivateKey}
 
 
 @dataclass(frozen=True, slots=True)
@@ -281,8 +285,9 @@ class Rotator:
         self.begin()
 
     def begin(self) -> None:
-        """Note the records that the device has before its next rotation."""
-        self.first_records = self.lab.records(self.party.device).rdatas
+        """Note the records that the device has before its next rotation, and their TTL."""
+        records = self.lab.records(self.party.device)
+        self.first_records, self.first_ttl = records.rdatas, records.ttl
 
     @property
     def device(self) -> Device:
@@ -341,6 +346,11 @@ class Rotator:
         }.get(state.stage, 0.0)
         return max(0.0, wait - Instant.now().seconds_since(state.since))
 
+    def assert_ttl_is_of_the_zone(self) -> None:
+        """Assert that the rotation waits for the TTL that the zone had, which differs from the setting at first."""
+        state = self.state
+        assert state is None or state.ttl == self.first_ttl, f"{state.ttl} s instead of {self.first_ttl}"
+
     def assert_only_the_new_key_is_left(self) -> None:
         """Assert that the rotation is finished: the old record and the old private key are gone."""
         name = self.device.name
@@ -349,6 +359,8 @@ class Rotator:
         (only,) = self.lab.records(self.device).rdatas
         assert only == bytes((3, 0, 0)) + bytes.fromhex(self.device.tlsa_record().removeprefix("3 0 0 "))
         assert only not in self.first_records
+        key = read_private_key(self.device.key_path)
+        assert isinstance(key.native, _KINDS_OF_KEY[self.device.settings["KEY_TYPE"]])
 
 
 def start_maintenance(device: Device) -> Program:

@@ -71,11 +71,14 @@ class _Zone:
         waiting = self.new or self.retries
         return waiting.pop(next(iter(waiting))) if waiting else None
 
+    def is_waiting(self) -> bool:
+        return bool(self.new or self.retries)
+
     def discard(self, name: IdentityName) -> bool:
         return self.new.pop(name, None) is not None or bool(self.retries and self.retries.pop(name, None))
 
     def is_done(self) -> bool:
-        return not (self.new or self.retries or self.under_way)
+        return not (self.is_waiting() or self.under_way)
 
 
 class Lookups:
@@ -123,9 +126,8 @@ class Lookups:
             zone.add(request)
             if self._idle:
                 self._changed.notify()
-            elif self._threads < self._workers:
-                self._threads += 1
-                threading.Thread(target=self._work, name="Lookup", daemon=True).start()
+            else:
+                self._start_thread()
 
     def cancel(self, request: LookupRequest) -> bool:
         """Cancel a request that no message needs any more; return False if it is already under way.
@@ -158,6 +160,9 @@ class Lookups:
             while True:
                 request = self._next()
                 if request is not None:
+                    # Otherwise the number of threads would stay as it was when the first requests came.
+                    if self._busy.total() == self._threads and self._turn() is not None:
+                        self._start_thread()
                     return request
                 self._idle += 1
                 is_woken = self._changed.wait(_IDLE_SECONDS)
@@ -168,21 +173,34 @@ class Lookups:
                     self._threads -= request is None
                     return request
 
+    def _start_thread(self) -> None:
+        if self._threads < self._workers:
+            self._threads += 1
+            threading.Thread(target=self._work, name="Lookup", daemon=True).start()
+
     def _next(self) -> LookupRequest | None:
         """Return the next request and count it as under way; domains take turns, and so do the zones of a domain."""
+        turn = self._turn()
+        if turn is None:
+            return None
+        domain, name = turn
+        # Moved to the end, so that the others come next.
+        zones = self._domains[domain] = self._domains.pop(domain)
+        zone = zones[name] = zones.pop(name)
+        zone.under_way += 1
+        self._busy[domain] += 1
+        return zone.take()
+
+    def _turn(self) -> tuple[str, str] | None:
+        """Return the domain and the zone whose request comes next; None if no request may be under way now."""
         free = self._workers - self._busy.total()
         for domain, zones in self._domains.items():
             if self._busy[domain] >= self._workers - self._spare:
                 continue
             for name, zone in zones.items():
                 is_within_share = zone.under_way < LOOKUPS_OF_A_ZONE or free > self._spare
-                if zone.under_way < zone.places and is_within_share and (request := zone.take()) is not None:
-                    zone.under_way += 1
-                    self._busy[domain] += 1
-                    # Moved to the end, so that the others come next.
-                    zones[name] = zones.pop(name)
-                    self._domains[domain] = self._domains.pop(domain)
-                    return request
+                if zone.under_way < zone.places and is_within_share and zone.is_waiting():
+                    return domain, name
         return None
 
     def _end(self, request: LookupRequest, *, is_answered: bool) -> None:

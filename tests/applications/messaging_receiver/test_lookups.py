@@ -81,6 +81,19 @@ def test_a_zone_that_answers_gets_more_threads_and_leaves_a_quarter_to_others(re
     assert LOOKUPS_OF_A_ZONE < resolver.most_under_way <= WORKERS - WORKERS // 4
 
 
+def test_threads_that_have_become_idle_do_not_keep_the_number_of_threads_low(resolver: Resolver) -> None:
+    lookups = Lookups(resolver.note, WORKERS)
+    for number in range(LOOKUPS_OF_A_ZONE):
+        lookups.ask(request(resolver, f"first-{number}.fleet.test"))
+    wait_for(lambda: len(resolver.answered) == LOOKUPS_OF_A_ZONE)
+    # Until the threads wait again.
+    time.sleep(0.1)
+    for number in range(300):
+        lookups.ask(request(resolver, f"d{number}.fleet.test"))
+    wait_for(lambda: len(resolver.answered) == LOOKUPS_OF_A_ZONE + 300)
+    assert LOOKUPS_OF_A_ZONE < resolver.most_under_way <= WORKERS - WORKERS // 4
+
+
 def test_a_silent_zone_keeps_four_threads_and_all_others_continue(resolver: Resolver) -> None:
     resolver.silent.add("dead.test")
     lookups = Lookups(resolver.note, WORKERS)

@@ -163,7 +163,8 @@ def twice_first_expired(records: dns.rrset.RRset, key: Key) -> list[RRSIG]:
 def many(records: dns.rrset.RRset, key: Key) -> list[RRSIG]:
     """Sign forty times, never correctly."""
     signature = key.sign(records)
-    return [_changed(signature, signature=bytes((number,)) + signature.signature[1:]) for number in range(40)]
+    first, rest = signature.signature[0], signature.signature[1:]
+    return [_changed(signature, signature=bytes((first ^ number,)) + rest) for number in range(1, 41)]
 
 
 def signed_zone(

@@ -17,6 +17,8 @@ _PLACES: Final = {
 # Further settings for the lab. None makes an answer faster, or its cache time shorter, than on a device.
 _LAB: Final = """
 server:
+    msg-cache-size: 32m
+    rrset-cache-size: 64m
     # The lab's name servers are on loopback, and their zones below .test, which Unbound would answer for itself.
     do-not-query-localhost: no
     local-zone: "test." nodefault

@@ -12,10 +12,14 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from benchmarks.environment import BenchmarkEnvironment
 from benchmarks.machine import describe
+from benchmarks.measurement import RUNS, Measurement, Sample
+from benchmarks.target import Better, Target
 from idlib.storage import Printed, Remembered, ReplayEntry, rules
 from idlib.storage.replay import FILE_NAME, ReplayMemory
 
@@ -27,13 +31,34 @@ _INSERTS: Final = 12_288
 _SAMPLES: Final = 5000
 _LONGEST_WAIT_SECONDS: Final = 0.05
 _KEY: Final = bytes(91)
+_SENDERS: Final = 8
+_WAIT: Final = Target(
+    "longest wait for the replay memory while it forgets 4 million entries", "ms", "", Better.LOWER, 50, 20
+)
+
+
+@dataclass(frozen=True, slots=True)
+class _Tidied:
+    """What a thread that asks noticed of the tidying.
+
+    Args:
+        seconds: How long it took.
+        portions: The seconds of each portion.
+        processor: The CPU seconds of each portion.
+        longest_wait: The longest that a look-up took meanwhile, in seconds.
+    """
+
+    seconds: float
+    portions: tuple[float, ...]
+    processor: tuple[float, ...]
+    longest_wait: float
 
 
 def main() -> int:
     """Run the benchmark and return the exit status: 1 if a look-up waited too long while entries were forgotten."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--entries", type=int, default=rules.MAX_REMEMBERED, help="how many to store")
-    parser.add_argument("--senders", type=int, default=8, help="how many senders have sent them")
+    parser.add_argument("--senders", type=int, default=_SENDERS, help="how many senders have sent them")
     arguments = parser.parse_args()
     entries, senders = arguments.entries, arguments.senders
     print(describe(), "", sep="\n")
@@ -57,6 +82,17 @@ def main() -> int:
                 _show_tidying("removal of everything after a year", memory, _NOW + 365 * _DAY),
             )
     return 0 if longest < _LONGEST_WAIT_SECONDS else 1
+
+
+def measure(_world: BenchmarkEnvironment) -> Iterator[Measurement]:
+    """Fill the memory, forget everything in as many parts as there are runs, and measure the longest wait in each."""
+    with tempfile.TemporaryDirectory() as directory, ReplayMemory(Path(directory)) as memory:
+        _fill(memory, rules.MAX_REMEMBERED, _SENDERS)
+        _tidy(memory, _NOW)
+        # A message is forgotten some time after it was issued; in the last part, all are.
+        ends = [_NOW + _DAYS * _DAY * part // (RUNS - 1) for part in range(1, RUNS)]
+        tidied = [_tidy(memory, now) for now in (*ends, _NOW + 365 * _DAY)]
+    yield Measurement(_WAIT, Sample(tuple(1000 * one.longest_wait for one in tidied)))
 
 
 def _name(number: int, senders: int) -> str:
@@ -112,7 +148,18 @@ def _show_inserts(memory: ReplayMemory, size: int) -> None:
 
 
 def _show_tidying(what: str, memory: ReplayMemory, now: int) -> float:
-    """Tidy until nothing is left to do while another thread looks names up, and return its longest wait in seconds."""
+    """Tidy until nothing is left to do, print how that went, and return the longest wait of a look-up in seconds."""
+    tidied = _tidy(memory, now)
+    print(
+        f"{what}: {tidied.seconds:.1f} s in {len(tidied.portions)} portions, the longest"
+        f" {max(tidied.portions) * 1e3:.1f} ms ({max(tidied.processor) * 1e3:.1f} ms of CPU time);"
+        f" longest wait of a look-up {tidied.longest_wait * 1e3:.1f} ms"
+    )
+    return tidied.longest_wait
+
+
+def _tidy(memory: ReplayMemory, now: int) -> _Tidied:
+    """Tidy until nothing is left to do while another thread asks."""
     waits: list[float] = []
     stopping = threading.Event()
     thread = threading.Thread(target=lambda: waits.extend(_look_up_until(memory, stopping)))
@@ -129,12 +176,7 @@ def _show_tidying(what: str, memory: ReplayMemory, now: int) -> float:
     seconds = time.perf_counter() - begun
     stopping.set()
     thread.join()
-    print(
-        f"{what}: {seconds:.1f} s in {len(portions)} portions, the longest {max(portions) * 1e3:.1f} ms"
-        f" ({max(processor) * 1e3:.1f} ms of CPU time);"
-        f" longest wait of a look-up {max(waits) * 1e3:.1f} ms"
-    )
-    return max(waits)
+    return _Tidied(seconds, tuple(portions), tuple(processor), max(waits))
 
 
 def _look_up_until(memory: ReplayMemory, stopping: threading.Event) -> Iterator[float]:

@@ -1,12 +1,14 @@
 """What `make bench` writes: a table and a picture in a document whose other text stays."""
 
+import re
 import xml.etree.ElementTree as ET
-from pathlib import Path
 
+from benchmarks.machine import describe
 from benchmarks.measurement import Measurement, Sample
 from benchmarks.plot import draw
 from benchmarks.report import updated
 from benchmarks.target import Better, Target
+from tests import documents
 
 DOCUMENT = "# Title\n\n<!-- written by make bench -->\nold table\n<!-- end -->\n\nChosen by hand.\n"
 ROWS = [
@@ -26,8 +28,15 @@ def test_the_table_is_replaced_and_everything_else_stays() -> None:
 
 
 def test_the_document_of_the_checkout_has_the_place_for_the_table() -> None:
-    document = (Path(__file__).parents[2] / "docs/performance.md").read_text()
+    document = (documents.ROOT / "docs/performance.md").read_text()
     assert "two processors" in updated(document, "two processors", ROWS)
+
+
+def test_the_document_of_the_checkout_names_a_machine_and_the_libraries() -> None:
+    machine, libraries = documents.block("docs/performance.md", "written by make bench").splitlines()
+    assert re.fullmatch(r"\d+ processors, .+; \w+ \S+", machine)
+    named = re.compile(r"([\w-]+) \d")
+    assert named.findall(libraries) == named.findall(describe().splitlines()[1])
 
 
 def test_the_picture_has_a_bar_for_each_row_with_limits_and_is_longer_if_better() -> None:

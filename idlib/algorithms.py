@@ -40,6 +40,7 @@ class PublicKey:
 
     Args:
         native: The key as an object of the `cryptography` package.
+        der: The key as a SubjectPublicKeyInfo in DER (RFC 5280, section 4.1); equal keys have equal bytes.
 
     Raises:
         UnsuitableKeyError: The key has another type or size.
@@ -47,9 +48,13 @@ class PublicKey:
 
     native: NativePublicKey
     algorithms: Algorithms = field(init=False)
+    der: bytes = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "algorithms", _algorithms_of(self.native))
+        # Encoding an EC key takes longer than reading a message's headers.
+        der = self.native.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+        object.__setattr__(self, "der", der)
 
     @classmethod
     def from_der(cls, octets: bytes) -> Self:
@@ -63,11 +68,6 @@ class PublicKey:
             UnsuitableKeyError: The key has another type or size.
         """
         return cls(load_der_public_key(octets))  # type: ignore[arg-type]  # __post_init__ checks the type
-
-    @property
-    def der(self) -> bytes:
-        """The key as a SubjectPublicKeyInfo in DER (RFC 5280, section 4.1); equal keys have equal bytes."""
-        return self.native.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

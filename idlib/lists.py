@@ -172,14 +172,17 @@ class WatchedLists:
         self._denied = None if denied is None else WatchedPatterns(denied, read_list)
         self._allowed = None if allowed is None else WatchedPatterns(allowed)
         self._binding_required = None if binding_required is None else WatchedPatterns(binding_required)
+        self._lists = SenderLists(denied, allowed, binding_required)
 
     def current(self) -> SenderLists:
-        """Return the current lists; checks each file for changes at most once a second."""
-        return SenderLists(
-            None if self._denied is None else self._denied.current(),
-            None if self._allowed is None else self._allowed.current(),
-            None if self._binding_required is None else self._binding_required.current(),
-        )
+        """Return the current lists, the same object until one changes; checks each file at most once a second."""
+        denied = None if self._denied is None else self._denied.current()
+        allowed = None if self._allowed is None else self._allowed.current()
+        binding_required = None if self._binding_required is None else self._binding_required.current()
+        lists = self._lists
+        if denied is not lists.denied or allowed is not lists.allowed or binding_required is not lists.binding_required:
+            lists = self._lists = SenderLists(denied, allowed, binding_required)
+        return lists
 
 
 def _read_lines(path: Path) -> list[str]:

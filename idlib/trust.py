@@ -130,7 +130,7 @@ class PolicySource:
     def current(self) -> Policy:
         """Return the policy; checks its files for changes at most once a second."""
         lists, policy = self._lists.current(), self._policy
-        if lists != policy.lists:
+        if lists is not policy.lists:
             policy = self._policy = Policy(policy.recipient, lists)
         return policy
 

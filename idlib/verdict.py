@@ -33,11 +33,13 @@ class Print:
         text: The message's text.
         entry: Its entry for the replay memory.
         key: The sender's key that verified the signature.
+        zone: The zone that signed the sender's records, or else the sender's registrable domain.
     """
 
     text: str
     entry: ReplayEntry
     key: PublicKey
+    zone: str
 
 
 class Cause(Enum):
@@ -147,7 +149,11 @@ def authenticate(
         check_replay(entry)
     except Refusal as refusal:
         return Refuse(refusal.reason, refusal.fact)
-    return Print(message.unverified_text, entry, key)
+    return _print(message, entry, key, found)
+
+
+def _print(message: UnverifiedMessage, entry: ReplayEntry, key: PublicKey, found: Found) -> Print:
+    return Print(message.unverified_text, entry, key, found.zone)
 
 
 def _key_of(message: UnverifiedMessage, found: Found, verified_with: bytes | None) -> PublicKey | None:

@@ -36,7 +36,7 @@ from messaging_receiver.lookups import (
 )
 from messaging_receiver.queue_items import AuthenticatedMessage, DecryptedMessage, LookupResult, SettledMessage
 from messaging_receiver.receipts import requested
-from messaging_receiver.stage import IDLE_SECONDS, POLL_SECONDS, Stage
+from messaging_receiver.stage import BATCH_BYTES, BATCH_MESSAGES, IDLE_SECONDS, POLL_SECONDS, Stage
 
 _LOG = logging.getLogger(__name__)
 
@@ -91,7 +91,7 @@ class AuthenticationStage(Stage["DecryptedMessage | LookupResult"]):
         self,
         context: Context,
         source: "BoundedQueue[DecryptedMessage | LookupResult]",
-        finished: "queue.Queue[AuthenticatedMessage | SettledMessage]",
+        finished: "BoundedQueue[AuthenticatedMessage | SettledMessage]",
         learn: Callable[[IdentityName, tuple[bytes, ...]], None] = lambda *_: None,
     ) -> None:
         super().__init__(context, source, finished)
@@ -100,7 +100,13 @@ class AuthenticationStage(Stage["DecryptedMessage | LookupResult"]):
             source.put_urgent(LookupResult(sender, outcome))
 
         self._input = source
+        self._output = finished
         self._learn = learn
+        # Taken from the queue together; and what became of messages, to be handed on together.
+        self._taken: deque[DecryptedMessage | LookupResult] = deque()
+        self._finished_together: list[AuthenticatedMessage | SettledMessage] = []
+        # The time at which the messages were taken.
+        self._moment_of_taken: Moment | None = None
         self._trusted_lookups = Lookups(answered, WORKERS_FOR_TRUSTED_NAMES)
         self._other_lookups = Lookups(answered, WORKERS_FOR_OTHER_NAMES)
         self._deferral = Deferral(self, self._stop_asking)
@@ -125,18 +131,26 @@ class AuthenticationStage(Stage["DecryptedMessage | LookupResult"]):
         return self._holds_back
 
     def finish(self, item: AuthenticatedMessage | SettledMessage) -> None:
-        """Hand a message on to the Forwarder, which removes it if it was stored.
+        """Hand a message on to the Forwarder, which removes it if it was stored; at the latest when `work` returns.
 
         Args:
             item: A message to print, or one to acknowledge or remove only.
         """
         if item.origin.waiting_number is not None:
             self._deferral.forget_message(item.origin.waiting_number)
-        super().finish(item)
+        self._finished_together.append(item)
+        if len(self._finished_together) >= BATCH_MESSAGES:
+            self._hand_on_finished()
 
     def work(self) -> None:
-        """Process the next message or look-up result, and some of the messages that wait."""
-        item = self._next()
+        """Process the next messages and look-up results, and some of the messages that wait."""
+        self._work_on(self._next())
+        while self._taken and not self._holds_back and not self.context.stopping.is_set():
+            self._work_on(self._taken.popleft())
+        self._moment_of_taken = None
+        self._hand_on_finished()
+
+    def _work_on(self, item: DecryptedMessage | LookupResult | None) -> None:
         if isinstance(item, LookupResult):
             self._use_result(item)
         elif item is not None:
@@ -148,9 +162,18 @@ class AuthenticationStage(Stage["DecryptedMessage | LookupResult"]):
         for sender in self._deferral.due():
             self._retry(sender)
 
+    def _hand_on_finished(self) -> None:
+        finished, self._finished_together = self._finished_together, []
+        self.hand_on_all(finished, self._output)
+
     def _next(self) -> "DecryptedMessage | LookupResult | None":
         if not self._holds_back:
-            return self.take(self._patience())
+            if not self._taken:
+                # Beside stored messages one at a time, so that these get their share.
+                most = 1 if self._backlogs else BATCH_MESSAGES
+                _, items = self.take_all(most, BATCH_BYTES, self._patience())
+                self._taken.extend(items)
+            return self._taken.popleft() if self._taken else None
         self.context.movements.note()
         try:
             return self._input.get_urgent(POLL_SECONDS)
@@ -169,7 +192,9 @@ class AuthenticationStage(Stage["DecryptedMessage | LookupResult"]):
         sender = unverified.sender
         was_renewed = self.context.discovery.was_renewed(sender)
         renewal = Renewal.DONE if was_renewed else Renewal.POSSIBLE
-        moment = self.context.timekeeper.moment()
+        if self._moment_of_taken is None:
+            self._moment_of_taken = self._moment()
+        moment = self._moment_of_taken
         known = self.context.discovery.peek(sender)
         verdict = self._judge(message, unverified, known, moment, renewal)
         if isinstance(verdict, Print | Wait) and self._is_awaited(sender):
@@ -236,7 +261,7 @@ class AuthenticationStage(Stage["DecryptedMessage | LookupResult"]):
         if unverified.binding is None:
             self.context.refusals.note_unbound(sender)
         is_listed = self.context.policies.current().lists.names_exactly(sender)
-        printed = Printed(verdict.entry, self.context.discovery.zone_of(sender), verdict.key.der, is_listed)
+        printed = Printed(verdict.entry, verdict.zone, verdict.key.der, is_listed)
         line = self._line(unverified, verdict.text, message.received_at)
         self.finish(AuthenticatedMessage(line, printed, message.origin, requested(unverified)))
 
@@ -301,7 +326,7 @@ class AuthenticationStage(Stage["DecryptedMessage | LookupResult"]):
         """Process a bounded number of a sender's waiting messages, so that other senders' messages get their turn."""
         backlog = self._backlogs.pop(sender)
         # Stored messages of strangers must not delay new messages.
-        is_urgent = backlog.is_trusted or self._input.empty()
+        is_urgent = backlog.is_trusted or (self._input.empty() and not self._taken)
         number = _PROCESSED_AT_ONCE if is_urgent else _PROCESSED_BESIDE_OTHERS
         stored = [backlog.numbers.popleft() for _ in range(min(number, len(backlog.numbers)))]
         for message in self._deferral.read(stored):

@@ -3,7 +3,6 @@
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Final
 
 from idlib.algorithms import PrivateKey
 from idlib.errors import Refusal
@@ -11,9 +10,7 @@ from idlib.transport import Delivery
 from messaging_receiver.bounded_queue import BoundedQueue
 from messaging_receiver.opening import OpenedMessage, Opener, Outcome, open_message
 from messaging_receiver.queue_items import DecryptedMessage, LookupResult, Origin
-from messaging_receiver.stage import IDLE_SECONDS, POLL_SECONDS, Stage
-
-BATCH_BYTES: Final = 65_536
+from messaging_receiver.stage import BATCH_BYTES, IDLE_SECONDS, POLL_SECONDS, Stage
 
 
 class Turns:

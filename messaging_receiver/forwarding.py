@@ -1,17 +1,16 @@
 """The Forwarder stage: prints AUTHENTICATED_MESSAGES to stdout, records them and acknowledges them to the broker."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from idlib.errors import OutputError, StoreError
 from idlib.transport import Delivery
 from messaging_receiver.queue_items import AuthenticatedMessage, SettledMessage
 from messaging_receiver.receipts import ReceiptRequest
-from messaging_receiver.stage import Stage
+from messaging_receiver.stage import BATCH_BYTES, BATCH_MESSAGES, IDLE_SECONDS, Stage
 from messaging_receiver.standard_output import StandardOutput
 
-GROUP_SIZE: Final = 32
 GROUP_SECONDS: Final = 0.01
 
 
@@ -62,21 +61,21 @@ class _Forwarder:
         self._group_ends_at = 0.0
 
     def forward_next(self) -> bool:
-        """Print the next message or finish the group; return whether there was something to do and may be more.
+        """Print the next messages or finish the group; return whether there was something to do and may be more.
 
         Raises:
             OutputError: Stdout cannot be written.
         """
-        message = self._next()
-        if message is not None:
+        messages = self._next()
+        if messages and not self._group:
+            self._group_ends_at = time.monotonic() + GROUP_SECONDS
+        for message in messages:
             if isinstance(message, AuthenticatedMessage) and not self._stdout.write(f"{message.line}\n".encode()):
                 self.finish_group()
                 return False
-            if not self._group:
-                self._group_ends_at = time.monotonic() + GROUP_SECONDS
             self._group.append(message)
         has_worked = bool(self._group)
-        if len(self._group) == GROUP_SIZE or (self._group and time.monotonic() >= self._group_ends_at):
+        if len(self._group) == BATCH_MESSAGES or (self._group and time.monotonic() >= self._group_ends_at):
             return self.finish_group()
         return has_worked
 
@@ -109,7 +108,6 @@ class _Forwarder:
         if numbers:
             writes.retry(lambda: self._context.waiting_store.change((), numbers))
 
-    def _next(self) -> AuthenticatedMessage | SettledMessage | None:
-        if not self._group:
-            return self._stage.take()
-        return self._stage.take(max(0.0, self._group_ends_at - time.monotonic()))
+    def _next(self) -> Sequence[AuthenticatedMessage | SettledMessage]:
+        patience = max(0.0, self._group_ends_at - time.monotonic()) if self._group else IDLE_SECONDS
+        return self._stage.take_all(BATCH_MESSAGES - len(self._group), BATCH_BYTES, patience)[1]

@@ -15,6 +15,9 @@ _LOG = logging.getLogger(__name__)
 POLL_SECONDS: Final = 0.25
 # A stage without work notes this often that it is active; closing the queues ends the wait.
 IDLE_SECONDS: Final = 10.0
+# How many messages a stage takes from its queue together, and after how many bytes it stops.
+BATCH_MESSAGES: Final = 32
+BATCH_BYTES: Final = 65_536
 T = TypeVar("T")
 Handed = TypeVar("Handed")
 
@@ -32,7 +35,7 @@ class Stage(Generic[T]):
         self,
         context: Context,
         source: "BoundedQueue[T]",
-        finished: "queue.Queue[AuthenticatedMessage | SettledMessage]",
+        finished: "BoundedQueue[AuthenticatedMessage | SettledMessage]",
     ) -> None:
         self.context = context
         self._source = source

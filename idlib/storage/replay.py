@@ -1,6 +1,7 @@
 """The replay memory of a device: which messages were printed, and what is known about their senders; no texts."""
 
 import contextlib
+import functools
 import sqlite3
 import time
 from collections.abc import Iterator, Sequence
@@ -445,9 +446,13 @@ def _latest_issue(connection: sqlite3.Connection) -> int:
 
 
 def _has(connection: sqlite3.Connection, table: str, slots: set[int], owners: Sequence[int], identifier: bytes) -> bool:
-    found = connection.execute(
-        f"SELECT 1 FROM {table} WHERE slot IN ({', '.join('?' * len(slots))})"  # noqa: S608  # of ours alone
-        f" AND owner IN ({', '.join('?' * len(owners))}) AND identifier = ? LIMIT 1",
-        (*slots, *owners, identifier),
-    ).fetchone()
-    return found is not None
+    statement = _statement(table, len(slots), len(owners))
+    return connection.execute(statement, (*slots, *owners, identifier)).fetchone() is not None
+
+
+@functools.cache
+def _statement(table: str, slots: int, owners: int) -> str:
+    return (
+        f"SELECT 1 FROM {table} WHERE slot IN ({', '.join('?' * slots)})"  # noqa: S608  # of ours alone
+        f" AND owner IN ({', '.join('?' * owners)}) AND identifier = ? LIMIT 1"
+    )

@@ -4,7 +4,6 @@ The messages of each proven or listed name are remembered separately. The messag
 that strangers can only make the memory forget messages of strangers.
 """
 
-from dataclasses import replace
 from typing import Final
 
 from idlib.storage.values import Printed, Standing
@@ -52,15 +51,17 @@ def after_printing(standing: Standing | None, message: Printed, now: int) -> Sta
     apart_since = standing.apart_since
     if apart_since is None and (proven_at is not None or message.is_listed):
         apart_since = now
-    return replace(
-        standing,
-        zone=message.zone,
-        printed=printed,
-        first_printed_at=first,
-        last_printed_at=max(standing.last_printed_at, now),
-        proven_at=proven_at,
-        apart_since=apart_since,
-        key=message.key,
+    # Not `dataclasses.replace`, which takes three times as long; this runs for each message.
+    return Standing(
+        name,
+        message.zone,
+        printed,
+        first,
+        max(standing.last_printed_at, now),
+        proven_at,
+        apart_since,
+        standing.watermark,
+        message.key,
     )
 
 
@@ -76,10 +77,22 @@ def is_worth_writing(kept: Standing | None, after: Standing) -> bool:
     """
     if kept is None or kept.printed < PROVEN_MESSAGES:
         return True
-    if replace(after, printed=kept.printed, last_printed_at=kept.last_printed_at) != kept:
+    if _lasting(after) != _lasting(kept):
         return True
     most = POOLED_LAST_PRINT_LAG_SECONDS if kept.apart_since is None else LAST_PRINT_LAG_SECONDS
     return after.last_printed_at - kept.last_printed_at >= most
+
+
+def _lasting(standing: Standing) -> tuple[object, ...]:
+    """Return everything but the number of messages and the time of the last one."""
+    return (
+        standing.zone,
+        standing.first_printed_at,
+        standing.proven_at,
+        standing.apart_since,
+        standing.watermark,
+        standing.key,
+    )
 
 
 def latest_print(last_printed_at: int) -> int:

@@ -130,28 +130,28 @@ class _DecryptionThread:
         rest = iter(outcomes)
         ready: list[DecryptedMessage | LookupResult] = []
         for delivery in batch.deliveries:
-            outcome = next(rest) if delivery.refusal is None else delivery.refusal
+            origin, outcome = Origin(delivery.packet), next(rest) if delivery.refusal is None else delivery.refusal
+            if isinstance(outcome, Refusal):
+                # Raised, it would be part of a reference cycle with the message, which takes its memory until the
+                # garbage collector runs.
+                self._stage.refuse(origin, outcome.reason, outcome.fact)
+                continue
 
-            def step(delivery: Delivery = delivery, outcome: Outcome = outcome) -> None:
-                ready.append(self._use(delivery, outcome))
+            def step(delivery: Delivery = delivery, opened: OpenedMessage | None = outcome) -> None:
+                ready.append(self._use(delivery, opened))
 
-            self._stage.attempt(Origin(delivery), step)
+            self._stage.attempt(origin, step)
         self._stage.hand_on_all(ready, self._decrypted)
         self._turns.end(len(batch.deliveries))
 
-    def _use(self, delivery: Delivery, outcome: Outcome) -> DecryptedMessage:
-        match outcome:
-            case Refusal():
-                raise outcome
-            case OpenedMessage():
-                opened = outcome
-            case None:
-                opened = open_message(delivery.payload, self._stage.context.settings.identity_name, self._keys())
+    def _use(self, delivery: Delivery, opened: OpenedMessage | None) -> DecryptedMessage:
+        if opened is None:
+            opened = open_message(delivery.payload, self._stage.context.settings.identity_name, self._keys())
         return DecryptedMessage(
             opened.signed,
             opened.digest,
             delivery.received_at,
-            Origin(delivery),
+            Origin(delivery.packet),
             opened.unverified,
             opened.verified_with,
         )

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from idlib.errors import OutputError, StoreError
-from idlib.transport import Delivery
+from idlib.transport import ReceivedPacket
 from messaging_receiver.queue_items import AuthenticatedMessage, SettledMessage
 from messaging_receiver.receipts import ReceiptRequest
 from messaging_receiver.stage import BATCH_BYTES, BATCH_MESSAGES, IDLE_SECONDS, Stage
@@ -17,7 +17,7 @@ GROUP_SECONDS: Final = 0.01
 def message_printer(
     stage: Stage[AuthenticatedMessage | SettledMessage],
     stdout: StandardOutput,
-    settle: Callable[[Delivery], None],
+    settle: Callable[[ReceivedPacket], None],
     confirm: Callable[[ReceiptRequest], None],
 ) -> None:
     """Print each authenticated message immediately as one line, then record it as printed and acknowledge it.
@@ -49,7 +49,7 @@ class _Forwarder:
         self,
         stage: Stage[AuthenticatedMessage | SettledMessage],
         stdout: StandardOutput,
-        settle: Callable[[Delivery], None],
+        settle: Callable[[ReceivedPacket], None],
         confirm: Callable[[ReceiptRequest], None],
     ) -> None:
         self._stage = stage
@@ -91,8 +91,8 @@ class _Forwarder:
             return False
         self._context.counters.count_printed(len(printed))
         for message in group:
-            if message.origin.delivery is not None:
-                self._settle(message.origin.delivery)
+            if message.origin.packet is not None:
+                self._settle(message.origin.packet)
         for authenticated in printed:
             if authenticated.receipt is not None:
                 self._confirm(authenticated.receipt)

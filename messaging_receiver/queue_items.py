@@ -7,7 +7,7 @@ from idlib.envelope import UnverifiedMessage
 from idlib.errors import DiscoveryError
 from idlib.names import IdentityName
 from idlib.storage import Printed
-from idlib.transport import Delivery
+from idlib.transport import Delivery, ReceivedPacket
 from messaging_receiver.receipts import ReceiptRequest
 
 
@@ -16,11 +16,11 @@ class Origin:
     """Where a message came from, which decides what to do once it is finished.
 
     Args:
-        delivery: The delivery to acknowledge to the broker; None if it is already acknowledged.
+        packet: The packet to acknowledge to the broker; None if the message is already acknowledged.
         waiting_number: The message's number in the store of deferred messages; None if it is not stored.
     """
 
-    delivery: Delivery | None
+    packet: ReceivedPacket | None
     waiting_number: int | None = None
 
 

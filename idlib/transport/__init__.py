@@ -7,6 +7,6 @@ from idlib.transport.broker import Broker
 from idlib.transport.connection import new_client_id
 from idlib.transport.publication import Publication
 from idlib.transport.publisher import Publisher
-from idlib.transport.subscription import Delivery, Subscription
+from idlib.transport.subscription import Delivery, ReceivedPacket, Subscription
 
-__all__ = ["Broker", "Delivery", "Publication", "Publisher", "Subscription", "new_client_id"]
+__all__ = ["Broker", "Delivery", "Publication", "Publisher", "ReceivedPacket", "Subscription", "new_client_id"]

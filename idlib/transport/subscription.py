@@ -47,23 +47,34 @@ _MAX_FRUITLESS: Final = 3
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class ReceivedPacket:
+    """The packet that a message came in, without the message, so that keeping it takes little memory.
+
+    Args:
+        connection: The connection that it came through; its acknowledgement must use the same one.
+        packet_id: Its packet identifier within that connection.
+        qos: 0 to 2.
+    """
+
+    connection: PacketClient | None = field(default=None, repr=False)
+    packet_id: int = 0
+    qos: int = 0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Delivery:
-    """One arrival of a message, to be settled exactly once.
+    """One arrival of a message.
 
     Args:
         payload: The content of the message.
         received_at: In seconds since the epoch.
-        connection: The connection that it came through; its acknowledgement must use the same one.
-        packet_id: Its packet identifier within that connection.
-        qos: 0 to 2.
+        packet: The packet that it came in, to be settled exactly once.
         refusal: Why the message is refused before it is examined; None if it is not.
     """
 
     payload: bytes
     received_at: float
-    connection: PacketClient | None = field(default=None, repr=False)
-    packet_id: int = 0
-    qos: int = 0
+    packet: ReceivedPacket = field(default_factory=ReceivedPacket)
     refusal: Refusal | None = None
 
 
@@ -116,8 +127,8 @@ class Subscription:
         self._deliver = deliver
         self._lock = threading.Lock()
         self._connection: PacketClient | None = None
-        self._unacknowledged: deque[Delivery] = deque()
-        self._settled: set[Delivery] = set()
+        self._unacknowledged: deque[ReceivedPacket] = deque()
+        self._settled: set[ReceivedPacket] = set()
         self._subscribed = threading.Event()
         self._outage = FailureLog(_LOG)
         self._is_explained = False
@@ -177,18 +188,18 @@ class Subscription:
             if self._connection is not None:
                 self._connection.wake()
 
-    def settle(self, delivery: Delivery) -> None:
+    def settle(self, packet: ReceivedPacket) -> None:
         """Allow a message to be acknowledged as soon as all earlier ones are (MQTT 5, section 4.6).
 
         A message of an earlier connection is not acknowledged: the broker sends it again.
 
         Args:
-            delivery: Printed, refused or stored for good.
+            packet: The packet of a message that is printed, refused or stored for good.
         """
         with self._lock:
-            if delivery.qos == 0 or delivery.connection is not self._connection or self._connection is None:
+            if packet.qos == 0 or packet.connection is not self._connection or self._connection is None:
                 return
-            self._settled.add(delivery)
+            self._settled.add(packet)
             while self._unacknowledged and self._unacknowledged[0] in self._settled:
                 first = self._unacknowledged.popleft()
                 self._settled.discard(first)
@@ -355,8 +366,8 @@ class Subscription:
             # Do not keep the payload: a window of such messages would take more memory than all others together.
             fact = f"{len(payload)} bytes are more than {self._max_message_size}"
             payload, refusal = b"", Refusal(Reason.OVERSIZED, fact)
-        delivery = Delivery(payload, time.time(), self._connection, message.packet_id, message.qos, refusal)
-        if delivery.qos:
+        packet = ReceivedPacket(self._connection, message.packet_id, message.qos)
+        if packet.qos:
             with self._lock:
-                self._unacknowledged.append(delivery)
-        self._deliver(delivery)
+                self._unacknowledged.append(packet)
+        self._deliver(Delivery(payload, time.time(), packet, refusal))

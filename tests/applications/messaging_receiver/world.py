@@ -21,7 +21,7 @@ from idlib.settings import load
 from idlib.storage.replay import ReplayMemory
 from idlib.storage.waiting import WaitingMessages
 from idlib.timekeeping import Timekeeper
-from idlib.transport import Delivery
+from idlib.transport import Delivery, ReceivedPacket
 from idlib.trust import PolicySource
 from messaging_receiver.authentication_stage import AuthenticationStage, message_authentication_thread
 from messaging_receiver.bounded_queue import BoundedQueue
@@ -69,10 +69,10 @@ class World:
     context: Context
     authentication: AuthenticationStage
     dns: Dns
-    settled: list[Delivery]
+    settled: list[ReceivedPacket]
     confirmed: list[ReceiptRequest]
     clock: list[float]
-    deliver: Callable[[bytes], Delivery]
+    deliver: Callable[[bytes], ReceivedPacket]
     reader: int
     unread: bytes = b""
     printed: list[str] = field(default_factory=list)
@@ -115,7 +115,7 @@ def _run_world(
     memory: ReplayMemory, waiting: WaitingMessages, environment: dict[str, str], starter: Starter | None
 ) -> Iterator[World]:
     dns = Dns({ALICE: record_of(KEYS[ALICE]), DAVE: record_of(KEYS[DAVE])})
-    settled: list[Delivery] = []
+    settled: list[ReceivedPacket] = []
     confirmed: list[ReceiptRequest] = []
     clock = [0.0]
     settings = load(environment)
@@ -149,11 +149,11 @@ def _run_world(
     authentication = AuthenticationStage(context, decrypted, authenticated, learn)
     printing = Stage(context, authenticated, authenticated)
 
-    def deliver(payload: bytes) -> Delivery:
+    def deliver(payload: bytes) -> ReceivedPacket:
         context.counters.count_received()
         delivery = Delivery(payload, time.time())
         encrypted.put(delivery)
-        return delivery
+        return delivery.packet
 
     threads = [
         *(

@@ -41,7 +41,7 @@ class Running:
 
     def settle_all(self) -> None:
         for delivery in self.delivered:
-            self.subscription.settle(delivery)
+            self.subscription.settle(delivery.packet)
 
 
 @pytest.fixture(autouse=True)
@@ -114,7 +114,7 @@ def test_acknowledgements_are_sent_in_the_order_of_receipt_despite_refusals() ->
         assert reasons == [None, Reason.TRANSPORT_MALFORMED, Reason.OVERSIZED, None]
         for delivery in reversed(run.delivered):
             assert not acknowledged
-            run.subscription.settle(delivery)
+            run.subscription.settle(delivery.packet)
         wait_until(lambda: len(acknowledged) == 4, "not all acknowledged")
         assert acknowledged == [1, 2, 3, 4]
         assert len(broker.connections) == 1
@@ -162,7 +162,7 @@ def test_a_publish_that_cannot_be_acknowledged_ends_one_connection_and_is_then_s
         assert len(broker.connections) == 2
         assert run.delivered[0].refusal is not None
         assert run.delivered[0].refusal.reason is Reason.TRANSPORT_MALFORMED
-        assert run.delivered[0].qos == 0
+        assert run.delivered[0].packet.qos == 0
         assert run.delivered[1].payload == b"good"
     (line,) = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING][:1]
     assert "is lost: a PUBLISH ends before its packet identifier" in line

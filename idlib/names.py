@@ -1,5 +1,6 @@
 """The identity name and its DNS URI: immutable values, checked when created."""
 
+import functools
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,6 +11,9 @@ from idlib.errors import MalformedNameError
 _LABEL: Final = re.compile(r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?")
 _MAX_NAME_BYTES: Final = 253
 _MAX_SHOWN: Final = 300
+# The results for the texts used last are kept; a longer URI has an authority that anyone can have made up.
+_KNOWN_NAMES: Final = 1024
+_MAX_KNOWN_URI: Final = 300
 _GIVE_A_NAME: Final = "give a DNS name such as alice._device.example.com"
 _ESCAPE: Final = re.compile(r"%([0-9A-Fa-f]{2})")
 _UNRESERVED_IN_A_NAME: Final = re.compile(r"[A-Za-z0-9_-]")
@@ -38,7 +42,9 @@ class IdentityName:
             )
         if len(labels) < 2 or not all(_LABEL.fullmatch(label) for label in labels):
             raise MalformedNameError(f"{self.text!a} is not a device name", _how_to_name(normalized))
-        object.__setattr__(self, "text", normalized)
+        if normalized != self.text:
+            # Equal texts stay one object: a list of a fleet's names and its senders then share their memory.
+            object.__setattr__(self, "text", normalized)
 
     def __str__(self) -> str:
         return self.text
@@ -110,6 +116,23 @@ def _parent(pattern: str) -> str:
     return IdentityName(pattern.replace("*", "_", 1)).text.removeprefix("_.")
 
 
+def name_of(text: str) -> IdentityName:
+    """Return `IdentityName(text)`; for names that recur, because checking one takes longer than finding it again.
+
+    Args:
+        text: As for `IdentityName`.
+
+    Raises:
+        MalformedNameError: The text is not such a name.
+    """
+    return _known_name(text) if len(text) <= _MAX_NAME_BYTES else IdentityName(text)
+
+
+@functools.lru_cache(_KNOWN_NAMES)
+def _known_name(text: str) -> IdentityName:
+    return IdentityName(text)
+
+
 def parse_dns_uri(uri: str) -> IdentityName:
     """Return the name in a DNS URI of TLSA records.
 
@@ -120,6 +143,15 @@ def parse_dns_uri(uri: str) -> IdentityName:
     Raises:
         MalformedNameError: The text is not such a URI.
     """
+    return _known_uri(uri) if len(uri) <= _MAX_KNOWN_URI else _parse_dns_uri(uri)
+
+
+@functools.lru_cache(_KNOWN_NAMES)
+def _known_uri(uri: str) -> IdentityName:
+    return _parse_dns_uri(uri)
+
+
+def _parse_dns_uri(uri: str) -> IdentityName:
     scheme, colon, rest = uri.partition(":")
     path, question_mark, query = rest.partition("?")
     if not uri.isascii() or scheme.lower() != "dns" or not colon or not question_mark or not _asks_for_tlsa(query):

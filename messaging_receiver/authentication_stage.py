@@ -100,7 +100,6 @@ class AuthenticationStage(Stage["DecryptedMessage | LookupResult"]):
             source.put_urgent(LookupResult(sender, outcome))
 
         self._input = source
-        self._output = finished
         self._learn = learn
         # Taken from the queue together; and what became of messages, to be handed on together.
         self._taken: deque[DecryptedMessage | LookupResult] = deque()
@@ -164,7 +163,7 @@ class AuthenticationStage(Stage["DecryptedMessage | LookupResult"]):
 
     def _hand_on_finished(self) -> None:
         finished, self._finished_together = self._finished_together, []
-        self.hand_on_all(finished, self._output)
+        self.finish_all(finished)
 
     def _next(self) -> "DecryptedMessage | LookupResult | None":
         if not self._holds_back:

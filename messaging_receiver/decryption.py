@@ -9,7 +9,7 @@ from idlib.errors import Refusal
 from idlib.transport import Delivery
 from messaging_receiver.bounded_queue import BoundedQueue
 from messaging_receiver.opening import OpenedMessage, Opener, Outcome, open_message
-from messaging_receiver.queue_items import DecryptedMessage, LookupResult, Origin
+from messaging_receiver.queue_items import AuthenticatedMessage, DecryptedMessage, LookupResult, Origin, SettledMessage
 from messaging_receiver.stage import BATCH_BYTES, IDLE_SECONDS, POLL_SECONDS, Stage
 
 
@@ -129,18 +129,21 @@ class _DecryptionThread:
                 return
         rest = iter(outcomes)
         ready: list[DecryptedMessage | LookupResult] = []
+        refused: list[AuthenticatedMessage | SettledMessage] = []
         for delivery in batch.deliveries:
             origin, outcome = Origin(delivery.packet), next(rest) if delivery.refusal is None else delivery.refusal
             if isinstance(outcome, Refusal):
                 # Raised, it would be part of a reference cycle with the message, which takes its memory until the
                 # garbage collector runs.
-                self._stage.refuse(origin, outcome.reason, outcome.fact)
+                self._stage.context.refusals.note(outcome.reason, outcome.fact)
+                refused.append(SettledMessage(origin))
                 continue
 
             def step(delivery: Delivery = delivery, opened: OpenedMessage | None = outcome) -> None:
                 ready.append(self._use(delivery, opened))
 
             self._stage.attempt(origin, step)
+        self._stage.finish_all(refused)
         self._stage.hand_on_all(ready, self._decrypted)
         self._turns.end(len(batch.deliveries))
 

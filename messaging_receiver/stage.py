@@ -99,6 +99,14 @@ class Stage(Generic[T]):
         """
         self.hand_on(item, self._finished)
 
+    def finish_all(self, items: Sequence[AuthenticatedMessage | SettledMessage]) -> None:
+        """Hand messages on to the Forwarder.
+
+        Args:
+            items: Messages to print, or to acknowledge or remove only, in their order.
+        """
+        self.hand_on_all(items, self._finished)
+
     def refuse(self, origin: Origin, reason: Reason, fact: str) -> None:
         """Count and log a refusal, and have the message acknowledged in its turn.
 

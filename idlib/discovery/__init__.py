@@ -2,6 +2,7 @@
 
 import functools
 import logging
+import sys
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -163,7 +164,10 @@ class Discovery:
                 authentic.zone,
             )
         published = tuple(map(PublishedKey.of, usable))
-        found = Found(name, published, shown, authentic.authentication, authentic.zone, self._keys.parse)
+        # Names of one zone share these texts, and their memory.
+        authentication = sys.intern(authentic.authentication)
+        signer = None if authentic.zone is None else sys.intern(authentic.zone)
+        found = Found(name, published, shown, authentication, signer, self._keys.parse)
         for judged, key in zip(usable, published, strict=True):
             if key.der in found.accepted:
                 self._keys.remember(key.der, judged.public_key)

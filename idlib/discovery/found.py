@@ -1,5 +1,6 @@
 """The content of a name's TLSA records, in a form that takes little memory."""
 
+import sys
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
@@ -30,7 +31,7 @@ class PublishedKey:
     @classmethod
     def of(cls, record: UsableRecord) -> Self:
         """Return the key of a record that was judged."""
-        return cls(record.parameters, record.public_key.der)
+        return cls(sys.intern(record.parameters), record.public_key.der)
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from typing import Any, Final, Self
 from idlib.envelope.identifier import new_identifier
 from idlib.envelope.serialization import shown
 from idlib.errors import MalformedNameError, MessageError, Reason, Refusal
-from idlib.names import IdentityName
+from idlib.names import IdentityName, name_of
 
 _REQUIRED: Final = frozenset({"aud", "iat", "jti"})
 _ALL: Final = _REQUIRED | {"exp"}
@@ -91,7 +91,7 @@ def read_binding(header: Mapping[str, Any]) -> Binding | None:
         if type(header[name]) is not (int if name in ("iat", "exp") else str):
             raise _malformed(f"{name} has the wrong JSON type")
     try:
-        return Binding(IdentityName(header["aud"]), header["iat"], header["jti"], header.get("exp"))
+        return Binding(name_of(header["aud"]), header["iat"], header["jti"], header.get("exp"))
     except MalformedNameError:
         raise _malformed(f"aud {shown(header['aud'])} is not a device name") from None
     except MessageError as error:

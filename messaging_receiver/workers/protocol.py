@@ -8,17 +8,14 @@ the outcome for each message.
 import struct
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from itertools import islice
 from typing import Final
 
 from idlib.envelope import Binding, UnverifiedMessage, base64url
 from idlib.errors import IdlibError, Reason, Refusal
-from idlib.names import IdentityName
+from idlib.names import IdentityName, name_of
 from messaging_receiver.opening import OpenedMessage, Outcome
 
-# Names are checked when they are created, which takes longer than finding them here.
-_NAMES: Final = 1024
 _NUMBERS: Final = struct.Struct("!BQQ")
 _IS_BOUND: Final = 1
 _EXPIRES: Final = 2
@@ -195,9 +192,8 @@ def _read_opened(rest: Iterator[bytes]) -> OpenedMessage:
     return OpenedMessage(signed, digest, unverified, key or None)
 
 
-@lru_cache(_NAMES)
 def _name(text: bytes) -> IdentityName:
-    return IdentityName(text.decode("ascii"))
+    return name_of(text.decode("ascii"))
 
 
 def _next(rest: Iterator[bytes]) -> bytes:

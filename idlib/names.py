@@ -11,9 +11,7 @@ from idlib.errors import MalformedNameError
 _LABEL: Final = re.compile(r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?")
 _MAX_NAME_BYTES: Final = 253
 _MAX_SHOWN: Final = 300
-# The results for the texts used last are kept; a longer URI has an authority that anyone can have made up.
 _KNOWN_NAMES: Final = 1024
-_MAX_KNOWN_URI: Final = 300
 _GIVE_A_NAME: Final = "give a DNS name such as alice._device.example.com"
 _ESCAPE: Final = re.compile(r"%([0-9A-Fa-f]{2})")
 _UNRESERVED_IN_A_NAME: Final = re.compile(r"[A-Za-z0-9_-]")
@@ -143,7 +141,9 @@ def parse_dns_uri(uri: str) -> IdentityName:
     Raises:
         MalformedNameError: The text is not such a URI.
     """
-    return _known_uri(uri) if len(uri) <= _MAX_KNOWN_URI else _parse_dns_uri(uri)
+    # A longer one has an authority, of any length, and must not be kept.
+    is_short = len(uri) <= len("dns://?type=TLSA") + _MAX_NAME_BYTES
+    return _known_uri(uri) if is_short else _parse_dns_uri(uri)
 
 
 @functools.lru_cache(_KNOWN_NAMES)

@@ -24,7 +24,7 @@ from idlib.storage import Printed
 from idlib.trust import Moment
 from idlib.verdict import AskAgain, Cause, Print, Refuse, Renewal, Verdict, Wait, authenticate
 from idlib.zones import registrable_domain
-from messaging_receiver.bounded_queue import BoundedQueue
+from messaging_receiver.bounded_queue import BATCH_BYTES, BATCH_MESSAGES, BoundedQueue
 from messaging_receiver.context import Context
 from messaging_receiver.deferral import Arrival, Deferral
 from messaging_receiver.lookups import (
@@ -36,7 +36,7 @@ from messaging_receiver.lookups import (
 )
 from messaging_receiver.queue_items import AuthenticatedMessage, DecryptedMessage, LookupResult, SettledMessage
 from messaging_receiver.receipts import requested
-from messaging_receiver.stage import BATCH_BYTES, BATCH_MESSAGES, IDLE_SECONDS, POLL_SECONDS, Stage
+from messaging_receiver.stage import IDLE_SECONDS, POLL_SECONDS, Stage
 
 _LOG = logging.getLogger(__name__)
 

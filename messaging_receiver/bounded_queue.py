@@ -2,8 +2,11 @@
 
 import queue
 from collections.abc import Callable, Sequence
-from typing import TypeVar
+from typing import Final, TypeVar
 
+# How many messages a stage takes together, and after how many bytes it stops: a few of the longest ones.
+BATCH_MESSAGES: Final = 32
+BATCH_BYTES: Final = 524_288
 T = TypeVar("T")
 
 

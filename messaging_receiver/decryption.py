@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from idlib.algorithms import PrivateKey
 from idlib.errors import Refusal
 from idlib.transport import Delivery
-from messaging_receiver.bounded_queue import BoundedQueue
+from messaging_receiver.bounded_queue import BATCH_BYTES, BoundedQueue
 from messaging_receiver.opening import OpenedMessage, Opener, Outcome, open_message
 from messaging_receiver.queue_items import AuthenticatedMessage, DecryptedMessage, LookupResult, Origin, SettledMessage
-from messaging_receiver.stage import BATCH_BYTES, IDLE_SECONDS, POLL_SECONDS, Stage
+from messaging_receiver.stage import IDLE_SECONDS, POLL_SECONDS, Stage
 
 
 class Turns:

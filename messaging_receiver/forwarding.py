@@ -6,11 +6,13 @@ from typing import Final
 
 from idlib.errors import OutputError, StoreError
 from idlib.transport import ReceivedPacket
+from messaging_receiver.bounded_queue import BATCH_BYTES
 from messaging_receiver.queue_items import AuthenticatedMessage, SettledMessage
 from messaging_receiver.receipts import ReceiptRequest
-from messaging_receiver.stage import BATCH_BYTES, BATCH_MESSAGES, IDLE_SECONDS, Stage
+from messaging_receiver.stage import IDLE_SECONDS, Stage
 from messaging_receiver.standard_output import StandardOutput
 
+GROUP_SIZE: Final = 32
 GROUP_SECONDS: Final = 0.01
 
 
@@ -75,7 +77,7 @@ class _Forwarder:
                 return False
             self._group.append(message)
         has_worked = bool(self._group)
-        if len(self._group) == BATCH_MESSAGES or (self._group and time.monotonic() >= self._group_ends_at):
+        if len(self._group) == GROUP_SIZE or (self._group and time.monotonic() >= self._group_ends_at):
             return self.finish_group()
         return has_worked
 
@@ -110,4 +112,4 @@ class _Forwarder:
 
     def _next(self) -> Sequence[AuthenticatedMessage | SettledMessage]:
         patience = max(0.0, self._group_ends_at - time.monotonic()) if self._group else IDLE_SECONDS
-        return self._stage.take_all(BATCH_MESSAGES - len(self._group), BATCH_BYTES, patience)[1]
+        return self._stage.take_all(GROUP_SIZE - len(self._group), BATCH_BYTES, patience)[1]

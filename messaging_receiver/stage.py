@@ -15,9 +15,6 @@ _LOG = logging.getLogger(__name__)
 POLL_SECONDS: Final = 0.25
 # A stage without work notes this often that it is active; closing the queues ends the wait.
 IDLE_SECONDS: Final = 10.0
-# How many messages a stage takes from its queue together, and after how many bytes it stops.
-BATCH_MESSAGES: Final = 32
-BATCH_BYTES: Final = 65_536
 T = TypeVar("T")
 Handed = TypeVar("Handed")
 

@@ -15,6 +15,7 @@ from idlib.errors import Reason, Refusal
 from idlib.names import IdentityName
 from idlib.system.failure_log import FailureLog
 from idlib.system.log_limit import LimitedLog
+from messaging_receiver.bounded_queue import BATCH_MESSAGES
 from messaging_receiver.opening import Outcome
 from messaging_receiver.workers.frames import Channel, LostPeer
 from messaging_receiver.workers.process import MAX_SENDERS
@@ -23,7 +24,6 @@ from messaging_receiver.workers.spawner import WorkerProcess
 
 _LOG = logging.getLogger(__name__)
 
-BATCH_MESSAGES: Final = 32
 # How long a worker may take for a batch: so long, and a second more for each 100000 bytes.
 BATCH_SECONDS: Final = 20.0
 BYTES_PER_SECOND: Final = 100_000

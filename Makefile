@@ -1,5 +1,5 @@
-# make setup | demo | test | fuzz | chaos | hostile | soak | rotation-soak | lint | bench | lock | wheel | clean. Each
-# target sets up what it needs; none needs root.
+# make setup | demo | test | fuzz | chaos | hostile | soak | rotation-soak | lint | bench | bench-long | lock | wheel |
+# clean. Each target sets up what it needs; none needs root.
 # With a container engine and Compose: make test-containers | bench-containers. For a release: make pin-images |
 # release-check.
 SHELL := /bin/sh
@@ -17,8 +17,8 @@ SOURCES := pyproject.toml README.md LICENSE $(shell find dane_messenger idlib me
 # With the editable install, changes take effect at once; with the normal one, when make runs.
 PACKAGE := $(if $(wildcard .venv/editable.stamp),.venv/editable.stamp,.venv/installed.stamp)
 
-.PHONY: setup demo test test-containers fuzz chaos hostile soak rotation-soak lint bench bench-containers lock wheel \
-	pin-images release-check clean
+.PHONY: setup demo test test-containers fuzz chaos hostile soak rotation-soak lint bench bench-long bench-containers lock \
+	wheel pin-images release-check clean
 
 # The programs of a device, and the demo's embedded broker.
 setup: $(PACKAGE)
@@ -99,6 +99,12 @@ soak: .venv/editable.stamp
 rotation-soak: .venv/editable.stamp
 	@$(BIN)/python -m testbed.install_packages
 	@$(BIN)/python -m chaos.rotation --minutes $(or $(MINUTES),13) $(if $(SEED),--seed $(SEED))
+
+# Takes about ten minutes more.
+bench-long: bench
+	@$(BIN)/python -m benchmarks.envelope
+	@$(BIN)/python -m benchmarks.disk_writes
+	@$(BIN)/python -m benchmarks.replay
 
 bench-containers: .venv/editable.stamp
 	@$(BIN)/python -m benchmarks.containers

@@ -100,8 +100,9 @@ rotation-soak: .venv/editable.stamp
 	@$(BIN)/python -m testbed.install_packages
 	@$(BIN)/python -m chaos.rotation --minutes $(or $(MINUTES),13) $(if $(SEED),--seed $(SEED))
 
-# Takes about ten minutes more.
-bench-long: bench
+# What `make bench` leaves out; takes about ten minutes.
+bench-long: .venv/editable.stamp
+	@$(BIN)/python -m testbed.install_packages
 	@$(BIN)/python -m benchmarks.envelope
 	@$(BIN)/python -m benchmarks.disk_writes
 	@$(BIN)/python -m benchmarks.replay

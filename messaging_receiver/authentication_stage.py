@@ -46,6 +46,7 @@ MAX_HELD: Final = 64
 # If DNS has not answered any look-up for this long, messages for which the store has no room stay at the broker.
 DEAD_DNS_SECONDS: Final = 60.0
 HOLDING_SECONDS: Final = 60.0
+_MOMENT_SECONDS: Final = 1.0
 _PROCESSED_AT_ONCE: Final = 16
 _PROCESSED_BESIDE_OTHERS: Final = 2
 
@@ -106,6 +107,7 @@ class AuthenticationStage(Stage["DecryptedMessage | LookupResult"]):
         self._finished_together: list[AuthenticatedMessage | SettledMessage] = []
         # The time at which the messages were taken.
         self._moment_of_taken: Moment | None = None
+        self._moment_read_at = -math.inf
         self._trusted_lookups = Lookups(answered, WORKERS_FOR_TRUSTED_NAMES)
         self._other_lookups = Lookups(answered, WORKERS_FOR_OTHER_NAMES)
         self._deferral = Deferral(self, self._stop_asking)
@@ -144,12 +146,17 @@ class AuthenticationStage(Stage["DecryptedMessage | LookupResult"]):
     def work(self) -> None:
         """Process the next messages and look-up results, and some of the messages that wait."""
         self._work_on(self._next())
-        while self._taken and not self._holds_back and not self.context.stopping.is_set():
+        while self._may_work_on_taken() and not self.context.stopping.is_set():
             self._work_on(self._taken.popleft())
         self._moment_of_taken = None
         self._hand_on_finished()
 
+    def _may_work_on_taken(self) -> bool:
+        # Results of look-ups come first among the items, and only they can end the holding back.
+        return bool(self._taken) and (not self._holds_back or isinstance(self._taken[0], LookupResult))
+
     def _work_on(self, item: DecryptedMessage | LookupResult | None) -> None:
+        self.context.movements.note()
         if isinstance(item, LookupResult):
             self._use_result(item)
         elif item is not None:
@@ -157,6 +164,8 @@ class AuthenticationStage(Stage["DecryptedMessage | LookupResult"]):
         if (sender := self._next_backlog()) is not None:
             self._process_backlog(sender)
         if time.monotonic() >= self._store_held_at or self._number_held >= MAX_HELD:
+            # Storing may wait for the disk: messages that are decided must not.
+            self._hand_on_finished()
             self._store_held()
         for sender in self._deferral.due():
             self._retry(sender)
@@ -191,9 +200,7 @@ class AuthenticationStage(Stage["DecryptedMessage | LookupResult"]):
         sender = unverified.sender
         was_renewed = self.context.discovery.was_renewed(sender)
         renewal = Renewal.DONE if was_renewed else Renewal.POSSIBLE
-        if self._moment_of_taken is None:
-            self._moment_of_taken = self._moment()
-        moment = self._moment_of_taken
+        moment = self._recent_moment()
         known = self.context.discovery.peek(sender)
         verdict = self._judge(message, unverified, known, moment, renewal)
         if isinstance(verdict, Print | Wait) and self._is_awaited(sender):
@@ -359,6 +366,13 @@ class AuthenticationStage(Stage["DecryptedMessage | LookupResult"]):
             self._carry_out(verdict, message, unverified)
 
         self.attempt(message.origin, step)
+
+    def _recent_moment(self) -> Moment:
+        """Return the time, at most a second old: within a batch, the stage may wait for the disk or stdout."""
+        now = time.monotonic()
+        if self._moment_of_taken is None or now - self._moment_read_at > _MOMENT_SECONDS:
+            self._moment_of_taken, self._moment_read_at = self._moment(), now
+        return self._moment_of_taken
 
     def _moment(self) -> Moment:
         return self.context.timekeeper.moment()

@@ -69,17 +69,25 @@ class _Forwarder:
             OutputError: Stdout cannot be written.
         """
         messages = self._next()
-        if messages and not self._group:
-            self._group_ends_at = time.monotonic() + GROUP_SECONDS
         for message in messages:
+            # Each by itself, because a reader that is slow may take long for each line.
+            self._context.movements.note()
+            if not self._group:
+                self._group_ends_at = time.monotonic() + GROUP_SECONDS
             if isinstance(message, AuthenticatedMessage) and not self._stdout.write(f"{message.line}\n".encode()):
                 self.finish_group()
                 return False
             self._group.append(message)
-        has_worked = bool(self._group)
-        if len(self._group) == GROUP_SIZE or (self._group and time.monotonic() >= self._group_ends_at):
+            if self._is_group_complete() and not self.finish_group():
+                return False
+        if self._is_group_complete():
             return self.finish_group()
-        return has_worked
+        return bool(messages or self._group)
+
+    def _is_group_complete(self) -> bool:
+        if not self._group:
+            return False
+        return len(self._group) == GROUP_SIZE or time.monotonic() >= self._group_ends_at
 
     def finish_group(self) -> bool:
         """Record the printed messages and acknowledge the group; return whether that succeeded."""

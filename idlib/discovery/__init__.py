@@ -2,7 +2,6 @@
 
 import functools
 import logging
-import sys
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -33,6 +32,7 @@ __all__ = ["Discovery", "Found", "PublishedKey", "find_key"]
 
 _LOGGER: Final = logging.getLogger(__name__)
 _MAX_SKIPPED: Final = 8
+_SHARED_TEXTS: Final = 256
 MAX_RECORDS: Final = 8
 MAX_JUDGED: Final = 16
 # Measured with tracemalloc, and rounded up: `Found` without its keys, and what each part takes besides its text.
@@ -165,8 +165,8 @@ class Discovery:
             )
         published = tuple(map(PublishedKey.of, usable))
         # Names of one zone share these texts, and their memory.
-        authentication = sys.intern(authentic.authentication)
-        signer = None if authentic.zone is None else sys.intern(authentic.zone)
+        authentication = _shared(authentic.authentication)
+        signer = None if authentic.zone is None else _shared(authentic.zone)
         found = Found(name, published, shown, authentication, signer, self._keys.parse)
         for judged, key in zip(usable, published, strict=True):
             if key.der in found.accepted:
@@ -213,6 +213,12 @@ def _authentication_from(settings: Settings) -> Authentication:
         _LOGGER.warning("DNSSEC=off: certificates from DNS are accepted without authentication")
         return NoAuthentication(resolver)
     return TrustedResolver(resolver)
+
+
+@functools.lru_cache(_SHARED_TEXTS)
+def _shared(text: str) -> str:
+    """Return an equal text that was used recently. Not `sys.intern`: Python 3.12 never frees its texts."""
+    return text
 
 
 def _no_usable(number: int, name: str) -> str:

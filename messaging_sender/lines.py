@@ -229,8 +229,10 @@ class LineSender:
         except IdlibError as error:
             self._begin_to_queue(error)
         else:
+            # May wait: if a signal ends the program meanwhile, the line is still reported as one of the rest.
+            warning = self._own_record.tell()
             self._unacknowledged.popleft()
-            self._acknowledge(sent)
+            self._acknowledge(sent, warning)
 
     def _begin_to_queue(self, error: IdlibError) -> None:
         """Queue unacknowledged and later lines if --queue is given and the error is temporary; else raise it."""
@@ -240,7 +242,7 @@ class LineSender:
         while self._unacknowledged:
             sent = self._unacknowledged[0]
             if self._publisher is not None and self._publisher.is_acknowledged(sent.publication):
-                self._acknowledge(sent)
+                self._acknowledge(sent, self._own_record.tell())
             else:
                 self._queue_or_fail(sent)
             self._unacknowledged.popleft()
@@ -266,9 +268,8 @@ class LineSender:
         self._queued.add(number)
         self._print(report(message, SendResult.QUEUED))
 
-    def _acknowledge(self, sent: _Sent) -> None:
+    def _acknowledge(self, sent: _Sent, warning: str | None) -> None:
         self._acknowledged.add(sent.number)
-        warning = self._own_record.tell()
         self._print(report(sent.message, SendResult.ACKNOWLEDGED, size=sent.size, warning=warning))
 
     def _drop(self, sent: _Sent, error: NoSubscriberError) -> None:
@@ -314,7 +315,7 @@ class LineSender:
             except IdlibError:
                 pass
             else:
-                return self._acknowledge(sent)
+                return self._acknowledge(sent, self._own_record.tell())
         return self._print(report(sent.message, SendResult.UNACKNOWLEDGED, size=sent.size, error=end))
 
     def _log_progress(self) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import secrets
+import signal
 import socket
 import statistics
 import threading
@@ -15,9 +16,9 @@ from jwcrypto.jwe import JWE
 
 from testbed.daemons.process import LOOPBACK
 from testbed.daemons.unbound import Unbound
-from testbed.lab import Lab, authorities, trusted_keys
+from testbed.lab import Lab, authorities, trusted_keys, wait_until
 from testbed.messages import BrokerClient, encrypted, public_jwk, signed, uri
-from testbed.programs import Device, Program
+from testbed.programs import SEND_MESSAGE, Device, Program
 
 _DEAD_ZONE = "dead.test"
 _DEAD_MESSAGES = 1000
@@ -111,3 +112,18 @@ def test_a_thousand_messages_from_a_dead_zone_do_not_delay_others(
     assert resolver_with_a_dead_zone.queries(sender.name) > asked_before
     assert any(f"waiting sender=device.{_DEAD_ZONE} " in line for line in receiver.stderr)
     assert not any("never to be seen" in line for line in receiver.stdout)
+
+
+def test_a_line_is_reported_although_a_signal_comes_while_the_senders_own_record_is_looked_up(
+    lab: Lab, resolver_with_a_dead_zone: Unbound, bob: Device, bob_receiver: Program
+) -> None:
+    sender = lab.device_with_key("unknown", _DEAD_ZONE).with_settings(DNS_RESOLVER=resolver_with_a_dead_zone.address)
+    with sender.start(SEND_MESSAGE, bob.name, "--lines", "--json") as program:
+        program.write("one\n")
+        wait_until(lambda: resolver_with_a_dead_zone.queries(sender.name) > 0, "look-up of the sender's own record")
+        # The broker has acknowledged the line by then; the program waits 3 s for the look-up.
+        time.sleep(1)
+        program.signal(signal.SIGINT)
+        assert program.wait_for_end(10) == 130
+    assert [json.loads(line)["result"] for line in program.stdout] == ["acknowledged"]
+    assert any(f"acknowledged 1 message to {bob.name}: line 1" in line for line in program.stderr)

@@ -5,9 +5,10 @@ import time
 from pathlib import Path
 from typing import Any, Final
 
+from idlib import base64url
 from idlib.algorithms import PublicKey
 from idlib.discovery import Discovery
-from idlib.envelope import Binding, base64url, seal
+from idlib.envelope import Binding, seal
 from idlib.errors import ConfigurationError, Reason
 from idlib.keys import generate_private_key
 from idlib.names import IdentityName

@@ -3,7 +3,7 @@
 import os
 from typing import Final
 
-from idlib.envelope import base64url
+from idlib import base64url
 
 _NEW_OCTETS: Final = 16
 

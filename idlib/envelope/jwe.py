@@ -8,8 +8,9 @@ from typing import Any, Final
 
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from idlib import base64url
 from idlib.algorithms import P256_ALGORITHMS, RSA_ALGORITHMS, PrivateKey, PublicKey
-from idlib.envelope import base64url, key_management, serialization, strict_json
+from idlib.envelope import key_management, serialization, strict_json
 from idlib.envelope.content_encryption import A256CBC_HS512, A256GCM, ContentEncryption, encrypt_cbc_hs512
 from idlib.envelope.serialization import JWE, JWS, shown
 from idlib.errors import MalformedNameError, Reason, Refusal, UnsuitableKeyError

@@ -4,8 +4,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from idlib import base64url, signatures
 from idlib.algorithms import PrivateKey, PublicKey
-from idlib.envelope import base64url, serialization, signatures, strict_json
+from idlib.envelope import serialization, strict_json
 from idlib.envelope.binding import Binding, is_identifier, read_binding
 from idlib.envelope.serialization import JWS, shown
 from idlib.errors import MalformedNameError, MessageError, Reason, Refusal

@@ -11,8 +11,8 @@ from cryptography.hazmat.primitives.asymmetric.padding import MGF1, OAEP
 from cryptography.hazmat.primitives.kdf.concatkdf import ConcatKDFHash
 from cryptography.hazmat.primitives.keywrap import InvalidUnwrap, aes_key_unwrap, aes_key_wrap
 
+from idlib import base64url
 from idlib.algorithms import P256_ALGORITHMS, PrivateKey, PublicKey
-from idlib.envelope import base64url
 
 COORDINATE_OCTETS: Final = 32
 

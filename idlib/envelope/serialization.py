@@ -4,7 +4,8 @@ import re
 from dataclasses import dataclass
 from typing import Any, Final
 
-from idlib.envelope import base64url, strict_json
+from idlib import base64url
+from idlib.envelope import strict_json
 from idlib.errors import Reason, Refusal
 
 _MAX_SHOWN: Final = 60

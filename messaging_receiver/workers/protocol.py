@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Final
 
-from idlib.envelope import Binding, UnverifiedMessage, base64url
+from idlib import base64url
+from idlib.envelope import Binding, UnverifiedMessage
 from idlib.errors import IdlibError, Reason, Refusal
 from idlib.names import IdentityName, name_of
 from messaging_receiver.opening import OpenedMessage, Outcome

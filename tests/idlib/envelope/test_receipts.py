@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from idlib import base64url
 from idlib.algorithms import PrivateKey
 from idlib.envelope import (
     Binding,
-    base64url,
     decrypt,
     parse,
     parse_receipt,

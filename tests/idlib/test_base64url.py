@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from idlib.envelope import base64url
+from idlib import base64url
 
 
 @given(st.binary())

@@ -2,8 +2,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from idlib import signatures
 from idlib.algorithms import PrivateKey
-from idlib.envelope import signatures
 from testbed.forge import Forge
 
 KINDS = ["RSA", "P-256"]

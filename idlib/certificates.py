@@ -88,7 +88,11 @@ def build_request(
 
 
 def build_self_signed_certificate(
-    key: PrivateKey, subject: x509.Name, alternative_name: x509.SubjectAlternativeName, now: datetime
+    key: PrivateKey,
+    subject: x509.Name,
+    alternative_name: x509.SubjectAlternativeName,
+    now: datetime,
+    *further: x509.ExtensionType,
 ) -> x509.Certificate:
     """Return a self-signed end-entity certificate, valid for ten years (RFC 5280).
 
@@ -97,8 +101,9 @@ def build_self_signed_certificate(
         subject: The device.
         alternative_name: The device's name.
         now: The certificate is valid from a day earlier, for devices whose clocks are behind.
+        further: Extensions that are not critical, such as the mark of epoch keys (`idlib.marks.EXTENSION`).
     """
-    return (
+    builder = (
         x509.CertificateBuilder()
         .subject_name(subject)
         .issuer_name(subject)
@@ -110,8 +115,10 @@ def build_self_signed_certificate(
         .add_extension(_key_usage(key), critical=True)
         .add_extension(alternative_name, critical=False)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public.native), critical=False)
-        .sign(key.native, hashes.SHA256())
     )
+    for extension in further:
+        builder = builder.add_extension(extension, critical=False)
+    return builder.sign(key.native, hashes.SHA256())
 
 
 def is_for(key: PrivateKey, certificate: x509.Certificate) -> bool:

@@ -26,7 +26,7 @@ IdlibError
  ├── OutputError              70  stdout cannot be written
  ├── MalformedNameError       64  a text is not an identity name, or not the DNS URI of one
  ├── MalformedListError        1  a file of names cannot be read or has other content
- ├── MalformedRecordError         bytes are not a TLSA record
+ ├── MalformedRecordError         bytes are not a TLSA record, or not an epoch record
  ├── UnusableRecordError          a TLSA record has no key that we may use
  ├── MalformedPacketError         bytes from the broker are not an MQTT packet
  ├── UnsuitableKeyError           a key has a type or size that the profile does not allow
@@ -291,7 +291,7 @@ class MalformedListError(IdlibError):
 
 
 class MalformedRecordError(IdlibError):
-    """Bytes are not a TLSA record."""
+    """Bytes are not a record of the expected kind: a TLSA record, or an epoch record."""
 
 
 class UnusableRecordError(IdlibError):

@@ -1,4 +1,4 @@
-"""The mark in a certificate, which says that its device has epoch keys (docs/protocol.md, "The mark")."""
+"""The mark in a certificate, which says that its device has epoch keys (docs/protocol.md, "Epoch keys in DNS")."""
 
 from enum import Enum
 from typing import Final

@@ -11,8 +11,11 @@ from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.hazmat.primitives.keywrap import aes_key_wrap
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
+from idlib import marks
 from idlib.algorithms import PrivateKey
 from idlib.envelope import decrypt, encrypt, parse, seal, sign, verify
+from idlib.epochs import EpochPrivateKey
+from idlib.epochs.record import HPKE_9_KE, MAX_RECORDS, EpochRecord, SignedEpochRecord, read_epoch_records
 from idlib.errors import Reason
 from idlib.keys import read_private_key
 from idlib.names import IdentityName
@@ -190,3 +193,32 @@ def test_the_digest_of_an_unbound_message_is_as_described(example: Example) -> N
     digest = hashes.Hash(hashes.SHA256())
     digest.update(octets)
     assert decrypt(example.text("The message").encode(), BOB, [example.bob]).digest == digest.finalize()
+
+
+def test_every_byte_of_the_example_of_an_epoch_record_is_correct(tmp_path: Path) -> None:
+    section = re.split(
+        r"^##", DOCUMENT.partition("\n### Example of an epoch record\n")[2], maxsplit=1, flags=re.MULTILINE
+    )[0]
+    start, until = (int(time) for time in re.findall(r"\d{10}", section.partition("Seed")[0]))
+    blocks = {
+        caption: block.replace("\n", "")
+        for caption, block in re.findall(r"^(\S[^\n]*):\n\n```\n(.*?)\n```$", section, re.MULTILINE | re.DOTALL)
+    }
+    seed, body, signature, key_id, text = blocks.values()
+    alice = Example("rsa2048", tmp_path).alice
+    record = EpochRecord(start, until, EpochPrivateKey(bytes.fromhex(seed)).public)
+    assert record.to_octets().hex() == body
+    signed = SignedEpochRecord.create(record, ALICE, alice)
+    assert signed.signature.hex() == signature
+    assert signed.to_text().decode() == text
+    assert record.key_id(ALICE) == key_id
+    (usable,) = read_epoch_records(ALICE, [text.encode()], [alice.public]).usable
+    assert usable.record == record
+
+
+def test_the_text_about_epoch_keys_has_the_numbers_of_the_code() -> None:
+    section = DOCUMENT.partition("\n## Epoch keys in DNS\n")[2].partition("\n## ")[0]
+    assert f"extension\n  {marks.OID.dotted_string}, not critical" in section
+    assert f"`{marks.EXTENSION.value.hex(' ')}`" in section
+    assert f"only the first {MAX_RECORDS} in" in section
+    assert f"suite: {HPKE_9_KE}," in section

@@ -1,5 +1,6 @@
 """The mark of epoch keys in a certificate: written, read, damaged, and ignored by software that does not know it."""
 
+import json
 from datetime import UTC, datetime
 from typing import Any
 
@@ -16,15 +17,15 @@ from idlib.algorithms import PrivateKey
 from idlib.marks import Mark, mark_of
 from idlib.names import IdentityName
 from idlib.records import TlsaRecord, judge, render
+from tests.idlib.epochs.vectors import PATH, alice
 
+VECTORS = json.loads(PATH.read_text())
 NAME = IdentityName("alice._device.example.test")
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
 KEYS = {
     "RSA": PrivateKey(rsa.generate_private_key(65537, 2048)),
     "P-256": PrivateKey(ec.generate_private_key(ec.SECP256R1())),
 }
-# An extension of the mark's length, which a test replaces by octets that the library does not write itself.
-PLACEHOLDER = x509.UnrecognizedExtension(x509.ObjectIdentifier("2.25.1"), bytes(64))
 
 
 def certificate_of(*further: x509.ExtensionType, key: PrivateKey = KEYS["P-256"]) -> x509.Certificate:
@@ -136,3 +137,18 @@ def test_dane_discovery_reads_a_marked_certificate_as_before(kind: str) -> None:
     before = read_by_dane_discovery(certificate_of(key=KEYS[kind]))["certificate_metadata"]
     assert before.keys() == read["certificate_metadata"].keys()
     assert before["extensions"].keys() <= read["certificate_metadata"]["extensions"].keys()
+
+
+@pytest.mark.parametrize(
+    ("title", "mark", "kind"),
+    [
+        ("marked, RSA", Mark.MARKED, "rsa2048"),
+        ("marked, P-256", Mark.MARKED, "p256"),
+        ("value 2", Mark.UNSUPPORTED, "p256"),
+    ],
+)
+def test_the_vectors_are_read(title: str, mark: Mark, kind: str) -> None:
+    certificate = x509.load_der_x509_certificate(bytes.fromhex(VECTORS["certificates"][title]))
+    assert mark_of(certificate) is mark
+    assert certificate.public_key() == alice(kind).public.native
+    certificate.verify_directly_issued_by(certificate)

@@ -16,7 +16,7 @@ from typing import Final
 
 from fuzz.target import Target
 
-TARGETS: Final = ("outer", "inner", "names", "tlsa", "answers", "mqtt")
+TARGETS: Final = ("outer", "inner", "names", "tlsa", "epochs", "answers", "mqtt")
 _FOUND: Final = Path(__file__).parent.parent / ".fuzz"
 _MOST_SHOWN: Final = 3000
 _GRACE_SECONDS: Final = 120

@@ -21,6 +21,7 @@ REACHED = {
     "names": {"name patterns", "uri", "patterns", "malformed"},
     "tlsa": {f"{kind} {key}" for kind in ("3 0 0", "3 1 0", "4 0 0", "1 0 0") for key in ("RSA", "EC P-256")}
     | {"unusable"},
+    "epochs": {"none", "usual", "not live", "foreign", "skipped", "skipped, of another"},
     "mqtt": {
         *("connected", "connected published", "connected subscribed", "nothing"),
         *("connected refused-oversized", "connected refused-transport-malformed"),

@@ -4,12 +4,14 @@ IdlibError
  ├── ConfigurationError        1  an environment variable is missing or has a bad value
  ├── StoreError                1  the file under DATA_PATH cannot be read or written
  ├── DiscoveryError            2  no certificate was found in DNS; also a dane_discovery TLSAError
- │    ├── NoRecordError           the name or its TLSA records are proven not to exist
+ │    ├── ProvenAbsenceError      a name or its records are proven not to exist
+ │    │    ├── NoRecordError           the device's name, or its TLSA records
+ │    │    └── NoEpochRecordError      its epoch records
  │    ├── NoUsableRecordError     the name has TLSA records, but none can be used
  │    ├── NotSecureError          the answer is not protected by DNSSEC
  │    ├── BogusError              DNSSEC says that the answer was altered or is broken
  │    └── TemporaryDiscoveryError DNS could not be asked, or did not answer
- │         └── UnprovenAbsenceError    DNS shows no TLSA record, and nothing proves that there is none
+ │         └── UnprovenAbsenceError    DNS shows no record, and nothing proves that there is none
  ├── ClockError                1  the clock of this device is not set
  ├── TransportError            3  the broker was not reached, or did not acknowledge
  │    ├── RefusedMessageError     the broker rejects this message
@@ -169,8 +171,8 @@ class DiscoveryError(IdlibError, TLSAError):  # type: ignore[misc]  # dane_disco
         return type(self)(fact, self.hint, self.zone)
 
 
-class NoRecordError(DiscoveryError):
-    """DNSSEC proves that the name does not exist or has no TLSA record: a verdict.
+class ProvenAbsenceError(DiscoveryError):
+    """DNSSEC proves that a name does not exist or has no record of the requested type: a verdict.
 
     Args:
         fact: What is wrong.
@@ -186,6 +188,14 @@ class NoRecordError(DiscoveryError):
     def with_fact(self, fact: str) -> Self:
         """Return the same error with another text; see `DiscoveryError`."""
         return type(self)(fact, self.hint, self.zone, self.kept_seconds)
+
+
+class NoRecordError(ProvenAbsenceError):
+    """DNSSEC proves that the name does not exist or has no TLSA record: a verdict."""
+
+
+class NoEpochRecordError(ProvenAbsenceError):
+    """DNSSEC proves that a name that is marked as having epoch keys has no TXT record for them: a verdict."""
 
 
 class NoUsableRecordError(DiscoveryError):
@@ -205,7 +215,7 @@ class TemporaryDiscoveryError(DiscoveryError):
 
 
 class UnprovenAbsenceError(TemporaryDiscoveryError):
-    """DNS shows no TLSA record, and nothing proves that there is none: no verdict."""
+    """DNS shows no record of the requested type, and nothing proves that there is none: no verdict."""
 
 
 class ClockError(IdlibError):

@@ -15,7 +15,9 @@ from idlib.discovery.authentication import Authentication, AuthenticRecords, NoA
 from idlib.discovery.authorities import read_authorities, read_system_authorities
 from idlib.discovery.cache import Cache, CachedResult
 from idlib.discovery.found import Found, ParsedKeys, PublishedKey
+from idlib.discovery.lookup import EPOCH_LABEL
 from idlib.discovery.resolver import Resolver, named_server, system_servers
+from idlib.discovery.texts import LIMITS, EpochTexts
 from idlib.errors import (
     ConfigurationError,
     DiscoveryError,
@@ -28,7 +30,7 @@ from idlib.records import PKIX_EE, TlsaRecord, UsableRecord, judge, rank
 from idlib.settings import DnssecPolicy, Settings
 from idlib.zones import registrable_domain
 
-__all__ = ["Discovery", "Found", "PublishedKey", "find_key"]
+__all__ = ["Discovery", "EpochTexts", "Found", "PublishedKey", "find_key"]
 
 _LOGGER: Final = logging.getLogger(__name__)
 _MAX_SKIPPED: Final = 8
@@ -64,6 +66,7 @@ class Discovery:
         self._authorities = authorities
         self._now = now
         self._cache: Cache[IdentityName, Found] = Cache(clock, is_trusted)
+        self._texts: Cache[IdentityName, EpochTexts] = Cache(clock, is_trusted, LIMITS)
         self._keys = ParsedKeys()
 
     @classmethod
@@ -103,6 +106,31 @@ class Discovery:
         """
         return self._cache.renew(name, lambda: self._ask(name)).get()
 
+    def find_epochs(self, name: IdentityName) -> EpochTexts:
+        """Return the TXT records of a marked name's epoch keys, from the cache or from DNS; waits for DNS.
+
+        Args:
+            name: The device's name, without `_epoch`.
+
+        Raises:
+            NoEpochRecordError: It is proven that there are none, or the name is too long to have any.
+            NotSecureError: The answer is not protected by DNSSEC.
+            BogusError: The answer fails DNSSEC validation: it is broken or was altered.
+            TemporaryDiscoveryError: There is no answer.
+        """
+        return self._texts.get(name, lambda: self._ask_for_epochs(name)).get()
+
+    def find_epochs_again(self, name: IdentityName) -> EpochTexts:
+        """Ask DNS again for a name's epoch keys, at most once a minute for each name; see `find_again`.
+
+        Args:
+            name: The device's name, without `_epoch`.
+
+        Raises:
+            DiscoveryError: As `find_epochs` does.
+        """
+        return self._texts.renew(name, lambda: self._ask_for_epochs(name)).get()
+
     def peek(self, name: IdentityName) -> Found | DiscoveryError | None:
         """Return what the cache has for a name: its certificates, the reason why there are none, or None."""
         outcome = self._cache.peek(name)
@@ -138,6 +166,16 @@ class Discovery:
             return CachedResult.failed(error)
         _LOGGER.debug("%d usable TLSA records of %s (%s)", len(found.published), name, found.authentication)
         return CachedResult(found, authentic.lifetime, _size_of(found))
+
+    def _ask_for_epochs(self, name: IdentityName) -> CachedResult[EpochTexts]:
+        try:
+            authentic = self._authentication.look_up_epochs(name)
+        except DiscoveryError as error:
+            _LOGGER.debug("no epoch record of %s: %s", name, error)
+            return CachedResult.failed(error)
+        found = EpochTexts.of(name, authentic)
+        _LOGGER.debug("%d TXT records of %s.%s (%s)", len(found.texts), EPOCH_LABEL, name, found.authentication)
+        return CachedResult(found, authentic.lifetime, found.size)
 
     def _sift(self, name: IdentityName, authentic: AuthenticRecords) -> Found:
         """Judge the records in the order of their rank; only 16, because each may contain a large certificate."""

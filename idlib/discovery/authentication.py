@@ -12,11 +12,11 @@ from typing import Final, Protocol
 import dns.name
 from dns.rdatatype import RdataType
 
-from idlib.commands import OWNER_PUBLISHES
-from idlib.discovery.messages import Answer, Chain, Question, RecordSet, UnusableAnswerError, follow, shown
+from idlib.discovery.lookup import EpochLookUp, LookUp, TlsaLookUp
+from idlib.discovery.messages import Answer, Chain, RecordSet, UnusableAnswerError, follow, shown
 from idlib.discovery.resolver import Reply, Resolver
 from idlib.discovery.signatures import signatures_over, signing_zone
-from idlib.errors import DiscoveryError, NoRecordError, NotSecureError, TemporaryDiscoveryError
+from idlib.errors import DiscoveryError, NotSecureError, TemporaryDiscoveryError
 from idlib.names import IdentityName
 
 _BYTES_OF_MINIMUM: Final = 4  # the last field of an SOA record (RFC 1035, section 3.3.13)
@@ -25,7 +25,7 @@ _TYPES_OF_A_DENIAL: Final = (RdataType.SOA, RdataType.NSEC, RdataType.NSEC3)
 
 @dataclass(frozen=True, slots=True)
 class AuthenticRecords:
-    """The data of a name's TLSA records, authenticated.
+    """The data of a name's records of one type, authenticated.
 
     Args:
         rdatas: At least one, as found in DNS; they may be malformed.
@@ -42,7 +42,7 @@ class AuthenticRecords:
 
 
 class Authentication(Protocol):
-    """Looks up a name's TLSA records and authenticates them."""
+    """Looks up a name's records and authenticates them."""
 
     def look_up(self, name: IdentityName) -> AuthenticRecords:
         """Return the name's TLSA records.
@@ -52,6 +52,14 @@ class Authentication(Protocol):
             NotSecureError: The answer is not authenticated.
             BogusError: The answer fails authentication.
             TemporaryDiscoveryError: There is no answer.
+        """
+
+    def look_up_epochs(self, name: IdentityName) -> AuthenticRecords:
+        """Return the TXT records at `_epoch.NAME`; `name` is the device's own.
+
+        Raises:
+            NoEpochRecordError: Their absence is proven, or the name is too long to have any.
+            DiscoveryError: As for TLSA records.
         """
 
 
@@ -73,25 +81,32 @@ class TrustedResolver(_WithoutKeys):
 
     def look_up(self, name: IdentityName) -> AuthenticRecords:
         """Return the name's TLSA records; see `Authentication`."""
-        question = Question.about(name)
+        return self._look_up(TlsaLookUp(name))
+
+    def look_up_epochs(self, name: IdentityName) -> AuthenticRecords:
+        """Return the TXT records at `_epoch.NAME`; see `Authentication`."""
+        return self._look_up(EpochLookUp(name))
+
+    def _look_up(self, look_up: LookUp) -> AuthenticRecords:
+        question = look_up.question()
         reply = self.resolver.ask(question)
         address = reply.server.address
         if not reply.server.trusted:
             raise NotSecureError(
-                f"the answer for {name} came from the DNS server {address}, over a path that is not trusted",
+                f"the answer for {look_up.owner} came from the DNS server {address}, over a path that is not trusted",
                 "if a validating resolver runs on this machine, set DNS_RESOLVER=127.0.0.1; else set DNS_RESOLVER to a"
                 " validating resolver that you trust, or pin your zone's key (DNSSEC_TRUST_ANCHORS)",
             )
-        chain = follow_in(reply, question.name)
+        chain = follow_in(reply, question.name, question.record_type)
         if not reply.answer.authenticated:
             raise NotSecureError(
-                f"the DNS server {address} did not authenticate its answer for {name} (no AD bit): the zone is not"
-                " signed with DNSSEC, or the server does not validate",
+                f"the DNS server {address} did not authenticate its answer for {look_up.owner} (no AD bit): the zone is"
+                " not signed with DNSSEC, or the server does not validate",
                 "sign the zone, and set DNS_RESOLVER to a validating resolver that you trust or pin the zone's key"
                 " (DNSSEC_TRUST_ANCHORS)",
             )
         zone = _zone_of(question.name, chain, reply.answer)
-        return _records_of(chain, reply, name, f"DNSSEC, validated by the resolver {address}", self.now(), zone)
+        return _records_of(chain, reply, look_up, f"DNSSEC, validated by the resolver {address}", self.now(), zone)
 
 
 class NoAuthentication(_WithoutKeys):
@@ -99,24 +114,31 @@ class NoAuthentication(_WithoutKeys):
 
     def look_up(self, name: IdentityName) -> AuthenticRecords:
         """Return the name's TLSA records; see `Authentication`."""
-        question = Question.about(name)
+        return self._look_up(TlsaLookUp(name))
+
+    def look_up_epochs(self, name: IdentityName) -> AuthenticRecords:
+        """Return the TXT records at `_epoch.NAME`; see `Authentication`."""
+        return self._look_up(EpochLookUp(name))
+
+    def _look_up(self, look_up: LookUp) -> AuthenticRecords:
         try:
+            question = look_up.question()
             reply = self.resolver.ask(question)
-            chain = follow_in(reply, question.name)
+            chain = follow_in(reply, question.name, question.record_type)
             authentication = f"DNSSEC=off: the answer from {reply.server.address} is not authenticated"
-            return _records_of(chain, reply, name, authentication, self.now(), None)
+            return _records_of(chain, reply, look_up, authentication, self.now(), None)
         except DiscoveryError as error:
             raise error.with_fact(f"{error.fact} (DNSSEC=off)") from error
 
 
-def follow_in(reply: Reply, start: dns.name.Name) -> Chain:
-    """Return the chain from a name to its TLSA records in a server's reply.
+def follow_in(reply: Reply, start: dns.name.Name, record_type: RdataType = RdataType.TLSA) -> Chain:
+    """Return the chain from a name to its records of a type in a server's reply.
 
     Raises:
         TemporaryDiscoveryError: The reply contradicts itself or is about other names.
     """
     try:
-        chain = follow(reply.answer, start)
+        chain = follow(reply.answer, start, record_type)
     except UnusableAnswerError as error:
         raise _unusable(reply, start, str(error)) from error
     if chain.records is not None and not reply.name_exists:
@@ -137,9 +159,9 @@ def _zone_of(name: dns.name.Name, chain: Chain, answer: Answer) -> str | None:
     An alias counts for its own zone: otherwise a stranger's aliases would use up their target's share.
     """
     if chain.aliases or chain.records is not None:
-        first = RdataType.CNAME if chain.aliases else RdataType.TLSA
+        first = chain.aliases[0] if chain.aliases else chain.records
         there = [record for record in answer.records if record.owner == name]
-        zone = signing_zone(name, there, (first,))
+        zone = signing_zone(name, there, (first.record_type,) if first else ())
         if zone is None and chain.aliases:
             # A CNAME that follows from a DNAME is not signed (RFC 6672, section 5.3.1).
             above = [record for record in answer.records if record.owner != name and name.is_subdomain(record.owner)]
@@ -150,16 +172,14 @@ def _zone_of(name: dns.name.Name, chain: Chain, answer: Answer) -> str | None:
 
 
 def _records_of(
-    chain: Chain, reply: Reply, name: IdentityName, authentication: str, now: float, zone: str | None
+    chain: Chain, reply: Reply, look_up: LookUp, authentication: str, now: float, zone: str | None
 ) -> AuthenticRecords:
     if chain.records is None:
-        end = f" (an alias of {shown(chain.target)})" if chain.aliases else ""
-        what = "has no TLSA record" if reply.name_exists else "does not exist in DNS"
-        raise NoRecordError(
-            f"{name}{end} {what}",
-            f"check the spelling; {OWNER_PUBLISHES}",
+        raise look_up.absence(
+            shown(chain.target) if chain.aliases else None,
             zone,
             _seconds_kept(reply.answer),
+            name_exists=reply.name_exists,
         )
     lifetimes = [_lifetime(covered, reply.answer, now) for covered in (*chain.aliases, chain.records)]
     return AuthenticRecords(chain.records.rdatas, min(lifetimes), authentication, zone)

@@ -30,6 +30,24 @@ _BYTES_OF_AN_ERROR: Final = 300
 
 
 @dataclass(frozen=True, slots=True)
+class Limits:
+    """How much memory a cache may take, in bytes.
+
+    Args:
+        found: For what was found.
+        failures: For failures.
+        renewals: For the keys that were renewed within the last minute.
+    """
+
+    found: int = MAX_BYTES
+    failures: int = MAX_BYTES_OF_FAILURES
+    renewals: int = MAX_BYTES_OF_RENEWALS
+
+
+_USUAL_LIMITS: Final = Limits()
+
+
+@dataclass(frozen=True, slots=True)
 class CachedResult(Generic[Value]):
     """The result of a look-up.
 
@@ -127,19 +145,24 @@ class Cache(Generic[Key, Value]):
     Args:
         clock: Seconds that never run backwards.
         is_trusted: Returns if a key's outcomes are evicted only after all others; raises nothing.
+        limits: How much memory it may take.
     """
 
     def __init__(
-        self, clock: Callable[[], float] = time.monotonic, is_trusted: Callable[[Key], bool] = lambda _: False
+        self,
+        clock: Callable[[], float] = time.monotonic,
+        is_trusted: Callable[[Key], bool] = lambda _: False,
+        limits: Limits = _USUAL_LIMITS,
     ) -> None:
+        self._limits = limits
         self._clock = clock
         self._is_trusted = is_trusted
         self._changed = threading.Condition()
-        self._found: _Memory[Key, CachedResult[Value]] = _Memory(MAX_BYTES)
-        self._found_of_trusted: _Memory[Key, CachedResult[Value]] = _Memory(MAX_BYTES)
-        self._failures: _Memory[Key, CachedResult[Value]] = _Memory(MAX_BYTES_OF_FAILURES)
+        self._found: _Memory[Key, CachedResult[Value]] = _Memory(limits.found)
+        self._found_of_trusted: _Memory[Key, CachedResult[Value]] = _Memory(limits.found)
+        self._failures: _Memory[Key, CachedResult[Value]] = _Memory(limits.failures)
         # A renewal that reached a verdict, or the outcome with the reason why it did not.
-        self._renewals: _Memory[Key, CachedResult[Value] | None] = _Memory(MAX_BYTES_OF_RENEWALS)
+        self._renewals: _Memory[Key, CachedResult[Value] | None] = _Memory(limits.renewals)
         self._being_asked: set[Key] = set()
 
     def peek(self, key: Key) -> CachedResult[Value] | None:
@@ -238,5 +261,5 @@ class Cache(Generic[Key, Value]):
         for memory in (self._failures, self._found, self._found_of_trusted):
             memory.drop(key)
         found.keep(key, outcome, until, outcome.size)
-        while len(self._found) > 1 and self._found.bytes + self._found_of_trusted.bytes > MAX_BYTES:
+        while len(self._found) > 1 and self._found.bytes + self._found_of_trusted.bytes > self._limits.found:
             self._found.drop_oldest()

@@ -27,7 +27,6 @@ MAX_ALIASES: Final = 8
 _UDP_PAYLOAD: Final = 1232  # fits any path without fragments (RFC 9715)
 _EXTENDED_ERROR_OPTION: Final = 15
 _SHOWN_EXTRA_TEXT: Final = 80
-_ADDRESSED_TYPES: Final = frozenset({RdataType.TLSA, RdataType.CNAME})
 _TYPES_OF_ONE_NAME: Final = frozenset({RdataType.CNAME, RdataType.DNAME, RdataType.NS})
 _MAX_TTL: Final = 2**31 - 1
 
@@ -45,12 +44,14 @@ class Question:
         record_type: Their type, in class IN.
         checking_disabled: Whether a validating resolver is to answer even if its validation fails (CD bit).
         recursion_desired: Whether the server is to ask others (RD bit).
+        over_tcp: Whether it is asked over TCP at once, because the answer is known not to fit into UDP.
     """
 
     name: dns.name.Name
     record_type: RdataType
     checking_disabled: bool = False
     recursion_desired: bool = True
+    over_tcp: bool = False
 
     @classmethod
     def about(cls, name: IdentityName, *, checking_disabled: bool = False) -> "Question":
@@ -161,7 +162,7 @@ class Chain:
     Args:
         aliases: The CNAME records of the chain, one in each set.
         target: The name at the end of the chain.
-        records: The TLSA records there; None if there are none.
+        records: The records of the requested type there; None if there are none.
     """
 
     aliases: tuple[RecordSet, ...]
@@ -195,8 +196,8 @@ def read_answer(wire: bytes, question: Question, identifier: int) -> Answer:
         raise UnusableAnswerError("what it sent is not a DNS message") from error
 
 
-def follow(answer: Answer, start: dns.name.Name) -> Chain:
-    """Return the chain from a name to its TLSA records through the aliases in an answer.
+def follow(answer: Answer, start: dns.name.Name, record_type: RdataType = RdataType.TLSA) -> Chain:
+    """Return the chain from a name to its records of a type through the aliases in an answer.
 
     Raises:
         UnusableAnswerError: An alias is double, the chain is too long or loops, or the answer is about other names.
@@ -204,7 +205,7 @@ def follow(answer: Answer, start: dns.name.Name) -> Chain:
     aliases: list[RecordSet] = []
     target = start
     passed = {start}
-    while (records := answer.record_set(target, RdataType.TLSA)) is None:
+    while (records := answer.record_set(target, record_type)) is None:
         alias = answer.record_set(target, RdataType.CNAME)
         if alias is None:
             break
@@ -215,7 +216,8 @@ def follow(answer: Answer, start: dns.name.Name) -> Chain:
         if target in passed:
             raise UnusableAnswerError("it answered with aliases that lead back to where they began")
         passed.add(target)
-    if any(record.owner not in passed for record in answer.records if record.record_type in _ADDRESSED_TYPES):
+    addressed = (record_type, RdataType.CNAME)
+    if any(record.owner not in passed for record in answer.records if record.record_type in addressed):
         raise UnusableAnswerError("it answered with records of another name")
     return Chain(tuple(aliases), target, records)
 

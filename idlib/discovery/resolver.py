@@ -1,4 +1,4 @@
-"""Sends DNS queries: over UDP, or over TCP if the answer is too large, within limits of time and size."""
+"""Sends DNS queries: over UDP, or over TCP if the answer does not fit, within limits of time and size."""
 
 import dataclasses
 import ipaddress
@@ -152,8 +152,11 @@ def exchange(address: ServerAddress, question: Question, deadline: float) -> Ans
     def read(wire: bytes) -> Answer:
         return read_answer(wire, question, identifier)
 
-    answer = over_udp(address, query, read, deadline)
-    return read(over_tcp(address, query, deadline)) if answer.truncated else answer
+    if not question.over_tcp:
+        answer = over_udp(address, query, read, deadline)
+        if not answer.truncated:
+            return answer
+    return read(over_tcp(address, query, deadline))
 
 
 def _exchange(server: Server, question: Question, deadline: float) -> Answer:

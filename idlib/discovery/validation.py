@@ -14,16 +14,16 @@ from dns.rdataclass import RdataClass
 from dns.rdatatype import RdataType
 from dns.rdtypes.ANY.DNSKEY import DNSKEY
 
-from idlib.commands import OWNER_PUBLISHES
 from idlib.discovery.anchors import Anchors, vouched_for
 from idlib.discovery.authentication import AuthenticRecords, follow_in
 from idlib.discovery.cache import Cache, CachedResult
 from idlib.discovery.checking import Budget, KeysByTag, by_tag, validate
+from idlib.discovery.lookup import EpochLookUp, LookUp, TlsaLookUp
 from idlib.discovery.messages import Answer, Question, RecordSet, ResourceRecord, shown
 from idlib.discovery.resolver import Resolver
 from idlib.discovery.signatures import Signature, signatures_over
 from idlib.discovery.zone_cuts import shows_cut
-from idlib.errors import BogusError, DiscoveryError, NotSecureError, TemporaryDiscoveryError, UnprovenAbsenceError
+from idlib.errors import BogusError, DiscoveryError, NotSecureError, TemporaryDiscoveryError
 from idlib.names import IdentityName
 
 _BYTES_OF_A_KEY: Final = 1000
@@ -53,19 +53,22 @@ class PinnedAnchors:
 
     def look_up(self, name: IdentityName) -> AuthenticRecords:
         """Return the name's TLSA records; see `Authentication`."""
-        question = Question.about(name, checking_disabled=True)
+        return self._look_up(TlsaLookUp(name))
+
+    def look_up_epochs(self, name: IdentityName) -> AuthenticRecords:
+        """Return the TXT records at `_epoch.NAME`; see `Authentication`."""
+        return self._look_up(EpochLookUp(name))
+
+    def _look_up(self, look_up: LookUp) -> AuthenticRecords:
+        question = look_up.question(checking_disabled=True)
         zone_of_name = self._zone_of(question.name)
         reply = self._resolver.ask(question)
-        chain = follow_in(reply, question.name)
+        chain = follow_in(reply, question.name, question.record_type)
         budget = Budget()
         lifetimes = [self._validate_alias(alias, reply.answer, budget) for alias in chain.aliases]
         zone = self._zone_of(chain.target)
         if chain.records is None:
-            raise UnprovenAbsenceError(
-                f"the DNS server {reply.server.address} knows no TLSA record of {shown(chain.target)}, but with pinned"
-                " keys an absence cannot be proven",
-                f"check the spelling; {OWNER_PUBLISHES}",
-            )
+            raise look_up.unproven_absence(shown(chain.target), str(reply.server.address))
         lifetimes.append(self._validate(chain.records, reply.answer.records, budget))
         return AuthenticRecords(
             chain.records.rdatas,

@@ -26,6 +26,7 @@ from idlib.names import IdentityName, NamePatterns
 from idlib.storage import ReplayEntry
 from idlib.trust import Moment, Policy
 from idlib.verdict import AskAgain, Cause, Print, Refuse, Renewal, Verdict, Wait, authenticate
+from testbed.name_server import WithoutEpochs
 
 ALICE = IdentityName("alice.example.com")
 BOB = IdentityName("bob.example.com")
@@ -36,7 +37,7 @@ POLICY = Policy(BOB)
 MOMENT = Moment(NOW)
 
 
-class _Dns:
+class _Dns(WithoutEpochs):
     def __init__(self, *keys: PrivateKey) -> None:
         self._records = tuple(
             bytes([3, 1, 0]) + key.public.native.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)

@@ -27,6 +27,7 @@ from idlib.settings import KeyType, Settings, load
 from messaging_receiver import own_identity
 from messaging_receiver.own_identity import wait_for_own_key
 from messaging_receiver.own_record import OwnRecord
+from testbed.name_server import WithoutEpochs
 
 NAME = IdentityName("alice.example")
 WRONG_NAME = IdentityName(f"_443._tcp.{NAME}")
@@ -38,7 +39,7 @@ HEALTH_CHARACTERS = 100
 
 
 @dataclass
-class Device:
+class Device(WithoutEpochs):
     """A device with simulated DNS answers and a simulated clock."""
 
     settings: Settings

@@ -28,6 +28,7 @@ from messaging_receiver.receipts import (
     Receipts,
     Requests,
 )
+from testbed.name_server import WithoutEpochs
 from tests.applications.messaging_receiver.world import ALICE, BOB, KEYS, record_of
 
 
@@ -179,7 +180,7 @@ class Publisher:
             raise NoSubscriberError("nobody has subscribed")
 
 
-class Dns:
+class Dns(WithoutEpochs):
     def look_up(self, _name: IdentityName) -> AuthenticRecords:
         return AuthenticRecords((record_of(KEYS[ALICE]),), 300, "made in a test")
 

@@ -35,6 +35,7 @@ from messaging_receiver.stage import Stage
 from messaging_receiver.standard_output import StandardOutput
 from messaging_receiver.workers.key_ring import fingerprint
 from messaging_receiver.workers.pool import Starter, WorkerPool
+from testbed.name_server import WithoutEpochs
 
 ALICE = IdentityName("alice.example")
 BOB = IdentityName("bob.example")
@@ -47,7 +48,7 @@ def record_of(key: PrivateKey) -> bytes:
 
 
 @dataclass
-class Dns:
+class Dns(WithoutEpochs):
     """A fake source of DNS answers, in place of the resolver."""
 
     answers: dict[IdentityName, bytes | DiscoveryError | threading.Event]

@@ -16,12 +16,13 @@ from idlib.names import IdentityName
 from idlib.settings import KeyType, Settings, load
 from idlib.system.failure_log import FailureLog
 from messaging_sender.sender_record import LOOK_AGAIN_SECONDS, PATIENCE_SECONDS, OwnRecord
+from testbed.name_server import WithoutEpochs
 
 ENVIRONMENT = {"IDENTITY_NAME": "alice.example.com"}
 KEY = generate_private_key(KeyType.P256)
 
 
-class Answers:
+class Answers(WithoutEpochs):
     """DNS with one answer about our own name.
 
     Args:

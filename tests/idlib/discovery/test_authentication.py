@@ -7,7 +7,7 @@ import dns.rrset
 import pytest
 
 from idlib.discovery.authentication import Authentication, NoAuthentication, TrustedResolver
-from idlib.errors import DiscoveryError, NoRecordError, NotSecureError, TemporaryDiscoveryError
+from idlib.errors import DiscoveryError, NoEpochRecordError, NoRecordError, NotSecureError, TemporaryDiscoveryError
 from idlib.names import IdentityName
 from testbed.name_server import NOW, Answering, Zone
 
@@ -218,3 +218,88 @@ def test_dnssec_off_accepts_every_answer_and_is_mentioned_in_each_result(resolve
     assert "DNSSEC=off" in records.authentication
     error = why_not(NoAuthentication(resolver), IdentityName("nobody.example.test"), NoRecordError)
     assert "DNSSEC=off" in error.fact
+
+
+ABSENT = "alice._device.example.test is marked as having epoch keys, and _epoch.alice._device.example.test"
+
+
+@pytest.fixture
+def epochs(zone: Zone) -> Answering:
+    zone.add_text("_epoch.alice._device", "TXT", '"ab" "c"', '"d"')
+    zone.add_text("_epoch.link._device", "CNAME", "texts.example.test.", ttl=200)
+    zone.add_text("texts", "TXT", '"e"')
+    return Answering(lambda query: authenticated(zone.answer(query)))
+
+
+def why_no_epochs(authentication: Authentication, kind: type[DiscoveryError], name: IdentityName = ALICE) -> str:
+    with pytest.raises(kind) as caught:
+        authentication.look_up_epochs(name)
+    assert caught.value.hint
+    return caught.value.fact
+
+
+def test_epoch_records_are_txt_records_that_are_asked_for_over_tcp(epochs: Answering) -> None:
+    records = trusted(epochs).look_up_epochs(ALICE)
+    assert set(records.rdatas) == {b"\2ab\1c", b"\1d"}
+    assert (records.lifetime, records.zone) == (300, "example.test")
+    assert records.authentication == "DNSSEC, validated by the resolver 192.0.2.53:53"
+    (question,) = epochs.questions
+    assert (str(question), question.over_tcp) == ("_epoch.alice._device.example.test TXT", True)
+    assert not question.checking_disabled
+
+
+def test_tlsa_records_are_asked_for_over_udp_first(resolver: Answering) -> None:
+    trusted(resolver).look_up(ALICE)
+    assert [question.over_tcp for question in resolver.questions] == [False]
+
+
+def test_aliases_of_epoch_records_are_followed(epochs: Answering) -> None:
+    records = trusted(epochs).look_up_epochs(LINK)
+    assert (records.rdatas, records.lifetime, records.zone) == ((b"\1e",), 200, "example.test")
+
+
+def test_the_error_for_absent_epoch_records_names_the_mark_and_their_place(epochs: Answering, zone: Zone) -> None:
+    del zone.records[zone.name("_epoch.alice._device"), dns.rdatatype.TXT]
+    assert why_no_epochs(trusted(epochs), NoEpochRecordError) == f"{ABSENT} has no TXT record"
+    zone.add_text("_epoch.alice._device", "CNAME", "nowhere.example.test.")
+    fact = f"{ABSENT} (an alias of nowhere.example.test) has no TXT record"
+    assert why_no_epochs(trusted(epochs), NoEpochRecordError) == fact
+    del zone.records[zone.name("_epoch.alice._device"), dns.rdatatype.CNAME]
+
+    def deny(query: dns.message.Message) -> dns.message.Message:
+        message = authenticated(zone.answer(query))
+        message.set_rcode(dns.rcode.NXDOMAIN)
+        return message
+
+    epochs.respond = deny
+    assert why_no_epochs(trusted(epochs), NoEpochRecordError) == f"{ABSENT} does not exist in DNS"
+    assert why_no_epochs(NoAuthentication(epochs), NoEpochRecordError) == f"{ABSENT} does not exist in DNS (DNSSEC=off)"
+
+
+def test_epoch_records_without_authentication_are_not_secure(epochs: Answering, zone: Zone) -> None:
+    epochs.respond = zone.answer
+    assert "did not authenticate its answer for _epoch.alice." in why_no_epochs(trusted(epochs), NotSecureError)
+    assert NoAuthentication(epochs, NOW.timestamp).look_up_epochs(ALICE).authentication.startswith("DNSSEC=off")
+    epochs.trusted = False
+    assert "over a path that is not trusted" in why_no_epochs(trusted(epochs), NotSecureError)
+
+
+def test_txt_records_of_another_name_are_a_temporary_error(epochs: Answering) -> None:
+    def mislead(query: dns.message.Message) -> dns.message.Message:
+        message = authenticated(dns.message.make_response(query))
+        message.answer.append(dns.rrset.from_text("_epoch.bob._device.example.test.", 60, "IN", "TXT", "x"))
+        return message
+
+    epochs.respond = mislead
+    assert "another name" in why_no_epochs(trusted(epochs), TemporaryDiscoveryError)
+
+
+@pytest.mark.parametrize(("characters", "asks"), [(246, True), (247, False), (253, False)])
+def test_a_name_that_is_too_long_has_no_epoch_records(epochs: Answering, characters: int, *, asks: bool) -> None:
+    labels = ".".join(["b" * 63] * 3)
+    name = IdentityName(f"{labels}.{'c' * (characters - len(labels) - 14)}.example.test")
+    assert len(name.text) == characters
+    fact = why_no_epochs(trusted(epochs), NoEpochRecordError, name)
+    assert ("does not exist" in fact or "has no TXT record" in fact) == asks
+    assert ("is too long" in fact) != asks
+    assert len(epochs.questions) == asks

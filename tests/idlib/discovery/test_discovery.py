@@ -17,12 +17,14 @@ from hypothesis import strategies as st
 
 from idlib import algorithms
 from idlib.algorithms import PublicKey
-from idlib.discovery import Discovery, Found, _size_of, find_key
+from idlib.discovery import Discovery, EpochTexts, Found, _size_of, find_key
 from idlib.discovery.authentication import AuthenticRecords
+from idlib.discovery.texts import MAX_BYTES_OF_TEXTS
 from idlib.errors import (
     BogusError,
     ConfigurationError,
     DiscoveryError,
+    NoEpochRecordError,
     NoRecordError,
     NotSecureError,
     NoUsableRecordError,
@@ -55,6 +57,9 @@ class Dns:
         if isinstance(answer, DiscoveryError):
             raise answer
         return AuthenticRecords(tuple(answer), 60, "made in a test", self.zone)
+
+    def look_up_epochs(self, name: IdentityName) -> AuthenticRecords:
+        return self.look_up(name)
 
 
 def discovery(dns_table: Dns, authorities: Store | None = None) -> Discovery:
@@ -362,3 +367,82 @@ def test_threads_share_one_query() -> None:
         thread.join()
     assert len(answers) == 5
     assert table.asked == 1
+
+
+def texts(*strings: bytes) -> list[bytes]:
+    return [bytes([len(string)]) + string for string in strings]
+
+
+def test_epoch_records_are_found_and_cached_apart_from_tlsa_records() -> None:
+    table = Dns(texts(b"second", b"first"), [rdata()])
+    subject = discovery(table)
+    for _ in range(3):
+        assert subject.find_epochs(ALICE) == EpochTexts(ALICE, (b"first", b"second"), "made in a test")
+        assert len(subject.find(ALICE).published) == 1
+    assert table.asked == 2
+
+
+def test_epoch_records_are_cached_for_their_lifetime() -> None:
+    table = Dns(texts(b"a"), texts(b"b"))
+    seconds = [0.0]
+    subject = Discovery(table, clock=lambda: seconds[0])
+    for until, text in ((0.0, b"a"), (59.9, b"a"), (60.0, b"b")):
+        seconds[0] = until
+        assert subject.find_epochs(ALICE).texts == (text,)
+
+
+def test_epoch_records_are_asked_for_again_at_most_once_a_minute() -> None:
+    table = Dns(texts(b"a"), texts(b"b"), texts(b"c"))
+    seconds = [0.0]
+    subject = Discovery(table, clock=lambda: seconds[0])
+    subject.find_epochs(ALICE)
+    for _ in range(10):
+        assert subject.find_epochs_again(ALICE).texts == (b"b",)
+        assert subject.find_epochs(ALICE).texts == (b"b",)
+    assert table.asked == 2
+    seconds[0] += 60
+    assert subject.find_epochs_again(ALICE).texts == (b"c",)
+
+
+def test_a_failure_to_find_epoch_records_is_cached_for_seconds() -> None:
+    table = Dns(NoEpochRecordError("the fact", "the hint"), texts(b"a"))
+    seconds = [0.0]
+    subject = Discovery(table, clock=lambda: seconds[0])
+    for _ in range(3):
+        with pytest.raises(NoEpochRecordError, match="the fact; the hint"):
+            subject.find_epochs(ALICE)
+    assert table.asked == 1
+    seconds[0] += 5
+    assert subject.find_epochs(ALICE).texts == (b"a",)
+
+
+@pytest.mark.parametrize(
+    ("kind", "remains"), [(NoEpochRecordError, False), (BogusError, True), (TemporaryDiscoveryError, True)]
+)
+def test_only_a_verdict_replaces_known_epoch_records(kind: type[DiscoveryError], *, remains: bool) -> None:
+    subject = discovery(Dns(texts(b"a"), kind("the fact")))
+    subject.find_epochs(ALICE)
+    with pytest.raises(kind):
+        subject.find_epochs_again(ALICE)
+    if remains:
+        assert subject.find_epochs(ALICE).texts == (b"a",)
+    else:
+        with pytest.raises(kind):
+            subject.find_epochs(ALICE)
+
+
+def test_many_large_epoch_records_evict_each_other_and_no_keys() -> None:
+    large = [bytes([255]) + bytes([number]) * 255 for number in range(120)]
+    table = Dns([rdata()], large)
+    subject = discovery(table)
+    subject.find(ALICE)
+    names = [IdentityName(f"sensor-{number}.example.test") for number in range(200)]
+    for name in names:
+        subject.find_epochs(name)
+    kept = sum(subject.find_epochs(name).size for name in names[-100:])
+    assert table.asked == 1 + len(names)
+    assert 3_000_000 < kept < MAX_BYTES_OF_TEXTS
+    subject.find_epochs(names[0])
+    assert table.asked == 2 + len(names)
+    subject.find(ALICE)
+    assert table.asked == 2 + len(names)

@@ -215,3 +215,22 @@ def test_changed_bytes_are_read_or_rejected(data: st.DataObject) -> None:
         follow(read_answer(bytes(octets), QUESTION, IDENTIFIER), QUESTION.name)
     except UnusableAnswerError as error:
         assert str(error)
+
+
+def test_the_records_of_a_chain_have_the_requested_type() -> None:
+    names = [f"_epoch.{label}._device.example.test." for label in ("alice", "bob")]
+    answer = read(response((names[0], "CNAME", names[1]), (names[1], "TXT", '"a" "b"'), (names[1], "TLSA", "3 0 0 AB")))
+    start = dns.name.from_text(names[0])
+    texts = follow(answer, start, RdataType.TXT).records
+    assert texts is not None
+    assert (texts.record_type, texts.rdatas) == (RdataType.TXT, (b"\1a\1b",))
+    tlsa = follow(answer, start).records
+    assert tlsa is not None
+    assert (tlsa.record_type, tlsa.rdatas) == (RdataType.TLSA, (b"\3\0\0\xab",))
+
+
+def test_records_of_another_name_are_rejected_if_they_have_the_requested_type() -> None:
+    answer = read(response(("bob._device.example.test.", "TXT", "text")))
+    with pytest.raises(UnusableAnswerError, match="another name"):
+        follow(answer, QUESTION.name, RdataType.TXT)
+    assert follow(answer, QUESTION.name).records is None

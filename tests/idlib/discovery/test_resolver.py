@@ -260,3 +260,46 @@ def test_the_systems_resolvers_are_trusted_only_on_two_addresses(
 
 def test_without_a_list_of_resolvers_the_local_one_is_asked(tmp_path: Path) -> None:
     assert [server.address for server in system_servers(tmp_path / "absent")] == [ServerAddress("127.0.0.1")]
+
+
+OVER_TCP = Question(QUESTION.name, dns.rdatatype.TXT, over_tcp=True)
+
+
+def test_a_question_over_tcp_is_not_asked_over_udp(serve: Serve) -> None:
+    transports: list[bool] = []
+
+    def answer(query: dns.message.Message, over_tcp: bool) -> list[bytes]:  # noqa: FBT001
+        transports.append(over_tcp)
+        return [found(query).to_wire()]
+
+    assert resolver(serve(answer)).ask(OVER_TCP).name_exists
+    assert transports == [True]
+
+
+@pytest.mark.parametrize(
+    ("over_tcp", "reason"),
+    [
+        (lambda query: [_truncated(query)], "truncates its answer even over TCP"),
+        (lambda query: [], "closed the connection"),
+        (lambda query: [b"garbage"], "gives no usable answer"),
+        (lambda query: [_with_wrong_number(query)], "another query's ID"),
+    ],
+)
+def test_a_bad_answer_over_tcp_is_a_temporary_error(
+    serve: Serve, over_tcp: Callable[[dns.message.Message], list[bytes]], reason: str
+) -> None:
+    server = serve(lambda query, _: over_tcp(query))
+    with pytest.raises(TemporaryDiscoveryError, match=reason):
+        resolver(server).ask(OVER_TCP)
+
+
+def test_a_servfail_over_tcp_is_examined_over_tcp(serve: Serve) -> None:
+    transports: list[bool] = []
+
+    def answer(query: dns.message.Message, over_tcp: bool) -> list[bytes]:  # noqa: FBT001
+        transports.append(over_tcp)
+        return [failed(query, dns.rcode.NOERROR if query.flags & dns.flags.CD else dns.rcode.SERVFAIL)]
+
+    with pytest.raises(BogusError, match=r"broken DNSSEC signatures over alice\._device\.example\.test TXT"):
+        resolver(serve(answer)).ask(OVER_TCP)
+    assert transports == [True, True]

@@ -405,3 +405,63 @@ def test_an_answer_with_changed_bytes_is_unchanged_or_rejected(pinned_zone: Pinn
     else:
         assert set(records.rdatas) == {b"\3\0\0\xab", b"\3\1\0\xcd"}
         assert records.lifetime <= 300
+
+
+def with_epochs(pinned_zone: PinnedZone) -> PinnedZone:
+    pinned_zone.zone.add_text("_epoch.alice._device", "TXT", '"ab" "c"')
+    pinned_zone.zone.add_text("_epoch.link._device", "CNAME", "_epoch.alice._device.example.test.", ttl=200)
+    return pinned_zone
+
+
+def why_no_epochs(pinned_zone: PinnedZone, kind: type[DiscoveryError], name: IdentityName = ALICE) -> str:
+    with pytest.raises(kind) as caught:
+        pinned_zone.pinned.look_up_epochs(name)
+    assert caught.value.hint
+    return caught.value.fact
+
+
+@pytest.mark.parametrize(("name", "lifetime"), [(ALICE, 300), (LINK, 200)])
+def test_signed_epoch_records_are_accepted(pinned_zone: PinnedZone, name: IdentityName, lifetime: int) -> None:
+    records = with_epochs(pinned_zone).pinned.look_up_epochs(name)
+    assert (records.rdatas, records.lifetime, records.zone) == ((b"\2ab\1c",), lifetime, "example.test")
+    assert records.authentication == "DNSSEC, validated with the pinned key of example.test"
+    first = pinned_zone.resolver.questions[0]
+    assert (str(first), first.over_tcp, first.checking_disabled) == (f"_epoch.{name} TXT", True, True)
+
+
+def test_changed_or_unsigned_epoch_records_are_bogus(pinned_zone: PinnedZone) -> None:
+    owner = with_epochs(pinned_zone).zone.name("_epoch.alice._device")
+    txt = dns.rdatatype.TXT
+    pinned_zone.zone.records[owner, txt] = dns.rrset.from_text(owner, 300, "IN", "TXT", '"a" "bc"')
+    fact = "the TXT records of _epoch.alice._device.example.test: a signature does not verify"
+    assert fact in why_no_epochs(pinned_zone, BogusError)
+    del pinned_zone.zone.signatures[owner, txt]
+    assert "not signed by" in why_no_epochs(pinned_zone, BogusError)
+
+
+def test_an_unsigned_alias_of_epoch_records_is_bogus(pinned_zone: PinnedZone) -> None:
+    name = with_epochs(pinned_zone).zone.name("_epoch.link._device")
+    del pinned_zone.zone.signatures[name, dns.rdatatype.CNAME]
+    assert "CNAME records of _epoch.link._device" in why_no_epochs(pinned_zone, BogusError, LINK)
+
+
+def test_the_signature_of_a_names_tlsa_records_does_not_prove_its_epoch_records(pinned_zone: PinnedZone) -> None:
+    owner = with_epochs(pinned_zone).zone.name("_epoch.alice._device")
+    tlsa = pinned_zone.zone.add(dns.rrset.from_text(owner, 300, "IN", "TLSA", "3 0 0 AB"))
+    pinned_zone.zone.signatures[owner, dns.rdatatype.TXT] = pinned_zone.zone.signatures[tlsa.name, TLSA]
+    assert "not signed by" in why_no_epochs(pinned_zone, BogusError)
+
+
+@pytest.mark.parametrize("rcode", [dns.rcode.NOERROR, dns.rcode.NXDOMAIN])
+def test_absent_epoch_records_are_a_temporary_error(pinned_zone: PinnedZone, rcode: dns.rcode.Rcode) -> None:
+    pinned_zone.change = lambda message: message.set_rcode(rcode)
+    fact = why_no_epochs(pinned_zone, UnprovenAbsenceError)
+    assert fact.startswith(f"{ALICE} is marked as having epoch keys, and the DNS server 192.0.2.53:53 knows no TXT")
+    assert "absence cannot be proven" in fact
+
+
+def test_epoch_records_outside_the_pinned_zones_are_not_secure(pinned_zone: PinnedZone) -> None:
+    name = IdentityName("alice.example.com")
+    assert "_epoch.alice.example.com is in none of the zones" in why_no_epochs(pinned_zone, NotSecureError, name)
+    pinned_zone.zone.add_text("_epoch.alice._device", "CNAME", "alice.example.com.")
+    assert "alice.example.com is in none of the zones" in why_no_epochs(pinned_zone, NotSecureError)

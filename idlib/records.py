@@ -15,6 +15,7 @@ from cryptography.x509.verification import Criticality, ExtensionPolicy, Policy,
 from idlib.algorithms import NativePublicKey, PublicKey
 from idlib.commands import how_to_publish
 from idlib.errors import MalformedRecordError, UnsuitableKeyError, UnusableRecordError
+from idlib.marks import Mark, mark_of
 from idlib.names import IdentityName
 
 PKIX_EE: Final = 1
@@ -85,10 +86,12 @@ class UsableRecord:
     Args:
         parameters: Its usage, selector and matching type, as in `3 0 0`.
         public_key: The device's key, prepared for use.
+        mark: What its certificate says about the device's epoch keys; a bare key says that there are none.
     """
 
     parameters: str
     public_key: PublicKey
+    mark: Mark = Mark.UNMARKED
 
 
 def judge(record: TlsaRecord, name: IdentityName, now: datetime, authorities: Store | None) -> UsableRecord:
@@ -108,7 +111,7 @@ def judge(record: TlsaRecord, name: IdentityName, now: datetime, authorities: St
 
 def _judge(record: TlsaRecord, native_key: Callable[[], NativePublicKey]) -> UsableRecord:
     try:
-        return UsableRecord(record.parameters, PublicKey(native_key()))
+        return UsableRecord(record.parameters, PublicKey(native_key()), _mark_in(record))
     except UnsuitableKeyError as error:
         raise UnusableRecordError(error.fact, error.hint) from error
     except (ValueError, TypeError, UnsupportedAlgorithm, x509.InvalidVersion, x509.UnsupportedGeneralNameType) as error:
@@ -173,6 +176,12 @@ def key_of(rdata: bytes) -> bytes | None:
         x509.InvalidVersion,
     ):
         return None
+
+
+def _mark_in(record: TlsaRecord) -> Mark:
+    if record.selector == PUBLIC_KEY_INFO:
+        return Mark.UNMARKED
+    return mark_of(x509.load_der_x509_certificate(record.association))
 
 
 def _public_key_info(certificate: x509.Certificate) -> bytes:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Final, Self
 
 from idlib.algorithms import PublicKey
+from idlib.marks import Mark
 from idlib.names import IdentityName
 from idlib.records import UsableRecord
 from idlib.zones import registrable_domain
@@ -23,15 +24,17 @@ class PublishedKey:
     Args:
         parameters: The record's usage, selector and matching type, as in `3 0 0`.
         der: The key as a SubjectPublicKeyInfo, as in `PublicKey.der`.
+        mark: What the record's certificate says about the device's epoch keys.
     """
 
     parameters: str
     der: bytes = field(repr=False)
+    mark: Mark = Mark.UNMARKED
 
     @classmethod
     def of(cls, record: UsableRecord) -> Self:
         """Return the key of a record that was judged."""
-        return cls(sys.intern(record.parameters), record.public_key.der)
+        return cls(sys.intern(record.parameters), record.public_key.der, record.mark)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +60,7 @@ class Found:
     @property
     def records(self) -> tuple[UsableRecord, ...]:
         """The usable records; the first is the one that a sender encrypts to."""
-        return tuple(UsableRecord(key.parameters, self.parse(key.der)) for key in self.published)
+        return tuple(UsableRecord(key.parameters, self.parse(key.der), key.mark) for key in self.published)
 
     @property
     def public_keys(self) -> tuple[PublicKey, ...]:
@@ -68,6 +71,15 @@ class Found:
     def accepted(self) -> tuple[bytes, ...]:
         """The same keys as SubjectPublicKeyInfo, without parsing them."""
         return tuple(dict.fromkeys(key.der for key in self.published))[:MAX_KEYS]
+
+    @property
+    def mark(self) -> Mark:
+        """Whether the name has epoch keys: it does if any usable record is marked, whatever its usage.
+
+        A mark that needs newer software counts only if there is no other: during a change of forms both are published.
+        """
+        marks = {key.mark for key in self.published}
+        return next((mark for mark in (Mark.MARKED, Mark.UNSUPPORTED) if mark in marks), Mark.UNMARKED)
 
     @property
     def zone(self) -> str:

@@ -1,5 +1,6 @@
 """The content of the TXT records at `_epoch.NAME`, whose text is not parsed here."""
 
+import sys
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Final
@@ -39,7 +40,8 @@ class EpochTexts:
             name: The device's name.
             authentic: Its records, from `Authentication.look_up_epochs`.
         """
-        return cls(name, tuple(sorted(_readable(authentic.rdatas))), authentic.authentication)
+        texts = tuple(sorted(_readable(authentic.rdatas)))
+        return cls(name, texts, sys.intern(authentic.authentication))
 
     @property
     def size(self) -> int:

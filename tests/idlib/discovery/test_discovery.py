@@ -9,13 +9,14 @@ import dns.flags
 import dns.message
 import dns.name
 import pytest
+from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.x509.verification import Store
 from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from idlib import algorithms
+from idlib import algorithms, marks
 from idlib.algorithms import PublicKey
 from idlib.discovery import Discovery, EpochTexts, Found, _size_of, find_key
 from idlib.discovery.authentication import AuthenticRecords
@@ -30,6 +31,7 @@ from idlib.errors import (
     NoUsableRecordError,
     TemporaryDiscoveryError,
 )
+from idlib.marks import Mark
 from idlib.names import IdentityName
 from idlib.records import TlsaRecord, UsableRecord, judge, render
 from idlib.settings import Settings, load
@@ -446,3 +448,31 @@ def test_many_large_epoch_records_evict_each_other_and_no_keys() -> None:
     assert table.asked == 2 + len(names)
     subject.find(ALICE)
     assert table.asked == 2 + len(names)
+
+
+MARKED = AUTHORITY.issue(extensions=[marks.EXTENSION])
+
+
+@pytest.mark.parametrize("parameters", [b"\3\0\0", b"\4\0\0", b"\1\0\0"])
+def test_a_certificate_of_any_usage_marks_its_name(parameters: bytes) -> None:
+    bare_key = b"\3\1\0" + PublicKey(rsa_key().public_key()).der
+    for records, mark in (([parameters + der(MARKED), bare_key], Mark.MARKED), ([bare_key], Mark.UNMARKED)):
+        found = discovery(Dns(records), Store([AUTHORITY.certificate])).find(ALICE)
+        assert found.mark is mark
+        assert [usable.mark for usable in found.records] == [Mark.UNMARKED, mark][: len(records)]
+
+
+def test_a_mark_of_another_value_needs_newer_software() -> None:
+    newer = AUTHORITY.issue(extensions=[x509.UnrecognizedExtension(marks.OID, b"\2\1\2")])
+    assert discovery(Dns([b"\3\0\0" + der(newer)])).find(ALICE).mark is Mark.UNSUPPORTED
+
+
+@pytest.mark.parametrize("unusable", [b"\2\0\0", b"\3\0\1", b"\1\0\0"])
+def test_a_record_that_is_not_usable_does_not_mark_its_name(unusable: bytes) -> None:
+    assert discovery(Dns([rdata(), unusable + der(MARKED)])).find(ALICE).mark is Mark.UNMARKED
+
+
+def test_a_marked_certificate_that_is_renewed_without_the_mark_is_noticed() -> None:
+    subject = discovery(Dns([b"\3\0\0" + der(MARKED)], [rdata()]))
+    assert subject.find(ALICE).mark is Mark.MARKED
+    assert subject.find_again(ALICE).mark is Mark.UNMARKED

@@ -4,6 +4,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from idlib import algorithms
 from idlib.algorithms import PublicKey
 from idlib.discovery.found import MAX_PARSED_KEYS, Found, ParsedKeys, PublishedKey
+from idlib.marks import Mark
 from idlib.names import IdentityName
 
 ALICE = IdentityName("alice._device.example.test")
@@ -39,3 +40,19 @@ def test_the_result_of_a_look_up_needs_no_other_object() -> None:
     assert [key.native for key in found.public_keys] == [key.native for key in keys[:3]]
     assert found.zone == "example.test"
     assert found == Found(ALICE, found.published, (), "made in a test", None, ParsedKeys().parse)
+
+
+@pytest.mark.parametrize(
+    ("marks", "mark"),
+    [
+        ([Mark.UNMARKED], Mark.UNMARKED),
+        ([Mark.UNMARKED, Mark.MARKED], Mark.MARKED),
+        ([Mark.UNSUPPORTED, Mark.UNMARKED], Mark.UNSUPPORTED),
+        ([Mark.UNSUPPORTED, Mark.MARKED], Mark.MARKED),
+    ],
+)
+def test_a_name_is_marked_if_any_of_its_records_is(marks: list[Mark], mark: Mark) -> None:
+    der = new_key().der
+    found = Found(ALICE, tuple(PublishedKey("3 0 0", der, each) for each in marks), (), "made in a test")
+    assert found.mark is mark
+    assert [usable.mark for usable in found.records] == marks

@@ -10,6 +10,8 @@ from testbed.daemons.delay import Delay
 from testbed.daemons.namespace import Namespace
 from testbed.daemons.process import LOOPBACK, Daemon, DaemonError, free_port, run_tool
 
+_MAX_STRING_BYTES = 255
+
 _SERVER = """\
 server:
     listen: {address}@{port}
@@ -150,6 +152,27 @@ class Knot(Daemon):
             ttl: Seconds.
         """
         self._change("zone-set", names, str(ttl), "TLSA", *record.split())
+
+    def add_txt(self, name: str, text: bytes, ttl: int = 60) -> None:
+        """Add a TXT record, cut into character-strings of at most 255 bytes.
+
+        Args:
+            name: The owner, without the trailing dot.
+            text: Printable ASCII without quotation marks and backslashes; at least one byte.
+            ttl: Seconds.
+        """
+        strings = (text[start : start + _MAX_STRING_BYTES] for start in range(0, len(text), _MAX_STRING_BYTES))
+        self._change("zone-set", [name], str(ttl), "TXT", *(f'"{string.decode()}"' for string in strings))
+
+    def add_alias(self, name: str, target: str, ttl: int = 60) -> None:
+        """Add a CNAME record.
+
+        Args:
+            name: The owner, without the trailing dot.
+            target: The name that it is an alias of, without the trailing dot.
+            ttl: Seconds.
+        """
+        self._change("zone-set", [name], str(ttl), "CNAME", f"{target}.")
 
     def remove_tlsa(self, name: str, *record: str) -> None:
         """Remove a TLSA record of a name, or all of them if none is given."""

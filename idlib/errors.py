@@ -11,6 +11,7 @@ IdlibError
  │    ├── NotSecureError          the answer is not protected by DNSSEC
  │    ├── BogusError              DNSSEC says that the answer was altered or is broken
  │    └── TemporaryDiscoveryError DNS could not be asked, or did not answer
+ │         ├── EpochKeyUnavailableError    the name has epoch keys, but none that may be used now
  │         └── UnprovenAbsenceError    DNS shows no record, and nothing proves that there is none
  ├── ClockError                1  the clock of this device is not set
  ├── TransportError            3  the broker was not reached, or did not acknowledge
@@ -212,6 +213,10 @@ class BogusError(DiscoveryError):
 
 class TemporaryDiscoveryError(DiscoveryError):
     """DNS could not be asked or did not answer: no verdict."""
+
+
+class EpochKeyUnavailableError(TemporaryDiscoveryError):
+    """The name is marked as having epoch keys, and has none that may be used now: the message waits for one."""
 
 
 class UnprovenAbsenceError(TemporaryDiscoveryError):

@@ -1,14 +1,24 @@
 """Finding the TXT records of epoch keys through Knot and Unbound, with a trusted resolver and with pinned keys."""
 
 import itertools
+import secrets
+import time
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
 import pytest
+from cryptography.x509 import ExtensionType
 
+from idlib import certificates, marks
+from idlib.algorithms import PrivateKey
 from idlib.discovery import Discovery
 from idlib.discovery.authentication import TrustedResolver
 from idlib.discovery.resolver import Resolver, named_server
+from idlib.epochs import EpochPrivateKey
+from idlib.epochs.encryption_keys import EncryptionKeys, IdentityKey
+from idlib.epochs.record import EpochRecord, SignedEpochRecord
+from idlib.epochs.selection import ChosenEpoch
 from idlib.errors import (
     BogusError,
     DiscoveryError,
@@ -17,8 +27,10 @@ from idlib.errors import (
     TemporaryDiscoveryError,
     UnprovenAbsenceError,
 )
+from idlib.keys.creation import generate_private_key
 from idlib.names import IdentityName
-from idlib.settings import ServerAddress, load
+from idlib.records import WHOLE_CERTIFICATE, render
+from idlib.settings import KeyType, ServerAddress, load
 from testbed.daemons.process import LOOPBACK
 from testbed.daemons.unbound import Unbound
 from testbed.dns_lab import zones
@@ -147,3 +159,37 @@ def test_records_are_found_again_after_an_outage_and_cached_meanwhile(lab: Lab, 
     own_unbound.start()
     seconds[0] += 5
     assert discovery.find_epochs(name).texts == (_text(),)
+
+
+def test_a_marked_name_in_dns_is_written_to_with_its_epoch_key(lab: Lab, discovery: Discovery) -> None:
+    name, now = _new_name(), int(time.time())
+    key, epoch = generate_private_key(KeyType.RSA2048), EpochPrivateKey(secrets.token_bytes(32))
+    record = EpochRecord(now - 3600, now + 9 * 86400, epoch.public)
+    lab.knot.add_tlsa(name.text, _record(name, key, marks.EXTENSION))
+    keys = EncryptionKeys(discovery)
+    with pytest.raises(TemporaryDiscoveryError, match="is marked as having epoch keys, and "):
+        keys.find(name, now, 3600)
+    prepared = _new_name()
+    lab.knot.add_tlsa(prepared.text, _record(prepared, key, marks.EXTENSION))
+    lab.knot.add_txt(f"_epoch.{prepared}", SignedEpochRecord.create(record, prepared, key).to_text())
+    chosen = keys.find(prepared, now, 3600)
+    assert isinstance(chosen, ChosenEpoch)
+    assert (chosen.epoch.record, chosen.epoch.key_id) == (record, record.key_id(prepared))
+
+
+def test_an_unmarked_name_with_epoch_records_is_written_to_with_its_identity_key(
+    lab: Lab, discovery: Discovery
+) -> None:
+    name, now = _new_name(), int(time.time())
+    key, epoch = generate_private_key(KeyType.RSA2048), EpochPrivateKey(secrets.token_bytes(32))
+    lab.knot.add_tlsa(name.text, _record(name, key))
+    record = EpochRecord(now - 3600, now + 9 * 86400, epoch.public)
+    lab.knot.add_txt(f"_epoch.{name}", SignedEpochRecord.create(record, name, key).to_text())
+    assert isinstance(EncryptionKeys(discovery).find(name, now, 3600), IdentityKey)
+
+
+def _record(name: IdentityName, key: PrivateKey, *extensions: ExtensionType) -> str:
+    subject = certificates.build_subject(name, country="US", state="CA", locality="San Francisco", organization="a")
+    alternative = certificates.build_subject_alternative_name(name)
+    certificate = certificates.build_self_signed_certificate(key, subject, alternative, datetime.now(UTC), *extensions)
+    return str(render(certificate, WHOLE_CERTIFICATE))

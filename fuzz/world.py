@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from fuzz.target import check_harmless
 from idlib.algorithms import PrivateKey, PublicKey
-from idlib.envelope import UnverifiedMessage, decrypt, parse, verify
+from idlib.envelope import UnverifiedMessage, decrypt, parse_decrypted, verify
 from idlib.errors import Refusal
 from idlib.names import IdentityName
 from testbed.forge import Forge, Parts, unb64
@@ -65,7 +65,7 @@ def receive(payload: bytes, signed: Collection[Signed]) -> str:
     """
     try:
         decrypted = decrypt(payload, BOB, list(keys(BOB).values()))
-        message = parse(decrypted.signed)
+        message = parse_decrypted(decrypted)
         text = verify(message, published(message.sender))
     except Refusal as refusal:
         check_harmless(str(refusal))

@@ -81,6 +81,7 @@ class Reason(StrEnum):
     OUTER_UNSUPPORTED = "outer-unsupported"
     NOT_FOR_US = "not-for-us"
     DECRYPTION_FAILED = "decryption-failed"
+    EPOCH_GONE = "epoch-gone"
     INNER_MALFORMED = "inner-malformed"
     INNER_UNSUPPORTED = "inner-unsupported"
     SENDER_MALFORMED = "sender-malformed"

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 from idlib.algorithms import PrivateKey, PublicKey
-from idlib.envelope import UnverifiedMessage, decrypt, parse, signing_key_of
+from idlib.envelope import UnverifiedMessage, decrypt, parse_decrypted, signing_key_of
 from idlib.errors import Refusal
 from idlib.names import IdentityName
 
@@ -50,7 +50,7 @@ def open_message(
         Refusal: The message is malformed, outside the profile or for another recipient, or no key decrypts it.
     """
     decrypted = decrypt(payload, recipient, keys)
-    unverified = parse(decrypted.signed)
+    unverified = parse_decrypted(decrypted)
     key = signing_key_of(unverified, keys_of(unverified.sender))
     return OpenedMessage(decrypted.signed, decrypted.digest, unverified, None if key is None else key.der)
 

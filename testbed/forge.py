@@ -13,11 +13,13 @@ from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.hpke import AEAD, KDF, KEM, Suite
 from cryptography.hazmat.primitives.kdf.concatkdf import ConcatKDFHash
 from cryptography.hazmat.primitives.keywrap import aes_key_wrap
 from cryptography.hazmat.primitives.padding import PKCS7
 
 from idlib.algorithms import PrivateKey, PublicKey
+from idlib.epochs import EpochPrivateKey, EpochPublicKey
 from idlib.errors import Reason
 from idlib.names import IdentityName
 
@@ -30,6 +32,11 @@ class _Absent:
 # Its name is the same in every process, because pytest-xdist requires this of test ids.
 ABSENT: Any = _Absent()
 NOW = 1_800_000_000
+# The kind of a recipient's epoch key; the key is the same in each run, and worth nothing.
+EPOCH = "epoch"
+EPOCH_KEY = EpochPrivateKey(bytes(range(32)))
+EPOCH_KEY_ID = "AAECAwQFBgcICQoLDA0ODw"
+_ENCAPSULATED_OCTETS = 1120
 Parts = dict[str, Any]
 
 
@@ -97,8 +104,15 @@ def jws(key: PrivateKey, header: Mapping[str, Any] | str | bytes, payload: bytes
     return {"payload": body, "protected": protected, "signature": b64(signature)}
 
 
+def encapsulate(key: EpochPublicKey, content_key: bytes, enc: str) -> tuple[bytes, bytes]:
+    """Return the encapsulated secret and the encrypted key: HPKE-9-KE of draft-ietf-jose-hpke-pq-pqt-00."""
+    suite = Suite(KEM.MLKEM768_X25519, KDF.SHAKE256, AEAD.AES_256_GCM)
+    sealed = suite.encrypt(content_key, key.native, info=b"JOSE-HPKE rcpt\xff" + enc.encode() + b"\xff")
+    return sealed[:_ENCAPSULATED_OCTETS], sealed[_ENCAPSULATED_OCTETS:]
+
+
 def jwe(
-    key: PublicKey,
+    key: PublicKey | EpochPublicKey,
     header: Mapping[str, Any] | str | bytes,
     plaintext: bytes,
     *,
@@ -109,7 +123,11 @@ def jwe(
     oaep_hash: hashes.HashAlgorithm | None = None,
 ) -> Parts:
     cek = os.urandom(64 if enc == "A256CBC-HS512" else 32) if content_key is None else content_key
-    if isinstance(key.native, rsa.RSAPublicKey):
+    if isinstance(key, EpochPublicKey):
+        encapsulated, encrypted_key = encapsulate(key, cek, enc)
+        if isinstance(header, dict) and "ek" not in header:
+            header = {**header, "ek": b64(encapsulated)}
+    elif isinstance(key.native, rsa.RSAPublicKey):
         digest = oaep_hash or hashes.SHA256()
         encrypted_key = key.native.encrypt(cek, padding.OAEP(padding.MGF1(digest), digest, None))
     else:
@@ -163,20 +181,24 @@ class Forge:
 
     def outer_header(self, kind: str = "RSA", **changes: Any) -> dict[str, Any]:
         header = {
-            "alg": self.reader_keys[kind].algorithms.key_management,
+            "alg": "HPKE-9-KE" if kind == EPOCH else self.reader_keys[kind].algorithms.key_management,
             "enc": "A256CBC-HS512",
             "typ": "JWE",
             "x5u": f"dns://{self.bob}?type=TLSA",
+            **({"kid": EPOCH_KEY_ID} if kind == EPOCH else {}),
         }
         return changed(header, changes)
 
     def outer(self, kind: str = "RSA", plaintext: bytes | None = None, **changes: Any) -> Parts:
         plaintext = flattened(self.inner()) if plaintext is None else plaintext
         enc = "A256GCM" if changes.get("enc") == "A256GCM" else "A256CBC-HS512"
-        return jwe(self.reader_keys[kind].public, self.outer_header(kind, **changes), plaintext, enc=enc)
+        return jwe(self.public_key(kind), self.outer_header(kind, **changes), plaintext, enc=enc)
 
     def raw_outer(self, header: str | bytes, kind: str = "RSA") -> Parts:
-        return jwe(self.reader_keys[kind].public, header, flattened(self.inner()))
+        return jwe(self.public_key(kind), header, flattened(self.inner()))
+
+    def public_key(self, kind: str) -> PublicKey | EpochPublicKey:
+        return EPOCH_KEY.public if kind == EPOCH else self.reader_keys[kind].public
 
     def raw_inner(self, header: str | bytes, payload: bytes = b"hello") -> Parts:
         return jws(self.sender_keys["RSA"], header, payload)

@@ -3,7 +3,7 @@
 from idlib.algorithms import PrivateKey, PublicKey
 from idlib.envelope.binding import Binding
 from idlib.envelope.identifier import new_identifier
-from idlib.envelope.jwe import Decrypted, decrypt, encrypt
+from idlib.envelope.jwe import Decrypted, SealedTo, decrypt, encrypt
 from idlib.envelope.jws import (
     UnverifiedMessage,
     UnverifiedReceipt,
@@ -15,17 +15,21 @@ from idlib.envelope.jws import (
     verify,
     verify_receipt,
 )
+from idlib.epochs import IdentifiedEpochKey
+from idlib.errors import Reason, Refusal
 from idlib.names import IdentityName
 
 __all__ = [
     "Binding",
     "Decrypted",
+    "SealedTo",
     "UnverifiedMessage",
     "UnverifiedReceipt",
     "decrypt",
     "encrypt",
     "new_identifier",
     "parse",
+    "parse_decrypted",
     "parse_receipt",
     "seal",
     "seal_receipt",
@@ -43,7 +47,7 @@ def seal(
     sender: IdentityName,
     signing_key: PrivateKey,
     recipient: IdentityName,
-    encryption_key: PublicKey,
+    encryption_key: PublicKey | IdentifiedEpochKey,
     binding: Binding,
     ask_for_receipt: bool = False,
 ) -> bytes:
@@ -54,7 +58,7 @@ def seal(
         sender: The sender, whose public key is in DNS.
         signing_key: The sender's key.
         recipient: The recipient.
-        encryption_key: The recipient's key, from DNS.
+        encryption_key: The recipient's identity key or epoch key, from DNS.
         binding: The recipient and the time.
         ask_for_receipt: Whether the recipient should confirm that it has printed the message.
 
@@ -67,7 +71,12 @@ def seal(
 
 
 def seal_receipt(
-    reference: str, *, sender: IdentityName, signing_key: PrivateKey, encryption_key: PublicKey, binding: Binding
+    reference: str,
+    *,
+    sender: IdentityName,
+    signing_key: PrivateKey,
+    encryption_key: PublicKey | IdentifiedEpochKey,
+    binding: Binding,
 ) -> bytes:
     """Return a receipt signed and encrypted, ready to be published.
 
@@ -75,7 +84,7 @@ def seal_receipt(
         reference: The identifier (`jti`) of the message that has been printed.
         sender: The device that has printed it.
         signing_key: That device's key.
-        encryption_key: The key of the message's sender, from DNS.
+        encryption_key: The identity key or epoch key of the message's sender, from DNS.
         binding: The message's sender as the recipient, and the time.
 
     Raises:
@@ -83,3 +92,19 @@ def seal_receipt(
     """
     signed = sign_receipt(reference, sender=sender, signing_key=signing_key, binding=binding)
     return encrypt(signed, recipient=binding.audience, encryption_key=encryption_key)
+
+
+def parse_decrypted(decrypted: Decrypted) -> UnverifiedMessage:
+    """Return the message in a decrypted payload; its signature is not verified yet.
+
+    Args:
+        decrypted: From `decrypt`.
+
+    Raises:
+        Refusal: As `parse`; also if an unbound message was encrypted to an epoch key, because only software that binds
+            messages knows epoch keys.
+    """
+    message = parse(decrypted.signed)
+    if decrypted.sealed_to is SealedTo.EPOCH and message.binding is None:
+        raise Refusal(Reason.UNBOUND, "the message is unbound, and encrypted to an epoch key")
+    return message

@@ -2,22 +2,34 @@
 
 import hashlib
 import secrets
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from enum import StrEnum
+from functools import partial
+from types import MappingProxyType
 from typing import Any, Final
 
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from idlib import base64url
 from idlib.algorithms import P256_ALGORITHMS, RSA_ALGORITHMS, PrivateKey, PublicKey
-from idlib.envelope import key_management, serialization, strict_json
+from idlib.envelope import hpke, key_management, serialization, strict_json
 from idlib.envelope.content_encryption import A256CBC_HS512, A256GCM, ContentEncryption, encrypt_cbc_hs512
 from idlib.envelope.serialization import JWE, JWS, shown
+from idlib.epochs import EpochPrivateKey, IdentifiedEpochKey
 from idlib.errors import MalformedNameError, Reason, Refusal, UnsuitableKeyError
 from idlib.names import IdentityName, parse_dns_uri
 
-_KEY_MANAGEMENT: Final = frozenset({RSA_ALGORITHMS.key_management, P256_ALGORITHMS.key_management})
+_KEY_MANAGEMENT: Final = frozenset({RSA_ALGORITHMS.key_management, P256_ALGORITHMS.key_management, hpke.ALGORITHM})
 _CONTENT_ENCRYPTION: Final = {encryption.name: encryption for encryption in (A256CBC_HS512, A256GCM)}
+_NO_EPOCH_KEYS: Final[Mapping[str, EpochPrivateKey]] = MappingProxyType({})
+
+
+class SealedTo(StrEnum):
+    """The kind of key that a message was encrypted to."""
+
+    IDENTITY = "identity"
+    EPOCH = "epoch"
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,10 +39,12 @@ class Decrypted:
     Args:
         signed: The inner layer, not verified yet.
         digest: SHA-256 of the encrypted message; the same for each copy, whatever its serialization.
+        sealed_to: The kind of key that it was encrypted to.
     """
 
     signed: str
     digest: bytes
+    sealed_to: SealedTo = SealedTo.IDENTITY
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +54,7 @@ class _EncryptedMessage:
     algorithm: str
     content_encryption: ContentEncryption
     ephemeral: ec.EllipticCurvePublicKey | None
+    share: hpke.EpochShare | None
     protected: bytes
     encrypted_key: bytes = field(repr=False)
     iv: bytes
@@ -49,24 +64,32 @@ class _EncryptedMessage:
     def fits(self, key: PrivateKey) -> bool:
         return key_management.fits(key, self.algorithm, self.encrypted_key, self.content_encryption.key_octets)
 
+    @property
+    def sealed_to(self) -> SealedTo:
+        return SealedTo.IDENTITY if self.share is None else SealedTo.EPOCH
 
-def encrypt(signed: str, *, recipient: IdentityName, encryption_key: PublicKey) -> bytes:
+
+def encrypt(signed: str, *, recipient: IdentityName, encryption_key: PublicKey | IdentifiedEpochKey) -> bytes:
     """Return the signed message encrypted, in flattened JSON serialization.
 
     Args:
         signed: From `sign`.
         recipient: The recipient.
-        encryption_key: The recipient's key; its type determines the algorithm.
+        encryption_key: The recipient's identity key or epoch key; its type determines the algorithm.
 
     Raises:
         UnsuitableKeyError: The key cannot be used for encryption.
     """
     content_key = secrets.token_bytes(A256CBC_HS512.key_octets)
-    try:
-        wrapped = key_management.wrap(encryption_key, content_key)
-    except ValueError:
-        raise UnsuitableKeyError(f"the key of {recipient} cannot be used for encryption") from None
-    algorithm = encryption_key.algorithms.key_management
+    if isinstance(encryption_key, IdentifiedEpochKey):
+        algorithm = hpke.ALGORITHM
+        wrapped = hpke.wrap(encryption_key, content_key, A256CBC_HS512)
+    else:
+        algorithm = encryption_key.algorithms.key_management
+        try:
+            wrapped = key_management.wrap(encryption_key, content_key)
+        except ValueError:
+            raise UnsuitableKeyError(f"the key of {recipient} cannot be used for encryption") from None
     header = {"alg": algorithm, "enc": A256CBC_HS512.name, "typ": "JWE", "x5u": recipient.uri, **wrapped.parameters}
     protected = base64url.encode(strict_json.write_object(header).encode())
     iv = secrets.token_bytes(A256CBC_HS512.iv_octets)
@@ -75,7 +98,12 @@ def encrypt(signed: str, *, recipient: IdentityName, encryption_key: PublicKey) 
     return serialization.write(JWE, (protected, *map(base64url.encode, octets))).encode()
 
 
-def decrypt(payload: bytes, recipient: IdentityName, keys: Sequence[PrivateKey]) -> Decrypted:
+def decrypt(
+    payload: bytes,
+    recipient: IdentityName,
+    keys: Sequence[PrivateKey],
+    epoch_keys: Mapping[str, EpochPrivateKey] = _NO_EPOCH_KEYS,
+) -> Decrypted:
     """Return the signed message in a received payload.
 
     A message that is outside the profile or for another recipient is refused before a private key is used. Each fitting
@@ -85,19 +113,22 @@ def decrypt(payload: bytes, recipient: IdentityName, keys: Sequence[PrivateKey])
         payload: Flattened JSON or compact serialization; the caller has limited its length.
         recipient: The owner of the keys.
         keys: The current and the previous keys, most likely first.
+        epoch_keys: The epoch keys that are not destroyed yet, by their ids.
 
     Raises:
-        Refusal: The payload is malformed, outside the profile or for another recipient, or no key decrypts it.
+        Refusal: The payload is malformed, outside the profile or for another recipient, its epoch key is unknown, or
+            no key decrypts it.
     """
     message = _read(payload, recipient)
-    fitting = [key for key in keys if message.fits(key)]
+    unwrapping = _unwrapping(message, keys, epoch_keys)
     # Decoded only if a key may open it, because it can be long.
-    ciphertext = _read_ciphertext(message) if fitting else b""
-    for key in fitting:
-        plaintext = _open(message, ciphertext, key)
+    ciphertext = _read_ciphertext(message) if unwrapping else b""
+    prescribed = message.content_encryption
+    for unwrap in unwrapping:
+        plaintext = prescribed.decrypt(unwrap(), message.iv, ciphertext, message.tag, message.protected)
         if plaintext is not None:
             signed = serialization.read_utf8(JWS, "the plaintext", plaintext)
-            return Decrypted(signed, _digest(message, ciphertext))
+            return Decrypted(signed, _digest(message, ciphertext), message.sealed_to)
     raise Refusal(Reason.DECRYPTION_FAILED, f"no key of {recipient} decrypts the message")
 
 
@@ -112,8 +143,12 @@ def _read(payload: bytes, recipient: IdentityName) -> _EncryptedMessage:
     iv = _read_part("iv", encoded_iv, content_encryption.iv_octets)
     tag = _read_part("tag", encoded_tag, content_encryption.tag_octets)
     ephemeral = _read_epk(header) if algorithm == P256_ALGORITHMS.key_management else None
+    share = None
+    if algorithm == hpke.ALGORITHM:
+        hpke.check_length(encrypted_key, content_encryption)
+        share = hpke.read_share(header)
     return _EncryptedMessage(
-        algorithm, content_encryption, ephemeral, protected.encode(), encrypted_key, iv, tag, encoded_ciphertext
+        algorithm, content_encryption, ephemeral, share, protected.encode(), encrypted_key, iv, tag, encoded_ciphertext
     )
 
 
@@ -175,10 +210,18 @@ def _read_ciphertext(message: _EncryptedMessage) -> bytes:
     return ciphertext
 
 
-def _open(message: _EncryptedMessage, ciphertext: bytes, key: PrivateKey) -> bytes | None:
-    prescribed = message.content_encryption
-    content_key = key_management.unwrap(key, message.encrypted_key, message.ephemeral, prescribed.key_octets)
-    return prescribed.decrypt(content_key, message.iv, ciphertext, message.tag, message.protected)
+def _unwrapping(
+    message: _EncryptedMessage, keys: Sequence[PrivateKey], epoch_keys: Mapping[str, EpochPrivateKey]
+) -> Sequence[Callable[[], bytes]]:
+    """Return, for each key that fits, what decrypts the content key with it."""
+    prescribed, encrypted_key = message.content_encryption, message.encrypted_key
+    if message.share is None:
+        arguments = (encrypted_key, message.ephemeral, prescribed.key_octets)
+        return [partial(key_management.unwrap, key, *arguments) for key in keys if message.fits(key)]
+    epoch_key = epoch_keys.get(message.share.key_id)
+    if epoch_key is None:
+        raise Refusal(Reason.EPOCH_GONE, f"none of our epoch keys has the id {message.share.key_id}")
+    return [partial(hpke.unwrap, epoch_key, message.share, encrypted_key, prescribed)]
 
 
 def _digest(message: _EncryptedMessage, ciphertext: bytes) -> bytes:

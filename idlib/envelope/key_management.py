@@ -1,6 +1,7 @@
 """The key management algorithms (`alg`) of a JWE: RSA-OAEP-256 and ECDH-ES+A256KW (RFC 7518, sections 4.3 and 4.6)."""
 
 import secrets
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Final
@@ -48,7 +49,7 @@ class WrappedKey:
     """
 
     encrypted_key: bytes = field(repr=False)
-    parameters: dict[str, dict[str, str]]
+    parameters: Mapping[str, str | dict[str, str]]
 
 
 def wrap(key: PublicKey, content_key: bytes) -> WrappedKey:

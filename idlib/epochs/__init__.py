@@ -3,6 +3,20 @@
 `keys` has the keys themselves; no I/O.
 """
 
-from idlib.epochs.keys import PUBLIC_OCTETS, SEED_OCTETS, EpochPrivateKey, EpochPublicKey
+from idlib.epochs.keys import (
+    KEY_ID_OCTETS,
+    PUBLIC_OCTETS,
+    SEED_OCTETS,
+    EpochPrivateKey,
+    EpochPublicKey,
+    IdentifiedEpochKey,
+)
 
-__all__ = ["PUBLIC_OCTETS", "SEED_OCTETS", "EpochPrivateKey", "EpochPublicKey"]
+__all__ = [
+    "KEY_ID_OCTETS",
+    "PUBLIC_OCTETS",
+    "SEED_OCTETS",
+    "EpochPrivateKey",
+    "EpochPublicKey",
+    "IdentifiedEpochKey",
+]

@@ -1,7 +1,7 @@
 """The key pair of an epoch: ML-KEM-768 (FIPS 203) with X25519 (RFC 7748), known to HPKE as MLKEM768-X25519.
 
-Its KEM is number 0x647a of draft-ietf-hpke-pq-05. A private key is 32 random bytes; draft-connolly-cfrg-xwing-kem-11,
-section 5.2, derives both halves from them.
+Its KEM is number 0x647a of draft-ietf-hpke-pq-05. A private key is 32 random bytes; draft-connolly-cfrg-xwing-kem-11
+defines how both halves are derived from them.
 """
 
 import hashlib
@@ -13,10 +13,12 @@ from cryptography.hazmat.primitives.asymmetric.mlkem import MLKEM768PrivateKey, 
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 from cryptography.hazmat.primitives.hpke import MLKEM768X25519PrivateKey, MLKEM768X25519PublicKey
 
+from idlib import base64url
 from idlib.errors import UnsuitableKeyError
 
 SEED_OCTETS: Final = 32
 PUBLIC_OCTETS: Final = 1216
+KEY_ID_OCTETS: Final = 16
 
 _MLKEM_SEED_OCTETS: Final = 64
 _MLKEM_PUBLIC_OCTETS: Final = 1184
@@ -45,6 +47,30 @@ class EpochPublicKey:
                 f"an epoch key of {len(self.octets)} bytes is not supported", f"use {PUBLIC_OCTETS} bytes"
             )
         object.__setattr__(self, "native", _load(self.octets))
+
+
+@dataclass(frozen=True, slots=True)
+class IdentifiedEpochKey:
+    """A recipient's epoch key with its id, which depends on the signed record that the key is published in.
+
+    Args:
+        key_id: 16 bytes in base64url.
+        public: The key.
+
+    Raises:
+        UnsuitableKeyError: The id has another form.
+    """
+
+    key_id: str
+    public: EpochPublicKey
+
+    def __post_init__(self) -> None:
+        try:
+            octets = base64url.decode(self.key_id)
+        except ValueError:
+            raise UnsuitableKeyError("the id of an epoch key is not base64url") from None
+        if len(octets) != KEY_ID_OCTETS:
+            raise UnsuitableKeyError(f"the id of an epoch key has {len(octets)} bytes instead of {KEY_ID_OCTETS}")
 
 
 @dataclass(frozen=True, slots=True)

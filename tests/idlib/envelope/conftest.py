@@ -4,7 +4,8 @@ from typing import Any
 import pytest
 
 from idlib.algorithms import PrivateKey
-from idlib.envelope import key_management
+from idlib.envelope import hpke, key_management
+from idlib.epochs import EpochPrivateKey
 
 
 @pytest.fixture
@@ -16,6 +17,11 @@ def private_key_operations(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
         counter[key.algorithms.key_management] += 1
         return unwrap(key, *arguments)
 
-    unwrap = key_management.unwrap
+    def counting_epoch(key: EpochPrivateKey, *arguments: Any) -> bytes:
+        counter[hpke.ALGORITHM] += 1
+        return unwrap_epoch(key, *arguments)
+
+    unwrap, unwrap_epoch = key_management.unwrap, hpke.unwrap
     monkeypatch.setattr(key_management, "unwrap", counting)
+    monkeypatch.setattr(hpke, "unwrap", counting_epoch)
     return counter

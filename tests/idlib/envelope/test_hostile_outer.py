@@ -10,7 +10,21 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from idlib.envelope import decrypt
 from idlib.errors import Reason, Refusal
-from testbed.forge import ABSENT, Case, Forge, Make, b64, changed, compact, flattened, literal, public_jwk
+from testbed.forge import (
+    ABSENT,
+    EPOCH,
+    EPOCH_KEY,
+    EPOCH_KEY_ID,
+    Case,
+    Forge,
+    Make,
+    b64,
+    changed,
+    compact,
+    flattened,
+    literal,
+    public_jwk,
+)
 
 MALFORMED, UNSUPPORTED = Reason.OUTER_MALFORMED, Reason.OUTER_UNSUPPORTED
 P256_MODULUS = 2**256 - 2**224 + 2**192 + 2**96 - 1
@@ -47,6 +61,11 @@ def epk(**changes: Any) -> Make:
         return flattened(forge.outer("P-256", epk=changed(key, changes)))
 
     return make
+
+
+def epoch(**changes: Any) -> Make:
+    """Put other parameters into the header of a message to an epoch key."""
+    return lambda forge: flattened(forge.outer(EPOCH, **changes))
 
 
 def json_text(edit: Callable[[str], str | bytes]) -> Make:
@@ -274,6 +293,37 @@ OUTER: list[Case] = [
         )
         for size in (0, 8, 40, 64, 71, 73, 256)
     ),
+    ("no ek", MALFORMED, header_text(lambda text: text, EPOCH)),
+    *((f"ek of {size} octets", MALFORMED, epoch(ek=b64(bytes(size)))) for size in (0, 32, 1088, 1119, 1121, 2240)),
+    *((f"ek is {value!r}", MALFORMED, epoch(ek=value)) for value in (None, 7, ["AA"], {"kty": "AKP"})),
+    ("ek with padding", MALFORMED, epoch(ek=b64(bytes(1120)) + "=")),
+    ("ek with spare bits", MALFORMED, epoch(ek=with_spare_bits(b64(bytes(1120))))),
+    ("ek twice", MALFORMED, header_text(lambda text: text[:-1] + ', "ek": "AA", "ek": "AA"}', EPOCH)),
+    ("kid twice", MALFORMED, header_text(lambda text: text[:-1] + f', "kid": "{EPOCH_KEY_ID}"}}', EPOCH)),
+    *((f"kid is {value!r}", MALFORMED, epoch(kid=value)) for value in (ABSENT, None, 7, "", [EPOCH_KEY_ID])),
+    *((f"kid of {size} octets", MALFORMED, epoch(kid=b64(bytes(size)))) for size in (15, 17, 32)),
+    ("kid with spare bits", MALFORMED, epoch(kid=with_spare_bits(EPOCH_KEY_ID))),
+    ("kid with white space", MALFORMED, epoch(kid=EPOCH_KEY_ID + "\n")),
+    *((f"epoch message with {name}", UNSUPPORTED, epoch(**{name: "AA"})) for name in ("psk_id", "epk", "apu", "apv")),
+    ("epoch message with psk_id null", UNSUPPORTED, epoch(psk_id=None)),
+    *((f"alg {name} with kid and ek", UNSUPPORTED, epoch(alg=name)) for name in ("HPKE-9", "HPKE-8-KE", "HPKE-7-KE")),
+    ("ek in an unprotected header", UNSUPPORTED, lambda f: flattened(f.outer(EPOCH), header={"ek": "AA"})),
+    *(
+        (f"epoch encrypted_key of {size} octets", MALFORMED, members(EPOCH, encrypted_key=b64(bytes(size))))
+        for size in (0, 48, 79, 81)
+    ),
+    *(
+        (
+            f"A256GCM epoch encrypted_key of {size} octets",
+            MALFORMED,
+            lambda f, size=size: flattened(f.outer(EPOCH, enc="A256GCM"), encrypted_key=b64(bytes(size))),
+        )
+        for size in (47, 49, 80)
+    ),
+    ("epoch message for another recipient", Reason.NOT_FOR_US, epoch(x5u="dns:carol.example.test?type=TLSA")),
+    ("an unknown kid", Reason.EPOCH_GONE, epoch(kid=b64(bytes(16)))),
+    ("an epoch message named as RSA", Reason.DECRYPTION_FAILED, epoch(alg="RSA-OAEP-256")),
+    ("an RSA message named as HPKE-9-KE", MALFORMED, outer(alg="HPKE-9-KE")),
     ("an RSA message named as P-256", MALFORMED, outer(alg="ECDH-ES+A256KW")),
     ("a P-256 message named as RSA", Reason.DECRYPTION_FAILED, outer("P-256", alg="RSA-OAEP-256")),
 ]
@@ -284,7 +334,7 @@ def test_outer_layers_are_refused_without_a_private_key_operation(
     forge: Forge, private_key_operations: Counter[str], reason: Reason, make: Make
 ) -> None:
     with pytest.raises(Refusal) as refusal:
-        decrypt(make(forge), forge.bob, list(forge.reader_keys.values()))
+        decrypt(make(forge), forge.bob, list(forge.reader_keys.values()), {EPOCH_KEY_ID: EPOCH_KEY})
     assert refusal.value.reason is reason
     assert refusal.value.fact.isascii()
     assert refusal.value.fact.isprintable()

@@ -1,3 +1,6 @@
+from collections.abc import Mapping
+from typing import Any
+
 import pytest
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -14,7 +17,7 @@ KINDS = ["RSA", "P-256"]
 P256_MODULUS = 2**256 - 2**224 + 2**192 + 2**96 - 1
 
 
-def ephemeral_of(parameters: dict[str, dict[str, str]]) -> ec.EllipticCurvePublicKey | None:
+def ephemeral_of(parameters: Mapping[str, Any]) -> ec.EllipticCurvePublicKey | None:
     return ephemeral_key(*(unb64(parameters["epk"][name]) for name in ("x", "y"))) if parameters else None
 
 

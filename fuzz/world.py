@@ -16,7 +16,7 @@ from idlib.algorithms import PrivateKey, PublicKey
 from idlib.envelope import UnverifiedMessage, decrypt, parse_decrypted, verify
 from idlib.errors import Refusal
 from idlib.names import IdentityName
-from testbed.forge import Forge, Parts, unb64
+from testbed.forge import EPOCH_KEY, EPOCH_KEY_ID, Forge, Parts, unb64
 
 ALICE: Final = IdentityName("alice._device.example.test")
 BOB: Final = IdentityName("bob._device.example.test")
@@ -64,7 +64,7 @@ def receive(payload: bytes, signed: Collection[Signed]) -> str:
         signed: Everything that was signed; nothing else may be printed.
     """
     try:
-        decrypted = decrypt(payload, BOB, list(keys(BOB).values()))
+        decrypted = decrypt(payload, BOB, list(keys(BOB).values()), {EPOCH_KEY_ID: EPOCH_KEY})
         message = parse_decrypted(decrypted)
         text = verify(message, published(message.sender))
     except Refusal as refusal:

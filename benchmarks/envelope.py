@@ -14,7 +14,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from cryptography.hazmat.primitives import hashes, keywrap
@@ -22,14 +22,16 @@ from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from cryptography.hazmat.primitives.hmac import HMAC
+from cryptography.hazmat.primitives.hpke import AEAD, KDF, KEM, Suite
 from cryptography.hazmat.primitives.kdf.concatkdf import ConcatKDFHash
 from jwcrypto.jwe import JWE
 from jwcrypto.jwk import JWK
 from jwcrypto.jws import JWS
 
 from benchmarks.machine import describe
-from idlib.algorithms import PrivateKey
-from idlib.envelope import Binding, decrypt, encrypt, jwe, key_management, parse, seal, sign, verify
+from idlib.algorithms import PrivateKey, PublicKey
+from idlib.envelope import Binding, decrypt, encrypt, hpke, jwe, key_management, parse, seal, sign, verify
+from idlib.epochs import SEED_OCTETS, EpochPrivateKey, IdentifiedEpochKey
 from idlib.errors import Refusal
 from idlib.keys import generate_private_key
 from idlib.names import IdentityName
@@ -44,21 +46,32 @@ _BOB: Final = IdentityName("bob._device.example.com")
 _NOW: Final = 1_800_000_000
 _SIZES: Final = {"100 B": 100, "10 kB": 10_000, "60 kB": 60_000}
 _KEY_TYPES: Final = (KeyType.RSA2048, KeyType.P256)
+_EPOCH_KEY_ID: Final = "AAECAwQFBgcICQoLDA0ODw"
 _WARM_UP: Final = 5
 _WHOLE: Final = "the whole message"
 _CRYPTOGRAPHY: Final = "its cryptography alone"
 _JWCRYPTO: Final = "by jwcrypto"
 _JUNK: Final = "junk: "
 _MAX_JUNK_RATIO: Final = 0.15
+# A message to an epoch key takes little more than half the time of one to an RSA key, and has a longer header.
+_MAX_EPOCH_JUNK_RATIO: Final = 0.2
+_EPOCH: Final = "epoch "
 
 
 @dataclass(frozen=True, slots=True)
 class _Exchange:
-    """A message from alice to bob, with the keys of both."""
+    """A message from alice to bob, with the keys of both; it is sealed to bob's epoch key if there is one."""
 
     text: str
     alice: PrivateKey
     bob: PrivateKey
+    epoch_keys: Mapping[str, EpochPrivateKey]
+
+    @property
+    def encryption_key(self) -> PublicKey | IdentifiedEpochKey:
+        for key_id, key in self.epoch_keys.items():
+            return IdentifiedEpochKey(key_id, key.public)
+        return self.bob.public
 
     def seal(self) -> bytes:
         return seal(
@@ -66,13 +79,16 @@ class _Exchange:
             sender=_ALICE,
             signing_key=self.alice,
             recipient=_BOB,
-            encryption_key=self.bob.public,
+            encryption_key=self.encryption_key,
             binding=Binding.new(_BOB, _NOW),
         )
 
     def open(self, payload: bytes) -> str:
-        message = parse(decrypt(payload, _BOB, [self.bob]).signed)
+        message = parse(self.decrypt(payload))
         return self.line(verify(message, [self.alice.public]))
+
+    def decrypt(self, payload: bytes) -> str:
+        return decrypt(payload, _BOB, [self.bob], self.epoch_keys).signed
 
     def line(self, text: str) -> str:
         return json_line(_ALICE, text, identifier="c4VbVvM4kzYgZ8n1m4uV1A", sent_at=_NOW, received_at=_NOW + 0.25)
@@ -92,51 +108,68 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=400, help="how often to run each part")
     rounds = parser.parse_args().rounds
     os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
-    columns = {
-        f"{key_type.value} {title}": _medians(_actions(_exchange(key_type, size)), rounds)
-        for key_type in _KEY_TYPES
-        for title, size in _SIZES.items()
+    exchanges = {
+        **{
+            f"{key_type.value} {title}": _exchange(key_type, size)
+            for key_type in _KEY_TYPES
+            for title, size in _SIZES.items()
+        },
+        # Signed with RSA-2048, to be compared with the columns of that key type.
+        **{_EPOCH + title: _epoch_exchange(size) for title, size in _SIZES.items()},
     }
+    columns = {title: _medians(_actions(exchange), rounds) for title, exchange in exchanges.items()}
     print(describe(), "", sep="\n")
     parts = list(dict.fromkeys(part for column in columns.values() for part in column))
     rows = [(part, *(_shown(part, column) for column in columns.values())) for part in parts]
     for title in (_CRYPTOGRAPHY, _JWCRYPTO):
-        ratios = (column[_WHOLE] / column[title] for column in columns.values())
-        rows.append((f"{_WHOLE} / {title}", *(f"{ratio:.2f}" for ratio in ratios)))
+        ratios = (column[_WHOLE] / column[title] if title in column else None for column in columns.values())
+        rows.append((f"{_WHOLE} / {title}", *("" if ratio is None else f"{ratio:.2f}" for ratio in ratios)))
     print_table(("microseconds; junk: over the whole message", *columns), rows)
-    junk = [column[part] / column[_WHOLE] for column in columns.values() for part in column if part.startswith(_JUNK)]
-    return 0 if max(junk) < _MAX_JUNK_RATIO else 1
+    return 0 if all(_is_junk_cheap(title, column) for title, column in columns.items()) else 1
+
+
+def _is_junk_cheap(title: str, column: Mapping[str, float]) -> bool:
+    limit = _MAX_EPOCH_JUNK_RATIO if title.startswith(_EPOCH) else _MAX_JUNK_RATIO
+    return max(column[part] for part in column if part.startswith(_JUNK)) < limit * column[_WHOLE]
 
 
 def _exchange(key_type: KeyType, size: int) -> _Exchange:
     text = ("The pump in the cellar ran for 21.5 minutes. " * (size // 45 + 1))[:size]
-    return _Exchange(text, generate_private_key(key_type), generate_private_key(key_type))
+    return _Exchange(text, generate_private_key(key_type), generate_private_key(key_type), {})
+
+
+def _epoch_exchange(size: int) -> _Exchange:
+    key = EpochPrivateKey(os.urandom(SEED_OCTETS))
+    return replace(_exchange(KeyType.RSA2048, size), epoch_keys={_EPOCH_KEY_ID: key})
 
 
 def _actions(exchange: _Exchange) -> dict[str, Action]:
     payload = exchange.seal()
     message = jwe._read(payload, _BOB)
     prescribed, ciphertext = message.content_encryption, jwe._read_ciphertext(message)
-    wrapped = (exchange.bob, message.encrypted_key, message.ephemeral, prescribed.key_octets)
-    content_key = key_management.unwrap(*wrapped)
+    unwrap = jwe._unwrapping(message, [exchange.bob], exchange.epoch_keys)[0]
+    content_key = unwrap()
     content = (content_key, message.iv, ciphertext, message.tag, message.protected)
-    signed = decrypt(payload, _BOB, [exchange.bob]).signed
+    signed = exchange.decrypt(payload)
     unverified = parse(signed)
     jwks = (JWK.from_pyca(exchange.bob.native), JWK.from_pyca(exchange.alice.public.native))
     text = payload.decode()
+    # jwcrypto knows no HPKE.
+    reference = {} if exchange.epoch_keys else {_JWCRYPTO: lambda: exchange.open_by_jwcrypto(text, *jwks)}
     return {
         "seal": exchange.seal,
         "read the outer layer": lambda: jwe._read_ciphertext(jwe._read(payload, _BOB)),
-        "unwrap the content key": lambda: key_management.unwrap(*wrapped),
+        "unwrap the content key": unwrap,
         "decrypt the content": lambda: prescribed.decrypt(*content),
         "digest": lambda: jwe._digest(message, ciphertext),
+        "all of the outer layer": lambda: exchange.decrypt(payload),
         "parse the inner layer": lambda: parse(signed),
         "verify the signature": lambda: verify(unverified, [exchange.alice.public]),
         "write the line": lambda: exchange.line(exchange.text),
         _WHOLE: lambda: exchange.open(payload),
         _CRYPTOGRAPHY: _cryptography(exchange, message, content_key, ciphertext, signed),
-        _JWCRYPTO: lambda: exchange.open_by_jwcrypto(text, *jwks),
-        **{_JUNK + title: _refusal(junk, exchange.bob) for title, junk in _junk(exchange, payload).items()},
+        **reference,
+        **{_JUNK + title: _refusal(junk, exchange) for title, junk in _junk(exchange, payload).items()},
     }
 
 
@@ -150,7 +183,13 @@ def _cryptography(
     oaep, pkcs1 = padding.OAEP(padding.MGF1(sha256), sha256, None), padding.PKCS1v15()
     bob, alice = exchange.bob.native, exchange.alice.public.native
 
+    suite = Suite(KEM.MLKEM768_X25519, KDF.SHAKE256, AEAD.AES_256_GCM)
+
     def unwrap() -> object:
+        if message.share is not None:
+            sealed = message.share.encapsulated + message.encrypted_key
+            epoch_key = exchange.epoch_keys[message.share.key_id]
+            return suite.decrypt(sealed, epoch_key.native, info=hpke._info(message.content_encryption))
         if isinstance(bob, rsa.RSAPrivateKey):
             return bob.decrypt(message.encrypted_key, oaep)
         if message.ephemeral is None:
@@ -182,21 +221,23 @@ def _junk(exchange: _Exchange, payload: bytes) -> dict[str, bytes]:
     """Return messages of the same size that are refused before a private key is used."""
     parts = json.loads(payload)
     signed = sign(exchange.text, sender=_ALICE, signing_key=exchange.alice, binding=Binding.new(_BOB, _NOW))
-    other_key = generate_private_key(KeyType.RSA3072).public
+    other_key: PublicKey | IdentifiedEpochKey = generate_private_key(KeyType.RSA3072).public
+    for key in exchange.epoch_keys.values():
+        other_key = IdentifiedEpochKey("A" * len(_EPOCH_KEY_ID), key.public)
     return {
         "random bytes": os.urandom(len(payload)),
         "no JSON": payload[:-1],
         "not encrypted": signed.encode(),
-        "to another device": encrypt(signed, recipient=_ALICE, encryption_key=exchange.bob.public),
+        "to another device": encrypt(signed, recipient=_ALICE, encryption_key=exchange.encryption_key),
         "to another key": encrypt(signed, recipient=_BOB, encryption_key=other_key),
         "a short tag": json.dumps(parts | {"tag": "AAAA"}).encode(),
     }
 
 
-def _refusal(payload: bytes, key: PrivateKey) -> Action:
+def _refusal(payload: bytes, exchange: _Exchange) -> Action:
     def refuse() -> None:
         with suppress(Refusal):
-            decrypt(payload, _BOB, [key])
+            exchange.decrypt(payload)
             raise AssertionError("junk was decrypted")
 
     return refuse
@@ -215,6 +256,8 @@ def _medians(actions: Mapping[str, Action], rounds: int) -> dict[str, float]:
 
 
 def _shown(part: str, column: Mapping[str, float]) -> str:
+    if part not in column:
+        return ""
     return f"{column[part] / column[_WHOLE]:.2f}" if part.startswith(_JUNK) else f"{column[part]:.0f}"
 
 

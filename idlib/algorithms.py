@@ -32,6 +32,8 @@ class Algorithms:
 
 RSA_ALGORITHMS: Final = Algorithms("RS256", "RSA-OAEP-256", "RSA")
 P256_ALGORITHMS: Final = Algorithms("ES256", "ECDH-ES+A256KW", "EC P-256")
+# The JWE `alg` for epoch keys, which sign nothing.
+EPOCH_KEY_MANAGEMENT: Final = "HPKE-9-KE"
 
 
 @dataclass(frozen=True, slots=True, eq=False)

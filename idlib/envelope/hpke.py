@@ -21,7 +21,6 @@ from idlib.envelope.key_management import WrappedKey
 from idlib.envelope.serialization import JWE
 from idlib.epochs import KEY_ID_OCTETS, EpochPrivateKey, IdentifiedEpochKey
 
-ALGORITHM: Final = "HPKE-9-KE"
 # The ML-KEM-768 ciphertext, then the ephemeral X25519 public key.
 ENCAPSULATED_OCTETS: Final = 1088 + 32
 
@@ -77,7 +76,7 @@ def read_share(header: dict[str, Any]) -> EpochShare:
     """Return what the protected header says about an epoch key.
 
     Args:
-        header: The JWE protected header, whose `alg` is ALGORITHM.
+        header: The JWE protected header, whose `alg` is EPOCH_KEY_MANAGEMENT.
 
     Raises:
         Refusal: `kid` or `ek` is missing or malformed, or there is an unsupported parameter.

@@ -1,5 +1,7 @@
 """What others use of the envelope; `idlib.envelope` offers the same."""
 
+from typing import TYPE_CHECKING
+
 from idlib.algorithms import PrivateKey, PublicKey
 from idlib.envelope.binding import Binding
 from idlib.envelope.identifier import new_identifier
@@ -15,9 +17,11 @@ from idlib.envelope.jws import (
     verify,
     verify_receipt,
 )
-from idlib.epochs import IdentifiedEpochKey
 from idlib.errors import Reason, Refusal
 from idlib.names import IdentityName
+
+if TYPE_CHECKING:
+    from idlib.epochs import IdentifiedEpochKey
 
 __all__ = [
     "Binding",
@@ -47,7 +51,7 @@ def seal(
     sender: IdentityName,
     signing_key: PrivateKey,
     recipient: IdentityName,
-    encryption_key: PublicKey | IdentifiedEpochKey,
+    encryption_key: "PublicKey | IdentifiedEpochKey",
     binding: Binding,
     ask_for_receipt: bool = False,
 ) -> bytes:
@@ -75,7 +79,7 @@ def seal_receipt(
     *,
     sender: IdentityName,
     signing_key: PrivateKey,
-    encryption_key: PublicKey | IdentifiedEpochKey,
+    encryption_key: "PublicKey | IdentifiedEpochKey",
     binding: Binding,
 ) -> bytes:
     """Return a receipt signed and encrypted, ready to be published.

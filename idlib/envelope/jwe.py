@@ -7,22 +7,28 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import partial
 from types import MappingProxyType
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from idlib import base64url
-from idlib.algorithms import P256_ALGORITHMS, RSA_ALGORITHMS, PrivateKey, PublicKey
-from idlib.envelope import hpke, key_management, serialization, strict_json
+from idlib.algorithms import EPOCH_KEY_MANAGEMENT, P256_ALGORITHMS, RSA_ALGORITHMS, PrivateKey, PublicKey
+from idlib.envelope import key_management, serialization, strict_json
 from idlib.envelope.content_encryption import A256CBC_HS512, A256GCM, ContentEncryption, encrypt_cbc_hs512
 from idlib.envelope.serialization import JWE, JWS, shown
-from idlib.epochs import EpochPrivateKey, IdentifiedEpochKey
 from idlib.errors import MalformedNameError, Reason, Refusal, UnsuitableKeyError
 from idlib.names import IdentityName, parse_dns_uri
 
-_KEY_MANAGEMENT: Final = frozenset({RSA_ALGORITHMS.key_management, P256_ALGORITHMS.key_management, hpke.ALGORITHM})
+if TYPE_CHECKING:
+    # Imported when it is needed, because it would slow down the start of `send`.
+    from idlib.envelope import hpke
+    from idlib.epochs import EpochPrivateKey, IdentifiedEpochKey
+
+_KEY_MANAGEMENT: Final = frozenset(
+    {RSA_ALGORITHMS.key_management, P256_ALGORITHMS.key_management, EPOCH_KEY_MANAGEMENT}
+)
 _CONTENT_ENCRYPTION: Final = {encryption.name: encryption for encryption in (A256CBC_HS512, A256GCM)}
-_NO_EPOCH_KEYS: Final[Mapping[str, EpochPrivateKey]] = MappingProxyType({})
+_NO_EPOCH_KEYS: Final[Mapping[str, "EpochPrivateKey"]] = MappingProxyType({})
 
 
 class SealedTo(StrEnum):
@@ -54,7 +60,7 @@ class _EncryptedMessage:
     algorithm: str
     content_encryption: ContentEncryption
     ephemeral: ec.EllipticCurvePublicKey | None
-    share: hpke.EpochShare | None
+    share: "hpke.EpochShare | None"
     protected: bytes
     encrypted_key: bytes = field(repr=False)
     iv: bytes
@@ -69,7 +75,7 @@ class _EncryptedMessage:
         return SealedTo.IDENTITY if self.share is None else SealedTo.EPOCH
 
 
-def encrypt(signed: str, *, recipient: IdentityName, encryption_key: PublicKey | IdentifiedEpochKey) -> bytes:
+def encrypt(signed: str, *, recipient: IdentityName, encryption_key: "PublicKey | IdentifiedEpochKey") -> bytes:
     """Return the signed message encrypted, in flattened JSON serialization.
 
     Args:
@@ -81,15 +87,17 @@ def encrypt(signed: str, *, recipient: IdentityName, encryption_key: PublicKey |
         UnsuitableKeyError: The key cannot be used for encryption.
     """
     content_key = secrets.token_bytes(A256CBC_HS512.key_octets)
-    if isinstance(encryption_key, IdentifiedEpochKey):
-        algorithm = hpke.ALGORITHM
-        wrapped = hpke.wrap(encryption_key, content_key, A256CBC_HS512)
-    else:
+    if isinstance(encryption_key, PublicKey):
         algorithm = encryption_key.algorithms.key_management
         try:
             wrapped = key_management.wrap(encryption_key, content_key)
         except ValueError:
             raise UnsuitableKeyError(f"the key of {recipient} cannot be used for encryption") from None
+    else:
+        from idlib.envelope import hpke
+
+        algorithm = EPOCH_KEY_MANAGEMENT
+        wrapped = hpke.wrap(encryption_key, content_key, A256CBC_HS512)
     header = {"alg": algorithm, "enc": A256CBC_HS512.name, "typ": "JWE", "x5u": recipient.uri, **wrapped.parameters}
     protected = base64url.encode(strict_json.write_object(header).encode())
     iv = secrets.token_bytes(A256CBC_HS512.iv_octets)
@@ -102,7 +110,7 @@ def decrypt(
     payload: bytes,
     recipient: IdentityName,
     keys: Sequence[PrivateKey],
-    epoch_keys: Mapping[str, EpochPrivateKey] = _NO_EPOCH_KEYS,
+    epoch_keys: Mapping[str, "EpochPrivateKey"] = _NO_EPOCH_KEYS,
 ) -> Decrypted:
     """Return the signed message in a received payload.
 
@@ -144,7 +152,9 @@ def _read(payload: bytes, recipient: IdentityName) -> _EncryptedMessage:
     tag = _read_part("tag", encoded_tag, content_encryption.tag_octets)
     ephemeral = _read_epk(header) if algorithm == P256_ALGORITHMS.key_management else None
     share = None
-    if algorithm == hpke.ALGORITHM:
+    if algorithm == EPOCH_KEY_MANAGEMENT:
+        from idlib.envelope import hpke
+
         hpke.check_length(encrypted_key, content_encryption)
         share = hpke.read_share(header)
     return _EncryptedMessage(
@@ -211,13 +221,15 @@ def _read_ciphertext(message: _EncryptedMessage) -> bytes:
 
 
 def _unwrapping(
-    message: _EncryptedMessage, keys: Sequence[PrivateKey], epoch_keys: Mapping[str, EpochPrivateKey]
+    message: _EncryptedMessage, keys: Sequence[PrivateKey], epoch_keys: Mapping[str, "EpochPrivateKey"]
 ) -> Sequence[Callable[[], bytes]]:
     """Return, for each key that fits, what decrypts the content key with it."""
     prescribed, encrypted_key = message.content_encryption, message.encrypted_key
     if message.share is None:
         arguments = (encrypted_key, message.ephemeral, prescribed.key_octets)
         return [partial(key_management.unwrap, key, *arguments) for key in keys if message.fits(key)]
+    from idlib.envelope import hpke
+
     epoch_key = epoch_keys.get(message.share.key_id)
     if epoch_key is None:
         raise Refusal(Reason.EPOCH_GONE, f"none of our epoch keys has the id {message.share.key_id}")

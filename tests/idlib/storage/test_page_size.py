@@ -23,7 +23,7 @@ EVERYTHING: Final = set(range(REPLAY.number))
 PRELUDE: Final = """
     import os, resource, signal, sqlite3, sys
     from pathlib import Path
-    from idlib.storage import database
+    from idlib.storage import connected_file
     from idlib.storage.replay import ReplayMemory
     """
 
@@ -107,7 +107,7 @@ def test_a_kill_between_the_steps_of_rewriting_loses_nothing(place: str, directo
                             os.kill(os.getpid(), signal.SIGKILL)
                 return call
 
-            database.make_durable = killing(database.make_durable)
+            connected_file.make_durable = killing(connected_file.make_durable)
             Path.rename = killing(Path.rename)
             Path.unlink = killing(Path.unlink)
             os.open = killing(os.open)

@@ -7,7 +7,7 @@ from typing import Final
 
 import pytest
 
-from idlib.storage import Printed, Remembered, ReplayEntry, database
+from idlib.storage import Printed, Remembered, ReplayEntry, connected_file
 from idlib.storage.pages import _frames, is_log_damaged
 from idlib.storage.replay import ReplayMemory
 from tests.idlib.storage.damage import (
@@ -131,7 +131,7 @@ def test_each_portion_of_forgetting_is_on_the_disk_before_the_next(
     synced: list[Path] = []
     with ReplayMemory(tmp_path) as store:
         store.remember([Printed(entry(number), "example", b"key") for number in range(100)], NOW)
-        monkeypatch.setattr(database, "make_durable", synced.append)
+        monkeypatch.setattr(connected_file, "make_durable", synced.append)
         while store.tidy(NOW + 500 * 86400).more:
             assert synced == [log_of(tmp_path, "replay")]
             synced.clear()
@@ -143,6 +143,6 @@ def test_the_log_of_a_killed_process_is_on_the_disk_before_more_is_written(
 ) -> None:
     run_and_kill(tmp_path, *GROUPS["replay"])
     synced: list[Path] = []
-    monkeypatch.setattr(database, "make_durable", synced.append)
+    monkeypatch.setattr(connected_file, "make_durable", synced.append)
     with ReplayMemory(tmp_path):
         assert synced == [log_of(tmp_path, "replay")]

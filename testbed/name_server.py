@@ -18,12 +18,9 @@ import dns.rrset
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from dns.rdtypes.ANY.DNSKEY import DNSKEY
 
-from idlib.discovery.authentication import AuthenticRecords
-from idlib.discovery.lookup import EpochLookUp
 from idlib.discovery.messages import Question, read_answer
 from idlib.discovery.resolver import Reply, Resolver
 from idlib.discovery.resolver import Server as ResolvingServer
-from idlib.names import IdentityName
 from idlib.settings import ServerAddress
 
 Respond = Callable[[dns.message.Message, bool], list[bytes]]
@@ -172,13 +169,6 @@ def over_udp_or_tcp(answer: dns.message.Message, over_tcp: bool) -> list[bytes]:
     truncated.flags = answer.flags | dns.flags.TC
     truncated.question = answer.question
     return [truncated.to_wire()]
-
-
-class WithoutEpochs:
-    """The part of a test's `Authentication` that is about epoch keys: no device has any."""
-
-    def look_up_epochs(self, name: IdentityName) -> AuthenticRecords:
-        raise EpochLookUp(name).absence(None, None, 0, name_exists=False)
 
 
 class Answering(Resolver):

@@ -15,7 +15,7 @@ from idlib.discovery.authentication import Authentication, AuthenticRecords, NoA
 from idlib.discovery.authorities import read_authorities, read_system_authorities
 from idlib.discovery.cache import Cache, CachedResult
 from idlib.discovery.found import Found, ParsedKeys, PublishedKey
-from idlib.discovery.lookup import EPOCH_LABEL
+from idlib.discovery.lookup import EPOCH_LABEL, EpochLookUp, TlsaLookUp
 from idlib.discovery.resolver import Resolver, named_server, system_servers
 from idlib.discovery.texts import LIMITS, EpochTexts
 from idlib.errors import (
@@ -159,7 +159,7 @@ class Discovery:
 
     def _ask(self, name: IdentityName) -> CachedResult[Found]:
         try:
-            authentic = self._authentication.look_up(name)
+            authentic = self._authentication.look_up(TlsaLookUp(name))
             found = self._sift(name, authentic)
         except DiscoveryError as error:
             _LOGGER.debug("no certificate of %s: %s", name, error)
@@ -169,7 +169,7 @@ class Discovery:
 
     def _ask_for_epochs(self, name: IdentityName) -> CachedResult[EpochTexts]:
         try:
-            authentic = self._authentication.look_up_epochs(name)
+            authentic = self._authentication.look_up(EpochLookUp(name))
         except DiscoveryError as error:
             _LOGGER.debug("no epoch record of %s: %s", name, error)
             return CachedResult.failed(error)

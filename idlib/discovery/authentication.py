@@ -12,12 +12,11 @@ from typing import Final, Protocol
 import dns.name
 from dns.rdatatype import RdataType
 
-from idlib.discovery.lookup import EpochLookUp, LookUp, TlsaLookUp
+from idlib.discovery.lookup import LookUp
 from idlib.discovery.messages import Answer, Chain, RecordSet, UnusableAnswerError, follow, shown
 from idlib.discovery.resolver import Reply, Resolver
 from idlib.discovery.signatures import signatures_over, signing_zone
 from idlib.errors import DiscoveryError, NotSecureError, TemporaryDiscoveryError
-from idlib.names import IdentityName
 
 _BYTES_OF_MINIMUM: Final = 4  # the last field of an SOA record (RFC 1035, section 3.3.13)
 _TYPES_OF_A_DENIAL: Final = (RdataType.SOA, RdataType.NSEC, RdataType.NSEC3)
@@ -44,22 +43,17 @@ class AuthenticRecords:
 class Authentication(Protocol):
     """Looks up a name's records and authenticates them."""
 
-    def look_up(self, name: IdentityName) -> AuthenticRecords:
-        """Return the name's TLSA records.
+    def look_up(self, wanted: LookUp) -> AuthenticRecords:
+        """Return a device's records.
+
+        Args:
+            wanted: Says which.
 
         Raises:
-            NoRecordError: Their absence is proven.
+            ProvenAbsenceError: Their absence is proven, or DNS cannot have such records.
             NotSecureError: The answer is not authenticated.
             BogusError: The answer fails authentication.
             TemporaryDiscoveryError: There is no answer.
-        """
-
-    def look_up_epochs(self, name: IdentityName) -> AuthenticRecords:
-        """Return the TXT records at `_epoch.NAME`; `name` is the device's own.
-
-        Raises:
-            NoEpochRecordError: Their absence is proven, or the name is too long to have any.
-            DiscoveryError: As for TLSA records.
         """
 
 
@@ -79,54 +73,40 @@ class _WithoutKeys:
 class TrustedResolver(_WithoutKeys):
     """Trusts a validating resolver's AD bit if the path to the resolver is trusted (RFC 4035, section 4.9.3)."""
 
-    def look_up(self, name: IdentityName) -> AuthenticRecords:
-        """Return the name's TLSA records; see `Authentication`."""
-        return self._look_up(TlsaLookUp(name))
-
-    def look_up_epochs(self, name: IdentityName) -> AuthenticRecords:
-        """Return the TXT records at `_epoch.NAME`; see `Authentication`."""
-        return self._look_up(EpochLookUp(name))
-
-    def _look_up(self, look_up: LookUp) -> AuthenticRecords:
-        question = look_up.question()
+    def look_up(self, wanted: LookUp) -> AuthenticRecords:
+        """Return a device's records; see `Authentication`."""
+        question = wanted.question()
         reply = self.resolver.ask(question)
         address = reply.server.address
         if not reply.server.trusted:
             raise NotSecureError(
-                f"the answer for {look_up.owner} came from the DNS server {address}, over a path that is not trusted",
+                f"the answer for {wanted.owner} came from the DNS server {address}, over a path that is not trusted",
                 "if a validating resolver runs on this machine, set DNS_RESOLVER=127.0.0.1; else set DNS_RESOLVER to a"
                 " validating resolver that you trust, or pin your zone's key (DNSSEC_TRUST_ANCHORS)",
             )
         chain = follow_in(reply, question.name, question.record_type)
         if not reply.answer.authenticated:
             raise NotSecureError(
-                f"the DNS server {address} did not authenticate its answer for {look_up.owner} (no AD bit): the zone is"
+                f"the DNS server {address} did not authenticate its answer for {wanted.owner} (no AD bit): the zone is"
                 " not signed with DNSSEC, or the server does not validate",
                 "sign the zone, and set DNS_RESOLVER to a validating resolver that you trust or pin the zone's key"
                 " (DNSSEC_TRUST_ANCHORS)",
             )
         zone = _zone_of(question.name, chain, reply.answer)
-        return _records_of(chain, reply, look_up, f"DNSSEC, validated by the resolver {address}", self.now(), zone)
+        return _records_of(chain, reply, wanted, f"DNSSEC, validated by the resolver {address}", self.now(), zone)
 
 
 class NoAuthentication(_WithoutKeys):
     """Accepts every answer (DNSSEC=off), and says so in every error and in `AuthenticRecords.authentication`."""
 
-    def look_up(self, name: IdentityName) -> AuthenticRecords:
-        """Return the name's TLSA records; see `Authentication`."""
-        return self._look_up(TlsaLookUp(name))
-
-    def look_up_epochs(self, name: IdentityName) -> AuthenticRecords:
-        """Return the TXT records at `_epoch.NAME`; see `Authentication`."""
-        return self._look_up(EpochLookUp(name))
-
-    def _look_up(self, look_up: LookUp) -> AuthenticRecords:
+    def look_up(self, wanted: LookUp) -> AuthenticRecords:
+        """Return a device's records; see `Authentication`."""
         try:
-            question = look_up.question()
+            question = wanted.question()
             reply = self.resolver.ask(question)
             chain = follow_in(reply, question.name, question.record_type)
             authentication = f"DNSSEC=off: the answer from {reply.server.address} is not authenticated"
-            return _records_of(chain, reply, look_up, authentication, self.now(), None)
+            return _records_of(chain, reply, wanted, authentication, self.now(), None)
         except DiscoveryError as error:
             raise error.with_fact(f"{error.fact} (DNSSEC=off)") from error
 
@@ -172,10 +152,10 @@ def _zone_of(name: dns.name.Name, chain: Chain, answer: Answer) -> str | None:
 
 
 def _records_of(
-    chain: Chain, reply: Reply, look_up: LookUp, authentication: str, now: float, zone: str | None
+    chain: Chain, reply: Reply, wanted: LookUp, authentication: str, now: float, zone: str | None
 ) -> AuthenticRecords:
     if chain.records is None:
-        raise look_up.absence(
+        raise wanted.absence(
             shown(chain.target) if chain.aliases else None,
             zone,
             _seconds_kept(reply.answer),

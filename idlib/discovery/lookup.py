@@ -22,6 +22,10 @@ class LookUp(Protocol):
     """A look-up of a device's records of one type."""
 
     @property
+    def name(self) -> IdentityName:
+        """The device's name."""
+
+    @property
     def owner(self) -> str:
         """The name of the records, without the trailing dot."""
 

@@ -18,13 +18,12 @@ from idlib.discovery.anchors import Anchors, vouched_for
 from idlib.discovery.authentication import AuthenticRecords, follow_in
 from idlib.discovery.cache import Cache, CachedResult
 from idlib.discovery.checking import Budget, KeysByTag, by_tag, validate
-from idlib.discovery.lookup import EpochLookUp, LookUp, TlsaLookUp
+from idlib.discovery.lookup import LookUp
 from idlib.discovery.messages import Answer, Question, RecordSet, ResourceRecord, shown
 from idlib.discovery.resolver import Resolver
 from idlib.discovery.signatures import Signature, signatures_over
 from idlib.discovery.zone_cuts import shows_cut
 from idlib.errors import BogusError, DiscoveryError, NotSecureError, TemporaryDiscoveryError
-from idlib.names import IdentityName
 
 _BYTES_OF_A_KEY: Final = 1000
 
@@ -51,16 +50,9 @@ class PinnedAnchors:
         self._now = now
         self._keys: Cache[dns.name.Name, KeysByTag] = Cache(clock)
 
-    def look_up(self, name: IdentityName) -> AuthenticRecords:
-        """Return the name's TLSA records; see `Authentication`."""
-        return self._look_up(TlsaLookUp(name))
-
-    def look_up_epochs(self, name: IdentityName) -> AuthenticRecords:
-        """Return the TXT records at `_epoch.NAME`; see `Authentication`."""
-        return self._look_up(EpochLookUp(name))
-
-    def _look_up(self, look_up: LookUp) -> AuthenticRecords:
-        question = look_up.question(checking_disabled=True)
+    def look_up(self, wanted: LookUp) -> AuthenticRecords:
+        """Return a device's records; see `Authentication`."""
+        question = wanted.question(checking_disabled=True)
         zone_of_name = self._zone_of(question.name)
         reply = self._resolver.ask(question)
         chain = follow_in(reply, question.name, question.record_type)
@@ -68,7 +60,7 @@ class PinnedAnchors:
         lifetimes = [self._validate_alias(alias, reply.answer, budget) for alias in chain.aliases]
         zone = self._zone_of(chain.target)
         if chain.records is None:
-            raise look_up.unproven_absence(shown(chain.target), str(reply.server.address))
+            raise wanted.unproven_absence(shown(chain.target), str(reply.server.address))
         lifetimes.append(self._validate(chain.records, reply.answer.records, budget))
         return AuthenticRecords(
             chain.records.rdatas,

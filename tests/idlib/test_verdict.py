@@ -10,6 +10,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from idlib.algorithms import PrivateKey
 from idlib.discovery import Discovery, Found
 from idlib.discovery.authentication import AuthenticRecords
+from idlib.discovery.lookup import LookUp
 from idlib.envelope import Binding, UnverifiedMessage, parse, sign
 from idlib.errors import (
     BogusError,
@@ -26,7 +27,6 @@ from idlib.names import IdentityName, NamePatterns
 from idlib.storage import ReplayEntry
 from idlib.trust import Moment, Policy
 from idlib.verdict import AskAgain, Cause, Print, Refuse, Renewal, Verdict, Wait, authenticate
-from testbed.name_server import WithoutEpochs
 
 ALICE = IdentityName("alice.example.com")
 BOB = IdentityName("bob.example.com")
@@ -37,14 +37,14 @@ POLICY = Policy(BOB)
 MOMENT = Moment(NOW)
 
 
-class _Dns(WithoutEpochs):
+class _Dns:
     def __init__(self, *keys: PrivateKey) -> None:
         self._records = tuple(
             bytes([3, 1, 0]) + key.public.native.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
             for key in keys
         )
 
-    def look_up(self, _: IdentityName) -> AuthenticRecords:
+    def look_up(self, _: LookUp) -> AuthenticRecords:
         return AuthenticRecords(self._records, 300, "made in a test")
 
 

@@ -12,6 +12,7 @@ import pytest
 
 from idlib.discovery import Discovery
 from idlib.discovery.authentication import AuthenticRecords
+from idlib.discovery.lookup import LookUp
 from idlib.envelope import Binding, seal
 from idlib.errors import StoreError, TemporaryDiscoveryError
 from idlib.names import IdentityName
@@ -29,21 +30,21 @@ from messaging_receiver.opening import open_message
 from messaging_receiver.queue_items import AuthenticatedMessage, DecryptedMessage, Origin, size_of
 from messaging_receiver.stage import Stage
 from messaging_receiver.standard_output import StandardOutput
-from testbed.name_server import WithoutEpochs
 from tests.applications.messaging_receiver.world import ALICE, BOB, DAVE, KEYS, record_of, sealed
 
 CAROL = IdentityName("carol.invalid")
 OUT = TemporaryDiscoveryError("no answer")
 
 
-class GatedDns(WithoutEpochs):
+class GatedDns:
     """DNS that is silent until the gate opens, then fails or answers."""
 
     def __init__(self) -> None:
         self.gate = {name: threading.Event() for name in (ALICE, DAVE, CAROL, BOB)}
         self.is_back = False
 
-    def look_up(self, name: IdentityName) -> AuthenticRecords:
+    def look_up(self, wanted: LookUp) -> AuthenticRecords:
+        name = wanted.name
         self.gate[name].wait(30)
         if not self.is_back:
             raise OUT

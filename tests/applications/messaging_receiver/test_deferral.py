@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from idlib.discovery.lookup import LookUp
 from idlib.errors import BogusError, DiscoveryError, NoRecordError
 from idlib.names import IdentityName
 from idlib.storage.waiting import WaitingMessages
@@ -151,9 +152,9 @@ def test_a_burst_of_new_names_of_one_zone_is_printed_completely_despite_slow_loo
         world.dns.answers[name] = record_of(KEYS[DAVE])
     look_up = world.dns.look_up
 
-    def slow(name: IdentityName) -> object:
+    def slow(wanted: LookUp) -> object:
         time.sleep(0.02)
-        return look_up(name)
+        return look_up(wanted)
 
     world.dns.look_up = slow  # type: ignore[method-assign, assignment]
     for position in range(300):

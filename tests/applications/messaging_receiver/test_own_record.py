@@ -12,6 +12,7 @@ from idlib.algorithms import PrivateKey
 from idlib.bootstrap import Bootstrap
 from idlib.discovery import Discovery
 from idlib.discovery.authentication import AuthenticRecords
+from idlib.discovery.lookup import LookUp
 from idlib.errors import (
     BogusError,
     DiscoveryError,
@@ -27,7 +28,6 @@ from idlib.settings import KeyType, Settings, load
 from messaging_receiver import own_identity
 from messaging_receiver.own_identity import wait_for_own_key
 from messaging_receiver.own_record import OwnRecord
-from testbed.name_server import WithoutEpochs
 
 NAME = IdentityName("alice.example")
 WRONG_NAME = IdentityName(f"_443._tcp.{NAME}")
@@ -39,7 +39,7 @@ HEALTH_CHARACTERS = 100
 
 
 @dataclass
-class Device(WithoutEpochs):
+class Device:
     """A device with simulated DNS answers and a simulated clock."""
 
     settings: Settings
@@ -53,9 +53,9 @@ class Device(WithoutEpochs):
         discovery = Discovery(self, clock=lambda: self.now)
         self.own_record = OwnRecord(self.settings, discovery, lambda: self.now)
 
-    def look_up(self, name: IdentityName) -> AuthenticRecords:
-        assert name in {NAME, WRONG_NAME}
-        answer = self.answer if name == NAME else self.answer_at_the_wrong_name
+    def look_up(self, wanted: LookUp) -> AuthenticRecords:
+        assert wanted.name in {NAME, WRONG_NAME}
+        answer = self.answer if wanted.name == NAME else self.answer_at_the_wrong_name
         if isinstance(answer, DiscoveryError):
             raise answer
         return AuthenticRecords(answer, self.time_to_live, "made in a test")

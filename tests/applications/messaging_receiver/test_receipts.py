@@ -10,6 +10,7 @@ import pytest
 
 from idlib.discovery import Discovery, Found
 from idlib.discovery.authentication import AuthenticRecords
+from idlib.discovery.lookup import LookUp
 from idlib.errors import NoSubscriberError, TransportError
 from idlib.names import IdentityName
 from idlib.settings import MqttVersion
@@ -28,7 +29,6 @@ from messaging_receiver.receipts import (
     Receipts,
     Requests,
 )
-from testbed.name_server import WithoutEpochs
 from tests.applications.messaging_receiver.world import ALICE, BOB, KEYS, record_of
 
 
@@ -180,8 +180,8 @@ class Publisher:
             raise NoSubscriberError("nobody has subscribed")
 
 
-class Dns(WithoutEpochs):
-    def look_up(self, _name: IdentityName) -> AuthenticRecords:
+class Dns:
+    def look_up(self, _wanted: LookUp) -> AuthenticRecords:
         return AuthenticRecords((record_of(KEYS[ALICE]),), 300, "made in a test")
 
 

@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from idlib.algorithms import PrivateKey
 from idlib.discovery import Discovery
 from idlib.discovery.authentication import AuthenticRecords
+from idlib.discovery.lookup import LookUp
 from idlib.envelope import Binding, seal
 from idlib.errors import DiscoveryError, NoRecordError
 from idlib.names import IdentityName
@@ -35,7 +36,6 @@ from messaging_receiver.stage import Stage
 from messaging_receiver.standard_output import StandardOutput
 from messaging_receiver.workers.key_ring import fingerprint
 from messaging_receiver.workers.pool import Starter, WorkerPool
-from testbed.name_server import WithoutEpochs
 
 ALICE = IdentityName("alice.example")
 BOB = IdentityName("bob.example")
@@ -48,13 +48,14 @@ def record_of(key: PrivateKey) -> bytes:
 
 
 @dataclass
-class Dns(WithoutEpochs):
+class Dns:
     """A fake source of DNS answers, in place of the resolver."""
 
     answers: dict[IdentityName, bytes | DiscoveryError | threading.Event]
     asked: list[IdentityName] = field(default_factory=list)
 
-    def look_up(self, name: IdentityName) -> AuthenticRecords:
+    def look_up(self, wanted: LookUp) -> AuthenticRecords:
+        name = wanted.name
         self.asked.append(name)
         answer = self.answers.get(name, NoRecordError(f"{name} has no TLSA record"))
         if isinstance(answer, threading.Event):

@@ -10,19 +10,18 @@ import pytest
 
 from idlib.discovery import Discovery
 from idlib.discovery.authentication import AuthenticRecords
+from idlib.discovery.lookup import LookUp
 from idlib.errors import DiscoveryError, NoRecordError, NotSecureError, TemporaryDiscoveryError
 from idlib.keys import generate_private_key
-from idlib.names import IdentityName
 from idlib.settings import KeyType, Settings, load
 from idlib.system.failure_log import FailureLog
 from messaging_sender.sender_record import LOOK_AGAIN_SECONDS, PATIENCE_SECONDS, OwnRecord
-from testbed.name_server import WithoutEpochs
 
 ENVIRONMENT = {"IDENTITY_NAME": "alice.example.com"}
 KEY = generate_private_key(KeyType.P256)
 
 
-class Answers(WithoutEpochs):
+class Answers:
     """DNS with one answer about our own name.
 
     Args:
@@ -35,8 +34,8 @@ class Answers(WithoutEpochs):
         self.may_answer = threading.Event()
         self.may_answer.set()
 
-    def look_up(self, name: IdentityName) -> AuthenticRecords:
-        self.asked.append(str(name))
+    def look_up(self, wanted: LookUp) -> AuthenticRecords:
+        self.asked.append(str(wanted.name))
         assert self.may_answer.wait(20)
         raise self.error
 

@@ -7,6 +7,7 @@ import dns.rrset
 import pytest
 
 from idlib.discovery.authentication import Authentication, NoAuthentication, TrustedResolver
+from idlib.discovery.lookup import EpochLookUp, TlsaLookUp
 from idlib.errors import DiscoveryError, NoEpochRecordError, NoRecordError, NotSecureError, TemporaryDiscoveryError
 from idlib.names import IdentityName
 from testbed.name_server import NOW, Answering, Zone
@@ -34,31 +35,31 @@ def trusted(resolver: Answering) -> TrustedResolver:
 
 def why_not(authentication: Authentication, name: IdentityName, kind: type[DiscoveryError]) -> DiscoveryError:
     with pytest.raises(kind) as caught:
-        authentication.look_up(name)
+        authentication.look_up(TlsaLookUp(name))
     assert caught.value.fact
     assert caught.value.hint
     return caught.value
 
 
 def test_the_ad_bit_of_a_trusted_resolver_is_accepted(resolver: Answering) -> None:
-    records = trusted(resolver).look_up(ALICE)
+    records = trusted(resolver).look_up(TlsaLookUp(ALICE))
     assert set(records.rdatas) == {b"\3\0\0\xab", b"\3\1\0\xcd"}
     assert (records.lifetime, records.authentication) == (300, "DNSSEC, validated by the resolver 192.0.2.53:53")
     assert not resolver.questions[0].checking_disabled
 
 
 def test_aliases_are_followed_and_shorten_the_lifetime(resolver: Answering) -> None:
-    assert trusted(resolver).look_up(LINK).lifetime == 200
+    assert trusted(resolver).look_up(TlsaLookUp(LINK)).lifetime == 200
 
 
 def test_signatures_shorten_the_lifetime(resolver: Answering, zone: Zone) -> None:
     records = zone.records[zone.name("alice._device"), dns.rdatatype.TLSA]
     records.ttl = 7200
-    assert trusted(resolver).look_up(ALICE).lifetime == 300
+    assert trusted(resolver).look_up(TlsaLookUp(ALICE)).lifetime == 300
     zone.sign(records)
-    assert trusted(resolver).look_up(ALICE).lifetime == 7200
+    assert trusted(resolver).look_up(TlsaLookUp(ALICE)).lifetime == 7200
     zone.sign(records, until=NOW.replace(hour=13))
-    assert trusted(resolver).look_up(ALICE).lifetime == 3600
+    assert trusted(resolver).look_up(TlsaLookUp(ALICE)).lifetime == 3600
 
 
 def rrsig_of(zone: Zone, owner: str, signer: str) -> dns.rrset.RRset:
@@ -69,20 +70,20 @@ def rrsig_of(zone: Zone, owner: str, signer: str) -> dns.rrset.RRset:
 
 @pytest.mark.parametrize("name", [ALICE, LINK])
 def test_the_zone_is_the_one_that_signed_the_records(resolver: Answering, name: IdentityName) -> None:
-    assert trusted(resolver).look_up(name).zone == "example.test"
+    assert trusted(resolver).look_up(TlsaLookUp(name)).zone == "example.test"
 
 
 def test_the_zone_has_one_spelling() -> None:
     zone = Zone(dns.name.from_text("EXAMPLE.Test."))
     zone.add_text("alice._device", "TLSA", "3 0 0 AB")
     resolver = Answering(lambda query: authenticated(zone.answer(query)))
-    assert trusted(resolver).look_up(ALICE).zone == "example.test"
+    assert trusted(resolver).look_up(TlsaLookUp(ALICE)).zone == "example.test"
 
 
 def test_without_signatures_or_without_dnssec_the_zone_is_not_known(resolver: Answering, zone: Zone) -> None:
-    assert NoAuthentication(resolver, NOW.timestamp).look_up(ALICE).zone is None
+    assert NoAuthentication(resolver, NOW.timestamp).look_up(TlsaLookUp(ALICE)).zone is None
     del zone.signatures[zone.name("alice._device"), dns.rdatatype.TLSA]
-    assert trusted(resolver).look_up(ALICE).zone is None
+    assert trusted(resolver).look_up(TlsaLookUp(ALICE)).zone is None
 
 
 @pytest.mark.parametrize("claim", ["alice._device.example.test.", "_device.example.test.", "other.test.", "."])
@@ -93,7 +94,7 @@ def test_a_signature_that_claims_another_zone_has_no_effect(resolver: Answering,
         return message
 
     resolver.respond = claiming
-    assert trusted(resolver).look_up(ALICE).zone == "example.test"
+    assert trusted(resolver).look_up(TlsaLookUp(ALICE)).zone == "example.test"
 
 
 def test_the_zone_of_an_alias_is_the_one_that_signed_the_alias(resolver: Answering, zone: Zone) -> None:
@@ -107,7 +108,7 @@ def test_the_zone_of_an_alias_is_the_one_that_signed_the_alias(resolver: Answeri
         return message
 
     resolver.respond = answer
-    assert trusted(resolver).look_up(IdentityName("evil.stranger.test")).zone == "stranger.test"
+    assert trusted(resolver).look_up(TlsaLookUp(IdentityName("evil.stranger.test"))).zone == "stranger.test"
 
 
 def test_the_zone_of_an_alias_from_a_dname_is_that_of_the_dname(resolver: Answering, zone: Zone) -> None:
@@ -123,7 +124,7 @@ def test_the_zone_of_an_alias_from_a_dname_is_that_of_the_dname(resolver: Answer
         return message
 
     resolver.respond = answer
-    assert trusted(resolver).look_up(IdentityName("alice.below.stranger.test")).zone == "stranger.test"
+    assert trusted(resolver).look_up(TlsaLookUp(IdentityName("alice.below.stranger.test"))).zone == "stranger.test"
 
 
 def test_the_error_for_a_proven_absence_has_its_zone(resolver: Answering, zone: Zone) -> None:
@@ -213,7 +214,7 @@ def test_records_of_another_name_are_a_temporary_error(resolver: Answering, kind
 def test_dnssec_off_accepts_every_answer_and_is_mentioned_in_each_result(resolver: Answering, zone: Zone) -> None:
     resolver.respond = zone.answer
     resolver.trusted = False
-    records = NoAuthentication(resolver, NOW.timestamp).look_up(LINK)
+    records = NoAuthentication(resolver, NOW.timestamp).look_up(TlsaLookUp(LINK))
     assert len(records.rdatas) == 2
     assert "DNSSEC=off" in records.authentication
     error = why_not(NoAuthentication(resolver), IdentityName("nobody.example.test"), NoRecordError)
@@ -233,13 +234,13 @@ def epochs(zone: Zone) -> Answering:
 
 def why_no_epochs(authentication: Authentication, kind: type[DiscoveryError], name: IdentityName = ALICE) -> str:
     with pytest.raises(kind) as caught:
-        authentication.look_up_epochs(name)
+        authentication.look_up(EpochLookUp(name))
     assert caught.value.hint
     return caught.value.fact
 
 
 def test_epoch_records_are_txt_records_that_are_asked_for_over_tcp(epochs: Answering) -> None:
-    records = trusted(epochs).look_up_epochs(ALICE)
+    records = trusted(epochs).look_up(EpochLookUp(ALICE))
     assert set(records.rdatas) == {b"\2ab\1c", b"\1d"}
     assert (records.lifetime, records.zone) == (300, "example.test")
     assert records.authentication == "DNSSEC, validated by the resolver 192.0.2.53:53"
@@ -249,12 +250,12 @@ def test_epoch_records_are_txt_records_that_are_asked_for_over_tcp(epochs: Answe
 
 
 def test_tlsa_records_are_asked_for_over_udp_first(resolver: Answering) -> None:
-    trusted(resolver).look_up(ALICE)
+    trusted(resolver).look_up(TlsaLookUp(ALICE))
     assert [question.over_tcp for question in resolver.questions] == [False]
 
 
 def test_aliases_of_epoch_records_are_followed(epochs: Answering) -> None:
-    records = trusted(epochs).look_up_epochs(LINK)
+    records = trusted(epochs).look_up(EpochLookUp(LINK))
     assert (records.rdatas, records.lifetime, records.zone) == ((b"\1e",), 200, "example.test")
 
 
@@ -279,7 +280,7 @@ def test_the_error_for_absent_epoch_records_names_the_mark_and_their_place(epoch
 def test_epoch_records_without_authentication_are_not_secure(epochs: Answering, zone: Zone) -> None:
     epochs.respond = zone.answer
     assert "did not authenticate its answer for _epoch.alice." in why_no_epochs(trusted(epochs), NotSecureError)
-    assert NoAuthentication(epochs, NOW.timestamp).look_up_epochs(ALICE).authentication.startswith("DNSSEC=off")
+    assert NoAuthentication(epochs, NOW.timestamp).look_up(EpochLookUp(ALICE)).authentication.startswith("DNSSEC=off")
     epochs.trusted = False
     assert "over a path that is not trusted" in why_no_epochs(trusted(epochs), NotSecureError)
 

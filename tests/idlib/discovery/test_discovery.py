@@ -20,6 +20,7 @@ from idlib import algorithms, marks
 from idlib.algorithms import PublicKey
 from idlib.discovery import Discovery, EpochTexts, Found, _size_of, find_key
 from idlib.discovery.authentication import AuthenticRecords
+from idlib.discovery.lookup import LookUp
 from idlib.discovery.texts import MAX_BYTES_OF_TEXTS
 from idlib.errors import (
     BogusError,
@@ -53,15 +54,12 @@ class Dns:
         self.asked = 0
         self.zone: str | None = None
 
-    def look_up(self, name: IdentityName) -> AuthenticRecords:
+    def look_up(self, wanted: LookUp) -> AuthenticRecords:
         self.asked += 1
         answer = self.answers[min(self.asked, len(self.answers)) - 1]
         if isinstance(answer, DiscoveryError):
             raise answer
         return AuthenticRecords(tuple(answer), 60, "made in a test", self.zone)
-
-    def look_up_epochs(self, name: IdentityName) -> AuthenticRecords:
-        return self.look_up(name)
 
 
 def discovery(dns_table: Dns, authorities: Store | None = None) -> Discovery:
@@ -354,9 +352,9 @@ def test_threads_share_one_query() -> None:
     may_answer = threading.Event()
 
     class Slow(Dns):
-        def look_up(self, name: IdentityName) -> AuthenticRecords:
+        def look_up(self, wanted: LookUp) -> AuthenticRecords:
             assert may_answer.wait(10)
-            return super().look_up(name)
+            return super().look_up(wanted)
 
     table = Slow([rdata()])
     subject = discovery(table)

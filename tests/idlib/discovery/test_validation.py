@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 from idlib.discovery.anchors import read_anchors
 from idlib.discovery.authentication import AuthenticRecords
+from idlib.discovery.lookup import EpochLookUp, TlsaLookUp
 from idlib.discovery.messages import Question, UnusableAnswerError, read_answer
 from idlib.discovery.resolver import Reply, Server
 from idlib.discovery.validation import PinnedAnchors
@@ -51,7 +52,7 @@ class PinnedZone:
         return response
 
     def find(self, name: IdentityName = ALICE) -> AuthenticRecords:
-        return self.pinned.look_up(name)
+        return self.pinned.look_up(TlsaLookUp(name))
 
     def why_not(self, kind: type[DiscoveryError], name: IdentityName = ALICE) -> str:
         with pytest.raises(kind) as caught:
@@ -399,7 +400,7 @@ def test_an_answer_with_changed_bytes_is_unchanged_or_rejected(pinned_zone: Pinn
     resolver.ask = ask  # type: ignore[method-assign]
     pinned = PinnedAnchors(resolver, pinned_zone.anchors, lambda: 0.0, NOW.timestamp)
     try:
-        records = pinned.look_up(LINK)
+        records = pinned.look_up(TlsaLookUp(LINK))
     except DiscoveryError as error:
         assert error.fact
     else:
@@ -415,14 +416,14 @@ def with_epochs(pinned_zone: PinnedZone) -> PinnedZone:
 
 def why_no_epochs(pinned_zone: PinnedZone, kind: type[DiscoveryError], name: IdentityName = ALICE) -> str:
     with pytest.raises(kind) as caught:
-        pinned_zone.pinned.look_up_epochs(name)
+        pinned_zone.pinned.look_up(EpochLookUp(name))
     assert caught.value.hint
     return caught.value.fact
 
 
 @pytest.mark.parametrize(("name", "lifetime"), [(ALICE, 300), (LINK, 200)])
 def test_signed_epoch_records_are_accepted(pinned_zone: PinnedZone, name: IdentityName, lifetime: int) -> None:
-    records = with_epochs(pinned_zone).pinned.look_up_epochs(name)
+    records = with_epochs(pinned_zone).pinned.look_up(EpochLookUp(name))
     assert (records.rdatas, records.lifetime, records.zone) == ((b"\2ab\1c",), lifetime, "example.test")
     assert records.authentication == "DNSSEC, validated with the pinned key of example.test"
     first = pinned_zone.resolver.questions[0]

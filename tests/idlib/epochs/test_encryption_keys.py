@@ -12,7 +12,7 @@ from idlib import certificates, marks, signatures
 from idlib.algorithms import PrivateKey, PublicKey
 from idlib.discovery import Discovery
 from idlib.discovery.authentication import AuthenticRecords
-from idlib.discovery.lookup import EpochLookUp
+from idlib.discovery.lookup import EpochLookUp, LookUp
 from idlib.epochs import EpochPrivateKey
 from idlib.epochs.encryption_keys import EncryptionKeys, IdentityKey
 from idlib.epochs.record import EpochRecord, SignedEpochRecord
@@ -48,13 +48,8 @@ class Dns:
     texts: Sequence[Answer] = ()
     asked: list[str] = field(default_factory=list)
 
-    def look_up(self, name: IdentityName) -> AuthenticRecords:
-        return self._answer("TLSA", self.tlsa)
-
-    def look_up_epochs(self, name: IdentityName) -> AuthenticRecords:
-        return self._answer("TXT", self.texts)
-
-    def _answer(self, record_type: str, answers: Sequence[Answer]) -> AuthenticRecords:
+    def look_up(self, wanted: LookUp) -> AuthenticRecords:
+        record_type, answers = ("TXT", self.texts) if isinstance(wanted, EpochLookUp) else ("TLSA", self.tlsa)
         answer = answers[min(self.asked.count(record_type), len(answers) - 1)]
         self.asked.append(record_type)
         if isinstance(answer, DiscoveryError):

@@ -130,16 +130,25 @@ class Lab:
     entrance: tuple[str, ...] = ()
     _counter: "itertools.count[int]" = field(default_factory=itertools.count)
 
-    def ask(self, name: str) -> str:
-        """Return the resolver's answer about a name's TLSA records, as kdig prints it."""
+    def ask(self, name: str, record_type: str = "TLSA") -> str:
+        """Return the resolver's answer about a name's records of a type, as kdig prints it."""
         server = [f"@{self.unbound.host}", "-p", str(self.unbound.port)]
-        options = ["TLSA", "+dnssec", "+timeout=2"]
+        options = [record_type, "+dnssec", "+timeout=2"]
         command = [*self.entrance, find("kdig"), *server, name, *options]
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
     def wait_for_record(self, name: str, record: str) -> None:
         """Wait until the resolver has a record that was published."""
         wait_until(lambda: record.rsplit(maxsplit=1)[-1].upper() in self.ask(name), f"record of {name} in the resolver")
+
+    def wait_for_name(self, name: str) -> None:
+        """Wait until the resolver no longer takes a name for absent: it may have a proof for a range of names."""
+
+        def is_known() -> bool:
+            answer = self.ask(name, "TXT")
+            return "SERVFAIL" in answer or ("NOERROR" in answer and "ANSWER: 0" not in answer)
+
+        wait_until(is_known, f"records of {name} in the resolver")
 
     def device(self, label: str, zone: str = SECURE) -> Device:
         """Return a new device that has no key yet; its name is different from that of any other."""

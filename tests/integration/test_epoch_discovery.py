@@ -46,6 +46,17 @@ def _new_name(zone: str = SECURE) -> IdentityName:
     return IdentityName(f"epochs-{next(_COUNTER)}._device.{zone}")
 
 
+def _add_txt(lab: Lab, owner: str, *texts: bytes, ttl: int = 60) -> None:
+    for text in texts:
+        lab.knot.add_txt(owner, text, ttl)
+    lab.wait_for_name(owner)
+
+
+def _add_alias(lab: Lab, owner: str, target: str) -> None:
+    lab.knot.add_alias(owner, target)
+    lab.wait_for_name(owner)
+
+
 def _text(number: int = 0) -> bytes:
     return f"epoch1:{number:04}".encode().ljust(_CHARACTERS, b"x")
 
@@ -77,8 +88,7 @@ def _why_not(discovery: Discovery, name: IdentityName) -> DiscoveryError:
 @pytest.mark.parametrize("records", [1, 4])
 def test_records_of_2_and_8_kilobytes_are_found(lab: Lab, discovery: Discovery, records: int) -> None:
     name = _new_name()
-    for number in range(records):
-        lab.knot.add_txt(f"_epoch.{name}", _text(number))
+    _add_txt(lab, f"_epoch.{name}", *(_text(number) for number in range(records)))
     assert discovery.find_epochs(name).texts == tuple(_text(number) for number in range(records))
 
 
@@ -88,21 +98,20 @@ def test_no_query_for_epoch_records_is_sent_over_udp(
 ) -> None:
     monkeypatch.setattr("idlib.discovery.resolver.over_udp", lambda *_: pytest.fail("a query was sent over UDP"))
     name = _new_name()
-    lab.knot.add_txt(f"_epoch.{name}", _text())
+    _add_txt(lab, f"_epoch.{name}", _text())
     assert discovery.find_epochs(name).texts == (_text(),)
 
 
 def test_records_with_other_uses_do_not_hide_any(lab: Lab, discovery: Discovery) -> None:
     name = _new_name()
-    lab.knot.add_txt(f"_epoch.{name}", b"v=spf1 -all")
-    lab.knot.add_txt(f"_epoch.{name}", _text())
+    _add_txt(lab, f"_epoch.{name}", b"v=spf1 -all", _text())
     assert discovery.find_epochs(name).texts == (_text(), b"v=spf1 -all")
 
 
 def test_an_alias_is_followed(lab: Lab, discovery: Discovery) -> None:
     name, target = _new_name(), f"keys-{next(_COUNTER)}.{SECURE}"
-    lab.knot.add_alias(f"_epoch.{name}", target)
-    lab.knot.add_txt(target, _text())
+    _add_txt(lab, target, _text())
+    _add_alias(lab, f"_epoch.{name}", target)
     assert discovery.find_epochs(name).texts == (_text(),)
 
 
@@ -120,15 +129,15 @@ def test_an_absence_is_proven_only_by_a_trusted_resolver(lab: Lab, discovery: Di
 
 def test_a_zone_without_dnssec_is_not_secure(lab: Lab, discovery: Discovery) -> None:
     name, alias = _new_name(UNSIGNED), _new_name()
-    lab.knot.add_txt(f"_epoch.{name}", _text())
-    lab.knot.add_alias(f"_epoch.{alias}", f"_epoch.{name}")
+    _add_txt(lab, f"_epoch.{name}", _text())
+    _add_alias(lab, f"_epoch.{alias}", f"_epoch.{name}")
     assert type(_why_not(discovery, name)) is NotSecureError
     assert type(_why_not(discovery, alias)) is NotSecureError
 
 
 def test_a_broken_zone_is_bogus(lab: Lab, discovery: Discovery) -> None:
     name = _new_name(BOGUS)
-    lab.knot.add_txt(f"_epoch.{name}", _text())
+    _add_txt(lab, f"_epoch.{name}", _text())
     assert type(_why_not(discovery, name)) is BogusError
 
 
@@ -147,7 +156,7 @@ def test_records_are_found_again_after_an_outage_and_cached_meanwhile(lab: Lab, 
     resolver = Resolver(named_server(ServerAddress(own_unbound.host, own_unbound.port)))
     discovery = Discovery(TrustedResolver(resolver), clock=lambda: seconds[0])
     name = _new_name()
-    lab.knot.add_txt(f"_epoch.{name}", _text(), 5)
+    _add_txt(lab, f"_epoch.{name}", _text(), ttl=5)
     assert discovery.find_epochs(name).texts == (_text(),)
     own_unbound.stop()
     with pytest.raises(TemporaryDiscoveryError):
@@ -171,7 +180,7 @@ def test_a_marked_name_in_dns_is_written_to_with_its_epoch_key(lab: Lab, discove
         keys.find(name, now, 3600)
     prepared = _new_name()
     lab.knot.add_tlsa(prepared.text, _record(prepared, key, marks.EXTENSION))
-    lab.knot.add_txt(f"_epoch.{prepared}", SignedEpochRecord.create(record, prepared, key).to_text())
+    _add_txt(lab, f"_epoch.{prepared}", SignedEpochRecord.create(record, prepared, key).to_text())
     chosen = keys.find(prepared, now, 3600)
     assert isinstance(chosen, ChosenEpoch)
     assert (chosen.epoch.record, chosen.epoch.key_id) == (record, record.key_id(prepared))
@@ -184,7 +193,7 @@ def test_an_unmarked_name_with_epoch_records_is_written_to_with_its_identity_key
     key, epoch = generate_private_key(KeyType.RSA2048), EpochPrivateKey(secrets.token_bytes(32))
     lab.knot.add_tlsa(name.text, _record(name, key))
     record = EpochRecord(now - 3600, now + 9 * 86400, epoch.public)
-    lab.knot.add_txt(f"_epoch.{name}", SignedEpochRecord.create(record, name, key).to_text())
+    _add_txt(lab, f"_epoch.{name}", SignedEpochRecord.create(record, name, key).to_text())
     assert isinstance(EncryptionKeys(discovery).find(name, now, 3600), IdentityKey)
 
 

@@ -154,7 +154,7 @@ def _actions(exchange: _Exchange) -> dict[str, Action]:
     unverified = parse(signed)
     jwks = (JWK.from_pyca(exchange.bob.native), JWK.from_pyca(exchange.alice.public.native))
     text = payload.decode()
-    # jwcrypto knows no HPKE.
+    # jwcrypto does not support HPKE.
     reference = {} if exchange.epoch_keys else {_JWCRYPTO: lambda: exchange.open_by_jwcrypto(text, *jwks)}
     return {
         "seal": exchange.seal,

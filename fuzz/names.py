@@ -64,7 +64,7 @@ def _of_uri(text: str) -> str:
         return ""
     _check_name(name)
     assert text.isascii(), "a URI is ASCII"
-    assert text.lower().startswith("dns:"), "another scheme is no DNS URI"
+    assert text.lower().startswith("dns:"), "a URI with another scheme is not a DNS URI"
     assert all(_ESCAPED.fullmatch(escaped) for escaped in text.split("%")[1:]), "no other character is escaped"
     assert "type=tlsa" in text.lower(), "what does not ask for TLSA is refused"
     return "uri"

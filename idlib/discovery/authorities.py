@@ -48,7 +48,7 @@ def _bad(path: Path, what: str) -> ConfigurationError:
 
 def read_system_authorities() -> Store | None:
     """Return the authorities that this system trusts, or None if there are none."""
-    # It is None if OpenSSL knows no file, despite the type; a directory cannot be read either.
+    # It is None if OpenSSL does not know a file, despite the type; a directory cannot be read either.
     path = Path(ssl.get_default_verify_paths().cafile or "/")
     certificates = []
     # An old authority that is not well-formed by today's rules must not make the others unusable.

@@ -76,7 +76,7 @@ class Found:
     def mark(self) -> Mark:
         """Whether the name has epoch keys: it does if any usable record is marked, whatever its usage.
 
-        A mark that needs newer software counts only if there is no other: during a change of forms both are published.
+        A supported mark counts even if another one needs newer software: during a change of forms both are published.
         """
         marks = {key.mark for key in self.published}
         return next((mark for mark in (Mark.MARKED, Mark.UNSUPPORTED) if mark in marks), Mark.UNMARKED)

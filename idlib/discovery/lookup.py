@@ -49,7 +49,7 @@ class LookUp(Protocol):
         """
 
     def unproven_absence(self, target: str, server: str) -> UnprovenAbsenceError:
-        """Return the error that a server knows no such records, and that this is no proof.
+        """Return the error that a server returned no such records, which does not prove that there are none.
 
         Args:
             target: The name at the end of the aliases, or the owner.
@@ -84,9 +84,9 @@ class TlsaLookUp:
         return NoRecordError(fact, _CHECK_AND_PUBLISH, zone, kept_seconds)
 
     def unproven_absence(self, target: str, server: str) -> UnprovenAbsenceError:
-        """Return the error that a server knows no TLSA records; see `LookUp`."""
+        """Return the error that a server returned no TLSA records; see `LookUp`."""
         return UnprovenAbsenceError(
-            f"the DNS server {server} knows no TLSA record of {target}, but with pinned keys an absence cannot be"
+            f"the DNS server {server} returned no TLSA record of {target}, but with pinned keys an absence cannot be"
             " proven",
             _CHECK_AND_PUBLISH,
         )
@@ -135,10 +135,10 @@ class EpochLookUp:
         )
 
     def unproven_absence(self, target: str, server: str) -> UnprovenAbsenceError:
-        """Return the error that a server knows no TXT records; see `LookUp`."""
+        """Return the error that a server returned no TXT records; see `LookUp`."""
         return UnprovenAbsenceError(
-            f"{self.name} is marked as having epoch keys, and the DNS server {server} knows no TXT record of {target},"
-            " but with pinned keys an absence cannot be proven",
+            f"{self.name} is marked as having epoch keys, and the DNS server {server} returned no TXT record of"
+            f" {target}, but with pinned keys an absence cannot be proven",
             _PUBLISH_EPOCHS,
         )
 

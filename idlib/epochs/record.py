@@ -54,7 +54,7 @@ class EpochRecord:
         if self.suite != HPKE_9_KE:
             raise _malformed(f"its suite is {self.suite}, and only {HPKE_9_KE} is supported", "use newer software")
         if not 0 <= self.start < self.until <= _MAX_TIME:
-            raise _malformed(f"its times are {self.start} and {self.until}, which is no period of time")
+            raise _malformed(f"its times are {self.start} and {self.until}, which is not a period of time")
         if self.until - self.start > _MAX_LIFE_SECONDS:
             raise _malformed(
                 f"its key lives for {self.until - self.start} seconds, which is more than {_MAX_LIFE_SECONDS}"
@@ -65,7 +65,7 @@ class EpochRecord:
         """Return the record whose bytes these are.
 
         Raises:
-            MalformedRecordError: The bytes are no record of this version, or the key is not usable.
+            MalformedRecordError: The bytes are not a record of this version, or the key is not usable.
         """
         if not octets or octets[0] != _VERSION:
             raise _malformed(f"its version is not {_VERSION}", "use newer software")
@@ -139,7 +139,7 @@ class SignedEpochRecord:
             text: The character-strings of the TXT record, joined.
 
         Raises:
-            MalformedRecordError: The text is no epoch record of this version, or its key is not usable.
+            MalformedRecordError: The text is not an epoch record of this version, or its key is not usable.
         """
         if not text.startswith(PREFIX):
             raise _malformed(f"it does not start with {PREFIX.decode()}")

@@ -69,7 +69,7 @@ class Change:
 
 @functools.lru_cache(maxsize=64)
 def present(rdata: bytes) -> str:
-    """Return a record's data in presentation form: `3 0 0 HEX`, or the generic form if it is no TLSA record.
+    """Return a record's data in presentation form: `3 0 0 HEX`, or the generic form if it is not a TLSA record.
 
     Args:
         rdata: The data in wire form.

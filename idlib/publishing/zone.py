@@ -186,7 +186,7 @@ class HostResolver:
             if answer is not None and answer.rrset is not None and answer.rrset.name == candidate:
                 return candidate, answer.rrset
             candidate = candidate.parent()
-        raise PublishingError(f"DNS knows no zone that {_shown(name)} is in", "check IDENTITY_NAME and DNS_RESOLVER")
+        raise PublishingError(f"DNS has no zone that contains {_shown(name)}", "check IDENTITY_NAME and DNS_RESOLVER")
 
 
 def _cut_below(zone: Zone, owner: dns.name.Name) -> dns.name.Name | None:

@@ -126,7 +126,7 @@ def read_api_url(text: str) -> str:
         text: The value of a variable.
 
     Raises:
-        ValueError: It is no such address, or one that is not on this machine without encryption.
+        ValueError: It is not such an address, or one that is not on this machine without encryption.
     """
     if not re.fullmatch(r"[!-~]+", text):
         raise ValueError(text)

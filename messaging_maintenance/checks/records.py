@@ -204,7 +204,7 @@ def _alias_item(seen: Observation) -> Item:
     if seen.chain is None:
         return skip("record.alias", "there is no answer")
     if not seen.chain.aliases:
-        return ok("record.alias", f"{seen.name} is no alias")
+        return ok("record.alias", f"{seen.name} is not an alias")
     return ok("record.alias", f"the records are at an alias (CNAME): {_way(seen.owners)}")
 
 

@@ -73,7 +73,7 @@ def test_the_file_of_a_verb_runs_the_same_program(start: pytest.MonkeyPatch, ver
 
 
 def texts() -> Iterator[tuple[str, str]]:
-    """Yield each text of the programs' code that is no docstring, with its file."""
+    """Yield each text of the programs' code that is not a docstring, with its file."""
     for package in ("idlib", "messaging_maintenance", "messaging_receiver", "messaging_sender"):
         for path in (ROOT / package).rglob("*.py"):
             tree = ast.parse(path.read_text())

@@ -216,7 +216,7 @@ def test_lines_that_a_slow_reader_has_read_before_a_stop_are_not_printed_again(b
     stillest = context.movements.stillest()
     context.stopping.set()
     queue.close()
-    # As in `application.py`, where the process then ends.
+    # It is given some time, after which the process ends, as in `application.py`.
     thread.join(2.0)
     read = slow.lines
     recorded = sum(context.memory.verdict(entry(number).entry).name == "PRINTED" for number in range(32))

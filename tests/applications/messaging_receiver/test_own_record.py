@@ -145,7 +145,7 @@ def test_a_record_that_appears_is_logged(device: Device, caplog: pytest.LogCaptu
 def test_the_record_to_publish_is_logged_even_without_proof_of_absence(
     device: Device, caplog: pytest.LogCaptureFixture
 ) -> None:
-    device.answer = UnprovenAbsenceError("the DNS server knows no TLSA record", "check the spelling")
+    device.answer = UnprovenAbsenceError("the DNS server returned no TLSA record", "check the spelling")
     assert device.look() == "own record is not in DNS yet"
     assert device.shown_record in caplog.messages
 

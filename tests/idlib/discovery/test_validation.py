@@ -457,7 +457,7 @@ def test_the_signature_of_a_names_tlsa_records_does_not_prove_its_epoch_records(
 def test_absent_epoch_records_are_a_temporary_error(pinned_zone: PinnedZone, rcode: dns.rcode.Rcode) -> None:
     pinned_zone.change = lambda message: message.set_rcode(rcode)
     fact = why_no_epochs(pinned_zone, UnprovenAbsenceError)
-    assert fact.startswith(f"{ALICE} is marked as having epoch keys, and the DNS server 192.0.2.53:53 knows no TXT")
+    assert fact.startswith(f"{ALICE} is marked as having epoch keys, and the DNS server 192.0.2.53:53 returned no TXT")
     assert "absence cannot be proven" in fact
 
 

@@ -55,7 +55,7 @@ INNER: list[Case] = [
         for name in ("protected", "payload", "signature")
     ),
     *(
-        (f"{name} is no string", MALFORMED, inner_members(**{name: 7}))
+        (f"{name} is not a string", MALFORMED, inner_members(**{name: 7}))
         for name in ("protected", "payload", "signature")
     ),
     ("a header member", UNSUPPORTED, inner_members(header={"kid": "k"})),
@@ -87,7 +87,7 @@ INNER: list[Case] = [
     ("payload with an encoded surrogate", MALFORMED, inner(b"\xed\xa0\x80")),
     ("payload overlong", MALFORMED, inner(b"\xc0\xaf")),
     ("no protected header", MALFORMED, inner_members(protected="")),
-    ("header is no JSON", MALFORMED, inner_header_text(lambda _: "x")),
+    ("header is not JSON", MALFORMED, inner_header_text(lambda _: "x")),
     ("header is an array", MALFORMED, inner_header_text(lambda text: f"[{text}]")),
     ("header with x5u twice", MALFORMED, inner_header_text(lambda text: text[:-1] + ', "x5u": "dns:a.b?type=TLSA"}')),
     ("header with aud twice", MALFORMED, inner_header_text(lambda text: text[:-1] + ', "aud": "a.b"}')),

@@ -7,7 +7,6 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, Final
 
 import pytest
@@ -50,9 +49,11 @@ from testbed.forge import (
     jwe,
     unb64,
 )
+from tests.idlib.envelope.hpke_vectors import PATH, render
 
-VECTORS: Final = json.loads((Path(__file__).parent / "hpke_vectors.json").read_text())
+VECTORS: Final = json.loads(PATH.read_text())
 OURS: Final = VECTORS["ours"]
+MESSAGES: Final = {vector["enc"]: vector["message"] for vector in OURS["messages"]}
 THEIRS: Final = VECTORS["working group"]
 ENCRYPTIONS: Final = {encryption.name: encryption for encryption in (A256CBC_HS512, A256GCM)}
 OTHER_KEY: Final = EpochPrivateKey(bytes(32))
@@ -70,6 +71,57 @@ def refusal_of(forge: Forge, payload: bytes) -> tuple[Reason, str]:
     with pytest.raises(Refusal) as refusal:
         opened(forge, payload)
     return refusal.value.reason, refusal.value.fact
+
+
+def rendered(*written: str) -> dict[str, Any]:
+    """Return our part of the file as it is rendered if it has these messages."""
+    messages = [{"enc": enc, "message": message} for enc, message in zip(MESSAGES, written, strict=False)]
+    ours: dict[str, Any] = json.loads(render(json.dumps(VECTORS | {"ours": {"messages": messages}})))["ours"]
+    return ours
+
+
+def without_encapsulated_secret(message: str) -> dict[str, Any]:
+    header: dict[str, Any] = json.loads(unb64(json.loads(message)["protected"])) | {"ek": ""}
+    return header
+
+
+def test_the_file_is_reproduced() -> None:
+    text = PATH.read_text()
+    assert render(text) == text
+
+
+def test_our_vectors_are_reproduced_except_for_the_encapsulation() -> None:
+    ours = rendered()
+    assert list(ours) == list(OURS)
+    assert {**ours, "messages": []} == {**OURS, "messages": []}
+    for vector, published in zip(ours["messages"], OURS["messages"], strict=True):
+        message = vector["message"]
+        assert vector == {**published, "message": message}
+        assert message != published["message"]
+        assert without_encapsulated_secret(message) == without_encapsulated_secret(published["message"])
+        key = EpochPrivateKey(bytes.fromhex(ours["seed"]))
+        decrypted = decrypt(message.encode(), IdentityName(ours["name"]), [], {ours["kid"]: key})
+        assert decrypted.signed == OURS["signed"]
+
+
+def test_a_message_that_does_not_open_is_replaced_alone() -> None:
+    first, second = MESSAGES.values()
+    changed = json.dumps(json.loads(second) | {"tag": b64(bytes(16))})
+    messages = [vector["message"] for vector in rendered(first, changed)["messages"]]
+    assert messages[0] == first
+    assert messages[1] not in {changed, second}
+
+
+def test_a_message_that_opens_with_another_content_key_is_replaced() -> None:
+    first, second = MESSAGES.values()
+    key = EpochPrivateKey(bytes.fromhex(OURS["seed"]))
+    header = json.loads(unb64(json.loads(first)["protected"]))
+    del header["ek"]
+    other = flattened(jwe(key.public, header, OURS["signed"].encode())).decode()
+    assert decrypt(other.encode(), IdentityName(OURS["name"]), [], {OURS["kid"]: key}).signed == OURS["signed"]
+    messages = [vector["message"] for vector in rendered(other, second)["messages"]]
+    assert messages[0] != other
+    assert messages[1] == second
 
 
 def test_the_key_of_our_vector_is_as_described() -> None:

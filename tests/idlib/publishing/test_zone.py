@@ -148,7 +148,7 @@ def test_a_resolver_that_fails_and_one_that_knows_no_zone_have_their_own_errors(
         answer.set_rcode(dns.rcode.NXDOMAIN)
 
     with pytest.raises(
-        PublishingError, match=r"DNS knows no zone that example\.test is in; check IDENTITY_NAME and DNS_R"
+        PublishingError, match=r"DNS has no zone that contains example\.test; check IDENTITY_NAME and DNS_R"
     ):
         find(serve, authoritative(elsewhere, change=nothing), authoritative(EXAMPLE))
 

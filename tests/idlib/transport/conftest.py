@@ -1,4 +1,4 @@
-"""Fixtures of the tests of the broker's settings: the settings of a device, and certificates in files."""
+"""Fixtures of the tests of the transport: the settings of a device, certificates in files, and short delays."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from idlib.settings import Settings, load
+from idlib.transport import subscription
 
 Load = Callable[..., Settings]
 
@@ -25,3 +26,10 @@ def file(tmp_path: Path) -> Callable[[str, bytes], str]:
         return str(tmp_path / name)
 
     return write
+
+
+@pytest.fixture
+def short_backoff(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make the subscriber reconnect at once."""
+    monkeypatch.setattr(subscription, "_SHORTEST_BACKOFF_SECONDS", 0.01)
+    monkeypatch.setattr(subscription, "_LONGEST_BACKOFF_SECONDS", 0.05)

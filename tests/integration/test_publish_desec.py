@@ -20,7 +20,10 @@ from idlib.settings import ServerAddress
 from testbed.daemons.knot import Knot, Zone
 from testbed.daemons.process import LOOPBACK, find, free_port, run_tool
 from testbed.daemons.unbound import Unbound
-from testbed.desec import MINIMUM_TTL, DesecServer, Policy, Reply
+from testbed.desec.exchange import Reply
+from testbed.desec.limits import MINIMUM_TTL
+from testbed.desec.server import DesecServer
+from testbed.desec.tokens import Policy
 from testbed.lab import wait_until
 from testbed.programs import CREATE_SELFSIGNED_ID, ROOT, Device, Result
 from tests.documents import block

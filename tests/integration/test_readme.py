@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from testbed.desec import MINIMUM_TTL, DesecServer
+from testbed.desec.limits import MINIMUM_TTL
+from testbed.desec.server import DesecServer
 from testbed.lab import SECURE, Lab
 from testbed.programs import ROOT, SUBSCRIBED, Device, Program
 from tests import documents

@@ -10,7 +10,10 @@ from idlib.publishing import Publisher
 from idlib.publishing.change import Change, TlsaSet
 from idlib.publishing.desec import Desec
 from idlib.publishing.zone import Zone
-from testbed.desec import DesecServer, Policy, RecordSet, Reply
+from testbed.desec.exchange import Reply
+from testbed.desec.record_sets import RecordSet
+from testbed.desec.server import DesecServer
+from testbed.desec.tokens import Policy
 
 DOMAIN = "example.dedyn.io"
 NAME = f"alice._device.{DOMAIN}"

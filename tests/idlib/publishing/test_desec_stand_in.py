@@ -4,7 +4,10 @@ from collections.abc import Iterator, Sequence
 
 import pytest
 
-from testbed.desec import LIMITS, DesecServer, Policy, Reply, Request
+from testbed.desec.exchange import Reply, Request
+from testbed.desec.limits import LIMITS
+from testbed.desec.server import DesecServer
+from testbed.desec.tokens import Policy
 
 DOMAIN = "example.dedyn.io"
 LIST = f"domains/{DOMAIN}/rrsets/"

@@ -12,7 +12,7 @@ import pytest
 from idlib.errors import PublishingError
 from idlib.publishing import web_api
 from idlib.publishing.web_api import WebApi
-from testbed.desec import DesecServer
+from testbed.desec.server import DesecServer
 
 LOOPBACK = "127.0.0.1"
 HEADER = "Token secretsecret"

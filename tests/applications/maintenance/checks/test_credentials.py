@@ -12,7 +12,9 @@ from messaging_maintenance.checks.catalogue import CREDENTIAL_IDS, OPTIONAL_IDS
 from messaging_maintenance.checks.credentials import check_credentials
 from messaging_maintenance.checks.report import as_json
 from messaging_maintenance.checks.result import Item, Status
-from testbed.desec import MINIMUM_TTL, DesecServer, Policy
+from testbed.desec.limits import MINIMUM_TTL
+from testbed.desec.server import DesecServer
+from testbed.desec.tokens import Policy
 from testbed.name_server import Server, Zone, over_udp_or_tcp
 from tests.applications.maintenance.checks.observations import NAME
 

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from idlib.epochs.record import MAX_RECORDS, SignedEpochRecord
+from idlib.epochs.record import LONGEST_TEXT, MAX_RECORDS, SignedEpochRecord
 from idlib.errors import MalformedRecordError, StoreError, permission_hint, quoted
 from idlib.files import make_durable, read_regular
 from idlib.names import IdentityName
@@ -22,8 +22,7 @@ from idlib.names import IdentityName
 _FILE_MODE: Final = 0o644
 _DIRECTORY_MODE: Final = 0o755
 _NEW: Final = ".new"
-# The longest text of a record has 2,327 bytes.
-_MAX_BYTES: Final = MAX_RECORDS * 4096
+_MAX_BYTES: Final = MAX_RECORDS * (LONGEST_TEXT + 1)
 
 
 def spool_path(directory: Path, name: IdentityName) -> Path:

@@ -34,6 +34,7 @@ IdlibError
  ├── MalformedPacketError         bytes from the broker are not an MQTT packet
  ├── UnsuitableKeyError           a key has a type or size that the profile does not allow
  └── Refusal                      a verdict on a received message, with its reason code
+      └── UnknownEpochKey         it is encrypted to an epoch key that is not there
 """
 
 import os
@@ -333,6 +334,18 @@ class Refusal(IdlibError):
     def __init__(self, reason: Reason, fact: str) -> None:
         super().__init__(fact)
         self.reason = reason
+
+
+class UnknownEpochKey(Refusal):
+    """The verdict on a message that is encrypted to an epoch key that is not there.
+
+    Args:
+        key_id: The key's id, as the message states it.
+    """
+
+    def __init__(self, key_id: str) -> None:
+        super().__init__(Reason.EPOCH_GONE, f"none of our epoch keys has the id {key_id}")
+        self.key_id = key_id
 
 
 def quoted(path: Path | str) -> str:

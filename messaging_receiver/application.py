@@ -30,6 +30,7 @@ from messaging_receiver.decryption import Turns, message_decryption_thread
 from messaging_receiver.forwarding import message_printer
 from messaging_receiver.health import HealthService
 from messaging_receiver.opening import LocalOpener, Opener
+from messaging_receiver.own_epochs import OwnEpochs, epoch_directory, own_epochs_of
 from messaging_receiver.own_identity import OwnKeys, wait_for_own_key
 from messaging_receiver.own_record import OwnRecord
 from messaging_receiver.queue_items import AuthenticatedMessage, DecryptedMessage, LookupResult, SettledMessage, size_of
@@ -104,13 +105,14 @@ def main() -> int:
     number = number_of_workers(settings)
     with _open_spawner(settings, number) as spawner, open_state(settings, stopping) as context:
         own_record = OwnRecord(settings, context.discovery)
+        epochs = own_epochs_of(settings, context.timekeeper)
         health = HealthService(
             settings.data_path, lambda: own_record.problem or "own record: waiting for the first answer from DNS"
         )
-        key = wait_for_own_key(settings, own_record, stopping, ClockUpkeep(context).keep)
+        key = wait_for_own_key(settings, own_record, stopping, ClockUpkeep(context, epochs.destroy_overdue).keep)
         if key is None:
             return ExitStatus.OK
-        return _receive(context, broker, own_record, key, health, (spawner, number))
+        return _receive(context, broker, own_record, key, health, (spawner, number), epochs)
 
 
 def get_config() -> Settings:
@@ -159,7 +161,7 @@ def _open_spawner(settings: Settings, number: int) -> Iterator[Spawner | None]:
     spawner = None
     if number:
         try:
-            spawner = Spawner(work_for(settings.crypto_path, settings.identity_name))
+            spawner = Spawner(work_for(settings.crypto_path, epoch_directory(settings), settings.identity_name))
         except OSError as error:
             _LOG.warning("Messages are opened without worker processes: %s", error.strerror)
     try:
@@ -176,11 +178,14 @@ def _receive(
     key: PrivateKey,
     health: HealthService,
     workers: tuple[Spawner | None, int],
+    epochs: OwnEpochs,
 ) -> int:
     settings, stopping = context.settings, context.stopping
     own_keys = OwnKeys(
         settings.crypto_path, settings.identity_name, key, context.memory, context.timekeeper.trusted_time
     )
+    # Before anything connects: what is overdue is destroyed.
+    epochs.keep(own_keys.present)
     receipts = Receipts(
         broker,
         settings.identity_name,
@@ -203,7 +208,9 @@ def _receive(
     spawner, number = workers
     pool = None
     if spawner is not None:
-        pool = WorkerPool(spawner, number, lambda: own_keys.fingerprints, stopping, context.movements.note)
+        pool = WorkerPool(
+            spawner, number, lambda: own_keys.fingerprints, stopping, context.movements.note, lambda: epochs.ids
+        )
     openers: Sequence[Opener] = (LocalOpener(),) if pool is None else pool.openers
     reception = Stage(context, ENCRYPTED_MESSAGES, AUTHENTICATED_MESSAGES)
     authentication = AuthenticationStage(
@@ -217,14 +224,14 @@ def _receive(
     )
     threads = [
         ingest,
-        *_decryption_threads(openers, reception, own_keys),
+        *_decryption_threads(openers, reception, own_keys, epochs),
         _thread("Authentication", stopping, lambda: message_authentication_thread(authentication)),
         printer,
     ]
     for thread in threads:
         thread.start()
     supervision = Supervision(
-        context, authentication, stdout, subscription, threads, own_keys, own_record, _queue_sizes, pool
+        context, authentication, stdout, subscription, threads, own_keys, own_record, _queue_sizes, pool, epochs
     )
     health.problem = supervision.problem
     # In a thread of its own, because the main thread must not wait for DNS.
@@ -243,7 +250,7 @@ def _receive(
 
 
 def _decryption_threads(
-    openers: Sequence[Opener], reception: Stage[Delivery], own_keys: OwnKeys
+    openers: Sequence[Opener], reception: Stage[Delivery], own_keys: OwnKeys, epochs: OwnEpochs
 ) -> list[threading.Thread]:
     turns = Turns()
     return [
@@ -251,7 +258,7 @@ def _decryption_threads(
             "Decryption" if number == 1 else f"Decryption-{number}",
             reception.context.stopping,
             functools.partial(
-                message_decryption_thread, reception, DECRYPTED_MESSAGES, lambda: own_keys.keys, opener, turns
+                message_decryption_thread, reception, DECRYPTED_MESSAGES, lambda: own_keys.keys, opener, turns, epochs
             ),
         )
         for number, opener in enumerate(openers, 1)

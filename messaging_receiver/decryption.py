@@ -5,10 +5,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from idlib.algorithms import PrivateKey
-from idlib.errors import Refusal
+from idlib.errors import Reason, Refusal, UnknownEpochKey
 from idlib.transport import Delivery
 from messaging_receiver.bounded_queue import BATCH_BYTES, BoundedQueue
 from messaging_receiver.opening import OpenedMessage, Opener, Outcome, open_message
+from messaging_receiver.own_epochs import NONE, OwnEpochs
 from messaging_receiver.queue_items import AuthenticatedMessage, DecryptedMessage, LookupResult, Origin, SettledMessage
 from messaging_receiver.stage import IDLE_SECONDS, POLL_SECONDS, Stage
 
@@ -65,6 +66,7 @@ def message_decryption_thread(
     keys: Callable[[], Sequence[PrivateKey]],
     opener: Opener,
     turns: Turns,
+    epochs: OwnEpochs = NONE,
 ) -> None:
     """Open messages until the receiver stops: decrypt the outer layer, and parse the inner one.
 
@@ -74,8 +76,9 @@ def message_decryption_thread(
         keys: Returns the device's private keys, the current one first; for messages that the opener leaves here.
         opener: Opens batches of messages.
         turns: The turns that this thread takes with the others of the stage.
+        epochs: The device's epoch keys; for messages that the opener leaves here.
     """
-    thread = _DecryptionThread(stage, decrypted, keys, opener, turns)
+    thread = _DecryptionThread(stage, decrypted, keys, opener, turns, epochs)
     while not stage.context.stopping.is_set():
         thread.work()
 
@@ -88,12 +91,14 @@ class _DecryptionThread:
         keys: Callable[[], Sequence[PrivateKey]],
         opener: Opener,
         turns: Turns,
+        epochs: OwnEpochs,
     ) -> None:
         self._stage = stage
         self._decrypted = decrypted
         self._keys = keys
         self._opener = opener
         self._turns = turns
+        self._epochs = epochs
         self._opened: tuple[_Batch, Sequence[Outcome]] | None = None
         opener.refresh()
 
@@ -149,7 +154,7 @@ class _DecryptionThread:
 
     def _use(self, delivery: Delivery, opened: OpenedMessage | None) -> DecryptedMessage:
         if opened is None:
-            opened = open_message(delivery.payload, self._stage.context.settings.identity_name, self._keys())
+            opened = self._open_here(delivery)
         return DecryptedMessage(
             opened.signed,
             opened.digest,
@@ -157,4 +162,12 @@ class _DecryptionThread:
             Origin(delivery.packet),
             opened.unverified,
             opened.verified_with,
+            opened.sealed_to,
         )
+
+    def _open_here(self, delivery: Delivery) -> OpenedMessage:
+        name = self._stage.context.settings.identity_name
+        try:
+            return open_message(delivery.payload, name, self._keys(), epoch_keys=self._epochs.keys)
+        except UnknownEpochKey as unknown:
+            raise Refusal(Reason.EPOCH_GONE, self._epochs.explain(unknown.key_id)) from None

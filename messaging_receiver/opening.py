@@ -1,13 +1,20 @@
 """Opens messages: decrypts and parses them, and looks for the key that signed them among those known already."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final, Protocol
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Final, Protocol
 
 from idlib.algorithms import PrivateKey, PublicKey
-from idlib.envelope import UnverifiedMessage, decrypt, parse_decrypted, signing_key_of
+from idlib.envelope import SealedTo, UnverifiedMessage, decrypt, parse_decrypted, signing_key_of
 from idlib.errors import Refusal
 from idlib.names import IdentityName
+
+if TYPE_CHECKING:
+    # Imported when a message needs it, because it takes memory.
+    from idlib.epochs import EpochPrivateKey
+
+NO_EPOCH_KEYS: "Final[Mapping[str, EpochPrivateKey]]" = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,12 +27,14 @@ class OpenedMessage:
         unverified: The parsed JWS. Its sender is only claimed: `idlib.verdict` decides whether to trust it.
         verified_with: The SubjectPublicKeyInfo of a key that verifies the signature; it may no longer be the sender's.
             None if no such key is known.
+        sealed_to: The kind of key that it was encrypted to.
     """
 
     signed: str = field(repr=False)
     digest: bytes
     unverified: UnverifiedMessage
     verified_with: bytes | None = None
+    sealed_to: SealedTo = SealedTo.IDENTITY
 
 
 # Without either, the message is left to the caller.
@@ -37,6 +46,7 @@ def open_message(
     recipient: IdentityName,
     keys: Sequence[PrivateKey],
     keys_of: Callable[[IdentityName], Sequence[PublicKey]] = lambda _: (),
+    epoch_keys: "Mapping[str, EpochPrivateKey]" = NO_EPOCH_KEYS,
 ) -> OpenedMessage:
     """Return a message in a received payload.
 
@@ -45,14 +55,17 @@ def open_message(
         recipient: The owner of the keys.
         keys: The device's private keys, most likely first.
         keys_of: Returns the keys of a sender that are known already.
+        epoch_keys: The device's living epoch keys, by their ids.
 
     Raises:
         Refusal: The message is malformed, outside the profile or for another recipient, or no key decrypts it.
+        UnknownEpochKey: It is encrypted to an epoch key that is not among them.
     """
-    decrypted = decrypt(payload, recipient, keys)
+    decrypted = decrypt(payload, recipient, keys, epoch_keys)
     unverified = parse_decrypted(decrypted)
     key = signing_key_of(unverified, keys_of(unverified.sender))
-    return OpenedMessage(decrypted.signed, decrypted.digest, unverified, None if key is None else key.der)
+    verified_with = None if key is None else key.der
+    return OpenedMessage(decrypted.signed, decrypted.digest, unverified, verified_with, decrypted.sealed_to)
 
 
 class Opener(Protocol):

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from idlib.discovery import Found
-from idlib.envelope import UnverifiedMessage
+from idlib.envelope import SealedTo, UnverifiedMessage
 from idlib.errors import DiscoveryError
 from idlib.names import IdentityName
 from idlib.storage import Printed
@@ -35,6 +35,7 @@ class DecryptedMessage:
         origin: Where it came from.
         unverified: The parsed JWS; None if it has to be parsed again, because the message was stored.
         verified_with: The SubjectPublicKeyInfo of a key that verifies the signature; None if no such key is known.
+        sealed_to: The kind of key that it was encrypted to.
     """
 
     signed: str
@@ -43,6 +44,7 @@ class DecryptedMessage:
     origin: Origin
     unverified: UnverifiedMessage | None = None
     verified_with: bytes | None = None
+    sealed_to: SealedTo = SealedTo.IDENTITY
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from idlib.timekeeping import keep_clock
 from idlib.transport import Subscription
 from messaging_receiver.authentication_stage import AuthenticationStage
 from messaging_receiver.context import Context
+from messaging_receiver.own_epochs import NONE, OwnEpochs
 from messaging_receiver.own_identity import OwnKeys
 from messaging_receiver.own_record import OwnRecord
 from messaging_receiver.standard_output import StandardOutput
@@ -43,6 +44,7 @@ class Supervision:
         own_record: Looks up our own record in DNS.
         queue_sizes: Returns how many messages each queue holds, for the status line.
         workers: The worker processes; None if there are none.
+        epochs: Our epoch keys.
     """
 
     def __init__(
@@ -56,6 +58,7 @@ class Supervision:
         own_record: OwnRecord,
         queue_sizes: Callable[[], str],
         workers: WorkerPool | None = None,
+        epochs: OwnEpochs = NONE,
     ) -> None:
         self._context = context
         self._authentication = authentication
@@ -67,6 +70,7 @@ class Supervision:
         self._is_clock_right = False
         self._queue_sizes = queue_sizes
         self._workers = workers
+        self._epochs = epochs
         self._upkeep_outage = FailureLog(_LOG)
 
     def run(self) -> bool:
@@ -88,17 +92,19 @@ class Supervision:
             if now >= next_upkeep:
                 next_upkeep = now + _UPKEEP_SECONDS
                 self._keep(self._keep_store)
+                self._epochs.keep(self._own_keys.present)
             if not all(thread.is_alive() for thread in self._threads):
                 # If a signal has come in between, the threads have ended because of it.
                 return not self._context.stopping.is_set()
         return False
 
     def watch_record(self) -> None:
-        """Look up our own record once a minute until the receiver is stopped, and note which keys have a record."""
+        """Look up our own records once a minute until the receiver is stopped, and note which keys have a record."""
         while not self._context.stopping.wait(RECORD_SECONDS):
             found = self._own_record.look(self._own_keys.present)
             if found is not None and self._is_clock_right:
                 self._keep(functools.partial(self._own_keys.note_records, found))
+            self._epochs.look(self._context.discovery)
 
     def status(self) -> str:
         """Return the status line."""
@@ -140,7 +146,7 @@ class Supervision:
 
     def _problem_of_record(self) -> str | None:
         self._own_record.look(self._own_keys.present)
-        return self._own_record.problem
+        return self._own_record.problem or self._epochs.problem
 
     def _keep(self, upkeep: Callable[[], None]) -> None:
         """Run upkeep that uses the store; if it fails, it runs again next time."""

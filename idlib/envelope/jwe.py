@@ -16,7 +16,7 @@ from idlib.algorithms import EPOCH_KEY_MANAGEMENT, P256_ALGORITHMS, RSA_ALGORITH
 from idlib.envelope import key_management, serialization, strict_json
 from idlib.envelope.content_encryption import A256CBC_HS512, A256GCM, ContentEncryption, encrypt_cbc_hs512
 from idlib.envelope.serialization import JWE, JWS, shown
-from idlib.errors import MalformedNameError, Reason, Refusal, UnsuitableKeyError
+from idlib.errors import MalformedNameError, Reason, Refusal, UnknownEpochKey, UnsuitableKeyError
 from idlib.names import IdentityName, parse_dns_uri
 
 if TYPE_CHECKING:
@@ -232,7 +232,7 @@ def _unwrapping(
 
     epoch_key = epoch_keys.get(message.share.key_id)
     if epoch_key is None:
-        raise Refusal(Reason.EPOCH_GONE, f"none of our epoch keys has the id {message.share.key_id}")
+        raise UnknownEpochKey(message.share.key_id)
     return [partial(hpke.unwrap, epoch_key, message.share, encrypted_key, prescribed)]
 
 

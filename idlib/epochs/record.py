@@ -24,7 +24,7 @@ _MAX_STRING_BYTES: Final = 255
 _HEADER: Final = struct.Struct(">BBHII")
 _BODY_BYTES: Final = _HEADER.size + PUBLIC_OCTETS
 _SIGNATURE_BYTES: Final = frozenset(length for lengths in signatures.LENGTHS.values() for length in lengths)
-_LONGEST_TEXT: Final = len(PREFIX) + len(base64url.encode(bytes(_BODY_BYTES + max(_SIGNATURE_BYTES))))
+LONGEST_TEXT: Final = len(PREFIX) + len(base64url.encode(bytes(_BODY_BYTES + max(_SIGNATURE_BYTES))))
 # No JWS and no certificate starts with these bytes, so a signature of one is never a signature of another.
 _PURPOSE: Final = b"dane-mqtt epoch 1"
 _KEY_ID_BYTES: Final = 16
@@ -143,8 +143,8 @@ class SignedEpochRecord:
         """
         if not text.startswith(PREFIX):
             raise _malformed(f"it does not start with {PREFIX.decode()}")
-        if len(text) > _LONGEST_TEXT:
-            raise _malformed(f"it has {len(text)} bytes, which is more than {_LONGEST_TEXT}")
+        if len(text) > LONGEST_TEXT:
+            raise _malformed(f"it has {len(text)} bytes, which is more than {LONGEST_TEXT}")
         try:
             octets = base64url.decode(text.removeprefix(PREFIX).decode("ascii"))
         except ValueError as error:

@@ -46,6 +46,11 @@ class Settings:
     rotate_hook: str | None
     rotate_test_speed: int
     restore_record: Switch
+    epoch_keys: Switch
+    epoch_length: int
+    epoch_retention: int
+    epoch_path: Path | None
+    epoch_spool: Path
     dnssec: DnssecPolicy
     dnssec_trust_anchors: Path | None
     pkix_ca_file: Path | None

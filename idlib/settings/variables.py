@@ -216,6 +216,44 @@ _ROTATION: Final = (
     ),
 )
 
+_EPOCHS: Final = (
+    Variable(
+        "EPOCH_KEYS",
+        switch(Switch),
+        words(Switch),
+        "on: the receiver creates epoch keys and destroys them, so that old messages stay closed if a key leaks",
+        "off",
+    ),
+    Variable(
+        "EPOCH_LENGTH",
+        read_duration,
+        "a number with a unit, such as 1d",
+        "how long an epoch key is in use before the next one replaces it in DNS",
+        "1d",
+    ),
+    Variable(
+        "EPOCH_RETENTION",
+        read_duration,
+        "a number with a unit, such as 8d",
+        "how long an epoch key is kept after that, to open what is still at the broker",
+        "8d",
+    ),
+    Variable(
+        "EPOCH_PATH",
+        read_path,
+        _DIRECTORY,
+        "the directory for the private halves of epoch keys, which no backup must include (default: `epochs` in"
+        " DATA_PATH)",
+    ),
+    Variable(
+        "EPOCH_SPOOL",
+        read_path,
+        _DIRECTORY,
+        "the directory in which the receiver leaves epoch records for the maintenance service, which publishes them",
+        "/epoch-records/",
+    ),
+)
+
 _TRUST: Final = (
     Variable(
         "PKIX_CA_FILE",
@@ -286,4 +324,15 @@ _LOG: Final = (
     ),
 )
 
-VARIABLES: Final = (*_IDENTITY, *_BROKER, *_LOOK_UPS, *_PUBLISHING, *_ROTATION, *_TRUST, *_OUTPUT, *_NEW_KEYS, *_LOG)
+VARIABLES: Final = (
+    *_IDENTITY,
+    *_BROKER,
+    *_LOOK_UPS,
+    *_PUBLISHING,
+    *_ROTATION,
+    *_EPOCHS,
+    *_TRUST,
+    *_OUTPUT,
+    *_NEW_KEYS,
+    *_LOG,
+)

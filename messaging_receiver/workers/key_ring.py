@@ -11,7 +11,7 @@ from idlib.errors import KeyFileError
 from idlib.keys import key_path, next_key_path, previous_key_paths, read_private_key
 from idlib.names import IdentityName
 
-_READ_AGAIN_SECONDS: Final = 1.0
+READ_AGAIN_SECONDS: Final = 1.0
 
 
 def fingerprint(key: PrivateKey) -> bytes:
@@ -68,7 +68,7 @@ class KeyRing:
         elif now < self._read_again_at:
             return
         if not self.is_complete:
-            self._read_again_at = now + _READ_AGAIN_SECONDS
+            self._read_again_at = now + READ_AGAIN_SECONDS
             self._read()
 
     def _read(self) -> None:

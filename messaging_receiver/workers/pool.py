@@ -95,6 +95,7 @@ class WorkerPool:
         fingerprints: Returns the fingerprints of the device's private keys to try, in this order.
         stopping: Set to stop the receiver.
         note_movement: Called while a thread waits for a worker process, because it is not stuck then.
+        epochs: Returns the ids of the device's living epoch keys.
     """
 
     def __init__(
@@ -104,9 +105,11 @@ class WorkerPool:
         fingerprints: Callable[[], tuple[bytes, ...]],
         stopping: threading.Event,
         note_movement: Callable[[], None],
+        epochs: Callable[[], tuple[str, ...]] = tuple,
     ) -> None:
         self.starter = starter
         self.fingerprints = fingerprints
+        self.epochs = epochs
         self.stopping = stopping
         self.note_movement = note_movement
         self.senders = KnownSenders()
@@ -172,6 +175,7 @@ class WorkerOpener:
         self._pool = pool
         self._process: WorkerProcess | None = None
         self._fingerprints: tuple[bytes, ...] = ()
+        self._epochs: tuple[str, ...] = ()
         self._newest_sender = 0
         self._payloads: tuple[bytes, ...] = ()
         self._failure: LostPeer | None = None
@@ -185,7 +189,8 @@ class WorkerOpener:
         """Replace the worker if it has ended, and have it follow a change of the device's keys."""
         if self._process is not None and not self._process.channel.is_open:
             self._discard(LostPeer())
-        if self._process is None or self._fingerprints != self._pool.fingerprints():
+        has_changed = (self._fingerprints, self._epochs) != (self._pool.fingerprints(), self._pool.epochs())
+        if self._process is None or has_changed:
             self._attempt(())
 
     def begin(self, payloads: Sequence[bytes]) -> None:
@@ -251,10 +256,11 @@ class WorkerOpener:
         return None if self._process is None else self._process.channel
 
     def _send(self, channel: Channel, payloads: tuple[bytes, ...]) -> None:
-        self._fingerprints = self._pool.fingerprints()
+        self._fingerprints, self._epochs = self._pool.fingerprints(), self._pool.epochs()
         newest, senders = self._pool.senders.since(self._newest_sender)
         self._newest_sender = newest
-        channel.send(write_batch(Batch(self._fingerprints, senders, payloads)), _seconds_for(payloads))
+        batch = Batch(self._fingerprints, senders, payloads, self._epochs)
+        channel.send(write_batch(batch), _seconds_for(payloads))
 
     def _receive(self, channel: Channel, payloads: tuple[bytes, ...]) -> list[Outcome]:
         self._pool.note_movement()

@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Final
 
 from idlib.algorithms import PublicKey
-from idlib.errors import Refusal
+from idlib.errors import Refusal, UnknownEpochKey
 from idlib.names import IdentityName
 from messaging_receiver.opening import Outcome, open_message
+from messaging_receiver.workers.epoch_ring import EpochRing
 from messaging_receiver.workers.frames import Channel, LostPeer
 from messaging_receiver.workers.key_ring import KeyRing
 from messaging_receiver.workers.protocol import Batch, SenderKeys, read_batch, write_outcomes
@@ -47,14 +48,16 @@ class SenderBook:
         return parsed
 
 
-def work_for(crypto_path: Path, recipient: IdentityName) -> Callable[[Channel], None]:
+def work_for(crypto_path: Path, epoch_path: Path, recipient: IdentityName) -> Callable[[Channel], None]:
     """Return what a worker process does with its connection to the receiver.
 
     Args:
         crypto_path: The directory of the key files.
+        epoch_path: The directory of the private halves of epoch keys.
         recipient: The device's name.
     """
-    return lambda channel: Worker(recipient, KeyRing(crypto_path, recipient)).serve(channel)
+    ring, epochs = KeyRing(crypto_path, recipient), EpochRing(epoch_path, recipient)
+    return lambda channel: Worker(recipient, ring, epochs).serve(channel)
 
 
 class Worker:
@@ -63,11 +66,13 @@ class Worker:
     Args:
         recipient: The device's name.
         ring: The device's private keys.
+        epochs: The device's epoch keys.
     """
 
-    def __init__(self, recipient: IdentityName, ring: KeyRing) -> None:
+    def __init__(self, recipient: IdentityName, ring: KeyRing, epochs: EpochRing) -> None:
         self._recipient = recipient
         self._ring = ring
+        self._epochs = epochs
         self._book = SenderBook()
 
     def serve(self, channel: Channel) -> None:
@@ -89,13 +94,17 @@ class Worker:
             batch: The batch.
         """
         self._ring.use(batch.fingerprints)
+        self._epochs.use(batch.epochs)
         for known in batch.senders:
             self._book.learn(known)
         return [self._open(payload) for payload in batch.payloads]
 
     def _open(self, payload: bytes) -> Outcome:
         try:
-            return open_message(payload, self._recipient, self._ring.keys, self._book.keys_of)
+            return open_message(payload, self._recipient, self._ring.keys, self._book.keys_of, self._epochs.keys)
+        except UnknownEpochKey:
+            # The receiver may have the key, and knows which ones it has destroyed.
+            return None
         except Refusal as refusal:
             # The receiver may have a key in memory whose file can no longer be read.
             return refusal if self._ring.is_complete else None

@@ -1,8 +1,8 @@
 """What the receiver and a worker process send each other, as the fields of frames.
 
-The receiver sends batches of encrypted messages with the fingerprints of the private keys to use, and the public keys
-that verified earlier messages. A worker reads the private keys from their files; they are never sent. It answers with
-the outcome for each message.
+The receiver sends batches of encrypted messages with the fingerprints of the private keys and the ids of the epoch keys
+to use, and the public keys that verified earlier messages. A worker reads the private keys from their files; they are
+never sent. It answers with the outcome for each message.
 """
 
 import struct
@@ -12,15 +12,17 @@ from itertools import islice
 from typing import Final
 
 from idlib import base64url
-from idlib.envelope import Binding, UnverifiedMessage
+from idlib.envelope import Binding, SealedTo, UnverifiedMessage
 from idlib.errors import IdlibError, Reason, Refusal
 from idlib.names import IdentityName, name_of
 from messaging_receiver.opening import OpenedMessage, Outcome
 
 _NUMBERS: Final = struct.Struct("!BQQ")
+_LENGTHS: Final = struct.Struct("!II")
 _IS_BOUND: Final = 1
 _EXPIRES: Final = 2
 _ASKS_FOR_RECEIPT: Final = 4
+_SEALED_TO_EPOCH: Final = 8
 _OPENED, _REFUSED, _LEFT = b"orl"
 
 
@@ -45,11 +47,13 @@ class Batch:
         fingerprints: The fingerprints of the device's private keys to try, in this order; all others are dropped.
         senders: Keys of senders that the worker has not got yet.
         payloads: The encrypted messages.
+        epochs: The ids of the device's living epoch keys; all others are dropped.
     """
 
     fingerprints: tuple[bytes, ...]
     senders: tuple[SenderKeys, ...]
     payloads: tuple[bytes, ...]
+    epochs: tuple[str, ...] = ()
 
 
 def write_batch(batch: Batch) -> list[bytes]:
@@ -59,9 +63,10 @@ def write_batch(batch: Batch) -> list[bytes]:
         batch: The batch.
     """
     fields = [
-        struct.pack("!I", len(batch.fingerprints)),
+        _LENGTHS.pack(len(batch.fingerprints), len(batch.epochs)),
         bytes(len(known.keys) for known in batch.senders),
         *batch.fingerprints,
+        *(key_id.encode("ascii") for key_id in batch.epochs),
     ]
     for known in batch.senders:
         fields.append(known.sender.encode("ascii"))
@@ -80,13 +85,12 @@ def read_batch(fields: Sequence[bytes]) -> Batch:
         ValueError: They are not such fields.
     """
     rest = iter(fields)
-    (number,) = struct.unpack("!I", _next(rest))
+    number, number_of_epochs = _LENGTHS.unpack(_next(rest))
     counts = _next(rest)
-    return Batch(
-        _take(rest, number),
-        tuple(SenderKeys(_next(rest).decode("ascii"), _take(rest, count)) for count in counts),
-        tuple(rest),
-    )
+    fingerprints = _take(rest, number)
+    epochs = tuple(key_id.decode("ascii") for key_id in _take(rest, number_of_epochs))
+    senders = tuple(SenderKeys(_next(rest).decode("ascii"), _take(rest, count)) for count in counts)
+    return Batch(fingerprints, senders, tuple(rest), epochs)
 
 
 def write_outcomes(outcomes: Sequence[Outcome]) -> list[bytes]:
@@ -154,6 +158,8 @@ def _write_opened(opened: OpenedMessage) -> tuple[bytes, ...]:
             expires_at = message.binding.expires_at
     if message.asks_for_receipt:
         flags |= _ASKS_FOR_RECEIPT
+    if opened.sealed_to is SealedTo.EPOCH:
+        flags |= _SEALED_TO_EPOCH
     return (
         _NUMBERS.pack(flags, issued_at, expires_at),
         opened.digest,
@@ -190,7 +196,8 @@ def _read_opened(rest: Iterator[bytes]) -> OpenedMessage:
     )
     # The compact serialization of the same JWS: equally valid, and cheaper to send than the form that was received.
     signed = f"{signing_input.decode('ascii')}.{base64url.encode(signature)}"
-    return OpenedMessage(signed, digest, unverified, key or None)
+    sealed_to = SealedTo.EPOCH if flags & _SEALED_TO_EPOCH else SealedTo.IDENTITY
+    return OpenedMessage(signed, digest, unverified, key or None, sealed_to)
 
 
 def _name(text: bytes) -> IdentityName:

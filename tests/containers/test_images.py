@@ -65,7 +65,7 @@ def test_the_user_of_a_container_can_change_only_the_volumes(built_stack: Stack,
     writable = set(in_image(built_stack, service, "find / -xdev -writable ! -type l 2>/dev/null; true").split())
     for_all = {"/tmp", "/var/tmp", "/run/lock"}
     assert writable - for_all == (
-        {"/identity", "/credentials", "/data"} if service in PYTHON_SERVICES else {"/var/lib/unbound"}
+        {"/identity", "/credentials", "/data", "/epoch-records"} if service in PYTHON_SERVICES else {"/var/lib/unbound"}
     )
 
 

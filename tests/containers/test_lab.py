@@ -16,7 +16,11 @@ from testbed.containers.lab_world import ALICE, BOB, RECEIVER, LabWorld
 # The first test waits for the images to be built.
 pytestmark = pytest.mark.timeout(600)
 
-DEVICE_SERVICES = ("maintenance", "sender", "receiver")
+WRITABLE = {
+    "maintenance": {"/identity", "/credentials"},
+    "sender": {"/data"},
+    "receiver": {"/data", "/epoch-records"},
+}
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +86,7 @@ def test_a_message_of_the_published_libraries_is_printed(lab: LabWorld) -> None:
 
 def test_the_services_of_a_device_are_limited_as_promised(lab: LabWorld) -> None:
     for device in ("alice", "bob"):
-        for service in DEVICE_SERVICES:
+        for service, expected in WRITABLE.items():
             container = lab.inspect(f"{device}_{service}")
             host = container["HostConfig"]
             assert container["Config"]["User"] not in ("", "0", "root")
@@ -95,7 +99,7 @@ def test_the_services_of_a_device_are_limited_as_promised(lab: LabWorld) -> None
             assert 0 < host["PidsLimit"] <= 64
             assert 0 < host["Memory"] <= 128 * 1024 * 1024
             writable = {mount["Destination"] for mount in container["Mounts"] if mount["RW"]}
-            assert writable == ({"/identity", "/credentials"} if service == "maintenance" else {"/data"})
+            assert writable == expected
 
 
 def test_nothing_of_the_lab_is_reachable_from_outside(lab: LabWorld) -> None:
@@ -108,7 +112,7 @@ def test_nothing_of_the_lab_is_reachable_from_outside(lab: LabWorld) -> None:
 
 
 @pytest.mark.parametrize("end", [_restart, _kill_and_start], ids=["restart", "kill"])
-@pytest.mark.parametrize("service", DEVICE_SERVICES)
+@pytest.mark.parametrize("service", WRITABLE)
 def test_messages_arrive_after_a_service_was_stopped(
     lab: LabWorld, service: str, end: Callable[[LabWorld, str], None]
 ) -> None:

@@ -96,12 +96,12 @@ def test_each_service_is_restarted_and_has_time_to_stop(service: dict[str, Any])
 def test_only_maintenance_writes_keys() -> None:
     mounts = {name: service["volumes"] for name, service in STACK["services"].items()}
     assert mounts == {
-        "maintenance": ["identity:/identity", "credentials:/credentials"],
+        "maintenance": ["identity:/identity", "credentials:/credentials", "epoch_records:/epoch-records:ro"],
         "messaging_sender": ["identity:/identity:ro", "data:/data"],
-        "messaging_receiver": ["identity:/identity:ro", "data:/data"],
+        "messaging_receiver": ["identity:/identity:ro", "data:/data", "epoch_records:/epoch-records"],
         "resolver": ["resolver_state:/var/lib/unbound"],
     }
-    assert set(STACK["volumes"]) == {"identity", "credentials", "data", "resolver_state"}
+    assert set(STACK["volumes"]) == {"identity", "credentials", "data", "epoch_records", "resolver_state"}
 
 
 def test_the_services_use_the_resolver_of_the_stack() -> None:

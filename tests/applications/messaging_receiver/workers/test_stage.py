@@ -11,6 +11,7 @@ import pytest
 
 from idlib.keys import encode_private_key, key_path
 from messaging_receiver.opening import Outcome
+from messaging_receiver.workers.epoch_ring import EpochRing
 from messaging_receiver.workers.key_ring import KeyRing
 from messaging_receiver.workers.process import Worker
 from tests.applications.messaging_receiver.workers.threads import Mortal, ThreadStarter
@@ -40,7 +41,7 @@ def start(tmp_path: Path) -> Iterator[Start]:
 
 
 def test_messages_keep_their_order_whichever_worker_is_faster(start: Start) -> None:
-    world = start(lambda ring: Slow(BOB, ring))
+    world = start(lambda ring: Slow(BOB, ring, EpochRing(Path("/nonexistent"), BOB)))
     deliveries = [world.deliver(sealed(f"number {number}", DAVE if number % 3 else ALICE)) for number in range(300)]
     world.wait_for(lambda: len(world.settled) == 300)
     assert set(world.settled) == set(deliveries)
@@ -72,7 +73,7 @@ def test_a_message_that_ends_workers_is_refused_and_stops_no_other(
 
 
 def test_refused_messages_of_every_stage_are_settled(start: Start) -> None:
-    world = start(lambda ring: Worker(BOB, ring))
+    world = start(lambda ring: Worker(BOB, ring, EpochRing(Path("/nonexistent"), BOB)))
     payloads = [sealed("good"), b"\xff{", sealed("forged", key=KEYS[DAVE]), sealed("good"), sealed("better")]
     for payload in (*payloads, payloads[0]):
         world.deliver(payload)
@@ -83,7 +84,7 @@ def test_refused_messages_of_every_stage_are_settled(start: Start) -> None:
 
 
 def test_once_a_sender_is_known_only_workers_verify(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
-    world = start(lambda ring: Worker(BOB, ring))
+    world = start(lambda ring: Worker(BOB, ring, EpochRing(Path("/nonexistent"), BOB)))
     # Once for each worker, at most: a batch may be under way when the keys become known.
     for number in range(4):
         world.deliver(sealed(f"number {number}"))
@@ -97,7 +98,7 @@ def test_once_a_sender_is_known_only_workers_verify(start: Start, monkeypatch: p
 
 def test_a_message_that_a_worker_leaves_is_opened_by_the_receiver(start: Start, tmp_path: Path) -> None:
     key_path(tmp_path, BOB).unlink()
-    world = start(lambda ring: Worker(BOB, ring))
+    world = start(lambda ring: Worker(BOB, ring, EpochRing(Path("/nonexistent"), BOB)))
     world.deliver(sealed("text"))
     world.deliver(b"{}")
     world.wait_for(lambda: len(world.settled) == 2)

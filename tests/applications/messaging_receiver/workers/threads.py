@@ -4,9 +4,11 @@ import socket
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 from idlib.names import IdentityName
 from messaging_receiver.opening import Outcome
+from messaging_receiver.workers.epoch_ring import EpochRing
 from messaging_receiver.workers.frames import Channel
 from messaging_receiver.workers.key_ring import KeyRing
 from messaging_receiver.workers.process import Worker
@@ -20,7 +22,7 @@ class Mortal(Worker):
     """A worker that some payloads end or stop."""
 
     def __init__(self, recipient: IdentityName, ring: KeyRing, chance: Callable[[], bool]) -> None:
-        super().__init__(recipient, ring)
+        super().__init__(recipient, ring, EpochRing(Path("/nonexistent"), recipient))
         self._chance = chance
 
     def _open(self, payload: bytes) -> Outcome:

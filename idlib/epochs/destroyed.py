@@ -1,0 +1,115 @@
+"""The list of destroyed epoch keys, which says whether a message came too late or was never for this device's keys.
+
+The file `destroyed` in EPOCH_PATH has one line for each key: its id, and the time at which it was due to be destroyed.
+It holds nothing that is secret.
+"""
+
+import os
+import re
+from pathlib import Path
+from typing import Final
+
+from idlib.errors import StoreError, permission_hint, quoted
+from idlib.files import FILE_MODE, make_durable, read_regular
+from idlib.names import IdentityName
+
+KEPT_SECONDS: Final = 60 * 24 * 60 * 60
+MAX_DESTROYED: Final = 4096
+_LINE: Final = re.compile(r"([0-9A-Za-z_-]{22}) ([0-9]{1,10})", re.ASCII)
+_MAX_BYTES: Final = 2 * MAX_DESTROYED * 34
+_NEW: Final = ".new"
+
+
+class DestroyedKeys:
+    """The epoch keys of a device that were destroyed in the last 60 days, at most 4096.
+
+    Args:
+        directory: EPOCH_PATH.
+        name: The device.
+    """
+
+    def __init__(self, directory: Path, name: IdentityName) -> None:
+        self._path = directory / f"{name.text}.destroyed"
+        self._until: dict[str, int] | None = None
+
+    def ids(self) -> frozenset[str]:
+        """Return the ids of the destroyed keys.
+
+        Raises:
+            StoreError: The list cannot be read.
+        """
+        return frozenset(self._known())
+
+    def until(self, key_id: str) -> int | None:
+        """Return when a key was due to be destroyed, in seconds since the epoch; None if it is not on the list.
+
+        Args:
+            key_id: The key's id, as a message states it.
+
+        Raises:
+            StoreError: The list cannot be read.
+        """
+        return self._known().get(key_id)
+
+    def add(self, key_id: str, until: int) -> None:
+        """Add a key, durably; it is on the list before its half is destroyed.
+
+        Args:
+            key_id: The key's id.
+            until: When it is due to be destroyed, in seconds since the epoch.
+
+        Raises:
+            StoreError: The list cannot be written; it is unchanged.
+        """
+        known = self._known()
+        if key_id not in known:
+            self._write({**known, key_id: until})
+
+    def forget(self, now: int) -> None:
+        """Remove the keys that were destroyed more than 60 days ago.
+
+        Args:
+            now: The time, in seconds since the epoch, by a clock that is trusted.
+
+        Raises:
+            StoreError: The list cannot be written; it is unchanged.
+        """
+        known = self._known()
+        kept = {key_id: until for key_id, until in known.items() if until > now - KEPT_SECONDS}
+        if len(kept) < len(known):
+            self._write(kept)
+
+    def _known(self) -> dict[str, int]:
+        if self._until is None:
+            try:
+                lines = read_regular(self._path, _MAX_BYTES).decode("ascii", "replace").splitlines()
+            except FileNotFoundError:
+                lines = []
+            except OSError as error:
+                raise self._error("read", error) from error
+            self._until = {found[1]: int(found[2]) for line in lines if (found := _LINE.fullmatch(line))}
+        return self._until
+
+    def _write(self, known: dict[str, int]) -> None:
+        newest = dict(sorted(known.items(), key=lambda item: item[1])[-MAX_DESTROYED:])
+        new = self._path.with_name(self._path.name + _NEW)
+        try:
+            new.unlink(missing_ok=True)
+            with open(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, FILE_MODE), "w") as file:
+                file.writelines(f"{key_id} {until}\n" for key_id, until in newest.items())
+                file.flush()
+                os.fsync(file.fileno())
+            new.replace(self._path)
+            make_durable(self._path.parent)
+        except OSError as error:
+            # What is on the disk now is not known.
+            self._until = None
+            raise self._error("written", error) from error
+        self._until = newest
+
+    def _error(self, participle: str, error: OSError) -> StoreError:
+        return StoreError(
+            f"the list of destroyed epoch keys, {quoted(self._path)}, cannot be {participle}: {error.strerror}",
+            "set EPOCH_PATH to a directory that this user can write to, or"
+            f" {permission_hint(self._path.parent, 'messaging_receiver')}",
+        )

@@ -1,0 +1,279 @@
+"""The private halves of a device's epoch keys on the disk: one file each, in EPOCH_PATH.
+
+A half is created in this order: a temporary file is written and flushed, renamed to the key's id, and the directory is
+flushed. It is destroyed in this order: its id is noted in the list of destroyed keys, its file is overwritten and
+flushed, removed, and the directory is flushed. If a process is killed in between, `Halves.finish` completes the rest.
+
+On flash memory, and on file systems that copy on write, overwriting a file may leave the earlier contents on the
+medium. docs/limits.md says so.
+"""
+
+import contextlib
+import hashlib
+import os
+import secrets
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from idlib import base64url
+from idlib.algorithms import PublicKey
+from idlib.epochs.destroyed import DestroyedKeys
+from idlib.epochs.keys import KEY_ID_OCTETS, SEED_OCTETS, EpochPrivateKey
+from idlib.epochs.record import EpochRecord
+from idlib.epochs.schedule import Half
+from idlib.errors import IdlibError, MalformedRecordError, StoreError, permission_hint, quoted
+from idlib.files import DIRECTORY_MODE, FILE_MODE, make_durable, open_regular, read_regular
+from idlib.names import IdentityName
+
+_MAGIC: Final = b"epoch\0\0\1"
+# Start, until, the running time of the system at the creation, the identity key, the seed; the device's name follows.
+_FORMAT: Final = struct.Struct(">8sIId32s32s")
+_MAX_BYTES: Final = _FORMAT.size + 253
+_NEW: Final = ".new"
+
+
+class DamagedHalfError(IdlibError):
+    """The file of a half has other content than was written, so that no message can be opened with it."""
+
+
+def identity_fingerprint(key: PublicKey) -> bytes:
+    """Return the SHA-256 digest of an identity key, by which a half remembers who signed its record.
+
+    Args:
+        key: The public key.
+    """
+    return hashlib.sha256(key.der).digest()
+
+
+@dataclass(frozen=True, slots=True)
+class KeptHalf:
+    """A private half that exists on the disk.
+
+    Args:
+        half: What is known about it.
+        key: The half.
+    """
+
+    half: Half
+    key: EpochPrivateKey = field(repr=False)
+
+    @property
+    def record(self) -> EpochRecord:
+        """The record of its key."""
+        return EpochRecord(self.half.start, self.half.until, self.key.public)
+
+
+@dataclass(frozen=True, slots=True)
+class Stock:
+    """What is in the directory.
+
+    Args:
+        halves: The halves of the device, without those that are listed as destroyed.
+        unreadable: Why files that may be halves of the device cannot be read, one line each.
+    """
+
+    halves: tuple[KeptHalf, ...]
+    unreadable: tuple[str, ...]
+
+
+class Halves:
+    """The private halves of a device, for one process; `read` is for any number of processes.
+
+    Args:
+        directory: EPOCH_PATH.
+        name: The device. Halves of other devices in the same directory are left alone.
+    """
+
+    def __init__(self, directory: Path, name: IdentityName) -> None:
+        self._directory = directory
+        self._name = name
+        self.destroyed = DestroyedKeys(directory, name)
+
+    def create(self, start: int, until: int, born: float, signer: bytes) -> KeptHalf:
+        """Return a new half, which is durable on the disk.
+
+        Args:
+            start: When the key starts, in seconds since the epoch.
+            until: When the half is to be destroyed, in seconds since the epoch.
+            born: For how many seconds the system has run.
+            signer: The fingerprint of the identity key that signs the record.
+
+        Raises:
+            StoreError: The half cannot be written; nothing of it is left if the disk allows to remove it.
+        """
+        key = EpochPrivateKey(secrets.token_bytes(SEED_OCTETS))
+        key_id = EpochRecord(start, until, key.public).key_id(self._name)
+        path = self._directory / key_id
+        contents = _FORMAT.pack(_MAGIC, start, until, born, signer, key.seed) + self._name.text.encode()
+        with self._errors_reported("write", path):
+            self._make_directory()
+            new = path.with_name(path.name + _NEW)
+            try:
+                with open(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, FILE_MODE), "wb") as file:
+                    file.write(contents)
+                    file.flush()
+                    os.fsync(file.fileno())
+                new.rename(path)
+                make_durable(self._directory)
+            except OSError:
+                for leftover in (new, path):
+                    with contextlib.suppress(OSError):
+                        _erase(leftover)
+                raise
+        return KeptHalf(Half(key_id, start, until, born, signer), key)
+
+    def read(self, key_id: str) -> KeptHalf | None:
+        """Return a half; None if there is no such file, or it is that of another device.
+
+        Args:
+            key_id: The key's id.
+
+        Raises:
+            StoreError: The file cannot be read.
+            DamagedHalfError: The file has other content than was written.
+        """
+        path = self._directory / key_id
+        try:
+            with self._errors_reported("read", path):
+                contents = read_regular(path, _MAX_BYTES)
+        except StoreError as error:
+            if isinstance(error.__cause__, FileNotFoundError):
+                return None
+            raise
+        if len(contents) < _FORMAT.size or not contents.startswith(_MAGIC):
+            raise _damaged(path)
+        _, start, until, born, signer, seed = _FORMAT.unpack_from(contents)
+        if contents[_FORMAT.size :] != self._name.text.encode():
+            return None
+        key = EpochPrivateKey(seed)
+        kept = KeptHalf(Half(key_id, start, until, born, signer), key)
+        try:
+            is_itself = kept.record.key_id(self._name) == key_id
+        except MalformedRecordError as error:
+            raise _damaged(path) from error
+        if not is_itself or not 0.0 <= born < float("inf"):
+            raise _damaged(path)
+        return kept
+
+    def stock(self) -> Stock:
+        """Return what is in the directory.
+
+        Raises:
+            StoreError: The directory cannot be read.
+        """
+        halves, unreadable = [], []
+        destroyed = self.destroyed.ids()
+        for path in self._files():
+            if path.name in destroyed:
+                continue
+            try:
+                kept = self.read(path.name)
+            except (StoreError, DamagedHalfError) as error:
+                unreadable.append(str(error))
+                continue
+            if kept is not None:
+                halves.append(kept)
+        return Stock(tuple(halves), tuple(unreadable))
+
+    def destroy(self, half: Half) -> None:
+        """Destroy a half, durably.
+
+        Args:
+            half: The half.
+
+        Raises:
+            StoreError: It cannot be destroyed or noted; call `finish` to try again.
+        """
+        path = self._directory / half.key_id
+        try:
+            self.destroyed.add(half.key_id, half.until)
+        finally:
+            # Also if the disk is full, because this needs no space.
+            with self._errors_reported("destroy", path):
+                _erase(path)
+
+    def finish(self) -> None:
+        """Complete what a process that was killed has begun: destroy halves on the list, and remove temporary files.
+
+        Raises:
+            StoreError: A file cannot be removed, or the directory cannot be read.
+        """
+        destroyed = self.destroyed.ids()
+        for path in self._files(_NEW):
+            with self._errors_reported("destroy", path):
+                if self._is_ours(path):
+                    _erase(path)
+        for path in self._files():
+            with self._errors_reported("destroy", path):
+                if path.name in destroyed or _is_blank(path):
+                    _erase(path)
+
+    def _is_ours(self, path: Path) -> bool:
+        """Return whether an unfinished file may be this device's: it names no other device in full."""
+        contents = read_regular(path, _MAX_BYTES)
+        return self._name.text.encode().startswith(contents[_FORMAT.size :])
+
+    def _files(self, ending: str = "") -> tuple[Path, ...]:
+        """Return the files whose name is an id of a key with an ending."""
+        with self._errors_reported("read", self._directory):
+            try:
+                names = os.listdir(self._directory)
+            except FileNotFoundError:
+                return ()
+        found = [name for name in sorted(names) if name.endswith(ending) and _is_id(name.removesuffix(ending))]
+        return tuple(self._directory / name for name in found)
+
+    def _make_directory(self) -> None:
+        if not self._directory.is_dir():
+            self._directory.mkdir(mode=DIRECTORY_MODE, parents=True, exist_ok=True)
+            make_durable(self._directory.parent)
+
+    @contextlib.contextmanager
+    def _errors_reported(self, verb: str, path: Path) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise StoreError(
+                f"the epoch key {quoted(path)} cannot be {_PARTICIPLES[verb]}: {error.strerror}",
+                "set EPOCH_PATH to a directory that this user can write to, or"
+                f" {permission_hint(self._directory, 'messaging_receiver')}",
+            ) from error
+
+
+_PARTICIPLES: Final = {"write": "written", "read": "read", "destroy": "destroyed"}
+
+
+def _erase(path: Path) -> None:
+    """Overwrite a file, remove it, and make that durable; a file that does not exist is skipped."""
+    try:
+        descriptor = open_regular(path, os.O_WRONLY | os.O_NOFOLLOW)
+    except FileNotFoundError:
+        return
+    with open(descriptor, "wb", buffering=0) as file:
+        file.write(bytes(os.fstat(descriptor).st_size))
+        os.fsync(descriptor)
+    path.unlink()
+    make_durable(path.parent)
+
+
+def _is_blank(path: Path) -> bool:
+    """Return whether a file was overwritten, and not removed."""
+    contents = read_regular(path, _MAX_BYTES)
+    return not contents.strip(b"\0")
+
+
+def _is_id(text: str) -> bool:
+    try:
+        return len(base64url.decode(text)) == KEY_ID_OCTETS
+    except ValueError:
+        return False
+
+
+def _damaged(path: Path) -> DamagedHalfError:
+    return DamagedHalfError(
+        f"the epoch key {quoted(path)} is damaged, and messages that are encrypted to it cannot be opened",
+        "check the disk; remove the file",
+    )

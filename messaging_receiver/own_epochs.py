@@ -1,0 +1,119 @@
+"""What the receiver needs of the device's own epoch keys; a device without any loads nothing of what they need."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, Protocol
+
+from idlib.algorithms import PrivateKey
+from idlib.discovery import Discovery
+from idlib.settings import Settings, Switch
+from idlib.timekeeping import Timekeeper
+from messaging_receiver.opening import NO_EPOCH_KEYS
+
+if TYPE_CHECKING:
+    from idlib.epochs import EpochPrivateKey
+
+
+class OwnEpochs(Protocol):
+    """The device's epoch keys. `keep` and `destroy_overdue` are for one thread, the rest for any number."""
+
+    @property
+    def keys(self) -> "Mapping[str, EpochPrivateKey]":
+        """The living keys by their ids."""
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """The ids of the living keys."""
+
+    @property
+    def problem(self) -> str | None:
+        """What is wrong, or None."""
+
+    def explain(self, key_id: str) -> str:
+        """Return what is known about a key that messages cannot be opened with, as a sentence.
+
+        Args:
+            key_id: The key's id, as a message states it.
+        """
+
+    def destroy_overdue(self) -> None:
+        """Destroy what is overdue; a failure is logged, and repeated at the next call."""
+
+    def keep(self, identity_key: PrivateKey) -> None:
+        """Destroy what is overdue, create a key if one is due, and leave its record in the spool.
+
+        A failure is logged, and repeated at the next call.
+
+        Args:
+            identity_key: The device's present private key.
+        """
+
+    def look(self, discovery: Discovery) -> None:
+        """Check that the record in the spool is in DNS; log if it is not.
+
+        Args:
+            discovery: Looks names up in DNS.
+        """
+
+
+class NoOwnEpochs:
+    """The epoch keys of a device that has none."""
+
+    keys = NO_EPOCH_KEYS
+    ids = ()
+    problem = None
+
+    def explain(self, key_id: str) -> str:
+        """Return what is known about a key that messages cannot be opened with, as a sentence.
+
+        Args:
+            key_id: The key's id, as a message states it.
+        """
+        return f"the epoch key {key_id} is unknown: this device has no epoch keys"
+
+    def destroy_overdue(self) -> None:
+        """Do nothing: there are no keys."""
+
+    def keep(self, identity_key: PrivateKey) -> None:
+        """Do nothing: there are no keys.
+
+        Args:
+            identity_key: The device's present private key.
+        """
+
+    def look(self, discovery: Discovery) -> None:
+        """Do nothing: there are no records.
+
+        Args:
+            discovery: Looks names up in DNS.
+        """
+
+
+NONE: Final = NoOwnEpochs()
+
+
+def epoch_directory(settings: Settings) -> Path:
+    """Return the directory for the private halves of epoch keys.
+
+    Args:
+        settings: The settings from the environment.
+    """
+    return settings.data_path / "epochs" if settings.epoch_path is None else settings.epoch_path
+
+
+def own_epochs_of(settings: Settings, timekeeper: Timekeeper) -> OwnEpochs:
+    """Return the device's epoch keys.
+
+    Args:
+        settings: The settings from the environment. If EPOCH_KEYS is off, no key is created, but those that exist are
+            used and destroyed as before.
+        timekeeper: Knows how far the clock can be trusted.
+
+    Raises:
+        ConfigurationError: The settings contradict each other.
+    """
+    if settings.epoch_keys is Switch.OFF and not epoch_directory(settings).exists():
+        return NONE
+    from messaging_receiver.epoch_upkeep import EpochUpkeep
+
+    return EpochUpkeep(settings, timekeeper)

@@ -1,0 +1,375 @@
+"""The receiver's upkeep of its own epoch keys, with a real clock-keeping, disk and spool, in simulated time."""
+
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from idlib.discovery import Discovery
+from idlib.discovery.authentication import AuthenticRecords
+from idlib.epochs.halves import Halves, identity_fingerprint
+from idlib.epochs.record import SignedEpochRecord
+from idlib.epochs.schedule import Lifetimes, period
+from idlib.epochs.spool import read_spool, spool_path
+from idlib.errors import ConfigurationError, DiscoveryError, NoEpochRecordError, TemporaryDiscoveryError
+from idlib.names import IdentityName
+from idlib.settings import Settings, load
+from messaging_receiver.epoch_upkeep import EpochUpkeep
+from messaging_receiver.own_epochs import NONE, own_epochs_of
+from tests.applications.messaging_receiver.world import ALICE, BOB, KEYS
+from tests.idlib.clocked_device import DAY, HOUR, NOW, YEAR, Device
+
+UPKEEP_SECONDS = 600.0
+
+
+@dataclass
+class Dns:
+    """A fake source of DNS answers: what the maintenance service has published."""
+
+    answer: tuple[bytes, ...] | DiscoveryError = ()
+    asked: list[IdentityName] = field(default_factory=list)
+
+    def look_up(self, name: IdentityName) -> AuthenticRecords:
+        raise AssertionError
+
+    def look_up_epochs(self, name: IdentityName) -> AuthenticRecords:
+        self.asked.append(name)
+        if isinstance(self.answer, DiscoveryError):
+            raise self.answer
+        if not self.answer:
+            raise NoEpochRecordError(f"_epoch.{name} has no TXT record")
+        return AuthenticRecords(self.answer, 300, "made in a test")
+
+
+class Receiver:
+    """A device's receiver, as far as its epoch keys are concerned."""
+
+    def __init__(self, directory: Path, device: Device) -> None:
+        self.directory = directory
+        self.device = device
+        self.key = KEYS[BOB]
+        self.seconds = 0.0
+        self.dns = Dns()
+        self.start()
+
+    def settings(self, **more: str) -> Settings:
+        return load(
+            {
+                "IDENTITY_NAME": str(BOB),
+                "EPOCH_KEYS": "on",
+                "DATA_PATH": str(self.directory / "data"),
+                "EPOCH_SPOOL": str(self.directory / "spool"),
+                **more,
+            }
+        )
+
+    def start(self, **more: str) -> None:
+        self.upkeep = EpochUpkeep(self.settings(**more), self.device.keeper)
+
+    @property
+    def epochs(self) -> Path:
+        return self.directory / "data" / "epochs"
+
+    def keep(self) -> None:
+        self.upkeep.keep(self.key)
+
+    def run_for(self, seconds: float) -> None:
+        while seconds > 0:
+            step = min(seconds, UPKEEP_SECONDS)
+            self.device.run_for(step)
+            self.keep()
+            seconds -= step
+
+    def spooled(self) -> SignedEpochRecord:
+        records = read_spool(self.directory / "spool", BOB)
+        assert records is not None
+        (record,) = records
+        assert record.is_signed_by([self.key.public], BOB)
+        return record
+
+    def spooled_id(self) -> str:
+        return self.spooled().record.key_id(BOB)
+
+    def files(self) -> set[str]:
+        return {path.name for path in self.epochs.iterdir() if path.suffix != ".destroyed"}
+
+    def publish(self) -> None:
+        """Do what the maintenance service does."""
+        self.dns.answer = (_as_txt(self.spooled().to_text()),)
+
+    def look(self) -> str | None:
+        self.seconds += 100.0
+        # A new one each time, because it remembers for up to an hour in its own time.
+        self.upkeep.look(Discovery(self.dns, clock=lambda: self.seconds))
+        return self.problem()
+
+    def problem(self) -> str | None:
+        return self.upkeep.problem
+
+
+def _as_txt(text: bytes) -> bytes:
+    return b"".join(bytes([len(part)]) + part for part in (text[at : at + 255] for at in range(0, len(text), 255)))
+
+
+@pytest.fixture
+def device(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Device]:
+    device = Device(tmp_path / "data", monkeypatch, is_synchronized=True)
+    with device.running():
+        yield device
+
+
+@pytest.fixture
+def receiver(tmp_path: Path, device: Device) -> Receiver:
+    return Receiver(tmp_path, device)
+
+
+def test_two_days_and_then_until_the_first_key_is_gone(receiver: Receiver) -> None:
+    receiver.keep()
+    first = receiver.spooled_id()
+    assert receiver.files() == {first} == set(receiver.upkeep.keys)
+    assert receiver.spooled().record.until == NOW + 9 * DAY
+
+    receiver.run_for(DAY - HOUR)
+    assert receiver.spooled_id() == first
+
+    receiver.run_for(2 * HOUR)
+    second = receiver.spooled_id()
+    assert second != first
+    assert set(receiver.upkeep.ids) == {first, second} == receiver.files()
+
+    receiver.run_for(DAY)
+    assert len(receiver.upkeep.ids) == 3
+    assert receiver.spooled_id() not in {first, second}
+
+    receiver.run_for(7 * DAY - 2 * HOUR)
+    assert first in receiver.upkeep.keys
+    receiver.run_for(2 * HOUR)
+    assert first not in receiver.upkeep.keys
+    assert receiver.files() == set(receiver.upkeep.ids)
+    assert len(receiver.upkeep.ids) == 9
+    assert receiver.upkeep.problem is None
+
+
+def test_a_restart_changes_nothing(receiver: Receiver) -> None:
+    receiver.keep()
+    before, written = receiver.spooled_id(), spool_path(receiver.directory / "spool", BOB).read_bytes()
+
+    receiver.start()
+    receiver.keep()
+
+    assert receiver.spooled_id() == before
+    assert spool_path(receiver.directory / "spool", BOB).read_bytes() == written
+    assert receiver.files() == {before}
+
+
+def test_a_receiver_that_was_killed_before_the_record_was_in_the_spool_leaves_it_there_now(
+    receiver: Receiver, device: Device
+) -> None:
+    start, until = period(int(device.wall), Lifetimes(int(DAY), int(8 * DAY)))
+    halves = Halves(receiver.epochs, BOB)
+    kept = halves.create(start, until, device.keeper.elapsed(), identity_fingerprint(receiver.key.public))
+
+    receiver.keep()
+
+    assert receiver.spooled_id() == kept.half.key_id
+    assert receiver.files() == {kept.half.key_id}
+
+
+@pytest.mark.parametrize("contents", [None, b"damaged", b""])
+def test_a_spool_that_is_lost_or_damaged_is_written_again(receiver: Receiver, contents: bytes | None) -> None:
+    receiver.keep()
+    before = receiver.spooled_id()
+    path = spool_path(receiver.directory / "spool", BOB)
+    path.unlink()
+    if contents is not None:
+        path.write_bytes(contents)
+
+    receiver.keep()
+
+    assert receiver.spooled_id() == before
+
+
+def test_a_new_identity_key_signs_a_new_epoch_key_at_once(receiver: Receiver) -> None:
+    receiver.keep()
+    before = receiver.spooled_id()
+    receiver.key = KEYS[ALICE]
+
+    receiver.keep()
+
+    after = receiver.spooled_id()
+    assert after != before
+    assert set(receiver.upkeep.ids) == {before, after}
+
+
+def test_nothing_is_created_or_destroyed_by_a_clock_that_jumped(receiver: Receiver, device: Device) -> None:
+    receiver.keep()
+    first = receiver.spooled_id()
+
+    for jump in (YEAR, -2 * YEAR):
+        device.wall += jump
+        receiver.run_for(HOUR)
+        assert receiver.files() == {first}
+        assert receiver.spooled_id() == first
+
+    device.wall += YEAR
+    receiver.run_for(DAY)
+    assert len(receiver.files()) == 2
+
+
+def test_setting_the_clock_back_prolongs_no_key(receiver: Receiver, device: Device) -> None:
+    receiver.keep()
+    first = receiver.spooled_id()
+    device.is_synchronized = False
+    for _ in range(18):
+        receiver.run_for(DAY / 2)
+        device.wall -= DAY / 2
+
+    receiver.run_for(UPKEEP_SECONDS)
+
+    assert first not in receiver.upkeep.keys
+    assert first not in receiver.files()
+
+
+def test_a_device_that_was_off_destroys_what_is_overdue_before_it_knows_its_identity(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    device = Device(tmp_path / "data", monkeypatch, is_synchronized=True)
+    with device.running():
+        receiver = Receiver(tmp_path, device)
+        receiver.keep()
+        first = receiver.spooled_id()
+    device.start_anew(off_for=10 * DAY)
+    with device.running(), caplog.at_level(logging.INFO):
+        restarted = EpochUpkeep(receiver.settings(), device.keeper)
+
+        restarted.destroy_overdue()
+
+    assert not restarted.keys
+    assert not receiver.files()
+    assert f"The epoch key {first} is destroyed" in caplog.text
+    assert restarted.explain(first).startswith(f"the epoch key {first} was due to be destroyed at 2026-")
+    assert restarted.explain(first).endswith(" s ago")
+    assert "none of this device's" in restarted.explain("x" * 22)
+
+
+def test_if_epoch_keys_are_turned_off_those_that_exist_are_used_and_destroyed(receiver: Receiver) -> None:
+    receiver.keep()
+    first = receiver.spooled_id()
+
+    receiver.start(EPOCH_KEYS="off")
+    receiver.run_for(2 * DAY)
+    assert set(receiver.upkeep.ids) == {first}
+    assert receiver.look() is None
+
+    receiver.run_for(7 * DAY)
+    assert not receiver.upkeep.ids
+    assert not receiver.files()
+
+
+def test_a_device_without_epoch_keys_has_none(receiver: Receiver, device: Device) -> None:
+    epochs = own_epochs_of(receiver.settings(EPOCH_KEYS="off"), device.keeper)
+    assert epochs is NONE
+    assert not epochs.keys
+    assert own_epochs_of(receiver.settings(), device.keeper) is not NONE
+
+
+def test_a_key_that_cannot_be_created_is_a_problem_until_it_can(receiver: Receiver) -> None:
+    receiver.epochs.write_text("in the way")
+
+    receiver.keep()
+    assert (receiver.problem() or "").startswith("epoch keys: ")
+
+    receiver.epochs.unlink()
+    receiver.keep()
+    assert receiver.problem() is None
+    assert receiver.files() == {receiver.spooled_id()}
+
+
+def test_a_half_that_could_not_be_destroyed_opens_nothing_and_is_destroyed_later(
+    receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    receiver.keep()
+    first = receiver.spooled_id()
+    with monkeypatch.context() as failing:
+        failing.setattr("idlib.epochs.halves._erase", _fail)
+        receiver.run_for(9 * DAY + HOUR)
+        assert first not in receiver.upkeep.keys
+        assert receiver.problem() is not None
+        assert first in receiver.files()
+
+    receiver.keep()
+
+    assert first not in receiver.files()
+    assert receiver.problem() is None
+
+
+def _fail(_path: Path) -> None:
+    raise OSError(5, "Input/output error")
+
+
+@pytest.mark.parametrize("within", ["", "epochs"])
+def test_epoch_keys_are_not_kept_where_a_backup_would_keep_them(
+    receiver: Receiver, device: Device, within: str
+) -> None:
+    identity = receiver.directory / "identity"
+    settings = receiver.settings(CRYPTO_PATH=str(identity), EPOCH_PATH=str(identity / within))
+
+    with pytest.raises(ConfigurationError, match="which is in CRYPTO_PATH"):
+        EpochUpkeep(settings, device.keeper)
+
+
+def test_a_record_that_is_in_dns_is_no_problem(receiver: Receiver) -> None:
+    receiver.keep()
+    receiver.publish()
+    assert receiver.look() is None
+    assert receiver.dns.asked == [BOB]
+
+
+def test_a_missed_update_is_a_problem_after_the_time_that_caches_may_take(
+    receiver: Receiver, caplog: pytest.LogCaptureFixture
+) -> None:
+    receiver.keep()
+    assert receiver.look() is None
+    receiver.publish()
+    receiver.run_for(DAY + UPKEEP_SECONDS)
+
+    receiver.run_for(HOUR)
+    assert receiver.look() is None
+    receiver.run_for(HOUR)
+    assert receiver.look() == "own epoch record: DNS has an older one"
+    assert "look at the log of the maintenance service" in caplog.text
+
+    receiver.publish()
+    with caplog.at_level(logging.INFO):
+        assert receiver.look() is None
+    assert "Own epoch record found" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("answer", "problem"),
+    [
+        ((), "it is not in DNS"),
+        ((b"\x0bv=spf1 -all",), "it is not in DNS"),
+        (TemporaryDiscoveryError("no answer"), "no answer"),
+    ],
+)
+def test_what_is_wrong_with_the_records_in_dns_is_said(
+    receiver: Receiver, answer: tuple[bytes, ...] | DiscoveryError, problem: str
+) -> None:
+    receiver.keep()
+    receiver.run_for(2 * HOUR)
+    receiver.dns.answer = answer
+
+    assert receiver.look() == f"own epoch record: {problem}"
+
+
+def test_a_key_in_dns_whose_half_is_elsewhere_is_said(receiver: Receiver, device: Device, tmp_path: Path) -> None:
+    other = Halves(tmp_path / "copy", BOB)
+    kept = other.create(int(device.wall), int(device.wall + 9 * DAY), 0.0, bytes(32))
+    receiver.keep()
+    receiver.run_for(2 * HOUR)
+    receiver.dns.answer = (_as_txt(SignedEpochRecord.create(kept.record, BOB, receiver.key).to_text()),)
+
+    assert "private half is not here" in (receiver.look() or "")

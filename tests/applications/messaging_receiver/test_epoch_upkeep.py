@@ -9,6 +9,7 @@ import pytest
 
 from idlib.discovery import Discovery
 from idlib.discovery.authentication import AuthenticRecords
+from idlib.discovery.lookup import LookUp
 from idlib.epochs.halves import Halves, identity_fingerprint
 from idlib.epochs.record import SignedEpochRecord
 from idlib.epochs.schedule import Lifetimes, period
@@ -31,15 +32,13 @@ class Dns:
     answer: tuple[bytes, ...] | DiscoveryError = ()
     asked: list[IdentityName] = field(default_factory=list)
 
-    def look_up(self, name: IdentityName) -> AuthenticRecords:
-        raise AssertionError
-
-    def look_up_epochs(self, name: IdentityName) -> AuthenticRecords:
-        self.asked.append(name)
+    def look_up(self, wanted: LookUp) -> AuthenticRecords:
+        assert wanted.owner == f"_epoch.{wanted.name}"
+        self.asked.append(wanted.name)
         if isinstance(self.answer, DiscoveryError):
             raise self.answer
         if not self.answer:
-            raise NoEpochRecordError(f"_epoch.{name} has no TXT record")
+            raise NoEpochRecordError(f"{wanted.owner} has no TXT record")
         return AuthenticRecords(self.answer, 300, "made in a test")
 
 

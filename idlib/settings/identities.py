@@ -61,7 +61,7 @@ def read_denied_names(text: str) -> NamePatterns:
     return read_list(read_path(text[1:])) if text.startswith("@") else read_name_patterns(text)
 
 
-def read_required_binding(text: str) -> NamePatterns:
+def read_required_names(text: str) -> NamePatterns:
     """Return names and patterns, at least one; "all" matches every name.
 
     Args:

@@ -34,7 +34,7 @@ _MESSAGING_READS: Final = (
     _EVERY_PROGRAM_READS
     | DISCOVERY_READS
     | {variable.name for variable in VARIABLES if variable.name.startswith("MQTT_")}
-    | {"DATA_PATH", "MAX_MESSAGE_SIZE"}
+    | {"DATA_PATH", "MAX_MESSAGE_SIZE", "REQUIRE_FORWARD_SECRECY"}
 )
 SENDER_READS: Final = _MESSAGING_READS | {"BALENA_SERVICE_NAME"}
 RECEIVER_READS: Final = _MESSAGING_READS | {

@@ -57,6 +57,7 @@ class Settings:
     denied_senders: NamePatterns | None
     allowed_senders: NamePatterns | None
     require_binding: NamePatterns | None
+    require_forward_secrecy: NamePatterns | None
     output_format: OutputFormat
     receiver_workers: int | None
     key_type: KeyType

@@ -14,7 +14,7 @@ from idlib.settings.choices import (
     switch,
     words,
 )
-from idlib.settings.identities import read_denied_names, read_identity_name, read_name_patterns, read_required_binding
+from idlib.settings.identities import read_denied_names, read_identity_name, read_name_patterns, read_required_names
 from idlib.settings.texts import auto_or, integer_in, matching, read_duration, read_path, read_username
 from idlib.settings.variable import Variable
 
@@ -275,10 +275,17 @@ _TRUST: Final = (
     ),
     Variable(
         "REQUIRE_BINDING",
-        read_required_binding,
+        read_required_names,
         f"all, or {_PATTERNS_FORM}",
         "senders whose messages must be bound to their recipient and a time, which messages of dane-jwe-jws are not"
         " (default: none); a file is read again when it changes",
+    ),
+    Variable(
+        "REQUIRE_FORWARD_SECRECY",
+        read_required_names,
+        f"all, or {_PATTERNS_FORM}",
+        "devices to which, and from which, messages must be encrypted to an epoch key (default: none); the receiver"
+        " reads a file again when it changes",
     ),
 )
 

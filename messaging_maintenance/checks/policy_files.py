@@ -10,11 +10,11 @@ from idlib.settings import Settings
 from messaging_maintenance.checks.configuration import Problem
 from messaging_maintenance.checks.result import Item, fail, ok
 
-POLICY_VARIABLES: Final = ("DENIED_SENDERS", "ALLOWED_SENDERS", "REQUIRE_BINDING")
+POLICY_VARIABLES: Final = ("DENIED_SENDERS", "ALLOWED_SENDERS", "REQUIRE_BINDING", "REQUIRE_FORWARD_SECRECY")
 
 
 def check_policies(settings: Settings, problems: Collection[Problem]) -> list[Item]:
-    """Return what there is to say about DENIED_SENDERS, ALLOWED_SENDERS and REQUIRE_BINDING.
+    """Return what there is to say about the settings that list names.
 
     Args:
         settings: From the environment.
@@ -23,7 +23,12 @@ def check_policies(settings: Settings, problems: Collection[Problem]) -> list[It
     bad = [problem for problem in problems if problem.variable in POLICY_VARIABLES]
     if bad:
         return [fail("policy.files", problem.text, f"correct {problem.variable} or its file") for problem in bad]
-    lists = (settings.denied_senders, settings.allowed_senders, settings.require_binding)
+    lists = (
+        settings.denied_senders,
+        settings.allowed_senders,
+        settings.require_binding,
+        settings.require_forward_secrecy,
+    )
     shown = [
         _described(variable, patterns)
         for variable, patterns in zip(POLICY_VARIABLES, lists, strict=True)

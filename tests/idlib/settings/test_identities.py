@@ -32,7 +32,7 @@ def test_any_file_of_senders_is_read_or_reported_as_wrong(tmp_path: Path, octets
     assert patterns.texts
 
 
-@pytest.mark.parametrize("name", ["ALLOWED_SENDERS", "DENIED_SENDERS", "REQUIRE_BINDING"])
+@pytest.mark.parametrize("name", ["ALLOWED_SENDERS", "DENIED_SENDERS", "REQUIRE_BINDING", "REQUIRE_FORWARD_SECRECY"])
 def test_a_bad_file_of_senders_is_reported_with_the_line_and_the_reason(tmp_path: Path, name: str) -> None:
     listed = tmp_path / "senders"
     listed.write_text("alice.example.com\nbob\n")

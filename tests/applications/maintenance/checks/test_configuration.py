@@ -22,7 +22,9 @@ def test_good_settings_pass() -> None:
     assert item.status is Status.OK
 
 
-@pytest.mark.parametrize("variable", ["ALLOWED_SENDERS", "DENIED_SENDERS", "REQUIRE_BINDING"])
+@pytest.mark.parametrize(
+    "variable", ["ALLOWED_SENDERS", "DENIED_SENDERS", "REQUIRE_BINDING", "REQUIRE_FORWARD_SECRECY"]
+)
 def test_a_policy_file_is_read_and_its_fault_named(variable: str, tmp_path: Path) -> None:
     path = tmp_path / "senders"
     path.write_text("bob._device.example.com\n*._device.example.org\n")

@@ -23,7 +23,7 @@ SOURCES = [
     SENDER / "outbox_sender.py",
     SENDER / "sender_clock.py",
     SENDER / "sender_record.py",
-    ROOT / "messaging_maintenance" / "watch.py",
+    ROOT / "messaging_maintenance" / "watch_epochs.py",
 ]
 
 

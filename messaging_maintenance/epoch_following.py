@@ -1,7 +1,8 @@
-"""Publishes the epoch record that the receiver signs with a new identity key, as soon as a rotation lets that key sign.
+"""Publishes epoch records when a rotation changes the key that signs them, so that messages to the device do not wait.
 
-The maintenance service would do it within minutes. Until then, senders that see only the new TLSA record skip the epoch
-record that the old key has signed, so their messages wait.
+A sender skips an epoch record if none of the TLSA records that it sees is of the key that has signed it. With an
+overlap there is always one. If one TLSA record replaces the other, the living epoch records are published with both
+signatures before that. After a theft, caches may have the old epoch records until their TTL has passed.
 """
 
 import time
@@ -12,14 +13,44 @@ from idlib.bootstrap import Bootstrap
 from idlib.commands import command
 from idlib.epochs.spool import read_spool
 from idlib.errors import StoreError
-from idlib.keys import key_path, read_private_key
+from idlib.keys import key_path, locked, read_private_key
 from idlib.settings import Settings
 from messaging_maintenance.epoch_publishing import publish_spool
-from messaging_maintenance.rotation.state import RotationState, Stage
+from messaging_maintenance.rotation.exclusion import alone
+from messaging_maintenance.rotation.schedule import Instant
+from messaging_maintenance.rotation.state import RotationState, Stage, Way, state_file
 
 # The receiver looks for new key files every 3 s, and for what is due with epoch keys every 10 s.
 _RECEIVER_SECONDS: Final = 30.0
 _PAUSE_SECONDS: Final = 0.5
+
+
+def publish_before_switch(settings: Settings) -> None:
+    """Publish the epoch records with the signatures of both keys, if one TLSA record is about to replace the other.
+
+    The switch then waits until no cache has the records with only one signature.
+
+    Args:
+        settings: From the environment.
+
+    Raises:
+        IdlibError: The records were not published.
+    """
+    state = state_file(settings).read()
+    if state is None or state.way is not Way.SINGLE or state.stage is not Stage.LOWERED:
+        return
+    if settings.dns_publish is None or not Bootstrap.from_settings(settings).is_marked():
+        return
+    publication = publish_spool(settings)
+    if publication is None or publication.change.is_empty:
+        return
+    with alone(settings):
+        state = state_file(settings).read()
+        if state is None or state.stage is not Stage.LOWERED:
+            return
+        with locked(settings.crypto_path):
+            ttl = max(state.ttl, publication.change.before.ttl)
+            state_file(settings).write(state.at(Stage.LOWERED, Instant.now(), ttl=ttl))
 
 
 def publish_after_switch(state: RotationState | None, settings: Settings, report: Callable[[str], None]) -> None:

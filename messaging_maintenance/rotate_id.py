@@ -54,8 +54,9 @@ def main() -> None:
         _print_change(error)
         raise
     if arguments.action in _SWITCHING:
-        from messaging_maintenance.epoch_following import publish_after_switch
+        from messaging_maintenance.epoch_following import publish_after_switch, publish_before_switch
 
+        publish_before_switch(settings)
         publish_after_switch(rotation.state(), settings, _report)
     _print_next(rotation.next_step(), arguments.action)
 

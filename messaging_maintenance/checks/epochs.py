@@ -95,7 +95,7 @@ def check_epochs(
         _alias_item(seen.name, place),
         found,
         *_each_items(records, texts),
-        _last_item(records),
+        judge_lives(records, int(time.time())),
         _ttl_item(served, epoch_length),
         _tcp_item(served),
     ]
@@ -203,9 +203,14 @@ def _each_items(records: EpochRecords, texts: Sequence[bytes]) -> list[Item]:
     return items or [skip("epochs.each", "there is no epoch record")]
 
 
-def _last_item(records: EpochRecords) -> Item:
+def judge_lives(records: EpochRecords, now: int) -> Item:
+    """Return whether senders have a key, and whether the next one is late.
+
+    Args:
+        records: The epoch records.
+        now: The time, in seconds since the epoch.
+    """
     identifier = "epochs.last"
-    now = int(time.time())
     hint = f"see that the receiver runs with EPOCH_KEYS=on, then run {command('identity epoch publish')}"
     chosen = choose(records, now, MAX_MESSAGE_LIFE_SECONDS)
     if isinstance(chosen, NoLiveEpoch):

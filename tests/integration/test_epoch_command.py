@@ -1,5 +1,6 @@
 """`identity epoch` with a receiver that makes the keys, a name server that takes updates, and senders that look."""
 
+import functools
 import json
 import os
 import subprocess
@@ -137,13 +138,17 @@ def test_without_epoch_keys_in_the_receiver_one_line_says_what_to_set(rotation_l
         assert "set EPOCH_KEYS=on for the receiver, and wait a minute" in result.stderr
 
 
+def has_ended(killer: Program, number: int) -> bool:
+    return len(killer.stdout) == number
+
+
 def test_on_is_completed_after_kill_9_before_any_of_its_changes(rotation_lab: RotationLab, started: ExitStack) -> None:
     device, _ = device_with_receiver(rotation_lab, "killed", started)
     killed = 0
     with device.start(KILLED_AT, str(EPOCH_ID)) as killer:
         for number in range(1, 100):
             killer.write(f"{number} on\n")
-            killer.wait_for("exit status", lambda number=number: len(killer.stdout) == number, timeout=60)
+            killer.wait_for("exit status", functools.partial(has_ended, killer, number), timeout=60)
             status = int(killer.stdout[-1])
             killed += status == KILLED
             let_time_pass(device)

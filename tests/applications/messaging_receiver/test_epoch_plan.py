@@ -11,7 +11,6 @@ from idlib.epochs.record import MAX_RECORDS
 from idlib.epochs.schedule import Lifetimes, Now, current
 from idlib.errors import ConfigurationError, StoreError
 from idlib.names import IdentityName
-from messaging_receiver import epoch_plan
 from messaging_receiver.epoch_plan import WEEK_SECONDS, keys_ahead, number_of_keys
 
 NAME = IdentityName("alice._device.example.test")
@@ -63,7 +62,7 @@ def test_what_was_interrupted_is_completed(tmp_path: Path, monkeypatch: pytest.M
             raise StoreError("the disk is full")
         return create(*arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(epoch_plan.Halves, "create", failing)
+    monkeypatch.setattr(Halves, "create", failing)
     with pytest.raises(StoreError):
         ahead(tmp_path)
     monkeypatch.undo()

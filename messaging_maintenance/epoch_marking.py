@@ -26,7 +26,7 @@ from idlib.publishing.epoch_publication import EpochPublishing, epoch_texts
 from idlib.publishing.name_servers import read_from_all
 from idlib.publishing.publication import Publication, Publishing
 from idlib.publishing.zone import Zone
-from idlib.records import WHOLE_CERTIFICATE
+from idlib.records import WHOLE_CERTIFICATE, is_marked
 from idlib.settings import Settings
 from messaging_maintenance.epoch_progress import EpochProgress, ProgressFile, Step
 from messaging_maintenance.epoch_publishing import publish_spool
@@ -125,7 +125,9 @@ class EpochMarking:
         """
         self._require_no_rotation()
         progress, has_records = self._file.read(), bool(epoch_texts(self._epochs.publishing.read().rdatas))
-        if not (self._identity.is_marked() or has_records or progress is not None):
+        in_use = self._identity.is_marked() or has_records or progress is not None
+        # Only DNS may have the mark, if an earlier call was interrupted and someone removed the epoch records.
+        if not in_use and not any(map(is_marked, self._publishing.read().rdatas)):
             return None
         with alone(self._settings):
             self._require_no_rotation()

@@ -28,6 +28,8 @@ from idlib.settings import Settings
 from messaging_maintenance.publishing import open_publisher, open_publishing
 from messaging_maintenance.rotation.state import Stage, Way, state_file
 
+# Of a rotation with a single record: the old one may still be in DNS.
+_BEFORE_ONE_RECORD: Final = frozenset({Stage.LOWERED, Stage.REPLACING})
 _WAIT_FOR_THE_NEXT: Final = "look at the log of the receiver, which creates the next one"
 
 
@@ -74,7 +76,7 @@ def _signed_by_the_next_key(records: Sequence[SignedEpochRecord], settings: Sett
     record that the new key has signed.
     """
     state = state_file(settings).read()
-    if state is None or state.way is not Way.SINGLE or state.stage is not Stage.LOWERED:
+    if state is None or state.way is not Way.SINGLE or state.stage not in _BEFORE_ONE_RECORD:
         return ()
     try:
         key = read_private_key(next_key_path(settings.crypto_path, settings.identity_name))

@@ -112,7 +112,7 @@ def check_halves(seen: Observation, judged: Sequence[Judged], settings: Settings
     identifier = "epochs.halves"
     keys = [one.key for one in judged if one.key is not None]
     if not any(is_marked(one.rdata) for one in judged if one.key is not None):
-        return [skip(identifier, "the name is not marked")]
+        return [ok(identifier, "the name is not marked, so no private half is needed")]
     directory = settings.data_path / "epochs" if settings.epoch_path is None else settings.epoch_path
     try:
         here = set(os.listdir(directory))

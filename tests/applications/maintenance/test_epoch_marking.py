@@ -17,7 +17,7 @@ from idlib.epochs import EpochPrivateKey
 from idlib.epochs.record import EpochRecord, SignedEpochRecord
 from idlib.epochs.spool import spool_path, write_spool
 from idlib.errors import KeyFileError, StoreError, TooEarlyError
-from idlib.marks import Mark
+from idlib.marks import EXTENSION, OID, Mark
 from idlib.names import IdentityName
 from idlib.publishing import epoch_place
 from idlib.publishing.by_hand import ManualChangeError
@@ -350,3 +350,37 @@ def test_a_certificate_without_the_mark_cannot_take_the_place_of_a_marked_one(ep
         identity.install_certificate(plain.public_bytes(Encoding.PEM))
     identity.mark_certificate()
     identity.install_certificate(identity.get_pki_asset("cert"))
+
+
+def test_a_request_of_a_marked_device_has_the_mark_and_a_certificate_without_it_is_refused(epochs: EpochWorld) -> None:
+    epochs.world.identity.generate_csr()
+    plain = x509.load_pem_x509_csr(epochs.world.identity.get_pki_asset("csr"))
+    turn_on(epochs)
+    epochs.world.identity.generate_csr()
+    marked = x509.load_pem_x509_csr(epochs.world.identity.get_pki_asset("csr"))
+    following = x509.load_pem_x509_csr(epochs.world.rotation.request(Way.OVERLAP))
+    assert [OID in {one.oid for one in request.extensions} for request in (plain, marked, following)] == [
+        False,
+        True,
+        True,
+    ]
+    identity = epochs.world.identity
+    key = keys.read_private_key(keys.next_key_path(epochs.world.directory, NAME))
+    name, alternative = identity.build_x509_name(), identity.build_subject_alt_name()
+    for extensions in ((), (EXTENSION,)):
+        issued = build_self_signed_certificate(key, name, alternative, datetime.now(UTC), *extensions)
+        pem = issued.public_bytes(Encoding.PEM)
+        if extensions:
+            epochs.world.rotation.install(pem)
+        else:
+            with pytest.raises(KeyFileError, match="does not have the mark"):
+                epochs.world.rotation.install(pem)
+    assert len(epochs.world.records.rdatas) == 2
+
+
+def test_off_removes_a_mark_that_only_dns_has(epochs: EpochWorld) -> None:
+    turn_on(epochs)
+    epochs.world.identity.unmark_certificate()
+    epochs.records = PublishedSet.of(TTL, [FOREIGN])
+    epochs.marking.turn_off()
+    assert epochs.mark is Mark.UNMARKED

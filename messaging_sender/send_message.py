@@ -87,7 +87,7 @@ def sign_and_encrypt(source_name: str, crypto_path: str, app_uid: int, message: 
     given = {"IDENTITY_NAME": source_name, "CRYPTO_PATH": crypto_path, "APP_UID": str(app_uid)}
     settings = load({**os.environ, **given}, SENDER_READS)
     outgoing = NewOutgoingMessage(str(IdentityName(recipient)), new_identifier(), message, int(time.time()), None)
-    return Sealer.from_settings(settings).seal(outgoing).decode()
+    return Sealer.from_settings(settings).seal(outgoing).payload.decode()
 
 
 def _read_arguments() -> argparse.Namespace:

@@ -221,12 +221,14 @@ class EpochKeyUnavailableError(TemporaryDiscoveryError):
     """The name is marked as having epoch keys, and has none that may be used now: the message waits for one."""
 
 
-class NotForwardSecretError(DiscoveryError):
-    """The recipient has only an identity key, and the message must not be encrypted to one: a verdict."""
-
-
 class UnprovenAbsenceError(TemporaryDiscoveryError):
     """DNS shows no record of the requested type, and nothing proves that there is none: no verdict."""
+
+
+class NotForwardSecretError(IdlibError):
+    """The recipient has only an identity key, and the message must not be encrypted to one."""
+
+    exit_status = ExitStatus.DISCOVERY
 
 
 class ClockError(IdlibError):

@@ -15,6 +15,7 @@ from idlib.errors import (
     IdlibError,
     MessageError,
     NoSubscriberError,
+    NotForwardSecretError,
     RefusedMessageError,
     StoreError,
     TemporaryDiscoveryError,
@@ -259,7 +260,7 @@ class OutboxSender:
             except (BogusError, TemporaryDiscoveryError):
                 self._verdicts.take_back(message.recipient)
                 raise
-            except DiscoveryError as error:
+            except (DiscoveryError, NotForwardSecretError) as error:
                 if not self._verdicts.is_final(message.recipient):
                     raise
                 self._drop(message, str(error))

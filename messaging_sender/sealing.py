@@ -157,8 +157,8 @@ class Sealer:
 
         Raises:
             ClockError: The clock is not set: the recipient would refuse the message as too old.
-            DiscoveryError: The recipient has no certificate that can be used, or none of its keys may be used for this
-                message.
+            DiscoveryError: The recipient has no certificate that can be used, or no epoch key although it is marked.
+            NotForwardSecretError: The recipient is not marked, and the message needs an epoch key.
             MessageError: The message is empty, has expired, or is too large once it is signed and encrypted.
             StoreError: The names that were marked before cannot be looked up.
         """

@@ -9,10 +9,10 @@ from idlib.discovery import Discovery
 from idlib.errors import EpochKeyUnavailableError, NotForwardSecretError
 from idlib.marks import Mark
 from idlib.names import IdentityName
+from idlib.output import rfc3339
 from idlib.settings import Settings
 from idlib.storage.outgoing import NewOutgoingMessage
 from messaging_sender.bounds import seconds_at_the_broker
-from messaging_sender.sealed import rfc3339
 
 if TYPE_CHECKING:
     # Imported when a recipient is marked, because most are not.

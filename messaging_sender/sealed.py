@@ -2,8 +2,9 @@
 
 import logging
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING
+
+from idlib.output import rfc3339
 
 if TYPE_CHECKING:
     # Imported when it is needed, because most messages are encrypted to an identity key.
@@ -76,12 +77,3 @@ class KeyLog:
             _LOG.warning("Messages to %s are encrypted to its epoch key %s and can be read only until %s%s", *values)
         else:
             _LOG.info("Messages to %s are encrypted to its epoch key %s and can be read until %s%s", *values)
-
-
-def rfc3339(seconds: int) -> str:
-    """Return a time as text.
-
-    Args:
-        seconds: Seconds since the epoch.
-    """
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -49,13 +49,17 @@ class Transmission:
         """
         arguments, outcome = self._arguments, self._outcome
         self._own_record.look(self._sealer.key)
+        if arguments.receipt:
+            # Imported late, here and below, because few messages need it.
+            from messaging_sender.own_halves import check_own_halves
+
+            check_own_halves(self._settings, self._sealer.discovery)
         sealed = outcome.sealed = self._seal(message)
         KeyLog().tell(message.recipient, sealed)
         receipt = None
         broker = Broker.from_settings(self._settings)
         with Publisher(broker, arguments.timeout, MAX_RECEIPT_OCTETS) as publisher:
             if arguments.receipt:
-                # Imported late, because few messages need it.
                 from messaging_sender.receipt_listener import ReceiptListener
 
                 receipt = ReceiptListener(self._settings, self._sealer, arguments.recipient, message.identifier)

@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Final
 
 import pytest
@@ -13,8 +14,9 @@ from cryptography.x509 import ExtensionType
 from paho.mqtt.client import Client, MQTTMessage
 
 from idlib import certificates, marks
-from idlib.envelope import SealedTo, decrypt, parse_decrypted
-from idlib.epochs import EpochPrivateKey
+from idlib.envelope import Binding, SealedTo, decrypt, parse_decrypted, seal_receipt
+from idlib.epochs import EpochPrivateKey, IdentifiedEpochKey
+from idlib.epochs.halves import Halves, identity_fingerprint
 from idlib.epochs.record import EpochRecord, SignedEpochRecord
 from idlib.errors import UnknownEpochKey
 from idlib.keys import read_private_key
@@ -24,7 +26,7 @@ from idlib.storage.outbox import Outbox, OutgoingMessage
 from testbed.lab import SECURE, Lab
 from testbed.messages import BrokerClient
 from testbed.outbox import ACKNOWLEDGED, outbox_path, put, queue_one, waiting
-from testbed.programs import SENDER, Device
+from testbed.programs import SEND_MESSAGE, SENDER, Device
 
 HOUR: Final = 3600
 DAY: Final = 24 * HOUR
@@ -105,7 +107,7 @@ class Listener(BrokerClient):
 
     def _on_message(self, client: Client, data: object, message: MQTTMessage) -> None:
         assert message.properties is not None
-        self.expiries.append(message.properties.MessageExpiryInterval)
+        self.expiries.append(message.properties.json()["MessageExpiryInterval"])
         super()._on_message(client, data, message)
 
 
@@ -275,3 +277,41 @@ def test_the_resident_sender_keeps_messages_from_such_a_device_too(lab: Lab, car
         resident.wait_for_log(f"Messages to {bob.name} wait: {bob.name} has no epoch keys, and REQUIRE_FORWARD_SECRECY")
     assert listener.payloads_so_far() == []
     assert waiting(carol) == 1
+
+
+def test_a_receipt_that_is_encrypted_to_our_epoch_key_is_opened(lab: Lab, listener: Listener) -> None:
+    alice, bob = marked_device(lab), lab.published_device("bob")
+    key, now = read_private_key(alice.device.key_path), int(time.time())
+    halves = Halves(Path(alice.device.settings["DATA_PATH"]) / "epochs", IdentityName(alice.name))
+    half = halves.create(now - HOUR, now + DAY, 0.0, identity_fingerprint(key.public))
+    listener.listen(bob)
+    with alice.device.start(SEND_MESSAGE, bob.name, "confirm this", "--receipt") as program:
+        opened = decrypt(listener.next_payload(), IdentityName(bob.name), (read_private_key(bob.key_path),))
+        binding = parse_decrypted(opened).binding
+        assert binding is not None
+        receipt = seal_receipt(
+            binding.identifier,
+            sender=IdentityName(bob.name),
+            signing_key=read_private_key(bob.key_path),
+            encryption_key=IdentifiedEpochKey(half.half.key_id, half.key.public),
+            binding=Binding.new(IdentityName(alice.name), int(time.time())),
+        )
+        listener.publish(alice.device, receipt)
+        assert program.wait_for_end() == 0
+        program.wait_for_log(f"{bob.name} has printed the message.")
+
+
+def test_a_marked_device_that_cannot_read_its_halves_sends_nothing_with_receipt(lab: Lab, listener: Listener) -> None:
+    alice, bob = marked_device(lab), lab.published_device("bob")
+    listener.listen(bob)
+    failed = alice.device.send(bob, "confirm this", "--receipt", "--json")
+    assert failed.status == 4
+    path = Path(alice.device.settings["DATA_PATH"]) / "epochs"
+    assert (
+        "this device could not open the receipt, which is encrypted to its epoch key:"
+        f" '{path}' has no living epoch key; set EPOCH_PATH to the directory of the receiver's epoch keys, and run this"
+        " program as the receiver's user; or send without --receipt"
+    ) in failed.stderr
+    assert json.loads(failed.stdout)["result"] == "failed"
+    assert listener.payloads_so_far() == []
+    assert alice.device.send(bob, "without").status == 0

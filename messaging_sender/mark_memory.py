@@ -97,12 +97,14 @@ class MarkMemory:
             return False
         with self._opened() as outbox:
             outbox.forget_mark(str(name))
-        del self._marked_at[str(name)]
+        self._marked_at.pop(str(name), None)
         return True
 
     def _read(self, name: str) -> int | None:
-        if name in self._marked_at or self._clock() < self._unknown_until.get(name, 0.0):
-            return self._marked_at.get(name)
+        # Read once, because another thread may clear it.
+        known = self._marked_at.get(name)
+        if known is not None or self._clock() < self._unknown_until.get(name, 0.0):
+            return known
         # A program that sends lines creates no outbox to find that it is empty.
         if is_to_be_opened(self._directory):
             with self._opened() as outbox:

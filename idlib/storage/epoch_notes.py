@@ -51,13 +51,13 @@ class EpochNotes(Database):
 
         Args:
             name: The name.
-            now: Seconds since the epoch.
+            now: Seconds since the epoch; a time before this software was built counts as that time.
         """
         with self._transaction() as connection:
             connection.execute(
                 "INSERT INTO marked (name, seen_at) VALUES (?, ?)"
                 " ON CONFLICT (name) DO UPDATE SET seen_at = excluded.seen_at",
-                (name, now),
+                (name, max(now, EARLIEST_CREDIBLE_TIME)),
             )
             connection.execute(
                 "DELETE FROM marked WHERE number IN"

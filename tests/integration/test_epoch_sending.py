@@ -107,7 +107,7 @@ class Listener(BrokerClient):
 
     def _on_message(self, client: Client, data: object, message: MQTTMessage) -> None:
         assert message.properties is not None
-        self.expiries.append(message.properties.json()["MessageExpiryInterval"])
+        self.expiries.append(vars(message.properties)["MessageExpiryInterval"])
         super()._on_message(client, data, message)
 
 

@@ -46,8 +46,7 @@ class Dns:
         self.asked.append(record_type)
         if isinstance(answer, DiscoveryError):
             raise answer
-        # Not cached, so that a test can change the answer.
-        return AuthenticRecords(tuple(answer), 0, "made in a test")
+        return AuthenticRecords(tuple(answer), 300, "made in a test")
 
 
 def discovery_of(dns: Dns) -> Discovery:

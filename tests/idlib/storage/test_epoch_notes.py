@@ -12,6 +12,7 @@ import pytest
 from idlib.errors import StoreError
 from idlib.storage import epoch_notes
 from idlib.storage.outbox import FILE_NAME, BootTime, NewOutgoingMessage, Outbox, OutgoingMessage
+from idlib.system.times import EARLIEST_CREDIBLE_TIME
 from testbed.programs import ROOT
 from tests.idlib.storage.damage import aside, overwrite
 
@@ -87,6 +88,13 @@ def test_a_mark_is_remembered_with_the_last_time_at_which_it_was_seen(tmp_path: 
         outbox.forget_mark(BOB)
         assert outbox.marked_at(BOB) is None
         assert outbox.marked_at("alice.example") == NOW
+
+
+def test_a_time_that_cannot_be_right_is_not_taken_for_damage_later(tmp_path: Path) -> None:
+    with Outbox(tmp_path) as outbox:
+        outbox.note_mark(BOB, 0)
+        assert outbox.marked_at(BOB) == EARLIEST_CREDIBLE_TIME
+    assert aside(tmp_path / FILE_NAME) == []
 
 
 def test_the_names_that_were_seen_marked_the_longest_time_ago_are_forgotten(

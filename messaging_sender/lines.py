@@ -10,7 +10,6 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from functools import partial
 from types import TracebackType
 from typing import BinaryIO, Final
 
@@ -28,7 +27,6 @@ from idlib.errors import (
 )
 from idlib.output import counted
 from idlib.settings import Settings
-from idlib.storage.outbox import Outbox
 from idlib.storage.outgoing import NewOutgoingMessage
 from idlib.system.failure_log import FailureLog
 from idlib.transport import Broker, Publication, Publisher
@@ -114,9 +112,7 @@ class LineSender:
     def __init__(self, settings: Settings, arguments: argparse.Namespace) -> None:
         self._settings = settings
         self._arguments = arguments
-        self._sealer = Sealer.from_settings(
-            settings, MarkMemory(settings.data_path, partial(Outbox, settings.data_path))
-        )
+        self._sealer = Sealer.from_settings(settings, MarkMemory.in_directory(settings.data_path))
         self._broker = Broker.from_settings(settings)
         self._publisher: Publisher | None = None
         self._own_record = OwnRecord(settings, self._sealer.discovery, FailureLog(_LOG))

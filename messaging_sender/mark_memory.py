@@ -4,8 +4,9 @@ import logging
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Final, Self
 
 from idlib.errors import StoreError
 from idlib.names import IdentityName
@@ -45,6 +46,15 @@ class MarkMemory:
         # Until when a name need not be read again that was not remembered.
         self._unknown_until: dict[str, float] = {}
         self._outage = FailureLog(_LOG)
+
+    @classmethod
+    def in_directory(cls, directory: Path) -> Self:
+        """Return the memory in an outbox that is opened for each use.
+
+        Args:
+            directory: The directory of the outbox, which may not exist yet.
+        """
+        return cls(directory, partial(Outbox, directory))
 
     def note(self, name: IdentityName, now: int) -> None:
         """Remember that a name is marked; if the outbox cannot be written, only this program does.

@@ -95,7 +95,12 @@ class Sending:
         # Imported late, because a message is queued without cryptography.
         from messaging_sender.sealing import Sealer
 
-        return Sealer.from_settings(self._settings)
+        if not self._arguments.queue:
+            # It would need SQLite.
+            return Sealer.from_settings(self._settings)
+        from messaging_sender.mark_memory import MarkMemory
+
+        return Sealer.from_settings(self._settings, MarkMemory.in_directory(self._settings.data_path))
 
 
 def read_text(source: BinaryIO, limit: int) -> str:

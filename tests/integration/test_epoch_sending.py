@@ -233,21 +233,27 @@ def test_a_text_that_was_encrypted_to_an_epoch_key_is_not_sent_to_an_identity_ke
     assert [bob.opened(payload) for payload in listener.payloads_so_far()] == ["text"]
 
 
-def test_lines_are_not_sent_to_the_identity_key_of_a_name_that_was_marked_before(
-    lab: Lab, carol: Device, listener: Listener
+@pytest.mark.parametrize("way", ["--lines", "--queue"])
+def test_nothing_is_sent_to_the_identity_key_of_a_name_that_was_marked_before(
+    lab: Lab, carol: Device, listener: Listener, way: str
 ) -> None:
     bob = marked_device(lab)
     bob.publish()
     listener.listen(bob.device)
-    assert carol.send(bob.name, "--lines", stdin="one\n").status == 0
-    assert bob.opened(listener.next_payload()) == "one"
+    text = () if way == "--lines" else ("text",)
+    assert carol.send(bob.name, *text, way, stdin="text\n").status == 0
+    assert bob.opened(listener.next_payload()) == "text"
     bob.mark()
-    refused = carol.send(bob.name, "--lines", stdin="two\n")
-    assert refused.status == 2
-    assert f"{TROUBLE}{bob.name} is not marked as having epoch keys any more, and was at " in refused.stderr
-    assert carol.send(bob.name, "--lines", "--queue", stdin="two\n").status == 0
+    why = f"{bob.name} is not marked as having epoch keys any more, and was at "
+    if way == "--lines":
+        failed = carol.send(bob.name, way, stdin="text\n")
+        assert failed.status == 2
+        assert f"{TROUBLE}{why}" in failed.stderr
+    queued = carol.send(bob.name, *text, *{way, "--queue"}, stdin="text\n")
+    assert queued.status == 0
+    assert why in queued.stderr
     with carol.start(SENDER) as resident:
-        resident.wait_for_log(f"Messages to {bob.name} wait: {bob.name} is not marked as having epoch keys any more")
+        resident.wait_for_log(f"Messages to {bob.name} wait: {why}")
     assert listener.payloads_so_far() == []
     assert waiting(carol) == 1
 

@@ -3,7 +3,6 @@
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -39,13 +38,13 @@ class Opening:
 
 
 def test_a_mark_is_remembered_by_the_next_program(tmp_path: Path) -> None:
-    MarkMemory(tmp_path, partial(Outbox, tmp_path)).note(BOB, NOW)
-    memory = MarkMemory(tmp_path, partial(Outbox, tmp_path))
+    MarkMemory.in_directory(tmp_path).note(BOB, NOW)
+    memory = MarkMemory.in_directory(tmp_path)
     assert memory.recently_marked_at(BOB, NOW + REMEMBERED_SECONDS - 1) == NOW
     assert memory.recently_marked_at(BOB, NOW + REMEMBERED_SECONDS) is None
     assert memory.forget(BOB)
     assert not memory.forget(BOB)
-    assert not MarkMemory(tmp_path, partial(Outbox, tmp_path)).forget(BOB)
+    assert not MarkMemory.in_directory(tmp_path).forget(BOB)
 
 
 def test_no_outbox_is_created_to_find_that_nothing_is_remembered(tmp_path: Path) -> None:
@@ -70,17 +69,17 @@ def test_many_messages_cost_one_write_an_hour_or_one_read_a_minute(tmp_path: Pat
         assert memory.recently_marked_at(CAROL, NOW) is None
     assert opening.times == 3
     # Another program has seen the mark.
-    MarkMemory(tmp_path, partial(Outbox, tmp_path)).note(CAROL, NOW)
+    MarkMemory.in_directory(tmp_path).note(CAROL, NOW)
     assert memory.recently_marked_at(CAROL, NOW) is None
     seconds[0] += 60
     assert memory.recently_marked_at(CAROL, NOW) == NOW
 
 
 def test_a_mark_from_the_future_counts_from_now_on(tmp_path: Path) -> None:
-    MarkMemory(tmp_path, partial(Outbox, tmp_path)).note(BOB, NOW + 365 * 24 * HOUR)
-    memory = MarkMemory(tmp_path, partial(Outbox, tmp_path))
+    MarkMemory.in_directory(tmp_path).note(BOB, NOW + 365 * 24 * HOUR)
+    memory = MarkMemory.in_directory(tmp_path)
     assert memory.recently_marked_at(BOB, NOW) == NOW
-    assert MarkMemory(tmp_path, partial(Outbox, tmp_path)).recently_marked_at(BOB, NOW + REMEMBERED_SECONDS) is None
+    assert MarkMemory.in_directory(tmp_path).recently_marked_at(BOB, NOW + REMEMBERED_SECONDS) is None
 
 
 def test_an_outbox_that_cannot_be_written_is_logged_once_and_the_program_itself_remembers(
@@ -106,7 +105,7 @@ def test_an_outbox_that_cannot_be_read_is_an_error(tmp_path: Path) -> None:
 
 def test_the_memory_of_a_program_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(mark_memory, "MAX_MARKED_NAMES", 4)
-    memory = MarkMemory(tmp_path, partial(Outbox, tmp_path))
+    memory = MarkMemory.in_directory(tmp_path)
     names = [IdentityName(f"name-{number}.example") for number in range(20)]
     for number, name in enumerate(names):
         memory.note(name, NOW + number)

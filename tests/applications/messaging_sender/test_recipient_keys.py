@@ -3,14 +3,19 @@
 import logging
 import time
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
+from typing import Final
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from idlib.algorithms import PrivateKey, PublicKey
 from idlib.discovery.authentication import AuthenticRecords
 from idlib.discovery.lookup import EpochLookUp, LookUp
+from idlib.epochs.record import EpochRecord
 from idlib.epochs.selection import ChosenEpoch
 from idlib.errors import (
     BogusError,
@@ -31,6 +36,7 @@ from messaging_sender.recipient_keys import RecipientKeys
 from tests.applications.messaging_sender.marked import (
     BOB,
     DAY,
+    HALF,
     HOUR,
     KEY,
     MARKED,
@@ -45,8 +51,8 @@ from tests.applications.messaging_sender.marked import (
 )
 
 
-def keys_of(dns: Dns, memory: MarkMemory | None = None, **settings: str) -> RecipientKeys:
-    return RecipientKeys(settings_of(Path("/nonexistent"), **settings), discovery_of(dns), memory)
+def keys_of(dns: Dns, memory: MarkMemory | None = None, **others: str) -> RecipientKeys:
+    return RecipientKeys(settings_of(Path("/nonexistent"), **others), discovery_of(dns), memory)
 
 
 def test_an_unmarked_recipient_costs_one_look_up_and_reads_no_epoch_record() -> None:
@@ -88,10 +94,10 @@ def test_the_life_of_the_message_decides_between_two_keys() -> None:
         [txt(record(9 * DAY, -HOUR))],
     ],
 )
-@pytest.mark.parametrize("settings", [{}, {"REQUIRE_FORWARD_SECRECY": "all"}])
-def test_a_marked_recipient_without_a_live_key_makes_the_message_wait(texts: Answer, settings: dict[str, str]) -> None:
+@pytest.mark.parametrize("required", [{}, {"REQUIRE_FORWARD_SECRECY": "all"}])
+def test_a_marked_recipient_without_a_live_key_makes_the_message_wait(texts: Answer, required: dict[str, str]) -> None:
     with pytest.raises(DiscoveryError) as caught:
-        keys_of(Dns([MARKED], texts), None, **settings).find(message())
+        keys_of(Dns([MARKED], texts), None, **required).find(message())
     assert is_temporary(caught.value)
     assert caught.value.exit_status == ExitStatus.DISCOVERY
 
@@ -129,9 +135,9 @@ class Time:
         monkeypatch.setattr("messaging_sender.recipient_keys.time.time", lambda: self.now)
 
 
-def found(dns: Dns, outbox: Outbox, directory: Path, one: NewOutgoingMessage, **settings: str) -> object:
+def found(dns: Dns, outbox: Outbox, directory: Path, one: NewOutgoingMessage, **others: str) -> object:
     # A new memory each time, as after a restart.
-    return keys_of(dns, MarkMemory(directory, lambda: nullcontext(outbox)), **settings).find(one)
+    return keys_of(dns, MarkMemory(directory, lambda: nullcontext(outbox)), **others).find(one)
 
 
 def test_an_unmarked_answer_waits_for_14_days_after_the_mark(
@@ -209,3 +215,48 @@ def test_a_name_that_only_the_second_look_up_finds_unmarked_is_unmarked() -> Non
         keys_of(LeavingDns([MARKED], [signed_by_another])).find(message(was_sealed_to_epoch=True))
     with pytest.raises(NotForwardSecretError):
         keys_of(LeavingDns([MARKED], [signed_by_another]), REQUIRE_FORWARD_SECRECY="all").find(message())
+
+
+STEPS: Final = st.tuples(
+    st.sampled_from(["live", "no record", "unmarked", "no answer"]), st.integers(0, 10 * DAY), st.booleans()
+)
+
+
+@given(steps=st.lists(STEPS, min_size=1, max_size=12))
+@settings(max_examples=60, deadline=None)
+def test_no_order_of_answers_and_restarts_sends_a_text_to_an_identity_key_too_early(
+    steps: list[tuple[str, int, bool]], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    directory = tmp_path_factory.mktemp("outbox")
+    memory = MarkMemory.in_directory(directory)
+    now, marked_at, was_sealed = int(time.time()), None, False
+    for answer, seconds, is_restarted in steps:
+        now += seconds
+        if is_restarted:
+            memory = MarkMemory.in_directory(directory)
+        texts: Answer = [txt(EpochRecord(now - HOUR, now + 9 * DAY, HALF.public))] if answer == "live" else []
+        tlsa: Answer = [UNMARKED] if answer == "unmarked" else [MARKED]
+        dns = Dns(TemporaryDiscoveryError("away") if answer == "no answer" else tlsa, texts)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("messaging_sender.recipient_keys.time.time", partial(float, now))
+            outcomes: list[PublicKey | ChosenEpoch | None] = []
+            for was_sealed_to_epoch in (was_sealed, False):
+                try:
+                    outcomes.append(keys_of(dns, memory).find(message(was_sealed_to_epoch=was_sealed_to_epoch)))
+                except (DiscoveryError, NotForwardSecretError):
+                    outcomes.append(None)
+        same, new = outcomes
+        if isinstance(new, PublicKey):
+            assert answer == "unmarked"
+            # The memory is written once an hour.
+            assert marked_at is None or now - marked_at >= REMEMBERED_SECONDS - HOUR
+        elif answer == "unmarked":
+            assert marked_at is not None
+            assert now - marked_at < REMEMBERED_SECONDS
+        assert isinstance(new, ChosenEpoch) == (answer == "live")
+        assert not (was_sealed and isinstance(same, PublicKey))
+        was_sealed = was_sealed or isinstance(new, ChosenEpoch)
+        if answer in {"live", "no record"}:
+            marked_at = now
+        elif isinstance(new, PublicKey):
+            marked_at = None

@@ -12,7 +12,6 @@ from idlib.envelope.jws import sign
 from idlib.errors import ClockError, KeyFileError, quoted
 from idlib.files import state_of
 from idlib.keys import key_path, next_key_path, previous_key_paths, read_private_key
-from idlib.marks import Mark
 from idlib.names import IdentityName
 from idlib.settings import Settings
 from idlib.storage.outgoing import NewOutgoingMessage
@@ -131,6 +130,8 @@ class Sealer:
         Raises:
             DiscoveryError: It has no certificate that can be used.
         """
+        from idlib.marks import Mark
+
         found = self.discovery.find(recipient)
         _LOG.info("%s is authenticated: %s.", found.name, found.authentication)
         is_marked = found.mark is not Mark.UNMARKED

@@ -114,7 +114,7 @@ def _read_arguments() -> argparse.Namespace:
         "--expires",
         metavar="SECONDS",
         type=_lifetime,
-        help="expire the message after SECONDS (default: never); its key is not destroyed sooner",
+        help="expire the message after SECONDS (default: never)",
     )
     command_line.add_argument(
         "--timeout",

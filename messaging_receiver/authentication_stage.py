@@ -268,8 +268,8 @@ class AuthenticationStage(Stage["DecryptedMessage | LookupResult"]):
             self.context.refusals.note_unbound(sender)
         is_listed = self.context.policies.current().lists.names_exactly(sender)
         printed = Printed(verdict.entry, verdict.zone, verdict.key.der, is_listed)
-        line = self._line(unverified, verdict.text, message.received_at)
-        self.finish(AuthenticatedMessage(line, printed, message.origin, requested(unverified)))
+        line = self._line(unverified, verdict.text, message)
+        self.finish(AuthenticatedMessage(line, printed, message.origin, requested(unverified), message.sealed_to))
 
     def _hold(self, arrival: Arrival) -> None:
         self._held.setdefault(arrival.unverified.sender, []).append(arrival)
@@ -424,7 +424,7 @@ class AuthenticationStage(Stage["DecryptedMessage | LookupResult"]):
         else:
             self._ask(sender, renew=True)
 
-    def _line(self, unverified: UnverifiedMessage, text: str, received_at: float) -> str:
+    def _line(self, unverified: UnverifiedMessage, text: str, message: DecryptedMessage) -> str:
         if self.context.settings.output_format is OutputFormat.TEXT:
             return text_line(unverified.sender, text)
         binding = unverified.binding
@@ -433,7 +433,8 @@ class AuthenticationStage(Stage["DecryptedMessage | LookupResult"]):
             text,
             identifier=binding.identifier if binding else None,
             sent_at=binding.issued_at if binding else None,
-            received_at=received_at,
+            received_at=message.received_at,
+            sealed=message.sealed_to,
         )
 
 

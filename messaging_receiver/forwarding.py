@@ -99,7 +99,7 @@ class _Forwarder:
         except StoreError:
             # The messages are not acknowledged, so the broker delivers them again.
             return False
-        self._context.counters.count_printed(len(printed))
+        self._context.counters.count_printed(message.sealed_to for message in printed)
         for message in group:
             if message.origin.packet is not None:
                 self._settle(message.origin.packet)

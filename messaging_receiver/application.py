@@ -127,6 +127,8 @@ def get_config() -> Settings:
 def message_is_authentic(content: str) -> str:
     """Return the text of an authentic message to this device, or "" for any other message; does not detect replays.
 
+    The message counts as encrypted to the identity key: REQUIRE_FORWARD_SECRECY refuses it if it matches its sender.
+
     Args:
         content: A decrypted message (a JWS).
 

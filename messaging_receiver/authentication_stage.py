@@ -234,6 +234,7 @@ class AuthenticationStage(Stage["DecryptedMessage | LookupResult"]):
             renewal,
             self._deferral.waited(message.origin.waiting_number),
             message.verified_with,
+            message.sealed_to,
         )
         if isinstance(verdict, Print) and isinstance(found, Found):
             self._learn(unverified.sender, found.accepted)

@@ -1,4 +1,4 @@
-"""Which kind of key a message was encrypted to: in the output and in the counters."""
+"""Which kind of key a message was encrypted to: in the output, in the counters, and for REQUIRE_FORWARD_SECRECY."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -100,3 +100,41 @@ def test_an_unbound_message_to_an_epoch_key_is_refused_whatever_the_settings_say
     world.wait_for(lambda: len(world.settled) == 2)
     assert world.printed == ["alice.example says: unbound"]
     assert "refused=1 refused_unbound=1" in world.counters
+
+
+@pytest.mark.parametrize("required", ["all", "alice.example", "*.example", "@file"])
+def test_a_message_to_the_identity_key_is_refused_if_its_sender_must_use_epoch_keys(
+    start: Start, tmp_path: Path, required: str
+) -> None:
+    file = tmp_path / "names"
+    file.write_text("alice.example\n")
+    world = start(REQUIRE_FORWARD_SECRECY=f"@{file}" if required == "@file" else required)
+    world.deliver(sealed("to the identity"))
+    world.deliver(sealed("to the epoch", to=EPOCHS.public))
+    world.deliver(sealed("from Dave", DAVE))
+    world.wait_for(lambda: len(world.settled) == 3)
+    assert "alice.example says: to the identity" not in world.printed
+    assert "alice.example says: to the epoch" in world.printed
+    assert ("dave.test says: from Dave" in world.printed) == (required != "all")
+    assert f"refused_not-forward-secret={2 if required == 'all' else 1}" in world.counters
+
+
+def test_dns_is_not_asked_for_a_message_that_is_not_forward_secret(start: Start) -> None:
+    world = start(REQUIRE_FORWARD_SECRECY="all")
+    world.dns.answers[ALICE] = OUT
+    world.deliver(sealed("to the identity"))
+    world.wait_for(lambda: len(world.settled) == 1)
+    assert "refused_not-forward-secret=1" in world.counters
+    assert world.dns.asked == []
+
+
+def test_a_message_that_was_deferred_is_judged_by_the_setting_of_now(tmp_path: Path) -> None:
+    with open_world(tmp_path) as world:
+        world.dns.answers[ALICE] = OUT
+        world.deliver(sealed("to the identity"))
+        world.deliver(sealed("to the epoch", to=EPOCHS.public))
+        world.wait_for(lambda: len(world.stored()) == 2)
+    with open_world(tmp_path, REQUIRE_FORWARD_SECRECY="all") as world:
+        world.wait_for(lambda: len(world.printed) == 1 and world.stored() == [])
+    assert world.printed == ["alice.example says: to the epoch"]
+    assert "refused_not-forward-secret=1" in world.counters

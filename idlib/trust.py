@@ -156,6 +156,14 @@ class PolicySource:
             policy = self._policy = Policy(policy.recipient, lists)
         return policy
 
+    def requires_forward_secrecy(self, name: IdentityName) -> bool:
+        """Return whether messages from a device, and to it, must be encrypted to an epoch key.
+
+        Args:
+            name: The device's name.
+        """
+        return self.current().lists.requires_forward_secrecy(name)
+
 
 def depends_on_the_clock(reason: Reason, moment: Moment) -> bool:
     """Return whether our own clock may be the cause of a refusal, so that the message has to wait instead.

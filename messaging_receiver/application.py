@@ -195,6 +195,8 @@ def _receive(
         context.discovery,
         context.standings.is_surely_trusted,
         context.discovery.zone_of,
+        context.policies.requires_forward_secrecy,
+        context.refusals.note_no_receipt,
     )
     receipts.start()
     subscription = Subscription(

@@ -35,7 +35,7 @@ from messaging_receiver.lookups import (
     Lookups,
 )
 from messaging_receiver.queue_items import AuthenticatedMessage, DecryptedMessage, LookupResult, SettledMessage
-from messaging_receiver.receipts import requested
+from messaging_receiver.receipt_requests import requested
 from messaging_receiver.stage import IDLE_SECONDS, POLL_SECONDS, Stage
 
 _LOG = logging.getLogger(__name__)
@@ -108,13 +108,13 @@ class AuthenticationStage(Stage["DecryptedMessage | LookupResult"]):
         # The time at which the messages were taken.
         self._moment_of_taken: Moment | None = None
         self._moment_read_at = -math.inf
-        self._trusted_lookups = Lookups(answered, WORKERS_FOR_TRUSTED_NAMES)
-        self._other_lookups = Lookups(answered, WORKERS_FOR_OTHER_NAMES)
+        self._trusted_lookups: Lookups[Found] = Lookups(answered, WORKERS_FOR_TRUSTED_NAMES)
+        self._other_lookups: Lookups[Found] = Lookups(answered, WORKERS_FOR_OTHER_NAMES)
         self._deferral = Deferral(self, self._stop_asking)
         self._held: dict[IdentityName, list[Arrival]] = {}
         self._number_held = 0
         self._store_held_at = math.inf
-        self._asking: dict[IdentityName, tuple[Lookups, LookupRequest]] = {}
+        self._asking: dict[IdentityName, tuple[Lookups[Found], LookupRequest[Found]]] = {}
         self._backlogs: dict[IdentityName, _Backlog] = {}
         self._holds_back = False
         self._held_back_until = -math.inf

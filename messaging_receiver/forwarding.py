@@ -8,7 +8,7 @@ from idlib.errors import OutputError, StoreError
 from idlib.transport import ReceivedPacket
 from messaging_receiver.bounded_queue import BATCH_BYTES
 from messaging_receiver.queue_items import AuthenticatedMessage, SettledMessage
-from messaging_receiver.receipts import ReceiptRequest
+from messaging_receiver.receipt_requests import ReceiptRequest
 from messaging_receiver.stage import IDLE_SECONDS, Stage
 from messaging_receiver.standard_output import StandardOutput
 

@@ -8,7 +8,7 @@ from idlib.errors import DiscoveryError
 from idlib.names import IdentityName
 from idlib.storage import Printed
 from idlib.transport import Delivery, ReceivedPacket
-from messaging_receiver.receipts import ReceiptRequest
+from messaging_receiver.receipt_requests import ReceiptRequest
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,7 +36,7 @@ from messaging_receiver.forwarding import message_printer
 from messaging_receiver.opening import LocalOpener
 from messaging_receiver.own_epochs import NoOwnEpochs
 from messaging_receiver.queue_items import AuthenticatedMessage, DecryptedMessage, LookupResult, SettledMessage, size_of
-from messaging_receiver.receipts import ReceiptRequest
+from messaging_receiver.receipt_requests import ReceiptRequest
 from messaging_receiver.stage import Stage
 from messaging_receiver.standard_output import StandardOutput
 from messaging_receiver.workers.key_ring import fingerprint

@@ -308,6 +308,23 @@ def _fail(_path: Path) -> None:
     raise OSError(5, "Input/output error")
 
 
+def test_a_spool_that_cannot_be_written_is_a_problem_that_names_the_setting_and_the_key_is_used(
+    receiver: Receiver, caplog: pytest.LogCaptureFixture
+) -> None:
+    spool = receiver.directory / "spool"
+    spool.write_text("in the way")
+
+    receiver.run_for(HOUR)
+    assert (receiver.problem() or "").startswith("epoch keys: the epoch records cannot be written to ")
+    assert "set EPOCH_SPOOL to a directory that this user can write to" in caplog.text
+    assert len(receiver.upkeep.ids) == 1
+
+    spool.unlink()
+    receiver.keep()
+    assert receiver.problem() is None
+    assert receiver.upkeep.ids == (receiver.spooled_id(),)
+
+
 @pytest.mark.parametrize("within", ["", "epochs"])
 def test_epoch_keys_are_not_kept_where_a_backup_would_keep_them(
     receiver: Receiver, device: Device, within: str

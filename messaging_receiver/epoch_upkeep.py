@@ -92,6 +92,7 @@ class EpochUpkeep:
         self._published: Half | None = None
         self._foreign = ForeignKeys()
         self._second_device = FailureLog(_LOG)
+        self._is_foreign_record_to_be_replaced = False
         self._upkeep_outage = FailureLog(_LOG)
         self._publishing_outage = FailureLog(_LOG)
 
@@ -188,6 +189,7 @@ class EpochUpkeep:
     def _note_foreign(self, foreign: Mapping[str, int], now: float, half: Half) -> None:
         match self._foreign.note(foreign, now):
             case Sighting.FIRST:
+                self._is_foreign_record_to_be_replaced = True
                 _LOG.warning(
                     "DNS has the epoch key %s, whose private half is not here: messages to it cannot be opened; its"
                     " record is to be replaced with that of %s",
@@ -274,9 +276,11 @@ class EpochUpkeep:
             half = self._create(now, now.clock, signer).half
         kept = next(one for one in self._kept if one.half == half)
         self._published = half
-        if not self._is_spooled(kept, identity_key):
+        # The maintenance service publishes a spool that is written again, although its content is the same.
+        if self._is_foreign_record_to_be_replaced or not self._is_spooled(kept, identity_key):
             name = self._settings.identity_name
             write_spool(self._settings.epoch_spool, name, [SignedEpochRecord.create(kept.record, name, identity_key)])
+            self._is_foreign_record_to_be_replaced = False
 
     def _create(self, now: Now, clock: int, signer: bytes) -> KeptHalf:
         # Without those that were created ahead of their time.

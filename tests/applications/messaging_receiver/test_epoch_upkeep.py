@@ -411,6 +411,32 @@ def test_a_key_in_dns_whose_half_is_elsewhere_is_said(
     assert caplog.text.count("messages to it cannot be opened") == 1
 
 
+def test_a_key_in_dns_whose_half_is_elsewhere_makes_the_maintenance_service_publish_again_once(
+    receiver: Receiver, tmp_path: Path
+) -> None:
+    def version() -> tuple[int, int]:
+        status = spool_path(receiver.directory / "spool", BOB).stat()
+        return status.st_ino, status.st_mtime_ns
+
+    receiver.keep()
+    before = receiver.spooled_id(), version()
+    receiver.publish()
+    receiver.look()
+    receiver.keep()
+    assert before == (receiver.spooled_id(), version())
+
+    OtherDevice(tmp_path / "copy", receiver).publish_new()
+    receiver.look()
+    receiver.keep()
+    after = receiver.spooled_id(), version()
+    assert after[0] == before[0]
+    assert after[1] != before[1]
+
+    receiver.look()
+    receiver.keep()
+    assert after == (receiver.spooled_id(), version())
+
+
 def test_after_data_path_was_lost_the_record_is_replaced_once(receiver: Receiver) -> None:
     receiver.keep()
     receiver.publish()

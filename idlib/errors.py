@@ -90,6 +90,7 @@ class Reason(StrEnum):
     WRONG_AUDIENCE = "wrong-audience"
     SENDER_NOT_ALLOWED = "sender-not-allowed"
     UNBOUND = "unbound"
+    NOT_FORWARD_SECRET = "not-forward-secret"  # noqa: S105  # it is not a password
     EXPIRED = "expired"
     TOO_OLD = "too-old"
     FROM_THE_FUTURE = "from-the-future"

@@ -60,7 +60,7 @@ class NoOwnEpochs:
     """The epoch keys of a device that has none."""
 
     keys = NO_EPOCH_KEYS
-    ids = ()
+    ids: tuple[str, ...] = ()
     problem = None
 
     def explain(self, key_id: str) -> str:

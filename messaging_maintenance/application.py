@@ -3,6 +3,7 @@
 It imports very little, because it stays in memory as long as the device runs: each check runs in a process of its own.
 """
 
+import contextlib
 import os
 import random
 import signal
@@ -12,6 +13,7 @@ from typing import Final
 
 from idlib.program.keep_open import announce, keep_open
 from idlib.system import update_lock
+from messaging_maintenance.spool_watch import SpoolWatch, spool_of
 
 SERVICE: Final = "maintenance"
 ADVICE: Final = (
@@ -30,6 +32,9 @@ _LONGEST_CHECK_SECONDS: Final = 3600.0
 _CHECK: Final = ["-m", "messaging_maintenance.watch"]
 _NOTE: Final = ["-m", "messaging_maintenance.note_running_time"]
 _NOTE_SECONDS: Final = 600.0
+_PUBLISH: Final = ["-m", "messaging_maintenance.watch_epochs"]
+# Only the file's status is read.
+_LOOK_SECONDS: Final = 60.0
 # As in idlib.settings and idlib.keys, which would need too much memory here.
 _DEFAULT_DIRECTORY: Final = "/identity"
 _STATE_SUFFIX: Final = ".rotation.json"
@@ -50,11 +55,18 @@ def main() -> None:
     # The container has just started, so no program is writing keys.
     update_lock.remove_leftover(update_lock.PATH)
     announce(SERVICE, f"{_LOOKING_AFTER}\n{ADVICE}")
-    seconds = _FIRST_CHECK_SECONDS
-    while not _wait(ends, _pause(seconds)):
-        if _run(_CHECK, ends):
-            return
-        seconds = _CHECK_SECONDS
+    epochs = SpoolWatch(spool_of(os.environ), _pause) if os.environ.get("DNS_PUBLISH") else None
+    with contextlib.suppress(_EndError):
+        _wait(ends, _pause(_FIRST_CHECK_SECONDS), epochs)
+        while True:
+            _run("identity check", _CHECK, ends)
+            if epochs is not None:
+                epochs.doubt()
+            _wait(ends, _pause(_CHECK_SECONDS), epochs)
+
+
+class _EndError(Exception):
+    """The service is to end."""
 
 
 def _read_arguments() -> None:
@@ -77,15 +89,19 @@ def _pause(seconds: float) -> float:
     return max(_SHORTEST_PAUSE_SECONDS, seconds * random.uniform(0.5, 1.5))  # noqa: S311  # no secret
 
 
-def _wait(ends: set[signal.Signals], seconds: float) -> bool:
-    """Wait, and note the running time of a rotation meanwhile; return whether this service is to end."""
+def _wait(ends: set[signal.Signals], seconds: float, epochs: SpoolWatch | None) -> None:
+    """Wait; meanwhile publish new epoch records, and note the running time of a rotation."""
     deadline = time.monotonic() + seconds
+    note_at = time.monotonic() + _NOTE_SECONDS
     while (left := deadline - time.monotonic()) > 0:
-        if signal.sigtimedwait(ends, min(left, _NOTE_SECONDS)):
-            return True
-        if left > _NOTE_SECONDS and _is_rotating() and _run(_NOTE, ends):
-            return True
-    return False
+        if signal.sigtimedwait(ends, min(left, _pause(_LOOK_SECONDS), max(0.0, note_at - time.monotonic()))):
+            raise _EndError
+        if epochs is not None and epochs.is_due():
+            epochs.end(is_published=_run("attempt to publish epoch records", _PUBLISH, ends) == 0)
+        if time.monotonic() >= note_at:
+            note_at = time.monotonic() + _NOTE_SECONDS
+            if _is_rotating():
+                _run("note of the running time", _NOTE, ends)
 
 
 def _is_rotating() -> bool:
@@ -98,8 +114,8 @@ def _is_rotating() -> bool:
         return False
 
 
-def _run(program: list[str], ends: set[signal.Signals]) -> bool:
-    """Check the identity, or do something else, in a process of its own; return whether this service is to end."""
+def _run(what: str, program: list[str], ends: set[signal.Signals]) -> int | None:
+    """Run a program in a process of its own, and return its exit status; None if it was not started or was ended."""
     try:
         check = os.posix_spawn(
             sys.executable,
@@ -112,34 +128,36 @@ def _run(program: list[str], ends: set[signal.Signals]) -> bool:
         )
     except OSError as error:
         # For lack of memory or processes, which may be there at the next check.
-        _report(f"The identity check cannot be started: {error.strerror}")
-        return False
+        _report(f"The {what} cannot be started: {error.strerror}")
+        return None
     deadline = time.monotonic() + _LONGEST_CHECK_SECONDS
-    while not _has_ended(check):
+    while (status := _status_of(check)) is None:
         arrived = signal.sigtimedwait({*ends, signal.SIGCHLD}, max(0.0, deadline - time.monotonic()))
         if arrived is None:
-            _report(f"The identity check did not end within {_LONGEST_CHECK_SECONDS:.0f} s, and is ended")
+            _report(f"The {what} did not end within {_LONGEST_CHECK_SECONDS:.0f} s, and is ended")
             _end(check)
-            return False
+            return None
         if arrived.si_signo in ends:
             _end(check)
-            return True
-    return False
+            raise _EndError
+    return status
 
 
 def _report(sentence: str) -> None:
     print(sentence, file=sys.stderr, flush=True)
 
 
-def _has_ended(check: int) -> bool:
-    return os.waitpid(check, os.WNOHANG) != (0, 0)
+def _status_of(check: int) -> int | None:
+    """Return the exit status of a check that has ended, None while it runs."""
+    ended, status = os.waitpid(check, os.WNOHANG)
+    return os.waitstatus_to_exitcode(status) if ended else None
 
 
 def _end(check: int) -> None:
     """End a check; every step that it takes can be interrupted at any moment."""
     os.killpg(check, signal.SIGTERM)
     deadline = time.monotonic() + _GRACE_SECONDS
-    while not _has_ended(check):
+    while _status_of(check) is None:
         # Another process may have ended instead.
         left = deadline - time.monotonic()
         if left <= 0 or signal.sigtimedwait({signal.SIGCHLD}, left) is None:

@@ -17,9 +17,13 @@ from messaging_maintenance.urgency import Urgency
 _LOG = logging.getLogger("messaging_maintenance")
 
 HEALTH_FILE_NAME: Final = "maintenance-health.json"
+# Of publishing the epoch records, which is checked at other times.
+EPOCH_HEALTH_FILE_NAME: Final = "maintenance-epochs.json"
 _DAY_SECONDS: Final = 24 * 3600
 # Checks are at most 18 hours apart.
 _STALE_SECONDS: Final = 2 * _DAY_SECONDS
+# New epoch records are published within minutes, unless a check that takes up to an hour is under way.
+_LATE_SECONDS: Final = 5400
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,30 +58,63 @@ class Health:
 
 
 def print_health() -> ExitStatus:
-    """Print what the last check found, and return the exit status that says whether the service is healthy."""
+    """Print what the last checks found, and return the exit status that says whether the service is healthy.
+
+    It prints one line, and another one if both the identity and the epoch records have a problem.
+    """
     try:
         directory = load(os.environ, {"CRYPTO_PATH"}).crypto_path
     except ConfigurationError as error:
         # The check may not know where to keep that it has failed.
         print(harmless(error.problems[0]))
         return ExitStatus.CONFIGURATION
+    is_healthy, text = _identity_health(directory)
+    problem = _epoch_problem()
+    if problem is None or not is_healthy:
+        print(harmless(text))
+    if problem is not None:
+        print(harmless(problem))
+    return ExitStatus.OK if is_healthy and problem is None else ExitStatus.CONFIGURATION
+
+
+def _identity_health(directory: Path) -> tuple[bool, str]:
     health = read_health(directory)
     if health is None and os.path.lexists(directory / HEALTH_FILE_NAME):
-        print("the result of the last identity check cannot be read: look at the log")
-        return ExitStatus.CONFIGURATION
+        return False, "the result of the last identity check cannot be read: look at the log"
     if health is None:
-        print("ok: the identity has not been checked yet")
-        return ExitStatus.OK
+        return True, "ok: the identity has not been checked yet"
     age = time.time() - health.checked
     if health.is_healthy and age < -_DAY_SECONDS:
-        print("the last identity check ended in the future: check the clock")
-        return ExitStatus.CONFIGURATION
+        return False, "the last identity check ended in the future: check the clock"
     if health.is_healthy and age > _STALE_SECONDS:
-        print(f"the last identity check ended {age / 3600:.0f} hours ago")
-        return ExitStatus.CONFIGURATION
+        return False, f"the last identity check ended {age / 3600:.0f} hours ago"
     prefix = "ok: a problem that is not urgent yet: " if health.is_healthy and not health.is_ok else ""
-    print(harmless(f"{prefix}{health.text}"))
-    return ExitStatus.OK if health.is_healthy else ExitStatus.CONFIGURATION
+    return health.is_healthy, f"{prefix}{health.text}"
+
+
+def _epoch_problem() -> str | None:
+    """Return what is wrong with publishing the epoch records; None if nothing is, or if there are none to publish."""
+    try:
+        settings = load(os.environ, {"IDENTITY_NAME", "CRYPTO_PATH", "DNS_PUBLISH", "EPOCH_LENGTH", "EPOCH_SPOOL"})
+        spool = settings.epoch_spool / f"{settings.identity_name}.epochs"
+        written = spool.stat().st_mtime
+    except (ConfigurationError, OSError):
+        # The check of the identity reports a bad value.
+        return None
+    if settings.dns_publish is None:
+        return None
+    health = read_health(settings.crypto_path, EPOCH_HEALTH_FILE_NAME)
+    if health is not None and not health.is_ok:
+        return health.text
+    age = time.time() - written
+    if age > _LATE_SECONDS and (health is None or health.checked < written):
+        return f"new epoch records have not been published for {age / 3600:.0f} hours: look at the log"
+    if age > settings.epoch_length + _LATE_SECONDS:
+        return (
+            f"the receiver has left no new epoch records for {age / 3600:.0f} hours: look at its log; if EPOCH_KEYS is"
+            f" off, remove {spool}"
+        )
+    return None
 
 
 def problem_since(before: Health | None) -> float:
@@ -99,14 +136,15 @@ def renewed_at(before: Health | None) -> float:
     return 0.0 if before is None else before.renewed
 
 
-def read_health(directory: Path) -> Health | None:
+def read_health(directory: Path, file_name: str = HEALTH_FILE_NAME) -> Health | None:
     """Return what the last check found; None if that is not known.
 
     Args:
         directory: Of the key files.
+        file_name: Which check.
     """
     try:
-        fields = json.loads(keys.read_file(directory / HEALTH_FILE_NAME))
+        fields = json.loads(keys.read_file(directory / file_name))
         times = (float(fields["since"]), float(fields["checked"]), float(fields.get("renewed", 0)))
         urgency = Urgency(fields.get("urgency", Urgency.SOON))
         return Health(str(fields["text"]), *times, float(fields.get("logged", 0)), urgency)
@@ -114,17 +152,18 @@ def read_health(directory: Path) -> Health | None:
         return None
 
 
-def keep_health(directory: Path, health: Health, uid: int) -> None:
+def keep_health(directory: Path, health: Health, uid: int, file_name: str = HEALTH_FILE_NAME) -> None:
     """Keep what a check has found; if that is not possible, log why.
 
     Args:
         directory: Of the key files.
         health: What it has found.
         uid: The owner's user ID, if this process is allowed to change the owner.
+        file_name: Which check.
     """
     contents = json.dumps(asdict(health)).encode()
     try:
         with keys.locked(directory):
-            keys.replace(directory / HEALTH_FILE_NAME, contents, uid)
+            keys.replace(directory / file_name, contents, uid)
     except KeyFileError as error:
         _LOG.warning("The result of the identity check cannot be kept: %s", error)

@@ -74,11 +74,12 @@ def _print_status(settings: Settings) -> None:
     # What is known so far is shown while DNS is asked.
     sys.stdout.flush()
     from idlib.publishing.name_servers import read_from_all
+    from idlib.publishing.record_types import tlsa_place
     from idlib.publishing.zone import HostResolver
 
     try:
         served = read_from_all(
-            HostResolver.from_settings(settings).find_zone(settings.identity_name), settings.identity_name
+            HostResolver.from_settings(settings).find_zone(settings.identity_name), tlsa_place(settings.identity_name)
         )
     except PublishingError:
         _report("DNS could not be asked, so what the name servers have is not known.")

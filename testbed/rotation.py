@@ -20,8 +20,9 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from idlib.errors import ExitStatus
 from idlib.keys import read_private_key
 from idlib.names import IdentityName
-from idlib.publishing.change import TlsaSet
+from idlib.publishing.change import PublishedSet
 from idlib.publishing.name_servers import read_from
+from idlib.publishing.record_types import tlsa_place
 from idlib.settings import ServerAddress
 from idlib.storage.outbox import NewOutgoingMessage, Outbox
 from messaging_maintenance.rotation.schedule import Instant, Waits
@@ -110,10 +111,10 @@ class RotationLab:
     def _knot_of(self, device: Device) -> Knot:
         return self.second if device.name.endswith(f".{SECOND_ZONE}") else self.lab.knot
 
-    def records(self, device: Device) -> TlsaSet:
+    def records(self, device: Device) -> PublishedSet:
         """Return the records that a device's name server has."""
         knot = self._knot_of(device)
-        return read_from(ServerAddress(knot.host, knot.port), IdentityName(device.name))
+        return read_from(ServerAddress(knot.host, knot.port), tlsa_place(IdentityName(device.name)))
 
 
 @contextlib.contextmanager

@@ -25,7 +25,7 @@ SOURCES = [
     SENDER / "sealed.py",
     SENDER / "sender_clock.py",
     SENDER / "sender_record.py",
-    ROOT / "messaging_maintenance" / "watch.py",
+    ROOT / "messaging_maintenance" / "watch_epochs.py",
 ]
 
 

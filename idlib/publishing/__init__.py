@@ -1,25 +1,27 @@
-"""Puts the device's own TLSA records into DNS, and reads them back from every name server of the zone.
+"""Puts the device's own records into DNS, and reads them back from every name server of the zone.
 
-`change` has the values, `zone` finds the zone and its name servers, `name_servers` reads from them, `publication`
-decides what changes. `dynamic_update`, `desec` and `shell_command` are the methods that write; nothing here reads a
+`change` has the values, `record_types` what depends on the type of records, `zone` finds the zone and its name servers,
+`name_servers` reads from them, `publication` decides what changes of the TLSA records and `epoch_publication` of the
+epoch records. `dynamic_update`, `desec` and `shell_command` are the methods that write; nothing here reads a
 private key.
 """
 
 from typing import Protocol
 
 from idlib.errors import ConfigurationError
-from idlib.publishing.change import Change, TlsaSet
+from idlib.publishing.change import Change, PublishedSet
+from idlib.publishing.record_types import Place, epoch_place, tlsa_place
 from idlib.publishing.zone import HostResolver, Zone
 from idlib.settings import PublishMethod, Settings
 
-__all__ = ["Change", "Publisher", "TlsaSet", "Zone", "publisher_from"]
+__all__ = ["Change", "Place", "PublishedSet", "Publisher", "Zone", "epoch_place", "publisher_from", "tlsa_place"]
 
 
 class Publisher(Protocol):
-    """A way to change the records of one name."""
+    """A way to change the records at one place."""
 
-    def read(self) -> TlsaSet:
-        """Return the TLSA records that the name has now, where they are written.
+    def read(self) -> PublishedSet:
+        """Return the records that are there now, where they are written.
 
         Raises:
             PublishingError: They cannot be read.
@@ -61,19 +63,19 @@ class Publisher(Protocol):
         """
 
 
-def publisher_from(settings: Settings, zone: Zone) -> Publisher:
+def publisher_from(settings: Settings, place: Place, zone: Zone) -> Publisher:
     """Return the method that DNS_PUBLISH selects.
 
     Args:
         settings: From the environment, with `idlib.settings.PUBLISHING_READS`.
-        zone: The zone of IDENTITY_NAME.
+        place: Where the records are.
+        zone: The zone of that place.
 
     Raises:
         ConfigurationError: DNS_PUBLISH, or a setting that its method needs, is not set.
         CredentialError: The credential's file cannot be used.
         PublishingError: The server's address cannot be found.
     """
-    name = settings.identity_name
     match settings.dns_publish:
         case PublishMethod.RFC2136:
             if settings.dns_update_key_file is None:
@@ -82,20 +84,20 @@ def publisher_from(settings: Settings, zone: Zone) -> Publisher:
             from idlib.publishing.tsig_key import read_tsig_key
 
             server = HostResolver.from_settings(settings).update_servers(zone, settings.dns_update_server)
-            return DynamicUpdate(name, zone, server, read_tsig_key(settings.dns_update_key_file))
+            return DynamicUpdate(place, zone, server, read_tsig_key(settings.dns_update_key_file))
         case PublishMethod.DESEC:
             if settings.desec_token_file is None:
                 raise _missing("DESEC_TOKEN_FILE", "desec")
             from idlib.publishing.credential_file import read_secret
             from idlib.publishing.desec import Desec
 
-            return Desec(name, zone, settings.desec_url, read_secret(settings.desec_token_file))
+            return Desec(place, zone, settings.desec_url, read_secret(settings.desec_token_file))
         case PublishMethod.COMMAND:
             if settings.dns_publish_command is None:
                 raise _missing("DNS_PUBLISH_COMMAND", "command")
             from idlib.publishing.shell_command import ShellCommand
 
-            return ShellCommand(name, zone, settings.dns_publish_command)
+            return ShellCommand(place, zone, settings.dns_publish_command)
     raise ConfigurationError("Error: DNS_PUBLISH is not set; set it to a method, or change the records by hand")
 
 

@@ -1,9 +1,9 @@
 """Leaves changes of records to the user, who enters them at a DNS provider."""
 
 from idlib.errors import PublishingError
-from idlib.names import IdentityName
-from idlib.publishing.change import Change, TlsaSet
+from idlib.publishing.change import Change, PublishedSet
 from idlib.publishing.name_servers import read_most_authoritative
+from idlib.publishing.record_types import Place
 from idlib.publishing.zone import Zone
 
 
@@ -23,20 +23,20 @@ class ManualChangeError(PublishingError):
 
 
 class ByHand:
-    """Reads the records of one name, and asks the user for every change.
+    """Reads the records at one place, and asks the user for every change.
 
     Args:
-        name: The owner of the records.
-        zone: The zone of the name.
+        place: Where the records are.
+        zone: The zone of that place.
     """
 
-    def __init__(self, name: IdentityName, zone: Zone) -> None:
-        self._name = name
+    def __init__(self, place: Place, zone: Zone) -> None:
+        self._place = place
         self._zone = zone
 
-    def read(self) -> TlsaSet:
+    def read(self) -> PublishedSet:
         """Return the records that the zone's name servers have; see `Publisher`."""
-        return read_most_authoritative(self._zone, self._name)
+        return read_most_authoritative(self._zone, self._place)
 
     def lowest_ttl(self) -> int:
         """Return the TTL of the present records, so that no change is needed only for it; see `Publisher`."""

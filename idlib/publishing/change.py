@@ -1,4 +1,4 @@
-"""The TLSA records of one name, and a change to them: frozen values in wire form and presentation form."""
+"""The records of one name and type, and a change to them: frozen values in wire form and presentation form."""
 
 import functools
 import hashlib
@@ -14,8 +14,8 @@ _SHOWN_DIGITS: Final = 16
 
 
 @dataclass(frozen=True, slots=True)
-class TlsaSet:
-    """The TLSA records of a name.
+class PublishedSet:
+    """The records of one type that a name has.
 
     Args:
         ttl: Seconds for which they may be cached; 0 if there are none.
@@ -26,7 +26,7 @@ class TlsaSet:
     rdatas: tuple[bytes, ...]
 
     @classmethod
-    def of(cls, ttl: int, rdatas: Iterable[bytes]) -> "TlsaSet":
+    def of(cls, ttl: int, rdatas: Iterable[bytes]) -> "PublishedSet":
         """Return the set of these records, in any order and with duplicates.
 
         Args:
@@ -48,8 +48,8 @@ class Change:
     """
 
     name: IdentityName
-    before: TlsaSet
-    after: TlsaSet
+    before: PublishedSet
+    after: PublishedSet
 
     @property
     def add(self) -> tuple[bytes, ...]:
@@ -69,7 +69,7 @@ class Change:
 
 @functools.lru_cache(maxsize=64)
 def present(rdata: bytes) -> str:
-    """Return a record's data in presentation form: `3 0 0 HEX`, or the generic form if it is not a TLSA record.
+    """Return a TLSA record's data in presentation form: `3 0 0 HEX`, or the generic form if it is malformed.
 
     Args:
         rdata: The data in wire form.
@@ -90,7 +90,7 @@ def present_generic(rdata: bytes) -> str:
 
 
 def shorten(rdata: bytes) -> str:
-    """Return a record's data for people: its parameters, the first digits, and what tells its key from others.
+    """Return a TLSA record's data for people: its parameters, the first digits, and what tells its key from others.
 
     Records of different keys begin alike. The digits of the key are the first of the SHA-256 of its
     SubjectPublicKeyInfo, so they are the same for the certificate and the public key alone.

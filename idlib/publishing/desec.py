@@ -7,9 +7,9 @@ from http import HTTPStatus
 from typing import Final
 
 from idlib.errors import ConcurrentChangeError, CredentialError, PublishingError
-from idlib.names import IdentityName
-from idlib.publishing.change import Change, TlsaSet, present
+from idlib.publishing.change import Change, PublishedSet
 from idlib.publishing.desec_answer import accepts_first_part, describe, read_minimum_ttl, read_pause, read_records
+from idlib.publishing.record_types import Place
 from idlib.publishing.web_api import Answer, WebApi
 from idlib.publishing.zone import Zone
 
@@ -23,32 +23,33 @@ _NO_RECORD_SET: Final = "not a record set"
 
 
 class Desec:
-    """Changes the records of one name in a domain of a deSEC account.
+    """Changes the records at one place in a domain of a deSEC account.
 
     deSEC has no conditional write: a change by someone else between the last read and the write, a few milliseconds, is
     overwritten.
 
     Args:
-        name: The owner of the records.
-        zone: The zone of the name, which is the domain's name in the account.
+        place: Where the records are.
+        zone: The zone of that place, which is the domain's name in the account.
         url: The address of the API, with a slash at its end.
         token: A token of the account.
     """
 
-    def __init__(self, name: IdentityName, zone: Zone, url: str, token: str) -> None:
-        self._name = name
+    def __init__(self, place: Place, zone: Zone, url: str, token: str) -> None:
+        self._place = place
         self._zone = zone
         self._token = token
         self._domain = f"domains/{zone.name.lower()}/"
-        self._record_set = {"subname": name.text.removesuffix(zone.name.lower()).removesuffix("."), "type": "TLSA"}
+        subname = place.owner.text.removesuffix(zone.name.lower()).removesuffix(".")
+        self._record_set = {"subname": subname, "type": str(place.type)}
         self._api = WebApi(url, f"Token {token}")
         self._next_write = time.monotonic()
 
-    def read(self) -> TlsaSet:
+    def read(self) -> PublishedSet:
         """Return the records in the account; see `Publisher`."""
         # A list, because it is empty if there are no records, and missing only if there is no such domain.
         query = "&".join(f"{key}={value}" for key, value in self._record_set.items())
-        return read_records(self._get(f"{self._domain}rrsets/?{query}"))
+        return read_records(self._get(f"{self._domain}rrsets/?{query}"), self._place.type)
 
     def lowest_ttl(self) -> int:
         """Return the domain's `minimum_ttl`; see `Publisher`."""
@@ -56,14 +57,15 @@ class Desec:
 
     def apply(self, change: Change) -> None:
         """Replace the record set in one write, after reading it once more; see `Publisher`."""
-        records = [present(rdata) for rdata in change.after.rdatas]
+        records = [self._place.type.present(rdata) for rdata in change.after.rdatas]
         # Without records the set is deleted, and a TTL of 0 would be rejected.
         ttl = {"ttl": change.after.ttl} if records else {}
 
         def require_unchanged() -> None:
             if self.read() != change.before:
                 raise ConcurrentChangeError(
-                    f"the records of {self._name} were changed by someone else meanwhile", "run the command again"
+                    f"the records of {self._place.owner} were changed by someone else meanwhile",
+                    "run the command again",
                 )
 
         answer = self._write([{**self._record_set, **ttl, "records": records}], require_unchanged)
@@ -135,7 +137,7 @@ class Desec:
         match status:
             case HTTPStatus.BAD_REQUEST:
                 return PublishingError(
-                    f"deSEC rejects the change{words}", "correct what it names; TLSA_TTL sets the TTL"
+                    f"deSEC rejects the change{words}", "correct what it names; TLSA_TTL sets the TTL of TLSA records"
                 )
             case HTTPStatus.UNAUTHORIZED:
                 return CredentialError(
@@ -145,10 +147,10 @@ class Desec:
                 )
             case HTTPStatus.FORBIDDEN:
                 return CredentialError(
-                    f"deSEC does not let the token change TLSA records at {self._name}{words}",
+                    f"deSEC does not let the token change {self._place}{words}",
                     f"check IDENTITY_NAME; if it is right, give the token a policy with write permission for domain"
-                    f" {self._zone.name},"
-                    f" subname {self._record_set['subname'] or '(empty)'} and type TLSA (see docs/dns.md)",
+                    f" {self._zone.name}, subname {self._record_set['subname'] or '(empty)'}"
+                    f" and type {self._place.type} (see docs/dns.md)",
                 )
             case HTTPStatus.NOT_FOUND if words:
                 return PublishingError(

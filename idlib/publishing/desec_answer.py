@@ -9,35 +9,34 @@ from typing import Final
 
 from idlib.errors import PublishingError
 from idlib.output import harmless
-from idlib.publishing.change import TlsaSet
+from idlib.publishing.change import PublishedSet
+from idlib.publishing.record_types import RecordType
 from idlib.publishing.web_api import Answer
 
 _MAX_SHOWN: Final = 300
 _MAX_TTL: Final = 2**31 - 1
 _USUAL_PAUSE_SECONDS: Final = 1
-_OCTET: Final = "(0*[0-9]{1,3})"
-# White space before the digits is never given back, because a long answer would be matched in quadratic time.
-# Not as strict as dnspython, which does not read a digest of the wrong length, because such a record must be removable.
-_TLSA: Final = re.compile(rf"{_OCTET}\s+{_OCTET}\s+{_OCTET}\s++([0-9A-Fa-f\s]+)")
-_GENERIC: Final = re.compile(r"\\#\s+([0-9]{1,5})\s++([0-9A-Fa-f\s]*)")
 # Keys that hold a message about the whole request.
 _GENERAL: Final = frozenset({"detail", "non_field_errors"})
 
 
-def read_records(answer: Answer) -> TlsaSet:
+def read_records(answer: Answer, record_type: RecordType) -> PublishedSet:
     """Return the only record set in a list of at most one.
 
     Args:
-        answer: To a request for the TLSA records of one name.
+        answer: To a request for the records of one name and type.
+        record_type: That type.
 
     Raises:
         PublishingError: It is something else.
     """
     match answer.document():
         case []:
-            return TlsaSet.of(0, ())
-        case [{"type": "TLSA", "ttl": int(ttl), "records": [*texts]}] if 0 <= ttl <= _MAX_TTL and texts:
-            return TlsaSet.of(ttl, [_read_record(text) for text in texts])
+            return PublishedSet.of(0, ())
+        case [{"type": str(kind), "ttl": int(ttl), "records": [*texts]}] if (
+            kind == str(record_type) and 0 <= ttl <= _MAX_TTL and texts
+        ):
+            return PublishedSet.of(ttl, [_read_record(text, record_type) for text in texts])
     raise _unreadable()
 
 
@@ -100,18 +99,13 @@ def describe(answer: Answer, secret: str) -> str:
     return text if len(text) <= _MAX_SHOWN else f"{text[: _MAX_SHOWN - 1]}…"
 
 
-def _read_record(text: object) -> bytes:
-    if isinstance(text, str) and text.isascii():
-        try:
-            if found := _TLSA.fullmatch(text):
-                return bytes(map(int, found.group(1, 2, 3))) + bytes.fromhex(found[4])
-            if found := _GENERIC.fullmatch(text):
-                rdata = bytes.fromhex(found[2])
-                if len(rdata) == int(found[1]):
-                    return rdata
-        except ValueError as error:
-            raise _unreadable() from error
-    raise _unreadable()
+def _read_record(text: object, record_type: RecordType) -> bytes:
+    if not isinstance(text, str):
+        raise _unreadable()
+    try:
+        return record_type.parse(text)
+    except ValueError as error:
+        raise _unreadable() from error
 
 
 def _unreadable() -> PublishingError:

@@ -11,53 +11,51 @@ import dns.rcode
 import dns.rdata
 import dns.rdataclass
 import dns.rdataset
-import dns.rdatatype
 import dns.tsig
 import dns.update
+from dns.rdatatype import RdataType
 
 from idlib.discovery.messages import UnusableAnswerError
 from idlib.discovery.resolver import over_tcp
 from idlib.errors import ConcurrentChangeError, CredentialError, NotServedError, PublishingError
-from idlib.names import IdentityName
-from idlib.publishing.change import Change, TlsaSet
+from idlib.publishing.change import Change, PublishedSet
 from idlib.publishing.name_servers import read_from
+from idlib.publishing.record_types import Place
 from idlib.publishing.zone import Zone
 from idlib.settings import ServerAddress
 
 _SECONDS: Final = 10.0
 _APPLY_SECONDS: Final = 5.0
 _PAUSE_SECONDS: Final = 0.5
-# A record that nobody publishes; deleting it changes nothing, and needs the permission to change the name.
-_NEVER_PUBLISHED: Final = bytes((3, 1, 1)) + bytes(32)
 
 
 class DynamicUpdate:
-    """Changes the records of one name at the server that accepts updates.
+    """Changes the records at one place at the server that accepts updates.
 
     Args:
-        name: The owner of the records.
-        zone: The zone of the name.
+        place: Where the records are.
+        zone: The zone of that place.
         servers: The addresses of the server, tried in order.
         key: Signs the updates.
     """
 
-    def __init__(self, name: IdentityName, zone: Zone, servers: Sequence[ServerAddress], key: dns.tsig.Key) -> None:
-        self._name = name
-        self._owner = dns.name.from_text(name.text)
+    def __init__(self, place: Place, zone: Zone, servers: Sequence[ServerAddress], key: dns.tsig.Key) -> None:
+        self._place = place
+        self._owner = dns.name.from_text(place.owner.text)
         self._zone = zone
         self._servers = tuple(servers)
         self._key = key
 
-    def read(self) -> TlsaSet:
+    def read(self) -> PublishedSet:
         """Return the records that the server has; see `Publisher`."""
         failures = []
         for server in self._servers:
             try:
-                return read_from(server, self._name)
+                return read_from(server, self._place)
             except NotServedError as error:
                 failures.append(f"{server}: {error.fact}")
         raise PublishingError(
-            f"the update server does not answer for {self._name}: {'; '.join(failures)}",
+            f"the update server does not answer for {self._place.owner}: {'; '.join(failures)}",
             "set DNS_UPDATE_SERVER to the server that has the zone, or start it",
         )
 
@@ -69,18 +67,18 @@ class DynamicUpdate:
         """Send one update with the records that it starts from as its prerequisite; see `Publisher`."""
         update = dns.update.UpdateMessage(dns.name.from_text(self._zone.name), keyring=self._key)
         if change.before.rdatas:
-            update.present(self._owner, _rdataset(change.before.rdatas, 0))
+            update.present(self._owner, self._rdataset(change.before.rdatas, 0))
         else:
-            update.absent(self._owner, dns.rdatatype.TLSA)
+            update.absent(self._owner, self._place.type.rdatatype)
         if change.before.ttl != change.after.ttl:
-            update.delete(self._owner, dns.rdatatype.TLSA)
+            update.delete(self._owner, self._place.type.rdatatype)
             added = change.after.rdatas
         else:
             if change.remove:
-                update.delete(self._owner, _rdataset(change.remove, 0))
+                update.delete(self._owner, self._rdataset(change.remove, 0))
             added = change.add
         if added:
-            update.add(self._owner, _rdataset(added, change.after.ttl))
+            update.add(self._owner, self._rdataset(added, change.after.ttl))
         self._send(update)
         self._expect_another_set(change)
 
@@ -93,7 +91,7 @@ class DynamicUpdate:
         while self.read() == change.before:
             if time.monotonic() >= deadline:
                 raise PublishingError(
-                    f"the update server has accepted the update, but not changed the records of {self._name}",
+                    f"the update server has accepted the update, but not changed the records of {self._place.owner}",
                     f"check that the key {_shown(self._key.name)} may change them (lua-dnsupdate-policy-script in"
                     " PowerDNS), and that the name is not an alias (CNAME)",
                 )
@@ -102,7 +100,7 @@ class DynamicUpdate:
     def check(self) -> None:
         """Send an update that deletes a record that does not exist; see `Publisher`."""
         update = dns.update.UpdateMessage(dns.name.from_text(self._zone.name), keyring=self._key)
-        update.delete(self._owner, _rdataset([_NEVER_PUBLISHED], 0))
+        update.delete(self._owner, self._rdataset([self._place.type.never_published], 0))
         self._send(update)
 
     def renew(self) -> None:
@@ -142,7 +140,8 @@ class DynamicUpdate:
                 )
             case dns.rcode.NXRRSET | dns.rcode.YXRRSET | dns.rcode.NXDOMAIN | dns.rcode.YXDOMAIN:
                 raise ConcurrentChangeError(
-                    f"the records of {self._name} were changed by someone else meanwhile", "run the command again"
+                    f"the records of {self._place.owner} were changed by someone else meanwhile",
+                    "run the command again",
                 )
             case dns.rcode.REFUSED if answer.had_tsig:
                 raise self._not_permitted(server)
@@ -150,7 +149,7 @@ class DynamicUpdate:
                 raise CredentialError(
                     f"{server} refuses the update with the TSIG key {_shown(self._key.name)}",
                     "check there the key's name, algorithm and secret, that updates are enabled, and that the key may"
-                    f" change TLSA records at {self._name} (the server's log has the reason; see docs/dns.md)",
+                    f" change {self._place} (the server's log has the reason; see docs/dns.md)",
                 )
             case dns.rcode.NOTAUTH | dns.rcode.NOTZONE:
                 raise PublishingError(
@@ -185,13 +184,19 @@ class DynamicUpdate:
 
     def _not_permitted(self, server: ServerAddress) -> CredentialError:
         return CredentialError(
-            f"{server} does not let the key {_shown(self._key.name)} change TLSA records at {self._name}",
+            f"{server} does not let the key {_shown(self._key.name)} change {self._place}",
             "allow it in the server's configuration (acl in Knot, update-policy in BIND; see docs/dns.md)",
         )
 
+    def _rdataset(self, rdatas: Sequence[bytes], ttl: int) -> dns.rdataset.Rdataset:
+        # Generic, because dnspython's class for the type refuses malformed records, which others may have published.
+        kind = self._place.type.rdatatype
+        records = [dns.rdata.GenericRdata(dns.rdataclass.IN, kind, rdata) for rdata in rdatas]
+        return dns.rdataset.from_rdata_list(ttl, records)
+
     def _is_known_to(self, server: ServerAddress) -> bool:
         """Return whether a server accepts the key for a query: Knot calls it unknown if it may not make an update."""
-        query = dns.message.make_query(self._zone.name, dns.rdatatype.SOA)
+        query = dns.message.make_query(self._zone.name, RdataType.SOA)
         query.use_tsig(self._key)
         try:
             return _exchange(server, query).had_tsig
@@ -211,12 +216,6 @@ def _exchange(server: ServerAddress, query: dns.message.Message) -> dns.message.
     if not query.is_response(answer):
         raise UnusableAnswerError("it answered something else")
     return answer
-
-
-def _rdataset(rdatas: Sequence[bytes], ttl: int) -> dns.rdataset.Rdataset:
-    # Generic, because dnspython's class for the type refuses malformed records, which others may have published.
-    records = [dns.rdata.GenericRdata(dns.rdataclass.IN, dns.rdatatype.TLSA, rdata) for rdata in rdatas]
-    return dns.rdataset.from_rdata_list(ttl, records)
 
 
 def _shown(name: dns.name.Name) -> str:

@@ -1,4 +1,4 @@
-"""Reads a name's TLSA records from the zone's name servers, past every cache."""
+"""Reads records from the zone's name servers, past every cache."""
 
 import errno
 import time
@@ -15,8 +15,8 @@ from dns.rdatatype import RdataType
 from idlib.discovery.messages import Question, RecordSet, UnusableAnswerError
 from idlib.discovery.resolver import exchange
 from idlib.errors import NotServedError, PublishingError
-from idlib.names import IdentityName
-from idlib.publishing.change import TlsaSet
+from idlib.publishing.change import PublishedSet
+from idlib.publishing.record_types import Place
 from idlib.publishing.zone import NameServer, Zone
 from idlib.settings import ServerAddress
 
@@ -30,18 +30,18 @@ _NO_ROUTE: Final = frozenset({errno.ENETUNREACH, errno.EAFNOSUPPORT, errno.EADDR
 
 @dataclass(frozen=True, slots=True)
 class Served:
-    """What one name server answers about a name.
+    """What one name server answers about a place.
 
     Args:
         server: The name server.
-        records: The TLSA records; None if there is no usable answer.
+        records: The records there; None if there is no usable answer.
         serial: The zone's serial number; None if the server does not give one.
         fault: Why there is no usable answer; empty if there is one.
         has_route: Whether this device can send to the server's address at all.
     """
 
     server: NameServer
-    records: TlsaSet | None
+    records: PublishedSet | None
     serial: int | None
     fault: str = ""
     has_route: bool = True
@@ -51,42 +51,42 @@ class _NoRouteError(NotServedError):
     """The device cannot send to an address of this kind."""
 
 
-def read_from(address: ServerAddress, name: IdentityName) -> TlsaSet:
-    """Return a name's TLSA records, as one name server has them.
+def read_from(address: ServerAddress, place: Place) -> PublishedSet:
+    """Return the records at a place, as one name server has them.
 
     Args:
         address: The server.
-        name: The owner of the records.
+        place: Where the records are.
 
     Raises:
         NotServedError: It gives no authoritative answer; the fact names only the reason.
     """
-    records = _ask(address, dns.name.from_text(name.text), RdataType.TLSA)
-    return TlsaSet.of(records.ttl, records.rdatas) if records else TlsaSet.of(0, ())
+    records = _ask(address, dns.name.from_text(place.owner.text), place.type.rdatatype)
+    return PublishedSet.of(records.ttl, records.rdatas) if records else PublishedSet.of(0, ())
 
 
-def read_from_all(zone: Zone, name: IdentityName) -> tuple[Served, ...]:
-    """Return what each name server of a zone answers about a name, in the order of `Zone.servers`.
+def read_from_all(zone: Zone, place: Place) -> tuple[Served, ...]:
+    """Return what each name server of a zone answers about a place, in the order of `Zone.servers`.
 
     Args:
-        zone: The zone of the name.
-        name: The owner of the records.
+        zone: The zone of the place.
+        place: Where the records are.
     """
     with ThreadPoolExecutor(min(_MAX_AT_ONCE, len(zone.servers))) as pool:
-        return tuple(pool.map(lambda server: _read(server, zone, name), zone.servers))
+        return tuple(pool.map(lambda server: _read(server, zone, place), zone.servers))
 
 
-def read_most_authoritative(zone: Zone, name: IdentityName) -> TlsaSet:
-    """Return a name's TLSA records, as the zone's primary server has them, or else the first server that answers.
+def read_most_authoritative(zone: Zone, place: Place) -> PublishedSet:
+    """Return the records at a place, as the zone's primary server has them, or else the first server that answers.
 
     Args:
-        zone: The zone of the name.
-        name: The owner of the records.
+        zone: The zone of the place.
+        place: Where the records are.
 
     Raises:
         PublishingError: No server answers.
     """
-    served = sorted(read_from_all(zone, name), key=lambda answer: answer.server.host != zone.primary)
+    served = sorted(read_from_all(zone, place), key=lambda answer: answer.server.host != zone.primary)
     for answer in served:
         if answer.records is not None:
             return answer.records
@@ -94,16 +94,17 @@ def read_most_authoritative(zone: Zone, name: IdentityName) -> TlsaSet:
 
 
 def wait_until_served(
-    zone: Zone, name: IdentityName, expected: TlsaSet, seconds: float, report: Callable[[str], None] = lambda _: None
+    zone: Zone, place: Place, expected: PublishedSet, seconds: float, report: Callable[[str], None] = lambda _: None
 ) -> tuple[Served, ...]:
     """Wait until every name server of a zone serves exactly these records.
 
     Addresses to which this device has no route are left out if others can be asked: most devices have no IPv6.
 
     Args:
-        zone: The zone of the name.
-        name: The owner of the records.
-        expected: The records; their TTL is not compared, because a provider may change it.
+        zone: The zone of the place.
+        place: Where the records are.
+        expected: The records; their TTL, and how a text is cut into character-strings, are not compared, because a
+            provider may change both.
         seconds: How long to wait.
         report: Called with a sentence when waiting begins.
 
@@ -113,11 +114,16 @@ def wait_until_served(
     Raises:
         NotServedError: A server does not serve them in time; the fact names each such server, and what it serves.
     """
+
+    def contents(records: PublishedSet) -> list[bytes]:
+        return sorted(map(place.type.content, records.rdatas))
+
+    wanted = contents(expected)
     deadline = time.monotonic() + seconds
     while True:
-        served = read_from_all(zone, name)
+        served = read_from_all(zone, place)
         asked = [answer for answer in served if answer.has_route] or served
-        late = [answer for answer in asked if answer.records is None or answer.records.rdatas != expected.rdatas]
+        late = [answer for answer in asked if answer.records is None or contents(answer.records) != wanted]
         if not late:
             return served
         if time.monotonic() >= deadline:
@@ -127,9 +133,9 @@ def wait_until_served(
         time.sleep(_PAUSE_SECONDS)
 
 
-def _read(server: NameServer, zone: Zone, name: IdentityName) -> Served:
+def _read(server: NameServer, zone: Zone, place: Place) -> Served:
     try:
-        records = read_from(server.address, name)
+        records = read_from(server.address, place)
     except _NoRouteError as error:
         return Served(server, None, None, error.fact, has_route=False)
     except NotServedError as error:
@@ -150,7 +156,7 @@ def _serial_of(start_of_authority: bytes) -> int | None:
 def _ask(address: ServerAddress, owner: dns.name.Name, record_type: RdataType) -> RecordSet | None:
     """Return a server's records of one type.
 
-    The reader is that of `discovery`, because dnspython refuses a whole answer for one malformed TLSA record.
+    The reader is that of `discovery`, because dnspython refuses a whole answer for one malformed record.
     """
     question = Question(owner, record_type, recursion_desired=False)
     try:

@@ -1,4 +1,4 @@
-"""Decides what changes at the device's name, makes the change, and reads it back from every name server."""
+"""Makes changes, and reads them back from every name server; decides what changes at the device's name."""
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
@@ -7,8 +7,9 @@ from typing import Final
 from idlib.errors import ConcurrentChangeError
 from idlib.names import IdentityName
 from idlib.publishing import Publisher
-from idlib.publishing.change import Change, TlsaSet
+from idlib.publishing.change import Change, PublishedSet
 from idlib.publishing.name_servers import Served, wait_until_served
+from idlib.publishing.record_types import Place, tlsa_place
 from idlib.publishing.zone import Zone
 from idlib.records import TlsaRecord, key_of
 
@@ -22,7 +23,7 @@ class Publication:
 
     Args:
         change: What was changed.
-        foreign: The data of records of unknown keys that were kept.
+        foreign: The data of records that are not this device's and were kept.
         served: What each name server answers now.
     """
 
@@ -31,8 +32,69 @@ class Publication:
     served: tuple[Served, ...]
 
 
+class SetChanger:
+    """Changes the records at one place, and reads them back.
+
+    Args:
+        publisher: Writes them.
+        zone: The zone of the place.
+        place: Where the records are.
+        wait_seconds: How long to wait until every name server serves a change.
+        report: Called with a sentence for the user when waiting begins.
+    """
+
+    def __init__(
+        self,
+        publisher: Publisher,
+        zone: Zone,
+        place: Place,
+        wait_seconds: float = WAIT_SECONDS,
+        report: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        self._publisher = publisher
+        self._zone = zone
+        self._place = place
+        self._wait_seconds = wait_seconds
+        self._report = report
+
+    def change(
+        self,
+        after: Callable[[PublishedSet], PublishedSet],
+        foreign: Callable[[PublishedSet], tuple[bytes, ...]] = lambda _: (),
+    ) -> Publication:
+        """Make a change, and wait until every name server serves it.
+
+        Args:
+            after: Returns the records that are to be there, given those that are there now.
+            foreign: Returns those of the records that are not this device's.
+
+        Raises:
+            PublishingError: The change was not made, or not every name server serves it.
+        """
+        change = self._change(after)
+        served = wait_until_served(self._zone, self._place, change.after, self._wait_seconds, self._report)
+        return Publication(change, foreign(change.after), served)
+
+    def _change(self, after: Callable[[PublishedSet], PublishedSet]) -> Change:
+        """Make a change, again if someone else changed the records meanwhile."""
+        attempts = _ATTEMPTS
+        while True:
+            before = self._publisher.read()
+            change = Change(self._place.owner, before, after(before))
+            if change.is_empty:
+                return change
+            try:
+                self._publisher.apply(change)
+            except ConcurrentChangeError:
+                attempts -= 1
+                if not attempts:
+                    raise
+            else:
+                return change
+
+
 class Publishing:
-    """Changes the records of one device.
+    """Changes the TLSA records of one device.
 
     Args:
         publisher: Writes them.
@@ -58,6 +120,7 @@ class Publishing:
         self._ttl = ttl
         self._wait_seconds = wait_seconds
         self._report = report
+        self._changer = SetChanger(publisher, zone, tlsa_place(name), wait_seconds, report)
 
     @property
     def negative_ttl(self) -> int:
@@ -80,7 +143,7 @@ class Publishing:
         """
         return max(self._ttl, self._publisher.lowest_ttl())
 
-    def read(self) -> TlsaSet:
+    def read(self) -> PublishedSet:
         """Return the records that the name has now.
 
         Raises:
@@ -124,7 +187,7 @@ class Publishing:
         keep = {record.to_rdata() for record in wanted}
         own_keys = {key for rdata in keep if (key := key_of(rdata)) is not None} | set(retired)
 
-        def others(records: TlsaSet) -> tuple[bytes, ...]:
+        def others(records: PublishedSet) -> tuple[bytes, ...]:
             return tuple(rdata for rdata in records.rdatas if rdata not in keep and key_of(rdata) not in own_keys)
 
         return self._publish(keep, others)
@@ -146,28 +209,9 @@ class Publishing:
         Raises:
             PublishingError: The change was not made, or not every name server serves it.
         """
-        change = self._change(lambda _: TlsaSet.of(0, ()))
-        served = wait_until_served(self._zone, self._name, change.after, self._wait_seconds, self._report)
-        return Publication(change, (), served)
+        return self._changer.change(lambda _: PublishedSet.of(0, ()))
 
-    def _publish(self, keep: Collection[bytes], others: Callable[[TlsaSet], tuple[bytes, ...]]) -> Publication:
-        change = self._change(lambda before: TlsaSet.of(self.resulting_ttl(), (*keep, *others(before))))
-        served = wait_until_served(self._zone, self._name, change.after, self._wait_seconds, self._report)
-        return Publication(change, others(change.after), served)
-
-    def _change(self, after: Callable[[TlsaSet], TlsaSet]) -> Change:
-        """Make a change, again if someone else changed the records meanwhile."""
-        attempts = _ATTEMPTS
-        while True:
-            before = self._publisher.read()
-            change = Change(self._name, before, after(before))
-            if change.is_empty:
-                return change
-            try:
-                self._publisher.apply(change)
-            except ConcurrentChangeError:
-                attempts -= 1
-                if not attempts:
-                    raise
-            else:
-                return change
+    def _publish(self, keep: Collection[bytes], others: Callable[[PublishedSet], tuple[bytes, ...]]) -> Publication:
+        return self._changer.change(
+            lambda before: PublishedSet.of(self.resulting_ttl(), (*keep, *others(before))), others
+        )

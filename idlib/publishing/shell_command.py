@@ -2,39 +2,43 @@
 
 import json
 import os
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Final
 
 from idlib.errors import PublishingError
-from idlib.names import IdentityName
-from idlib.publishing.change import Change, TlsaSet, present
+from idlib.publishing.change import Change, PublishedSet
 from idlib.publishing.name_servers import read_most_authoritative
+from idlib.publishing.record_types import TLSA, TXT, Place, RecordType
 from idlib.publishing.zone import Zone
 from idlib.system.user_command import run_user_command
 
 _SECONDS: Final = 300.0
 _NOT_EXECUTABLE: Final = 126
 _NOT_FOUND: Final = 127
+# A command that knows only TLSA records does not find its lists, and so does not publish texts as TLSA records.
+_SUFFIXES: Final[Mapping[RecordType, str]] = MappingProxyType({TLSA: "", TXT: "_txt"})
 
 
 class ShellCommand:
     """Runs DNS_PUBLISH_COMMAND for each change.
 
     Args:
-        name: The owner of the records.
-        zone: The zone of the name.
+        place: Where the records are.
+        zone: The zone of that place.
         command: A command line for `sh`.
         seconds: How long it may take.
     """
 
-    def __init__(self, name: IdentityName, zone: Zone, command: str, seconds: float = _SECONDS) -> None:
-        self._name = name
+    def __init__(self, place: Place, zone: Zone, command: str, seconds: float = _SECONDS) -> None:
+        self._place = place
         self._zone = zone
         self._command = command
         self._seconds = seconds
 
-    def read(self) -> TlsaSet:
+    def read(self) -> PublishedSet:
         """Return the records that the zone's name servers have; see `Publisher`."""
-        return read_most_authoritative(self._zone, self._name)
+        return read_most_authoritative(self._zone, self._place)
 
     def lowest_ttl(self) -> int:
         """Return the TTL of the present records, because the provider may have raised it; see `Publisher`."""
@@ -42,14 +46,16 @@ class ShellCommand:
 
     def apply(self, change: Change) -> None:
         """Run the command with the change as one JSON object on its stdin; see `Publisher`."""
+        present = self._place.type.present
+        suffix = _SUFFIXES[self._place.type]
         document = {
             "zone": self._zone.name,
-            "name": self._name.text,
-            "type": "TLSA",
+            "name": self._place.owner.text,
+            "type": str(self._place.type),
             "ttl": change.after.ttl or change.before.ttl,
-            "add": [present(rdata) for rdata in change.add],
-            "remove": [present(rdata) for rdata in change.remove],
-            "records": [present(rdata) for rdata in change.after.rdatas],
+            f"add{suffix}": [present(rdata) for rdata in change.add],
+            f"remove{suffix}": [present(rdata) for rdata in change.remove],
+            f"records{suffix}": [present(rdata) for rdata in change.after.rdatas],
         }
         status = self._run(json.dumps(document) + "\n")
         if status == _NOT_FOUND:

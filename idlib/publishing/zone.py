@@ -9,7 +9,7 @@ but a change is signed with a key, and what others trust is what DNSSEC authenti
 
 import time
 from collections.abc import Iterable, Sized
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import dns.exception
@@ -19,10 +19,11 @@ import dns.resolver
 import dns.rrset
 from dns.rdatatype import RdataType
 
-from idlib.discovery.messages import Answer, Question, UnusableAnswerError
+from idlib.discovery.messages import MAX_ALIASES, Answer, Question, UnusableAnswerError
 from idlib.discovery.resolver import exchange, system_servers
-from idlib.errors import PublishingError
+from idlib.errors import MalformedNameError, PublishingError
 from idlib.names import IdentityName
+from idlib.publishing.record_types import Place
 from idlib.settings import DNS_PORT, HostAddress, ServerAddress, Settings
 from idlib.zones import registrable_domain
 
@@ -112,6 +113,35 @@ class HostResolver:
                 )
         return zone
 
+    def follow(self, place: Place) -> tuple[Place, Zone]:
+        """Return where records must be so that they are found at a place, and the zone of that.
+
+        Aliases (CNAME records) are followed: the records of an alias are those of its target.
+
+        Args:
+            place: Where the records are looked up.
+
+        Raises:
+            PublishingError: A zone or its name servers cannot be found, or the aliases lead to no usable name.
+        """
+        owner = place.owner
+        for _ in range(MAX_ALIASES + 1):
+            zone = self.find_zone(owner)
+            target = _alias_target(zone, owner)
+            if target is None:
+                return replace(place, owner=owner), zone
+            try:
+                owner = IdentityName(_shown(target))
+            except MalformedNameError as error:
+                raise PublishingError(
+                    f"{owner} is an alias of a name at which nothing can be published: {error.fact}",
+                    "change or remove its CNAME record",
+                ) from error
+        raise PublishingError(
+            f"{place.owner} is an alias, and more than {MAX_ALIASES} aliases follow",
+            "change or remove its CNAME record",
+        )
+
     def _zone(self, apex: dns.name.Name) -> Zone:
         origin, start = self._start_of_authority(apex)
         try:
@@ -132,7 +162,7 @@ class HostResolver:
                 f"no name server of {_shown(origin)} has an address", "check the zone's NS records (see dnsviz.net)"
             )
         # Its TTL as name servers have it; that of the resolver's cache has partly run out.
-        answer = _ask(servers, origin)
+        answer = _ask(servers, origin, RdataType.SOA)
         of_servers = answer.record_set(origin, RdataType.SOA) if answer else None
         negative_ttl = min(of_servers.ttl if of_servers else start[0].minimum, start[0].minimum)
         return Zone(_shown(origin), str(start[0].mname).rstrip("."), negative_ttl, servers, unresolved)
@@ -192,16 +222,24 @@ class HostResolver:
 def _cut_below(zone: Zone, owner: dns.name.Name) -> dns.name.Name | None:
     """Return the apex of a zone that is delegated from this one and has a name; None if this zone has it."""
     origin = dns.name.from_text(zone.name)
-    answer = _ask(zone.servers, owner)
+    answer = _ask(zone.servers, owner, RdataType.SOA)
     records = (*answer.records, *answer.authority) if answer else ()
     apexes = [record.owner for record in records if record.record_type in _APEX_TYPES]
     below = [apex for apex in apexes if owner.is_subdomain(apex) and apex.is_subdomain(origin) and apex != origin]
     return below[0] if below else None
 
 
-def _ask(servers: Iterable[NameServer], owner: dns.name.Name) -> Answer | None:
-    """Return the first answer of these servers about the SOA record of a name; None if none answers."""
-    question = Question(owner, RdataType.SOA, recursion_desired=False)
+def _alias_target(zone: Zone, name: IdentityName) -> dns.name.Name | None:
+    """Return the name that this one is an alias of; None if it is not an alias."""
+    owner = dns.name.from_text(name.text)
+    answer = _ask(zone.servers, owner, RdataType.CNAME)
+    alias = answer.record_set(owner, RdataType.CNAME) if answer else None
+    return dns.name.from_wire(alias.rdatas[0], 0)[0] if alias else None
+
+
+def _ask(servers: Iterable[NameServer], owner: dns.name.Name, record_type: RdataType) -> Answer | None:
+    """Return the first answer of these servers about the records of a name; None if none answers."""
+    question = Question(owner, record_type, recursion_desired=False)
     for server in servers:
         try:
             answer = exchange(server.address, question, time.monotonic() + _NAME_SERVER_SECONDS)

@@ -9,6 +9,7 @@ from idlib.settings.environment import load
 from idlib.settings.programs import (
     CHECK_READS,
     DISCOVERY_READS,
+    EPOCH_PUBLISHING_READS,
     MAINTENANCE_READS,
     PUBLISHING_READS,
     RECEIVER_READS,
@@ -23,6 +24,7 @@ __all__ = [
     "CHECK_READS",
     "DISCOVERY_READS",
     "DNS_PORT",
+    "EPOCH_PUBLISHING_READS",
     "MAINTENANCE_READS",
     "MAX_RECEIVER_WORKERS",
     "MAX_TLSA_TTL",

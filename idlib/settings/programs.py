@@ -21,6 +21,8 @@ PUBLISHING_READS: Final = frozenset(
         "TLSA_TTL",
     }
 )
+# Of the maintenance service, which publishes what the receiver signs.
+EPOCH_PUBLISHING_READS: Final = frozenset({"EPOCH_LENGTH", "EPOCH_RETENTION", "EPOCH_SPOOL"})
 ROTATION_READS: Final = frozenset({"ROTATE_EVERY", "ROTATE_HOOK", "ROTATE_TEST_SPEED", "RESTORE_RECORD"})
 MAINTENANCE_READS: Final = _EVERY_PROGRAM_READS | {
     "APP_UID",

@@ -1,7 +1,7 @@
 """Whether the device's records could be published: the method, its credential, and what the server says to it."""
 
 from idlib.errors import ConfigurationError, CredentialError, PublishingError
-from idlib.publishing import publisher_from
+from idlib.publishing import publisher_from, tlsa_place
 from idlib.publishing.zone import HostResolver
 from idlib.settings import PublishMethod, Settings
 from messaging_maintenance.checks.result import Item, fail, ok, skip
@@ -25,7 +25,7 @@ def check_credentials(settings: Settings) -> list[Item]:
     except PublishingError as error:
         return [chosen, skip("publishing.credential", error.fact, error.hint)]
     try:
-        publisher_from(settings, zone).check()
+        publisher_from(settings, tlsa_place(settings.identity_name), zone).check()
     except ConfigurationError as error:
         return [
             fail("publishing.method", error.problems[0], "set what the method needs; see docs/settings.md"),

@@ -13,7 +13,7 @@ from idlib.commands import command
 from idlib.errors import KeyFileError, UnusableRecordError, quoted
 from idlib.key_places import retire_next_key, write_next_key
 from idlib.pem import read_certificates
-from idlib.publishing.change import TlsaSet
+from idlib.publishing.change import PublishedSet
 from idlib.records import TlsaRecord, key_of, render
 from messaging_maintenance.rotation.device import RotatingDevice, RotationError, present_keys, under_way
 from messaging_maintenance.rotation.next_step import rotate_command
@@ -223,7 +223,7 @@ class NextKey:
         )
 
 
-def _require_few_keys(published: TlsaSet, own: bytes | None) -> None:
+def _require_few_keys(published: PublishedSet, own: bytes | None) -> None:
     """Check that recipients try both keys of the device: they try those of 3 different keys at most.
 
     Raises:

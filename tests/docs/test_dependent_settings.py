@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from idlib.discovery import Discovery
 from idlib.errors import ConfigurationError
 from idlib.publishing import publisher_from
+from idlib.publishing.record_types import tlsa_place
 from idlib.publishing.zone import NameServer, Zone
 from idlib.settings import ServerAddress, load
 from idlib.transport import Broker
@@ -172,7 +173,7 @@ class Begin:
         Broker.from_settings(settings)
         Discovery.from_settings(settings)
         if settings.dns_publish is not None:
-            publisher_from(settings, ZONE)
+            publisher_from(settings, tlsa_place(settings.identity_name), ZONE)
         assert all(record.levelno == logging.WARNING for record in self.caplog.records)
         return self.caplog.messages
 

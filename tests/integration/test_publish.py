@@ -10,9 +10,10 @@ import pytest
 
 from idlib.errors import ConcurrentChangeError
 from idlib.names import IdentityName
-from idlib.publishing.change import Change, TlsaSet
+from idlib.publishing.change import Change, PublishedSet
 from idlib.publishing.dynamic_update import DynamicUpdate
 from idlib.publishing.publication import Publishing
+from idlib.publishing.record_types import tlsa_place
 from idlib.publishing.tsig_key import read_tsig_key
 from idlib.publishing.zone import HostResolver
 from idlib.records import TlsaRecord
@@ -223,11 +224,11 @@ class Overtaken(DynamicUpdate):
     authority: Authority
     times: int
 
-    def read(self) -> TlsaSet:
+    def read(self) -> PublishedSet:
         records = super().read()
         if self.times:
             self.times -= 1
-            self.authority.add(self._name.text, f"3 1 1 {self.times:02x}{'ef' * 31}")
+            self.authority.add(self._place.owner.text, f"3 1 1 {self.times:02x}{'ef' * 31}")
         return records
 
 
@@ -236,7 +237,9 @@ def updating(authority: Authority, device: Device, kind: type[DynamicUpdate] = D
     name = IdentityName(device.name)
     resolver = HostResolver([ServerAddress(host, int(port))], authority.port)
     zone = resolver.find_zone(name)
-    return kind(name, zone, resolver.update_servers(zone, None), read_tsig_key(authority.key_files[PUBLISHER]))
+    return kind(
+        tlsa_place(name), zone, resolver.update_servers(zone, None), read_tsig_key(authority.key_files[PUBLISHER])
+    )
 
 
 def test_a_change_that_someone_else_overtakes_is_retried(authority: Authority) -> None:
@@ -257,9 +260,13 @@ def test_a_change_from_records_that_are_no_longer_there_changes_nothing(authorit
     publish(device)
     publisher, name = updating(authority, device), IdentityName(device.name)
     now = publisher.read()
-    for before in (TlsaSet.of(0, ()), TlsaSet.of(60, [rdata(STALE)]), TlsaSet.of(60, [*now.rdatas, rdata(STALE)])):
+    for before in (
+        PublishedSet.of(0, ()),
+        PublishedSet.of(60, [rdata(STALE)]),
+        PublishedSet.of(60, [*now.rdatas, rdata(STALE)]),
+    ):
         with pytest.raises(ConcurrentChangeError):
-            publisher.apply(Change(name, before, TlsaSet.of(300, [rdata(DIGEST)])))
+            publisher.apply(Change(name, before, PublishedSet.of(300, [rdata(DIGEST)])))
     assert publisher.read() == now
     publisher.check()
     assert publisher.read() == now

@@ -14,8 +14,9 @@ from typing import Any
 import pytest
 
 from idlib.names import IdentityName
-from idlib.publishing.change import TlsaSet, shorten
+from idlib.publishing.change import PublishedSet, shorten
 from idlib.publishing.name_servers import read_from
+from idlib.publishing.record_types import tlsa_place
 from idlib.settings import ServerAddress
 from testbed.daemons.knot import Knot, Zone
 from testbed.daemons.process import LOOPBACK, find, free_port, run_tool
@@ -43,9 +44,9 @@ class ZoneServers:
     knot: Knot
     unbound: Unbound
 
-    def served(self, name: str) -> TlsaSet:
+    def served(self, name: str) -> PublishedSet:
         """Return the records that the zone's name server has."""
-        return read_from(ServerAddress(self.knot.host, self.knot.port), IdentityName(name))
+        return read_from(ServerAddress(self.knot.host, self.knot.port), tlsa_place(IdentityName(name)))
 
     def resolved(self, name: str) -> str:
         """Return the resolver's answer."""
@@ -122,7 +123,7 @@ def test_a_record_is_published_and_read_back(device: Device, desec: DesecServer,
         f"Every name server of {DOMAIN} agrees: ns.{DOMAIN} ({LOOPBACK}:{servers.knot.port}).",
         "Resolvers that were asked before may report for up to 3600 s that there is no record.",
     ]
-    assert servers.served(device.name) == TlsaSet.of(3600, [rdata(device.tlsa_record())])
+    assert servers.served(device.name) == PublishedSet.of(3600, [rdata(device.tlsa_record())])
     wait_until(lambda: "TLSA\t3 0 0 " in servers.resolved(device.name), "record in the resolver")
     assert "; Flags: qr rd ra ad;" in servers.resolved(device.name)
     (write,) = desec.sent("PATCH")
@@ -168,16 +169,16 @@ def test_a_foreign_record_stays_until_it_is_removed(
     assert result.status == 0
     kept = f"kept     {FOREIGN[:22]}…  (unknown key; {PUBLISH_TLSA} --remove-foreign removes it)"
     assert kept in result.stdout.splitlines()
-    assert servers.served(device.name) == TlsaSet.of(3600, [own, foreign])
+    assert servers.served(device.name) == PublishedSet.of(3600, [own, foreign])
     result = publish(device, desec, "--remove-foreign")
     assert (result.status, result.stdout.splitlines()[0]) == (0, f"removed  {FOREIGN[:22]}…")
-    assert servers.served(device.name) == TlsaSet.of(3600, [own])
+    assert servers.served(device.name) == PublishedSet.of(3600, [own])
     # From a machine that has the credential only.
     elsewhere = new_device(device.name, tmp_path / "elsewhere", servers, desec)
     elsewhere = elsewhere.with_settings(DESEC_TOKEN_FILE=device.settings["DESEC_TOKEN_FILE"])
     result = publish(elsewhere, desec, "--remove")
     assert (result.status, result.stdout.splitlines()[0]) == (0, f"Removed 1 record of {device.name}.")
-    assert servers.served(device.name) == TlsaSet.of(0, ())
+    assert servers.served(device.name) == PublishedSet.of(0, ())
     assert desec.tlsa(device.name) is None
     result = publish(elsewhere, desec, "--remove")
     assert result.stdout.splitlines()[0] == f"Nothing to change: {device.name} has no TLSA record."
@@ -192,7 +193,7 @@ def test_of_two_at_once_none_is_lost(device: Device, desec: DesecServer, servers
     desec.after_next("GET", lambda: results.append(other.run(PUBLISH_TLSA)))
     results.append(publish(device, desec))
     assert [result.status for result in results] == [0, 0], results
-    assert servers.served(device.name) == TlsaSet.of(3600, map(rdata, (device.tlsa_record(), other.tlsa_record())))
+    assert servers.served(device.name) == PublishedSet.of(3600, map(rdata, (device.tlsa_record(), other.tlsa_record())))
 
 
 def test_the_maintenance_service_keeps_the_zone_from_being_deleted(
@@ -354,7 +355,7 @@ def test_each_failure_has_its_own_hint(
     assert token not in result.stderr
     assert "Traceback" not in result.stderr
     assert not desec.record_sets
-    assert servers.served(device.name) == TlsaSet.of(0, ())
+    assert servers.served(device.name) == PublishedSet.of(0, ())
 
 
 def test_a_token_file_must_be_set(device: Device, desec: DesecServer) -> None:
@@ -427,7 +428,7 @@ def test_the_documents_commands_publish_with_the_narrowest_token(
     published = shell(block(DNS, "publishing at deSEC"), environment)
     assert published.returncode == 0, published
     assert published.stdout.startswith("added    3 0 0 ")
-    assert servers.served(name) == TlsaSet.of(3600, [rdata(device.tlsa_record())])
+    assert servers.served(name) == PublishedSet.of(3600, [rdata(device.tlsa_record())])
     removed = shell(block(DNS, "removing the record at deSEC"), environment)
     assert removed.returncode == 0, removed
-    assert servers.served(name) == TlsaSet.of(0, ())
+    assert servers.served(name) == PublishedSet.of(0, ())

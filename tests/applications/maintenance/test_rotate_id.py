@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from idlib.errors import ExitStatus, PublishingError
-from idlib.publishing.change import TlsaSet
+from idlib.publishing.change import PublishedSet
 from idlib.publishing.zone import HostResolver, NameServer
 from idlib.settings import ServerAddress, load
 from messaging_maintenance import rotate_id
@@ -45,7 +45,7 @@ def test_the_cost_of_a_single_record_is_the_ttl_that_it_can_have(
     device: World, lowest: int, cost: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     device.lowest = lowest
-    device.put(TlsaSet(max(300, lowest), device.records.rdatas))
+    device.put(PublishedSet(max(300, lowest), device.records.rdatas))
     monkeypatch.setattr(sys, "argv", ["rotate_id.py", "start", "--single"])
     rotate_id.main()
     assert cost in capsys.readouterr().err
@@ -98,7 +98,7 @@ def test_who_changes_records_by_hand_is_told_to_lower_the_ttl(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     device.lowest = lowest
-    device.put(TlsaSet(lowest, device.records.rdatas))
+    device.put(PublishedSet(lowest, device.records.rdatas))
     monkeypatch.setattr(sys, "argv", ["rotate_id.py", "start", "--single"])
     rotate_id.main()
     shown = capsys.readouterr()

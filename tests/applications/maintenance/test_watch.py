@@ -12,7 +12,7 @@ import pytest
 
 from idlib import keys
 from idlib.errors import ConfigurationError, CredentialError, ExitStatus, PublishingError
-from idlib.publishing.change import TlsaSet
+from idlib.publishing.change import PublishedSet
 from idlib.settings import load
 from messaging_maintenance import watch
 from messaging_maintenance.health import HEALTH_FILE_NAME, print_health
@@ -105,7 +105,7 @@ def test_a_missing_record_is_a_warning_and_after_3_days_an_error(
     device: Service, capsys: pytest.CaptureFixture[str]
 ) -> None:
     there = device.world.records
-    device.world.records = TlsaSet.of(0, ())
+    device.world.records = PublishedSet.of(0, ())
     (line,) = device.check()
     assert line.startswith(f"WARNING Identity check failed: {VANISHED}; ")
     device.world.wall += 3 * DAY
@@ -120,7 +120,7 @@ def test_a_missing_record_is_a_warning_and_after_3_days_an_error(
     device.world.records = there
     assert device.check() == ["INFO Identity check succeeded again: the record is in DNS"]
     assert health(capsys) == (0, "ok: the record is in DNS")
-    device.world.records = TlsaSet.of(0, ())
+    device.world.records = PublishedSet.of(0, ())
     (line,) = device.check()
     assert line.startswith("WARNING ")
 
@@ -128,7 +128,7 @@ def test_a_missing_record_is_a_warning_and_after_3_days_an_error(
 def test_an_outage_is_unhealthy_only_if_it_lasts_and_is_not_logged_at_every_check(
     device: Service, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def fail() -> TlsaSet:
+    def fail() -> PublishedSet:
         raise PublishingError("no name server answers", "check the network")
 
     failed = "Identity check failed: no name server answers; check the network"
@@ -184,7 +184,7 @@ def test_a_certificate_that_ends_soon_is_reported_louder_as_time_runs_out(
 
 def test_a_missing_record_is_restored_only_if_that_is_wanted(device: Service) -> None:
     there = device.world.records
-    device.world.records = TlsaSet.of(0, ())
+    device.world.records = PublishedSet.of(0, ())
     device.set(RESTORE_RECORD="on", ROTATE_HOOK=f'echo "$ROTATE_STEP" >> {device.hooks}')
     assert device.check() == [f"WARNING Record restored: DNS did not have every record of {NAME}"]
     assert device.world.records == there
@@ -193,7 +193,7 @@ def test_a_missing_record_is_restored_only_if_that_is_wanted(device: Service) ->
 
 
 def test_a_rejected_credential_is_reported(device: Service, capsys: pytest.CaptureFixture[str]) -> None:
-    device.world.records = TlsaSet.of(0, ())
+    device.world.records = PublishedSet.of(0, ())
     device.world.fault = CredentialError("the server rejects the credential", "create another one")
     device.set(RESTORE_RECORD="on")
     expected = "the server rejects the credential; create another one"
@@ -262,7 +262,7 @@ def test_rotations_need_a_method_to_publish(device: Service) -> None:
 def test_a_stolen_device_is_not_put_back_into_dns(device: Service) -> None:
     device.world.is_lossless = False
     device.world.rotation.start(Way.COMPROMISED)
-    device.world.records = TlsaSet.of(0, ())
+    device.world.records = PublishedSet.of(0, ())
     device.set(RESTORE_RECORD="on")
     (line,) = device.check()
     assert VANISHED in line
@@ -278,7 +278,7 @@ def test_a_hook_that_fails_is_reported_and_the_step_stays_taken(
 ) -> None:
     monkeypatch.setattr(watch, "_HOOK_SECONDS", 0.2)
     there = device.world.records
-    device.world.records = TlsaSet.of(0, ())
+    device.world.records = PublishedSet.of(0, ())
     device.set(RESTORE_RECORD="on", ROTATE_HOOK=f"{hook} # {SECRET}")
     restored, line = device.check()
     assert restored.startswith("WARNING Record restored: ")
@@ -289,7 +289,7 @@ def test_a_hook_that_fails_is_reported_and_the_step_stays_taken(
 
 def test_a_hook_that_is_killed_leaves_no_process_behind(device: Service, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(watch, "_HOOK_SECONDS", 0.5)
-    device.world.records = TlsaSet.of(0, ())
+    device.world.records = PublishedSet.of(0, ())
     device.set(RESTORE_RECORD="on", ROTATE_HOOK=f"(sleep 1; echo late >> {device.hooks}) & sleep 60")
     assert "did not end within 0.5 s" in device.check()[-1]
     threading.Event().wait(1)
@@ -297,7 +297,7 @@ def test_a_hook_that_is_killed_leaves_no_process_behind(device: Service, monkeyp
 
 
 def test_what_a_hook_prints_goes_to_stderr(device: Service, capfd: pytest.CaptureFixture[str]) -> None:
-    device.world.records = TlsaSet.of(0, ())
+    device.world.records = PublishedSet.of(0, ())
     device.set(RESTORE_RECORD="on", ROTATE_HOOK="echo printed; cat")
     device.check()
     out, err = capfd.readouterr()

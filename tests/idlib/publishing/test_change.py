@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from idlib.certificates import build_self_signed_certificate, build_subject, build_subject_alternative_name
 from idlib.keys import generate_private_key
 from idlib.names import IdentityName
-from idlib.publishing.change import Change, TlsaSet, present, present_generic, shorten
+from idlib.publishing.change import Change, PublishedSet, present, present_generic, shorten
 from idlib.records import key_of, render
 from idlib.settings import KeyType
 
@@ -25,18 +25,18 @@ def parse(text: str) -> bytes:
 
 @given(RDATAS)
 def test_a_set_has_neither_order_nor_duplicates(rdatas: list[bytes]) -> None:
-    assert TlsaSet.of(300, rdatas) == TlsaSet.of(300, [*reversed(rdatas), *rdatas])
+    assert PublishedSet.of(300, rdatas) == PublishedSet.of(300, [*reversed(rdatas), *rdatas])
 
 
 def test_an_empty_set_has_no_ttl() -> None:
-    assert TlsaSet.of(300, ()) == TlsaSet.of(60, ())
+    assert PublishedSet.of(300, ()) == PublishedSet.of(60, ())
 
 
 @given(RDATAS, RDATAS, st.sampled_from([60, 300]))
 def test_a_change_leads_from_the_records_before_to_those_after(
     before: list[bytes], after: list[bytes], ttl: int
 ) -> None:
-    change = Change(NAME, TlsaSet.of(60, before), TlsaSet.of(ttl, after))
+    change = Change(NAME, PublishedSet.of(60, before), PublishedSet.of(ttl, after))
     assert (set(before) - set(change.remove)) | set(change.add) == set(after)
     assert not set(change.add) & set(change.remove)
     assert change.is_empty == (set(before) == set(after) and (ttl == 60 or not after))

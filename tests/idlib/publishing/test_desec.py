@@ -7,8 +7,9 @@ import pytest
 from idlib.errors import ConcurrentChangeError, CredentialError, PublishingError
 from idlib.names import IdentityName
 from idlib.publishing import Publisher
-from idlib.publishing.change import Change, TlsaSet
+from idlib.publishing.change import Change, PublishedSet
 from idlib.publishing.desec import Desec
+from idlib.publishing.record_types import tlsa_place
 from idlib.publishing.zone import Zone
 from testbed.desec.exchange import Reply
 from testbed.desec.record_sets import RecordSet
@@ -20,9 +21,9 @@ NAME = f"alice._device.{DOMAIN}"
 ZONE = Zone(DOMAIN, f"ns1.{DOMAIN}", 60, (), ())
 ONE = "3 0 0 " + "30820301" * 50
 TWO = "3 1 0 " + "3059" * 20
-WRITTEN = TlsaSet.of(3600, [bytes.fromhex("030000" + "30820301" * 50)])
-BOTH = TlsaSet.of(3600, [*WRITTEN.rdatas, bytes.fromhex("030100" + "3059" * 20)])
-NONE = TlsaSet.of(0, ())
+WRITTEN = PublishedSet.of(3600, [bytes.fromhex("030000" + "30820301" * 50)])
+BOTH = PublishedSet.of(3600, [*WRITTEN.rdatas, bytes.fromhex("030100" + "3059" * 20)])
+NONE = PublishedSet.of(0, ())
 QUERY = f"domains/{DOMAIN}/rrsets/?subname=alice._device&type=TLSA"
 
 
@@ -33,10 +34,10 @@ def server() -> Iterator[DesecServer]:
 
 
 def publisher(server: DesecServer, token: str | None = None, name: str = NAME) -> Desec:
-    return Desec(IdentityName(name), ZONE, server.url, token or server.token_for(name))
+    return Desec(tlsa_place(IdentityName(name)), ZONE, server.url, token or server.token_for(name))
 
 
-def change(before: TlsaSet, after: TlsaSet) -> Change:
+def change(before: PublishedSet, after: PublishedSet) -> Change:
     return Change(IdentityName(NAME), before, after)
 
 
@@ -120,7 +121,7 @@ def test_a_change_by_someone_else_during_a_pause_is_seen(server: DesecServer, mo
         api.apply(change(NONE, WRITTEN))
     assert [request.method for request in server.requests] == ["GET", "PATCH", "GET"]
     assert server.tlsa(NAME) == server.record_sets[DOMAIN, "alice._device", "TLSA"]
-    assert api.read() == TlsaSet.of(3600, [BOTH.rdatas[1]])
+    assert api.read() == PublishedSet.of(3600, [BOTH.rdatas[1]])
 
 
 def test_a_conflict_that_desec_sees_is_a_change_by_someone_else(server: DesecServer) -> None:
@@ -235,7 +236,7 @@ def test_each_error_has_its_own_hint(
 
 def test_desecs_own_words_for_a_low_ttl_are_shown(server: DesecServer) -> None:
     with pytest.raises(PublishingError, match="ttl: Ensure this value is greater than or equal to 3600;"):
-        publisher(server).apply(change(NONE, TlsaSet.of(300, WRITTEN.rdatas)))
+        publisher(server).apply(change(NONE, PublishedSet.of(300, WRITTEN.rdatas)))
 
 
 def test_an_alias_at_the_name_is_named(server: DesecServer) -> None:

@@ -7,8 +7,9 @@ from hypothesis import strategies as st
 
 from idlib.errors import PublishingError
 from idlib.output import harmless
-from idlib.publishing.change import TlsaSet, present
+from idlib.publishing.change import PublishedSet, present
 from idlib.publishing.desec_answer import accepts_first_part, describe, read_minimum_ttl, read_pause, read_records
+from idlib.publishing.record_types import TLSA, TXT, RecordType
 from idlib.publishing.web_api import Answer
 
 TOKEN = "4pnk7uNHvrEkFzrhFDRTjGFyX"
@@ -31,13 +32,13 @@ def answer(document: object) -> Answer:
 @given(st.integers(0, 2**31 - 1), st.lists(RDATA, min_size=1, max_size=5))
 def test_what_is_written_is_read(ttl: int, rdatas: list[bytes]) -> None:
     shown = {"type": "TLSA", "ttl": ttl, "records": [present(rdata) for rdata in rdatas]}
-    assert read_records(answer([shown])) == TlsaSet.of(ttl, rdatas)
+    assert read_records(answer([shown]), TLSA) == PublishedSet.of(ttl, rdatas)
 
 
 @pytest.mark.parametrize("text", ["3 0 1 AAbb", "3 000 1  aa bb", "03 0 01 aabb", r"\# 5 03 0001 aabb"])
 def test_a_record_is_read_in_each_form(text: str) -> None:
     shown = {"type": "TLSA", "ttl": 60, "records": [text]}
-    assert read_records(answer([shown])) == TlsaSet.of(60, [bytes.fromhex("030001aabb")])
+    assert read_records(answer([shown]), TLSA) == PublishedSet.of(60, [bytes.fromhex("030001aabb")])
 
 
 @pytest.mark.parametrize("start", ["3 0 0 ", r"\# 3 ", "3 0 "])
@@ -45,13 +46,13 @@ def test_a_long_answer_is_rejected_at_once(start: str) -> None:
     shown = {"type": "TLSA", "ttl": 60, "records": [f"{start}{' ' * 500_000}!"]}
     started = time.process_time()
     with pytest.raises(PublishingError, match="cannot be read"):
-        read_records(answer([shown]))
+        read_records(answer([shown]), TLSA)
     assert time.process_time() - started < 5
 
 
 @given(st.binary() | JSON.map(lambda document: json.dumps(document).encode()))
 def test_any_answer_is_read_or_an_error(body: bytes) -> None:
-    for read in (read_records, read_minimum_ttl):
+    for read in (lambda given: read_records(given, TLSA), lambda given: read_records(given, TXT), read_minimum_ttl):
         try:
             read(Answer(200, body))
         except PublishingError as error:
@@ -59,10 +60,17 @@ def test_any_answer_is_read_or_an_error(body: bytes) -> None:
     accepts_first_part(Answer(400, body))
 
 
-@given(st.lists(st.fixed_dictionaries({"type": st.just("TLSA"), "ttl": JSON, "records": JSON | st.lists(st.text())})))
-def test_any_record_set_is_read_or_an_error(document: object) -> None:
+@pytest.mark.parametrize("record_type", [TLSA, TXT], ids=str)
+@given(
+    st.lists(
+        st.fixed_dictionaries(
+            {"type": st.sampled_from(["TLSA", "TXT"]), "ttl": JSON, "records": JSON | st.lists(st.text())}
+        )
+    )
+)
+def test_any_record_set_is_read_or_an_error(record_type: RecordType, document: object) -> None:
     try:
-        assert isinstance(read_records(answer(document)), TlsaSet)
+        assert isinstance(read_records(answer(document), record_type), PublishedSet)
     except PublishingError as error:
         assert "cannot be read" in error.fact
 

@@ -7,8 +7,9 @@ import pytest
 
 from idlib.errors import PublishingError
 from idlib.names import IdentityName
-from idlib.publishing.change import Change, TlsaSet
+from idlib.publishing.change import Change, PublishedSet
 from idlib.publishing.dynamic_update import DynamicUpdate
+from idlib.publishing.record_types import tlsa_place
 from idlib.publishing.zone import NameServer, Zone
 from idlib.settings import ServerAddress
 
@@ -26,8 +27,11 @@ def closed_port() -> ServerAddress:
 
 def test_each_address_that_is_not_reached_is_named() -> None:
     addresses = [closed_port(), closed_port()]
-    update = DynamicUpdate(NAME, ZONE, addresses, KEY)
-    for act in (update.check, lambda: update.apply(Change(NAME, TlsaSet.of(0, ()), TlsaSet.of(300, [bytes(9)])))):
+    update = DynamicUpdate(tlsa_place(NAME), ZONE, addresses, KEY)
+    for act in (
+        update.check,
+        lambda: update.apply(Change(NAME, PublishedSet.of(0, ()), PublishedSet.of(300, [bytes(9)]))),
+    ):
         with pytest.raises(PublishingError) as caught:
             act()
         assert caught.value.fact == "no update server was reached: " + "; ".join(

@@ -11,8 +11,9 @@ import pytest
 
 from idlib.errors import NotServedError, PublishingError
 from idlib.names import IdentityName
-from idlib.publishing.change import TlsaSet
+from idlib.publishing.change import PublishedSet
 from idlib.publishing.name_servers import read_from, read_from_all, read_most_authoritative, wait_until_served
+from idlib.publishing.record_types import tlsa_place
 from idlib.publishing.zone import NameServer, Zone
 from idlib.settings import ServerAddress
 from testbed.name_server import Respond, Server
@@ -20,6 +21,7 @@ from tests.idlib.publishing.authority import authoritative, zone_of
 
 Serve = Callable[..., Server]
 NAME = IdentityName("alice._device.example.test")
+PLACE = tlsa_place(NAME)
 RECORD = bytes((3, 1, 0)) + bytes(range(64))
 OTHER = bytes((3, 1, 0)) + bytes(64)
 
@@ -42,16 +44,16 @@ def closed_port() -> ServerAddress:
 
 def test_records_are_read_with_their_ttl(serve: Serve) -> None:
     server = serve(with_records(RECORD, OTHER, ttl=77))
-    assert read_from(server.address, NAME) == TlsaSet.of(77, [RECORD, OTHER])
+    assert read_from(server.address, PLACE) == PublishedSet.of(77, [RECORD, OTHER])
 
 
 def test_a_name_without_records_has_none(serve: Serve) -> None:
-    assert read_from(serve(with_records()).address, NAME) == TlsaSet.of(0, ())
+    assert read_from(serve(with_records()).address, PLACE) == PublishedSet.of(0, ())
 
 
 def test_records_that_are_too_large_for_udp_are_read_over_tcp(serve: Serve) -> None:
     large = [bytes((3, 0, 0)) + bytes([number]) * 1500 for number in range(2)]
-    assert read_from(serve(with_records(*large)).address, NAME).rdatas == tuple(large)
+    assert read_from(serve(with_records(*large)).address, PLACE).rdatas == tuple(large)
 
 
 def test_a_record_that_is_malformed_hides_no_other(serve: Serve) -> None:
@@ -64,12 +66,12 @@ def test_a_record_that_is_malformed_hides_no_other(serve: Serve) -> None:
 
     zone = zone_of("example.test.", "@ NS ns", rf"alice._device TLSA \# {len(RECORD)} {RECORD.hex()}")
     server = serve(authoritative(zone, change=add))
-    assert read_from(server.address, NAME) == TlsaSet.of(300, [RECORD, *malformed])
+    assert read_from(server.address, PLACE) == PublishedSet.of(300, [RECORD, *malformed])
 
 
 def test_the_query_asks_for_no_recursion(serve: Serve) -> None:
     server = serve(with_records(RECORD))
-    read_from(server.address, NAME)
+    read_from(server.address, PLACE)
     assert not any(query.flags & dns.flags.RD for query in server.queries)
 
 
@@ -96,27 +98,27 @@ def truncate(answer: dns.message.Message) -> None:
 )
 def test_an_answer_that_is_not_the_zones_says_why(serve: Serve, respond: Respond, fact: str) -> None:
     with pytest.raises(NotServedError) as caught:
-        read_from(serve(respond).address, NAME)
+        read_from(serve(respond).address, PLACE)
     assert caught.value.fact == fact
 
 
 def test_every_server_is_read_with_its_serial(serve: Serve) -> None:
     good, late = serve(with_records(RECORD, serial=2)), serve(with_records(serial=1))
     zone = zone_at(good.address, late.address)
-    served = read_from_all(zone, NAME)
+    served = read_from_all(zone, PLACE)
     assert [answer.server for answer in served] == list(zone.servers)
-    assert [answer.records for answer in served] == [TlsaSet.of(300, [RECORD]), TlsaSet.of(0, ())]
+    assert [answer.records for answer in served] == [PublishedSet.of(300, [RECORD]), PublishedSet.of(0, ())]
     assert [answer.serial for answer in served] == [2, 1]
 
 
 def test_the_primary_server_is_trusted_more_than_the_others(serve: Serve) -> None:
     late, primary, down = serve(with_records(OTHER)), serve(with_records(RECORD)), closed_port()
     zone = dataclasses.replace(zone_at(late.address, primary.address), primary="ns2.example.test")
-    assert read_most_authoritative(zone, NAME).rdatas == (RECORD,)
+    assert read_most_authoritative(zone, PLACE).rdatas == (RECORD,)
     zone = dataclasses.replace(zone_at(late.address, down), primary="ns2.example.test")
-    assert read_most_authoritative(zone, NAME).rdatas == (OTHER,)
+    assert read_most_authoritative(zone, PLACE).rdatas == (OTHER,)
     with pytest.raises(PublishingError, match=r"no name server of example\.test answers"):
-        read_most_authoritative(zone_at(down), NAME)
+        read_most_authoritative(zone_at(down), PLACE)
 
 
 def test_waiting_ends_when_the_last_server_has_the_records(serve: Serve) -> None:
@@ -127,14 +129,14 @@ def test_waiting_ends_when_the_last_server_has_the_records(serve: Serve) -> None
         reports.append(sentence)
         late.respond = with_records(RECORD, ttl=3600)
 
-    served = wait_until_served(zone_at(good.address, late.address), NAME, TlsaSet.of(300, [RECORD]), 30, report)
+    served = wait_until_served(zone_at(good.address, late.address), PLACE, PublishedSet.of(300, [RECORD]), 30, report)
     assert [answer.records is not None and answer.records.rdatas for answer in served] == [(RECORD,)] * 2
     assert reports == [f"Waiting for ns2.example.test ({late.address})."]
 
 
 def why_not(zone: Zone) -> NotServedError:
     with pytest.raises(NotServedError) as caught:
-        wait_until_served(zone, NAME, TlsaSet.of(300, [RECORD]), 0.5)
+        wait_until_served(zone, PLACE, PublishedSet.of(300, [RECORD]), 0.5)
     return caught.value
 
 

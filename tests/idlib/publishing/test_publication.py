@@ -8,7 +8,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from idlib.errors import ConcurrentChangeError, PublishingError
 from idlib.names import IdentityName
-from idlib.publishing.change import Change, TlsaSet
+from idlib.publishing.change import Change, PublishedSet
 from idlib.publishing.publication import Publication, Publishing
 from idlib.publishing.zone import NameServer, Zone
 from idlib.records import TlsaRecord
@@ -30,13 +30,13 @@ DIGEST_OF_NOBODY = bytes((3, 1, 1)) + bytes([1]) * 32
 class Publisher:
     """A publisher whose name server serves at once what was applied."""
 
-    records: TlsaSet
+    records: PublishedSet
     minimum: int = 0
     meanwhile: list[bytes] = field(default_factory=list)
     applied: list[Change] = field(default_factory=list)
     renewals: int = 0
 
-    def read(self) -> TlsaSet:
+    def read(self) -> PublishedSet:
         return self.records
 
     def lowest_ttl(self) -> int:
@@ -45,7 +45,7 @@ class Publisher:
     def apply(self, change: Change) -> None:
         self.applied.append(change)
         if self.meanwhile:
-            self.records = TlsaSet.of(60, [*self.records.rdatas, self.meanwhile.pop()])
+            self.records = PublishedSet.of(60, [*self.records.rdatas, self.meanwhile.pop()])
             raise ConcurrentChangeError("the records were changed by someone else", "run the command again")
         self.records = change.after
 
@@ -76,7 +76,7 @@ class PublishedZone:
 @pytest.fixture
 def published_zone(serve: Serve) -> Callable[..., PublishedZone]:
     def start(*records: TlsaRecord, ttl: int = 300, **named: object) -> PublishedZone:
-        publisher = Publisher(TlsaSet.of(ttl, [record.to_rdata() for record in records]), **named)  # type: ignore[arg-type]
+        publisher = Publisher(PublishedSet.of(ttl, [record.to_rdata() for record in records]), **named)  # type: ignore[arg-type]
         server = NameServer("ns.example.test", serve(publisher.respond()).address)
         return PublishedZone(publisher, Zone("example.test", "ns.example.test", 1800, (server,), ()))
 
@@ -90,7 +90,7 @@ def rdatas(*records: TlsaRecord) -> set[bytes]:
 def test_a_record_is_added_with_the_wanted_ttl(published_zone: Callable[..., PublishedZone]) -> None:
     there = published_zone()
     publication = there.publishing(ttl=77).publish([RECORD])
-    assert there.publisher.records == TlsaSet.of(77, [RECORD.to_rdata()])
+    assert there.publisher.records == PublishedSet.of(77, [RECORD.to_rdata()])
     assert publication.change.add == (RECORD.to_rdata(),)
     assert publication.foreign == ()
     assert [answer.records for answer in publication.served] == [there.publisher.records]
@@ -180,7 +180,7 @@ def test_a_change_that_no_name_server_serves_is_an_error(
     published_zone: Callable[..., PublishedZone], serve: Serve
 ) -> None:
     stale = serve(authoritative(zone_of("example.test.", "@ NS ns")))
-    publisher = Publisher(TlsaSet.of(0, ()))
+    publisher = Publisher(PublishedSet.of(0, ()))
     server = NameServer("ns.example.test", stale.address)
     zone = Zone("example.test", "ns.example.test", 1800, (server,), ())
     with pytest.raises(PublishingError, match="not every name server serves"):

@@ -10,20 +10,21 @@ import pytest
 
 from idlib.errors import PublishingError
 from idlib.names import IdentityName
-from idlib.publishing.change import Change, TlsaSet, present
+from idlib.publishing.change import Change, PublishedSet, present
+from idlib.publishing.record_types import epoch_place, tlsa_place
 from idlib.publishing.shell_command import ShellCommand
 from idlib.publishing.zone import NameServer, Zone
 from idlib.settings import ServerAddress
 
 NAME = IdentityName("alice._device.example.test")
 OLD, NEW, KEPT = (bytes((3, 1, 1)) + bytes([number]) * 32 for number in range(3))
-CHANGE = Change(NAME, TlsaSet.of(60, [OLD, KEPT]), TlsaSet.of(300, [NEW, KEPT]))
+CHANGE = Change(NAME, PublishedSet.of(60, [OLD, KEPT]), PublishedSet.of(300, [NEW, KEPT]))
 SERVERS = (NameServer("ns.example.test", ServerAddress("127.0.0.1")),)
 ZONE = Zone("example.test", "ns.example.test", 3600, SERVERS, ())
 
 
 def apply(command: str, change: Change = CHANGE, seconds: float = 30) -> None:
-    ShellCommand(NAME, ZONE, command, seconds).apply(change)
+    ShellCommand(tlsa_place(NAME), ZONE, command, seconds).apply(change)
 
 
 def why_not(command: str, seconds: float = 30) -> str:
@@ -48,8 +49,27 @@ def test_the_command_gets_the_change_as_one_line_of_json(tmp_path: Path) -> None
     }
 
 
+def test_texts_are_in_lists_of_their_own(tmp_path: Path) -> None:
+    change = Change(
+        NAME, PublishedSet.of(60, [b"\x03old", b'\x03"\\;']), PublishedSet.of(300, [b"\x03new", b'\x03"\\;'])
+    )
+    ShellCommand(epoch_place(NAME), ZONE, f"cat >{shlex.quote(str(tmp_path / 'change'))}").apply(change)
+    assert json.loads((tmp_path / "change").read_text()) == {
+        "zone": "example.test",
+        "name": "_epoch.alice._device.example.test",
+        "type": "TXT",
+        "ttl": 300,
+        "add_txt": ['"new"'],
+        "remove_txt": ['"old"'],
+        "records_txt": ['"\\034\\092;"', '"new"'],
+    }
+
+
 def test_a_removal_has_the_ttl_of_the_records_that_were_there(tmp_path: Path) -> None:
-    apply(f"cat >{shlex.quote(str(tmp_path / 'change'))}", Change(NAME, TlsaSet.of(60, [OLD]), TlsaSet.of(0, ())))
+    apply(
+        f"cat >{shlex.quote(str(tmp_path / 'change'))}",
+        Change(NAME, PublishedSet.of(60, [OLD]), PublishedSet.of(0, ())),
+    )
     change = json.loads((tmp_path / "change").read_text())
     assert (change["ttl"], change["add"], change["records"]) == (60, [], [])
     assert change["remove"] == [present(OLD)]
@@ -77,7 +97,9 @@ def test_a_command_that_fails_says_how(command: str, words: str) -> None:
 
 
 def test_a_command_need_not_read_its_stdin() -> None:
-    large = Change(NAME, TlsaSet.of(0, ()), TlsaSet.of(300, [bytes((3, 0, 0)) + bytes([n]) * 60_000 for n in range(8)]))
+    large = Change(
+        NAME, PublishedSet.of(0, ()), PublishedSet.of(300, [bytes((3, 0, 0)) + bytes([n]) * 60_000 for n in range(8)])
+    )
     apply("exec <&-; exit 0", large)
 
 

@@ -3,10 +3,12 @@ from collections.abc import Callable
 import dns.message
 import dns.name
 import dns.rcode
+import dns.zone
 import pytest
 
 from idlib.errors import PublishingError
 from idlib.names import IdentityName
+from idlib.publishing.record_types import Place, epoch_place
 from idlib.publishing.zone import HostResolver, NameServer, Zone
 from idlib.settings import HostAddress, ServerAddress
 from testbed.name_server import Respond, Server
@@ -170,3 +172,45 @@ def test_updates_go_to_the_primary_unless_another_server_is_set(serve: Serve) ->
 def test_a_name_server_is_shown_with_its_address_and_an_unusual_port() -> None:
     assert str(NameServer("ns.example.test", ServerAddress("192.0.2.1"))) == "ns.example.test (192.0.2.1)"
     assert str(NameServer("ns.example.test", ServerAddress("::1", 5353))) == "ns.example.test ([::1]:5353)"
+
+
+def follow(serve: Serve, *zones: dns.zone.Zone) -> tuple[Place, Zone]:
+    port = serve(authoritative(*zones)).address.port
+    return HostResolver([serve(recursive(*zones)).address], port).follow(epoch_place(ALICE))
+
+
+def test_epoch_records_are_at_their_place_in_the_zone_of_the_name(serve: Serve) -> None:
+    place, zone = follow(serve, EXAMPLE)
+    assert (place, zone.name) == (epoch_place(ALICE), "example.test")
+
+
+def test_the_zone_of_epoch_records_may_be_a_delegation_of_their_own(serve: Serve) -> None:
+    parent = zone_of("example.test.", "@ NS ns", "ns A 127.0.0.1", f"_epoch.{ALICE}. NS ns")
+    child = zone_of(f"_epoch.{ALICE}.", "@ NS ns.example.test.")
+    place, zone = follow(serve, parent, child)
+    assert (place, zone.name) == (epoch_place(ALICE), f"_epoch.{ALICE}")
+
+
+def test_an_alias_of_epoch_records_is_followed_into_another_zone(serve: Serve) -> None:
+    first = zone_of(
+        "example.test.",
+        "@ NS ns",
+        "ns A 127.0.0.1",
+        f"_epoch.{ALICE}. CNAME middle.example.test.",
+        "middle CNAME alice.keys.test.",
+    )
+    second = zone_of("keys.test.", "@ NS ns.example.test.")
+    place, zone = follow(serve, first, second)
+    assert (place.owner.text, str(place.type), zone.name) == ("alice.keys.test", "TXT", "keys.test")
+
+
+@pytest.mark.parametrize(
+    ("lines", "words"),
+    [
+        ([f"_epoch.{ALICE}. CNAME loop", f"loop CNAME _epoch.{ALICE}."], "is an alias, and more than 8 aliases follow"),
+        ([f"_epoch.{ALICE}. CNAME a\\@b"], "is an alias of a name at which nothing can be published"),
+    ],
+)
+def test_an_alias_that_leads_nowhere_is_an_error(serve: Serve, lines: list[str], words: str) -> None:
+    with pytest.raises(PublishingError, match=words):
+        follow(serve, zone_of("example.test.", "@ NS ns", "ns A 127.0.0.1", *lines))

@@ -9,6 +9,7 @@ from idlib.errors import ConfigurationError
 from idlib.settings import (
     CHECK_READS,
     DISCOVERY_READS,
+    EPOCH_PUBLISHING_READS,
     MAINTENANCE_READS,
     PUBLISHING_READS,
     RECEIVER_READS,
@@ -79,7 +80,11 @@ def fields_used_in(*files: Path) -> set[str]:
     [
         (
             # The check only looks whether the value of MAX_MESSAGE_SIZE is valid.
-            MAINTENANCE_READS | PUBLISHING_READS | ROTATION_READS | CHECK_READS - {"MAX_MESSAGE_SIZE"},
+            MAINTENANCE_READS
+            | PUBLISHING_READS
+            | EPOCH_PUBLISHING_READS
+            | ROTATION_READS
+            | CHECK_READS - {"MAX_MESSAGE_SIZE"},
             "messaging_maintenance",
             [
                 "bootstrap.py",

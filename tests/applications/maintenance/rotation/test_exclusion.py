@@ -6,7 +6,7 @@ from functools import partial
 import pytest
 
 from idlib.errors import ConcurrentChangeError, KeyFileError
-from idlib.publishing.change import Change, TlsaSet
+from idlib.publishing.change import Change, PublishedSet
 from messaging_maintenance.rotation.exclusion import alone
 from messaging_maintenance.rotation.state import Way
 from tests.applications.maintenance.rotation.world import World, publish
@@ -30,7 +30,7 @@ def test_a_stolen_key_that_is_replaced_while_its_record_is_being_published_is_no
 ) -> None:
     """The change is refused once, because the records have changed meanwhile, and is made again."""
     device.is_lossless = False
-    device.put(TlsaSet.of(0, ()))
+    device.put(PublishedSet.of(0, ()))
     stolen = device.current
     apply = device.apply
     monkeypatch.setattr("messaging_maintenance.rotation.republish.alone", partial(alone, seconds=0.0))

@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from idlib import certificates, keys
 from idlib.errors import KeyFileError, NotServedError
-from idlib.publishing.change import TlsaSet
+from idlib.publishing.change import PublishedSet
 from idlib.settings import KeyType
 from messaging_maintenance.rotation.device import RotationError
 from messaging_maintenance.rotation.state import Stage, Way
@@ -70,7 +70,7 @@ def test_an_identity_that_is_lost_with_its_directory_is_replaced_at_once(device:
 def test_a_stolen_key_is_replaced_at_once_with_every_other_record(device: World) -> None:
     device.is_lossless = False
     stolen = device.current
-    device.put(TlsaSet.of(300, [*device.records.rdatas, b"\3\1\1" + bytes(32)]))
+    device.put(PublishedSet.of(300, [*device.records.rdatas, b"\3\1\1" + bytes(32)]))
     device.rotation.start(Way.COMPROMISED)
     assert device.published() == {device.current}
     assert stolen != device.current
@@ -136,7 +136,7 @@ def test_no_rotation_starts_if_recipients_would_not_try_both_keys(
         foreign.append(other.identity.tlsa_record(0).to_rdata())
     device._patch(monkeypatch)
     device.is_lossless = False
-    device.put(TlsaSet.of(300, [*device.records.rdatas, *foreign]))
+    device.put(PublishedSet.of(300, [*device.records.rdatas, *foreign]))
     with pytest.raises(RotationError, match=r"records of 2 other keys.*--remove-foreign"):
         device.rotation.start(Way.OVERLAP)
     assert device.next is None

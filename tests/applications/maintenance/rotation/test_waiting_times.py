@@ -3,7 +3,7 @@
 import pytest
 
 from idlib.errors import TooEarlyError
-from idlib.publishing.change import TlsaSet
+from idlib.publishing.change import PublishedSet
 from messaging_maintenance.rotation.running_time import note_running_time
 from messaging_maintenance.rotation.state import Stage, Way
 from tests.applications.maintenance.rotation.world import DAY, HOUR, World, finish, publish
@@ -96,7 +96,7 @@ def test_a_rotation_does_not_wait_for_a_time_that_only_a_wrong_clock_has_shown(d
 
 
 def test_the_ttl_of_the_zone_is_waited_for(device: World) -> None:
-    device.put(TlsaSet(6 * HOUR, device.records.rdatas))
+    device.put(PublishedSet(6 * HOUR, device.records.rdatas))
     device.lowest = 6 * HOUR
     device.rotation.start(Way.OVERLAP)
     device.pass_time(6 * HOUR + 299)
@@ -110,7 +110,7 @@ def test_a_record_that_vanished_before_the_switch_is_waited_for_again(device: Wo
     device.pass_time(HOUR + 1)
     old = device.state.old
     assert old is not None
-    device.put(TlsaSet.of(300, [old]))
+    device.put(PublishedSet.of(300, [old]))
     device.pass_time(600)
     with pytest.raises(
         TooEarlyError,
@@ -127,7 +127,7 @@ def test_a_record_that_is_published_again_by_hand_is_waited_for_again(device: Wo
     device.pass_time(HOUR + 1)
     old = device.state.old
     assert old is not None
-    device.put(TlsaSet.of(300, [old]))
+    device.put(PublishedSet.of(300, [old]))
     publish(device)
     with pytest.raises(TooEarlyError, match="messages could be lost"):
         device.rotation.switch()

@@ -12,7 +12,7 @@ from idlib import keys
 from idlib.bootstrap import Bootstrap
 from idlib.errors import KeyFileError, NotServedError, PublishingError
 from idlib.names import IdentityName
-from idlib.publishing.change import Change, TlsaSet
+from idlib.publishing.change import Change, PublishedSet
 from idlib.publishing.publication import Publication, Publishing
 from idlib.publishing.zone import Zone
 from idlib.records import key_of
@@ -45,7 +45,7 @@ class World:
         self.directory = directory
         self.wall, self.boot, self.up, self.is_set = NOW, "first boot", 1000.0, True
         self.zone = Zone("example.test", "ns.example.test", NEGATIVE_TTL, (), ())
-        self.records = TlsaSet.of(0, ())
+        self.records = PublishedSet.of(0, ())
         # Each set that caches may have got: its records, its TTL, and until when it was served.
         self.served: list[tuple[frozenset[bytes | None], int, float]] = []
         # When each key signed last.
@@ -68,7 +68,7 @@ class World:
 
     # The publisher.
 
-    def read(self) -> TlsaSet:
+    def read(self) -> PublishedSet:
         self.event()
         return self.records
 
@@ -125,7 +125,7 @@ class World:
         self.changes.clear()
         self.pass_time(2 * HOUR)
 
-    def put(self, records: TlsaSet) -> None:
+    def put(self, records: PublishedSet) -> None:
         """Let DNS have these records from now on."""
         ttl = self.records.ttl if self.records.rdatas else NEGATIVE_TTL
         self.served.append((self.published(), ttl, self.wall))

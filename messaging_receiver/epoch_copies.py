@@ -5,8 +5,6 @@ from enum import Enum, auto
 from typing import Final
 
 WATCHED_SECONDS: Final = 24 * 60 * 60
-# A resolver keeps the records from before for up to an hour, and the maintenance service publishes within minutes.
-MAX_PUBLISHING_SECONDS: Final = 75 * 60
 
 
 class Sighting(Enum):
@@ -22,9 +20,13 @@ class ForeignKeys:
 
     After DATA_PATH is restored there is one such key, until its record is replaced. If another appears within 24 hours,
     or the same one after it was gone for good, another device publishes keys for this name.
+
+    Args:
+        settled_seconds: For how long after a record was replaced an answer may still have it.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, settled_seconds: float) -> None:
+        self._settled_seconds = settled_seconds
         self._seen: dict[str, int] = {}
         self._first_at = 0.0
         self._gone_at: float | None = None
@@ -48,5 +50,5 @@ class ForeignKeys:
         # An older one may be the answer of a name server that is behind.
         newest = max(self._seen.values())
         is_another = any(until > newest for key_id, until in foreign.items() if key_id not in self._seen)
-        is_back = self._gone_at is not None and now - self._gone_at >= MAX_PUBLISHING_SECONDS
+        is_back = self._gone_at is not None and now - self._gone_at >= self._settled_seconds
         return Sighting.SECOND_DEVICE if is_another or is_back else Sighting.NONE

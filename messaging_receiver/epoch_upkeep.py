@@ -29,11 +29,13 @@ from idlib.names import IdentityName
 from idlib.output import rfc3339
 from idlib.settings import Settings, Switch
 from idlib.system.failure_log import FailureLog
-from messaging_receiver.epoch_copies import MAX_PUBLISHING_SECONDS, ForeignKeys, Sighting
+from messaging_receiver.epoch_copies import ForeignKeys, Sighting
 from messaging_receiver.own_epochs import epoch_directory
 
 _LOG = logging.getLogger(__name__)
 
+# A resolver keeps the records from before for up to an hour, and the maintenance service publishes within minutes.
+MAX_PUBLISHING_SECONDS: Final = 75 * 60
 _NO_KEYS: Final[Mapping[str, EpochPrivateKey]] = MappingProxyType({})
 
 
@@ -90,7 +92,7 @@ class EpochUpkeep:
         self._keys = _NO_KEYS
         self._is_loaded = False
         self._published: Half | None = None
-        self._foreign = ForeignKeys()
+        self._foreign = ForeignKeys(MAX_PUBLISHING_SECONDS)
         self._second_device = FailureLog(_LOG)
         self._is_foreign_record_to_be_replaced = False
         self._upkeep_outage = FailureLog(_LOG)

@@ -137,7 +137,9 @@ class Desec:
         match status:
             case HTTPStatus.BAD_REQUEST:
                 return PublishingError(
-                    f"deSEC rejects the change{words}", "correct what it names; TLSA_TTL sets the TTL of TLSA records"
+                    f"deSEC rejects the change{words}",
+                    "correct what it names; the TTL of TLSA records is TLSA_TTL, that of epoch records a quarter of"
+                    " EPOCH_LENGTH",
                 )
             case HTTPStatus.UNAUTHORIZED:
                 return CredentialError(

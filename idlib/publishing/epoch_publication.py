@@ -1,6 +1,6 @@
 """Puts the device's epoch records into DNS, beside the other TXT records of `_epoch.NAME`."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Final
 
 from idlib.epochs.record import MAX_RECORDS, PREFIX, SignedEpochRecord
@@ -55,8 +55,10 @@ class EpochPublishing:
         Raises:
             PublishingError: The zone cannot be read, or does not allow such a TTL.
         """
-        longest = self._epoch_length // TTL_PARTS
-        lowest = self._publisher.lowest_ttl()
+        return self._ttl_with(self._publisher.lowest_ttl())
+
+    def _ttl_with(self, lowest: int) -> int:
+        longest = self._longest_ttl
         if lowest > longest:
             raise PublishingError(
                 f"the {self._place} need a TTL of {longest} s or less, a quarter of EPOCH_LENGTH, and the lowest that"
@@ -64,6 +66,17 @@ class EpochPublishing:
                 f"set EPOCH_LENGTH to {lowest * TTL_PARTS}s or more, also for the receiver",
             )
         return max(min(longest, MAX_TTL_SECONDS), lowest)
+
+    @property
+    def _longest_ttl(self) -> int:
+        return self._epoch_length // TTL_PARTS
+
+    def _ttl_after(self, before: PublishedSet, wanted: Collection[bytes]) -> int:
+        lowest = self._publisher.lowest_ttl()
+        if before.ttl == lowest > self._longest_ttl and epoch_texts(before.rdatas) != tuple(sorted(wanted)):
+            # It may be the TTL of longer epochs, or of other records, and not what the zone requires.
+            return min(self._longest_ttl, MAX_TTL_SECONDS)
+        return self._ttl_with(lowest)
 
     def read(self) -> PublishedSet:
         """Return the TXT records that are there now, including those with another purpose.
@@ -99,7 +112,7 @@ class EpochPublishing:
         def after(before: PublishedSet) -> PublishedSet:
             # Kept as it is, if the provider has cut it in another way.
             kept = {text: rdata for rdata in before.rdatas if (text := text_of(rdata)) in wanted}
-            return PublishedSet.of(self.resulting_ttl(), (*_foreign(before), *(wanted | kept).values()))
+            return PublishedSet.of(self._ttl_after(before, wanted), (*_foreign(before), *(wanted | kept).values()))
 
         return self._changer.change(after, _foreign)
 

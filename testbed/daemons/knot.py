@@ -190,15 +190,26 @@ class Knot(Daemon):
             records: Each as `3 0 0 HEX`; none removes them all.
             ttl: Seconds.
         """
+        self.replace(name, "TLSA", records, ttl)
+
+    def replace(self, name: str, kind: str, records: Sequence[str], ttl: int) -> None:
+        """Replace all records of a name and type in one change.
+
+        Args:
+            name: The owner, without the trailing dot.
+            kind: Their type.
+            records: Each in presentation form; none removes them all.
+            ttl: Seconds.
+        """
         zone = self._zone_of(name)
         with self._changing:
             self._knotc("zone-begin", zone)
             try:
                 # It fails if there are none.
                 with suppress(DaemonError):
-                    self._knotc("zone-unset", zone, f"{name}.", "TLSA")
+                    self._knotc("zone-unset", zone, f"{name}.", kind)
                 for record in records:
-                    self._knotc("zone-set", zone, f"{name}.", str(ttl), "TLSA", *record.split())
+                    self._knotc("zone-set", zone, f"{name}.", str(ttl), kind, *record.split())
             except BaseException:
                 self._knotc("zone-abort", zone)
                 raise

@@ -8,6 +8,8 @@ from testbed.desec.exchange import RejectionError
 
 MANAGED_BY_THE_SERVER: Final = frozenset({"KEY", "NSEC", "NSEC3", "OPT", "RRSIG", "NSEC3PARAM", "SOA"})
 
+_SERVED: Final = frozenset({"TLSA", "TXT"})
+
 # Domain, subname and type.
 Key = tuple[str, str, str]
 
@@ -23,14 +25,14 @@ class RecordSets:
 
     Args:
         minimum_ttls: The names of the domains, and the lowest TTL of each.
-        serve: Called with owner, records and TTL after each change of TLSA records, to put them into DNS.
+        serve: Called with owner, type, records and TTL after each change of TLSA or TXT records, to put them into DNS.
         clock: Seconds.
     """
 
     def __init__(
         self,
         minimum_ttls: Mapping[str, int],
-        serve: Callable[[str, Sequence[str], int], None],
+        serve: Callable[[str, str, Sequence[str], int], None],
         clock: Callable[[], float],
     ) -> None:
         self.minimum_ttls = dict(minimum_ttls)
@@ -105,6 +107,6 @@ class RecordSets:
             self.stored[key] = record_set
         else:
             del self.stored[key]
-        if kind == "TLSA":
+        if kind in _SERVED:
             name = f"{subname}.{domain}" if subname else domain
-            self._serve(name, record_set.records if record_set else (), record_set.ttl if record_set else 0)
+            self._serve(name, kind, record_set.records if record_set else (), record_set.ttl if record_set else 0)

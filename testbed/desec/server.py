@@ -24,7 +24,7 @@ class DesecServer:
 
     Args:
         domains: The names of its domains, and the lowest TTL of each.
-        serve: Called with owner, records and TTL after each change of TLSA records, to put them into DNS.
+        serve: Called with owner, type, records and TTL after each change of TLSA or TXT records, to put them into DNS.
         clock: Seconds, for the limits.
         tls: With it, the API is at `https://localhost:PORT`.
     """
@@ -32,7 +32,7 @@ class DesecServer:
     def __init__(
         self,
         domains: Mapping[str, int],
-        serve: Callable[[str, Sequence[str], int], None] = lambda name, records, ttl: None,
+        serve: Callable[[str, str, Sequence[str], int], None] = lambda name, kind, records, ttl: None,
         clock: Callable[[], float] = time.monotonic,
         tls: ssl.SSLContext | None = None,
     ) -> None:
@@ -82,17 +82,24 @@ class DesecServer:
         domain, subname = self._record_sets.split(name)
         return self.add_token(Policy(), Policy(domain, subname, "TLSA", perm_write=True))
 
-    def put(self, name: str, records: Sequence[str], ttl: int = MINIMUM_TTL) -> None:
-        """Set the TLSA records of a name, as another program of the account does.
+    def epoch_token_for(self, name: str) -> str:
+        """Create a token that may also write the epoch records of that name, and return its secret."""
+        domain, subname = self._record_sets.split(name)
+        texts = Policy(domain, f"_epoch.{subname}", "TXT", perm_write=True)
+        return self.add_token(Policy(), Policy(domain, subname, "TLSA", perm_write=True), texts)
+
+    def put(self, name: str, records: Sequence[str], ttl: int = MINIMUM_TTL, kind: str = "TLSA") -> None:
+        """Set the records of a name, as another program of the account does.
 
         Args:
             name: The owner.
             records: In presentation form; none removes them all.
             ttl: Seconds.
+            kind: Their type.
         """
         domain, subname = self._record_sets.split(name)
         with self._lock:
-            self._record_sets.store((domain, subname, "TLSA"), RecordSet(ttl, tuple(records)) if records else None)
+            self._record_sets.store((domain, subname, kind), RecordSet(ttl, tuple(records)) if records else None)
 
     def tlsa(self, name: str) -> RecordSet | None:
         """Return the TLSA records of a name; None if it has none."""

@@ -218,6 +218,15 @@ CHANGE: Final = {
     "remove": ["3 1 1 00", "3 1 1 01"],
     "records": [RECORD, "3 1 1 02"],
 }
+EPOCH_CHANGE: Final = {
+    "zone": "example.com",
+    "name": f"_epoch.{ALICE}",
+    "type": "TXT",
+    "ttl": 3600,
+    "add_txt": ['"epoch1:new" "tail"'],
+    "remove_txt": ['"epoch1:old" "tail"'],
+    "records_txt": ['"epoch1:new" "tail"', '"v=spf1 -all; x"'],
+}
 # dns-lexicon as far as the example uses it; it keeps what it is asked for.
 LEXICON: Final = """\
 import os
@@ -267,9 +276,16 @@ def test_a_change_goes_through_dns_lexicon(home: Home) -> None:
         "('domain', 'example.com'), ('provider_name', 'x'), ('ttl', 300), ('x', {'auth_token': 'secret'})" in settings
     )
     assert done == [
+        f"create TLSA {ALICE} {RECORD}",
         f"delete None TLSA {ALICE} 3 1 1 00",
         f"delete None TLSA {ALICE} 3 1 1 01",
-        f"create TLSA {ALICE} {RECORD}",
+        "end",
+    ]
+    (home.path / "arguments").unlink()
+    assert run_example(home, "a command with dns-lexicon", EPOCH_CHANGE) == 0
+    assert home.arguments[1:] == [
+        f"create TXT _epoch.{ALICE} epoch1:newtail",
+        f"delete None TXT _epoch.{ALICE} epoch1:oldtail",
         "end",
     ]
     home.environment["FAILS"] = "yes"
@@ -291,3 +307,7 @@ def test_a_change_goes_through_octodns(home: Home) -> None:
     home.environment["FAILS"] = "5"
     assert run_example(home, "a command with octoDNS", {**CHANGE, "records": []}) == 5
     assert yaml.safe_load(zone.read_text()) == others
+    del home.environment["FAILS"]
+    assert run_example(home, "a command with octoDNS", EPOCH_CHANGE) == 0
+    texts = {"type": "TXT", "ttl": 3600, "values": ["epoch1:newtail", "v=spf1 -all\\; x"]}
+    assert yaml.safe_load(zone.read_text()) == {**others, "_epoch.alice._device": texts}

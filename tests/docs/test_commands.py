@@ -15,7 +15,6 @@ OPERATIONS: Final = "tests/integration/test_operations_page.py"
 SETTING_UP: Final = "tests/test_readme.py"
 STAND_INS: Final = "tests/docs/test_automation.py"
 PUBLISHING: Final = "tests/integration/publishing.py"
-PUBLISH: Final = "tests/integration/test_publish.py"
 # The test that reads the block with each mark; docs/protocol.md has a separate test.
 CHECKED: Final[dict[str, dict[str, str]]] = {
     "README.md": {
@@ -54,7 +53,7 @@ CHECKED: Final[dict[str, dict[str, str]]] = {
         "the grant in Knot": PUBLISHING,
         "the grant in BIND": PUBLISHING,
         "the grant in PowerDNS": PUBLISHING,
-        "a command with nsupdate": PUBLISH,
+        "a command with nsupdate": PUBLISHING,
         "a command with dns-lexicon": STAND_INS,
         "a command with octoDNS": STAND_INS,
     },

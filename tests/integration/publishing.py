@@ -20,8 +20,9 @@ from testbed.programs import PUBLISH_TLSA, Device, Result
 from tests.documents import block
 
 DNS: Final = "docs/dns.md"
-# May change the TLSA records of every device, of one device, and none at all.
-PUBLISHER, NARROW, POWERLESS = KEYS = ("publisher", "alice", "powerless")
+# They may change: the TLSA records of every device; what the documents grant to one device; nothing; the TLSA and epoch
+# records of every device.
+PUBLISHER, NARROW, POWERLESS, KEEPER = KEYS = ("publisher", "alice", "powerless", "keeper")
 NARROW_LABEL: Final = "alice"
 MAKES: Final = ("knot", "bind", "pdns")
 # Beside what docs/dns.md gives to the key of one device.
@@ -34,14 +35,22 @@ acl:
     update-owner: name
     update-owner-match: sub
     update-owner-name: _device
+  - id: keeper
+    key: keeper
+    action: update
+    update-type: [TLSA, TXT]
+    update-owner: name
+    update-owner-match: sub
+    update-owner-name: _device
 """
-_BIND_GRANT: Final = "grant publisher subdomain _device.{zone} TLSA;"
+_BIND_GRANT: Final = "grant publisher subdomain _device.{zone} TLSA; grant keeper subdomain _device.{zone} TLSA TXT;"
 _PDNS_POLICY: Final = """\
 local documented = updatepolicy
 function updatepolicy(update)
-    return documented(update) or update:getTsigName():equal("publisher")
-        and update:getQName():isPartOf(newDN("_device.{zone}"))
-        and update:getQType() == pdns.TLSA
+    local key, type = update:getTsigName(), update:getQType()
+    return documented(update) or update:getQName():isPartOf(newDN("_device.{zone}"))
+        and (type == pdns.TLSA and (key:equal("publisher") or key:equal("keeper"))
+            or type == pdns.TXT and key:equal("keeper"))
 end
 """
 _SECRET: Final = re.compile(r'secret:? "?([A-Za-z0-9+/=]+)')
@@ -101,13 +110,29 @@ class Authority:
         return sorted(_normal(line) for line in shown.splitlines())
 
     def update(self, *lines: str) -> None:
-        """Change the zone with nsupdate and the key of all devices."""
+        """Change the zone with nsupdate and the key for the TLSA records of all devices."""
+        self.update_with(PUBLISHER, *lines)
+
+    def update_with(self, key: str, *lines: str) -> None:
+        """Change the zone with nsupdate and one of the keys."""
         text = "\n".join([f"server {LOOPBACK} {self.port}", f"zone {self.zone}", *lines, "send\n"])
-        key = (self.directory / "nsupdate.key").resolve()
-        if not key.exists():
-            secret = secret_in(self.key_files[PUBLISHER])
-            key.write_text(f'key "{PUBLISHER}" {{ algorithm hmac-sha256; secret "{secret}"; }};\n')
-        run_tool("nsupdate", "-k", str(key), stdin=text)
+        path = (self.directory / f"nsupdate-{key}.key").resolve()
+        if not path.exists():
+            self.write_bind_key(key, path)
+        run_tool("nsupdate", "-k", str(path), stdin=text)
+
+    def write_bind_key(self, key: str, path: Path) -> None:
+        """Write a key in the form that nsupdate reads."""
+        secret = secret_in(self.key_files[key])
+        path.write_text(f'key "{key}" {{ algorithm hmac-sha256; secret "{secret}"; }};\n')
+
+    def commanding(self, device: Device, key: str, home: Path) -> Device:
+        """Return a device that publishes with the documents' command for nsupdate, and a key."""
+        (home / "messenger").mkdir()
+        self.write_bind_key(key, home / "messenger" / "update.key")
+        command = block(DNS, "a command with nsupdate")
+        command = command.replace("server ns1.example.com", f"server {LOOPBACK} {self.port}")
+        return device.with_settings(DNS_PUBLISH="command", DNS_PUBLISH_COMMAND=command, HOME=str(home))
 
     def add(self, name: str, record: str, ttl: int = 60) -> None:
         """Add a record in presentation form."""
@@ -178,7 +203,7 @@ def running(make: str, directory: Path) -> Iterator[Authority]:
     server: Knot | Bind | PowerDns
     if make == "knot":
         text = "key:\n" + "".join(path.read_text().partition("key:\n")[2] for path in keys.values())
-        acls = (PUBLISHER, NARROW)
+        acls = (PUBLISHER, NARROW, f"{NARROW}-epochs", KEEPER)
         granted = block(DNS, "the grant in Knot").partition("\nzone:")[0].partition("acl:\n")[2]
         server = Knot(places["server"], [Zone(zone, acls=acls)], extra=text + _KNOT_ACL + granted)
     elif make == "bind":

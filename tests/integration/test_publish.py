@@ -23,9 +23,7 @@ from testbed.daemons.namespace import Namespace
 from testbed.daemons.process import free_port, run_tool
 from testbed.daemons.unbound import Unbound
 from testbed.programs import GENERATE_TLSA, PUBLISH_TLSA, ROOT, Device, Result
-from tests.documents import block
 from tests.integration.publishing import (
-    DNS,
     MAKES,
     NARROW,
     NARROW_LABEL,
@@ -286,15 +284,7 @@ def test_nsupdate_takes_what_generate_tlsa_prints_for_it(authority: Authority) -
 
 def test_a_command_of_the_documents_publishes_and_removes(authority: Authority, tmp_path: Path) -> None:
     device = authority.device("commanded")
-    (tmp_path / "messenger").mkdir()
-    secret = secret_in(authority.key_files[PUBLISHER])
-    (tmp_path / "messenger" / "update.key").write_text(
-        f'key "{PUBLISHER}" {{ algorithm hmac-sha256; secret "{secret}"; }};\n'
-    )
-    command = block(DNS, "a command with nsupdate").replace(
-        "server ns1.example.com", f"server 127.0.0.1 {authority.port}"
-    )
-    commanded = device.with_settings(DNS_PUBLISH="command", DNS_PUBLISH_COMMAND=command, HOME=str(tmp_path))
+    commanded = authority.commanding(device, PUBLISHER, tmp_path)
     authority.add(device.name, STALE)
     assert publish(commanded, "--remove-foreign").status == 0
     assert authority.records(device.name) == [device.tlsa_record()]

@@ -65,7 +65,7 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ZoneServers]:
 
 @pytest.fixture
 def desec(servers: ZoneServers) -> Iterator[DesecServer]:
-    with DesecServer({DOMAIN: MINIMUM_TTL}, servers.knot.replace_tlsa) as server:
+    with DesecServer({DOMAIN: MINIMUM_TTL}, servers.knot.replace) as server:
         yield server
 
 
@@ -420,7 +420,11 @@ def test_the_documents_commands_publish_with_the_narrowest_token(
     made = shell(block(DNS, "a token for one record at deSEC").replace("https://desec.io", desec.origin), environment)
     assert (made.returncode, made.stderr) == (0, ""), made
     token = (home / "messenger" / "desec.token").read_text().strip()
-    assert desec.tokens[token].policies == [Policy(), Policy(DOMAIN, "alice._device", "TLSA", perm_write=True)]
+    assert desec.tokens[token].policies == [
+        Policy(),
+        Policy(DOMAIN, "alice._device", "TLSA", perm_write=True),
+        Policy(DOMAIN, "_epoch.alice._device", "TXT", perm_write=True),
+    ]
     assert (home / "messenger" / "desec.token").stat().st_mode & 0o777 == 0o600
     left = sorted(path.name for path in (home / "messenger").iterdir())
     assert left == ["desec.token", "identity"]

@@ -104,7 +104,7 @@ def terminal() -> str:
 
 @pytest.fixture
 def homes(lab: Lab, tmp_path: Path) -> Iterator[tuple[Laptop, Laptop]]:
-    with DesecServer({SECURE: MINIMUM_TTL}, lab.knot.replace_tlsa) as desec:
+    with DesecServer({SECURE: MINIMUM_TTL}, lab.knot.replace) as desec:
         yield Laptop(tmp_path / "alice", lab, ALICE, desec), Laptop(tmp_path / "bob", lab, BOB, desec)
 
 

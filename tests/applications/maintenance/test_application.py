@@ -140,6 +140,28 @@ def test_a_directory_that_cannot_be_read_does_not_end_the_service(tmp_path: Path
         process.wait(0.5)
 
 
+@pytest.mark.parametrize(("status", "is_repeated"), [(0, False), (11, True)])
+def test_what_is_in_the_spool_is_published_and_a_failed_attempt_is_repeated(
+    tmp_path: Path,
+    status: int,
+    is_repeated: bool,  # noqa: FBT001
+) -> None:
+    (tmp_path / "alice._device.example.test.epochs").write_text("epoch1:")
+    attempt = f"open({str(tmp_path / 'attempts')!r}, 'a').write('x'); raise SystemExit({status})"
+    change = (
+        "application.os.environ['IDENTITY_NAME'] = 'alice._device.example.test';"
+        f" application.os.environ['EPOCH_SPOOL'] = {str(tmp_path)!r}; application._PUBLISH = ['-c', {attempt!r}];"
+        " application._pause = lambda seconds: 1000 if seconds == application._FIRST_CHECK_SECONDS == 1 else 0.1;"
+        " application._FIRST_CHECK_SECONDS = 1"
+    )
+    with _service_with(tmp_path, change):
+        deadline = time.monotonic() + 20
+        while not (tmp_path / "attempts").exists() and time.monotonic() < deadline:
+            time.sleep(0.05)
+        time.sleep(1)
+    assert (len((tmp_path / "attempts").read_text()) > 1) is is_repeated
+
+
 @contextlib.contextmanager
 def _service_with(directory: Path, change: str) -> Iterator["subprocess.Popen[str]"]:
     """Start the service with a change to its module; it must end without a traceback."""

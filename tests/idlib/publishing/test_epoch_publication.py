@@ -185,3 +185,20 @@ def test_a_zone_that_needs_a_longer_ttl_than_the_epochs_allow_is_an_error(start:
     )
     assert caught.value.hint == "set EPOCH_LENGTH to 14400s or more, also for the receiver"
     assert not publisher.applied
+
+
+@pytest.mark.parametrize(("length", "there", "ttl"), [(1000, 300, 250), (DAY, DAY, 3600)])
+def test_a_ttl_that_is_too_long_is_lowered_unless_the_zone_is_known_to_require_it(
+    start: Start, length: int, there: int, ttl: int
+) -> None:
+    publishing, publisher = start(epoch_length=length, minimum=there)
+    publisher.records = PublishedSet.of(there, [cut(record(1).to_text()), FOREIGN])
+    publishing.publish([record(2)])
+    assert publisher.records.ttl == ttl
+
+
+def test_a_provider_that_raises_the_ttl_is_noticed_at_the_next_time(start: Start) -> None:
+    publishing, publisher = start(cut(record(1).to_text()), epoch_length=1000, minimum=300)
+    with pytest.raises(PublishingError, match="the lowest that their zone allows is 300 s"):
+        publishing.publish([record(1)])
+    assert not publisher.applied

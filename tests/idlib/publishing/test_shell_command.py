@@ -3,6 +3,7 @@
 import json
 import os
 import shlex
+import sys
 import time
 from pathlib import Path
 
@@ -63,6 +64,16 @@ def test_texts_are_in_lists_of_their_own(tmp_path: Path) -> None:
         "remove_txt": ['"old"'],
         "records_txt": ['"\\034\\092;"', '"new"'],
     }
+
+
+def test_a_command_that_knows_only_tlsa_fails_before_it_changes_anything(tmp_path: Path) -> None:
+    program = (
+        f"import json, sys; added = json.load(sys.stdin)['add']; open({str(tmp_path / 'x')!r}, 'w').write(added[0])"
+    )
+    change = Change(NAME, PublishedSet.of(0, ()), PublishedSet.of(300, [b"\x03new"]))
+    with pytest.raises(PublishingError, match="ended with status 1"):
+        ShellCommand(epoch_place(NAME), ZONE, f"{sys.executable} -c {shlex.quote(program)}").apply(change)
+    assert not (tmp_path / "x").exists()
 
 
 def test_a_removal_has_the_ttl_of_the_records_that_were_there(tmp_path: Path) -> None:

@@ -28,7 +28,8 @@ RUN python3 -m pip install --no-cache-dir --no-compile --root-user-action=ignore
 FROM ${PYTHON_IMAGE} AS python
 ARG APP_UID=1001
 RUN useradd --uid ${APP_UID} --user-group --no-create-home --home-dir /tmp --shell /bin/bash messenger \
-    && install -d -m 0700 -o ${APP_UID} -g ${APP_UID} /identity /credentials /data /epoch-records \
+    && install -d -m 0700 -o ${APP_UID} -g ${APP_UID} /identity /credentials /data \
+    && install -d -m 0755 -o ${APP_UID} -g ${APP_UID} /epoch-records \
     && echo '. /etc/greeting.sh' >> /etc/bash.bashrc \
     && cd /usr/local && rm -rf bin/pip* bin/idle* bin/pydoc* lib/python3*/ensurepip lib/python3*/site-packages/pip*
 COPY --from=packages /packages /usr/local

@@ -91,7 +91,9 @@ class _Exchange:
         return decrypt(payload, _BOB, [self.bob], self.epoch_keys).signed
 
     def line(self, text: str) -> str:
-        return json_line(_ALICE, text, identifier="c4VbVvM4kzYgZ8n1m4uV1A", sent_at=_NOW, received_at=_NOW + 0.25)
+        return json_line(
+            _ALICE, text, identifier="c4VbVvM4kzYgZ8n1m4uV1A", sent_at=_NOW, received_at=_NOW + 0.25, sealed="identity"
+        )
 
     def open_by_jwcrypto(self, payload: str, bob: JWK, alice: JWK) -> object:
         outer = JWE(algs=[self.bob.algorithms.key_management, "A256CBC-HS512"])

@@ -90,6 +90,7 @@ class Reason(StrEnum):
     WRONG_AUDIENCE = "wrong-audience"
     SENDER_NOT_ALLOWED = "sender-not-allowed"
     UNBOUND = "unbound"
+    NOT_FORWARD_SECRET = "not-forward-secret"  # noqa: S105  # it is not a password
     EXPIRED = "expired"
     TOO_OLD = "too-old"
     FROM_THE_FUTURE = "from-the-future"
@@ -223,6 +224,12 @@ class EpochKeyUnavailableError(TemporaryDiscoveryError):
 
 class UnprovenAbsenceError(TemporaryDiscoveryError):
     """DNS shows no record of the requested type, and nothing proves that there is none: no verdict."""
+
+
+class NotForwardSecretError(IdlibError):
+    """The recipient has only an identity key, and the message must not be encrypted to one."""
+
+    exit_status = ExitStatus.DISCOVERY
 
 
 class ClockError(IdlibError):

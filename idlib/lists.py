@@ -35,11 +35,14 @@ class SenderLists:
         denied: Senders that are refused (DENIED_SENDERS); None for no one.
         allowed: Senders that are accepted (ALLOWED_SENDERS); None for everyone.
         binding_required: Senders whose messages must be bound (REQUIRE_BINDING); None for no one.
+        secrecy_required: Devices from which, and to which, messages must be encrypted to an epoch key
+            (REQUIRE_FORWARD_SECRECY); None for no one.
     """
 
     denied: NamePatterns | None = None
     allowed: NamePatterns | None = None
     binding_required: NamePatterns | None = None
+    secrecy_required: NamePatterns | None = None
 
     def check(self, sender: IdentityName) -> None:
         """Check that a sender is allowed; DENIED_SENDERS is checked first.
@@ -60,6 +63,10 @@ class SenderLists:
     def requires_binding(self, sender: IdentityName) -> bool:
         """Return whether a message of this sender must be bound."""
         return self.binding_required is not None and self.binding_required.match(sender)
+
+    def requires_forward_secrecy(self, name: IdentityName) -> bool:
+        """Return whether messages from this device, and to it, must be encrypted to an epoch key."""
+        return self.secrecy_required is not None and self.secrecy_required.match(name)
 
 
 def read_list(path: Path) -> NamePatterns:
@@ -161,6 +168,7 @@ class WatchedLists:
         denied: DENIED_SENDERS from the settings; None if it is not set.
         allowed: ALLOWED_SENDERS from the settings; None if it is not set.
         binding_required: REQUIRE_BINDING from the settings; None if it is not set.
+        secrecy_required: REQUIRE_FORWARD_SECRECY from the settings; None if it is not set.
     """
 
     def __init__(
@@ -168,20 +176,28 @@ class WatchedLists:
         denied: NamePatterns | None = None,
         allowed: NamePatterns | None = None,
         binding_required: NamePatterns | None = None,
+        secrecy_required: NamePatterns | None = None,
     ) -> None:
         self._denied = None if denied is None else WatchedPatterns(denied, read_list)
         self._allowed = None if allowed is None else WatchedPatterns(allowed)
         self._binding_required = None if binding_required is None else WatchedPatterns(binding_required)
-        self._lists = SenderLists(denied, allowed, binding_required)
+        self._secrecy_required = None if secrecy_required is None else WatchedPatterns(secrecy_required)
+        self._lists = SenderLists(denied, allowed, binding_required, secrecy_required)
 
     def current(self) -> SenderLists:
         """Return the current lists, the same object until one changes; checks each file at most once a second."""
         denied = None if self._denied is None else self._denied.current()
         allowed = None if self._allowed is None else self._allowed.current()
         binding_required = None if self._binding_required is None else self._binding_required.current()
+        secrecy_required = None if self._secrecy_required is None else self._secrecy_required.current()
         lists = self._lists
-        if denied is not lists.denied or allowed is not lists.allowed or binding_required is not lists.binding_required:
-            lists = self._lists = SenderLists(denied, allowed, binding_required)
+        if (
+            denied is not lists.denied
+            or allowed is not lists.allowed
+            or binding_required is not lists.binding_required
+            or secrecy_required is not lists.secrecy_required
+        ):
+            lists = self._lists = SenderLists(denied, allowed, binding_required, secrecy_required)
         return lists
 
 

@@ -29,7 +29,7 @@ def text_line(sender: IdentityName, text: str) -> str:
 
 
 def json_line(
-    sender: IdentityName, text: str, *, identifier: str | None, sent_at: int | None, received_at: float
+    sender: IdentityName, text: str, *, identifier: str | None, sent_at: int | None, received_at: float, sealed: str
 ) -> str:
     """Return an authenticated message as a JSON object on one line.
 
@@ -39,6 +39,7 @@ def json_line(
         identifier: Its `jti`; None if the message is unbound.
         sent_at: Its `iat` in seconds since the epoch; None if the message is unbound.
         received_at: When it was received, in seconds since the epoch.
+        sealed: The kind of key that it was encrypted to: `epoch` or `identity`.
     """
     return _json(
         {
@@ -48,6 +49,7 @@ def json_line(
             "sent_at": None if sent_at is None else rfc3339(sent_at),
             "received_at": rfc3339(received_at),
             "bound": identifier is not None,
+            "sealed": sealed,
         }
     )
 

@@ -28,7 +28,7 @@ __all__ = [
 
 if TYPE_CHECKING:
     # Imported for type hints only: programs that need only the time must not load the cryptography library.
-    from idlib.envelope import Binding, UnverifiedMessage
+    from idlib.envelope import Binding, SealedTo, UnverifiedMessage
 
 _IDENTIFIER_BYTES: Final = 16
 _REASONS_OF_AGE: Final = frozenset({Reason.TOO_OLD, Reason.EXPIRED, Reason.FROM_THE_FUTURE})
@@ -53,7 +53,7 @@ class Moment:
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """Whose messages are accepted, and which of them must be bound.
+    """Whose messages are accepted, and which of them must be bound, or encrypted to an epoch key.
 
     Args:
         recipient: The name of this device.
@@ -76,6 +76,23 @@ class Policy:
             self._check_audience(message.binding)
         elif self.lists.requires_binding(message.sender):
             raise Refusal(Reason.UNBOUND, f"a message from {message.sender} must be bound (REQUIRE_BINDING)")
+
+    def check_sealing(self, sender: IdentityName, sealed_to: "SealedTo") -> None:
+        """Check the kind of key that a message was encrypted to.
+
+        Args:
+            sender: The sender that the message states; its signature need not be verified yet.
+            sealed_to: The kind of key.
+
+        Raises:
+            Refusal: It was encrypted to the identity key, and has to be encrypted to an epoch key.
+        """
+        # The value and not the member, so that the envelope need not be loaded.
+        if sealed_to != "epoch" and self.lists.requires_forward_secrecy(sender):
+            raise Refusal(
+                Reason.NOT_FORWARD_SECRET,
+                f"a message from {sender} must be encrypted to an epoch key (REQUIRE_FORWARD_SECRECY)",
+            )
 
     def check_message(self, message: "UnverifiedMessage", now: float) -> None:
         """Check the recipient and the time that a message states.
@@ -124,7 +141,12 @@ class PolicySource:
     """
 
     def __init__(self, settings: Settings) -> None:
-        self._lists = WatchedLists(settings.denied_senders, settings.allowed_senders, settings.require_binding)
+        self._lists = WatchedLists(
+            settings.denied_senders,
+            settings.allowed_senders,
+            settings.require_binding,
+            settings.require_forward_secrecy,
+        )
         self._policy = Policy(settings.identity_name, self._lists.current())
 
     def current(self) -> Policy:
@@ -133,6 +155,14 @@ class PolicySource:
         if lists is not policy.lists:
             policy = self._policy = Policy(policy.recipient, lists)
         return policy
+
+    def requires_forward_secrecy(self, name: IdentityName) -> bool:
+        """Return whether messages from a device, and to it, must be encrypted to an epoch key.
+
+        Args:
+            name: The device's name.
+        """
+        return self.current().lists.requires_forward_secrecy(name)
 
 
 def depends_on_the_clock(reason: Reason, moment: Moment) -> bool:

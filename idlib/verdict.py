@@ -10,7 +10,7 @@ from typing import Final
 
 from idlib.algorithms import PublicKey
 from idlib.discovery import Found
-from idlib.envelope import UnverifiedMessage, signing_key_of
+from idlib.envelope import SealedTo, UnverifiedMessage, signing_key_of
 from idlib.errors import (
     BogusError,
     DiscoveryError,
@@ -112,6 +112,7 @@ def authenticate(
     renewal: Renewal = Renewal.POSSIBLE,
     waited: float = 0.0,
     verified_with: bytes | None = None,
+    sealed_to: SealedTo = SealedTo.IDENTITY,
 ) -> Verdict:
     """Decide about a decrypted and parsed message.
 
@@ -126,10 +127,12 @@ def authenticate(
         waited: For how many seconds the message has waited.
         verified_with: The SubjectPublicKeyInfo of a key that is known to verify the signature, to save verifying it
             again; it counts only if it is among the sender's keys in `found`.
+        sealed_to: The kind of key that the message was encrypted to.
     """
     try:
         policy.lists.check(message.sender)
         policy.check_recipient(message)
+        policy.check_sealing(message.sender, sealed_to)
         if not moment.is_set:
             return Wait("the clock is not set", Cause.CLOCK)
         policy.check_message(message, moment.now)

@@ -127,6 +127,8 @@ def get_config() -> Settings:
 def message_is_authentic(content: str) -> str:
     """Return the text of an authentic message to this device, or "" for any other message; does not detect replays.
 
+    The message counts as encrypted to the identity key: REQUIRE_FORWARD_SECRECY refuses it if it matches its sender.
+
     Args:
         content: A decrypted message (a JWS).
 
@@ -193,6 +195,8 @@ def _receive(
         context.discovery,
         context.standings.is_surely_trusted,
         context.discovery.zone_of,
+        context.policies.requires_forward_secrecy,
+        context.refusals.note_no_receipt,
     )
     receipts.start()
     subscription = Subscription(

@@ -35,7 +35,7 @@ from messaging_receiver.lookups import (
     Lookups,
 )
 from messaging_receiver.queue_items import AuthenticatedMessage, DecryptedMessage, LookupResult, SettledMessage
-from messaging_receiver.receipts import requested
+from messaging_receiver.receipt_requests import requested
 from messaging_receiver.stage import IDLE_SECONDS, POLL_SECONDS, Stage
 
 _LOG = logging.getLogger(__name__)
@@ -108,13 +108,13 @@ class AuthenticationStage(Stage["DecryptedMessage | LookupResult"]):
         # The time at which the messages were taken.
         self._moment_of_taken: Moment | None = None
         self._moment_read_at = -math.inf
-        self._trusted_lookups = Lookups(answered, WORKERS_FOR_TRUSTED_NAMES)
-        self._other_lookups = Lookups(answered, WORKERS_FOR_OTHER_NAMES)
+        self._trusted_lookups: Lookups[Found] = Lookups(answered, WORKERS_FOR_TRUSTED_NAMES)
+        self._other_lookups: Lookups[Found] = Lookups(answered, WORKERS_FOR_OTHER_NAMES)
         self._deferral = Deferral(self, self._stop_asking)
         self._held: dict[IdentityName, list[Arrival]] = {}
         self._number_held = 0
         self._store_held_at = math.inf
-        self._asking: dict[IdentityName, tuple[Lookups, LookupRequest]] = {}
+        self._asking: dict[IdentityName, tuple[Lookups[Found], LookupRequest[Found]]] = {}
         self._backlogs: dict[IdentityName, _Backlog] = {}
         self._holds_back = False
         self._held_back_until = -math.inf
@@ -234,6 +234,7 @@ class AuthenticationStage(Stage["DecryptedMessage | LookupResult"]):
             renewal,
             self._deferral.waited(message.origin.waiting_number),
             message.verified_with,
+            message.sealed_to,
         )
         if isinstance(verdict, Print) and isinstance(found, Found):
             self._learn(unverified.sender, found.accepted)
@@ -268,8 +269,8 @@ class AuthenticationStage(Stage["DecryptedMessage | LookupResult"]):
             self.context.refusals.note_unbound(sender)
         is_listed = self.context.policies.current().lists.names_exactly(sender)
         printed = Printed(verdict.entry, verdict.zone, verdict.key.der, is_listed)
-        line = self._line(unverified, verdict.text, message.received_at)
-        self.finish(AuthenticatedMessage(line, printed, message.origin, requested(unverified)))
+        line = self._line(unverified, verdict.text, message)
+        self.finish(AuthenticatedMessage(line, printed, message.origin, requested(unverified), message.sealed_to))
 
     def _hold(self, arrival: Arrival) -> None:
         self._held.setdefault(arrival.unverified.sender, []).append(arrival)
@@ -424,7 +425,7 @@ class AuthenticationStage(Stage["DecryptedMessage | LookupResult"]):
         else:
             self._ask(sender, renew=True)
 
-    def _line(self, unverified: UnverifiedMessage, text: str, received_at: float) -> str:
+    def _line(self, unverified: UnverifiedMessage, text: str, message: DecryptedMessage) -> str:
         if self.context.settings.output_format is OutputFormat.TEXT:
             return text_line(unverified.sender, text)
         binding = unverified.binding
@@ -433,7 +434,8 @@ class AuthenticationStage(Stage["DecryptedMessage | LookupResult"]):
             text,
             identifier=binding.identifier if binding else None,
             sent_at=binding.issued_at if binding else None,
-            received_at=received_at,
+            received_at=message.received_at,
+            sealed=message.sealed_to,
         )
 
 

@@ -2,7 +2,9 @@
 
 import threading
 from collections import Counter
+from collections.abc import Iterable
 
+from idlib.envelope import SealedTo
 from idlib.errors import Reason
 
 
@@ -12,7 +14,7 @@ class Counters:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._received = 0
-        self._printed = 0
+        self._printed: Counter[SealedTo] = Counter()
         self._refused: Counter[Reason] = Counter()
 
     def count_received(self) -> None:
@@ -20,10 +22,14 @@ class Counters:
         with self._lock:
             self._received += 1
 
-    def count_printed(self, number: int) -> None:
-        """Count messages that were printed."""
+    def count_printed(self, sealed_to: Iterable[SealedTo]) -> None:
+        """Count messages that were printed.
+
+        Args:
+            sealed_to: The kind of key that each was encrypted to.
+        """
         with self._lock:
-            self._printed += number
+            self._printed.update(sealed_to)
 
     def count_refused(self, reason: Reason) -> None:
         """Count a message that was refused."""
@@ -34,4 +40,5 @@ class Counters:
         with self._lock:
             reasons = "".join(f" refused_{reason}={number}" for reason, number in sorted(self._refused.items()))
             total = sum(self._refused.values())
-            return f"received={self._received} printed={self._printed} refused={total}{reasons}"
+            sealed = " ".join(f"sealed_{kind}={self._printed[kind]}" for kind in SealedTo)
+            return f"received={self._received} printed={self._printed.total()} refused={total}{reasons} {sealed}"

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from idlib.algorithms import PublicKey
-from idlib.envelope import UnverifiedMessage, signing_key_of
+from idlib.envelope import SealedTo, UnverifiedMessage, signing_key_of
 from idlib.errors import Reason, UnsuitableKeyError
 from idlib.names import IdentityName
 from idlib.storage import Standing, WaitingMessage, drop_leftovers
@@ -187,7 +187,9 @@ class Deferral:
             found = self._context.writes.retry(lambda wanted=portion: self._store.read(wanted))  # type: ignore[misc]
             self._drop_lost(set(portion) - {one.number for one in found})
             for one in found:
-                yield DecryptedMessage(one.signed, one.digest, one.received_at, Origin(None, one.number))
+                sealed_to = SealedTo.EPOCH if one.is_sealed_to_epoch else SealedTo.IDENTITY
+                origin = Origin(None, one.number)
+                yield DecryptedMessage(one.signed, one.digest, one.received_at, origin, sealed_to=sealed_to)
 
     def _drop_lost(self, numbers: Set[int]) -> None:
         """Count messages as refused if they are no longer in the store because its file was damaged."""
@@ -408,4 +410,5 @@ def _stored(arrival: Arrival, waiting: Waiting) -> WaitingMessage:
         deferred_at=waiting.deferred_at,
         is_asked_again=waiting.contradicts,
         is_reserved=waiting.is_reserved,
+        is_sealed_to_epoch=arrival.message.sealed_to is SealedTo.EPOCH,
     )

@@ -13,10 +13,10 @@ from typing import Final, Protocol
 from idlib.algorithms import PrivateKey
 from idlib.discovery import Discovery
 from idlib.epochs import EpochPrivateKey
-from idlib.epochs.halves import Halves, KeptHalf, identity_fingerprint
+from idlib.epochs.halves import Halves, KeptHalf, Stock, identity_fingerprint
 from idlib.epochs.record import PREFIX, SignedEpochRecord
 from idlib.epochs.schedule import MAX_LIVING_KEYS, Half, Lifetimes, Now, current, overdue, period
-from idlib.epochs.spool import read_spool, write_spool
+from idlib.epochs.spool import read_spool, remove_spool, write_spool
 from idlib.errors import (
     ConfigurationError,
     DiscoveryError,
@@ -29,6 +29,7 @@ from idlib.names import IdentityName
 from idlib.output import rfc3339
 from idlib.settings import Settings, Switch
 from idlib.system.failure_log import FailureLog
+from messaging_receiver.epoch_copies import ForeignKeys, Sighting
 from messaging_receiver.own_epochs import epoch_directory
 
 _LOG = logging.getLogger(__name__)
@@ -85,9 +86,15 @@ class EpochUpkeep:
         self._creates = settings.epoch_keys is Switch.ON
         self._halves = Halves(epoch_directory(settings), settings.identity_name)
         self._kept: tuple[KeptHalf, ...] = ()
+        # Files of other devices, which need not be read again, and what was logged about files that cannot be read.
+        self._others: frozenset[str] = frozenset()
+        self._unreadable: frozenset[str] = frozenset()
         self._keys = _NO_KEYS
         self._is_loaded = False
         self._published: Half | None = None
+        self._foreign = ForeignKeys(MAX_PUBLISHING_SECONDS)
+        self._second_device = FailureLog(_LOG)
+        self._is_foreign_record_to_be_replaced = False
         self._upkeep_outage = FailureLog(_LOG)
         self._publishing_outage = FailureLog(_LOG)
 
@@ -104,7 +111,7 @@ class EpochUpkeep:
     @property
     def problem(self) -> str | None:
         """What is wrong, or None."""
-        return self._upkeep_outage.cause or self._publishing_outage.cause
+        return self._upkeep_outage.cause or self._second_device.cause or self._publishing_outage.cause
 
     def explain(self, key_id: str) -> str:
         """Return what is known about a key that messages cannot be opened with, as a sentence.
@@ -129,7 +136,8 @@ class EpochUpkeep:
     def keep(self, identity_key: PrivateKey) -> None:
         """Destroy what is overdue, create a key if one is due, and leave its record in the spool.
 
-        A failure is logged, and repeated at the next call.
+        Keys that another program has added to the directory are used as well. A failure is logged, and repeated at the
+        next call.
 
         Args:
             identity_key: The device's present private key.
@@ -139,13 +147,16 @@ class EpochUpkeep:
     def look(self, discovery: Discovery) -> None:
         """Check that the record in the spool is in DNS; log if it is not.
 
+        If another device publishes keys for this name, nothing more is published until the receiver is restarted: the
+        two would replace each other's records, and each would lose the other's messages.
+
         Args:
             discovery: Looks names up in DNS.
         """
         half, now = self._published, self._clock.trusted_time()
-        if half is None or now is None:
+        if half is None or now is None or self._second_device.cause is not None:
             return
-        why = self._missing(half, discovery)
+        why = self._missing(half, now, discovery)
         if why is None:
             if self._publishing_outage.end():
                 _LOG.info("Own epoch record found: DNS has the key %s", half.key_id)
@@ -156,20 +167,42 @@ class EpochUpkeep:
                 " device once its keys are destroyed",
             )
 
-    def _missing(self, half: Half, discovery: Discovery) -> str | None:
+    def _missing(self, half: Half, now: float, discovery: Discovery) -> str | None:
         """Return why a key that should be in DNS is not there; None if it is."""
         try:
             name = self._settings.identity_name
-            published = _ids_in(discovery.find_epochs_again(name).texts, name)
+            published = _keys_in(discovery.find_epochs_again(name).texts, name)
         except NoEpochRecordError:
             return "it is not in DNS"
         except DiscoveryError as error:
             return error.fact
+        own = {*self.ids, *self._destroyed()}
+        foreign = {key_id: until for key_id, until in published.items() if key_id not in own and until > now}
+        self._note_foreign(foreign, now, half)
         if half.key_id in published:
             return None
-        if published <= {*self.ids, *self._destroyed()}:
-            return "DNS has an older one" if published else "it is not in DNS"
-        return "DNS has one whose private half is not here: is a copy of this device in use, or was DATA_PATH restored?"
+        if foreign:
+            return (
+                "DNS has one whose private half is not here: is a copy of this device in use, or was DATA_PATH"
+                " restored?"
+            )
+        return "DNS has an older one" if published else "it is not in DNS"
+
+    def _note_foreign(self, foreign: Mapping[str, int], now: float, half: Half) -> None:
+        match self._foreign.note(foreign, now):
+            case Sighting.FIRST:
+                self._is_foreign_record_to_be_replaced = True
+                _LOG.warning(
+                    "DNS has the epoch key %s, whose private half is not here: messages to it cannot be opened; its"
+                    " record is to be replaced with that of %s",
+                    ", ".join(sorted(foreign)),
+                    half.key_id,
+                )
+            case Sighting.SECOND_DEVICE:
+                self._second_device.begin(
+                    "epoch keys: another device publishes epoch keys for this name, so this one publishes no more",
+                    "; turn one of the two off, and restart the receiver of the other",
+                )
 
     def _destroyed(self) -> frozenset[str]:
         try:
@@ -203,20 +236,39 @@ class EpochUpkeep:
             _LOG.info("The epoch key %s is destroyed", half.key_id)
         if now.clock is not None:
             self._halves.destroyed.forget(now.clock)
+        # Last, so that a directory that cannot be read keeps no key alive.
+        self._notice()
 
     def _load(self) -> None:
         self._halves.finish()
         stock = self._halves.stock()
-        for fact in stock.unreadable:
-            _LOG.warning("Epoch key skipped: %s", fact)
+        self._note_files(stock)
         self._use(stock.halves)
         self._is_loaded = True
+
+    def _notice(self) -> None:
+        """Use the halves that another program has added to the directory."""
+        stock = self._halves.stock({*self.ids, *self._others})
+        self._note_files(stock)
+        if stock.halves:
+            self._use((*self._kept, *stock.halves))
+
+    def _note_files(self, stock: Stock) -> None:
+        for fact in stock.unreadable:
+            if fact not in self._unreadable:
+                _LOG.warning("Epoch key skipped: %s", fact)
+        self._unreadable = frozenset(stock.unreadable)
+        self._others |= stock.others
 
     def _use(self, kept: tuple[KeptHalf, ...]) -> None:
         self._kept = kept
         self._keys = MappingProxyType({one.half.key_id: one.key for one in kept})
 
     def _renew(self, identity_key: PrivateKey) -> None:
+        if self._second_device.cause is not None:
+            self._published = None
+            remove_spool(self._settings.epoch_spool, self._settings.identity_name)
+            return
         now = self._now()
         if now.clock is None:
             return
@@ -226,14 +278,18 @@ class EpochUpkeep:
             half = self._create(now, now.clock, signer).half
         kept = next(one for one in self._kept if one.half == half)
         self._published = half
-        if not self._is_spooled(kept, identity_key):
+        # The maintenance service publishes a spool that is written again, although its content is the same.
+        if self._is_foreign_record_to_be_replaced or not self._is_spooled(kept, identity_key):
             name = self._settings.identity_name
             write_spool(self._settings.epoch_spool, name, [SignedEpochRecord.create(kept.record, name, identity_key)])
+            self._is_foreign_record_to_be_replaced = False
 
     def _create(self, now: Now, clock: int, signer: bytes) -> KeptHalf:
-        if len(self._kept) >= MAX_LIVING_KEYS:
+        # Without those that were created ahead of their time.
+        number = sum(kept.half.start <= clock for kept in self._kept)
+        if number >= MAX_LIVING_KEYS:
             raise StoreError(
-                f"{len(self._kept)} epoch keys exist, so no new one is created",
+                f"{number} epoch keys exist, so no new one is created",
                 "check why the clock or the identity changes so often",
             )
         created = self._halves.create(*period(clock, self._lifetimes), now.elapsed, signer)
@@ -256,13 +312,14 @@ class EpochUpkeep:
         )
 
 
-def _ids_in(texts: tuple[bytes, ...], name: IdentityName) -> frozenset[str]:
-    """Return the ids of the keys in epoch records, whoever signed them."""
-    found = set()
+def _keys_in(texts: tuple[bytes, ...], name: IdentityName) -> dict[str, int]:
+    """Return when each of the keys in epoch records is destroyed, by its id, whoever signed the record."""
+    found = {}
     for text in texts:
         if text.startswith(PREFIX):
             try:
-                found.add(SignedEpochRecord.from_text(text).record.key_id(name))
+                record = SignedEpochRecord.from_text(text).record
             except MalformedRecordError:
                 continue
-    return frozenset(found)
+            found[record.key_id(name)] = record.until
+    return found

@@ -8,7 +8,7 @@ from idlib.errors import OutputError, StoreError
 from idlib.transport import ReceivedPacket
 from messaging_receiver.bounded_queue import BATCH_BYTES
 from messaging_receiver.queue_items import AuthenticatedMessage, SettledMessage
-from messaging_receiver.receipts import ReceiptRequest
+from messaging_receiver.receipt_requests import ReceiptRequest
 from messaging_receiver.stage import IDLE_SECONDS, Stage
 from messaging_receiver.standard_output import StandardOutput
 
@@ -99,7 +99,7 @@ class _Forwarder:
         except StoreError:
             # The messages are not acknowledged, so the broker delivers them again.
             return False
-        self._context.counters.count_printed(len(printed))
+        self._context.counters.count_printed(message.sealed_to for message in printed)
         for message in group:
             if message.origin.packet is not None:
                 self._settle(message.origin.packet)

@@ -10,7 +10,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final, Generic, TypeVar
 
 from idlib.discovery import Found
 from idlib.errors import BogusError, DiscoveryError, TemporaryDiscoveryError
@@ -25,12 +25,13 @@ LOOKUPS_OF_A_ZONE: Final = 4
 _IDLE_SECONDS: Final = 30.0
 _MAX_FAILED_DOMAINS: Final = 8
 
+T = TypeVar("T")
 # None if the look-up met an internal error.
 LookupOutcome = Found | DiscoveryError | None
 
 
 @dataclass(frozen=True, slots=True)
-class LookupRequest:
+class LookupRequest(Generic[T]):
     """A name to be looked up.
 
     Args:
@@ -44,7 +45,7 @@ class LookupRequest:
     name: IdentityName
     zone: str
     domain: str
-    ask: Callable[[IdentityName], Found]
+    ask: Callable[[IdentityName], T]
     is_retry: bool = False
 
 
@@ -54,12 +55,12 @@ class _Zone:
     __slots__ = ("new", "places", "retries", "under_way")
 
     def __init__(self) -> None:
-        self.new: dict[IdentityName, LookupRequest] = {}
-        self.retries: dict[IdentityName, LookupRequest] | None = None
+        self.new: dict[IdentityName, LookupRequest[Any]] = {}
+        self.retries: dict[IdentityName, LookupRequest[Any]] | None = None
         self.under_way = 0
         self.places = LOOKUPS_OF_A_ZONE
 
-    def add(self, request: LookupRequest) -> None:
+    def add(self, request: LookupRequest[Any]) -> None:
         if not request.is_retry:
             self.new[request.name] = request
         elif self.retries is None:
@@ -67,7 +68,7 @@ class _Zone:
         else:
             self.retries[request.name] = request
 
-    def take(self) -> LookupRequest | None:
+    def take(self) -> LookupRequest[Any] | None:
         waiting = self.new or self.retries
         return waiting.pop(next(iter(waiting))) if waiting else None
 
@@ -81,7 +82,7 @@ class _Zone:
         return not (self.is_waiting() or self.under_way)
 
 
-class Lookups:
+class Lookups(Generic[T]):
     """A limited number of threads that look names up. Zones take turns, and no zone uses all threads.
 
     Args:
@@ -89,7 +90,7 @@ class Lookups:
         workers: The maximum number of threads. No domain uses more than three quarters of them.
     """
 
-    def __init__(self, answered: Callable[[IdentityName, LookupOutcome], None], workers: int) -> None:
+    def __init__(self, answered: Callable[[IdentityName, T | DiscoveryError | None], None], workers: int) -> None:
         self._answered = answered
         self._workers = workers
         self._spare = workers // 4
@@ -112,7 +113,7 @@ class Lookups:
         with self._changed:
             return frozenset(self._failed_domains)
 
-    def ask(self, request: LookupRequest) -> None:
+    def ask(self, request: LookupRequest[T]) -> None:
         """Look a name up as soon as a thread is free for it.
 
         Args:
@@ -129,7 +130,7 @@ class Lookups:
             else:
                 self._start_thread()
 
-    def cancel(self, request: LookupRequest) -> bool:
+    def cancel(self, request: LookupRequest[T]) -> bool:
         """Cancel a request that no message needs any more; return False if it is already under way.
 
         Args:
@@ -145,7 +146,7 @@ class Lookups:
 
     def _work(self) -> None:
         while (request := self._take()) is not None:
-            outcome: LookupOutcome = None
+            outcome: T | DiscoveryError | None = None
             try:
                 outcome = request.ask(request.name)
             except DiscoveryError as error:
@@ -155,7 +156,7 @@ class Lookups:
             self._end(request, is_answered=not isinstance(outcome, BogusError | TemporaryDiscoveryError))
             self._answered(request.name, outcome)
 
-    def _take(self) -> LookupRequest | None:
+    def _take(self) -> LookupRequest[T] | None:
         with self._changed:
             while True:
                 request = self._next()
@@ -178,7 +179,7 @@ class Lookups:
             self._threads += 1
             threading.Thread(target=self._work, name="Lookup", daemon=True).start()
 
-    def _next(self) -> LookupRequest | None:
+    def _next(self) -> LookupRequest[T] | None:
         """Return the next request and count it as under way; domains take turns, and so do the zones of a domain."""
         turn = self._turn()
         if turn is None:
@@ -203,7 +204,7 @@ class Lookups:
                     return domain, name
         return None
 
-    def _end(self, request: LookupRequest, *, is_answered: bool) -> None:
+    def _end(self, request: LookupRequest[T], *, is_answered: bool) -> None:
         with self._changed:
             zones = self._domains[request.domain]
             zone = zones[request.zone]
@@ -220,7 +221,7 @@ class Lookups:
             self._forget_if_done(request, zones, zone)
             self._changed.notify()
 
-    def _forget_if_done(self, request: LookupRequest, zones: dict[str, _Zone], zone: _Zone) -> None:
+    def _forget_if_done(self, request: LookupRequest[T], zones: dict[str, _Zone], zone: _Zone) -> None:
         if zone.is_done():
             del zones[request.zone]
             if not zones:

@@ -60,7 +60,7 @@ class NoOwnEpochs:
     """The epoch keys of a device that has none."""
 
     keys = NO_EPOCH_KEYS
-    ids = ()
+    ids: tuple[str, ...] = ()
     problem = None
 
     def explain(self, key_id: str) -> str:
@@ -98,7 +98,7 @@ def epoch_directory(settings: Settings) -> Path:
     Args:
         settings: The settings from the environment.
     """
-    return settings.data_path / "epochs" if settings.epoch_path is None else settings.epoch_path
+    return settings.epoch_directory
 
 
 def own_epochs_of(settings: Settings, timekeeper: Timekeeper) -> OwnEpochs:

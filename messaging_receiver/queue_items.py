@@ -8,7 +8,7 @@ from idlib.errors import DiscoveryError
 from idlib.names import IdentityName
 from idlib.storage import Printed
 from idlib.transport import Delivery, ReceivedPacket
-from messaging_receiver.receipts import ReceiptRequest
+from messaging_receiver.receipt_requests import ReceiptRequest
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,12 +69,14 @@ class AuthenticatedMessage:
         printed: The entry for the replay memory.
         origin: Where it came from.
         receipt: The receipt that the sender asked for; None if it did not.
+        sealed_to: The kind of key that it was encrypted to.
     """
 
     line: str
     printed: Printed
     origin: Origin
     receipt: ReceiptRequest | None = None
+    sealed_to: SealedTo = SealedTo.IDENTITY
 
 
 @dataclass(frozen=True, slots=True)

@@ -51,6 +51,15 @@ class Refusals:
         text = "unbound sender=%s the message could be passed on to other recipients"
         self._log.write(logging.INFO, "unbound", text, sender)
 
+    def note_no_receipt(self, sender: object, why: str) -> None:
+        """Log that a sender gets no receipt, because of the key that it would be encrypted to.
+
+        Args:
+            sender: The sender's name.
+            why: The reason.
+        """
+        self._log.write(logging.WARNING, "no receipt", "No receipt to %s: %s", sender, why)
+
     def flush(self) -> None:
         """Log lines that were held back, as far as the rate allows."""
         self._log.flush()

@@ -30,10 +30,11 @@ from idlib.settings import Settings
 from idlib.storage.outgoing import NewOutgoingMessage
 from idlib.system.failure_log import FailureLog
 from idlib.transport import Broker, Publication, Publisher
-from messaging_sender.bounds import seconds_at_the_broker
 from messaging_sender.interruptible_input import InterruptibleInput
+from messaging_sender.mark_memory import MarkMemory
 from messaging_sender.queuing import has_waiting, is_temporary, queue_message, resident_sender, warn_if_nobody_sends
 from messaging_sender.reporting import SendResult, report
+from messaging_sender.sealed import KeyLog, Sealed
 from messaging_sender.sealing import Sealer
 from messaging_sender.sender_record import OwnRecord
 from messaging_sender.sending import decode
@@ -50,7 +51,7 @@ class _Sent:
 
     number: int
     message: NewOutgoingMessage
-    size: int
+    sealed: Sealed
     publication: Publication
 
 
@@ -111,11 +112,12 @@ class LineSender:
     def __init__(self, settings: Settings, arguments: argparse.Namespace) -> None:
         self._settings = settings
         self._arguments = arguments
-        self._sealer = Sealer.from_settings(settings)
+        self._sealer = Sealer.from_settings(settings, MarkMemory.in_directory(settings.data_path))
         self._broker = Broker.from_settings(settings)
         self._publisher: Publisher | None = None
         self._own_record = OwnRecord(settings, self._sealer.discovery, FailureLog(_LOG))
         self._progress = Progress()
+        self._key_log = KeyLog()
         self._unacknowledged: deque[_Sent] = deque()
         self._acknowledged = Ranges()
         self._queued = Ranges()
@@ -186,18 +188,19 @@ class LineSender:
             raise explain_absence(error, recipient, self._sealer.discovery) from error
 
     def _send_line(self, number: int, message: NewOutgoingMessage) -> None:
-        payload = None
+        sealed = None
         if self._queuing is None:
             try:
-                payload = self._sealer.seal(message)
+                sealed = self._sealer.seal(message)
             except (ClockError, DiscoveryError) as error:
                 self._begin_to_queue(error)
-        if payload is None or self._publisher is None:
+        if sealed is None or self._publisher is None:
             self._queue(number, message)
             return
         self._own_record.look(self._sealer.key)
-        publication = self._publisher.publish(message.recipient, payload, seconds_at_the_broker(message))
-        self._unacknowledged.append(_Sent(number, message, len(payload), publication))
+        self._key_log.tell(message.recipient, sealed)
+        publication = self._publisher.publish(message.recipient, sealed.payload, sealed.expiry_seconds)
+        self._unacknowledged.append(_Sent(number, message, sealed, publication))
 
     def _settle_some(self) -> None:
         """Settle lines that the broker has answered, and wait if too many lines are unacknowledged."""
@@ -219,7 +222,7 @@ class LineSender:
             self._publisher.wait(sent.publication)
         except RefusedMessageError as error:
             self._unacknowledged.popleft()
-            self._fail(sent.number, sent.message, error, sent.size)
+            self._fail(sent.number, sent.message, error, sent.sealed)
         except NoSubscriberError as error:
             if self._arguments.queue:
                 self._begin_to_queue(error)
@@ -249,10 +252,11 @@ class LineSender:
 
     def _queue_or_fail(self, sent: _Sent) -> None:
         try:
-            self._queue(sent.number, sent.message)
+            was_sealed_to_epoch = sent.sealed.epoch is not None
+            self._queue(sent.number, replace(sent.message, was_sealed_to_epoch=was_sealed_to_epoch))
         except MessageError as error:
             # It expired in the meantime; later lines may still be sent.
-            self._fail(sent.number, sent.message, error, sent.size)
+            self._fail(sent.number, sent.message, error, sent.sealed)
 
     def _queue(self, number: int, message: NewOutgoingMessage) -> None:
         queue_message(self._settings, message)
@@ -270,7 +274,7 @@ class LineSender:
 
     def _acknowledge(self, sent: _Sent, warning: str | None) -> None:
         self._acknowledged.add(sent.number)
-        self._print(report(sent.message, SendResult.ACKNOWLEDGED, size=sent.size, warning=warning))
+        self._print(report(sent.message, SendResult.ACKNOWLEDGED, sealed=sent.sealed, warning=warning))
 
     def _drop(self, sent: _Sent, error: NoSubscriberError) -> None:
         if not len(self._dropped):
@@ -280,12 +284,12 @@ class LineSender:
                 dropped(error),
             )
         self._dropped.add(sent.number)
-        self._print(report(sent.message, SendResult.NO_SUBSCRIBER, size=sent.size, error=dropped(error)))
+        self._print(report(sent.message, SendResult.NO_SUBSCRIBER, sealed=sent.sealed, error=dropped(error)))
 
-    def _fail(self, number: int, message: NewOutgoingMessage, error: IdlibError, size: int | None = None) -> None:
+    def _fail(self, number: int, message: NewOutgoingMessage, error: IdlibError, sealed: Sealed | None = None) -> None:
         _LOG.error("Line %d was not sent: %s", number, error)
         self._status = self._status or error.exit_status
-        self._print(report(message, SendResult.FAILED, size=size, error=error))
+        self._print(report(message, SendResult.FAILED, sealed=sealed, error=error))
 
     def _tell(
         self, _kind: type[BaseException] | None, error: BaseException | None, _traceback: TracebackType | None
@@ -316,7 +320,7 @@ class LineSender:
                 pass
             else:
                 return self._acknowledge(sent, self._own_record.tell())
-        return self._print(report(sent.message, SendResult.UNACKNOWLEDGED, size=sent.size, error=end))
+        return self._print(report(sent.message, SendResult.UNACKNOWLEDGED, sealed=sent.sealed, error=end))
 
     def _log_progress(self) -> None:
         number = len(self._acknowledged)

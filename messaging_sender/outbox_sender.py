@@ -4,6 +4,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterable
+from contextlib import nullcontext
 from datetime import UTC, datetime
 from typing import Final
 
@@ -14,6 +15,7 @@ from idlib.errors import (
     IdlibError,
     MessageError,
     NoSubscriberError,
+    NotForwardSecretError,
     RefusedMessageError,
     StoreError,
     TemporaryDiscoveryError,
@@ -29,8 +31,10 @@ from idlib.system.times import EARLIEST_CREDIBLE_TIME, MAX_MESSAGE_AGE_SECONDS
 from idlib.timekeeping import MAX_DIVERGENCE_SECONDS
 from idlib.transport import Broker, Publisher
 from idlib.trust import Moment
-from messaging_sender.bounds import MESSAGE_EXPIRY_SECONDS, expires_at, seconds_at_the_broker
+from messaging_sender.bounds import MESSAGE_EXPIRY_SECONDS, expires_at
+from messaging_sender.mark_memory import MarkMemory
 from messaging_sender.postponements import Postponements
+from messaging_sender.sealed import KeyLog
 from messaging_sender.sealing import Sealer
 from messaging_sender.sender_clock import SenderClock
 from messaging_sender.sender_record import OwnRecord
@@ -100,6 +104,7 @@ class OutboxSender:
         self._discovery = Discovery.from_settings(settings)
         self._own_record = OwnRecord(settings, self._discovery, own_record, patience=0.0)
         self._outbox = outbox
+        self._memory = MarkMemory(settings.data_path, lambda: nullcontext(outbox))
         self._clock = clock
         # The clock minus the boot clock when the times in the outbox were last corrected.
         self._followed: float | None = None
@@ -214,13 +219,14 @@ class OutboxSender:
     def _walk(self, recipient: str, timer: RetryTimer, publisher: Publisher) -> None:
         try:
             key = read_private_key(key_path(self._settings.crypto_path, self._settings.identity_name))
-            sealer = Sealer(self._settings, key, self._discovery)
+            sealer = Sealer(self._settings, key, self._discovery, self._memory)
+            key_log = KeyLog()
             self._own_record.look(key)
             while not self._stopping.is_set() and self._clock.may_seal:
                 message = self._outbox.next_to(recipient, 0)
                 if message is None:
                     return
-                self._deliver(message, sealer, publisher)
+                self._deliver(message, sealer, key_log, publisher)
                 timer.succeed()
                 self._note_answer()
                 self._clear(recipient)
@@ -238,19 +244,23 @@ class OutboxSender:
             with self._lock:
                 self._under_way.discard(recipient)
 
-    def _deliver(self, message: OutgoingMessage, sealer: Sealer, publisher: Publisher) -> None:
+    def _deliver(self, message: OutgoingMessage, sealer: Sealer, key_log: KeyLog, publisher: Publisher) -> None:
         if message.number not in self._acknowledged:
             moment = self._clock.trusted_moment()
             if moment is not None and _is_overdue(message, moment.now):
                 self._drop(message, "it has expired")
                 return
             try:
-                payload = sealer.seal(message)
-                publication = publisher.publish(message.recipient, payload, seconds_at_the_broker(message))
+                sealed = sealer.seal(message)
+                if sealed.epoch is not None and not message.was_sealed_to_epoch:
+                    # Before it is published: after a crash it must not be encrypted to an identity key.
+                    self._outbox.note_sealed_to_epoch(message.number)
+                key_log.tell(message.recipient, sealed)
+                publication = publisher.publish(message.recipient, sealed.payload, sealed.expiry_seconds)
             except (BogusError, TemporaryDiscoveryError):
                 self._verdicts.take_back(message.recipient)
                 raise
-            except DiscoveryError as error:
+            except (DiscoveryError, NotForwardSecretError) as error:
                 if not self._verdicts.is_final(message.recipient):
                     raise
                 self._drop(message, str(error))

@@ -12,6 +12,7 @@ from idlib.names import IdentityName
 from idlib.settings import Settings
 from idlib.trust import Policy
 from messaging_sender.bounds import MAX_RECEIPT_OCTETS
+from messaging_sender.own_halves import OwnHalves
 from messaging_sender.sealing import Sealer
 
 MAX_HEARD: Final = 256
@@ -23,7 +24,7 @@ class ReceiptListener:
     """Waits for one receipt. Reads everything published to this device and drops the rest.
 
     Args:
-        settings: It uses our own name.
+        settings: It uses our own name, and EPOCH_PATH, or DATA_PATH, for the halves of our epoch keys.
         sealer: The sealer of the message; has the keys to decrypt the receipt.
         signer: The message's recipient, the only device that can sign the receipt.
         identifier: The message's identifier.
@@ -36,6 +37,7 @@ class ReceiptListener:
         self._own_name = settings.identity_name
         self._policy = Policy(settings.identity_name)
         self._keys = sealer.own_keys()
+        self._halves = OwnHalves(settings)
         self._discovery = sealer.discovery
         self._signer = signer
         self._identifier = identifier
@@ -78,7 +80,7 @@ class ReceiptListener:
             payload: Anything published to this device.
         """
         try:
-            receipt = parse_receipt(decrypt(payload, self._own_name, self._keys).signed)
+            receipt = parse_receipt(decrypt(payload, self._own_name, self._keys, self._halves).signed)
             self._policy.check_binding(receipt.binding, time.time())
             # Checked before DNS is asked: only a device that has decrypted the message knows its identifier.
             if receipt.sender != self._signer or receipt.reference != self._identifier:

@@ -6,6 +6,7 @@ from enum import StrEnum
 from idlib.output import json_object
 from idlib.storage.outgoing import NewOutgoingMessage
 from idlib.system.interruption import Terminated
+from messaging_sender.sealed import Sealed
 
 
 class SendResult(StrEnum):
@@ -25,12 +26,12 @@ class Outcome:
 
     Args:
         result: Its result so far.
-        size: Its bytes when signed and encrypted; None if it is not sealed yet.
+        sealed: What is published; None if it is not sealed yet.
         warning: Why its recipient will refuse it; None if there is no known reason.
     """
 
     result: SendResult = SendResult.FAILED
-    size: int | None = None
+    sealed: Sealed | None = None
     warning: str | None = None
 
 
@@ -38,7 +39,7 @@ def report(
     message: NewOutgoingMessage,
     result: SendResult,
     *,
-    size: int | None = None,
+    sealed: Sealed | None = None,
     error: BaseException | None = None,
     warning: str | None = None,
 ) -> str:
@@ -47,18 +48,22 @@ def report(
     Args:
         message: The message.
         result: Its result.
-        size: Its bytes when signed and encrypted; None if it was not sealed.
+        sealed: What was published, or was to be; None if it was not sealed.
         error: What stopped it, possibly an interruption; None if nothing did.
         warning: Why its recipient will refuse it; None if there is no known reason.
     """
+    # The resident sender seals a queued message again.
+    published = None if sealed is None or result is SendResult.QUEUED else sealed
     return json_object(
         {
             "id": message.identifier,
             "recipient": message.recipient,
-            "size": size,
+            "size": None if sealed is None else len(sealed.payload),
             "result": result,
             "reason": None if error is None else _reason_of(error),
             "warning": warning,
+            "sealed": None if published is None else published.kind,
+            "readable_until": None if published is None else published.readable_until,
         }
     )
 

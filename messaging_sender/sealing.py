@@ -3,9 +3,10 @@
 import logging
 import time
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Self
 
-from idlib.algorithms import PrivateKey
+from idlib.algorithms import PrivateKey, PublicKey
 from idlib.envelope.binding import Binding
 from idlib.envelope.jws import sign
 from idlib.errors import ClockError, KeyFileError, quoted
@@ -15,10 +16,14 @@ from idlib.names import IdentityName
 from idlib.settings import Settings
 from idlib.storage.outgoing import NewOutgoingMessage
 from idlib.system.times import EARLIEST_CREDIBLE_TIME
-from messaging_sender.bounds import end_of_life, in_base64, too_large
+from messaging_sender.bounds import end_of_life, in_base64, seconds_at_the_broker, too_large
 
 if TYPE_CHECKING:
+    # Imported late, here and below, because a message is queued without them.
     from idlib.discovery import Discovery
+    from messaging_sender.mark_memory import MarkMemory
+    from messaging_sender.recipient_keys import RecipientKeys
+    from messaging_sender.sealed import Sealed
 
 _LOG = logging.getLogger(__name__)
 
@@ -30,25 +35,38 @@ class Sealer:
         settings: From the environment.
         key: Our own private key.
         discovery: Finds recipients' certificates, again when their time to live is over; None for that of the settings.
+        memory: Which recipients were marked before; None if that is not remembered.
     """
 
-    def __init__(self, settings: Settings, key: PrivateKey, discovery: "Discovery | None" = None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        key: PrivateKey,
+        discovery: "Discovery | None" = None,
+        memory: "MarkMemory | None" = None,
+    ) -> None:
         self._settings = settings
         self._discovery = discovery
+        self._memory = memory
+        self._recipient_keys: RecipientKeys | None = None
         self._path = key_path(settings.crypto_path, settings.identity_name)
         # Unknown, because the key may have been replaced since it was read.
         self._state: tuple[int, ...] | None = None
         self.key = key
 
     @classmethod
-    def from_settings(cls, settings: Settings) -> Self:
+    def from_settings(cls, settings: Settings, memory: "MarkMemory | None" = None) -> Self:
         """Return a sealer of the device that the settings describe.
+
+        Args:
+            settings: From the environment.
+            memory: Which recipients were marked before; None if that is not remembered.
 
         Raises:
             KeyFileError: Its key is missing or unusable.
             ConfigurationError: The settings exclude each other, or a file that they name cannot be used.
         """
-        sealer = cls(settings, read_private_key(key_path(settings.crypto_path, settings.identity_name)))
+        sealer = cls(settings, read_private_key(key_path(settings.crypto_path, settings.identity_name)), memory=memory)
         if settings.dnssec_trust_anchors is not None or settings.pkix_ca_file is not None:
             # These files may be unusable, which must show even if the message is only queued.
             _ = sealer.discovery
@@ -67,6 +85,19 @@ class Sealer:
 
             self._discovery = Discovery.from_settings(self._settings)
         return self._discovery
+
+    @property
+    def recipient_keys(self) -> "RecipientKeys":
+        """Chooses the keys that messages are encrypted to.
+
+        Raises:
+            ConfigurationError: The settings exclude each other, or a file that they name cannot be used.
+        """
+        if self._recipient_keys is None:
+            from messaging_sender.recipient_keys import RecipientKeys
+
+            self._recipient_keys = RecipientKeys(self._settings, self.discovery, self._memory)
+        return self._recipient_keys
 
     def own_keys(self) -> tuple[PrivateKey, ...]:
         """Return our private keys to which others may encrypt, the one that signs first; unusable files are skipped."""
@@ -99,13 +130,18 @@ class Sealer:
         Raises:
             DiscoveryError: It has no certificate that can be used.
         """
+        from idlib.marks import Mark
+
         found = self.discovery.find(recipient)
         _LOG.info("%s is authenticated: %s.", found.name, found.authentication)
+        is_marked = found.mark is not Mark.UNMARKED
+        if is_marked:
+            _LOG.info("%s is marked as having epoch keys: the message is encrypted to one of them.", found.name)
         for number, usable in enumerate(found.records):
-            if number == 0:
+            if number == 0 and not is_marked:
                 use = "the message is encrypted to it"
             elif usable.public_key.der in found.accepted:
-                use = "signatures by this key are also accepted"
+                use = f"signatures by this key are {'' if is_marked else 'also '}accepted"
             else:
                 use = "not used, because other keys take precedence"
             kind, bits = usable.public_key.algorithms.key_kind, usable.public_key.native.key_size
@@ -113,8 +149,8 @@ class Sealer:
         for reason in found.skipped:
             _LOG.info("Not usable: %s.", reason)
 
-    def seal(self, message: NewOutgoingMessage, *, ask_for_receipt: bool = False) -> bytes:
-        """Return the payload to publish, as of now.
+    def seal(self, message: NewOutgoingMessage, *, ask_for_receipt: bool = False) -> "Sealed":
+        """Return the payload to publish, as of now, and which key it is encrypted to.
 
         Args:
             message: The text, the recipient and the identifier.
@@ -122,27 +158,35 @@ class Sealer:
 
         Raises:
             ClockError: The clock is not set: the recipient would refuse the message as too old.
-            DiscoveryError: The recipient has no certificate that can be used.
+            DiscoveryError: The recipient has no certificate that can be used, or no epoch key although it is marked.
+            NotForwardSecretError: The recipient is not marked, and the message needs an epoch key.
             MessageError: The message is empty, has expired, or is too large once it is signed and encrypted.
+            StoreError: The names that were marked before cannot be looked up.
         """
         if time.time() < EARLIEST_CREDIBLE_TIME:
             raise ClockError("the clock of this device is not set", "wait for its time server, or set it")
         # Imported late, because a message that is only queued is not encrypted.
         from idlib.envelope import seal
+        from messaging_sender.sealed import Sealed
 
         self._refresh_key()
-        recipient = IdentityName(message.recipient)
-        payload = seal(
+        found = self.recipient_keys.find(message)
+        sealed_with = partial(
+            seal,
             message.text,
             sender=self._settings.identity_name,
             signing_key=self.key,
-            recipient=recipient,
-            encryption_key=self.discovery.find(recipient).records[0].public_key,
+            recipient=IdentityName(message.recipient),
             binding=_binding(message),
             ask_for_receipt=ask_for_receipt,
         )
-        self._check_size(len(payload))
-        return payload
+        seconds = seconds_at_the_broker(message)
+        if isinstance(found, PublicKey):
+            sealed = Sealed(sealed_with(encryption_key=found), seconds)
+        else:
+            sealed = Sealed(sealed_with(encryption_key=found.key), min(seconds, found.life_seconds), found)
+        self._check_size(len(sealed.payload))
+        return sealed
 
     def check(self, message: NewOutgoingMessage) -> None:
         """Check a message before it is queued, as far as possible without the recipient's key.

@@ -77,7 +77,8 @@ def sign_and_encrypt(source_name: str, crypto_path: str, app_uid: int, message: 
         ConfigurationError: A path or our own name is malformed, or an environment variable has a bad value.
         MalformedNameError: The recipient's name is malformed.
         KeyFileError: The private key is missing or unusable.
-        DiscoveryError: The recipient has no certificate that can be used.
+        DiscoveryError: The recipient has no certificate that can be used, or no epoch key although it is marked.
+        NotForwardSecretError: The recipient is not marked, and REQUIRE_FORWARD_SECRECY names it.
         MessageError: The message is empty or too large, or is not valid Unicode.
     """
     from idlib.envelope import new_identifier
@@ -87,7 +88,7 @@ def sign_and_encrypt(source_name: str, crypto_path: str, app_uid: int, message: 
     given = {"IDENTITY_NAME": source_name, "CRYPTO_PATH": crypto_path, "APP_UID": str(app_uid)}
     settings = load({**os.environ, **given}, SENDER_READS)
     outgoing = NewOutgoingMessage(str(IdentityName(recipient)), new_identifier(), message, int(time.time()), None)
-    return Sealer.from_settings(settings).seal(outgoing).decode()
+    return Sealer.from_settings(settings).seal(outgoing).payload.decode()
 
 
 def _read_arguments() -> argparse.Namespace:

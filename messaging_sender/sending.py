@@ -2,6 +2,7 @@
 
 import argparse
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING, BinaryIO
 
 from idlib.envelope.identifier import new_identifier
@@ -61,7 +62,8 @@ class Sending:
         finally:
             if self._arguments.json:
                 outcome = self._outcome
-                print(report(self._message, outcome.result, size=outcome.size, error=error, warning=outcome.warning))
+                sealed, warning = outcome.sealed, outcome.warning
+                print(report(self._message, outcome.result, sealed=sealed, error=error, warning=warning))
 
     def _send_or_queue(self) -> None:
         # Imported late, because only --queue needs SQLite.
@@ -77,7 +79,9 @@ class Sending:
                 why = str(error)
             else:
                 return
-        queue_and_tell(self._settings, self._message, why)
+        sealed = self._outcome.sealed
+        was_sealed_to_epoch = sealed is not None and sealed.epoch is not None
+        queue_and_tell(self._settings, replace(self._message, was_sealed_to_epoch=was_sealed_to_epoch), why)
         self._outcome.result = SendResult.QUEUED
 
     def _send(self) -> None:
@@ -91,7 +95,12 @@ class Sending:
         # Imported late, because a message is queued without cryptography.
         from messaging_sender.sealing import Sealer
 
-        return Sealer.from_settings(self._settings)
+        if not self._arguments.queue:
+            # It would need SQLite.
+            return Sealer.from_settings(self._settings)
+        from messaging_sender.mark_memory import MarkMemory
+
+        return Sealer.from_settings(self._settings, MarkMemory.in_directory(self._settings.data_path))
 
 
 def read_text(source: BinaryIO, limit: int) -> str:

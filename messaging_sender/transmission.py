@@ -9,8 +9,9 @@ from idlib.settings import Settings
 from idlib.storage.outgoing import NewOutgoingMessage
 from idlib.system.failure_log import FailureLog
 from idlib.transport import Broker, Publication, Publisher
-from messaging_sender.bounds import MAX_RECEIPT_OCTETS, seconds_at_the_broker
+from messaging_sender.bounds import MAX_RECEIPT_OCTETS
 from messaging_sender.reporting import Outcome, SendResult
+from messaging_sender.sealed import KeyLog, Sealed
 from messaging_sender.sealing import Sealer
 from messaging_sender.sender_record import OwnRecord
 
@@ -48,18 +49,22 @@ class Transmission:
         """
         arguments, outcome = self._arguments, self._outcome
         self._own_record.look(self._sealer.key)
-        payload = self._seal(message)
-        outcome.size = len(payload)
+        if arguments.receipt:
+            # Imported late, here and below, because few messages need it.
+            from messaging_sender.own_halves import check_own_halves
+
+            check_own_halves(self._settings, self._sealer.discovery)
+        sealed = outcome.sealed = self._seal(message)
+        KeyLog().tell(message.recipient, sealed)
         receipt = None
         broker = Broker.from_settings(self._settings)
         with Publisher(broker, arguments.timeout, MAX_RECEIPT_OCTETS) as publisher:
             if arguments.receipt:
-                # Imported late, because few messages need it.
                 from messaging_sender.receipt_listener import ReceiptListener
 
                 receipt = ReceiptListener(self._settings, self._sealer, arguments.recipient, message.identifier)
                 publisher.listen(str(self._settings.identity_name), receipt.hear)
-            publication = publisher.publish(message.recipient, payload, seconds_at_the_broker(message))
+            publication = publisher.publish(message.recipient, sealed.payload, sealed.expiry_seconds)
             outcome.result = SendResult.UNACKNOWLEDGED
             self._wait(publisher, publication)
             outcome.result = SendResult.ACKNOWLEDGED
@@ -70,7 +75,7 @@ class Transmission:
                 outcome.result = SendResult.PRINTED
                 _LOG.info("%s has printed the message.", message.recipient)
 
-    def _seal(self, message: NewOutgoingMessage) -> bytes:
+    def _seal(self, message: NewOutgoingMessage) -> Sealed:
         arguments = self._arguments
         try:
             if arguments.verbose:

@@ -21,6 +21,8 @@ SOURCES = [
     ROOT / "messaging_maintenance/watch.py",
     SENDER / "application.py",
     SENDER / "outbox_sender.py",
+    SENDER / "recipient_keys.py",
+    SENDER / "sealed.py",
     SENDER / "sender_clock.py",
     SENDER / "sender_record.py",
     ROOT / "messaging_maintenance" / "watch_epochs.py",

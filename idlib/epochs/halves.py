@@ -13,7 +13,7 @@ import hashlib
 import os
 import secrets
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -73,10 +73,12 @@ class Stock:
     Args:
         halves: The halves of the device, without those that are listed as destroyed.
         unreadable: Why files that may be halves of the device cannot be read, one line each.
+        others: The names of the files of other devices.
     """
 
     halves: tuple[KeptHalf, ...]
     unreadable: tuple[str, ...]
+    others: frozenset[str]
 
 
 class Halves:
@@ -98,7 +100,8 @@ class Halves:
         Args:
             start: When the key starts, in seconds since the epoch.
             until: When the half is to be destroyed, in seconds since the epoch.
-            born: For how many seconds the system has run.
+            born: For how many seconds the system has run; for a key that is created ahead of its time, how many it will
+                have been by then.
             signer: The fingerprint of the identity key that signs the record.
 
         Raises:
@@ -158,16 +161,19 @@ class Halves:
             raise _damaged(path)
         return kept
 
-    def stock(self) -> Stock:
+    def stock(self, known: Set[str] = frozenset()) -> Stock:
         """Return what is in the directory.
+
+        Args:
+            known: The names of files that are not to be read again.
 
         Raises:
             StoreError: The directory cannot be read.
         """
-        halves, unreadable = [], []
+        halves, unreadable, others = [], [], []
         destroyed = self.destroyed.ids()
         for path in self._files():
-            if path.name in destroyed:
+            if path.name in destroyed or path.name in known:
                 continue
             try:
                 kept = self.read(path.name)
@@ -176,7 +182,9 @@ class Halves:
                 continue
             if kept is not None:
                 halves.append(kept)
-        return Stock(tuple(halves), tuple(unreadable))
+            else:
+                others.append(path.name)
+        return Stock(tuple(halves), tuple(unreadable), frozenset(others))
 
     def destroy(self, half: Half) -> None:
         """Destroy a half, durably.

@@ -69,7 +69,8 @@ class Half:
         key_id: The key's id.
         start: When the key starts, in seconds since the epoch, by its record.
         until: When it is destroyed, in seconds since the epoch, by its record.
-        born: For how many seconds the system had run when it was created.
+        born: For how many seconds the system had run when it was created, or will have run if it was created ahead of
+            its time and the system keeps running.
         signer: The fingerprint of the identity key that signed its record first.
     """
 

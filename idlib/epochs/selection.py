@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from enum import Enum
 from typing import Final
 
+from idlib.epochs.keys import IdentifiedEpochKey
 from idlib.epochs.record import EpochRecords, PublishedEpoch
 
 # For recipients whose clocks are ahead or behind.
@@ -37,6 +38,11 @@ class ChosenEpoch:
     epoch: PublishedEpoch
     life_seconds: int
     shortening: Shortening
+
+    @property
+    def key(self) -> IdentifiedEpochKey:
+        """The key in the form in which `idlib.envelope` takes it."""
+        return IdentifiedEpochKey(self.epoch.key_id, self.epoch.record.key)
 
     @property
     def readable_until(self) -> int:

@@ -75,6 +75,27 @@ def write_spool(directory: Path, name: IdentityName, records: Sequence[SignedEpo
         ) from error
 
 
+def remove_spool(directory: Path, name: IdentityName) -> None:
+    """Remove the list, so that nothing more is published; what is in DNS stays there.
+
+    Args:
+        directory: EPOCH_SPOOL.
+        name: The device.
+
+    Raises:
+        StoreError: The spool cannot be removed.
+    """
+    path = spool_path(directory, name)
+    try:
+        if path.exists():
+            path.unlink()
+            make_durable(directory)
+    except OSError as error:
+        raise StoreError(
+            f"{quoted(path)} cannot be removed: {error.strerror}", permission_hint(directory, "messaging_receiver")
+        ) from error
+
+
 def read_spool(directory: Path, name: IdentityName) -> tuple[SignedEpochRecord, ...] | None:
     """Return the records that are to be published now, in the order of their bytes; None if there is no spool.
 

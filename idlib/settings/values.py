@@ -69,6 +69,11 @@ class Settings:
     balena_service_name: str | None
 
     @property
+    def epoch_directory(self) -> Path:
+        """The directory for the private halves of epoch keys: EPOCH_PATH, or `epochs` in DATA_PATH."""
+        return self.data_path / "epochs" if self.epoch_path is None else self.epoch_path
+
+    @property
     def certificate_subject(self) -> dict[str, str]:
         """The parts of a certificate's subject, under the names of `Bootstrap`'s keyword arguments."""
         return {

@@ -2,6 +2,7 @@
 
 The texts are stored unsealed: a message is sealed only when it is sent, so that it is fresh and encrypted to the
 recipient's present key. Its identifier is stored too, so that a second copy sent after a crash is refused as a repeat.
+A text that was encrypted to an epoch key once must not be encrypted to an identity key later, so that is stored, too.
 """
 
 import sqlite3
@@ -13,7 +14,8 @@ from typing import Final, Self
 
 from idlib.errors import StoreError
 from idlib.files import state_of
-from idlib.storage.database import Database, repairing
+from idlib.storage import epoch_notes
+from idlib.storage.database import repairing
 from idlib.storage.outgoing import NewOutgoingMessage
 from idlib.storage.pages import Value
 from idlib.storage.salvage import LOG, Table, beside, check_ascending, is_name, resolved
@@ -37,16 +39,16 @@ MAX_OCTETS: Final = 16 * 1024 * 1024
 _OVERHEAD_OCTETS: Final = 200
 # Counts the texts themselves, so that a damaged `octets` does not make the outbox full.
 _COUNT: Final = f"SELECT count(*), coalesce(sum(length(CAST(text AS BLOB)) + {_OVERHEAD_OCTETS}), 0) FROM outgoing"  # noqa: S608  # ours
-_VERSION: Final = 1
-# How old messages of this boot are, whatever the clock has shown since. Programs that do not know this table can use
-# the file, and create one without it, so the table does not raise the version.
+# Earlier programs must not send from this file: they do not know what was encrypted to an epoch key.
+_VERSION: Final = 2
+# How old messages of this boot are, whatever the clock has shown since.
 _QUEUED_IN: Final = """
 CREATE TABLE IF NOT EXISTS queued_in (number INTEGER PRIMARY KEY, boot TEXT NOT NULL, up REAL NOT NULL);
 CREATE TRIGGER IF NOT EXISTS outgoing_gone AFTER DELETE ON outgoing BEGIN
     DELETE FROM queued_in WHERE number = old.number;
 END;
 """
-# Version 0, of release 0.1.0, had neither the table `used` nor the indexes by time.
+# Version 0, of release 0.1.0, had neither the table `used` nor the indexes by time; version 1 had nothing about epochs.
 _SCHEMA: Final = f"""
 CREATE TABLE IF NOT EXISTS outgoing (
     number INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -69,6 +71,7 @@ CREATE TRIGGER IF NOT EXISTS outgoing_removed AFTER DELETE ON outgoing BEGIN
     UPDATE used SET messages = messages - 1, octets = octets - old.octets - {_OVERHEAD_OCTETS};
 END;
 {_QUEUED_IN}
+{epoch_notes.SCHEMA}
 """  # noqa: S608  # of ours alone
 # Reads only the first message of each recipient, however many are queued. UNION removes duplicates, so that the query
 # also ends on a damaged file, where SQLite can return to the same recipient.
@@ -107,6 +110,7 @@ def _is_plausible_total(row: tuple[Value, ...]) -> bool:
 _TABLE: Final = Table(
     "outgoing", ("number", "text", "text", "text", "integer", "integer", "integer or null"), _is_plausible
 )
+_TABLES: Final = (_TABLE, epoch_notes.MARKED, epoch_notes.SEALED)
 # The last column, when the oldest message was queued, is not in the table itself.
 _TOTAL: Final = Table("used", ("integer", "integer", "integer or null"), _is_plausible_total)
 
@@ -122,6 +126,7 @@ class OutgoingMessage(NewOutgoingMessage):
         queued_at: When it was queued, in seconds since the epoch.
         lifetime: How many seconds later it expires; None if it does not expire.
         number: Its number in the outbox.
+        was_sealed_to_epoch: As in `NewOutgoingMessage`.
     """
 
     number: int
@@ -158,7 +163,7 @@ class Waiting:
     since: int | None
 
 
-class Outbox(Database):
+class Outbox(epoch_notes.EpochNotes):
     """The outbox, written and read by several processes at once.
 
     Args:
@@ -171,7 +176,7 @@ class Outbox(Database):
     _may_be_empty = True
 
     def __init__(self, directory: Path) -> None:
-        super().__init__(directory / FILE_NAME, _SCHEMA, _VERSION, (_TABLE,), keeps_texts=True)
+        super().__init__(directory / FILE_NAME, _SCHEMA, _VERSION, _TABLES, keeps_texts=True)
 
     def hold_for_delivery(self) -> None:
         """Become the only process that sends from this outbox, until the file is closed; others may still add messages.
@@ -218,6 +223,8 @@ class Outbox(Database):
             ).lastrowid
             if at is not None:
                 connection.execute("INSERT OR REPLACE INTO queued_in VALUES (?, ?, ?)", (row, at.boot, at.up))
+            if message.was_sealed_to_epoch:
+                connection.execute("INSERT OR IGNORE INTO sealed_to_epoch VALUES (?)", (row,))
 
     @repairing
     def recipients(self) -> tuple[str, ...]:
@@ -240,17 +247,20 @@ class Outbox(Database):
         """
         with self._reading() as connection:
             row = connection.execute(
-                "SELECT number, recipient, identifier, text, octets, queued_at, lifetime FROM outgoing"
+                "SELECT number, recipient, identifier, text, octets, queued_at, lifetime,"
+                " EXISTS (SELECT 1 FROM sealed_to_epoch WHERE sealed_to_epoch.number = outgoing.number) FROM outgoing"
                 " WHERE recipient = ? AND number > ? ORDER BY number LIMIT 1",
                 (recipient, after),
             ).fetchone()
         if row is None:
             return None
         with self._judging_rows():
-            _TABLE.check(row)
+            _TABLE.check(row[:-1])
             check_ascending([row[0]], after)
-        number, recipient, identifier, text, _octets, queued_at, lifetime = row
-        return OutgoingMessage(recipient, identifier, text, queued_at, lifetime, number)
+        number, recipient, identifier, text, _octets, queued_at, lifetime, was_sealed_to_epoch = row
+        return OutgoingMessage(
+            recipient, identifier, text, queued_at, lifetime, number, was_sealed_to_epoch=bool(was_sealed_to_epoch)
+        )
 
     @repairing
     def waiting(self) -> Waiting:
@@ -339,11 +349,6 @@ class Outbox(Database):
                 " AND abs(? + queued_in.up - queued_at) > ?",
                 (offset, at.boot, offset, _MAX_DIVERGENCE_SECONDS),
             )
-
-    def _prepare(self, connection: sqlite3.Connection) -> None:
-        super()._prepare(connection)
-        if connection.execute("SELECT 1 FROM sqlite_schema WHERE name = 'outgoing_gone'").fetchone() is None:
-            connection.executescript(f"BEGIN IMMEDIATE; {_QUEUED_IN} COMMIT")
 
     def _total(self, connection: sqlite3.Connection) -> tuple[int, int, int | None]:
         """Return how many messages are queued, how many bytes they take, and when the oldest was queued."""

@@ -160,7 +160,9 @@ class WaitingMessage(WaitingHeader):
     """One deferred message.
 
     Args:
-        signed: Its text, a JWS; for the rest see `WaitingHeader`.
+        signed: Its text, a JWS.
+        is_sealed_to_epoch: Whether it was encrypted to an epoch key; for the rest see `WaitingHeader`.
     """
 
     signed: str
+    is_sealed_to_epoch: bool = False

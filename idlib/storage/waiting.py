@@ -13,10 +13,11 @@ from idlib.storage.salvage import Table, check_ascending, is_name
 from idlib.storage.values import IDENTIFIER_BYTES, WaitingEntry, WaitingMessage
 
 FILE_NAME: Final = "waiting.sqlite3"
-_VERSION: Final = 1
+_VERSION: Final = 2
 _READ_AT_ONCE: Final = 500
 # An empty file with at most this many pages is not shrunk: the next messages use them.
 _KEPT_PAGES: Final = 64
+# `sealed_to_epoch` has the numbers of the messages that were encrypted to an epoch key; files of version 1 lack it.
 # The text is the last column and a blob, so that SQLite can return its length and the other columns without reading it.
 _SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS waiting (
@@ -30,6 +31,9 @@ CREATE TABLE IF NOT EXISTS waiting (
     is_asked_again INTEGER NOT NULL,
     is_reserved INTEGER NOT NULL,
     signed BLOB NOT NULL
+);
+CREATE TABLE IF NOT EXISTS sealed_to_epoch (
+    number INTEGER PRIMARY KEY
 );
 """
 # The fields of a `WaitingHeader`; the columns have the same names.
@@ -77,6 +81,7 @@ _TABLE: Final = Table(
     ),
     _is_plausible,
 )
+_EPOCH_TABLE: Final = Table("sealed_to_epoch", ("number",), lambda row: isinstance(row[0], int) and row[0] > 0)
 
 
 class WaitingMessages(Database):
@@ -91,7 +96,12 @@ class WaitingMessages(Database):
 
     def __init__(self, directory: Path) -> None:
         super().__init__(
-            directory / FILE_NAME, _SCHEMA, _VERSION, (_TABLE,), keeps_texts=True, advice=STOP_THE_OTHER_RECEIVER
+            directory / FILE_NAME,
+            _SCHEMA,
+            _VERSION,
+            (_TABLE, _EPOCH_TABLE),
+            keeps_texts=True,
+            advice=STOP_THE_OTHER_RECEIVER,
         )
         # A process that was killed may have left removed texts in the log.
         self._is_wipe_due = True
@@ -145,12 +155,18 @@ class WaitingMessages(Database):
         with self._reading() as connection, self._judging_rows():
             for wanted in numbers:
                 row = connection.execute(
-                    f"SELECT {_COLUMNS}, signed FROM waiting WHERE number = ?",  # noqa: S608  # of ours alone
+                    f"SELECT {_COLUMNS}, signed, EXISTS (SELECT 1 FROM sealed_to_epoch WHERE number = ?1)"  # noqa: S608
+                    " FROM waiting WHERE number = ?1",
                     (wanted,),
                 ).fetchone()
                 if row is not None:
+                    *row, is_sealed_to_epoch = row
                     _TABLE.check(row)
-                    found.append(WaitingMessage(**_header(row), signed=row[-1].decode()))
+                    found.append(
+                        WaitingMessage(
+                            **_header(row), signed=row[-1].decode(), is_sealed_to_epoch=bool(is_sealed_to_epoch)
+                        )
+                    )
         return tuple(found)
 
     @repairing
@@ -163,7 +179,15 @@ class WaitingMessages(Database):
         """
         with self._lock:
             with self._transaction() as connection:
-                gone = connection.executemany("DELETE FROM waiting WHERE number = ?", ((number,) for number in removed))
+                numbers = [(number,) for number in removed]
+                gone = connection.executemany("DELETE FROM waiting WHERE number = ?", numbers)
+                # Also of those that are added: a repair may have lost the message that had the number before.
+                numbers += [(message.number,) for message in added]
+                connection.executemany("DELETE FROM sealed_to_epoch WHERE number = ?", numbers)
+                connection.executemany(
+                    "INSERT INTO sealed_to_epoch VALUES (?)",
+                    ((message.number,) for message in added if message.is_sealed_to_epoch),
+                )
                 connection.executemany(
                     "INSERT OR REPLACE INTO waiting VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                     (_row(message) for message in added),

@@ -182,6 +182,10 @@ class Knot(Daemon):
         """Remove a TLSA record of a name, or all of them if none is given."""
         self._change("zone-unset", [name], "TLSA", *(word for text in record for word in text.split()))
 
+    def remove_txt(self, name: str) -> None:
+        """Remove all TXT records of a name."""
+        self._change("zone-unset", [name], "TXT")
+
     def replace_tlsa(self, name: str, records: Sequence[str], ttl: int) -> None:
         """Replace all TLSA records of a name in one change.
 

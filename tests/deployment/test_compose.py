@@ -104,6 +104,15 @@ def test_only_maintenance_writes_keys() -> None:
     assert set(STACK["volumes"]) == {"identity", "credentials", "data", "epoch_records", "resolver_state"}
 
 
+def test_the_lab_declares_each_volume_that_its_services_use_also_those_that_they_inherit() -> None:
+    lab = read("docker-compose.lab.yml")
+    for name, one in lab["services"].items():
+        inherited = STACK["services"][one["extends"]["service"]]["volumes"] if "extends" in one else []
+        # A mount of its own replaces the inherited one at the same place.
+        mounts = {mount.split(":")[1]: mount.split(":")[0] for mount in (*inherited, *one.get("volumes", []))}
+        assert set(mounts.values()) <= set(lab["volumes"]), f"{name} uses a volume that is not declared"
+
+
 def test_the_services_use_the_resolver_of_the_stack() -> None:
     services = STACK["services"]
     address = services["resolver"]["networks"]["default"]["ipv4_address"]

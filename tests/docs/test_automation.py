@@ -79,7 +79,14 @@ class Home:
 
     def receive(self, *texts: str) -> None:
         lines = [
-            json_line(IdentityName(ALICE), text, identifier="x", sent_at=1_800_000_000, received_at=1_800_000_001)
+            json_line(
+                IdentityName(ALICE),
+                text,
+                identifier="x",
+                sent_at=1_800_000_000,
+                received_at=1_800_000_001,
+                sealed="identity",
+            )
             for text in texts
         ]
         (self.path / "received").write_text("".join(f"{line}\n" for line in lines))

@@ -236,15 +236,29 @@ def test_binding_is_required_of_listed_senders() -> None:
     assert not SenderLists().requires_binding(ALICE)
 
 
+def test_forward_secrecy_is_required_of_listed_names() -> None:
+    lists = SenderLists(secrecy_required=NamePatterns(("*.example.com",)))
+    assert lists.requires_forward_secrecy(ALICE)
+    assert not lists.requires_forward_secrecy(IdentityName("carol.example"))
+    assert not SenderLists().requires_forward_secrecy(ALICE)
+
+
 def test_each_list_follows_its_own_file(tmp_path: Path) -> None:
-    denied, allowed, bound = (tmp_path / name for name in ("denied", "allowed", "bound"))
+    denied, allowed, bound, secret = (tmp_path / name for name in ("denied", "allowed", "bound", "secret"))
     write(denied, "# nobody yet")
     write(allowed, "alice.example.com")
     write(bound, "bob.example.com")
-    lists = WatchedLists(read_list(denied), read_filled_list(allowed), read_filled_list(bound))
+    write(secret, "bob.example.com")
+    lists = WatchedLists(
+        read_list(denied), read_filled_list(allowed), read_filled_list(bound), read_filled_list(secret)
+    )
+    assert not lists.current().requires_forward_secrecy(ALICE)
     write(denied, "bob.example.com")
     write(bound, "alice.example.com")
+    write(secret, "alice.example.com")
+    time.sleep(1.1)
     current = lists.current()
+    assert current.requires_forward_secrecy(ALICE)
     assert current.denied is not None
     assert current.denied.texts == ("bob.example.com",)
     assert current.requires_binding(ALICE)

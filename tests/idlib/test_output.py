@@ -40,15 +40,15 @@ def test_any_text_is_one_harmless_line_and_can_be_read_back(text: str) -> None:
 
 @given(TEXTS, TEXTS, st.integers(0, 2**53 - 1), st.floats(0, 4e9))
 def test_any_message_is_one_json_object(text: str, identifier: str, sent_at: int, received_at: float) -> None:
-    line = json_line(ALICE, text, identifier=identifier, sent_at=sent_at, received_at=received_at)
+    line = json_line(ALICE, text, identifier=identifier, sent_at=sent_at, received_at=received_at, sealed="identity")
     assert is_harmless(line)
     read = json.loads(line)
-    assert list(read) == ["sender", "message", "id", "sent_at", "received_at", "bound"]
+    assert list(read) == ["sender", "message", "id", "sent_at", "received_at", "bound", "sealed"]
     assert (read["sender"], read["message"], read["id"], read["bound"]) == (str(ALICE), text, identifier, True)
 
 
 def test_an_unbound_message_is_marked() -> None:
-    read = json.loads(json_line(ALICE, "hello", identifier=None, sent_at=None, received_at=1.5))
+    read = json.loads(json_line(ALICE, "hello", identifier=None, sent_at=None, received_at=1.5, sealed="epoch"))
     assert read == {
         "sender": str(ALICE),
         "message": "hello",
@@ -56,6 +56,7 @@ def test_an_unbound_message_is_marked() -> None:
         "sent_at": None,
         "received_at": "1970-01-01T00:00:01.500Z",
         "bound": False,
+        "sealed": "epoch",
     }
 
 

@@ -6,7 +6,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from idlib.algorithms import PrivateKey
-from idlib.envelope import Binding, UnverifiedMessage, parse, sign
+from idlib.envelope import Binding, SealedTo, UnverifiedMessage, parse, sign
 from idlib.errors import Reason, Refusal
 from idlib.lists import SenderLists
 from idlib.names import IdentityName, NamePatterns
@@ -91,6 +91,18 @@ def test_an_unbound_message_is_accepted_unless_binding_is_required_of_its_sender
         policy = Policy(BOB, SenderLists(binding_required=patterns))
         assert refusal_of(policy, unbound()) is Reason.UNBOUND
         policy.check_message(message(), NOW)
+
+
+def test_a_message_to_the_identity_key_is_accepted_unless_epoch_keys_are_required_of_its_sender() -> None:
+    for sealed_to in SealedTo:
+        EVERYBODY.check_sealing(ALICE, sealed_to)
+        Policy(BOB, SenderLists(secrecy_required=NamePatterns(("dave.example",)))).check_sealing(ALICE, sealed_to)
+    for patterns in (NamePatterns.all(), NamePatterns((str(ALICE),)), NamePatterns(("*.example.com",))):
+        policy = Policy(BOB, SenderLists(secrecy_required=patterns))
+        policy.check_sealing(ALICE, SealedTo.EPOCH)
+        with pytest.raises(Refusal) as refusal:
+            policy.check_sealing(ALICE, SealedTo.IDENTITY)
+        assert refusal.value.reason is Reason.NOT_FORWARD_SECRET
 
 
 def test_a_message_of_a_sender_that_is_not_allowed_is_refused() -> None:

@@ -11,7 +11,7 @@ from idlib.algorithms import PrivateKey
 from idlib.discovery import Discovery, Found
 from idlib.discovery.authentication import AuthenticRecords
 from idlib.discovery.lookup import LookUp
-from idlib.envelope import Binding, UnverifiedMessage, parse, sign
+from idlib.envelope import Binding, SealedTo, UnverifiedMessage, parse, sign
 from idlib.errors import (
     BogusError,
     DiscoveryError,
@@ -80,8 +80,11 @@ def decide(
     renewal: Renewal = Renewal.POSSIBLE,
     waited: float = 0.0,
     verified_with: bytes | None = None,
+    sealed_to: SealedTo = SealedTo.IDENTITY,
 ) -> Verdict:
-    return authenticate(judged, b"d" * 32, found, moment, policy, check_replay, renewal, waited, verified_with)
+    return authenticate(
+        judged, b"d" * 32, found, moment, policy, check_replay, renewal, waited, verified_with, sealed_to
+    )
 
 
 def reason_of(verdict: Verdict) -> Reason:
@@ -160,6 +163,23 @@ def test_an_unbound_message_is_refused_if_binding_is_required() -> None:
 def test_a_sender_that_is_not_allowed_is_refused_first(policy: Policy) -> None:
     stale = message(NOW - 30 * DAY)
     assert reason_of(decide(stale, None, Moment(NOW, is_set=False), policy)) is Reason.SENDER_NOT_ALLOWED
+
+
+SECRET_ONLY = SenderLists(secrecy_required=NamePatterns.all())
+
+
+@pytest.mark.parametrize("found", [None, FOUND])
+@pytest.mark.parametrize("moment", [MOMENT, Moment(NOW, is_set=False)])
+def test_a_message_to_the_identity_key_is_refused_before_a_look_up_and_by_any_clock(
+    found: Found | None, moment: Moment
+) -> None:
+    policy = Policy(BOB, SECRET_ONLY)
+    assert reason_of(decide(message(), found, moment, policy)) is Reason.NOT_FORWARD_SECRET
+    assert not isinstance(decide(message(), found, moment, policy, sealed_to=SealedTo.EPOCH), Refuse)
+
+
+def test_a_message_to_another_recipient_is_refused_for_that_first() -> None:
+    assert reason_of(decide(message(audience=ALICE), policy=Policy(BOB, SECRET_ONLY))) is Reason.WRONG_AUDIENCE
 
 
 def test_an_unknown_sender_is_looked_up() -> None:

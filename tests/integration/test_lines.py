@@ -280,7 +280,7 @@ def test_json_has_id_recipient_size_result_and_reason(alice: Device, bob: Device
     sent = alice.send(bob, "hello", "--json")
     assert sent.status == 0
     report = json.loads(sent.stdout)
-    assert list(report) == ["id", "recipient", "size", "result", "reason", "warning"]
+    assert list(report) == ["id", "recipient", "size", "result", "reason", "warning", "sealed", "readable_until"]
     assert (report["recipient"], report["result"], report["reason"], report["warning"]) == (
         bob.name,
         "acknowledged",
@@ -289,6 +289,7 @@ def test_json_has_id_recipient_size_result_and_reason(alice: Device, bob: Device
     )
     assert len(report["id"]) == 22
     assert 1000 < report["size"] < 4000
+    assert (report["sealed"], report["readable_until"]) == ("identity", None)
 
 
 def test_json_has_the_reason_why_a_message_was_not_sent(alice: Device, bob: Device) -> None:

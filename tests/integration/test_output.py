@@ -69,13 +69,14 @@ def test_json_has_the_sender_the_text_and_the_time(
     anybody.publish(bob, encrypted(signed("of the old kind", alice), bob))
     receiver.wait_for_message("of the old kind")
     bound, unbound = (json.loads(line) for line in receiver.stdout)
-    assert set(bound) == set(unbound) == {"sender", "message", "id", "sent_at", "received_at", "bound"}
+    assert set(bound) == set(unbound) == {"sender", "message", "id", "sent_at", "received_at", "bound", "sealed"}
     assert (bound["sender"], bound["message"], bound["bound"]) == (alice.name, 'bound "Grüße"\n', True)
     assert re.fullmatch(r"[A-Za-z0-9_-]{22}", bound["id"])
     sent_at, received_at = (datetime.fromisoformat(bound[key]) for key in ("sent_at", "received_at"))
     assert sent_at.utcoffset() == received_at.utcoffset() == datetime.fromisoformat("2026-01-01T00:00:00Z").utcoffset()
     assert abs((received_at - sent_at).total_seconds()) < 30
     assert (unbound["sender"], unbound["message"], unbound["bound"]) == (alice.name, "of the old kind", False)
+    assert bound["sealed"] == unbound["sealed"] == "identity"
     assert unbound["id"] is None
     assert unbound["sent_at"] is None
     assert "Grüße" in receiver.stdout[0]

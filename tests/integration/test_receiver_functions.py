@@ -63,3 +63,9 @@ def test_nothing_is_returned_for_a_forged_message_or_an_unknown_sender(lab: Lab,
 def test_nothing_is_returned_for_a_message_to_another_recipient(alice: Device, bob: Device) -> None:
     content = signed_by(read_private_key(alice.key_path), alice.name, "carol._device.example.test")
     assert authentic_text_of(content, bob) == "''\n"
+
+
+def test_a_message_counts_as_encrypted_to_the_identity_key(alice: Device, bob: Device) -> None:
+    content = signed_by(read_private_key(alice.key_path), alice.name, bob.name)
+    assert authentic_text_of(content, bob.with_settings(REQUIRE_FORWARD_SECRECY=alice.name)) == "''\n"
+    assert authentic_text_of(content, bob.with_settings(REQUIRE_FORWARD_SECRECY="other.example.com")) == "'hello'\n"

@@ -10,7 +10,7 @@ import pytest
 from idlib.discovery import Discovery
 from idlib.discovery.authentication import AuthenticRecords
 from idlib.discovery.lookup import LookUp
-from idlib.epochs.halves import Halves, identity_fingerprint
+from idlib.epochs.halves import Halves, KeptHalf, identity_fingerprint
 from idlib.epochs.record import SignedEpochRecord
 from idlib.epochs.schedule import Lifetimes, period
 from idlib.epochs.spool import read_spool, spool_path
@@ -308,6 +308,23 @@ def _fail(_path: Path) -> None:
     raise OSError(5, "Input/output error")
 
 
+def test_a_spool_that_cannot_be_written_is_a_problem_that_names_the_setting_and_the_key_is_used(
+    receiver: Receiver, caplog: pytest.LogCaptureFixture
+) -> None:
+    spool = receiver.directory / "spool"
+    spool.write_text("in the way")
+
+    receiver.run_for(HOUR)
+    assert (receiver.problem() or "").startswith("epoch keys: the epoch records cannot be written to ")
+    assert "set EPOCH_SPOOL to a directory that this user can write to" in caplog.text
+    assert len(receiver.upkeep.ids) == 1
+
+    spool.unlink()
+    receiver.keep()
+    assert receiver.problem() is None
+    assert receiver.upkeep.ids == (receiver.spooled_id(),)
+
+
 @pytest.mark.parametrize("within", ["", "epochs"])
 def test_epoch_keys_are_not_kept_where_a_backup_would_keep_them(
     receiver: Receiver, device: Device, within: str
@@ -364,11 +381,271 @@ def test_what_is_wrong_with_the_records_in_dns_is_said(
     assert receiver.look() == f"own epoch record: {problem}"
 
 
-def test_a_key_in_dns_whose_half_is_elsewhere_is_said(receiver: Receiver, device: Device, tmp_path: Path) -> None:
-    other = Halves(tmp_path / "copy", BOB)
-    kept = other.create(int(device.wall), int(device.wall + 9 * DAY), 0.0, bytes(32))
-    receiver.keep()
-    receiver.run_for(2 * HOUR)
-    receiver.dns.answer = (_as_txt(SignedEpochRecord.create(kept.record, BOB, receiver.key).to_text()),)
+class OtherDevice:
+    """A device with the same identity, and private halves of its own."""
 
+    def __init__(self, directory: Path, receiver: Receiver) -> None:
+        self._halves = Halves(directory, BOB)
+        self._receiver = receiver
+
+    def publish_new(self) -> str:
+        """Create a key, and replace the record in DNS with its record; return its id."""
+        now = int(self._receiver.device.wall)
+        kept = self._halves.create(now, int(now + 9 * DAY), 0.0, bytes(32))
+        text = SignedEpochRecord.create(kept.record, BOB, self._receiver.key).to_text()
+        self._receiver.dns.answer = (_as_txt(text),)
+        return kept.half.key_id
+
+
+def test_a_key_in_dns_whose_half_is_elsewhere_is_said(
+    receiver: Receiver, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    receiver.keep()
+    other = OtherDevice(tmp_path / "copy", receiver).publish_new()
+
+    assert receiver.look() is None
+    assert f"DNS has the epoch key {other}, whose private half is not here" in caplog.text
+
+    receiver.run_for(2 * HOUR)
     assert "private half is not here" in (receiver.look() or "")
+    assert caplog.text.count("messages to it cannot be opened") == 1
+
+
+def test_a_key_in_dns_whose_half_is_elsewhere_makes_the_maintenance_service_publish_again_once(
+    receiver: Receiver, tmp_path: Path
+) -> None:
+    def version() -> tuple[int, int]:
+        status = spool_path(receiver.directory / "spool", BOB).stat()
+        return status.st_ino, status.st_mtime_ns
+
+    receiver.keep()
+    before = receiver.spooled_id(), version()
+    receiver.publish()
+    receiver.look()
+    receiver.keep()
+    assert before == (receiver.spooled_id(), version())
+
+    OtherDevice(tmp_path / "copy", receiver).publish_new()
+    receiver.look()
+    receiver.keep()
+    after = receiver.spooled_id(), version()
+    assert after[0] == before[0]
+    assert after[1] != before[1]
+
+    receiver.look()
+    receiver.keep()
+    assert after == (receiver.spooled_id(), version())
+
+
+def test_after_data_path_was_lost_the_record_is_replaced_once(receiver: Receiver) -> None:
+    receiver.keep()
+    receiver.publish()
+    for file in receiver.epochs.iterdir():
+        file.unlink()
+
+    receiver.start()
+    receiver.keep()
+    assert receiver.look() is None
+    receiver.publish()
+    receiver.run_for(2 * HOUR)
+
+    assert receiver.look() is None
+    assert receiver.files() == {receiver.spooled_id()}
+
+
+@pytest.mark.parametrize("after", [60.0, 23 * HOUR])
+def test_if_a_second_device_publishes_nothing_more_is_published_until_a_restart(
+    receiver: Receiver, tmp_path: Path, after: float
+) -> None:
+    other = OtherDevice(tmp_path / "copy", receiver)
+    receiver.keep()
+    mine = receiver.spooled_id()
+    other.publish_new()
+    assert receiver.look() is None
+    receiver.publish()
+    assert receiver.look() is None
+
+    receiver.run_for(after)
+    other.publish_new()
+
+    problem = "epoch keys: another device publishes epoch keys for this name, so this one publishes no more"
+    assert receiver.look() == problem
+    receiver.keep()
+    path = spool_path(receiver.directory / "spool", BOB)
+    assert not path.exists()
+    receiver.run_for(2 * DAY)
+    assert receiver.look() == problem
+    assert not path.exists()
+    assert mine in receiver.upkeep.keys
+
+    receiver.start()
+    receiver.keep()
+    assert receiver.problem() is None
+    assert receiver.spooled_id()
+
+
+def test_a_spool_that_cannot_be_removed_is_a_problem_until_it_can(receiver: Receiver, tmp_path: Path) -> None:
+    other = OtherDevice(tmp_path / "copy", receiver)
+    receiver.keep()
+    for _ in range(2):
+        other.publish_new()
+        receiver.look()
+        receiver.device.run_for(60)
+    path = spool_path(receiver.directory / "spool", BOB)
+    path.unlink()
+    path.mkdir()
+
+    receiver.keep()
+    assert "cannot be removed" in (receiver.problem() or "")
+
+    path.rmdir()
+    receiver.keep()
+    assert (receiver.problem() or "").startswith("epoch keys: another device")
+
+
+def make_ahead(receiver: Receiver, number: int, length: float = 7 * DAY) -> list[str]:
+    """Do what the command that creates keys ahead of time does; return their ids in the order of their times."""
+    device = receiver.device
+    ids = []
+    for at in range(number):
+        ahead = at * length
+        start, until = period(int(device.wall + ahead), Lifetimes(int(length), int(8 * DAY)))
+        halves = Halves(receiver.epochs, BOB)
+        born = device.keeper.elapsed() + ahead
+        ids.append(halves.create(start, until, born, identity_fingerprint(receiver.key.public)).half.key_id)
+    return ids
+
+
+def test_keys_that_were_created_ahead_of_time_are_used_one_after_the_other(receiver: Receiver) -> None:
+    receiver.start(EPOCH_LENGTH="7d")
+    receiver.keep()
+    own = receiver.spooled_id()
+    receiver.run_for(7 * DAY - HOUR / 2)
+    ahead = make_ahead(receiver, 4)
+
+    receiver.keep()
+    assert set(receiver.upkeep.ids) == {own, *ahead}
+    for key_id in ahead:
+        assert receiver.spooled_id() == key_id
+        receiver.run_for(7 * DAY)
+    assert receiver.upkeep.problem is None
+    # The first one that is created after them.
+    assert receiver.spooled_id() not in {own, *ahead}
+    assert own not in receiver.files()
+    assert receiver.files() == set(receiver.upkeep.ids)
+
+
+def test_a_key_that_was_created_ahead_of_time_is_destroyed_when_its_record_says(receiver: Receiver) -> None:
+    receiver.start(EPOCH_LENGTH="7d")
+    first, *_, last = make_ahead(receiver, 4)
+    receiver.run_for(15 * DAY + UPKEEP_SECONDS)
+    assert first not in receiver.files()
+    assert last in receiver.upkeep.keys
+    receiver.run_for(21 * DAY - 2 * UPKEEP_SECONDS)
+    assert last in receiver.upkeep.keys
+    receiver.run_for(2 * UPKEEP_SECONDS)
+    assert last not in receiver.files()
+
+
+def test_a_device_that_is_off_for_20_days_continues_with_a_key_from_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    device = Device(tmp_path / "data", monkeypatch, is_synchronized=True)
+    with device.running():
+        receiver = Receiver(tmp_path, device)
+        ahead = make_ahead(receiver, 4)
+    device.start_anew(off_for=20 * DAY)
+    with device.running():
+        receiver.start(EPOCH_LENGTH="7d")
+        receiver.run_for(DAY + HOUR)
+        assert set(receiver.upkeep.ids) == set(ahead[1:])
+        assert receiver.spooled_id() == ahead[3]
+
+
+def test_files_that_are_known_are_not_read_again(
+    receiver: Receiver, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    read: list[str] = []
+    original = Halves.read
+
+    def noted(halves: Halves, key_id: str) -> KeptHalf | None:
+        read.append(key_id)
+        return original(halves, key_id)
+
+    monkeypatch.setattr(Halves, "read", noted)
+    receiver.keep()
+    (new,) = make_ahead(receiver, 1)
+    others = Halves(receiver.epochs, ALICE).create(int(NOW), int(NOW + DAY), 0.0, bytes(32)).half.key_id
+    (receiver.epochs / ("x" * 21 + "w")).write_bytes(b"damaged")
+    for _ in range(3):
+        receiver.keep()
+    assert read.count(new) == read.count(others) == 1
+    assert set(receiver.upkeep.ids) == {new, receiver.spooled_id()} | receiver.files() - {others, "x" * 21 + "w"}
+    assert caplog.text.count("Epoch key skipped") == 1
+
+
+def test_keys_that_were_created_ahead_of_time_do_not_count_against_creating_one(
+    receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("messaging_receiver.epoch_upkeep.MAX_LIVING_KEYS", 2)
+    make_ahead(receiver, 4)
+    receiver.run_for(DAY + HOUR)
+    assert receiver.problem() is None
+    assert len(receiver.upkeep.ids) == 5
+
+
+def test_too_many_keys_are_a_problem(receiver: Receiver, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("messaging_receiver.epoch_upkeep.MAX_LIVING_KEYS", 2)
+    receiver.run_for(2 * DAY + HOUR)
+    assert (receiver.problem() or "").startswith("epoch keys: 2 epoch keys exist, so no new one is created")
+
+
+def test_all_keys_in_dns_that_are_of_this_device_are_accepted(
+    receiver: Receiver, caplog: pytest.LogCaptureFixture
+) -> None:
+    receiver.start(EPOCH_LENGTH="7d")
+    make_ahead(receiver, 4)
+    receiver.keep()
+    halves = Halves(receiver.epochs, BOB).stock().halves
+    receiver.dns.answer = tuple(
+        _as_txt(SignedEpochRecord.create(kept.record, BOB, receiver.key).to_text()) for kept in halves
+    )
+    receiver.run_for(2 * HOUR)
+    assert len(halves) == 4
+    assert receiver.look() is None
+    assert "private half is not here" not in caplog.text
+
+
+def test_a_device_that_starts_with_a_clock_a_year_ahead_and_is_set_right(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    device = Device(tmp_path / "data", monkeypatch, is_synchronized=True)
+    with device.running():
+        receiver = Receiver(tmp_path, device)
+        receiver.keep()
+        first = receiver.spooled_id()
+    device.start_anew(off_for=60.0)
+    device.wall += YEAR
+    with device.running():
+        receiver.start()
+        receiver.run_for(HOUR)
+        assert receiver.files() == {first} == set(receiver.upkeep.ids)
+        assert receiver.spooled_id() == first
+        device.wall -= YEAR
+        receiver.run_for(2 * HOUR)
+        assert receiver.files() == {first}
+        receiver.run_for(DAY)
+        assert len(receiver.files()) == 2
+    assert receiver.problem() is None
+
+
+def test_a_clock_that_is_set_back_by_a_day_creates_nothing_until_it_is_trusted(
+    receiver: Receiver, device: Device
+) -> None:
+    receiver.keep()
+    receiver.run_for(12 * HOUR)
+    first = receiver.spooled_id()
+    device.wall -= DAY
+    receiver.run_for(12 * HOUR)
+    assert receiver.files() == {first}
+    assert receiver.spooled_id() == first

@@ -52,7 +52,7 @@ def resolver() -> Iterator[Resolver]:
     resolver.ended.set()
 
 
-def request(resolver: Resolver, name: str, domain: str = "", *, is_retry: bool = False) -> LookupRequest:
+def request(resolver: Resolver, name: str, domain: str = "", *, is_retry: bool = False) -> LookupRequest[Found]:
     identity = IdentityName(name)
     zone = identity.text.partition(".")[2]
     return LookupRequest(identity, zone, domain or zone, resolver.ask, is_retry)
@@ -66,7 +66,7 @@ def wait_for(condition: Callable[[], bool]) -> None:
 
 
 def test_every_name_is_looked_up_however_many_there_are(resolver: Resolver) -> None:
-    lookups = Lookups(resolver.note, WORKERS)
+    lookups: Lookups[Found] = Lookups(resolver.note, WORKERS)
     for number in range(2000):
         lookups.ask(request(resolver, f"d{number}.fleet.test"))
     wait_for(lambda: len(resolver.answered) == 2000)
@@ -74,7 +74,7 @@ def test_every_name_is_looked_up_however_many_there_are(resolver: Resolver) -> N
 
 
 def test_a_zone_that_answers_gets_more_threads_and_leaves_a_quarter_to_others(resolver: Resolver) -> None:
-    lookups = Lookups(resolver.note, WORKERS)
+    lookups: Lookups[Found] = Lookups(resolver.note, WORKERS)
     for number in range(300):
         lookups.ask(request(resolver, f"d{number}.fleet.test"))
     wait_for(lambda: len(resolver.answered) == 300)
@@ -82,7 +82,7 @@ def test_a_zone_that_answers_gets_more_threads_and_leaves_a_quarter_to_others(re
 
 
 def test_threads_that_have_become_idle_do_not_keep_the_number_of_threads_low(resolver: Resolver) -> None:
-    lookups = Lookups(resolver.note, WORKERS)
+    lookups: Lookups[Found] = Lookups(resolver.note, WORKERS)
     for number in range(LOOKUPS_OF_A_ZONE):
         lookups.ask(request(resolver, f"first-{number}.fleet.test"))
     wait_for(lambda: len(resolver.answered) == LOOKUPS_OF_A_ZONE)
@@ -96,7 +96,7 @@ def test_threads_that_have_become_idle_do_not_keep_the_number_of_threads_low(res
 
 def test_a_silent_zone_keeps_four_threads_and_all_others_continue(resolver: Resolver) -> None:
     resolver.silent.add("dead.test")
-    lookups = Lookups(resolver.note, WORKERS)
+    lookups: Lookups[Found] = Lookups(resolver.note, WORKERS)
     for number in range(300):
         lookups.ask(request(resolver, f"d{number}.dead.test"))
     wait_for(lambda: len(resolver.asked) == LOOKUPS_OF_A_ZONE)
@@ -109,7 +109,7 @@ def test_a_silent_zone_keeps_four_threads_and_all_others_continue(resolver: Reso
 def test_many_silent_zones_of_one_owner_leave_a_quarter_to_other_owners(resolver: Resolver) -> None:
     zones = [f"z{number}.evil.test" for number in range(50)]
     resolver.silent.update(zones)
-    lookups = Lookups(resolver.note, WORKERS)
+    lookups: Lookups[Found] = Lookups(resolver.note, WORKERS)
     for zone in zones:
         lookups.ask(request(resolver, f"d.{zone}", "evil.test"))
     wait_for(lambda: len(resolver.asked) == WORKERS - WORKERS // 4)
@@ -119,7 +119,7 @@ def test_many_silent_zones_of_one_owner_leave_a_quarter_to_other_owners(resolver
 
 def test_names_that_failed_before_come_after_new_names_of_their_zone(resolver: Resolver) -> None:
     resolver.silent.add("busy.test")
-    lookups = Lookups(resolver.note, WORKERS)
+    lookups: Lookups[Found] = Lookups(resolver.note, WORKERS)
     for number in range(LOOKUPS_OF_A_ZONE):
         lookups.ask(request(resolver, f"first{number}.busy.test"))
     wait_for(lambda: len(resolver.asked) == LOOKUPS_OF_A_ZONE)
@@ -133,7 +133,7 @@ def test_names_that_failed_before_come_after_new_names_of_their_zone(resolver: R
 
 def test_a_cancelled_request_is_not_looked_up_and_leaves_nothing_behind(resolver: Resolver) -> None:
     resolver.silent.add("dead.test")
-    lookups = Lookups(resolver.note, 4)
+    lookups: Lookups[Found] = Lookups(resolver.note, 4)
     for number in range(3):
         lookups.ask(request(resolver, f"d{number}.dead.test"))
     wait_for(lambda: len(resolver.asked) == 3)
@@ -149,7 +149,7 @@ def test_a_cancelled_request_is_not_looked_up_and_leaves_nothing_behind(resolver
 
 def test_the_last_answer_and_failed_domains_are_recorded(resolver: Resolver) -> None:
     resolver.silent.add("dead.test")
-    lookups = Lookups(resolver.note, WORKERS)
+    lookups: Lookups[Found] = Lookups(resolver.note, WORKERS)
     began = lookups.answered_at
     lookups.ask(request(resolver, "d.dead.test"))
     resolver.ended.set()
@@ -164,7 +164,7 @@ def test_a_request_is_not_missed_if_it_comes_just_as_an_idle_thread_times_out(
     resolver: Resolver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("messaging_receiver.lookups._IDLE_SECONDS", 0.01)
-    lookups = Lookups(resolver.note, 1)
+    lookups: Lookups[Found] = Lookups(resolver.note, 1)
     for number in range(300):
         lookups.ask(request(resolver, f"d{number}.alive.test"))
         wait_for(lambda number=number: len(resolver.answered) == number + 1)  # type: ignore[misc]
@@ -173,7 +173,7 @@ def test_a_request_is_not_missed_if_it_comes_just_as_an_idle_thread_times_out(
 
 def test_an_internal_error_of_a_look_up_is_logged_and_ends_no_thread(resolver: Resolver) -> None:
     outcomes: list[LookupOutcome] = []
-    lookups = Lookups(lambda _, outcome: outcomes.append(outcome), 1)
+    lookups: Lookups[Found] = Lookups(lambda _, outcome: outcomes.append(outcome), 1)
 
     def fail(_: IdentityName) -> Found:
         raise ZeroDivisionError

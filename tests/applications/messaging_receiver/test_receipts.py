@@ -15,7 +15,7 @@ from idlib.errors import NoSubscriberError, TransportError
 from idlib.names import IdentityName
 from idlib.settings import MqttVersion
 from idlib.transport import Broker
-from messaging_receiver.receipts import (
+from messaging_receiver.receipt_requests import (
     BURST,
     MAX_REQUESTS,
     MAX_SENDERS,
@@ -26,9 +26,9 @@ from messaging_receiver.receipts import (
     ZONE_SECONDS_PER_RECEIPT,
     Rates,
     ReceiptRequest,
-    Receipts,
     Requests,
 )
+from messaging_receiver.receipts import Receipts
 from tests.applications.messaging_receiver.world import ALICE, BOB, KEYS, record_of
 
 
@@ -59,6 +59,7 @@ class Asking:
     def answer_all(self) -> list[IdentityName]:
         senders = []
         while request := self.requests.get(0):
+            assert isinstance(request, ReceiptRequest)
             senders.append(request.sender)
         return senders
 
@@ -213,7 +214,9 @@ def receipts(publisher: Publisher, pauses: list[float]) -> Receipts:
     for number in range(100):
         assert isinstance(discovery.find(name(number)), Found)
     broker = Broker("127.0.0.1", 1, MqttVersion.V5)
-    return Receipts(broker, BOB, lambda: KEYS[BOB], discovery, lambda _: True, zone_of)
+    return Receipts(
+        broker, BOB, lambda: KEYS[BOB], discovery, lambda _: True, zone_of, lambda _: False, lambda *_: None
+    )
 
 
 def wait_until(condition: Callable[[], Any]) -> None:

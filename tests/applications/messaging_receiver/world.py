@@ -3,19 +3,23 @@
 import contextlib
 import json
 import os
+import secrets
 import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from idlib.algorithms import PrivateKey
+from idlib import base64url
+from idlib.algorithms import PrivateKey, PublicKey
 from idlib.discovery import Discovery
 from idlib.discovery.authentication import AuthenticRecords
 from idlib.discovery.lookup import LookUp
 from idlib.envelope import Binding, seal
+from idlib.epochs import KEY_ID_OCTETS, SEED_OCTETS, EpochPrivateKey, IdentifiedEpochKey
 from idlib.errors import DiscoveryError, NoRecordError
 from idlib.names import IdentityName
 from idlib.settings import load
@@ -30,8 +34,9 @@ from messaging_receiver.context import Context, Standings
 from messaging_receiver.decryption import Turns, message_decryption_thread
 from messaging_receiver.forwarding import message_printer
 from messaging_receiver.opening import LocalOpener
+from messaging_receiver.own_epochs import NoOwnEpochs
 from messaging_receiver.queue_items import AuthenticatedMessage, DecryptedMessage, LookupResult, SettledMessage, size_of
-from messaging_receiver.receipts import ReceiptRequest
+from messaging_receiver.receipt_requests import ReceiptRequest
 from messaging_receiver.stage import Stage
 from messaging_receiver.standard_output import StandardOutput
 from messaging_receiver.workers.key_ring import fingerprint
@@ -41,6 +46,22 @@ ALICE = IdentityName("alice.example")
 BOB = IdentityName("bob.example")
 DAVE = IdentityName("dave.test")
 KEYS = {name: PrivateKey(ec.generate_private_key(ec.SECP256R1())) for name in (ALICE, BOB, DAVE)}
+
+
+class Epochs(NoOwnEpochs):
+    """Bob's epoch keys: one."""
+
+    ids: tuple[str, ...] = (base64url.encode(secrets.token_bytes(KEY_ID_OCTETS)),)
+    keys = MappingProxyType({ids[0]: EpochPrivateKey(secrets.token_bytes(SEED_OCTETS))})
+
+    @property
+    def public(self) -> IdentifiedEpochKey:
+        """The public half."""
+        ((key_id, key),) = self.keys.items()
+        return IdentifiedEpochKey(key_id, key.public)
+
+
+EPOCHS = Epochs()
 
 
 def record_of(key: PrivateKey) -> bytes:
@@ -161,7 +182,7 @@ def _run_world(
         *(
             threading.Thread(
                 target=message_decryption_thread,
-                args=(reception, decrypted, lambda: [KEYS[BOB]], opener, turns),
+                args=(reception, decrypted, lambda: [KEYS[BOB]], opener, turns, EPOCHS),
                 name=f"Decryption-{number}",
             )
             for number, opener in enumerate(openers)
@@ -185,14 +206,19 @@ def _run_world(
 
 
 def sealed(
-    text: str, sender: IdentityName = ALICE, key: PrivateKey | None = None, *, ask_for_receipt: bool = False
+    text: str,
+    sender: IdentityName = ALICE,
+    key: PrivateKey | None = None,
+    *,
+    ask_for_receipt: bool = False,
+    to: PublicKey | IdentifiedEpochKey = KEYS[BOB].public,
 ) -> bytes:
     return seal(
         text,
         sender=sender,
         signing_key=key or KEYS[sender],
         recipient=BOB,
-        encryption_key=KEYS[BOB].public,
+        encryption_key=to,
         binding=Binding.new(BOB, int(time.time())),
         ask_for_receipt=ask_for_receipt,
     )

@@ -1,6 +1,9 @@
 """Which messages the sender signs, and which it rejects."""
 
+import logging
 import os
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -9,12 +12,28 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from idlib.algorithms import PrivateKey
 from idlib.discovery import Discovery, Found, PublishedKey
-from idlib.errors import MessageError
+from idlib.envelope import SealedTo, decrypt, parse_decrypted, verify
+from idlib.epochs.selection import Shortening
+from idlib.errors import MessageError, UnknownEpochKey
 from idlib.keys import encode_private_key, key_path, locked, replace_key
 from idlib.names import IdentityName
 from idlib.settings import load
 from idlib.storage.outbox import NewOutgoingMessage
 from messaging_sender.sealing import Sealer
+from testbed.programs import ROOT
+from tests.applications.messaging_sender import marked
+from tests.applications.messaging_sender.marked import (
+    DAY,
+    HALF,
+    HOUR,
+    MARKED,
+    UNMARKED,
+    Dns,
+    discovery_of,
+    record,
+    settings_of,
+    txt,
+)
 
 ALICE = "alice._device.example.com"
 BOB = "bob._device.example.com"
@@ -83,3 +102,77 @@ def test_a_key_that_is_damaged_leaves_the_old_one_in_use(
     new = replace_own_key(tmp_path)
     device.seal(message(0, None))
     assert device.key.public.der == new
+
+
+def sealer_of(directory: Path, dns: Dns, **settings: str) -> Sealer:
+    return Sealer(settings_of(directory, **settings), marked.KEY, discovery_of(dns))
+
+
+def test_a_message_to_a_marked_recipient_opens_with_the_private_half_alone(tmp_path: Path) -> None:
+    one = record()
+    sealed = sealer_of(tmp_path, Dns([MARKED], [txt(one)])).seal(marked.message())
+    opened = decrypt(sealed.payload, marked.BOB, (), {one.key_id(marked.BOB): HALF})
+    assert opened.sealed_to is SealedTo.EPOCH is sealed.kind
+    assert verify(parse_decrypted(opened), (marked.KEY.public,)) == "a text"
+    with pytest.raises(UnknownEpochKey):
+        decrypt(sealed.payload, marked.BOB, (marked.KEY,), {})
+
+
+def test_a_message_to_an_unmarked_recipient_opens_with_its_identity_key(tmp_path: Path) -> None:
+    sealed = sealer_of(tmp_path, Dns([UNMARKED], [txt(record())])).seal(marked.message(lifetime=60))
+    assert decrypt(sealed.payload, marked.BOB, (marked.KEY,)).sealed_to is SealedTo.IDENTITY is sealed.kind
+    assert sealed.readable_until is None
+    assert 58 <= sealed.expiry_seconds <= 60
+
+
+@pytest.mark.parametrize(
+    ("lives_for", "age", "shortening", "expected"),
+    [
+        (9 * DAY, HOUR, Shortening.NONE, 7 * DAY),
+        (4 * HOUR, HOUR, Shortening.USUAL, 4 * HOUR),
+        (4 * HOUR, 8 * DAY, Shortening.UNUSUAL, 4 * HOUR),
+    ],
+)
+def test_the_broker_drops_a_message_when_its_key_is_destroyed(
+    lives_for: int, age: int, shortening: Shortening, expected: int, tmp_path: Path
+) -> None:
+    sealed = sealer_of(tmp_path, Dns([MARKED], [txt(record(lives_for, age))])).seal(marked.message())
+    assert sealed.epoch is not None
+    assert sealed.epoch.shortening is shortening
+    assert expected - 3 <= sealed.expiry_seconds <= expected
+
+
+@pytest.mark.parametrize(
+    ("answer", "use"), [(MARKED, "signatures by this key are accepted"), (UNMARKED, "encrypted to it")]
+)
+def test_the_description_says_which_key_is_used(
+    answer: bytes, use: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.INFO):
+        sealer_of(tmp_path, Dns([answer], [txt(record())])).describe(marked.BOB)
+    line = next(one.getMessage() for one in caplog.records if one.getMessage().startswith("Record 3 0 0"))
+    assert use in line
+    is_announced = (
+        f"{marked.BOB} is marked as having epoch keys: the message is encrypted to one of them." in caplog.text
+    )
+    assert is_announced == (answer is MARKED)
+
+
+_SEAL = """
+import sys
+from pathlib import Path
+from messaging_sender.sealing import Sealer
+from tests.applications.messaging_sender import marked
+dns = marked.Dns([marked.UNMARKED], [])
+sealer = Sealer(marked.settings_of(Path(sys.argv[1])), marked.KEY, marked.discovery_of(dns))
+for name in [name for name in sys.modules if name.startswith("idlib.epochs")]:
+    del sys.modules[name]
+sealer.seal(marked.message())
+print([name for name in sys.modules if name.startswith("idlib.epochs") or name == "sqlite3"], dns.asked)
+"""
+
+
+def test_sealing_to_an_identity_key_imports_nothing_of_epoch_keys_and_asks_dns_once(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", _SEAL, str(tmp_path)]
+    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (ended.stdout, ended.stderr) == ("[] ['TLSA']\n", "")

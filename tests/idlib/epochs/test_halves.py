@@ -290,3 +290,14 @@ def test_a_half_is_destroyed_in_the_end_wherever_that_is_interrupted(tmp_path: P
     assert outcomes == sorted(outcomes, reverse=True)
     assert outcomes[0] == 1
     assert outcomes[-1] == 0
+
+
+def test_the_stock_leaves_out_files_that_are_known_and_names_those_of_other_devices(
+    halves: Halves, tmp_path: Path
+) -> None:
+    known, new = create(halves), create(halves, 1)
+    other = Halves(tmp_path, OTHER).create(START, START + DAY, 0.0, SIGNER).half.key_id
+    stock = halves.stock({known.half.key_id})
+    assert [kept.half for kept in stock.halves] == [new.half]
+    assert stock.others == {other}
+    assert halves.stock({known.half.key_id, new.half.key_id, other}).others == frozenset()

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from idlib.epochs import EpochPrivateKey
 from idlib.epochs.record import MAX_RECORDS, EpochRecord, SignedEpochRecord
-from idlib.epochs.spool import read_spool, spool_path, write_spool
+from idlib.epochs.spool import read_spool, remove_spool, spool_path, write_spool
 from idlib.errors import StoreError
 from idlib.names import IdentityName
 from tests.idlib.epochs.vectors import alice
@@ -199,3 +199,18 @@ def test_a_receiver_that_is_killed_leaves_the_list_from_before_or_after(tmp_path
     assert texts(read_spool(tmp_path, NAME)) == {expected.to_text()}
     write_spool(tmp_path, NAME, RECORDS[2:3])
     assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_a_spool_that_is_removed_lists_nothing(tmp_path: Path) -> None:
+    write_spool(tmp_path, NAME, RECORDS[:1])
+    remove_spool(tmp_path, NAME)
+    assert read_spool(tmp_path, NAME) is None
+    remove_spool(tmp_path, NAME)
+    remove_spool(tmp_path / "missing", NAME)
+
+
+def test_a_spool_that_cannot_be_removed_is_an_error_with_a_hint(tmp_path: Path) -> None:
+    spool_path(tmp_path, NAME).mkdir()
+    with pytest.raises(StoreError, match="cannot be removed: ") as raised:
+        remove_spool(tmp_path, NAME)
+    assert raised.value.hint

@@ -68,6 +68,8 @@ def fields_used_in(*files: Path) -> set[str]:
                     value=ast.Name(id="settings" | "read") | ast.Attribute(attr="settings" | "_settings"), attr=field
                 ) if field in get_type_hints(Settings):
                     found.add(field.upper())
+                case ast.Attribute(attr="epoch_directory"):
+                    found |= {"EPOCH_PATH", "DATA_PATH"}
                 case ast.Attribute(attr="certificate_subject"):
                     found |= {"STATE", "COUNTRY", "LOCALITY", "ORGANIZATION"}
     return found

@@ -91,14 +91,16 @@ def test_the_error_for_a_parent_directory_without_access_does_not_suggest_changi
     )
 
 
-@pytest.mark.parametrize(("kind", "name"), [(Outbox, OUTBOX), (ReplayMemory, REPLAY), (WaitingMessages, WAITING)])
+@pytest.mark.parametrize(
+    ("kind", "name", "version"), [(Outbox, OUTBOX, 2), (ReplayMemory, REPLAY, 1), (WaitingMessages, WAITING, 2)]
+)
 def test_a_file_of_a_newer_version_is_a_one_line_error(
-    kind: Callable[[Path], Database], name: str, tmp_path: Path
+    kind: Callable[[Path], Database], name: str, version: int, tmp_path: Path
 ) -> None:
     kind(tmp_path).close()
     with contextlib.closing(sqlite3.connect(tmp_path / name)) as connection:
-        assert connection.execute("PRAGMA user_version").fetchone() == (1,)
-        connection.execute("PRAGMA user_version = 2")
+        assert connection.execute("PRAGMA user_version").fetchone() == (version,)
+        connection.execute(f"PRAGMA user_version = {version + 1}")
     with pytest.raises(StoreError) as raised:
         kind(tmp_path)
     assert str(raised.value) == (

@@ -13,7 +13,7 @@ from tests.idlib.storage.damage import KINDS, OPEN, WRITE, aside, run_and_kill
 @pytest.mark.parametrize("name", list(OPEN))
 @pytest.mark.parametrize("place", ["the log", "the file"])
 def test_a_damaged_file_of_a_newer_release_is_rejected_unchanged(name: str, place: str, tmp_path: Path) -> None:
-    newer = "store._connection.execute('PRAGMA user_version = 2')"
+    newer = "store._connection.execute('PRAGMA user_version = 99')"
     kind, statements = WRITE[name]
     run_and_kill(tmp_path, kind, f"{statements}; {newer}; {statements.replace('range(', 'range(100, 100 + ', 1)}")
     path = KINDS[name].path(tmp_path)

@@ -198,7 +198,10 @@ def test_an_outbox_without_boot_times_is_upgraded(tmp_path: Path) -> None:
     with Outbox(tmp_path) as outbox:
         outbox.put(message("old"))
     connection = sqlite3.connect(tmp_path / FILE_NAME)
-    connection.executescript("DROP TABLE queued_in; DROP TRIGGER outgoing_gone")
+    connection.executescript(
+        "DROP TABLE queued_in; DROP TRIGGER outgoing_gone; DROP TABLE marked; DROP TABLE sealed_to_epoch;"
+        "DROP TRIGGER outgoing_unsealed; PRAGMA user_version = 1"
+    )
     connection.close()
     with Outbox(tmp_path) as outbox:
         outbox.put(message("new"), BootTime("this", 50.0))

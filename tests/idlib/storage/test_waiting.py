@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from idlib.errors import StoreError
 from idlib.storage import Printed, ReplayEntry, WaitingMessage, WaitingStore, drop_leftovers
+from idlib.storage.file_errors import DamagedError
 from idlib.storage.replay import ReplayMemory
 from idlib.storage.waiting import FILE_NAME, WaitingMessages
 
@@ -57,6 +58,45 @@ def test_messages_stay_deferred_after_a_restart_until_they_are_removed(tmp_path:
         ]
         store.change((), [3, 5])
         assert numbers(store) == [7]
+
+
+def test_the_kind_of_key_of_a_message_is_kept_and_removed_with_it(tmp_path: Path) -> None:
+    first, second = replace(message(1), is_sealed_to_epoch=True), message(2)
+    with WaitingMessages(tmp_path) as store:
+        store.change([first, second], ())
+    with WaitingMessages(tmp_path) as store:
+        assert store.read([1, 2]) == (first, second)
+        store.change([message(1)], [1])
+        assert store.read([1]) == (message(1),)
+        store.change([first], ())
+        store.change([], [1])
+        assert store._connection.execute("SELECT count(*) FROM sealed_to_epoch").fetchone() == (0,)
+
+
+def test_a_number_that_a_repair_has_left_says_nothing_about_a_new_message(tmp_path: Path) -> None:
+    with WaitingMessages(tmp_path) as store:
+        store._connection.execute("INSERT INTO sealed_to_epoch VALUES (1)")
+        store.change([message(1)], ())
+        assert store.read([1]) == (message(1),)
+
+
+def test_the_kind_of_key_survives_a_repair(tmp_path: Path) -> None:
+    messages = [replace(message(number, "x" * 900), is_sealed_to_epoch=number % 2 == 1) for number in range(1, 100)]
+    with WaitingMessages(tmp_path) as store:
+        store.change(messages, ())
+        store.repair(DamagedError("made in a test"))
+        assert store.read(range(1, 100)) == tuple(messages)
+
+
+def test_a_file_of_version_1_is_used_and_its_messages_were_encrypted_to_the_identity_key(tmp_path: Path) -> None:
+    with WaitingMessages(tmp_path) as store:
+        store.change([message(1)], ())
+        store._connection.executescript("DROP TABLE sealed_to_epoch; PRAGMA user_version = 1")
+    with WaitingMessages(tmp_path) as store:
+        assert store.read([1]) == (message(1),)
+        second = replace(message(2), is_sealed_to_epoch=True)
+        store.change([second], ())
+        assert store.read([1, 2]) == (message(1), second)
 
 
 def test_repeating_a_change_changes_nothing_more(tmp_path: Path) -> None:

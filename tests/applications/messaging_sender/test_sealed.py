@@ -1,0 +1,73 @@
+"""What is known about a sealed message, what is logged about it, and what is reported as JSON."""
+
+import json
+import logging
+from datetime import UTC, datetime
+
+import pytest
+
+from idlib.epochs.record import PublishedEpoch
+from idlib.epochs.selection import ChosenEpoch, Shortening
+from messaging_sender.reporting import SendResult, report
+from messaging_sender.sealed import KeyLog, Sealed
+from tests.applications.messaging_sender.marked import BOB, DAY, message, record
+
+RECORD = record()
+KEY_ID = RECORD.key_id(BOB)
+UNTIL = f"{datetime.fromtimestamp(RECORD.until, UTC):%Y-%m-%dT%H:%M:%SZ}"
+
+
+def to_epoch(shortening: Shortening = Shortening.NONE) -> Sealed:
+    return Sealed(b"payload", DAY, ChosenEpoch(PublishedEpoch(RECORD, KEY_ID), DAY, shortening))
+
+
+@pytest.mark.parametrize(
+    ("shortening", "level", "until", "reason"),
+    [
+        (Shortening.NONE, logging.INFO, "until", ""),
+        (Shortening.USUAL, logging.INFO, "until", f": {Shortening.USUAL.value}"),
+        (Shortening.UNUSUAL, logging.WARNING, "only until", f": {Shortening.UNUSUAL.value}"),
+    ],
+)
+def test_the_key_is_logged_once(
+    shortening: Shortening, level: int, until: str, reason: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    log = KeyLog()
+    with caplog.at_level(logging.DEBUG):
+        for _ in range(3):
+            log.tell(str(BOB), to_epoch(shortening))
+    assert [(one.levelno, one.getMessage()) for one in caplog.records] == [
+        (level, f"Messages to {BOB} are encrypted to its epoch key {KEY_ID} and can be read {until} {UNTIL}{reason}")
+    ]
+
+
+def test_a_changed_shortening_is_logged_and_an_identity_key_is_not(caplog: pytest.LogCaptureFixture) -> None:
+    log = KeyLog()
+    with caplog.at_level(logging.DEBUG):
+        log.tell(str(BOB), Sealed(b"payload", DAY))
+        log.tell(str(BOB), to_epoch())
+        log.tell(str(BOB), to_epoch(Shortening.UNUSUAL))
+    assert [one.levelno for one in caplog.records] == [logging.INFO, logging.WARNING]
+
+
+@pytest.mark.parametrize(
+    ("sealed", "result", "kind", "until", "size"),
+    [
+        (to_epoch(), SendResult.ACKNOWLEDGED, "epoch", UNTIL, 7),
+        (Sealed(b"payload", DAY), SendResult.ACKNOWLEDGED, "identity", None, 7),
+        (None, SendResult.FAILED, None, None, None),
+        # It is sealed again later.
+        (to_epoch(), SendResult.QUEUED, None, None, 7),
+    ],
+)
+def test_json_names_the_kind_of_key(
+    sealed: Sealed | None, result: SendResult, kind: str | None, until: str | None, size: int | None
+) -> None:
+    told = json.loads(report(message(), result, sealed=sealed))
+    assert (told["sealed"], told["readable_until"], told["size"]) == (kind, until, size)
+
+
+@pytest.mark.parametrize("seconds", [0, -1, DAY + 1])
+def test_the_broker_keeps_no_message_for_longer_than_its_key_lives(seconds: int) -> None:
+    with pytest.raises(ValueError, match="the broker would"):
+        Sealed(b"payload", seconds, ChosenEpoch(PublishedEpoch(RECORD, KEY_ID), DAY, Shortening.NONE))

@@ -164,10 +164,6 @@ class Knot(Daemon):
         strings = (text[start : start + _MAX_STRING_BYTES] for start in range(0, len(text), _MAX_STRING_BYTES))
         self._change("zone-set", [name], str(ttl), "TXT", *(f'"{string.decode()}"' for string in strings))
 
-    def remove_txt(self, name: str) -> None:
-        """Remove all TXT records of a name."""
-        self._change("zone-unset", [name], "TXT")
-
     def add_alias(self, name: str, target: str, ttl: int = 60) -> None:
         """Add a CNAME record.
 

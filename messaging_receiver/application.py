@@ -1,6 +1,7 @@
 """Receives messages over MQTT, opens and authenticates them, and prints each as one line."""
 
 import contextlib
+import gc
 import functools
 import logging
 import signal
@@ -162,6 +163,9 @@ def _open_spawner(settings: Settings, number: int) -> Iterator[Spawner | None]:
     """Yield what starts worker processes; None if the receiver opens the messages itself."""
     spawner = None
     if number:
+        # The garbage collector writes to each object that it looks at, and the workers would then have copies of all.
+        gc.collect()
+        gc.freeze()
         try:
             spawner = Spawner(work_for(settings.crypto_path, epoch_directory(settings), settings.identity_name))
         except OSError as error:

@@ -1,8 +1,8 @@
 """Receives messages over MQTT, opens and authenticates them, and prints each as one line."""
 
 import contextlib
-import gc
 import functools
+import gc
 import logging
 import signal
 import sys

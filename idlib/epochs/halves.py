@@ -9,6 +9,7 @@ medium. docs/limits.md says so.
 """
 
 import contextlib
+import fcntl
 import hashlib
 import os
 import secrets
@@ -82,7 +83,7 @@ class Stock:
 
 
 class Halves:
-    """The private halves of a device, for one process; `read` is for any number of processes.
+    """The private halves of a device. One process may destroy them; any number may create and read them.
 
     Args:
         directory: EPOCH_PATH.
@@ -114,18 +115,8 @@ class Halves:
         with self._errors_reported("write", path):
             self._make_directory()
             new = path.with_name(path.name + _NEW)
-            try:
-                with open(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, FILE_MODE), "wb") as file:
-                    file.write(contents)
-                    file.flush()
-                    os.fsync(file.fileno())
-                new.rename(path)
-                make_durable(self._directory)
-            except OSError:
-                for leftover in (new, path):
-                    with contextlib.suppress(OSError):
-                        _erase(leftover)
-                raise
+            with self._locked(fcntl.LOCK_SH):
+                self._write(new, path, contents)
         return KeptHalf(Half(key_id, start, until, born, signer), key)
 
     def read(self, key_id: str) -> KeptHalf | None:
@@ -209,14 +200,23 @@ class Halves:
         Raises:
             StoreError: A file cannot be removed, or the directory cannot be read.
         """
+        with (
+            self._errors_reported("read", self._directory),
+            # Another process is creating a half, so the temporary file may not be a leftover; or there is no directory.
+            contextlib.suppress(BlockingIOError, FileNotFoundError),
+            self._locked(fcntl.LOCK_EX | fcntl.LOCK_NB),
+        ):
+            self._remove_leftovers()
         destroyed = self.destroyed.ids()
-        for path in self._files(_NEW):
-            with self._errors_reported("destroy", path):
-                if self._is_ours(path):
-                    _erase(path)
         for path in self._files():
             with self._errors_reported("destroy", path):
                 if path.name in destroyed or _is_blank(path):
+                    _erase(path)
+
+    def _remove_leftovers(self) -> None:
+        for path in self._files(_NEW):
+            with self._errors_reported("destroy", path):
+                if self._is_ours(path):
                     _erase(path)
 
     def _is_ours(self, path: Path) -> bool:
@@ -233,6 +233,30 @@ class Halves:
                 return ()
         found = [name for name in sorted(names) if name.endswith(ending) and _is_id(name.removesuffix(ending))]
         return tuple(self._directory / name for name in found)
+
+    def _write(self, new: Path, path: Path, contents: bytes) -> None:
+        try:
+            with open(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, FILE_MODE), "wb") as file:
+                file.write(contents)
+                file.flush()
+                os.fsync(file.fileno())
+            new.rename(path)
+            make_durable(self._directory)
+        except OSError:
+            for leftover in (new, path):
+                with contextlib.suppress(OSError):
+                    _erase(leftover)
+            raise
+
+    @contextlib.contextmanager
+    def _locked(self, kind: int) -> Iterator[None]:
+        """Hold a lock of the directory: a shared one while a half is created, an exclusive one to remove leftovers."""
+        descriptor = os.open(self._directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            fcntl.flock(descriptor, kind)
+            yield
+        finally:
+            os.close(descriptor)
 
     def _make_directory(self) -> None:
         if not self._directory.is_dir():

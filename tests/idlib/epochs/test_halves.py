@@ -270,6 +270,24 @@ def test_a_half_is_whole_or_not_there_wherever_its_creation_is_interrupted(tmp_p
     assert outcomes[-1] == 1
 
 
+def test_a_half_that_another_process_is_creating_is_not_a_leftover(
+    halves: Halves, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sync, starts = os.fsync, iter([Halves(tmp_path, NAME)])
+
+    def fsync(descriptor: int) -> None:
+        # The receiver starts while `epoch_keys.py` writes; flock treats the two descriptors as those of two processes.
+        for starting in starts:
+            starting.finish()
+        sync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    kept = create(halves)
+
+    assert ids(halves) == {kept.half.key_id}
+    assert next(starts, None) is None
+
+
 def test_a_half_is_destroyed_in_the_end_wherever_that_is_interrupted(tmp_path: Path) -> None:
     create(Halves(tmp_path / "counted", NAME))
     steps = steps_of(tmp_path / "counted", "destroy")

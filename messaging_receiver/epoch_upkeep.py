@@ -176,7 +176,7 @@ class EpochUpkeep:
             return "it is not in DNS"
         except DiscoveryError as error:
             return error.fact
-        own = {*self.ids, *self._destroyed()}
+        own = {*self.ids, *self._halves.destroyed.ids()}
         foreign = {key_id: until for key_id, until in published.items() if key_id not in own and until > now}
         self._note_foreign(foreign, now, half)
         if half.key_id in published:
@@ -204,16 +204,11 @@ class EpochUpkeep:
                     "; turn one of the two off, and restart the receiver of the other",
                 )
 
-    def _destroyed(self) -> frozenset[str]:
-        try:
-            return self._halves.destroyed.ids()
-        except StoreError:
-            return frozenset()
-
     def _attempt(self, renew: Callable[[], None]) -> None:
         try:
             self._destroy()
             renew()
+            self._forget_destroyed()
         except IdlibError as error:
             self._upkeep_outage.begin(f"epoch keys: {error}")
         else:
@@ -234,10 +229,13 @@ class EpochUpkeep:
             self._halves.destroy(half)
             self._is_loaded = True
             _LOG.info("The epoch key %s is destroyed", half.key_id)
-        if now.clock is not None:
-            self._halves.destroyed.forget(now.clock)
         # Last, so that a directory that cannot be read keeps no key alive.
         self._notice()
+
+    def _forget_destroyed(self) -> None:
+        now = self._now()
+        if now.clock is not None:
+            self._halves.destroyed.forget(now.clock)
 
     def _load(self) -> None:
         self._halves.finish()

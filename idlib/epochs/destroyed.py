@@ -33,12 +33,11 @@ class DestroyedKeys:
         self._until: dict[str, int] | None = None
 
     def ids(self) -> frozenset[str]:
-        """Return the ids of the destroyed keys.
-
-        Raises:
-            StoreError: The list cannot be read.
-        """
-        return frozenset(self._known())
+        """Return the ids of the destroyed keys; none if the list cannot be read, because no key needs it."""
+        try:
+            return frozenset(self._known())
+        except StoreError:
+            return frozenset()
 
     def until(self, key_id: str) -> int | None:
         """Return when a key was due to be destroyed, in seconds since the epoch; None if it is not on the list.

@@ -304,6 +304,23 @@ def test_a_half_that_could_not_be_destroyed_opens_nothing_and_is_destroyed_later
     assert receiver.problem() is None
 
 
+def test_if_the_list_of_destroyed_keys_cannot_be_read_keys_are_used_created_and_destroyed(receiver: Receiver) -> None:
+    receiver.keep()
+    first = receiver.spooled_id()
+    (receiver.epochs / f"{BOB}.destroyed").mkdir()
+
+    receiver.start()
+    receiver.keep()
+    assert receiver.upkeep.ids == (first,)
+    assert (receiver.problem() or "").startswith("epoch keys: the list of destroyed epoch keys, ")
+
+    receiver.run_for(9 * DAY + HOUR)
+    assert first not in receiver.upkeep.keys
+    assert first not in receiver.files()
+    assert len(receiver.files()) == 9
+    assert receiver.spooled_id() in receiver.upkeep.keys
+
+
 def _fail(_path: Path) -> None:
     raise OSError(5, "Input/output error")
 

@@ -204,6 +204,22 @@ def test_a_damaged_list_loses_only_its_damaged_lines(tmp_path: Path, garbage: by
     assert {"a" * 22, "b" * 22} <= DestroyedKeys(tmp_path, NAME).ids()
 
 
+@pytest.mark.parametrize("content", [None, bytes(300_000)], ids=["a directory", "too large"])
+def test_a_list_that_cannot_be_read_hides_no_half(halves: Halves, tmp_path: Path, content: bytes | None) -> None:
+    kept = create(halves)
+    path = tmp_path / f"{NAME}.destroyed"
+    if content is None:
+        path.mkdir()
+    else:
+        path.write_bytes(content)
+
+    halves.finish()
+
+    assert ids(halves) == {kept.half.key_id}
+    with pytest.raises(StoreError, match="cannot be read: "):
+        halves.destroyed.until(kept.half.key_id)
+
+
 # Runs one action, and kills the process before the Nth step that changes something on the disk.
 _CHILD: Final = """
 import os, signal, sys

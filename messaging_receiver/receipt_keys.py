@@ -11,11 +11,12 @@ from idlib.errors import DiscoveryError, EpochKeyUnavailableError
 from idlib.names import IdentityName
 from idlib.zones import registrable_domain
 from messaging_receiver.lookups import LookupRequest, Lookups
-from messaging_receiver.receipt_requests import RECEIPT_LIFETIME_SECONDS, PreparedReceipt, ReceiptKey, ReceiptRequest
+from messaging_receiver.receipt_requests import RECEIPT_LIFETIME_SECONDS, PreparedReceipt, ReceiptRequest
 
 if TYPE_CHECKING:
     # Imported when the first marked sender asks for a receipt, because it takes memory.
     from idlib.epochs.encryption_keys import EncryptionKeys
+    from idlib.epochs.selection import ChosenEpoch
 
 # For proven senders, and the same number again for strangers.
 MAX_WAITING: Final = 256
@@ -28,7 +29,7 @@ WORKERS: Final = 4
 class _Waiting:
     """The requests that wait, by sender."""
 
-    lookups: Lookups[ReceiptKey]
+    lookups: "Lookups[ChosenEpoch]"
     requests: dict[IdentityName, list[ReceiptRequest]] = field(default_factory=dict)
 
     @property
@@ -86,8 +87,7 @@ class ReceiptKeys:
         requests = self._of_strangers.requests.items()
         return sum(len(some) for sender, some in requests if self._discovery.zone_of(sender) == zone) < MAX_OF_ZONE
 
-    def _find(self, sender: IdentityName) -> ReceiptKey:
-        from idlib.epochs import IdentifiedEpochKey
+    def _find(self, sender: IdentityName) -> "ChosenEpoch":
         from idlib.epochs.encryption_keys import EncryptionKeys, IdentityKey
 
         with self._lock:
@@ -95,19 +95,21 @@ class ReceiptKeys:
         chosen = keys.find(sender, int(time.time()), RECEIPT_LIFETIME_SECONDS)
         if isinstance(chosen, IdentityKey):
             raise EpochKeyUnavailableError(f"{sender} was marked as having epoch keys, and no longer is")
-        return ReceiptKey(IdentifiedEpochKey(chosen.epoch.key_id, chosen.epoch.record.key), chosen.life_seconds)
+        return chosen
 
-    def _answered_proven(self, sender: IdentityName, outcome: ReceiptKey | DiscoveryError | None) -> None:
+    def _answered_proven(self, sender: IdentityName, outcome: "ChosenEpoch | DiscoveryError | None") -> None:
         self._answered(self._of_proven, sender, outcome)
 
-    def _answered_stranger(self, sender: IdentityName, outcome: ReceiptKey | DiscoveryError | None) -> None:
+    def _answered_stranger(self, sender: IdentityName, outcome: "ChosenEpoch | DiscoveryError | None") -> None:
         self._answered(self._of_strangers, sender, outcome)
 
-    def _answered(self, waiting: _Waiting, sender: IdentityName, outcome: ReceiptKey | DiscoveryError | None) -> None:
+    def _answered(
+        self, waiting: _Waiting, sender: IdentityName, outcome: "ChosenEpoch | DiscoveryError | None"
+    ) -> None:
         with self._lock:
             requests = waiting.requests.pop(sender, [])
-        if isinstance(outcome, ReceiptKey):
+        if isinstance(outcome, DiscoveryError):
+            self._missed(sender, str(outcome))
+        elif outcome is not None:
             for request in requests:
                 self._found(PreparedReceipt(request, outcome))
-        elif outcome is not None:
-            self._missed(sender, str(outcome))

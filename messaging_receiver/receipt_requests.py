@@ -13,7 +13,7 @@ from idlib.system.token_bucket import TokenBucket
 
 if TYPE_CHECKING:
     # Imported when the first marked sender asks for a receipt, because it takes memory.
-    from idlib.epochs import IdentifiedEpochKey
+    from idlib.epochs.selection import ChosenEpoch
 
 # For proven senders, and the same number again for strangers.
 MAX_REQUESTS: Final = 256
@@ -45,19 +45,6 @@ class ReceiptRequest:
 
 
 @dataclass(frozen=True, slots=True)
-class ReceiptKey:
-    """The epoch key that a receipt to a marked sender is encrypted to.
-
-    Args:
-        key: The key.
-        life_seconds: How long the receipt may take, because the private half is destroyed soon after that.
-    """
-
-    key: "IdentifiedEpochKey"
-    life_seconds: int
-
-
-@dataclass(frozen=True, slots=True)
 class PreparedReceipt:
     """A receipt to a marked sender whose epoch key has been found.
 
@@ -67,7 +54,7 @@ class PreparedReceipt:
     """
 
     request: ReceiptRequest
-    key: ReceiptKey
+    key: "ChosenEpoch"
 
 
 def requested(message: UnverifiedMessage) -> ReceiptRequest | None:

@@ -19,7 +19,7 @@ MAX_MESSAGE_LIFE_SECONDS: Final = 7 * 24 * 60 * 60
 class Shortening(Enum):
     """Whether a message can be read for less time than its sender wanted, and whether that is unusual."""
 
-    NONE = "the key outlives the message"
+    NONE = "the key exists for longer than the message"
     USUAL = "the recipient's keys never live as long as the longest message, 7 days"
     UNUSUAL = "the recipient's keys live for 7 days or more, but it has not published the next one in time"
 
@@ -67,8 +67,8 @@ class NoLiveEpoch:
 def choose(records: EpochRecords, now: int, life_seconds: int) -> ChosenEpoch | NoLiveEpoch:
     """Return the key that a sender encrypts a message to.
 
-    It is the one that dies first among those that outlive the message by an hour, because a message is secret from the
-    time its key dies; otherwise the one that dies last.
+    It is the one that is destroyed first among those that exist for an hour longer than the message, because a message
+    is secret from the time at which its key is destroyed; otherwise the one that is destroyed last.
 
     Args:
         records: The recipient's epoch records.
@@ -101,7 +101,7 @@ def is_live(epoch: PublishedEpoch, now: int) -> bool:
 
 
 def _end(epoch: PublishedEpoch) -> tuple[int, str]:
-    # The key's id makes the choice between two that die together independent of their order.
+    # The key's id makes the choice between two that are destroyed together independent of their order.
     return epoch.record.until, epoch.key_id
 
 

@@ -12,6 +12,7 @@ from typing import Final, Protocol
 
 from idlib.algorithms import PrivateKey
 from idlib.discovery import Discovery
+from idlib.envelope import NO_EPOCH_KEYS
 from idlib.epochs import EpochPrivateKey
 from idlib.epochs.halves import Halves, KeptHalf, Stock, identity_fingerprint
 from idlib.epochs.record import PREFIX, SignedEpochRecord
@@ -36,7 +37,6 @@ _LOG = logging.getLogger(__name__)
 
 # A resolver keeps the records from before for up to an hour, and the maintenance service publishes within minutes.
 MAX_PUBLISHING_SECONDS: Final = 75 * 60
-_NO_KEYS: Final[Mapping[str, EpochPrivateKey]] = MappingProxyType({})
 
 
 class Clock(Protocol):
@@ -89,7 +89,7 @@ class EpochUpkeep:
         # Files of other devices, which need not be read again, and what was logged about files that cannot be read.
         self._others: frozenset[str] = frozenset()
         self._unreadable: frozenset[str] = frozenset()
-        self._keys = _NO_KEYS
+        self._keys: Mapping[str, EpochPrivateKey] = NO_EPOCH_KEYS
         self._is_loaded = False
         self._published: Half | None = None
         self._foreign = ForeignKeys(MAX_PUBLISHING_SECONDS)

@@ -2,19 +2,16 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, Protocol
 
 from idlib.algorithms import PrivateKey, PublicKey
-from idlib.envelope import SealedTo, UnverifiedMessage, decrypt, parse_decrypted, signing_key_of
+from idlib.envelope import NO_EPOCH_KEYS, SealedTo, UnverifiedMessage, decrypt, parse_decrypted, signing_key_of
 from idlib.errors import Refusal
 from idlib.names import IdentityName
 
 if TYPE_CHECKING:
     # Imported when a message needs it, because it takes memory.
     from idlib.epochs import EpochPrivateKey
-
-NO_EPOCH_KEYS: "Final[Mapping[str, EpochPrivateKey]]" = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)

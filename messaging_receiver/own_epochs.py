@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from idlib.algorithms import PrivateKey
 from idlib.discovery import Discovery
+from idlib.envelope import NO_EPOCH_KEYS
 from idlib.settings import Settings, Switch
 from idlib.timekeeping import Timekeeper
-from messaging_receiver.opening import NO_EPOCH_KEYS
 
 if TYPE_CHECKING:
     from idlib.epochs import EpochPrivateKey

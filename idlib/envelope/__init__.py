@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from idlib.envelope.interface import (
+        NO_EPOCH_KEYS,
         Binding,
         Decrypted,
         SealedTo,
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     )
 
 __all__ = [
+    "NO_EPOCH_KEYS",
     "Binding",
     "Decrypted",
     "SealedTo",

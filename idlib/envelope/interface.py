@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 from idlib.algorithms import PrivateKey, PublicKey
 from idlib.envelope.binding import Binding
 from idlib.envelope.identifier import new_identifier
-from idlib.envelope.jwe import Decrypted, SealedTo, decrypt, encrypt
+from idlib.envelope.jwe import NO_EPOCH_KEYS, Decrypted, SealedTo, decrypt, encrypt
 from idlib.envelope.jws import (
     UnverifiedMessage,
     UnverifiedReceipt,
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from idlib.epochs import IdentifiedEpochKey
 
 __all__ = [
+    "NO_EPOCH_KEYS",
     "Binding",
     "Decrypted",
     "SealedTo",

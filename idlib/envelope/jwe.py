@@ -28,7 +28,7 @@ _KEY_MANAGEMENT: Final = frozenset(
     {RSA_ALGORITHMS.key_management, P256_ALGORITHMS.key_management, EPOCH_KEY_MANAGEMENT}
 )
 _CONTENT_ENCRYPTION: Final = {encryption.name: encryption for encryption in (A256CBC_HS512, A256GCM)}
-_NO_EPOCH_KEYS: Final[Mapping[str, "EpochPrivateKey"]] = MappingProxyType({})
+NO_EPOCH_KEYS: Final[Mapping[str, "EpochPrivateKey"]] = MappingProxyType({})
 
 
 class SealedTo(StrEnum):
@@ -110,7 +110,7 @@ def decrypt(
     payload: bytes,
     recipient: IdentityName,
     keys: Sequence[PrivateKey],
-    epoch_keys: Mapping[str, "EpochPrivateKey"] = _NO_EPOCH_KEYS,
+    epoch_keys: Mapping[str, "EpochPrivateKey"] = NO_EPOCH_KEYS,
 ) -> Decrypted:
     """Return the signed message in a received payload.
 

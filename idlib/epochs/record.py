@@ -8,7 +8,7 @@ from typing import Final, Self
 
 from idlib import base64url, signatures
 from idlib.algorithms import PrivateKey, PublicKey
-from idlib.epochs.keys import PUBLIC_OCTETS, EpochPublicKey
+from idlib.epochs.keys import KEY_ID_OCTETS, PUBLIC_OCTETS, EpochPublicKey
 from idlib.errors import MalformedRecordError, UnsuitableKeyError
 from idlib.names import IdentityName
 
@@ -27,7 +27,6 @@ _SIGNATURE_BYTES: Final = frozenset(length for lengths in signatures.LENGTHS.val
 LONGEST_TEXT: Final = len(PREFIX) + len(base64url.encode(bytes(_BODY_BYTES + max(_SIGNATURE_BYTES))))
 # No JWS and no certificate starts with these bytes, so a signature of one is never a signature of another.
 _PURPOSE: Final = b"dane-mqtt epoch 1"
-_KEY_ID_BYTES: Final = 16
 _CREATE_ANEW: Final = "the name's owner must publish a new epoch record"
 
 
@@ -98,7 +97,7 @@ class EpochRecord:
         Args:
             name: The device's name, without `_epoch`.
         """
-        return base64url.encode(hashlib.sha256(self.signed_octets(name)).digest()[:_KEY_ID_BYTES])
+        return base64url.encode(hashlib.sha256(self.signed_octets(name)).digest()[:KEY_ID_OCTETS])
 
 
 @dataclass(frozen=True, slots=True)

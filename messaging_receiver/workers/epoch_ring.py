@@ -5,9 +5,9 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from idlib.envelope import NO_EPOCH_KEYS
 from idlib.errors import IdlibError
 from idlib.names import IdentityName
-from messaging_receiver.opening import NO_EPOCH_KEYS
 from messaging_receiver.workers.key_ring import READ_AGAIN_SECONDS
 
 if TYPE_CHECKING:

@@ -1,5 +1,6 @@
-"""Reads small files with a size limit, creates files with a private mode, and flushes them to the disk."""
+"""Reads small files with a size limit, creates and replaces files with a private mode, and flushes them to the disk."""
 
+import contextlib
 import errno
 import os
 import stat
@@ -69,6 +70,37 @@ def read_regular(path: Path, limit: int) -> bytes:
     if len(contents) > limit:
         raise OSError(errno.EFBIG, f"it has more than {limit} bytes", str(path))
     return contents
+
+
+def replace_durably(path: Path, contents: bytes, mode: int = FILE_MODE) -> None:
+    """Write a file in place of what is there, and flush it to the disk; one process at a time may do so.
+
+    A reader sees the contents from before or from after, also if this process is killed: then it may leave a file whose
+    suffix is `.new`, which the next call removes.
+
+    Args:
+        path: The file.
+        contents: Its contents.
+        mode: Its permissions, whatever the umask.
+
+    Raises:
+        OSError: It cannot be written; unless only the directory could not be flushed, it is unchanged.
+    """
+    # No longer than the name, because that may be as long as a name in DNS.
+    new = path.with_suffix(".new")
+    new.unlink(missing_ok=True)
+    try:
+        with open(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, FILE_MODE), "wb") as file:
+            os.fchmod(file.fileno(), mode)
+            file.write(contents)
+            file.flush()
+            os.fsync(file.fileno())
+        new.replace(path)
+    except OSError:
+        with contextlib.suppress(OSError):
+            new.unlink(missing_ok=True)
+        raise
+    make_durable(path.parent)
 
 
 def make_durable(path: Path) -> None:

@@ -2,7 +2,6 @@
 
 import contextlib
 import logging
-import os
 import re
 import threading
 import time
@@ -13,7 +12,7 @@ from typing import Final
 from idlib.discovery import Discovery
 from idlib.envelope import parse
 from idlib.errors import Refusal, StoreError, quoted
-from idlib.files import FILE_MODE, read_regular
+from idlib.files import read_regular, replace_durably
 from idlib.settings import Settings
 from idlib.storage import ReplayEntry, ReplayStore
 from idlib.storage.migration import migrate
@@ -83,15 +82,8 @@ def _read_client_id(path: Path) -> str | None:
 
 
 def _write_client_id(path: Path, client_id: str) -> None:
-    new = path.with_name(f"{path.name}.new")
     try:
-        new.unlink(missing_ok=True)
-        descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, FILE_MODE)
-        with open(descriptor, "w", encoding="ascii") as file:
-            file.write(f"{client_id}\n")
-            file.flush()
-            os.fsync(descriptor)
-        new.replace(path)
+        replace_durably(path, f"{client_id}\n".encode("ascii"))
     except OSError as error:
         _LOG.warning("The copy of the client id cannot be written to %s: %s", quoted(path), error.strerror)
 

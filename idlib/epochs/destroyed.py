@@ -1,23 +1,21 @@
 """The list of destroyed epoch keys, which says whether a message came too late or was never for this device's keys.
 
-The file `destroyed` in EPOCH_PATH has one line for each key: its id, and the time at which it was due to be destroyed.
-It holds nothing that is secret.
+The file NAME.destroyed in EPOCH_PATH has one line for each key: its id, and when it was due to be destroyed. Nothing in
+it is secret.
 """
 
-import os
 import re
 from pathlib import Path
 from typing import Final
 
 from idlib.errors import StoreError, permission_hint, quoted
-from idlib.files import FILE_MODE, make_durable, read_regular
+from idlib.files import read_regular, replace_durably
 from idlib.names import IdentityName
 
 KEPT_SECONDS: Final = 60 * 24 * 60 * 60
 MAX_DESTROYED: Final = 4096
 _LINE: Final = re.compile(r"([0-9A-Za-z_-]{22}) ([0-9]{1,10})", re.ASCII)
 _MAX_BYTES: Final = 2 * MAX_DESTROYED * 34
-_NEW: Final = ".new"
 
 
 class DestroyedKeys:
@@ -91,15 +89,8 @@ class DestroyedKeys:
 
     def _write(self, known: dict[str, int]) -> None:
         newest = dict(sorted(known.items(), key=lambda item: item[1])[-MAX_DESTROYED:])
-        new = self._path.with_name(self._path.name + _NEW)
         try:
-            new.unlink(missing_ok=True)
-            with open(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, FILE_MODE), "w") as file:
-                file.writelines(f"{key_id} {until}\n" for key_id, until in newest.items())
-                file.flush()
-                os.fsync(file.fileno())
-            new.replace(self._path)
-            make_durable(self._path.parent)
+            replace_durably(self._path, "".join(f"{key_id} {until}\n" for key_id, until in newest.items()).encode())
         except OSError as error:
             # What is on the disk now is not known.
             self._until = None

@@ -8,20 +8,18 @@ The file NAME.epochs has one record a line, as the text of its TXT record: what 
 records at `_epoch.NAME`. It is never empty. If there is no file, nothing is to be published or removed.
 """
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
 from idlib.epochs.record import LONGEST_TEXT, MAX_RECORDS, SignedEpochRecord
 from idlib.errors import MalformedRecordError, StoreError, permission_hint, quoted
-from idlib.files import make_durable, read_regular
+from idlib.files import make_durable, read_regular, replace_durably
 from idlib.names import IdentityName
 
 # Everyone may read the records, as in DNS.
 _FILE_MODE: Final = 0o644
 _DIRECTORY_MODE: Final = 0o755
-_NEW: Final = ".new"
 _MAX_BYTES: Final = MAX_RECORDS * (LONGEST_TEXT + 1)
 
 
@@ -54,19 +52,9 @@ def write_spool(directory: Path, name: IdentityName, records: Sequence[SignedEpo
     if not 0 < len(texts) == len(records) <= MAX_RECORDS:
         raise ValueError(f"a spool of {len(records)} records")
     path = spool_path(directory, name)
-    new = directory / f"{name.text}{_NEW}"
     try:
         directory.mkdir(mode=_DIRECTORY_MODE, parents=True, exist_ok=True)
-        # A leftover of a killed process.
-        new.unlink(missing_ok=True)
-        with open(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, _FILE_MODE), "wb") as file:
-            # The umask does not apply to this.
-            os.fchmod(file.fileno(), _FILE_MODE)
-            file.write(b"".join(text + b"\n" for text in texts))
-            file.flush()
-            os.fsync(file.fileno())
-        new.replace(path)
-        make_durable(directory)
+        replace_durably(path, b"".join(text + b"\n" for text in texts), _FILE_MODE)
     except OSError as error:
         raise StoreError(
             f"the epoch records cannot be written to {quoted(path)}: {error.strerror}",

@@ -1,17 +1,14 @@
 """What the resident sender knows about the clock, in a small file beside the outbox."""
 
-import contextlib
 import json
-import os
 from pathlib import Path
 from typing import Final
 
 from idlib.errors import StoreError, quoted
-from idlib.files import read_regular
+from idlib.files import read_regular, replace_durably
 
 FILE_NAME: Final = "outbox_clock.json"
 _MAX_OCTETS: Final = 65536
-_FILE_MODE: Final = 0o600
 _LATEST_TIME: Final = "latest_time"
 _BOOT: Final = "boot"
 
@@ -110,28 +107,10 @@ class ClockFile:
         return {str(name): str(value) for name, value in facts.items()} if isinstance(facts, dict) else {}
 
     def _write(self, data: bytes) -> None:
-        new = self._path.with_name(f"{self._path.name}.new")
         try:
-            new.unlink(missing_ok=True)
-            descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, _FILE_MODE)
-            with open(descriptor, "wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(descriptor)
-            new.replace(self._path)
-            _make_durable(self._path.parent)
+            replace_durably(self._path, data)
         except OSError as error:
-            with contextlib.suppress(OSError):
-                new.unlink(missing_ok=True)
             raise StoreError(
                 f"{quoted(self._path)} cannot be written: {error.strerror}",
                 "check the free space on the disk and DATA_PATH",
             ) from error
-
-
-def _make_durable(directory: Path) -> None:
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

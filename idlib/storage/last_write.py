@@ -5,15 +5,13 @@ and the note is removed once the file has been checked or replaced.
 """
 
 import contextlib
-import os
 from pathlib import Path
 from typing import Final
 
-from idlib.files import FILE_MODE, make_durable, read_regular, status_of
+from idlib.files import make_durable, read_regular, replace_durably, status_of
 from idlib.storage.salvage import LOG, beside
 
 END: Final = ".last-write"
-_NEW: Final = ".new"
 _NOTE_BYTES: Final = 32
 
 
@@ -42,16 +40,8 @@ def note(path: Path, moment: int) -> None:
         path: The file.
         moment: The time, in seconds since the epoch.
     """
-    new = beside(path, f"{END}{_NEW}")
     with contextlib.suppress(OSError):
-        new.unlink(missing_ok=True)
-        descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, FILE_MODE)
-        with open(descriptor, "wb") as file:
-            file.write(str(moment).encode())
-            file.flush()
-            os.fsync(descriptor)
-        new.replace(beside(path, END))
-        make_durable(path.parent)
+        replace_durably(beside(path, END), str(moment).encode())
 
 
 def forget(path: Path) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from idlib.files import make_durable, read_regular, state_of
+from idlib.files import make_durable, read_regular, replace_durably, state_of
 
 
 def test_a_file_is_read_completely_also_through_a_link(tmp_path: Path) -> None:
@@ -71,3 +71,37 @@ def test_files_and_directories_can_be_flushed_and_missing_ones_are_errors(tmp_pa
     make_durable(tmp_path)
     with pytest.raises(FileNotFoundError):
         make_durable(tmp_path / "missing")
+
+
+@pytest.mark.parametrize("mode", [0o600, 0o644])
+def test_a_file_is_replaced_whatever_a_killed_process_has_left(tmp_path: Path, mode: int) -> None:
+    path = tmp_path / "alice._device.example.com.epochs"
+    (tmp_path / "alice._device.example.com.new").write_bytes(b"half of an ol")
+    before = os.umask(0o077)
+    try:
+        for contents in (b"old", b"new"):
+            replace_durably(path, contents, mode)
+    finally:
+        os.umask(before)
+
+    assert path.read_bytes() == b"new"
+    assert path.stat().st_mode & 0o777 == mode
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("failing", ["fsync", "fchmod"])
+def test_a_file_that_cannot_be_replaced_is_unchanged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failing: str
+) -> None:
+    path = tmp_path / "file"
+    replace_durably(path, b"old")
+
+    def fail(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, failing, fail)
+    with pytest.raises(OSError, match="No space left"):
+        replace_durably(path, b"new")
+
+    assert path.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [path]

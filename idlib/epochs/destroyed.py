@@ -1,6 +1,6 @@
 """The list of destroyed epoch keys, which says whether a message came too late or was never for this device's keys.
 
-The file NAME.destroyed in EPOCH_PATH has one line for each key: its id, and when it was due to be destroyed. Nothing in
+The file NAME.gone in EPOCH_PATH has one line for each key: its id, and when it was due to be destroyed. Nothing in
 it is secret.
 """
 
@@ -27,7 +27,7 @@ class DestroyedKeys:
     """
 
     def __init__(self, directory: Path, name: IdentityName) -> None:
-        self._path = directory / f"{name.text}.destroyed"
+        self._path = directory / f"{name.text}.gone"
         self._until: dict[str, int] | None = None
 
     def ids(self) -> frozenset[str]:

@@ -92,7 +92,7 @@ class Receiver:
         return self.spooled().record.key_id(BOB)
 
     def files(self) -> set[str]:
-        return {path.name for path in self.epochs.iterdir() if path.suffix != ".destroyed"}
+        return {path.name for path in self.epochs.iterdir() if path.suffix != ".gone"}
 
     def publish(self) -> None:
         """Do what the maintenance service does."""
@@ -307,7 +307,7 @@ def test_a_half_that_could_not_be_destroyed_opens_nothing_and_is_destroyed_later
 def test_if_the_list_of_destroyed_keys_cannot_be_read_keys_are_used_created_and_destroyed(receiver: Receiver) -> None:
     receiver.keep()
     first = receiver.spooled_id()
-    (receiver.epochs / f"{BOB}.destroyed").mkdir()
+    (receiver.epochs / f"{BOB}.gone").mkdir()
 
     receiver.start()
     receiver.keep()

@@ -183,8 +183,19 @@ def test_the_list_forgets_what_was_destroyed_long_ago(tmp_path: Path) -> None:
     assert DestroyedKeys(tmp_path, NAME).ids() == {f"{2:022}"}
 
 
+def test_the_longest_name_of_a_device_with_epoch_keys_fits_the_name_of_the_list(tmp_path: Path) -> None:
+    longest = IdentityName(".".join(("a" * 63, "b" * 63, "c" * 63, "d" * 54)))
+    assert len(longest.text) == 246
+    halves = Halves(tmp_path, longest)
+    kept = create(halves)
+
+    halves.destroy(kept.half)
+
+    assert Halves(tmp_path, longest).destroyed.ids() == {kept.half.key_id}
+
+
 def test_the_list_is_limited_to_the_newest(tmp_path: Path) -> None:
-    path = tmp_path / f"{NAME}.destroyed"
+    path = tmp_path / f"{NAME}.gone"
     path.write_text("".join(f"{number:022} {START + number}\n" for number in range(MAX_DESTROYED)))
     known = DestroyedKeys(tmp_path, NAME)
 
@@ -199,7 +210,7 @@ def test_the_list_is_limited_to_the_newest(tmp_path: Path) -> None:
 @given(st.binary(max_size=200))
 def test_a_damaged_list_loses_only_its_damaged_lines(tmp_path: Path, garbage: bytes) -> None:
     sound = f"{'a' * 22} {START}\n".encode()
-    (tmp_path / f"{NAME}.destroyed").write_bytes(sound + garbage + b"\n" + sound.replace(b"a", b"b"))
+    (tmp_path / f"{NAME}.gone").write_bytes(sound + garbage + b"\n" + sound.replace(b"a", b"b"))
 
     assert {"a" * 22, "b" * 22} <= DestroyedKeys(tmp_path, NAME).ids()
 
@@ -207,7 +218,7 @@ def test_a_damaged_list_loses_only_its_damaged_lines(tmp_path: Path, garbage: by
 @pytest.mark.parametrize("content", [None, bytes(300_000)], ids=["a directory", "too large"])
 def test_a_list_that_cannot_be_read_hides_no_half(halves: Halves, tmp_path: Path, content: bytes | None) -> None:
     kept = create(halves)
-    path = tmp_path / f"{NAME}.destroyed"
+    path = tmp_path / f"{NAME}.gone"
     if content is None:
         path.mkdir()
     else:

@@ -31,7 +31,7 @@ from messaging_receiver.decryption import Turns, message_decryption_thread
 from messaging_receiver.forwarding import message_printer
 from messaging_receiver.health import HealthService
 from messaging_receiver.opening import LocalOpener, Opener
-from messaging_receiver.own_epochs import OwnEpochs, epoch_directory, own_epochs_of
+from messaging_receiver.own_epochs import OwnEpochs, own_epochs_of
 from messaging_receiver.own_identity import OwnKeys, wait_for_own_key
 from messaging_receiver.own_record import OwnRecord
 from messaging_receiver.queue_items import AuthenticatedMessage, DecryptedMessage, LookupResult, SettledMessage, size_of
@@ -167,7 +167,7 @@ def _open_spawner(settings: Settings, number: int) -> Iterator[Spawner | None]:
         gc.collect()
         gc.freeze()
         try:
-            spawner = Spawner(work_for(settings.crypto_path, epoch_directory(settings), settings.identity_name))
+            spawner = Spawner(work_for(settings.crypto_path, settings.epoch_directory, settings.identity_name))
         except OSError as error:
             _LOG.warning("Messages are opened without worker processes: %s", error.strerror)
     try:

@@ -106,7 +106,6 @@ def _print_records(settings: Settings, weeks: int, form: RecordFormat) -> None:
     from idlib.output import counted, rfc3339
     from messaging_receiver.epoch_plan import keys_ahead, number_of_keys
     from messaging_receiver.epoch_upkeep import lifetimes_of
-    from messaging_receiver.own_epochs import epoch_directory
     from messaging_receiver.running_time import elapsed
 
     lifetimes = lifetimes_of(settings)
@@ -114,7 +113,7 @@ def _print_records(settings: Settings, weeks: int, form: RecordFormat) -> None:
     name = settings.identity_name
     key = read_private_key(key_path(settings.crypto_path, name))
     now = Now(_credible_time(), elapsed(settings.data_path))
-    halves = Halves(epoch_directory(settings), name)
+    halves = Halves(settings.epoch_directory, name)
     kept = keys_ahead(halves, now, lifetimes, identity_fingerprint(key.public), number)
     print(_in(form, settings, [SignedEpochRecord.create(one.record, name, key) for one in kept]), end="")
     last = kept[-1].half

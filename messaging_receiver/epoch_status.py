@@ -13,7 +13,6 @@ from idlib.errors import DiscoveryError
 from idlib.marks import Mark
 from idlib.output import rfc3339
 from idlib.settings import Settings
-from messaging_receiver.own_epochs import epoch_directory
 
 _NO_RECORDS: Final = EpochRecords((), ())
 
@@ -84,7 +83,7 @@ def epoch_status(settings: Settings, discovery: Discovery) -> EpochStatus:
     Raises:
         StoreError: EPOCH_PATH cannot be read.
     """
-    stock = Halves(epoch_directory(settings), settings.identity_name).stock()
+    stock = Halves(settings.epoch_directory, settings.identity_name).stock()
     mark, records, problems = _in_dns(settings, discovery)
     chosen = choose(records, int(time.time()), MAX_MESSAGE_LIFE_SECONDS)
     used = chosen.epoch.key_id if isinstance(chosen, ChosenEpoch) and mark is Mark.MARKED else None

@@ -31,7 +31,6 @@ from idlib.output import rfc3339
 from idlib.settings import Settings, Switch
 from idlib.system.failure_log import FailureLog
 from messaging_receiver.epoch_copies import ForeignKeys, Sighting
-from messaging_receiver.own_epochs import epoch_directory
 
 _LOG = logging.getLogger(__name__)
 
@@ -58,7 +57,7 @@ def lifetimes_of(settings: Settings) -> Lifetimes:
     Raises:
         ConfigurationError: The settings contradict each other.
     """
-    directory, crypto_path = epoch_directory(settings), settings.crypto_path
+    directory, crypto_path = settings.epoch_directory, settings.crypto_path
     if directory == crypto_path or crypto_path in directory.parents:
         raise ConfigurationError(
             f"EPOCH_PATH is {directory}, which is in CRYPTO_PATH: a backup would keep epoch keys after they are"
@@ -84,7 +83,7 @@ class EpochUpkeep:
         self._clock = clock
         self._lifetimes = lifetimes_of(settings)
         self._creates = settings.epoch_keys is Switch.ON
-        self._halves = Halves(epoch_directory(settings), settings.identity_name)
+        self._halves = Halves(settings.epoch_directory, settings.identity_name)
         self._kept: tuple[KeptHalf, ...] = ()
         # Files of other devices, which need not be read again, and what was logged about files that cannot be read.
         self._others: frozenset[str] = frozenset()

@@ -1,7 +1,6 @@
 """What the receiver needs of the device's own epoch keys; a device without any loads nothing of what they need."""
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Final, Protocol
 
 from idlib.algorithms import PrivateKey
@@ -92,15 +91,6 @@ class NoOwnEpochs:
 NONE: Final = NoOwnEpochs()
 
 
-def epoch_directory(settings: Settings) -> Path:
-    """Return the directory for the private halves of epoch keys.
-
-    Args:
-        settings: The settings from the environment.
-    """
-    return settings.epoch_directory
-
-
 def own_epochs_of(settings: Settings, timekeeper: Timekeeper) -> OwnEpochs:
     """Return the device's epoch keys.
 
@@ -112,7 +102,7 @@ def own_epochs_of(settings: Settings, timekeeper: Timekeeper) -> OwnEpochs:
     Raises:
         ConfigurationError: The settings contradict each other.
     """
-    if settings.epoch_keys is Switch.OFF and not epoch_directory(settings).exists():
+    if settings.epoch_keys is Switch.OFF and not settings.epoch_directory.exists():
         return NONE
     from messaging_receiver.epoch_upkeep import EpochUpkeep
 

@@ -31,7 +31,7 @@ from messaging_receiver.decryption import Turns, message_decryption_thread
 from messaging_receiver.forwarding import message_printer
 from messaging_receiver.health import HealthService
 from messaging_receiver.opening import LocalOpener, Opener
-from messaging_receiver.own_epochs import OwnEpochs, own_epochs_of
+from messaging_receiver.own_epochs import OwnEpochs, own_epochs_of, wait_for_epoch_keys
 from messaging_receiver.own_identity import OwnKeys, wait_for_own_key
 from messaging_receiver.own_record import OwnRecord
 from messaging_receiver.queue_items import AuthenticatedMessage, DecryptedMessage, LookupResult, SettledMessage, size_of
@@ -108,10 +108,12 @@ def main() -> int:
         own_record = OwnRecord(settings, context.discovery)
         epochs = own_epochs_of(settings, context.timekeeper)
         health = HealthService(
-            settings.data_path, lambda: own_record.problem or "own record: waiting for the first answer from DNS"
+            settings.data_path,
+            lambda: own_record.problem or epochs.problem or "own record: waiting for the first answer from DNS",
         )
-        key = wait_for_own_key(settings, own_record, stopping, ClockUpkeep(context, epochs.destroy_overdue).keep)
-        if key is None:
+        upkeep = ClockUpkeep(context, epochs.destroy_overdue)
+        key = wait_for_own_key(settings, own_record, stopping, upkeep.keep)
+        if key is None or not wait_for_epoch_keys(epochs, stopping, upkeep.keep):
             return ExitStatus.OK
         return _receive(context, broker, own_record, key, health, (spawner, number), epochs)
 

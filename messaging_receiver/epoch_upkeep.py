@@ -90,6 +90,7 @@ class EpochUpkeep:
         self._unreadable: frozenset[str] = frozenset()
         self._keys: Mapping[str, EpochPrivateKey] = NO_EPOCH_KEYS
         self._is_loaded = False
+        self._are_read = False
         self._published: Half | None = None
         self._foreign = ForeignKeys(MAX_PUBLISHING_SECONDS)
         self._second_device = FailureLog(_LOG)
@@ -106,6 +107,11 @@ class EpochUpkeep:
     def ids(self) -> tuple[str, ...]:
         """The ids of the living keys."""
         return tuple(self._keys)
+
+    @property
+    def are_read(self) -> bool:
+        """Whether the keys that exist on the disk have been read. Before that, messages to them would be refused."""
+        return self._are_read
 
     @property
     def problem(self) -> str | None:
@@ -241,7 +247,7 @@ class EpochUpkeep:
         stock = self._halves.stock()
         self._note_files(stock)
         self._use(stock.halves)
-        self._is_loaded = True
+        self._is_loaded = self._are_read = True
 
     def _notice(self) -> None:
         """Use the halves that another program has added to the directory."""

@@ -1,6 +1,7 @@
 """What the receiver needs of the device's own epoch keys; a device without any loads nothing of what they need."""
 
-from collections.abc import Mapping
+import threading
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Final, Protocol
 
 from idlib.algorithms import PrivateKey
@@ -8,6 +9,8 @@ from idlib.discovery import Discovery
 from idlib.envelope import NO_EPOCH_KEYS
 from idlib.settings import Settings, Switch
 from idlib.timekeeping import Timekeeper
+
+_POLL_SECONDS: Final = 0.25
 
 if TYPE_CHECKING:
     from idlib.epochs import EpochPrivateKey
@@ -23,6 +26,10 @@ class OwnEpochs(Protocol):
     @property
     def ids(self) -> tuple[str, ...]:
         """The ids of the living keys."""
+
+    @property
+    def are_read(self) -> bool:
+        """Whether the keys that exist on the disk have been read. Before that, messages to them would be refused."""
 
     @property
     def problem(self) -> str | None:
@@ -60,6 +67,7 @@ class NoOwnEpochs:
 
     keys = NO_EPOCH_KEYS
     ids: tuple[str, ...] = ()
+    are_read = True
     problem = None
 
     def explain(self, key_id: str) -> str:
@@ -107,3 +115,18 @@ def own_epochs_of(settings: Settings, timekeeper: Timekeeper) -> OwnEpochs:
     from messaging_receiver.epoch_upkeep import EpochUpkeep
 
     return EpochUpkeep(settings, timekeeper)
+
+
+def wait_for_epoch_keys(epochs: OwnEpochs, stopping: threading.Event, meanwhile: Callable[[], None]) -> bool:
+    """Wait until the device's epoch keys have been read; return False if the receiver is stopped.
+
+    Args:
+        epochs: The keys.
+        stopping: Set to stop the receiver.
+        meanwhile: Reads them; called several times a second.
+    """
+    while not epochs.are_read:
+        meanwhile()
+        if stopping.wait(_POLL_SECONDS):
+            return False
+    return True

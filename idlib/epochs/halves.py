@@ -268,8 +268,9 @@ class Halves:
         try:
             yield
         except OSError as error:
+            what = "the epoch keys in" if path == self._directory else "the epoch key"
             raise StoreError(
-                f"the epoch key {quoted(path)} cannot be {_PARTICIPLES[verb]}: {error.strerror}",
+                f"{what} {quoted(path)} cannot be {_PARTICIPLES[verb]}: {error.strerror}",
                 "set EPOCH_PATH to a directory that this user can write to, or"
                 f" {permission_hint(self._directory, 'messaging_receiver')}",
             ) from error

@@ -98,6 +98,7 @@ NO_BOUND_OF_A_USER: Final = frozenset(
         "messaging_receiver/stage.py POLL_SECONDS",
         "messaging_receiver/workers/spawner.py _POLL_SECONDS",
         "messaging_receiver/own_identity.py _POLL_SECONDS",
+        "messaging_receiver/own_epochs.py _POLL_SECONDS",
         "messaging_receiver/health.py _MAX_SOCKET_PATH_OCTETS",
         "messaging_receiver/health.py _PAUSE_SECONDS",
     }

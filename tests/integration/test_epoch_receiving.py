@@ -4,6 +4,7 @@ import json
 import secrets
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
@@ -145,6 +146,27 @@ def test_messages_to_the_key_in_dns_are_printed_also_after_kill_9(
     assert not any("is created" in one for one in receiver.stderr)
     assert receiver.stop() == 0
     assert receiver.stderr[-1].endswith("printed=1 refused=0 sealed_identity=0 sealed_epoch=1")
+
+
+def test_a_receiver_that_cannot_read_its_epoch_keys_connects_once_it_can(
+    lab: Lab, alice: Device, bob: Device, anybody: BrokerClient, start: Start
+) -> None:
+    receiver = start(bob)
+    publish(lab, bob, spooled(bob))
+    key = key_from_dns(bob)
+    receiver.kill()
+    epochs = Path(bob.settings["DATA_PATH"]) / "epochs"
+    elsewhere = epochs.rename(epochs.with_name("elsewhere"))
+    epochs.write_text("in the way")
+
+    with closing(bob.start(RECEIVER)) as receiver:
+        receiver.wait_for_log(f"epoch keys: the epoch keys in '{epochs}' cannot be read: Not a directory")
+        anybody.publish(bob, message("to a key that cannot be read", alice, bob, key))
+        assert health(bob).startswith("epoch keys: ")
+        epochs.unlink()
+        elsewhere.rename(epochs)
+        assert line(receiver, "to a key that cannot be read")["sealed"] == "epoch"
+        assert not any("epoch-gone" in one for one in receiver.stderr)
 
 
 def test_a_message_that_waits_for_dns_is_known_to_be_encrypted_to_an_epoch_key_after_a_restart(

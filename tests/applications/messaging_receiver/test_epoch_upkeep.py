@@ -380,6 +380,16 @@ def test_a_missed_update_is_a_problem_after_the_time_that_caches_may_take(
     assert "Own epoch record found" in caplog.text
 
 
+def test_a_missed_update_of_a_short_epoch_is_a_problem_after_half_of_it(receiver: Receiver) -> None:
+    receiver.start(EPOCH_LENGTH="1h", EPOCH_RETENTION="3h")
+    receiver.keep()
+
+    receiver.run_for(HOUR / 2 - UPKEEP_SECONDS)
+    assert receiver.look() is None
+    receiver.run_for(UPKEEP_SECONDS)
+    assert receiver.look() == "own epoch record: it is not in DNS"
+
+
 @pytest.mark.parametrize(
     ("answer", "problem"),
     [

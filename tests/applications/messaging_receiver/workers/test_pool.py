@@ -21,7 +21,7 @@ from messaging_receiver.workers.pool import KnownSenders, WorkerOpener, WorkerPo
 from messaging_receiver.workers.process import MAX_SENDERS
 from messaging_receiver.workers.protocol import SenderKeys
 from tests.applications.messaging_receiver.workers.threads import Mortal, ThreadStarter
-from tests.applications.messaging_receiver.world import ALICE, BOB, DAVE, KEYS, sealed
+from tests.applications.messaging_receiver.world import ALICE, BOB, DAVE, EPOCHS, KEYS, sealed
 
 
 @dataclass
@@ -180,6 +180,11 @@ def test_a_worker_follows_a_rotation(rig: Rig) -> None:
 def test_a_message_that_may_need_a_key_that_the_worker_cannot_read_is_left_to_the_receiver(rig: Rig) -> None:
     key_path(rig.directory, BOB).unlink()
     assert rig.open(sealed("text")) == ["left"]
+
+
+def test_a_message_to_an_epoch_key_that_the_worker_does_not_have_is_left_to_the_receiver(rig: Rig) -> None:
+    assert rig.open(sealed("text", to=EPOCHS.public), sealed("other")) == ["left", "other"]
+    assert len(rig.starter.started) == 1
 
 
 def test_a_worker_verifies_with_the_keys_that_it_was_sent(rig: Rig) -> None:

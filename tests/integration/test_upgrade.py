@@ -1,6 +1,7 @@
 """The current programs work with files and messages of the first release, and the reverse."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -101,7 +102,10 @@ def test_a_receiver_continues_after_that_of_the_release(release: Release, lab: L
         assert receiver.stop() == 0
         texts = sorted(json.loads(line).partition(" says: ")[2] for line in receiver.stdout)
         assert texts == ["sent meanwhile", "the end", "waits 0", "waits 1", "waits 2"]
-        assert "refused_replay=5" in receiver.stderr[-1], receiver.stderr[-1]
+        # More than the five if the release's receiver was stopped before the broker had an acknowledgement.
+        refused = re.search(r" refused_replay=([0-9]+) ", receiver.stderr[-1])
+        assert refused is not None, receiver.stderr[-1]
+        assert int(refused[1]) >= 5, receiver.stderr[-1]
     eavesdropper.close()
 
 

@@ -83,7 +83,7 @@ class Resident:
         clock = SenderClock(directory)
         clock.keep()
         self.sender = OutboxSender(
-            self.settings, self.outbox, threading.Event(), FailureLog(logging.getLogger()), clock
+            self.settings, self.outbox, threading.Event(), FailureLog(logging.getLogger()), clock, KeyLog()
         )
         self.sender._verdicts = Verdicts(lambda: self.seconds)
         self.dns = dns
@@ -93,7 +93,7 @@ class Resident:
         assert message is not None
         # Without the answers that are cached.
         sealer = Sealer(self.settings, KEY, discovery_of(self.dns))
-        self.sender._deliver(message, sealer, KeyLog(), cast("Publisher", self.broker))
+        self.sender._deliver(message, sealer, cast("Publisher", self.broker))
 
 
 @pytest.fixture

@@ -84,6 +84,7 @@ bench: .venv/editable.stamp
 chaos: .venv/editable.stamp
 	@$(BIN)/python -m testbed.install_packages
 	@$(BIN)/python -m chaos --seconds $(or $(SECONDS),600) $(if $(SEED),--seed $(SEED))
+	@$(BIN)/python -m chaos.epochs --seconds $$(($(or $(SECONDS),600) / 2)) $(if $(SEED),--seed $(SEED))
 
 # SECONDS: how long strangers attack. SEED: as above. Measures how well the receiver still serves known senders.
 hostile: .venv/editable.stamp

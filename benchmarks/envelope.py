@@ -59,8 +59,15 @@ _EPOCH: Final = "epoch "
 
 
 @dataclass(frozen=True, slots=True)
-class _Exchange:
-    """A message from alice to bob, with the keys of both; it is sealed to bob's epoch key if there is one."""
+class Exchange:
+    """A message from alice to bob, with the keys of both; it is encrypted to bob's epoch key if there is one.
+
+    Args:
+        text: The text of the message.
+        alice: The key that signs.
+        bob: The recipient's identity key.
+        epoch_keys: The recipient's private half by its id; none for a message to the identity key.
+    """
 
     text: str
     alice: PrivateKey
@@ -69,11 +76,13 @@ class _Exchange:
 
     @property
     def encryption_key(self) -> PublicKey | IdentifiedEpochKey:
+        """The key that the message is encrypted to."""
         for key_id, key in self.epoch_keys.items():
             return IdentifiedEpochKey(key_id, key.public)
         return self.bob.public
 
     def seal(self) -> bytes:
+        """Return the payload."""
         return seal(
             self.text,
             sender=_ALICE,
@@ -84,18 +93,22 @@ class _Exchange:
         )
 
     def open(self, payload: bytes) -> str:
+        """Return the line that the receiver prints for a payload."""
         message = parse(self.decrypt(payload))
         return self.line(verify(message, [self.alice.public]))
 
     def decrypt(self, payload: bytes) -> str:
+        """Return the inner layer of a payload."""
         return decrypt(payload, _BOB, [self.bob], self.epoch_keys).signed
 
     def line(self, text: str) -> str:
+        """Return the line that the receiver prints for a text."""
         return json_line(
             _ALICE, text, identifier="c4VbVvM4kzYgZ8n1m4uV1A", sent_at=_NOW, received_at=_NOW + 0.25, sealed="identity"
         )
 
     def open_by_jwcrypto(self, payload: str, bob: JWK, alice: JWK) -> object:
+        """Return the text of a payload to an identity key, opened by the reference library."""
         outer = JWE(algs=[self.bob.algorithms.key_management, "A256CBC-HS512"])
         outer.deserialize(payload, bob)
         inner = JWS()
@@ -112,14 +125,14 @@ def main() -> int:
     os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
     exchanges = {
         **{
-            f"{key_type.value} {title}": _exchange(key_type, size)
+            f"{key_type.value} {title}": new_exchange(key_type, size)
             for key_type in _KEY_TYPES
             for title, size in _SIZES.items()
         },
         # Signed with RSA-2048, to be compared with the columns of that key type.
-        **{_EPOCH + title: _epoch_exchange(size) for title, size in _SIZES.items()},
+        **{_EPOCH + title: epoch_exchange(size) for title, size in _SIZES.items()},
     }
-    columns = {title: _medians(_actions(exchange), rounds) for title, exchange in exchanges.items()}
+    columns = {title: medians(_actions(exchange), rounds) for title, exchange in exchanges.items()}
     print(describe(), "", sep="\n")
     parts = list(dict.fromkeys(part for column in columns.values() for part in column))
     rows = [(part, *(_shown(part, column) for column in columns.values())) for part in parts]
@@ -135,17 +148,28 @@ def _is_junk_cheap(title: str, column: Mapping[str, float]) -> bool:
     return max(column[part] for part in column if part.startswith(_JUNK)) < limit * column[_WHOLE]
 
 
-def _exchange(key_type: KeyType, size: int) -> _Exchange:
+def new_exchange(key_type: KeyType, size: int) -> Exchange:
+    """Return a message to an identity key.
+
+    Args:
+        key_type: Of the keys of both.
+        size: The length of the text, in bytes.
+    """
     text = ("The pump in the cellar ran for 21.5 minutes. " * (size // 45 + 1))[:size]
-    return _Exchange(text, generate_private_key(key_type), generate_private_key(key_type), {})
+    return Exchange(text, generate_private_key(key_type), generate_private_key(key_type), {})
 
 
-def _epoch_exchange(size: int) -> _Exchange:
+def epoch_exchange(size: int) -> Exchange:
+    """Return a message to an epoch key, signed with RSA-2048.
+
+    Args:
+        size: The length of the text, in bytes.
+    """
     key = EpochPrivateKey(os.urandom(SEED_OCTETS))
-    return replace(_exchange(KeyType.RSA2048, size), epoch_keys={_EPOCH_KEY_ID: key})
+    return replace(new_exchange(KeyType.RSA2048, size), epoch_keys={_EPOCH_KEY_ID: key})
 
 
-def _actions(exchange: _Exchange) -> dict[str, Action]:
+def _actions(exchange: Exchange) -> dict[str, Action]:
     payload = exchange.seal()
     message = jwe._read(payload, _BOB)
     prescribed, ciphertext = message.content_encryption, jwe._read_ciphertext(message)
@@ -176,7 +200,7 @@ def _actions(exchange: _Exchange) -> dict[str, Action]:
 
 
 def _cryptography(
-    exchange: _Exchange, message: jwe._EncryptedMessage, content_key: bytes, ciphertext: bytes, signed: str
+    exchange: Exchange, message: jwe._EncryptedMessage, content_key: bytes, ciphertext: bytes, signed: str
 ) -> Action:
     """Return what no program can do without: the operations of both keys, HMAC, AES and the hash that is signed."""
     unverified = parse(signed)
@@ -219,7 +243,7 @@ def _cryptography(
     return run
 
 
-def _junk(exchange: _Exchange, payload: bytes) -> dict[str, bytes]:
+def _junk(exchange: Exchange, payload: bytes) -> dict[str, bytes]:
     """Return messages of the same size that are refused before a private key is used."""
     parts = json.loads(payload)
     signed = sign(exchange.text, sender=_ALICE, signing_key=exchange.alice, binding=Binding.new(_BOB, _NOW))
@@ -236,7 +260,7 @@ def _junk(exchange: _Exchange, payload: bytes) -> dict[str, bytes]:
     }
 
 
-def _refusal(payload: bytes, exchange: _Exchange) -> Action:
+def _refusal(payload: bytes, exchange: Exchange) -> Action:
     def refuse() -> None:
         with suppress(Refusal):
             exchange.decrypt(payload)
@@ -245,7 +269,13 @@ def _refusal(payload: bytes, exchange: _Exchange) -> Action:
     return refuse
 
 
-def _medians(actions: Mapping[str, Action], rounds: int) -> dict[str, float]:
+def medians(actions: Mapping[str, Action], rounds: int) -> dict[str, float]:
+    """Return the median time of each action, in microseconds.
+
+    Args:
+        actions: The actions, which run in turn.
+        rounds: How often each runs.
+    """
     samples: dict[str, list[int]] = {title: [] for title in actions}
     for number in range(_WARM_UP + rounds):
         for title, action in actions.items():

@@ -20,9 +20,19 @@ VERBS: Final = {
     "identity publish": ("messaging_maintenance.publish_tlsa", "put the TLSA record into DNS"),
     "identity rotate": ("messaging_maintenance.rotate_id", "change the key without losing a message"),
     "identity tlsa": ("messaging_maintenance.generate_tlsa", "print the TLSA record to publish in DNS"),
+    "identity epoch on": ("messaging_maintenance.epoch_id", "publish epoch keys and have senders use them"),
+    "identity epoch off": ("messaging_maintenance.epoch_id", "have senders use the identity key again"),
+    "identity epoch publish": ("messaging_maintenance.epoch_id", "publish what the receiver has left now"),
+    "identity epoch status": ("messaging_receiver.epoch_keys", "show the keys, and which one senders use"),
+    "identity epoch records": ("messaging_receiver.epoch_keys", "print records for weeks, to publish by hand"),
 }
-# For each group of verbs, its line in the help of the command itself.
-_GROUPS: Final = {"identity": "create, publish, check or change the identity of this device"}
+# For each group of verbs, its line in the help of the command or the group above it.
+_GROUPS: Final = {
+    "identity": "create, publish, check or change the identity of this device",
+    "identity epoch": "use keys that keep old messages closed if a key leaks",
+}
+# The last word of these verbs is the first argument of the program.
+_WITH_ACTION: Final = "identity epoch"
 # For the command itself and for each group of verbs, the description and the example of its help.
 _HELP: Final = {
     "": (
@@ -33,6 +43,10 @@ _HELP: Final = {
         "Create the identity of a device: its key, its certificate and the record that publishes it.",
         f"IDENTITY_NAME=alice._device.example.com {NAME} identity create",
     ),
+    "identity epoch": (
+        "Use epoch keys: short-lived keys to which senders encrypt, and which the receiver destroys.",
+        f"IDENTITY_NAME=alice._device.example.com {NAME} identity epoch on",
+    ),
 }
 
 
@@ -41,7 +55,7 @@ def main() -> NoReturn:
     # Before the slow imports.
     end_when_interrupted()
     words = sys.argv[1:]
-    for length in (1, 2):
+    for length in (1, 2, 3):
         verb = " ".join(words[:length])
         if verb in VERBS:
             _run(verb, words[length:])
@@ -49,7 +63,8 @@ def main() -> NoReturn:
 
 
 def _run(verb: str, arguments: list[str]) -> NoReturn:
-    sys.argv = [f"{NAME} {verb}", *arguments]
+    group, _, action = verb.rpartition(" ")
+    sys.argv = [f"{NAME} {group}", action, *arguments] if group == _WITH_ACTION else [f"{NAME} {verb}", *arguments]
     if sys.argv[1:] == ["--health"] and verb == "receive":
         # Before the rest is imported: the health of a service is checked every 30 s.
         from messaging_receiver.health import main as answer_for_health
@@ -60,18 +75,23 @@ def _run(verb: str, arguments: list[str]) -> NoReturn:
     run(import_module(VERBS[verb][0]).main)
 
 
+def _within(group: str) -> dict[str, str]:
+    """Return the verbs and groups of a group with their help."""
+    found = {verb: help_ for verb, (_, help_) in VERBS.items()} | _GROUPS
+    return {verb: help_ for verb, help_ in found.items() if not group or verb.startswith(f"{group} ")}
+
+
 def _help(words: list[str]) -> NoReturn:
     """Print the help, or the error that the verb is missing or unknown."""
     from idlib.program.command_line import parser, run
 
-    group = words[0] if words and any(verb.startswith(f"{words[0]} ") for verb in VERBS) else ""
-    if group:
-        verbs = {verb: help_ for verb, (_, help_) in VERBS.items() if verb.startswith(f"{group} ")}
-    else:
-        verbs = {verb: help_ for verb, (_, help_) in VERBS.items() if " " not in verb} | _GROUPS
+    groups = [" ".join(words[:length]) for length in (1, 2)]
+    group = next((one for one in reversed(groups) if one in _GROUPS), "")
+    depth = len(group.split())
+    verbs = {verb: help_ for verb, help_ in _within(group).items() if len(verb.split()) == depth + 1}
     width = max(map(len, verbs))
     listed = "\n".join(f"  {verb:{width}}  {help_}" for verb, help_ in verbs.items())
-    sys.argv = [f"{NAME} {group}".rstrip(), *words[1 if group else 0 :]]
+    sys.argv = [f"{NAME} {group}".rstrip(), *words[depth:]]
     command_line = parser(*_HELP[group])
     command_line.usage = f"{sys.argv[0]} [-h] [--version] VERB ..."
     command_line.description = f"{command_line.description}\n\n{listed}"

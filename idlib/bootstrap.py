@@ -20,6 +20,7 @@ from idlib.errors import (
     UnusableRecordError,
     quoted,
 )
+from idlib.marks import EXTENSION, Mark, mark_of
 from idlib.names import IdentityName
 from idlib.pem import Certificates, read_certificates
 from idlib.records import PUBLIC_KEY_INFO, WHOLE_CERTIFICATE, TlsaRecord, render
@@ -133,7 +134,10 @@ class Bootstrap:
         """
         with keys.locked(self._directory):
             request = certificates.build_request(
-                self._read_private_key(), self.build_x509_name(), self.build_subject_alt_name()
+                self._read_private_key(),
+                self.build_x509_name(),
+                self.build_subject_alt_name(),
+                *self.extensions_to_keep(),
             )
             keys.replace(self._paths["csr"], request.public_bytes(Encoding.PEM), self._uid)
         self._log_written("csr")
@@ -144,9 +148,37 @@ class Bootstrap:
         Raises:
             KeyFileError: The private key is missing or unusable, or the certificate cannot be written.
         """
-        with keys.locked(self._directory):
-            keys.replace(self._paths["cert"], self._self_signed(self._read_private_key()), self._uid)
-        self._log_written("cert")
+        self._issue_again(*self.extensions_to_keep())
+
+    def is_marked(self) -> bool:
+        """Return whether the certificate says that the device has epoch keys; False if there is no usable one."""
+        try:
+            return mark_of(self.get_local_cert_obj()) is not Mark.UNMARKED
+        except KeyFileError:
+            return False
+
+    def mark_certificate(self) -> None:
+        """Replace the certificate with a self-signed one of the same key that says that the device has epoch keys.
+
+        Raises:
+            KeyFileError: The private key is missing or unusable, or the certificate cannot be written.
+        """
+        self._issue_again(EXTENSION)
+
+    def unmark_certificate(self) -> None:
+        """Replace the certificate with a self-signed one of the same key that says nothing of epoch keys.
+
+        Raises:
+            KeyFileError: The private key is missing or unusable, or the certificate cannot be written.
+        """
+        self._issue_again()
+
+    def extensions_to_keep(self) -> tuple[x509.ExtensionType, ...]:
+        """Return what the device's next certificate takes over from the present one: the mark of epoch keys.
+
+        A certificate without it would tell senders that they may encrypt to the identity key again.
+        """
+        return (EXTENSION,) if self.is_marked() else ()
 
     def create_selfsigned_identity(self) -> None:
         """Create a private key and its self-signed certificate; an existing key is never replaced.
@@ -160,7 +192,7 @@ class Bootstrap:
                 self._paths["key"],
                 keys.encode_private_key(key),
                 self._uid,
-                {self._paths["cert"]: self._self_signed(key)},
+                {self._paths["cert"]: self._self_signed(key, *self.extensions_to_keep())},
             )
         self._log_written("key", "cert")
 
@@ -181,7 +213,7 @@ class Bootstrap:
                 self.identity_name,
                 keys.encode_private_key(key),
                 self._uid,
-                {self._paths["cert"]: self._self_signed(key)},
+                {self._paths["cert"]: self._self_signed(key, *self.extensions_to_keep())},
             )
         self._log_written("key", "cert")
 
@@ -195,20 +227,37 @@ class Bootstrap:
                 others are skipped.
 
         Raises:
-            KeyFileError: No certificate is for the private key, no device would accept its TLSA record, the key is
-                missing or unusable, or the file cannot be written.
+            KeyFileError: No certificate is for the private key, no device would accept its TLSA record, it lacks the
+                mark that the present one has, the key is missing or unusable, or the file cannot be written.
         """
         found = read_certificates(pem)
         if not found.readable:
             raise keys.no_certificate("the input has", pem)
         with keys.locked(self._directory):
             certificate = self._for_our_key(found)
+            self.require_the_mark(certificate)
             keys.replace(self._paths["cert"], certificate.public_bytes(Encoding.PEM), self._uid)
         for broken in found.broken:
             _LOGGER.warning("Damaged certificate skipped: %s", broken)
         self._log_written("cert")
         for concern in certificates.concerns(certificate, self.identity_name, datetime.now(UTC)):
             _LOGGER.warning("%s", concern)
+
+    def require_the_mark(self, certificate: x509.Certificate) -> None:
+        """Check that a CA's certificate has the mark of epoch keys if the present one has it.
+
+        Args:
+            certificate: The one that is to take the place of the present one.
+
+        Raises:
+            KeyFileError: It does not have it.
+        """
+        if self.is_marked() and mark_of(certificate) is Mark.UNMARKED:
+            raise KeyFileError(
+                "the certificate does not have the mark of epoch keys that the present one has",
+                "have the CA copy every extension of the request, or run"
+                f" {command('identity epoch off')} and wait until that has ended",
+            )
 
     def build_x509_name(self) -> x509.Name:
         """Return the subject: country, state, locality, organization, and the name if it has at most 64 characters.
@@ -387,9 +436,14 @@ class Bootstrap:
         keys.make_directory(self._directory, self._uid)
         return keys.generate_private_key(self._key_type)
 
-    def _self_signed(self, key: PrivateKey) -> bytes:
+    def _issue_again(self, *further: x509.ExtensionType) -> None:
+        with keys.locked(self._directory):
+            keys.replace(self._paths["cert"], self._self_signed(self._read_private_key(), *further), self._uid)
+        self._log_written("cert")
+
+    def _self_signed(self, key: PrivateKey, *further: x509.ExtensionType) -> bytes:
         return certificates.build_self_signed_certificate(
-            key, self.build_x509_name(), self.build_subject_alt_name(), datetime.now(UTC)
+            key, self.build_x509_name(), self.build_subject_alt_name(), datetime.now(UTC), *further
         ).public_bytes(Encoding.PEM)
 
     def _read_private_key(self) -> PrivateKey:

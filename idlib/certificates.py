@@ -74,17 +74,29 @@ def build_subject_alternative_name(name: IdentityName) -> x509.SubjectAlternativ
 
 
 def build_request(
-    key: PrivateKey, subject: x509.Name, alternative_name: x509.SubjectAlternativeName
+    key: PrivateKey,
+    subject: x509.Name,
+    alternative_name: x509.SubjectAlternativeName,
+    *further: x509.ExtensionType,
 ) -> x509.CertificateSigningRequest:
-    """Return a certificate signing request (RFC 2986) with the extensions that a device needs."""
-    return (
+    """Return a certificate signing request (RFC 2986) with the extensions that a device needs.
+
+    Args:
+        key: The device's key.
+        subject: The device.
+        alternative_name: The device's name.
+        further: Extensions that are not critical, as for a certificate.
+    """
+    builder = (
         x509.CertificateSigningRequestBuilder()
         .subject_name(subject)
         .add_extension(alternative_name, critical=False)
         .add_extension(_key_usage(key), critical=True)
         .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH]), critical=False)
-        .sign(key.native, hashes.SHA256())
     )
+    for extension in further:
+        builder = builder.add_extension(extension, critical=False)
+    return builder.sign(key.native, hashes.SHA256())
 
 
 def build_self_signed_certificate(

@@ -19,7 +19,13 @@ _FILES: Final = {
     "identity publish": ("maintenance", "publish_tlsa.py"),
     "identity rotate": ("maintenance", "rotate_id.py"),
     "identity tlsa": ("maintenance", "generate_tlsa.py"),
+    "identity epoch on": ("maintenance", "epoch_id.py"),
+    "identity epoch off": ("maintenance", "epoch_id.py"),
+    "identity epoch publish": ("maintenance", "epoch_id.py"),
+    "identity epoch status": ("messaging_receiver", "epoch_keys.py"),
+    "identity epoch records": ("messaging_receiver", "epoch_keys.py"),
 }
+_WITH_ACTION: Final = "identity epoch "
 _NAMES: Final = frozenset(name for _, name in _FILES.values())
 
 # About another device's record: its owner's programs are on another machine.
@@ -38,11 +44,13 @@ def command(verb: str) -> str:
     service, name = _FILES[verb]
     if os.path.basename(sys.argv[0]) not in _NAMES:
         return f"{_COMMAND} {verb}"
+    # One program takes several actions, of which the verb is the last word.
+    action = f" {verb.removeprefix(_WITH_ACTION)}" if verb.startswith(_WITH_ACTION) else ""
     directory = own_directory()
     if os.path.basename(os.path.dirname(os.path.realpath(directory))) == service:
-        return shlex.quote(f"{directory}/{name}")
+        return f"{shlex.quote(f'{directory}/{name}')}{action}"
     path = os.path.normpath(f"{directory}/../../{service}/src/{name}")
-    return shlex.quote(path) if os.path.exists(path) else f"./{name} in {service}"
+    return f"{shlex.quote(path)}{action}" if os.path.exists(path) else f"./{name}{action} in {service}"
 
 
 def how_to_publish() -> str:

@@ -178,6 +178,18 @@ def key_of(rdata: bytes) -> bytes | None:
         return None
 
 
+def is_marked(rdata: bytes) -> bool:
+    """Return whether a record holds a certificate that says that its device has epoch keys.
+
+    Args:
+        rdata: The record's data in wire form, usable or not.
+    """
+    try:
+        return _mark_in(TlsaRecord.from_rdata(rdata)) is not Mark.UNMARKED
+    except (MalformedRecordError, ValueError, TypeError, x509.InvalidVersion, x509.UnsupportedGeneralNameType):
+        return False
+
+
 def _mark_in(record: TlsaRecord) -> Mark:
     if record.selector == PUBLIC_KEY_INFO:
         return Mark.UNMARKED

@@ -14,9 +14,10 @@ from cryptography.hazmat.primitives.serialization import load_der_public_key
 
 from idlib.algorithms import PublicKey
 from idlib.commands import command
-from idlib.epochs.record import SignedEpochRecord
+from idlib.epochs.record import MAX_RECORDS, SignedEpochRecord
 from idlib.epochs.spool import read_spool, spool_path
 from idlib.errors import KeyFileError, StoreError, UnsuitableKeyError, quoted
+from idlib.keys import next_key_path, read_private_key
 from idlib.output import rfc3339
 from idlib.publishing import epoch_place
 from idlib.publishing.epoch_publication import EpochPublishing
@@ -25,8 +26,10 @@ from idlib.publishing.zone import HostResolver
 from idlib.records import key_of
 from idlib.settings import Settings
 from messaging_maintenance.publishing import open_publisher, open_publishing
-from messaging_maintenance.rotation.state import Way, state_file
+from messaging_maintenance.rotation.state import Stage, Way, state_file
 
+# Of a rotation with a single record: the old one may still be in DNS.
+_BEFORE_ONE_RECORD: Final = frozenset({Stage.LOWERED, Stage.REPLACING})
 _WAIT_FOR_THE_NEXT: Final = "look at the log of the receiver, which creates the next one"
 
 
@@ -63,7 +66,27 @@ def publish_spool(settings: Settings) -> Publication | None:
     if records is None:
         return None
     _require_usable(records, _keys_in_dns(settings), settings)
-    return epoch_publishing_from(settings).publish(records)
+    return epoch_publishing_from(settings).publish([*records, *_signed_by_the_next_key(records, settings)])
+
+
+def _signed_by_the_next_key(records: Sequence[SignedEpochRecord], settings: Settings) -> tuple[SignedEpochRecord, ...]:
+    """Return the records as the next identity key signs them, if one TLSA record is about to replace the other.
+
+    A cache keeps epoch records for longer than the new TLSA record waits. Without these, senders would have no epoch
+    record that the new key has signed.
+    """
+    state = state_file(settings).read()
+    if state is None or state.way is not Way.SINGLE or state.stage not in _BEFORE_ONE_RECORD:
+        return ()
+    try:
+        key = read_private_key(next_key_path(settings.crypto_path, settings.identity_name))
+    except KeyFileError:
+        # The rotation reports it.
+        return ()
+    return tuple(
+        SignedEpochRecord.create(one.record, settings.identity_name, key)
+        for one in records[: MAX_RECORDS - len(records)]
+    )
 
 
 def _keys_in_dns(settings: Settings) -> list[PublicKey]:

@@ -10,7 +10,7 @@ from idlib.keys import MAX_FILE_BYTES
 from idlib.output import harmless
 from idlib.program.command_line import parser, require_stdout
 from idlib.program.environment import read_environment
-from idlib.settings import MAINTENANCE_READS, PUBLISHING_READS, ROTATION_READS, Settings
+from idlib.settings import EPOCH_PUBLISHING_READS, MAINTENANCE_READS, PUBLISHING_READS, ROTATION_READS, Settings
 
 if TYPE_CHECKING:
     from idlib.publishing.by_hand import ManualChangeError
@@ -19,7 +19,9 @@ if TYPE_CHECKING:
     from messaging_maintenance.rotation.state import RotationState
     from messaging_maintenance.rotation.steps import Rotation
 
-_READS: Final = MAINTENANCE_READS | PUBLISHING_READS | ROTATION_READS
+_READS: Final = MAINTENANCE_READS | PUBLISHING_READS | ROTATION_READS | EPOCH_PUBLISHING_READS
+# After these, another key may sign.
+_SWITCHING: Final = frozenset({"start", "certificate", "switch"})
 _ACTIONS: Final = ("start", "certificate", "status", "switch", "finish")
 _COST_OF_COMPROMISE: Final = (
     "Until the old record has left every cache, recipients that still have it refuse what this device sends"
@@ -51,6 +53,11 @@ def main() -> None:
     except ManualChangeError as error:
         _print_change(error)
         raise
+    if arguments.action in _SWITCHING:
+        from messaging_maintenance.epoch_following import publish_after_switch, publish_before_switch
+
+        publish_before_switch(settings)
+        publish_after_switch(rotation.state(), settings, _report)
     _print_next(rotation.next_step(), arguments.action)
 
 

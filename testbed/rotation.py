@@ -58,7 +58,7 @@ acl:
   - id: update
     key: update-key
     action: update
-    update-type: [TLSA]
+    update-type: [TLSA, TXT]
 """
 # A line can stand for others that were held back.
 _REFUSAL: Final = re.compile(r" refused reason=([a-z-]+) .*?(?: \(and (\d+) more in the last \d+ s\))?$")

@@ -6,6 +6,7 @@ from idlib.keys.locking import locked
 from idlib.keys.paths import (
     MAX_PREVIOUS_KEYS,
     certificate_path,
+    epoch_progress_path,
     key_path,
     next_certificate_path,
     next_key_path,
@@ -32,6 +33,7 @@ __all__ = [
     "MAX_PREVIOUS_KEYS",
     "certificate_path",
     "encode_private_key",
+    "epoch_progress_path",
     "generate_private_key",
     "how_to_get_a_key",
     "how_to_get_the_next_key",

@@ -49,6 +49,11 @@ def rotation_path(crypto_path: Path, name: IdentityName) -> Path:
     return crypto_path / f"{_file_stem(name)}.rotation.json"
 
 
+def epoch_progress_path(crypto_path: Path, name: IdentityName) -> Path:
+    """Return the path of the file that holds how far the use of epoch keys is turned on or off: NAME.epochs.json."""
+    return crypto_path / f"{_file_stem(name)}.epochs.json"
+
+
 def _file_stem(name: IdentityName) -> str:
     # The longest names exceed a file system's limit. No name has a ~, so a shortened one cannot collide with another.
     if len(name.text) + len(_LONGEST_SUFFIX) <= _MAX_FILE_NAME_BYTES:

@@ -33,7 +33,17 @@ RESOLVER_IDS: Final = (
     "resolver.tcp",
     "answer.size",
 )
+EPOCH_IDS: Final = (
+    "epochs.mark",
+    "epochs.alias",
+    "epochs.published",
+    "epochs.each",
+    "epochs.last",
+    "epochs.ttl",
+    "epochs.tcp",
+)
 # Of the device itself.
+EPOCH_HALF_IDS: Final = ("epochs.halves",)
 KEY_IDS: Final = ("key.file", "certificate.file", "certificate.match", "certificate.name", "certificate.dates")
 PUBLISHED_KEY_IDS: Final = ("key.published",)
 DATA_IDS: Final = ("data.path", "data.space", "data.filesystem")
@@ -57,6 +67,8 @@ IDS: Final = frozenset(
         *RECORD_IDS,
         *SERVER_IDS,
         *RESOLVER_IDS,
+        *EPOCH_IDS,
+        *EPOCH_HALF_IDS,
         *KEY_IDS,
         *PUBLISHED_KEY_IDS,
         *DATA_IDS,
@@ -74,6 +86,7 @@ OPTIONAL_IDS: Final = frozenset(
         "data.path",
         "data.space",
         "data.filesystem",
+        "epochs.halves",
         "network.port53",
         "publishing.credential",
         "resolver.bogus",

@@ -19,6 +19,7 @@ from messaging_maintenance.checks.device_files import (
     check_published_key,
     read_own_key,
 )
+from messaging_maintenance.checks.epochs import check_epochs, check_halves
 from messaging_maintenance.checks.name_servers import ask_name_servers, check_name_servers
 from messaging_maintenance.checks.observation import SECONDS, observe
 from messaging_maintenance.checks.policy_files import check_policies
@@ -54,13 +55,19 @@ class Plan:
 
     def of_any_name(self) -> list[Part]:
         """Return the checks of a name that is not this device's."""
-        return self._of_dns(skip)
+        return [*self._of_dns(skip), self._epochs(None)]
 
     def of_this_device(self) -> list[Part]:
         """Return the checks of this device's own name, and of the device itself."""
         settings, problems = self._settings, self._problems
         return [
             *self._of_dns(fail),
+            self._epochs(settings.epoch_length),
+            self._part(
+                catalogue.EPOCH_HALF_IDS,
+                lambda: check_halves(self._seen.get(), self._judged.get(), settings),
+                (*_DNS_SETTINGS, "DATA_PATH", "EPOCH_"),
+            ),
             self._part(
                 catalogue.KEY_IDS, lambda: check_key_files(settings, self._own_key, self._known_rdatas()), _KEY_SETTINGS
             ),
@@ -81,6 +88,13 @@ class Plan:
             return self._seen.get().rdatas
         except IdlibError:
             return ()
+
+    def _epochs(self, epoch_length: int | None) -> Part:
+        return self._part(
+            catalogue.EPOCH_IDS,
+            lambda: check_epochs(self._seen.get(), self._judged.get(), self._settings, epoch_length),
+            (*_DNS_SETTINGS, "EPOCH_"),
+        )
 
     def _of_dns(self, when_silent: Callable[[str, str, str], Item]) -> list[Part]:
         return [

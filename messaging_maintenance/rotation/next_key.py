@@ -12,9 +12,10 @@ from idlib.algorithms import PrivateKey
 from idlib.commands import command
 from idlib.errors import KeyFileError, UnusableRecordError, quoted
 from idlib.key_places import retire_next_key, write_next_key
+from idlib.marks import EXTENSION
 from idlib.pem import read_certificates
 from idlib.publishing.change import PublishedSet
-from idlib.records import TlsaRecord, key_of, render
+from idlib.records import TlsaRecord, is_marked, key_of, render
 from messaging_maintenance.rotation.device import RotatingDevice, RotationError, present_keys, under_way
 from messaging_maintenance.rotation.next_step import rotate_command
 from messaging_maintenance.rotation.state import RotationState, Stage, Way
@@ -64,6 +65,7 @@ class NextKey:
             self._device.identity.build_x509_name(),
             self._device.identity.build_subject_alt_name(),
             datetime.now(UTC),
+            *self._extensions_to_keep(way),
         )
         return self._begin(begun, key, certificate, replaced)
 
@@ -87,6 +89,7 @@ class NextKey:
             keys.read_private_key(keys.next_key_path(*self._device.place)),
             self._device.identity.build_x509_name(),
             self._device.identity.build_subject_alt_name(),
+            *self._device.identity.extensions_to_keep(),
         ).public_bytes(Encoding.PEM)
 
     def install(self, pem: bytes, state: RotationState) -> RotationState:
@@ -100,6 +103,7 @@ class NextKey:
             KeyFileError: No certificate is for the key, or a file cannot be written.
         """
         certificate = self._certificate_in(pem)
+        self._device.identity.require_the_mark(certificate)
         record = _record_of(certificate, self._device.settings.tlsa_selector)
         with keys.locked(self._device.settings.crypto_path):
             self._write_next_certificate(certificate)
@@ -190,6 +194,13 @@ class NextKey:
                 begun = begun.at(Stage.PREPARED, self._device.now(), new=record.to_rdata())
             self._device.file.write(begun)
         return begun
+
+    def _extensions_to_keep(self, way: Way) -> tuple[x509.ExtensionType, ...]:
+        """Return what the certificate takes over from the present one; of a lost one, from what DNS has."""
+        kept = self._device.identity.extensions_to_keep()
+        if kept or way is not Way.COMPROMISED:
+            return kept
+        return (EXTENSION,) if any(map(is_marked, self._device.publishing.read().rdatas)) else ()
 
     def _old_record(self, way: Way) -> TlsaRecord | None:
         """Return the record of the present key; None if the key was lost, and so cannot follow."""

@@ -168,10 +168,10 @@ class RotationState:
             for name in ("old", "new"):
                 fields[name] = None if fields[name] is None else bytes.fromhex(fields[name])
             fields["leaving"] = tuple(map(bytes.fromhex, fields["leaving"]))
-            since = _instant(fields.pop("since"))
+            since = instant_from(fields.pop("since"))
             if "running" in fields:
                 running = fields["running"]
-                fields["running"] = RunningTime(float(running["seconds"]), _instant(running["until"]))
+                fields["running"] = RunningTime(float(running["seconds"]), instant_from(running["until"]))
             fields["stage"], fields["way"] = Stage(fields["stage"]), Way(fields["way"])
             fields["ttl"] = int(fields["ttl"])
             return cls(since=since, **fields)
@@ -237,7 +237,16 @@ def state_file(settings: Settings) -> StateFile:
     return StateFile(rotation_path(settings.crypto_path, settings.identity_name), settings.app_uid)
 
 
-def _instant(fields: dict[str, Any]) -> Instant:
+def instant_from(fields: dict[str, Any]) -> Instant:
+    """Return the instant whose fields these are.
+
+    Args:
+        fields: As `dataclasses.asdict` returns them.
+
+    Raises:
+        TypeError: They are others.
+        ValueError: One is not a number.
+    """
     read = Instant(**fields)
     return Instant(float(read.wall), str(read.boot), float(read.up), bool(read.is_set))
 

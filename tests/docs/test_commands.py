@@ -9,6 +9,7 @@ import pytest
 from tests import documents
 
 DESEC: Final = "tests/integration/test_publish_desec.py"
+EPOCHS: Final = "tests/integration/test_epoch_command.py"
 ENGINE: Final = "tests/containers/test_documents.py"
 README: Final = "tests/integration/test_readme.py"
 OPERATIONS: Final = "tests/integration/test_operations_page.py"
@@ -78,6 +79,10 @@ CHECKED: Final[dict[str, dict[str, str]]] = {
         "changing the key: switch": OPERATIONS,
         "changing the key: finish": OPERATIONS,
         "changing the key: unattended": OPERATIONS,
+        "epoch keys: turning them on": EPOCHS,
+        "epoch keys: looking": EPOCHS,
+        "epoch keys: by hand": EPOCHS,
+        "epoch keys: turning them off": EPOCHS,
         "a lost key": OPERATIONS,
         "a stolen device": OPERATIONS,
         "moving to another zone": OPERATIONS,

@@ -17,7 +17,7 @@ except SystemExit:
 """
 
 
-@pytest.mark.parametrize("module", ["generate_tlsa", "publish_tlsa"])
+@pytest.mark.parametrize("module", ["generate_tlsa", "publish_tlsa", "epoch_id"])
 def test_the_help_loads_little(module: str) -> None:
     ended = subprocess.run(
         [sys.executable, "-c", _PROGRAM.format(module=module)], capture_output=True, text=True, check=True, timeout=60

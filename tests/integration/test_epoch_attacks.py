@@ -342,7 +342,7 @@ def test_a_replayed_answer_from_before_the_mark_deceives_only_senders_that_have_
     witness = behind(network, lab, lab.published_device("witness"), "pinned")
     assert_sent(witness.send(victim.name, "seen", "--queue"), listener, victim, "seen")
     network.attack(replayed(old), RdataType.TLSA)
-    # The residue that docs/threat-model.md names: until the old answer's signature expires.
+    # Until the signature of the old answer expires (docs/protocol.md, "What a sender remembers").
     told = newcomer.send(victim.name, "deceived", "--json")
     assert (told.status, json.loads(told.stdout)["sealed"]) == (0, "identity")
     listener.next_payload()

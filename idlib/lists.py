@@ -152,9 +152,12 @@ class WatchedPatterns:
         else:
             if state_of(path) != state:
                 return
-            if self._state != () or patterns != self._patterns:
+            is_changed = patterns != self._patterns
+            if self._state != () or is_changed:
                 _LOG.info("Reading %s", quoted(path))
-            self._patterns = patterns
+            if is_changed:
+                # Otherwise a fleet's names would be in memory twice, because the settings keep the first ones.
+                self._patterns = patterns
         self._state = state
 
     def _is_being_written(self, state: _State) -> bool:

@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import gc
 import logging
 import signal
 import sys
@@ -162,6 +163,9 @@ def _open_spawner(settings: Settings, number: int) -> Iterator[Spawner | None]:
     """Yield what starts worker processes; None if the receiver opens the messages itself."""
     spawner = None
     if number:
+        # The garbage collector writes to each object that it looks at, and the workers would then have copies of all.
+        gc.collect()
+        gc.freeze()
         try:
             spawner = Spawner(work_for(settings.crypto_path, epoch_directory(settings), settings.identity_name))
         except OSError as error:

@@ -134,6 +134,12 @@ def test_a_change_between_the_settings_and_the_first_check_is_noticed(path: Path
     assert patterns.current().match(BOB)
 
 
+def test_a_list_that_is_read_again_unchanged_is_in_memory_once(path: Path, clock: Clock) -> None:
+    write(path, "alice.example.com")
+    first = read_list(path)
+    assert WatchedPatterns(first, read_list, clock).current() is first
+
+
 def test_an_unchanged_file_is_read_once_and_checked_once_a_second(
     path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -83,6 +83,8 @@ def test_a_bounded_number_of_keys_is_remembered() -> None:
         # It is sealed again later.
         (to_epoch(), SendResult.QUEUED, None, None, 7),
     ],
+    # A time in a name would differ between the processes that run the tests.
+    ids=["to an epoch key", "to an identity key", "failed", "queued"],
 )
 def test_json_names_the_kind_of_key(
     sealed: Sealed | None, result: SendResult, kind: str | None, until: str | None, size: int | None

@@ -219,7 +219,7 @@ class TemporaryDiscoveryError(DiscoveryError):
 
 
 class EpochKeyUnavailableError(TemporaryDiscoveryError):
-    """The name is marked as having epoch keys, and has none that may be used now: the message waits for one."""
+    """The name has epoch keys, or may have them, and none that may be used now: the message waits for one."""
 
 
 class UnprovenAbsenceError(TemporaryDiscoveryError):

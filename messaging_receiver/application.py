@@ -282,6 +282,7 @@ def _ignore(_sender: IdentityName, _keys: tuple[bytes, ...]) -> None:
 def _ingest(reception: Stage[Delivery], delivery: Delivery) -> None:
     reception.context.counters.count_received()
     reception.hand_on(delivery, ENCRYPTED_MESSAGES)
+    reception.context.movements.rest()
 
 
 def _queue_sizes() -> str:

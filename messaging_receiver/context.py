@@ -26,6 +26,10 @@ class Movements:
         """Note that the calling thread is active; waiting for the disk or for stdout counts as active."""
         self._moved_at[threading.current_thread().name] = time.monotonic()
 
+    def rest(self) -> None:
+        """Note that the calling thread waits for something that may take any time, such as the next message."""
+        self._moved_at.pop(threading.current_thread().name, None)
+
     def stillest(self) -> tuple[str, float] | None:
         """Return the thread that has been inactive for longest, and for how many seconds; None if there is none yet."""
         moved_at = self._moved_at.copy()

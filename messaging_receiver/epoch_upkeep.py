@@ -10,23 +10,21 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Final, Protocol
 
-from idlib.algorithms import PrivateKey
+from idlib.algorithms import PrivateKey, PublicKey
 from idlib.discovery import Discovery
 from idlib.envelope import NO_EPOCH_KEYS
 from idlib.epochs import EpochPrivateKey
 from idlib.epochs.halves import Halves, KeptHalf, Stock, identity_fingerprint
-from idlib.epochs.record import PREFIX, SignedEpochRecord
+from idlib.epochs.record import SignedEpochRecord, read_epoch_records
 from idlib.epochs.schedule import MAX_LIVING_KEYS, Half, Lifetimes, Now, current, overdue, period
 from idlib.epochs.spool import read_spool, remove_spool, write_spool
 from idlib.errors import (
     ConfigurationError,
     DiscoveryError,
     IdlibError,
-    MalformedRecordError,
     NoEpochRecordError,
     StoreError,
 )
-from idlib.names import IdentityName
 from idlib.output import rfc3339
 from idlib.settings import Settings, Switch
 from idlib.system.failure_log import FailureLog
@@ -92,6 +90,7 @@ class EpochUpkeep:
         self._is_loaded = False
         self._are_read = False
         self._published: Half | None = None
+        self._signer: PublicKey | None = None
         self._foreign = ForeignKeys(MAX_PUBLISHING_SECONDS)
         self._second_device = FailureLog(_LOG)
         self._is_foreign_record_to_be_replaced = False
@@ -176,11 +175,13 @@ class EpochUpkeep:
         """Return why a key that should be in DNS is not there; None if it is."""
         try:
             name = self._settings.identity_name
-            published = _keys_in(discovery.find_epochs_again(name).texts, name)
+            texts = discovery.find_epochs_again(name).texts
         except NoEpochRecordError:
             return "it is not in DNS"
         except DiscoveryError as error:
             return error.fact
+        records = read_epoch_records(name, texts, self._signers(discovery))
+        published = {epoch.key_id: epoch.record.until for epoch in records.usable}
         own = {*self.ids, *self._halves.destroyed.ids()}
         foreign = {key_id: until for key_id, until in published.items() if key_id not in own and until > now}
         self._note_foreign(foreign, now, half)
@@ -191,7 +192,20 @@ class EpochUpkeep:
                 "DNS has one whose private half is not here: is a copy of this device in use, or was DATA_PATH"
                 " restored?"
             )
-        return "DNS has an older one" if published else "it is not in DNS"
+        if published:
+            return "DNS has an older one"
+        if records.skipped:
+            return "DNS has only records that are damaged or not signed by this device, which others skip"
+        return "it is not in DNS"
+
+    def _signers(self, discovery: Discovery) -> tuple[PublicKey, ...]:
+        """Return the keys whose signatures others accept: without them, anyone who can change DNS could deceive us."""
+        own = () if self._signer is None else (self._signer,)
+        try:
+            found = discovery.find(self._settings.identity_name)
+        except DiscoveryError:
+            return own
+        return (*own, *(PublicKey.from_der(key.der) for key in found.published))
 
     def _note_foreign(self, foreign: Mapping[str, int], now: float, half: Half) -> None:
         match self._foreign.note(foreign, now):
@@ -281,6 +295,7 @@ class EpochUpkeep:
             half = self._create(now, now.clock, signer).half
         kept = next(one for one in self._kept if one.half == half)
         self._published = half
+        self._signer = identity_key.public
         # The maintenance service publishes a spool that is written again, although its content is the same.
         if self._is_foreign_record_to_be_replaced or not self._is_spooled(kept, identity_key):
             name = self._settings.identity_name
@@ -313,16 +328,3 @@ class EpochUpkeep:
             and [one.record for one in records] == [kept.record]
             and records[0].is_signed_by([identity_key.public], name)
         )
-
-
-def _keys_in(texts: tuple[bytes, ...], name: IdentityName) -> dict[str, int]:
-    """Return when each of the keys in epoch records is destroyed, by its id, whoever signed the record."""
-    found = {}
-    for text in texts:
-        if text.startswith(PREFIX):
-            try:
-                record = SignedEpochRecord.from_text(text).record
-            except MalformedRecordError:
-                continue
-            found[record.key_id(name)] = record.until
-    return found

@@ -26,6 +26,7 @@ from idlib.storage.outbox import FILE_NAME, Outbox, Waiting, is_to_be_opened, st
 from idlib.storage.watching import is_watched, watching
 from idlib.system.failure_log import FailureLog
 from idlib.timekeeping import leave_command
+from messaging_sender.sealed import KeyLog
 from messaging_sender.sender_clock import COMMAND_FILE_NAME, SenderClock
 
 _LOG = logging.getLogger("messaging_sender")
@@ -166,6 +167,7 @@ def _watch(settings: Settings, stopping: threading.Event, stack: ExitStack) -> N
     clock = SenderClock(settings.data_path)
     stack.callback(clock.finish)
     unseen, outage, own_record = FailureLog(_LOG), FailureLog(_LOG), FailureLog(_LOG)
+    key_log = KeyLog()
     while not stopping.is_set():
         if not is_seen:
             try:
@@ -180,7 +182,7 @@ def _watch(settings: Settings, stopping: threading.Event, stack: ExitStack) -> N
             stopping.wait(LOOK_SECONDS)
             continue
         try:
-            _empty_outbox(settings, stopping, own_record, clock)
+            _empty_outbox(settings, stopping, own_record, clock, key_log)
             emptied = state
             outage.end()
         except IdlibError as error:
@@ -191,7 +193,9 @@ def _watch(settings: Settings, stopping: threading.Event, stack: ExitStack) -> N
             stopping.wait(_TROUBLE_SECONDS)
 
 
-def _empty_outbox(settings: Settings, stopping: threading.Event, own_record: FailureLog, clock: SenderClock) -> None:
+def _empty_outbox(
+    settings: Settings, stopping: threading.Event, own_record: FailureLog, clock: SenderClock, key_log: KeyLog
+) -> None:
     with Outbox(settings.data_path) as outbox:
         waiting = outbox.waiting()
         if not waiting.number:
@@ -201,7 +205,7 @@ def _empty_outbox(settings: Settings, stopping: threading.Event, own_record: Fai
         # Imported late, because it triples the memory of the process.
         from messaging_sender.outbox_sender import OutboxSender
 
-        OutboxSender(settings, outbox, stopping, own_record, clock).empty()
+        OutboxSender(settings, outbox, stopping, own_record, clock, key_log).empty()
 
 
 def _tell_health() -> int:

@@ -91,13 +91,20 @@ class OutboxSender:
         stopping: Set to make `empty` return.
         own_record: Logs that recipients refuse what we send; outlives this object.
         clock: Decides how far the clock is trusted; kept up to date while this runs.
+        key_log: Logs which epoch keys are used; outlives this object.
 
     Raises:
         ConfigurationError: The settings exclude each other, or a file that they name cannot be used.
     """
 
     def __init__(
-        self, settings: Settings, outbox: Outbox, stopping: threading.Event, own_record: FailureLog, clock: SenderClock
+        self,
+        settings: Settings,
+        outbox: Outbox,
+        stopping: threading.Event,
+        own_record: FailureLog,
+        clock: SenderClock,
+        key_log: KeyLog,
     ) -> None:
         self._settings = settings
         self._broker = Broker.from_settings(settings)
@@ -106,6 +113,7 @@ class OutboxSender:
         self._outbox = outbox
         self._memory = MarkMemory(settings.data_path, lambda: nullcontext(outbox))
         self._clock = clock
+        self._key_log = key_log
         # The clock minus the boot clock when the times in the outbox were last corrected.
         self._followed: float | None = None
         self._stopping = stopping
@@ -220,13 +228,12 @@ class OutboxSender:
         try:
             key = read_private_key(key_path(self._settings.crypto_path, self._settings.identity_name))
             sealer = Sealer(self._settings, key, self._discovery, self._memory)
-            key_log = KeyLog()
             self._own_record.look(key)
             while not self._stopping.is_set() and self._clock.may_seal:
                 message = self._outbox.next_to(recipient, 0)
                 if message is None:
                     return
-                self._deliver(message, sealer, key_log, publisher)
+                self._deliver(message, sealer, publisher)
                 timer.succeed()
                 self._note_answer()
                 self._clear(recipient)
@@ -244,7 +251,7 @@ class OutboxSender:
             with self._lock:
                 self._under_way.discard(recipient)
 
-    def _deliver(self, message: OutgoingMessage, sealer: Sealer, key_log: KeyLog, publisher: Publisher) -> None:
+    def _deliver(self, message: OutgoingMessage, sealer: Sealer, publisher: Publisher) -> None:
         if message.number not in self._acknowledged:
             moment = self._clock.trusted_moment()
             if moment is not None and _is_overdue(message, moment.now):
@@ -255,7 +262,7 @@ class OutboxSender:
                 if sealed.epoch is not None and not message.was_sealed_to_epoch:
                     # Before it is published: after a crash it must not be encrypted to an identity key.
                     self._outbox.note_sealed_to_epoch(message.number)
-                key_log.tell(message.recipient, sealed)
+                self._key_log.tell(message.recipient, sealed)
                 publication = publisher.publish(message.recipient, sealed.payload, sealed.expiry_seconds)
             except (BogusError, TemporaryDiscoveryError):
                 self._verdicts.take_back(message.recipient)

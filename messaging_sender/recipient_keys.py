@@ -45,10 +45,10 @@ class RecipientKeys:
             message: The message.
 
         Raises:
-            EpochKeyUnavailableError: The recipient has epoch keys, and none that may be used now; or its name was
-                marked less than 14 days ago.
-            NotForwardSecretError: The recipient has only an identity key, but the message was encrypted to an epoch key
-                before, or REQUIRE_FORWARD_SECRECY names the recipient.
+            EpochKeyUnavailableError: The recipient has epoch keys, and none that may be used now; or it has only an
+                identity key, but the message was encrypted to an epoch key before, or its name was marked less than 14
+                days ago.
+            NotForwardSecretError: The recipient has only an identity key, and REQUIRE_FORWARD_SECRECY names it.
             DiscoveryError: It has no certificate that can be used, or DNS cannot be asked.
             StoreError: The names that were marked before cannot be looked up.
         """
@@ -79,9 +79,10 @@ class RecipientKeys:
     def _accept_unmarked(self, message: NewOutgoingMessage, recipient: IdentityName, now: int) -> None:
         """Raise an error unless a message may be encrypted to the identity key of its recipient."""
         if message.was_sealed_to_epoch:
-            raise NotForwardSecretError(
+            raise EpochKeyUnavailableError(
                 f"the message was encrypted to an epoch key before, and {recipient} has no epoch keys any more",
-                "send the text again if it may be encrypted to the identity key",
+                "an outdated answer may have been replayed; the message waits until it expires; send the text again if"
+                " it may be encrypted to the identity key",
             )
         marked_at = None if self._memory is None else self._memory.recently_marked_at(recipient, now)
         if marked_at is not None:

@@ -1,17 +1,20 @@
 """A sealed message, and the log line about the key that it is encrypted to."""
 
 import logging
+import threading
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from idlib.output import rfc3339
 
 if TYPE_CHECKING:
     # Imported when it is needed, because most messages are encrypted to an identity key.
     from idlib.envelope import SealedTo
-    from idlib.epochs.selection import ChosenEpoch
+    from idlib.epochs.selection import ChosenEpoch, Shortening
 
 _LOG = logging.getLogger(__name__)
+
+MAX_LOGGED_KEYS: Final = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,13 +54,22 @@ class Sealed:
 
 
 class KeyLog:
-    """Logs until when messages to a recipient can be read, if that is limited: once for each key."""
+    """Logs until when messages to a recipient can be read, if that is limited: once for each key.
+
+    Any number of threads may use it.
+    """
 
     def __init__(self) -> None:
-        self._logged: tuple[object, ...] = ()
+        self._lock = threading.Lock()
+        # In the order of their last use.
+        self._logged: dict[tuple[str, str, Shortening], None] = {}
+
+    def __len__(self) -> int:
+        """Return the number of keys that are remembered."""
+        return len(self._logged)
 
     def tell(self, recipient: str, sealed: Sealed) -> None:
-        """Log the epoch key that a message is encrypted to, unless the last message was encrypted to it as well.
+        """Log the epoch key that a message is encrypted to, unless it was logged before for this recipient.
 
         Args:
             recipient: The recipient's name.
@@ -68,12 +80,21 @@ class KeyLog:
         from idlib.epochs.selection import Shortening
 
         key_id, shortening = sealed.epoch.epoch.key_id, sealed.epoch.shortening
-        if (recipient, key_id, shortening) == self._logged:
+        if self._is_known((recipient, key_id, shortening)):
             return
-        self._logged = (recipient, key_id, shortening)
         why = "" if shortening is Shortening.NONE else f": {shortening.value}"
         values = (recipient, key_id, sealed.readable_until, why)
         if shortening is Shortening.UNUSUAL:
             _LOG.warning("Messages to %s are encrypted to its epoch key %s and can be read only until %s%s", *values)
         else:
             _LOG.info("Messages to %s are encrypted to its epoch key %s and can be read until %s%s", *values)
+
+    def _is_known(self, line: "tuple[str, str, Shortening]") -> bool:
+        """Return whether a line was logged before, and note that it was."""
+        with self._lock:
+            is_known = line in self._logged
+            self._logged.pop(line, None)
+            self._logged[line] = None
+            if len(self._logged) > MAX_LOGGED_KEYS:
+                del self._logged[next(iter(self._logged))]
+        return is_known

@@ -165,6 +165,8 @@ class Forge:
     bob: IdentityName
     sender_keys: dict[str, PrivateKey] = field(repr=False)
     reader_keys: dict[str, PrivateKey] = field(repr=False)
+    epoch_key: EpochPublicKey = EPOCH_KEY.public
+    epoch_key_id: str = EPOCH_KEY_ID
 
     def inner_header(self, kind: str = "RSA", **changes: Any) -> dict[str, Any]:
         header = {
@@ -185,7 +187,7 @@ class Forge:
             "enc": "A256CBC-HS512",
             "typ": "JWE",
             "x5u": f"dns://{self.bob}?type=TLSA",
-            **({"kid": EPOCH_KEY_ID} if kind == EPOCH else {}),
+            **({"kid": self.epoch_key_id} if kind == EPOCH else {}),
         }
         return changed(header, changes)
 
@@ -198,7 +200,7 @@ class Forge:
         return jwe(self.public_key(kind), header, flattened(self.inner()))
 
     def public_key(self, kind: str) -> PublicKey | EpochPublicKey:
-        return EPOCH_KEY.public if kind == EPOCH else self.reader_keys[kind].public
+        return self.epoch_key if kind == EPOCH else self.reader_keys[kind].public
 
     def raw_inner(self, header: str | bytes, payload: bytes = b"hello") -> Parts:
         return jws(self.sender_keys["RSA"], header, payload)

@@ -7,7 +7,7 @@ import secrets
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -15,13 +15,14 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from idlib.algorithms import PrivateKey
+from idlib.epochs.halves import Halves, KeptHalf
 from idlib.keys import read_private_key
 from idlib.names import IdentityName
 from idlib.records import TlsaRecord
 from idlib.storage.replay import ReplayMemory
 from idlib.system import clock
-from testbed.forge import ABSENT, Forge, Parts, compact, flattened
-from testbed.lab import Lab
+from testbed.forge import ABSENT, EPOCH, Forge, Parts, compact, flattened
+from testbed.lab import Lab, wait_until
 from testbed.messages import BrokerClient
 from testbed.programs import Device, Program
 
@@ -92,6 +93,14 @@ def forge_between(lab: Lab, sender: Device, reader: Device) -> LiveForge:
     return LiveForge(IdentityName(sender.name), IdentityName(reader.name), sender_keys, reader_keys)
 
 
+def living_half(device: Device) -> KeptHalf:
+    """Return the private half of a device's only epoch key, once its receiver has created it."""
+    halves = Halves(Path(device.settings["DATA_PATH"]) / "epochs", IdentityName(device.name))
+    wait_until(lambda: bool(halves.stock().halves), "epoch key")
+    (half,) = halves.stock().halves
+    return half
+
+
 class Attack:
     """One receiver that survives everything that is published to it.
 
@@ -108,6 +117,7 @@ class Attack:
         self.forge = forge
         self.client = client
         self.kind = key_kind(reader)
+        self.bound_kind = EPOCH if reader.settings.get("EPOCH_KEYS") == "on" else self.kind
         self.good_messages = self._good_messages()
         self.refused = 0
 
@@ -156,7 +166,9 @@ class Attack:
         forms = itertools.product(KINDS, bindings, ("A256CBC-HS512", "A256GCM"), (flattened, compact))
         for number, (sender, binding, enc, serialize) in enumerate(itertools.cycle(forms)):
             text = f"good message {number}"
-            yield text, serialize(self.forge.message(text, sender, self.kind, enc, **binding))
+            # A message to an epoch key is always bound.
+            reader = self.kind if binding or number % 2 else self.bound_kind
+            yield text, serialize(self.forge.message(text, sender, reader, enc, **binding))
 
 
 @contextmanager
@@ -170,12 +182,17 @@ def attack_on(lab: Lab, **settings: str) -> Iterator[Attack]:
     # With debug every line is logged, however many messages are refused for one reason.
     settings = {"LOG_LEVEL": "debug", **settings}
     sender, reader = lab.published_device("alice"), lab.published_device("bob", settings=settings)
+    reader = reader.with_settings(EPOCH_SPOOL=str(Path(reader.settings["DATA_PATH"]).with_name("spool")))
     client = BrokerClient(lab.mosquitto)
     # The clock counts as set. If the kernel does not report this, messages from the future would wait for a day.
     with ReplayMemory(Path(reader.settings["DATA_PATH"])) as memory:
         memory.trust_clock_since(clock.boot())
     with reader.receiver() as receiver:
-        attack = Attack(receiver, reader, forge_between(lab, sender, reader), client)
+        forge = forge_between(lab, sender, reader)
+        if reader.settings.get("EPOCH_KEYS") == "on":
+            half = living_half(reader)
+            forge = replace(forge, epoch_key=half.key.public, epoch_key_id=half.half.key_id)
+        attack = Attack(receiver, reader, forge, client)
         yield attack
         assert receiver.stop() == 0
         assert f"printed={len(receiver.stdout)} refused={attack.refused}" in receiver.stderr[-1], receiver.stderr[-1]

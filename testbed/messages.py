@@ -119,6 +119,8 @@ class BrokerClient:
         """Disconnect."""
         self._client.disconnect()
         self._client.loop_stop()
+        # Without this cycle the client ends now, and closes its sockets itself.
+        self._client.on_message = self._client.on_subscribe = None
 
     def _on_message(self, _client: Client, _data: object, message: MQTTMessage) -> None:
         self._received.put(bytes(message.payload))

@@ -2,16 +2,22 @@
 
 import json
 import re
+import sqlite3
+import time
 from pathlib import Path
 
 import pytest
 
+from idlib.epochs.halves import Halves, identity_fingerprint
+from idlib.keys import read_private_key
+from idlib.names import IdentityName
 from testbed.daemons.mosquitto import Mosquitto
 from testbed.daemons.unbound import Unbound
 from testbed.lab import Lab
 from testbed.messages import BrokerClient
 from testbed.programs import CREATE_SELFSIGNED_ID, SEND_MESSAGE, SENDER, Device, Result
 from testbed.releases import Release
+from tests.integration.test_epoch_receiving import line, publish, publish_marked, spooled
 
 
 @pytest.fixture(scope="module")
@@ -19,11 +25,17 @@ def release(tmp_path_factory: pytest.TempPathFactory) -> Release:
     return Release("0.1.0", tmp_path_factory.mktemp("release"))
 
 
-def made_by(release: Release, lab: Lab, label: str, **settings: str) -> Device:
-    """Return a published device with a key and a certificate that the release has created."""
+def created_by(release: Release, lab: Lab, label: str, **settings: str) -> Device:
+    """Return a device with a key and a certificate that the release has created; its record is not published."""
     device = lab.device(label).with_settings(**settings)
     result = release.device(device).run(release.program(CREATE_SELFSIGNED_ID))
     assert result.status == 0, result
+    return device
+
+
+def made_by(release: Release, lab: Lab, label: str, **settings: str) -> Device:
+    """Return a published device with a key and a certificate that the release has created."""
+    device = created_by(release, lab, label, **settings)
     lab.knot.add_tlsa(device.name, device.tlsa_record())
     return device
 
@@ -127,3 +139,104 @@ def test_messages_queued_by_the_release_are_delivered(release: Release, lab: Lab
             resident.wait_for("three acknowledgements", lambda: sum("acknowledged" in s for s in resident.stderr) >= 3)
         texts = [json.loads(line).partition(" says: ")[2] for line in receiver.stdout]
         assert sorted(texts) == ["first", "queued", "second"]
+
+
+def with_epochs(lab: Lab, device: Device) -> Device:
+    """Return a device, not published yet, that is marked and will have epoch keys."""
+    publish_marked(lab, device)
+    spool = device.crypto_path.parent / "spool"
+    return device.with_settings(EPOCH_KEYS="on", EPOCH_SPOOL=str(spool), OUTPUT_FORMAT="json")
+
+
+@pytest.mark.parametrize("key_type", ["rsa2048", "p256"])
+def test_a_sender_of_the_release_writes_to_the_identity_key_of_a_marked_device(
+    release: Release, lab: Lab, key_type: str
+) -> None:
+    sender = made_by(release, lab, "sender", KEY_TYPE=key_type)
+    old = release.device(sender)
+    recipient = with_epochs(lab, lab.device_with_key("marked", settings={"KEY_TYPE": key_type}))
+    with recipient.receiver() as receiver:
+        publish(lab, recipient, spooled(recipient))
+        assert old.run(release.send_message, recipient.name, "from the release").status == 0
+        assert line(receiver, "from the release")["sealed"] == "identity"
+        confirmed = old.run(release.send_message, recipient.name, "confirm this", "--receipt", "--json")
+        assert results(confirmed) == ["printed"]
+        assert sender.send(recipient, "from this version").status == 0
+        assert line(receiver, "from this version")["sealed"] == "epoch"
+        assert receiver.stop() == 0
+        assert receiver.stderr[-1].endswith("sealed_identity=2 sealed_epoch=1")
+
+
+def test_a_marked_sender_and_a_receiver_of_the_release(release: Release, lab: Lab) -> None:
+    sender = with_epochs(lab, lab.device_with_key("marked-sender"))
+    now, key = int(time.time()), read_private_key(sender.key_path)
+    halves = Halves(Path(sender.settings["DATA_PATH"]) / "epochs", IdentityName(sender.name))
+    halves.create(now - 3600, now + 9 * 86400, 0.0, identity_fingerprint(key.public))
+    recipient = made_by(release, lab, "recipient")
+    with release.start_receiver(recipient) as receiver:
+        told = sender.send(recipient, "to the release", "--json")
+        assert json.loads(told.stdout)["sealed"] == "identity"
+        receiver.wait_for_message(f"{sender.name} says: to the release")
+        # The release encrypts its receipt to the identity key.
+        assert results(sender.send(recipient, "confirm this", "--receipt", "--json")) == ["printed"]
+
+
+def test_a_device_that_returns_to_the_release_refuses_messages_to_its_epoch_keys(release: Release, lab: Lab) -> None:
+    sender = lab.published_device("sender")
+    recipient = with_epochs(lab, created_by(release, lab, "returning"))
+    with recipient.receiver():
+        publish(lab, recipient, spooled(recipient))
+    with release.start_receiver(recipient) as receiver:
+        assert sender.send(recipient, "to an epoch key").status == 0
+        receiver.wait_for_refusal("outer-unsupported")
+        assert release.device(sender).run(release.send_message, recipient.name, "to the identity key").status == 0
+        receiver.wait_for_message("to the identity key")
+
+
+def schema_version(device: Device, name: str) -> int:
+    with sqlite3.connect(f"file:{Path(device.settings['DATA_PATH']) / name}?mode=ro", uri=True) as database:
+        return int(database.execute("PRAGMA user_version").fetchone()[0])
+
+
+def test_messages_queued_by_the_release_go_to_the_epoch_key_of_a_marked_device(
+    release: Release, lab: Lab, own_mosquitto: Mosquitto
+) -> None:
+    sender = made_by(release, lab, "sender", MQTT_PORT=str(own_mosquitto.port))
+    recipient = with_epochs(lab, lab.device_with_key("marked", settings={"MQTT_PORT": str(own_mosquitto.port)}))
+    with recipient.receiver() as receiver:
+        publish(lab, recipient, spooled(recipient))
+        own_mosquitto.stop()
+        queue = ("--queue", "--timeout", "1")
+        for number in range(2):
+            queued = release.device(sender).run(release.send_message, recipient.name, f"queued {number}", *queue)
+            assert queued.status == 0, queued
+        assert schema_version(sender, "outbox.sqlite3") == 0
+        own_mosquitto.start()
+        with sender.start(SENDER):
+            receiver.wait_for_message("queued 1", timeout=60)
+        assert schema_version(sender, "outbox.sqlite3") == 2
+        printed = [json.loads(text) for text in receiver.stdout]
+        assert [(one["message"], one["sealed"]) for one in printed] == [("queued 0", "epoch"), ("queued 1", "epoch")]
+
+
+def test_messages_that_wait_in_the_release_are_printed_by_a_receiver_with_epoch_keys(
+    release: Release, lab: Lab, own_unbound: Unbound
+) -> None:
+    late, prompt = made_by(release, lab, "late"), lab.published_device("prompt")
+    recipient = created_by(release, lab, "recipient").with_settings(DNS_RESOLVER=own_unbound.address)
+    recipient = with_epochs(lab, recipient)
+    with release.start_receiver(recipient) as receiver:
+        own_unbound.stop()
+        assert release.device(late).run(release.send_message, recipient.name, "waits").status == 0
+        receiver.wait_for_log(f"waiting sender={late.name}", timeout=40)
+        assert receiver.stop() == 0
+    own_unbound.start()
+    with recipient.receiver() as receiver:
+        publish(lab, recipient, spooled(recipient))
+        receiver.wait_for_message("waits", timeout=40)
+        assert line(receiver, "waits")["sealed"] == "identity"
+        assert prompt.send(recipient, "to the epoch key").status == 0
+        assert line(receiver, "to the epoch key")["sealed"] == "epoch"
+        assert receiver.stop() == 0
+    assert schema_version(recipient, "waiting.sqlite3") == 2
+    assert not (Path(recipient.settings["DATA_PATH"]) / "messages.sqlite3").exists()

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from idlib.algorithms import PrivateKey
 from idlib.discovery import Discovery
 from idlib.discovery.authentication import AuthenticRecords
-from idlib.discovery.lookup import LookUp
+from idlib.discovery.lookup import LookUp, TlsaLookUp
 from idlib.epochs.halves import Halves, KeptHalf, identity_fingerprint
 from idlib.epochs.record import SignedEpochRecord
 from idlib.epochs.schedule import Lifetimes, period
@@ -30,9 +31,14 @@ class Dns:
     """A fake source of DNS answers: what the maintenance service has published."""
 
     answer: tuple[bytes, ...] | DiscoveryError = ()
+    tlsa: tuple[bytes, ...] | DiscoveryError = (b"\x03\x01\x00" + KEYS[BOB].public.der,)
     asked: list[IdentityName] = field(default_factory=list)
 
     def look_up(self, wanted: LookUp) -> AuthenticRecords:
+        if isinstance(wanted, TlsaLookUp):
+            if isinstance(self.tlsa, DiscoveryError):
+                raise self.tlsa
+            return AuthenticRecords(self.tlsa, 300, "made in a test")
         assert wanted.owner == f"_epoch.{wanted.name}"
         self.asked.append(wanted.name)
         if isinstance(self.answer, DiscoveryError):
@@ -509,6 +515,51 @@ def test_if_a_second_device_publishes_nothing_more_is_published_until_a_restart(
     receiver.keep()
     assert receiver.problem() is None
     assert receiver.spooled_id()
+
+
+def signed_by(key: PrivateKey, kept: KeptHalf) -> bytes:
+    return _as_txt(SignedEpochRecord.create(kept.record, BOB, key).to_text())
+
+
+@pytest.mark.parametrize("tlsa", ["there", "no answer"])
+def test_records_of_someone_who_lacks_the_identity_key_do_not_stop_publishing(
+    receiver: Receiver, tmp_path: Path, caplog: pytest.LogCaptureFixture, tlsa: str
+) -> None:
+    if tlsa == "no answer":
+        receiver.dns.tlsa = TemporaryDiscoveryError("no answer")
+    halves = Halves(tmp_path / "strangers", BOB)
+    receiver.keep()
+    receiver.run_for(2 * HOUR)
+    for _ in range(3):
+        now = int(receiver.device.wall)
+        receiver.dns.answer = (signed_by(KEYS[ALICE], halves.create(now, int(now + 9 * DAY), 0.0, bytes(32))),)
+        assert receiver.look() == (
+            "own epoch record: DNS has only records that are damaged or not signed by this device, which others skip"
+        )
+        receiver.run_for(HOUR)
+    assert "private half is not here" not in caplog.text
+    assert spool_path(receiver.directory / "spool", BOB).exists()
+    receiver.publish()
+    assert receiver.look() is None
+
+
+def test_the_own_record_with_the_signature_of_another_is_missing(receiver: Receiver) -> None:
+    receiver.keep()
+    receiver.run_for(2 * HOUR)
+    (kept,) = Halves(receiver.epochs, BOB).stock().halves
+    receiver.dns.answer = (signed_by(KEYS[ALICE], kept),)
+    assert "which others skip" in (receiver.look() or "")
+
+
+def test_a_second_device_with_another_key_of_the_name_is_noticed(receiver: Receiver, tmp_path: Path) -> None:
+    receiver.dns.tlsa = (b"\x03\x01\x00" + KEYS[ALICE].public.der,)
+    halves = Halves(tmp_path / "copy", BOB)
+    receiver.keep()
+    for number in range(2):
+        now = int(receiver.device.wall) + number
+        receiver.dns.answer = (signed_by(KEYS[ALICE], halves.create(now, int(now + 9 * DAY), 0.0, bytes(32))),)
+        receiver.look()
+    assert (receiver.problem() or "").startswith("epoch keys: another device")
 
 
 def test_a_spool_that_cannot_be_removed_is_a_problem_until_it_can(receiver: Receiver, tmp_path: Path) -> None:

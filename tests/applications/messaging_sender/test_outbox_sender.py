@@ -2,6 +2,7 @@
 
 import logging
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,12 +14,14 @@ from idlib.errors import EpochKeyUnavailableError, NotForwardSecretError, StoreE
 from idlib.storage.outbox import Outbox
 from idlib.system.failure_log import FailureLog
 from idlib.transport import Publisher
+from messaging_sender.mark_memory import MarkMemory
 from messaging_sender.outbox_sender import MAX_VERDICT_SECONDS, OutboxSender, Verdicts
 from messaging_sender.sealed import KeyLog
 from messaging_sender.sealing import Sealer
 from messaging_sender.sender_clock import SenderClock
 from tests.applications.messaging_sender.marked import BOB as RECIPIENT
 from tests.applications.messaging_sender.marked import (
+    DAY,
     KEY,
     MARKED,
     UNMARKED,
@@ -83,17 +86,17 @@ class Resident:
         clock = SenderClock(directory)
         clock.keep()
         self.sender = OutboxSender(
-            self.settings, self.outbox, threading.Event(), FailureLog(logging.getLogger()), clock
+            self.settings, self.outbox, threading.Event(), FailureLog(logging.getLogger()), clock, KeyLog()
         )
         self.sender._verdicts = Verdicts(lambda: self.seconds)
         self.dns = dns
 
-    def deliver(self) -> None:
+    def deliver(self, memory: MarkMemory | None = None) -> None:
         message = self.outbox.next_to(str(RECIPIENT), 0)
         assert message is not None
         # Without the answers that are cached.
-        sealer = Sealer(self.settings, KEY, discovery_of(self.dns))
-        self.sender._deliver(message, sealer, KeyLog(), cast("Publisher", self.broker))
+        sealer = Sealer(self.settings, KEY, discovery_of(self.dns), memory)
+        self.sender._deliver(message, sealer, cast("Publisher", self.broker))
 
 
 @pytest.fixture
@@ -135,39 +138,76 @@ def test_nothing_is_published_if_the_epoch_key_cannot_be_noted(
     assert resident.broker.published == []
 
 
-@pytest.mark.parametrize("cause", ["encrypted before", "required"])
-def test_a_message_that_must_not_go_to_an_identity_key_is_dropped_after_a_day(
-    cause: str, tmp_path: Path, dns: Dns, caplog: pytest.LogCaptureFixture
-) -> None:
+@pytest.fixture
+def demanding(tmp_path: Path, dns: Dns) -> Iterator[Resident]:
+    """Yield a sender that requires epoch keys of a recipient that has none."""
     dns.tlsa = [UNMARKED]
     resident = Resident(tmp_path, dns)
-    resident.outbox.put(message(was_sealed_to_epoch=cause == "encrypted before"))
-    if cause == "required":
-        resident.settings = settings_of(tmp_path, DATA_PATH=str(tmp_path), REQUIRE_FORWARD_SECRECY="all")
-    with pytest.raises(NotForwardSecretError) as caught:
-        resident.deliver()
-    resident.seconds += MAX_VERDICT_SECONDS - 1
-    with pytest.raises(NotForwardSecretError):
-        resident.deliver()
-    assert resident.outbox.waiting().number == 1
-    resident.seconds += 1
-    resident.deliver()
-    assert resident.outbox.waiting().number == 0
-    assert resident.broker.published == []
-    assert f"to {RECIPIENT} was dropped: {caught.value}" in caplog.text
+    resident.settings = settings_of(tmp_path, DATA_PATH=str(tmp_path), REQUIRE_FORWARD_SECRECY="all")
+    yield resident
     resident.outbox.close()
 
 
-def test_the_day_begins_again_if_the_recipient_was_marked_meanwhile(resident: Resident, dns: Dns) -> None:
-    dns.tlsa = [UNMARKED]
-    resident.outbox.put(message(was_sealed_to_epoch=True))
+def test_a_message_that_requires_forward_secrecy_is_dropped_after_a_day(
+    demanding: Resident, caplog: pytest.LogCaptureFixture
+) -> None:
+    demanding.outbox.put(message())
+    with pytest.raises(NotForwardSecretError) as caught:
+        demanding.deliver()
+    demanding.seconds += MAX_VERDICT_SECONDS - 1
     with pytest.raises(NotForwardSecretError):
-        resident.deliver()
-    resident.seconds += MAX_VERDICT_SECONDS
+        demanding.deliver()
+    assert demanding.outbox.waiting().number == 1
+    demanding.seconds += 1
+    demanding.deliver()
+    assert demanding.outbox.waiting().number == 0
+    assert demanding.broker.published == []
+    assert f"to {RECIPIENT} was dropped: {caught.value}" in caplog.text
+
+
+def test_the_day_begins_again_if_the_recipient_was_marked_meanwhile(demanding: Resident, dns: Dns) -> None:
+    demanding.outbox.put(message())
+    with pytest.raises(NotForwardSecretError):
+        demanding.deliver()
+    demanding.seconds += MAX_VERDICT_SECONDS
     dns.tlsa, dns.texts = [MARKED], []
     with pytest.raises(EpochKeyUnavailableError):
-        resident.deliver()
+        demanding.deliver()
     dns.tlsa = [UNMARKED]
     with pytest.raises(NotForwardSecretError):
-        resident.deliver()
+        demanding.deliver()
+    assert demanding.outbox.waiting().number == 1
+
+
+@pytest.mark.parametrize("cause", ["encrypted before", "marked before"])
+def test_a_replayed_answer_without_the_mark_delays_a_message_until_it_expires(
+    cause: str, resident: Resident, dns: Dns, caplog: pytest.LogCaptureFixture
+) -> None:
+    if cause == "marked before":
+        resident.sender._memory.note(RECIPIENT, int(time.time()))
+    resident.outbox.put(message(7 * DAY, was_sealed_to_epoch=cause == "encrypted before"))
+    dns.tlsa = [UNMARKED]
+    for _ in range(6):
+        with pytest.raises(EpochKeyUnavailableError):
+            resident.deliver(resident.sender._memory)
+        resident.seconds += MAX_VERDICT_SECONDS
     assert resident.outbox.waiting().number == 1
+    now = int(time.time())
+    resident.sender._drop_expired(now + 6 * DAY)
+    assert resident.outbox.waiting().number == 1
+    resident.sender._drop_expired(now + 7 * DAY)
+    assert resident.outbox.waiting().number == 0
+    assert resident.broker.published == []
+    assert f"to {RECIPIENT} was dropped: it has expired" in caplog.text
+
+
+def test_such_a_message_is_sent_once_the_mark_is_back(resident: Resident, dns: Dns) -> None:
+    resident.outbox.put(message(was_sealed_to_epoch=True))
+    dns.tlsa = [UNMARKED]
+    with pytest.raises(EpochKeyUnavailableError):
+        resident.deliver()
+    resident.seconds += 2 * MAX_VERDICT_SECONDS
+    dns.tlsa = [MARKED]
+    resident.deliver()
+    assert resident.broker.noted == [True]
+    assert resident.outbox.waiting().number == 0

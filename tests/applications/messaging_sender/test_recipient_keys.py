@@ -103,10 +103,11 @@ def test_a_marked_recipient_without_a_live_key_makes_the_message_wait(texts: Ans
 
 
 def test_a_text_that_was_encrypted_to_an_epoch_key_is_never_encrypted_to_an_identity_key() -> None:
-    with pytest.raises(NotForwardSecretError, match="was encrypted to an epoch key before") as caught:
+    with pytest.raises(EpochKeyUnavailableError, match="was encrypted to an epoch key before") as caught:
         keys_of(Dns([UNMARKED], [txt(record())])).find(message(was_sealed_to_epoch=True))
     assert caught.value.hint
-    assert not is_temporary(caught.value)
+    # An old answer may have been replayed.
+    assert is_temporary(caught.value)
     again = keys_of(Dns([MARKED], [txt(record())])).find(message(was_sealed_to_epoch=True))
     assert isinstance(again, ChosenEpoch)
 
@@ -211,7 +212,7 @@ def test_a_name_that_only_the_second_look_up_finds_unmarked_is_unmarked() -> Non
     signed_by_another = txt(record(), PrivateKey(ec.generate_private_key(ec.SECP256R1())))
     key = keys_of(LeavingDns([MARKED], [signed_by_another])).find(message())
     assert isinstance(key, PublicKey)
-    with pytest.raises(NotForwardSecretError):
+    with pytest.raises(EpochKeyUnavailableError):
         keys_of(LeavingDns([MARKED], [signed_by_another])).find(message(was_sealed_to_epoch=True))
     with pytest.raises(NotForwardSecretError):
         keys_of(LeavingDns([MARKED], [signed_by_another]), REQUIRE_FORWARD_SECRECY="all").find(message())

@@ -2,6 +2,7 @@
 
 import json
 import logging
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
@@ -9,7 +10,7 @@ import pytest
 from idlib.epochs.record import PublishedEpoch
 from idlib.epochs.selection import ChosenEpoch, Shortening
 from messaging_sender.reporting import SendResult, report
-from messaging_sender.sealed import KeyLog, Sealed
+from messaging_sender.sealed import MAX_LOGGED_KEYS, KeyLog, Sealed
 from tests.applications.messaging_sender.marked import BOB, DAY, message, record
 
 RECORD = record()
@@ -48,6 +49,29 @@ def test_a_changed_shortening_is_logged_and_an_identity_key_is_not(caplog: pytes
         log.tell(str(BOB), to_epoch())
         log.tell(str(BOB), to_epoch(Shortening.UNUSUAL))
     assert [one.levelno for one in caplog.records] == [logging.INFO, logging.WARNING]
+
+
+def test_each_key_of_each_recipient_is_logged_once_however_they_alternate(caplog: pytest.LogCaptureFixture) -> None:
+    log, other = KeyLog(), replace(RECORD, until=RECORD.until + DAY)
+    keys = [(one.key_id(BOB), one) for one in (RECORD, other)]
+    with caplog.at_level(logging.DEBUG):
+        for _ in range(3):
+            for recipient in (str(BOB), "carol.example"):
+                for key_id, one in keys:
+                    chosen = ChosenEpoch(PublishedEpoch(one, key_id), DAY, Shortening.NONE)
+                    log.tell(recipient, Sealed(b"payload", DAY, chosen))
+    assert [record.getMessage().split(" and ")[0] for record in caplog.records] == [
+        f"Messages to {recipient} are encrypted to its epoch key {key_id}"
+        for recipient in (str(BOB), "carol.example")
+        for key_id, _ in keys
+    ]
+
+
+def test_a_bounded_number_of_keys_is_remembered() -> None:
+    log = KeyLog()
+    for number in range(MAX_LOGGED_KEYS + 10):
+        log.tell(f"device-{number}.example", to_epoch())
+    assert len(log) == MAX_LOGGED_KEYS
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from idlib.system.failure_log import FailureLog
 from idlib.timekeeping import leave_command
 from idlib.trust import EARLIEST_CREDIBLE_TIME
 from messaging_sender.outbox_sender import OutboxSender
+from messaging_sender.sealed import KeyLog
 from messaging_sender.sender_clock import COMMAND_FILE_NAME, SenderClock
 
 NOW = EARLIEST_CREDIBLE_TIME + 3600.0
@@ -49,7 +50,7 @@ class Device:
         self.clock.keep()
         self.outbox = Outbox(self.directory)
         self.sender = OutboxSender(
-            settings, self.outbox, threading.Event(), FailureLog(logging.getLogger()), self.clock
+            settings, self.outbox, threading.Event(), FailureLog(logging.getLogger()), self.clock, KeyLog()
         )
 
     def stop(self) -> None:

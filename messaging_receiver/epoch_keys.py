@@ -120,7 +120,7 @@ def _print_records(settings: Settings, weeks: int, form: RecordFormat) -> None:
     last = kept[-1].half
     print(
         f"Publish {counted(len(kept), 'TXT record')} in place of all earlier epoch records; publish the next ones"
-        f" before {rfc3339(last.created_at + lifetimes.length)}. A thief of this device can read what is sent until"
+        f" before {rfc3339(lifetimes.replaced_at(last))}. A thief of this device can read what is sent until"
         f" {rfc3339(last.until)}, because the private halves are on it.",
         file=sys.stderr,
     )

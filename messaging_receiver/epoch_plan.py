@@ -52,17 +52,18 @@ def keys_ahead(halves: Halves, now: Now, lifetimes: Lifetimes, signer: bytes, nu
     if now.clock is None:
         raise ValueError("the clock is not trusted")
     kept = [one for one in halves.stock().halves if one.half.signer == signer]
-    first = current([one.half for one in kept], now, lifetimes.length, signer)
+    first = current([one.half for one in kept], now, lifetimes, signer)
     chosen: list[KeptHalf] = [one for one in kept if first is not None and one.half.key_id == first.key_id]
     while len(chosen) < number:
-        at = chosen[-1].half.created_at + lifetimes.length if chosen else now.clock
+        at = lifetimes.replaced_at(chosen[-1].half) if chosen else now.clock
         chosen.append(_following(kept, at, lifetimes) or _create(halves, now.clock, now.elapsed, at, lifetimes, signer))
     return chosen[:number]
 
 
 def _following(kept: Sequence[KeptHalf], at: int, lifetimes: Lifetimes) -> KeptHalf | None:
-    """Return the first key that takes over at a time, or within half of a period after it."""
-    found = [one for one in kept if at <= one.half.created_at < at + lifetimes.length / 2]
+    """Return the first key that takes over at a time, or soon after it: long before the one before is destroyed."""
+    latest = at + min(lifetimes.length, lifetimes.retention) / 2
+    found = [one for one in kept if at <= one.half.created_at < min(latest, lifetimes.replaced_at(one.half))]
     return min(found, key=lambda one: (one.half.created_at, one.half.key_id), default=None)
 
 

@@ -273,7 +273,7 @@ class EpochUpkeep:
         if now.clock is None:
             return
         signer = identity_fingerprint(identity_key.public)
-        half = current([kept.half for kept in self._kept], now, self._lifetimes.length, signer)
+        half = current([kept.half for kept in self._kept], now, self._lifetimes, signer)
         if half is None:
             half = self._create(now, now.clock, signer).half
         kept = next(one for one in self._kept if one.half == half)

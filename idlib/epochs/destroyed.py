@@ -9,7 +9,8 @@ import re
 from pathlib import Path
 from typing import Final
 
-from idlib.errors import StoreError, permission_hint, quoted
+from idlib.epochs.hints import directory_hint
+from idlib.errors import StoreError, quoted
 from idlib.files import FILE_MODE, make_durable, read_regular
 from idlib.names import IdentityName
 
@@ -110,6 +111,5 @@ class DestroyedKeys:
     def _error(self, participle: str, error: OSError) -> StoreError:
         return StoreError(
             f"the list of destroyed epoch keys, {quoted(self._path)}, cannot be {participle}: {error.strerror}",
-            "set EPOCH_PATH to a directory that this user can write to, or"
-            f" {permission_hint(self._path.parent, 'messaging_receiver')}",
+            directory_hint("EPOCH_PATH", self._path.parent, error),
         )

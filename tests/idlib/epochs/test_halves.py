@@ -108,10 +108,22 @@ def test_a_half_that_cannot_be_made_durable_is_not_left(
         sync(descriptor)
 
     monkeypatch.setattr(os, "fsync", fail_once)
-    with pytest.raises(StoreError, match="cannot be written: No space left on device; set EPOCH_PATH"):
+    with pytest.raises(StoreError, match="cannot be written: No space left on device; free space"):
         create(halves)
 
     assert not list(tmp_path.iterdir())
+
+
+def test_a_lasting_failure_is_reported_in_the_same_words_each_time(tmp_path: Path) -> None:
+    # Otherwise it is logged at each attempt.
+    (tmp_path / "file").touch()
+    halves = Halves(tmp_path / "file" / "epochs", NAME)
+    reports = set()
+    for _ in range(2):
+        with pytest.raises(StoreError, match=r"a new epoch key in .* cannot be written: Not a directory") as failed:
+            create(halves)
+        reports.add(str(failed.value))
+    assert len(reports) == 1
 
 
 def test_the_halves_of_another_device_are_left_alone(tmp_path: Path) -> None:

@@ -135,7 +135,7 @@ def test_without_epoch_keys_in_the_receiver_one_line_says_what_to_set(rotation_l
         result = device.run(EPOCH_ID, action)
         assert result.status != 0
         assert result.stderr.count("\n") == 1
-        assert "set EPOCH_KEYS=on for the receiver, and wait a minute" in result.stderr
+        assert "start the receiver with EPOCH_KEYS=on and the same EPOCH_SPOOL, and wait a minute" in result.stderr
 
 
 def has_ended(killer: Program, number: int) -> bool:

@@ -45,7 +45,7 @@ def main() -> None:
     command_line.add_argument("--json", action="store_true", help="status: print one JSON object")
     command_line.add_argument("--weeks", type=_weeks, metavar="N", help="records: for how many weeks (default: 4)")
     command_line.add_argument(
-        "--format", choices=tuple(RecordFormat), help="records: text (default), zone, nsupdate, octodns, json"
+        "--format", choices=tuple(map(str, RecordFormat)), help="records: text (default), zone, nsupdate, octodns, json"
     )
     options = command_line.parse_args()
     if options.action == "status" and (options.weeks is not None or options.format is not None):

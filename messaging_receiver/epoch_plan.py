@@ -8,6 +8,7 @@ from idlib.epochs.halves import Halves, KeptHalf
 from idlib.epochs.record import MAX_RECORDS
 from idlib.epochs.schedule import Lifetimes, Now, current, period
 from idlib.errors import ConfigurationError
+from idlib.output import counted
 
 WEEK_SECONDS: Final = 7 * 24 * 3600
 _DAY_SECONDS: Final = 24 * 3600
@@ -27,8 +28,9 @@ def number_of_keys(weeks: int, lifetimes: Lifetimes) -> int:
     if number > MAX_RECORDS:
         days = math.ceil(weeks * WEEK_SECONDS / MAX_RECORDS / _DAY_SECONDS)
         raise ConfigurationError(
-            f"EPOCH_LENGTH is {lifetimes.length} s: {weeks} weeks would need {number} epoch records, and a name can"
-            f" have {MAX_RECORDS}; set EPOCH_LENGTH={days}d or more, also for the receiver, or give fewer weeks"
+            f"EPOCH_LENGTH is {lifetimes.length} s: {counted(weeks, 'week')} would need {number} epoch records, and a"
+            f" name can have {MAX_RECORDS}; set EPOCH_LENGTH={days}d or more, also for the receiver, or give fewer"
+            " weeks"
         )
     return number
 

@@ -126,6 +126,8 @@ def _print_outcome(publication: "Publication") -> None:
     else:
         print(f"{change.name}: {len(change.add)} added, {len(change.remove)} removed.")
     print(f"Every name server agrees: {servers}.")
+    if not change.is_empty and change.before.rdatas:
+        print(f"Caches may hold the old records for another {change.before.ttl} s.")
 
 
 def _print_change(error: "ManualChangeError", settings: Settings) -> None:

@@ -99,6 +99,7 @@ def _print_status(settings: Settings, *, as_json: bool) -> None:
 
 def _print_records(settings: Settings, weeks: int, form: RecordFormat) -> None:
     # Imported late, because --help needs none of it.
+    from idlib.discovery.lookup import epoch_owner
     from idlib.epochs.halves import Halves, identity_fingerprint
     from idlib.epochs.record import SignedEpochRecord
     from idlib.epochs.schedule import Now
@@ -112,6 +113,8 @@ def _print_records(settings: Settings, weeks: int, form: RecordFormat) -> None:
     lifetimes = lifetimes_of(settings)
     number = number_of_keys(weeks, lifetimes)
     name = settings.identity_name
+    # Before a key is created for it.
+    epoch_owner(name)
     key = read_private_key(key_path(settings.crypto_path, name))
     now = Now(_credible_time(), elapsed(settings.data_path))
     halves = Halves(epoch_directory(settings), name)

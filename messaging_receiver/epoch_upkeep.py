@@ -12,6 +12,7 @@ from typing import Final, Protocol
 
 from idlib.algorithms import PrivateKey
 from idlib.discovery import Discovery
+from idlib.discovery.lookup import epoch_owner
 from idlib.epochs import EpochPrivateKey
 from idlib.epochs.halves import Halves, KeptHalf, Stock, identity_fingerprint
 from idlib.epochs.record import PREFIX, SignedEpochRecord
@@ -21,6 +22,7 @@ from idlib.errors import (
     ConfigurationError,
     DiscoveryError,
     IdlibError,
+    MalformedNameError,
     MalformedRecordError,
     NoEpochRecordError,
     StoreError,
@@ -84,6 +86,8 @@ class EpochUpkeep:
         self._clock = clock
         self._lifetimes = lifetimes_of(settings)
         self._creates = settings.epoch_keys is Switch.ON
+        if self._creates:
+            _require_place(settings.identity_name)
         self._halves = Halves(epoch_directory(settings), settings.identity_name)
         self._kept: tuple[KeptHalf, ...] = ()
         # Files of other devices, which need not be read again, and what was logged about files that cannot be read.
@@ -310,6 +314,13 @@ class EpochUpkeep:
             and [one.record for one in records] == [kept.record]
             and records[0].is_signed_by([identity_key.public], name)
         )
+
+
+def _require_place(name: IdentityName) -> None:
+    try:
+        epoch_owner(name)
+    except MalformedNameError as error:
+        raise ConfigurationError(f"{error}, or set EPOCH_KEYS=off") from error
 
 
 def _keys_in(texts: tuple[bytes, ...], name: IdentityName) -> dict[str, int]:

@@ -1,7 +1,7 @@
 """The list of destroyed epoch keys, which says whether a message came too late or was never for this device's keys.
 
-The file `destroyed` in EPOCH_PATH has one line for each key: its id, and the time at which it was due to be destroyed.
-It holds nothing that is secret.
+The file NAME.destroyed in EPOCH_PATH has one line for each key: its id, and the time at which it was due to be
+destroyed. It holds nothing that is secret.
 """
 
 import os
@@ -12,6 +12,7 @@ from typing import Final
 from idlib.epochs.hints import directory_hint
 from idlib.errors import StoreError, quoted
 from idlib.files import FILE_MODE, make_durable, read_regular
+from idlib.keys.paths import file_stem
 from idlib.names import IdentityName
 
 KEPT_SECONDS: Final = 60 * 24 * 60 * 60
@@ -30,7 +31,7 @@ class DestroyedKeys:
     """
 
     def __init__(self, directory: Path, name: IdentityName) -> None:
-        self._path = directory / f"{name.text}.destroyed"
+        self._path = directory / f"{file_stem(name)}.destroyed"
         self._until: dict[str, int] | None = None
 
     def ids(self) -> frozenset[str]:

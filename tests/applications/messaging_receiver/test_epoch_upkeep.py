@@ -649,3 +649,10 @@ def test_a_clock_that_is_set_back_by_a_day_creates_nothing_until_it_is_trusted(
     receiver.run_for(12 * HOUR)
     assert receiver.files() == {first}
     assert receiver.spooled_id() == first
+
+
+def test_a_name_that_is_too_long_for_epoch_records_is_rejected_only_if_keys_are_created(receiver: Receiver) -> None:
+    name = ".".join(["a" * 60] * 4) + ".test"
+    receiver.start(IDENTITY_NAME=name, EPOCH_KEYS="off")
+    with pytest.raises(ConfigurationError, match="use at most 246, or set EPOCH_KEYS=off"):
+        receiver.start(IDENTITY_NAME=name)

@@ -114,6 +114,14 @@ def test_a_half_that_cannot_be_made_durable_is_not_left(
     assert not list(tmp_path.iterdir())
 
 
+def test_the_longest_name_that_can_have_epoch_keys_has_a_list_of_destroyed_ones(tmp_path: Path) -> None:
+    # `_epoch.` before it makes 253 characters.
+    longest = Halves(tmp_path, IdentityName(f"{'a' * 60}.{'b' * 60}.{'c' * 60}.{'d' * 50}.example.test"))
+    kept = create(longest)
+    longest.destroy(kept.half)
+    assert longest.destroyed.ids() == {kept.half.key_id}
+
+
 def test_a_lasting_failure_is_reported_in_the_same_words_each_time(tmp_path: Path) -> None:
     # Otherwise it is logged at each attempt.
     (tmp_path / "file").touch()

@@ -15,10 +15,9 @@ from idlib.errors import (
     ProvenAbsenceError,
     UnprovenAbsenceError,
 )
-from idlib.names import IdentityName
+from idlib.names import MAX_NAME_BYTES, IdentityName
 
 EPOCH_LABEL: Final = "_epoch"
-_MAX_NAME_CHARACTERS: Final = 253 - len(f"{EPOCH_LABEL}.")
 
 
 def epoch_owner(name: IdentityName) -> IdentityName:
@@ -30,11 +29,12 @@ def epoch_owner(name: IdentityName) -> IdentityName:
     Raises:
         MalformedNameError: The name is too long for another label before it.
     """
-    if len(name.text) > _MAX_NAME_CHARACTERS:
+    most = MAX_NAME_BYTES - len(f"{EPOCH_LABEL}.")
+    if len(name.text) > most:
         raise MalformedNameError(
             f"the name of a device with epoch keys cannot have {len(name.text)} characters, because their records are"
             f" at {EPOCH_LABEL}.NAME",
-            f"use at most {_MAX_NAME_CHARACTERS}",
+            f"use at most {most}",
         )
     return IdentityName(f"{EPOCH_LABEL}.{name}")
 

@@ -8,6 +8,7 @@ The clock decides only while it is trusted. In addition, a key is destroyed once
 key should live, whatever the clock shows: setting the clock back prolongs no key.
 """
 
+import math
 from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Final
@@ -52,7 +53,8 @@ class Lifetimes:
         if self.life > self.length * (MAX_LIVING_KEYS - 1):
             raise ConfigurationError(
                 f"EPOCH_LENGTH is {self.length} s: more than {MAX_LIVING_KEYS} epoch keys would exist at the same time;"
-                " set EPOCH_LENGTH to more, or EPOCH_RETENTION to less"
+                f" set EPOCH_LENGTH to {math.ceil(self.retention / (MAX_LIVING_KEYS - 2))}s or more, or EPOCH_RETENTION"
+                " to less"
             )
 
     @property

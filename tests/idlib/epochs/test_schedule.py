@@ -128,7 +128,8 @@ def test_a_key_that_was_created_by_a_clock_that_was_ahead_is_not_in_use_until_it
     [
         (DAY, MIN_RETENTION_SECONDS - 1, "EPOCH_RETENTION is 7199 s"),
         (MAX_LIFE_SECONDS - DAY, DAY + 1, "together"),
-        (60, 8 * DAY, "more than 256 epoch keys"),
+        (60, 8 * DAY, "more than 256 epoch keys .* set EPOCH_LENGTH to 2722s or more"),
+        (2721, 8 * DAY, "more than 256 epoch keys"),
     ],
 )
 def test_lifetimes_that_would_not_work_are_rejected(length: int, retention: int, said: str) -> None:
@@ -197,3 +198,7 @@ def test_while_the_clock_is_right_the_number_of_halves_is_limited(lifetimes: Lif
         halves.append(created(now.clock, now.elapsed, lifetimes))
         most = max(most, len(halves))
     assert most == -(-lifetimes.life // lifetimes.length) <= MAX_LIVING_KEYS
+
+
+def test_the_length_that_the_error_names_is_accepted() -> None:
+    assert Lifetimes(2722, 8 * DAY).length == 2722

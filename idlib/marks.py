@@ -15,9 +15,9 @@ _DER_OID: Final = bytes.fromhex("06146982def29cc0b2c19a9ecbba838bf9d5cffa8726")
 class Mark(Enum):
     """What a certificate says about its device's epoch keys."""
 
-    UNMARKED = "the device has no epoch keys"
-    MARKED = "the device has epoch keys"
-    UNSUPPORTED = "the device has epoch keys in a form that needs newer software, or its certificate is damaged"
+    UNMARKED = "not marked, so others encrypt to the identity key"
+    MARKED = "marked, so others encrypt to epoch keys only"
+    UNSUPPORTED = "marked in a form that needs newer software, or the certificate is damaged"
 
 
 def mark_of(certificate: x509.Certificate) -> Mark:

@@ -9,7 +9,7 @@ from typing import Final, Self
 from idlib.errors import MalformedNameError
 
 _LABEL: Final = re.compile(r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?")
-_MAX_NAME_BYTES: Final = 253
+MAX_NAME_BYTES: Final = 253
 _MAX_SHOWN: Final = 300
 _KNOWN_NAMES: Final = 1024
 _GIVE_A_NAME: Final = "give a DNS name such as alice._device.example.com"
@@ -34,9 +34,9 @@ class IdentityName:
     def __post_init__(self) -> None:
         normalized = self.text.removesuffix(".").lower() if self.text.isascii() else self.text
         labels = normalized.split(".")
-        if len(normalized) > _MAX_NAME_BYTES:
+        if len(normalized) > MAX_NAME_BYTES:
             raise MalformedNameError(
-                f"a device name cannot have {len(normalized)} characters", f"use at most {_MAX_NAME_BYTES}"
+                f"a device name cannot have {len(normalized)} characters", f"use at most {MAX_NAME_BYTES}"
             )
         if len(labels) < 2 or not all(_LABEL.fullmatch(label) for label in labels):
             raise MalformedNameError(f"{self.text!a} is not a device name", _how_to_name(normalized))
@@ -123,7 +123,7 @@ def name_of(text: str) -> IdentityName:
     Raises:
         MalformedNameError: The text is not such a name.
     """
-    return _known_name(text) if len(text) <= _MAX_NAME_BYTES else IdentityName(text)
+    return _known_name(text) if len(text) <= MAX_NAME_BYTES else IdentityName(text)
 
 
 @functools.lru_cache(_KNOWN_NAMES)
@@ -142,7 +142,7 @@ def parse_dns_uri(uri: str) -> IdentityName:
         MalformedNameError: The text is not such a URI.
     """
     # A longer one has an authority, of any length, and must not be kept.
-    is_short = len(uri) <= len("dns://?type=TLSA") + _MAX_NAME_BYTES
+    is_short = len(uri) <= len("dns://?type=TLSA") + MAX_NAME_BYTES
     return _known_uri(uri) if is_short else _parse_dns_uri(uri)
 
 

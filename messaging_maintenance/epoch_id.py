@@ -4,7 +4,6 @@ import sys
 from typing import TYPE_CHECKING, Final
 
 from idlib.commands import command
-from idlib.errors import StoreError, quoted
 from idlib.program.command_line import parser, require_stdout
 from idlib.program.environment import read_environment
 from idlib.settings import (
@@ -94,16 +93,12 @@ def _turn_off(settings: Settings) -> None:
 
 
 def _publish(settings: Settings) -> None:
-    from idlib.epochs.spool import spool_path
+    from idlib.epochs.spool import no_spool
     from messaging_maintenance.epoch_publishing import publish_spool
 
     publication = publish_spool(settings)
     if publication is None:
-        path = spool_path(settings.epoch_spool, settings.identity_name)
-        raise StoreError(
-            f"the receiver has left no epoch record: there is no {quoted(path)}",
-            "set EPOCH_KEYS=on for the receiver, and wait a minute",
-        )
+        raise no_spool(settings.epoch_spool, settings.identity_name)
     _print_outcome(publication)
 
 
@@ -131,6 +126,8 @@ def _print_outcome(publication: "Publication") -> None:
     else:
         print(f"{change.name}: {len(change.add)} added, {len(change.remove)} removed.")
     print(f"Every name server agrees: {servers}.")
+    if not change.is_empty and change.before.rdatas:
+        print(f"Caches may hold the old records for another {change.before.ttl} s.")
 
 
 def _print_change(error: "ManualChangeError", settings: Settings) -> None:

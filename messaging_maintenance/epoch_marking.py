@@ -17,8 +17,8 @@ from idlib.commands import command
 from idlib.discovery.cache import MAX_SECONDS
 from idlib.epochs.record import EpochRecord, SignedEpochRecord, read_epoch_records
 from idlib.epochs.selection import MAX_MESSAGE_LIFE_SECONDS, ChosenEpoch, choose
-from idlib.epochs.spool import read_spool, spool_path
-from idlib.errors import IdlibError, MalformedRecordError, StoreError, TooEarlyError, quoted
+from idlib.epochs.spool import no_spool, read_spool, spool_path
+from idlib.errors import IdlibError, MalformedRecordError, TooEarlyError
 from idlib.keys import key_path, read_private_key
 from idlib.names import IdentityName
 from idlib.publishing.change import PublishedSet
@@ -194,25 +194,18 @@ class EpochMarking:
         self._require_spool()
         publication = publish_spool(self._settings)
         if publication is None:
-            raise self._no_record()
+            raise no_spool(self._settings.epoch_spool, self._settings.identity_name)
         return not epoch_texts(publication.change.before.rdatas)
 
     def _require_spool(self) -> None:
         records = read_spool(self._settings.epoch_spool, self._settings.identity_name)
         if records is None:
-            raise self._no_record()
+            raise no_spool(self._settings.epoch_spool, self._settings.identity_name)
         if not self._is_usable([record.to_text() for record in records]):
             raise EpochMarkingError(
                 "the receiver has left no epoch record that senders could use now",
                 "check that it runs with EPOCH_KEYS=on, that it has the key in CRYPTO_PATH, and what its log says",
             )
-
-    def _no_record(self) -> StoreError:
-        path = spool_path(self._settings.epoch_spool, self._settings.identity_name)
-        return StoreError(
-            f"the receiver has left no epoch record: there is no {quoted(path)}",
-            "set EPOCH_KEYS=on for the receiver, and wait a minute",
-        )
 
     def _is_usable_everywhere(self) -> bool:
         """Return whether every name server that can be asked has an epoch record that senders can use."""

@@ -24,7 +24,7 @@ def main() -> None:
     )
     command_line.add_argument(
         "--format",
-        choices=tuple(RecordFormat),
+        choices=tuple(map(str, RecordFormat)),
         default=RecordFormat.TEXT,
         help="text: for people and a zone file (default); zone: for a zone file; generic: the same for servers that do"
         " not know TLSA; nsupdate, octodns: for these tools; json: for programs",

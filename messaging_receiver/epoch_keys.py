@@ -45,7 +45,7 @@ def main() -> None:
     command_line.add_argument("--json", action="store_true", help="status: print one JSON object")
     command_line.add_argument("--weeks", type=_weeks, metavar="N", help="records: for how many weeks (default: 4)")
     command_line.add_argument(
-        "--format", choices=tuple(RecordFormat), help="records: text (default), zone, nsupdate, octodns, json"
+        "--format", choices=tuple(map(str, RecordFormat)), help="records: text (default), zone, nsupdate, octodns, json"
     )
     options = command_line.parse_args()
     if options.action == "status" and (options.weeks is not None or options.format is not None):
@@ -99,6 +99,7 @@ def _print_status(settings: Settings, *, as_json: bool) -> None:
 
 def _print_records(settings: Settings, weeks: int, form: RecordFormat) -> None:
     # Imported late, because --help needs none of it.
+    from idlib.discovery.lookup import epoch_owner
     from idlib.epochs.halves import Halves, identity_fingerprint
     from idlib.epochs.record import SignedEpochRecord
     from idlib.epochs.schedule import Now
@@ -111,6 +112,8 @@ def _print_records(settings: Settings, weeks: int, form: RecordFormat) -> None:
     lifetimes = lifetimes_of(settings)
     number = number_of_keys(weeks, lifetimes)
     name = settings.identity_name
+    # Before a key is created for it.
+    epoch_owner(name)
     key = read_private_key(key_path(settings.crypto_path, name))
     now = Now(_credible_time(), elapsed(settings.data_path))
     halves = Halves(settings.epoch_directory, name)
@@ -119,7 +122,7 @@ def _print_records(settings: Settings, weeks: int, form: RecordFormat) -> None:
     last = kept[-1].half
     print(
         f"Publish {counted(len(kept), 'TXT record')} in place of all earlier epoch records; publish the next ones"
-        f" before {rfc3339(last.created_at + lifetimes.length)}. A thief of this device can read what is sent until"
+        f" before {rfc3339(lifetimes.replaced_at(last))}. A thief of this device can read what is sent until"
         f" {rfc3339(last.until)}, because the private halves are on it.",
         file=sys.stderr,
     )

@@ -8,6 +8,7 @@ from idlib.epochs.halves import Halves, KeptHalf
 from idlib.epochs.record import MAX_RECORDS
 from idlib.epochs.schedule import Lifetimes, Now, current, period
 from idlib.errors import ConfigurationError
+from idlib.output import counted
 
 WEEK_SECONDS: Final = 7 * 24 * 3600
 _DAY_SECONDS: Final = 24 * 3600
@@ -27,8 +28,9 @@ def number_of_keys(weeks: int, lifetimes: Lifetimes) -> int:
     if number > MAX_RECORDS:
         days = math.ceil(weeks * WEEK_SECONDS / MAX_RECORDS / _DAY_SECONDS)
         raise ConfigurationError(
-            f"EPOCH_LENGTH is {lifetimes.length} s: {weeks} weeks would need {number} epoch records, and a name can"
-            f" have {MAX_RECORDS}; set EPOCH_LENGTH={days}d or more, also for the receiver, or give fewer weeks"
+            f"EPOCH_LENGTH is {lifetimes.length} s: {counted(weeks, 'week')} would need {number} epoch records, and a"
+            f" name can have {MAX_RECORDS}; set EPOCH_LENGTH={days}d or more, also for the receiver, or give fewer"
+            " weeks"
         )
     return number
 
@@ -52,17 +54,18 @@ def keys_ahead(halves: Halves, now: Now, lifetimes: Lifetimes, signer: bytes, nu
     if now.clock is None:
         raise ValueError("the clock is not trusted")
     kept = [one for one in halves.stock().halves if one.half.signer == signer]
-    first = current([one.half for one in kept], now, lifetimes.length, signer)
+    first = current([one.half for one in kept], now, lifetimes, signer)
     chosen: list[KeptHalf] = [one for one in kept if first is not None and one.half.key_id == first.key_id]
     while len(chosen) < number:
-        at = chosen[-1].half.created_at + lifetimes.length if chosen else now.clock
+        at = lifetimes.replaced_at(chosen[-1].half) if chosen else now.clock
         chosen.append(_following(kept, at, lifetimes) or _create(halves, now.clock, now.elapsed, at, lifetimes, signer))
     return chosen[:number]
 
 
 def _following(kept: Sequence[KeptHalf], at: int, lifetimes: Lifetimes) -> KeptHalf | None:
-    """Return the first key that takes over at a time, or within half of a period after it."""
-    found = [one for one in kept if at <= one.half.created_at < at + lifetimes.length / 2]
+    """Return the first key that takes over at a time, or soon after it: long before the one before is destroyed."""
+    latest = at + min(lifetimes.length, lifetimes.retention) / 2
+    found = [one for one in kept if at <= one.half.created_at < min(latest, lifetimes.replaced_at(one.half))]
     return min(found, key=lambda one: (one.half.created_at, one.half.key_id), default=None)
 
 

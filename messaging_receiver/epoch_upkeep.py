@@ -12,6 +12,7 @@ from typing import Final, Protocol
 
 from idlib.algorithms import PrivateKey, PublicKey
 from idlib.discovery import Discovery
+from idlib.discovery.lookup import epoch_owner
 from idlib.envelope import NO_EPOCH_KEYS
 from idlib.epochs import EpochPrivateKey
 from idlib.epochs.halves import Halves, KeptHalf, Stock, identity_fingerprint
@@ -22,9 +23,11 @@ from idlib.errors import (
     ConfigurationError,
     DiscoveryError,
     IdlibError,
+    MalformedNameError,
     NoEpochRecordError,
     StoreError,
 )
+from idlib.names import IdentityName
 from idlib.output import rfc3339
 from idlib.settings import Settings, Switch
 from idlib.system.failure_log import FailureLog
@@ -81,6 +84,8 @@ class EpochUpkeep:
         self._clock = clock
         self._lifetimes = lifetimes_of(settings)
         self._creates = settings.epoch_keys is Switch.ON
+        if self._creates:
+            _require_place(settings.identity_name)
         self._halves = Halves(settings.epoch_directory, settings.identity_name)
         self._kept: tuple[KeptHalf, ...] = ()
         # Files of other devices, which need not be read again, and what was logged about files that cannot be read.
@@ -290,7 +295,7 @@ class EpochUpkeep:
         if now.clock is None:
             return
         signer = identity_fingerprint(identity_key.public)
-        half = current([kept.half for kept in self._kept], now, self._lifetimes.length, signer)
+        half = current([kept.half for kept in self._kept], now, self._lifetimes, signer)
         if half is None:
             half = self._create(now, now.clock, signer).half
         kept = next(one for one in self._kept if one.half == half)
@@ -328,3 +333,10 @@ class EpochUpkeep:
             and [one.record for one in records] == [kept.record]
             and records[0].is_signed_by([identity_key.public], name)
         )
+
+
+def _require_place(name: IdentityName) -> None:
+    try:
+        epoch_owner(name)
+    except MalformedNameError as error:
+        raise ConfigurationError(f"{error}, or set EPOCH_KEYS=off") from error

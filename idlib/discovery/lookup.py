@@ -8,10 +8,37 @@ from dns.rdatatype import RdataType
 
 from idlib.commands import OWNER_PUBLISHES
 from idlib.discovery.messages import Question
-from idlib.errors import NoEpochRecordError, NoRecordError, ProvenAbsenceError, UnprovenAbsenceError
-from idlib.names import IdentityName
+from idlib.errors import (
+    MalformedNameError,
+    NoEpochRecordError,
+    NoRecordError,
+    ProvenAbsenceError,
+    UnprovenAbsenceError,
+)
+from idlib.names import MAX_NAME_BYTES, IdentityName
 
 EPOCH_LABEL: Final = "_epoch"
+
+
+def epoch_owner(name: IdentityName) -> IdentityName:
+    """Return `_epoch.NAME`, where a device's epoch records are.
+
+    Args:
+        name: The device.
+
+    Raises:
+        MalformedNameError: The name is too long for another label before it.
+    """
+    most = MAX_NAME_BYTES - len(f"{EPOCH_LABEL}.")
+    if len(name.text) > most:
+        raise MalformedNameError(
+            f"the name of a device with epoch keys cannot have {len(name.text)} characters, because their records are"
+            f" at {EPOCH_LABEL}.NAME",
+            f"use at most {most}",
+        )
+    return IdentityName(f"{EPOCH_LABEL}.{name}")
+
+
 _CHECK_AND_PUBLISH: Final = f"check the spelling; {OWNER_PUBLISHES}"
 _PUBLISH_EPOCHS: Final = (
     "the name's owner must publish its epoch records; until then nothing can be encrypted to the name"

@@ -1,15 +1,17 @@
 """The list of destroyed epoch keys, which says whether a message came too late or was never for this device's keys.
 
-The file NAME.gone in EPOCH_PATH has one line for each key: its id, and when it was due to be destroyed. Nothing in
-it is secret.
+The file NAME.destroyed in EPOCH_PATH has one line for each key: its id, and the time at which it was due to be
+destroyed. It holds nothing that is secret.
 """
 
 import re
 from pathlib import Path
 from typing import Final
 
-from idlib.errors import StoreError, permission_hint, quoted
+from idlib.epochs.hints import directory_hint
+from idlib.errors import StoreError, quoted
 from idlib.files import read_regular, replace_durably
+from idlib.keys.paths import file_stem
 from idlib.names import IdentityName
 
 KEPT_SECONDS: Final = 60 * 24 * 60 * 60
@@ -27,7 +29,7 @@ class DestroyedKeys:
     """
 
     def __init__(self, directory: Path, name: IdentityName) -> None:
-        self._path = directory / f"{name.text}.gone"
+        self._path = directory / f"{file_stem(name)}.destroyed"
         self._until: dict[str, int] | None = None
 
     def ids(self) -> frozenset[str]:
@@ -100,6 +102,5 @@ class DestroyedKeys:
     def _error(self, participle: str, error: OSError) -> StoreError:
         return StoreError(
             f"the list of destroyed epoch keys, {quoted(self._path)}, cannot be {participle}: {error.strerror}",
-            "set EPOCH_PATH to a directory that this user can write to, or"
-            f" {permission_hint(self._path.parent, 'messaging_receiver')}",
+            directory_hint("EPOCH_PATH", self._path.parent, error),
         )

@@ -22,10 +22,11 @@ from typing import Final
 from idlib import base64url
 from idlib.algorithms import PublicKey
 from idlib.epochs.destroyed import DestroyedKeys
+from idlib.epochs.hints import directory_hint
 from idlib.epochs.keys import KEY_ID_OCTETS, SEED_OCTETS, EpochPrivateKey
 from idlib.epochs.record import EpochRecord
 from idlib.epochs.schedule import Half
-from idlib.errors import IdlibError, MalformedRecordError, StoreError, permission_hint, quoted
+from idlib.errors import IdlibError, MalformedRecordError, StoreError, quoted
 from idlib.files import DIRECTORY_MODE, FILE_MODE, make_durable, open_regular, read_regular
 from idlib.names import IdentityName
 
@@ -112,7 +113,8 @@ class Halves:
         key_id = EpochRecord(start, until, key.public).key_id(self._name)
         path = self._directory / key_id
         contents = _FORMAT.pack(_MAGIC, start, until, born, signer, key.seed) + self._name.text.encode()
-        with self._errors_reported("write", path):
+        # Without the id, which is another one at each attempt: a lasting failure is logged once.
+        with self._errors_reported(f"a new epoch key in {quoted(self._directory)}", "written"):
             self._make_directory()
             new = path.with_name(path.name + _NEW)
             with self._locked(fcntl.LOCK_SH):
@@ -131,7 +133,7 @@ class Halves:
         """
         path = self._directory / key_id
         try:
-            with self._errors_reported("read", path):
+            with self._errors_reported(_shown(path), "read"):
                 contents = read_regular(path, _MAX_BYTES)
         except StoreError as error:
             if isinstance(error.__cause__, FileNotFoundError):
@@ -191,7 +193,7 @@ class Halves:
             self.destroyed.add(half.key_id, half.until)
         finally:
             # Also if the disk is full, because this needs no space.
-            with self._errors_reported("destroy", path):
+            with self._errors_reported(_shown(path), "destroyed"):
                 _erase(path)
 
     def finish(self) -> None:
@@ -201,7 +203,7 @@ class Halves:
             StoreError: A file cannot be removed, or the directory cannot be read.
         """
         with (
-            self._errors_reported("read", self._directory),
+            self._errors_reported(f"the directory of epoch keys {quoted(self._directory)}", "read"),
             # Another process is creating a half, so the temporary file may not be a leftover; or there is no directory.
             contextlib.suppress(BlockingIOError, FileNotFoundError),
             self._locked(fcntl.LOCK_EX | fcntl.LOCK_NB),
@@ -209,13 +211,13 @@ class Halves:
             self._remove_leftovers()
         destroyed = self.destroyed.ids()
         for path in self._files():
-            with self._errors_reported("destroy", path):
+            with self._errors_reported(_shown(path), "destroyed"):
                 if path.name in destroyed or _is_blank(path):
                     _erase(path)
 
     def _remove_leftovers(self) -> None:
         for path in self._files(_NEW):
-            with self._errors_reported("destroy", path):
+            with self._errors_reported(_shown(path), "destroyed"):
                 if self._is_ours(path):
                     _erase(path)
 
@@ -226,7 +228,7 @@ class Halves:
 
     def _files(self, ending: str = "") -> tuple[Path, ...]:
         """Return the files whose name is an id of a key with an ending."""
-        with self._errors_reported("read", self._directory):
+        with self._errors_reported(f"the directory of epoch keys {quoted(self._directory)}", "read"):
             try:
                 names = os.listdir(self._directory)
             except FileNotFoundError:
@@ -264,19 +266,18 @@ class Halves:
             make_durable(self._directory.parent)
 
     @contextlib.contextmanager
-    def _errors_reported(self, verb: str, path: Path) -> Iterator[None]:
+    def _errors_reported(self, what: str, participle: str) -> Iterator[None]:
         try:
             yield
         except OSError as error:
-            what = "the epoch keys in" if path == self._directory else "the epoch key"
             raise StoreError(
-                f"{what} {quoted(path)} cannot be {_PARTICIPLES[verb]}: {error.strerror}",
-                "set EPOCH_PATH to a directory that this user can write to, or"
-                f" {permission_hint(self._directory, 'messaging_receiver')}",
+                f"{what} cannot be {participle}: {error.strerror}",
+                directory_hint("EPOCH_PATH", self._directory, error),
             ) from error
 
 
-_PARTICIPLES: Final = {"write": "written", "read": "read", "destroy": "destroyed"}
+def _shown(path: Path) -> str:
+    return f"the epoch key {quoted(path)}"
 
 
 def _erase(path: Path) -> None:

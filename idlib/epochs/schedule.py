@@ -8,6 +8,7 @@ The clock decides only while it is trusted. In addition, a key is destroyed once
 key should live, whatever the clock shows: setting the clock back prolongs no key.
 """
 
+import math
 from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Final
@@ -52,13 +53,24 @@ class Lifetimes:
         if self.life > self.length * (MAX_LIVING_KEYS - 1):
             raise ConfigurationError(
                 f"EPOCH_LENGTH is {self.length} s: more than {MAX_LIVING_KEYS} epoch keys would exist at the same time;"
-                " set EPOCH_LENGTH to more, or EPOCH_RETENTION to less"
+                f" set EPOCH_LENGTH to {math.ceil(self.retention / (MAX_LIVING_KEYS - 2))}s or more, or EPOCH_RETENTION"
+                " to less"
             )
 
     @property
     def life(self) -> int:
         """For how many seconds a key exists."""
         return self.length + self.retention
+
+    def replaced_at(self, half: "Half") -> int:
+        """Return when the next key replaces a key in DNS, in seconds since the epoch.
+
+        A key that was created while the settings were others may be destroyed too early to be in use for the length.
+
+        Args:
+            half: Its private half.
+        """
+        return min(half.created_at + self.length, half.until - self.retention)
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,13 +129,13 @@ def overdue(halves: Collection[Half], now: Now) -> tuple[Half, ...]:
     return tuple(half for half in halves if _is_overdue(half, now))
 
 
-def current(halves: Collection[Half], now: Now, length: int, signer: bytes) -> Half | None:
+def current(halves: Collection[Half], now: Now, lifetimes: Lifetimes, signer: bytes) -> Half | None:
     """Return the half of the key that is in use, None if a new key must be created, or if the clock is not trusted.
 
     Args:
         halves: Those that exist.
         now: The time.
-        length: For how many seconds a key is published.
+        lifetimes: How long a key is used and kept.
         signer: The fingerprint of the present identity key.
     """
     if now.clock is None:
@@ -133,8 +145,7 @@ def current(halves: Collection[Half], now: Now, length: int, signer: bytes) -> H
         for half in halves
         if half.signer == signer
         and not _is_overdue(half, now)
-        and half.start <= now.clock < half.created_at + length
-        and now.clock < half.until
+        and half.start <= now.clock < lifetimes.replaced_at(half)
     ]
     return max(usable, key=_age, default=None)
 

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
+from idlib.epochs.hints import directory_hint
 from idlib.epochs.record import LONGEST_TEXT, MAX_RECORDS, SignedEpochRecord
 from idlib.errors import MalformedRecordError, StoreError, permission_hint, quoted
 from idlib.files import make_durable, read_regular, replace_durably
@@ -58,8 +59,7 @@ def write_spool(directory: Path, name: IdentityName, records: Sequence[SignedEpo
     except OSError as error:
         raise StoreError(
             f"the epoch records cannot be written to {quoted(path)}: {error.strerror}",
-            f"set EPOCH_SPOOL to a directory that this user can write to, or"
-            f" {permission_hint(directory, 'messaging_receiver')}",
+            directory_hint("EPOCH_SPOOL", directory, error),
         ) from error
 
 
@@ -116,6 +116,19 @@ def read_spool(directory: Path, name: IdentityName) -> tuple[SignedEpochRecord, 
     if end or lines != sorted(set(lines)) or not 0 < len(lines) <= MAX_RECORDS:
         raise _damaged(path, f"it is not a list of 1 to {MAX_RECORDS} records")
     return records
+
+
+def no_spool(directory: Path, name: IdentityName) -> StoreError:
+    """Return the error that there is no list, although there should be one.
+
+    Args:
+        directory: EPOCH_SPOOL.
+        name: The device.
+    """
+    return StoreError(
+        f"the receiver has left no epoch record: there is no {quoted(spool_path(directory, name))}",
+        "start the receiver with EPOCH_KEYS=on and the same EPOCH_SPOOL, and wait a minute",
+    )
 
 
 def _damaged(path: Path, fact: str) -> StoreError:

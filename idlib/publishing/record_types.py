@@ -13,7 +13,7 @@ import dns.rdata
 import dns.rdataclass
 from dns.rdatatype import RdataType
 
-from idlib.discovery.lookup import EPOCH_LABEL
+from idlib.discovery.lookup import epoch_owner
 from idlib.discovery.texts import joined
 from idlib.epochs.record import PREFIX
 from idlib.errors import MalformedRecordError
@@ -85,7 +85,7 @@ def epoch_place(name: IdentityName) -> Place:
     Raises:
         MalformedNameError: The name is so long that `_epoch.NAME` is not a name in DNS.
     """
-    return Place(IdentityName(f"{EPOCH_LABEL}.{name}"), TXT)
+    return Place(epoch_owner(name), TXT)
 
 
 def text_of(rdata: bytes) -> bytes:

@@ -93,7 +93,7 @@ def read_duration(text: str) -> int:
     """Return seconds.
 
     Args:
-        text: A number with a unit, as in `90d`, `12h`, `30m` or `45s`.
+        text: A number and a unit, as in `90d`, `12h`, `30m` or `45s`.
 
     Raises:
         ValueError: It is not, or is zero.

@@ -191,7 +191,7 @@ _ROTATION: Final = (
     Variable(
         "ROTATE_EVERY",
         read_duration,
-        "a number with a unit, such as 90d",
+        "a number and the unit s, m, h or d, such as 90d",
         "how often the maintenance service changes the key (default: never)",
     ),
     Variable(
@@ -227,14 +227,14 @@ _EPOCHS: Final = (
     Variable(
         "EPOCH_LENGTH",
         read_duration,
-        "a number with a unit, such as 1d",
+        "a number and the unit s, m, h or d, such as 1d",
         "how long an epoch key is in use before the next one replaces it in DNS",
         "1d",
     ),
     Variable(
         "EPOCH_RETENTION",
         read_duration,
-        "a number with a unit, such as 8d",
+        "a number and the unit s, m, h or d, such as 8d",
         "how long an epoch key is kept after that, to open what is still at the broker",
         "8d",
     ),

@@ -81,6 +81,7 @@ CHECKED: Final[dict[str, dict[str, str]]] = {
         "changing the key: unattended": OPERATIONS,
         "epoch keys: turning them on": EPOCHS,
         "epoch keys: looking": EPOCHS,
+        "epoch keys: settings without Docker": EPOCHS,
         "epoch keys: by hand": EPOCHS,
         "epoch keys: turning them off": EPOCHS,
         "a lost key": OPERATIONS,

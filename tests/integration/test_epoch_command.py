@@ -20,10 +20,10 @@ from idlib.errors import DiscoveryError, ExitStatus
 from idlib.keys import epoch_progress_path
 from idlib.names import IdentityName
 from idlib.records import is_marked
-from idlib.settings import load
+from idlib.settings import Switch, load
 from testbed.lab import wait_until
 from testbed.programs import CHECK_IDENTITY, EPOCH_ID, EPOCH_KEYS, ROOT, ROTATE_ID, SUBSCRIBED, Device, Program
-from testbed.rotation import RotationLab, open_rotation_lab
+from testbed.rotation import TTL_SECONDS, RotationLab, open_rotation_lab
 from tests import documents
 
 pytestmark = pytest.mark.timeout(240)
@@ -87,7 +87,9 @@ def turn_on(device: Device) -> None:
     let_time_pass(device)
     result = device.run(EPOCH_ID, "on")
     assert result.status == 0, result
-    assert result.stdout.endswith(f"{device.name} is marked: senders encrypt to its epoch keys.\n")
+    # Until then, the device is shown without the mark.
+    caches = f"Caches may hold the old records for another {TTL_SECONDS} s."
+    assert result.stdout.endswith(f"{caches}\n{device.name} is marked: senders encrypt to its epoch keys.\n")
 
 
 def checked(device: Device) -> dict[str, Any]:
@@ -115,6 +117,8 @@ def test_a_device_goes_on_and_off(rotation_lab: RotationLab, started: ExitStack)
     (key,) = status["keys"]
     assert (key["kid"], key["private_half"], key["published"], key["used"]) == (chosen.epoch.key_id, True, True, True)
     assert chosen.epoch.key_id in device.run(EPOCH_ID, "status").stdout
+    shown = device.run(EPOCH_KEYS, "status").stdout
+    assert shown.startswith(f"{device.name}: marked, so others encrypt to epoch keys only.\n")
     assert {item["status"] for item in checked(device).values()} == {"ok"}
 
     off = device.run(EPOCH_ID, "off")
@@ -135,7 +139,7 @@ def test_without_epoch_keys_in_the_receiver_one_line_says_what_to_set(rotation_l
         result = device.run(EPOCH_ID, action)
         assert result.status != 0
         assert result.stderr.count("\n") == 1
-        assert "set EPOCH_KEYS=on for the receiver, and wait a minute" in result.stderr
+        assert "start the receiver with EPOCH_KEYS=on and the same EPOCH_SPOOL, and wait a minute" in result.stderr
 
 
 def has_ended(killer: Program, number: int) -> bool:
@@ -250,6 +254,18 @@ def run_block(device: Device, mark: str) -> "subprocess.CompletedProcess[str]":
     environment = {**os.environ, **device.environment()}
     command = ["bash", "-uc", f"PATH={programs}:$PATH\n{documents.block('docs/operations.md', mark)}"]
     return subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, check=False)
+
+
+def test_the_settings_of_the_page_name_a_spool_in_the_home_directory(tmp_path: Path) -> None:
+    block = documents.block("docs/operations.md", "epoch keys: settings without Docker")
+    environment = {**os.environ, "HOME": str(tmp_path)}
+    printed = subprocess.check_output(
+        ["bash", "-uc", f"{block}\nprintenv EPOCH_KEYS EPOCH_SPOOL"], env=environment, text=True
+    ).split()
+    settings = load(
+        dict(zip(("EPOCH_KEYS", "EPOCH_SPOOL"), printed, strict=True)) | {"IDENTITY_NAME": "a.example.test"}
+    )
+    assert (settings.epoch_keys, settings.epoch_spool) == (Switch.ON, tmp_path / "messenger/epoch-records")
 
 
 def test_the_commands_of_the_page_turn_epoch_keys_on_and_off(rotation_lab: RotationLab, started: ExitStack) -> None:

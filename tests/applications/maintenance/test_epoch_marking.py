@@ -187,7 +187,7 @@ def test_records_that_vanish_while_it_waits_make_it_wait_again(epochs: EpochWorl
 def test_without_a_record_of_the_receiver_one_line_says_what_to_set(epochs: EpochWorld) -> None:
     with pytest.raises(StoreError, match="the receiver has left no epoch record") as refused:
         epochs.marking.turn_on()
-    assert refused.value.hint == "set EPOCH_KEYS=on for the receiver, and wait a minute"
+    assert refused.value.hint == "start the receiver with EPOCH_KEYS=on and the same EPOCH_SPOOL, and wait a minute"
 
 
 @pytest.mark.parametrize("left", [HOUR - 1, -DAY / 48])

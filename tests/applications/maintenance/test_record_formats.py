@@ -121,6 +121,7 @@ def test_the_program_prints_text_unless_another_form_is_wanted(run: Run) -> None
 def test_another_form_or_ttl_is_wrong_usage(run: Run, arguments: tuple[str, ...]) -> None:
     ended = run("generate_tlsa.py", *arguments)
     assert (ended.returncode, ended.stdout) == (64, "")
+    assert "RecordFormat" not in ended.stderr
 
 
 def test_the_option_takes_what_the_setting_takes(run: Run) -> None:

@@ -1,5 +1,6 @@
 """Keys for weeks ahead: each takes over from the one before, also if only some of them exist."""
 
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -38,7 +39,7 @@ def test_each_key_takes_over_when_the_one_before_has_been_in_use(tmp_path: Path)
         assert one.half.born == NOW.elapsed + one.half.created_at - 1_900_000_000
     halves = [one.half for one in kept]
     for number in range(4):
-        half = current(halves, later(number * WEEK_SECONDS + DAY), WEEKLY.length, SIGNER)
+        half = current(halves, later(number * WEEK_SECONDS + DAY), WEEKLY, SIGNER)
         assert half == halves[number]
 
 
@@ -52,6 +53,18 @@ def test_a_second_call_returns_the_same_keys_and_a_later_one_adds_one(tmp_path: 
 
 def test_another_identity_key_gets_keys_of_its_own(tmp_path: Path) -> None:
     assert set(ahead(tmp_path)).isdisjoint(ahead(tmp_path, signer=OTHER))
+
+
+@pytest.mark.parametrize(
+    "before", [Lifetimes(DAY, 8 * DAY), Lifetimes(WEEK_SECONDS, 7 * DAY), Lifetimes(6 * DAY, 2 * DAY)]
+)
+def test_keys_that_were_created_with_other_settings_are_replaced_in_time(tmp_path: Path, before: Lifetimes) -> None:
+    halves = Halves(tmp_path, NAME)
+    keys_ahead(halves, NOW, before, SIGNER, 3)
+    kept = [one.half for one in keys_ahead(halves, NOW, WEEKLY, SIGNER, 4)]
+    assert len({half.key_id for half in kept}) == len(kept)
+    for half, following in pairwise(kept):
+        assert half.created_at < following.created_at < half.until - WEEKLY.retention / 2
 
 
 def test_what_was_interrupted_is_completed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -98,7 +98,7 @@ class Receiver:
         return self.spooled().record.key_id(BOB)
 
     def files(self) -> set[str]:
-        return {path.name for path in self.epochs.iterdir() if path.suffix != ".gone"}
+        return {path.name for path in self.epochs.iterdir() if path.suffix != ".destroyed"}
 
     def publish(self) -> None:
         """Do what the maintenance service does."""
@@ -313,7 +313,7 @@ def test_a_half_that_could_not_be_destroyed_opens_nothing_and_is_destroyed_later
 def test_if_the_list_of_destroyed_keys_cannot_be_read_keys_are_used_created_and_destroyed(receiver: Receiver) -> None:
     receiver.keep()
     first = receiver.spooled_id()
-    (receiver.epochs / f"{BOB}.gone").mkdir()
+    (receiver.epochs / f"{BOB}.destroyed").mkdir()
 
     receiver.start()
     receiver.keep()
@@ -727,3 +727,10 @@ def test_a_clock_that_is_set_back_by_a_day_creates_nothing_until_it_is_trusted(
     receiver.run_for(12 * HOUR)
     assert receiver.files() == {first}
     assert receiver.spooled_id() == first
+
+
+def test_a_name_that_is_too_long_for_epoch_records_is_rejected_only_if_keys_are_created(receiver: Receiver) -> None:
+    name = ".".join(["a" * 60] * 4) + ".test"
+    receiver.start(IDENTITY_NAME=name, EPOCH_KEYS="off")
+    with pytest.raises(ConfigurationError, match="use at most 246, or set EPOCH_KEYS=off"):
+        receiver.start(IDENTITY_NAME=name)

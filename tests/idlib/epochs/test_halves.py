@@ -108,10 +108,30 @@ def test_a_half_that_cannot_be_made_durable_is_not_left(
         sync(descriptor)
 
     monkeypatch.setattr(os, "fsync", fail_once)
-    with pytest.raises(StoreError, match="cannot be written: No space left on device; set EPOCH_PATH"):
+    with pytest.raises(StoreError, match="cannot be written: No space left on device; free space"):
         create(halves)
 
     assert not list(tmp_path.iterdir())
+
+
+def test_the_longest_name_that_can_have_epoch_keys_has_a_list_of_destroyed_ones(tmp_path: Path) -> None:
+    # `_epoch.` before it makes 253 characters.
+    longest = Halves(tmp_path, IdentityName(f"{'a' * 60}.{'b' * 60}.{'c' * 60}.{'d' * 50}.example.test"))
+    kept = create(longest)
+    longest.destroy(kept.half)
+    assert longest.destroyed.ids() == {kept.half.key_id}
+
+
+def test_a_lasting_failure_is_reported_in_the_same_words_each_time(tmp_path: Path) -> None:
+    # Otherwise it is logged at each attempt.
+    (tmp_path / "file").touch()
+    halves = Halves(tmp_path / "file" / "epochs", NAME)
+    reports = set()
+    for _ in range(2):
+        with pytest.raises(StoreError, match=r"a new epoch key in .* cannot be written: Not a directory") as failed:
+            create(halves)
+        reports.add(str(failed.value))
+    assert len(reports) == 1
 
 
 def test_the_halves_of_another_device_are_left_alone(tmp_path: Path) -> None:
@@ -195,7 +215,7 @@ def test_the_longest_name_of_a_device_with_epoch_keys_fits_the_name_of_the_list(
 
 
 def test_the_list_is_limited_to_the_newest(tmp_path: Path) -> None:
-    path = tmp_path / f"{NAME}.gone"
+    path = tmp_path / f"{NAME}.destroyed"
     path.write_text("".join(f"{number:022} {START + number}\n" for number in range(MAX_DESTROYED)))
     known = DestroyedKeys(tmp_path, NAME)
 
@@ -210,7 +230,7 @@ def test_the_list_is_limited_to_the_newest(tmp_path: Path) -> None:
 @given(st.binary(max_size=200))
 def test_a_damaged_list_loses_only_its_damaged_lines(tmp_path: Path, garbage: bytes) -> None:
     sound = f"{'a' * 22} {START}\n".encode()
-    (tmp_path / f"{NAME}.gone").write_bytes(sound + garbage + b"\n" + sound.replace(b"a", b"b"))
+    (tmp_path / f"{NAME}.destroyed").write_bytes(sound + garbage + b"\n" + sound.replace(b"a", b"b"))
 
     assert {"a" * 22, "b" * 22} <= DestroyedKeys(tmp_path, NAME).ids()
 
@@ -218,7 +238,7 @@ def test_a_damaged_list_loses_only_its_damaged_lines(tmp_path: Path, garbage: by
 @pytest.mark.parametrize("content", [None, bytes(300_000)], ids=["a directory", "too large"])
 def test_a_list_that_cannot_be_read_hides_no_half(halves: Halves, tmp_path: Path, content: bytes | None) -> None:
     kept = create(halves)
-    path = tmp_path / f"{NAME}.gone"
+    path = tmp_path / f"{NAME}.destroyed"
     if content is None:
         path.mkdir()
     else:

@@ -82,24 +82,43 @@ def test_a_power_failure_that_loses_some_of_the_running_time_destroys_nothing() 
     ],
 )
 def test_a_key_is_in_use_for_its_length(clock: int | None, expected: Half | None) -> None:
-    assert current([HALF], Now(clock, 0.0), DAY, ALICE) == expected
+    assert current([HALF], Now(clock, 0.0), DEFAULT, ALICE) == expected
+
+
+@pytest.mark.parametrize(
+    ("lifetimes", "in_use_seconds"),
+    [
+        (Lifetimes(90 * DAY, 8 * DAY), DAY),
+        (Lifetimes(7 * DAY, 8 * DAY), DAY),
+        (Lifetimes(HOUR, 8 * DAY), HOUR),
+        (Lifetimes(DAY, 4 * DAY), DAY),
+        (Lifetimes(7 * DAY, 6 * DAY), 3 * DAY),
+        (Lifetimes(DAY, 9 * DAY), 0),
+    ],
+)
+def test_a_key_is_replaced_in_time_if_the_settings_have_changed_since(
+    lifetimes: Lifetimes, in_use_seconds: int
+) -> None:
+    assert current([HALF], Now(T + in_use_seconds, 0.0), lifetimes, ALICE) is None
+    # A key can be used from an hour before its creation on.
+    assert current([HALF], Now(T + in_use_seconds - 1, 0.0), lifetimes, ALICE) == HALF
 
 
 def test_a_new_identity_key_starts_a_new_epoch() -> None:
-    assert current([HALF], Now(T + 5, 5.0), DAY, NEW_KEY) is None
+    assert current([HALF], Now(T + 5, 5.0), DEFAULT, NEW_KEY) is None
     fresh = created(T + 5, 5.0, signer=NEW_KEY)
-    assert current([HALF, fresh], Now(T + 5, 5.0), DAY, NEW_KEY) == fresh
+    assert current([HALF, fresh], Now(T + 5, 5.0), DEFAULT, NEW_KEY) == fresh
 
 
 def test_the_newest_of_two_is_in_use() -> None:
     later = created(T + HOUR)
     for halves in ([HALF, later], [later, HALF]):
-        assert current(halves, Now(T + 2 * HOUR, 0.0), DAY, ALICE) == later
+        assert current(halves, Now(T + 2 * HOUR, 0.0), DEFAULT, ALICE) == later
 
 
 def test_a_key_that_was_created_by_a_clock_that_was_ahead_is_not_in_use_until_its_time() -> None:
     ahead = created(T + 10 * DAY)
-    assert current([ahead], Now(T, 0.0), DAY, ALICE) is None
+    assert current([ahead], Now(T, 0.0), DEFAULT, ALICE) is None
     assert not overdue([ahead], Now(T, 0.0))
     assert overdue([ahead], Now(T + 9 * DAY, 9 * DAY))
 
@@ -109,7 +128,8 @@ def test_a_key_that_was_created_by_a_clock_that_was_ahead_is_not_in_use_until_it
     [
         (DAY, MIN_RETENTION_SECONDS - 1, "EPOCH_RETENTION is 7199 s"),
         (MAX_LIFE_SECONDS - DAY, DAY + 1, "together"),
-        (60, 8 * DAY, "more than 256 epoch keys"),
+        (60, 8 * DAY, "more than 256 epoch keys .* set EPOCH_LENGTH to 2722s or more"),
+        (2721, 8 * DAY, "more than 256 epoch keys"),
     ],
 )
 def test_lifetimes_that_would_not_work_are_rejected(length: int, retention: int, said: str) -> None:
@@ -153,11 +173,11 @@ def test_whatever_the_clock_does(lifetimes: Lifetimes, steps: list[tuple[int, in
                 assert half in gone, "it lives longer than it should, whatever the clock showed"
             if is_trusted and clock >= half.until:
                 assert half in gone
-        in_use = current(halves, now, lifetimes.length, ALICE)
+        in_use = current(halves, now, lifetimes, ALICE)
         if is_trusted and in_use is None:
             in_use = dataclasses.replace(created(clock, elapsed, lifetimes), key_id=f"{elapsed}")
             halves.append(in_use)
-            assert current(halves, now, lifetimes.length, ALICE) == in_use, "the next look would create another"
+            assert current(halves, now, lifetimes, ALICE) == in_use, "the next look would create another"
             assert not overdue([in_use], now)
         if in_use is not None:
             assert in_use.until - clock > lifetimes.retention, "what is sent now can be read for the retention"
@@ -178,3 +198,7 @@ def test_while_the_clock_is_right_the_number_of_halves_is_limited(lifetimes: Lif
         halves.append(created(now.clock, now.elapsed, lifetimes))
         most = max(most, len(halves))
     assert most == -(-lifetimes.life // lifetimes.length) <= MAX_LIVING_KEYS
+
+
+def test_the_length_that_the_error_names_is_accepted() -> None:
+    assert Lifetimes(2722, 8 * DAY).length == 2722

@@ -67,7 +67,7 @@ def test_epoch_records_are_beside_the_name() -> None:
 def test_a_name_that_leaves_no_room_for_epoch_records_is_an_error() -> None:
     longest = ".".join(["a" * 63, "b" * 63, "c" * 63, "d" * 54])
     assert epoch_place(IdentityName(longest)).owner.text.endswith(longest)
-    with pytest.raises(MalformedNameError):
+    with pytest.raises(MalformedNameError, match=r"cannot have 247 characters, .* _epoch\.NAME; use at most 246"):
         epoch_place(IdentityName(f"{longest}d"))
 
 

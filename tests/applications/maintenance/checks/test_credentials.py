@@ -1,3 +1,4 @@
+import dataclasses
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -7,7 +8,7 @@ import dns.message
 import dns.name
 import pytest
 
-from idlib.settings import Settings, load
+from idlib.settings import Settings, Switch, load
 from messaging_maintenance.checks.catalogue import CREDENTIAL_IDS, OPTIONAL_IDS
 from messaging_maintenance.checks.credentials import check_credentials
 from messaging_maintenance.checks.report import as_json
@@ -98,6 +99,17 @@ def test_a_token_without_permission_is_a_failure(may: str, settings: Settings, d
     assert items["publishing.method"].status is Status.OK
     assert items["publishing.credential"].status is Status.FAIL
     assert items["publishing.credential"].hint
+
+
+@pytest.mark.parametrize(("epoch_keys", "expected"), [("off", Status.OK), ("on", Status.FAIL)])
+def test_with_epoch_keys_the_token_must_also_be_allowed_to_write_their_records(
+    epoch_keys: str, expected: Status, settings: Settings, desec: DesecServer
+) -> None:
+    settings = dataclasses.replace(settings, epoch_keys=Switch(epoch_keys))
+    item = check(settings, desec.token_for(DEVICE))["publishing.credential"]
+    assert item.status is expected
+    assert ("_epoch" in item.evidence + item.hint) is (epoch_keys == "on")
+    assert check(settings, desec.epoch_token_for(DEVICE))["publishing.credential"].status is Status.OK
 
 
 def test_a_token_that_is_missing_is_a_failure(settings: Settings, desec: DesecServer) -> None:

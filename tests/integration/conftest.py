@@ -15,6 +15,8 @@ from testbed.dns_lab.lab import DnsLab, running
 from testbed.lab import DEBIAN_PACKAGES, Lab, authorities, missing_packages, open_lab, trusted_keys
 from testbed.messages import BrokerClient
 from testbed.programs import Device, Program
+from testbed.rotation import RotationLab, open_rotation_lab
+from testbed.shifted_clock import ShiftedClock
 
 
 def pytest_collection_modifyitems() -> None:
@@ -145,3 +147,20 @@ def receiver(recipient: Device) -> Iterator[Program]:
     """Yield the receiver of that device, which has subscribed."""
     with recipient.receiver() as program:
         yield program
+
+
+@pytest.fixture
+def rotation_lab(tmp_path: Path) -> Iterator[RotationLab]:
+    """Yield daemons of one test, whose zones accept updates."""
+    directory = tmp_path / "lab"
+    directory.mkdir()
+    with open_rotation_lab(directory) as lab:
+        yield lab
+
+
+@pytest.fixture
+def clock(tmp_path: Path) -> ShiftedClock:
+    """Return a clock for the programs of one or more devices."""
+    directory = tmp_path / "clock"
+    directory.mkdir()
+    return ShiftedClock(directory)

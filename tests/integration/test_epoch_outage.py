@@ -2,7 +2,6 @@
 
 import json
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
@@ -13,28 +12,13 @@ from testbed.lab import wait_until
 from testbed.messages import BrokerClient
 from testbed.outbox import put, waiting
 from testbed.programs import MAINTENANCE, RECEIVER, ROOT, SENDER, SUBSCRIBED, Device, Result
-from testbed.rotation import TTL_SECONDS, RotationLab, open_rotation_lab, start_maintenance
+from testbed.rotation import TTL_SECONDS, RotationLab, start_maintenance
 from testbed.shifted_clock import ShiftedClock
 
 IMPATIENT: Final = ROOT / "tests/integration/impatient_receiver.py"
 HOUR: Final = 3600
 DAY: Final = 24 * HOUR
 TTL: Final = 1
-
-
-@pytest.fixture
-def rotation_lab(tmp_path: Path) -> Iterator[RotationLab]:
-    directory = tmp_path / "lab"
-    directory.mkdir()
-    with open_rotation_lab(directory) as lab:
-        yield lab
-
-
-@pytest.fixture
-def clock(tmp_path: Path) -> ShiftedClock:
-    directory = tmp_path / "clock"
-    directory.mkdir()
-    return ShiftedClock(directory)
 
 
 def health(device: Device, program: Path) -> Result:

@@ -18,7 +18,7 @@ from testbed.epoch_devices import epoch_device, living_halves, maintained, publi
 from testbed.lab import wait_until
 from testbed.messages import BrokerClient
 from testbed.programs import Device, Program
-from testbed.rotation import RotationLab, open_rotation_lab, start_maintenance
+from testbed.rotation import RotationLab, start_maintenance
 from testbed.shifted_clock import ShiftedClock
 
 HOUR: Final = 3600
@@ -37,21 +37,6 @@ class Recording:
     text: str
     payload: bytes
     half: KeptHalf
-
-
-@pytest.fixture
-def rotation_lab(tmp_path: Path) -> Iterator[RotationLab]:
-    directory = tmp_path / "lab"
-    directory.mkdir()
-    with open_rotation_lab(directory) as lab:
-        yield lab
-
-
-@pytest.fixture
-def clock(tmp_path: Path) -> ShiftedClock:
-    directory = tmp_path / "clock"
-    directory.mkdir()
-    return ShiftedClock(directory)
 
 
 @dataclass

@@ -23,8 +23,9 @@ from idlib.errors import (
     quoted,
 )
 from idlib.keys import certificate_path, how_to_get_a_key, read_certificate
+from idlib.marks import Mark
 from idlib.records import WHOLE_CERTIFICATE, TlsaRecord, render
-from idlib.settings import Settings
+from idlib.settings import Settings, Switch
 from idlib.system.failure_log import FailureLog
 
 _LOG = logging.getLogger(__name__)
@@ -46,6 +47,7 @@ class OwnRecord:
     def __init__(self, settings: Settings, discovery: Discovery, clock: Callable[[], float] = time.monotonic) -> None:
         self._name = settings.identity_name
         self._certificate_path = certificate_path(settings.crypto_path, settings.identity_name)
+        self._creates_epoch_keys = settings.epoch_keys is Switch.ON
         self._discovery = discovery
         self._outage = FailureLog(_LOG, clock, _PAUSES)
         self._lock = threading.Lock()
@@ -73,11 +75,17 @@ class OwnRecord:
             if isinstance(error, (*_ABSENT, NoUsableRecordError)):
                 self._announce(key)
             return None
-        if key.public.der in found.accepted:
-            self._note_right()
-        else:
+        if key.public.der not in found.accepted:
             self._outage.begin("own record in DNS does not match our key", f"; {how_to_publish()}")
             self._announce(key)
+        elif found.mark is not Mark.UNMARKED and not self._creates_epoch_keys:
+            # Senders would wait once the last key is destroyed, days later.
+            self._outage.begin(
+                "own record is marked, but EPOCH_KEYS is off: others can send nothing once its last key is gone",
+                f"; set EPOCH_KEYS=on, or run {command('identity epoch off')}",
+            )
+        else:
+            self._note_right()
         return found
 
     def note_unusable_key(self, error: KeyFileError) -> None:

@@ -4,12 +4,14 @@ import logging
 import sys
 import threading
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from idlib.algorithms import PrivateKey
 from idlib.bootstrap import Bootstrap
+from idlib.certificates import build_self_signed_certificate, build_subject, build_subject_alternative_name
 from idlib.discovery import Discovery
 from idlib.discovery.authentication import AuthenticRecords
 from idlib.discovery.lookup import LookUp
@@ -22,6 +24,7 @@ from idlib.errors import (
     UnprovenAbsenceError,
 )
 from idlib.keys import certificate_path, key_path, read_certificate, read_private_key
+from idlib.marks import EXTENSION
 from idlib.names import IdentityName
 from idlib.records import PUBLIC_KEY_INFO, WHOLE_CERTIFICATE, render
 from idlib.settings import KeyType, Settings, load
@@ -36,6 +39,7 @@ UNREACHABLE = TemporaryDiscoveryError("the DNS server 127.0.0.1:9 cannot be reac
 ARTICLE = ["Public identity is not valid!", f"Ensure that your identity is provisioned at {NAME}"]
 PUBLISH = "publish the record that dane-messenger identity tlsa prints"
 HEALTH_CHARACTERS = 100
+CREATES_NO_KEYS = "own record is marked, but EPOCH_KEYS is off: others can send nothing once its last key is gone"
 
 
 @dataclass
@@ -131,6 +135,25 @@ def test_a_record_at_the_wrong_name_is_distinguished_from_none(
     device.answer = (device.record(),)
     device.look(60)
     assert device.own_record.problem is None
+
+
+def test_a_marked_record_without_epoch_keys_is_a_problem(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    for switch, problem in (("on", None), ("off", CREATES_NO_KEYS), ("on", None)):
+        settings = load({"IDENTITY_NAME": str(NAME), "CRYPTO_PATH": str(tmp_path), "EPOCH_KEYS": switch})
+        device = Device(settings)
+        Bootstrap(str(NAME), str(tmp_path), 0, key_type=KeyType.P256).replace_selfsigned_identity()
+        certificate = build_self_signed_certificate(
+            device.key,
+            build_subject(NAME, country="US", state="CA", locality="a", organization="b"),
+            build_subject_alternative_name(NAME),
+            datetime.now(UTC),
+            EXTENSION,
+        )
+        device.answer = (render(certificate, WHOLE_CERTIFICATE).to_rdata(),)
+        assert device.look(times=3) == problem
+    assert len(CREATES_NO_KEYS) <= HEALTH_CHARACTERS
+    shown = [message for message in caplog.messages if "EPOCH_KEYS" in message]
+    assert shown == [f"{CREATES_NO_KEYS}; set EPOCH_KEYS=on, or run dane-messenger identity epoch off"]
 
 
 def test_a_record_that_appears_is_logged(device: Device, caplog: pytest.LogCaptureFixture) -> None:

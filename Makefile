@@ -55,7 +55,7 @@ demo: $(PACKAGE)
 
 # Uses one process more than there are processors, because most tests wait for something; the tests of a file run in one
 # process, because they share daemons. JOBS=0 runs all tests in one process.
-JOBS ?= $(shell echo $$(($$(getconf _NPROCESSORS_ONLN) + 1)))
+JOBS ?= $(shell echo $$((2 * $$(getconf _NPROCESSORS_ONLN))))
 
 test: .venv/editable.stamp
 	@$(BIN)/python -m testbed.install_packages

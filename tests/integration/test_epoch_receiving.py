@@ -160,7 +160,7 @@ def test_a_receiver_that_cannot_read_its_epoch_keys_connects_once_it_can(
     epochs.write_text("in the way")
 
     with closing(bob.start(RECEIVER)) as receiver:
-        receiver.wait_for_log(f"epoch keys: the epoch keys in '{epochs}' cannot be read: Not a directory")
+        receiver.wait_for_log(f"epoch keys: the directory of epoch keys '{epochs}' cannot be read: Not a directory")
         anybody.publish(bob, message("to a key that cannot be read", alice, bob, key))
         assert health(bob).startswith("epoch keys: ")
         epochs.unlink()

@@ -53,8 +53,8 @@ wheel: .venv/build.stamp
 demo: $(PACKAGE)
 	@$(BIN)/python -m lab.demo
 
-# Uses one process more than there are processors, because most tests wait for something; the tests of a file run in one
-# process, because they share daemons. JOBS=0 runs all tests in one process.
+# Uses two processes for each processor, because most tests wait for something; the tests of a file run in one process,
+# because they share daemons. JOBS=0 runs all tests in one process.
 JOBS ?= $(shell echo $$((2 * $$(getconf _NPROCESSORS_ONLN))))
 
 test: .venv/editable.stamp

@@ -59,7 +59,7 @@ JOBS ?= $(shell echo $$((2 * $$(getconf _NPROCESSORS_ONLN))))
 
 test: .venv/editable.stamp
 	@$(BIN)/python -m testbed.install_packages
-	$(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile
+	$(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile --no-loadscope-reorder
 
 test-containers: .venv/editable.stamp
 	$(BIN)/python -m pytest --timeout 900 tests/containers

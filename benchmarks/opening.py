@@ -15,7 +15,7 @@ from idlib.settings import KeyType
 _ROUNDS: Final = 300
 _LENGTH: Final = 100
 _EPOCH: Final = "to an epoch key"
-# Beside P-256 there is no limit: its own operation costs less than half of that of RSA-2048.
+# P-256 has no limit, because its own operation takes less than half of the time of RSA-2048.
 _OPENING_LIMITS: Final = {KeyType.RSA2048: (0.5, 0.45), KeyType.P256: (None, None)}
 _NAMES: Final = {KeyType.RSA2048: "RSA-2048", KeyType.P256: "P-256"}
 

@@ -36,6 +36,8 @@ CHECKED: Final[dict[str, dict[str, str]]] = {
     },
     "docs/automation.md": {
         "sending from a script": STAND_INS,
+        "sending a file": "tests/integration/test_sending_page.py",
+        "sending to several devices": "tests/integration/test_sending_page.py",
         "text and objects": STAND_INS,
         "acting on a message": STAND_INS,
         "passing messages on": STAND_INS,

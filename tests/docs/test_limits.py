@@ -46,6 +46,7 @@ NO_BOUND_OF_A_USER: Final = frozenset(
         "idlib/system/update_lock.py _PAUSE_SECONDS",
         "messaging_sender/application.py LOOK_SECONDS",
         "messaging_sender/application.py _POLL_SECONDS",
+        "messaging_sender/group.py _POLL_SECONDS",
         "messaging_sender/outbox_sender.py _POLL_SECONDS",
         "messaging_sender/receipt_listener.py _PAUSE_SECONDS",
         "messaging_sender/interruptible_input.py _POLL_MILLISECONDS",

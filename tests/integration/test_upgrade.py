@@ -193,6 +193,42 @@ def test_a_device_that_returns_to_the_release_refuses_messages_to_its_epoch_keys
         receiver.wait_for_message("to the identity key")
 
 
+def test_a_receiver_of_the_release_refuses_content_that_is_not_a_text_with_a_reason(release: Release, lab: Lab) -> None:
+    sender, recipient = lab.published_device("sender"), made_by(release, lab, "recipient")
+    typed = ("--content-type", "text/csv")
+    with release.start_receiver(recipient) as receiver:
+        assert sender.send(recipient, "-", *typed, stdin=b"a,\xff\n").status == 0
+        receiver.wait_for_refusal("inner-malformed")
+        assert any("the text is not UTF-8" in line for line in receiver.stderr)
+        # It ignores the type, and neither message disturbs the next one.
+        assert sender.send(recipient, "a,ü", *typed).status == 0
+        receiver.wait_for_message(f"{sender.name} says: a,ü")
+        assert sender.send(recipient, "without a type").status == 0
+        receiver.wait_for_message(f"{sender.name} says: without a type")
+
+
+def test_a_sender_of_the_release_keeps_content_that_it_cannot_send(
+    release: Release, lab: Lab, own_mosquitto: Mosquitto
+) -> None:
+    there = {"MQTT_PORT": str(own_mosquitto.port)}
+    sender = made_by(release, lab, "sender", **there)
+    recipient = lab.published_device("recipient", settings=there | {"OUTPUT_FORMAT": "json"})
+    with recipient.receiver() as receiver:
+        own_mosquitto.stop()
+        queue = ("--queue", "--timeout", "1")
+        queued = sender.send(recipient, "-", "--content-type", "image/png", *queue, stdin=b"\xff\0")
+        assert queued.status == 0, queued
+        assert schema_version(sender, "outbox.sqlite3") == 3
+        own_mosquitto.start()
+        # This release does not read the version of the file.
+        with release.device(sender).start(release.program(SENDER)) as resident:
+            resident.wait_for_log("met an error of this program")
+        with sender.start(SENDER):
+            receiver.wait_for_message("image/png", timeout=60)
+        (line,) = (json.loads(line) for line in receiver.stdout)
+        assert (line["message"], line["content_type"]) == (None, "image/png")
+
+
 def schema_version(device: Device, name: str) -> int:
     with sqlite3.connect(f"file:{Path(device.settings['DATA_PATH']) / name}?mode=ro", uri=True) as database:
         return int(database.execute("PRAGMA user_version").fetchone()[0])

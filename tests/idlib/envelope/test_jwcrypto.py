@@ -48,6 +48,16 @@ def test_jwcrypto_verifies_what_we_sign(forge: Forge, kind: str, text: str) -> N
 
 
 @settings(deadline=None)
+@given(KINDS, st.binary(min_size=1, max_size=400))
+def test_jwcrypto_verifies_content_with_a_type(forge: Forge, kind: str, content: bytes) -> None:
+    key, binding = forge.sender_keys[kind], Binding(forge.bob, NOW, "id")
+    token = JWS()
+    token.deserialize(sign(content, sender=forge.alice, signing_key=key, binding=binding, content_type="image/png"))
+    token.verify(JWK.from_pyca(key.public.native))
+    assert (token.payload, token.jose_header["cty"]) == (content, "image/png")
+
+
+@settings(deadline=None)
 @given(KINDS, TEXTS)
 def test_we_verify_what_jwcrypto_signs(forge: Forge, kind: str, text: str) -> None:
     key = forge.sender_keys[kind]

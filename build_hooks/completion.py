@@ -36,6 +36,9 @@ def _complete_values(parser: argparse.ArgumentParser) -> None:
         if isinstance(action, argparse._SubParsersAction):
             for verb in action.choices.values():
                 _complete_values(verb)
+        elif isinstance(action, argparse._HelpAction):
+            # The help does not show it.
+            action.help = "show the help and exit"
         elif action.metavar in _COMPLETED:
             action.complete = _COMPLETED[action.metavar]  # type: ignore[attr-defined]
         elif not action.option_strings and action.choices is None:

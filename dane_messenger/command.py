@@ -95,10 +95,10 @@ def group_parser(group: str) -> "argparse.ArgumentParser":
     Args:
         group: Such as "identity"; empty for the command itself.
     """
-    from idlib.program.command_line import parser
+    from idlib.program.command_line import plain_parser
 
-    line = parser(*_HELP[group])
-    line.usage = "%(prog)s [-h] [--version] VERB ..."
+    line = plain_parser(*_HELP[group])
+    line.usage = "%(prog)s [--version] VERB ..."
     line.add_argument("verb", nargs="?", metavar="VERB", help="one of the above; see VERB --help")
     return line
 

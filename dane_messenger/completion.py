@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Final
 
 from idlib.errors import ConfigurationError, quoted
-from idlib.program.command_line import parser, require_stdout
+from idlib.program.command_line import plain_parser, require_stdout
 
 _DISTRIBUTION: Final = "dane-mqtt-messenger"
 # For each shell, the path of its script below the prefix of an installation, where the shell looks for it.
@@ -18,7 +18,7 @@ SCRIPTS: Final = {
 
 def command_line() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
-    line = parser(
+    line = plain_parser(
         "Print the script that completes the verbs and options of dane-messenger in SHELL: bash, zsh or fish.",
         "source <({program} bash)",
     )

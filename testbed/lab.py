@@ -49,6 +49,7 @@ DEBIAN_PACKAGES: Final = {
     "man": "man-db",
     "mandoc": "mandoc",
     "zsh": "zsh",
+    "systemctl": "systemd",
 }
 
 

@@ -11,8 +11,9 @@ _PREFIX: Final = "application/"
 _NAME: Final = r"[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]{0,126}"
 # A token, or a quoted string without escapes (RFC 2045, section 5.1).
 _VALUE: Final = r"""(?:[A-Za-z0-9!#$%&'*+.^_`|{}~-]+|"[ !#-\[\]-~]*")"""
-_PARAMETER: Final = re.compile(f" *; *({_NAME})=({_VALUE})")
-_MEDIA_TYPE: Final = re.compile(f"({_NAME}/{_NAME})((?:{_PARAMETER.pattern})*)")
+_PARAMETER: Final = f" *; *({_NAME})=({_VALUE})"
+# Not compiled here, because most messages have no content type; `re` keeps what it has compiled.
+_MEDIA_TYPE: Final = f"({_NAME}/{_NAME})((?:{_PARAMETER})*)"
 
 
 def media_type(text: str) -> str:
@@ -27,12 +28,12 @@ def media_type(text: str) -> str:
     Raises:
         MalformedMediaTypeError: It is not a media type, is longer than 255 characters, or has a parameter twice.
     """
-    match = _MEDIA_TYPE.fullmatch(text) if len(text) <= MAX_CHARACTERS else None
+    match = re.fullmatch(_MEDIA_TYPE, text) if len(text) <= MAX_CHARACTERS else None
     if match is None:
         raise MalformedMediaTypeError(
             f"{text[:MAX_CHARACTERS]!a} is not a media type", "write it as in text/csv or image/png"
         )
-    parameters = [(found[1].lower(), found[2]) for found in _PARAMETER.finditer(match[2])]
+    parameters = [(found[1].lower(), found[2]) for found in re.finditer(_PARAMETER, match[2])]
     if len({name for name, _ in parameters}) < len(parameters):
         raise MalformedMediaTypeError(f"{text!a} has a parameter twice", "give each parameter once")
     formatted = "; ".join([match[1].lower(), *(f"{name}={value}" for name, value in parameters)])

@@ -195,6 +195,22 @@ def test_the_digest_of_an_unbound_message_is_as_described(example: Example) -> N
     assert decrypt(example.text("The message").encode(), BOB, [example.bob]).digest == digest.finalize()
 
 
+def test_every_byte_of_the_example_of_content_with_a_type_is_correct(tmp_path: Path) -> None:
+    section = DOCUMENT.partition("\n### Content with a type\n")[2]
+    blocks = re.findall(r"^\S[^\n]*:\n\n```\n(.*?)\n```$", section, re.MULTILINE | re.DOTALL)
+    content, header, signed = (block.replace("\n", "") for block in blocks)
+    example = Example("rsa2048", tmp_path)
+    binding = parse(example.signed).binding
+    assert binding is not None
+    octets = bytes.fromhex(content)
+    ours = sign(octets, sender=ALICE, signing_key=example.alice, binding=binding, content_type="image/png")
+    assert signed == ours
+    assert unb64(json.loads(signed)["protected"]).decode() == header
+    message = parse(signed)
+    assert verify(message, [example.alice.public]) == octets
+    assert message.content_type == "image/png"
+
+
 def test_every_byte_of_the_example_of_an_epoch_record_is_correct(tmp_path: Path) -> None:
     section = re.split(
         r"^##", DOCUMENT.partition("\n### Example of an epoch record\n")[2], maxsplit=1, flags=re.MULTILINE

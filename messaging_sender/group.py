@@ -40,6 +40,8 @@ from messaging_sender.transmission import dropped
 _LOG = logging.getLogger(__name__)
 
 MAX_ROUTES: Final = 8
+# One may be a message that this broker never answers.
+_MAX_UNANSWERED: Final = 2
 _POLL_SECONDS: Final = 0.25
 
 
@@ -112,6 +114,8 @@ class GroupSender:
         self._end: IdlibError | None = None
         self._crash: Exception | None = None
         self._is_over = False
+        # Messages in a row that the broker has not answered.
+        self._unanswered = 0
 
     def send(self) -> int:
         """Send the message to all; return the status of the first failure in the order of the recipients, or OK.
@@ -200,12 +204,11 @@ class GroupSender:
             if self._end is not None:
                 self._fail(route, self._end)
                 return
-            self._publish(route, recipient, sealer)
+            if self._publish(route, recipient, sealer):
+                self._finish(route, SendResult.ACKNOWLEDGED, None)
         except IdlibError as error:
-            self._note(error, route.place)
+            self._note(error, route)
             self._fail(route, error)
-        else:
-            self._finish(route, SendResult.ACKNOWLEDGED, None)
 
     def _fail(self, route: _Route, error: IdlibError) -> None:
         """Queue a message that could not be sent, if that is wanted and may help; report it otherwise."""
@@ -217,7 +220,8 @@ class GroupSender:
             is_unclear = route.is_published and not isinstance(error, RefusedMessageError)
             self._finish(route, SendResult.UNACKNOWLEDGED if is_unclear else SendResult.FAILED, error)
 
-    def _publish(self, route: _Route, recipient: IdentityName, sealer: Sealer) -> None:
+    def _publish(self, route: _Route, recipient: IdentityName, sealer: Sealer) -> bool:
+        """Publish a message and wait for the broker; return False if the program ends, and it was not published."""
         self._own_record.look(sealer.key)
         try:
             if self._arguments.verbose:
@@ -230,19 +234,25 @@ class GroupSender:
         assert publisher is not None  # noqa: S101  # otherwise `_end` was raised
         with self._changed:
             if self._is_over:
-                # It is reported as not sent.
-                return
+                return False
             route.is_published = True
             publication = publisher.publish(route.message.recipient, route.sealed.payload, route.sealed.expiry_seconds)
         publisher.wait(publication)
-
-    def _note(self, error: IdlibError, place: int) -> None:
-        """Note that a failure concerns more than one recipient."""
         with self._changed:
-            if isinstance(error, TransportError) and not isinstance(error, RefusedMessageError | NoSubscriberError):
-                self._end = self._end or error
+            self._unanswered = 0
+        return True
+
+    def _note(self, error: IdlibError, route: _Route) -> None:
+        """Note if a failure concerns more than one recipient."""
+        with self._changed:
+            if isinstance(error, RefusedMessageError | NoSubscriberError):
+                self._unanswered = 0
+            elif isinstance(error, TransportError):
+                self._unanswered += 1
+                if self._unanswered >= _MAX_UNANSWERED:
+                    self._end = self._end or error
             elif isinstance(error, TemporaryDiscoveryError | BogusError):
-                self._silent_domains.add(self._domain(place))
+                self._silent_domains.add(self._domain(route.place))
 
     def _queue_or_fail(self, route: _Route, error: IdlibError) -> None:
         try:

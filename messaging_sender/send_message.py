@@ -14,13 +14,11 @@ from pathlib import Path
 from typing import BinaryIO
 
 from idlib.errors import ExitStatus, MalformedMediaTypeError, MalformedNameError, MessageError, quoted
-from idlib.media_types import media_type
 from idlib.names import IdentityName
 from idlib.program.command_line import parser, require_stdout
 from idlib.program.environment import read_environment
 from idlib.settings import SENDER_READS, Settings, load
 from idlib.system.interruption import raise_when_terminated
-from messaging_sender.recipients import read_name, several
 
 
 def main() -> int:
@@ -57,6 +55,7 @@ def _send(settings: Settings, arguments: argparse.Namespace) -> int:
 
 def _send_to_several(settings: Settings, arguments: argparse.Namespace, content: str | bytes) -> int:
     from messaging_sender.group import GroupSender
+    from messaging_sender.recipients import several
 
     gc.enable()
     return GroupSender(settings, arguments, several(arguments.to, arguments.to_file), content).send()
@@ -184,6 +183,8 @@ def _complaint(arguments: argparse.Namespace, rest: list[str]) -> str:
 
 
 def _recipient(text: str) -> IdentityName:
+    from messaging_sender.recipients import read_name
+
     try:
         return read_name(text)
     except MalformedNameError as error:
@@ -191,6 +192,8 @@ def _recipient(text: str) -> IdentityName:
 
 
 def _content_type(text: str) -> str:
+    from idlib.media_types import media_type
+
     try:
         return media_type(text)
     except MalformedMediaTypeError as error:

@@ -15,6 +15,7 @@ from testbed.daemons.unbound import Unbound
 from testbed.lab import Lab, authorities, trusted_keys, wait_until
 from testbed.outbox import waiting
 from testbed.programs import SEND_MESSAGE, SENDER, Device, Program, Result
+from testbed.raw_mqtt import packet
 from testbed.scripted_broker import Peer, ScriptedBroker, connack
 
 GROUP = 3
@@ -227,6 +228,42 @@ def test_143_messages_that_sigterm_left_unacknowledged_have_a_reason(
         assert program.wait_for_end(20) == -signal.SIGTERM
     told = [(one["result"], one["reason"]) for one in reports(program).values()]
     assert told == GROUP * [("unacknowledged", "terminated")]
+
+
+def test_3_a_message_that_the_broker_never_answers_does_not_stop_the_others(
+    alice: Device, group: list[tuple[Device, Program]], resolver_with_a_dead_zone: Unbound, tmp_path: Path
+) -> None:
+    names = [device.name for device, _ in group]
+    # Looking them up takes longer than the time for the broker, so the last recipient comes after that.
+    dead = [f"device{number}.dead.test" for number in range(8)]
+    held: list[bytes] = []
+
+    def serve(peer: Peer) -> None:
+        peer.accept(connack(b""))
+        while True:
+            kind, body = peer.read()
+            if not kind:
+                return
+            if kind & 0xF0 != 0x30:
+                continue
+            length = int.from_bytes(body[:2])
+            if not held and body[2 : 2 + length] == names[0].encode():
+                held.append(body)
+                continue
+            peer.send(packet(0x40, body[2 + length : 4 + length]))
+
+    path = tmp_path / "names"
+    path.write_text("\n".join([*names[:-1], *dead, names[-1]]))
+    with ScriptedBroker(serve) as broker:
+        there = alice.with_settings(MQTT_PORT=str(broker.address.port), DNS_RESOLVER=resolver_with_a_dead_zone.address)
+        sent = send(there, "hello", "--to-file", str(path), "--json", "--timeout", "4")
+    assert sent.status == 3, sent
+    told = {name: one["result"] for name, one in reports(sent).items()}
+    assert told == {
+        names[0]: "unacknowledged",
+        **dict.fromkeys(names[1:], "acknowledged"),
+        **dict.fromkeys(dead, "failed"),
+    }
 
 
 def test_hundreds_of_recipients_are_each_reported(

@@ -79,7 +79,12 @@ def test_a_message_is_sent_without_what_only_other_ways_need(environment: dict[s
     modules = imported([str(SEND_MESSAGE), BOB, "text"], environment, 2)
     assert {"cryptography", "dns", "paho", "idlib.transport.publisher"} <= modules
     others = {"messaging_sender.lines", "messaging_sender.receipt_listener", "messaging_sender.queuing", "idlib.trust"}
-    others |= {"messaging_sender.mark_memory", "idlib.epochs", "cryptography.hazmat.primitives.hpke"}
+    others |= {
+        "messaging_sender.group",
+        "messaging_sender.mark_memory",
+        "idlib.epochs",
+        "cryptography.hazmat.primitives.hpke",
+    }
     assert not modules & (others | STORAGE | {"ctypes", "publicsuffixlist", "dns.dnssec"})
 
 

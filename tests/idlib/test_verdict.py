@@ -100,6 +100,14 @@ def test_an_authentic_fresh_and_new_message_to_us_is_printed() -> None:
     assert verdict.key.native == KEY.public.native
 
 
+@pytest.mark.parametrize(("content", "text"), [(b"\xff\0", None), (b"a,b", "a,b")])
+def test_content_with_a_type_is_printed_as_it_was_signed(content: bytes, text: str | None) -> None:
+    binding = Binding(BOB, NOW, "an id")
+    verdict = decide(parse(sign(content, sender=ALICE, signing_key=KEY, binding=binding, content_type="text/csv")))
+    assert isinstance(verdict, Print)
+    assert (verdict.content, verdict.content_type, verdict.text) == (content, "text/csv", text)
+
+
 def test_a_key_that_is_known_to_verify_counts_if_it_is_the_senders(monkeypatch: pytest.MonkeyPatch) -> None:
     judged = message()
     monkeypatch.setattr("idlib.verdict.signing_key_of", lambda *_: pytest.fail("it was verified again"))

@@ -48,6 +48,16 @@ def test_the_text_of_an_authentic_message_is_returned(alice: Device, bob: Device
     assert authentic_text_of(content, bob) == "'hello'\n"
 
 
+@pytest.mark.parametrize(("content", "text"), [(b"a,b", "'a,b'"), (b"\xff", "''")])
+def test_nothing_is_returned_for_content_that_is_not_a_text(
+    content: bytes, text: str, alice: Device, bob: Device
+) -> None:
+    key, sender = read_private_key(alice.key_path), IdentityName(alice.name)
+    binding = Binding.new(IdentityName(bob.name), int(time.time()))
+    signed = sign(content, sender=sender, signing_key=key, binding=binding, content_type="text/csv")
+    assert authentic_text_of(signed, bob) == f"{text}\n"
+
+
 @pytest.mark.parametrize("content", ["", "{}", "not a message"])
 def test_nothing_is_returned_for_a_malformed_message(content: str, bob: Device) -> None:
     assert authentic_text_of(content, bob) == "''\n"

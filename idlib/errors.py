@@ -67,6 +67,7 @@ class ExitStatus(IntEnum):
     NOT_CHECKED = 9
     PUBLISHING = 10
     TOO_EARLY = 11
+    TOO_FEW_MESSAGES = 12
     USAGE = 64
     THREAD_DIED = 70
     INTERRUPTED = 130

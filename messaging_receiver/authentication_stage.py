@@ -18,8 +18,6 @@ from idlib.discovery import Found
 from idlib.envelope import UnverifiedMessage, parse
 from idlib.errors import BogusError, DiscoveryError, Reason, TemporaryDiscoveryError
 from idlib.names import IdentityName
-from idlib.output import json_line, text_line
-from idlib.settings import OutputFormat
 from idlib.storage import Printed
 from idlib.trust import Moment
 from idlib.verdict import AskAgain, Cause, Print, Refuse, Renewal, Verdict, Wait, authenticate
@@ -34,7 +32,13 @@ from messaging_receiver.lookups import (
     LookupRequest,
     Lookups,
 )
-from messaging_receiver.queue_items import AuthenticatedMessage, DecryptedMessage, LookupResult, SettledMessage
+from messaging_receiver.queue_items import (
+    AuthenticatedMessage,
+    DecryptedMessage,
+    LookupResult,
+    ReceivedMessage,
+    SettledMessage,
+)
 from messaging_receiver.receipt_requests import requested
 from messaging_receiver.stage import IDLE_SECONDS, POLL_SECONDS, Stage
 
@@ -269,8 +273,8 @@ class AuthenticationStage(Stage["DecryptedMessage | LookupResult"]):
             self.context.refusals.note_unbound(sender)
         is_listed = self.context.policies.current().lists.names_exactly(sender)
         printed = Printed(verdict.entry, verdict.zone, verdict.key.der, is_listed)
-        line = self._line(unverified, verdict.text, message)
-        self.finish(AuthenticatedMessage(line, printed, message.origin, requested(unverified), message.sealed_to))
+        received = _received(unverified, verdict, message)
+        self.finish(AuthenticatedMessage(received, printed, message.origin, requested(unverified)))
 
     def _hold(self, arrival: Arrival) -> None:
         self._held.setdefault(arrival.unverified.sender, []).append(arrival)
@@ -425,18 +429,17 @@ class AuthenticationStage(Stage["DecryptedMessage | LookupResult"]):
         else:
             self._ask(sender, renew=True)
 
-    def _line(self, unverified: UnverifiedMessage, text: str, message: DecryptedMessage) -> str:
-        if self.context.settings.output_format is OutputFormat.TEXT:
-            return text_line(unverified.sender, text)
-        binding = unverified.binding
-        return json_line(
-            unverified.sender,
-            text,
-            identifier=binding.identifier if binding else None,
-            sent_at=binding.issued_at if binding else None,
-            received_at=message.received_at,
-            sealed=message.sealed_to,
-        )
+
+def _received(unverified: UnverifiedMessage, verdict: Print, message: DecryptedMessage) -> ReceivedMessage:
+    binding = unverified.binding
+    return ReceivedMessage(
+        unverified.sender,
+        verdict.text,
+        binding.identifier if binding else None,
+        binding.issued_at if binding else None,
+        message.received_at,
+        message.sealed_to,
+    )
 
 
 def _is_failure(outcome: LookupOutcome) -> bool:

@@ -1,6 +1,6 @@
 """The items of the three queues."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from idlib.discovery import Found
 from idlib.envelope import SealedTo, UnverifiedMessage
@@ -61,22 +61,41 @@ class LookupResult:
 
 
 @dataclass(frozen=True, slots=True)
-class AuthenticatedMessage:
-    """A message to print.
+class ReceivedMessage:
+    """What the user gets of a message whose sender is authenticated.
 
     Args:
-        line: The line to print, without the line break.
-        printed: The entry for the replay memory.
-        origin: Where it came from.
-        receipt: The receipt that the sender asked for; None if it did not.
+        sender: The name whose key verified.
+        text: The text.
+        identifier: Its id (`jti`); None if the message is unbound.
+        sent_at: When it was signed (`iat`), in seconds since the epoch; None if the message is unbound.
+        received_at: When it arrived, in seconds since the epoch.
         sealed_to: The kind of key that it was encrypted to.
     """
 
-    line: str
+    sender: IdentityName
+    text: str = field(repr=False)
+    identifier: str | None
+    sent_at: int | None
+    received_at: float
+    sealed_to: SealedTo = SealedTo.IDENTITY
+
+
+@dataclass(frozen=True, slots=True)
+class AuthenticatedMessage:
+    """A message to deliver.
+
+    Args:
+        message: What the user gets.
+        printed: The entry for the replay memory.
+        origin: Where it came from.
+        receipt: The receipt that the sender asked for; None if it did not.
+    """
+
+    message: ReceivedMessage
     printed: Printed
     origin: Origin
     receipt: ReceiptRequest | None = None
-    sealed_to: SealedTo = SealedTo.IDENTITY
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +119,6 @@ def size_of(item: Delivery | DecryptedMessage | LookupResult | AuthenticatedMess
         case DecryptedMessage(unverified=UnverifiedMessage() as unverified):
             return len(item.signed) + len(unverified.signing_input) + len(unverified.unverified_text)
         case AuthenticatedMessage():
-            return len(item.line)
+            return len(item.message.text)
         case _:
             return 0

@@ -2,6 +2,7 @@
 
 import json
 import re
+from base64 import b64encode
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Final
@@ -28,23 +29,60 @@ def text_line(sender: IdentityName, text: str) -> str:
     return _json(f"{sender} says: {text}")
 
 
+def content_line(sender: IdentityName, content: bytes, content_type: str, file: str | None = None) -> str:
+    """Return the line for an authenticated message with a content type: a JSON string that no text message can have.
+
+    What the sender has chosen comes last, so that it cannot be mistaken for anything else.
+
+    Args:
+        sender: The name whose key verified.
+        content: The content, which is shown in base64 if it is not UTF-8, and not at all if it is in a file.
+        content_type: Its media type.
+        file: The file that has it; None if there is none.
+    """
+    sent = f"{sender} sent {counted(len(content), 'byte')}"
+    if file is not None:
+        return _json(f"{sent} in the file {file} of type {content_type}")
+    try:
+        return _json(f"{sent} of type {content_type}: {content.decode()}")
+    except UnicodeDecodeError:
+        return _json(f"{sent} in base64 of type {content_type}: {b64encode(content).decode()}")
+
+
 def json_line(
-    sender: IdentityName, text: str, *, identifier: str | None, sent_at: int | None, received_at: float, sealed: str
+    sender: IdentityName,
+    content: str | bytes,
+    *,
+    identifier: str | None,
+    sent_at: int | None,
+    received_at: float,
+    sealed: str,
+    content_type: str | None = None,
+    file: str | None = None,
+    number: int | None = None,
 ) -> str:
     """Return an authenticated message as a JSON object on one line.
 
     Args:
         sender: The name whose key verified.
-        text: The message.
+        content: The message; bytes if it is not a text. It is not shown if it is in a file.
         identifier: Its `jti`; None if the message is unbound.
         sent_at: Its `iat` in seconds since the epoch; None if the message is unbound.
         received_at: When it was received, in seconds since the epoch.
         sealed: The kind of key that it was encrypted to: `epoch` or `identity`.
+        content_type: The media type of the content; None for a text.
+        file: The file that has the content; None if there is none.
+        number: The number with which the reading program confirms the message; None if it does not.
     """
+    is_shown = file is None
     return _json(
         {
+            **({} if number is None else {"number": number}),
             "sender": str(sender),
-            "message": text,
+            "message": content if is_shown and isinstance(content, str) else None,
+            **({} if content_type is None else {"content_type": content_type}),
+            **({"base64": b64encode(content).decode()} if is_shown and isinstance(content, bytes) else {}),
+            **({} if file is None else {"file": file}),
             "id": identifier,
             "sent_at": None if sent_at is None else rfc3339(sent_at),
             "received_at": rfc3339(received_at),

@@ -434,7 +434,8 @@ def _received(unverified: UnverifiedMessage, verdict: Print, message: DecryptedM
     binding = unverified.binding
     return ReceivedMessage(
         unverified.sender,
-        verdict.text,
+        verdict.content,
+        verdict.content_type,
         binding.identifier if binding else None,
         binding.issued_at if binding else None,
         message.received_at,

@@ -1,6 +1,7 @@
 """The items of the three queues."""
 
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from idlib.discovery import Found
 from idlib.envelope import SealedTo, UnverifiedMessage
@@ -66,19 +67,31 @@ class ReceivedMessage:
 
     Args:
         sender: The name whose key verified.
-        text: The text.
+        content: The content; a text in UTF-8 if it has no content type.
+        content_type: Its media type; None if the message is a text.
         identifier: Its id (`jti`); None if the message is unbound.
         sent_at: When it was signed (`iat`), in seconds since the epoch; None if the message is unbound.
         received_at: When it arrived, in seconds since the epoch.
         sealed_to: The kind of key that it was encrypted to.
+        file: The file that has the content; None if it is not saved.
     """
 
     sender: IdentityName
-    text: str = field(repr=False)
+    content: bytes = field(repr=False)
+    content_type: str | None
     identifier: str | None
     sent_at: int | None
     received_at: float
     sealed_to: SealedTo = SealedTo.IDENTITY
+    file: Path | None = None
+
+    @property
+    def text(self) -> str | None:
+        """The content as a text; None if it is not UTF-8."""
+        try:
+            return self.content.decode()
+        except UnicodeDecodeError:
+            return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,8 +130,8 @@ def size_of(item: Delivery | DecryptedMessage | LookupResult | AuthenticatedMess
         case DecryptedMessage(unverified=None):
             return len(item.signed)
         case DecryptedMessage(unverified=UnverifiedMessage() as unverified):
-            return len(item.signed) + len(unverified.signing_input) + len(unverified.unverified_text)
+            return len(item.signed) + len(unverified.signing_input) + len(unverified.unverified_content)
         case AuthenticatedMessage():
-            return len(item.message.text)
+            return len(item.message.content)
         case _:
             return 0

@@ -189,7 +189,7 @@ def entry(number: int) -> Printed:
 
 
 def received(text: str) -> ReceivedMessage:
-    return ReceivedMessage(ALICE, text, "x", 1_800_000_000, 1_800_000_001.0)
+    return ReceivedMessage(ALICE, text.encode(), None, "x", 1_800_000_000, 1_800_000_001.0)
 
 
 class SlowReader:

@@ -17,7 +17,7 @@ from typing import Final
 from idlib.discovery import Found
 from idlib.envelope import UnverifiedMessage, parse
 from idlib.errors import BogusError, DiscoveryError, Reason, TemporaryDiscoveryError
-from idlib.names import IdentityName
+from idlib.names import IdentityName, NamePatterns
 from idlib.storage import Printed
 from idlib.trust import Moment
 from idlib.verdict import AskAgain, Cause, Print, Refuse, Renewal, Verdict, Wait, authenticate
@@ -51,6 +51,7 @@ MAX_HELD: Final = 64
 DEAD_DNS_SECONDS: Final = 60.0
 HOLDING_SECONDS: Final = 60.0
 _MOMENT_SECONDS: Final = 1.0
+EVERYONE: Final = NamePatterns.all()
 _PROCESSED_AT_ONCE: Final = 16
 _PROCESSED_BESIDE_OTHERS: Final = 2
 
@@ -90,6 +91,7 @@ class AuthenticationStage(Stage["DecryptedMessage | LookupResult"]):
         source: The queue from which messages and look-up results come.
         finished: The queue to the Forwarder.
         learn: Called with the keys of a sender whose message is authentic, as SubjectPublicKeyInfo.
+        wanted: The senders whose messages are delivered in this run; those of others are stored for a later run.
     """
 
     def __init__(
@@ -98,6 +100,7 @@ class AuthenticationStage(Stage["DecryptedMessage | LookupResult"]):
         source: "BoundedQueue[DecryptedMessage | LookupResult]",
         finished: "BoundedQueue[AuthenticatedMessage | SettledMessage]",
         learn: Callable[[IdentityName, tuple[bytes, ...]], None] = lambda *_: None,
+        wanted: NamePatterns = EVERYONE,
     ) -> None:
         super().__init__(context, source, finished)
 
@@ -106,6 +109,7 @@ class AuthenticationStage(Stage["DecryptedMessage | LookupResult"]):
 
         self._input = source
         self._learn = learn
+        self._wanted = wanted
         # Taken from the queue together; and what became of messages, to be handed on together.
         self._taken: deque[DecryptedMessage | LookupResult] = deque()
         self._finished_together: list[AuthenticatedMessage | SettledMessage] = []
@@ -123,7 +127,8 @@ class AuthenticationStage(Stage["DecryptedMessage | LookupResult"]):
         self._holds_back = False
         self._held_back_until = -math.inf
         for sender in self._deferral.senders():
-            self._retry(sender)
+            if wanted.match(sender):
+                self._retry(sender)
 
     @property
     def number_waiting(self) -> int:
@@ -207,7 +212,10 @@ class AuthenticationStage(Stage["DecryptedMessage | LookupResult"]):
         moment = self._recent_moment()
         known = self.context.discovery.peek(sender)
         verdict = self._judge(message, unverified, known, moment, renewal)
-        if isinstance(verdict, Print | Wait) and self._is_awaited(sender):
+        if not isinstance(verdict, Refuse) and not self._wanted.match(sender):
+            self.context.refusals.note_unwanted(sender)
+            self._hold(Arrival(message, unverified))
+        elif isinstance(verdict, Print | Wait) and self._is_awaited(sender):
             # Earlier messages of the sender still wait, and its messages are printed in order.
             self._hold(Arrival(message, unverified))
             if isinstance(verdict, Print) and sender not in self._backlogs:

@@ -48,6 +48,10 @@ class Ending:
         if self.remaining == 0:
             self._stopping.set()
 
+    def stop(self) -> None:
+        """Stop the receiver for no reason that changes its exit status."""
+        self._stopping.set()
+
     def interrupt(self, number: int) -> None:
         """Stop the receiver because of a signal.
 

@@ -150,7 +150,7 @@ def message_is_authentic(content: str) -> str:
         case Print():
             if verdict.text is not None:
                 return verdict.text
-            _LOG.warning("a message from %s is not a text: it is %s", message.sender, verdict.content_type)
+            _LOG.warning("%s", f"the content of a message from {message.sender} is not a text: {verdict.content_type}")
         case Wait():
             _LOG.warning("%s", verdict.why)
         case Refuse():

@@ -40,7 +40,7 @@ from messaging_receiver.queue_items import AuthenticatedMessage, DecryptedMessag
 from messaging_receiver.receipt_requests import ReceiptRequest
 from messaging_receiver.receipts import Receipts
 from messaging_receiver.sinks import Sink
-from messaging_receiver.sinks.creation import check_command, sink_from
+from messaging_receiver.sinks.creation import check_surroundings, sink_from
 from messaging_receiver.stage import Stage
 from messaging_receiver.state import KeptSession, kept_client_id, open_state
 from messaging_receiver.supervision import Supervision
@@ -91,7 +91,7 @@ def main() -> int:
     ending = Ending(stopping, arguments.count, arguments.seconds)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda number, _: ending.interrupt(number))
-    check_command(arguments)
+    check_surroundings(arguments)
     # Checked now, so that wrong settings are reported before the receiver waits for its own record.
     broker = Broker.from_settings(settings)
     # Before files are opened and threads are started, so that workers have neither.

@@ -1,7 +1,7 @@
 """Creates the sink that the command line asks for."""
 
 import argparse
-import shutil
+import sys
 from typing import Final
 
 from idlib.errors import ConfigurationError
@@ -33,16 +33,23 @@ def sink_from(arguments: argparse.Namespace, context: Context, ending: Ending) -
     return Saving(MessageDirectory(arguments.save_dir), sink, context.writes.retry)
 
 
-def check_command(arguments: argparse.Namespace) -> None:
-    """Check that the command of the command line exists, before the receiver waits for anything.
+def check_surroundings(arguments: argparse.Namespace) -> None:
+    """Check that the command of `--exec` exists and that `--confirm` can read stdin, before anything is opened.
 
     Args:
         arguments: From `messaging_receiver.arguments`.
 
     Raises:
-        ConfigurationError: There is no such command.
+        ConfigurationError: There is no such command, or stdin is closed.
     """
-    if arguments.command and shutil.which(arguments.command[0]) is None:
+    if arguments.confirm and sys.stdin is None:
+        # The next file to be opened would get descriptor 0, and be read in its place.
+        raise ConfigurationError("Error: stdin is closed, so no message could be confirmed")
+    if not arguments.command:
+        return
+    import shutil
+
+    if shutil.which(arguments.command[0]) is None:
         raise ConfigurationError(
             f"Error: --exec {arguments.command[0]!r} is not a command that can be run; give the path of an executable"
             " file, or a name in PATH"

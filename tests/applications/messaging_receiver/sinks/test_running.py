@@ -15,7 +15,7 @@ from messaging_receiver.durable_writes import DurableWrites
 from messaging_receiver.message_files import MessageDirectory
 from messaging_receiver.sinks import Fate
 from messaging_receiver.sinks.running import MAX_SET_ASIDE, Running, environment_for
-from tests.applications.messaging_receiver.sinks.delivering import Delivery, message
+from tests.applications.messaging_receiver.sinks.delivering import Delivery, message, problem_of
 from tests.applications.messaging_receiver.world import ALICE
 
 SECRET = "x" * 40
@@ -156,15 +156,15 @@ def test_a_command_that_cannot_be_started_is_not_the_fault_of_the_message(
     command = commands.directory / "command"
     sink = commands.sink_of([str(command)])
     delivery = Delivery(sink, message())
-    while sink.problem is None:
+    while problem_of(sink) is None:
         os.sched_yield()
-    assert sink.problem == f"The command '{command}' cannot be started: No such file or directory"
+    assert problem_of(sink) == f"The command '{command}' cannot be started: No such file or directory"
     script = commands.directory / "script"
     script.write_text("#!/bin/sh\nexit 0\n")
     script.chmod(0o755)
     script.rename(command)
     assert delivery.wait() is Fate.DELIVERED
-    assert sink.problem is None
+    assert problem_of(sink) is None
     assert len(caplog.messages) == 1
 
 

@@ -95,7 +95,7 @@ class Exchange:
     def open(self, payload: bytes) -> str:
         """Return the line that the receiver prints for a payload."""
         message = parse(self.decrypt(payload))
-        return self.line(verify(message, [self.alice.public]))
+        return self.line(verify(message, [self.alice.public]).decode())
 
     def decrypt(self, payload: bytes) -> str:
         """Return the inner layer of a payload."""

@@ -11,14 +11,21 @@ _MOST_ADDED: Final = 64
 _NAMES: Final = (
     *("alg", "enc", "x5u", "typ", "epk", "crit", "zip", "b64", "apu", "apv", "jwk", "kid", "p2c", "iv", "tag"),
     *("aud", "iat", "jti", "exp", "header", "unprotected", "recipients", "signatures", "aad", "protected", "payload"),
-    *("signature", "encrypted_key", "ciphertext", "kty", "crv", "x", "y", "d"),
+    *("signature", "encrypted_key", "ciphertext", "kty", "crv", "x", "y", "d", "cty"),
 )
 _VALUES: Final[tuple[Any, ...]] = (
     *(None, True, 0, -1, 1.5, 1e400, float("nan"), 2**53 - 1, 2**53, 10**30, "", "\0", "\ud800", "\u202e", [], {}),
     *("RS256", "ES256", "PS256", "HS256", "none", "RSA-OAEP", "RSA-OAEP-256", "ECDH-ES", "ECDH-ES+A256KW", "dir"),
     *("A256CBC-HS512", "A256GCM", "JWE", "JOSE", "JOSE+JSON", "receipt+jws", "EC", "P-256", "P-384", "AQ", "A" * 43),
     *("dns://alice._device.example.test?type=TLSA", "dns://bob._device.example.test?type=TLSA", 1_800_000_000),
-    *("dns:mallory.example.test?type=TLSA", "bob._device.example.test", ["crit"], {"alg": "none"}, [[[[]]]] * 4),
+    *(
+        "dns:mallory.example.test?type=TLSA",
+        "bob._device.example.test",
+        "text/csv;a=b",
+        ["crit"],
+        {"alg": "none"},
+        [[[[]]]] * 4,
+    ),
 )
 _MARKS: Final = (
     *('"', "\\", "\\u0000", "\\ud800", "{", "}", "[", ",", ":", " ", "\n", "\ufeff", "1e9", ".0", "NaN", "="),

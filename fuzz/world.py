@@ -15,6 +15,7 @@ from fuzz.target import check_harmless
 from idlib.algorithms import PrivateKey, PublicKey
 from idlib.envelope import UnverifiedMessage, decrypt, parse_decrypted, verify
 from idlib.errors import Refusal
+from idlib.media_types import MAX_CHARACTERS, media_type
 from idlib.names import IdentityName
 from testbed.forge import EPOCH_KEY, EPOCH_KEY_ID, Forge, Parts, unb64
 
@@ -66,28 +67,42 @@ def receive(payload: bytes, signed: Collection[Signed]) -> str:
     try:
         decrypted = decrypt(payload, BOB, list(keys(BOB).values()), {EPOCH_KEY_ID: EPOCH_KEY})
         message = parse_decrypted(decrypted)
-        text = verify(message, published(message.sender))
+        content = verify(message, published(message.sender))
     except Refusal as refusal:
         check_harmless(str(refusal))
         return refusal.reason
-    _check_promises(message, text, signed)
+    _check_promises(message, content, signed)
     _check_members(payload)
     _check_members(decrypted.signed.encode())
     assert decrypted.digest == _digest(payload), "the digest is that of docs/protocol.md"
     return PRINTED
 
 
-def _check_promises(message: UnverifiedMessage, text: str, signed: Collection[Signed]) -> None:
+def _check_promises(message: UnverifiedMessage, content: bytes, signed: Collection[Signed]) -> None:
     assert (message.sender, message.signing_input) in signed, "nothing is printed that its sender has not signed"
     protected, payload = message.signing_input.decode().split(".")
     header = json.loads(unb64(protected), object_pairs_hook=_without_doubles)
-    assert text, "no empty text is printed"
-    assert text.encode() == unb64(payload), "the text is what was signed"
+    assert content, "no empty content is printed"
+    assert content == unb64(payload), "the content is what was signed"
+    _check_content_type(message, content, header.get("cty"))
     bound = {name: header[name] for name in ("aud", "iat", "jti", "exp") if name in header}
     if message.binding is None:
         assert not bound, "an unbound message has no part of a binding"
     else:
         assert {**message.binding.parameters(), "aud": bound["aud"]} == bound, "the binding is what was signed"
+
+
+def _check_content_type(message: UnverifiedMessage, content: bytes, signed: object) -> None:
+    if message.content_type is None:
+        assert signed is None, "no content type is dropped"
+        content.decode()
+        return
+    assert isinstance(signed, str), "the content type is what was signed"
+    full = signed if "/" in signed else f"application/{signed}"
+    assert message.content_type.replace(" ", "").lower() == full.replace(" ", "").lower()
+    assert media_type(message.content_type) == message.content_type
+    assert len(message.content_type) <= MAX_CHARACTERS
+    check_harmless(message.content_type)
 
 
 def _check_members(octets: bytes) -> None:

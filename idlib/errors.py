@@ -28,6 +28,7 @@ IdlibError
  ├── TooEarlyError            11  a step of a key rotation is not safe yet
  ├── OutputError              70  stdout cannot be written
  ├── MalformedNameError       64  a text is not an identity name, or not the DNS URI of one
+ ├── MalformedMediaTypeError  64  a text is not a media type
  ├── MalformedListError        1  a file of names cannot be read or has other content
  ├── MalformedRecordError         bytes are not a TLSA record, or not an epoch record
  ├── UnusableRecordError          a TLSA record has no key that we may use
@@ -306,6 +307,12 @@ class OutputError(IdlibError):
 
 class MalformedNameError(IdlibError):
     """A text is not an identity name, or not the DNS URI of one."""
+
+    exit_status = ExitStatus.USAGE
+
+
+class MalformedMediaTypeError(IdlibError):
+    """A text is not a media type."""
 
     exit_status = ExitStatus.USAGE
 

@@ -2,6 +2,7 @@
 
 import json
 import re
+from base64 import b64encode
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Final
@@ -28,23 +29,44 @@ def text_line(sender: IdentityName, text: str) -> str:
     return _json(f"{sender} says: {text}")
 
 
+def content_line(sender: IdentityName, content_type: str | None, size: int) -> str:
+    """Return what is printed for an authenticated message whose content is not a text, as a JSON string on one line.
+
+    Args:
+        sender: The name whose key verified.
+        content_type: The media type of the content.
+        size: Its size in bytes.
+    """
+    return _json(f"{sender} sent {counted(size, 'byte')} of {content_type}")
+
+
 def json_line(
-    sender: IdentityName, text: str, *, identifier: str | None, sent_at: int | None, received_at: float, sealed: str
+    sender: IdentityName,
+    content: str | bytes,
+    *,
+    identifier: str | None,
+    sent_at: int | None,
+    received_at: float,
+    sealed: str,
+    content_type: str | None = None,
 ) -> str:
     """Return an authenticated message as a JSON object on one line.
 
     Args:
         sender: The name whose key verified.
-        text: The message.
+        content: The message; bytes if it is not a text.
         identifier: Its `jti`; None if the message is unbound.
         sent_at: Its `iat` in seconds since the epoch; None if the message is unbound.
         received_at: When it was received, in seconds since the epoch.
         sealed: The kind of key that it was encrypted to: `epoch` or `identity`.
+        content_type: The media type of the content; None for a text.
     """
     return _json(
         {
             "sender": str(sender),
-            "message": text,
+            "message": None if isinstance(content, bytes) else content,
+            **({} if content_type is None else {"content_type": content_type}),
+            **({"base64": b64encode(content).decode()} if isinstance(content, bytes) else {}),
             "id": identifier,
             "sent_at": None if sent_at is None else rfc3339(sent_at),
             "received_at": rfc3339(received_at),

@@ -30,16 +30,26 @@ class Print:
     """The message is authentic, sent to this device, current, and not a replay.
 
     Args:
-        text: The message's text.
+        content: The message's content, exactly as it was signed.
         entry: Its entry for the replay memory.
         key: The sender's key that verified the signature.
         zone: The zone that signed the sender's records, or else the sender's registrable domain.
+        content_type: The media type of the content; None for a text, which is UTF-8.
     """
 
-    text: str
+    content: bytes
     entry: ReplayEntry
     key: PublicKey
     zone: str
+    content_type: str | None = None
+
+    @property
+    def text(self) -> str | None:
+        """The content as a text; None if it has a content type and is not UTF-8."""
+        try:
+            return self.content.decode()
+        except UnicodeDecodeError:
+            return None
 
 
 class Cause(Enum):
@@ -156,7 +166,7 @@ def authenticate(
 
 
 def _print(message: UnverifiedMessage, entry: ReplayEntry, key: PublicKey, found: Found) -> Print:
-    return Print(message.unverified_text, entry, key, found.zone)
+    return Print(message.unverified_content, entry, key, found.zone, message.content_type)
 
 
 def _key_of(message: UnverifiedMessage, found: Found, verified_with: bytes | None) -> PublicKey | None:

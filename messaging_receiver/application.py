@@ -130,6 +130,8 @@ def get_config() -> Settings:
 def message_is_authentic(content: str) -> str:
     """Return the text of an authentic message to this device, or "" for any other message; does not detect replays.
 
+    Content that is not UTF-8 has no text.
+
     The message counts as encrypted to the identity key: REQUIRE_FORWARD_SECRECY refuses it if it matches its sender.
 
     Args:
@@ -150,7 +152,9 @@ def message_is_authentic(content: str) -> str:
     verdict = authenticate(message, bytes(32), found, Moment(time.time()), policy, lambda _: None, Renewal.DONE)
     match verdict:
         case Print():
-            return verdict.text
+            if verdict.text is not None:
+                return verdict.text
+            _LOG.warning("a message from %s is not a text: it is %s", message.sender, verdict.content_type)
         case Wait():
             _LOG.warning("%s", verdict.why)
         case Refuse():

@@ -18,7 +18,7 @@ from idlib.discovery import Found
 from idlib.envelope import UnverifiedMessage, parse
 from idlib.errors import BogusError, DiscoveryError, Reason, TemporaryDiscoveryError
 from idlib.names import IdentityName
-from idlib.output import json_line, text_line
+from idlib.output import content_line, json_line, text_line
 from idlib.settings import OutputFormat
 from idlib.storage import Printed
 from idlib.trust import Moment
@@ -269,7 +269,7 @@ class AuthenticationStage(Stage["DecryptedMessage | LookupResult"]):
             self.context.refusals.note_unbound(sender)
         is_listed = self.context.policies.current().lists.names_exactly(sender)
         printed = Printed(verdict.entry, verdict.zone, verdict.key.der, is_listed)
-        line = self._line(unverified, verdict.text, message)
+        line = self._line(unverified, verdict, message)
         self.finish(AuthenticatedMessage(line, printed, message.origin, requested(unverified), message.sealed_to))
 
     def _hold(self, arrival: Arrival) -> None:
@@ -425,13 +425,17 @@ class AuthenticationStage(Stage["DecryptedMessage | LookupResult"]):
         else:
             self._ask(sender, renew=True)
 
-    def _line(self, unverified: UnverifiedMessage, text: str, message: DecryptedMessage) -> str:
+    def _line(self, unverified: UnverifiedMessage, verdict: Print, message: DecryptedMessage) -> str:
+        text = verdict.text
         if self.context.settings.output_format is OutputFormat.TEXT:
-            return text_line(unverified.sender, text)
+            if text is not None:
+                return text_line(unverified.sender, text)
+            return content_line(unverified.sender, verdict.content_type, len(verdict.content))
         binding = unverified.binding
         return json_line(
             unverified.sender,
-            text,
+            verdict.content if text is None else text,
+            content_type=verdict.content_type,
             identifier=binding.identifier if binding else None,
             sent_at=binding.issued_at if binding else None,
             received_at=message.received_at,

@@ -98,7 +98,7 @@ def size_of(item: Delivery | DecryptedMessage | LookupResult | AuthenticatedMess
         case DecryptedMessage(unverified=None):
             return len(item.signed)
         case DecryptedMessage(unverified=UnverifiedMessage() as unverified):
-            return len(item.signed) + len(unverified.signing_input) + len(unverified.unverified_text)
+            return len(item.signed) + len(unverified.signing_input) + len(unverified.unverified_content)
         case AuthenticatedMessage():
             return len(item.line)
         case _:

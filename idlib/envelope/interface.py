@@ -47,7 +47,7 @@ __all__ = [
 
 
 def seal(
-    text: str,
+    content: str | bytes,
     *,
     sender: IdentityName,
     signing_key: PrivateKey,
@@ -55,23 +55,33 @@ def seal(
     encryption_key: "PublicKey | IdentifiedEpochKey",
     binding: Binding,
     ask_for_receipt: bool = False,
+    content_type: str | None = None,
 ) -> bytes:
-    """Return the text signed and encrypted, ready to be published.
+    """Return a text or other content signed and encrypted, ready to be published.
 
     Args:
-        text: At least one character; the caller checks the size of the result.
+        content: At least one character or byte; the caller checks the size of the result.
         sender: The sender, whose public key is in DNS.
         signing_key: The sender's key.
         recipient: The recipient.
         encryption_key: The recipient's identity key or epoch key, from DNS.
         binding: The recipient and the time.
         ask_for_receipt: Whether the recipient should confirm that it has printed the message.
+        content_type: The media type of the content; None for a text.
 
     Raises:
-        MessageError: The text is empty, or has half a surrogate pair.
+        MessageError: The content is empty; or it has no type and is not UTF-8, or has half a surrogate pair.
+        MalformedMediaTypeError: The content type is not a media type.
         UnsuitableKeyError: The recipient's key cannot be used for encryption.
     """
-    signed = sign(text, sender=sender, signing_key=signing_key, binding=binding, ask_for_receipt=ask_for_receipt)
+    signed = sign(
+        content,
+        sender=sender,
+        signing_key=signing_key,
+        binding=binding,
+        ask_for_receipt=ask_for_receipt,
+        content_type=content_type,
+    )
     return encrypt(signed, recipient=recipient, encryption_key=encryption_key)
 
 

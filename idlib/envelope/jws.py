@@ -1,15 +1,15 @@
-"""The inner layer: a text signed by its sender, or a receipt for one signed by its recipient (RFC 7515)."""
+"""The inner layer: signed content, usually a text, or a receipt for a message signed by its recipient (RFC 7515)."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from idlib import base64url, signatures
+from idlib import base64url, media_types, signatures
 from idlib.algorithms import PrivateKey, PublicKey
 from idlib.envelope import serialization, strict_json
 from idlib.envelope.binding import Binding, is_identifier, read_binding
 from idlib.envelope.serialization import JWS, shown
-from idlib.errors import MalformedNameError, MessageError, Reason, Refusal
+from idlib.errors import MalformedMediaTypeError, MalformedNameError, MessageError, Reason, Refusal
 from idlib.names import IdentityName, parse_dns_uri
 
 _MESSAGE_TYPE: Final = "jose"
@@ -27,7 +27,9 @@ class UnverifiedMessage:
         binding: The recipient and the time that the message names; None if it is unbound.
         signing_input: The bytes that are signed (RFC 7515, section 5.1).
         signature: The signature, in the form of `alg`.
-        unverified_text: The text; only `verify` may return it.
+        unverified_content: The content, exactly as it was signed; only `verify` may return it.
+        asks_for_receipt: Whether the sender asks for a receipt.
+        content_type: The media type of the content; None for a text, which is UTF-8.
     """
 
     sender: IdentityName
@@ -35,8 +37,9 @@ class UnverifiedMessage:
     binding: Binding | None
     signing_input: bytes = field(repr=False)
     signature: bytes = field(repr=False)
-    unverified_text: str = field(repr=False)
+    unverified_content: bytes = field(repr=False)
     asks_for_receipt: bool = False
+    content_type: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,28 +64,38 @@ class UnverifiedReceipt:
 
 
 def sign(
-    text: str, *, sender: IdentityName, signing_key: PrivateKey, binding: Binding, ask_for_receipt: bool = False
+    content: str | bytes,
+    *,
+    sender: IdentityName,
+    signing_key: PrivateKey,
+    binding: Binding,
+    ask_for_receipt: bool = False,
+    content_type: str | None = None,
 ) -> str:
-    """Return the text as a signed message in flattened JSON serialization.
+    """Return a text or other content as a signed message in flattened JSON serialization.
 
     Args:
-        text: At least one character.
+        content: At least one character or byte.
         sender: The sender, whose public key is in DNS.
         signing_key: The sender's key; its type determines the algorithm.
         binding: The recipient and the time.
         ask_for_receipt: Whether the recipient should confirm that it has printed the message.
+        content_type: The media type of the content; None for a text.
 
     Raises:
-        MessageError: The text is empty, or has half a surrogate pair, which UTF-8 cannot encode.
+        MessageError: The content is empty; or it has no type and is not UTF-8, or has half a surrogate pair, which
+            UTF-8 cannot encode.
+        MalformedMediaTypeError: The content type is not a media type.
     """
-    if not text:
+    if not content:
         raise MessageError("the message is empty", "give at least one character")
-    try:
-        payload = base64url.encode(text.encode())
-    except UnicodeEncodeError:
-        raise MessageError("the message cannot be encoded as UTF-8", "leave out lone surrogates") from None
+    octets = content if isinstance(content, bytes) else _encoded(content)
+    if content_type is None and isinstance(content, bytes):
+        _check_text(content)
     parameters: dict[str, Any] = {**binding.parameters(), **({"rcpt": True} if ask_for_receipt else {})}
-    return _sign(payload, parameters, sender, signing_key)
+    if content_type is not None:
+        parameters["cty"] = media_types.to_header(media_types.media_type(content_type))
+    return _sign(base64url.encode(octets), parameters, sender, signing_key)
 
 
 def sign_receipt(reference: str, *, sender: IdentityName, signing_key: PrivateKey, binding: Binding) -> str:
@@ -118,10 +131,12 @@ def parse(signed: str) -> UnverifiedMessage:
     asks_for_receipt = part.header.get("rcpt", False)
     if not isinstance(asks_for_receipt, bool):
         raise JWS.refuse_malformed("rcpt is neither true nor false")
-    text = _read_text(part.payload)
+    content_type = _read_content_type(part.header)
+    content = _read_content(part.payload, content_type)
     signature = _read_signature(part)
+    asks_for_receipt = asks_for_receipt and binding is not None
     return UnverifiedMessage(
-        sender, part.algorithm, binding, part.signing_input, signature, text, asks_for_receipt and binding is not None
+        sender, part.algorithm, binding, part.signing_input, signature, content, asks_for_receipt, content_type
     )
 
 
@@ -149,8 +164,8 @@ def parse_receipt(signed: str) -> UnverifiedReceipt:
     return UnverifiedReceipt(sender, part.algorithm, binding, reference, part.signing_input, _read_signature(part))
 
 
-def verify(message: UnverifiedMessage, keys: Iterable[PublicKey]) -> str:
-    """Return the text of a message that one of the sender's keys has signed.
+def verify(message: UnverifiedMessage, keys: Iterable[PublicKey]) -> bytes:
+    """Return the content of a message that one of the sender's keys has signed: UTF-8 if it has no content type.
 
     Args:
         message: From `parse`.
@@ -160,7 +175,7 @@ def verify(message: UnverifiedMessage, keys: Iterable[PublicKey]) -> str:
         Refusal: No key verifies the signature.
     """
     _verify_signature(message, keys)
-    return message.unverified_text
+    return message.unverified_content
 
 
 def signing_key_of(message: UnverifiedMessage, keys: Iterable[PublicKey]) -> PublicKey | None:
@@ -252,11 +267,40 @@ def _read_sender(header: dict[str, Any]) -> IdentityName:
         raise Refusal(Reason.SENDER_MALFORMED, f"x5u {shown(uri)} is not a DNS URI of TLSA records") from None
 
 
-def _read_text(payload: str) -> str:
+def _check_text(octets: bytes) -> None:
+    try:
+        octets.decode()
+    except UnicodeDecodeError:
+        raise MessageError("the message is not UTF-8", "convert it to UTF-8, or give its content type") from None
+
+
+def _encoded(text: str) -> bytes:
+    try:
+        return text.encode()
+    except UnicodeEncodeError:
+        raise MessageError("the message cannot be encoded as UTF-8", "leave out lone surrogates") from None
+
+
+def _read_content_type(header: dict[str, Any]) -> str | None:
+    """Return the media type in `cty` (RFC 7515, section 4.1.10)."""
+    if "cty" not in header:
+        return None
+    value = header["cty"]
+    if not isinstance(value, str):
+        raise JWS.refuse_malformed("cty is not a string")
+    try:
+        return media_types.from_header(value)
+    except MalformedMediaTypeError:
+        raise JWS.refuse_malformed(f"cty {shown(value)} is not a media type") from None
+
+
+def _read_content(payload: str, content_type: str | None) -> bytes:
     octets = serialization.read_octets(JWS, "payload", payload)
     if not octets:
         raise JWS.refuse_malformed("the text is empty")
-    return serialization.read_utf8(JWS, "the text", octets)
+    if content_type is None:
+        serialization.read_utf8(JWS, "the text", octets)
+    return octets
 
 
 def _read_signature(part: _Parts) -> bytes:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Final
 
-from idlib import base64url
+from idlib import base64url, media_types
 from idlib.envelope import Binding, SealedTo, UnverifiedMessage
 from idlib.errors import IdlibError, Reason, Refusal
 from idlib.names import IdentityName, name_of
@@ -169,13 +169,15 @@ def _write_opened(opened: OpenedMessage) -> tuple[bytes, ...]:
         identifier.encode(errors="surrogatepass"),
         message.signing_input,
         message.signature,
-        message.unverified_text.encode(),
+        message.unverified_content,
+        (message.content_type or "").encode("ascii"),
         opened.verified_with or b"",
     )
 
 
 def _read_opened(rest: Iterator[bytes]) -> OpenedMessage:
-    numbers, digest, sender, algorithm, audience, identifier, signing_input, signature, text, key = _take(rest, 10)
+    fields = _take(rest, 11)
+    numbers, digest, sender, algorithm, audience, identifier, signing_input, signature, content, cty, key = fields
     flags, issued_at, expires_at = _NUMBERS.unpack(numbers)
     binding = None
     if flags & _IS_BOUND:
@@ -185,14 +187,19 @@ def _read_opened(rest: Iterator[bytes]) -> OpenedMessage:
             identifier.decode(errors="surrogatepass"),
             expires_at if flags & _EXPIRES else None,
         )
+    content_type = media_types.media_type(cty.decode("ascii")) if cty else None
+    if content_type is None:
+        # Only content with a type may be other than a text.
+        content.decode()
     unverified = UnverifiedMessage(
         _name(sender),
         algorithm.decode("ascii"),
         binding,
         signing_input,
         signature,
-        text.decode(),
+        content,
         bool(flags & _ASKS_FOR_RECEIPT),
+        content_type,
     )
     # The compact serialization of the same JWS: equally valid, and cheaper to send than the form that was received.
     signed = f"{signing_input.decode('ascii')}.{base64url.encode(signature)}"

@@ -164,7 +164,7 @@ def test_an_example_is_accepted(example: Example, tmp_path: Path) -> None:
     unverified = parse(opened.signed)
     assert unverified.sender == ALICE
     Policy(BOB).check_message(unverified, NOW)
-    assert verify(unverified, [example.alice.public]) == TEXT
+    assert verify(unverified, [example.alice.public]).decode() == TEXT
     with ReplayMemory(tmp_path / "data") as memory:
         ReplayGuard(memory).check(replay_entry(unverified, opened.digest))
 

@@ -119,7 +119,7 @@ def test_messages_of_proven_names_of_a_cheap_zone_are_genuine(
     for text, publication in messages.items():
         message = opened(publication.payload, recipient_key)
         assert message.sender.text in CHEAP_NAMES
-        assert verify(message, [own_key.public]) == text
+        assert verify(message, [own_key.public]).decode() == text
 
 
 def test_each_large_packet_has_the_size_in_its_name() -> None:

@@ -1,3 +1,4 @@
+import base64
 import json
 import unicodedata
 
@@ -6,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from idlib.names import IdentityName
-from idlib.output import harmless, json_line, rfc3339, text_line
+from idlib.output import content_line, harmless, json_line, rfc3339, text_line
 
 ALICE = IdentityName("alice._device.example.com")
 BIDIRECTIONAL = "\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
@@ -68,3 +69,24 @@ def test_times_are_written_as_rfc_3339_in_utc() -> None:
 @given(st.text())
 def test_any_log_text_becomes_harmless(text: str) -> None:
     assert is_harmless(harmless(text))
+
+
+@given(st.binary(min_size=1))
+def test_content_with_a_type_is_in_the_object(content: bytes) -> None:
+    line = json_line(
+        ALICE, content, identifier="x", sent_at=1, received_at=1.5, sealed="epoch", content_type="image/png"
+    )
+    read = json.loads(line)
+    assert (read["message"], read["content_type"]) == (None, "image/png")
+    assert base64.b64decode(read["base64"], validate=True) == content
+
+
+def test_a_text_with_a_type_stays_a_text() -> None:
+    line = json_line(ALICE, "a,b", identifier="x", sent_at=1, received_at=1.5, sealed="epoch", content_type="text/csv")
+    assert (json.loads(line)["message"], json.loads(line)["content_type"]) == ("a,b", "text/csv")
+    assert "base64" not in json.loads(line)
+
+
+@pytest.mark.parametrize(("size", "shown"), [(1, "1 byte"), (9, "9 bytes")])
+def test_content_that_is_not_a_text_is_described_on_one_line(size: int, shown: str) -> None:
+    assert json.loads(content_line(ALICE, "image/png", size)) == f"{ALICE} sent {shown} of image/png"

@@ -43,7 +43,7 @@ def bound_by(binding: Binding, sender: IdentityName = ALICE) -> UnverifiedMessag
 
 def unbound() -> UnverifiedMessage:
     bound = message()
-    return UnverifiedMessage(ALICE, bound.algorithm, None, bound.signing_input, bound.signature, "hello")
+    return UnverifiedMessage(ALICE, bound.algorithm, None, bound.signing_input, bound.signature, b"hello")
 
 
 def refusal_of(policy: Policy, judged: UnverifiedMessage) -> Reason:

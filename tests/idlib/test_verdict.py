@@ -60,7 +60,7 @@ def message(
 
 def unbound() -> UnverifiedMessage:
     one = message()
-    return UnverifiedMessage(ALICE, one.algorithm, None, one.signing_input, one.signature, "hello")
+    return UnverifiedMessage(ALICE, one.algorithm, None, one.signing_input, one.signature, b"hello")
 
 
 def new(_: ReplayEntry) -> None:

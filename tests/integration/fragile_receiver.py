@@ -15,7 +15,7 @@ class _FragileWorker(process.Worker):
     def _open(self, payload: bytes) -> Outcome:
         outcome = super()._open(payload)
         if isinstance(outcome, OpenedMessage):
-            text = outcome.unverified.unverified_text
+            text = outcome.unverified.unverified_content.decode()
             if text.startswith("poison"):
                 os.kill(os.getpid(), signal.SIGSEGV)
             if text.startswith("sleeping pill"):

@@ -135,6 +135,6 @@ def _open(recording: Recording, stolen: Device) -> str | None:
     name, keys = IdentityName(stolen.name), [read_private_key(stolen.key_path)]
     halves = {kept.half.key_id: kept.key for kept in living_halves(stolen)}
     try:
-        return parse_decrypted(decrypt(recording.payload, name, keys, halves)).unverified_text
+        return parse_decrypted(decrypt(recording.payload, name, keys, halves)).unverified_content.decode()
     except (Refusal, UnknownEpochKey):
         return None

@@ -81,7 +81,7 @@ class EpochDevice:
             decrypt(payload, name, (identity_key,))
         opened = decrypt(payload, name, (identity_key,), {self.key_id: self.half})
         assert opened.sealed_to is SealedTo.EPOCH
-        return parse_decrypted(opened).unverified_text
+        return parse_decrypted(opened).unverified_content.decode()
 
 
 def _record(device: Device, *extensions: ExtensionType) -> str:

@@ -52,7 +52,7 @@ def test_a_tampered_message_differs_only_in_its_ciphertext_and_does_not_open(
 
 def test_a_forged_message_opens_and_its_signature_is_invalid(alice_key: PrivateKey, bob_key: PrivateKey) -> None:
     message = parse(decrypt(forge(ALICE, BOB, bob_key.public), BOB, [bob_key]).signed)
-    assert (message.sender, message.unverified_text) == (ALICE, FORGERY)
+    assert (message.sender, message.unverified_content.decode()) == (ALICE, FORGERY)
     with pytest.raises(Refusal) as refusal:
         verify(message, [alice_key.public])
     assert refusal.value.reason is Reason.SIGNATURE_INVALID

@@ -113,7 +113,7 @@ def test_a_message_to_a_marked_recipient_opens_with_the_private_half_alone(tmp_p
     sealed = sealer_of(tmp_path, Dns([MARKED], [txt(one)])).seal(marked.message())
     opened = decrypt(sealed.payload, marked.BOB, (), {one.key_id(marked.BOB): HALF})
     assert opened.sealed_to is SealedTo.EPOCH is sealed.kind
-    assert verify(parse_decrypted(opened), (marked.KEY.public,)) == "a text"
+    assert verify(parse_decrypted(opened), (marked.KEY.public,)) == b"a text"
     with pytest.raises(UnknownEpochKey):
         decrypt(sealed.payload, marked.BOB, (marked.KEY,), {})
 

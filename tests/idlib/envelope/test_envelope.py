@@ -34,7 +34,7 @@ def sealed(forge: Forge, text: str = "hello", sender: str = "RSA", reader: str =
 def opened(forge: Forge, payload: bytes) -> Opened:
     decrypted = decrypt(payload, forge.bob, list(forge.reader_keys.values()))
     message = parse(decrypted.signed)
-    return verify(message, [key.public for key in forge.sender_keys.values()]), message, decrypted
+    return verify(message, [key.public for key in forge.sender_keys.values()]).decode(), message, decrypted
 
 
 @pytest.fixture(scope="module")

@@ -215,7 +215,7 @@ def test_inner_layers_are_refused_after_one_private_key_operation(
 
 def opened(forge: Forge, payload: bytes, keys: dict[str, PrivateKey]) -> str:
     message = parse(decrypt(payload, forge.bob, list(forge.reader_keys.values())).signed)
-    return verify(message, [key.public for key in keys.values()])
+    return verify(message, [key.public for key in keys.values()]).decode()
 
 
 def test_a_message_signed_with_another_devices_key_is_refused(forge: Forge) -> None:

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from idlib.algorithms import PrivateKey
 from idlib.envelope import Binding, UnverifiedMessage, parse, sign, verify
-from idlib.errors import MessageError, Reason, Refusal
+from idlib.errors import IdlibError, MalformedMediaTypeError, MessageError, Reason, Refusal
 from testbed.forge import ABSENT, NOW, Forge, Parts, b64, compact, flattened, unb64
 
 KINDS = ["RSA", "P-256"]
@@ -40,14 +40,14 @@ def test_a_parsed_message(forge: Forge, kind: str) -> None:
     message = parse(signed(forge, kind))
     assert message.sender == forge.alice
     assert message.binding == Binding(forge.bob, NOW, "id", NOW + 60)
-    assert verify(message, [forge.sender_keys[kind].public]) == "hello"
+    assert verify(message, [forge.sender_keys[kind].public]) == b"hello"
 
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("write", [flattened, compact])
 def test_messages_of_other_programs_are_verified(forge: Forge, kind: str, write: Callable[[Parts], bytes]) -> None:
     message = parse(write(forge.inner(kind, "grüße".encode())).decode())
-    assert verify(message, [forge.sender_keys[kind].public]) == "grüße"
+    assert verify(message, [forge.sender_keys[kind].public]).decode() == "grüße"
 
 
 @pytest.mark.parametrize("typ", [ABSENT, "JOSE", "JOSE+JSON", "jose", "Jose+Json", "application/jose"])
@@ -58,7 +58,7 @@ def test_these_types_are_messages(forge: Forge, typ: object) -> None:
 def test_unknown_parameters_are_ignored(forge: Forge) -> None:
     parts = forge.inner(kid="k", jwk={"kty": "oct"}, jku="http://a", x5c=[1], cty="text/plain", nonsense=[None, {}])
     message = parse(flattened(parts, nonsense={"a": 1.5}).decode())
-    assert verify(message, [forge.sender_keys["RSA"].public]) == "hello"
+    assert verify(message, [forge.sender_keys["RSA"].public]) == b"hello"
 
 
 def test_a_message_without_binding_is_unbound(forge: Forge) -> None:
@@ -70,6 +70,74 @@ def test_a_message_without_binding_is_unbound(forge: Forge) -> None:
 def test_texts_that_cannot_be_sent_are_rejected(forge: Forge, text: str) -> None:
     with pytest.raises(MessageError):
         signed(forge, "RSA", text)
+
+
+@settings(deadline=None)
+@given(
+    st.binary(min_size=1), st.sampled_from(["image/png", "application/x", 'text/csv; a="/"']), st.sampled_from(KINDS)
+)
+def test_content_with_a_type_arrives_byte_for_byte(forge: Forge, content: bytes, content_type: str, kind: str) -> None:
+    binding = Binding(forge.bob, NOW, "id")
+    key = forge.sender_keys[kind]
+    message = parse(sign(content, sender=forge.alice, signing_key=key, binding=binding, content_type=content_type))
+    assert message.content_type == content_type
+    assert verify(message, [key.public]) == content
+
+
+@pytest.mark.parametrize(("content_type", "cty"), [("Application/JSON", "json"), ("text/csv;A=b", "text/csv; a=b")])
+def test_the_content_type_is_in_the_protected_header(forge: Forge, content_type: str, cty: str) -> None:
+    binding, key = Binding(forge.bob, NOW, "id"), forge.sender_keys["RSA"]
+    written = sign("hello", sender=forge.alice, signing_key=key, binding=binding, content_type=content_type)
+    header = json.loads(unb64(json.loads(written)["protected"]))
+    assert header.pop("cty") == cty
+    plain = sign("hello", sender=forge.alice, signing_key=key, binding=binding)
+    assert header == json.loads(unb64(json.loads(plain)["protected"]))
+    # Bytes of UTF-8 without a type are the same text.
+    assert sign(b"hello", sender=forge.alice, signing_key=key, binding=binding) == plain
+
+
+@pytest.mark.parametrize(
+    ("content", "content_type", "error"),
+    [
+        (b"\xff", None, MessageError),
+        (b"", "image/png", MessageError),
+        ("", "text/plain", MessageError),
+        ("\ud800", "text/plain", MessageError),
+        (b"a", "png", MalformedMediaTypeError),
+    ],
+)
+def test_content_that_cannot_be_sent_is_rejected(
+    forge: Forge, content: str | bytes, content_type: str | None, error: type[IdlibError]
+) -> None:
+    binding, key = Binding(forge.bob, NOW, "id"), forge.sender_keys["RSA"]
+    with pytest.raises(error):
+        sign(content, sender=forge.alice, signing_key=key, binding=binding, content_type=content_type)
+
+
+@pytest.mark.parametrize("write", [flattened, compact])
+def test_content_of_other_programs_is_verified(forge: Forge, write: Callable[[Parts], bytes]) -> None:
+    message = parse(write(forge.inner("RSA", b"\xff\0", cty="octet-stream")).decode())
+    assert message.content_type == "application/octet-stream"
+    assert verify(message, [forge.sender_keys["RSA"].public]) == b"\xff\0"
+
+
+@pytest.mark.parametrize(
+    ("payload", "changes"),
+    [
+        (b"\xff", {}),
+        (b"", {"cty": "image/png"}),
+        *(
+            (b"a", {"cty": cty})
+            for cty in (None, 5, True, ["image/png"], "", "image/", "a/b/c", "a/b;", "a" * 300, "é/b")
+        ),
+        (b"a", {"cty": "image/png\n"}),
+    ],
+)
+def test_content_without_a_right_type_is_refused(forge: Forge, payload: bytes, changes: dict[str, object]) -> None:
+    with pytest.raises(Refusal) as refusal:
+        parse(flattened(forge.inner("RSA", payload, **changes)).decode())
+    assert refusal.value.reason is Reason.INNER_MALFORMED
+    assert str(refusal.value).isascii()
 
 
 def refused(message: UnverifiedMessage, keys: list[PrivateKey]) -> bool:
@@ -86,7 +154,7 @@ def test_only_the_senders_keys_verify_a_message(
     others = [other_rsa_key, rsa3072_key, *forge.reader_keys.values()]
     assert refused(message, others)
     assert refused(message, [])
-    assert verify(message, [key.public for key in [*others, forge.sender_keys[kind]]]) == "hello"
+    assert verify(message, [key.public for key in [*others, forge.sender_keys[kind]]]) == b"hello"
 
 
 def test_a_key_of_the_other_type_is_skipped(forge: Forge) -> None:
@@ -112,7 +180,7 @@ def test_random_signatures_are_invalid(forge: Forge, data: st.DataObject) -> Non
     message = parse(signed(forge, kind))
     signature = data.draw(edge | st.binary(min_size=octets, max_size=octets))
     forged = UnverifiedMessage(
-        message.sender, message.algorithm, message.binding, message.signing_input, signature, message.unverified_text
+        message.sender, message.algorithm, message.binding, message.signing_input, signature, message.unverified_content
     )
     assert refused(forged, [forge.sender_keys[kind]])
 
@@ -125,7 +193,7 @@ def test_any_text_is_a_message_or_a_refusal(text: str) -> None:
 
 
 PARAMETERS = st.dictionaries(
-    st.sampled_from(["alg", "x5u", "typ", "aud", "iat", "jti", "exp", "crit", "b64", "kid"]),
+    st.sampled_from(["alg", "x5u", "typ", "aud", "iat", "jti", "exp", "crit", "b64", "kid", "cty"]),
     st.sampled_from(["RS256", "ES256", "none", "JOSE", "dns:a.b?type=TLSA", "dns://a.b?type=TLSA", "bob.test", "a.b"])
     | st.integers(-1, 2000)
     | st.text(max_size=4)

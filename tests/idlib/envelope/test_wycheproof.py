@@ -55,7 +55,7 @@ def check_signatures(forge: Forge, kind: str, name: str) -> Counter[str]:
         for vector in group["tests"]:
             try:
                 message = parse(flattened(inner, signature=b64(bytes.fromhex(vector["sig"]))).decode())
-                text = verify(replace(message, signing_input=bytes.fromhex(vector["msg"])), [key])
+                text = verify(replace(message, signing_input=bytes.fromhex(vector["msg"])), [key]).decode()
             except Refusal as refusal:
                 assert refusal.reason is Reason.SIGNATURE_INVALID, vector
                 assert vector["result"] != "valid", vector

@@ -48,7 +48,7 @@ class Rig:
 def shown(outcome: Outcome) -> str:
     match outcome:
         case OpenedMessage():
-            return outcome.unverified.unverified_text
+            return outcome.unverified.unverified_content.decode()
         case Refusal():
             return f"{outcome.reason}: {outcome.fact}"
         case None:

@@ -62,6 +62,25 @@ def test_an_opened_message_arrives_as_it_was_sent(text: str, lifetime: int | Non
     assert parse(arrived.signed) == parse(signed)
 
 
+@given(st.binary(min_size=1), st.sampled_from(["image/png", 'text/csv; a="b"']))
+def test_content_with_a_type_arrives_as_it_was_sent(content: bytes, content_type: str) -> None:
+    binding = Binding.new(BOB, int(time.time()))
+    signed = sign(content, sender=ALICE, signing_key=KEYS[ALICE], binding=binding, content_type=content_type)
+    (arrived,) = read_outcomes(write_outcomes([OpenedMessage(signed, bytes(32), parse(signed))]))
+    assert isinstance(arrived, OpenedMessage)
+    assert arrived.unverified == parse(signed)
+    assert parse(arrived.signed) == parse(signed)
+
+
+@pytest.mark.parametrize(("cty", "content"), [(b"", b"\xff"), (b"image", b"a"), (b"\xff", b"a")])
+def test_content_of_a_worker_without_a_right_type_is_a_value_error(cty: bytes, content: bytes) -> None:
+    opened = open_message(sealed("text"), BOB, [KEYS[BOB]])
+    fields = write_outcomes([opened])
+    fields[-3:-1] = content, cty
+    with pytest.raises(ValueError):  # noqa: PT011  # no text: it is for a log of an internal error only
+        read_outcomes(fields)
+
+
 @given(st.sampled_from(Reason), st.text(st.characters()))
 def test_a_refusal_arrives_as_it_was_sent(reason: Reason, fact: str) -> None:
     outcomes: list[Outcome] = [None, Refusal(reason, fact), None]
@@ -78,7 +97,7 @@ def test_any_binding_arrives_as_it_was_sent(binding: Binding | None) -> None:
         binding,
         message.signing_input,
         message.signature,
-        message.unverified_text,
+        message.unverified_content,
         message.asks_for_receipt,
     )
     (arrived,) = read_outcomes(write_outcomes([OpenedMessage(opened.signed, opened.digest, changed)]))

@@ -8,7 +8,7 @@ from idlib.errors import ConfigurationError
 from idlib.output import harmless
 from idlib.settings import VARIABLES
 
-SettingValue: TypeAlias = "str | int | os.PathLike[str]"
+SettingValue: TypeAlias = str | int | os.PathLike[str]
 
 _NAMES: Final = frozenset(variable.name for variable in VARIABLES)
 

@@ -38,9 +38,12 @@ class SendingSession:
         self._settings = settings
         self._timeout = timeout
         self._broker = Broker.from_settings(settings)
-        self._sealer = Sealer.from_settings(settings, MarkMemory.in_directory(settings.data_path))
-        # Created before there are threads, because they share it.
-        self._own_record = OwnRecord(settings, self._sealer.discovery, FailureLog(_LOG))
+        self._memory = MarkMemory.in_directory(settings.data_path)
+        first = Sealer.from_settings(settings, self._memory)
+        self._key, self._discovery = first.key, first.discovery
+        # Sealers are not made for several threads.
+        self._of_thread = threading.local()
+        self._own_record = OwnRecord(settings, self._discovery, FailureLog(_LOG))
         self._key_log = KeyLog()
         self._lock = threading.Lock()
         self._publisher: Publisher | None = None
@@ -89,7 +92,7 @@ class SendingSession:
 
         self._check_open()
         self._own_record.look(self._sealer.key)
-        check_own_halves(self._settings, self._sealer.discovery)
+        check_own_halves(self._settings, self._discovery)
         sealed = self._seal(message, ask_for_receipt=True)
         receipt = ReceiptListener(self._settings, self._sealer, IdentityName(message.recipient), message.identifier)
         with Publisher(self._broker, self._timeout, MAX_RECEIPT_OCTETS) as publisher:
@@ -105,6 +108,14 @@ class SendingSession:
             publisher, self._publisher = self._publisher, None
         if publisher is not None:
             publisher.__exit__()
+
+    @property
+    def _sealer(self) -> Sealer:
+        """The sealer of this thread."""
+        sealer = getattr(self._of_thread, "sealer", None)
+        if sealer is None:
+            sealer = self._of_thread.sealer = Sealer(self._settings, self._key, self._discovery, self._memory)
+        return sealer
 
     def _check_open(self) -> None:
         if self._is_closed:
@@ -125,7 +136,7 @@ class SendingSession:
         try:
             sealed = self._sealer.seal(message, ask_for_receipt=ask_for_receipt)
         except NoRecordError as error:
-            raise explain_absence(error, IdentityName(message.recipient), self._sealer.discovery) from error
+            raise explain_absence(error, IdentityName(message.recipient), self._discovery) from error
         self._key_log.tell(message.recipient, sealed)
         return sealed
 

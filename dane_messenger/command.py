@@ -63,8 +63,7 @@ def main() -> NoReturn:
 
 
 def _run(verb: str, arguments: list[str]) -> NoReturn:
-    group, _, action = verb.rpartition(" ")
-    sys.argv = [f"{NAME} {group}", action, *arguments] if group == _WITH_ACTION else [f"{NAME} {verb}", *arguments]
+    sys.argv = program_arguments(verb, arguments)
     if sys.argv[1:] == ["--health"] and verb == "receive":
         # Before the rest is imported: the health of a service is checked every 30 s.
         from messaging_receiver.health import main as answer_for_health
@@ -73,6 +72,17 @@ def _run(verb: str, arguments: list[str]) -> NoReturn:
     from idlib.program.command_line import run
 
     run(import_module(VERBS[verb][0]).main)
+
+
+def program_arguments(verb: str, arguments: list[str]) -> list[str]:
+    """Return what sys.argv is while the program behind a verb runs.
+
+    Args:
+        verb: A verb of dane-messenger.
+        arguments: What follows it on the command line.
+    """
+    group, _, action = verb.rpartition(" ")
+    return [f"{NAME} {group}", action, *arguments] if group == _WITH_ACTION else [f"{NAME} {verb}", *arguments]
 
 
 def _within(group: str) -> dict[str, str]:

@@ -9,11 +9,14 @@ import random
 import signal
 import sys
 import time
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from idlib.program.keep_open import announce, keep_open
 from idlib.system import update_lock
 from messaging_maintenance.spool_watch import SpoolWatch, spool_of
+
+if TYPE_CHECKING:
+    import argparse
 
 SERVICE: Final = "maintenance"
 ADVICE: Final = (
@@ -69,13 +72,18 @@ class _EndError(Exception):
     """The service is to end."""
 
 
-def _read_arguments() -> None:
+def command_line() -> "argparse.ArgumentParser":
+    """Return the parser of the command line."""
     # Imported late, because the service itself is started without arguments.
     from idlib.program.command_line import parser
 
-    command_line = parser(f"Keep the {SERVICE} container open, and look after the identity. {ADVICE}", "")
-    command_line.add_argument("--health", action="store_true", help="print the health of the service, and exit")
-    if command_line.parse_args().health:
+    line = parser(f"Keep the {SERVICE} container open, and look after the identity. {ADVICE}", "")
+    line.add_argument("--health", action="store_true", help="print the health of the service, and exit")
+    return line
+
+
+def _read_arguments() -> None:
+    if command_line().parse_args().health:
         from messaging_maintenance.health import print_health
 
         sys.exit(print_health())

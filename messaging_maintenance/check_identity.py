@@ -1,5 +1,6 @@
 """Check an identity: DNS, DNSSEC, records and name servers, and of this device everything else that it needs."""
 
+import argparse
 import os
 import sys
 from typing import TYPE_CHECKING, Final
@@ -17,17 +18,22 @@ _SECONDS: Final = 27.0
 _OTHER_READS: Final = DISCOVERY_READS | {"DNS_SERVER_PORT", "DNS_BOGUS_NAME", "LOG_LEVEL"}
 
 
-def main() -> ExitStatus:
-    """Run the checks, print what they found, and return OK, CHECK_FAILED or NOT_CHECKED."""
-    command_line = parser(
+def command_line() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
+    line = parser(
         "Check what this device, or the device NAME, needs to send and receive: DNS, DNSSEC, records and name servers;"
         " of this device also its files, clock, resolver, broker and credentials. Nothing is changed. The exit status"
         " is 0 if it is healthy, 8 if a check failed, and 9 if something could not be checked.",
         "IDENTITY_NAME=alice._device.example.com {program}",
     )
-    command_line.add_argument("name", nargs="?", metavar="NAME", help="a device (default: this one, IDENTITY_NAME)")
-    command_line.add_argument("--json", action="store_true", help="print one JSON object; docs/check.md has the ids")
-    options = command_line.parse_args()
+    line.add_argument("name", nargs="?", metavar="NAME", help="a device (default: this one, IDENTITY_NAME)")
+    line.add_argument("--json", action="store_true", help="print one JSON object; docs/check.md has the ids")
+    return line
+
+
+def main() -> ExitStatus:
+    """Run the checks, print what they found, and return OK, CHECK_FAILED or NOT_CHECKED."""
+    options = command_line().parse_args()
     require_stdout()
     asked = None if options.name is None else IdentityName(options.name)
     has_identity = "IDENTITY_NAME" in os.environ

@@ -1,8 +1,8 @@
 """Create a certificate signing request for the device's key, and the key if there is none yet."""
 
+import argparse
 import sys
 
-from idlib.bootstrap import Bootstrap
 from idlib.commands import command
 from idlib.errors import quoted
 from idlib.program.command_line import parser, require_stdout
@@ -10,18 +10,26 @@ from idlib.program.environment import read_environment
 from idlib.settings import MAINTENANCE_READS
 
 
-def main() -> None:
-    """Create the request, and print what to do with it."""
-    arguments = parser(
+def command_line() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
+    line = parser(
         "Print a certificate signing request for IDENTITY_NAME's private key in CRYPTO_PATH.\n"
         "An existing key is used; otherwise a new one is created.",
         "IDENTITY_NAME=alice._device.example.com CRYPTO_PATH=~/messenger/identity {program} > request.pem",
     )
-    arguments.add_argument(
+    line.add_argument(
         "--force", action="store_true", help="create a new key (the old key is kept as NAME.key.previous.pem)"
     )
-    force = arguments.parse_args().force
+    return line
+
+
+def main() -> None:
+    """Create the request, and print what to do with it."""
+    force = command_line().parse_args().force
     require_stdout()
+    # Imported late, because --help needs none of it.
+    from idlib.bootstrap import Bootstrap
+
     identity = Bootstrap.from_settings(read_environment(MAINTENANCE_READS))
     key_path = identity.get_path_for_pki_asset("key")
     if force:

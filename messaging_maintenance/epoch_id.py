@@ -1,5 +1,6 @@
 """Turn the use of epoch keys on or off, or publish the epoch records that the receiver has left."""
 
+import argparse
 import sys
 from typing import TYPE_CHECKING, Final
 
@@ -23,18 +24,23 @@ _READS: Final = MAINTENANCE_READS | PUBLISHING_READS | ROTATION_READS | EPOCH_PU
 _ACTIONS: Final = ("on", "off", "publish", "status")
 
 
-def main() -> None:
-    """Take one step, or show what there is."""
+def command_line() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
     # The verb of dane-messenger names the action, and its help shows that one.
     shown = next((word for word in sys.argv[1:] if word in _ACTIONS), "on")
-    command_line = parser(
+    line = parser(
         "Epoch keys keep old messages closed if a device's key leaks. on: publish the epoch records that the receiver"
         " has left in EPOCH_SPOOL, then mark the certificate, so that senders use them. off: remove the mark and, when"
         " run again later, the records. publish: publish what is in EPOCH_SPOOL now. status: show what DNS has.",
         f"IDENTITY_NAME=alice._device.example.com DNS_PUBLISH=desec {{program}} {shown}",
     )
-    command_line.add_argument("action", choices=_ACTIONS, metavar="ACTION", help=", ".join(_ACTIONS))
-    action = command_line.parse_args().action
+    line.add_argument("action", choices=_ACTIONS, metavar="ACTION", help=", ".join(_ACTIONS))
+    return line
+
+
+def main() -> None:
+    """Take one step, or show what there is."""
+    action = command_line().parse_args().action
     require_stdout()
     settings = read_environment(_READS)
     # Imported late, because --help needs none of it.

@@ -10,29 +10,32 @@ from idlib.settings import MAINTENANCE_READS, MAX_TLSA_TTL
 from messaging_maintenance.record_formats import RecordFormat
 
 
-def main() -> None:
-    """Print the records in the form that is wanted."""
-    command_line = parser(
+def command_line() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
+    line = parser(
         "Print the TLSA record of IDENTITY_NAME's certificate in CRYPTO_PATH, to enter it into DNS; while the key is"
         " being changed, every record that belongs there now.",
         "IDENTITY_NAME=alice._device.example.com CRYPTO_PATH=~/messenger/identity {program}",
     )
-    command_line.add_argument(
+    line.add_argument(
         "--selector",
         choices=("0", "1"),
         help="0: the whole certificate (default, for all software); 1: only its public key (a smaller record)",
     )
-    command_line.add_argument(
+    line.add_argument(
         "--format",
         choices=tuple(map(str, RecordFormat)),
         default=RecordFormat.TEXT,
         help="text: for people and a zone file (default); zone: for a zone file; generic: the same for servers that do"
         " not know TLSA; nsupdate, octodns: for these tools; json: for programs",
     )
-    command_line.add_argument(
-        "--ttl", type=_seconds, metavar="SECONDS", help="how long caches may keep it (default: TLSA_TTL)"
-    )
-    options = command_line.parse_args()
+    line.add_argument("--ttl", type=_seconds, metavar="SECONDS", help="how long caches may keep it (default: TLSA_TTL)")
+    return line
+
+
+def main() -> None:
+    """Print the records in the form that is wanted."""
+    options = command_line().parse_args()
     require_stdout()
     settings = read_environment(MAINTENANCE_READS | {"DNS_RESOLVER", "TLSA_SELECTOR", "TLSA_TTL"})
     if options.selector is not None:

@@ -1,8 +1,8 @@
 """Install the certificate that a CA has issued for the device's key."""
 
+import argparse
 import sys
 
-from idlib.bootstrap import Bootstrap
 from idlib.commands import command
 from idlib.errors import KeyFileError, quoted
 from idlib.keys import MAX_FILE_BYTES
@@ -11,13 +11,21 @@ from idlib.program.environment import read_environment
 from idlib.settings import MAINTENANCE_READS
 
 
-def main() -> None:
-    """Read the certificate from stdin, check that it matches the key, and install it."""
-    parser(
+def command_line() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
+    return parser(
         "Read a certificate or a certificate chain in PEM form from stdin, and install the certificate\n"
         "for IDENTITY_NAME's private key in CRYPTO_PATH.",
         "IDENTITY_NAME=alice._device.example.com CRYPTO_PATH=~/messenger/identity {program} < certificate.pem",
-    ).parse_args()
+    )
+
+
+def main() -> None:
+    """Read the certificate from stdin, check that it matches the key, and install it."""
+    command_line().parse_args()
+    # Imported late, because --help needs none of it.
+    from idlib.bootstrap import Bootstrap
+
     identity = Bootstrap.from_settings(read_environment(MAINTENANCE_READS))
     if sys.stdin is not None and sys.stdin.isatty():
         print("Paste the certificate, then press Ctrl-D.", file=sys.stderr)

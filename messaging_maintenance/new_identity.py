@@ -1,11 +1,11 @@
 """Create the device's identity, put it into DNS, wait until others can find it, and check it: one command."""
 
+import argparse
 import os
 import sys
 import time
 from typing import TYPE_CHECKING, Final
 
-from idlib.bootstrap import Bootstrap
 from idlib.commands import command
 from idlib.errors import DiscoveryError, ExitStatus, NoRecordError, NotSecureError
 from idlib.output import harmless
@@ -15,6 +15,7 @@ from idlib.settings import DISCOVERY_READS, MAINTENANCE_READS, PUBLISHING_READS,
 from messaging_maintenance.publish_tlsa import print_outcome
 
 if TYPE_CHECKING:
+    from idlib.bootstrap import Bootstrap
     from idlib.discovery import Discovery
     from idlib.publishing.publication import Publishing
     from idlib.publishing.zone import Zone
@@ -24,17 +25,25 @@ _WAIT_SECONDS: Final = 120.0
 _PAUSE_SECONDS: Final = 2.0
 
 
-def main() -> ExitStatus:
-    """Create what is missing, publish the record, look it up as other devices do, and check this device."""
-    parser(
+def command_line() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
+    return parser(
         "Create a private key and a self-signed certificate for IDENTITY_NAME in CRYPTO_PATH, publish the record by the"
         " method DNS_PUBLISH, wait until the resolver finds it, and check the device. What is there already is kept, so"
         " the command can be run again. Without DNS_PUBLISH, print what to enter at your DNS provider.",
         "IDENTITY_NAME=alice._device.example.dedyn.io DNS_PUBLISH=desec"
         " DESEC_TOKEN_FILE=~/messenger/desec.token {program}",
-    ).parse_args()
+    )
+
+
+def main() -> ExitStatus:
+    """Create what is missing, publish the record, look it up as other devices do, and check this device."""
+    command_line().parse_args()
     require_stdout()
     settings = read_environment(_READS)
+    # Imported late, because --help needs none of it.
+    from idlib.bootstrap import Bootstrap
+
     identity = Bootstrap.from_settings(settings)
     # First, so that a mistyped name, a wrong setting or credential leaves no key behind.
     opened = _open(settings)
@@ -77,7 +86,7 @@ def _open(settings: Settings) -> "tuple[Publishing, Zone] | None":
     return publishing, zone
 
 
-def _create(identity: Bootstrap) -> None:
+def _create(identity: "Bootstrap") -> None:
     """Create the key and the certificate; of an earlier call that was interrupted between them, the certificate."""
     if not identity.has_private_key():
         identity.create_selfsigned_identity()
@@ -90,13 +99,13 @@ def _create(identity: Bootstrap) -> None:
         print(f"{identity.identity_name} has a new certificate.", file=sys.stderr)
 
 
-def _publish(publishing: "Publishing", zone: "Zone", settings: Settings, identity: Bootstrap) -> None:
+def _publish(publishing: "Publishing", zone: "Zone", settings: Settings, identity: "Bootstrap") -> None:
     from messaging_maintenance.rotation.republish import publish_records
 
     print_outcome(publish_records(publishing, identity, settings), zone)
 
 
-def _wait_until_found(settings: Settings, identity: Bootstrap) -> None:
+def _wait_until_found(settings: Settings, identity: "Bootstrap") -> None:
     """Wait until the resolver finds the record of the key.
 
     Raises:

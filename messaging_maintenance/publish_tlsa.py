@@ -18,30 +18,36 @@ _READS: Final = MAINTENANCE_READS | PUBLISHING_READS
 _MOST_SECONDS: Final = 86_400
 
 
-def main() -> None:
-    """Publish or remove the record, and print what has changed."""
-    command_line = parser(
+def command_line() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
+    line = parser(
         "Publish the TLSA record of IDENTITY_NAME's certificate in CRYPTO_PATH by the method DNS_PUBLISH, and wait"
         " until every name server of the zone has it. Without DNS_PUBLISH, print what to enter.",
         "IDENTITY_NAME=alice._device.example.com DNS_PUBLISH=rfc2136 DNS_UPDATE_KEY_FILE=~/messenger/update.key"
         " {program}",
     )
-    command_line.add_argument(
+    line.add_argument(
         "--remove",
         action="store_true",
         help="remove every TLSA record of the device; needs no key. If the device was stolen, first revoke the"
         " credential for DNS that it holds",
     )
-    command_line.add_argument("--remove-foreign", action="store_true", help="remove records of unknown keys")
-    command_line.add_argument(
+    line.add_argument("--remove-foreign", action="store_true", help="remove records of unknown keys")
+    line.add_argument(
         "--timeout",
         type=_seconds,
         metavar="SECONDS",
         help="how long to wait for every name server (default: 120)",
     )
-    options = command_line.parse_args()
+    return line
+
+
+def main() -> None:
+    """Publish or remove the record, and print what has changed."""
+    line = command_line()
+    options = line.parse_args()
     if options.remove and options.remove_foreign:
-        command_line.error("--remove already removes every record")
+        line.error("--remove already removes every record")
     require_stdout()
     settings = read_environment(_READS)
     if settings.dns_publish is None and options.remove:

@@ -96,32 +96,38 @@ def _print_status(settings: Settings) -> None:
         raise PublishingError("no name server answers, so what they have is not known", "check the network")
 
 
-def _read_arguments() -> argparse.Namespace:
-    command_line = parser(
+def command_line() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
+    line = parser(
         "Change the key of IDENTITY_NAME without losing a message. start creates the next key and publishes its record"
         " beside the old one; switch signs with the new key; finish removes the old record and, when run again later,"
         " the old private key. A step that is not safe yet is refused; status says what is next, and when.",
         "{program} start",
     )
-    command_line.add_argument("action", nargs="?", choices=_ACTIONS, metavar="ACTION", help=", ".join(_ACTIONS))
-    command_line.add_argument("--abort", action="store_true", help="give up the next key, before the switch")
-    ways = command_line.add_mutually_exclusive_group()
+    line.add_argument("action", nargs="?", choices=_ACTIONS, metavar="ACTION", help=", ".join(_ACTIONS))
+    line.add_argument("--abort", action="store_true", help="give up the next key, before the switch")
+    ways = line.add_mutually_exclusive_group()
     ways.add_argument(
         "--single", action="store_true", help="start: never publish two records, for peers on dane-jwe-jws"
     )
     ways.add_argument(
         "--compromised", action="store_true", help="start: replace a stolen or lost key at once, whatever is lost"
     )
-    command_line.add_argument(
+    line.add_argument(
         "--csr",
         action="store_true",
         help="start: print a certificate signing request for the next key; give the certificate to: certificate < FILE",
     )
-    arguments = command_line.parse_args()
+    return line
+
+
+def _read_arguments() -> argparse.Namespace:
+    line = command_line()
+    arguments = line.parse_args()
     if arguments.action != "start" and (arguments.single or arguments.compromised or arguments.csr):
-        command_line.error("--single, --compromised and --csr belong to start")
+        line.error("--single, --compromised and --csr belong to start")
     if (arguments.action is None) != arguments.abort:
-        command_line.error("give either an action or --abort")
+        line.error("give either an action or --abort")
     return arguments
 
 

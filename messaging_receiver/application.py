@@ -16,13 +16,13 @@ from idlib.discovery import Discovery
 from idlib.envelope import parse
 from idlib.errors import DiscoveryError, ExitStatus, IdlibError, OutputError, Refusal, StoreError
 from idlib.names import IdentityName
-from idlib.program.command_line import parser
 from idlib.program.environment import read_environment
 from idlib.settings import RECEIVER_READS, Settings
 from idlib.timekeeping import leave_command
 from idlib.transport import Broker, Delivery, Subscription
 from idlib.trust import Moment, PolicySource
 from idlib.verdict import AskAgain, Print, Refuse, Renewal, Wait, authenticate
+from messaging_receiver.arguments import command_line
 from messaging_receiver.authentication_stage import AuthenticationStage, message_authentication_thread
 from messaging_receiver.bounded_queue import BoundedQueue
 from messaging_receiver.clock_upkeep import ClockUpkeep
@@ -49,6 +49,7 @@ __all__ = [
     "AUTHENTICATED_MESSAGES",
     "DECRYPTED_MESSAGES",
     "ENCRYPTED_MESSAGES",
+    "command_line",
     "get_config",
     "main",
     "message_is_authentic",
@@ -72,22 +73,7 @@ _INGEST_GRACE_SECONDS: Final = 2.0
 
 def main() -> int:
     """Run the receiver until it is stopped; return its exit status."""
-    command_line = parser(
-        "Receive messages for IDENTITY_NAME and print each authenticated one as a line on stdout."
-        " Settings come from environment variables.",
-        "IDENTITY_NAME=alice._device.example.com {program}",
-    )
-    command_line.add_argument(
-        "--health",
-        action="store_true",
-        help="print the health of the running receiver; exit with 0 if it is healthy, else 1",
-    )
-    command_line.add_argument(
-        "--trust-clock",
-        action="store_true",
-        help="make the running receiver trust the clock, even if it has shown a later time before",
-    )
-    arguments = command_line.parse_args()
+    arguments = command_line().parse_args()
     settings = get_config()
     if arguments.trust_clock:
         print(f"The receiver will trust the clock within 10 s; the clock shows {leave_command(settings.data_path)}.")
@@ -154,7 +140,7 @@ def message_is_authentic(content: str) -> str:
         case Print():
             if verdict.text is not None:
                 return verdict.text
-            _LOG.warning("a message from %s is not a text: it is %s", message.sender, verdict.content_type)
+            _LOG.warning("%s", f"the content of a message from {message.sender} is not a text: {verdict.content_type}")
         case Wait():
             _LOG.warning("%s", verdict.why)
         case Refuse():

@@ -32,26 +32,32 @@ class RecordFormat(StrEnum):
     JSON = "json"
 
 
-def main() -> None:
-    """Show the keys, or print the records to publish."""
+def command_line() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
     action = next((word for word in sys.argv[1:] if word in _EXAMPLES), "status")
-    command_line = parser(
+    line = parser(
         "status: show which epoch keys exist and until when, which are in DNS, and which one senders use now. records:"
         " create the keys for the next weeks, one for each EPOCH_LENGTH, and print the TXT records to publish by hand;"
         " keys that exist are printed again.",
         _EXAMPLES[action],
     )
-    command_line.add_argument("action", choices=tuple(_EXAMPLES), metavar="ACTION", help=", ".join(_EXAMPLES))
-    command_line.add_argument("--json", action="store_true", help="status: print one JSON object")
-    command_line.add_argument("--weeks", type=_weeks, metavar="N", help="records: for how many weeks (default: 4)")
-    command_line.add_argument(
+    line.add_argument("action", choices=tuple(_EXAMPLES), metavar="ACTION", help=", ".join(_EXAMPLES))
+    line.add_argument("--json", action="store_true", help="status: print one JSON object")
+    line.add_argument("--weeks", type=_weeks, metavar="N", help="records: for how many weeks (default: 4)")
+    line.add_argument(
         "--format", choices=tuple(map(str, RecordFormat)), help="records: text (default), zone, nsupdate, octodns, json"
     )
-    options = command_line.parse_args()
+    return line
+
+
+def main() -> None:
+    """Show the keys, or print the records to publish."""
+    line = command_line()
+    options = line.parse_args()
     if options.action == "status" and (options.weeks is not None or options.format is not None):
-        command_line.error("--weeks and --format belong to records")
+        line.error("--weeks and --format belong to records")
     if options.action == "records" and options.json:
-        command_line.error("--json belongs to status; for records, give --format json")
+        line.error("--json belongs to status; for records, give --format json")
     require_stdout()
     settings = read_environment(_READS)
     if options.action == "status":

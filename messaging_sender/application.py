@@ -3,6 +3,7 @@
 It imports little until there is something to deliver, because it stays in memory as long as the device runs.
 """
 
+import argparse
 import logging
 import re
 import signal
@@ -44,24 +45,29 @@ _TIME: Final = re.compile(r"^\S+Z ", re.MULTILINE)
 _GRACE_SECONDS: Final = 2.0
 
 
+def command_line() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
+    line = parser(
+        f"Deliver queued messages until stopped, and keep the {_SERVICE} container open for commands. {_advice()}",
+        "IDENTITY_NAME=alice._device.example.com {program}",
+    )
+    line.add_argument("--health", action="store_true", help="print how many messages are queued, and exit")
+    line.add_argument("--check", action="store_true", help="check the settings, and exit")
+    line.add_argument(
+        "--trust-clock",
+        action="store_true",
+        help="make the resident sender trust the clock, even if it has shown a later time before",
+    )
+    return line
+
+
 def main() -> int:
     """Run until SIGTERM or SIGINT, or do what an option asks for; return the exit status.
 
     Raises:
         ConfigurationError: With `--check`, the settings cannot be used.
     """
-    command_line = parser(
-        f"Deliver queued messages until stopped, and keep the {_SERVICE} container open for commands. {_advice()}",
-        "IDENTITY_NAME=alice._device.example.com {program}",
-    )
-    command_line.add_argument("--health", action="store_true", help="print how many messages are queued, and exit")
-    command_line.add_argument("--check", action="store_true", help="check the settings, and exit")
-    command_line.add_argument(
-        "--trust-clock",
-        action="store_true",
-        help="make the resident sender trust the clock, even if it has shown a later time before",
-    )
-    arguments = command_line.parse_args()
+    arguments = command_line().parse_args()
     if arguments.health:
         return _tell_health()
     if arguments.check:

@@ -11,8 +11,8 @@ from idlib.system.times import MAX_MESSAGE_AGE_SECONDS
 MESSAGE_EXPIRY_SECONDS: Final = 7 * 24 * 3600
 # More than a receipt with the longest names and the largest keys has; anything larger is another message.
 MAX_RECEIPT_OCTETS: Final = 8192
-# More than what signing adds to the text in base64: the longest names and the longest signature.
-_SIGNING_OCTETS: Final = 2048
+# More than what signing adds to the content in base64: the longest names, content type and signature.
+_SIGNING_OCTETS: Final = 2560
 
 
 def seconds_at_the_broker(message: NewOutgoingMessage) -> int:
@@ -64,12 +64,12 @@ def in_base64(octets: int) -> int:
     return (octets * 4 + 2) // 3
 
 
-def surely_fits(text: str, limit: int) -> bool:
-    """Return whether a text is so small that `Sealer.check` accepts it whatever the key and the names.
+def surely_fits(content: str | bytes, limit: int) -> bool:
+    """Return whether content is so small that `Sealer.check` accepts it whatever the key, the names and its type.
 
     Args:
-        text: The text, which UTF-8 can encode.
+        content: The content; if it is a text, UTF-8 can encode it.
         limit: The largest size of a message in bytes when it is signed and encrypted.
     """
-    octets = len(text.encode())
+    octets = len(content if isinstance(content, bytes) else content.encode())
     return octets > 0 and in_base64(in_base64(octets) + _SIGNING_OCTETS) <= limit

@@ -130,7 +130,7 @@ class LineSender:
         """Send each line; return the exit status of the first error, or NO_SUBSCRIBER if a line was dropped, or OK.
 
         Args:
-            source: UTF-8.
+            source: UTF-8, or any bytes with --content-type.
 
         Raises:
             IdlibError: No further line can be sent.
@@ -145,7 +145,7 @@ class LineSender:
                     str(arguments.recipient), new_identifier(), "", int(time.time()), arguments.expires
                 )
                 try:
-                    self._send_line(number, replace(message, text=decode(octets, f"line {number}")))
+                    self._send_line(number, self._with_content(message, octets, f"line {number}"))
                 except MessageError as error:
                     # Settle earlier lines first, so that lines are reported in order.
                     self._settle_all()
@@ -157,6 +157,11 @@ class LineSender:
                 self._settle_some()
             self._settle_all()
         return self._status or (ExitStatus.NO_SUBSCRIBER if len(self._dropped) else ExitStatus.OK)
+
+    def _with_content(self, message: NewOutgoingMessage, octets: bytes, what: str) -> NewOutgoingMessage:
+        if self._arguments.content_type is not None:
+            return replace(message, content=octets, content_type=self._arguments.content_type)
+        return replace(message, content=decode(octets, what))
 
     def _polling(self, source: BinaryIO) -> BinaryIO:
         """Return a source that reports acknowledgements while the user is still typing."""

@@ -110,7 +110,7 @@ def _has_expired(message: NewOutgoingMessage) -> bool:
 
 def _check(settings: Settings, message: NewOutgoingMessage) -> None:
     end_of_life(message, int(time.time()))
-    if not surely_fits(message.text, settings.max_message_size):
+    if not surely_fits(message.content, settings.max_message_size):
         # Imported late, because cryptography takes a quarter of the time in which a program queues a message.
         from messaging_sender.sealing import Sealer
 

@@ -153,7 +153,7 @@ class Sealer:
         """Return the payload to publish, as of now, and which key it is encrypted to.
 
         Args:
-            message: The text, the recipient and the identifier.
+            message: The content, the recipient and the identifier.
             ask_for_receipt: Ask the recipient to confirm that it has printed the message.
 
         Raises:
@@ -173,12 +173,13 @@ class Sealer:
         found = self.recipient_keys.find(message)
         sealed_with = partial(
             seal,
-            message.text,
+            message.content,
             sender=self._settings.identity_name,
             signing_key=self.key,
             recipient=IdentityName(message.recipient),
             binding=_binding(message),
             ask_for_receipt=ask_for_receipt,
+            content_type=message.content_type,
         )
         seconds = seconds_at_the_broker(message)
         if isinstance(found, PublicKey):
@@ -198,7 +199,11 @@ class Sealer:
             MessageError: It is empty, or too large for any recipient's key.
         """
         signed = sign(
-            message.text, sender=self._settings.identity_name, signing_key=self.key, binding=_binding(message)
+            message.content,
+            sender=self._settings.identity_name,
+            signing_key=self.key,
+            binding=_binding(message),
+            content_type=message.content_type,
         )
         self._check_size(in_base64(len(signed)))
 

@@ -13,7 +13,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from idlib.errors import ExitStatus, MalformedNameError, MessageError, quoted
+from idlib.errors import ExitStatus, MalformedMediaTypeError, MalformedNameError, MessageError, quoted
+from idlib.media_types import media_type
 from idlib.names import IdentityName
 from idlib.program.command_line import parser, require_stdout
 from idlib.program.environment import read_environment
@@ -44,10 +45,10 @@ def _send(settings: Settings, arguments: argparse.Namespace) -> int:
 
             gc.enable()
             return LineSender(settings, arguments).send(source)
-        from messaging_sender.sending import Sending, read_text
+        from messaging_sender.sending import Sending, read_content
 
-        text = read_text(source, settings.max_message_size)
-    Sending(settings, arguments, text).send()
+        content = read_content(source, settings.max_message_size, arguments.content_type)
+    Sending(settings, arguments, content).send()
     return ExitStatus.OK
 
 
@@ -91,48 +92,51 @@ def sign_and_encrypt(source_name: str, crypto_path: str, app_uid: int, message: 
     return Sealer.from_settings(settings).seal(outgoing).payload.decode()
 
 
-def _read_arguments() -> argparse.Namespace:
-    command_line = parser(
+def command_line() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
+    line = parser(
         "Sign a message, encrypt it to RECIPIENT and publish it. The exit status is 0 once the broker has acknowledged"
         " it. Settings are environment variables.",
         "{program} bob._device.example.com 'Good morning'",
     )
-    command_line.usage = "%(prog)s [options] RECIPIENT [MESSAGE]"
-    command_line.add_argument("recipient", metavar="RECIPIENT", type=_recipient, help="the recipient's DNS name")
-    command_line.add_argument("message", metavar="MESSAGE", nargs="?", help="the text, or - to read it from stdin")
-    command_line.add_argument("--file", metavar="PATH", type=Path, help="read the text from a file")
-    command_line.add_argument("--lines", action="store_true", help="send each line as a message, from stdin or a file")
-    command_line.add_argument(
-        "--queue", action="store_true", help="queue the message if the broker, DNS or a subscriber is unavailable"
-    )
-    command_line.add_argument(
-        "--receipt", action="store_true", help="wait until RECIPIENT confirms that it has printed it"
-    )
-    command_line.add_argument("--json", action="store_true", help="report each message as a JSON object on stdout")
-    command_line.add_argument("--verbose", action="store_true", help="log the records found in DNS for RECIPIENT")
-    command_line.add_argument(
+    line.usage = "%(prog)s [options] RECIPIENT [MESSAGE]"
+    line.add_argument("recipient", metavar="RECIPIENT", type=_recipient, help="the recipient's DNS name")
+    line.add_argument("message", metavar="MESSAGE", nargs="?", help="the text, or - to read it from stdin")
+    line.add_argument("--file", metavar="PATH", type=Path, help="read the text from a file")
+    line.add_argument("--content-type", metavar="TYPE", type=_content_type, help="its media type, as in image/png")
+    line.add_argument("--lines", action="store_true", help="send each line as a message, from stdin or a file")
+    line.add_argument("--queue", action="store_true", help="queue the message if it cannot be sent now")
+    line.add_argument("--receipt", action="store_true", help="wait until RECIPIENT confirms that it has printed it")
+    line.add_argument("--json", action="store_true", help="report each message as a JSON object on stdout")
+    line.add_argument("--verbose", action="store_true", help="log the records found in DNS for RECIPIENT")
+    line.add_argument(
         "--expires",
         metavar="SECONDS",
         type=_lifetime,
         help="expire the message after SECONDS (default: never)",
     )
-    command_line.add_argument(
+    line.add_argument(
         "--timeout",
         metavar="SECONDS",
         type=_seconds,
         default=30.0,
         help="how long to wait for the broker to answer (default: 30)",
     )
+    return line
+
+
+def _read_arguments() -> argparse.Namespace:
+    line = command_line()
     # MESSAGE may follow options.
-    arguments, rest = command_line.parse_known_intermixed_args()
+    arguments, rest = line.parse_known_intermixed_args()
     if rest:
-        command_line.error(_complaint(arguments, rest))
+        line.error(_complaint(arguments, rest))
     if arguments.message is not None and arguments.file is not None:
-        command_line.error("give either MESSAGE or --file, not both")
+        line.error("give either MESSAGE or --file, not both")
     if arguments.message is None and arguments.file is None and not arguments.lines:
-        command_line.error("give a MESSAGE, - to read it from stdin, or --file PATH")
+        line.error("give a MESSAGE, - to read it from stdin, or --file PATH")
     if arguments.receipt and (arguments.queue or arguments.lines):
-        command_line.error("--receipt cannot be used with --queue or --lines")
+        line.error("--receipt cannot be used with --queue or --lines")
     return arguments
 
 
@@ -149,6 +153,13 @@ def _recipient(text: str) -> IdentityName:
         return IdentityName(text)
     except MalformedNameError as error:
         raise argparse.ArgumentTypeError(f"{text!r} is not a device name; {error.hint}") from error
+
+
+def _content_type(text: str) -> str:
+    try:
+        return media_type(text)
+    except MalformedMediaTypeError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 def _lifetime(text: str) -> int:

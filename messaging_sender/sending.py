@@ -23,18 +23,23 @@ class Sending:
     Args:
         settings: From the environment.
         arguments: From the command line.
-        text: The text of the message.
+        content: The text of the message, or the bytes of content that has a type.
 
     Raises:
         KeyFileError: Our own key is missing or unusable.
         ConfigurationError: A file that the settings name cannot be used.
     """
 
-    def __init__(self, settings: Settings, arguments: argparse.Namespace, text: str) -> None:
+    def __init__(self, settings: Settings, arguments: argparse.Namespace, content: str | bytes) -> None:
         self._settings = settings
         self._arguments = arguments
         self._message = NewOutgoingMessage(
-            str(arguments.recipient), new_identifier(), text, int(time.time()), arguments.expires
+            str(arguments.recipient),
+            new_identifier(),
+            content,
+            int(time.time()),
+            arguments.expires,
+            content_type=arguments.content_type,
         )
         self._outcome = Outcome()
         self._sealer: Sealer | None = None
@@ -103,20 +108,21 @@ class Sending:
         return Sealer.from_settings(self._settings, MarkMemory.in_directory(self._settings.data_path))
 
 
-def read_text(source: BinaryIO, limit: int) -> str:
-    """Return the text of a message.
+def read_content(source: BinaryIO, limit: int, content_type: str | None) -> str | bytes:
+    """Return the content of a message.
 
     Args:
-        source: UTF-8.
+        source: Any bytes with a content type, UTF-8 without one.
         limit: Its largest size in bytes.
+        content_type: Its media type; None for a text.
 
     Raises:
-        MessageError: It is larger, or not UTF-8.
+        MessageError: It is larger, or it has no type and is not UTF-8.
     """
     octets = source.read(limit + 1)
     if len(octets) > limit:
         raise too_large(f"more than {limit} bytes", limit)
-    return decode(octets, "the message")
+    return decode(octets, "the message") if content_type is None else octets
 
 
 def decode(octets: bytes, what: str) -> str:
@@ -132,4 +138,6 @@ def decode(octets: bytes, what: str) -> str:
     try:
         return octets.decode()
     except UnicodeDecodeError as error:
-        raise MessageError(f"{what} is not UTF-8: byte {error.start + 1} is invalid", "convert it to UTF-8") from error
+        raise MessageError(
+            f"{what} is not UTF-8: byte {error.start + 1} is invalid", "convert it to UTF-8, or give its --content-type"
+        ) from error

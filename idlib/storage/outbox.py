@@ -1,7 +1,8 @@
 """Queued messages, on disk until the broker and DNS can be reached: any number of programs add them, one sends them.
 
 The texts are stored unsealed: a message is sealed only when it is sent, so that it is fresh and encrypted to the
-recipient's present key. Its identifier is stored too, so that a second copy sent after a crash is refused as a repeat.
+recipient's present key. Content with a type is stored as a blob: the type, a zero byte, and the content. The identifier
+of a message is stored too, so that a second copy sent after a crash is refused as a repeat.
 A text that was encrypted to an epoch key once must not be encrypted to an identity key later, so that is stored, too.
 """
 
@@ -12,8 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Self
 
-from idlib.errors import StoreError
+from idlib.errors import MalformedMediaTypeError, StoreError
 from idlib.files import state_of
+from idlib.media_types import media_type
 from idlib.storage import epoch_notes
 from idlib.storage.database import repairing
 from idlib.storage.outgoing import NewOutgoingMessage
@@ -39,8 +41,9 @@ MAX_OCTETS: Final = 16 * 1024 * 1024
 _OVERHEAD_OCTETS: Final = 200
 # Counts the texts themselves, so that a damaged `octets` does not make the outbox full.
 _COUNT: Final = f"SELECT count(*), coalesce(sum(length(CAST(text AS BLOB)) + {_OVERHEAD_OCTETS}), 0) FROM outgoing"  # noqa: S608  # ours
-# Earlier programs must not send from this file: they do not know what was encrypted to an epoch key.
-_VERSION: Final = 2
+# Earlier programs must not send from this file: they do not know what was encrypted to an epoch key, and they would
+# treat content that has a type as damage.
+_VERSION: Final = 3
 # How old messages of this boot are, whatever the clock has shown since.
 _QUEUED_IN: Final = """
 CREATE TABLE IF NOT EXISTS queued_in (number INTEGER PRIMARY KEY, boot TEXT NOT NULL, up REAL NOT NULL);
@@ -48,7 +51,8 @@ CREATE TRIGGER IF NOT EXISTS outgoing_gone AFTER DELETE ON outgoing BEGIN
     DELETE FROM queued_in WHERE number = old.number;
 END;
 """
-# Version 0, of release 0.1.0, had neither the table `used` nor the indexes by time; version 1 had nothing about epochs.
+# Version 0, of release 0.1.0, had neither the table `used` nor the indexes by time; version 1 had nothing about
+# epochs, and version 2 only texts.
 _SCHEMA: Final = f"""
 CREATE TABLE IF NOT EXISTS outgoing (
     number INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -87,6 +91,9 @@ SELECT recipient FROM found WHERE recipient IS NOT NULL
 """
 _COLUMNS: Final = "recipient, identifier, text, queued_at, lifetime"
 
+# No media type contains it.
+_END_OF_TYPE: Final = b"\0"
+
 # After damage, skip numbers that lost messages may have had, so that no number is used twice.
 _SKIPPED_NUMBERS: Final = 1_000_000
 # A message may be queued a while after it was created.
@@ -94,10 +101,39 @@ _MAX_DIVERGENCE_SECONDS: Final = 300
 
 
 def _is_plausible(row: tuple[Value, ...]) -> bool:
-    number, recipient, identifier, text, octets, *_ = row
+    number, recipient, identifier, stored, octets, *_ = row
     assert isinstance(number, int)  # noqa: S101  # for mypy, here and below
-    assert isinstance(text, str)  # noqa: S101
-    return number > 0 and is_name(recipient) and bool(identifier) and len(text.encode()) == octets
+    assert isinstance(stored, str | bytes)  # noqa: S101
+    if isinstance(stored, bytes):
+        _restored(stored)
+    size = len(stored if isinstance(stored, bytes) else stored.encode())
+    return number > 0 and is_name(recipient) and bool(identifier) and size == octets
+
+
+def _stored(message: NewOutgoingMessage) -> str | bytes:
+    if message.content_type is None:
+        return message.content
+    assert isinstance(message.content, bytes)  # noqa: S101  # the message has checked it
+    return message.content_type.encode("ascii") + _END_OF_TYPE + message.content
+
+
+def _restored(stored: str | bytes) -> tuple[str | bytes, str | None]:
+    """Return the content and the content type of a stored message.
+
+    Raises:
+        ValueError: This program cannot have stored them.
+    """
+    if isinstance(stored, str):
+        return stored, None
+    written, end, content = stored.partition(_END_OF_TYPE)
+    content_type = written.decode("ascii")
+    try:
+        is_ours = media_type(content_type) == content_type
+    except MalformedMediaTypeError as error:
+        raise ValueError(error.fact) from error
+    if not end or not content or not is_ours:
+        raise ValueError("not a content type and content")
+    return content, content_type
 
 
 def _is_plausible_total(row: tuple[Value, ...]) -> bool:
@@ -108,7 +144,7 @@ def _is_plausible_total(row: tuple[Value, ...]) -> bool:
 
 
 _TABLE: Final = Table(
-    "outgoing", ("number", "text", "text", "text", "integer", "integer", "integer or null"), _is_plausible
+    "outgoing", ("number", "text", "text", "text or blob", "integer", "integer", "integer or null"), _is_plausible
 )
 _TABLES: Final = (_TABLE, epoch_notes.MARKED, epoch_notes.SEALED)
 # The last column, when the oldest message was queued, is not in the table itself.
@@ -122,11 +158,12 @@ class OutgoingMessage(NewOutgoingMessage):
     Args:
         recipient: The recipient's name.
         identifier: The `jti` of the message, the same each time it is sealed.
-        text: The text of the message.
+        content: The text of the message, or the bytes of content that has a type.
         queued_at: When it was queued, in seconds since the epoch.
         lifetime: How many seconds later it expires; None if it does not expire.
         number: Its number in the outbox.
         was_sealed_to_epoch: As in `NewOutgoingMessage`.
+        content_type: As in `NewOutgoingMessage`.
     """
 
     number: int
@@ -199,13 +236,14 @@ class Outbox(epoch_notes.EpochNotes):
         """Queue a message; it is durable when this returns.
 
         Args:
-            message: The message; its text has at least one character.
+            message: The message; its content is not empty.
             at: When it was queued, by the boot clock; None if that is not known.
 
         Raises:
             StoreError: The outbox or the disk is full; nothing of the message is stored.
         """
-        octets = len(message.text.encode())
+        stored = _stored(message)
+        octets = len(stored if isinstance(stored, bytes) else stored.encode())
         with self._transaction() as connection:
             if _knows(connection, message.identifier):
                 return
@@ -219,7 +257,7 @@ class Outbox(epoch_notes.EpochNotes):
                 )
             row = connection.execute(
                 f"INSERT INTO outgoing ({_COLUMNS}, octets) VALUES (?, ?, ?, ?, ?, ?)",  # noqa: S608  # of ours alone
-                (message.recipient, message.identifier, message.text, message.queued_at, message.lifetime, octets),
+                (message.recipient, message.identifier, stored, message.queued_at, message.lifetime, octets),
             ).lastrowid
             if at is not None:
                 connection.execute("INSERT OR REPLACE INTO queued_in VALUES (?, ?, ?)", (row, at.boot, at.up))
@@ -257,9 +295,17 @@ class Outbox(epoch_notes.EpochNotes):
         with self._judging_rows():
             _TABLE.check(row[:-1])
             check_ascending([row[0]], after)
-        number, recipient, identifier, text, _octets, queued_at, lifetime, was_sealed_to_epoch = row
+        number, recipient, identifier, stored, _octets, queued_at, lifetime, was_sealed_to_epoch = row
+        content, content_type = _restored(stored)
         return OutgoingMessage(
-            recipient, identifier, text, queued_at, lifetime, number, was_sealed_to_epoch=bool(was_sealed_to_epoch)
+            recipient,
+            identifier,
+            content,
+            queued_at,
+            lifetime,
+            number,
+            was_sealed_to_epoch=bool(was_sealed_to_epoch),
+            content_type=content_type,
         )
 
     @repairing

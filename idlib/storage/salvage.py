@@ -32,6 +32,7 @@ _KINDS: Final[Mapping[str, tuple[type, ...]]] = {
     "integer or null": (int, type(None)),
     "real": (int, float),
     "text": (str,),
+    "text or blob": (str, bytes),
     "blob": (bytes,),
     "blob or null": (bytes, type(None)),
 }

@@ -214,7 +214,7 @@ def test_messages_queued_by_the_release_go_to_the_epoch_key_of_a_marked_device(
         own_mosquitto.start()
         with sender.start(SENDER):
             receiver.wait_for_message("queued 1", timeout=60)
-        assert schema_version(sender, "outbox.sqlite3") == 2
+        assert schema_version(sender, "outbox.sqlite3") == 3
         printed = [json.loads(text) for text in receiver.stdout]
         assert [(one["message"], one["sealed"]) for one in printed] == [("queued 0", "epoch"), ("queued 1", "epoch")]
 

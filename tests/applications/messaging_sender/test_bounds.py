@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from idlib.algorithms import PrivateKey
 from idlib.errors import MessageError
+from idlib.media_types import MAX_CHARACTERS
 from idlib.settings import load
 from idlib.storage.outgoing import NewOutgoingMessage
 from messaging_sender.bounds import end_of_life, surely_fits
@@ -34,11 +35,20 @@ def test_what_surely_fits_also_fits_when_it_is_signed(some: str, octets: int) ->
         SEALER.check(message(text))
 
 
+@given(st.binary(min_size=1, max_size=50), st.integers(0, LIMIT))
+def test_content_with_the_longest_type_that_surely_fits_also_fits(some: bytes, octets: int) -> None:
+    content = some + b"\xff" * (octets - len(some))
+    longest = f"a/{'b' * 127}; {'c' * 60}={'d' * 63}"
+    assert len(longest) == MAX_CHARACTERS
+    if surely_fits(content, LIMIT):
+        SEALER.check(NewOutgoingMessage(LONGEST, "x" * 22, content, int(time.time()), 99_999_999, content_type=longest))
+
+
 def test_most_of_what_fits_surely_fits() -> None:
     largest = next(octets for octets in range(LIMIT, 0, -1) if surely_fits("x" * octets, LIMIT))
     SEALER.check(message("x" * largest))
     with pytest.raises(MessageError, match="the message is too large"):
-        SEALER.check(message("x" * (largest + 1024)))
+        SEALER.check(message("x" * (largest + 1536)))
 
 
 def test_an_empty_text_does_not_surely_fit() -> None:

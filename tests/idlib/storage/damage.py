@@ -59,7 +59,13 @@ def short_message(number: int) -> WaitingMessage:
 
 def outgoing(number: int) -> NewOutgoingMessage:
     text = f"<ü {number}>" * (SIZES[number % len(SIZES)] // 5)
-    return NewOutgoingMessage(NAMES[number % 40], f"id {number}", text, NOW, None if number % 2 else 60)
+    lifetime = None if number % 2 else 60
+    if number % 3 == 0:
+        content = b"\xff\0" + text.encode()
+        return NewOutgoingMessage(
+            NAMES[number % 40], f"id {number}", content, NOW, lifetime, content_type='image/x; a="b"'
+        )
+    return NewOutgoingMessage(NAMES[number % 40], f"id {number}", text, NOW, lifetime)
 
 
 def fill_replay(directory: Path) -> None:
@@ -90,6 +96,10 @@ def read_waiting(directory: Path) -> set[object]:
         return {one.number for one in found}
 
 
+def _facts(message: NewOutgoingMessage) -> tuple[object, ...]:
+    return message.recipient, message.content, message.content_type
+
+
 def fill_outbox(directory: Path) -> None:
     with Outbox(directory) as store:
         for number in range(1, 101):
@@ -105,7 +115,7 @@ def read_outbox(directory: Path) -> set[object]:
             while (message := store.next_to(recipient, last)) is not None:
                 last = message.number
                 number = numbers.get(message.identifier)
-                if number is None or (recipient, message.text) != (outgoing(number).recipient, outgoing(number).text):
+                if number is None or _facts(message) != _facts(outgoing(number)):
                     raise AlteredError
                 found.add(number)
         return found

@@ -118,8 +118,8 @@ def test_an_outbox_of_the_release_before_is_upgraded_and_that_release_rejects_it
         outbox.note_sealed_to_epoch(first(outbox).number)
         outbox.note_mark(BOB, NOW)
     with contextlib.closing(sqlite3.connect(tmp_path / FILE_NAME)) as connection:
-        assert connection.execute("PRAGMA user_version").fetchone() == (2,)
-        connection.execute("PRAGMA user_version = 3")
+        assert connection.execute("PRAGMA user_version").fetchone() == (3,)
+        connection.execute("PRAGMA user_version = 4")
     with pytest.raises(StoreError, match="was written by a newer version of this software"):
         Outbox(tmp_path)
 
@@ -173,7 +173,7 @@ def test_an_upgrade_that_is_killed_at_any_statement_loses_nothing(tmp_path: Path
         with Outbox(killed / str(number)) as outbox:
             texts, last = [], 0
             while (found := outbox.next_to(BOB, last)) is not None:
-                texts.append(found.text)
+                texts.append(found.content)
                 last = found.number
             assert texts == [f"old {number}" for number in range(20)]
             outbox.note_sealed_to_epoch(last)
@@ -211,5 +211,5 @@ def test_an_impossible_time_of_a_mark_is_damage(statement: str, tmp_path: Path) 
         connection.execute(statement)
     with Outbox(tmp_path) as outbox:
         assert outbox.marked_at(BOB) is None
-        assert first(outbox).text == "kept"
+        assert first(outbox).content == "kept"
     assert len(aside(tmp_path / FILE_NAME)) == 1

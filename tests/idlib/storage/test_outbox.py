@@ -36,7 +36,8 @@ def message(identifier: str, recipient: str = BOB, text: str = "text", queued_at
 def texts_to(outbox: Outbox, recipient: str) -> list[str]:
     texts, number = [], 0
     while (one := outbox.next_to(recipient, number)) is not None:
-        texts.append(one.text)
+        assert isinstance(one.content, str)
+        texts.append(one.content)
         number = one.number
     return texts
 
@@ -244,13 +245,68 @@ def test_every_text_is_returned_unchanged(
         outbox.put(put)
         got = outbox.next_to(BOB, 0)
     assert got is not None
-    assert (got.recipient, got.identifier, got.text, got.queued_at, got.lifetime) == (
+    assert (got.recipient, got.identifier, got.content, got.queued_at, got.lifetime) == (
         BOB,
         "identifier",
         text,
         1000,
         lifetime,
     )
+
+
+@given(content=st.binary(min_size=1), content_type=st.sampled_from(["image/png", 'text/csv; a="b; c"', "x/y"]))
+def test_content_with_a_type_is_returned_unchanged(
+    content: bytes, content_type: str, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    directory = tmp_path_factory.mktemp("outbox")
+    with Outbox(directory) as outbox:
+        outbox.put(NewOutgoingMessage(BOB, "identifier", content, 1000, None, content_type=content_type))
+    with Outbox(directory) as outbox:
+        got = outbox.next_to(BOB, 0)
+        assert got is not None
+        assert (got.content, got.content_type) == (content, content_type)
+        outbox.remove(got.number)
+        assert outbox.waiting() == Waiting(0, None)
+    with contextlib.closing(sqlite3.connect(directory / FILE_NAME)) as connection:
+        assert connection.execute("SELECT messages, octets FROM used").fetchall() == [(0, 0)]
+
+
+@pytest.mark.parametrize(("content", "content_type"), [("text", "text/plain"), (b"bytes", None)])
+def test_a_text_has_no_type_and_bytes_have_one(content: str | bytes, content_type: str | None) -> None:
+    with pytest.raises(ValueError, match="bytes need one"):
+        NewOutgoingMessage(BOB, "identifier", content, 1000, None, content_type=content_type)
+
+
+def test_an_outbox_from_before_content_types_is_upgraded_and_its_release_rejects_it_then(tmp_path: Path) -> None:
+    with Outbox(tmp_path) as outbox:
+        outbox.put(message("old"))
+    with contextlib.closing(sqlite3.connect(tmp_path / FILE_NAME)) as connection:
+        # The tables are the same.
+        connection.execute("PRAGMA user_version = 2")
+    with Outbox(tmp_path) as outbox:
+        outbox.put(NewOutgoingMessage(BOB, "new", b"\0", 1000, None, content_type="image/png"))
+        first = outbox.next_to(BOB, 0)
+        assert first is not None
+        assert (first.content, first.content_type) == ("text", None)
+    with contextlib.closing(sqlite3.connect(tmp_path / FILE_NAME)) as connection:
+        # A program refuses each version above its own.
+        assert connection.execute("PRAGMA user_version").fetchone() == (3,)
+
+
+@pytest.mark.parametrize("stored", [b"", b"\0", b"image/png\0", b"image/png", b"image\0x", b"Image/PNG\0x", b"\xff\0x"])
+def test_a_blob_that_this_program_has_not_stored_is_damage(stored: bytes, tmp_path: Path) -> None:
+    with Outbox(tmp_path) as outbox:
+        outbox.put(message("damaged"))
+        outbox.put(message("whole"))
+    with contextlib.closing(sqlite3.connect(tmp_path / FILE_NAME)) as connection, connection:
+        connection.execute(
+            "UPDATE outgoing SET text = ?, octets = ? WHERE identifier = 'damaged'", (stored, len(stored))
+        )
+    with Outbox(tmp_path) as outbox:
+        found = outbox.next_to(BOB, 0)
+        assert found is not None
+        assert found.identifier == "whole"
+    assert len(aside(tmp_path / FILE_NAME)) == 1
 
 
 def open_and_close(directory: Path, times: int) -> None:

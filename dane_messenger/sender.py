@@ -11,6 +11,7 @@ from dane_messenger.configuration import SettingValue, environment_with
 from dane_messenger.library_log import be_quiet_by_default
 from idlib.envelope.identifier import new_identifier
 from idlib.errors import MessageError
+from idlib.media_types import media_type
 from idlib.names import IdentityName
 from idlib.settings import SENDER_READS, load
 from idlib.storage.outgoing import NewOutgoingMessage
@@ -18,6 +19,7 @@ from messaging_sender.queuing import queue_message, warn_if_nobody_sends
 from messaging_sender.reporting import Outcome
 from messaging_sender.sending_session import SendingSession
 
+_BYTES_TYPE: Final = "application/octet-stream"
 _MAX_LIFETIME_SECONDS: Final = 99_999_999
 _MAX_TIMEOUT_SECONDS: Final = 86_400.0
 
@@ -100,8 +102,9 @@ class Sender:
     def send(
         self,
         recipient: str,
-        text: str,
+        content: str | bytes,
         *,
+        content_type: str | None = None,
         expires: int | None = None,
         receipt: bool = False,
         timeout: float | None = None,
@@ -112,7 +115,9 @@ class Sender:
 
         Args:
             recipient: The recipient's name.
-            text: The text.
+            content: A text, or any bytes.
+            content_type: The media type of the content, such as `application/json`; None for a text without one, and
+                for bytes of the type `application/octet-stream`.
             expires: After how many seconds the message expires; None for never.
             receipt: Also wait until the recipient has confirmed that it has printed the message; this takes a
                 connection of its own.
@@ -123,7 +128,8 @@ class Sender:
             MalformedNameError: The recipient's name is malformed.
             DiscoveryError: DNS has no key of the recipient that can be used, or did not answer.
             NotForwardSecretError: The recipient has no epoch keys, and REQUIRE_FORWARD_SECRECY names it.
-            MessageError: The text is empty or too large, or is not valid Unicode.
+            MessageError: The content is empty or too large, or is a text that is not valid Unicode.
+            MalformedMediaTypeError: The content type is not a media type.
             ClockError: The clock of this device is not set.
             TransportError: The broker was not reached, or refused the message, or did not acknowledge it.
             NoSubscriberError: The broker has no subscriber for the recipient, and dropped the message.
@@ -134,27 +140,32 @@ class Sender:
             RuntimeError: The `Sender` is closed.
         """
         patience = self._timeout if timeout is None else _checked_timeout(timeout)
-        message = _outgoing(recipient, text, expires)
+        message = _outgoing(recipient, content, content_type, expires)
         send = self._session.send_and_confirm if receipt else self._session.send
         return _sent(message, send(message, patience), is_confirmed=receipt)
 
-    def queue(self, recipient: str, text: str, *, expires: int | None = None) -> QueuedMessage:
+    def queue(
+        self, recipient: str, content: str | bytes, *, content_type: str | None = None, expires: int | None = None
+    ) -> QueuedMessage:
         """Put a message into the outbox in DATA_PATH, from which `dane-messenger deliver` sends it.
 
         It needs no network and returns at once. A queued message survives a restart of the device.
 
         Args:
             recipient: The recipient's name.
-            text: The text.
+            content: A text, or any bytes.
+            content_type: The media type of the content, such as `application/json`; None for a text without one, and
+                for bytes of the type `application/octet-stream`.
             expires: After how many seconds the message expires; None for a week.
 
         Raises:
             MalformedNameError: The recipient's name is malformed.
-            MessageError: The text is empty or too large, or is not valid Unicode.
+            MessageError: The content is empty or too large, or is a text that is not valid Unicode.
+            MalformedMediaTypeError: The content type is not a media type.
             StoreError: The outbox is full, or cannot be written.
             ValueError: `expires` is out of range.
         """
-        message = _outgoing(recipient, text, expires)
+        message = _outgoing(recipient, content, content_type, expires)
         queue_message(self._settings, message)
         if not self._has_warned:
             self._has_warned = True
@@ -166,16 +177,30 @@ class Sender:
         self._close()
 
 
-def _outgoing(recipient: str, text: str, expires: int | None) -> NewOutgoingMessage:
+def _outgoing(
+    recipient: str, content: str | bytes, content_type: str | None, expires: int | None
+) -> NewOutgoingMessage:
     if expires is not None and not (isinstance(expires, int) and 1 <= expires <= _MAX_LIFETIME_SECONDS):
         raise ValueError(f"expires={expires!r}: give a whole number of seconds from 1 to {_MAX_LIFETIME_SECONDS}")
+    is_text = isinstance(content, str) and content_type is None
+    octets = _encoded(content) if isinstance(content, str) else content
+    return NewOutgoingMessage(
+        str(IdentityName(recipient)),
+        new_identifier(),
+        content if is_text else octets,
+        int(time.time()),
+        expires,
+        content_type=None if is_text else media_type(_BYTES_TYPE if content_type is None else content_type),
+    )
+
+
+def _encoded(text: str) -> bytes:
     try:
-        text.encode()
+        return text.encode()
     except UnicodeEncodeError as error:
         raise MessageError(
             f"the text is not valid Unicode: character {error.start + 1} is half of a pair", "remove it"
         ) from error
-    return NewOutgoingMessage(str(IdentityName(recipient)), new_identifier(), text, int(time.time()), expires)
 
 
 def _sent(message: NewOutgoingMessage, outcome: Outcome, *, is_confirmed: bool) -> SentMessage:

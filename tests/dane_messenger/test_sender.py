@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 
-from dane_messenger import Sender
+from dane_messenger import IdlibError, MalformedMediaTypeError, MessageError, Sender
 from idlib.keys import encode_private_key, generate_private_key, key_path, locked, write_new
 from idlib.names import IdentityName
 from idlib.settings import KeyType
+from idlib.storage.outbox import Outbox
 
 ALICE = "alice._device.example.com"
 BOB = "bob._device.example.com"
@@ -53,6 +54,45 @@ def test_a_message_that_cannot_be_queued_creates_no_outbox(settings: Mapping[str
     with Sender(settings) as sender, pytest.raises(ValueError, match="expires=0: give"):
         sender.queue(BOB, "text", expires=0)
     assert not (tmp_path / "data").exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "content_type", "error"),
+    [
+        ("text", "json", MalformedMediaTypeError),
+        (b"bytes", "", MalformedMediaTypeError),
+        (b"", None, MessageError),
+        ("half a pair: \ud800", "text/plain", MessageError),
+    ],
+)
+def test_content_that_cannot_be_sent_is_not_queued(
+    content: str | bytes,
+    content_type: str | None,
+    error: type[IdlibError],
+    settings: Mapping[str, str | Path],
+    tmp_path: Path,
+) -> None:
+    with Sender(settings) as sender, pytest.raises(error):
+        sender.queue(BOB, content, content_type=content_type)
+    assert not (tmp_path / "data").exists()
+
+
+def test_queued_content_has_its_type(settings: Mapping[str, str | Path], tmp_path: Path) -> None:
+    with Sender(settings) as sender:
+        sender.queue(BOB, "text")
+        sender.queue(BOB, "typed", content_type="TEXT/csv")
+        sender.queue(BOB, b"\xff", content_type="image/png")
+        sender.queue(BOB, b"\xff")
+    queued = []
+    with Outbox(tmp_path / "data") as outbox:
+        while (message := outbox.next_to(BOB, queued[-1].number if queued else 0)) is not None:
+            queued.append(message)
+    assert [(message.content, message.content_type) for message in queued] == [
+        ("text", None),
+        (b"typed", "text/csv"),
+        (b"\xff", "image/png"),
+        (b"\xff", "application/octet-stream"),
+    ]
 
 
 def test_a_queued_message_is_described(settings: Mapping[str, str | Path]) -> None:

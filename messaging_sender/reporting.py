@@ -60,7 +60,7 @@ def report(
             "recipient": message.recipient,
             "size": None if sealed is None else len(sealed.payload),
             "result": result,
-            "reason": None if error is None else _reason_of(error),
+            "reason": None if error is None else reason_of(error),
             "warning": warning,
             "sealed": None if published is None else published.kind,
             "readable_until": None if published is None else published.readable_until,
@@ -68,7 +68,12 @@ def report(
     )
 
 
-def _reason_of(error: BaseException) -> str:
+def reason_of(error: BaseException) -> str:
+    """Return what stopped a message, in words.
+
+    Args:
+        error: An error, or an interruption.
+    """
     if isinstance(error, KeyboardInterrupt):
         return "terminated" if isinstance(error, Terminated) else "interrupted"
     return str(error)

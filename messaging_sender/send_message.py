@@ -20,6 +20,7 @@ from idlib.program.command_line import parser, require_stdout
 from idlib.program.environment import read_environment
 from idlib.settings import SENDER_READS, Settings, load
 from idlib.system.interruption import raise_when_terminated
+from messaging_sender.recipients import read_name, several
 
 
 def main() -> int:
@@ -48,8 +49,17 @@ def _send(settings: Settings, arguments: argparse.Namespace) -> int:
         from messaging_sender.sending import Sending, read_content
 
         content = read_content(source, settings.max_message_size, arguments.content_type)
+    if arguments.recipient is None:
+        return _send_to_several(settings, arguments, content)
     Sending(settings, arguments, content).send()
     return ExitStatus.OK
+
+
+def _send_to_several(settings: Settings, arguments: argparse.Namespace, content: str | bytes) -> int:
+    from messaging_sender.group import GroupSender
+
+    gc.enable()
+    return GroupSender(settings, arguments, several(arguments.to, arguments.to_file), content).send()
 
 
 def get_config() -> Settings:
@@ -95,32 +105,34 @@ def sign_and_encrypt(source_name: str, crypto_path: str, app_uid: int, message: 
 def command_line() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
     line = parser(
-        "Sign a message, encrypt it to RECIPIENT and publish it. The exit status is 0 once the broker has acknowledged"
-        " it. Settings are environment variables.",
+        "Sign a message, encrypt it and publish it. Settings are environment variables.",
         "{program} bob._device.example.com 'Good morning'",
     )
     line.usage = "%(prog)s [options] RECIPIENT [MESSAGE]"
-    line.add_argument("recipient", metavar="RECIPIENT", type=_recipient, help="the recipient's DNS name")
-    line.add_argument("message", metavar="MESSAGE", nargs="?", help="the text, or - to read it from stdin")
-    line.add_argument("--file", metavar="PATH", type=Path, help="read the text from a file")
+    line.add_argument("recipient", metavar="RECIPIENT", nargs="?", help="the recipient's DNS name")
+    # Its help would not fit on one screen.
+    line.add_argument("message", metavar="MESSAGE", nargs="?", help=argparse.SUPPRESS)
+    line.add_argument("--to", metavar="NAME", type=_recipient, action="append", help="a recipient; give it repeatedly")
+    line.add_argument("--to-file", metavar="FILE", type=Path, help="a file of recipients, one on each line")
+    line.add_argument("--file", metavar="PATH", type=Path, help="read MESSAGE from a file; - reads it from stdin")
     line.add_argument("--content-type", metavar="TYPE", type=_content_type, help="its media type, as in image/png")
-    line.add_argument("--lines", action="store_true", help="send each line as a message, from stdin or a file")
+    line.add_argument("--lines", action="store_true", help="send each line of the file or stdin")
     line.add_argument("--queue", action="store_true", help="queue the message if it cannot be sent now")
-    line.add_argument("--receipt", action="store_true", help="wait until RECIPIENT confirms that it has printed it")
-    line.add_argument("--json", action="store_true", help="report each message as a JSON object on stdout")
-    line.add_argument("--verbose", action="store_true", help="log the records found in DNS for RECIPIENT")
+    line.add_argument("--receipt", action="store_true", help="wait until RECIPIENT has printed it")
+    line.add_argument("--json", action="store_true", help="report each message as JSON on stdout")
+    line.add_argument("--verbose", action="store_true", help="log the records found in DNS")
     line.add_argument(
         "--expires",
         metavar="SECONDS",
         type=_lifetime,
-        help="expire the message after SECONDS (default: never)",
+        help="expire it after SECONDS (default: never)",
     )
     line.add_argument(
         "--timeout",
         metavar="SECONDS",
         type=_seconds,
         default=30.0,
-        help="how long to wait for the broker to answer (default: 30)",
+        help="how long to wait for the broker (default: 30)",
     )
     return line
 
@@ -131,6 +143,10 @@ def _read_arguments() -> argparse.Namespace:
     arguments, rest = line.parse_known_intermixed_args()
     if rest:
         line.error(_complaint(arguments, rest))
+    if arguments.to is None and arguments.to_file is None:
+        _read_recipient(line, arguments)
+    else:
+        _move_message(line, arguments)
     if arguments.message is not None and arguments.file is not None:
         line.error("give either MESSAGE or --file, not both")
     if arguments.message is None and arguments.file is None and not arguments.lines:
@@ -140,6 +156,27 @@ def _read_arguments() -> argparse.Namespace:
     return arguments
 
 
+def _read_recipient(line: argparse.ArgumentParser, arguments: argparse.Namespace) -> None:
+    if arguments.recipient is None:
+        line.error("the following arguments are required: RECIPIENT")
+    try:
+        arguments.recipient = _recipient(arguments.recipient)
+    except argparse.ArgumentTypeError as error:
+        line.error(f"argument RECIPIENT: {error}")
+
+
+def _move_message(line: argparse.ArgumentParser, arguments: argparse.Namespace) -> None:
+    """Read the only word as MESSAGE, because options name the recipients."""
+    if arguments.message is not None:
+        line.error("give either RECIPIENT or --to and --to-file; put the message into quotes")
+    if arguments.receipt or arguments.lines:
+        line.error("--receipt and --lines cannot be used with --to or --to-file")
+    arguments.recipient, arguments.message = None, arguments.recipient
+    if str(arguments.to_file) == arguments.message == "-":
+        line.error("stdin can be MESSAGE or --to-file, not both")
+    arguments.to = arguments.to or []
+
+
 def _complaint(arguments: argparse.Namespace, rest: list[str]) -> str:
     if arguments.message is None or any(word.startswith("-") for word in rest):
         return f"unrecognized arguments: {' '.join(rest)}"
@@ -147,12 +184,10 @@ def _complaint(arguments: argparse.Namespace, rest: list[str]) -> str:
 
 
 def _recipient(text: str) -> IdentityName:
-    if re.fullmatch(r"[0-9.]+", text):
-        raise argparse.ArgumentTypeError(f"{text!r} is an IP address; give the device's DNS name")
     try:
-        return IdentityName(text)
+        return read_name(text)
     except MalformedNameError as error:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a device name; {error.hint}") from error
+        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 def _content_type(text: str) -> str:

@@ -27,6 +27,7 @@ IdlibError
  │    └── NotServedError          a name server of the zone does not serve the new records
  ├── TooEarlyError            11  a step of a key rotation is not safe yet
  ├── OutputError              70  stdout cannot be written
+ ├── ConfirmationError        64  the program that confirms messages has written something else
  ├── MalformedNameError       64  a text is not an identity name, or not the DNS URI of one
  ├── MalformedMediaTypeError  64  a text is not a media type
  ├── MalformedListError        1  a file of names cannot be read or has other content
@@ -68,6 +69,7 @@ class ExitStatus(IntEnum):
     NOT_CHECKED = 9
     PUBLISHING = 10
     TOO_EARLY = 11
+    TOO_FEW_MESSAGES = 12
     USAGE = 64
     THREAD_DIED = 70
     INTERRUPTED = 130
@@ -303,6 +305,12 @@ class OutputError(IdlibError):
     """Stdout is closed or cannot be written, so the output would be lost."""
 
     exit_status = ExitStatus.THREAD_DIED
+
+
+class ConfirmationError(IdlibError):
+    """The program that confirms received messages has written something else than the number of the last one."""
+
+    exit_status = ExitStatus.USAGE
 
 
 class MalformedNameError(IdlibError):

@@ -29,15 +29,24 @@ def text_line(sender: IdentityName, text: str) -> str:
     return _json(f"{sender} says: {text}")
 
 
-def content_line(sender: IdentityName, content_type: str | None, size: int) -> str:
-    """Return what is printed for an authenticated message whose content is not a text, as a JSON string on one line.
+def content_line(sender: IdentityName, content: bytes, content_type: str, file: str | None = None) -> str:
+    """Return the line for an authenticated message with a content type: a JSON string that no text message can have.
+
+    What the sender has chosen comes last, so that it cannot be mistaken for anything else.
 
     Args:
         sender: The name whose key verified.
-        content_type: The media type of the content.
-        size: Its size in bytes.
+        content: The content, which is shown in base64 if it is not UTF-8, and not at all if it is in a file.
+        content_type: Its media type.
+        file: The file that has it; None if there is none.
     """
-    return _json(f"{sender} sent {counted(size, 'byte')} of {content_type}")
+    sent = f"{sender} sent {counted(len(content), 'byte')}"
+    if file is not None:
+        return _json(f"{sent} in the file {file} of type {content_type}")
+    try:
+        return _json(f"{sent} of type {content_type}: {content.decode()}")
+    except UnicodeDecodeError:
+        return _json(f"{sent} in base64 of type {content_type}: {b64encode(content).decode()}")
 
 
 def json_line(
@@ -49,24 +58,31 @@ def json_line(
     received_at: float,
     sealed: str,
     content_type: str | None = None,
+    file: str | None = None,
+    number: int | None = None,
 ) -> str:
     """Return an authenticated message as a JSON object on one line.
 
     Args:
         sender: The name whose key verified.
-        content: The message; bytes if it is not a text.
+        content: The message; bytes if it is not a text. It is not shown if it is in a file.
         identifier: Its `jti`; None if the message is unbound.
         sent_at: Its `iat` in seconds since the epoch; None if the message is unbound.
         received_at: When it was received, in seconds since the epoch.
         sealed: The kind of key that it was encrypted to: `epoch` or `identity`.
         content_type: The media type of the content; None for a text.
+        file: The file that has the content; None if there is none.
+        number: The number with which the reading program confirms the message; None if it does not.
     """
+    is_shown = file is None
     return _json(
         {
+            **({} if number is None else {"number": number}),
             "sender": str(sender),
-            "message": None if isinstance(content, bytes) else content,
+            "message": content if is_shown and isinstance(content, str) else None,
             **({} if content_type is None else {"content_type": content_type}),
-            **({"base64": b64encode(content).decode()} if isinstance(content, bytes) else {}),
+            **({"base64": b64encode(content).decode()} if is_shown and isinstance(content, bytes) else {}),
+            **({} if file is None else {"file": file}),
             "id": identifier,
             "sent_at": None if sent_at is None else rfc3339(sent_at),
             "received_at": rfc3339(received_at),

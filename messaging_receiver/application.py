@@ -1,5 +1,6 @@
 """Receives messages over MQTT, opens and authenticates them, and prints each as one line."""
 
+import argparse
 import contextlib
 import functools
 import gc
@@ -15,19 +16,20 @@ from idlib.algorithms import PrivateKey
 from idlib.discovery import Discovery
 from idlib.envelope import parse
 from idlib.errors import DiscoveryError, ExitStatus, IdlibError, OutputError, Refusal, StoreError
-from idlib.names import IdentityName
+from idlib.names import IdentityName, NamePatterns
 from idlib.program.environment import read_environment
 from idlib.settings import RECEIVER_READS, Settings
 from idlib.timekeeping import leave_command
-from idlib.transport import Broker, Delivery, Subscription
+from idlib.transport import Broker, Delivery, ReceivedPacket, Subscription
 from idlib.trust import Moment, PolicySource
 from idlib.verdict import AskAgain, Print, Refuse, Renewal, Wait, authenticate
-from messaging_receiver.arguments import command_line
+from messaging_receiver.arguments import command_line, read_arguments
 from messaging_receiver.authentication_stage import AuthenticationStage, message_authentication_thread
 from messaging_receiver.bounded_queue import BoundedQueue
 from messaging_receiver.clock_upkeep import ClockUpkeep
 from messaging_receiver.context import Context
 from messaging_receiver.decryption import Turns, message_decryption_thread
+from messaging_receiver.ending import Ending
 from messaging_receiver.forwarding import message_printer
 from messaging_receiver.health import HealthService
 from messaging_receiver.opening import LocalOpener, Opener
@@ -35,9 +37,11 @@ from messaging_receiver.own_epochs import OwnEpochs, own_epochs_of, wait_for_epo
 from messaging_receiver.own_identity import OwnKeys, wait_for_own_key
 from messaging_receiver.own_record import OwnRecord
 from messaging_receiver.queue_items import AuthenticatedMessage, DecryptedMessage, LookupResult, SettledMessage, size_of
+from messaging_receiver.receipt_requests import ReceiptRequest
 from messaging_receiver.receipts import Receipts
+from messaging_receiver.sinks import Sink
+from messaging_receiver.sinks.creation import sink_from
 from messaging_receiver.stage import Stage
-from messaging_receiver.standard_output import StandardOutput
 from messaging_receiver.state import KeptSession, kept_client_id, open_state
 from messaging_receiver.supervision import Supervision
 from messaging_receiver.workers.number import number_of_workers
@@ -73,7 +77,7 @@ _INGEST_GRACE_SECONDS: Final = 2.0
 
 def main() -> int:
     """Run the receiver until it is stopped; return its exit status."""
-    arguments = command_line().parse_args()
+    arguments = read_arguments()
     settings = get_config()
     if arguments.trust_clock:
         print(f"The receiver will trust the clock within 10 s; the clock shows {leave_command(settings.data_path)}.")
@@ -84,13 +88,15 @@ def main() -> int:
             "stdout is closed", "start the receiver with stdout connected to a terminal, a file or a program"
         )
     stopping = threading.Event()
-    for ending in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(ending, lambda *_: stopping.set())
+    ending = Ending(stopping, arguments.count, arguments.seconds)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda number, _: ending.interrupt(number))
     # Checked now, so that wrong settings are reported before the receiver waits for its own record.
     broker = Broker.from_settings(settings)
     # Before files are opened and threads are started, so that workers have neither.
-    number = number_of_workers(settings)
-    with _open_spawner(settings, number) as spawner, open_state(settings, stopping) as context:
+    workers = number_of_workers(settings)
+    with _open_spawner(settings, workers) as spawner, open_state(settings, stopping) as context:
+        ending.start_timer()
         own_record = OwnRecord(settings, context.discovery)
         epochs = own_epochs_of(settings, context.timekeeper)
         health = HealthService(
@@ -100,8 +106,8 @@ def main() -> int:
         upkeep = ClockUpkeep(context, epochs.destroy_overdue)
         key = wait_for_own_key(settings, own_record, stopping, upkeep.keep)
         if key is None or not wait_for_epoch_keys(epochs, stopping, upkeep.keep):
-            return ExitStatus.OK
-        return _receive(context, broker, own_record, key, health, (spawner, number), epochs)
+            return ending.status()
+        return _receive(context, broker, own_record, key, health, (spawner, workers), epochs, arguments, ending)
 
 
 def get_config() -> Settings:
@@ -177,6 +183,8 @@ def _receive(
     health: HealthService,
     workers: tuple[Spawner | None, int],
     epochs: OwnEpochs,
+    arguments: argparse.Namespace,
+    ending: Ending,
 ) -> int:
     settings, stopping = context.settings, context.stopping
     own_keys = OwnKeys(
@@ -204,7 +212,7 @@ def _receive(
         lambda delivery: _ingest(reception, delivery),
         KeptSession(context.memory),
     )
-    stdout = StandardOutput(stopping)
+    sink = sink_from(arguments, context, ending)
     spawner, number = workers
     pool = None
     if spawner is not None:
@@ -214,13 +222,17 @@ def _receive(
     openers: Sequence[Opener] = (LocalOpener(),) if pool is None else pool.openers
     reception = Stage(context, ENCRYPTED_MESSAGES, AUTHENTICATED_MESSAGES)
     authentication = AuthenticationStage(
-        context, DECRYPTED_MESSAGES, AUTHENTICATED_MESSAGES, _ignore if pool is None else pool.senders.learn
+        context,
+        DECRYPTED_MESSAGES,
+        AUTHENTICATED_MESSAGES,
+        _ignore if pool is None else pool.senders.learn,
+        NamePatterns(tuple(arguments.senders)) if arguments.senders else NamePatterns.all(),
     )
     printing = Stage(context, AUTHENTICATED_MESSAGES, AUTHENTICATED_MESSAGES)
     disconnecting = threading.Event()
     ingest = _thread("MQTT-Ingest", stopping, lambda: subscription.run(disconnecting))
     printer = _thread(
-        "Forwarder", stopping, lambda: message_printer(printing, stdout, subscription.settle, receipts.ask)
+        "Forwarder", stopping, lambda: _forward(printing, sink, subscription.settle, receipts.ask, ending)
     )
     threads = [
         ingest,
@@ -231,7 +243,7 @@ def _receive(
     for thread in threads:
         thread.start()
     supervision = Supervision(
-        context, authentication, stdout, subscription, threads, own_keys, own_record, _queue_sizes, pool, epochs
+        context, authentication, sink, ending, subscription, threads, own_keys, own_record, _queue_sizes, pool, epochs
     )
     health.problem = supervision.problem
     # In a thread of its own, because the main thread must not wait for DNS.
@@ -246,7 +258,23 @@ def _receive(
     ingest.join(_INGEST_GRACE_SECONDS)
     context.refusals.finish()
     _LOG.info("Stopped: waiting=%d %s", authentication.number_waiting, context.counters)
-    return ExitStatus.THREAD_DIED if died else ExitStatus.OK
+    return ExitStatus.THREAD_DIED if died else ending.status()
+
+
+def _forward(
+    stage: Stage[AuthenticatedMessage | SettledMessage],
+    sink: Sink,
+    settle: Callable[[ReceivedPacket], None],
+    confirm: Callable[[ReceiptRequest], None],
+    ending: Ending,
+) -> None:
+    """Deliver messages, and end the receiver if its sink can deliver no more."""
+    try:
+        message_printer(stage, sink, settle, confirm, ending)
+    except StoreError:
+        raise
+    except IdlibError as error:
+        ending.fail(error)
 
 
 def _decryption_threads(

@@ -1,8 +1,15 @@
 """The command line of the receiver; apart from it, so that it can be read without the receiver's imports."""
 
 import argparse
+import math
+from typing import Final
 
+from idlib.errors import MalformedNameError
+from idlib.names import NamePatterns
 from idlib.program.command_line import parser
+
+# About ten years: more seconds than a timer can wait for would be an internal error.
+MAX_SECONDS: Final = 315_360_000.0
 
 
 def command_line() -> argparse.ArgumentParser:
@@ -11,6 +18,22 @@ def command_line() -> argparse.ArgumentParser:
         "Receive messages for IDENTITY_NAME and print each authenticated one as a line on stdout."
         " Settings come from environment variables.",
         "IDENTITY_NAME=alice._device.example.com {program}",
+    )
+    line.usage = "%(prog)s [options]"
+    line.add_argument("-C", dest="count", metavar="COUNT", type=_count, help="end after COUNT messages")
+    line.add_argument("-W", dest="seconds", metavar="SECONDS", type=_seconds, help="end after SECONDS")
+    line.add_argument(
+        "--from",
+        dest="senders",
+        metavar="NAME",
+        action="append",
+        type=_pattern,
+        help="deliver only messages from NAME, and store others for a later run; repeatable",
+    )
+    line.add_argument(
+        "--confirm",
+        action="store_true",
+        help="print JSON objects, each after the number of the last one was read from stdin",
     )
     line.add_argument(
         "--health",
@@ -23,3 +46,32 @@ def command_line() -> argparse.ArgumentParser:
         help="make the running receiver trust the clock, even if it has shown a later time before",
     )
     return line
+
+
+def read_arguments() -> argparse.Namespace:
+    """Return the arguments of the command line; end with status 64 if they are wrong."""
+    return command_line().parse_args()
+
+
+def _count(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and len(text) < 10 and int(text) > 0):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 1 to 999999999")
+    return int(text)
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = math.nan
+    # Not a number is not in the range either.
+    if not 0 < seconds <= MAX_SECONDS:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds from 0 to {MAX_SECONDS:.0f}")
+    return seconds
+
+
+def _pattern(text: str) -> str:
+    try:
+        return NamePatterns((text,)).texts[0]
+    except MalformedNameError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error

@@ -17,9 +17,7 @@ from typing import Final
 from idlib.discovery import Found
 from idlib.envelope import UnverifiedMessage, parse
 from idlib.errors import BogusError, DiscoveryError, Reason, TemporaryDiscoveryError
-from idlib.names import IdentityName
-from idlib.output import content_line, json_line, text_line
-from idlib.settings import OutputFormat
+from idlib.names import IdentityName, NamePatterns
 from idlib.storage import Printed
 from idlib.trust import Moment
 from idlib.verdict import AskAgain, Cause, Print, Refuse, Renewal, Verdict, Wait, authenticate
@@ -34,7 +32,13 @@ from messaging_receiver.lookups import (
     LookupRequest,
     Lookups,
 )
-from messaging_receiver.queue_items import AuthenticatedMessage, DecryptedMessage, LookupResult, SettledMessage
+from messaging_receiver.queue_items import (
+    AuthenticatedMessage,
+    DecryptedMessage,
+    LookupResult,
+    ReceivedMessage,
+    SettledMessage,
+)
 from messaging_receiver.receipt_requests import requested
 from messaging_receiver.stage import IDLE_SECONDS, POLL_SECONDS, Stage
 
@@ -47,6 +51,7 @@ MAX_HELD: Final = 64
 DEAD_DNS_SECONDS: Final = 60.0
 HOLDING_SECONDS: Final = 60.0
 _MOMENT_SECONDS: Final = 1.0
+EVERYONE: Final = NamePatterns.all()
 _PROCESSED_AT_ONCE: Final = 16
 _PROCESSED_BESIDE_OTHERS: Final = 2
 
@@ -86,6 +91,7 @@ class AuthenticationStage(Stage["DecryptedMessage | LookupResult"]):
         source: The queue from which messages and look-up results come.
         finished: The queue to the Forwarder.
         learn: Called with the keys of a sender whose message is authentic, as SubjectPublicKeyInfo.
+        wanted: The senders whose messages are delivered in this run; those of others are stored for a later run.
     """
 
     def __init__(
@@ -94,6 +100,7 @@ class AuthenticationStage(Stage["DecryptedMessage | LookupResult"]):
         source: "BoundedQueue[DecryptedMessage | LookupResult]",
         finished: "BoundedQueue[AuthenticatedMessage | SettledMessage]",
         learn: Callable[[IdentityName, tuple[bytes, ...]], None] = lambda *_: None,
+        wanted: NamePatterns = EVERYONE,
     ) -> None:
         super().__init__(context, source, finished)
 
@@ -102,6 +109,7 @@ class AuthenticationStage(Stage["DecryptedMessage | LookupResult"]):
 
         self._input = source
         self._learn = learn
+        self._wanted = wanted
         # Taken from the queue together; and what became of messages, to be handed on together.
         self._taken: deque[DecryptedMessage | LookupResult] = deque()
         self._finished_together: list[AuthenticatedMessage | SettledMessage] = []
@@ -119,7 +127,8 @@ class AuthenticationStage(Stage["DecryptedMessage | LookupResult"]):
         self._holds_back = False
         self._held_back_until = -math.inf
         for sender in self._deferral.senders():
-            self._retry(sender)
+            if wanted.match(sender):
+                self._retry(sender)
 
     @property
     def number_waiting(self) -> int:
@@ -203,7 +212,10 @@ class AuthenticationStage(Stage["DecryptedMessage | LookupResult"]):
         moment = self._recent_moment()
         known = self.context.discovery.peek(sender)
         verdict = self._judge(message, unverified, known, moment, renewal)
-        if isinstance(verdict, Print | Wait) and self._is_awaited(sender):
+        if not isinstance(verdict, Refuse) and not self._wanted.match(sender):
+            self.context.refusals.note_unwanted(sender)
+            self._hold(Arrival(message, unverified))
+        elif isinstance(verdict, Print | Wait) and self._is_awaited(sender):
             # Earlier messages of the sender still wait, and its messages are printed in order.
             self._hold(Arrival(message, unverified))
             if isinstance(verdict, Print) and sender not in self._backlogs:
@@ -269,8 +281,8 @@ class AuthenticationStage(Stage["DecryptedMessage | LookupResult"]):
             self.context.refusals.note_unbound(sender)
         is_listed = self.context.policies.current().lists.names_exactly(sender)
         printed = Printed(verdict.entry, verdict.zone, verdict.key.der, is_listed)
-        line = self._line(unverified, verdict, message)
-        self.finish(AuthenticatedMessage(line, printed, message.origin, requested(unverified), message.sealed_to))
+        received = _received(unverified, verdict, message)
+        self.finish(AuthenticatedMessage(received, printed, message.origin, requested(unverified)))
 
     def _hold(self, arrival: Arrival) -> None:
         self._held.setdefault(arrival.unverified.sender, []).append(arrival)
@@ -425,22 +437,18 @@ class AuthenticationStage(Stage["DecryptedMessage | LookupResult"]):
         else:
             self._ask(sender, renew=True)
 
-    def _line(self, unverified: UnverifiedMessage, verdict: Print, message: DecryptedMessage) -> str:
-        text = verdict.text
-        if self.context.settings.output_format is OutputFormat.TEXT:
-            if text is not None:
-                return text_line(unverified.sender, text)
-            return content_line(unverified.sender, verdict.content_type, len(verdict.content))
-        binding = unverified.binding
-        return json_line(
-            unverified.sender,
-            verdict.content if text is None else text,
-            content_type=verdict.content_type,
-            identifier=binding.identifier if binding else None,
-            sent_at=binding.issued_at if binding else None,
-            received_at=message.received_at,
-            sealed=message.sealed_to,
-        )
+
+def _received(unverified: UnverifiedMessage, verdict: Print, message: DecryptedMessage) -> ReceivedMessage:
+    binding = unverified.binding
+    return ReceivedMessage(
+        unverified.sender,
+        verdict.content,
+        verdict.content_type,
+        binding.identifier if binding else None,
+        binding.issued_at if binding else None,
+        message.received_at,
+        message.sealed_to,
+    )
 
 
 def _is_failure(outcome: LookupOutcome) -> bool:

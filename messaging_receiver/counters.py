@@ -9,13 +9,14 @@ from idlib.errors import Reason
 
 
 class Counters:
-    """How many messages were received, printed and refused, and why; each is counted once."""
+    """How many messages were received, printed, refused and why, and set aside; each is counted once."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._received = 0
         self._printed: Counter[SealedTo] = Counter()
         self._refused: Counter[Reason] = Counter()
+        self._set_aside = 0
 
     def count_received(self) -> None:
         """Count a message that arrived."""
@@ -31,6 +32,16 @@ class Counters:
         with self._lock:
             self._printed.update(sealed_to)
 
+    def count_set_aside(self, number: int) -> None:
+        """Count messages that could not be delivered.
+
+        Args:
+            number: How many.
+        """
+        if number:
+            with self._lock:
+                self._set_aside += number
+
     def count_refused(self, reason: Reason) -> None:
         """Count a message that was refused."""
         with self._lock:
@@ -41,4 +52,5 @@ class Counters:
             reasons = "".join(f" refused_{reason}={number}" for reason, number in sorted(self._refused.items()))
             total = sum(self._refused.values())
             sealed = " ".join(f"sealed_{kind}={self._printed[kind]}" for kind in SealedTo)
-            return f"received={self._received} printed={self._printed.total()} refused={total}{reasons} {sealed}"
+            counts = f"received={self._received} printed={self._printed.total()} refused={total}{reasons} {sealed}"
+            return f"{counts} set_aside={self._set_aside}" if self._set_aside else counts

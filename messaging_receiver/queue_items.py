@@ -1,6 +1,7 @@
 """The items of the three queues."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 
 from idlib.discovery import Found
 from idlib.envelope import SealedTo, UnverifiedMessage
@@ -61,22 +62,53 @@ class LookupResult:
 
 
 @dataclass(frozen=True, slots=True)
-class AuthenticatedMessage:
-    """A message to print.
+class ReceivedMessage:
+    """What the user gets of a message whose sender is authenticated.
 
     Args:
-        line: The line to print, without the line break.
+        sender: The name whose key verified.
+        content: The content; a text in UTF-8 if it has no content type.
+        content_type: Its media type; None if the message is a text.
+        identifier: Its id (`jti`); None if the message is unbound.
+        sent_at: When it was signed (`iat`), in seconds since the epoch; None if the message is unbound.
+        received_at: When it arrived, in seconds since the epoch.
+        sealed_to: The kind of key that it was encrypted to.
+        file: The file that has the content; None if it is not saved.
+    """
+
+    sender: IdentityName
+    content: bytes = field(repr=False)
+    content_type: str | None
+    identifier: str | None
+    sent_at: int | None
+    received_at: float
+    sealed_to: SealedTo = SealedTo.IDENTITY
+    file: Path | None = None
+
+    @property
+    def text(self) -> str | None:
+        """The content as a text; None if it is not UTF-8."""
+        try:
+            return self.content.decode()
+        except UnicodeDecodeError:
+            return None
+
+
+@dataclass(frozen=True, slots=True)
+class AuthenticatedMessage:
+    """A message to deliver.
+
+    Args:
+        message: What the user gets.
         printed: The entry for the replay memory.
         origin: Where it came from.
         receipt: The receipt that the sender asked for; None if it did not.
-        sealed_to: The kind of key that it was encrypted to.
     """
 
-    line: str
+    message: ReceivedMessage
     printed: Printed
     origin: Origin
     receipt: ReceiptRequest | None = None
-    sealed_to: SealedTo = SealedTo.IDENTITY
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +132,6 @@ def size_of(item: Delivery | DecryptedMessage | LookupResult | AuthenticatedMess
         case DecryptedMessage(unverified=UnverifiedMessage() as unverified):
             return len(item.signed) + len(unverified.signing_input) + len(unverified.unverified_content)
         case AuthenticatedMessage():
-            return len(item.line)
+            return len(item.message.content)
         case _:
             return 0

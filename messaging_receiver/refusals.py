@@ -42,6 +42,14 @@ class Refusals:
         """
         self._log.write(logging.WARNING, "waiting", "waiting sender=%s again in %.0f s: %s", sender, seconds, why)
 
+    def note_unwanted(self, sender: object) -> None:
+        """Log that a sender's messages are stored for a later run.
+
+        Args:
+            sender: The sender's name.
+        """
+        self._log.write(logging.INFO, "unwanted", "waiting sender=%s for a later run: --from does not name it", sender)
+
     def note_unbound(self, sender: object) -> None:
         """Log that an unbound message is printed.
 

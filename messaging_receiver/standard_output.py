@@ -1,8 +1,10 @@
 """Writes to stdout without a buffer or a lock, so that the receiver can stop even if its output is not being read."""
 
+import errno
 import logging
 import os
 import select
+import stat
 import threading
 import time
 from typing import Final
@@ -32,6 +34,8 @@ class StandardOutput:
         self._descriptor = descriptor
         self._poll = select.poll()
         self._poll.register(descriptor, select.POLLOUT)
+        # Only a pipe shows that its reader is gone: a terminal that is hung up may be opened again.
+        self._is_pipe = stat.S_ISFIFO(os.fstat(descriptor).st_mode)
         self._waits_since: float | None = None
         self._is_logged = False
 
@@ -40,6 +44,23 @@ class StandardOutput:
         """Whether the output has not been read for at least 5 s."""
         waits_since = self._waits_since
         return waits_since is not None and time.monotonic() - waits_since >= _BLOCKED_SECONDS
+
+    @property
+    def problem(self) -> str | None:
+        """What is wrong with stdout, for `--health`; None if nothing is."""
+        return "stdout is not being read" if self.is_blocked else None
+
+    def check(self) -> None:
+        """Check that a pipe still has a reader; called by any thread.
+
+        Raises:
+            OutputError: Its reader has closed it, as `head` does when it has enough.
+        """
+        if self._is_pipe:
+            poll = select.poll()
+            poll.register(self._descriptor, 0)
+            if any(event & select.POLLERR for _, event in poll.poll(0)):
+                raise _output_error(os.strerror(errno.EPIPE))
 
     def write(self, lines: bytes) -> bool:
         """Write all bytes and return True; return False if the receiver stops and the output is not being read.
@@ -74,9 +95,7 @@ class StandardOutput:
             # Stdout was passed to us as non-blocking, and another process has filled the pipe.
             return 0
         except OSError as error:
-            raise OutputError(
-                f"stdout cannot be written: {error.strerror}", "messages are kept until the receiver is started again"
-            ) from error
+            raise _output_error(error.strerror) from error
 
     def _note_blocked(self) -> None:
         if self._waits_since is None:
@@ -89,6 +108,10 @@ class StandardOutput:
         if self._is_logged:
             _LOG.info("Stdout is being read again")
         self._waits_since, self._is_logged = None, False
+
+
+def _output_error(reason: str | None) -> OutputError:
+    return OutputError(f"stdout cannot be written: {reason}", "messages are kept until the receiver is started again")
 
 
 def _end_of_portion(lines: bytes, start: int) -> int:

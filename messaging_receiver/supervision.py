@@ -7,16 +7,17 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from idlib.errors import StoreError
+from idlib.errors import IdlibError, StoreError
 from idlib.system.failure_log import FailureLog
 from idlib.timekeeping import keep_clock
 from idlib.transport import Subscription
 from messaging_receiver.authentication_stage import AuthenticationStage
 from messaging_receiver.context import Context
+from messaging_receiver.ending import Ending
 from messaging_receiver.own_epochs import NONE, OwnEpochs
 from messaging_receiver.own_identity import OwnKeys
 from messaging_receiver.own_record import OwnRecord
-from messaging_receiver.standard_output import StandardOutput
+from messaging_receiver.sinks import Sink
 from messaging_receiver.workers.pool import WorkerPool
 
 _LOG = logging.getLogger("messaging_receiver")
@@ -37,7 +38,8 @@ class Supervision:
     Args:
         context: What the stages share.
         authentication: Knows how many messages wait.
-        stdout: Prints the messages.
+        sink: Delivers the messages.
+        ending: Told if the sink can deliver no more.
         subscription: The session at the broker.
         threads: The threads that must not end by themselves.
         own_keys: Our private keys.
@@ -51,7 +53,8 @@ class Supervision:
         self,
         context: Context,
         authentication: AuthenticationStage,
-        stdout: StandardOutput,
+        sink: Sink,
+        ending: Ending,
         subscription: Subscription,
         threads: Sequence[threading.Thread],
         own_keys: OwnKeys,
@@ -62,7 +65,8 @@ class Supervision:
     ) -> None:
         self._context = context
         self._authentication = authentication
-        self._stdout = stdout
+        self._sink = sink
+        self._ending = ending
         self._subscription = subscription
         self._threads = threads
         self._own_keys = own_keys
@@ -80,6 +84,7 @@ class Supervision:
         while not self._context.stopping.wait(1.0):
             now = time.monotonic()
             self._context.refusals.flush()
+            self._check_sink()
             self._keep(self._context.memory.copy_log)
             if self._workers is not None:
                 self._workers.flush_log()
@@ -123,8 +128,8 @@ class Supervision:
         for thread in self._threads:
             if not thread.is_alive():
                 return f"thread {thread.name} is dead"
-        if self._stdout.is_blocked:
-            return "stdout is not being read"
+        if self._sink.problem is not None:
+            return self._sink.problem
         if self._workers is not None and self._workers.problem is not None:
             return f"workers: {self._workers.problem}"
         disk = self._context.writes.failure or self._upkeep_outage.cause
@@ -147,6 +152,12 @@ class Supervision:
     def _problem_of_record(self) -> str | None:
         self._own_record.look(self._own_keys.present)
         return self._own_record.problem or self._epochs.problem
+
+    def _check_sink(self) -> None:
+        try:
+            self._sink.check()
+        except IdlibError as error:
+            self._ending.fail(error)
 
     def _keep(self, upkeep: Callable[[], None]) -> None:
         """Run upkeep that uses the store; if it fails, it runs again next time."""

@@ -150,6 +150,15 @@ def test_jq_turns_a_line_into_text(home: Home) -> None:
     assert home.shell(block(AUTOMATION, "text and objects")) == f"{ALICE}: one\n"
 
 
+def test_a_script_waits_for_one_message(home: Home) -> None:
+    home.receive("one")
+    script = block(AUTOMATION, "waiting for one message")
+    assert json.loads(home.shell(f'{script}echo "$answer"'))["message"] == "one"
+    assert home.arguments == ["receive -C 1 -W 60 --from bob._device.example.com"]
+    (home.path / "received").unlink()
+    assert "no answer: status 1\n" in home.shell(script)
+
+
 def start_command(unit: str) -> tuple[str, str, str]:
     """Return the command of a unit as its arguments."""
     start = re.search(r"^ExecStart=(/bin/sh) (-c) '(.*)'$", unit, re.MULTILINE)

@@ -39,6 +39,8 @@ CHECKED: Final[dict[str, dict[str, str]]] = {
         "text and objects": STAND_INS,
         "acting on a message": STAND_INS,
         "passing messages on": STAND_INS,
+        "waiting for one message": STAND_INS,
+        "confirming messages": "tests/integration/test_receive_options.py",
         "~/.config/systemd/user/dane-messenger-receive.service": STAND_INS,
         "starting the service": STAND_INS,
         "~/.config/systemd/user/dane-messenger-maintenance.service": STAND_INS,

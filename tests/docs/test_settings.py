@@ -7,12 +7,19 @@ import sys
 from pathlib import Path
 from typing import Final
 
+import pytest
+
 from idlib.errors import ExitStatus
 from messaging_sender.reporting import SendResult
 from tests import documents
 
 DOCUMENT: Final = (documents.ROOT / documents.SETTINGS).read_text()
-OPTIONS: Final = dict(re.findall(r"^\| `(--[a-z]+)[^`]*` \| (.*) \|$", DOCUMENT, re.MULTILINE))
+
+
+def options_of(verb: str) -> dict[str, str]:
+    """Return the table of a verb's options."""
+    section = DOCUMENT.partition(f"## Options of `dane-messenger {verb}`\n")[2].partition("\n## ")[0]
+    return dict(re.findall(r"^\| `(--?[A-Za-z-]+)[^`]*` \| (.*) \|$", section, re.MULTILINE))
 
 
 def test_the_table_of_settings_matches_the_code() -> None:
@@ -25,15 +32,17 @@ def test_the_table_of_exit_statuses_is_complete() -> None:
     assert {int(status) for status in re.findall(r"^\| (\d+) \|", section, re.MULTILINE)} == set(ExitStatus)
 
 
-def test_the_table_of_options_matches_the_help_of_send() -> None:
-    send = [str(Path(sys.executable).with_name("dane-messenger")), "send", "--help"]
-    shown = subprocess.run(send, env={"PATH": os.environ["PATH"]}, capture_output=True, text=True, check=True).stdout
-    assert set(OPTIONS) == set(re.findall(r"^  (--[a-z]+)", shown, re.MULTILINE)) - {"--help", "--version"}
+@pytest.mark.parametrize("verb", ["send", "receive"])
+def test_the_table_of_options_matches_the_help(verb: str) -> None:
+    command = [str(Path(sys.executable).with_name("dane-messenger")), verb, "--help"]
+    shown = subprocess.run(command, env={"PATH": os.environ["PATH"]}, capture_output=True, text=True, check=True).stdout
+    offered = set(re.findall(r"^  (--?[A-Za-z-]+)", shown, re.MULTILINE)) - {"-h", "--version"}
+    assert set(options_of(verb)) == offered
 
 
 def test_each_result_of_json_is_named() -> None:
     for fate in SendResult:
-        assert f"`{fate}`" in OPTIONS["--json"]
+        assert f"`{fate}`" in options_of("send")["--json"]
 
 
 def test_the_largest_text_is_the_same_as_in_the_limits() -> None:

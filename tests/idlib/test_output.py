@@ -87,6 +87,38 @@ def test_a_text_with_a_type_stays_a_text() -> None:
     assert "base64" not in json.loads(line)
 
 
-@pytest.mark.parametrize(("size", "shown"), [(1, "1 byte"), (9, "9 bytes")])
-def test_content_that_is_not_a_text_is_described_on_one_line(size: int, shown: str) -> None:
-    assert json.loads(content_line(ALICE, "image/png", size)) == f"{ALICE} sent {shown} of image/png"
+@pytest.mark.parametrize(
+    ("content", "file", "shown"),
+    [
+        (b"a,b", None, "sent 3 bytes of type text/csv: a,b"),
+        (b"\xff", None, "sent 1 byte in base64 of type text/csv: /w=="),
+        (b"\xff\xfe", "/saved/x.csv", "sent 2 bytes in the file /saved/x.csv of type text/csv"),
+        (b"a,b", "/saved/x.csv", "sent 3 bytes in the file /saved/x.csv of type text/csv"),
+    ],
+)
+def test_content_with_a_type_cannot_be_mistaken_for_a_text(content: bytes, file: str | None, shown: str) -> None:
+    line = json.loads(content_line(ALICE, content, "text/csv", file))
+    assert line == f"{ALICE} {shown}"
+    assert not line.startswith(f"{ALICE} says: ")
+
+
+@pytest.mark.parametrize("content", ["a,b", b"\xff"])
+def test_content_in_a_file_is_not_in_the_object(content: str | bytes) -> None:
+    line = json_line(
+        ALICE,
+        content,
+        identifier="x",
+        sent_at=1,
+        received_at=1.5,
+        sealed="epoch",
+        content_type="text/csv",
+        file="/saved/x.csv",
+    )
+    read = json.loads(line)
+    assert (read["message"], read["file"]) == (None, "/saved/x.csv")
+    assert "base64" not in read
+
+
+def test_a_number_to_confirm_comes_first() -> None:
+    line = json_line(ALICE, "x", identifier=None, sent_at=None, received_at=1.5, sealed="epoch", number=7)
+    assert line.startswith('{"number": 7, "sender": ')

@@ -16,7 +16,7 @@ from idlib.discovery.lookup import LookUp
 from idlib.envelope import Binding, seal
 from idlib.errors import StoreError, TemporaryDiscoveryError
 from idlib.names import IdentityName
-from idlib.settings import load
+from idlib.settings import OutputFormat, load
 from idlib.storage import Printed, ReplayEntry
 from idlib.storage.replay import ReplayMemory
 from idlib.storage.waiting import WaitingMessages
@@ -25,9 +25,12 @@ from idlib.trust import PolicySource
 from messaging_receiver.authentication_stage import AuthenticationStage
 from messaging_receiver.bounded_queue import BoundedQueue
 from messaging_receiver.context import Context, Standings
+from messaging_receiver.ending import Ending
 from messaging_receiver.forwarding import message_printer
 from messaging_receiver.opening import open_message
-from messaging_receiver.queue_items import AuthenticatedMessage, DecryptedMessage, Origin, size_of
+from messaging_receiver.queue_items import AuthenticatedMessage, DecryptedMessage, Origin, ReceivedMessage, size_of
+from messaging_receiver.sinks.lines import line_of
+from messaging_receiver.sinks.printing import Printing
 from messaging_receiver.stage import Stage
 from messaging_receiver.standard_output import StandardOutput
 from tests.applications.messaging_receiver.world import ALICE, BOB, DAVE, KEYS, record_of, sealed
@@ -80,7 +83,7 @@ class Bench:
 
     def lines(self) -> list[str]:
         _, items = self.finished.take(4096, 2**30, 0.0)
-        return [item.line for item in items if isinstance(item, AuthenticatedMessage)]
+        return [line_of(item.message, OutputFormat.TEXT) for item in items if isinstance(item, AuthenticatedMessage)]
 
     def work_until(self, condition: Callable[[], bool]) -> None:
         deadline = time.monotonic() + 10
@@ -185,6 +188,10 @@ def entry(number: int) -> Printed:
     )
 
 
+def received(text: str) -> ReceivedMessage:
+    return ReceivedMessage(ALICE, text.encode(), None, "x", 1_800_000_000, 1_800_000_001.0)
+
+
 class SlowReader:
     """A pipe whose reader takes one line of 4000 bytes each 0.2 s; the pipe itself holds one."""
 
@@ -205,12 +212,11 @@ def test_lines_that_a_slow_reader_has_read_before_a_stop_are_not_printed_again(b
     context, slow = bench.context, SlowReader(0.2)
     queue: BoundedQueue[Any] = BoundedQueue(1024, 2**23, size_of)
     for number in range(32):
-        queue.put(AuthenticatedMessage("x" * 4000, entry(number), Origin(None)))
+        queue.put(AuthenticatedMessage(received("x" * 4000), entry(number), Origin(None)))
     printing: Stage[Any] = Stage(context, queue, queue)
-    stdout = StandardOutput(context.stopping, slow.writer)
-    thread = threading.Thread(
-        target=message_printer, args=(printing, stdout, lambda _: None, lambda _: None), name="Forwarder", daemon=True
-    )
+    sink = Printing(StandardOutput(context.stopping, slow.writer), OutputFormat.TEXT)
+    arguments = (printing, sink, lambda _: None, lambda _: None, Ending(context.stopping))
+    thread = threading.Thread(target=message_printer, args=arguments, name="Forwarder", daemon=True)
     thread.start()
     time.sleep(1.0)
     stillest = context.movements.stillest()

@@ -11,9 +11,11 @@ from idlib.discovery import Found
 from idlib.names import IdentityName
 from idlib.transport import Subscription
 from messaging_receiver import supervision
+from messaging_receiver.ending import Ending
 from messaging_receiver.own_identity import OwnKeys
 from messaging_receiver.own_record import OwnRecord
-from messaging_receiver.standard_output import StandardOutput
+from messaging_receiver.queue_items import ReceivedMessage
+from messaging_receiver.sinks import Fate
 from messaging_receiver.supervision import Supervision
 from tests.applications.messaging_receiver.world import BOB, KEYS, World, record_of
 
@@ -38,13 +40,26 @@ def supervise(world: World, keys: Keys) -> Supervision:
     return Supervision(
         world.context,
         world.authentication,
-        cast("StandardOutput", None),
+        Open(),
+        Ending(world.context.stopping),
         cast("Subscription", Inactive()),
         [threading.main_thread()],
         cast("OwnKeys", keys),
         OwnRecord(world.context.settings, world.context.discovery),
         lambda: "",
     )
+
+
+class Open:
+    """A fake sink that never fails."""
+
+    problem = None
+
+    def check(self) -> None:
+        """Do nothing."""
+
+    def deliver(self, _message: ReceivedMessage) -> Fate:
+        return Fate.DELIVERED
 
 
 class Inactive:

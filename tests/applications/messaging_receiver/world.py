@@ -32,11 +32,13 @@ from messaging_receiver.authentication_stage import AuthenticationStage, message
 from messaging_receiver.bounded_queue import BoundedQueue
 from messaging_receiver.context import Context, Standings
 from messaging_receiver.decryption import Turns, message_decryption_thread
+from messaging_receiver.ending import Ending
 from messaging_receiver.forwarding import message_printer
 from messaging_receiver.opening import LocalOpener
 from messaging_receiver.own_epochs import NoOwnEpochs
 from messaging_receiver.queue_items import AuthenticatedMessage, DecryptedMessage, LookupResult, SettledMessage, size_of
 from messaging_receiver.receipt_requests import ReceiptRequest
+from messaging_receiver.sinks.printing import Printing
 from messaging_receiver.stage import Stage
 from messaging_receiver.standard_output import StandardOutput
 from messaging_receiver.workers.key_ring import fingerprint
@@ -160,7 +162,8 @@ def _run_world(
     # A pipe of our own, because pytest's capture can lose what is written while it is read.
     reader, writer = os.pipe()
     os.set_blocking(reader, False)
-    stdout = StandardOutput(context.stopping, writer)
+    sink = Printing(StandardOutput(context.stopping, writer), settings.output_format)
+    ending = Ending(context.stopping)
     reception = Stage(context, encrypted, authenticated)
     pool = None
     if starter is not None:
@@ -188,7 +191,7 @@ def _run_world(
             for number, opener in enumerate(openers)
         ),
         threading.Thread(target=message_authentication_thread, args=(authentication,)),
-        threading.Thread(target=message_printer, args=(printing, stdout, settled.append, confirmed.append)),
+        threading.Thread(target=message_printer, args=(printing, sink, settled.append, confirmed.append, ending)),
     ]
     for thread in threads:
         thread.start()

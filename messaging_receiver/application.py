@@ -108,8 +108,9 @@ def main() -> int:
             settings.data_path,
             lambda: own_record.problem or epochs.problem or "own record: waiting for the first answer from DNS",
         )
-        sink = sink_from(arguments, context, ending)
         upkeep = ClockUpkeep(context, epochs.destroy_overdue)
+        # Before anything is waited for, because it may stop the receiver: its reader may end.
+        sink = sink_from(arguments, context, ending)
         key = wait_for_own_key(settings, own_record, stopping, upkeep.keep)
         if key is None or not wait_for_epoch_keys(epochs, stopping, upkeep.keep):
             return ending.status()

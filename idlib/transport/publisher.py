@@ -1,5 +1,6 @@
 """Publishes messages, waits for the broker's acknowledgement of each, and reconnects if the connection breaks."""
 
+import contextlib
 import logging
 import threading
 import time
@@ -148,6 +149,11 @@ class Publisher:
         """How many messages may be unacknowledged at a time."""
         return MAX_INFLIGHT if self._grant is None else min(self._grant.receive_maximum, MAX_INFLIGHT)
 
+    @property
+    def has_ended(self) -> bool:
+        """Whether nothing can be published through this session any more, also not after a reconnect."""
+        return self._end is not None
+
     def listen(self, topic: str, hear: Callable[[bytes], None]) -> None:
         """Receive what is published to a topic from now on, except while there is no connection.
 
@@ -210,11 +216,21 @@ class Publisher:
         answer = publication.answer
         return answer.done() and answer.exception() is None and not _is_dropped(answer.result())
 
-    def wait(self, publication: Publication) -> None:
+    def withdraw(self, publication: Publication) -> None:
+        """Do not send a message any more, unless it was sent over the present connection already.
+
+        Args:
+            publication: From `publish`.
+        """
+        with self._lock, contextlib.suppress(ValueError):
+            self._unsent.remove(publication)
+
+    def wait(self, publication: Publication, timeout: float | None = None) -> None:
         """Return when the broker has acknowledged the message.
 
         Args:
             publication: From `publish`.
+            timeout: How long the broker may take, in seconds; None for the time that this session was created with.
 
         Raises:
             RefusedMessageError: It refused the message.
@@ -222,11 +238,12 @@ class Publisher:
             MessageError: It has announced, after a reconnect, that it accepts no packet of that size.
             TransportError: It did not acknowledge it in time, or takes no messages that it acknowledges.
         """
+        patience = self._timeout if timeout is None else timeout
         try:
-            code = publication.answer.result(self._timeout)
+            code = publication.answer.result(patience)
         except TimeoutError as error:
             raise TransportError(
-                f"the broker {self._broker} did not acknowledge the message within {self._timeout:g} s"
+                f"the broker {self._broker} did not acknowledge the message within {patience:g} s"
                 f"{self._doubt(publication)}",
                 "it may or may not be delivered; send it again to be sure",
             ) from error

@@ -3,6 +3,7 @@
 import logging
 import re
 import ssl
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -11,6 +12,7 @@ import pytest
 
 from idlib.errors import MessageError, NoSubscriberError, RefusedMessageError, TransportError
 from idlib.settings import MqttVersion
+from idlib.system.failure_log import FailureLog
 from idlib.transport import Broker, Publisher
 from idlib.transport import publisher as module
 from testbed.raw_mqtt import packet, publish_packet, text, user_property, variable
@@ -34,6 +36,44 @@ def test_an_acknowledged_message_is_acknowledged() -> None:
         publisher.wait(publication)
         assert publisher.is_answered(publication)
         assert publisher.is_acknowledged(publication)
+
+
+def test_a_message_that_is_withdrawn_during_an_outage_is_not_sent_after_it() -> None:
+    bodies: list[bytes] = []
+    cut, repaired = threading.Event(), threading.Event()
+    outage = FailureLog(logging.getLogger(__name__))
+
+    def breaking(peer: Peer) -> None:
+        peer.accept(connack(b""))
+        cut.wait()
+        peer.reset()
+
+    def keeping(peer: Peer) -> None:
+        repaired.wait()
+        peer.accept(connack(b""))
+        while True:
+            header, body = peer.read()
+            if header & 0xF0 == 0x30:
+                bodies.append(body)
+                peer.send(packet(0x40, packet_id_of(body)))
+            elif not header:
+                return
+
+    with (
+        ScriptedBroker(breaking, keeping) as broker,
+        Publisher(broker.address, TIMEOUT, outage=outage) as publisher,
+    ):
+        cut.set()
+        wait_until(lambda: outage.cause is not None, "end of the connection")
+        withdrawn = publisher.publish("topic", b"withdrawn", 60)
+        with pytest.raises(TransportError, match=r"did not acknowledge the message within 0\.01 s"):
+            publisher.wait(withdrawn, 0.01)
+        publisher.withdraw(withdrawn)
+        # Once more has no effect.
+        publisher.withdraw(withdrawn)
+        repaired.set()
+        send(publisher, b"sent")
+    assert [body.endswith(b"sent") for body in bodies] == [True]
 
 
 @pytest.mark.parametrize(

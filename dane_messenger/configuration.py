@@ -1,0 +1,55 @@
+"""The environment of a `Sender` or `Receiver`: that of this process, and the settings that the program gives."""
+
+import os
+from collections.abc import Mapping
+from typing import Final, TypeAlias
+
+from idlib.errors import ConfigurationError
+from idlib.output import harmless
+from idlib.settings import VARIABLES
+
+SettingValue: TypeAlias = str | int | os.PathLike[str]
+
+_NAMES: Final = frozenset(variable.name for variable in VARIABLES)
+
+
+def environment_with(given: Mapping[str, SettingValue] | None) -> dict[str, str]:
+    """Return the environment of this process with other values of some variables.
+
+    Args:
+        given: The values, under the names of environment variables such as MQTT_HOST; None if there are none.
+
+    Raises:
+        ConfigurationError: A name is not that of a setting, or an environment variable cannot have the value.
+    """
+    problems = []
+    texts = {}
+    for name, value in (given or {}).items():
+        if name not in _NAMES:
+            problems.append(f"{harmless(repr(name))} is not a setting; {_advice(name)}")
+        elif (text := _text_of(value)) is None:
+            problems.append(f"Bad value of {name}: {harmless(repr(value))}; give a string, an integer or a path")
+        else:
+            texts[name] = text
+    if problems:
+        raise ConfigurationError(*problems)
+    return {**os.environ, **texts}
+
+
+def _text_of(value: object) -> str | None:
+    """Return a value as an environment variable has it, or None if none can have it."""
+    if isinstance(value, bool) or not isinstance(value, str | int | os.PathLike):
+        return None
+    text = str(value) if isinstance(value, int) else os.fsdecode(value)
+    try:
+        return None if b"\0" in os.fsencode(text) else text
+    except UnicodeEncodeError:
+        return None
+
+
+def _advice(name: object) -> str:
+    # Imported late, because only a wrong name needs it.
+    import difflib
+
+    similar = difflib.get_close_matches(str(name).upper(), _NAMES, 1)
+    return f"did you mean {similar[0]}?" if similar else "docs/settings.md lists them"

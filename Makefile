@@ -18,7 +18,7 @@ SOURCES := pyproject.toml README.md LICENSE $(shell find build_hooks dane_messen
 PACKAGE := $(if $(wildcard .venv/editable.stamp),.venv/editable.stamp,.venv/installed.stamp)
 
 .PHONY: setup demo test test-containers fuzz chaos hostile soak rotation-soak lint bench bench-long bench-containers lock \
-	wheel pin-images release-check clean
+	wheel distributions pin-images release-check clean
 
 # The programs of a device, and the demo's embedded broker.
 setup: $(PACKAGE)
@@ -55,6 +55,11 @@ setup: $(PACKAGE)
 # Builds a wheel in dist/.
 wheel: .venv/build.stamp
 	$(BIN)/python -m hatchling build --target wheel
+
+# Builds what is published, in dist/: the source and the wheel. The times in them are those of the commit, so that they can
+# be built again.
+distributions: .venv/build.stamp
+	SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct) $(BIN)/python -m hatchling build
 
 demo: $(PACKAGE)
 	@$(BIN)/python -m lab.demo
@@ -126,14 +131,16 @@ lock:
 		--output-file requirements/development.txt
 	$(COMPILE) --group build --constraint requirements/development.txt --output-file requirements/build.txt
 	$(COMPILE) --group manual --constraint requirements/build.txt --output-file requirements/manual.txt
+	$(COMPILE) --group publish --constraint requirements/development.txt --output-file requirements/publish.txt
 
 # Needs a registry: Docker Hub, or the one at the address REGISTRY.
 pin-images: | .venv/bin/python
 	@$(BIN)/python -m release pin $(if $(REGISTRY),--registry $(REGISTRY))
 
-# Checks what a release needs besides the tests: base images that are the same for everyone.
+# Checks what a release needs besides the tests: base images that are the same for everyone, and no placeholder. TAG: also
+# that this tag is the one of the version.
 release-check: | .venv/bin/python
-	@$(BIN)/python -m release check
+	@$(BIN)/python -m release check $(if $(TAG),--tag $(TAG))
 
 clean:
 	rm -rf .venv dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .fuzz

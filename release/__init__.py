@@ -1,4 +1,4 @@
-"""Pins the base images of a release by their digests. It uses only Python's standard library."""
+"""Checks a release and pins its base images. It uses only Python's standard library."""
 
 
 class ReleaseError(Exception):

@@ -1,11 +1,12 @@
-"""`python -m release pin` writes the digests of the base images; `python -m release check` fails if one is missing."""
+"""`python -m release pin` writes the base images' digests, `check` checks a release, `notes` prints its changes."""
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from release import ReleaseError
+from release.readiness import check_placeholders, check_tag, notes_of
 from release.references import DOCKERFILES, base_images, pin
 from release.registry import DOCKER_HUB, digest_of
 
@@ -17,13 +18,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     commands = parser.add_subparsers(dest="command", required=True)
     pinning = commands.add_parser("pin", help="write the digests of the base images into the Dockerfiles")
     pinning.add_argument("--registry", default=DOCKER_HUB, help="address of the registry, as https://host")
-    commands.add_parser("check", help="fail if a base image has no digest")
+    checking = commands.add_parser(
+        "check", help="fail if a base image has no digest, a placeholder remains, or the tag is not the version's"
+    )
+    checking.add_argument("--tag", help="the tag of the release, such as v1.2.3")
+    noting = commands.add_parser("notes", help="print what the changelog says about a release")
+    noting.add_argument("--tag", required=True, help="the tag of the release, such as v1.2.3")
     options = parser.parse_args(arguments)
+    if options.command == "check":
+        return _check(options.directory, options.tag)
     try:
         if options.command == "pin":
             _pin(options.directory, options.registry.rstrip("/"))
         else:
-            _check(options.directory)
+            print(notes_of(options.directory, options.tag), end="")
     except ReleaseError as error:
         print(error, file=sys.stderr)
         return 1
@@ -39,7 +47,22 @@ def _pin(directory: Path, registry: str) -> None:
         print(f"{file}: {'changed' if pin(file, digests) else 'up to date'}")
 
 
-def _check(directory: Path) -> None:
+def _check(directory: Path, tag: str | None) -> int:
+    """Print what the release lacks, and return the exit status."""
+    status = 0
+    checks: list[Callable[[], None]] = [lambda: _check_images(directory), lambda: check_placeholders(directory)]
+    if tag is not None:
+        checks.append(lambda: check_tag(directory, tag))
+    for check in checks:
+        try:
+            check()
+        except ReleaseError as error:
+            print(error, file=sys.stderr)
+            status = 1
+    return status
+
+
+def _check_images(directory: Path) -> None:
     unpinned = [
         f"{image} in {name}"
         for name in DOCKERFILES

@@ -97,6 +97,7 @@ CHECKED: Final[dict[str, dict[str, str]]] = {
         "moving to another zone: the old name": OPERATIONS,
         "moving to another provider: before": OPERATIONS,
         "moving to another provider: after": OPERATIONS,
+        "checking a signature": "tests/deployment/test_release_workflow.py",
         "a file of a CA": ENGINE,
         "giving files away": ENGINE,
     },

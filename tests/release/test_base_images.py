@@ -15,6 +15,7 @@ from typing import Any, Final
 import pytest
 
 from release.__main__ import main
+from release.readiness import FILES, PLACEHOLDERS
 from release.references import DOCKERFILES, base_images
 
 ROOT: Final = Path(__file__).parents[2]
@@ -93,6 +94,8 @@ def checkout(tmp_path: Path) -> Path:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         text = (ROOT / name).read_text()
         (tmp_path / name).write_text(re.sub(r"@sha256:[0-9a-f]{64}", "", text))
+    for name in FILES:
+        (tmp_path / name).touch()
     return tmp_path
 
 
@@ -323,7 +326,11 @@ def test_no_compose_file_fetches_an_image() -> None:
 def test_make_runs_both_commands(tmp_path: Path, registry: Registry) -> None:
     """The Makefile's targets, in a copy, so that the checkout's own Dockerfiles stay as they are."""
     shutil.copytree(ROOT / "release", tmp_path / "release")
-    shutil.copy(ROOT / "Makefile", tmp_path)
+    for name in FILES:
+        text = (ROOT / name).read_text()
+        for placeholder in PLACEHOLDERS:
+            text = text.replace(placeholder, "example.com")
+        (tmp_path / name).write_text(text)
     for name in DOCKERFILES:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / name, tmp_path / name)

@@ -266,16 +266,16 @@ def test_3_a_message_that_the_broker_never_answers_does_not_stop_the_others(
     }
 
 
-def test_hundreds_of_recipients_are_each_reported(
+def test_a_hundred_recipients_are_each_reported(
     alice: Device, group: list[tuple[Device, Program]], tmp_path: Path
 ) -> None:
     name = group[0][0].name
-    names = [f"missing{number}.{name.partition('.')[2]}" for number in range(300)]
+    names = [f"missing{number}.{name.partition('.')[2]}" for number in range(100)]
     path = tmp_path / "names"
     path.write_text("\n".join([*names, name]))
     sent = send(alice, "hello", "--to-file", str(path), "--json")
     assert sent.status == 2
     told = reports(sent)
-    assert len(told) == 301
+    assert len(told) == 101
     assert told[name]["result"] == "acknowledged"
-    assert sent.stderr.splitlines()[-1].endswith("Sent to 301 recipients: 1 acknowledged, 300 failed")
+    assert sent.stderr.splitlines()[-1].endswith("Sent to 101 recipients: 1 acknowledged, 100 failed")

@@ -121,6 +121,7 @@ lock:
 	$(COMPILE) pyproject.toml --group article --group demo --group development --constraint requirements/demo.txt \
 		--output-file requirements/development.txt
 	$(COMPILE) --group build --constraint requirements/development.txt --output-file requirements/build.txt
+	$(COMPILE) --group compile --constraint requirements/build.txt --output-file requirements/compile.txt
 
 # Builds the four images for each of PLATFORMS, as IMAGE_PREFIX/maintenance:IMAGE_TAG and so on, the names in
 # docker-compose.override.yml. With PUSH=yes they go to the registry in IMAGE_PREFIX, which must be logged in to; without

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, Final, Self
 
+import idlib
 from testbed.containers.base_images import BASE_IMAGES
 from testbed.containers.engine import DOCKER, REPOSITORY, docker, take_down, wait_until
 
@@ -24,14 +25,17 @@ _BUILD_SECONDS: Final = 900
 
 
 class Stack:
-    """One device: its images are built by the `with` statement, and everything is removed at its end."""
+    """One device: its images are built by the `with` statement, and everything is removed at its end.
 
-    def __init__(self) -> None:
-        self.project = f"stack-test-{os.getpid()}"
-        network = f"10.54.{os.getpid() % 256}"
+    Args:
+        number: Tells it from other stacks that exist at the same time.
+    """
+
+    def __init__(self, number: int = 1) -> None:
+        self.project = f"stack-test-{os.getpid()}-{number}"
         self._environment = {
-            "STACK_NETWORK": network,
-            "DNS_RESOLVER": f"{network}.53",
+            "STACK_NETWORK": f"10.{52 + 2 * number}.{os.getpid() % 256}",
+            "IMAGE_PREFIX": self.project,
             "IDENTITY_NAME": DEVICE,
             "MQTT_HOST": "broker",
             **BASE_IMAGES,
@@ -184,7 +188,7 @@ class Stack:
 
     def image(self, service: str) -> str:
         """Return the name of a service's image."""
-        return f"{self.project}-{service}"
+        return f"{self.project}/{service}:{idlib.__version__}"
 
     def inspect(self, service: str) -> dict[str, Any]:
         """Return what the engine reports about a service's container."""
@@ -196,7 +200,7 @@ class Stack:
         return ["compose", *(f"--file={file}" for file in _FILES), "--project-name", self.project, *words]
 
     def _remove(self) -> None:
-        take_down(self.compose, "down", "--volumes", "--rmi", "local", "--remove-orphans")
+        take_down(self.compose, "down", "--volumes", "--rmi", "all", "--remove-orphans")
 
 
 def _history(image: str) -> set[tuple[str, int]]:

@@ -1,7 +1,7 @@
 # make setup | demo | test | fuzz | chaos | hostile | soak | rotation-soak | lint | bench | bench-long | lock | wheel |
 # clean. Each target sets up what it needs; none needs root.
-# With a container engine and Compose: make test-containers | bench-containers. With buildx: make images. For a release:
-# make pin-images | release-check.
+# With a container engine and Compose: make test-containers | bench-containers | images-emulated. With buildx: make images.
+# For a release: make pin-images | release-check.
 SHELL := /bin/sh
 PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { command -v $$p; break; }; done)
@@ -20,7 +20,7 @@ SOURCES := pyproject.toml README.md LICENSE $(shell find dane_messenger idlib me
 PACKAGE := $(if $(wildcard .venv/editable.stamp),.venv/editable.stamp,.venv/installed.stamp)
 
 .PHONY: setup demo test test-containers fuzz chaos hostile soak rotation-soak lint bench bench-long bench-containers lock \
-	wheel images pin-images release-check clean
+	wheel images images-emulated pin-images release-check clean
 
 # The programs of a device, and the demo's embedded broker.
 setup: $(PACKAGE)
@@ -143,6 +143,12 @@ image-%:
 	@$(if $(PUSH),,mkdir -p dist/images)
 	$(DOCKER) buildx build --platform $(PLATFORMS) --target $* --tag $(IMAGE_PREFIX)/$*:$(IMAGE_TAG) $(ATTESTATIONS) \
 		--output $(if $(PUSH),type=registry,type=oci$(COMMA)dest=dist/images/$*.tar) $(BUILD_OPTIONS) .
+
+# Pulls the images from the registry in IMAGE_PREFIX, runs the stack once for each of PLATFORMS and sends a message through
+# it. Needs a container engine, and qemu-user-static and binfmt-support for the processors that this host does not have.
+images-emulated: .venv/editable.stamp
+	@for platform in $(subst $(COMMA), ,$(PLATFORMS)); do echo "$$platform"; \
+		$(BIN)/python -m testbed.containers.pulled_stack $(IMAGE_PREFIX) $(IMAGE_TAG) $$platform || exit 1; done
 
 # Needs a registry: Docker Hub, or the one at the address REGISTRY.
 pin-images: | .venv/bin/python

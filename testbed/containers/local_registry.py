@@ -21,8 +21,13 @@ class LocalRegistry:
         self.address = ""
 
     def __enter__(self) -> Self:
-        argument = f"DEBIAN_IMAGE={BASE_IMAGES['DEBIAN_IMAGE']}"
-        docker("build", "--tag", self._name, "--build-arg", argument, _DIRECTORY, seconds=_BUILD_SECONDS)
+        options = (
+            "--file",
+            f"{_DIRECTORY}/Containerfile",
+            "--build-arg",
+            f"DEBIAN_IMAGE={BASE_IMAGES['DEBIAN_IMAGE']}",
+        )
+        docker("build", "--tag", self._name, *options, _DIRECTORY, seconds=_BUILD_SECONDS)
         try:
             docker("run", "--detach", "--name", self._name, "--publish", "127.0.0.1::5000", self._name)
             self.address = docker("port", self._name, "5000/tcp").stdout.strip()

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Final, Self
 
 from testbed.containers.engine import docker
-from testbed.containers.stack import DEVICE, FILES, SERVICES, SUBSCRIBED, Stack
+from testbed.containers.stack import FILES, SERVICES, SUBSCRIBED, Stack
 
 _PATIENCE_SECONDS: Final = 600
 _COMMAND_SECONDS: Final = 900
@@ -71,9 +71,9 @@ def main(arguments: list[str]) -> int:
         _timed("receiver subscribed", lambda: stack.wait_for_line("messaging_receiver", SUBSCRIBED))
         _timed("a message sent and printed", lambda: stack.send("emulated"))
         for service in SERVICES:
+            stack.wait_until_healthy(service)
             machine = stack.exec(service, "uname", "-m").stdout.strip()
-            print(f"  {service}: runs on {machine}, {stack.memory(service):.0f} MiB")
-        print(f"  {DEVICE} says: emulated")
+            print(f"  {service}: healthy on {machine}, started {stack.inspect(service)['RestartCount'] + 1} times")
     return 0
 
 

@@ -168,7 +168,11 @@ class Stack:
 
     def wait_until_healthy(self, service: str) -> None:
         """Wait until the engine reports that a service is healthy."""
-        wait_until(f"{service} is healthy", lambda: self.inspect(service)["State"]["Health"]["Status"] == "healthy", 90)
+        wait_until(
+            f"{service} is healthy",
+            lambda: self.inspect(service)["State"]["Health"]["Status"] == "healthy",
+            max(90, self.patience),
+        )
 
     def log(self, service: str) -> subprocess.CompletedProcess[str]:
         """Return what a service has written since its container was created."""

@@ -31,8 +31,13 @@ class Loader(yaml.SafeLoader):
         return node
 
 
+def read_mapping(loader: Loader, node: yaml.MappingNode) -> dict[Any, Any]:
+    """Return the values that replace the inherited ones."""
+    return loader.construct_mapping(node, deep=True)
+
+
 Loader.add_constructor("!reset", lambda *_: None)
-Loader.add_constructor("!override", lambda loader, node: loader.construct_mapping(node, deep=True))
+Loader.add_constructor("!override", read_mapping)
 
 
 def read(name: str) -> dict[str, Any]:

@@ -35,9 +35,10 @@ def test_the_version_has_three_numbers_and_is_that_of_the_project(contract: dict
     assert contract["version"] == project["version"]
 
 
-def test_it_runs_on_64_bit_raspberry_pis_and_on_generic_amd64(contract: dict[str, Any]) -> None:
+def test_it_runs_on_raspberry_pis_and_on_generic_amd64(contract: dict[str, Any]) -> None:
     assert contract["data"]["defaultDeviceType"] == "raspberrypi4-64"
     assert set(contract["data"]["supportedDeviceTypes"]) == {
+        "raspberrypi3",
         "raspberrypi3-64",
         "raspberrypi4-64",
         "raspberrypi5",

@@ -70,3 +70,19 @@ def test_an_image_that_was_not_published_is_not_looked_for_on_the_internet(tmp_p
     named = shell.compose("config", "--images").stdout.split()
     # The top-level domain that never exists (RFC 2606, section 2): no one can register the placeholder.
     assert {name.partition("/")[0] for name in named} == {"registry.invalid"}
+
+
+def test_in_a_clone_what_cannot_be_pulled_is_built(built_stack: Stack) -> None:
+    project = f"build-test-{os.getpid()}"
+    prefix = f"registry.invalid/{project}"
+    network = f"10.60.{os.getpid() % 256}"
+    own = {"COMPOSE_PROJECT_NAME": project, "IMAGE_PREFIX": prefix, "STACK_NETWORK": network}
+    shell = Shell({**built_stack.environment, **own})
+    try:
+        shell.compose("up", "--no-start", "--no-deps", "maintenance", seconds=300)
+        assert image_id(f"{prefix}/maintenance:{idlib.__version__}")
+        pulled = shell.compose("pull", "maintenance", check=False)
+        assert pulled.returncode != 0
+        assert "registry.invalid" in pulled.stderr
+    finally:
+        take_down(shell.compose, "down", "--volumes", "--rmi", "all")

@@ -177,6 +177,17 @@ def test_each_image_has_a_name_with_the_version_that_is_built_and_pulled() -> No
         assert STACK["services"][name]["build"]["target"] == name
 
 
+def test_the_variables_of_compose_are_documented_with_their_defaults() -> None:
+    text = (ROOT / "docker-compose.override.yml").read_text()
+    # A default may contain another variable; only the innermost ones are found.
+    used = dict(re.findall(r"\$\{(\w+):-([^${}]+)\}", text))
+    section = (
+        (ROOT / "docs/settings.md").read_text().partition("## Variables of Docker Compose\n")[2].partition("\n## ")[0]
+    )
+    assert dict(re.findall(r"^\| ([A-Z_]+) \| `([^`]+)` \|", section, re.MULTILINE)) == used
+    assert used.keys().isdisjoint(variable.name for variable in VARIABLES)
+
+
 def test_make_builds_the_images_of_the_stack() -> None:
     images = re.search(r"^IMAGES := (.*)$", MAKEFILE, re.MULTILINE)
     assert images

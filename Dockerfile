@@ -2,11 +2,19 @@
 ARG PYTHON_IMAGE=python:3.13-slim-bookworm
 ARG DEBIAN_IMAGE=debian:bookworm-slim
 
-# The locked packages, only as wheels: nothing is compiled, and no package's code runs during the installation.
+# The locked packages, only as wheels: nothing is compiled, and no package's code runs during the installation. The one
+# exception is cffi on 32-bit ARM, for which it has no wheel. /tmp/options is empty on all other platforms.
 FROM ${PYTHON_IMAGE} AS packages
-COPY requirements/runtime.txt /tmp/
+COPY requirements/compile.txt requirements/runtime.txt /tmp/
+RUN touch /tmp/options \
+    && if [ "$(dpkg --print-architecture)" = armhf ]; then \
+        apt-get update \
+        && apt-get install --yes --no-install-recommends gcc libc6-dev libffi-dev \
+        && python3 -m pip install --no-cache-dir --no-compile --root-user-action=ignore \
+            --no-deps --require-hashes --only-binary=:all: -r /tmp/compile.txt \
+        && echo --no-binary=cffi --no-build-isolation > /tmp/options; fi
 RUN python3 -m pip install --no-cache-dir --no-compile --root-user-action=ignore \
-        --no-deps --require-hashes --only-binary=:all: --prefix=/packages -r /tmp/runtime.txt \
+        --no-deps --require-hashes --only-binary=:all: $(cat /tmp/options) --prefix=/packages -r /tmp/runtime.txt \
     && rm -rf /packages/bin \
     && find /packages -depth \( -name tests -o -name 'tests[-_.]*' \) -exec rm -rf {} +
 

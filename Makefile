@@ -1,11 +1,13 @@
 # make setup | demo | test | fuzz | chaos | hostile | soak | rotation-soak | lint | bench | bench-long | lock | wheel |
 # clean. Each target sets up what it needs; none needs root.
-# With a container engine and Compose: make test-containers | bench-containers. For a release: make pin-images |
-# release-check.
+# With a container engine and Compose: make test-containers | bench-containers | images-emulated. With buildx: make images.
+# For a release: make pin-images | release-check.
 SHELL := /bin/sh
 PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { command -v $$p; break; }; done)
 BIN := .venv/bin
+# Within the arguments of a function, a comma would separate them.
+COMMA := ,
 # A virtual environment contains the paths of the checkout and of its Python: if either has moved, it is created again.
 GONE := $(shell test ! -d .venv || { $(BIN)/python -c '' && test "$$(cat .venv/checkout)" = "$$PWD"; } 2>/dev/null || \
 	{ rm -rf .venv; echo gone; })
@@ -18,7 +20,7 @@ SOURCES := pyproject.toml README.md LICENSE $(shell find build_hooks dane_messen
 PACKAGE := $(if $(wildcard .venv/editable.stamp),.venv/editable.stamp,.venv/installed.stamp)
 
 .PHONY: setup demo test test-containers fuzz chaos hostile soak rotation-soak lint bench bench-long bench-containers lock \
-	wheel distributions pin-images release-check clean
+	wheel distributions images images-emulated pin-images release-check clean
 
 # The programs of a device, and the demo's embedded broker.
 setup: $(PACKAGE)
@@ -132,6 +134,34 @@ lock:
 	$(COMPILE) --group build --constraint requirements/development.txt --output-file requirements/build.txt
 	$(COMPILE) --group manual --constraint requirements/build.txt --output-file requirements/manual.txt
 	$(COMPILE) --group publish --constraint requirements/development.txt --output-file requirements/publish.txt
+	$(COMPILE) --group compile --constraint requirements/build.txt --output-file requirements/compile.txt
+
+# Builds the four images for each of PLATFORMS, as IMAGE_PREFIX/maintenance:IMAGE_TAG and so on, the names in
+# docker-compose.override.yml. With PUSH=yes they go to the registry in IMAGE_PREFIX, which must be logged in to; without
+# it, each is an OCI archive in dist/images. Each has a list of its packages (SBOM) and a record of how it was built
+# (provenance); a builder that cannot add them stops with an error, and builds with ATTESTATIONS= instead. BUILD_OPTIONS:
+# more options of `docker buildx build`. All platforms but the builder's own need emulation; docs/images.md says more.
+PLATFORMS ?= linux/amd64,linux/arm64,linux/arm/v7
+IMAGE_PREFIX ?= registry.invalid/owner/repository
+IMAGE_TAG ?= $(shell sed -n 's/^version = "\(.*\)"$$/\1/p' pyproject.toml)
+PUSH ?=
+ATTESTATIONS ?= --sbom=true --provenance=mode=max
+BUILD_OPTIONS ?=
+DOCKER ?= docker
+IMAGES := maintenance messaging_sender messaging_receiver resolver
+
+images: $(IMAGES:%=image-%)
+
+image-%:
+	@$(if $(PUSH),,mkdir -p dist/images)
+	$(DOCKER) buildx build --platform $(PLATFORMS) --target $* --tag $(IMAGE_PREFIX)/$*:$(IMAGE_TAG) $(ATTESTATIONS) \
+		--output $(if $(PUSH),type=registry,type=oci$(COMMA)dest=dist/images/$*.tar) $(BUILD_OPTIONS) .
+
+# Pulls the images from the registry in IMAGE_PREFIX, runs the stack once for each of PLATFORMS and sends a message through
+# it. Needs a container engine, and qemu-user-static and binfmt-support for the processors that this host does not have.
+images-emulated: .venv/editable.stamp
+	@for platform in $(subst $(COMMA), ,$(PLATFORMS)); do echo "$$platform"; \
+		$(BIN)/python -m testbed.containers.pulled_stack $(IMAGE_PREFIX) $(IMAGE_TAG) $$platform || exit 1; done
 
 # Needs a registry: Docker Hub, or the one at the address REGISTRY.
 pin-images: | .venv/bin/python

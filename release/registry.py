@@ -14,8 +14,8 @@ from release import ReleaseError
 from release.references import Reference
 
 DOCKER_HUB: Final = "https://registry-1.docker.io"
-# The platforms of the devices and of a developer's machine.
-PLATFORMS: Final = frozenset({("linux", "amd64"), ("linux", "arm64")})
+# The platforms of the images; on 64-bit ARM, an index may also name the only variant.
+PLATFORMS: Final = frozenset({("linux", "amd64"), ("linux", "arm64"), ("linux", "arm", "v7")})
 _INDEXES: Final = (
     "application/vnd.oci.image.index.v1+json",
     "application/vnd.docker.distribution.manifest.list.v2+json",
@@ -39,7 +39,7 @@ def digest_of(image: Reference, registry: str) -> str:
     try:
         body, headers = _get_manifest(url)
         index = json.loads(body)
-        platforms = {(one["platform"]["os"], one["platform"]["architecture"]) for one in index["manifests"]}
+        platforms = {_platform(one["platform"]) for one in index["manifests"]}
     except urllib.error.HTTPError as error:
         raise ReleaseError(f"{registry} has no digest for {image.unpinned}: status {error.code}") from error
     except (OSError, HTTPException) as error:
@@ -56,6 +56,12 @@ def digest_of(image: Reference, registry: str) -> str:
     if headers.get("Docker-Content-Digest", digest) != digest:
         raise ReleaseError(f"{registry} sent content for {image.unpinned} that does not match the digest it names")
     return digest
+
+
+def _platform(described: Mapping[str, str]) -> tuple[str, ...]:
+    """Return the operating system, the architecture and, on 32-bit ARM, the variant."""
+    system, architecture = described["os"], described["architecture"]
+    return (system, architecture, described.get("variant", "")) if architecture == "arm" else (system, architecture)
 
 
 def _get_manifest(url: str) -> tuple[bytes, HTTPMessage]:

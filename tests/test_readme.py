@@ -36,14 +36,17 @@ def test_the_first_commands_clone_the_repository(tmp_path: Path) -> None:
     assert "lab.demo" in done.stdout
 
 
-def test_the_repository_s_address_is_set_by_one_command(tmp_path: Path) -> None:
-    for name in ("README.md", "balena.yml"):
+def test_the_repository_s_address_is_set_by_the_commands_of_the_document(tmp_path: Path) -> None:
+    for name in ("README.md", "balena.yml", "docker-compose.override.yml", "Makefile"):
         shutil.copy(documents.ROOT / name, tmp_path)
     command = documents.block("docs/balena.md", "the repository's address")
     subprocess.run(["sh", "-c", command], cwd=tmp_path, check=True)
     for name in ("README.md", "balena.yml"):
         assert "https://github.com/your-name/your-repository" in (tmp_path / name).read_text()
         assert "OWNER" not in (tmp_path / name).read_text()
+    for name in ("docker-compose.override.yml", "Makefile"):
+        assert "ghcr.io/your-name/your-repository" in (tmp_path / name).read_text()
+        assert "registry.invalid" not in (tmp_path / name).read_text()
 
 
 def test_each_program_that_is_run_with_compose_is_a_file_of_its_service() -> None:

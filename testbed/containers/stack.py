@@ -4,11 +4,12 @@ import json
 import os
 import re
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, Final, Self
 
+import idlib
 from testbed.containers.base_images import BASE_IMAGES
 from testbed.containers.engine import DOCKER, REPOSITORY, docker, take_down, wait_until
 
@@ -18,20 +19,27 @@ BASES: Final = dict.fromkeys(SERVICES[:3], BASE_IMAGES["PYTHON_IMAGE"]) | {"reso
 MAX_MEMORY: Final = {"maintenance": 15, "messaging_sender": 50, "messaging_receiver": 60, "resolver": 30}
 DEVICE: Final = "alice._device.example.com"
 SUBSCRIBED: Final = "MQTT subscription active."
-_FILES: Final = ("docker-compose.yml", "docker-compose.override.yml", "tests/containers/internet/internet.yml")
+FILES: Final = ("docker-compose.yml", "docker-compose.override.yml", "tests/containers/internet/internet.yml")
 _CONTROL: Final = ("knotc", "-s", "/run/knot/knot.sock")
 _BUILD_SECONDS: Final = 900
 
 
 class Stack:
-    """One device: its images are built by the `with` statement, and everything is removed at its end."""
+    """One device: its images are built by the `with` statement, and everything is removed at its end.
 
-    def __init__(self) -> None:
-        self.project = f"stack-test-{os.getpid()}"
-        network = f"10.54.{os.getpid() % 256}"
+    Args:
+        number: Tells it from other stacks that exist at the same time.
+        patience: How many seconds a service may take to log or print what a test waits for.
+    """
+
+    files: Sequence[str] = FILES
+
+    def __init__(self, number: int = 1, patience: float = 30) -> None:
+        self.patience = patience
+        self.project = f"stack-test-{os.getpid()}-{number}"
         self._environment = {
-            "STACK_NETWORK": network,
-            "DNS_RESOLVER": f"{network}.53",
+            "STACK_NETWORK": f"10.{52 + 2 * number}.{os.getpid() % 256}",
+            "IMAGE_PREFIX": self.project,
             "IDENTITY_NAME": DEVICE,
             "MQTT_HOST": "broker",
             **BASE_IMAGES,
@@ -53,7 +61,7 @@ class Stack:
     @property
     def environment(self) -> dict[str, str]:
         """The variables that make a plain `docker compose` in the checkout use this stack."""
-        return {**self._environment, "COMPOSE_FILE": ":".join(_FILES), "COMPOSE_PROJECT_NAME": self.project}
+        return {**self._environment, "COMPOSE_FILE": ":".join(self.files), "COMPOSE_PROJECT_NAME": self.project}
 
     def compose(self, *words: str, check: bool = True, seconds: float = 60) -> subprocess.CompletedProcess[str]:
         """Run docker compose on the stack; arguments as those of `engine.docker`."""
@@ -152,15 +160,19 @@ class Stack:
 
     def wait_for_message(self, text: str) -> None:
         """Wait until the receiver has printed the device's own message."""
-        wait_until(text, lambda: self.has_printed(text))
+        wait_until(text, lambda: self.has_printed(text), self.patience)
 
     def wait_for_line(self, service: str, text: str, *, times: int = 1) -> None:
         """Wait until a service has logged a text this many times since its container was created."""
-        wait_until(f"{service}: {text}", lambda: self.log(service).stderr.count(text) >= times)
+        wait_until(f"{service}: {text}", lambda: self.log(service).stderr.count(text) >= times, self.patience)
 
     def wait_until_healthy(self, service: str) -> None:
         """Wait until the engine reports that a service is healthy."""
-        wait_until(f"{service} is healthy", lambda: self.inspect(service)["State"]["Health"]["Status"] == "healthy", 90)
+        wait_until(
+            f"{service} is healthy",
+            lambda: self.inspect(service)["State"]["Health"]["Status"] == "healthy",
+            max(90, self.patience),
+        )
 
     def log(self, service: str) -> subprocess.CompletedProcess[str]:
         """Return what a service has written since its container was created."""
@@ -184,7 +196,7 @@ class Stack:
 
     def image(self, service: str) -> str:
         """Return the name of a service's image."""
-        return f"{self.project}-{service}"
+        return f"{self.project}/{service}:{idlib.__version__}"
 
     def inspect(self, service: str) -> dict[str, Any]:
         """Return what the engine reports about a service's container."""
@@ -193,10 +205,10 @@ class Stack:
         return found
 
     def _words(self, *words: str) -> list[str]:
-        return ["compose", *(f"--file={file}" for file in _FILES), "--project-name", self.project, *words]
+        return ["compose", *(f"--file={file}" for file in self.files), "--project-name", self.project, *words]
 
     def _remove(self) -> None:
-        take_down(self.compose, "down", "--volumes", "--rmi", "local", "--remove-orphans")
+        take_down(self.compose, "down", "--volumes", "--rmi", "all", "--remove-orphans")
 
 
 def _history(image: str) -> set[tuple[str, int]]:

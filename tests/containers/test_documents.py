@@ -1,54 +1,17 @@
 """The commands of the documents that need a container engine, run unchanged."""
 
-import os
-import re
-import subprocess
-from collections.abc import Iterator, Mapping, Set
+from collections.abc import Iterator, Set
 from pathlib import Path
 
 import pytest
 
-from testbed.containers.engine import DOCKER, REPOSITORY, wait_until
+from testbed.containers.engine import REPOSITORY, wait_until
 from testbed.containers.lab_world import LabWorld
 from testbed.containers.stack import DEVICE, Stack
 from tests import documents
+from tests.containers.shell import Shell
 
 pytestmark = pytest.mark.timeout(900)
-
-
-class Shell:
-    """A shell in which the documents' commands use a stack or lab of the tests.
-
-    Args:
-        environment: The variables with which Compose selects it.
-        directory: Where it is.
-    """
-
-    def __init__(self, environment: Mapping[str, str], directory: Path = REPOSITORY) -> None:
-        # The engine's own client must come first on PATH.
-        path = f"{Path(DOCKER).parent}:{os.environ['PATH']}"
-        self._environment = {**os.environ, "PATH": path, "DOCKER_BUILDKIT": "1", **environment}
-        self._directory = directory
-
-    def run(self, document: str, mark: str) -> str:
-        """Run the commands below a mark and return what they print."""
-        # `docker compose exec` and `run` need a terminal by default, which a test does not have.
-        commands = re.sub(r"compose (.*?)(exec|run --rm) ", r"compose \1\2 -T ", documents.block(document, mark))
-        # A reader's engine pulls the base images; the engine of the tests has them already.
-        commands = commands.replace(
-            "-f docker-compose.lab.yml", "-f docker-compose.lab.yml -f tests/containers/lab_images.yml"
-        )
-        done = subprocess.run(
-            ["bash", "-euc", commands],
-            env=self._environment,
-            cwd=self._directory,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=600,
-        )
-        assert done.returncode == 0, done.stdout + done.stderr
-        return done.stdout
 
 
 def _elsewhere(stack: Stack, directory: Path, without: Set[str] = frozenset()) -> Shell:

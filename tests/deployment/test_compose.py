@@ -1,6 +1,7 @@
 """What the Compose files promise: no open ports, no privileges, and limits for memory, processes and logs."""
 
 import re
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
@@ -11,6 +12,7 @@ import yaml
 from idlib.settings import VARIABLES
 
 ROOT: Final = Path(__file__).parents[2]
+MAKEFILE: Final = (ROOT / "Makefile").read_text()
 SERVICES: Final = ("maintenance", "messaging_sender", "messaging_receiver", "resolver")
 MEBIBYTE: Final = 1024 * 1024
 # Paths in the images, and variables that balena sets.
@@ -29,7 +31,13 @@ class Loader(yaml.SafeLoader):
         return node
 
 
+def read_mapping(loader: Loader, node: yaml.MappingNode) -> dict[Any, Any]:
+    """Return the values that replace the inherited ones."""
+    return loader.construct_mapping(node, deep=True)
+
+
 Loader.add_constructor("!reset", lambda *_: None)
+Loader.add_constructor("!override", read_mapping)
 
 
 def read(name: str) -> dict[str, Any]:
@@ -144,8 +152,52 @@ def test_each_variable_of_the_shell_reaches_the_services() -> None:
         passed_on = {name for name, value in one["environment"].items() if value is None}
         assert passed_on == set(one["environment"]) - {"IDENTITY_NAME", "DNS_RESOLVER"}
         assert one["environment"]["IDENTITY_NAME"].startswith("${IDENTITY_NAME:?")
-        own = STACK["services"]["maintenance"]["environment"]["DNS_RESOLVER"]
-        assert one["environment"]["DNS_RESOLVER"] == f"${{DNS_RESOLVER:-{own}}}"
+        assert one["environment"]["DNS_RESOLVER"] == "${DNS_RESOLVER:-${STACK_NETWORK:-10.53.53}.53}"
+
+
+def test_the_network_of_the_stack_can_be_changed_and_is_by_default_the_one_that_balena_reads() -> None:
+    override = read("docker-compose.override.yml")
+    default = "${STACK_NETWORK:-10.53.53}"
+
+    def settled(value: object) -> object:
+        return yaml.load(yaml.safe_dump(value).replace(default, "10.53.53"), Loader)
+
+    own, other = STACK["services"]["resolver"]["networks"], override["services"]["resolver"]["networks"]
+    assert other != own
+    assert settled(other) == own
+    assert settled(override["networks"]) == STACK["networks"]
+    assert "default:\n    ipam: !override\n" in (ROOT / "docker-compose.override.yml").read_text()
+
+
+def test_each_image_has_a_name_with_the_version_that_is_built_and_pulled() -> None:
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    for name, one in read("docker-compose.override.yml")["services"].items():
+        assert one["image"] == f"${{IMAGE_PREFIX:-{prefix_in_makefile()}}}/{name}:${{IMAGE_TAG:-{version}}}"
+        assert "image" not in STACK["services"][name], "balena builds the images itself"
+        assert STACK["services"][name]["build"]["target"] == name
+
+
+def test_the_variables_of_compose_are_documented_with_their_defaults() -> None:
+    text = (ROOT / "docker-compose.override.yml").read_text()
+    # A default may contain another variable; only the innermost ones are found.
+    used = dict(re.findall(r"\$\{(\w+):-([^${}]+)\}", text))
+    section = (
+        (ROOT / "docs/settings.md").read_text().partition("## Variables of Docker Compose\n")[2].partition("\n## ")[0]
+    )
+    assert dict(re.findall(r"^\| ([A-Z_]+) \| `([^`]+)` \|", section, re.MULTILINE)) == used
+    assert used.keys().isdisjoint(variable.name for variable in VARIABLES)
+
+
+def test_make_builds_the_images_of_the_stack() -> None:
+    images = re.search(r"^IMAGES := (.*)$", MAKEFILE, re.MULTILINE)
+    assert images
+    assert tuple(images[1].split()) == SERVICES
+
+
+def prefix_in_makefile() -> str:
+    prefix = re.search(r"^IMAGE_PREFIX \?= (\S+)$", MAKEFILE, re.MULTILINE)
+    assert prefix
+    return prefix[1]
 
 
 @pytest.mark.parametrize("name", ["docker-compose.override.yml", "docker-compose.lab.yml"])

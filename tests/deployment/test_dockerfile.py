@@ -37,9 +37,23 @@ def test_each_image_has_a_health_check() -> None:
 
 def test_packages_are_installed_from_the_lock_as_wheels_with_hashes() -> None:
     installs = re.findall(r"pip install (.*?) -r (\S+)", DOCKERFILE.replace("\\\n", ""))
-    assert [file for _, file in installs] == ["/tmp/runtime.txt", "/tmp/build.txt"]
+    assert [file for _, file in installs] == ["/tmp/compile.txt", "/tmp/runtime.txt", "/tmp/build.txt"]
     for options, _ in installs:
         assert {"--no-deps", "--require-hashes", "--only-binary=:all:"} <= set(options.split())
+
+
+def test_only_cffi_is_compiled_and_only_on_32_bit_arm() -> None:
+    stage = stages()["packages"]
+    assert re.findall(r"--no-binary=(\S+)", stage) == ["cffi"]
+    condition, _, commands = stage.partition('if [ "$(dpkg --print-architecture)" = armhf ]; then')
+    assert "--no-binary" not in condition
+    assert "--no-binary=cffi" in commands.partition("fi\n")[0]
+
+
+def test_what_compiles_is_locked() -> None:
+    lock = (ROOT / "requirements/compile.txt").read_text()
+    assert re.findall(r"^(\w+)==", lock, flags=re.MULTILINE) == ["setuptools"]
+    assert lock.count("--hash=sha256:") == 2
 
 
 def imports(node: ast.AST) -> Iterator[str]:
@@ -87,6 +101,7 @@ def test_only_listed_files_are_sent_to_a_build() -> None:
         "!messaging_sender",
         "!pyproject.toml",
         "!requirements/build.txt",
+        "!requirements/compile.txt",
         "!requirements/runtime.txt",
         "!resolver",
     }

@@ -65,6 +65,11 @@ CHECKED: Final[dict[str, dict[str, str]]] = {
         "a command with dns-lexicon": STAND_INS,
         "a command with octoDNS": STAND_INS,
     },
+    "docs/images.md": {
+        "without building": "tests/containers/test_pulled_images.py",
+        "second.env": "tests/containers/test_two_stacks.py",
+        "a second stack": "tests/containers/test_two_stacks.py",
+    },
     "docs/lab.md": {
         "the output of make demo": README,
         "lab: start": ENGINE,

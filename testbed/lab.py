@@ -44,6 +44,8 @@ DEBIAN_PACKAGES: Final = {
     "dig": "bind9-dnsutils",
     "jq": "jq",
     "nsupdate": "bind9-dnsutils",
+    # Checks metrics and alert rules; its server is not used.
+    "promtool": "prometheus",
 }
 
 

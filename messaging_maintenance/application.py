@@ -12,6 +12,7 @@ import time
 from typing import Final
 
 from idlib.program.keep_open import announce, keep_open
+from idlib.program.log_format import use_log_format
 from idlib.system import update_lock
 from messaging_maintenance.spool_watch import SpoolWatch, spool_of
 
@@ -44,6 +45,7 @@ _MAX_SPEED_DIGITS: Final = 8
 
 def main() -> None:
     """Wait for SIGTERM or SIGINT, and check the identity twice a day; with `--health`, print the health."""
+    use_log_format()
     if not any(map(os.environ.get, _TRIGGERS)):
         keep_open(SERVICE, ADVICE)
         return

@@ -90,7 +90,8 @@ def _report(problem: IdlibError, before: Health | None, renewed: float, settings
         or (before.text, before.urgency) != (text, urgency)
         or is_to_be_logged(urgency, now - before.logged, speed)
     ):
-        _LOG.log(urgency.log_level, "Identity check failed: %s", problem)
+        members = {"urgency": urgency.name.lower()}
+        _LOG.log(urgency.log_level, "Identity check failed: %s", problem, extra={"members": members})
         return Health(text, since, now, renewed, now, urgency)
     return Health(text, since, now, renewed, before.logged, urgency)
 

@@ -27,6 +27,7 @@ from messaging_receiver.authentication_stage import AuthenticationStage, message
 from messaging_receiver.bounded_queue import BoundedQueue
 from messaging_receiver.clock_upkeep import ClockUpkeep
 from messaging_receiver.context import Context
+from messaging_receiver.counters import pairs
 from messaging_receiver.decryption import Turns, message_decryption_thread
 from messaging_receiver.forwarding import message_printer
 from messaging_receiver.health import HealthService
@@ -255,7 +256,8 @@ def _receive(
     subscription.wake()
     ingest.join(_INGEST_GRACE_SECONDS)
     context.refusals.finish()
-    _LOG.info("Stopped: waiting=%d %s", authentication.number_waiting, context.counters)
+    members = {"waiting": authentication.number_waiting, **context.counters.read().members()}
+    _LOG.info("Stopped: %s", pairs(members), extra={"members": members})
     return ExitStatus.THREAD_DIED if died else ExitStatus.OK
 
 
@@ -285,11 +287,12 @@ def _ingest(reception: Stage[Delivery], delivery: Delivery) -> None:
     reception.context.movements.rest()
 
 
-def _queue_sizes() -> str:
-    return (
-        f"encrypted={ENCRYPTED_MESSAGES.qsize()} decrypted={DECRYPTED_MESSAGES.qsize()}"
-        f" authenticated={AUTHENTICATED_MESSAGES.qsize()}"
-    )
+def _queue_sizes() -> dict[str, int]:
+    return {
+        "encrypted": ENCRYPTED_MESSAGES.qsize(),
+        "decrypted": DECRYPTED_MESSAGES.qsize(),
+        "authenticated": AUTHENTICATED_MESSAGES.qsize(),
+    }
 
 
 def _thread(name: str, stopping: threading.Event, target: Callable[[], None]) -> threading.Thread:

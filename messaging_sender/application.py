@@ -21,6 +21,7 @@ from idlib.output import counted
 from idlib.program.command_line import parser, run, tell
 from idlib.program.environment import read_environment
 from idlib.program.keep_open import announce
+from idlib.program.log_format import relay
 from idlib.settings import SENDER_READS, Settings
 from idlib.storage.outbox import FILE_NAME, Outbox, Waiting, is_to_be_opened, state_of_files
 from idlib.storage.watching import is_watched, watching
@@ -38,8 +39,8 @@ PATIENCE_SECONDS: Final = 600
 _TROUBLE_SECONDS: Final = 10.0
 SETTINGS_SECONDS: Final = 60.0
 _POLL_SECONDS: Final = 0.2
-# The time at the beginning of a log line.
-_TIME: Final = re.compile(r"^\S+Z ", re.MULTILINE)
+# The time at the beginning of a log line, as text and as JSON.
+_TIME: Final = re.compile(r'^(?:\{"time": "[^"]*", |\S+Z )', re.MULTILINE)
 # Less than the five seconds within which the service promises to end.
 _GRACE_SECONDS: Final = 2.0
 
@@ -120,8 +121,7 @@ def _await_usable_settings(stopping: threading.Event) -> bool:
         status, output = _check(stopping)
         problems = _TIME.sub("", output)
         if problems != reported:
-            sys.stderr.write(output)
-            sys.stderr.flush()
+            relay(output)
         if status != ExitStatus.CONFIGURATION:
             if reported:
                 _LOG.info("The settings can be used now")

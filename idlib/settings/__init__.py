@@ -4,7 +4,16 @@
 """
 
 from idlib.settings.addresses import DNS_PORT, HostAddress, ServerAddress, suspected_port
-from idlib.settings.choices import DnssecPolicy, KeyType, LogLevel, MqttVersion, OutputFormat, PublishMethod, Switch
+from idlib.settings.choices import (
+    DnssecPolicy,
+    KeyType,
+    LogFormat,
+    LogLevel,
+    MqttVersion,
+    OutputFormat,
+    PublishMethod,
+    Switch,
+)
 from idlib.settings.environment import load
 from idlib.settings.programs import (
     CHECK_READS,
@@ -36,6 +45,7 @@ __all__ = [
     "DnssecPolicy",
     "HostAddress",
     "KeyType",
+    "LogFormat",
     "LogLevel",
     "MqttVersion",
     "OutputFormat",

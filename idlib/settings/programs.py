@@ -6,7 +6,7 @@ from idlib.settings.variables import VARIABLES
 
 # The variables that each program reads. Only these are checked, so a bad value of another one does not stop it.
 DISCOVERY_READS: Final = frozenset({"DNS_RESOLVER", "DNSSEC", "DNSSEC_TRUST_ANCHORS", "PKIX_CA_FILE"})
-_EVERY_PROGRAM_READS: Final = frozenset({"IDENTITY_NAME", "CRYPTO_PATH", "LOG_LEVEL"})
+_EVERY_PROGRAM_READS: Final = frozenset({"IDENTITY_NAME", "CRYPTO_PATH", "LOG_LEVEL", "LOG_FORMAT"})
 PUBLISHING_READS: Final = frozenset(
     {
         "DNS_RESOLVER",

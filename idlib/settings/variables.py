@@ -6,6 +6,7 @@ from idlib.settings.addresses import DNS_PORT, read_api_url, read_host, read_hos
 from idlib.settings.choices import (
     DnssecPolicy,
     KeyType,
+    LogFormat,
     LogLevel,
     MqttVersion,
     OutputFormat,
@@ -323,6 +324,13 @@ _NEW_KEYS: Final = (
 
 _LOG: Final = (
     Variable("LOG_LEVEL", LogLevel, words(LogLevel), "the least important log line that is written", "info"),
+    Variable(
+        "LOG_FORMAT",
+        LogFormat,
+        words(LogFormat),
+        "json: each line on stderr is a JSON object, also errors and warnings",
+        "text",
+    ),
     Variable(
         "BALENA_SERVICE_NAME",
         matching(r"[A-Za-z0-9_.-]{1,128}"),

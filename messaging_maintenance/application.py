@@ -46,7 +46,10 @@ _MAX_SPEED_DIGITS: Final = 8
 def main() -> None:
     """Wait for SIGTERM or SIGINT, and check the identity twice a day; with `--health`, print the health."""
     use_log_format()
-    if not any(map(os.environ.get, _TRIGGERS)):
+    checks = any(map(os.environ.get, _TRIGGERS))
+    if len(sys.argv) == 1 and "METRICS_ADDRESS" in os.environ:
+        _serve_metrics(checks=checks)
+    if not checks:
         keep_open(SERVICE, ADVICE)
         return
     if len(sys.argv) > 1:
@@ -81,6 +84,21 @@ def _read_arguments() -> None:
         from messaging_maintenance.health import print_health
 
         sys.exit(print_health())
+
+
+def _serve_metrics(*, checks: bool) -> None:
+    # Imported late, because the process is kept small.
+    from idlib.errors import ConfigurationError
+    from idlib.program.command_line import tell
+    from messaging_maintenance.metrics import serve
+
+    # A thread is started, which must not get the signals that this service waits for.
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGINT, signal.SIGCHLD})
+    try:
+        serve(checks=checks)
+    except ConfigurationError as error:
+        tell(error)
+        sys.exit(error.exit_status)
 
 
 def _pause(seconds: float) -> float:

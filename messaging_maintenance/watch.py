@@ -5,6 +5,7 @@ import os
 import sys
 import time
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -75,8 +76,16 @@ def main() -> ExitStatus:
         health = Health(f"ok: {found}", time.time(), time.time(), renewed)
         if before is not None and not before.is_ok:
             _LOG.info("Identity check succeeded again: %s", found)
+    health = replace(health, certificate_expiry=_certificate_expiry(settings))
     keep_health(settings.crypto_path, health, settings.app_uid)
     return ExitStatus.OK if health.is_ok else ExitStatus.CHECK_FAILED
+
+
+def _certificate_expiry(settings: Settings) -> float:
+    """Return when the certificate expires, in seconds since the epoch; 0 if there is none that can be read."""
+    with suppress(KeyFileError):
+        return Bootstrap.from_settings(settings).get_local_cert_obj().not_valid_after_utc.timestamp()
+    return 0.0
 
 
 def _report(problem: IdlibError, before: Health | None, renewed: float, settings: Settings) -> Health:

@@ -15,6 +15,7 @@ from idlib.algorithms import PrivateKey
 from idlib.discovery import Discovery
 from idlib.envelope import parse
 from idlib.errors import DiscoveryError, ExitStatus, IdlibError, OutputError, Refusal, StoreError
+from idlib.metrics import Metrics, open_metrics
 from idlib.names import IdentityName
 from idlib.program.command_line import parser
 from idlib.program.environment import read_environment
@@ -31,6 +32,7 @@ from messaging_receiver.counters import pairs
 from messaging_receiver.decryption import Turns, message_decryption_thread
 from messaging_receiver.forwarding import message_printer
 from messaging_receiver.health import HealthService
+from messaging_receiver.metrics import Receiving, Starting
 from messaging_receiver.opening import LocalOpener, Opener
 from messaging_receiver.own_epochs import OwnEpochs, own_epochs_of, wait_for_epoch_keys
 from messaging_receiver.own_identity import OwnKeys, wait_for_own_key
@@ -112,11 +114,14 @@ def main() -> int:
             settings.data_path,
             lambda: own_record.problem or epochs.problem or "own record: waiting for the first answer from DNS",
         )
+        starting = Starting(context, own_record, epochs)
+        metrics = Metrics("receiver", starting.readings)
+        open_metrics(settings.metrics_address, metrics)
         upkeep = ClockUpkeep(context, epochs.destroy_overdue)
         key = wait_for_own_key(settings, own_record, stopping, upkeep.keep)
         if key is None or not wait_for_epoch_keys(epochs, stopping, upkeep.keep):
             return ExitStatus.OK
-        return _receive(context, broker, own_record, key, health, (spawner, number), epochs)
+        return _receive(context, broker, own_record, key, health, (spawner, number), epochs, (metrics, starting))
 
 
 def get_config() -> Settings:
@@ -188,6 +193,7 @@ def _receive(
     health: HealthService,
     workers: tuple[Spawner | None, int],
     epochs: OwnEpochs,
+    observed: tuple[Metrics, Starting],
 ) -> int:
     settings, stopping = context.settings, context.stopping
     own_keys = OwnKeys(
@@ -245,6 +251,8 @@ def _receive(
         context, authentication, stdout, subscription, threads, own_keys, own_record, _queue_sizes, pool, epochs
     )
     health.problem = supervision.problem
+    metrics, starting = observed
+    metrics.read = Receiving(starting, authentication, supervision, _queue_sizes, pool).readings
     # In a thread of its own, because the main thread must not wait for DNS.
     _thread("Own-Record", stopping, supervision.watch_record).start()
     died = supervision.run()

@@ -59,6 +59,11 @@ class OwnRecord:
         """What was wrong at the last look-up, or None."""
         return self._outage.cause
 
+    @property
+    def is_right(self) -> bool:
+        """Whether the last look-up found a record of our key."""
+        return self._has_been_right and self._outage.cause is None
+
     def look(self, key: PrivateKey) -> Found | None:
         """Look up our own record; log if it is wrong, and log again once it is right.
 

@@ -119,8 +119,20 @@ class Supervision:
             **self._context.counters.read().members(),
         }
 
+    @property
+    def is_subscribed(self) -> bool:
+        """Whether the receiver is connected and subscribed."""
+        return self._subscription.is_active
+
     def problem(self) -> str | None:
-        """Return what is wrong with the receiver, or None."""
+        """Return what is wrong with the receiver, or None; look our own record up if it may be that."""
+        earlier = self._problem_of_threads() or self._problem_of_session()
+        if earlier is None:
+            self._own_record.look(self._own_keys.present)
+        return earlier or self._problem_of_record()
+
+    def last_problem(self) -> str | None:
+        """Return what is wrong with the receiver, or None, by the last look-up of our own record."""
         return self._problem_of_threads() or self._problem_of_session() or self._problem_of_record()
 
     def _problem_of_threads(self) -> str | None:
@@ -149,7 +161,6 @@ class Supervision:
         return None
 
     def _problem_of_record(self) -> str | None:
-        self._own_record.look(self._own_keys.present)
         return self._own_record.problem or self._epochs.problem
 
     def _keep(self, upkeep: Callable[[], None]) -> None:

@@ -32,10 +32,19 @@ def read_environment(names: Collection[str]) -> Settings:
         ConfigurationError: Variables among them are missing or have bad values.
     """
     settings = load(os.environ, names)
+    log_to_stderr(settings)
+    return settings
+
+
+def log_to_stderr(settings: Settings) -> None:
+    """Start logging to stderr.
+
+    Args:
+        settings: LOG_LEVEL and LOG_FORMAT are used.
+    """
     logging.basicConfig(level=settings.log_level.upper(), handlers=[_handler(settings.log_format)], force=True)
     # A library may warn about a stranger's certificate.
     logging.captureWarnings(capture=True)
-    return settings
 
 
 def _handler(log_format: LogFormat) -> logging.Handler:

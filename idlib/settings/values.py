@@ -76,6 +76,7 @@ class Settings:
     organization: str
     log_level: LogLevel
     log_format: LogFormat
+    metrics_address: ServerAddress | None
     balena_service_name: str | None
 
     @property

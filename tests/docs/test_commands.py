@@ -93,6 +93,7 @@ CHECKED: Final[dict[str, dict[str, str]]] = {
         "a file of a CA": ENGINE,
         "giving files away": ENGINE,
     },
+    "docs/monitoring.md": {"prometheus.yml": "tests/docs/test_monitoring.py"},
     "docs/performance.md": {"written by make bench": "tests/benchmarks/test_report.py"},
 }
 ALL: Final = sorted(

@@ -87,7 +87,7 @@ class Starting:
 
     def lasting(self) -> Iterator[Reading]:
         """Yield the readings that do not depend on whether the receiver has started to receive."""
-        yield from reading(OWN_RECORD_PRESENT, float(self._own_record.is_right))
+        yield from reading(OWN_RECORD_PRESENT, self._own_record.is_present)
         yield from reading(CERTIFICATE_EXPIRY, self._certificate.read())
         yield from reading(EPOCH_KEYS, float(len(self._epochs.ids)))
         yield from reading(EPOCH_KEY_EXPIRY, self._epochs.until)

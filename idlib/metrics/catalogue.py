@@ -44,7 +44,7 @@ SUBSCRIBED: Final = Metric(
 OWN_RECORD_PRESENT: Final = Metric(
     "dane_messenger_own_record_present",
     Kind.GAUGE,
-    "Whether DNS had the record of the device's key at the last look-up: 1 or 0",
+    "Whether DNS had the record of the device's key when it last answered: 1 or 0",
 )
 CERTIFICATE_EXPIRY: Final = Metric(
     "dane_messenger_certificate_expiry_timestamp_seconds", Kind.GAUGE, "When the device's certificate expires"

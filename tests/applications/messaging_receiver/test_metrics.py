@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from idlib.errors import NoRecordError, Reason, TemporaryDiscoveryError
+from idlib.discovery import Discovery
+from idlib.errors import BogusError, DiscoveryError, NoRecordError, NotSecureError, Reason, TemporaryDiscoveryError
 from idlib.metrics import HistogramValue, Reading
 from idlib.metrics.readings import Value
 from messaging_receiver.metrics import CertificateExpiry, Starting
@@ -55,17 +56,35 @@ def starting(world: World, own_record: OwnRecord) -> Starting:
     return Starting(world.context, own_record, EPOCHS)
 
 
-def test_the_own_record_is_present_after_a_look_up_has_found_it(
-    world: World, own_record: OwnRecord, starting: Starting
+@pytest.mark.parametrize(
+    ("answers", "present"),
+    [
+        ([TemporaryDiscoveryError("no answer")], None),
+        ([record_of(KEYS[BOB])], 1),
+        ([record_of(KEYS[ALICE])], 0),
+        ([NoRecordError("none")], 0),
+        ([NotSecureError("unsigned")], 0),
+        ([record_of(KEYS[BOB]), NoRecordError("none")], 0),
+        ([NoRecordError("none"), record_of(KEYS[BOB])], 1),
+        # No verdict: what DNS answered before is not taken back.
+        ([record_of(KEYS[BOB]), TemporaryDiscoveryError("no answer")], 1),
+        ([record_of(KEYS[BOB]), BogusError("altered")], 1),
+        ([NoRecordError("none"), TemporaryDiscoveryError("no answer")], 0),
+    ],
+)
+def test_the_own_record_is_present_as_dns_last_answered(
+    answers: list[bytes | DiscoveryError], present: float | None, world: World
 ) -> None:
-    assert read(starting)["own_record_present"] == 0
-    world.dns.answers[BOB] = record_of(KEYS[BOB])
-    own_record.look(KEYS[BOB])
-    assert read(starting)["own_record_present"] == 1
-    # A look-up of another key asks DNS again.
-    world.dns.answers[BOB] = NoRecordError("none")
-    own_record.look(KEYS[ALICE])
-    assert read(starting)["own_record_present"] == 0
+    now = [0.0]
+    own_record = OwnRecord(world.context.settings, Discovery(world.dns, clock=lambda: now[0]))
+    starting = Starting(world.context, own_record, EPOCHS)
+    assert "own_record_present" not in read(starting)
+    for answer in answers:
+        world.dns.answers[BOB] = answer
+        own_record.look(KEYS[BOB])
+        # Nothing is cached any more.
+        now[0] += 100_000
+    assert read(starting).get("own_record_present") == present
 
 
 def test_look_ups_are_counted_by_whether_dns_has_answered(world: World, starting: Starting) -> None:

@@ -8,7 +8,6 @@ import signal
 import sys
 
 import idlib
-from idlib.program.log_format import use_log_format
 from idlib.system import update_lock
 
 
@@ -29,7 +28,6 @@ def keep_open(service: str, advice: str) -> None:
         if parser.parse_args().health:
             print("ok: waiting for commands")
             return
-    use_log_format()
     ends = {signal.SIGTERM, signal.SIGINT}
     signal.pthread_sigmask(signal.SIG_BLOCK, ends)
     # The container has just started, so no program is writing keys.

@@ -273,6 +273,16 @@ def test_every_line_of_every_program_is_an_object(
             assert found[-1]["level"] == "error"
 
 
+def test_a_problem_that_the_resident_sender_finds_in_another_process_is_one_object(observed: Device) -> None:
+    contradicting = observed.with_settings(MQTT_CA_FILE="/absent.pem")
+    with contradicting.start(SENDER) as resident:
+        resident.wait_for_log("MQTT_CA_FILE is set")
+        resident.stop()
+    problems = [one for one in objects(resident.stderr) if "exit_status" in one]
+    assert [(one["level"], one["exit_status_name"]) for one in problems] == [("error", "configuration")]
+    assert "MQTT_CA_FILE" in problems[0]["message"]
+
+
 def test_a_misspelled_verb_is_an_object(observed: Device) -> None:
     ended = subprocess.run(
         [*observed.command(ROOT / "dane_messenger/__main__.py"), "recieve\x1b"],

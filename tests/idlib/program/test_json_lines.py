@@ -4,6 +4,7 @@ import io
 import json
 import logging
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -211,6 +212,29 @@ def test_a_command_of_the_user_writes_objects() -> None:
         "run(main)"
     )
     assert [one["message"] for one in read] == ["a", "{}", "\ufffd\x1b"]
+
+
+def test_what_a_command_leaves_running_does_not_keep_the_program() -> None:
+    ended, read = run_program(
+        "import os; from idlib.system.user_command import run_user_command\n"
+        "def main(): run_user_command('sleep 60 & echo $!', '', os.environ, 9)\n"
+        "run(main)"
+    )
+    (one,) = read
+    # The process still runs.
+    os.kill(int(str(one["message"])), signal.SIGKILL)
+    assert ended == 0
+
+
+def test_a_command_that_takes_too_long_is_killed_and_what_it_printed_is_kept() -> None:
+    ended, read = run_program(
+        "import os; from idlib.system.user_command import run_user_command\n"
+        "def main():\n"
+        "    try: run_user_command('echo a; sleep 60', '', os.environ, 1)\n"
+        "    except TimeoutError: print('too long', file=sys.stderr)\n"
+        "run(main)"
+    )
+    assert (ended, [one["message"] for one in read]) == (0, ["a", "too long"])
 
 
 def test_text_needs_none_of_it(tmp_path: Path) -> None:

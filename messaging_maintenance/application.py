@@ -12,6 +12,7 @@ import time
 from typing import TYPE_CHECKING, Final
 
 from idlib.program.keep_open import announce, keep_open
+from idlib.program.log_format import use_log_format
 from idlib.system import update_lock
 from messaging_maintenance.spool_watch import SpoolWatch, spool_of
 
@@ -48,13 +49,19 @@ _MAX_SPEED_DIGITS: Final = 8
 
 def main() -> None:
     """Wait for SIGTERM or SIGINT, and check the identity twice a day; with `--health`, print the health."""
+    use_log_format()
     if sys.argv[1:] == ["--health"] and not any(map(os.environ.get, _TRIGGERS)):
         # Without an import: the health of a container is checked every 30 s.
         print(_WAITING)
         return
     if len(sys.argv) > 1:
         _read_arguments()
-    if not any(map(os.environ.get, _TRIGGERS)):
+        # A file of settings may have set it.
+        use_log_format()
+    checks = any(map(os.environ.get, _TRIGGERS))
+    if "METRICS_ADDRESS" in os.environ:
+        _serve_metrics(checks=checks)
+    if not checks:
         keep_open(SERVICE, ADVICE)
         return
     ends = {signal.SIGTERM, signal.SIGINT}
@@ -104,6 +111,21 @@ def _read_arguments() -> None:
     from messaging_maintenance.health import print_health
 
     sys.exit(print_health())
+
+
+def _serve_metrics(*, checks: bool) -> None:
+    # Imported late, because the process is kept small.
+    from idlib.errors import ConfigurationError
+    from idlib.program.command_line import tell
+    from messaging_maintenance.metrics import serve
+
+    # A thread is started, which must not get the signals that this service waits for.
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGINT, signal.SIGCHLD})
+    try:
+        serve(checks=checks)
+    except ConfigurationError as error:
+        tell(error)
+        sys.exit(error.exit_status)
 
 
 def _pause(seconds: float) -> float:

@@ -37,6 +37,7 @@ class Health:
         renewed: When the zone was last kept from being deleted, in seconds since the epoch; 0 for never.
         logged: When the problem was last logged, in seconds since the epoch; 0 for never.
         urgency: How urgent the problem is, if there is one.
+        certificate_expiry: When the device's certificate expires, in seconds since the epoch; 0 if that is not known.
     """
 
     text: str
@@ -45,6 +46,7 @@ class Health:
     renewed: float = 0.0
     logged: float = 0.0
     urgency: Urgency = Urgency.SOON
+    certificate_expiry: float = 0.0
 
     @property
     def is_ok(self) -> bool:
@@ -68,13 +70,22 @@ def print_health() -> ExitStatus:
         # The check may not know where to keep that it has failed.
         print(harmless(error.problems[0]))
         return ExitStatus.CONFIGURATION
-    is_healthy, text = _identity_health(directory)
+    is_identity_healthy, text = _identity_health(directory)
     problem = _epoch_problem()
-    if problem is None or not is_healthy:
+    if problem is None or not is_identity_healthy:
         print(harmless(text))
     if problem is not None:
         print(harmless(problem))
-    return ExitStatus.OK if is_healthy and problem is None else ExitStatus.CONFIGURATION
+    return ExitStatus.OK if is_identity_healthy and problem is None else ExitStatus.CONFIGURATION
+
+
+def is_healthy(directory: Path) -> bool:
+    """Return whether the service is healthy, as `print_health` tells.
+
+    Args:
+        directory: Of the key files.
+    """
+    return _identity_health(directory)[0] and _epoch_problem() is None
 
 
 def _identity_health(directory: Path) -> tuple[bool, str]:
@@ -147,7 +158,8 @@ def read_health(directory: Path, file_name: str = HEALTH_FILE_NAME) -> Health | 
         fields = json.loads(keys.read_file(directory / file_name))
         times = (float(fields["since"]), float(fields["checked"]), float(fields.get("renewed", 0)))
         urgency = Urgency(fields.get("urgency", Urgency.SOON))
-        return Health(str(fields["text"]), *times, float(fields.get("logged", 0)), urgency)
+        logged, expiry = float(fields.get("logged", 0)), float(fields.get("certificate_expiry", 0))
+        return Health(str(fields["text"]), *times, logged, urgency, expiry)
     except (KeyFileError, ValueError, TypeError, KeyError, AttributeError, RecursionError, OverflowError):
         return None
 

@@ -5,6 +5,7 @@ import os
 import sys
 import time
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -75,8 +76,16 @@ def main() -> ExitStatus:
         health = Health(f"ok: {found}", time.time(), time.time(), renewed)
         if before is not None and not before.is_ok:
             _LOG.info("Identity check succeeded again: %s", found)
+    health = replace(health, certificate_expiry=_certificate_expiry(settings))
     keep_health(settings.crypto_path, health, settings.app_uid)
     return ExitStatus.OK if health.is_ok else ExitStatus.CHECK_FAILED
+
+
+def _certificate_expiry(settings: Settings) -> float:
+    """Return when the certificate expires, in seconds since the epoch; 0 if there is none that can be read."""
+    with suppress(KeyFileError):
+        return Bootstrap.from_settings(settings).get_local_cert_obj().not_valid_after_utc.timestamp()
+    return 0.0
 
 
 def _report(problem: IdlibError, before: Health | None, renewed: float, settings: Settings) -> Health:
@@ -90,7 +99,8 @@ def _report(problem: IdlibError, before: Health | None, renewed: float, settings
         or (before.text, before.urgency) != (text, urgency)
         or is_to_be_logged(urgency, now - before.logged, speed)
     ):
-        _LOG.log(urgency.log_level, "Identity check failed: %s", problem)
+        members = {"urgency": urgency.name.lower()}
+        _LOG.log(urgency.log_level, "Identity check failed: %s", problem, extra={"members": members})
         return Health(text, since, now, renewed, now, urgency)
     return Health(text, since, now, renewed, before.logged, urgency)
 

@@ -57,7 +57,8 @@ def _report(problem: IdlibError, before: Health | None, settings: Settings) -> H
         or (before.text, before.urgency) != (text, urgency)
         or is_to_be_logged(urgency, now - before.logged, speed)
     ):
-        _LOG.log(urgency.log_level, "Publishing epoch records failed: %s", problem)
+        members = {"urgency": urgency.name.lower()}
+        _LOG.log(urgency.log_level, "Publishing epoch records failed: %s", problem, extra={"members": members})
         return Health(text, since, now, logged=now, urgency=urgency)
     return Health(text, since, now, logged=before.logged, urgency=urgency)
 

@@ -16,6 +16,7 @@ from idlib.algorithms import PrivateKey
 from idlib.discovery import Discovery
 from idlib.envelope import parse
 from idlib.errors import DiscoveryError, ExitStatus, IdlibError, OutputError, Refusal, StoreError
+from idlib.metrics import Metrics, open_metrics
 from idlib.names import IdentityName, NamePatterns
 from idlib.program.environment import read_environment
 from idlib.settings import RECEIVER_READS, Settings
@@ -28,11 +29,13 @@ from messaging_receiver.authentication_stage import AuthenticationStage, message
 from messaging_receiver.bounded_queue import BoundedQueue
 from messaging_receiver.clock_upkeep import ClockUpkeep
 from messaging_receiver.context import Context
+from messaging_receiver.counters import pairs
 from messaging_receiver.decryption import Turns, message_decryption_thread
 from messaging_receiver.ending import Ending
 from messaging_receiver.forwarding import message_printer
 from messaging_receiver.health import HealthService
 from messaging_receiver.health import main as answer_for_health
+from messaging_receiver.metrics import Receiving, Starting
 from messaging_receiver.opening import LocalOpener, Opener
 from messaging_receiver.own_epochs import OwnEpochs, own_epochs_of, wait_for_epoch_keys
 from messaging_receiver.own_identity import OwnKeys, wait_for_own_key
@@ -108,6 +111,9 @@ def main() -> int:
             settings.data_path,
             lambda: own_record.problem or epochs.problem or "own record: waiting for the first answer from DNS",
         )
+        starting = Starting(context, own_record, epochs)
+        metrics = Metrics("receiver", starting.readings)
+        open_metrics(settings.metrics_address, metrics)
         upkeep = ClockUpkeep(context, epochs.destroy_overdue)
         # Before anything is waited for, because it may stop the receiver: its reader may end.
         sink = sink_from(arguments, context, ending)
@@ -115,7 +121,8 @@ def main() -> int:
         if key is None or not wait_for_epoch_keys(epochs, stopping, upkeep.keep):
             return ending.status()
         return _receive(
-            context, broker, own_record, key, health, (spawner, workers), epochs, sink, _wanted(arguments), ending
+            *(context, broker, own_record, key, health, (spawner, workers), epochs, sink, _wanted(arguments), ending),
+            (metrics, starting),
         )
 
 
@@ -195,6 +202,7 @@ def _receive(
     sink: Sink,
     wanted: NamePatterns,
     ending: Ending,
+    observed: tuple[Metrics, Starting],
 ) -> int:
     settings, stopping = context.settings, context.stopping
     own_keys = OwnKeys(
@@ -255,6 +263,8 @@ def _receive(
         context, authentication, sink, ending, subscription, threads, own_keys, own_record, _queue_sizes, pool, epochs
     )
     health.problem = supervision.problem
+    metrics, starting = observed
+    metrics.read = Receiving(starting, authentication, supervision, _queue_sizes, pool).readings
     # In a thread of its own, because the main thread must not wait for DNS.
     _thread("Own-Record", stopping, supervision.watch_record).start()
     died = supervision.run()
@@ -266,7 +276,8 @@ def _receive(
     subscription.wake()
     ingest.join(_INGEST_GRACE_SECONDS)
     context.refusals.finish()
-    _LOG.info("Stopped: waiting=%d %s", authentication.number_waiting, context.counters)
+    members = {"waiting": authentication.number_waiting, **context.counters.read().members()}
+    _LOG.info("Stopped: %s", pairs(members), extra={"members": members})
     return ExitStatus.THREAD_DIED if died else ending.status()
 
 
@@ -316,11 +327,12 @@ def _ingest(reception: Stage[Delivery], delivery: Delivery) -> None:
     reception.context.movements.rest()
 
 
-def _queue_sizes() -> str:
-    return (
-        f"encrypted={ENCRYPTED_MESSAGES.qsize()} decrypted={DECRYPTED_MESSAGES.qsize()}"
-        f" authenticated={AUTHENTICATED_MESSAGES.qsize()}"
-    )
+def _queue_sizes() -> dict[str, int]:
+    return {
+        "encrypted": ENCRYPTED_MESSAGES.qsize(),
+        "decrypted": DECRYPTED_MESSAGES.qsize(),
+        "authenticated": AUTHENTICATED_MESSAGES.qsize(),
+    }
 
 
 def _thread(name: str, stopping: threading.Event, target: Callable[[], None]) -> threading.Thread:

@@ -2,10 +2,39 @@
 
 import threading
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 
 from idlib.envelope import SealedTo
 from idlib.errors import Reason
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """How many messages were received, printed and refused at one moment.
+
+    Args:
+        received: The number of messages that arrived.
+        printed: The number of printed ones, by the kind of key that they were encrypted to.
+        refused: The number of refused ones by reason; reasons that have not occurred are left out.
+        set_aside: The number of messages that the command of `--exec` has failed to accept.
+    """
+
+    received: int
+    printed: Mapping[SealedTo, int]
+    refused: Mapping[Reason, int]
+    set_aside: int
+
+    def members(self) -> dict[str, int]:
+        """Return the numbers under their names in the status line, in its order."""
+        return {
+            "received": self.received,
+            "printed": sum(self.printed.values()),
+            "refused": sum(self.refused.values()),
+            **{f"refused_{reason}": number for reason, number in self.refused.items()},
+            **{f"sealed_{kind}": number for kind, number in self.printed.items()},
+            **({"set_aside": self.set_aside} if self.set_aside else {}),
+        }
 
 
 class Counters:
@@ -47,10 +76,24 @@ class Counters:
         with self._lock:
             self._refused[reason] += 1
 
-    def __str__(self) -> str:
+    def read(self) -> Counts:
+        """Return all numbers at one moment."""
         with self._lock:
-            reasons = "".join(f" refused_{reason}={number}" for reason, number in sorted(self._refused.items()))
-            total = sum(self._refused.values())
-            sealed = " ".join(f"sealed_{kind}={self._printed[kind]}" for kind in SealedTo)
-            counts = f"received={self._received} printed={self._printed.total()} refused={total}{reasons} {sealed}"
-            return f"{counts} set_aside={self._set_aside}" if self._set_aside else counts
+            return Counts(
+                self._received,
+                {kind: self._printed[kind] for kind in SealedTo},
+                dict(sorted(self._refused.items())),
+                self._set_aside,
+            )
+
+    def __str__(self) -> str:
+        return pairs(self.read().members())
+
+
+def pairs(members: Mapping[str, object]) -> str:
+    """Return members as the status line has them: `name=value`, separated by spaces.
+
+    Args:
+        members: Names and values without spaces.
+    """
+    return " ".join(f"{name}={value}" for name, value in members.items())

@@ -118,6 +118,11 @@ class EpochUpkeep:
         return self._are_read
 
     @property
+    def until(self) -> float | None:
+        """When the newest key will be destroyed, in seconds since the epoch; None if there is none."""
+        return max((float(kept.half.until) for kept in self._kept), default=None)
+
+    @property
     def problem(self) -> str | None:
         """What is wrong, or None."""
         return self._upkeep_outage.cause or self._second_device.cause or self._publishing_outage.cause

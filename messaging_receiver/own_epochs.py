@@ -32,6 +32,10 @@ class OwnEpochs(Protocol):
         """Whether the keys that exist on the disk have been read. Before that, messages to them would be refused."""
 
     @property
+    def until(self) -> float | None:
+        """When the newest key will be destroyed, in seconds since the epoch; None if there is none."""
+
+    @property
     def problem(self) -> str | None:
         """What is wrong, or None."""
 
@@ -68,6 +72,7 @@ class NoOwnEpochs:
     keys = NO_EPOCH_KEYS
     ids: tuple[str, ...] = ()
     are_read = True
+    until: float | None = None
     problem = None
 
     def explain(self, key_id: str) -> str:

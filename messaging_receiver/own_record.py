@@ -18,6 +18,7 @@ from idlib.errors import (
     NoRecordError,
     NotSecureError,
     NoUsableRecordError,
+    TemporaryDiscoveryError,
     UnprovenAbsenceError,
     UnusableRecordError,
     quoted,
@@ -52,12 +53,18 @@ class OwnRecord:
         self._outage = FailureLog(_LOG, clock, _PAUSES)
         self._lock = threading.Lock()
         self._has_been_right = False
+        self._is_present: bool | None = None
         self._announced: str | None = None
 
     @property
     def problem(self) -> str | None:
         """What was wrong at the last look-up, or None."""
         return self._outage.cause
+
+    @property
+    def is_present(self) -> bool | None:
+        """Whether DNS had a record of our key when it last answered; None before its first answer."""
+        return self._is_present
 
     def look(self, key: PrivateKey) -> Found | None:
         """Look up our own record; log if it is wrong, and log again once it is right.
@@ -71,10 +78,13 @@ class OwnRecord:
         try:
             found = find_key(self._discovery, self._name, key.public.der)
         except DiscoveryError as error:
+            if isinstance(error, _ABSENT) or not isinstance(error, BogusError | TemporaryDiscoveryError):
+                self._is_present = False
             self._outage.begin(*self._problem_of(error))
             if isinstance(error, (*_ABSENT, NoUsableRecordError)):
                 self._announce(key)
             return None
+        self._is_present = key.public.der in found.accepted
         if key.public.der not in found.accepted:
             self._outage.begin("own record in DNS does not match our key", f"; {how_to_publish()}")
             self._announce(key)

@@ -30,7 +30,7 @@ class Refusals:
         self._counters.count_refused(reason)
         # Receipts are meant for the programs that asked for them; it is normal that they arrive here, too.
         level = logging.INFO if reason is Reason.RECEIPT else logging.WARNING
-        self._log.write(level, str(reason), "refused reason=%s %s", reason, fact)
+        self._log.write(level, str(reason), "refused reason=%s %s", reason, fact, members={"reason": str(reason)})
 
     def note_waiting(self, sender: object, seconds: float, why: str) -> None:
         """Log that a sender's messages are deferred.
@@ -40,7 +40,15 @@ class Refusals:
             seconds: The time until they are retried.
             why: The reason.
         """
-        self._log.write(logging.WARNING, "waiting", "waiting sender=%s again in %.0f s: %s", sender, seconds, why)
+        self._log.write(
+            logging.WARNING,
+            "waiting",
+            "waiting sender=%s again in %.0f s: %s",
+            sender,
+            seconds,
+            why,
+            members={"sender": str(sender), "retry_seconds": round(seconds)},
+        )
 
     def note_unwanted(self, sender: object) -> None:
         """Log that a sender's messages are stored for a later run.
@@ -57,7 +65,7 @@ class Refusals:
             sender: The sender's name.
         """
         text = "unbound sender=%s the message could be passed on to other recipients"
-        self._log.write(logging.INFO, "unbound", text, sender)
+        self._log.write(logging.INFO, "unbound", text, sender, members={"sender": str(sender)})
 
     def note_no_receipt(self, sender: object, why: str) -> None:
         """Log that a sender gets no receipt, because of the key that it would be encrypted to.
@@ -66,7 +74,8 @@ class Refusals:
             sender: The sender's name.
             why: The reason.
         """
-        self._log.write(logging.WARNING, "no receipt", "No receipt to %s: %s", sender, why)
+        members = {"recipient": str(sender)}
+        self._log.write(logging.WARNING, "no receipt", "No receipt to %s: %s", sender, why, members=members)
 
     def flush(self) -> None:
         """Log lines that were held back, as far as the rate allows."""

@@ -4,7 +4,7 @@ import functools
 import logging
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 from idlib.errors import IdlibError, StoreError
@@ -13,6 +13,7 @@ from idlib.timekeeping import keep_clock
 from idlib.transport import Subscription
 from messaging_receiver.authentication_stage import AuthenticationStage
 from messaging_receiver.context import Context
+from messaging_receiver.counters import pairs
 from messaging_receiver.ending import Ending
 from messaging_receiver.own_epochs import NONE, OwnEpochs
 from messaging_receiver.own_identity import OwnKeys
@@ -44,7 +45,7 @@ class Supervision:
         threads: The threads that must not end by themselves.
         own_keys: Our private keys.
         own_record: Looks up our own record in DNS.
-        queue_sizes: Returns how many messages each queue holds, for the status line.
+        queue_sizes: Returns how many messages each queue holds.
         workers: The worker processes; None if there are none.
         epochs: Our epoch keys.
     """
@@ -59,7 +60,7 @@ class Supervision:
         threads: Sequence[threading.Thread],
         own_keys: OwnKeys,
         own_record: OwnRecord,
-        queue_sizes: Callable[[], str],
+        queue_sizes: Callable[[], Mapping[str, int]],
         workers: WorkerPool | None = None,
         epochs: OwnEpochs = NONE,
     ) -> None:
@@ -90,7 +91,8 @@ class Supervision:
                 self._workers.flush_log()
             if now >= next_status:
                 next_status = now + STATUS_SECONDS
-                _LOG.info("%s", self.status())
+                members = self.status_members()
+                _LOG.info("%s", f"status {pairs(members)}", extra={"members": members})
             if now >= next_look:
                 next_look = now + _KEY_SECONDS
                 self._keep(self._own_keys.refresh)
@@ -111,17 +113,31 @@ class Supervision:
                 self._keep(functools.partial(self._own_keys.note_records, found))
             self._epochs.look(self._context.discovery)
 
-    def status(self) -> str:
-        """Return the status line."""
-        health = " ".join(f"{thread.name}={'alive' if thread.is_alive() else 'dead'}" for thread in self._threads)
-        workers = "workers=0" if self._workers is None else self._workers
-        return (
-            f"status subscribed={'yes' if self._subscription.is_active else 'no'} {self._queue_sizes()} {health}"
-            f" {workers} waiting={self._authentication.number_waiting} {self._context.counters}"
-        )
+    def status_members(self) -> dict[str, str | int]:
+        """Return what the status line has, in its order."""
+        return {
+            "subscribed": "yes" if self._subscription.is_active else "no",
+            **self._queue_sizes(),
+            **{thread.name: "alive" if thread.is_alive() else "dead" for thread in self._threads},
+            **({"workers": 0} if self._workers is None else self._workers.members()),
+            "waiting": self._authentication.number_waiting,
+            **self._context.counters.read().members(),
+        }
+
+    @property
+    def is_subscribed(self) -> bool:
+        """Whether the receiver is connected and subscribed."""
+        return self._subscription.is_active
 
     def problem(self) -> str | None:
-        """Return what is wrong with the receiver, or None."""
+        """Return what is wrong with the receiver, or None; look our own record up if it may be that."""
+        earlier = self._problem_of_threads() or self._problem_of_session()
+        if earlier is None:
+            self._own_record.look(self._own_keys.present)
+        return earlier or self._problem_of_record()
+
+    def last_problem(self) -> str | None:
+        """Return what is wrong with the receiver, or None, by the last look-up of our own record."""
         return self._problem_of_threads() or self._problem_of_session() or self._problem_of_record()
 
     def _problem_of_threads(self) -> str | None:
@@ -150,7 +166,6 @@ class Supervision:
         return None
 
     def _problem_of_record(self) -> str | None:
-        self._own_record.look(self._own_keys.present)
         return self._own_record.problem or self._epochs.problem
 
     def _check_sink(self) -> None:

@@ -22,11 +22,14 @@ from idlib.output import counted
 from idlib.program.command_line import parser, run, tell
 from idlib.program.environment import read_environment
 from idlib.program.keep_open import announce
-from idlib.settings import SENDER_READS, Settings
+from idlib.program.log_format import relay
+from idlib.settings import RESIDENT_SENDER_READS, SENDER_READS, Settings
 from idlib.storage.outbox import FILE_NAME, Outbox, Waiting, is_to_be_opened, state_of_files
 from idlib.storage.watching import is_watched, watching
 from idlib.system.failure_log import FailureLog
 from idlib.timekeeping import leave_command
+from messaging_sender.bounds import PATIENCE_SECONDS
+from messaging_sender.delivery_counters import DeliveryCounters
 from messaging_sender.sealed import KeyLog
 from messaging_sender.sender_clock import COMMAND_FILE_NAME, SenderClock
 
@@ -34,13 +37,11 @@ _LOG = logging.getLogger("messaging_sender")
 
 _SERVICE: Final = "messaging_sender"
 LOOK_SECONDS: Final = 1.0
-# Messages queued for longer make the service unhealthy.
-PATIENCE_SECONDS: Final = 600
 _TROUBLE_SECONDS: Final = 10.0
 SETTINGS_SECONDS: Final = 60.0
 _POLL_SECONDS: Final = 0.2
-# The time at the beginning of a log line.
-_TIME: Final = re.compile(r"^\S+Z ", re.MULTILINE)
+# The time at the beginning of a log line, as text and as JSON.
+_TIME: Final = re.compile(r'^(?:\{"time": "[^"]*", |\S+Z )', re.MULTILINE)
 # Less than the five seconds within which the service promises to end.
 _GRACE_SECONDS: Final = 2.0
 
@@ -71,7 +72,7 @@ def main() -> int:
     if arguments.health:
         return _tell_health()
     if arguments.check:
-        _judge(read_environment(SENDER_READS))
+        _judge(read_environment(RESIDENT_SENDER_READS))
         return ExitStatus.OK
     if arguments.trust_clock:
         shown = leave_command(read_environment(SENDER_READS).data_path, COMMAND_FILE_NAME)
@@ -84,12 +85,16 @@ def main() -> int:
     stopping = threading.Event()
     worker = None
     try:
-        settings = read_environment(SENDER_READS)
+        settings = read_environment(RESIDENT_SENDER_READS)
     except ConfigurationError as error:
         # Keep running: the operator needs this terminal to correct the settings.
         tell(error)
     else:
-        worker = threading.Thread(target=deliver, args=(settings, stopping), name="Outbox-Sender", daemon=True)
+        counters = DeliveryCounters()
+        if settings.metrics_address is not None:
+            _open_metrics(settings, counters)
+        delivery = (settings, stopping, counters)
+        worker = threading.Thread(target=deliver, args=delivery, name="Outbox-Sender", daemon=True)
         worker.start()
     signal.sigwait(ends)
     stopping.set()
@@ -98,22 +103,31 @@ def main() -> int:
     return 0
 
 
+def _open_metrics(settings: Settings, counters: DeliveryCounters) -> None:
+    # Imported late, because the process is kept small.
+    from idlib.metrics import Metrics, open_metrics
+    from messaging_sender.metrics import readings
+
+    open_metrics(settings.metrics_address, Metrics("sender", lambda: readings(counters)))
+
+
 def _advice() -> str:
     return f"To send a message, run {command('send')} RECIPIENT MESSAGE; see --help."
 
 
-def deliver(settings: Settings, stopping: threading.Event) -> None:
+def deliver(settings: Settings, stopping: threading.Event, counters: DeliveryCounters) -> None:
     """Deliver messages from the outbox, once the settings can be used.
 
     Args:
         settings: From the environment.
         stopping: Set to make this return.
+        counters: Count what is done.
     """
     if not _await_usable_settings(stopping):
         return
     _LOG.info("Watching the outbox %s", quoted(settings.data_path / FILE_NAME))
     with ExitStack() as stack:
-        _watch(settings, stopping, stack)
+        _watch(settings, stopping, stack, counters)
 
 
 def _await_usable_settings(stopping: threading.Event) -> bool:
@@ -126,8 +140,7 @@ def _await_usable_settings(stopping: threading.Event) -> bool:
         status, output = _check(stopping)
         problems = _TIME.sub("", output)
         if problems != reported:
-            sys.stderr.write(output)
-            sys.stderr.flush()
+            relay(output)
         if status != ExitStatus.CONFIGURATION:
             if reported:
                 _LOG.info("The settings can be used now")
@@ -167,7 +180,7 @@ def _judge(settings: Settings) -> None:
     judge(settings)
 
 
-def _watch(settings: Settings, stopping: threading.Event, stack: ExitStack) -> None:
+def _watch(settings: Settings, stopping: threading.Event, stack: ExitStack, counters: DeliveryCounters) -> None:
     emptied = None
     is_seen = False
     clock = SenderClock(settings.data_path)
@@ -185,10 +198,11 @@ def _watch(settings: Settings, stopping: threading.Event, stack: ExitStack) -> N
         # Taken before the outbox is read, so that a message queued in the meantime is found next time.
         state = state_of_files(settings.data_path)
         if state == emptied or not is_to_be_opened(settings.data_path):
+            counters.note_empty()
             stopping.wait(LOOK_SECONDS)
             continue
         try:
-            _empty_outbox(settings, stopping, own_record, clock, key_log)
+            _empty_outbox(settings, stopping, own_record, clock, key_log, counters)
             emptied = state
             outage.end()
         except IdlibError as error:
@@ -200,9 +214,14 @@ def _watch(settings: Settings, stopping: threading.Event, stack: ExitStack) -> N
 
 
 def _empty_outbox(
-    settings: Settings, stopping: threading.Event, own_record: FailureLog, clock: SenderClock, key_log: KeyLog
+    settings: Settings,
+    stopping: threading.Event,
+    own_record: FailureLog,
+    clock: SenderClock,
+    key_log: KeyLog,
+    counters: DeliveryCounters,
 ) -> None:
-    with Outbox(settings.data_path) as outbox:
+    with Outbox(settings.data_path) as outbox, counters.reading(outbox):
         waiting = outbox.waiting()
         if not waiting.number:
             return
@@ -211,12 +230,12 @@ def _empty_outbox(
         # Imported late, because it triples the memory of the process.
         from messaging_sender.outbox_sender import OutboxSender
 
-        OutboxSender(settings, outbox, stopping, own_record, clock, key_log).empty()
+        OutboxSender(settings, outbox, stopping, own_record, clock, key_log, counters).empty()
 
 
 def _tell_health() -> int:
     try:
-        settings = read_environment(SENDER_READS)
+        settings = read_environment(RESIDENT_SENDER_READS)
         # The promise is to print one line.
         logging.disable()
         if not is_watched(settings.data_path):

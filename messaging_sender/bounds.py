@@ -9,6 +9,8 @@ from idlib.system.times import MAX_MESSAGE_AGE_SECONDS
 
 # The broker may drop messages that the recipient has not fetched by then.
 MESSAGE_EXPIRY_SECONDS: Final = 7 * 24 * 3600
+# Messages queued for longer make the resident sender unhealthy.
+PATIENCE_SECONDS: Final = 600
 # More than a receipt with the longest names and the largest keys has; anything larger is another message.
 MAX_RECEIPT_OCTETS: Final = 8192
 # More than what signing adds to the content in base64: the longest names, content type and signature.

@@ -32,6 +32,7 @@ from idlib.timekeeping import MAX_DIVERGENCE_SECONDS
 from idlib.transport import Broker, Publisher
 from idlib.trust import Moment
 from messaging_sender.bounds import MESSAGE_EXPIRY_SECONDS, expires_at
+from messaging_sender.delivery_counters import DeliveryCounters
 from messaging_sender.mark_memory import MarkMemory
 from messaging_sender.postponements import Postponements
 from messaging_sender.sealed import KeyLog
@@ -92,6 +93,7 @@ class OutboxSender:
         own_record: Logs that recipients refuse what we send; outlives this object.
         clock: Decides how far the clock is trusted; kept up to date while this runs.
         key_log: Logs which epoch keys are used; outlives this object.
+        counters: Counts what is done; outlives this object.
 
     Raises:
         ConfigurationError: The settings exclude each other, or a file that they name cannot be used.
@@ -105,10 +107,12 @@ class OutboxSender:
         own_record: FailureLog,
         clock: SenderClock,
         key_log: KeyLog,
+        counters: DeliveryCounters | None = None,
     ) -> None:
         self._settings = settings
         self._broker = Broker.from_settings(settings)
-        self._discovery = Discovery.from_settings(settings)
+        self._counters = counters or DeliveryCounters()
+        self._discovery = Discovery.from_settings(settings, durations=self._counters.durations)
         self._own_record = OwnRecord(settings, self._discovery, own_record, patience=0.0)
         self._outbox = outbox
         self._memory = MarkMemory(settings.data_path, lambda: nullcontext(outbox))
@@ -185,6 +189,7 @@ class OutboxSender:
 
     def _drop_expired(self, now: int) -> None:
         for identifier, recipient in self._outbox.forget_expired(now, MESSAGE_EXPIRY_SECONDS, MAX_MESSAGE_AGE_SECONDS):
+            self._counters.count_dropped()
             _log_dropped(identifier, recipient, "it has expired")
 
     def _begin(self, recipients: Iterable[str]) -> None:
@@ -281,6 +286,7 @@ class OutboxSender:
             self._verdicts.take_back(message.recipient)
             publisher.wait(publication)
             self._acknowledged.add(message.number)
+            self._counters.count_delivered()
             _LOG.info(
                 "The broker %s has acknowledged the message %s to %s",
                 self._broker,
@@ -292,6 +298,7 @@ class OutboxSender:
 
     def _drop(self, message: OutgoingMessage, why: str) -> None:
         self._outbox.remove(message.number)
+        self._counters.count_dropped()
         _log_dropped(message.identifier, message.recipient, why)
 
     def _postpone(self, recipient: str, timer: RetryTimer, error: IdlibError) -> None:
@@ -310,6 +317,7 @@ class OutboxSender:
             return None
         with self._lock:
             self._publisher = publisher
+        self._counters.note_connection(is_connected=True)
         return publisher
 
     def _lose(self, publisher: Publisher, recipient: str, timer: RetryTimer, error: TransportError) -> None:
@@ -341,6 +349,7 @@ class OutboxSender:
             if publisher is None or self._publisher is not publisher:
                 return
             self._publisher = None
+        self._counters.note_connection(is_connected=False)
         publisher.__exit__()
 
 

@@ -50,6 +50,8 @@ DEBIAN_PACKAGES: Final = {
     "mandoc": "mandoc",
     "zsh": "zsh",
     "systemctl": "systemd",
+    # Checks metrics and alert rules; its server is not used.
+    "promtool": "prometheus",
 }
 
 

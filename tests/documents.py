@@ -11,6 +11,7 @@ from idlib.settings import VARIABLES
 
 ROOT: Final = Path(__file__).resolve().parents[1]
 SETTINGS: Final = "docs/settings.md"
+MONITORING: Final = "docs/monitoring.md"
 _BLOCK: Final = re.compile(r"(?:<!-- ([^\n]+) -->\n)?```(\w*)\n(.*?)```", re.DOTALL)
 _TABLE: Final = re.compile(r"(<!-- the table of settings -->\n)(.*?)\n\n", re.DOTALL)
 
@@ -54,6 +55,13 @@ def shown_table_of_settings() -> str:
     found = _TABLE.search((ROOT / SETTINGS).read_text())
     assert found, f"{SETTINGS} has no table of settings"
     return found[2]
+
+
+def rows_of_metrics() -> list[list[str]]:
+    """Return the cells of each row of the table of metrics in docs/monitoring.md."""
+    table = (ROOT / MONITORING).read_text().partition("<!-- the table of metrics -->\n")[2].partition("\n\n")[0]
+    rows = [re.findall(r"(?<=\| ).*?(?= \|)", line) for line in table.splitlines()[2:]]
+    return [[name.strip("`"), *rest] for name, *rest in rows]
 
 
 def main() -> None:

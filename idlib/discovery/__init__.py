@@ -15,19 +15,22 @@ from idlib.discovery.authentication import Authentication, AuthenticRecords, NoA
 from idlib.discovery.authorities import read_authorities, read_system_authorities
 from idlib.discovery.cache import Cache, CachedResult
 from idlib.discovery.found import Found, ParsedKeys, PublishedKey
-from idlib.discovery.lookup import EPOCH_LABEL, EpochLookUp, TlsaLookUp
+from idlib.discovery.lookup import EPOCH_LABEL, EpochLookUp, LookUp, TlsaLookUp
 from idlib.discovery.resolver import Resolver, named_server, system_servers
 from idlib.discovery.texts import LIMITS, EpochTexts
 from idlib.errors import (
+    BogusError,
     ConfigurationError,
     DiscoveryError,
     MalformedRecordError,
     NoUsableRecordError,
+    TemporaryDiscoveryError,
     UnusableRecordError,
 )
 from idlib.names import IdentityName
 from idlib.records import PKIX_EE, TlsaRecord, UsableRecord, judge, rank
 from idlib.settings import DnssecPolicy, Settings
+from idlib.system.durations import Durations, Outcome
 from idlib.zones import registrable_domain
 
 __all__ = ["Discovery", "EpochTexts", "Found", "PublishedKey", "find_key"]
@@ -52,6 +55,7 @@ class Discovery:
         clock: Seconds that never run backwards, for the cache.
         now: The time with its zone, for certificates.
         is_trusted: Returns if a name's entries are never evicted in favor of others; raises nothing.
+        durations: Counts the look-ups.
     """
 
     def __init__(
@@ -61,6 +65,7 @@ class Discovery:
         clock: Callable[[], float] = time.monotonic,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
         is_trusted: Callable[[IdentityName], bool] = lambda _: False,
+        durations: Durations | None = None,
     ) -> None:
         self._authentication = authentication
         self._authorities = authorities
@@ -68,23 +73,28 @@ class Discovery:
         self._cache: Cache[IdentityName, Found] = Cache(clock, is_trusted)
         self._texts: Cache[IdentityName, EpochTexts] = Cache(clock, is_trusted, LIMITS)
         self._keys = ParsedKeys()
+        self.durations = durations or Durations()
 
     @classmethod
     def from_settings(
-        cls, settings: Settings, is_trusted: Callable[[IdentityName], bool] = lambda _: False
+        cls,
+        settings: Settings,
+        is_trusted: Callable[[IdentityName], bool] = lambda _: False,
+        durations: Durations | None = None,
     ) -> "Discovery":
         """Return a discovery with the settings of the environment.
 
         Args:
             settings: It uses DNS_RESOLVER, DNSSEC, DNSSEC_TRUST_ANCHORS and PKIX_CA_FILE.
             is_trusted: Returns if a name's entries are never evicted in favor of others; raises nothing.
+            durations: Counts the look-ups.
 
         Raises:
             ConfigurationError: The settings exclude each other, or a file that they name cannot be used.
         """
         authorities = _authorities_from(settings)
         authentication = _authentication_from(settings)
-        return cls(authentication, authorities, is_trusted=is_trusted)
+        return cls(authentication, authorities, is_trusted=is_trusted, durations=durations)
 
     def find(self, name: IdentityName) -> Found:
         """Return a name's usable certificates, from the cache or from DNS; waits for DNS.
@@ -159,7 +169,7 @@ class Discovery:
 
     def _ask(self, name: IdentityName) -> CachedResult[Found]:
         try:
-            authentic = self._authentication.look_up(TlsaLookUp(name))
+            authentic = self._look_up(TlsaLookUp(name))
             found = self._sift(name, authentic)
         except DiscoveryError as error:
             _LOGGER.debug("no certificate of %s: %s", name, error)
@@ -169,13 +179,24 @@ class Discovery:
 
     def _ask_for_epochs(self, name: IdentityName) -> CachedResult[EpochTexts]:
         try:
-            authentic = self._authentication.look_up(EpochLookUp(name))
+            authentic = self._look_up(EpochLookUp(name))
         except DiscoveryError as error:
             _LOGGER.debug("no epoch record of %s: %s", name, error)
             return CachedResult.failed(error)
         found = EpochTexts.of(name, authentic)
         _LOGGER.debug("%d TXT records of %s.%s (%s)", len(found.texts), EPOCH_LABEL, name, found.authentication)
         return CachedResult(found, authentic.lifetime, found.size)
+
+    def _look_up(self, what: LookUp) -> AuthenticRecords:
+        started = time.monotonic()
+        outcome = Outcome.ANSWERED
+        try:
+            return self._authentication.look_up(what)
+        except (BogusError, TemporaryDiscoveryError):
+            outcome = Outcome.FAILED
+            raise
+        finally:
+            self.durations.note(outcome, time.monotonic() - started)
 
     def _sift(self, name: IdentityName, authentic: AuthenticRecords) -> Found:
         """Judge the records in the order of their rank; only 16, because each may contain a large certificate."""

@@ -19,6 +19,7 @@ from idlib import settings
 from idlib.commands import is_verb
 from idlib.errors import ConfigurationError, DiscoveryError, ExitStatus, IdlibError, quoted
 from idlib.output import harmless
+from idlib.program.log_format import use_log_format, write_line
 from idlib.system.interruption import Terminated, end_by_sigterm, raise_when_interrupted
 
 _LOG = logging.getLogger(__name__)
@@ -31,7 +32,7 @@ class _Parser(argparse.ArgumentParser):
     """An argument parser that exits with EX_USAGE of sysexits.h on wrong usage."""
 
     def error(self, message: str) -> NoReturn:
-        print(f"{self.prog}: {harmless(message)}; see {self.prog} --help", file=sys.stderr)
+        _complain(f"{self.prog}: {harmless(message)}; see {self.prog} --help", ExitStatus.USAGE)
         sys.exit(ExitStatus.USAGE)
 
     def format_help(self) -> str:
@@ -114,6 +115,7 @@ def run(main: Callable[[], int | None]) -> NoReturn:
     if sys.stderr is None:
         # Otherwise print() with file=None would write error lines to stdout.
         sys.stderr = os.fdopen(os.open(os.devnull, os.O_WRONLY), "w")
+    use_log_format()
     if isinstance(sys.stdout, io.TextIOWrapper):
         # The output is UTF-8 by contract, whatever the locale.
         sys.stdout.reconfigure(encoding="utf-8")
@@ -135,8 +137,8 @@ def _exit_status_of(main: Callable[[], int | None]) -> ExitStatus:
                 sys.stdout.flush()
         except _StdoutError as error:
             if error.errno != errno.EPIPE:
-                print(f"Error: stdout cannot be written: {error.strerror}", file=sys.stderr)
                 status = status or ExitStatus.CONFIGURATION
+                _complain(f"Error: stdout cannot be written: {error.strerror}", status)
             _discard_stdout()
     return status
 
@@ -151,15 +153,27 @@ def _report_error(main: Callable[[], int | None]) -> ExitStatus:
         return error.exit_status
     except KeyboardInterrupt as interruption:
         is_terminated = isinstance(interruption, Terminated)
-        print("Terminated." if is_terminated else "Interrupted.", file=sys.stderr)
-        return ExitStatus.TERMINATED if is_terminated else ExitStatus.INTERRUPTED
+        status = ExitStatus.TERMINATED if is_terminated else ExitStatus.INTERRUPTED
+        _complain("Terminated." if is_terminated else "Interrupted.", status, "info")
+        return status
     except _StdoutError:
         raise
     except OSError as error:
         # A bug: the code that got this error should have given a fact and a hint. One line is better than a traceback.
         _LOG.debug("Traceback of the system error:", exc_info=True)
-        print(harmless(f"Error: {_described(error)}"), file=sys.stderr)
+        _complain(harmless(f"Error: {_described(error)}"), ExitStatus.CONFIGURATION)
         return ExitStatus.CONFIGURATION
+
+
+def _complain(line: str, status: ExitStatus, level: str = "error") -> None:
+    """Write why a program ends, or what is wrong with it.
+
+    Args:
+        line: The text.
+        status: The exit status that stands for it.
+        level: As in the log.
+    """
+    write_line(line, level, {"exit_status": int(status), "exit_status_name": status.name.lower()})
 
 
 def _described(error: OSError) -> str:
@@ -244,7 +258,7 @@ def tell(error: IdlibError) -> None:
     """
     lines = lines_of(error)
     for line in lines:
-        print(harmless(line), file=sys.stderr)
+        _complain(harmless(line), error.exit_status)
     if sys.stderr.isatty():
         # Only on a terminal, because scripts may expect nothing but the published line on stderr.
         for variable in settings.VARIABLES:

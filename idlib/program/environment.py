@@ -7,7 +7,8 @@ import time
 from collections.abc import Collection
 
 from idlib.output import harmless
-from idlib.settings import Settings, load
+from idlib.program.log_format import json_stderr, use_log_format
+from idlib.settings import LogFormat, Settings, load
 
 
 class _Formatter(logging.Formatter):
@@ -31,9 +32,30 @@ def read_environment(names: Collection[str]) -> Settings:
         ConfigurationError: Variables among them are missing or have bad values.
     """
     settings = load(os.environ, names)
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(_Formatter())
-    logging.basicConfig(level=settings.log_level.upper(), handlers=[handler], force=True)
+    log_to_stderr(settings)
+    return settings
+
+
+def log_to_stderr(settings: Settings) -> None:
+    """Start logging to stderr.
+
+    Args:
+        settings: LOG_LEVEL and LOG_FORMAT are used.
+    """
+    logging.basicConfig(level=settings.log_level.upper(), handlers=[_handler(settings.log_format)], force=True)
     # A library may warn about a stranger's certificate.
     logging.captureWarnings(capture=True)
-    return settings
+
+
+def _handler(log_format: LogFormat) -> logging.Handler:
+    if log_format is LogFormat.JSON:
+        use_log_format()
+    stderr = json_stderr()
+    if stderr is not None and log_format is LogFormat.JSON:
+        # Imported late: text needs none of it.
+        from idlib.program.json_lines import json_handler
+
+        return json_handler(stderr)
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_Formatter())
+    return handler

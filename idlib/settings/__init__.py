@@ -4,15 +4,26 @@
 """
 
 from idlib.settings.addresses import DNS_PORT, HostAddress, ServerAddress, suspected_port
-from idlib.settings.choices import DnssecPolicy, KeyType, LogLevel, MqttVersion, OutputFormat, PublishMethod, Switch
+from idlib.settings.choices import (
+    DnssecPolicy,
+    KeyType,
+    LogFormat,
+    LogLevel,
+    MqttVersion,
+    OutputFormat,
+    PublishMethod,
+    Switch,
+)
 from idlib.settings.environment import load
 from idlib.settings.programs import (
     CHECK_READS,
     DISCOVERY_READS,
     EPOCH_PUBLISHING_READS,
     MAINTENANCE_READS,
+    METRICS_READS,
     PUBLISHING_READS,
     RECEIVER_READS,
+    RESIDENT_SENDER_READS,
     ROTATION_READS,
     SENDER_READS,
 )
@@ -28,14 +39,17 @@ __all__ = [
     "MAINTENANCE_READS",
     "MAX_RECEIVER_WORKERS",
     "MAX_TLSA_TTL",
+    "METRICS_READS",
     "PUBLISHING_READS",
     "RECEIVER_READS",
+    "RESIDENT_SENDER_READS",
     "ROTATION_READS",
     "SENDER_READS",
     "VARIABLES",
     "DnssecPolicy",
     "HostAddress",
     "KeyType",
+    "LogFormat",
     "LogLevel",
     "MqttVersion",
     "OutputFormat",

@@ -10,6 +10,8 @@ from idlib.settings.texts import integer_in
 from idlib.settings.variable import UnfitValueError
 
 DNS_PORT: Final = 53
+_LOOPBACK: Final = "127.0.0.1"
+_PORTS: Final = range(1, 65536)
 _MAX_HOST_CHARACTERS: Final = 253
 # The names that Python's codec for host names can encode; it raises other errors for the rest.
 _HOST: Final = re.compile(r"[A-Za-z0-9_-]{1,63}(\.[A-Za-z0-9_-]{1,63})*\.?")
@@ -100,6 +102,25 @@ def read_server_address(text: str) -> ServerAddress:
     if bracketed:
         ipaddress.IPv6Address(address)
     return ServerAddress(str(ipaddress.ip_address(address)), integer_in(range(1, 65536))(port))
+
+
+def read_metrics_address(text: str) -> ServerAddress:
+    """Return where metrics are served: on the loopback address if there is only a port.
+
+    Args:
+        text: A port, a port after a colon, or an IP address with a port as 192.0.2.1:9400 or [2001:db8::1]:9400.
+
+    Raises:
+        ValueError: It is none.
+    """
+    only_port = re.fullmatch(r":?([0-9]{1,5})", text)
+    if only_port:
+        return ServerAddress(_LOOPBACK, integer_in(_PORTS)(only_port[1]))
+    split = re.fullmatch(r"\[([^]]+)\]:([0-9]{1,5})|([0-9.]+):([0-9]{1,5})", text)
+    if not split:
+        raise ValueError(text)
+    address = ipaddress.IPv6Address(split[1]) if split[1] else ipaddress.IPv4Address(split[3])
+    return ServerAddress(str(address), integer_in(_PORTS)(split[2] or split[4]))
 
 
 def read_host_address(text: str) -> HostAddress:

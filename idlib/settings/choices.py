@@ -63,6 +63,13 @@ class LogLevel(StrEnum):
     ERROR = "error"
 
 
+class LogFormat(StrEnum):
+    """How a line on stderr is written."""
+
+    TEXT = "text"
+    JSON = "json"
+
+
 def switch(kind: type[Kind]) -> Callable[[str], Kind]:
     """Return a function that reads a switch, which accepts the common words for on and off.
 

@@ -6,7 +6,7 @@ from idlib.settings.variables import VARIABLES
 
 # The variables that each program reads. Only these are checked, so a bad value of another one does not stop it.
 DISCOVERY_READS: Final = frozenset({"DNS_RESOLVER", "DNSSEC", "DNSSEC_TRUST_ANCHORS", "PKIX_CA_FILE"})
-_EVERY_PROGRAM_READS: Final = frozenset({"IDENTITY_NAME", "CRYPTO_PATH", "LOG_LEVEL"})
+_EVERY_PROGRAM_READS: Final = frozenset({"IDENTITY_NAME", "CRYPTO_PATH", "LOG_LEVEL", "LOG_FORMAT"})
 PUBLISHING_READS: Final = frozenset(
     {
         "DNS_RESOLVER",
@@ -23,6 +23,8 @@ PUBLISHING_READS: Final = frozenset(
 )
 # Of the maintenance service, which publishes what the receiver signs.
 EPOCH_PUBLISHING_READS: Final = frozenset({"EPOCH_LENGTH", "EPOCH_RETENTION", "EPOCH_SPOOL"})
+# Of the maintenance service itself; its checks read the rest.
+METRICS_READS: Final = frozenset({"CRYPTO_PATH", "LOG_LEVEL", "LOG_FORMAT", "METRICS_ADDRESS"})
 ROTATION_READS: Final = frozenset({"ROTATE_EVERY", "ROTATE_HOOK", "ROTATE_TEST_SPEED", "RESTORE_RECORD"})
 MAINTENANCE_READS: Final = _EVERY_PROGRAM_READS | {
     "APP_UID",
@@ -39,12 +41,15 @@ _MESSAGING_READS: Final = (
     | {"DATA_PATH", "MAX_MESSAGE_SIZE", "REQUIRE_FORWARD_SECRECY"}
 )
 SENDER_READS: Final = _MESSAGING_READS | {"BALENA_SERVICE_NAME", "EPOCH_PATH"}
+# Of the resident sender; a program that sends and ends has no metrics.
+RESIDENT_SENDER_READS: Final = SENDER_READS | {"METRICS_ADDRESS"}
 RECEIVER_READS: Final = _MESSAGING_READS | {
     "DENIED_SENDERS",
     "ALLOWED_SENDERS",
     "REQUIRE_BINDING",
     "OUTPUT_FORMAT",
     "RECEIVER_WORKERS",
+    "METRICS_ADDRESS",
     "EPOCH_KEYS",
     "EPOCH_LENGTH",
     "EPOCH_RETENTION",

@@ -5,7 +5,16 @@ from pathlib import Path
 
 from idlib.names import IdentityName, NamePatterns
 from idlib.settings.addresses import HostAddress, ServerAddress
-from idlib.settings.choices import DnssecPolicy, KeyType, LogLevel, MqttVersion, OutputFormat, PublishMethod, Switch
+from idlib.settings.choices import (
+    DnssecPolicy,
+    KeyType,
+    LogFormat,
+    LogLevel,
+    MqttVersion,
+    OutputFormat,
+    PublishMethod,
+    Switch,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +75,8 @@ class Settings:
     locality: str
     organization: str
     log_level: LogLevel
+    log_format: LogFormat
+    metrics_address: ServerAddress | None
     balena_service_name: str | None
 
     @property

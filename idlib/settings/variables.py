@@ -2,10 +2,18 @@
 
 from typing import Final
 
-from idlib.settings.addresses import DNS_PORT, read_api_url, read_host, read_host_address, read_server_address
+from idlib.settings.addresses import (
+    DNS_PORT,
+    read_api_url,
+    read_host,
+    read_host_address,
+    read_metrics_address,
+    read_server_address,
+)
 from idlib.settings.choices import (
     DnssecPolicy,
     KeyType,
+    LogFormat,
     LogLevel,
     MqttVersion,
     OutputFormat,
@@ -323,6 +331,20 @@ _NEW_KEYS: Final = (
 
 _LOG: Final = (
     Variable("LOG_LEVEL", LogLevel, words(LogLevel), "the least important log line that is written", "info"),
+    Variable(
+        "LOG_FORMAT",
+        LogFormat,
+        words(LogFormat),
+        "json: each line on stderr is a JSON object, also errors and warnings",
+        "text",
+    ),
+    Variable(
+        "METRICS_ADDRESS",
+        read_metrics_address,
+        "a port such as 9400, or an IP address with a port as 192.0.2.1:9400 or [2001:db8::1]:9400",
+        "where a service serves its metrics for Prometheus, over HTTP and without a login; a port alone is on 127.0.0.1"
+        " (default: nowhere)",
+    ),
     Variable(
         "BALENA_SERVICE_NAME",
         matching(r"[A-Za-z0-9_.-]{1,128}"),

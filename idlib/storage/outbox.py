@@ -316,6 +316,13 @@ class Outbox(epoch_notes.EpochNotes):
         return Waiting(number, since)
 
     @repairing
+    def size(self) -> int:
+        """Return how many bytes the messages take, as counted for the limit."""
+        with self._reading() as connection:
+            _number, octets, _since = self._total(connection)
+        return octets
+
+    @repairing
     def remove(self, number: int) -> None:
         """Remove a message; the removal is durable when this returns.
 

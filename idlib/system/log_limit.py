@@ -4,8 +4,9 @@ import logging
 import math
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Final
 
 from idlib.system.token_bucket import TokenBucket
@@ -18,6 +19,10 @@ TOTAL_BURST: Final = 100
 TOTAL_SECONDS_PER_LINE: Final = 2.0
 MAX_KEYS: Final = 64
 MAX_CHARACTERS: Final = 600
+_NO_MEMBERS: Final[Mapping[str, object]] = MappingProxyType({})
+
+# The level, the text, and what LOG_FORMAT=json adds.
+_Line = tuple[int, str, Mapping[str, object]]
 
 
 @dataclass(slots=True)
@@ -31,6 +36,7 @@ class _Kind:
         level: The level of the last of those.
         message: Its text, with placeholders for its arguments.
         args: Its arguments.
+        members: Its members, with LOG_FORMAT=json.
     """
 
     bucket: TokenBucket
@@ -39,20 +45,24 @@ class _Kind:
     level: int = field(default=logging.NOTSET, init=False)
     message: str = field(default="", init=False)
     args: tuple[object, ...] = field(default=(), init=False)
+    members: Mapping[str, object] = field(default_factory=dict, init=False)
 
-    def hold(self, now: float, level: int, message: str, args: tuple[object, ...]) -> None:
+    def hold(
+        self, now: float, level: int, message: str, args: tuple[object, ...], members: Mapping[str, object]
+    ) -> None:
         if not self.held:
             self.held_since = now
         self.held += 1
-        self.level, self.message, self.args = level, message, args
+        self.level, self.message, self.args, self.members = level, message, args, members
 
-    def release(self, now: float) -> tuple[int, str]:
-        """Return the level and the text of one line for all that are held back."""
-        text = _text(self.message, self.args)
+    def release(self, now: float) -> _Line:
+        """Return one line for all that are held back."""
+        text, members = _text(self.message, self.args), self.members
         if self.held > 1:
             text += f" (and {self.held - 1} more in the last {math.ceil(now - self.held_since)} s)"
-        self.held, self.args = 0, ()
-        return self.level, text
+            members = {**members, "more": self.held - 1}
+        self.held, self.args, self.members = 0, (), _NO_MEMBERS
+        return self.level, text, members
 
 
 class LimitedLog:
@@ -75,7 +85,9 @@ class LimitedLog:
         # For all keys beyond MAX_KEYS.
         self._others = _new_kind()
 
-    def write(self, level: int, key: str, message: str, *args: object) -> None:
+    def write(
+        self, level: int, key: str, message: str, *args: object, members: Mapping[str, object] = _NO_MEMBERS
+    ) -> None:
         """Write a line, or hold it back.
 
         Args:
@@ -83,6 +95,7 @@ class LimitedLog:
             key: Lines of equal keys share a rate.
             message: The text, with places for the arguments as the logging module has them.
             args: What goes there.
+            members: What LOG_FORMAT=json adds to the line.
         """
         if not self._log.isEnabledFor(level):
             return
@@ -92,9 +105,9 @@ class LimitedLog:
                 kind = self._kind_of(key)
                 # Keep the order: a line is held back if earlier ones are.
                 if kind.held or not self._take(kind, now):
-                    kind.hold(now, level, message, args)
+                    kind.hold(now, level, message, args, members)
                     return
-        self._log.log(level, "%s", _text(message, args))
+        self._write_all([(level, _text(message, args), members)])
 
     def flush(self) -> None:
         """Write what is held back, as far as the rate allows; to be called about once a second."""
@@ -126,9 +139,9 @@ class LimitedLog:
         holding = [kind for kind in (*self._kinds.values(), self._others) if kind.held]
         return sorted(holding, key=lambda kind: kind.held_since)
 
-    def _write_all(self, lines: list[tuple[int, str]]) -> None:
-        for level, text in lines:
-            self._log.log(level, "%s", text)
+    def _write_all(self, lines: list[_Line]) -> None:
+        for level, text, members in lines:
+            self._log.log(level, "%s", text, extra={"members": members})
 
 
 def _new_kind() -> _Kind:

@@ -4,17 +4,24 @@ import contextlib
 import os
 import signal
 import subprocess
+import sys
+import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Final
 
 _POLL_SECONDS: Final = 0.25
+# Longer lines are written in parts.
+_MAX_LINE_BYTES: Final = 4096
+# What the command has left running may keep its output open.
+_LAST_LINES_SECONDS: Final = 1.0
 
 
 def run_user_command(command: str, stdin: str, environment: Mapping[str, str], seconds: float) -> int:
     """Run a command, and return its exit status; negative for the signal that ended it.
 
-    What it prints goes to stderr, because stdout belongs to the program's own output.
+    What it prints goes to stderr, because stdout belongs to the program's own output; with LOG_FORMAT=json each line of
+    it becomes an object.
 
     Args:
         command: A command line for `sh`.
@@ -26,18 +33,25 @@ def run_user_command(command: str, stdin: str, environment: Mapping[str, str], s
         TimeoutError: It took longer, and was killed with all that it had started.
         OSError: It cannot be started.
     """
-    process = subprocess.Popen(
-        ["/bin/sh", "-c", command], stdin=subprocess.PIPE, stdout=2, text=True, env=environment, start_new_session=True
-    )
-    with process:
-        try:
-            process.communicate(stdin, timeout=seconds)
-        except BaseException as error:
-            _kill_all(process)
-            if not isinstance(error, subprocess.TimeoutExpired):
-                raise
-            # Without the cause, which quotes the command, and that may have a secret in it.
-            raise TimeoutError from None
+    with _descriptor_of_stderr() as stderr:
+        process = subprocess.Popen(
+            ["/bin/sh", "-c", command],
+            stdin=subprocess.PIPE,
+            stdout=stderr,
+            stderr=stderr,
+            text=True,
+            env=environment,
+            start_new_session=True,
+        )
+        with process:
+            try:
+                process.communicate(stdin, timeout=seconds)
+            except BaseException as error:
+                _kill_all(process)
+                if not isinstance(error, subprocess.TimeoutExpired):
+                    raise
+                # Without the cause, which quotes the command, and that may have a secret in it.
+                raise TimeoutError from None
     return process.returncode
 
 
@@ -50,7 +64,7 @@ def run_without_shell(
 ) -> int | None:
     """Run a command, and return its exit status; negative for the signal that ended it.
 
-    Its stdout and stderr are those of this process. What it leaves running when it ends by itself goes on running.
+    Its stdout is that of this process, and so is its stderr unless LOG_FORMAT=json makes each line an object. What it leaves running when it ends by itself goes on running.
 
     Args:
         words: The command and its arguments.
@@ -64,15 +78,18 @@ def run_without_shell(
         TimeoutError: It took longer, and was killed with all that it had started.
         OSError: It cannot be started.
     """
-    process = subprocess.Popen(list(words), stdin=subprocess.PIPE, env=environment, start_new_session=True)
-    with process:
-        try:
-            status = _wait(process, stdin, time.monotonic() + seconds, is_wanted)
-        except BaseException:
-            _kill_all(process)
-            raise
-        if status is None:
-            _kill_all(process)
+    with _descriptor_of_stderr() as stderr:
+        process = subprocess.Popen(
+            list(words), stdin=subprocess.PIPE, stderr=stderr, env=environment, start_new_session=True
+        )
+        with process:
+            try:
+                status = _wait(process, stdin, time.monotonic() + seconds, is_wanted)
+            except BaseException:
+                _kill_all(process)
+                raise
+            if status is None:
+                _kill_all(process)
     return status
 
 
@@ -96,3 +113,25 @@ def _kill_all(process: "subprocess.Popen[bytes] | subprocess.Popen[str]") -> Non
     # The command alone would leave behind what it has started.
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
+
+
+@contextlib.contextmanager
+def _descriptor_of_stderr() -> Iterator[int]:
+    """Yield where a command may write."""
+    if not hasattr(sys.stderr, "write_object"):
+        yield 2
+        return
+    reading, writing = os.pipe()
+    copying = threading.Thread(target=_copy_lines, args=(reading,), name="Command-Output", daemon=True)
+    copying.start()
+    try:
+        yield writing
+    finally:
+        os.close(writing)
+        copying.join(_LAST_LINES_SECONDS)
+
+
+def _copy_lines(descriptor: int) -> None:
+    with os.fdopen(descriptor, "rb") as output:
+        while line := output.readline(_MAX_LINE_BYTES):
+            sys.stderr.write(line.removesuffix(b"\n").decode(errors="replace") + "\n")

@@ -119,9 +119,10 @@ class WorkerPool:
         self._log = LimitedLog(_LOG)
         self._outage = FailureLog(_LOG)
 
-    def __str__(self) -> str:
+    def members(self) -> dict[str, int]:
+        """Return how many workers run, and how many were replaced, under their names in the status line."""
         running = sum(opener.is_running for opener in self.openers)
-        return f"workers={running} workers_replaced={self._replaced}"
+        return {"workers": running, "workers_replaced": self._replaced}
 
     @property
     def problem(self) -> str | None:

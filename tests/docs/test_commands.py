@@ -106,6 +106,7 @@ CHECKED: Final[dict[str, dict[str, str]]] = {
         "a file of a CA": ENGINE,
         "giving files away": ENGINE,
     },
+    "docs/monitoring.md": {"prometheus.yml": "tests/docs/test_monitoring.py"},
     "docs/settings.md": {"alice.env": ENV_FILE, "using alice.env": ENV_FILE},
     "docs/performance.md": {"written by make bench": "tests/benchmarks/test_report.py"},
 }

@@ -50,6 +50,7 @@ NO_BOUND_OF_A_USER: Final = frozenset(
         "messaging_sender/outbox_sender.py _POLL_SECONDS",
         "messaging_sender/receipt_listener.py _PAUSE_SECONDS",
         "messaging_sender/interruptible_input.py _POLL_MILLISECONDS",
+        "idlib/metrics/server.py _PAUSE_SECONDS",
         "idlib/system/failure_log.py _MAX_FACTS",
         "idlib/storage/forgetting.py _AGAIN_SECONDS",
         "idlib/storage/replay.py _LONG_SECONDS",

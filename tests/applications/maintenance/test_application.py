@@ -58,6 +58,7 @@ def test_it_stays_small(tmp_path: Path) -> None:
         "idlib",
         "idlib.program",
         "idlib.program.keep_open",
+        "idlib.program.log_format",
         "idlib.system",
         "idlib.system.interruption",
         "idlib.system.update_lock",

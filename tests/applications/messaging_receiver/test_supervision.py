@@ -46,7 +46,7 @@ def supervise(world: World, keys: Keys) -> Supervision:
         [threading.main_thread()],
         cast("OwnKeys", keys),
         OwnRecord(world.context.settings, world.context.discovery),
-        lambda: "",
+        dict,
     )
 
 

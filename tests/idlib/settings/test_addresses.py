@@ -25,6 +25,55 @@ def test_a_resolver_is_an_address_with_or_without_a_port(text: str, address: Ser
 
 
 @pytest.mark.parametrize(
+    ("text", "address"),
+    [
+        ("9400", ServerAddress("127.0.0.1", 9400)),
+        (":9400", ServerAddress("127.0.0.1", 9400)),
+        ("0.0.0.0:9400", ServerAddress("0.0.0.0", 9400)),
+        ("192.0.2.1:65535", ServerAddress("192.0.2.1", 65535)),
+        ("[::]:9400", ServerAddress("::", 9400)),
+        ("[2001:DB8::1]:1", ServerAddress("2001:db8::1", 1)),
+    ],
+)
+def test_metrics_are_served_on_loopback_if_there_is_only_a_port(text: str, address: ServerAddress) -> None:
+    assert load({**NAME, "METRICS_ADDRESS": text}).metrics_address == address
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "0",
+        "65536",
+        "on",
+        "localhost:9400",
+        "127.0.0.1",
+        "127.0.0.1:",
+        "127.1:9400",
+        "::1:9400",
+        "::1",
+        "[::1]",
+        "[::1]:0",
+        "[127.0.0.1]:9400",
+        "9400 ",
+        "http://127.0.0.1:9400",
+        "\u0669400",
+    ],
+)
+def test_anything_else_is_no_address_for_metrics(text: str) -> None:
+    assert problem(METRICS_ADDRESS=text).startswith("Bad value of env var METRICS_ADDRESS: ")
+
+
+@given(TEXTS | st.from_regex(r"[\[0-9a-f.:\]%]{1,24}"))
+def test_any_text_is_an_address_for_metrics_or_reported(text: str) -> None:
+    try:
+        address = load({**NAME, "METRICS_ADDRESS": text}).metrics_address
+    except ConfigurationError:
+        return
+    assert address is not None
+    assert load({**NAME, "METRICS_ADDRESS": str(address)}).metrics_address == address
+
+
+@pytest.mark.parametrize(
     ("address", "split"),
     [
         ("::1:53", ("::1", "53")),

@@ -11,8 +11,10 @@ from idlib.settings import (
     DISCOVERY_READS,
     EPOCH_PUBLISHING_READS,
     MAINTENANCE_READS,
+    METRICS_READS,
     PUBLISHING_READS,
     RECEIVER_READS,
+    RESIDENT_SENDER_READS,
     ROTATION_READS,
     SENDER_READS,
     VARIABLES,
@@ -28,7 +30,7 @@ WRONG = {
     variable.name: "@/nonexistent" if variable.name.endswith(("SENDERS", "BINDING")) else "\0" for variable in VARIABLES
 }
 
-READ_BY_EVERY_PROGRAM = {"IDENTITY_NAME", "LOG_LEVEL"}
+READ_BY_EVERY_PROGRAM = {"IDENTITY_NAME", "LOG_LEVEL", "LOG_FORMAT"}
 
 
 def complaints(names: frozenset[str] | None, environment: dict[str, str]) -> set[str]:
@@ -41,7 +43,17 @@ def complaints(names: frozenset[str] | None, environment: dict[str, str]) -> set
 
 
 @pytest.mark.parametrize(
-    "names", [MAINTENANCE_READS, PUBLISHING_READS, CHECK_READS, SENDER_READS, RECEIVER_READS, DISCOVERY_READS, None]
+    "names",
+    [
+        MAINTENANCE_READS,
+        PUBLISHING_READS,
+        CHECK_READS,
+        SENDER_READS,
+        RESIDENT_SENDER_READS,
+        RECEIVER_READS,
+        DISCOVERY_READS,
+        None,
+    ],
 )
 def test_a_program_checks_only_the_settings_that_it_uses(names: frozenset[str] | None) -> None:
     every = {variable.name for variable in VARIABLES}
@@ -84,6 +96,7 @@ def fields_used_in(*files: Path) -> set[str]:
             | PUBLISHING_READS
             | EPOCH_PUBLISHING_READS
             | ROTATION_READS
+            | METRICS_READS
             | CHECK_READS - {"MAX_MESSAGE_SIZE"},
             "messaging_maintenance",
             [
@@ -95,7 +108,11 @@ def fields_used_in(*files: Path) -> set[str]:
             ],
         ),
         # The name that balena gives the container is only used in texts about the container.
-        (SENDER_READS - {"BALENA_SERVICE_NAME"}, "messaging_sender", ["discovery/__init__.py", "transport/broker.py"]),
+        (
+            RESIDENT_SENDER_READS - {"BALENA_SERVICE_NAME"},
+            "messaging_sender",
+            ["discovery/__init__.py", "transport/broker.py"],
+        ),
         (RECEIVER_READS, "messaging_receiver", ["discovery/__init__.py", "transport/broker.py", "trust.py"]),
     ],
 )

@@ -57,3 +57,6 @@ CHECK_READS: Final = (
     | {"EPOCH_KEYS", "EPOCH_LENGTH", "EPOCH_PATH"}
     | {"APP_UID", "DNS_BOGUS_NAME", "DENIED_SENDERS", "ALLOWED_SENDERS", "REQUIRE_BINDING"}
 )
+# Settings that name a file with a secret, which systemd can pass as a credential.
+MAINTENANCE_FILES: Final = frozenset({"DNS_UPDATE_KEY_FILE", "DESEC_TOKEN_FILE"})
+PASSED_FILES: Final = MAINTENANCE_FILES | {"MQTT_CERT_FILE", "MQTT_KEY_FILE", "MQTT_PASSWORD_FILE"}

@@ -4,6 +4,7 @@ import contextlib
 import functools
 import gc
 import logging
+import os
 import signal
 import sys
 import threading
@@ -19,6 +20,7 @@ from idlib.names import IdentityName
 from idlib.program.command_line import parser
 from idlib.program.environment import read_environment
 from idlib.settings import RECEIVER_READS, Settings
+from idlib.system.service_manager import take_service_manager
 from idlib.timekeeping import leave_command
 from idlib.transport import Broker, Delivery, Subscription
 from idlib.trust import Moment, PolicySource
@@ -36,6 +38,7 @@ from messaging_receiver.own_identity import OwnKeys, wait_for_own_key
 from messaging_receiver.own_record import OwnRecord
 from messaging_receiver.queue_items import AuthenticatedMessage, DecryptedMessage, LookupResult, SettledMessage, size_of
 from messaging_receiver.receipts import Receipts
+from messaging_receiver.service_notices import Notices
 from messaging_receiver.stage import Stage
 from messaging_receiver.standard_output import StandardOutput
 from messaging_receiver.state import KeptSession, kept_client_id, open_state
@@ -102,20 +105,26 @@ def main() -> int:
         signal.signal(ending, lambda *_: stopping.set())
     # Checked now, so that wrong settings are reported before the receiver waits for its own record.
     broker = Broker.from_settings(settings)
+    # Before workers are started, so that they do not have its variables.
+    manager = take_service_manager(os.environ)
     # Before files are opened and threads are started, so that workers have neither.
     number = number_of_workers(settings)
-    with _open_spawner(settings, number) as spawner, open_state(settings, stopping) as context:
+    with _open_spawner(settings, number) as spawner, contextlib.ExitStack() as stack:
+        # After the workers' process was forked, because it may start a thread.
+        notices = Notices(manager, stopping)
+        context = stack.enter_context(open_state(settings, stopping))
         own_record = OwnRecord(settings, context.discovery)
         epochs = own_epochs_of(settings, context.timekeeper)
         health = HealthService(
             settings.data_path,
             lambda: own_record.problem or epochs.problem or "own record: waiting for the first answer from DNS",
         )
+        notices.health = health.answer
         upkeep = ClockUpkeep(context, epochs.destroy_overdue)
         key = wait_for_own_key(settings, own_record, stopping, upkeep.keep)
         if key is None or not wait_for_epoch_keys(epochs, stopping, upkeep.keep):
             return ExitStatus.OK
-        return _receive(context, broker, own_record, key, health, (spawner, number), epochs)
+        return _receive(context, broker, own_record, key, (health, notices), (spawner, number), epochs)
 
 
 def get_config() -> Settings:
@@ -184,7 +193,7 @@ def _receive(
     broker: Broker,
     own_record: OwnRecord,
     key: PrivateKey,
-    health: HealthService,
+    told: tuple[HealthService, Notices],
     workers: tuple[Spawner | None, int],
     epochs: OwnEpochs,
 ) -> int:
@@ -240,8 +249,10 @@ def _receive(
     ]
     for thread in threads:
         thread.start()
+    health, notices = told
     supervision = Supervision(
-        context, authentication, stdout, subscription, threads, own_keys, own_record, _queue_sizes, pool, epochs
+        *(context, authentication, stdout, subscription, threads, own_keys, own_record, _queue_sizes, pool, epochs),
+        notices=notices,
     )
     health.problem = supervision.problem
     # In a thread of its own, because the main thread must not wait for DNS.

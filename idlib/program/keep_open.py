@@ -10,6 +10,14 @@ import sys
 import idlib
 from idlib.system import update_lock
 
+# Importing typing would take memory.
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from idlib.system.service_manager import ServiceManager
+
+IDLE = "ok: waiting for commands"
+_WAIT_SECONDS = 3600.0
+
 
 def keep_open(service: str, advice: str) -> None:
     """Print which commands can be run and wait for SIGTERM or SIGINT; with `--health` only print the health.
@@ -26,14 +34,31 @@ def keep_open(service: str, advice: str) -> None:
         parser.add_argument("--version", action="version", version=f"%(prog)s {idlib.__version__}")
         parser.add_argument("--health", action="store_true", help="print the health of the service, and exit")
         if parser.parse_args().health:
-            print("ok: waiting for commands")
+            print(IDLE)
             return
     ends = {signal.SIGTERM, signal.SIGINT}
     signal.pthread_sigmask(signal.SIG_BLOCK, ends)
+    manager = service_manager()
     # The container has just started, so no program is writing keys.
     update_lock.remove_leftover(update_lock.PATH)
     announce(service, advice)
-    signal.sigwait(ends)
+    if manager is None:
+        signal.sigwait(ends)
+        return
+    manager.ready()
+    manager.status(IDLE)
+    while manager.wait(ends, _WAIT_SECONDS) is None:
+        pass
+    manager.stopping()
+
+
+def service_manager() -> "ServiceManager | None":
+    """Return the service manager that has started this process; None if there is none, so that no module is loaded."""
+    if "NOTIFY_SOCKET" not in os.environ:
+        return None
+    from idlib.system.service_manager import take_service_manager
+
+    return take_service_manager(os.environ)
 
 
 def announce(service: str, advice: str) -> None:

@@ -5,9 +5,10 @@ Source: sd_notify(3), sd_watchdog_enabled(3).
 """
 
 import os
+import signal
 import socket
 import time
-from collections.abc import Callable, MutableMapping
+from collections.abc import Callable, Collection, MutableMapping
 from typing import Final
 
 _MAX_ADDRESS_BYTES: Final = 107
@@ -73,6 +74,21 @@ class ServiceManager:
         if self._pause is not None and self._now() >= self._next_beat:
             self._next_beat = self._now() + self._pause
             self._send("WATCHDOG=1")
+
+    def wait(self, signals: Collection[signal.Signals], seconds: float) -> signal.struct_siginfo | None:
+        """Wait for blocked signals, and say meanwhile that the service works; return the one that has come, or None.
+
+        Args:
+            signals: The signals.
+            seconds: How long to wait at most.
+        """
+        deadline = self._now() + seconds
+        while True:
+            self.beat()
+            left = max(0.0, deadline - self._now())
+            arrived = signal.sigtimedwait(signals, left if self._pause is None else min(left, self._pause))
+            if arrived is not None or self._now() >= deadline:
+                return arrived
 
     def _send(self, state: str) -> bool:
         """Send a datagram, and return whether it was sent."""

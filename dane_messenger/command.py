@@ -27,6 +27,7 @@ VERBS: Final = {
     "identity epoch status": ("messaging_receiver.epoch_keys", "show the keys, and which one senders use"),
     "identity epoch records": ("messaging_receiver.epoch_keys", "print records for weeks, to publish by hand"),
     "service install": ("dane_messenger.service.install", "install systemd services for a device"),
+    "service run": ("dane_messenger.service.run", "run another verb as the services do"),
     "service remove": ("dane_messenger.service.remove", "stop and remove them; keys are kept"),
     "service status": ("dane_messenger.service.status", "show whether they run, and how they are"),
 }

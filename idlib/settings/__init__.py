@@ -5,14 +5,13 @@
 
 from idlib.settings.addresses import DNS_PORT, HostAddress, ServerAddress, suspected_port
 from idlib.settings.choices import DnssecPolicy, KeyType, LogLevel, MqttVersion, OutputFormat, PublishMethod, Switch
-from idlib.settings.environment import CREDENTIAL_ID, load
+from idlib.settings.environment import load
 from idlib.settings.programs import (
     CHECK_READS,
+    CREDENTIALS,
     DISCOVERY_READS,
     EPOCH_PUBLISHING_READS,
-    MAINTENANCE_FILES,
     MAINTENANCE_READS,
-    PASSED_FILES,
     PUBLISHING_READS,
     RECEIVER_READS,
     ROTATION_READS,
@@ -24,15 +23,13 @@ from idlib.settings.variables import MAX_RECEIVER_WORKERS, MAX_TLSA_TTL, VARIABL
 
 __all__ = [
     "CHECK_READS",
-    "CREDENTIAL_ID",
+    "CREDENTIALS",
     "DISCOVERY_READS",
     "DNS_PORT",
     "EPOCH_PUBLISHING_READS",
-    "MAINTENANCE_FILES",
     "MAINTENANCE_READS",
     "MAX_RECEIVER_WORKERS",
     "MAX_TLSA_TTL",
-    "PASSED_FILES",
     "PUBLISHING_READS",
     "RECEIVER_READS",
     "ROTATION_READS",

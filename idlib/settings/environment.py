@@ -2,23 +2,20 @@
 
 import os
 from collections.abc import Collection, Mapping
-from typing import Any, Final
+from typing import Any
 
 from idlib.errors import ConfigurationError, MalformedListError
-from idlib.settings.programs import PASSED_FILES
+from idlib.settings.programs import CREDENTIALS
 from idlib.settings.values import Settings
 from idlib.settings.variable import UnfitValueError
 from idlib.settings.variables import VARIABLES
-
-# systemd calls the files of a directory that it passes by this, an underscore, and their names.
-CREDENTIAL_ID: Final = "setting"
 
 
 def load(environment: Mapping[str, str], names: Collection[str] | None = None) -> Settings:
     """Return the settings in the environment.
 
     Args:
-        environment: Usually `os.environ`. A setting of PASSED_FILES that it does not have is the path of the credential
+        environment: Usually `os.environ`. A setting of CREDENTIALS that it does not have is the path of the credential
             of that name, if systemd has passed one (systemd.exec(5), "Credentials").
         names: The variables that the program reads, such as SENDER_READS. All others have their defaults, except
             required ones, which are always read. None reads every variable.
@@ -56,9 +53,10 @@ def load(environment: Mapping[str, str], names: Collection[str] | None = None) -
 def _credentials(directory: str) -> dict[str, str]:
     """Return the settings that are credentials in a directory of systemd."""
     found = {}
-    for name in PASSED_FILES:
-        for credential in (f"{CREDENTIAL_ID}_{name}", name):
-            path = os.path.join(directory, credential)
-            if os.path.lexists(path):
-                found[name] = path
+    for group, names in CREDENTIALS.items():
+        for name in names:
+            for credential in (f"{group}_{name}", name):
+                path = os.path.join(directory, credential)
+                if os.path.lexists(path):
+                    found[name] = path
     return found

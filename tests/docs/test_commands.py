@@ -15,6 +15,7 @@ README: Final = "tests/integration/test_readme.py"
 OPERATIONS: Final = "tests/integration/test_operations_page.py"
 SETTING_UP: Final = "tests/test_readme.py"
 STAND_INS: Final = "tests/docs/test_automation.py"
+SERVICES: Final = "tests/containers/test_services.py"
 PUBLISHING: Final = "tests/integration/publishing.py"
 # The test that reads the block with each mark; docs/protocol.md has a separate test.
 CHECKED: Final[dict[str, dict[str, str]]] = {
@@ -93,6 +94,13 @@ CHECKED: Final[dict[str, dict[str, str]]] = {
         "a file of a CA": ENGINE,
         "giving files away": ENGINE,
     },
+    "docs/service.md": dict.fromkeys(
+        (
+            *("installing", "creating the identity", "starting", "sending", "looking", "a drop-in for a hook"),
+            "removing",
+        ),
+        SERVICES,
+    ),
     "docs/performance.md": {"written by make bench": "tests/benchmarks/test_report.py"},
 }
 ALL: Final = sorted(

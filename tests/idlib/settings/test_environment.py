@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from idlib.errors import ConfigurationError
-from idlib.settings import MAINTENANCE_READS, PASSED_FILES, VARIABLES, KeyType, load
+from idlib.settings import CREDENTIALS, MAINTENANCE_READS, VARIABLES, KeyType, load
 from tests.idlib.settings.loading import NAME
 
 
@@ -35,14 +35,14 @@ def test_a_setting_that_a_program_does_not_use_has_its_default() -> None:
 @pytest.fixture
 def credentials(tmp_path: Path) -> Path:
     """Return a directory as systemd passes it."""
-    for name in ("setting_MQTT_PASSWORD_FILE", "MQTT_KEY_FILE", "setting_MQTT_HOST", "setting_DNSSEC_TRUST_ANCHORS"):
+    for name in ("broker_MQTT_PASSWORD_FILE", "MQTT_KEY_FILE", "broker_MQTT_HOST", "broker_DNSSEC_TRUST_ANCHORS"):
         (tmp_path / name).touch()
     return tmp_path
 
 
 def test_credentials_of_systemd_are_the_values_of_settings_that_name_a_secret(credentials: Path) -> None:
     settings = load({**NAME, "CREDENTIALS_DIRECTORY": str(credentials)})
-    assert settings.mqtt_password_file == credentials / "setting_MQTT_PASSWORD_FILE"
+    assert settings.mqtt_password_file == credentials / "broker_MQTT_PASSWORD_FILE"
     assert settings.mqtt_key_file == credentials / "MQTT_KEY_FILE"
     assert settings.desec_token_file is None
     # What can weaken the protection is not taken from there.
@@ -61,6 +61,5 @@ def test_a_directory_of_credentials_that_is_not_there_changes_nothing(directory:
 
 
 def test_each_setting_that_can_be_a_credential_names_a_file() -> None:
-    assert {
-        one.name for one in VARIABLES if one.name in PASSED_FILES and one.form.startswith("the absolute path of a file")
-    } == PASSED_FILES
+    files = {one.name for one in VARIABLES if one.form.startswith("the absolute path of a file")}
+    assert frozenset().union(*CREDENTIALS.values()) <= files

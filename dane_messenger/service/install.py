@@ -107,10 +107,18 @@ def make_directories(layout: Layout, name: IdentityName, uid: int, gid: int) -> 
         for path in (state, *(state / one for one in _DIRECTORIES)):
             with suppress(FileExistsError):
                 path.mkdir(mode=_PRIVATE_MODE)
-                # Only root and the user who gets it can put something else there meanwhile.
-                os.chown(path, uid, gid, follow_symlinks=False)
+                _give_away(path, uid, gid)
     except OSError as error:
         raise ServiceError(f"{quoted(str(error.filename))} cannot be created: {error.strerror}", "check it") from error
+
+
+def _give_away(path: Path, uid: int, gid: int) -> None:
+    # By descriptor, because the user of the services, who owns the directory above, could put a link in its place.
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        os.fchown(descriptor, uid, gid)
+    finally:
+        os.close(descriptor)
 
 
 def write_settings(path: Path, text: str, gid: int) -> bool:

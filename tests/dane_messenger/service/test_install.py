@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+import idlib
 from dane_messenger.service import host
 from dane_messenger.service.host import own_command, require_visible, run
 from dane_messenger.service.install import make_directories, write_settings, write_units
@@ -222,7 +223,7 @@ def test_an_installation_that_services_cannot_read_is_reported_with_what_to_do(
 ) -> None:
     monkeypatch.setattr(sys, "prefix", prefix)
     monkeypatch.setattr(sys, "base_prefix", "/usr")
-    monkeypatch.setattr(host.idlib, "__file__", "/usr/lib/python3/dist-packages/idlib/__init__.py")
+    monkeypatch.setattr(idlib, "__file__", "/usr/lib/python3/dist-packages/idlib/__init__.py")
     with pytest.raises(ServiceError) as caught:
         require_visible(Path("/bin/true"))
     assert caught.value.fact == f"services cannot read '{prefix}', because it is in {hidden}"
@@ -235,7 +236,7 @@ def test_an_installation_that_only_its_owner_can_read_is_reported(
     monkeypatch.setattr(host, "_HIDDEN", ())
     monkeypatch.setattr(sys, "base_prefix", "/usr")
     monkeypatch.setattr(sys, "prefix", "/usr")
-    monkeypatch.setattr(host.idlib, "__file__", "/usr/lib/python3/__init__.py")
+    monkeypatch.setattr(idlib, "__file__", "/usr/lib/python3/__init__.py")
     closed = tmp_path / "venv"
     closed.mkdir(mode=0o700)
     command = closed / "dane-messenger"

@@ -47,8 +47,11 @@ def test_a_service_that_runs_shows_its_health() -> None:
         ),
         (
             {
-                "ActiveState": "activating", "SubState": "auto-restart", "Result": "watchdog",
-                "ExecMainStatus": "9", "NRestarts": "3",
+                "ActiveState": "activating",
+                "SubState": "auto-restart",
+                "Result": "watchdog",
+                "ExecMainStatus": "9",
+                "NRestarts": "3",
             },
             "activating (auto-restart): watchdog, status 9, started again 3 times; see journalctl",
         ),

@@ -6,6 +6,7 @@ import pwd
 import sys
 from contextlib import suppress
 from pathlib import Path
+from typing import Final
 
 from dane_messenger.service import written_files
 from dane_messenger.service.host import own_command, require_root, require_systemd, require_visible, run, systemctl
@@ -17,9 +18,9 @@ from idlib.names import IdentityName
 from idlib.program.command_line import parser
 from idlib.settings import CREDENTIALS
 
-_SETTINGS_MODE = 0o640
-_PRIVATE_MODE = 0o700
-_DIRECTORIES = ("identity", "data", "epoch-records")
+_SETTINGS_MODE: Final = 0o640
+_PRIVATE_MODE: Final = 0o700
+_DIRECTORIES: Final = ("identity", "data", "epoch-records")
 
 
 def command_line() -> argparse.ArgumentParser:
@@ -81,7 +82,8 @@ def write_units(directory: Path, sysusers: Path, command: Path) -> bool:
     """
     texts = {sysusers: SYSUSERS, **{directory / name: text for name, text in units(command).items()}}
     written_files.check_replaceable(list(texts))
-    return True in [written_files.write(path, text) for path, text in texts.items()]
+    changes = [written_files.write(path, text) for path, text in texts.items()]
+    return any(changes)
 
 
 def make_directories(layout: Layout, name: IdentityName, uid: int, gid: int) -> None:

@@ -75,6 +75,7 @@ test: .venv/editable.stamp
 	$(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile --no-loadscope-reorder
 
 test-containers: .venv/editable.stamp
+	@$(BIN)/python -m testbed.install_packages
 	$(BIN)/python -m pytest --timeout 900 tests/containers
 
 # SECONDS: how long to fuzz each target.

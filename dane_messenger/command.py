@@ -15,6 +15,7 @@ VERBS: Final = {
     "send": ("messaging_sender.send_message", "sign, encrypt and publish a message"),
     "deliver": ("messaging_sender.application", "deliver queued messages until stopped"),
     "receive": ("messaging_receiver.application", "receive messages and print each authenticated one"),
+    "maintain": ("messaging_maintenance.maintain", "look after the identity until stopped"),
     "identity new": ("messaging_maintenance.new_identity", "create an identity and put it into DNS"),
     "identity create": ("messaging_maintenance.create_selfsigned_id", "create a key and a self-signed certificate"),
     "identity csr": ("messaging_maintenance.create_id_csr", "create a certificate signing request for a CA"),
@@ -28,12 +29,17 @@ VERBS: Final = {
     "identity epoch publish": ("messaging_maintenance.epoch_id", "publish what the receiver has left now"),
     "identity epoch status": ("messaging_receiver.epoch_keys", "show the keys, and which one senders use"),
     "identity epoch records": ("messaging_receiver.epoch_keys", "print records for weeks, to publish by hand"),
+    "service install": ("dane_messenger.service.install", "install systemd services for a device"),
+    "service run": ("dane_messenger.service.run", "run another verb as the services do"),
+    "service remove": ("dane_messenger.service.remove", "stop and remove them; keys are kept"),
+    "service status": ("dane_messenger.service.status", "show whether they run, and how they are"),
     "completion": ("dane_messenger.completion", "print the script that completes commands in a shell"),
 }
 # For each group of verbs, its line in the help of the command or the group above it.
 GROUPS: Final = {
     "identity": "create, publish, check or change the identity of this device",
     "identity epoch": "use keys that keep old messages closed if a key leaks",
+    "service": "run the programs for a device as services of systemd",
 }
 # The last word of these verbs is the first argument of the program.
 _WITH_ACTION: Final = "identity epoch"
@@ -50,6 +56,10 @@ _HELP: Final = {
     "identity epoch": (
         "Use epoch keys: short-lived keys to which senders encrypt, and which the receiver destroys.",
         f"IDENTITY_NAME=alice._device.example.com {NAME} identity epoch on",
+    ),
+    "service": (
+        "Run the receiver, the sender and the maintenance of a device as services of systemd.",
+        f"sudo {NAME} service install alice._device.example.com",
     ),
 }
 
@@ -73,6 +83,12 @@ def _run(verb: str, arguments: list[str]) -> NoReturn:
         from messaging_receiver.health import main as answer_for_health
 
         sys.exit(answer_for_health())
+    if verb == "maintain" and not arguments:
+        # Before the rest is imported, because the service stays in memory as long as the device runs.
+        from messaging_maintenance.application import main as maintain
+
+        maintain(f"To create an identity, run {NAME} identity new; see --help.")
+        sys.exit()
     from idlib.program.command_line import run
 
     run(import_module(VERBS[verb][0]).main)

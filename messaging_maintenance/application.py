@@ -9,9 +9,10 @@ import random
 import signal
 import sys
 import time
+from collections.abc import Collection
 from typing import TYPE_CHECKING, Final
 
-from idlib.program.keep_open import announce, keep_open
+from idlib.program.keep_open import IDLE, announce, keep_open, service_manager
 from idlib.program.log_format import use_log_format
 from idlib.system import update_lock
 from messaging_maintenance.spool_watch import SpoolWatch, spool_of
@@ -19,13 +20,20 @@ from messaging_maintenance.spool_watch import SpoolWatch, spool_of
 if TYPE_CHECKING:
     import argparse
 
+    from idlib.system.service_manager import ServiceManager
+
 SERVICE: Final = "maintenance"
 ADVICE: Final = (
     "Run ./new_identity.py, or ./create_selfsigned_id.py and then ./generate_tlsa.py; with a CA, run"
     " ./create_id_csr.py and then ./install_certificate.py. Each has --help."
 )
 _LOOKING_AFTER: Final = "The identity is checked twice a day; ./application.py --health shows the last result."
-_WAITING: Final = "ok: waiting for commands"
+_CHECKING: Final = "The identity is checked twice a day."
+# What the service manager is told of the checks; `--health` prints more, and would take memory here.
+_NOT_CHECKED: Final = "ok: the identity has not been checked yet"
+_CHECKED: Final = "ok: the last identity check succeeded"
+_FAILED: Final = "the last identity check failed: look at the log"
+_ENDS: Final = frozenset({signal.SIGTERM, signal.SIGINT})
 # Any of them makes the service check the identity.
 _TRIGGERS: Final = ("DNS_PUBLISH", "ROTATE_EVERY")
 _CHECK_SECONDS: Final = 12 * 3600.0
@@ -47,12 +55,16 @@ _STATE_SUFFIX: Final = ".rotation.json"
 _MAX_SPEED_DIGITS: Final = 8
 
 
-def main() -> None:
-    """Wait for SIGTERM or SIGINT, and check the identity twice a day; with `--health`, print the health."""
+def main(advice: str = ADVICE) -> None:
+    """Wait for SIGTERM or SIGINT, and check the identity twice a day; with `--health`, print the health.
+
+    Args:
+        advice: What the operator can do, in a sentence.
+    """
     use_log_format()
     if sys.argv[1:] == ["--health"] and not any(map(os.environ.get, _TRIGGERS)):
         # Without an import: the health of a container is checked every 30 s.
-        print(_WAITING)
+        print(IDLE)
         return
     if len(sys.argv) > 1:
         _read_arguments()
@@ -62,21 +74,32 @@ def main() -> None:
     if "METRICS_ADDRESS" in os.environ:
         _serve_metrics(checks=checks)
     if not checks:
-        keep_open(SERVICE, ADVICE)
+        keep_open(SERVICE, advice)
         return
-    ends = {signal.SIGTERM, signal.SIGINT}
-    signal.pthread_sigmask(signal.SIG_BLOCK, {*ends, signal.SIGCHLD})
+    signal.pthread_sigmask(signal.SIG_BLOCK, {*_ENDS, signal.SIGCHLD})
+    manager = service_manager()
     # The container has just started, so no program is writing keys.
     update_lock.remove_leftover(update_lock.PATH)
-    announce(SERVICE, f"{_LOOKING_AFTER}\n{ADVICE}")
+    announce(SERVICE, f"{_LOOKING_AFTER if advice is ADVICE else _CHECKING}\n{advice}")
     epochs = SpoolWatch(spool_of(os.environ), _pause) if os.environ.get("DNS_PUBLISH") else None
+    if manager is not None:
+        manager.ready()
+        manager.status(_NOT_CHECKED)
     with contextlib.suppress(_EndError):
-        _wait(ends, _pause(_FIRST_CHECK_SECONDS), epochs)
+        _wait(manager, _pause(_FIRST_CHECK_SECONDS), epochs)
         while True:
-            _run("identity check", _CHECK, ends)
+            _tell(manager, _run("identity check", _CHECK, manager))
             if epochs is not None:
                 epochs.doubt()
-            _wait(ends, _pause(_CHECK_SECONDS), epochs)
+            _wait(manager, _pause(_CHECK_SECONDS), epochs)
+    if manager is not None:
+        manager.stopping()
+
+
+def _tell(manager: "ServiceManager | None", status: int | None) -> None:
+    """Tell the service manager how a check has ended."""
+    if manager is not None:
+        manager.status(_CHECKED if status == 0 else _FAILED)
 
 
 class _EndError(Exception):
@@ -106,7 +129,7 @@ def _read_arguments() -> None:
     if not wants_health:
         return
     if not any(map(os.environ.get, _TRIGGERS)):
-        print(_WAITING)
+        print(IDLE)
         sys.exit()
     from messaging_maintenance.health import print_health
 
@@ -136,19 +159,19 @@ def _pause(seconds: float) -> float:
     return max(_SHORTEST_PAUSE_SECONDS, seconds * random.uniform(0.5, 1.5))  # noqa: S311  # no secret
 
 
-def _wait(ends: set[signal.Signals], seconds: float, epochs: SpoolWatch | None) -> None:
+def _wait(manager: "ServiceManager | None", seconds: float, epochs: SpoolWatch | None) -> None:
     """Wait; meanwhile publish new epoch records, and note the running time of a rotation."""
     deadline = time.monotonic() + seconds
     note_at = time.monotonic() + _NOTE_SECONDS
     while (left := deadline - time.monotonic()) > 0:
-        if signal.sigtimedwait(ends, min(left, _pause(_LOOK_SECONDS), max(0.0, note_at - time.monotonic()))):
+        if _signal(manager, _ENDS, min(left, _pause(_LOOK_SECONDS), max(0.0, note_at - time.monotonic()))):
             raise _EndError
         if epochs is not None and epochs.is_due():
-            epochs.end(is_published=_run("attempt to publish epoch records", _PUBLISH, ends) == 0)
+            epochs.end(is_published=_run("attempt to publish epoch records", _PUBLISH, manager) == 0)
         if time.monotonic() >= note_at:
             note_at = time.monotonic() + _NOTE_SECONDS
             if _is_rotating():
-                _run("note of the running time", _NOTE, ends)
+                _run("note of the running time", _NOTE, manager)
 
 
 def _is_rotating() -> bool:
@@ -161,7 +184,14 @@ def _is_rotating() -> bool:
         return False
 
 
-def _run(what: str, program: list[str], ends: set[signal.Signals]) -> int | None:
+def _signal(
+    manager: "ServiceManager | None", signals: Collection[signal.Signals], seconds: float
+) -> signal.struct_siginfo | None:
+    """Wait for blocked signals, and return the one that has come, or None."""
+    return signal.sigtimedwait(signals, seconds) if manager is None else manager.wait(signals, seconds)
+
+
+def _run(what: str, program: list[str], manager: "ServiceManager | None") -> int | None:
     """Run a program in a process of its own, and return its exit status; None if it was not started or was ended."""
     try:
         check = os.posix_spawn(
@@ -179,12 +209,12 @@ def _run(what: str, program: list[str], ends: set[signal.Signals]) -> int | None
         return None
     deadline = time.monotonic() + _LONGEST_CHECK_SECONDS
     while (status := _status_of(check)) is None:
-        arrived = signal.sigtimedwait({*ends, signal.SIGCHLD}, max(0.0, deadline - time.monotonic()))
+        arrived = _signal(manager, {*_ENDS, signal.SIGCHLD}, max(0.0, deadline - time.monotonic()))
         if arrived is None:
             _report(f"The {what} did not end within {_LONGEST_CHECK_SECONDS:.0f} s, and is ended")
             _end(check)
             return None
-        if arrived.si_signo in ends:
+        if arrived.si_signo in _ENDS:
             _end(check)
             raise _EndError
     return status

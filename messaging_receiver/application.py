@@ -5,11 +5,13 @@ import contextlib
 import functools
 import gc
 import logging
+import os
 import signal
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Final
 
 from idlib.algorithms import PrivateKey
@@ -20,6 +22,7 @@ from idlib.metrics import Metrics, open_metrics
 from idlib.names import IdentityName, NamePatterns
 from idlib.program.environment import read_environment
 from idlib.settings import RECEIVER_READS, Settings
+from idlib.system.service_manager import take_service_manager
 from idlib.timekeeping import leave_command
 from idlib.transport import Broker, Delivery, ReceivedPacket, Subscription
 from idlib.trust import Moment, PolicySource
@@ -43,6 +46,7 @@ from messaging_receiver.own_record import OwnRecord
 from messaging_receiver.queue_items import AuthenticatedMessage, DecryptedMessage, LookupResult, SettledMessage, size_of
 from messaging_receiver.receipt_requests import ReceiptRequest
 from messaging_receiver.receipts import Receipts
+from messaging_receiver.service_notices import Notices
 from messaging_receiver.sinks import Sink
 from messaging_receiver.sinks.creation import check_surroundings, sink_from
 from messaging_receiver.stage import Stage
@@ -79,6 +83,38 @@ _PRINTER_GRACE_SECONDS: Final = 2.0
 _INGEST_GRACE_SECONDS: Final = 2.0
 
 
+@dataclass(frozen=True, slots=True)
+class _Observers:
+    """What tells others how the receiver is.
+
+    Args:
+        health: Answers `--health`.
+        notices: Tells the service manager.
+        metrics: Answers at METRICS_ADDRESS.
+        starting: What the metrics are before the receiver has started.
+    """
+
+    health: HealthService
+    notices: Notices
+    metrics: Metrics
+    starting: Starting
+
+
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """What the command line wants of this run.
+
+    Args:
+        sink: Delivers the messages.
+        wanted: The senders whose messages are delivered; none means all.
+        ending: Ends the run.
+    """
+
+    sink: Sink
+    wanted: NamePatterns
+    ending: Ending
+
+
 def main() -> int:
     """Run the receiver until it is stopped; return its exit status."""
     arguments = read_arguments()
@@ -101,9 +137,14 @@ def main() -> int:
     check_surroundings(arguments)
     # Checked now, so that wrong settings are reported before the receiver waits for its own record.
     broker = Broker.from_settings(settings)
+    # Before workers are started, so that they do not have its variables.
+    manager = take_service_manager(os.environ)
     # Before files are opened and threads are started, so that workers have neither.
-    workers = number_of_workers(settings)
-    with _open_spawner(settings, workers) as spawner, open_state(settings, stopping) as context:
+    number_wanted = number_of_workers(settings)
+    with _open_spawner(settings, number_wanted) as spawner, contextlib.ExitStack() as stack:
+        # After the workers' process was forked, because it may start a thread.
+        notices = Notices(manager, stopping)
+        context = stack.enter_context(open_state(settings, stopping))
         ending.start_timer()
         own_record = OwnRecord(settings, context.discovery)
         epochs = own_epochs_of(settings, context.timekeeper)
@@ -111,6 +152,7 @@ def main() -> int:
             settings.data_path,
             lambda: own_record.problem or epochs.problem or "own record: waiting for the first answer from DNS",
         )
+        notices.health = health.answer
         starting = Starting(context, own_record, epochs)
         metrics = Metrics("receiver", starting.readings)
         open_metrics(settings.metrics_address, metrics)
@@ -120,10 +162,9 @@ def main() -> int:
         key = wait_for_own_key(settings, own_record, stopping, upkeep.keep)
         if key is None or not wait_for_epoch_keys(epochs, stopping, upkeep.keep):
             return ending.status()
-        return _receive(
-            *(context, broker, own_record, key, health, (spawner, workers), epochs, sink, _wanted(arguments), ending),
-            (metrics, starting),
-        )
+        observers = _Observers(health, notices, metrics, starting)
+        run = _Run(sink, _wanted(arguments), ending)
+        return _receive(context, broker, own_record, key, observers, (spawner, number_wanted), epochs, run)
 
 
 def get_config() -> Settings:
@@ -196,13 +237,10 @@ def _receive(
     broker: Broker,
     own_record: OwnRecord,
     key: PrivateKey,
-    health: HealthService,
+    observers: _Observers,
     workers: tuple[Spawner | None, int],
     epochs: OwnEpochs,
-    sink: Sink,
-    wanted: NamePatterns,
-    ending: Ending,
-    observed: tuple[Metrics, Starting],
+    run: _Run,
 ) -> int:
     settings, stopping = context.settings, context.stopping
     own_keys = OwnKeys(
@@ -243,13 +281,13 @@ def _receive(
         DECRYPTED_MESSAGES,
         AUTHENTICATED_MESSAGES,
         _ignore if pool is None else pool.senders.learn,
-        wanted,
+        run.wanted,
     )
     printing = Stage(context, AUTHENTICATED_MESSAGES, AUTHENTICATED_MESSAGES)
     disconnecting = threading.Event()
     ingest = _thread("MQTT-Ingest", stopping, lambda: subscription.run(disconnecting))
     printer = _thread(
-        "Forwarder", stopping, lambda: _forward(printing, sink, subscription.settle, receipts.ask, ending)
+        "Forwarder", stopping, lambda: _forward(printing, run.sink, subscription.settle, receipts.ask, run.ending)
     )
     threads = [
         ingest,
@@ -260,11 +298,12 @@ def _receive(
     for thread in threads:
         thread.start()
     supervision = Supervision(
-        context, authentication, sink, ending, subscription, threads, own_keys, own_record, _queue_sizes, pool, epochs
+        *(context, authentication, run.sink, run.ending, subscription, threads, own_keys, own_record, _queue_sizes),
+        *(pool, epochs),
+        notices=observers.notices,
     )
-    health.problem = supervision.problem
-    metrics, starting = observed
-    metrics.read = Receiving(starting, authentication, supervision, _queue_sizes, pool).readings
+    observers.health.problem = supervision.problem
+    observers.metrics.read = Receiving(observers.starting, authentication, supervision, _queue_sizes, pool).readings
     # In a thread of its own, because the main thread must not wait for DNS.
     _thread("Own-Record", stopping, supervision.watch_record).start()
     died = supervision.run()
@@ -278,7 +317,7 @@ def _receive(
     context.refusals.finish()
     members = {"waiting": authentication.number_waiting, **context.counters.read().members()}
     _LOG.info("Stopped: %s", pairs(members), extra={"members": members})
-    return ExitStatus.THREAD_DIED if died else ending.status()
+    return ExitStatus.THREAD_DIED if died else run.ending.status()
 
 
 def _forward(

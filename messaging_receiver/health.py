@@ -63,14 +63,15 @@ class HealthService:
                 time.sleep(_PAUSE_SECONDS)
                 continue
             outage.end()
-            answer = self._answer()[:_MAX_REASON_CHARACTERS].encode("ascii", "replace")
+            answer = self.answer().encode("ascii", "replace")
             # The client may have disconnected.
             with connection, contextlib.suppress(OSError):
                 connection.sendall(answer)
 
-    def _answer(self) -> str:
+    def answer(self) -> str:
+        """Return the health in one line."""
         try:
-            return self.problem() or _HEALTHY
+            return (self.problem() or _HEALTHY)[:_MAX_REASON_CHARACTERS]
         except Exception:  # noqa: BLE001  # one internal error must not end the service
             _LOG.exception("Internal error while answering a health request")
             return "internal error in the receiver while checking its health"

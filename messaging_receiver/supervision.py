@@ -18,6 +18,7 @@ from messaging_receiver.ending import Ending
 from messaging_receiver.own_epochs import NONE, OwnEpochs
 from messaging_receiver.own_identity import OwnKeys
 from messaging_receiver.own_record import OwnRecord
+from messaging_receiver.service_notices import Notices
 from messaging_receiver.sinks import Sink
 from messaging_receiver.workers.pool import WorkerPool
 
@@ -48,6 +49,7 @@ class Supervision:
         queue_sizes: Returns how many messages each queue holds.
         workers: The worker processes; None if there are none.
         epochs: Our epoch keys.
+        notices: Tells the service manager; None if no one is told.
     """
 
     def __init__(
@@ -63,6 +65,7 @@ class Supervision:
         queue_sizes: Callable[[], Mapping[str, int]],
         workers: WorkerPool | None = None,
         epochs: OwnEpochs = NONE,
+        notices: Notices | None = None,
     ) -> None:
         self._context = context
         self._authentication = authentication
@@ -76,6 +79,7 @@ class Supervision:
         self._queue_sizes = queue_sizes
         self._workers = workers
         self._epochs = epochs
+        self._notices = notices
         self._upkeep_outage = FailureLog(_LOG)
 
     def run(self) -> bool:
@@ -103,6 +107,8 @@ class Supervision:
             if not all(thread.is_alive() for thread in self._threads):
                 # If a signal has come in between, the threads have ended because of it.
                 return not self._context.stopping.is_set()
+            if self._notices is not None:
+                self._notices.beat(is_moving=self._still() is None, is_subscribed=self._subscription.is_active)
         return False
 
     def watch_record(self) -> None:
@@ -151,10 +157,15 @@ class Supervision:
         disk = self._context.writes.failure or self._upkeep_outage.cause
         if disk is not None:
             return f"disk: {disk}"
-        stillest = self._context.movements.stillest()
-        if stillest is not None and stillest[1] > _STILL_SECONDS:
-            return f"thread {stillest[0]} has not moved for {stillest[1]:.0f} s"
+        still = self._still()
+        if still is not None:
+            return f"thread {still[0]} has not moved for {still[1]:.0f} s"
         return None
+
+    def _still(self) -> tuple[str, float] | None:
+        """Return a thread that does not move, and for how many seconds it has not; None if all do."""
+        stillest = self._context.movements.stillest()
+        return stillest if stillest is not None and stillest[1] > _STILL_SECONDS else None
 
     def _problem_of_session(self) -> str | None:
         if self._subscription.problem is not None:

@@ -14,14 +14,14 @@ import time
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from idlib.commands import command
 from idlib.errors import ConfigurationError, ExitStatus, IdlibError, StoreError, quoted
 from idlib.output import counted
 from idlib.program.command_line import parser, run, tell
 from idlib.program.environment import read_environment
-from idlib.program.keep_open import announce
+from idlib.program.keep_open import IDLE, announce, service_manager
 from idlib.program.log_format import relay
 from idlib.settings import RESIDENT_SENDER_READS, SENDER_READS, Settings
 from idlib.storage.outbox import FILE_NAME, Outbox, Waiting, is_to_be_opened, state_of_files
@@ -33,6 +33,9 @@ from messaging_sender.delivery_counters import DeliveryCounters
 from messaging_sender.sealed import KeyLog
 from messaging_sender.sender_clock import COMMAND_FILE_NAME, SenderClock
 
+if TYPE_CHECKING:
+    from idlib.system.service_manager import ServiceManager
+
 _LOG = logging.getLogger("messaging_sender")
 
 _SERVICE: Final = "messaging_sender"
@@ -40,6 +43,9 @@ LOOK_SECONDS: Final = 1.0
 _TROUBLE_SECONDS: Final = 10.0
 SETTINGS_SECONDS: Final = 60.0
 _POLL_SECONDS: Final = 0.2
+# How often the service manager is told how many messages wait.
+_FIRST_STATUS_SECONDS: Final = 2.0
+_STATUS_SECONDS: Final = 10.0
 # The time at the beginning of a log line, as text and as JSON.
 _TIME: Final = re.compile(r'^(?:\{"time": "[^"]*", |\S+Z )', re.MULTILINE)
 # Less than the five seconds within which the service promises to end.
@@ -81,12 +87,15 @@ def main() -> int:
     ends = {signal.SIGTERM, signal.SIGINT}
     # Before a thread is started, so that it inherits the blocked signals.
     signal.pthread_sigmask(signal.SIG_BLOCK, ends)
+    manager = service_manager()
     announce(_SERVICE, _advice())
     stopping = threading.Event()
     worker = None
     try:
         settings = read_environment(RESIDENT_SENDER_READS)
     except ConfigurationError as error:
+        if manager is not None:
+            raise
         # Keep running: the operator needs this terminal to correct the settings.
         tell(error)
     else:
@@ -96,11 +105,39 @@ def main() -> int:
         delivery = (settings, stopping, counters)
         worker = threading.Thread(target=deliver, args=delivery, name="Outbox-Sender", daemon=True)
         worker.start()
-    signal.sigwait(ends)
+    has_died = False
+    if manager is None or worker is None:
+        signal.sigwait(ends)
+    else:
+        has_died = _tell_until_ended(manager, ends, worker, settings.data_path)
     stopping.set()
     if worker is not None:
         worker.join(_GRACE_SECONDS)
-    return 0
+    return ExitStatus.THREAD_DIED if has_died else ExitStatus.OK
+
+
+def _tell_until_ended(
+    manager: "ServiceManager", ends: set[signal.Signals], worker: threading.Thread, directory: Path
+) -> bool:
+    """Tell the service manager how the sender is until a signal comes; return whether its thread ended by itself."""
+    manager.ready()
+    seconds = _FIRST_STATUS_SECONDS
+    while worker.is_alive():
+        if manager.wait(ends, seconds) is not None:
+            manager.stopping()
+            return False
+        manager.status(_status(directory))
+        seconds = _STATUS_SECONDS
+    return True
+
+
+def _status(directory: Path) -> str:
+    if not is_watched(directory):
+        return "the settings or DATA_PATH cannot be used yet: look at the log"
+    try:
+        return _health_of(_waiting(directory))[1]
+    except StoreError as error:
+        return str(error).splitlines()[0]
 
 
 def _open_metrics(settings: Settings, counters: DeliveryCounters) -> None:
@@ -245,13 +282,19 @@ def _tell_health() -> int:
     except (ConfigurationError, StoreError) as error:
         print(str(error).splitlines()[0][:100])
         return 1
+    is_healthy, line = _health_of(waiting)
+    print(line)
+    return 0 if is_healthy else 1
+
+
+def _health_of(waiting: Waiting) -> tuple[bool, str]:
+    """Return whether messages are delivered in time, and the health in one line."""
     if waiting.since is None:
-        print("ok: waiting for commands")
-        return 0
+        return True, IDLE
     is_stuck = time.time() - waiting.since > PATIENCE_SECONDS
     since = datetime.fromtimestamp(waiting.since, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    print(f"{'' if is_stuck else 'ok: '}messages waiting to be delivered: {waiting.number}, since {since}")
-    return 1 if is_stuck else 0
+    line = f"{'' if is_stuck else 'ok: '}messages waiting to be delivered: {waiting.number}, since {since}"
+    return not is_stuck, line
 
 
 def _waiting(directory: Path) -> Waiting:

@@ -37,6 +37,7 @@ DEBIAN_PACKAGES: Final = {
     "kdig": "knot-dnsutils",
     "ip": "iproute2",
     "setpriv": "util-linux",
+    "systemd-analyze": "systemd",
     "unshare": "util-linux",
     "nsenter": "util-linux",
     # What the documents show.

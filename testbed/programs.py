@@ -31,6 +31,9 @@ SEND_MESSAGE: Final = ROOT / "applications/messaging_sender/src/send_message.py"
 SENDER: Final = ROOT / "applications/messaging_sender/src/application.py"
 RECEIVER: Final = ROOT / "applications/messaging_receiver/src/application.py"
 
+# `dane-messenger`, with a verb as its first argument.
+COMMAND: Final = ROOT / "dane_messenger/__main__.py"
+
 SUBSCRIBED: Final = "MQTT subscription active."
 _PATIENCE: Final = 20.0
 

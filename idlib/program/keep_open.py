@@ -9,6 +9,14 @@ import sys
 
 from idlib.system import update_lock
 
+# Importing typing would take memory.
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from idlib.system.service_manager import ServiceManager
+
+IDLE = "ok: waiting for commands"
+_WAIT_SECONDS = 3600.0
+
 
 def keep_open(service: str, advice: str) -> None:
     """Print which commands can be run, and wait for SIGTERM or SIGINT.
@@ -19,10 +27,27 @@ def keep_open(service: str, advice: str) -> None:
     """
     ends = {signal.SIGTERM, signal.SIGINT}
     signal.pthread_sigmask(signal.SIG_BLOCK, ends)
+    manager = service_manager()
     # The container has just started, so no program is writing keys.
     update_lock.remove_leftover(update_lock.PATH)
     announce(service, advice)
-    signal.sigwait(ends)
+    if manager is None:
+        signal.sigwait(ends)
+        return
+    manager.ready()
+    manager.status(IDLE)
+    while manager.wait(ends, _WAIT_SECONDS) is None:
+        pass
+    manager.stopping()
+
+
+def service_manager() -> "ServiceManager | None":
+    """Return the service manager that has started this process; None if there is none, so that no module is loaded."""
+    if "NOTIFY_SOCKET" not in os.environ:
+        return None
+    from idlib.system.service_manager import take_service_manager
+
+    return take_service_manager(os.environ)
 
 
 def announce(service: str, advice: str) -> None:

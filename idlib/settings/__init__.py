@@ -17,6 +17,7 @@ from idlib.settings.choices import (
 from idlib.settings.environment import load
 from idlib.settings.programs import (
     CHECK_READS,
+    CREDENTIALS,
     DISCOVERY_READS,
     EPOCH_PUBLISHING_READS,
     MAINTENANCE_READS,
@@ -33,6 +34,7 @@ from idlib.settings.variables import MAX_RECEIVER_WORKERS, MAX_TLSA_TTL, VARIABL
 
 __all__ = [
     "CHECK_READS",
+    "CREDENTIALS",
     "DISCOVERY_READS",
     "DNS_PORT",
     "EPOCH_PUBLISHING_READS",

@@ -1,9 +1,11 @@
 """Reads the settings from the environment."""
 
+import os
 from collections.abc import Collection, Mapping
 from typing import Any
 
 from idlib.errors import ConfigurationError, MalformedListError
+from idlib.settings.programs import CREDENTIALS
 from idlib.settings.values import Settings
 from idlib.settings.variable import UnfitValueError
 from idlib.settings.variables import VARIABLES
@@ -13,13 +15,16 @@ def load(environment: Mapping[str, str], names: Collection[str] | None = None) -
     """Return the settings in the environment.
 
     Args:
-        environment: Usually `os.environ`.
+        environment: Usually `os.environ`. A setting of CREDENTIALS that it does not have is the path of the credential
+            of that name, if systemd has passed one (systemd.exec(5), "Credentials").
         names: The variables that the program reads, such as SENDER_READS. All others have their defaults, except
             required ones, which are always read. None reads every variable.
 
     Raises:
         ConfigurationError: Variables are missing, empty or have bad values; the error names all of them.
     """
+    if "CREDENTIALS_DIRECTORY" in environment:
+        environment = {**_credentials(environment["CREDENTIALS_DIRECTORY"]), **environment}
     values: dict[str, Any] = {}
     problems = []
     for variable in VARIABLES:
@@ -43,3 +48,15 @@ def load(environment: Mapping[str, str], names: Collection[str] | None = None) -
     if problems:
         raise ConfigurationError(*problems)
     return Settings(**values)
+
+
+def _credentials(directory: str) -> dict[str, str]:
+    """Return the settings that are credentials in a directory of systemd."""
+    found = {}
+    for group, names in CREDENTIALS.items():
+        for name in names:
+            for credential in (f"{group}_{name}", name):
+                path = os.path.join(directory, credential)
+                if os.path.lexists(path):
+                    found[name] = path
+    return found

@@ -62,3 +62,9 @@ CHECK_READS: Final = (
     | {"EPOCH_KEYS", "EPOCH_LENGTH", "EPOCH_PATH"}
     | {"APP_UID", "DNS_BOGUS_NAME", "DENIED_SENDERS", "ALLOWED_SENDERS", "REQUIRE_BINDING"}
 )
+# Settings that name a file with a secret, which systemd can pass as a credential, in groups: a service gets those
+# that it needs. systemd calls each file of a directory by the directory's ID, an underscore and the file's name.
+CREDENTIALS: Final = {
+    "broker": frozenset({"MQTT_CERT_FILE", "MQTT_KEY_FILE", "MQTT_PASSWORD_FILE"}),
+    "dns": frozenset({"DNS_UPDATE_KEY_FILE", "DESEC_TOKEN_FILE"}),
+}

@@ -16,6 +16,7 @@ OPERATIONS: Final = "tests/integration/test_operations_page.py"
 SETTING_UP: Final = "tests/test_readme.py"
 ENV_FILE: Final = "tests/docs/test_env_file.py"
 STAND_INS: Final = "tests/docs/test_automation.py"
+SERVICES: Final = "tests/containers/test_services.py"
 PUBLISHING: Final = "tests/integration/publishing.py"
 # The test that reads the block with each mark; docs/protocol.md has a separate test.
 CHECKED: Final[dict[str, dict[str, str]]] = {
@@ -107,6 +108,13 @@ CHECKED: Final[dict[str, dict[str, str]]] = {
         "giving files away": ENGINE,
     },
     "docs/monitoring.md": {"prometheus.yml": "tests/docs/test_monitoring.py"},
+    "docs/service.md": dict.fromkeys(
+        (
+            *("installing", "creating the identity", "starting", "sending", "looking", "a drop-in for a hook"),
+            "removing",
+        ),
+        SERVICES,
+    ),
     "docs/settings.md": {"alice.env": ENV_FILE, "using alice.env": ENV_FILE},
     "docs/performance.md": {"written by make bench": "tests/benchmarks/test_report.py"},
 }

@@ -106,6 +106,12 @@ NO_BOUND_OF_A_USER: Final = frozenset(
         "messaging_receiver/own_epochs.py _POLL_SECONDS",
         "messaging_receiver/health.py _MAX_SOCKET_PATH_OCTETS",
         "messaging_receiver/health.py _PAUSE_SECONDS",
+        "messaging_receiver/service_notices.py _POLL_SECONDS",
+        "messaging_sender/application.py _FIRST_STATUS_SECONDS",
+        "idlib/system/service_manager.py _MAX_ADDRESS_BYTES",
+        "idlib/system/service_manager.py _MICROSECONDS",
+        "idlib/system/service_manager.py _SENDING_SECONDS",
+        "dane_messenger/service/written_files.py _MAX_BYTES",
     }
 )
 

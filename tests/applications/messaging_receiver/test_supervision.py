@@ -16,6 +16,7 @@ from messaging_receiver.own_identity import OwnKeys
 from messaging_receiver.own_record import OwnRecord
 from messaging_receiver.queue_items import ReceivedMessage
 from messaging_receiver.sinks import Fate
+from messaging_receiver.service_notices import Notices
 from messaging_receiver.supervision import Supervision
 from tests.applications.messaging_receiver.world import BOB, KEYS, World, record_of
 
@@ -35,7 +36,7 @@ class Keys:
         self.noted.append(found)
 
 
-def supervise(world: World, keys: Keys) -> Supervision:
+def supervise(world: World, keys: Keys, told: "Told | None" = None) -> Supervision:
     world.dns.answers[BOB] = record_of(KEYS[BOB])
     return Supervision(
         world.context,
@@ -47,6 +48,7 @@ def supervise(world: World, keys: Keys) -> Supervision:
         cast("OwnKeys", keys),
         OwnRecord(world.context.settings, world.context.discovery),
         dict,
+        notices=cast("Notices | None", told),
     )
 
 
@@ -112,3 +114,29 @@ def test_it_notes_nothing_while_the_clock_may_be_wrong(run: Run, world: World, m
     keys = Keys()
     run(keys, lambda: looked.count(1) >= 3)
     assert keys.noted == []
+
+
+class Told:
+    """Collects what the service manager would be told."""
+
+    def __init__(self) -> None:
+        self.beats: list[tuple[bool, bool]] = []
+
+    def beat(self, *, is_moving: bool, is_subscribed: bool) -> None:
+        self.beats.append((is_moving, is_subscribed))
+
+
+@pytest.mark.parametrize("longest", [3600.0, -1.0], ids=["moving", "still"])
+def test_the_service_manager_is_told_whether_every_thread_moves(
+    longest: float, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(supervision, "_STILL_SECONDS", longest)
+    told = Told()
+    supervisor = supervise(world, Keys(), told)
+    world.context.movements.note()
+    running = threading.Thread(target=supervisor.run)
+    running.start()
+    world.wait_for(lambda: bool(told.beats))
+    world.context.stopping.set()
+    running.join(10)
+    assert told.beats[0] == (longest > 0, False)

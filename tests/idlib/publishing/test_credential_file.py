@@ -1,4 +1,5 @@
 import os
+import struct
 from pathlib import Path
 
 import pytest
@@ -67,3 +68,49 @@ def test_a_token_is_the_only_word(tmp_path: Path) -> None:
         with pytest.raises(CredentialError, match="does not hold exactly one token") as caught:
             read_secret(private(tmp_path / "token", content.encode()))
         assert SECRET not in str(caught.value)
+
+
+ME = os.geteuid()
+STRANGER = 54321
+NOT_A_NUMBER = 0xFFFFFFFF
+OWNER, NAMED_USER, GROUP, NAMED_GROUP, MASK, OTHERS = 0x01, 0x02, 0x04, 0x08, 0x10, 0x20
+
+
+def set_access_list(path: Path, *entries: tuple[int, int, int]) -> None:
+    """Give a file an access list of tag, permissions and number, as systemd does on a tmpfs (acl(5))."""
+    packed = b"".join(struct.pack("<HHI", *entry) for entry in entries)
+    try:
+        os.setxattr(path, "system.posix_acl_access", struct.pack("<I", 2) + packed)
+    except OSError as error:
+        pytest.skip(f"the file system has no access lists: {error.strerror}")
+
+
+def test_a_credential_that_systemd_gives_to_this_user_by_an_access_list_is_read(tmp_path: Path) -> None:
+    path = private(tmp_path / "key", mode=0o400)
+    set_access_list(
+        path, (OWNER, 4, NOT_A_NUMBER), (NAMED_USER, 4, ME), (GROUP, 0, NOT_A_NUMBER), (MASK, 4, 0), (OTHERS, 0, 0)
+    )
+    assert path.stat().st_mode & 0o777 == 0o440
+    assert read_credential(path) == SECRET
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        [(NAMED_USER, 4, ME), (NAMED_USER, 4, STRANGER), (GROUP, 0, NOT_A_NUMBER)],
+        [(NAMED_USER, 4, ME), (GROUP, 4, NOT_A_NUMBER)],
+        [(NAMED_USER, 4, ME), (GROUP, 0, NOT_A_NUMBER), (NAMED_GROUP, 4, STRANGER)],
+    ],
+    ids=["another user", "the group", "another group"],
+)
+def test_an_access_list_that_lets_others_read_is_rejected(entry: list[tuple[int, int, int]], tmp_path: Path) -> None:
+    path = private(tmp_path / "key", mode=0o400)
+    set_access_list(path, (OWNER, 4, NOT_A_NUMBER), *entry, (MASK, 4, NOT_A_NUMBER), (OTHERS, 0, NOT_A_NUMBER))
+    assert "(mode 0440)" in why_not(path).fact
+
+
+def test_an_access_list_does_not_hide_that_everyone_can_read(tmp_path: Path) -> None:
+    path = private(tmp_path / "key", mode=0o400)
+    no = NOT_A_NUMBER
+    set_access_list(path, (OWNER, 4, no), (NAMED_USER, 4, ME), (GROUP, 0, no), (MASK, 4, no), (OTHERS, 4, no))
+    assert "(mode 0444)" in why_not(path).fact

@@ -15,8 +15,8 @@ from messaging_receiver.ending import Ending
 from messaging_receiver.own_identity import OwnKeys
 from messaging_receiver.own_record import OwnRecord
 from messaging_receiver.queue_items import ReceivedMessage
-from messaging_receiver.sinks import Fate
 from messaging_receiver.service_notices import Notices
+from messaging_receiver.sinks import Fate
 from messaging_receiver.supervision import Supervision
 from tests.applications.messaging_receiver.world import BOB, KEYS, World, record_of
 

@@ -16,7 +16,9 @@ OPERATIONS: Final = "tests/integration/test_operations_page.py"
 SETTING_UP: Final = "tests/test_readme.py"
 ENV_FILE: Final = "tests/docs/test_env_file.py"
 STAND_INS: Final = "tests/docs/test_automation.py"
+PUBLISH: Final = "tests/integration/test_publish.py"
 SERVICES: Final = "tests/containers/test_services.py"
+WHEEL: Final = "tests/integration/test_wheel.py"
 PUBLISHING: Final = "tests/integration/publishing.py"
 # The test that reads the block with each mark; docs/protocol.md has a separate test.
 CHECKED: Final[dict[str, dict[str, str]]] = {
@@ -70,6 +72,18 @@ CHECKED: Final[dict[str, dict[str, str]]] = {
         "without building": "tests/containers/test_pulled_images.py",
         "second.env": "tests/containers/test_two_stacks.py",
         "a second stack": "tests/containers/test_two_stacks.py",
+    },
+    "docs/install.md": {
+        "with pipx": WHEEL,
+        "with uv": WHEEL,
+        "after it": WHEEL,
+        "completion in bash": WHEEL,
+        "completion in zsh": WHEEL,
+        "completion in fish": WHEEL,
+        "man pages with uv": WHEEL,
+        "removing it with pipx": WHEEL,
+        "removing it with uv": WHEEL,
+        "removing the record": PUBLISH,
     },
     "docs/lab.md": {
         "the output of make demo": README,

@@ -96,7 +96,7 @@ def shell(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 @pytest.mark.parametrize(
     ("typed", "completed"),
     [
-        ("se", "send"),
+        ("sen", "send"),
         ("rec", "receive"),
         ("iden", "identity"),
         ("identity ro", "identity rotate"),

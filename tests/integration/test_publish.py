@@ -1,6 +1,9 @@
 """publish_tlsa.py against real name servers: Knot, BIND and PowerDNS, with keys that their own tools wrote."""
 
+import os
 import re
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -23,6 +26,7 @@ from testbed.daemons.namespace import Namespace
 from testbed.daemons.process import free_port, run_tool
 from testbed.daemons.unbound import Unbound
 from testbed.programs import GENERATE_TLSA, PUBLISH_TLSA, ROOT, Device, Result
+from tests import documents
 from tests.integration.publishing import (
     MAKES,
     NARROW,
@@ -294,6 +298,21 @@ def test_a_command_of_the_documents_publishes_and_removes(authority: Authority, 
     failing = publish(commanded.with_settings(DNS_PUBLISH_COMMAND="exit 4"))
     assert (failing.status, failing.stdout) == (10, "")
     assert "DNS_PUBLISH_COMMAND ended with status 4" in failing.stderr
+
+
+def test_the_documented_command_removes_the_record_with_the_settings_of_a_file(
+    authority: Authority, tmp_path: Path
+) -> None:
+    device = authority.device("leaving")
+    assert publish(device).status == 0
+    (tmp_path / "messenger").mkdir()
+    lines = "\n".join(f"{name}='{value}'" for name, value in device.settings.items())
+    (tmp_path / "messenger" / "alice.env").write_text(lines)
+    (tmp_path / "messenger" / "alice.env").chmod(0o600)
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    command = ["sh", "-ec", documents.block("docs/install.md", "removing the record")]
+    subprocess.run(command, env={"PATH": path, "HOME": str(tmp_path)}, check=True, capture_output=True, timeout=60)
+    assert authority.records(device.name) == []
 
 
 def test_a_server_that_is_down_is_named(authority: Authority) -> None:

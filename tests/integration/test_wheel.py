@@ -14,6 +14,7 @@ from build_hooks.completion import completion_scripts
 from build_hooks.manual import man_pages
 from dane_messenger.completion import SCRIPTS
 from testbed.programs import ROOT
+from tests import documents
 
 NAME = "alice._device.example.test"
 SHARED = sorted([*completion_scripts(), *man_pages()])
@@ -32,26 +33,74 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return build(ROOT, "wheel", tmp_path_factory.mktemp("dist"))
 
 
-@pytest.fixture(scope="module")
-def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return the directory into which pipx has installed the wheel, with the packages that its metadata requires."""
-    directory = tmp_path_factory.mktemp("pipx")
-    places = {
-        "PIPX_HOME": str(directory / "home"),
-        "PIPX_BIN_DIR": str(directory / "bin"),
-        "PIPX_MAN_DIR": str(directory / "man"),
-        "PIPX_COMPLETION_DIR": str(directory / "completion"),
-    }
-    command = [sys.executable, "-m", "pipx", "install", "--python", sys.executable, str(wheel)]
-    ended = subprocess.run(command, env={**os.environ, **places}, capture_output=True, text=True, check=False)
-    assert ended.returncode == 0, ended.stderr
-    return directory
+class Home:
+    """The home directory of a user who runs the commands of docs/install.md.
+
+    Args:
+        directory: The directory.
+        wheel: What is installed in place of the package on the index.
+    """
+
+    def __init__(self, directory: Path, wheel: Path) -> None:
+        self.directory = directory
+        self._wheel = wheel
+        self._environment = {
+            **{name: value for name, value in os.environ.items() if not name.startswith(("PIPX_", "UV_", "XDG_"))},
+            "HOME": str(directory),
+            # pipx and uv of these tests, then what they install.
+            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+            # Both install for the Python of these tests.
+            "PIPX_DEFAULT_PYTHON": sys.executable,
+            "UV_PYTHON": sys.executable,
+            "LC_ALL": "C.UTF-8",
+            "MANPAGER": "cat",
+        }
+
+    def run(self, mark: str) -> str:
+        """Run the commands below a mark in docs/install.md, and return what they print."""
+        commands = documents.block("docs/install.md", mark)
+        return self.run_command(
+            "sh", "-ec", commands.replace(" install dane-mqtt-messenger", f" install {self._wheel}")
+        )
+
+    def run_command(self, *command: str) -> str:
+        """Run a command with what is installed first on PATH, and return what it prints."""
+        path = f"{self.directory / '.local/bin'}:{self._environment['PATH']}"
+        ended = subprocess.run(
+            command,
+            env={**self._environment, "PATH": path},
+            cwd=self.directory,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=100,
+        )
+        assert ended.returncode == 0, ended.stderr
+        return ended.stdout
 
 
 @pytest.fixture(scope="module")
-def environment(installed: Path) -> Path:
+def pipx(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Home:
+    """Return the home of a user who has installed the wheel with pipx."""
+    home = Home(tmp_path_factory.mktemp("pipx") / "home", wheel)
+    home.directory.mkdir()
+    home.run("with pipx")
+    return home
+
+
+@pytest.fixture(scope="module")
+def uv(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Home:
+    """Return the home of a user who has installed the wheel with uv."""
+    home = Home(tmp_path_factory.mktemp("uv") / "home", wheel)
+    home.directory.mkdir()
+    home.run("with uv")
+    return home
+
+
+@pytest.fixture(scope="module")
+def environment(pipx: Home) -> Path:
     """Return the virtual environment that pipx has created."""
-    return installed / "home" / "venvs" / "dane-mqtt-messenger"
+    return (pipx.directory / ".local/bin/dane-messenger").resolve().parents[1]
 
 
 def run(environment: Path, program: str, *arguments: str, **variables: str) -> "subprocess.CompletedProcess[str]":
@@ -84,17 +133,10 @@ def test_the_command_is_installed(environment: Path, tmp_path: Path) -> None:
     assert "Traceback" not in sent.stderr
 
 
-def test_the_command_and_its_man_pages_are_where_shell_and_man_look(installed: Path) -> None:
-    command = [str(installed / "bin" / "dane-messenger"), "--version"]
-    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()[1] == idlib.__version__
-    shown = subprocess.run(
-        ["man", "--manpath", str(installed / "man"), "dane-messenger-send"],
-        env={**os.environ, "LC_ALL": "C.UTF-8", "MANPAGER": "cat"},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert "--queue" in shown.stdout
+def test_pipx_puts_the_command_and_its_man_pages_where_they_are_found(pipx: Home) -> None:
+    assert f"dane-messenger {idlib.__version__}\n" in pipx.run("after it")
+    assert "--queue" in pipx.run_command("man", "dane-messenger-send")
+    assert "identity rotate [options] [ACTION]" in pipx.run_command("man", "dane-messenger-identity-rotate")
 
 
 @pytest.mark.parametrize("shell", SCRIPTS)
@@ -104,25 +146,24 @@ def test_the_command_prints_the_completion_script(shell: str, environment: Path)
     assert printed.stdout == completion_scripts()[SCRIPTS[shell]]
 
 
-def test_uv_installs_the_wheel(wheel: Path, tmp_path: Path) -> None:
-    places = {"UV_TOOL_DIR": str(tmp_path / "tools"), "UV_TOOL_BIN_DIR": str(tmp_path / "bin")}
-    # Only with copies can the cache be on another file system without a warning.
-    command = [
-        sys.executable,
-        "-m",
-        "uv",
-        "tool",
-        "install",
-        "--link-mode=copy",
-        "--python",
-        sys.executable,
-        str(wheel),
-    ]
-    ended = subprocess.run(command, env={**os.environ, **places}, capture_output=True, text=True, check=False)
-    assert ended.returncode == 0, ended.stderr
-    command = [str(tmp_path / "bin" / "dane-messenger"), "completion", "bash"]
-    printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    assert printed == completion_scripts()[SCRIPTS["bash"]]
+@pytest.mark.parametrize(
+    ("mark", "command", "registered"),
+    [
+        ("completion in bash", ["bash", "-ic", "complete -p dane-messenger"], "-F _shtab_dane_messenger"),
+        ("completion in zsh", ["zsh", "-ic", "print $_comps[dane-messenger]"], "_shtab_dane_messenger"),
+        ("completion in fish", ["fish", "-c", "complete -C 'dane-messenger rec'"], "receive"),
+    ],
+)
+def test_a_new_shell_completes_after_the_line_of_the_document(
+    uv: Home, mark: str, command: list[str], registered: str
+) -> None:
+    uv.run(mark)
+    assert registered in uv.run_command(*command)
+
+
+def test_uv_installs_the_command_and_the_man_pages(uv: Home) -> None:
+    assert f"dane-messenger {idlib.__version__}\n" in uv.run("after it")
+    assert "sign, encrypt and publish a message" in uv.run("man pages with uv")
 
 
 def test_a_wheel_of_the_source_distribution_has_the_same_files(wheel: Path, tmp_path: Path) -> None:
@@ -166,3 +207,16 @@ def test_only_our_packages_are_installed(environment: Path) -> None:
         "messaging_receiver",
         "messaging_sender",
     }
+
+
+# The last two tests remove what the others use.
+def test_uv_removes_it(uv: Home) -> None:
+    assert list((uv.directory / ".local/bin").glob("dane-messenger"))
+    uv.run("removing it with uv")
+    assert not list((uv.directory / ".local").rglob("*dane-messenger*"))
+
+
+def test_pipx_removes_it(pipx: Home, environment: Path) -> None:
+    pipx.run("removing it with pipx")
+    assert not environment.exists()
+    assert not [path for path in (pipx.directory / ".local").rglob("*dane-messenger*") if path.is_symlink()]

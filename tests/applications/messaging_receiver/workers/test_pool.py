@@ -84,7 +84,7 @@ def test_outcomes_come_in_the_order_of_the_messages(rig: Rig) -> None:
     assert opened[:20] == [f"number {number}" for number in range(20)]
     assert opened[20].startswith("outer-malformed: ")
     assert opened[21] == "last"
-    assert str(rig.pool) == "workers=1 workers_replaced=0"
+    assert rig.pool.members() == {"workers": 1, "workers_replaced": 0}
 
 
 def test_a_worker_that_has_ended_is_replaced_and_its_batch_repeated(rig: Rig, caplog: pytest.LogCaptureFixture) -> None:
@@ -92,7 +92,7 @@ def test_a_worker_that_has_ended_is_replaced_and_its_batch_repeated(rig: Rig, ca
     rig.chance[0] = lambda: next(deaths, False)
     assert rig.open(*(sealed(f"number {number}") for number in range(4))) == [f"number {n}" for n in range(4)]
     assert len(rig.starter.started) == 2
-    assert str(rig.pool) == "workers=1 workers_replaced=1"
+    assert rig.pool.members() == {"workers": 1, "workers_replaced": 1}
     assert [record.getMessage() for record in caplog.records] == [
         "A worker process is replaced: it was ended in a test"
     ]
@@ -103,7 +103,7 @@ def test_a_message_that_ends_workers_is_refused_and_the_others_are_opened(rig: R
     assert (opened[0], opened[2]) == ("before", "after")
     assert opened[1].startswith(f"{Reason.INTERNAL_ERROR}: the message of 6 bytes with the SHA-256 digest ")
     # Two for the batch, and two for the message alone.
-    assert str(rig.pool) == "workers=1 workers_replaced=4"
+    assert rig.pool.members() == {"workers": 1, "workers_replaced": 4}
     assert rig.open(sealed("later")) == ["later"]
 
 

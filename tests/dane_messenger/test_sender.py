@@ -11,7 +11,7 @@ from dane_messenger import IdlibError, MalformedMediaTypeError, MessageError, Se
 from idlib.keys import encode_private_key, generate_private_key, key_path, locked, write_new
 from idlib.names import IdentityName
 from idlib.settings import KeyType
-from idlib.storage.outbox import Outbox
+from idlib.storage.outbox import Outbox, OutgoingMessage
 
 ALICE = "alice._device.example.com"
 BOB = "bob._device.example.com"
@@ -83,7 +83,7 @@ def test_queued_content_has_its_type(settings: Mapping[str, str | Path], tmp_pat
         sender.queue(BOB, "typed", content_type="TEXT/csv")
         sender.queue(BOB, b"\xff", content_type="image/png")
         sender.queue(BOB, b"\xff")
-    queued = []
+    queued: list[OutgoingMessage] = []
     with Outbox(tmp_path / "data") as outbox:
         while (message := outbox.next_to(BOB, queued[-1].number if queued else 0)) is not None:
             queued.append(message)

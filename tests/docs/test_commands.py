@@ -9,6 +9,7 @@ import pytest
 from tests import documents
 
 DESEC: Final = "tests/integration/test_publish_desec.py"
+EXAMPLES: Final = "tests/integration/test_python_examples.py"
 EPOCHS: Final = "tests/integration/test_epoch_command.py"
 ENGINE: Final = "tests/containers/test_documents.py"
 README: Final = "tests/integration/test_readme.py"
@@ -39,6 +40,7 @@ CHECKED: Final[dict[str, dict[str, str]]] = {
         "text and objects": STAND_INS,
         "acting on a message": STAND_INS,
         "passing messages on": STAND_INS,
+        "docs/examples/ask.sh": EXAMPLES,
         "waiting for one message": STAND_INS,
         "confirming messages": "tests/integration/test_receive_options.py",
         "~/.config/systemd/user/dane-messenger-receive.service": STAND_INS,
@@ -94,6 +96,16 @@ CHECKED: Final[dict[str, dict[str, str]]] = {
         "moving to another provider: after": OPERATIONS,
         "a file of a CA": ENGINE,
         "giving files away": ENGINE,
+    },
+    "docs/python.md": {
+        "docs/examples/first_message.py": EXAMPLES,
+        "docs/examples/print_messages.py": EXAMPLES,
+        "settings of a program": EXAMPLES,
+        "docs/examples/sensor.py": EXAMPLES,
+        "docs/examples/store.py": EXAMPLES,
+        "docs/examples/answer.py": EXAMPLES,
+        "the errors": "tests/dane_messenger/test_public_api.py",
+        "docs/examples/with_asyncio.py": EXAMPLES,
     },
     "docs/performance.md": {"written by make bench": "tests/benchmarks/test_report.py"},
 }

@@ -186,7 +186,12 @@ def test_wrong_settings_are_an_error_of_the_constructor(carol: Device) -> None:
     assert len(raised.value.problems) == 2
 
 
-def test_settings_that_the_receiver_rejects_are_the_same_error(carol: Device, tmp_path: Path) -> None:
+def test_settings_that_the_receiver_rejects_are_the_same_error(
+    carol: Device, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The process does not run what is in the present directory.
+    (tmp_path / "dane_messenger.py").write_text("raise SystemExit('hijacked')\n")
+    monkeypatch.chdir(tmp_path)
     settings: dict[str, str | Path] = {**carol.settings, "MQTT_TLS": "on", "MQTT_CA_FILE": tmp_path / "missing.pem"}
     with Receiver(settings) as receiver, pytest.raises(ConfigurationError) as raised:
         receiver.get(PATIENCE)

@@ -104,12 +104,10 @@ def main() -> int:
             lambda: own_record.problem or epochs.problem or "own record: waiting for the first answer from DNS",
         )
         upkeep = ClockUpkeep(context, epochs.destroy_overdue)
-        # Before anything is waited for, because it may stop the receiver: its reader may end.
-        sink = sink_from(arguments, context, ending)
         key = wait_for_own_key(settings, own_record, stopping, upkeep.keep)
         if key is None or not wait_for_epoch_keys(epochs, stopping, upkeep.keep):
             return ending.status()
-        return _receive(context, broker, own_record, key, health, (spawner, workers), epochs, arguments, sink, ending)
+        return _receive(context, broker, own_record, key, health, (spawner, workers), epochs, arguments, ending)
 
 
 def get_config() -> Settings:
@@ -186,7 +184,6 @@ def _receive(
     workers: tuple[Spawner | None, int],
     epochs: OwnEpochs,
     arguments: argparse.Namespace,
-    sink: Sink,
     ending: Ending,
 ) -> int:
     settings, stopping = context.settings, context.stopping
@@ -215,6 +212,7 @@ def _receive(
         lambda delivery: _ingest(reception, delivery),
         KeptSession(context.memory),
     )
+    sink = sink_from(arguments, context, ending)
     spawner, number = workers
     pool = None
     if spawner is not None:

@@ -40,7 +40,7 @@ from messaging_receiver.queue_items import AuthenticatedMessage, DecryptedMessag
 from messaging_receiver.receipt_requests import ReceiptRequest
 from messaging_receiver.receipts import Receipts
 from messaging_receiver.sinks import Sink
-from messaging_receiver.sinks.creation import sink_from
+from messaging_receiver.sinks.creation import check_surroundings, sink_from
 from messaging_receiver.stage import Stage
 from messaging_receiver.state import KeptSession, kept_client_id, open_state
 from messaging_receiver.supervision import Supervision
@@ -91,6 +91,7 @@ def main() -> int:
     ending = Ending(stopping, arguments.count, arguments.seconds)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda number, _: ending.interrupt(number))
+    check_surroundings(arguments)
     # Checked now, so that wrong settings are reported before the receiver waits for its own record.
     broker = Broker.from_settings(settings)
     # Before files are opened and threads are started, so that workers have neither.
@@ -103,11 +104,14 @@ def main() -> int:
             settings.data_path,
             lambda: own_record.problem or epochs.problem or "own record: waiting for the first answer from DNS",
         )
+        sink = sink_from(arguments, context, ending)
         upkeep = ClockUpkeep(context, epochs.destroy_overdue)
         key = wait_for_own_key(settings, own_record, stopping, upkeep.keep)
         if key is None or not wait_for_epoch_keys(epochs, stopping, upkeep.keep):
             return ending.status()
-        return _receive(context, broker, own_record, key, health, (spawner, workers), epochs, arguments, ending)
+        return _receive(
+            context, broker, own_record, key, health, (spawner, workers), epochs, sink, _wanted(arguments), ending
+        )
 
 
 def get_config() -> Settings:
@@ -183,7 +187,8 @@ def _receive(
     health: HealthService,
     workers: tuple[Spawner | None, int],
     epochs: OwnEpochs,
-    arguments: argparse.Namespace,
+    sink: Sink,
+    wanted: NamePatterns,
     ending: Ending,
 ) -> int:
     settings, stopping = context.settings, context.stopping
@@ -212,7 +217,6 @@ def _receive(
         lambda delivery: _ingest(reception, delivery),
         KeptSession(context.memory),
     )
-    sink = sink_from(arguments, context, ending)
     spawner, number = workers
     pool = None
     if spawner is not None:
@@ -226,7 +230,7 @@ def _receive(
         DECRYPTED_MESSAGES,
         AUTHENTICATED_MESSAGES,
         _ignore if pool is None else pool.senders.learn,
-        NamePatterns(tuple(arguments.senders)) if arguments.senders else NamePatterns.all(),
+        wanted,
     )
     printing = Stage(context, AUTHENTICATED_MESSAGES, AUTHENTICATED_MESSAGES)
     disconnecting = threading.Event()
@@ -291,6 +295,10 @@ def _decryption_threads(
         )
         for number, opener in enumerate(openers, 1)
     ]
+
+
+def _wanted(arguments: argparse.Namespace) -> NamePatterns:
+    return NamePatterns(tuple(arguments.senders)) if arguments.senders else NamePatterns.all()
 
 
 def _ignore(_sender: IdentityName, _keys: tuple[bytes, ...]) -> None:

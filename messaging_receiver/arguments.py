@@ -2,12 +2,15 @@
 
 import argparse
 import math
+import shlex
+from pathlib import Path
 from typing import Final
 
 from idlib.errors import MalformedNameError
 from idlib.names import NamePatterns
 from idlib.program.command_line import parser
 
+DEFAULT_EXEC_SECONDS: Final = 60.0
 # About ten years: more seconds than a timer can wait for would be an internal error.
 MAX_SECONDS: Final = 315_360_000.0
 
@@ -31,9 +34,26 @@ def command_line() -> argparse.ArgumentParser:
         help="deliver only messages from NAME, and store others for a later run; repeatable",
     )
     line.add_argument(
+        "--exec",
+        dest="command",
+        metavar="COMMAND",
+        type=_command,
+        help="run COMMAND with each message on stdin, without a shell",
+    )
+    line.add_argument(
+        "--exec-timeout",
+        dest="exec_seconds",
+        metavar="SECONDS",
+        type=_seconds,
+        help="kill COMMAND if it takes longer (default: 60)",
+    )
+    line.add_argument(
         "--confirm",
         action="store_true",
         help="print JSON objects, each after the number of the last one was read from stdin",
+    )
+    line.add_argument(
+        "--save-dir", metavar="DIR", type=Path, help="save content that has a content type as a file in DIR"
     )
     line.add_argument(
         "--health",
@@ -50,7 +70,14 @@ def command_line() -> argparse.ArgumentParser:
 
 def read_arguments() -> argparse.Namespace:
     """Return the arguments of the command line; end with status 64 if they are wrong."""
-    return command_line().parse_args()
+    line = command_line()
+    arguments = line.parse_args()
+    if arguments.command and arguments.confirm:
+        line.error("--exec cannot be used with --confirm")
+    if arguments.exec_seconds is not None and not arguments.command:
+        line.error("--exec-timeout cannot be used without --exec")
+    arguments.exec_seconds = arguments.exec_seconds or DEFAULT_EXEC_SECONDS
+    return arguments
 
 
 def _count(text: str) -> int:
@@ -75,3 +102,17 @@ def _pattern(text: str) -> str:
         return NamePatterns((text,)).texts[0]
     except MalformedNameError as error:
         raise argparse.ArgumentTypeError(str(error)) from error
+
+
+def _command(text: str) -> list[str]:
+    try:
+        words = shlex.split(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not a command: {error}".replace("No closing", "no closing")
+        ) from error
+    if not words or not words[0]:
+        raise argparse.ArgumentTypeError("the command is empty")
+    if "\0" in text:
+        raise argparse.ArgumentTypeError("the command has a null character")
+    return words

@@ -1,10 +1,14 @@
-"""Runs command lines from settings, with `sh`, and ends all that they have started if they take too long."""
+"""Runs the user's commands, with `sh` or without, and kills all that they have started if they take too long."""
 
 import contextlib
 import os
 import signal
 import subprocess
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final
+
+_POLL_SECONDS: Final = 0.25
 
 
 def run_user_command(command: str, stdin: str, environment: Mapping[str, str], seconds: float) -> int:
@@ -29,11 +33,66 @@ def run_user_command(command: str, stdin: str, environment: Mapping[str, str], s
         try:
             process.communicate(stdin, timeout=seconds)
         except BaseException as error:
-            # The shell alone would leave behind what it has started.
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
+            _kill_all(process)
             if not isinstance(error, subprocess.TimeoutExpired):
                 raise
             # Without the cause, which quotes the command, and that may have a secret in it.
             raise TimeoutError from None
     return process.returncode
+
+
+def run_without_shell(
+    words: Sequence[str],
+    stdin: bytes,
+    environment: Mapping[str, str],
+    seconds: float,
+    is_wanted: Callable[[], bool],
+) -> int | None:
+    """Run a command, and return its exit status; negative for the signal that ended it.
+
+    Its stdout and stderr are those of this process. What it leaves running when it ends by itself goes on running.
+
+    Args:
+        words: The command and its arguments.
+        stdin: Its input, which it need not read.
+        environment: All of its environment variables.
+        seconds: How long it may take.
+        is_wanted: Called four times a second; once it returns False, the command is killed with all that it has
+            started, and the result is None.
+
+    Raises:
+        TimeoutError: It took longer, and was killed with all that it had started.
+        OSError: It cannot be started.
+    """
+    process = subprocess.Popen(list(words), stdin=subprocess.PIPE, env=environment, start_new_session=True)
+    with process:
+        try:
+            status = _wait(process, stdin, time.monotonic() + seconds, is_wanted)
+        except BaseException:
+            _kill_all(process)
+            raise
+        if status is None:
+            _kill_all(process)
+    return status
+
+
+def _wait(process: "subprocess.Popen[bytes]", stdin: bytes, end: float, is_wanted: Callable[[], bool]) -> int | None:
+    """Feed a process until it ends; return its exit status, or None if it is not wanted any more."""
+    rest: bytes | None = stdin
+    while is_wanted():
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.communicate(rest, timeout=min(_POLL_SECONDS, max(0.0, end - time.monotonic())))
+        # It keeps what was not written yet.
+        rest = None
+        # Asked in any case, because a process that the command has left behind may hold its stdin open.
+        if process.poll() is not None:
+            return process.returncode
+        if time.monotonic() >= end:
+            raise TimeoutError
+    return None
+
+
+def _kill_all(process: "subprocess.Popen[bytes] | subprocess.Popen[str]") -> None:
+    # The command alone would leave behind what it has started.
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)

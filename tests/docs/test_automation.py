@@ -159,6 +159,12 @@ def test_a_script_waits_for_one_message(home: Home) -> None:
     assert "no answer: status 1\n" in home.shell(script)
 
 
+def test_saved_files_are_listed(home: Home) -> None:
+    (home.path / "received").write_text('{"message": "text"}\n{"message": null, "file": "/files/x.png"}\n')
+    assert home.shell(block(AUTOMATION, "saving content")) == "/files/x.png\n"
+    assert home.arguments == [f"receive --save-dir {home.path}/files"]
+
+
 def start_command(unit: str) -> tuple[str, str, str]:
     """Return the command of a unit as its arguments."""
     start = re.search(r"^ExecStart=(/bin/sh) (-c) '(.*)'$", unit, re.MULTILINE)

@@ -42,6 +42,8 @@ CHECKED: Final[dict[str, dict[str, str]]] = {
         "passing messages on": STAND_INS,
         "docs/examples/ask.sh": EXAMPLES,
         "waiting for one message": STAND_INS,
+        "running a command": "tests/integration/test_receive_sinks.py",
+        "saving content": STAND_INS,
         "confirming messages": "tests/integration/test_receive_options.py",
         "~/.config/systemd/user/dane-messenger-receive.service": STAND_INS,
         "starting the service": STAND_INS,

@@ -2,6 +2,8 @@ import shlex
 import sys
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from messaging_receiver.arguments import command_line, read_arguments
 
@@ -17,6 +19,12 @@ from messaging_receiver.arguments import command_line, read_arguments
         ("-W -1", "'-1' is not a number of seconds"),
         ("-W inf", "'inf' is not a number of seconds"),
         ("--from 'no name'", "'no name' is not a device name"),
+        ("--exec ''", "the command is empty"),
+        ("--exec \"''\"", "the command is empty"),
+        ('--exec "a \'b"', "is not a command: no closing quotation"),
+        ("--exec cat --confirm", "--exec cannot be used with --confirm"),
+        ("--exec-timeout 5", "--exec-timeout cannot be used without --exec"),
+        ("--exec cat --exec-timeout 0", "'0' is not a number of seconds"),
     ],
 )
 def test_a_bad_option_is_one_line(
@@ -34,7 +42,15 @@ def test_a_bad_option_is_one_line(
 
 
 def test_the_options_are_read() -> None:
-    line = "-C 3 -W 1.5 --from alice._device.example.com --from *.example.net"
-    arguments = command_line().parse_args(shlex.split(line))
-    assert (arguments.count, arguments.seconds) == (3, 1.5)
+    line = "-C 3 -W 1.5 --from alice._device.example.com --from *.example.net --exec 'notify --text \"a b\"'"
+    arguments = command_line().parse_args([*shlex.split(line), "--exec-timeout", "5", "--save-dir", "files"])
+    assert (arguments.count, arguments.seconds, arguments.exec_seconds) == (3, 1.5, 5.0)
     assert arguments.senders == ["alice._device.example.com", "*.example.net"]
+    assert arguments.command == ["notify", "--text", "a b"]
+    assert str(arguments.save_dir) == "files"
+
+
+@given(st.lists(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0")), min_size=1))
+def test_a_quoted_command_is_read_as_it_was(words: list[str]) -> None:
+    words[0] = f"x{words[0]}"
+    assert command_line().parse_args(["--exec", shlex.join(words)]).command == words

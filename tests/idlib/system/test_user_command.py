@@ -1,11 +1,12 @@
 import os
 import shlex
+import signal
 import time
 from pathlib import Path
 
 import pytest
 
-from idlib.system.user_command import run_user_command
+from idlib.system.user_command import run_user_command, run_without_shell
 
 
 def run(command: str, seconds: float = 30, **environment: str) -> int:
@@ -40,3 +41,50 @@ def is_running(pid: int) -> bool:
         return "\nState:\tZ" not in Path(f"/proc/{pid}/status").read_text()
     except (ProcessLookupError, FileNotFoundError):
         return False
+
+
+def run_words(*words: str, stdin: bytes = b"a line\n", seconds: float = 30, wanted: float = 30) -> int | None:
+    end = time.monotonic() + wanted
+    return run_without_shell(words, stdin, {"PATH": os.environ["PATH"]}, seconds, lambda: time.monotonic() < end)
+
+
+@pytest.mark.parametrize(
+    ("words", "status"), [(["true"], 0), (["sh", "-c", "exit 3"], 3), (["sh", "-c", "kill -TERM $$"], -15)]
+)
+def test_without_a_shell_the_status_says_how_it_ended(words: list[str], status: int) -> None:
+    assert run_words(*words) == status
+    # More than a pipe holds, which the command does not read.
+    assert run_words(*words, stdin=bytes(1 << 20)) == status
+
+
+def test_without_a_shell_nothing_is_expanded(capfd: pytest.CaptureFixture[str]) -> None:
+    assert run_words("printf", "%s\n", "$HOME; $(id)") == 0
+    assert run_words("cat", stdin=b"\xc3\xbc$(id)\n") == 0
+    assert capfd.readouterr() == ("$HOME; $(id)\nü$(id)\n", "")
+
+
+@pytest.mark.parametrize(("seconds", "wanted"), [(1.0, 30.0), (30.0, 1.0)])
+def test_without_a_shell_all_is_killed_when_it_must_end(seconds: float, wanted: float, tmp_path: Path) -> None:
+    script = f"sleep 60 & echo $! >{shlex.quote(str(tmp_path / 'pid'))}; wait"
+    if wanted > seconds:
+        with pytest.raises(TimeoutError):
+            run_words("sh", "-c", script, seconds=seconds)
+    else:
+        assert run_words("sh", "-c", script, wanted=wanted) is None
+    deadline = time.monotonic() + 10
+    while is_running(int((tmp_path / "pid").read_text())):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def test_without_a_shell_what_is_left_running_is_not_awaited(tmp_path: Path) -> None:
+    file = tmp_path / "pid"
+    assert run_words("sh", "-c", f"sleep 60 & echo $! >{shlex.quote(str(file))}", stdin=bytes(1 << 20)) == 0
+    pid = int(file.read_text())
+    assert is_running(pid)
+    os.kill(pid, signal.SIGKILL)
+
+
+def test_without_a_shell_a_command_that_is_missing_is_an_error() -> None:
+    with pytest.raises(FileNotFoundError):
+        run_words("/nonexistent/command")

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from idlib.errors import ConfirmationError, ExitStatus, OutputError
 from messaging_receiver.sinks import Fate
 from messaging_receiver.sinks.confirming import MAX_LINE_BYTES, SLOW_SECONDS, Confirming
-from tests.applications.messaging_receiver.sinks.delivering import Delivery, Pipes, message, open_pipes
+from tests.applications.messaging_receiver.sinks.delivering import Delivery, Pipes, message, open_pipes, problem_of
 
 
 def confirming(pipes: Pipes, note: Callable[[], None] = lambda: None) -> Confirming:
@@ -122,14 +122,14 @@ def test_waiting_is_no_standstill_until_it_takes_minutes(pipes: Pipes, monkeypat
     sink = confirming(pipes, lambda: notes.append(1))
     delivery = Delivery(sink, message())
     pipes.line()
-    assert sink.problem is None
+    assert problem_of(sink) is None
     monkeypatch.setattr("messaging_receiver.sinks.confirming.SLOW_SECONDS", 0.0)
-    while sink.problem is None or not notes:
+    while problem_of(sink) is None or not notes:
         os.sched_yield()
-    assert sink.problem == "message 1 has not been confirmed on stdin"
+    assert problem_of(sink) == "message 1 has not been confirmed on stdin"
     os.write(pipes.answer, b"1\n")
     delivery.wait()
-    assert sink.problem is None
+    assert problem_of(sink) is None
     assert SLOW_SECONDS > 0
 
 

@@ -1,0 +1,72 @@
+import signal
+import threading
+
+import pytest
+
+from idlib.errors import ExitStatus, OutputError, StoreError
+from messaging_receiver.ending import Ending
+
+
+def ended(*delivered: int, count: int | None = None, seconds: float | None = None) -> Ending:
+    ending = Ending(threading.Event(), count, seconds)
+    for number in delivered:
+        ending.note_delivered(number)
+    return ending
+
+
+@pytest.mark.parametrize(
+    ("ending", "status"),
+    [
+        (ended(), ExitStatus.OK),
+        (ended(2, 1, count=3), ExitStatus.OK),
+        (ended(2, count=3), ExitStatus.TOO_FEW_MESSAGES),
+        (ended(2, count=3, seconds=1), ExitStatus.TOO_FEW_MESSAGES),
+        (ended(3, count=3, seconds=1), ExitStatus.OK),
+        (ended(seconds=1), ExitStatus.TOO_FEW_MESSAGES),
+        (ended(0, 1, seconds=1), ExitStatus.OK),
+    ],
+)
+def test_the_status_says_whether_enough_came(ending: Ending, status: ExitStatus) -> None:
+    assert ending.status() is status
+
+
+@pytest.mark.parametrize(
+    ("count", "number", "status"),
+    [
+        (None, signal.SIGINT, ExitStatus.OK),
+        (None, signal.SIGTERM, ExitStatus.OK),
+        (1, signal.SIGINT, ExitStatus.INTERRUPTED),
+        (1, signal.SIGTERM, ExitStatus.TERMINATED),
+    ],
+)
+def test_a_signal_is_an_end_as_wanted_unless_more_was_to_come(
+    count: int | None, number: int, status: ExitStatus
+) -> None:
+    ending = ended(count=count)
+    ending.interrupt(number)
+    assert ending.status() is status
+
+
+def test_the_last_message_stops_the_receiver() -> None:
+    stopping = threading.Event()
+    ending = Ending(stopping, 3)
+    ending.note_delivered(2)
+    assert (ending.remaining, stopping.is_set()) == (1, False)
+    ending.note_delivered(1)
+    assert (ending.remaining, stopping.is_set()) == (0, True)
+
+
+def test_the_time_stops_the_receiver() -> None:
+    stopping = threading.Event()
+    Ending(stopping, seconds=0.05).start_timer()
+    assert stopping.wait(20)
+
+
+def test_the_first_error_counts() -> None:
+    stopping = threading.Event()
+    ending = Ending(stopping)
+    ending.fail(OutputError("first"))
+    ending.fail(StoreError("second"))
+    assert stopping.is_set()
+    with pytest.raises(OutputError, match="first"):
+        ending.status()

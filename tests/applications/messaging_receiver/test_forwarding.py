@@ -1,0 +1,141 @@
+"""The Forwarder records and acknowledges a message only after its sink has said what became of it."""
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from idlib.errors import OutputError
+from idlib.storage import Printed, Remembered, ReplayEntry
+from idlib.transport import ReceivedPacket
+from messaging_receiver.bounded_queue import BoundedQueue
+from messaging_receiver.ending import Ending
+from messaging_receiver.forwarding import message_printer
+from messaging_receiver.queue_items import AuthenticatedMessage, Origin, ReceivedMessage, SettledMessage, size_of
+from messaging_receiver.receipt_requests import ReceiptRequest
+from messaging_receiver.sinks import Fate
+from messaging_receiver.stage import Stage
+from tests.applications.messaging_receiver.sinks.delivering import message
+from tests.applications.messaging_receiver.world import ALICE, KEYS, World
+
+
+class Deciding:
+    """A sink that does with each message what its text says."""
+
+    problem = None
+
+    def __init__(self, before: Callable[[], None] = lambda: None) -> None:
+        self.delivered: list[str | None] = []
+        self._before = before
+
+    def check(self) -> None:
+        """Do nothing."""
+
+    def deliver(self, received: ReceivedMessage) -> Fate:
+        self._before()
+        self.delivered.append(received.text)
+        if received.text == "fail":
+            raise OutputError("it is full")
+        return Fate[received.text or ""]
+
+
+class Forwarding:
+    """A Forwarder with its queue; the rest of the receiver is idle."""
+
+    def __init__(self, world: World, *texts: str, count: int | None = None) -> None:
+        self.context = world.context
+        self.ending = Ending(world.context.stopping, count)
+        self.settled: list[ReceivedPacket] = []
+        self.confirmed: list[str] = []
+        self.sink = Deciding(lambda: self.recorded_before.append(self.recorded()))
+        self.recorded_before: list[int] = []
+        self.packets = [ReceivedPacket() for _ in texts]
+        self.queue: BoundedQueue[Any] = BoundedQueue(1024, 2**23, size_of)
+        for number, (text, packet) in enumerate(zip(texts, self.packets, strict=True)):
+            self.queue.put(
+                SettledMessage(Origin(packet))
+                if text == "refused"
+                else AuthenticatedMessage(
+                    message(text), printed(number), Origin(packet), ReceiptRequest(ALICE, str(number))
+                )
+            )
+        stage: Stage[Any] = Stage(self.context, self.queue, self.queue)
+        self._stage = stage
+
+    def run(self) -> None:
+        """Run until it ends by itself."""
+        message_printer(self._stage, self.sink, self.settled.append, self._confirm, self.ending)
+
+    def run_until(self, condition: Callable[[], bool]) -> None:
+        thread = threading.Thread(target=self.run)
+        thread.start()
+        while not condition():
+            thread.join(0.01)
+            assert thread.is_alive()
+        self.context.stopping.set()
+        self.queue.close()
+        thread.join(20)
+        assert not thread.is_alive()
+
+    def recorded(self) -> int:
+        memory = self.context.memory
+        return sum(memory.verdict(printed(number).entry) is Remembered.PRINTED for number in range(len(self.packets)))
+
+    def _confirm(self, request: ReceiptRequest) -> None:
+        self.confirmed.append(request.identifier)
+
+
+def printed(number: int) -> Printed:
+    entry = ReplayEntry(str(ALICE), number.to_bytes(16), 1_800_000_000)
+    return Printed(entry, "example", KEYS[ALICE].public.der, is_listed=True)
+
+
+def test_a_message_that_is_set_aside_is_recorded_and_acknowledged_but_gets_no_receipt(world: World) -> None:
+    forwarding = Forwarding(world, "DELIVERED", "SET_ASIDE", "refused", "DELIVERED")
+    forwarding.run_until(lambda: len(forwarding.settled) == 4)
+    assert forwarding.settled == forwarding.packets
+    assert forwarding.confirmed == ["0", "3"]
+    assert forwarding.recorded() == 3
+    assert "printed=2 refused=0" in world.counters
+    assert world.counters.endswith(" set_aside=1")
+
+
+def test_a_message_that_is_kept_and_those_after_it_are_not_acknowledged(world: World) -> None:
+    forwarding = Forwarding(world, "DELIVERED", "KEPT", "DELIVERED")
+    world.context.stopping.set()
+    forwarding.run()
+    assert forwarding.settled == forwarding.packets[:1]
+    assert forwarding.sink.delivered == ["DELIVERED", "KEPT"]
+    assert (forwarding.recorded(), forwarding.confirmed) == (1, ["0"])
+
+
+def test_what_was_delivered_before_a_sink_fails_is_recorded(world: World) -> None:
+    forwarding = Forwarding(world, "DELIVERED", "DELIVERED", "fail", "DELIVERED")
+    with pytest.raises(OutputError):
+        forwarding.run()
+    assert forwarding.settled == forwarding.packets[:2]
+    assert forwarding.recorded() == 2
+
+
+@pytest.mark.parametrize("count", [1, 3, 32, 33, 70])
+def test_after_enough_messages_no_other_is_delivered(count: int, world: World) -> None:
+    forwarding = Forwarding(world, *["DELIVERED"] * 80, count=count)
+    forwarding.run()
+    assert len(forwarding.sink.delivered) == count
+    assert forwarding.settled == forwarding.packets[:count]
+    assert forwarding.recorded() == count
+    assert world.context.stopping.is_set()
+
+
+def test_messages_that_are_refused_or_set_aside_do_not_count(world: World) -> None:
+    forwarding = Forwarding(world, "refused", "SET_ASIDE", "DELIVERED", "refused", "DELIVERED", "DELIVERED", count=2)
+    forwarding.run()
+    assert forwarding.sink.delivered == ["SET_ASIDE", "DELIVERED", "DELIVERED"]
+    assert forwarding.settled == forwarding.packets[:5]
+
+
+def test_no_message_is_recorded_before_it_is_delivered(world: World) -> None:
+    forwarding = Forwarding(world, *["DELIVERED"] * 3, count=3)
+    forwarding.run()
+    assert all(recorded <= number for number, recorded in enumerate(forwarding.recorded_before))

@@ -99,6 +99,7 @@ CHECKED: Final[dict[str, dict[str, str]]] = {
         "a file of a CA": ENGINE,
         "giving files away": ENGINE,
     },
+    "docs/performance.md": {"written by make bench": "tests/benchmarks/test_report.py"},
     "docs/python.md": {
         "docs/examples/first_message.py": EXAMPLES,
         "docs/examples/print_messages.py": EXAMPLES,
@@ -109,7 +110,6 @@ CHECKED: Final[dict[str, dict[str, str]]] = {
         "the errors": "tests/dane_messenger/test_public_api.py",
         "docs/examples/with_asyncio.py": EXAMPLES,
     },
-    "docs/performance.md": {"written by make bench": "tests/benchmarks/test_report.py"},
 }
 ALL: Final = sorted(
     path.relative_to(documents.ROOT).as_posix()

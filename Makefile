@@ -87,7 +87,7 @@ lint: .venv/editable.stamp
 	$(BIN)/python -m ruff check .
 	$(BIN)/python -m mypy dane_messenger idlib messaging_maintenance messaging_receiver messaging_sender lab testbed tests \
 		benchmarks build_hooks chaos fuzz hostile release
-	@for program in applications/restart.py applications/*/src/*.py; do \
+	@for program in applications/restart.py applications/*/src/*.py docs/examples/*.py; do \
 		$(BIN)/python -m mypy "$$program" || exit 1; done
 
 bench: .venv/editable.stamp

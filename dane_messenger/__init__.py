@@ -12,6 +12,8 @@ The names in `__all__` are the public API: see docs/python.md. `dane_messenger.c
 TYPE_CHECKING = False
 
 if TYPE_CHECKING:
+    from dane_messenger.message import Message
+    from dane_messenger.receiver import Receiver
     from dane_messenger.sender import QueuedMessage, Sender, SentMessage
     from idlib import __version__
     from idlib.errors import (
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
         DiscoveryError,
         IdlibError,
         KeyFileError,
+        MalformedMediaTypeError,
         MalformedNameError,
         MessageError,
         NoRecordError,
@@ -29,6 +32,7 @@ if TYPE_CHECKING:
         NotSecureError,
         NoUsableRecordError,
         ReceiptError,
+        ReceiverError,
         RefusedMessageError,
         StoreError,
         TemporaryDiscoveryError,
@@ -42,7 +46,9 @@ __all__ = [
     "DiscoveryError",
     "IdlibError",
     "KeyFileError",
+    "MalformedMediaTypeError",
     "MalformedNameError",
+    "Message",
     "MessageError",
     "NoRecordError",
     "NoSubscriberError",
@@ -51,6 +57,8 @@ __all__ = [
     "NotSecureError",
     "QueuedMessage",
     "ReceiptError",
+    "Receiver",
+    "ReceiverError",
     "RefusedMessageError",
     "Sender",
     "SentMessage",
@@ -61,7 +69,9 @@ __all__ = [
 ]
 
 _MODULES = {
+    "Message": "dane_messenger.message",
     "QueuedMessage": "dane_messenger.sender",
+    "Receiver": "dane_messenger.receiver",
     "Sender": "dane_messenger.sender",
     "SentMessage": "dane_messenger.sender",
     "__version__": "idlib",

@@ -29,6 +29,7 @@ IdlibError
  ├── TooEarlyError            11  a step of a key rotation is not safe yet
  ├── OutputError              70  stdout cannot be written
  ├── ConfirmationError        64  the program that confirms messages has written something else
+ ├── ReceiverError            70  the process that receives messages for a program has ended
  ├── MalformedNameError       64  a text is not an identity name, or not the DNS URI of one
  ├── MalformedMediaTypeError  64  a text is not a media type
  ├── MalformedListError        1  a file of names cannot be read or has other content
@@ -318,6 +319,12 @@ class ConfirmationError(IdlibError):
     """The program that confirms received messages has written something else than the number of the last one."""
 
     exit_status = ExitStatus.USAGE
+
+
+class ReceiverError(IdlibError):
+    """The process that receives messages for a program could not be started, or has ended."""
+
+    exit_status = ExitStatus.THREAD_DIED
 
 
 class MalformedNameError(IdlibError):

@@ -9,6 +9,7 @@ import pytest
 from tests import documents
 
 DESEC: Final = "tests/integration/test_publish_desec.py"
+EXAMPLES: Final = "tests/integration/test_python_examples.py"
 EPOCHS: Final = "tests/integration/test_epoch_command.py"
 ENGINE: Final = "tests/containers/test_documents.py"
 README: Final = "tests/integration/test_readme.py"
@@ -45,6 +46,7 @@ CHECKED: Final[dict[str, dict[str, str]]] = {
         "text and objects": STAND_INS,
         "acting on a message": STAND_INS,
         "passing messages on": STAND_INS,
+        "docs/examples/ask.sh": EXAMPLES,
         "waiting for one message": STAND_INS,
         "running a command": "tests/integration/test_receive_sinks.py",
         "saving content": STAND_INS,
@@ -131,6 +133,16 @@ CHECKED: Final[dict[str, dict[str, str]]] = {
     ),
     "docs/settings.md": {"alice.env": ENV_FILE, "using alice.env": ENV_FILE},
     "docs/performance.md": {"written by make bench": "tests/benchmarks/test_report.py"},
+    "docs/python.md": {
+        "docs/examples/first_message.py": EXAMPLES,
+        "docs/examples/print_messages.py": EXAMPLES,
+        "settings of a program": EXAMPLES,
+        "docs/examples/sensor.py": EXAMPLES,
+        "docs/examples/store.py": EXAMPLES,
+        "docs/examples/answer.py": EXAMPLES,
+        "the errors": "tests/dane_messenger/test_public_api.py",
+        "docs/examples/with_asyncio.py": EXAMPLES,
+    },
 }
 ALL: Final = sorted(
     path.relative_to(documents.ROOT).as_posix()

@@ -190,6 +190,25 @@ def test_every_module_can_be_imported(environment: Path) -> None:
     assert ended.returncode == 0, ended.stderr
 
 
+def test_a_program_uses_the_python_api_with_types(environment: Path, tmp_path: Path) -> None:
+    program = (
+        "import sys\n"
+        "from dane_messenger import ConfigurationError, Receiver, Sender\n"
+        "settings = {'IDENTITY_NAME': sys.argv[1], 'DATA_PATH': sys.argv[2], 'MQTT_TLS': 'on'}\n"
+        "try:\n"
+        "    with Receiver({**settings, 'MQTT_CA_FILE': '/missing'}) as receiver:\n"
+        "        receiver.get(60)\n"
+        "except ConfigurationError as error:\n"
+        "    print(error)\n"
+    )
+    # The error comes from the receiver's process.
+    ended = run(environment, "python", "-c", program, NAME, str(tmp_path / "data"))
+    problem = "Bad value of env var MQTT_CA_FILE: '/missing' cannot be read: No such file or directory\n"
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, problem, "")
+    (installed,) = (environment / "lib").glob("python*/site-packages/dane_messenger")
+    assert (installed / "py.typed").exists()
+
+
 def test_the_published_exception_has_a_replacement(environment: Path) -> None:
     program = "from idlib.errors import DiscoveryError, TLSAError; assert issubclass(DiscoveryError, TLSAError)"
     assert run(environment, "python", "-c", program).returncode == 0

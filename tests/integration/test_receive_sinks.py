@@ -93,7 +93,7 @@ def test_a_message_whose_command_has_not_ended_comes_again(alice: Device, reader
         assert not Path(f"/proc/{process}").exists()
     assert log.read_text() == "run\n" * 2
     # The command of the document.
-    example = f"{block('docs/automation.md', 'running a command').strip()} -C 1"
+    example = block("docs/automation.md", "running a command").strip() + " -C 1"
     path = f"{Path(sys.executable).parent}:{reader.environment()['PATH']}"
     subprocess.run(
         ["sh", "-euc", example], env={**reader.environment(), "PATH": path}, cwd=tmp_path, check=True, timeout=30

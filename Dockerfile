@@ -21,7 +21,8 @@ COPY idlib /source/idlib
 COPY messaging_maintenance /source/messaging_maintenance
 COPY messaging_receiver /source/messaging_receiver
 COPY messaging_sender /source/messaging_sender
-RUN python3 -m pip install --no-cache-dir --no-compile --root-user-action=ignore --no-index \
+# Without completion scripts and man pages.
+RUN HATCH_BUILD_NO_HOOKS=true python3 -m pip install --no-cache-dir --no-compile --root-user-action=ignore --no-index \
         --no-deps --no-build-isolation --prefix=/packages /source
 
 # The common part of the three services. Their user owns the volumes, which start as copies of these directories.

@@ -12,8 +12,8 @@ GONE := $(shell test ! -d .venv || { $(BIN)/python -c '' && test "$$(cat .venv/c
 COMPILE := uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header --no-annotate \
 	--python-version 3.11 --upgrade
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --no-deps
-SOURCES := pyproject.toml README.md LICENSE $(shell find dane_messenger idlib messaging_maintenance messaging_receiver \
-	messaging_sender -name '*.py' 2>/dev/null)
+SOURCES := pyproject.toml README.md LICENSE $(shell find build_hooks dane_messenger idlib messaging_maintenance \
+	messaging_receiver messaging_sender -name '*.py' 2>/dev/null)
 # With the editable install, changes take effect at once; with the normal one, when make runs.
 PACKAGE := $(if $(wildcard .venv/editable.stamp),.venv/editable.stamp,.venv/installed.stamp)
 
@@ -34,6 +34,12 @@ setup: $(PACKAGE)
 
 .venv/%.stamp: requirements/%.txt | .venv/bin/python
 	$(PIP) --require-hashes -r $<
+	@touch $@
+
+# What is published only as source is built with the locked tools, not with whatever pip would fetch for it.
+.venv/build.stamp: requirements/build.txt requirements/manual.txt | .venv/bin/python
+	$(PIP) --require-hashes --only-binary :all: -r requirements/build.txt
+	$(PIP) --require-hashes --no-build-isolation -r requirements/manual.txt
 	@touch $@
 
 .venv/installed.stamp: $(SOURCES) .venv/demo.stamp .venv/build.stamp
@@ -72,7 +78,7 @@ lint: .venv/editable.stamp
 	$(BIN)/python -m ruff format --check .
 	$(BIN)/python -m ruff check .
 	$(BIN)/python -m mypy dane_messenger idlib messaging_maintenance messaging_receiver messaging_sender lab testbed tests \
-		benchmarks chaos fuzz hostile release
+		benchmarks build_hooks chaos fuzz hostile release
 	@for program in applications/restart.py applications/*/src/*.py; do \
 		$(BIN)/python -m mypy "$$program" || exit 1; done
 
@@ -119,6 +125,7 @@ lock:
 	$(COMPILE) pyproject.toml --group article --group demo --group development --constraint requirements/demo.txt \
 		--output-file requirements/development.txt
 	$(COMPILE) --group build --constraint requirements/development.txt --output-file requirements/build.txt
+	$(COMPILE) --group manual --constraint requirements/build.txt --output-file requirements/manual.txt
 
 # Needs a registry: Docker Hub, or the one at the address REGISTRY.
 pin-images: | .venv/bin/python

@@ -2,9 +2,12 @@
 
 import sys
 from importlib import import_module
-from typing import Final, NoReturn
+from typing import TYPE_CHECKING, Final, NoReturn
 
 from idlib.system.interruption import end_when_interrupted
+
+if TYPE_CHECKING:
+    import argparse
 
 NAME: Final = "dane-messenger"
 # For each verb, the module of its program and its help.
@@ -25,9 +28,10 @@ VERBS: Final = {
     "identity epoch publish": ("messaging_maintenance.epoch_id", "publish what the receiver has left now"),
     "identity epoch status": ("messaging_receiver.epoch_keys", "show the keys, and which one senders use"),
     "identity epoch records": ("messaging_receiver.epoch_keys", "print records for weeks, to publish by hand"),
+    "completion": ("dane_messenger.completion", "print the script that completes commands in a shell"),
 }
 # For each group of verbs, its line in the help of the command or the group above it.
-_GROUPS: Final = {
+GROUPS: Final = {
     "identity": "create, publish, check or change the identity of this device",
     "identity epoch": "use keys that keep old messages closed if a key leaks",
 }
@@ -85,30 +89,46 @@ def program_arguments(verb: str, arguments: list[str]) -> list[str]:
     return [f"{NAME} {group}", action, *arguments] if group == _WITH_ACTION else [f"{NAME} {verb}", *arguments]
 
 
-def _within(group: str) -> dict[str, str]:
-    """Return the verbs and groups of a group with their help."""
-    found = {verb: help_ for verb, (_, help_) in VERBS.items()} | _GROUPS
-    return {verb: help_ for verb, help_ in found.items() if not group or verb.startswith(f"{group} ")}
+def group_parser(group: str) -> "argparse.ArgumentParser":
+    """Return the parser of the command itself or of a group of verbs: it reads only the verb.
+
+    Args:
+        group: Such as "identity"; empty for the command itself.
+    """
+    from idlib.program.command_line import plain_parser
+
+    line = plain_parser(*_HELP[group])
+    line.usage = "%(prog)s [--version] VERB ..."
+    line.add_argument("verb", nargs="?", metavar="VERB", help="one of the above; see VERB --help")
+    return line
+
+
+def verbs_of(group: str) -> dict[str, str]:
+    """Return the verbs and groups directly in a group, each with its help.
+
+    Args:
+        group: Such as "identity"; empty for the command itself.
+    """
+    found = {verb: help_ for verb, (_, help_) in VERBS.items()} | GROUPS
+    return {verb: help_ for verb, help_ in found.items() if verb.rpartition(" ")[0] == group}
 
 
 def _help(words: list[str]) -> NoReturn:
     """Print the help, or the error that the verb is missing or unknown."""
-    from idlib.program.command_line import parser, run
+    from idlib.program.command_line import run
 
     groups = [" ".join(words[:length]) for length in (1, 2)]
-    group = next((one for one in reversed(groups) if one in _GROUPS), "")
+    group = next((one for one in reversed(groups) if one in GROUPS), "")
     depth = len(group.split())
-    verbs = {verb: help_ for verb, help_ in _within(group).items() if len(verb.split()) == depth + 1}
+    verbs = verbs_of(group)
     width = max(map(len, verbs))
     listed = "\n".join(f"  {verb:{width}}  {help_}" for verb, help_ in verbs.items())
     sys.argv = [f"{NAME} {group}".rstrip(), *words[depth:]]
-    command_line = parser(*_HELP[group])
-    command_line.usage = f"{sys.argv[0]} [-h] [--version] VERB ..."
-    command_line.description = f"{command_line.description}\n\n{listed}"
-    command_line.add_argument("verb", nargs="?", metavar="VERB", help="one of the above; see VERB --help")
+    line = group_parser(group)
+    line.description = f"{line.description}\n\n{listed}"
 
     def complain() -> None:
-        verb = command_line.parse_known_args()[0].verb
-        command_line.error("a verb is missing" if verb is None else f"unknown verb {verb!r}")
+        verb = line.parse_known_args()[0].verb
+        line.error("a verb is missing" if verb is None else f"unknown verb {verb!r}")
 
     run(complain)

@@ -41,9 +41,9 @@ def command(verb: str) -> str:
     Args:
         verb: A verb of dane-messenger, such as "identity tlsa".
     """
-    service, name = _FILES[verb]
-    if os.path.basename(sys.argv[0]) not in _NAMES:
+    if os.path.basename(sys.argv[0]) not in _NAMES or verb not in _FILES:
         return f"{_COMMAND} {verb}"
+    service, name = _FILES[verb]
     # One program takes several actions, of which the verb is the last word.
     action = f" {verb.removeprefix(_WITH_ACTION)}" if verb.startswith(_WITH_ACTION) else ""
     directory = own_directory()

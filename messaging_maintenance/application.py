@@ -24,6 +24,7 @@ ADVICE: Final = (
     " ./create_id_csr.py and then ./install_certificate.py. Each has --help."
 )
 _LOOKING_AFTER: Final = "The identity is checked twice a day; ./application.py --health shows the last result."
+_WAITING: Final = "ok: waiting for commands"
 # Any of them makes the service check the identity.
 _TRIGGERS: Final = ("DNS_PUBLISH", "ROTATE_EVERY")
 _CHECK_SECONDS: Final = 12 * 3600.0
@@ -47,11 +48,14 @@ _MAX_SPEED_DIGITS: Final = 8
 
 def main() -> None:
     """Wait for SIGTERM or SIGINT, and check the identity twice a day; with `--health`, print the health."""
-    if not any(map(os.environ.get, _TRIGGERS)):
-        keep_open(SERVICE, ADVICE)
+    if sys.argv[1:] == ["--health"] and not any(map(os.environ.get, _TRIGGERS)):
+        # Without an import: the health of a container is checked every 30 s.
+        print(_WAITING)
         return
     if len(sys.argv) > 1:
         _read_arguments()
+    if not any(map(os.environ.get, _TRIGGERS)):
+        keep_open(SERVICE, ADVICE)
         return
     ends = {signal.SIGTERM, signal.SIGINT}
     signal.pthread_sigmask(signal.SIG_BLOCK, {*ends, signal.SIGCHLD})
@@ -83,10 +87,23 @@ def command_line() -> "argparse.ArgumentParser":
 
 
 def _read_arguments() -> None:
-    if command_line().parse_args().health:
-        from messaging_maintenance.health import print_health
+    """Read the command line, and print the health if that is wanted."""
+    from idlib.errors import IdlibError
+    from idlib.program.command_line import tell
 
-        sys.exit(print_health())
+    try:
+        wants_health = command_line().parse_args().health
+    except IdlibError as error:
+        tell(error)
+        sys.exit(error.exit_status)
+    if not wants_health:
+        return
+    if not any(map(os.environ.get, _TRIGGERS)):
+        print(_WAITING)
+        sys.exit()
+    from messaging_maintenance.health import print_health
+
+    sys.exit(print_health())
 
 
 def _pause(seconds: float) -> float:

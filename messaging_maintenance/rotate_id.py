@@ -104,6 +104,7 @@ def command_line() -> argparse.ArgumentParser:
         " the old private key. A step that is not safe yet is refused; status says what is next, and when.",
         "{program} start",
     )
+    line.usage = "%(prog)s [options] [ACTION]"
     line.add_argument("action", nargs="?", choices=_ACTIONS, metavar="ACTION", help=", ".join(_ACTIONS))
     line.add_argument("--abort", action="store_true", help="give up the next key, before the switch")
     ways = line.add_mutually_exclusive_group()

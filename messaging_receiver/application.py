@@ -32,6 +32,7 @@ from messaging_receiver.decryption import Turns, message_decryption_thread
 from messaging_receiver.ending import Ending
 from messaging_receiver.forwarding import message_printer
 from messaging_receiver.health import HealthService
+from messaging_receiver.health import main as answer_for_health
 from messaging_receiver.opening import LocalOpener, Opener
 from messaging_receiver.own_epochs import OwnEpochs, own_epochs_of, wait_for_epoch_keys
 from messaging_receiver.own_identity import OwnKeys, wait_for_own_key
@@ -78,6 +79,9 @@ _INGEST_GRACE_SECONDS: Final = 2.0
 def main() -> int:
     """Run the receiver until it is stopped; return its exit status."""
     arguments = read_arguments()
+    if arguments.health:
+        # Without another option, the health is answered before this module is imported.
+        return answer_for_health()
     settings = get_config()
     if arguments.trust_clock:
         print(f"The receiver will trust the clock within 10 s; the clock shows {leave_command(settings.data_path)}.")

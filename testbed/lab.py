@@ -44,6 +44,12 @@ DEBIAN_PACKAGES: Final = {
     "dig": "bind9-dnsutils",
     "jq": "jq",
     "nsupdate": "bind9-dnsutils",
+    # What completes commands and shows man pages.
+    "fish": "fish",
+    "man": "man-db",
+    "mandoc": "mandoc",
+    "zsh": "zsh",
+    "systemctl": "systemd",
 }
 
 

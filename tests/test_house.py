@@ -19,6 +19,7 @@ PACKAGES: Final = {
     "messaging_sender": {"idlib"},
     "messaging_receiver": {"idlib"},
     "dane_messenger": {"idlib", "messaging_maintenance", "messaging_sender", "messaging_receiver"},
+    "build_hooks": {"idlib", "dane_messenger"},
     "release": set(),
     "testbed": {"idlib", "messaging_maintenance", "messaging_sender", "messaging_receiver", "release"},
 }

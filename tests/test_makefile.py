@@ -10,7 +10,7 @@ import pytest
 
 from testbed.programs import ROOT
 
-PACKAGES = ("dane_messenger", "idlib", "messaging_maintenance", "messaging_receiver", "messaging_sender")
+PACKAGES = ("build_hooks", "dane_messenger", "idlib", "messaging_maintenance", "messaging_receiver", "messaging_sender")
 LOCALES: tuple[dict[str, str], ...] = (
     {},
     {"LC_ALL": "C"},
@@ -30,7 +30,8 @@ def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (path / "requirements").mkdir()
     for name in ("demo", "development"):
         (path / "requirements" / f"{name}.txt").touch()
-    shutil.copy(ROOT / "requirements" / "build.txt", path / "requirements")
+    for name in ("build", "manual"):
+        shutil.copy(ROOT / "requirements" / f"{name}.txt", path / "requirements")
     return path
 
 

@@ -10,7 +10,8 @@ import logging
 import os
 import sys
 import textwrap
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Final, NoReturn, TextIO, cast
 
 import idlib
@@ -38,7 +39,39 @@ class _Parser(argparse.ArgumentParser):
         return super().format_help()
 
 
+class _EnvFile(argparse.Action):
+    """Sets the variables of a file, when the option is read: before the program reads its settings."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: str | Sequence[object] | None,
+        option_string: str | None = None,
+    ) -> None:
+        path = Path(str(values))
+        if getattr(namespace, self.dest) is not None:
+            parser.error(f"give {option_string} once")
+        setattr(namespace, self.dest, path)
+        # Imported late, because few use it.
+        from idlib.settings.env_file import load_env_file
+
+        load_env_file(path)
+
+
 def parser(description: str, example: str) -> argparse.ArgumentParser:
+    """Return the argument parser of a program: `plain_parser`, and an option for a file of settings.
+
+    Args:
+        description: As for `plain_parser`.
+        example: As for `plain_parser`.
+    """
+    command_line = plain_parser(description, example)
+    command_line.add_argument("--env-file", metavar="FILE", action=_EnvFile, help="read settings from a file, too")
+    return command_line
+
+
+def plain_parser(description: str, example: str) -> argparse.ArgumentParser:
     """Return an argument parser that shows an example in its help and ends with status 64 on wrong usage.
 
     Args:
@@ -54,7 +87,10 @@ def parser(description: str, example: str) -> argparse.ArgumentParser:
         formatter_class=functools.partial(argparse.RawDescriptionHelpFormatter, width=_HELP_WIDTH),
         # An abbreviation may become ambiguous when an option is added.
         allow_abbrev=False,
+        add_help=False,
     )
+    # Those who read the help know how to get it.
+    command_line.add_argument("-h", "--help", action="help", help=argparse.SUPPRESS)
     command_line.add_argument("--version", action="version", version=f"%(prog)s {idlib.__version__}")
     return command_line
 

@@ -7,27 +7,16 @@ import os
 import signal
 import sys
 
-import idlib
 from idlib.system import update_lock
 
 
 def keep_open(service: str, advice: str) -> None:
-    """Print which commands can be run and wait for SIGTERM or SIGINT; with `--health` only print the health.
+    """Print which commands can be run, and wait for SIGTERM or SIGINT.
 
     Args:
         service: Its name if BALENA_SERVICE_NAME is not set.
         advice: The commands that can be run, in a sentence.
     """
-    if len(sys.argv) > 1:
-        # Imported late, because the service itself is started without arguments.
-        import argparse
-
-        parser = argparse.ArgumentParser(description=f"Keep the {service} container open. {advice}", allow_abbrev=False)
-        parser.add_argument("--version", action="version", version=f"%(prog)s {idlib.__version__}")
-        parser.add_argument("--health", action="store_true", help="print the health of the service, and exit")
-        if parser.parse_args().health:
-            print("ok: waiting for commands")
-            return
     ends = {signal.SIGTERM, signal.SIGINT}
     signal.pthread_sigmask(signal.SIG_BLOCK, ends)
     # The container has just started, so no program is writing keys.

@@ -14,6 +14,7 @@ ENGINE: Final = "tests/containers/test_documents.py"
 README: Final = "tests/integration/test_readme.py"
 OPERATIONS: Final = "tests/integration/test_operations_page.py"
 SETTING_UP: Final = "tests/test_readme.py"
+ENV_FILE: Final = "tests/docs/test_env_file.py"
 STAND_INS: Final = "tests/docs/test_automation.py"
 PUBLISHING: Final = "tests/integration/publishing.py"
 # The test that reads the block with each mark; docs/protocol.md has a separate test.
@@ -97,6 +98,7 @@ CHECKED: Final[dict[str, dict[str, str]]] = {
         "a file of a CA": ENGINE,
         "giving files away": ENGINE,
     },
+    "docs/settings.md": {"alice.env": ENV_FILE, "using alice.env": ENV_FILE},
     "docs/performance.md": {"written by make bench": "tests/benchmarks/test_report.py"},
 }
 ALL: Final = sorted(

@@ -65,7 +65,12 @@ def test_in_a_container_a_program_of_another_service_is_named_with_its_service(
     assert command("identity tlsa") == "./generate_tlsa.py in maintenance"
 
 
-@pytest.mark.parametrize("verb", VERBS)
+def test_a_verb_without_a_file_is_named_as_a_verb(start: pytest.MonkeyPatch) -> None:
+    start.setattr(sys, "argv", ["./generate_tlsa.py"])
+    assert command("completion") == "dane-messenger completion"
+
+
+@pytest.mark.parametrize("verb", [verb for verb, (module, _) in VERBS.items() if module.startswith("messaging_")])
 def test_the_file_of_a_verb_runs_the_same_program(start: pytest.MonkeyPatch, verb: str) -> None:
     start.setattr(sys, "argv", ["./generate_tlsa.py"])
     # What follows a blank is an argument.

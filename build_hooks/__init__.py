@@ -1,0 +1,1 @@
+"""Generates completion scripts and man pages from the parsers while the wheel is built."""

@@ -31,26 +31,26 @@ def command_line() -> argparse.ArgumentParser:
         metavar="NAME",
         action="append",
         type=_pattern,
-        help="deliver only messages from NAME, and store others for a later run; repeatable",
+        help="deliver messages from NAME, store others; repeatable",
     )
     line.add_argument(
         "--exec",
         dest="command",
         metavar="COMMAND",
         type=_command,
-        help="run COMMAND with each message on stdin, without a shell",
+        help="run COMMAND for each message, which is on its stdin",
     )
     line.add_argument(
         "--exec-timeout",
         dest="exec_seconds",
-        metavar="SECONDS",
+        metavar="SECS",
         type=_seconds,
-        help="kill COMMAND if it takes longer (default: 60)",
+        help="kill COMMAND after SECS seconds (default: 60)",
     )
     line.add_argument(
         "--confirm",
         action="store_true",
-        help="print JSON objects, each after the number of the last one was read from stdin",
+        help="print JSON; stdin must confirm each object's number",
     )
     line.add_argument(
         "--save-dir", metavar="DIR", type=Path, help="save content that has a content type as a file in DIR"

@@ -80,12 +80,11 @@ def run_without_shell(
         OSError: It cannot be started.
     """
     with _descriptor_of_stderr() as stderr:
-        process = subprocess.Popen(
-            list(words), stdin=subprocess.PIPE, stderr=stderr, env=environment, start_new_session=True
-        )
+        with _file_in_memory(stdin) as file:
+            process = subprocess.Popen(list(words), stdin=file, stderr=stderr, env=environment, start_new_session=True)
         with process:
             try:
-                status = _wait(process, stdin, time.monotonic() + seconds, is_wanted)
+                status = _wait(process, time.monotonic() + seconds, is_wanted)
             except BaseException:
                 _kill_all(process)
                 raise
@@ -94,17 +93,25 @@ def run_without_shell(
     return status
 
 
-def _wait(process: "subprocess.Popen[bytes]", stdin: bytes, end: float, is_wanted: Callable[[], bool]) -> int | None:
-    """Feed a process until it ends; return its exit status, or None if it is not wanted any more."""
-    rest: bytes | None = stdin
+@contextlib.contextmanager
+def _file_in_memory(content: bytes) -> Iterator[int]:
+    """Yield a descriptor to read the content from; unlike a pipe, it has no writer that a slow reader could block."""
+    file = os.memfd_create("stdin")
+    try:
+        rest = memoryview(content)
+        while rest:
+            rest = rest[os.write(file, rest) :]
+        os.lseek(file, 0, os.SEEK_SET)
+        yield file
+    finally:
+        os.close(file)
+
+
+def _wait(process: "subprocess.Popen[bytes]", end: float, is_wanted: Callable[[], bool]) -> int | None:
+    """Return the exit status of a process once it ends, or None if it is not wanted any more."""
     while is_wanted():
         with contextlib.suppress(subprocess.TimeoutExpired):
-            process.communicate(rest, timeout=min(_POLL_SECONDS, max(0.0, end - time.monotonic())))
-        # It keeps what was not written yet.
-        rest = None
-        # Asked in any case, because a process that the command has left behind may hold its stdin open.
-        if process.poll() is not None:
-            return process.returncode
+            return process.wait(min(_POLL_SECONDS, max(0.0, end - time.monotonic())))
         if time.monotonic() >= end:
             raise TimeoutError
     return None

@@ -11,15 +11,13 @@ import pytest
 from testbed.lab import Lab
 from testbed.programs import RECEIVER, SUBSCRIBED, Device
 from tests.documents import block
+from tests.integration.kept_session import device_with_session
 
 
 @pytest.fixture
 def reader(lab: Lab, tmp_path: Path) -> Device:
     """Return a device whose session is at the broker, so that messages to it are kept."""
-    device = lab.published_device("reader").with_settings(DATA_PATH=str(tmp_path / "data"))
-    with device.receiver() as receiver:
-        assert receiver.stop() == 0
-    return device
+    return device_with_session(lab, "reader", tmp_path / "data")
 
 
 def texts(lines: list[str]) -> list[str]:

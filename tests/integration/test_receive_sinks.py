@@ -6,6 +6,7 @@ import shlex
 import signal
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -13,8 +14,9 @@ import pytest
 from testbed.disk import fill
 from testbed.lab import Lab, wait_until
 from testbed.messages import BrokerClient, encrypted, signed
-from testbed.programs import RECEIVER, Device, descendants
+from testbed.programs import RECEIVER, Device, Program, descendants
 from tests.documents import block
+from tests.integration.kept_session import device_with_session
 
 PICTURE = b"\x89PNG\r\n\x1a\n\xff\xfe"
 
@@ -22,10 +24,7 @@ PICTURE = b"\x89PNG\r\n\x1a\n\xff\xfe"
 @pytest.fixture
 def reader(lab: Lab, tmp_path: Path) -> Device:
     """Return a device whose session is at the broker, so that messages to it are kept."""
-    device = lab.published_device("runner").with_settings(DATA_PATH=str(tmp_path / "data"))
-    with device.receiver() as receiver:
-        assert receiver.stop() == 0
-    return device
+    return device_with_session(lab, "runner", tmp_path / "data")
 
 
 def script(directory: Path, text: str) -> str:
@@ -65,31 +64,41 @@ def test_a_command_gets_each_message_in_order_and_failures_are_set_aside(
     assert reader.run(RECEIVER, "-W", "2").status == 12
 
 
+def sleeping(receiver: Program) -> list[int]:
+    """Return the sleeping commands of a receiver."""
+    found = []
+    for process in descendants(receiver.pid):
+        with suppress(OSError):
+            if Path(f"/proc/{process}/comm").read_text() == "sleep\n":
+                found.append(process)
+    return found
+
+
 def test_a_message_whose_command_has_not_ended_comes_again(alice: Device, reader: Device, tmp_path: Path) -> None:
     command = script(tmp_path, "echo run >> log; exec sleep 60")
     log = tmp_path / "log"
     assert alice.send(reader, "important").status == 0
     with reader.start(RECEIVER, "--exec", command) as receiver:
-        wait_until(log.exists, "the command")
-        sleeping = descendants(receiver.pid)
-        receiver.kill()
-    # What a killed receiver leaves running is not ours to wait for.
-    for process in sleeping:
-        if Path(f"/proc/{process}/cmdline").exists() and b"sleep" in Path(f"/proc/{process}/cmdline").read_bytes():
+        wait_until(lambda: bool(sleeping(receiver)), "the command")
+        left = sleeping(receiver)
+        receiver.signal(signal.SIGKILL)
+        # A receiver that is killed leaves its command running, which has its stdout.
+        for process in left:
             os.kill(process, signal.SIGKILL)
+        receiver.wait_for_end()
     with reader.start(RECEIVER, "--exec", command) as receiver:
-        wait_until(lambda: log.read_text() == "run\nrun\n", "the command")
-        (sleep,) = (one for one in descendants(receiver.pid) if Path(f"/proc/{one}/comm").read_text() == "sleep\n")
+        wait_until(lambda: bool(sleeping(receiver)), "the command")
+        (process,) = sleeping(receiver)
         assert receiver.stop() == 0
-        assert not Path(f"/proc/{sleep}").exists()
+        assert not Path(f"/proc/{process}").exists()
+    assert log.read_text() == "run\n" * 2
     # The command of the document.
-    example = f"{block('docs/automation.md', 'running a command').strip()} -C 1"
+    example = block("docs/automation.md", "running a command").strip() + " -C 1"
     path = f"{Path(sys.executable).parent}:{reader.environment()['PATH']}"
     subprocess.run(
         ["sh", "-euc", example], env={**reader.environment(), "PATH": path}, cwd=tmp_path, check=True, timeout=30
     )
     assert (tmp_path / f"last-{alice.name}").read_text() == "important"
-    assert log.read_text() == "run\n" * 2
 
 
 def test_a_missing_command_is_one_line_at_the_start(reader: Device) -> None:

@@ -57,6 +57,12 @@ def test_without_a_shell_the_status_says_how_it_ended(words: list[str], status: 
     assert run_words(*words, stdin=bytes(1 << 20)) == status
 
 
+def test_without_a_shell_a_slow_command_gets_all_of_its_input(tmp_path: Path) -> None:
+    content = os.urandom(1 << 20)
+    assert run_words("sh", "-c", f"sleep 0.6; cat >{shlex.quote(str(tmp_path / 'got'))}", stdin=content) == 0
+    assert (tmp_path / "got").read_bytes() == content
+
+
 def test_without_a_shell_nothing_is_expanded(capfd: pytest.CaptureFixture[str]) -> None:
     assert run_words("printf", "%s\n", "$HOME; $(id)") == 0
     assert run_words("cat", stdin=b"\xc3\xbc$(id)\n") == 0

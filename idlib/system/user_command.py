@@ -64,8 +64,8 @@ def run_without_shell(
 ) -> int | None:
     """Run a command, and return its exit status; negative for the signal that ended it.
 
-    Its stdout is that of this process, and so is its stderr, unless LOG_FORMAT=json makes each line of it an object. What
-    it leaves running when it ends by itself goes on running.
+    Its stdout is that of this process, and so is its stderr, unless LOG_FORMAT=json makes each line of it an object.
+    What it leaves running when it ends by itself goes on running.
 
     Args:
         words: The command and its arguments.

@@ -9,7 +9,7 @@ from idlib.system.service_manager import ServiceManager
 
 # A broker, DNS or an own record that is missing must not keep the start of the system waiting, and a repair of a large
 # file must not end in a restart: the receiver counts as started then.
-READY_SECONDS: Final = 20.0
+READY_SECONDS: Final = 10.0
 _STATUS_SECONDS: Final = 5.0
 _POLL_SECONDS: Final = 0.5
 _STARTING: Final = "starting"
@@ -40,7 +40,7 @@ class Notices:
 
         Args:
             is_moving: Whether every thread moves.
-            is_subscribed: Whether messages arrive; the receiver has started then, or after 20 s at the latest.
+            is_subscribed: Whether messages arrive; the receiver has started then, or after 10 s at the latest.
         """
         self._is_supervised = True
         if is_moving:

@@ -90,6 +90,10 @@ class Layout:
         """Return the directory of an identity's credentials, which has one for each of CREDENTIALS."""
         return self.credentials / name.text
 
+    def drop_ins_of(self, name: IdentityName) -> list[Path]:
+        """Return the directories of the drop-ins that systemctl edit has created for an identity's units."""
+        return [self.units / f"{unit_of(kind, name)}.d" for kind in VERBS]
+
     def enabled(self, name: IdentityName) -> set[str]:
         """Return the units of an identity that start at boot."""
         return self._enabled() & {unit_of(kind, name) for kind in VERBS}

@@ -26,7 +26,7 @@ def command_line() -> argparse.ArgumentParser:
     line.add_argument(
         "--purge",
         action="store_true",
-        help="also delete the keys, of which there is no other copy, the data, the settings and the credentials",
+        help="also delete the keys, of which there is no other copy, the data, settings, credentials and drop-ins",
     )
     return line
 
@@ -55,22 +55,23 @@ def main() -> None:
         with suppress(ServiceError):
             systemctl("reset-failed", unit)
     changed = [] if layout.enabled_for_others(name) else remove_units(layout)
-    systemctl("daemon-reload")
     for path in changed:
         print(f"{quoted(path)} was changed, and is kept; remove it if it is not needed.", file=sys.stderr)
     if arguments.purge:
         purge(belongings)
+    systemctl("daemon-reload")
     print(f"The services of {name} are removed.{_fate(belongings, is_purged=arguments.purge)}", file=sys.stderr)
 
 
 def belongings_of(layout: Layout, name: IdentityName) -> list[Path]:
-    """Return what an identity has on the disk: its keys and data, its settings and its credentials.
+    """Return what an identity has on the disk: its keys and data, its settings, credentials and drop-ins.
 
     Args:
         layout: Where it is.
         name: The device.
     """
     places = [layout.state_of(name), layout.settings_of(name), layout.credentials_of(name)]
+    places += layout.drop_ins_of(name)
     return [path for path in places if os.path.lexists(path)]
 
 

@@ -35,20 +35,17 @@ def check_replaceable(paths: list[Path]) -> None:
 
 
 def is_replaceable(path: Path) -> bool:
-    """Return whether a file is missing, or is as this program has written it.
+    """Return whether a file is missing, or is as this program has written it; a masked unit is not.
 
     Args:
         path: The file.
-
-    Raises:
-        ServiceError: It cannot be read.
     """
     try:
         written = _WRITTEN.fullmatch(read_regular(path, _MAX_BYTES))
     except FileNotFoundError:
         return not path.is_symlink()
-    except OSError as error:
-        raise ServiceError(f"{quoted(path)} cannot be read: {error.strerror}", "move it away") from error
+    except OSError:
+        return False
     return written is not None and hashlib.sha256(written[2]).hexdigest().encode() == written[1]
 
 

@@ -184,19 +184,21 @@ def test_services_that_are_killed_or_silent_are_started_again(machine: Machine, 
     for name in units:
         # As an operator changes a unit; ten seconds would be long in a test.
         machine.run("mkdir", "--parents", f"/run/systemd/system/{name}.d")
-        machine.write(f"/run/systemd/system/{name}.d/test.conf", "[Service]\nRestartSec=100ms\nWatchdogSec=3s\n", "644")
+        machine.write(f"/run/systemd/system/{name}.d/test.conf", "[Service]\nRestartSec=100ms\nWatchdogSec=5s\n", "644")
     machine.run("systemctl", "daemon-reload")
 
     def have_been_started(number: int) -> bool:
-        return all(machine.shown(name, "NRestarts", "ActiveState") == [str(number), "active"] for name in units)
+        """Return whether each runs again; on a busy machine the watchdog may have ended one that was slow, too."""
+        shown = [machine.shown(name, "NRestarts", "ActiveState") for name in units]
+        return all(int(restarts) >= number and state == "active" for restarts, state in shown)
 
     machine.run("systemctl", "kill", "--kill-whom=main", "--signal=KILL", *units)
-    wait_until("a restart of each", lambda: have_been_started(1))
+    wait_until("a restart of each", lambda: have_been_started(1), 60)
     # With the watchdog of the unit that was read again.
     machine.run("systemctl", "kill", "--kill-whom=main", "--signal=STOP", *units)
-    wait_until("a restart of each by its watchdog", lambda: have_been_started(2))
+    wait_until("a restart of each by its watchdog", lambda: have_been_started(2), 60)
     for name in units:
-        assert f"{name}: Watchdog timeout (limit 3s)!" in machine.journal(name)
+        assert f"{name}: Watchdog timeout (limit 5s)!" in machine.journal(name)
         assert "core-dump" not in machine.journal(name)
 
 
@@ -232,7 +234,7 @@ def test_a_wrong_setting_fails_the_start_and_is_named(machine: Machine, device: 
 def test_removing_the_services_keeps_the_keys(machine: Machine, device: Device) -> None:
     done = machine.run(*documented("removing", device))
     assert f"Kept: /var/lib/dane-messenger/{device.name}, /etc/dane-messenger/{device.name}.env, " in done.stderr
-    assert machine.run("sh", "-c", "ls /etc/systemd/system/messenger-*", check=False).stdout == ""
+    assert machine.run("find", "/etc/systemd", "-type", "f", "-name", "messenger-*").stdout == ""
     assert machine.run("systemctl", "list-units", "--all", "--no-legend", "messenger-*").stdout == ""
     state = f"/var/lib/dane-messenger/{device.name}/identity/{device.name}.key.pem"
     assert machine.run("test", "-s", state).returncode == 0

@@ -189,8 +189,12 @@ def test_purging_deletes_only_what_belongs_to_the_device(installed: Layout, tmp_
     elsewhere.mkdir()
     (elsewhere / "kept").touch()
     (installed.state_of(ALICE) / "data" / "link").symlink_to(elsewhere)
+    drop_ins = installed.units / f"messenger-sender@{ALICE}.service.d"
+    drop_ins.mkdir()
+    (drop_ins / "override.conf").touch()
     belongings = belongings_of(installed, ALICE)
-    assert belongings == [installed.state_of(ALICE), installed.settings_of(ALICE), installed.credentials_of(ALICE)]
+    kept = [installed.state_of(ALICE), installed.settings_of(ALICE), installed.credentials_of(ALICE), drop_ins]
+    assert belongings == kept
     purge(belongings)
     assert belongings_of(installed, ALICE) == []
     assert (elsewhere / "kept").exists()

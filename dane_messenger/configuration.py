@@ -1,5 +1,6 @@
 """The environment of a `Sender` or `Receiver`: that of this process, and the settings that the program gives."""
 
+import difflib
 import os
 from collections.abc import Mapping
 from typing import Final, TypeAlias
@@ -48,8 +49,5 @@ def _text_of(value: object) -> str | None:
 
 
 def _advice(name: object) -> str:
-    # Imported late, because only a wrong name needs it.
-    import difflib
-
     similar = difflib.get_close_matches(str(name).upper(), _NAMES, 1)
     return f"did you mean {similar[0]}?" if similar else "docs/settings.md lists them"

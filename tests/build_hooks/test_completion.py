@@ -23,9 +23,11 @@ def test_each_option_of_a_verb_is_in_each_script(verb: str) -> None:
     (listed,) = re.findall(rf"^_shtab_{words(verb)}_option_strings=\((.*)\)$", BASH, re.MULTILINE)
     assert set(listed.split()) == options
     (listed,) = re.findall(rf"^_shtab_{words(verb)}_options=\(\n(.*?)^\)$", ZSH, re.MULTILINE | re.DOTALL)
-    assert set(re.findall(r"(?<![\w-])--?[a-z][a-z-]*(?=[\[,}])", listed)) == options
+    assert set(re.findall(r"(?<![\w-])--?[A-Za-z][a-z-]*(?=[\[,}])", listed)) == options
     listed = "\n".join(re.findall(rf"^complete .*_using '?{re.escape(verb)}'? *'? (-.*)$", FISH, re.MULTILINE))
-    assert {f"--{option}" for option in re.findall(r"-l (\S+)", listed)} == options - {"-h"}
+    named = {f"--{option}" for option in re.findall(r"-l (\S+)", listed)}
+    named |= {f"-{option}" for option in re.findall(r"-s (\S+)", listed)}
+    assert named | {"-h"} == options
 
 
 @pytest.mark.parametrize("group", ["", *GROUPS])

@@ -92,7 +92,7 @@ def test_the_error_for_a_parent_directory_without_access_does_not_suggest_changi
 
 
 @pytest.mark.parametrize(
-    ("kind", "name", "version"), [(Outbox, OUTBOX, 2), (ReplayMemory, REPLAY, 1), (WaitingMessages, WAITING, 2)]
+    ("kind", "name", "version"), [(Outbox, OUTBOX, 3), (ReplayMemory, REPLAY, 1), (WaitingMessages, WAITING, 2)]
 )
 def test_a_file_of_a_newer_version_is_a_one_line_error(
     kind: Callable[[Path], Database], name: str, version: int, tmp_path: Path

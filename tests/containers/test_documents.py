@@ -29,7 +29,8 @@ def _elsewhere(stack: Stack, directory: Path, without: Set[str] = frozenset()) -
 
 @pytest.fixture(scope="module")
 def laptop() -> Iterator[tuple[Stack, Shell]]:
-    with Stack() as stack:
+    # Not the one of the other tests, whose images would be removed with it.
+    with Stack(4) as stack:
         yield stack, Shell(stack.environment)
 
 

@@ -75,7 +75,7 @@ def test_an_image_that_was_not_published_is_not_looked_for_on_the_internet(tmp_p
 def test_in_a_clone_what_cannot_be_pulled_is_built(built_stack: Stack) -> None:
     project = f"build-test-{os.getpid()}"
     prefix = f"registry.invalid/{project}"
-    network = f"10.60.{os.getpid() % 256}"
+    network = f"10.62.{os.getpid() % 256}"
     own = {"COMPOSE_PROJECT_NAME": project, "IMAGE_PREFIX": prefix, "STACK_NETWORK": network}
     shell = Shell({**built_stack.environment, **own})
     try:

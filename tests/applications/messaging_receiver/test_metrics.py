@@ -105,6 +105,12 @@ def test_every_reason_is_reported_from_the_start_and_no_other_label(world: World
     assert found == {f"messages_refused_total {reason}": float(reason is Reason.REPLAY) for reason in Reason}
 
 
+def test_messages_that_are_set_aside_are_counted(world: World, starting: Starting) -> None:
+    assert read(starting)["messages_set_aside_total"] == 0
+    world.context.counters.count_set_aside(2)
+    assert read(starting)["messages_set_aside_total"] == 2
+
+
 def test_the_living_epoch_keys_are_counted(starting: Starting) -> None:
     found = read(starting)
     assert found["epoch_keys"] == 1

@@ -68,8 +68,6 @@ def main(advice: str = ADVICE) -> None:
         return
     if len(sys.argv) > 1:
         _read_arguments()
-        # A file of settings may have set it.
-        use_log_format()
     checks = any(map(os.environ.get, _TRIGGERS))
     if "METRICS_ADDRESS" in os.environ:
         _serve_metrics(checks=checks)

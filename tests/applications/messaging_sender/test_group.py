@@ -66,5 +66,8 @@ def test_the_status_is_the_one_of_the_first_failed_recipient_as_they_were_given(
     sealers.return_value.seal.side_effect = seal
     monkeypatch.setattr(group, "Sealer", sealers)
     publisher.wait.side_effect = RefusedMessageError("the broker refuses the message")
-    # The first is queued; the second comes last, because it is in the same domain.
+    # The first is queued.
     assert send(silent, delayed, refused, queue=True) == NoRecordError.exit_status != RefusedMessageError.exit_status
+    # The second comes last, because it is in the domain that did not answer.
+    sealed = [call.args[0].recipient for call in sealers.return_value.seal.call_args_list]
+    assert sealed == [str(silent), str(refused), str(delayed)]

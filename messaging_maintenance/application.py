@@ -68,8 +68,6 @@ def main(advice: str = ADVICE) -> None:
         return
     if len(sys.argv) > 1:
         _read_arguments()
-        # A file of settings may have set it.
-        use_log_format()
     checks = any(map(os.environ.get, _TRIGGERS))
     if "METRICS_ADDRESS" in os.environ:
         _serve_metrics(checks=checks)
@@ -196,7 +194,8 @@ def _run(what: str, program: list[str], manager: "ServiceManager | None") -> int
     try:
         check = os.posix_spawn(
             sys.executable,
-            [sys.executable, *program, sys.argv[0]],
+            # Not from the present directory, where anyone may have put a package of the same name.
+            [sys.executable, "-P", *program, sys.argv[0]],
             os.environ,
             file_actions=[(os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0)],
             # A group, so that the commands that it runs end with it; the signals blocked here would not end it.

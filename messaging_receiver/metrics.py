@@ -18,6 +18,7 @@ from idlib.metrics.catalogue import (
     QUEUED,
     RECEIVED,
     REFUSED,
+    SET_ASIDE,
     SUBSCRIBED,
     WORKER_PROCESSES,
     WORKER_REPLACEMENTS,
@@ -130,3 +131,4 @@ def _counts(counts: Counts) -> Iterator[Reading]:
     yield Reading(PRINTED, {(str(kind),): float(number) for kind, number in counts.printed.items()})
     # Also those that have not occurred: Prometheus does not see the first increase of a series that appears with it.
     yield Reading(REFUSED, {(str(reason),): float(counts.refused.get(reason, 0)) for reason in Reason})
+    yield from reading(SET_ASIDE, float(counts.set_aside))

@@ -191,7 +191,8 @@ def _check(stopping: threading.Event) -> tuple[int, str]:
     """Check the settings in a process, killed if `stopping` is set; return its exit status and what it printed."""
     try:
         process = subprocess.Popen(
-            [sys.executable, "-m", "messaging_sender.application", "--check"],
+            # Not from the present directory, where anyone may have put a package of the same name.
+            [sys.executable, "-P", "-m", "messaging_sender.application", "--check"],
             stdin=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             text=True,

@@ -237,7 +237,12 @@ class GroupSender:
                 return False
             route.is_published = True
             publication = publisher.publish(route.message.recipient, route.sealed.payload, route.sealed.expiry_seconds)
-        publisher.wait(publication)
+        try:
+            publisher.wait(publication)
+        except TransportError:
+            # It is reported or queued as it is now: it must not be sent once the connection is back.
+            publisher.withdraw(publication)
+            raise
         with self._changed:
             self._unanswered = 0
         return True

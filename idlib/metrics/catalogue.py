@@ -30,6 +30,11 @@ PRINTED: Final = Metric(
 REFUSED: Final = Metric(
     "dane_messenger_messages_refused_total", Kind.COUNTER, "Messages that were refused, by reason code", ("reason",)
 )
+SET_ASIDE: Final = Metric(
+    "dane_messenger_messages_set_aside_total",
+    Kind.COUNTER,
+    "Messages that the command of --exec has failed to process, three times each",
+)
 DEFERRED: Final = Metric("dane_messenger_deferred_messages", Kind.GAUGE, "Messages that wait for DNS or the clock")
 QUEUED: Final = Metric(
     "dane_messenger_queue_messages", Kind.GAUGE, "Messages in the queues between the receiver's stages", ("queue",)

@@ -58,6 +58,8 @@ class _EnvFile(argparse.Action):
         from idlib.settings.env_file import load_env_file
 
         load_env_file(path)
+        # The file may have set LOG_FORMAT, for what is wrong with the rest of the command line.
+        use_log_format()
 
 
 def parser(description: str, example: str) -> argparse.ArgumentParser:

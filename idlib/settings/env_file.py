@@ -13,12 +13,11 @@ from typing import Final
 
 from idlib.errors import ConfigurationError, quoted
 from idlib.files import open_regular
-from idlib.settings.variables import VARIABLES
 
 _MAX_BYTES: Final = 65_536
 _NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-_KNOWN: Final = frozenset(variable.name for variable in VARIABLES)
-# The last word of a variable's name, if its value is a secret. The project's own variables only name files of secrets.
+# The last word of a variable's name, if its value is a secret. None of the project's own ends so: they only
+# name files of secrets.
 _SECRETS: Final = frozenset({"CREDENTIAL", "CREDENTIALS", "KEY", "PASSPHRASE", "PASSWD", "PASSWORD", "SECRET", "TOKEN"})
 # No character but the tab that is invisible or ends a line somewhere.
 _UNPRINTABLE: Final = re.compile(r"[^\t\x20-\x7e\xa0-\u2027\u202a-\U0010ffff]")
@@ -97,7 +96,7 @@ def parse(contents: bytes, file: str) -> dict[str, str]:
 
 
 def _is_secret(name: str) -> bool:
-    return name not in _KNOWN and name.upper().rpartition("_")[2] in _SECRETS
+    return name.upper().rpartition("_")[2] in _SECRETS
 
 
 def _read_line(line: bytes, before: Collection[str]) -> dict[str, str]:

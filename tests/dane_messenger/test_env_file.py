@@ -1,5 +1,6 @@
 """`--env-file` in every program, as a user gives it."""
 
+import json
 import os
 import signal
 import subprocess
@@ -78,6 +79,20 @@ def test_a_bad_value_of_a_file_is_reported_as_one_of_the_environment(settings: P
     ended = run(str(COMMAND), "identity", "create", "--env-file", str(settings))
     assert ended.returncode == 1
     assert ended.stderr.startswith("Bad value of env var IDENTITY_NAME: 'not a name'")
+
+
+def test_wrong_usage_is_reported_in_the_log_format_of_the_file(settings: Path) -> None:
+    settings.write_text("LOG_FORMAT=json\n")
+    ended = run(str(COMMAND), "receive", "--env-file", str(settings), "-C", "0")
+    assert ended.returncode == 64
+    assert json.loads(ended.stderr)["exit_status_name"] == "usage"
+
+
+def test_a_setting_that_is_missing_is_reported_in_the_log_format_of_the_file(settings: Path) -> None:
+    settings.write_text("LOG_FORMAT=json\n")
+    ended = run(str(COMMAND), "deliver", "--env-file", str(settings), "--check")
+    assert ended.returncode == 1
+    assert {json.loads(line)["exit_status_name"] for line in ended.stderr.splitlines()} == {"configuration"}
 
 
 def test_the_option_is_given_once(settings: Path) -> None:

@@ -57,7 +57,7 @@ def test_the_dashboard_is_one_that_grafana_imports() -> None:
         assert panel["title"]
         assert panel["datasource"] == source
         assert panel["targets"]
-        assert [target["refId"] for target in panel["targets"]] == list("ABC")[: len(panel["targets"])]
+        assert [target["refId"] for target in panel["targets"]] == list("ABCD")[: len(panel["targets"])]
         assert all(target["datasource"] == source for target in panel["targets"])
 
 

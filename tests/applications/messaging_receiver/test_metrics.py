@@ -2,6 +2,7 @@
 
 import datetime as dt
 from pathlib import Path
+from unittest.mock import MagicMock
 
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding
@@ -10,7 +11,7 @@ from idlib.discovery import Discovery
 from idlib.errors import BogusError, DiscoveryError, NoRecordError, NotSecureError, Reason, TemporaryDiscoveryError
 from idlib.metrics import HistogramValue, Reading
 from idlib.metrics.readings import Value
-from messaging_receiver.metrics import CertificateExpiry, Starting
+from messaging_receiver.metrics import CertificateExpiry, Receiving, Starting
 from messaging_receiver.own_record import OwnRecord
 from testbed.certificate_maker import NOW, Authority
 from tests.applications.messaging_receiver.world import ALICE, BOB, EPOCHS, KEYS, World, record_of
@@ -38,7 +39,7 @@ def test_the_expiry_follows_the_certificate(tmp_path: Path) -> None:
     assert expiry.read() is None
 
 
-def read(starting: Starting) -> dict[str, Value]:
+def read(starting: Starting | Receiving) -> dict[str, Value]:
     def named(reading: Reading) -> dict[str, Value]:
         name = reading.metric.name.removeprefix("dane_messenger_")
         return {" ".join((name, *labels)): value for labels, value in reading.values.items()}
@@ -105,7 +106,23 @@ def test_every_reason_is_reported_from_the_start_and_no_other_label(world: World
     assert found == {f"messages_refused_total {reason}": float(reason is Reason.REPLAY) for reason in Reason}
 
 
+def test_messages_that_are_set_aside_are_counted(world: World, starting: Starting) -> None:
+    assert read(starting)["messages_set_aside_total"] == 0
+    world.context.counters.count_set_aside(2)
+    assert read(starting)["messages_set_aside_total"] == 2
+
+
 def test_the_living_epoch_keys_are_counted(starting: Starting) -> None:
     found = read(starting)
     assert found["epoch_keys"] == 1
     assert "epoch_key_expiry_timestamp_seconds" not in found
+
+
+@pytest.mark.parametrize(("problem", "healthy"), [(None, 1), ("disk: no space left on device", 0)])
+def test_a_receiver_with_a_problem_is_not_healthy(problem: str | None, healthy: float, starting: Starting) -> None:
+    supervision = MagicMock(is_subscribed=True)
+    supervision.last_problem.return_value = problem
+    receiving = Receiving(starting, MagicMock(number_waiting=7), supervision, lambda: {"encrypted": 5}, None)
+    found = read(receiving)
+    assert (found["healthy"], found["subscribed"]) == (healthy, 1)
+    assert (found["deferred_messages"], found["queue_messages encrypted"], found["worker_processes"]) == (7, 5, 0)

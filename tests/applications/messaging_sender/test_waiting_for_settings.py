@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from idlib.errors import ExitStatus
 from idlib.program.json_lines import JsonStderr
 from messaging_sender import application
 
@@ -50,3 +51,12 @@ def test_a_lasting_problem_is_written_once_although_each_line_has_another_time(
     assert [PROBLEM in line for line in lines].count(True) == 1
     if log_format == "json":
         assert all(list(json.loads(line))[:3] == ["time", "level", "message"] for line in lines)
+
+
+def test_the_check_runs_nothing_from_the_present_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("IDENTITY_NAME", "not a name")
+    (tmp_path / "messaging_sender.py").write_text("raise SystemExit")
+    monkeypatch.chdir(tmp_path)
+    status, output = application._check(threading.Event())
+    assert status == ExitStatus.CONFIGURATION
+    assert "IDENTITY_NAME" in output

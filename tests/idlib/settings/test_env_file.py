@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from idlib.errors import ConfigurationError
+from idlib.settings import VARIABLES
 from idlib.settings.env_file import load_env_file, parse, read_env_file
 
 NAMES = st.from_regex(r"[A-Za-z_][A-Za-z0-9_]{0,20}", fullmatch=True)
@@ -185,6 +186,12 @@ def test_a_private_file_may_have_a_secret(tmp_path: Path, mode: int) -> None:
 @pytest.mark.parametrize("line", ["MQTT_PASSWORD_FILE=/x", "KEY_TYPE=ed25519", "EPOCH_KEYS=on", "MQTT_KEY_FILE=/x"])
 def test_a_file_without_a_secret_may_be_readable_by_all(tmp_path: Path, line: str) -> None:
     assert len(read_env_file(file_with(tmp_path, line, 0o644))) == 1
+
+
+def test_no_setting_of_this_project_counts_as_a_secret(tmp_path: Path) -> None:
+    names = {variable.name for variable in VARIABLES}
+    lines = "\n".join(f"{name}=x" for name in names)
+    assert set(read_env_file(file_with(tmp_path, lines, 0o644))) == names
 
 
 def test_what_is_not_a_readable_file_is_reported(tmp_path: Path) -> None:

@@ -129,6 +129,8 @@ class AuthenticationStage(Stage["DecryptedMessage | LookupResult"]):
         for sender in self._deferral.senders():
             if wanted.match(sender):
                 self._retry(sender)
+            else:
+                self._deferral.note_unwanted(sender)
 
     @property
     def number_waiting(self) -> int:
@@ -214,7 +216,7 @@ class AuthenticationStage(Stage["DecryptedMessage | LookupResult"]):
         verdict = self._judge(message, unverified, known, moment, renewal)
         if not isinstance(verdict, Refuse) and not self._wanted.match(sender):
             self.context.refusals.note_unwanted(sender)
-            self._hold(Arrival(message, unverified))
+            self._hold(Arrival(message, unverified, is_unwanted=True))
         elif isinstance(verdict, Print | Wait) and self._is_awaited(sender):
             # Earlier messages of the sender still wait, and its messages are printed in order.
             self._hold(Arrival(message, unverified))

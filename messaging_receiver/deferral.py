@@ -42,12 +42,14 @@ class Arrival:
         unverified: Its parsed content, not verified yet.
         contradicts: Whether none of its sender's known keys verifies it.
         is_absent: Whether its sender has no record, but may be new.
+        is_unwanted: Whether it is stored for a later run.
     """
 
     message: DecryptedMessage
     unverified: UnverifiedMessage
     contradicts: bool = False
     is_absent: bool = False
+    is_unwanted: bool = False
 
     @property
     def size(self) -> int:
@@ -86,6 +88,14 @@ class Deferral:
             sender: The sender's name.
         """
         return self._index.is_awaited(str(sender))
+
+    def note_unwanted(self, sender: IdentityName) -> None:
+        """Note that a sender's messages are stored for a later run; they are displaced before those of this one.
+
+        Args:
+            sender: The sender's name.
+        """
+        self._index.set_rank(str(sender), Rank.UNWANTED)
 
     def split_by_room(self, arrivals: Sequence[Arrival]) -> tuple[list[Arrival], list[Arrival]]:
         """Return the messages that can be stored, and those of trusted names for which there is no room.
@@ -140,7 +150,9 @@ class Deferral:
                 continue
             waiting = self._waiting(arrival)
             self._index.add(waiting)
-            if arrival.is_absent:
+            if arrival.is_unwanted:
+                self.note_unwanted(arrival.unverified.sender)
+            elif arrival.is_absent:
                 self._index.set_rank(waiting.sender, Rank.ABSENT)
             elif self.has_failed(arrival.unverified.sender):
                 self._index.set_rank(waiting.sender, Rank.FAILED)

@@ -59,8 +59,19 @@ class MessageDirectory:
         Raises:
             StoreError: It cannot be read.
         """
+        return self.count("")
+
+    def count(self, suffix: str) -> int:
+        """Return how many entries the directory has whose names have a certain end.
+
+        Args:
+            suffix: The end.
+
+        Raises:
+            StoreError: It cannot be read.
+        """
         try:
-            return sum(1 for _ in self._path.iterdir())
+            return sum(entry.name.endswith(suffix) for entry in self._path.iterdir())
         except OSError as error:
             raise self._error(error) from error
 

@@ -31,11 +31,15 @@ MAX_ABSENT_OF_A_ZONE: Final = 8
 
 
 class Rank(IntEnum):
-    """The result of looking up a stranger's name so far; messages of a lower rank are displaced first."""
+    """The result of looking up a stranger's name so far; messages of a lower rank are displaced first.
 
-    ABSENT = 0
-    FAILED = 1
-    NOT_ASKED = 2
+    The names that `--from` does not name are not looked up: anyone can make them up.
+    """
+
+    UNWANTED = 0
+    ABSENT = 1
+    FAILED = 2
+    NOT_ASKED = 3
 
 
 @dataclass(frozen=True, slots=True)

@@ -50,7 +50,9 @@ def main() -> NoReturn:
     passed = [f"--property=LoadCredential={group}:{credentials}/{group}/" for group in CREDENTIALS]
     properties = [f"--property=EnvironmentFile={layout.settings_of(name)}", "--property=UMask=0077", *passed]
     options = ["--pipe", "--wait", "--collect", "--quiet", f"--uid={USER}", f"--gid={USER}", *properties]
+    # systemd would expand a variable in a word, such as the text of a message (systemd.service(5)).
+    words = [word.replace("$", "$$") for word in arguments.words]
     try:
-        os.execvp("systemd-run", ["systemd-run", *options, "--", str(command), *arguments.words])  # noqa: S606
+        os.execvp("systemd-run", ["systemd-run", *options, "--", str(command), *words])  # noqa: S606
     except OSError as error:
         raise ServiceError(f"systemd-run cannot be run: {error.strerror}", "install the package systemd") from error

@@ -118,8 +118,9 @@ def _wait(process: "subprocess.Popen[bytes]", end: float, is_wanted: Callable[[]
 
 
 def _kill_all(process: "subprocess.Popen[bytes] | subprocess.Popen[str]") -> None:
-    # The command alone would leave behind what it has started.
-    with contextlib.suppress(ProcessLookupError):
+    # The command alone would leave behind what it has started. One that runs as another user, as with sudo, may not be
+    # killed: the caller waits until it ends.
+    with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(process.pid, signal.SIGKILL)
 
 

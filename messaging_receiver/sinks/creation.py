@@ -69,6 +69,7 @@ def _sink_from(arguments: argparse.Namespace, context: Context, ending: Ending) 
             stopping,
             context.movements.note,
             context.writes.retry,
+            context.standings.is_trusted,
         )
     if arguments.confirm:
         from messaging_receiver.sinks.confirming import Confirming

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from idlib.errors import StoreError, quoted
+from idlib.names import IdentityName
 from idlib.output import harmless, rfc3339
 from idlib.system.backoff import Backoff
 from idlib.system.failure_log import FailureLog
@@ -26,6 +27,10 @@ _LOG = logging.getLogger(__name__)
 # After the first try and after the second one; there are three.
 PAUSES_SECONDS: Final = (1.0, 4.0)
 MAX_SET_ASIDE: Final = 100
+# Of strangers, so that they cannot take the places of trusted names.
+MAX_SET_ASIDE_OF_STRANGERS: Final = 50
+_SUFFIX: Final = ".json"
+_SUFFIX_OF_STRANGERS: Final = f"-stranger{_SUFFIX}"
 # While the command cannot be started.
 SHORTEST_PAUSE_SECONDS: Final = 1.0
 LONGEST_PAUSE_SECONDS: Final = 60.0
@@ -55,6 +60,7 @@ class Running:
         stopping: Set to stop the receiver; the command may then go on for one more second.
         note_movement: Called while it runs, because the calling thread is not stuck.
         retry: Runs an operation until the disk works; raises StoreError if the receiver stops before.
+        is_trusted: Returns whether a name is trusted; raises StoreError if that cannot be read.
     """
 
     def __init__(
@@ -65,6 +71,7 @@ class Running:
         stopping: threading.Event,
         note_movement: Callable[[], None],
         retry: Callable[[Callable[[], Path | None]], Path | None],
+        is_trusted: Callable[[IdentityName], bool],
     ) -> None:
         self._words = words
         self._seconds = seconds
@@ -72,6 +79,7 @@ class Running:
         self._stopping = stopping
         self._note_movement = note_movement
         self._retry = retry
+        self._is_trusted = is_trusted
         self._outage = FailureLog(_LOG)
         self._give_up_at: float | None = None
 
@@ -138,15 +146,19 @@ class Running:
 
     def _keep_aside(self, message: ReceivedMessage) -> Fate:
         def keep() -> Path | None:
+            is_stranger = not self._is_trusted(message.sender)
             if len(self._set_aside) >= MAX_SET_ASIDE:
                 return None
-            return self._set_aside.save(message, f"{json_line_of(message)}\n".encode(), ".json")
+            if is_stranger and self._set_aside.count(_SUFFIX_OF_STRANGERS) >= MAX_SET_ASIDE_OF_STRANGERS:
+                return None
+            suffix = _SUFFIX_OF_STRANGERS if is_stranger else _SUFFIX
+            return self._set_aside.save(message, f"{json_line_of(message)}\n".encode(), suffix)
 
         try:
             file = self._retry(keep)
         except StoreError:
             return Fate.KEPT
-        where = f"its content is not kept, because {MAX_SET_ASIDE} are" if file is None else f"it is in {quoted(file)}"
+        where = "its content is not kept, because too many are" if file is None else f"it is in {quoted(file)}"
         _LOG.error("Set aside the message %s: %s", _named(message), where)
         return Fate.SET_ASIDE
 

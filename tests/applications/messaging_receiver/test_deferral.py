@@ -9,7 +9,7 @@ import pytest
 
 from idlib.discovery.lookup import LookUp
 from idlib.errors import BogusError, DiscoveryError, NoRecordError
-from idlib.names import IdentityName
+from idlib.names import IdentityName, NamePatterns
 from idlib.storage.waiting import WaitingMessages
 from messaging_receiver.deferral import MAX_WAITING_SECONDS
 from messaging_receiver.lookups import WORKERS_FOR_OTHER_NAMES
@@ -434,3 +434,35 @@ def test_messages_of_a_proven_name_whose_record_is_gone_wait_in_the_area_of_trus
     world.wait_for(lambda: len(world.settled) == 20)
     assert world.stored() == [str(ALICE)] * 20
     assert "refused=0" in world.counters
+
+
+@pytest.mark.parametrize("is_restarted", [False, True])
+def test_names_that_are_not_wanted_displace_no_wanted_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, is_restarted: bool
+) -> None:
+    monkeypatch.setattr("messaging_receiver.waiting_index.MAX_OPEN", 4)
+    names = [IdentityName(f"device.zone-{number}.test") for number in range(6)]
+    KEYS.update(dict.fromkeys(names, KEYS[DAVE]))
+
+    def flood(world: World, before: int = 0) -> None:
+        for name in names:
+            world.deliver(sealed("unwanted", name))
+        world.wait_for(lambda: len(world.settled) == before + len(names))
+
+    def expect_wanted(world: World) -> None:
+        world.dns.answers[ALICE] = OUT
+        world.deliver(sealed("wanted" * 100))
+        world.wait_for(lambda: str(ALICE) in world.stored())
+
+    if is_restarted:
+        with open_world(tmp_path, wanted=NamePatterns((str(ALICE),))) as world:
+            flood(world)
+        with open_world(tmp_path, wanted=NamePatterns((str(ALICE),))) as world:
+            expect_wanted(world)
+            assert len(world.stored()) == 4
+    else:
+        with open_world(tmp_path, wanted=NamePatterns((str(ALICE),))) as world:
+            expect_wanted(world)
+            flood(world, before=1)
+            assert str(ALICE) in world.stored()
+            assert len(world.stored()) == 4

@@ -21,14 +21,14 @@ from idlib.discovery.lookup import LookUp
 from idlib.envelope import Binding, seal
 from idlib.epochs import KEY_ID_OCTETS, SEED_OCTETS, EpochPrivateKey, IdentifiedEpochKey
 from idlib.errors import DiscoveryError, NoRecordError
-from idlib.names import IdentityName
+from idlib.names import IdentityName, NamePatterns
 from idlib.settings import load
 from idlib.storage.replay import ReplayMemory
 from idlib.storage.waiting import WaitingMessages
 from idlib.timekeeping import Timekeeper
 from idlib.transport import Delivery, ReceivedPacket
 from idlib.trust import PolicySource
-from messaging_receiver.authentication_stage import AuthenticationStage, message_authentication_thread
+from messaging_receiver.authentication_stage import EVERYONE, AuthenticationStage, message_authentication_thread
 from messaging_receiver.bounded_queue import BoundedQueue
 from messaging_receiver.context import Context, Standings
 from messaging_receiver.decryption import Turns, message_decryption_thread
@@ -130,14 +130,20 @@ class World:
 
 
 @contextlib.contextmanager
-def open_world(directory: Path, starter: Starter | None = None, **settings: str) -> Iterator[World]:
+def open_world(
+    directory: Path, starter: Starter | None = None, wanted: NamePatterns = EVERYONE, **settings: str
+) -> Iterator[World]:
     """Run a receiver; with something that starts workers, it has three of them."""
     with ReplayMemory(directory) as memory, WaitingMessages(directory) as waiting:
-        yield from _run_world(memory, waiting, {"IDENTITY_NAME": str(BOB), **settings}, starter)
+        yield from _run_world(memory, waiting, {"IDENTITY_NAME": str(BOB), **settings}, starter, wanted)
 
 
 def _run_world(
-    memory: ReplayMemory, waiting: WaitingMessages, environment: dict[str, str], starter: Starter | None
+    memory: ReplayMemory,
+    waiting: WaitingMessages,
+    environment: dict[str, str],
+    starter: Starter | None,
+    wanted: NamePatterns,
 ) -> Iterator[World]:
     dns = Dns({ALICE: record_of(KEYS[ALICE]), DAVE: record_of(KEYS[DAVE])})
     settled: list[ReceivedPacket] = []
@@ -172,7 +178,7 @@ def _run_world(
     openers = (LocalOpener(),) if pool is None else pool.openers
     turns = Turns()
     learn = (lambda *_: None) if pool is None else pool.senders.learn
-    authentication = AuthenticationStage(context, decrypted, authenticated, learn)
+    authentication = AuthenticationStage(context, decrypted, authenticated, learn, wanted)
     printing = Stage(context, authenticated, authenticated)
 
     def deliver(payload: bytes) -> ReceivedPacket:

@@ -94,3 +94,14 @@ def test_without_a_shell_what_is_left_running_is_not_awaited(tmp_path: Path) -> 
 def test_without_a_shell_a_command_that_is_missing_is_an_error() -> None:
     with pytest.raises(FileNotFoundError):
         run_words("/nonexistent/command")
+
+
+def test_without_a_shell_a_command_that_may_not_be_killed_has_taken_too_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    def end_without_permission(group: int, _: int) -> None:
+        # It ends by itself.
+        os.kill(group, signal.SIGTERM)
+        raise PermissionError
+
+    monkeypatch.setattr(os, "killpg", end_without_permission)
+    with pytest.raises(TimeoutError):
+        run_words("sleep", "60", seconds=0.1)

@@ -3,7 +3,7 @@
 import os
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
 from messaging_receiver.ending import Ending
@@ -41,12 +41,25 @@ class Pipes:
 def open_pipes() -> Iterator[Pipes]:
     pipes = Pipes()
     yield pipes
-    for descriptor in (pipes.stdin, pipes.answer, pipes.printed, pipes.writer):
-        try:
-            os.close(descriptor)
-        except OSError:
-            # A test has closed it.
-            continue
+    # The end that is written first: a thread that still reads from stdin would read what the next test opens under the
+    # same number.
+    for descriptor in (pipes.answer, pipes.writer):
+        close(descriptor)
+    for thread in threading.enumerate():
+        if thread.name == "Confirmations":
+            thread.join(20)
+    for descriptor in (pipes.stdin, pipes.printed):
+        close(descriptor)
+
+
+def close(descriptor: int) -> None:
+    """Close a descriptor, unless a test has done so.
+
+    Args:
+        descriptor: The descriptor.
+    """
+    with suppress(OSError):
+        os.close(descriptor)
 
 
 def problem_of(sink: Sink) -> str | None:

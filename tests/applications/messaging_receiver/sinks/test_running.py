@@ -4,6 +4,7 @@ import json
 import os
 import stat
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,9 +15,14 @@ from idlib.errors import StoreError
 from messaging_receiver.durable_writes import DurableWrites
 from messaging_receiver.message_files import MessageDirectory
 from messaging_receiver.sinks import Fate
-from messaging_receiver.sinks.running import MAX_SET_ASIDE, Running, environment_for
+from messaging_receiver.sinks.running import (
+    MAX_SET_ASIDE,
+    MAX_SET_ASIDE_OF_STRANGERS,
+    Running,
+    environment_for,
+)
 from tests.applications.messaging_receiver.sinks.delivering import Delivery, message, problem_of
-from tests.applications.messaging_receiver.world import ALICE
+from tests.applications.messaging_receiver.world import ALICE, BOB
 
 SECRET = "x" * 40
 
@@ -41,7 +47,7 @@ class Commands:
     def sink_of(self, words: list[str], seconds: float = 30.0) -> Running:
         writes = DurableWrites(self.stopping, lambda: None)
         directory = MessageDirectory(self.set_aside)
-        return Running(words, seconds, directory, self.stopping, lambda: None, writes.retry)
+        return Running(words, seconds, directory, self.stopping, lambda: None, writes.retry, lambda name: name == ALICE)
 
     @property
     def log(self) -> str:
@@ -88,8 +94,6 @@ def test_what_belongs_to_the_service_is_not_passed_on() -> None:
 
 @given(st.text(min_size=1, max_size=40))
 def test_no_id_can_break_the_environment(identifier: str) -> None:
-    from dataclasses import replace
-
     value = environment_for(replace(message(), identifier=identifier), 1, {})["MESSAGE_ID"]
     assert "\0" not in value
     assert "\n" not in value
@@ -129,7 +133,20 @@ def test_the_messages_that_are_set_aside_are_limited(commands: Commands, caplog:
         (commands.set_aside / str(number)).touch()
     assert sink.deliver(message()) is Fate.SET_ASIDE
     assert len(list(commands.set_aside.iterdir())) == MAX_SET_ASIDE
-    assert caplog.messages[-1].endswith("its content is not kept, because 100 are")
+    assert caplog.messages[-1].endswith("its content is not kept, because too many are")
+
+
+def test_strangers_leave_room_for_what_trusted_names_have_sent(
+    commands: Commands, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("messaging_receiver.sinks.running.PAUSES_SECONDS", ())
+    sink = commands.sink("exit 1")
+    for number in range(MAX_SET_ASIDE_OF_STRANGERS + 1):
+        stranger = replace(message(), sender=BOB, identifier=str(number))
+        assert sink.deliver(stranger) is Fate.SET_ASIDE
+    assert len(commands.kept()) == MAX_SET_ASIDE_OF_STRANGERS
+    assert sink.deliver(message()) is Fate.SET_ASIDE
+    assert [one["sender"] for one in commands.kept()].count(str(ALICE)) == 1
 
 
 def test_a_full_disk_does_not_lose_a_message_that_is_set_aside(

@@ -66,9 +66,9 @@ distributions: .venv/build.stamp
 demo: $(PACKAGE)
 	@$(BIN)/python -m lab.demo
 
-# Uses two processes for each processor, because most tests wait for something; the tests of a file run in one process,
+# Uses three processes for each processor, because most tests wait for something; the tests of a file run in one process,
 # because they share daemons. JOBS=0 runs all tests in one process.
-JOBS ?= $(shell echo $$((2 * $$(getconf _NPROCESSORS_ONLN))))
+JOBS ?= $(shell echo $$((3 * $$(getconf _NPROCESSORS_ONLN))))
 
 test: .venv/editable.stamp
 	@$(BIN)/python -m testbed.install_packages

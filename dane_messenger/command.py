@@ -144,7 +144,9 @@ def _help(words: list[str]) -> NoReturn:
     line.description = f"{line.description}\n\n{listed}"
 
     def complain() -> None:
-        verb = line.parse_known_args()[0].verb
-        line.error("a verb is missing" if verb is None else f"unknown verb {verb!r}")
+        arguments, unknown = line.parse_known_args()
+        if arguments.verb is not None:
+            line.error(f"unknown verb {arguments.verb!r}")
+        line.error(f"unrecognized arguments: {' '.join(unknown)}" if unknown else "a verb is missing")
 
     run(complain)

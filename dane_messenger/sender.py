@@ -136,7 +136,7 @@ class Sender:
             ReceiptError: The recipient did not confirm in time.
             KeyFileError: The receipt could not be opened, because this program cannot read the device's epoch keys.
             StoreError: The outbox, which also keeps the names that had epoch keys, cannot be read.
-            ValueError: `expires` or `timeout` is out of range.
+            ValueError: The content is neither a str nor bytes, or `expires` or `timeout` is out of range.
             RuntimeError: The `Sender` is closed.
         """
         patience = self._timeout if timeout is None else _checked_timeout(timeout)
@@ -163,7 +163,7 @@ class Sender:
             MessageError: The content is empty or too large, or is a text that is not valid Unicode.
             MalformedMediaTypeError: The content type is not a media type.
             StoreError: The outbox is full, or cannot be written.
-            ValueError: `expires` is out of range.
+            ValueError: The content is neither a str nor bytes, or `expires` is out of range.
         """
         message = _outgoing(recipient, content, content_type, expires)
         queue_message(self._settings, message)
@@ -182,6 +182,9 @@ def _outgoing(
 ) -> NewOutgoingMessage:
     if expires is not None and not (isinstance(expires, int) and 1 <= expires <= _MAX_LIFETIME_SECONDS):
         raise ValueError(f"expires={expires!r}: give a whole number of seconds from 1 to {_MAX_LIFETIME_SECONDS}")
+    # Programs without a type checker can pass anything.
+    if not isinstance(content, str | bytes):
+        raise ValueError(f"the content is of the type {type(content).__name__}: give a str or bytes")  # noqa: TRY004
     is_text = isinstance(content, str) and content_type is None
     octets = _encoded(content) if isinstance(content, str) else content
     return NewOutgoingMessage(

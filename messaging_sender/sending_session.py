@@ -119,7 +119,7 @@ class SendingSession:
 
     def _check_open(self) -> None:
         if self._is_closed:
-            raise RuntimeError("the session is closed")
+            raise RuntimeError("the sender is closed")
 
     def _connected(self) -> Publisher:
         with self._lock:

@@ -48,6 +48,11 @@ def test_each_level_prints_the_version(words: tuple[str, ...]) -> None:
         ((), "dane-messenger: a verb is missing; see dane-messenger --help"),
         (("identity",), "dane-messenger identity: a verb is missing; see dane-messenger identity --help"),
         (("sned",), "dane-messenger: unknown verb 'sned'; see dane-messenger --help"),
+        (("--help-me",), "dane-messenger: unrecognized arguments: --help-me; see dane-messenger --help"),
+        (
+            ("identity", "--force", "-x"),
+            "dane-messenger identity: unrecognized arguments: --force -x; see dane-messenger identity --help",
+        ),
         (("sen", "--help-me"), "dane-messenger: unknown verb 'sen'; see dane-messenger --help"),
         (("identity", "make"), "dane-messenger identity: unknown verb 'make'; see dane-messenger identity --help"),
         (("receive", "--heal"), "dane-messenger receive: unrecognized arguments: --heal"),

@@ -50,6 +50,25 @@ def test_a_timeout_of_the_sender_out_of_range_is_an_error(settings: Mapping[str,
         Sender(settings, timeout=-1)
 
 
+@pytest.mark.parametrize("content", [5, None, ["text"], {"load": 1}])
+@pytest.mark.parametrize("content_type", [None, "application/json"])
+def test_content_of_another_kind_is_an_error(
+    content: Any, content_type: str | None, settings: Mapping[str, str | Path]
+) -> None:
+    error = f"the content is of the type {type(content).__name__}: give a str or bytes"
+    with Sender(settings) as sender:
+        for call in (sender.send, sender.queue):
+            with pytest.raises(ValueError, match=error):
+                call(BOB, content, content_type=content_type)
+
+
+def test_a_closed_sender_says_so(settings: Mapping[str, str | Path]) -> None:
+    with Sender(settings) as sender:
+        pass
+    with pytest.raises(RuntimeError, match="the sender is closed"):
+        sender.send(BOB, "text")
+
+
 def test_a_message_that_cannot_be_queued_creates_no_outbox(settings: Mapping[str, str | Path], tmp_path: Path) -> None:
     with Sender(settings) as sender, pytest.raises(ValueError, match="expires=0: give"):
         sender.queue(BOB, "text", expires=0)

@@ -1,6 +1,7 @@
 """Small disks, and disks that fail."""
 
 import os
+import shutil
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -8,8 +9,6 @@ from pathlib import Path
 from typing import Self
 
 import pytest
-
-from testbed.lab import wait_until
 
 
 @contextmanager
@@ -56,17 +55,14 @@ class FailingDisk:
     def mend(self) -> None:
         """Check it and mount it again; no file on it may be open."""
         subprocess.run(["umount", str(self.directory)], check=True)
-        # The kernel detaches it a moment later; until then another mount would get the one that has failed.
-        wait_until(lambda: not self._loop_devices(), "the failed disk is detached")
+        # The failed one may stay mounted in a namespace that another test has created, and another mount of the same
+        # image would then get it.
+        mended = self._image.with_name(f"mended-{self._image.name}")
+        shutil.copyfile(self._image, mended)
+        self._image = mended
         # Status 1: errors were found and corrected.
         assert subprocess.run(["e2fsck", "-f", "-p", str(self._image)], check=False, capture_output=True).returncode < 2
         self._mount()
-
-    def _loop_devices(self) -> str:
-        found = subprocess.run(
-            ["losetup", "--associated", str(self._image)], check=True, capture_output=True, text=True
-        )
-        return found.stdout
 
     def _mount(self) -> None:
         subprocess.run(["mount", "--options", "loop", str(self._image), str(self.directory)], check=True)

@@ -261,12 +261,12 @@ def _receive(
     receipts.start()
     subscription = Subscription(
         broker,
-        kept_client_id(context),
-        str(settings.identity_name),
+        broker.client_id or kept_client_id(context),
+        broker.topics.of(settings.identity_name),
         settings.mqtt_session_expiry,
         settings.max_message_size,
         lambda delivery: _ingest(reception, delivery),
-        KeptSession(context.memory),
+        KeptSession(context.memory, broker.client_id),
     )
     spawner, number = workers
     pool = None

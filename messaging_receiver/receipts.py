@@ -148,7 +148,7 @@ class Receipts:
                 encryption_key=encryption_key,
                 binding=Binding.new(request.sender, int(time.time()), life_seconds),
             )
-            return publisher.publish(str(request.sender), payload, life_seconds)
+            return publisher.publish(self._broker.topics.of(request.sender), payload, life_seconds)
         except IdlibError as error:
             _LOG.debug("no receipt to %s: %s", request.sender, error)
             return None

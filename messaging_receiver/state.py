@@ -1,6 +1,7 @@
 """Opens and closes the receiver's files under DATA_PATH."""
 
 import contextlib
+import hashlib
 import logging
 import re
 import threading
@@ -30,6 +31,7 @@ _CLIENT_ID_FILE: Final = "client_id"
 _MAX_CLIENT_ID_BYTES: Final = 256
 _CLIENT_ID: Final = re.compile("[0-9A-Za-z-]{1,128}")
 _SESSION: Final = "session"
+_DIGEST_DIGITS: Final = 16
 
 
 @contextlib.contextmanager
@@ -93,17 +95,33 @@ class KeptSession:
 
     Args:
         memory: The store.
+        client_id: The client id in MQTT_CLIENT_ID, each of which has its own session; None for the random one.
     """
 
-    def __init__(self, memory: ReplayStore) -> None:
+    def __init__(self, memory: ReplayStore, client_id: str | None = None) -> None:
         self._memory = memory
+        self._client_id = client_id
+        # The id itself stays out of the store: whoever knows it can take over the session.
+        digest = "" if client_id is None else hashlib.sha256(client_id.encode()).hexdigest()[:_DIGEST_DIGITS]
+        self._fact = _SESSION if client_id is None else f"{_SESSION} {digest}"
 
     def recall(self) -> str | None:
         """Return the text that was noted last, or None."""
         try:
-            return self._memory.fact(_SESSION, "") or None
+            text = self._memory.fact(self._fact, "") or None
+            if text is None and self._client_id is not None:
+                self._tell_of_another_session()
         except StoreError:
             return None
+        return text
+
+    def _tell_of_another_session(self) -> None:
+        if self._memory.get_fact(_SESSION):
+            _LOG.warning(
+                "MQTT_CLIENT_ID begins a new session: what has come since the receiver last ran stays in the session of"
+                " the random client id until the broker drops it; to receive it, run the receiver once without"
+                " MQTT_CLIENT_ID"
+            )
 
     def note(self, text: str) -> None:
         """Note a text in place of the one before.
@@ -113,7 +131,7 @@ class KeptSession:
         """
         # The session works without the note, so a failing disk must not end the connection.
         with contextlib.suppress(StoreError):
-            self._memory.set_fact(_SESSION, text)
+            self._memory.set_fact(self._fact, text)
 
 
 def _identify(sender: str, signed: str, digest: bytes) -> ReplayEntry:

@@ -236,7 +236,8 @@ class GroupSender:
             if self._is_over:
                 return False
             route.is_published = True
-            publication = publisher.publish(route.message.recipient, route.sealed.payload, route.sealed.expiry_seconds)
+            topic = self._broker.topics.of(recipient)
+            publication = publisher.publish(topic, route.sealed.payload, route.sealed.expiry_seconds)
         try:
             publisher.wait(publication)
         except TransportError:

@@ -204,7 +204,8 @@ class LineSender:
             return
         self._own_record.look(self._sealer.key)
         self._key_log.tell(message.recipient, sealed)
-        publication = self._publisher.publish(message.recipient, sealed.payload, sealed.expiry_seconds)
+        topic = self._broker.topics.of(message.recipient)
+        publication = self._publisher.publish(topic, sealed.payload, sealed.expiry_seconds)
         self._unacknowledged.append(_Sent(number, message, sealed, publication))
 
     def _settle_some(self) -> None:

@@ -268,7 +268,8 @@ class OutboxSender:
                     # Before it is published: after a crash it must not be encrypted to an identity key.
                     self._outbox.note_sealed_to_epoch(message.number)
                 self._key_log.tell(message.recipient, sealed)
-                publication = publisher.publish(message.recipient, sealed.payload, sealed.expiry_seconds)
+                topic = self._broker.topics.of(message.recipient)
+                publication = publisher.publish(topic, sealed.payload, sealed.expiry_seconds)
             except (BogusError, TemporaryDiscoveryError):
                 self._verdicts.take_back(message.recipient)
                 raise

@@ -96,7 +96,7 @@ class SendingSession:
         sealed = self._seal(message, ask_for_receipt=True)
         receipt = ReceiptListener(self._settings, self._sealer, IdentityName(message.recipient), message.identifier)
         with Publisher(self._broker, self._timeout, MAX_RECEIPT_OCTETS) as publisher:
-            publisher.listen(str(self._settings.identity_name), receipt.hear)
+            publisher.listen(self._broker.topics.of(self._settings.identity_name), receipt.hear)
             self._transmit(publisher, message, sealed, timeout)
             receipt.wait(timeout)
         return Outcome(SendResult.PRINTED, sealed, self._own_record.tell())
@@ -141,7 +141,8 @@ class SendingSession:
         return sealed
 
     def _transmit(self, publisher: Publisher, message: NewOutgoingMessage, sealed: Sealed, timeout: float) -> None:
-        publication = publisher.publish(message.recipient, sealed.payload, sealed.expiry_seconds)
+        topic = self._broker.topics.of(message.recipient)
+        publication = publisher.publish(topic, sealed.payload, sealed.expiry_seconds)
         try:
             publisher.wait(publication, timeout)
         except NoSubscriberError as error:

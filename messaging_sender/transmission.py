@@ -63,8 +63,9 @@ class Transmission:
                 from messaging_sender.receipt_listener import ReceiptListener
 
                 receipt = ReceiptListener(self._settings, self._sealer, arguments.recipient, message.identifier)
-                publisher.listen(str(self._settings.identity_name), receipt.hear)
-            publication = publisher.publish(message.recipient, sealed.payload, sealed.expiry_seconds)
+                publisher.listen(broker.topics.of(self._settings.identity_name), receipt.hear)
+            topic = broker.topics.of(message.recipient)
+            publication = publisher.publish(topic, sealed.payload, sealed.expiry_seconds)
             outcome.result = SendResult.UNACKNOWLEDGED
             self._wait(publisher, publication)
             outcome.result = SendResult.ACKNOWLEDGED

@@ -87,16 +87,16 @@ class BrokerClient:
 
     def publish(self, recipient: Device, payload: str | bytes, *, qos: int = 1, retain: bool = False) -> None:
         """Publish to a device and wait for the broker's acknowledgement; at QoS 0 there is none."""
-        self._client.publish(recipient.name, payload, qos=qos, retain=retain).wait_for_publish(_PATIENCE)
+        self._client.publish(recipient.topic, payload, qos=qos, retain=retain).wait_for_publish(_PATIENCE)
 
     def flood(self, recipient: Device, payload: bytes, number: int) -> None:
         """Publish a payload many times to a device at QoS 0, without acknowledgements."""
         for _ in range(number):
-            self._client.publish(recipient.name, payload, qos=0)
+            self._client.publish(recipient.topic, payload, qos=0)
 
     def listen(self, recipient: Device) -> None:
         """Subscribe to what is sent to a device."""
-        self._client.subscribe(recipient.name, qos=1)
+        self._client.subscribe(recipient.topic, qos=1)
         self._granted.get(timeout=_PATIENCE)
 
     def next_payload(self) -> bytes:

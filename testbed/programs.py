@@ -84,6 +84,13 @@ class Device:
     entrance: Sequence[str] = field(default=())
 
     @property
+    def topic(self) -> str:
+        """The topic of messages to it, which its settings determine."""
+        is_joined_by_slashes = self.settings.get("MQTT_TOPIC_FORMAT") == "slashes"
+        name = self.name.replace(".", "/") if is_joined_by_slashes else self.name
+        return self.settings.get("MQTT_TOPIC_PREFIX", "") + name
+
+    @property
     def key_path(self) -> Path:
         """The file of the private key."""
         return self.crypto_path / f"{self.name}.key.pem"

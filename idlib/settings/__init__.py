@@ -13,6 +13,7 @@ from idlib.settings.choices import (
     OutputFormat,
     PublishMethod,
     Switch,
+    TopicFormat,
 )
 from idlib.settings.environment import load
 from idlib.settings.mqtt_urls import MqttScheme, MqttUrl, read_mqtt_url
@@ -29,6 +30,7 @@ from idlib.settings.programs import (
     ROTATION_READS,
     SENDER_READS,
 )
+from idlib.settings.texts import read_topic_prefix
 from idlib.settings.values import Settings
 from idlib.settings.variable import SecretValueError, UnfitValueError, Variable
 from idlib.settings.variables import MAX_RECEIVER_WORKERS, MAX_TLSA_TTL, VARIABLES
@@ -63,9 +65,11 @@ __all__ = [
     "ServerAddress",
     "Settings",
     "Switch",
+    "TopicFormat",
     "UnfitValueError",
     "Variable",
     "load",
+    "read_topic_prefix",
     "read_mqtt_url",
     "suspected_port",
 ]

@@ -38,6 +38,13 @@ class MqttVersion(StrEnum):
     V311 = "3.1.1"
 
 
+class TopicFormat(StrEnum):
+    """How a device's name is written in a topic."""
+
+    DOTS = "dots"
+    SLASHES = "slashes"
+
+
 class KeyType(StrEnum):
     """The type and size of a new private key."""
 

@@ -7,6 +7,9 @@ from typing import Final
 
 from idlib.settings.variable import UnfitValueError
 
+# Together with the longest name far less than the 65535 bytes of a topic.
+_MAX_PREFIX_BYTES: Final = 1024
+_WILDCARDS: Final = frozenset("+#")
 _SECONDS_OF_UNIT: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
@@ -64,6 +67,40 @@ def read_username(text: str) -> str:
     """
     if not re.fullmatch(r"[^\0\ud800-\udfff]{1,1024}", text):
         raise ValueError(text)
+    return text
+
+
+def read_client_id(text: str) -> str:
+    """Return a client id that MQTT can transmit, and that a log line can show.
+
+    Args:
+        text: The value of a variable.
+
+    Raises:
+        ValueError: It is too long, or has white space or a character that is not in ASCII.
+    """
+    if not re.fullmatch(r"[!-~]{1,128}", text):
+        raise ValueError(text)
+    return text
+
+
+def read_topic_prefix(text: str) -> str:
+    """Return what stands before a device's name in a topic (MQTT 5, sections 1.5.4 and 4.7).
+
+    Args:
+        text: The value of a variable.
+
+    Raises:
+        ValueError: It cannot be the beginning of a topic to which messages are published.
+    """
+    if any(character in _WILDCARDS for character in text):
+        raise UnfitValueError("contains a wildcard, + or #")
+    if text.startswith("$"):
+        raise UnfitValueError("starts with $, which is for the broker's own topics")
+    if not text.isprintable():
+        raise UnfitValueError("contains a control character, or another one that cannot be shown")
+    if not 1 <= len(text.encode()) <= _MAX_PREFIX_BYTES:
+        raise UnfitValueError(f"has {len(text.encode())} bytes, and a prefix at most {_MAX_PREFIX_BYTES}")
     return text
 
 

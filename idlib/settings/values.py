@@ -14,6 +14,7 @@ from idlib.settings.choices import (
     OutputFormat,
     PublishMethod,
     Switch,
+    TopicFormat,
 )
 from idlib.settings.mqtt_urls import MqttUrl
 
@@ -35,6 +36,9 @@ class Settings:
     mqtt_port: int
     mqtt_version: MqttVersion
     mqtt_session_expiry: int
+    mqtt_client_id: str | None
+    mqtt_topic_prefix: str | None
+    mqtt_topic_format: TopicFormat
     mqtt_tls: Switch
     mqtt_ca_file: Path | None
     mqtt_cert_file: Path | None

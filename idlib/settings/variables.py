@@ -19,12 +19,22 @@ from idlib.settings.choices import (
     OutputFormat,
     PublishMethod,
     Switch,
+    TopicFormat,
     switch,
     words,
 )
 from idlib.settings.identities import read_denied_names, read_identity_name, read_name_patterns, read_required_names
 from idlib.settings.mqtt_urls import MQTT_URL_FORM, read_mqtt_url
-from idlib.settings.texts import auto_or, integer_in, matching, read_duration, read_path, read_username
+from idlib.settings.texts import (
+    auto_or,
+    integer_in,
+    matching,
+    read_client_id,
+    read_duration,
+    read_path,
+    read_topic_prefix,
+    read_username,
+)
 from idlib.settings.variable import Variable
 
 # The receiver gives up a previous key 8 days after its record is gone. A message may be at the broker for 7 days, and
@@ -80,6 +90,29 @@ _BROKER: Final = (
         "a number from 1 to 4294967295 (no expiry)",
         "how many seconds the broker is asked to keep the session and its messages while the receiver is disconnected",
         "604800",
+    ),
+    Variable(
+        "MQTT_CLIENT_ID",
+        read_client_id,
+        "1 to 128 visible characters of ASCII",
+        "the receiver's client id at the broker, for a broker that binds it to the login; anyone else who knows it and"
+        " can use it there takes over the session; other connections add a hyphen and random characters (default: a"
+        " random one, kept in DATA_PATH)",
+    ),
+    Variable(
+        "MQTT_TOPIC_PREFIX",
+        read_topic_prefix,
+        "a text without +, # and control characters that does not start with $",
+        "what stands before the name of a device in each topic, with a / at its end if there is to be one; the same at"
+        " every device (default: nothing)",
+    ),
+    Variable(
+        "MQTT_TOPIC_FORMAT",
+        TopicFormat,
+        words(TopicFormat),
+        "how a device's name is written in a topic: as it is, or its labels joined by /, for a broker that refuses dots;"
+        " the same at every device",
+        "dots",
     ),
     Variable("MQTT_TLS", switch(Switch), words(Switch), "on: connect to the broker with TLS", "off"),
     Variable(

@@ -4,9 +4,9 @@ The broker is trusted with nothing but delivery (MQTT 5, https://docs.oasis-open
 """
 
 from idlib.transport.broker import Broker
-from idlib.transport.connection import new_client_id
+from idlib.transport.connection import new_client_id, new_client_id_at
 from idlib.transport.publication import Publication
 from idlib.transport.publisher import Publisher
 from idlib.transport.subscription import Delivery, ReceivedPacket, Subscription
 
-__all__ = ["Broker", "Delivery", "Publication", "Publisher", "ReceivedPacket", "Subscription", "new_client_id"]
+__all__ = ["Broker", "Delivery", "Publication", "Publisher", "ReceivedPacket", "Subscription", "new_client_id", "new_client_id_at"]

@@ -12,6 +12,7 @@ from idlib.files import read_regular
 from idlib.pem import Kind, describe, read_certificates
 from idlib.settings import VARIABLES, MqttUrl, MqttVersion, Settings, Switch
 from idlib.transport.library import check_library
+from idlib.transport.topics import Topics
 
 _LOG: Final = logging.getLogger(__name__)
 
@@ -38,6 +39,8 @@ class Broker:
         shows_certificate: Whether we send a client certificate.
         has_own_authorities: Whether its certificate must come from the CAs in MQTT_CA_FILE.
         session_expiry: How many seconds we ask it to keep a session without a connection.
+        client_id: The receiver's client id; None if it is random. Other connections put it before a random one.
+        topics: How topics are formed.
         url: Where it is, if MQTT_URL says it; None if MQTT_HOST, MQTT_PORT and MQTT_TLS do.
     """
 
@@ -50,6 +53,8 @@ class Broker:
     shows_certificate: bool = False
     has_own_authorities: bool = False
     session_expiry: int = 0
+    client_id: str | None = field(default=None, repr=False)
+    topics: Topics = Topics()
     url: MqttUrl | None = None
 
     @classmethod
@@ -72,6 +77,8 @@ class Broker:
             shows_certificate=settings.mqtt_cert_file is not None,
             has_own_authorities=settings.mqtt_ca_file is not None,
             session_expiry=settings.mqtt_session_expiry,
+            client_id=settings.mqtt_client_id,
+            topics=Topics(settings.mqtt_topic_prefix or "", settings.mqtt_topic_format),
             url=settings.mqtt_url,
         )
 
@@ -104,6 +111,11 @@ def _check_together(settings: Settings) -> None:
         problems.append(
             "MQTT_USERNAME is set, and MQTT_TLS is off: anyone on the path to the broker could read the password;"
             " set MQTT_TLS=on, or MQTT_PLAINTEXT_LOGIN=on to allow that"
+        )
+    if settings.mqtt_client_id is not None and settings.mqtt_username is None and settings.mqtt_cert_file is None:
+        problems.append(
+            "MQTT_CLIENT_ID is set, and neither MQTT_USERNAME nor MQTT_CERT_FILE is: anyone who guesses it could take over"
+            " the session, and the messages in it; set a login, or unset MQTT_CLIENT_ID"
         )
     if problems:
         raise ConfigurationError(*problems)

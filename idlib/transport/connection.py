@@ -74,6 +74,17 @@ def new_client_id() -> str:
     return secrets.token_hex(16)
 
 
+def new_client_id_at(broker: Broker) -> str:
+    """Return a new client id for a connection that is not the receiver's: it must not take over the receiver's session.
+
+    If the broker accepts only certain client ids, it begins with the receiver's, and is as hard to guess as any other.
+
+    Args:
+        broker: The broker to connect to.
+    """
+    return new_client_id() if broker.client_id is None else f"{broker.client_id}-{new_client_id()}"
+
+
 class Connector:
     """Makes connections to a broker, one after another.
 

@@ -28,7 +28,7 @@ from idlib.transport.connection import (
     Explanation,
     explain,
     explain_end,
-    new_client_id,
+    new_client_id_at,
     subscribe_size,
 )
 from idlib.transport.hints import hint_for_silence
@@ -37,6 +37,7 @@ from idlib.transport.packets import MAX_PACKET_BYTES, Connack, Publish
 from idlib.transport.publication import Publication
 from idlib.transport.session import Grant
 from idlib.transport.session_owner import Owner, OwnerCheck
+from idlib.transport.topics import is_same_topic
 
 _LOG = logging.getLogger(__name__)
 
@@ -78,7 +79,7 @@ class Publisher:
         self._broker = broker
         self._timeout = timeout
         self._outage = FailureLog(_LOG) if outage is None else outage
-        self._client_id = new_client_id()
+        self._client_id = new_client_id_at(broker)
         self._connector = Connector(
             broker,
             self._client_id,
@@ -339,7 +340,7 @@ class Publisher:
             self._connector.connect(client)
             return client
         # With a new client id, there cannot be a session that an earlier attempt of ours left behind.
-        client_id = new_client_id()
+        client_id = new_client_id_at(self._broker)
         self._connector.use_client_id(client_id)
         client = self._connector.new_client()
         with Inquiry(self._broker, client_id, self._timeout) as inquiry:
@@ -440,7 +441,7 @@ class Publisher:
         if self._grant is None or self._end is not None:
             # The message stays queued for the owner of a session that we leave.
             return
-        if message.topic and (self._topic is None or message.topic != self._topic.encode()):
+        if message.topic and (self._topic is None or not is_same_topic(message.topic, self._topic)):
             # It matches a subscription of another program.
             self._give_up(self._foreign("sent messages of a session that is not ours"))
             disconnect(self._client, self._broker.version, ends=False)

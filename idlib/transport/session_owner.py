@@ -6,7 +6,7 @@ from enum import Enum, auto
 
 from idlib.errors import TransportError
 from idlib.transport.broker import Broker
-from idlib.transport.connection import new_client_id
+from idlib.transport.connection import new_client_id_at
 from idlib.transport.inquiry import Inquiry
 
 _LOG = logging.getLogger(__name__)
@@ -45,7 +45,7 @@ class OwnerCheck:
         if self._is_by_id:
             return Owner.US
         try:
-            with Inquiry(self._broker, new_client_id(), timeout) as inquiry:
+            with Inquiry(self._broker, new_client_id_at(self._broker), timeout) as inquiry:
                 is_present = inquiry.ask(leaving)
                 if is_present is False:
                     inquiry.end()

@@ -17,7 +17,7 @@ from idlib.envelope import Binding, seal_receipt
 from idlib.errors import IdlibError, KeyFileError, TransportError
 from idlib.names import IdentityName
 from idlib.settings import MqttVersion, Settings
-from idlib.transport import Broker, new_client_id
+from idlib.transport import Broker, new_client_id_at
 from idlib.transport.connection import QOS_AT_LEAST_ONCE
 from idlib.transport.inquiry import Inquiry, end_session
 from idlib.transport.publisher import Publisher
@@ -50,7 +50,7 @@ def check_broker(settings: Settings, own_key: Once[PrivateKey]) -> list[Item]:
         ConfigurationError: The settings exclude each other, or a file that they name cannot be used.
     """
     broker = Broker.from_settings(settings)
-    client_id = new_client_id()
+    client_id = new_client_id_at(broker)
     first = _Attempt(broker, client_id)
     items = first.items
     if first.grant is None:
@@ -181,6 +181,7 @@ def _probe_item(broker: Broker, name: IdentityName, own_key: Once[PrivateKey]) -
     except KeyFileError as error:
         return skip(identifier, f"there is no key to sign a probe with: {error.fact}")
     returned = threading.Event()
+    topic = broker.topics.of(name)
 
     def hear(payload: bytes) -> None:
         if payload == probe:
@@ -188,13 +189,13 @@ def _probe_item(broker: Broker, name: IdentityName, own_key: Once[PrivateKey]) -
 
     try:
         with Publisher(broker, _SECONDS, _MAX_HEARD) as publisher:
-            publisher.listen(str(name), hear)
-            publisher.wait(publisher.publish(str(name), probe, _PROBE_LIFETIME_SECONDS))
+            publisher.listen(topic, hear)
+            publisher.wait(publisher.publish(topic, probe, _PROBE_LIFETIME_SECONDS))
             if returned.wait(_SECONDS):
                 return ok(identifier, f"a message to {name} came back")
     except IdlibError as error:
         return fail(identifier, error.fact, error.hint or "check this device's permissions on the broker")
-    hint = f"let this device publish and subscribe to the topic {name} at the broker"
+    hint = f"let this device publish and subscribe to the topic {topic} at the broker"
     return fail(identifier, f"the broker acknowledged a message to {name}, but did not deliver it", hint)
 
 

@@ -69,7 +69,7 @@ __all__ = [
     "UnfitValueError",
     "Variable",
     "load",
-    "read_topic_prefix",
     "read_mqtt_url",
+    "read_topic_prefix",
     "suspected_port",
 ]

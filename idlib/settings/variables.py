@@ -110,8 +110,8 @@ _BROKER: Final = (
         "MQTT_TOPIC_FORMAT",
         TopicFormat,
         words(TopicFormat),
-        "how a device's name is written in a topic: as it is, or its labels joined by /, for a broker that refuses dots;"
-        " the same at every device",
+        "how a device's name is written in a topic: as it is, or its labels joined by /, for a broker that refuses"
+        " dots; the same at every device",
         "dots",
     ),
     Variable("MQTT_TLS", switch(Switch), words(Switch), "on: connect to the broker with TLS", "off"),

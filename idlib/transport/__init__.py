@@ -9,4 +9,13 @@ from idlib.transport.publication import Publication
 from idlib.transport.publisher import Publisher
 from idlib.transport.subscription import Delivery, ReceivedPacket, Subscription
 
-__all__ = ["Broker", "Delivery", "Publication", "Publisher", "ReceivedPacket", "Subscription", "new_client_id", "new_client_id_at"]
+__all__ = [
+    "Broker",
+    "Delivery",
+    "Publication",
+    "Publisher",
+    "ReceivedPacket",
+    "Subscription",
+    "new_client_id",
+    "new_client_id_at",
+]

@@ -54,7 +54,7 @@ class Broker:
     has_own_authorities: bool = False
     session_expiry: int = 0
     client_id: str | None = field(default=None, repr=False)
-    topics: Topics = Topics()
+    topics: Topics = field(default_factory=Topics)
     url: MqttUrl | None = None
 
     @classmethod
@@ -114,8 +114,8 @@ def _check_together(settings: Settings) -> None:
         )
     if settings.mqtt_client_id is not None and settings.mqtt_username is None and settings.mqtt_cert_file is None:
         problems.append(
-            "MQTT_CLIENT_ID is set, and neither MQTT_USERNAME nor MQTT_CERT_FILE is: anyone who guesses it could take over"
-            " the session, and the messages in it; set a login, or unset MQTT_CLIENT_ID"
+            "MQTT_CLIENT_ID is set, and neither MQTT_USERNAME nor MQTT_CERT_FILE is: anyone who guesses it could take"
+            " over the session, and the messages in it; set a login, or unset MQTT_CLIENT_ID"
         )
     if problems:
         raise ConfigurationError(*problems)

@@ -23,9 +23,11 @@ from idlib.transport.packets import (
     PacketReader,
     PacketType,
     Publish,
+    Remarks,
     read_acknowledgement,
     read_connack,
     read_publish,
+    read_remarks,
     read_suback,
 )
 from idlib.transport.session import ConnackProperty
@@ -39,6 +41,9 @@ _PLACE_IN_SOURCE: Final = re.compile(r"^_ssl\.c:[0-9]+: | \(_ssl\.c:[0-9]+\)")
 
 # The return codes of MQTT 3.1.1, section 3.2.2.3, as reason codes of MQTT 5.
 _RETURN_CODES: Final = {1: 132, 2: 133, 3: 136, 4: 134, 5: 135}
+
+
+_PAYLOAD_FORMAT_INVALID: Final = 153
 
 
 class TlsTimeoutError(TimeoutError):
@@ -117,6 +122,8 @@ class PacketClient(Client):
         # The exception that `failure` describes, if there was one.
         self.error: Exception | None = None
         self.code: int | None = None
+        # What the broker has added to the code.
+        self.remarks = Remarks()
         self.is_refused = False
         self._version = version
         self._handlers = handlers
@@ -227,7 +234,7 @@ class PacketClient(Client):
 
     def _take(self, packet: Packet) -> MQTTErrorCode:
         if packet.type == PacketType.DISCONNECT:
-            self._end(PacketTypes.DISCONNECT, packet.body[0] if packet.body else 0)
+            self._end(PacketTypes.DISCONNECT, packet.body[0] if packet.body else 0, packet.body, 1)
             return MQTTErrorCode.MQTT_ERR_CONN_LOST
         if self._has_connack == (packet.type == PacketType.CONNACK):
             raise MalformedPacketError(f"a packet of type {packet.type >> 4} came out of order")
@@ -256,7 +263,7 @@ class PacketClient(Client):
         if connack.code:
             # Brokers that do not speak MQTT 5 answer with the codes of MQTT 3.1.1.
             self.is_refused = True
-            self._end(PacketTypes.CONNACK, _RETURN_CODES.get(connack.code, connack.code))
+            self._end(PacketTypes.CONNACK, _RETURN_CODES.get(connack.code, connack.code), packet.body, 2)
             return MQTTErrorCode.MQTT_ERR_CONN_REFUSED
         status = self._hand_to_library(packet.header, self._accepting_connack(connack))
         self._handlers.connected(connack)
@@ -297,8 +304,9 @@ class PacketClient(Client):
         self._in_packet["remaining_length"] = len(body)
         return super()._packet_handle()
 
-    def _end(self, packet_type: int, code: int) -> None:
+    def _end(self, packet_type: int, code: int, body: bytes, begin: int) -> None:
         self.code = code
+        self.remarks = Remarks() if self._version is MqttVersion.V311 else read_remarks(body, begin)
         self._note(reason_name(packet_type, code))
 
 
@@ -312,7 +320,8 @@ def reason_name(packet_type: int, code: int) -> str:
     try:
         return str(ReasonCode(packet_type, identifier=code))
     except (KeyError, ValueError):
-        return f"reason code {code}"
+        # The library lacks it: MQTT 5, section 3.2.2.2, allows it in CONNACK too.
+        return "Payload format invalid" if code == _PAYLOAD_FORMAT_INVALID else f"reason code {code}"
 
 
 def words_of(error: Exception) -> str:

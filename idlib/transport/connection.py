@@ -52,7 +52,7 @@ def explain(broker: Broker, packet_type: int, code: int) -> Explanation:
         packet_type: The packet that contained it: one of the library's `PacketTypes`.
         code: A reason code of MQTT 5, section 2.4.
     """
-    return Explanation(reason_name(packet_type, code), hint_for_reason(broker, code))
+    return Explanation(reason_name(packet_type, code), hint_for_reason(broker, packet_type, code))
 
 
 def explain_end(broker: Broker, client: PacketClient, otherwise: str = "") -> Explanation:
@@ -66,7 +66,8 @@ def explain_end(broker: Broker, client: PacketClient, otherwise: str = "") -> Ex
     if client.code is None:
         hint = hint_for_alert(broker, client.error) or otherwise
         return Explanation(client.failure or "the broker does not answer", hint)
-    return explain(broker, PacketTypes.CONNACK if client.is_refused else PacketTypes.DISCONNECT, client.code)
+    end = explain(broker, PacketTypes.CONNACK if client.is_refused else PacketTypes.DISCONNECT, client.code)
+    return Explanation(f"{end.fact}{client.remarks}", end.hint)
 
 
 def new_client_id() -> str:

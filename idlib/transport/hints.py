@@ -5,9 +5,12 @@ import socket
 import ssl
 from typing import Final
 
-from idlib.settings import MqttVersion, suspected_port
+from paho.mqtt.packettypes import PacketTypes
+
+from idlib.settings import MqttVersion, TopicFormat, suspected_port
 from idlib.transport.broker import Broker
 from idlib.transport.client import TlsTimeoutError
+from idlib.transport.topics import Topics
 
 _CHECK_PLACE: Final = "check MQTT_HOST and MQTT_PORT"
 # OpenSSL's verification errors: https://docs.openssl.org/3.0/man3/X509_STORE_CTX_get_error/
@@ -30,37 +33,38 @@ _CLIENT_CERTIFICATE_ALERTS: Final = (
     "ACCESS_DENIED",
 )
 _VERSION_ALERTS: Final = ("PROTOCOL_VERSION", "UNSUPPORTED_PROTOCOL", "INSUFFICIENT_SECURITY", "NO_PROTOCOLS_AVAILABLE")
-# Reason codes of MQTT 5, section 2.4; the library translates those of 3.1.1 into them.
-_UNSUPPORTED_VERSION: Final = 132
-_BAD_LOGIN: Final = 134
-_NOT_AUTHORIZED: Final = 135
+# Reason codes of MQTT 5, section 2.4; `client` translates those of 3.1.1 into them.
+_FIRST_FAILURE: Final = 128
+_OURS: Final = "this program uses no {}, so a proxy has changed what it sent, or the broker has a fault: report it"
 _HINTS_OF_REASONS: Final = {
-    128: "check the broker's log",
-    129: "check the broker's log",
-    130: "check the broker's log",
-    131: "check the broker's log",
-    133: "configure the broker to accept unknown client ids",
-    136: "try again later",
-    137: "try again later",
-    138: "ask the operator of the broker",
+    0: "no action needed: the broker has closed the connection without an error, and the program reconnects",
+    128: "the broker does not say why: look for the reason in its log",
+    129: "look for a proxy that changes packets on the way to the broker; if there is none, report it",
+    130: "the broker did not expect a packet of this program: update the broker, or report it with its log",
+    131: "the broker has a rule of its own that MQTT has no reason code for: see its documentation and its log",
+    136: "the broker runs, but cannot work now: check its state, such as its storage and its cluster",
+    137: "the broker is overloaded: send less, or give it more resources",
+    138: "ask the operator of the broker to lift the ban on this device",
     139: "no action needed: the program reconnects when the broker is back",
     140: "configure the broker to accept a user name and password, or a client certificate",
     141: "check the network between this device and the broker",
-    142: "another client uses the same client id: is a copy of DATA_PATH in use elsewhere, or does the broker use the"
-    " user name as the client id?",
-    143: "configure the broker to allow the topic, which is a device's name",
-    144: "configure the broker to allow the topic, which is a device's name",
-    147: "check the broker's log",
+    145: "no action needed if it happens once; otherwise restart the program, and report it with the broker's log",
+    147: "the broker allows fewer unacknowledged messages than it has announced: report it with the broker's log",
+    148: _OURS.format("topic alias"),
     149: "send shorter messages, or raise the broker's packet size limit",
     150: "send fewer messages per second",
     151: "wait until the broker has delivered its queued messages, or raise its quota",
-    152: "ask the operator of the broker",
-    153: "use another broker: this one inspects messages",
+    152: "an operator of the broker has ended the connection: ask why",
+    153: "use another broker, or turn off its inspection of messages: what it sees of them is encrypted",
+    154: _OURS.format("retained message"),
     155: "configure the broker to accept QoS 1",
-    156: "set MQTT_HOST to the server that replaces it",
+    156: "set MQTT_HOST to another server of this broker for now",
     157: "set MQTT_HOST to the server that replaces it",
-    159: "connect less often",
-    160: "no action needed: the program reconnects",
+    158: _OURS.format("shared subscription"),
+    159: "connect less often: many messages can share a connection, with --lines, --to or a resident sender",
+    160: "no action needed: the broker ends each connection after a time, and the program reconnects",
+    161: _OURS.format("subscription identifier"),
+    162: _OURS.format("wildcard subscription"),
 }
 
 
@@ -118,28 +122,122 @@ def hint_for_silence(broker: Broker) -> str:
     Args:
         broker: The broker that did not answer.
     """
+    # RabbitMQ before 3.13 closes the connection without a reason if it is asked to speak MQTT 5.
+    is_version_5 = broker.version is MqttVersion.V5
     if broker.tls is None:
-        return "check MQTT_HOST, MQTT_PORT and MQTT_VERSION; if the port expects TLS, set MQTT_TLS=on"
+        version = "MQTT_VERSION (3.1.1 if the broker does not speak MQTT 5)" if is_version_5 else "MQTT_VERSION"
+        return f"check MQTT_HOST, MQTT_PORT and {version}; if the port expects TLS, set MQTT_TLS=on"
+    version = "; if the broker does not speak MQTT 5, set MQTT_VERSION=3.1.1" if is_version_5 else ""
     if broker.shows_certificate:
-        return "check that the port uses TLS, and that the broker accepts the certificate in MQTT_CERT_FILE"
-    return "check that the port uses TLS; if the broker requires a client certificate, set MQTT_CERT_FILE"
+        return "check that the port uses TLS, and that the broker accepts the certificate in MQTT_CERT_FILE" + version
+    return "check that the port uses TLS; if the broker requires a client certificate, set MQTT_CERT_FILE" + version
 
 
-def hint_for_reason(broker: Broker, code: int) -> str:
-    """Return what a user can do about a reason code, or "" if there is no hint.
+def hint_for_reason(broker: Broker, packet_type: int, code: int) -> str:
+    """Return what a user can do about a reason code, or "" if it is not that of a failure.
 
     Args:
-        broker: The broker that sent it, in CONNACK, DISCONNECT, SUBACK or PUBACK.
+        broker: The broker that sent it.
+        packet_type: The packet that contained it, CONNACK, DISCONNECT, SUBACK or PUBACK: one of the library's
+            `PacketTypes`.
         code: A reason code of MQTT 5, section 2.4.
     """
-    if code == _UNSUPPORTED_VERSION:
-        other = MqttVersion.V311 if broker.version is MqttVersion.V5 else MqttVersion.V5
-        return f"set MQTT_VERSION={other}"
-    if code == _BAD_LOGIN:
-        return _hint_for_login(broker)
-    if code == _NOT_AUTHORIZED:
-        return _hint_for_rights(broker)
-    return _HINTS_OF_REASONS.get(code, "")
+    is_answer = packet_type in {PacketTypes.SUBACK, PacketTypes.PUBACK}
+    match code:
+        case 128 if is_answer:
+            return f"check this device's permissions on the broker; {_hint_for_topic(broker)}"
+        case 132:
+            other = MqttVersion.V311 if broker.version is MqttVersion.V5 else MqttVersion.V5
+            return f"set MQTT_VERSION={other}"
+        case 133:
+            return _hint_for_client_id(broker)
+        case 134:
+            return _hint_for_login(broker)
+        case 135 if is_answer:
+            return _hint_for_topic_rights(broker, packet_type)
+        case 135:
+            return _hint_for_rights(broker)
+        case 142:
+            return _hint_for_takeover(broker)
+        case 143:
+            return f"the broker does not allow a subscription to the topic: {_hint_for_topic(broker)}"
+        case 144:
+            return f"the broker does not allow messages to the topic: {_hint_for_topic(broker)}"
+    unknown = "MQTT does not define this reason: look for it in the broker's log" if code >= _FIRST_FAILURE else ""
+    return _HINTS_OF_REASONS.get(code, unknown)
+
+
+def hint_for_lost_connection(broker: Broker) -> str:
+    """Return what a user can do about a connection that ends without a reason although it was accepted, or "".
+
+    Args:
+        broker: The broker at the other end.
+    """
+    if broker.client_id is None or broker.version is MqttVersion.V5:
+        return ""
+    return "if this repeats, another program uses the client id in MQTT_CLIENT_ID: give each receiver its own"
+
+
+def hint_for_ended_connections(broker: Broker, packet_size: int) -> str:
+    """Return what may be wrong with a message if the broker ends the connection each time without a reason.
+
+    Args:
+        broker: The broker.
+        packet_size: Bytes of the largest packet that was sent to it.
+    """
+    return f"does it accept QoS 1 and packets of {packet_size} bytes? {_hint_for_topic(broker)}"
+
+
+def hint_for_no_subscriber(broker: Broker) -> str:
+    """Return what a user can do if the broker has no subscriber for a topic.
+
+    Args:
+        broker: The broker.
+    """
+    hint = "start its receiver once; the broker then queues messages for it"
+    if broker.topics == Topics():
+        return hint
+    return f"{hint}; if it runs, check that it has the same MQTT_TOPIC_PREFIX and MQTT_TOPIC_FORMAT"
+
+
+def _hint_for_topic(broker: Broker) -> str:
+    """Return which settings help if the broker has rules for topics."""
+    if broker.topics.prefix:
+        prefix = "check MQTT_TOPIC_PREFIX"
+    else:
+        prefix = "if topics must begin with something, set MQTT_TOPIC_PREFIX"
+    if broker.topics.form is TopicFormat.SLASHES:
+        return f"{prefix}; it is the same at every device"
+    return (
+        f"if it refuses dots, as NATS does, set MQTT_TOPIC_FORMAT=slashes; {prefix}; both are the same at every device"
+    )
+
+
+def _hint_for_topic_rights(broker: Broker, packet_type: int) -> str:
+    what = "subscribe to the topic of its name" if packet_type == PacketTypes.SUBACK else "publish to the topic"
+    login = "" if broker.username or broker.shows_certificate else f"{_hint_for_login(broker)}, and "
+    return f"{login}allow this device at the broker to {what}"
+
+
+def _hint_for_client_id(broker: Broker) -> str:
+    if broker.client_id is None:
+        return "set MQTT_CLIENT_ID to the client id that the broker has for this login, or let it accept any"
+    return (
+        "let the broker accept the client id in MQTT_CLIENT_ID for the receiver, and for every other connection the ids"
+        " that begin with it and a hyphen"
+    )
+
+
+def _hint_for_takeover(broker: Broker) -> str:
+    if broker.client_id is None:
+        return (
+            "another client uses the same client id: is a copy of DATA_PATH in use elsewhere, or does the broker use"
+            " the user name as the client id?"
+        )
+    return (
+        "another client uses the client id in MQTT_CLIENT_ID: give each receiver its own; if no program of yours uses"
+        " it, someone else knows it: change it, and the login"
+    )
 
 
 def _hint_for_login(broker: Broker) -> str:
@@ -156,12 +254,20 @@ def _hint_for_rights(broker: Broker) -> str:
     allowed = ", and this device's permissions on the broker"
     if not broker.shows_certificate:
         login = _hint_for_login(broker)
-        return login + allowed if broker.password is not None else login
+        return login if broker.password is None else f"{login}{allowed}; {_hint_for_bound_id(broker)}"
     if broker.username is None:
-        return f"check {certificate}{allowed}"
+        return f"check {certificate}{allowed}; {_hint_for_bound_id(broker)}"
     if broker.password is None:
         return f"set MQTT_PASSWORD_FILE, or check MQTT_USERNAME and {certificate}{allowed}"
-    return f"check MQTT_USERNAME, the first line of MQTT_PASSWORD_FILE and {certificate}{allowed}"
+    login = f"check MQTT_USERNAME, the first line of MQTT_PASSWORD_FILE and {certificate}"
+    return f"{login}{allowed}; {_hint_for_bound_id(broker)}"
+
+
+def _hint_for_bound_id(broker: Broker) -> str:
+    """Return what a user can do if the broker binds the client id to the login."""
+    if broker.client_id is None:
+        return "if the broker binds client ids to logins, set MQTT_CLIENT_ID"
+    return _hint_for_client_id(broker)
 
 
 def _hint_for_certificate(broker: Broker, error: ssl.SSLCertVerificationError) -> str:

@@ -13,7 +13,7 @@ from paho.mqtt.properties import Properties
 from idlib.settings import MqttVersion
 from idlib.transport.broker import Broker
 from idlib.transport.client import Handlers, PacketClient, ignore
-from idlib.transport.connection import CONNECT_TIMEOUT_SECONDS, Connector, Explanation, explain_end
+from idlib.transport.connection import CONNECT_TIMEOUT_SECONDS, QOS_AT_LEAST_ONCE, Connector, Explanation, explain_end
 from idlib.transport.hints import hint_for_silence
 from idlib.transport.packets import Connack
 from idlib.transport.session import Grant
@@ -39,7 +39,7 @@ class Inquiry:
         self._connector = Connector(
             broker,
             client_id,
-            Handlers(self._on_connected, ignore, ignore, ignore),
+            Handlers(self._on_connected, lambda _: self._answered_subscription.set(), ignore, ignore),
             max_payload=0,
             receive_maximum=1,
             timeout=min(CONNECT_TIMEOUT_SECONDS, timeout),
@@ -47,6 +47,7 @@ class Inquiry:
             is_size_announced=False,
         )
         self._connack: Connack | None = None
+        self._answered_subscription = threading.Event()
         self._ends = False
         self.client: PacketClient = self._connector.new_client()
 
@@ -98,6 +99,17 @@ class Inquiry:
             self._connack.properties,
             is_kept=self._connack.is_session_present,
         )
+
+    def subscribe(self, topic: str) -> None:
+        """Subscribe within the session, and wait for the broker's answer, whatever it is.
+
+        Args:
+            topic: What to subscribe to.
+        """
+        self.client.subscribe(topic, QOS_AT_LEAST_ONCE)
+        deadline = time.monotonic() + self._timeout
+        while not self._answered_subscription.is_set() and time.monotonic() < deadline and self._loop():
+            pass
 
     def is_connected(self) -> bool:
         """Return whether the connection still holds the session, as far as is known."""

@@ -32,6 +32,9 @@ _TWO_BYTES: Final = frozenset({0x13, 0x21, 0x22, 0x23})
 _FOUR_BYTES: Final = frozenset({0x02, 0x11, 0x18, 0x27})
 _VARIABLE: Final = frozenset({0x0B})
 _TEXTS: Final = frozenset({0x03, 0x08, 0x09, 0x12, 0x15, 0x16, 0x1A, 0x1C, 0x1F})
+_SERVER_REFERENCE: Final = 0x1C
+_REASON_STRING: Final = 0x1F
+_MAX_REMARK_CHARACTERS: Final = 200
 _PAIR: Final = 0x26
 _QOS_3: Final = 3
 _TLS_ALERT: Final = 0x15
@@ -229,6 +232,39 @@ def read_connack(packet: Packet, version: MqttVersion) -> Connack:
     return Connack(bool(body[0] & 1), body[1], properties)
 
 
+@dataclass(frozen=True, slots=True)
+class Remarks:
+    """What a broker says about a reason code for a human reader: never more than shown.
+
+    Args:
+        reason: Its Reason String (MQTT 5, section 3.14.2.2.3); empty if there is none.
+        server: Its Server Reference, another server to use (section 4.13); empty if there is none.
+    """
+
+    reason: str = ""
+    server: str = ""
+
+    def __str__(self) -> str:
+        said = [f"it says {self.reason!a}"] if self.reason else []
+        said += [f"it refers to the server {self.server!a}"] if self.server else []
+        return f" ({', '.join(said)})" if said else ""
+
+
+def read_remarks(body: bytes, position: int) -> Remarks:
+    """Return the remarks in a CONNACK that refuses, or in a DISCONNECT; none if they cannot be read.
+
+    Args:
+        body: The packet's body.
+        position: Where the length of its properties is, if it has any.
+    """
+    try:
+        found = read_properties(body, position) if position < len(body) else {}
+    except (MalformedPacketError, IndexError):
+        # The reason code counts, whatever follows it.
+        return Remarks()
+    return Remarks(_shown(found.get(_REASON_STRING)), _shown(found.get(_SERVER_REFERENCE)))
+
+
 def read_suback(packet: Packet, version: MqttVersion) -> tuple[int, ...]:
     """Return the reason codes of a SUBACK (MQTT 5, section 3.9), one for each topic that was asked for.
 
@@ -312,6 +348,12 @@ def _connack_value(name: ConnackProperty, value: int | bytes) -> int | str:
     if value == 0 and name in {ConnackProperty.RECEIVE_MAXIMUM, ConnackProperty.MAXIMUM_PACKET_SIZE}:
         raise MalformedPacketError(f"a CONNACK sets {name.name} to 0")
     return value
+
+
+def _shown(remark: int | bytes | None) -> str:
+    # Its bytes are cut first, so that the rest is not even decoded.
+    text = remark[: 4 * _MAX_REMARK_CHARACTERS].decode(errors="replace") if isinstance(remark, bytes) else ""
+    return text if len(text) <= _MAX_REMARK_CHARACTERS else f"{text[:_MAX_REMARK_CHARACTERS]}..."
 
 
 def _width(identifier: int) -> int:

@@ -31,7 +31,7 @@ from idlib.transport.connection import (
     new_client_id_at,
     subscribe_size,
 )
-from idlib.transport.hints import hint_for_silence
+from idlib.transport.hints import hint_for_ended_connections, hint_for_no_subscriber, hint_for_silence
 from idlib.transport.inquiry import LEAVE_SECONDS, Inquiry, disconnect
 from idlib.transport.packets import MAX_PACKET_BYTES, Connack, Publish
 from idlib.transport.publication import Publication
@@ -255,7 +255,7 @@ class Publisher:
             raise RefusedMessageError(f"the broker {self._broker} refuses the message: {refusal.fact}", refusal.hint)
         raise NoSubscriberError(
             f"the broker {self._broker} has no subscriber for {publication.topic}",
-            "start its receiver once; the broker then queues messages for it",
+            hint_for_no_subscriber(self._broker),
         )
 
     def _end_left_session(self) -> None:
@@ -275,7 +275,7 @@ class Publisher:
                 return self._cause()
             # If the broker does not accept one of them, it ends the connection for all.
             largest = max(each.size for each in (publication, *self._under_way.values(), *self._unsent))
-            why = self._said or f"does it accept QoS 1 and packets of {largest} bytes?"
+            why = self._said or hint_for_ended_connections(self._broker, largest)
             return f", and ended the connection each time instead: {why}"
 
     def _cause(self) -> str:

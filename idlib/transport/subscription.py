@@ -28,7 +28,7 @@ from idlib.transport.connection import (
     explain_end,
     subscribe_size,
 )
-from idlib.transport.hints import hint_for_reason, hint_for_silence
+from idlib.transport.hints import hint_for_lost_connection, hint_for_reason, hint_for_silence
 from idlib.transport.packets import Connack, Publish
 from idlib.transport.session import Grant, LastSession
 
@@ -292,8 +292,9 @@ class Subscription:
     def _explain_end(self, client: PacketClient) -> None:
         """Record why the client's connection ended, as far as the client knows."""
         if client.code == SESSION_TAKEN_OVER:
-            hint = hint_for_reason(self._broker, client.code)
-            self._explain(str(Explanation(f"The session at the broker {self._broker} was taken over", hint)))
+            hint = hint_for_reason(self._broker, PacketTypes.DISCONNECT, client.code)
+            fact = f"The session at the broker {self._broker} was taken over{client.remarks}"
+            self._explain(str(Explanation(fact, hint)))
             # Both clients would keep taking it over; the less often they do, the more messages are delivered.
             self._backoff.give_way()
         elif client.is_refused:
@@ -307,7 +308,7 @@ class Subscription:
 
     def _hint_for_silence(self) -> str:
         # A broker that has accepted us before hardly expects other settings now.
-        return "" if self._was_accepted else hint_for_silence(self._broker)
+        return hint_for_lost_connection(self._broker) if self._was_accepted else hint_for_silence(self._broker)
 
     def _explain(self, cause: str) -> None:
         """Log why a connection ended; only the first cause counts."""

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from idlib.names import IdentityName
-from idlib.settings import TopicFormat, UnfitValueError, read_topic_prefix
+from idlib.settings import TopicFormat, read_topic_prefix
 
 # RabbitMQ turns dots into slashes on the way to a subscriber, and other brokers may do the opposite.
 _SEPARATORS: Final = re.compile(rb"[./]")
@@ -38,11 +38,6 @@ class Topics:
         """
         text = str(name)
         return self.prefix + (text.replace(".", "/") if self.form is TopicFormat.SLASHES else text)
-
-    @property
-    def are_usual(self) -> bool:
-        """Whether a topic is the name itself, as it is without settings."""
-        return self == Topics()
 
 
 def is_same_topic(topic: bytes, expected: str) -> bool:

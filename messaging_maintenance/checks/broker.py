@@ -61,7 +61,7 @@ def check_broker(settings: Settings, own_key: Once[PrivateKey]) -> list[Item]:
         if not first.grant.is_kept:
             _end(broker, client_id)
         return [*items, *_skipped(items, "the broker gives one session to several programs")]
-    items.append(_session_item(broker, client_id, first.grant))
+    items.append(_session_item(broker, client_id, first.grant, broker.topics.of(settings.identity_name)))
     items.append(_probe_item(broker, settings.identity_name, own_key))
     return items
 
@@ -153,13 +153,21 @@ def _end(broker: Broker, client_id: str) -> None:
         inquiry.end()
 
 
-def _session_item(broker: Broker, client_id: str, grant: Grant) -> Item:
+def _session_item(broker: Broker, client_id: str, grant: Grant, topic: str) -> Item:
     """Connect again under the same client id, see whether the session was kept, and end it."""
     identifier = "broker.session"
     try:
         with Inquiry(broker, client_id, _SECONDS) as inquiry:
             is_kept = inquiry.ask()
-            inquiry.end()
+            if is_kept is False:
+                # Some brokers, such as RabbitMQ, keep only a session that has a subscription.
+                inquiry.subscribe(topic)
+            else:
+                inquiry.end()
+        if is_kept is False:
+            with Inquiry(broker, client_id, _SECONDS) as inquiry:
+                is_kept = inquiry.ask()
+                inquiry.end()
         if broker.version is MqttVersion.V311:
             end_session(broker, client_id, _SECONDS)
     except TransportError as error:

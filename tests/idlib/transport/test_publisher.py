@@ -28,6 +28,14 @@ from testbed.scripted_broker import (
 from tests.idlib.transport.publishing import _AT_ONCE, TIMEOUT, acknowledging, packet_id_of, refusing, send
 
 _FEFF = "\ufeff".encode()
+_ALLOW_HINT = "allow this device at the broker to subscribe to the topic of its name"
+_RECEIVE_MAXIMUM_HINT = (
+    "the broker allows fewer unacknowledged messages than it has announced: report it with the broker's log"
+)
+_TOPIC_HINT = (
+    "if it refuses dots, as NATS does, set MQTT_TOPIC_FORMAT=slashes; if topics must begin with something, set"
+    " MQTT_TOPIC_PREFIX; both are the same at every device"
+)
 
 
 def test_an_acknowledged_message_is_acknowledged() -> None:
@@ -98,9 +106,12 @@ def test_the_result_of_a_message_is_reported(code: bytes, error: type[TransportE
 @pytest.mark.parametrize(
     ("code", "hint"),
     [
-        (b"\x80", "check the broker's log"),
-        (b"\x87", "set MQTT_USERNAME and MQTT_PASSWORD_FILE"),
-        (b"\x90", "configure the broker to allow the topic, which is a device's name"),
+        (b"\x80", f"check this device's permissions on the broker; {_TOPIC_HINT}"),
+        (
+            b"\x87",
+            "set MQTT_USERNAME and MQTT_PASSWORD_FILE, and allow this device at the broker to publish to the topic",
+        ),
+        (b"\x90", f"the broker does not allow messages to the topic: {_TOPIC_HINT}"),
         (b"\x95", "send shorter messages, or raise the broker's packet size limit"),
         (b"\x97", "wait until the broker has delivered its queued messages, or raise its quota"),
     ],
@@ -149,8 +160,11 @@ def test_a_connection_that_ends_before_it_is_accepted_is_reported_at_once(
     [
         (packet(0x20, b"\0\x84\0"), "set MQTT_VERSION=3.1.1"),
         (packet(0x20, b"\0\x87\0"), "set MQTT_USERNAME and MQTT_PASSWORD_FILE"),
-        (packet(0xE0, b"\x9c\0"), "set MQTT_HOST to the server that replaces it"),
-        (packet(0xE0, b"\x9f\0"), "connect less often"),
+        (packet(0xE0, b"\x9c\0"), "set MQTT_HOST to another server of this broker for now"),
+        (
+            packet(0xE0, b"\x9f\0"),
+            "connect less often: many messages can share a connection, with --lines, --to or a resident sender",
+        ),
     ],
     ids=["version", "login", "another server", "rate"],
 )
@@ -172,7 +186,10 @@ def test_a_connection_that_ends_without_a_reason_has_the_hint_of_silence(answer:
     [
         (0x8B, "Server shutting down; no action needed: the program reconnects when the broker is back"),
         (0x8D, "Keep alive timeout; check the network between this device and the broker"),
-        (0x93, "Receive maximum exceeded; check the broker's log"),
+        (
+            0x93,
+            f"Receive maximum exceeded; {_RECEIVE_MAXIMUM_HINT}",
+        ),
         (0x97, "Quota exceeded; wait until the broker has delivered its queued messages, or raise its quota"),
     ],
 )
@@ -387,14 +404,17 @@ def ending(body: bytes) -> Callable[[Peer], None]:
     ("body", "said"),
     [
         (b"\x8b\0", "Server shutting down; no action needed: the program reconnects when the broker is back"),
-        (b"\x93\0", "Receive maximum exceeded; check the broker's log"),
+        (
+            b"\x93\0",
+            f"Receive maximum exceeded; {_RECEIVE_MAXIMUM_HINT}",
+        ),
         (b"\x95\0", "Packet too large; send shorter messages, or raise the broker's packet size limit"),
         (b"\x97\0", "Quota exceeded; wait until the broker has delivered its queued messages, or raise its quota"),
-        (b"\x98\0", "Administrative action; ask the operator of the broker"),
+        (b"\x98\0", "Administrative action; an operator of the broker has ended the connection: ask why"),
         (b"\x9b\0", "QoS not supported; configure the broker to accept QoS 1"),
         # Without the reason code of a failure, the reason is unknown.
-        (b"", "does it accept QoS 1 and packets of 27 bytes?"),
-        (b"\0\0", "does it accept QoS 1 and packets of 27 bytes?"),
+        (b"", f"does it accept QoS 1 and packets of 27 bytes? {_TOPIC_HINT}"),
+        (b"\0\0", f"does it accept QoS 1 and packets of 27 bytes? {_TOPIC_HINT}"),
     ],
 )
 def test_a_connection_that_breaks_at_each_message_is_reported_with_its_reason(
@@ -449,8 +469,12 @@ def test_a_listener_is_not_disturbed_by_any_packet() -> None:
 @pytest.mark.parametrize(
     ("code", "reason", "hint"),
     [
-        (b"\x87", "Not authorized", "set MQTT_USERNAME and MQTT_PASSWORD_FILE"),
-        (b"\x8f", "Topic filter invalid", "configure the broker to allow the topic, which is a device's name"),
+        (
+            b"\x87",
+            "Not authorized",
+            f"set MQTT_USERNAME and MQTT_PASSWORD_FILE, and {_ALLOW_HINT}",
+        ),
+        (b"\x8f", "Topic filter invalid", f"the broker does not allow a subscription to the topic: {_TOPIC_HINT}"),
         (b"\x97", "Quota exceeded", "wait until the broker has delivered its queued messages, or raise its quota"),
     ],
 )
@@ -480,7 +504,9 @@ def test_with_mqtt_3_1_1_a_refused_subscription_has_a_hint_too() -> None:
             no_session_311, script, lambda peer: peer.accept(CONNACK_311), version=MqttVersion.V311
         ) as broker,
         Publisher(broker.address, TIMEOUT) as publisher,
-        pytest.raises(TransportError, match="Unspecified error; check the broker's log"),
+        pytest.raises(
+            TransportError, match=f"Unspecified error; check this device's permissions on the broker; {_TOPIC_HINT}"
+        ),
     ):
         publisher.listen("topic", lambda _: None)
 

@@ -24,6 +24,9 @@ BOGUS: Final = "bogus.test"
 ZONES: Final = (Zone(SECURE), Zone(UNSIGNED, signed=False), Zone(BOGUS))
 DEBIAN_PACKAGES: Final = {
     "mosquitto": "mosquitto",
+    "nats-server": "nats-server",
+    "rabbitmqctl": "rabbitmq-server",
+    "epmd": "erlang-base",
     "knotd": "knot",
     "knotc": "knot",
     "keymgr": "knot",

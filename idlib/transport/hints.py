@@ -173,8 +173,9 @@ def hint_for_lost_connection(broker: Broker) -> str:
     Args:
         broker: The broker at the other end.
     """
-    if broker.client_id is None or broker.version is MqttVersion.V5:
+    if broker.client_id is None:
         return ""
+    # Mosquitto 2.0.11 gives no reason, and MQTT 3.1.1 has none.
     return "if this repeats, another program uses the client id in MQTT_CLIENT_ID: give each receiver its own"
 
 
@@ -202,10 +203,7 @@ def hint_for_no_subscriber(broker: Broker) -> str:
 
 def _hint_for_topic(broker: Broker) -> str:
     """Return which settings help if the broker has rules for topics."""
-    if broker.topics.prefix:
-        prefix = "check MQTT_TOPIC_PREFIX"
-    else:
-        prefix = "if topics must begin with something, set MQTT_TOPIC_PREFIX"
+    prefix = _hint_for_prefix(broker)
     if broker.topics.form is TopicFormat.SLASHES:
         return f"{prefix}; it is the same at every device"
     return (
@@ -213,10 +211,16 @@ def _hint_for_topic(broker: Broker) -> str:
     )
 
 
+def _hint_for_prefix(broker: Broker) -> str:
+    if broker.topics.prefix:
+        return "check MQTT_TOPIC_PREFIX"
+    return "if topics must begin with something, set MQTT_TOPIC_PREFIX"
+
+
 def _hint_for_topic_rights(broker: Broker, packet_type: int) -> str:
     what = "subscribe to the topic of its name" if packet_type == PacketTypes.SUBACK else "publish to the topic"
     login = "" if broker.username or broker.shows_certificate else f"{_hint_for_login(broker)}, and "
-    return f"{login}allow this device at the broker to {what}"
+    return f"{login}allow this device at the broker to {what}; {_hint_for_prefix(broker)}"
 
 
 def _hint_for_client_id(broker: Broker) -> str:

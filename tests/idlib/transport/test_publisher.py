@@ -28,7 +28,14 @@ from testbed.scripted_broker import (
 from tests.idlib.transport.publishing import _AT_ONCE, TIMEOUT, acknowledging, packet_id_of, refusing, send
 
 _FEFF = "\ufeff".encode()
-_ALLOW_HINT = "allow this device at the broker to subscribe to the topic of its name"
+_PUBLISH_HINT = (
+    "allow this device at the broker to publish to the topic; if topics must begin with something, set"
+    " MQTT_TOPIC_PREFIX"
+)
+_ALLOW_HINT = (
+    "allow this device at the broker to subscribe to the topic of its name; if topics must begin with something, set"
+    " MQTT_TOPIC_PREFIX"
+)
 _RECEIVE_MAXIMUM_HINT = (
     "the broker allows fewer unacknowledged messages than it has announced: report it with the broker's log"
 )
@@ -109,7 +116,7 @@ def test_the_result_of_a_message_is_reported(code: bytes, error: type[TransportE
         (b"\x80", f"check this device's permissions on the broker; {_TOPIC_HINT}"),
         (
             b"\x87",
-            "set MQTT_USERNAME and MQTT_PASSWORD_FILE, and allow this device at the broker to publish to the topic",
+            f"set MQTT_USERNAME and MQTT_PASSWORD_FILE, and {_PUBLISH_HINT}",
         ),
         (b"\x90", f"the broker does not allow messages to the topic: {_TOPIC_HINT}"),
         (b"\x95", "send shorter messages, or raise the broker's packet size limit"),

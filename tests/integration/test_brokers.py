@@ -1,0 +1,174 @@
+"""Brokers besides our own Mosquitto: what each delivers, and what is said about what it cannot do."""
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from idlib.settings import ServerAddress
+from lab import broker as amqtt
+from testbed.daemons.mosquitto import Mosquitto
+from testbed.daemons.nats import Nats
+from testbed.daemons.rabbitmq import RabbitMq
+from testbed.lab import Lab
+from testbed.programs import CHECK_IDENTITY, RECEIVER, Device
+
+Broker = Mosquitto | Nats | RabbitMq | ServerAddress
+Start = Callable[[str], Broker]
+
+V311: Final = {"MQTT_VERSION": "3.1.1"}
+V5: Final = {"MQTT_VERSION": "5"}
+SLASHES: Final = {"MQTT_TOPIC_FORMAT": "slashes"}
+
+
+@pytest.fixture(scope="module")
+def started(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Start]:
+    """Start each broker when a test first needs it, and stop all of them after the last."""
+    kinds = {"mosquitto": Mosquitto, "nats": Nats, "rabbitmq": RabbitMq}
+    running: dict[str, Broker] = {}
+    with ExitStack() as stack:
+
+        def start(name: str) -> Broker:
+            if name not in running:
+                context = amqtt.running() if name == "amqtt" else kinds[name](tmp_path_factory.mktemp(name))
+                running[name] = stack.enter_context(context)
+            return running[name]
+
+        yield start
+
+
+def at(device: Device, broker: Broker, **settings: str) -> Device:
+    """Return a device that uses a broker, with settings."""
+    host = broker.address if isinstance(broker, ServerAddress) else broker.host
+    return device.with_settings(MQTT_HOST=host, MQTT_PORT=str(broker.port), **settings)
+
+
+def restart(broker: Broker) -> None:
+    """Restart a broker that keeps sessions on a disk."""
+    assert not isinstance(broker, ServerAddress)
+    broker.stop()
+    broker.start()
+
+
+def leave(_broker: Broker) -> None:
+    """Let a broker run that keeps sessions only in memory, or takes long to start and was restarted before."""
+
+
+def error_of(device: Device, recipient: Device, status: int = 3, timeout: str = "5") -> str:
+    """Return the only line of an error with which a message is not sent."""
+    result = device.send(recipient, "never sent", "--timeout", timeout)
+    assert result.status == status, result
+    (line,) = [line for line in result.stderr.splitlines() if line.startswith("Error: ")]
+    return line
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "meanwhile"),
+    [
+        ("mosquitto", {**V5, **SLASHES, "MQTT_TOPIC_PREFIX": "flotte ü/"}, restart),
+        ("mosquitto", {**V311, "MQTT_TOPIC_PREFIX": "fleet."}, restart),
+        ("rabbitmq", V311, restart),
+        ("rabbitmq", {**V311, **SLASHES, "MQTT_TOPIC_PREFIX": "fleet/"}, leave),
+        ("nats", {**V311, **SLASHES, "MQTT_TOPIC_PREFIX": "fleet/"}, restart),
+        ("amqtt", V311, leave),
+        ("amqtt", {**V311, **SLASHES}, leave),
+    ],
+    ids=[
+        "Mosquitto, MQTT 5, slashes",
+        "Mosquitto, MQTT 3.1.1, dots",
+        "RabbitMQ, dots",
+        "RabbitMQ, slashes",
+        "NATS, slashes",
+        "amqtt, dots",
+        "amqtt, slashes",
+    ],
+)
+def test_messages_and_receipts_arrive_also_after_an_absence_and_a_restart(
+    name: str, settings: dict[str, str], meanwhile: Callable[[Broker], None], started: Start, lab: Lab
+) -> None:
+    broker = started(name)
+    first, second, reader = (
+        at(lab.published_device(label), broker, **settings) for label in ("first", "second", "reader")
+    )
+    with reader.receiver() as receiver:
+        confirmed = first.send(reader, "with a receipt", "--receipt")
+        assert confirmed.status == 0, confirmed
+        assert second.send(reader, "from another device").status == 0
+        receiver.wait_for_message(f"{second.name} says: from another device")
+        assert receiver.stop() == 0
+    assert first.send(reader, "during an absence").status == 0
+    meanwhile(broker)
+    with reader.receiver() as receiver:
+        receiver.wait_for_message("during an absence")
+        assert any("session kept" in line for line in receiver.stderr)
+        assert not any(" WARNING " in line or " ERROR " in line for line in receiver.stderr)
+
+
+@pytest.mark.parametrize(
+    ("name", "settings"), [("rabbitmq", V311), ("nats", {**V311, **SLASHES})], ids=["RabbitMQ", "NATS"]
+)
+def test_the_check_finds_nothing_wrong_with_the_broker(
+    name: str, settings: dict[str, str], started: Start, lab: Lab
+) -> None:
+    device = at(lab.published_device("checked"), started(name), **settings)
+    lines = [line for line in device.run(CHECK_IDENTITY).stdout.splitlines() if "  broker." in line]
+    assert len(lines) == 7
+    assert [line for line in lines if not line.startswith("ok ")] == []
+
+
+def test_at_rabbitmq_dots_and_slashes_are_the_same_topic(started: Start, lab: Lab) -> None:
+    broker = started("rabbitmq")
+    sender = at(lab.published_device("slashes"), broker, **V311, **SLASHES)
+    reader = at(lab.published_device("dots"), broker, **V311)
+    with reader.receiver() as receiver:
+        confirmed = sender.send(reader, "in another form", "--receipt")
+        assert confirmed.status == 0, confirmed
+        receiver.wait_for_message("in another form")
+
+
+@pytest.mark.parametrize("name", ["rabbitmq", "nats", "amqtt"])
+def test_mqtt_5_at_a_broker_without_it_is_explained(name: str, started: Start, lab: Lab) -> None:
+    device = at(lab.published_device("modern"), started(name), **V5, **SLASHES)
+    error = error_of(device, device)
+    assert "did not accept the connection: " in error
+    assert "MQTT_VERSION" in error
+    assert "3.1.1" in error
+    with device.start(RECEIVER) as receiver:
+        receiver.wait_for_log("3.1.1")
+
+
+def test_dots_at_nats_are_explained(started: Start, lab: Lab) -> None:
+    device = at(lab.published_device("dotted"), started("nats"), **V311)
+    with device.start(RECEIVER) as receiver:
+        receiver.wait_for_log(
+            "refuses the subscription: Unspecified error; check this device's permissions on the broker; if it refuses"
+            " dots, as NATS does, set MQTT_TOPIC_FORMAT=slashes"
+        )
+    error = error_of(device, device)
+    assert "ended the connection each time instead: does it accept QoS 1 and packets of " in error
+    assert "if it refuses dots, as NATS does, set MQTT_TOPIC_FORMAT=slashes" in error
+
+
+@pytest.mark.parametrize("other", [SLASHES, {"MQTT_TOPIC_PREFIX": "fleet/"}], ids=["form", "prefix"])
+def test_a_sender_with_other_topics_is_told_that_nobody_listens(
+    other: dict[str, str], started: Start, lab: Lab
+) -> None:
+    device = at(lab.published_device("other"), started("mosquitto"), **V5, **other)
+    error = error_of(device, device, status=7)
+    assert f"has no subscriber for {device.topic}; the message was dropped; " in error
+    assert "if it runs, check that it has the same MQTT_TOPIC_PREFIX and MQTT_TOPIC_FORMAT" in error
+
+
+def test_a_broker_that_demands_a_prefix_is_explained(lab: Lab, tmp_path: Path) -> None:
+    (tmp_path / "rights").write_text("topic readwrite fleet/#\n")
+    with Mosquitto(tmp_path, extra=f"acl_file {tmp_path / 'rights'}\n") as broker:
+        device = at(lab.published_device("fleet"), broker)
+        error = error_of(device, device)
+        assert "refuses the message: Not authorized; " in error
+        assert "if topics must begin with something, set MQTT_TOPIC_PREFIX" in error
+        prefixed = device.with_settings(MQTT_TOPIC_PREFIX="fleet/")
+        with prefixed.receiver() as receiver:
+            assert prefixed.send(prefixed, "with its prefix").status == 0
+            receiver.wait_for_message("with its prefix")

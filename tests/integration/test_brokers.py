@@ -53,7 +53,7 @@ def restart(broker: Broker) -> None:
 
 
 def leave(_broker: Broker) -> None:
-    """Let a broker run that keeps sessions only in memory, or takes long to start and was restarted before."""
+    """Let a broker run that takes long to start, and was restarted in another test."""
 
 
 def error_of(device: Device, recipient: Device, status: int = 3, timeout: str = "5") -> str:
@@ -72,8 +72,6 @@ def error_of(device: Device, recipient: Device, status: int = 3, timeout: str = 
         ("rabbitmq", V311, restart),
         ("rabbitmq", {**V311, **SLASHES, "MQTT_TOPIC_PREFIX": "fleet/"}, leave),
         ("nats", {**V311, **SLASHES, "MQTT_TOPIC_PREFIX": "fleet/"}, restart),
-        ("amqtt", V311, leave),
-        ("amqtt", {**V311, **SLASHES}, leave),
     ],
     ids=[
         "Mosquitto, MQTT 5, slashes",
@@ -81,8 +79,6 @@ def error_of(device: Device, recipient: Device, status: int = 3, timeout: str = 
         "RabbitMQ, dots",
         "RabbitMQ, slashes",
         "NATS, slashes",
-        "amqtt, dots",
-        "amqtt, slashes",
     ],
 )
 def test_messages_and_receipts_arrive_also_after_an_absence_and_a_restart(
@@ -128,7 +124,24 @@ def test_at_rabbitmq_dots_and_slashes_are_the_same_topic(started: Start, lab: La
         receiver.wait_for_message("in another form")
 
 
-@pytest.mark.parametrize("name", ["rabbitmq", "nats", "amqtt"])
+@pytest.mark.parametrize("form", [{}, SLASHES], ids=["dots", "slashes"])
+def test_amqtt_delivers_while_the_receiver_is_connected(form: dict[str, str], started: Start, lab: Lab) -> None:
+    # It keeps no messages for a client without a login.
+    device = at(lab.published_device("connected"), started("amqtt"), **V311, **form)
+    with device.receiver() as receiver:
+        confirmed = device.send(device, "while connected", "--receipt")
+        assert confirmed.status == 0, confirmed
+        receiver.wait_for_message("while connected")
+
+
+def test_amqtt_does_not_answer_mqtt_5_which_is_explained(started: Start, lab: Lab) -> None:
+    device = at(lab.published_device("unanswered"), started("amqtt"), **V5)
+    error = error_of(device, device, timeout="2")
+    assert "did not accept the connection: " in error
+    assert "3.1.1" in error
+
+
+@pytest.mark.parametrize("name", ["rabbitmq", "nats"])
 def test_mqtt_5_at_a_broker_without_it_is_explained(name: str, started: Start, lab: Lab) -> None:
     device = at(lab.published_device("modern"), started(name), **V5, **SLASHES)
     error = error_of(device, device)

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from idlib.settings.variable import UnfitValueError
+from idlib.settings.variable import SecretValueError, UnfitValueError
 
 # Together with the longest name far less than the 65535 bytes of a topic.
 _MAX_PREFIX_BYTES: Final = 1024
@@ -77,10 +77,10 @@ def read_client_id(text: str) -> str:
         text: The value of a variable.
 
     Raises:
-        ValueError: It is too long, or has white space or a character that is not in ASCII.
+        SecretValueError: It is too long, or has white space or a character that is not in ASCII.
     """
     if not re.fullmatch(r"[!-~]{1,128}", text):
-        raise ValueError(text)
+        raise SecretValueError("has more than 128 characters, or white space or another character that is not visible")
     return text
 
 

@@ -43,7 +43,7 @@ _PLACE_IN_SOURCE: Final = re.compile(r"^_ssl\.c:[0-9]+: | \(_ssl\.c:[0-9]+\)")
 _RETURN_CODES: Final = {1: 132, 2: 133, 3: 136, 4: 134, 5: 135}
 
 
-_PAYLOAD_FORMAT_INVALID: Final = 153
+_INVALID_FORMAT: Final = 153
 
 
 class TlsTimeoutError(TimeoutError):
@@ -321,7 +321,7 @@ def reason_name(packet_type: int, code: int) -> str:
         return str(ReasonCode(packet_type, identifier=code))
     except (KeyError, ValueError):
         # The library lacks it: MQTT 5, section 3.2.2.2, allows it in CONNACK too.
-        return "Payload format invalid" if code == _PAYLOAD_FORMAT_INVALID else f"reason code {code}"
+        return "Payload format invalid" if code == _INVALID_FORMAT else f"reason code {code}"
 
 
 def words_of(error: Exception) -> str:

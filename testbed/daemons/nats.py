@@ -6,7 +6,7 @@ from typing import Final
 from testbed.daemons.process import LOOPBACK, Daemon, free_port
 
 _CONFIGURATION: Final = """\
-server_name: testbed
+server_name: home
 listen: "{address}:{own_port}"
 jetstream {{ store_dir: "{directory}/jetstream" }}
 mqtt {{ listen: "{address}:{port}" }}
@@ -23,7 +23,7 @@ class Nats(Daemon):
     def __init__(self, directory: Path) -> None:
         self.host = LOOPBACK
         self.port = free_port()
-        configuration = directory / "nats.conf"
+        configuration = self.configuration = directory / "nats.conf"
         configuration.write_text(
             _CONFIGURATION.format(address=LOOPBACK, own_port=free_port(), port=self.port, directory=directory)
         )

@@ -13,6 +13,7 @@ _CONFIGURATION: Final = """\
 listeners.tcp = none
 mqtt.listeners.tcp.1 = {address}:{port}
 mqtt.allow_anonymous = true
+mqtt.subscription_ttl = 604800000
 log.console = true
 log.console.level = info
 log.file = false
@@ -42,7 +43,7 @@ class RabbitMq(Daemon):
         self.host = LOOPBACK
         self.port = free_port()
         self._port_mapper = _PortMapper(directory)
-        configuration = directory / "rabbitmq.conf"
+        configuration = self.configuration = directory / "rabbitmq.conf"
         configuration.write_text(_CONFIGURATION.format(address=LOOPBACK, port=self.port))
         (directory / "enabled_plugins").write_text("[rabbitmq_mqtt].\n")
         environment = {

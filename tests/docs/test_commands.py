@@ -22,6 +22,7 @@ SERVICES: Final = "tests/containers/test_services.py"
 WHEEL: Final = "tests/integration/test_wheel.py"
 PUBLISHING: Final = "tests/integration/publishing.py"
 # The test that reads the block with each mark; docs/protocol.md has a separate test.
+BROKERS: Final = "tests/integration/test_brokers.py"
 CHECKED: Final[dict[str, dict[str, str]]] = {
     "README.md": {
         "the demo": SETTING_UP,
@@ -58,6 +59,14 @@ CHECKED: Final[dict[str, dict[str, str]]] = {
     },
     "docs/check.md": {"checking": "tests/docs/test_check.py"},
     "docs/balena.md": {"the repository's address": SETTING_UP},
+    "docs/brokers.md": {
+        "settings for RabbitMQ": BROKERS,
+        "rabbitmq.conf": BROKERS,
+        "settings for NATS": BROKERS,
+        "nats.conf": BROKERS,
+        "client ids at Mosquitto": "tests/integration/test_client_ids.py",
+        "settings for client ids": "tests/integration/test_client_ids.py",
+    },
     "docs/dns.md": {
         "a token for one record at deSEC": DESEC,
         "publishing at deSEC": DESEC,

@@ -73,6 +73,11 @@ REFUSED: Final = [
         ("MQTT_PASSWORD_FILE", "no MQTT_USERNAME"),
         "MQTT_PASSWORD_FILE is set, and MQTT_USERNAME is not",
     ),
+    Case(
+        {**ELSEWHERE, "MQTT_CLIENT_ID": "alice"},
+        ("MQTT_CLIENT_ID", "no MQTT_USERNAME and no MQTT_CERT_FILE"),
+        "MQTT_CLIENT_ID is set, and neither MQTT_USERNAME nor MQTT_CERT_FILE is",
+    ),
     Case({**ELSEWHERE, **ALICE}, PLAIN_LOGIN, "MQTT_USERNAME is set, and MQTT_TLS is off"),
     Case({**ELSEWHERE, **PASSWORD}, PLAIN_LOGIN, "MQTT_USERNAME is set, and MQTT_TLS is off"),
     Case(

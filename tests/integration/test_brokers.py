@@ -1,5 +1,6 @@
 """Brokers besides our own Mosquitto: what each delivers, and what is said about what it cannot do."""
 
+import re
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -14,13 +15,20 @@ from testbed.daemons.nats import Nats
 from testbed.daemons.rabbitmq import RabbitMq
 from testbed.lab import Lab
 from testbed.programs import CHECK_IDENTITY, RECEIVER, Device
+from tests import documents
 
 Broker = Mosquitto | Nats | RabbitMq | ServerAddress
 Start = Callable[[str], Broker]
 
+BROKERS: Final = "docs/brokers.md"
 V311: Final = {"MQTT_VERSION": "3.1.1"}
 V5: Final = {"MQTT_VERSION": "5"}
 SLASHES: Final = {"MQTT_TOPIC_FORMAT": "slashes"}
+
+
+def settings_in(mark: str) -> dict[str, str]:
+    """Return the settings in a block of the document."""
+    return dict(line.split("=", 1) for line in documents.block(BROKERS, mark).splitlines())
 
 
 @pytest.fixture(scope="module")
@@ -69,9 +77,9 @@ def error_of(device: Device, recipient: Device, status: int = 3, timeout: str = 
     [
         ("mosquitto", {**V5, **SLASHES, "MQTT_TOPIC_PREFIX": "flotte ü/"}, restart),
         ("mosquitto", {**V311, "MQTT_TOPIC_PREFIX": "fleet."}, restart),
-        ("rabbitmq", V311, restart),
+        ("rabbitmq", settings_in("settings for RabbitMQ"), restart),
         ("rabbitmq", {**V311, **SLASHES, "MQTT_TOPIC_PREFIX": "fleet/"}, leave),
-        ("nats", {**V311, **SLASHES, "MQTT_TOPIC_PREFIX": "fleet/"}, restart),
+        ("nats", {**settings_in("settings for NATS"), "MQTT_TOPIC_PREFIX": "fleet/"}, restart),
     ],
     ids=[
         "Mosquitto, MQTT 5, slashes",
@@ -112,6 +120,15 @@ def test_the_check_finds_nothing_wrong_with_the_broker(
     lines = [line for line in device.run(CHECK_IDENTITY).stdout.splitlines() if "  broker." in line]
     assert len(lines) == 7
     assert [line for line in lines if not line.startswith("ok ")] == []
+
+
+def test_the_brokers_here_have_the_lines_of_the_document(started: Start) -> None:
+    rabbitmq, nats = started("rabbitmq"), started("nats")
+    assert isinstance(rabbitmq, RabbitMq)
+    assert isinstance(nats, Nats)
+    assert documents.block(BROKERS, "rabbitmq.conf") in rabbitmq.configuration.read_text()
+    written = re.sub(r'"[^"]*"', '""', nats.configuration.read_text()).splitlines()
+    assert set(re.sub(r'"[^"]*"', '""', documents.block(BROKERS, "nats.conf")).splitlines()) <= set(written)
 
 
 def test_at_rabbitmq_dots_and_slashes_are_the_same_topic(started: Start, lab: Lab) -> None:
@@ -159,7 +176,7 @@ def test_dots_at_nats_are_explained(started: Start, lab: Lab) -> None:
             "refuses the subscription: Unspecified error; check this device's permissions on the broker; if it refuses"
             " dots, as NATS does, set MQTT_TOPIC_FORMAT=slashes"
         )
-    error = error_of(device, device)
+    error = error_of(device, device, timeout="4")
     assert "ended the connection each time instead: does it accept QoS 1 and packets of " in error
     assert "if it refuses dots, as NATS does, set MQTT_TOPIC_FORMAT=slashes" in error
 
@@ -172,6 +189,17 @@ def test_a_sender_with_other_topics_is_told_that_nobody_listens(
     error = error_of(device, device, status=7)
     assert f"has no subscriber for {device.topic}; the message was dropped; " in error
     assert "if it runs, check that it has the same MQTT_TOPIC_PREFIX and MQTT_TOPIC_FORMAT" in error
+
+
+def test_a_receiver_gets_messages_to_its_former_topic_while_devices_change(started: Start, lab: Lab) -> None:
+    former = at(lab.published_device("changing"), started("mosquitto"), **V5)
+    changed = former.with_settings(**SLASHES)
+    with former.receiver() as receiver:
+        assert receiver.stop() == 0
+    with changed.receiver() as receiver:
+        for number, sender in enumerate((former, changed)):
+            assert sender.send(changed, f"change {number}").status == 0
+            receiver.wait_for_message(f"change {number}")
 
 
 def test_a_broker_that_demands_a_prefix_is_explained(lab: Lab, tmp_path: Path) -> None:

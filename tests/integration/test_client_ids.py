@@ -14,10 +14,14 @@ from testbed.daemons.mosquitto import Mosquitto
 from testbed.daemons.process import find
 from testbed.lab import Lab
 from testbed.programs import CHECK_IDENTITY, RECEIVER, Device
+from tests import documents
 
 USERS: Final = ("reader", "writer")
 PASSWORD: Final = "correct horse"
-FIXED: Final = "fleet-reader"
+SETTINGS: Final = dict(
+    line.split("=") for line in documents.block("docs/brokers.md", "settings for client ids").splitlines()
+)
+FIXED: Final = SETTINGS["MQTT_CLIENT_ID"]
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +49,9 @@ def broker_with(directory: Path, name: str, extra: str) -> Mosquitto:
 @pytest.fixture(scope="module")
 def prefixed(directory: Path, login: str) -> Iterator[Mosquitto]:
     """Yield a broker that accepts only client ids with a certain beginning."""
-    with broker_with(directory, "prefixed", f"{login}clientid_prefixes fleet-\n") as broker:
+    with broker_with(
+        directory, "prefixed", login + documents.block("docs/brokers.md", "client ids at Mosquitto")
+    ) as broker:
         yield broker
 
 
@@ -74,7 +80,7 @@ def test_a_broker_that_demands_a_client_id_gets_it(
     error = error_of(device)
     assert "did not accept the connection: Not authorized; " in error
     assert "if the broker binds client ids to logins, set MQTT_CLIENT_ID" in error
-    fixed = device.with_settings(MQTT_CLIENT_ID=f"{FIXED}-{version}")
+    fixed = device.with_settings(**SETTINGS)
     with fixed.receiver() as receiver:
         confirmed = fixed.send(fixed, "under a fixed client id", "--receipt")
         assert confirmed.status == 0, confirmed

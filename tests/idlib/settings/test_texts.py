@@ -58,3 +58,35 @@ def test_white_space_around_a_path_is_rejected_and_shown(name: str, text: str) -
 
 def test_white_space_within_a_path_is_part_of_it() -> None:
     assert load({**NAME, "DATA_PATH": "/srv/my data"}).data_path == Path("/srv/my data")
+
+
+@pytest.mark.parametrize("text", ["a b", "ü", "a\n", "a" * 129, "\0"])
+def test_a_client_id_that_cannot_be_used_is_rejected_and_not_shown(text: str) -> None:
+    said = problem(MQTT_CLIENT_ID=text)
+    assert said == (
+        "Bad value of env var MQTT_CLIENT_ID: it has more than 128 characters, or white space or another character that"
+        " is not visible; set it to 1 to 128 visible characters of ASCII"
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        ("fleet/+/", "contains a wildcard, + or #"),
+        ("#", "contains a wildcard, + or #"),
+        ("$SYS/", "starts with $, which is for the broker's own topics"),
+        ("a\tb", "contains a control character, or another one that cannot be shown"),
+        ("a\u2028b", "contains a control character, or another one that cannot be shown"),
+        ("\udcff", "contains a control character, or another one that cannot be shown"),
+        ("ü" * 513, "has 1026 bytes, and a prefix at most 1024"),
+    ],
+)
+def test_a_prefix_that_no_topic_can_have_is_rejected(text: str, fault: str) -> None:
+    said = problem(MQTT_TOPIC_PREFIX=text)
+    assert f" {fault}; set it to a text without +, # and control characters" in said
+    assert said.isprintable()
+
+
+def test_a_prefix_is_used_as_it_is() -> None:
+    assert load({**NAME, "MQTT_TOPIC_PREFIX": "fleet $1/ü "}).mqtt_topic_prefix == "fleet $1/ü "
+    assert load(NAME).mqtt_topic_prefix is None

@@ -80,6 +80,8 @@ def _seeds() -> list[bytes]:
         (_IS_ACCEPTED, packet(0x90, b"\0\1" + variable(9) + user_property(b"a", _FEFF) + b"\x87")),
         (_IS_ACCEPTED, packet(0x40, b"\0\1\x97" + variable(9) + user_property(b"a", _FEFF))),
         (_IS_ACCEPTED, packet(0xE0, b"\x8b" + variable(6) + b"\x1f" + text(_FEFF))),
+        (_IS_ACCEPTED, packet(0xE0, b"\x9d" + variable(9) + b"\x1c" + text(b"\x1b[2J\xff\0"))),
+        (0, packet(0x20, b"\0\x9d" + variable(7) + b"\x1f" + text(b"a") + b"\x1c" + text(b"")[:2] + b"\0")),
         (0, packet(0x20, b"\0\x87") + b"\0"),
         (_IS_VERSION_3_1_1, packet(0x20, b"\1\0") + packet(0x90, b"\0\1\1")),
         (0, b"HTTP/1.1 400 Bad Request\r\n\r\n"),

@@ -47,6 +47,18 @@ def started(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Start]:
         yield start
 
 
+@pytest.fixture(scope="module")
+def devices(lab: Lab) -> list[Device]:
+    """Return three devices for all tests, because making keys takes time."""
+    return [lab.published_device(label) for label in ("reader", "first", "second")]
+
+
+@pytest.fixture
+def reader(devices: list[Device], tmp_path: Path) -> Device:
+    """Return a device whose receiver has not run yet."""
+    return devices[0].with_settings(DATA_PATH=str(tmp_path / "reader"))
+
+
 def at(device: Device, broker: Broker, **settings: str) -> Device:
     """Return a device that uses a broker, with settings."""
     host = broker.address if isinstance(broker, ServerAddress) else broker.host
@@ -90,12 +102,15 @@ def error_of(device: Device, recipient: Device, status: int = 3, timeout: str = 
     ],
 )
 def test_messages_and_receipts_arrive_also_after_an_absence_and_a_restart(
-    name: str, settings: dict[str, str], meanwhile: Callable[[Broker], None], started: Start, lab: Lab
+    name: str,
+    settings: dict[str, str],
+    meanwhile: Callable[[Broker], None],
+    started: Start,
+    devices: list[Device],
+    reader: Device,
 ) -> None:
     broker = started(name)
-    first, second, reader = (
-        at(lab.published_device(label), broker, **settings) for label in ("first", "second", "reader")
-    )
+    reader, first, second = (at(device, broker, **settings) for device in (reader, *devices[1:]))
     with reader.receiver() as receiver:
         confirmed = first.send(reader, "with a receipt", "--receipt")
         assert confirmed.status == 0, confirmed
@@ -114,9 +129,9 @@ def test_messages_and_receipts_arrive_also_after_an_absence_and_a_restart(
     ("name", "settings"), [("rabbitmq", V311), ("nats", {**V311, **SLASHES})], ids=["RabbitMQ", "NATS"]
 )
 def test_the_check_finds_nothing_wrong_with_the_broker(
-    name: str, settings: dict[str, str], started: Start, lab: Lab
+    name: str, settings: dict[str, str], started: Start, reader: Device
 ) -> None:
-    device = at(lab.published_device("checked"), started(name), **settings)
+    device = at(reader, started(name), **settings)
     lines = [line for line in device.run(CHECK_IDENTITY).stdout.splitlines() if "  broker." in line]
     assert len(lines) == 7
     assert [line for line in lines if not line.startswith("ok ")] == []
@@ -131,10 +146,10 @@ def test_the_brokers_here_have_the_lines_of_the_document(started: Start) -> None
     assert set(re.sub(r'"[^"]*"', '""', documents.block(BROKERS, "nats.conf")).splitlines()) <= set(written)
 
 
-def test_at_rabbitmq_dots_and_slashes_are_the_same_topic(started: Start, lab: Lab) -> None:
+def test_at_rabbitmq_dots_and_slashes_are_the_same_topic(started: Start, devices: list[Device], reader: Device) -> None:
     broker = started("rabbitmq")
-    sender = at(lab.published_device("slashes"), broker, **V311, **SLASHES)
-    reader = at(lab.published_device("dots"), broker, **V311)
+    sender = at(devices[1], broker, **V311, **SLASHES)
+    reader = at(reader, broker, **V311)
     with reader.receiver() as receiver:
         confirmed = sender.send(reader, "in another form", "--receipt")
         assert confirmed.status == 0, confirmed
@@ -142,25 +157,25 @@ def test_at_rabbitmq_dots_and_slashes_are_the_same_topic(started: Start, lab: La
 
 
 @pytest.mark.parametrize("form", [{}, SLASHES], ids=["dots", "slashes"])
-def test_amqtt_delivers_while_the_receiver_is_connected(form: dict[str, str], started: Start, lab: Lab) -> None:
+def test_amqtt_delivers_while_the_receiver_is_connected(form: dict[str, str], started: Start, reader: Device) -> None:
     # It keeps no messages for a client without a login.
-    device = at(lab.published_device("connected"), started("amqtt"), **V311, **form)
+    device = at(reader, started("amqtt"), **V311, **form)
     with device.receiver() as receiver:
         confirmed = device.send(device, "while connected", "--receipt")
         assert confirmed.status == 0, confirmed
         receiver.wait_for_message("while connected")
 
 
-def test_amqtt_does_not_answer_mqtt_5_which_is_explained(started: Start, lab: Lab) -> None:
-    device = at(lab.published_device("unanswered"), started("amqtt"), **V5)
+def test_amqtt_does_not_answer_mqtt_5_which_is_explained(started: Start, reader: Device) -> None:
+    device = at(reader, started("amqtt"), **V5)
     error = error_of(device, device, timeout="2")
     assert "did not accept the connection: " in error
     assert "3.1.1" in error
 
 
 @pytest.mark.parametrize("name", ["rabbitmq", "nats"])
-def test_mqtt_5_at_a_broker_without_it_is_explained(name: str, started: Start, lab: Lab) -> None:
-    device = at(lab.published_device("modern"), started(name), **V5, **SLASHES)
+def test_mqtt_5_at_a_broker_without_it_is_explained(name: str, started: Start, reader: Device) -> None:
+    device = at(reader, started(name), **V5, **SLASHES)
     error = error_of(device, device)
     assert "did not accept the connection: " in error
     assert "MQTT_VERSION" in error
@@ -169,8 +184,8 @@ def test_mqtt_5_at_a_broker_without_it_is_explained(name: str, started: Start, l
         receiver.wait_for_log("3.1.1")
 
 
-def test_dots_at_nats_are_explained(started: Start, lab: Lab) -> None:
-    device = at(lab.published_device("dotted"), started("nats"), **V311)
+def test_dots_at_nats_are_explained(started: Start, reader: Device) -> None:
+    device = at(reader, started("nats"), **V311)
     with device.start(RECEIVER) as receiver:
         receiver.wait_for_log(
             "refuses the subscription: Unspecified error; check this device's permissions on the broker; if it refuses"

@@ -68,6 +68,7 @@ class Outgoing:
         self._taken: queue.Queue[Taken] = queue.Queue()
         self._outage = FailureLog(_LOG)
         self._refusals = LimitedLog(_LOG)
+        self._outbox: Outbox | None = None
         self._watch_due = 0.0
         self._number = 0
 
@@ -103,9 +104,11 @@ class Outgoing:
             try:
                 taken = self._taken.get(timeout=_IDLE_SECONDS)
             except queue.Empty:
+                self._close()
                 self._refusals.flush()
                 continue
             self._process(taken, stopping)
+        self._close()
         self._refusals.finish()
 
     def _process(self, taken: Taken, stopping: threading.Event) -> None:
@@ -162,16 +165,23 @@ class Outgoing:
         while not stopping.is_set():
             self._note_movement()
             try:
-                # Opened each time, as `send --queue` does, because a file that is replaced must not be written on.
-                with Outbox(self._directory) as outbox:
-                    outbox.put(message, BootTime.now())
+                # Open only while messages come, so that a file that is replaced is noticed.
+                if self._outbox is None:
+                    self._outbox = Outbox(self._directory)
+                self._outbox.put(message, BootTime.now())
             except StoreError as error:
+                self._close()
                 self._outage.begin(f"Messages from the local broker wait: {error}")
                 self._pause(pauses.next_pause(), stopping)
                 continue
             self._outage.end()
             return True
         return False
+
+    def _close(self) -> None:
+        outbox, self._outbox = self._outbox, None
+        if outbox is not None:
+            outbox.close()
 
     def _pause(self, seconds: float, stopping: threading.Event) -> None:
         end = time.monotonic() + seconds

@@ -2,10 +2,10 @@
 
 import json
 import queue
-import signal
 import sqlite3
+import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -16,10 +16,11 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
 from testbed.daemons.mosquitto import Mosquitto
-from testbed.daemons.process import free_port
+from testbed.daemons.process import find
 from testbed.lab import Lab, wait_until
 from testbed.programs import RECEIVER, SENDER, Device, Program
 from tests.integration.kept_session import device_with_session
+from tests.integration.test_tls import Authority
 
 _PATIENCE = 20.0
 # So that a broker that is killed still has what it has acknowledged.
@@ -39,7 +40,8 @@ class Home:
             self._client.username_pw_set(user, password)
         self._client.on_message = lambda _client, _data, message: self.messages.put(message)
         self._client.on_subscribe = lambda *_: self._subscribed.put(None)
-        self._client.on_connect = lambda *_: self._client.subscribe([(topic, 1) for topic in topics])
+        self._client.on_connect = self._subscribe
+        self._topics = topics
         expiry = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
         expiry.SessionExpiryInterval = 3600
         self._client.connect(broker.host, broker.port, clean_start=False, properties=expiry)
@@ -47,11 +49,16 @@ class Home:
         self._subscribed.get(timeout=_PATIENCE)
 
     def publish(self, topic: str, payload: str | bytes, *, qos: int = 1, retain: bool = False) -> None:
+        wait_until(self._client.is_connected, "the connection of the client at home")
         self._client.publish(topic, payload, qos=qos, retain=retain).wait_for_publish(_PATIENCE)
 
     def publish_all(self, topic: str, payloads: list[bytes]) -> None:
+        wait_until(self._client.is_connected, "the connection of the client at home")
         sent = [self._client.publish(topic, payload, qos=1) for payload in payloads]
         sent[-1].wait_for_publish(60)
+
+    def _subscribe(self, *_: object) -> None:
+        self._client.subscribe([(topic, 1) for topic in self._topics])
 
     def next(self) -> MQTTMessage:
         return self.messages.get(timeout=_PATIENCE)
@@ -132,7 +139,7 @@ def test_messages_go_both_ways_and_the_status_shows_the_connection(
         home.publish(f"messenger/out/{bob.name}", "from the kitchen, grüezi")
         bob_receiver.wait_for_message(f"{bridged.name} says: from the kitchen, grüezi")
         assert health(bridged) == "ok: connected, subscribed, threads moving, own record in DNS"
-        assert receiver.stop() == 143
+        assert receiver.stop() == 0
     own = [home.next(), home.next()]
     assert [(message.topic, message.payload) for message in own] == [
         (f"messenger/out/{bob.name}", "from the kitchen, grüezi".encode()),
@@ -144,14 +151,14 @@ def test_nothing_is_acknowledged_outside_while_the_local_broker_is_away(
     alice: Device, bridged: Device, home: Home, broker: Mosquitto
 ) -> None:
     with started(bridged) as receiver:
-        broker.send_signal(signal.SIGKILL)
+        broker.kill()
         receiver.wait_for_log("The connection to the local broker")
         texts = [f"number {number}" for number in range(5)]
         assert alice.send(bridged, "--lines", stdin="\n".join(texts)).status == 0
         receiver.wait_for_log("cannot be reached")
         assert "local broker" in health(bridged)
         before = time.monotonic()
-        assert receiver.stop() == 143
+        assert receiver.stop() == 0
         assert time.monotonic() - before < 5
         assert receiver.stdout == []
     broker.start()
@@ -186,7 +193,7 @@ def test_what_is_published_while_the_receiver_or_the_broker_is_killed_gets_into_
     home.publish_all("messenger/out/bob.example.com", [text.encode() for text in texts[:30]])
     with started(bridged) as receiver:
         wait_until(lambda: len(outbox(bridged)) >= 5, "the first messages")
-        broker.send_signal(signal.SIGKILL)
+        broker.kill()
         receiver.wait_for_log("The connection to the local broker")
         broker.start()
         wait_until(lambda: len({text for _, text in outbox(bridged)}) == 30, "the messages after the broker")
@@ -239,3 +246,98 @@ def test_a_message_that_the_local_broker_refuses_does_not_block_others(
             else:
                 receiver.wait_for_message("forbidden")
             assert any("Not authorized" in line for line in receiver.stderr)
+
+
+def errors_in(home: Home, number: int) -> list[dict[str, str]]:
+    """Return the next reports below messenger/error."""
+    reports: list[dict[str, str]] = []
+    while len(reports) < number:
+        message = home.next()
+        if message.topic == "messenger/error":
+            reports.append(json.loads(message.payload))
+    return reports
+
+
+def test_what_cannot_be_sent_is_reported_and_blocks_nothing(bridged: Device, home: Home, broker: Mosquitto) -> None:
+    name = "bob.example.com"
+    home.publish(f"messenger/out/{name}", "kept for ever", retain=True)
+    with started(bridged) as receiver:
+        home.publish("messenger/out/bob\u202e", "to no name")
+        home.publish("messenger/out/localhost", "to one label")
+        home.publish(f"messenger/out/{name}", "")
+        home.publish(f"messenger/out/{name}", b"x" * 5_000_000)
+        home.publish(f"messenger/out/{name}", b"\xff\xfe")
+        home.publish(f"messenger/out/{name}", "last")
+        wait_until(lambda: len(outbox(bridged)) == 2, "the good messages")
+        assert outbox(bridged) == [(name, b"application/octet-stream\0\xff\xfe"), (name, "last")]
+        reports = errors_in(home, 5)
+        assert [report["topic"] for report in reports] == [
+            f"messenger/out/{name}",
+            "messenger/out/bob\u202e",
+            "messenger/out/localhost",
+            f"messenger/out/{name}",
+            f"messenger/out/{name}",
+        ]
+        assert "retained" in reports[0]["error"]
+        assert "5000" in reports[4]["error"] or "more than any message" in reports[4]["error"]
+        receiver.wait_for_log("What was published to 'messenger/out/bob\\u202e' at the local broker is not sent")
+        assert any("deliver is not running" in line or "is not running" in line for line in receiver.stderr)
+        assert not any("\u202e" in line for line in receiver.stderr)
+
+
+def test_a_flood_from_the_local_broker_is_held_back_and_arrives(bridged: Device, home: Home) -> None:
+    texts = [b"%d" % number for number in range(2_000)]
+    with started(bridged) as receiver:
+        home.publish_all("messenger/out/bob.example.com", texts)
+        wait_until(lambda: len(outbox(bridged)) == len(texts), "the whole flood", 60)
+        assert [text for _, text in outbox(bridged)] == [text.decode() for text in texts]
+        assert receiver.is_running
+
+
+def test_a_login_over_tls_and_a_wrong_password(alice: Device, bridged: Device, tmp_path: Path) -> None:
+    authority = Authority(tmp_path, "authority")
+    certificate, key = authority.issue("home")
+    passwords, password = tmp_path / "passwords", tmp_path / "password"
+    subprocess.run([find("mosquitto_passwd"), "-b", "-c", str(passwords), "device", "right"], check=True)
+    password.write_text("right\n")
+    extra = f"certfile {certificate}\nkeyfile {key}\npassword_file {passwords}\n"
+    (tmp_path / "protected").mkdir()
+    with Mosquitto(tmp_path / "protected", anonymous=False, extra=extra) as broker:
+        device = bridged.with_settings(
+            LOCAL_MQTT_URL=f"mqtts://device@127.0.0.1:{broker.port}",
+            LOCAL_MQTT_CA_FILE=str(authority.file),
+            LOCAL_MQTT_PASSWORD_FILE=str(password),
+        )
+        assert alice.send(bridged, "protected").status == 0
+        with started(device) as receiver:
+            receiver.wait_for_message("protected")
+        password.write_text("wrong-Xq81\n")
+        with device.start(RECEIVER) as receiver:
+            receiver.wait_for_log(
+                "check the user name in LOCAL_MQTT_URL and the first line of LOCAL_MQTT_PASSWORD_FILE"
+            )
+            assert "refuses the connection: Not authorized" in health(device)
+            assert not any("Xq81" in line for line in receiver.stderr)
+        with device.without_setting("LOCAL_MQTT_CA_FILE").start(RECEIVER) as receiver:
+            receiver.wait_for_log("set LOCAL_MQTT_CA_FILE to the file of its CA")
+
+
+def test_the_public_broker_is_refused_by_name_and_by_address(lab: Lab, bridged: Device) -> None:
+    port = lab.mosquitto.port
+    ended = bridged.with_settings(LOCAL_MQTT_URL=f"mqtt://localhost:{port}").run(RECEIVER)
+    assert (ended.status, ended.stdout, ended.stderr.count("\n")) == (1, "", 1)
+    assert ended.stderr.startswith(f"LOCAL_MQTT_URL names the broker 127.0.0.1:{port}, through which devices reach")
+    # Only the look-up of this name shows that both are one.
+    device = bridged.with_settings(MQTT_HOST="127.1", LOCAL_MQTT_URL=f"mqtt://127.0.0.1:{port}")
+    with device.start(RECEIVER) as receiver:
+        receiver.wait_for_log(f"The local broker 127.0.0.1:{port} has the address of the broker 127.1:{port}")
+        receiver.wait_for_log("MQTT subscription active.")
+        assert health(device).startswith(f"The local broker 127.0.0.1:{port} has the address of the broker")
+
+
+def test_settings_of_the_local_broker_alone_are_refused(bridged: Device) -> None:
+    ended = bridged.without_setting("LOCAL_MQTT_URL").with_settings(LOCAL_MQTT_PREFIX="home").run(RECEIVER)
+    assert (ended.status, ended.stderr) == (
+        1,
+        "LOCAL_MQTT_PREFIX is set, and LOCAL_MQTT_URL is not: set LOCAL_MQTT_URL, or unset LOCAL_MQTT_PREFIX\n",
+    )

@@ -43,19 +43,27 @@ _MESSAGING_READS: Final = (
 SENDER_READS: Final = _MESSAGING_READS | {"BALENA_SERVICE_NAME", "EPOCH_PATH"}
 # Of the resident sender; a program that sends and ends has no metrics.
 RESIDENT_SENDER_READS: Final = SENDER_READS | {"METRICS_ADDRESS"}
-RECEIVER_READS: Final = _MESSAGING_READS | {
-    "DENIED_SENDERS",
-    "ALLOWED_SENDERS",
-    "REQUIRE_BINDING",
-    "OUTPUT_FORMAT",
-    "RECEIVER_WORKERS",
-    "METRICS_ADDRESS",
-    "EPOCH_KEYS",
-    "EPOCH_LENGTH",
-    "EPOCH_RETENTION",
-    "EPOCH_PATH",
-    "EPOCH_SPOOL",
-}
+# Of the receiver, which is the only program that connects to the local broker.
+LOCAL_BROKER_READS: Final = frozenset(
+    {variable.name for variable in VARIABLES if variable.name.startswith("LOCAL_MQTT_")}
+)
+RECEIVER_READS: Final = (
+    _MESSAGING_READS
+    | LOCAL_BROKER_READS
+    | {
+        "DENIED_SENDERS",
+        "ALLOWED_SENDERS",
+        "REQUIRE_BINDING",
+        "OUTPUT_FORMAT",
+        "RECEIVER_WORKERS",
+        "METRICS_ADDRESS",
+        "EPOCH_KEYS",
+        "EPOCH_LENGTH",
+        "EPOCH_RETENTION",
+        "EPOCH_PATH",
+        "EPOCH_SPOOL",
+    }
+)
 CHECK_READS: Final = (
     _MESSAGING_READS
     | PUBLISHING_READS
@@ -65,6 +73,6 @@ CHECK_READS: Final = (
 # Settings that name a file with a secret, which systemd can pass as a credential, in groups: a service gets those
 # that it needs. systemd calls each file of a directory by the directory's ID, an underscore and the file's name.
 CREDENTIALS: Final = {
-    "broker": frozenset({"MQTT_CERT_FILE", "MQTT_KEY_FILE", "MQTT_PASSWORD_FILE"}),
+    "broker": frozenset({"MQTT_CERT_FILE", "MQTT_KEY_FILE", "MQTT_PASSWORD_FILE", "LOCAL_MQTT_PASSWORD_FILE"}),
     "dns": frozenset({"DNS_UPDATE_KEY_FILE", "DESEC_TOKEN_FILE"}),
 }

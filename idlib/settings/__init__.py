@@ -28,6 +28,14 @@ from idlib.settings.programs import (
     ROTATION_READS,
     SENDER_READS,
 )
+from idlib.settings.resolvers import (
+    HTTPS_PORT,
+    TLS_PORT,
+    EncryptedResolver,
+    HttpsResolver,
+    ResolverAddress,
+    TlsResolver,
+)
 from idlib.settings.values import Settings
 from idlib.settings.variable import UnfitValueError, Variable
 from idlib.settings.variables import MAX_RECEIVER_WORKERS, MAX_TLSA_TTL, VARIABLES
@@ -38,6 +46,7 @@ __all__ = [
     "DISCOVERY_READS",
     "DNS_PORT",
     "EPOCH_PUBLISHING_READS",
+    "HTTPS_PORT",
     "MAINTENANCE_READS",
     "MAX_RECEIVER_WORKERS",
     "MAX_TLSA_TTL",
@@ -47,18 +56,23 @@ __all__ = [
     "RESIDENT_SENDER_READS",
     "ROTATION_READS",
     "SENDER_READS",
+    "TLS_PORT",
     "VARIABLES",
     "DnssecPolicy",
+    "EncryptedResolver",
     "HostAddress",
+    "HttpsResolver",
     "KeyType",
     "LogFormat",
     "LogLevel",
     "MqttVersion",
     "OutputFormat",
     "PublishMethod",
+    "ResolverAddress",
     "ServerAddress",
     "Settings",
     "Switch",
+    "TlsResolver",
     "UnfitValueError",
     "Variable",
     "load",

@@ -15,6 +15,7 @@ from idlib.settings.choices import (
     PublishMethod,
     Switch,
 )
+from idlib.settings.resolvers import ResolverAddress
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +41,8 @@ class Settings:
     mqtt_password_file: Path | None
     mqtt_plaintext_login: Switch
     max_message_size: int
-    dns_resolver: ServerAddress | None
+    dns_resolver: ResolverAddress | None
+    dns_ca_file: Path | None
     dns_server_port: int
     dns_bogus_name: str
     dns_publish: PublishMethod | None

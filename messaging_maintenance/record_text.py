@@ -77,7 +77,7 @@ def _is_for_all_software(record: TlsaRecord) -> bool:
 def _server_of_dig(server: ResolverAddress, authorities: Path | None) -> str:
     """Return dig's arguments for this server and the CAs of its certificate."""
     # Without an argument it is the system's CAs; without the option dig would accept any certificate.
-    verified = "+tls-ca" if authorities is None else f"+tls-ca={shlex.quote(str(authorities))}"
+    verified = "+tls-ca" if authorities is None else shlex.quote(f"+tls-ca={authorities}")
     match server:
         case ServerAddress():
             return f"@{server.address}{_port_of_dig(server.port, DNS_PORT)}"
@@ -87,7 +87,7 @@ def _server_of_dig(server: ResolverAddress, authorities: Path | None) -> str:
         case HttpsResolver():
             name = "" if server.address is None else f" +tls-hostname={server.host}"
             place = f"@{server.address or server.host}{_port_of_dig(server.port, HTTPS_PORT)}"
-            return f"{place} +https={shlex.quote(server.path)} {verified}{name}"
+            return f"{place} {shlex.quote(f'+https={server.path}')} {verified}{name}"
 
 
 def _port_of_dig(port: int, usual: int) -> str:

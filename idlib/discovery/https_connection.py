@@ -101,6 +101,8 @@ class HttpsConnection:
                 h2.settings.SettingCodes.MAX_HEADER_LIST_SIZE: _MAX_HEADER_BYTES,
             },
         )
+        # Else it would hold only once the server has acknowledged it.
+        self._http.decoder.max_header_list_size = _MAX_HEADER_BYTES
         self._http.initiate_connection()
 
     def exchange(self, query: bytes, deadline: float) -> bytes:

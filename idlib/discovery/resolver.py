@@ -28,7 +28,7 @@ _SECONDS_BEFORE_REPEATING: Final = 1.5
 _MAX_DISCARDED: Final = 100
 _MAX_MESSAGE: Final = 65535
 # RFC 8467, section 4.1: the size of an encrypted query must not tell the name in it.
-_PADDED_TO: Final = 128
+PADDED_TO: Final = 128
 _DNSSEC_EXTENDED_ERRORS: Final = frozenset({1, 2, 5, 6, 7, 8, 9, 10, 11, 12, 25, 27})
 _ANSWERS: Final = (dns.rcode.NOERROR, dns.rcode.NXDOMAIN)
 
@@ -204,7 +204,7 @@ def exchange_over(channel: Channel, question: Question, deadline: float) -> Answ
         ChannelError: There is no answer.
     """
     identifier = channel.new_identifier()
-    return read_answer(channel.exchange(question.to_wire(identifier, _PADDED_TO), deadline), question, identifier)
+    return read_answer(channel.exchange(question.to_wire(identifier, PADDED_TO), deadline), question, identifier)
 
 
 def _exchange(server: Server, question: Question, deadline: float) -> Answer:

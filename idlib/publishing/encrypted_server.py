@@ -1,15 +1,14 @@
 """A resolver with an encrypted path, for the look-ups that dnspython makes."""
 
 import time
-from typing import Any, Final, NoReturn
+from typing import Any, NoReturn
 
 import dns.message
 import dns.nameserver
 import dns.query
 
 from idlib.discovery.channel import Channel
-
-_PADDED_TO: Final = 128
+from idlib.discovery.resolver import PADDED_TO
 
 
 class EncryptedServer(dns.nameserver.Nameserver):
@@ -63,7 +62,7 @@ class EncryptedServer(dns.nameserver.Nameserver):
             use_edns=0,
             flags=request.flags,
             id=self._channel.new_identifier(),
-            pad=_PADDED_TO,
+            pad=PADDED_TO,
         )
         wire = self._channel.exchange(padded.to_wire(), time.monotonic() + timeout)
         response = dns.message.from_wire(wire)

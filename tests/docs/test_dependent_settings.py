@@ -63,6 +63,7 @@ class Case:
 
 FILES_OF_TLS: Final = ("MQTT_CA_FILE, MQTT_CERT_FILE, MQTT_KEY_FILE", "MQTT_TLS=off")
 PLAIN_LOGIN: Final = ("MQTT_USERNAME", "MQTT_TLS=off, MQTT_PLAINTEXT_LOGIN=off, and a broker on another machine")
+CA_OF_RESOLVER: Final = ("DNS_CA_FILE", "DNS_RESOLVER without `tls://` and `https://`, or none")
 REFUSED: Final = [
     Case({"MQTT_CA_FILE": "ca"}, FILES_OF_TLS, "MQTT_CA_FILE is set, and MQTT_TLS is off"),
     Case({"MQTT_CERT_FILE": "both"}, FILES_OF_TLS, "MQTT_CERT_FILE is set, and MQTT_TLS is off"),
@@ -75,6 +76,12 @@ REFUSED: Final = [
     ),
     Case({**ELSEWHERE, **ALICE}, PLAIN_LOGIN, "MQTT_USERNAME is set, and MQTT_TLS is off"),
     Case({**ELSEWHERE, **PASSWORD}, PLAIN_LOGIN, "MQTT_USERNAME is set, and MQTT_TLS is off"),
+    Case({"DNS_CA_FILE": "ca"}, CA_OF_RESOLVER, "DNS_CA_FILE is set, and DNS_RESOLVER has neither tls:// nor https://"),
+    Case(
+        {"DNS_CA_FILE": "ca", "DNS_RESOLVER": "192.0.2.1"},
+        CA_OF_RESOLVER,
+        "DNS_CA_FILE is set, and DNS_RESOLVER has neither tls:// nor https://",
+    ),
     Case(
         {"DNSSEC": "off", "DNSSEC_TRUST_ANCHORS": "anchors"},
         ("DNSSEC_TRUST_ANCHORS", "DNSSEC=off"),
@@ -143,6 +150,8 @@ OF_USE: Final[list[dict[str, str]]] = [
     {"DNSSEC_TRUST_ANCHORS": "anchors"},
     {"DNSSEC_TRUST_ANCHORS": "anchors", "DNS_RESOLVER": "192.0.2.1", "PKIX_CA_FILE": "ca"},
     {"DNSSEC": "on", "DNS_RESOLVER": "192.0.2.1", "PKIX_CA_FILE": "ca"},
+    {"DNS_RESOLVER": "tls://192.0.2.1", "DNS_CA_FILE": "ca"},
+    {"DNS_RESOLVER": "https://dns.example.test/dns-query", "DNSSEC_TRUST_ANCHORS": "anchors"},
     {"DNS_PUBLISH": "command", "DNS_PUBLISH_COMMAND": "true"},
     {"DENIED_SENDERS": "a.example", "ALLOWED_SENDERS": "*.example", "REQUIRE_BINDING": "all"},
 ]

@@ -14,7 +14,8 @@ from idlib.discovery.tls_connection import TlsConnection, TlsStream, verifying_c
 from idlib.discovery.tls_faults import Peer
 from idlib.settings import EncryptedResolver, TlsResolver
 
-_MAX_KEPT: Final = 4
+# As many as look-ups of trusted names that the receiver makes at the same time.
+_MAX_KEPT: Final = 8
 _KEPT_SECONDS: Final = 30.0
 # After a change of the network, a kept connection is silent; the rest of the time is for a new one.
 _SECONDS_ON_KEPT: Final = 2.0

@@ -155,6 +155,16 @@ def test_nothing_is_ever_asked_in_clear_text(
         assert b"_device" not in data
 
 
+@pytest.mark.parametrize("address", [f"tls://{LOOPBACK}:1", f"https://{LOOPBACK}:1"], ids=["TLS", "HTTPS"])
+def test_the_systems_resolver_is_not_asked_instead(world: Lab, address: str) -> None:
+    """The namespace's resolver at port 53, in resolv.conf, would validate and answer."""
+    sender, recipient = (world.published_device("roaming") for _ in range(2))
+    result = sender.with_settings(DNS_RESOLVER=address).send(recipient, "not sent")
+    assert result.status == 2
+    assert "cannot be reached: Connection refused" in result.stderr
+    assert world.unbound.queries(recipient.name) == world.unbound.queries(sender.name) == 0
+
+
 @pytest.mark.parametrize("path", ["TLS", "HTTPS"])
 def test_the_check_names_the_path_and_passes(lab: Lab, encrypted: Encrypted, path: str) -> None:
     settings = {"DNS_SERVER_PORT": str(lab.knot.port), "DNS_BOGUS_NAME": BOGUS}

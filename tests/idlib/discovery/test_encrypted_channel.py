@@ -75,7 +75,7 @@ def test_a_connection_that_is_old_or_of_another_process_is_not_used(
 
 
 def test_only_a_few_connections_are_kept(authority: ServerAuthority, certified: Files) -> None:
-    together = threading.Barrier(6)
+    together = threading.Barrier(10)
 
     def converse(connection: ssl.SSLSocket) -> None:
         while query := read_query(connection):
@@ -83,10 +83,10 @@ def test_only_a_few_connections_are_kept(authority: ServerAuthority, certified: 
                 together.wait(20)
             connection.sendall(framed(answer_to(query)))
 
-    with ScriptedTls(certified, converse) as server, ThreadPoolExecutor(6) as threads:
+    with ScriptedTls(certified, converse) as server, ThreadPoolExecutor(10) as threads:
         resolver = over_tls(server.port, authority)
-        asked = [threads.submit(resolver.ask, QUESTION) for _ in range(6)]
+        asked = [threads.submit(resolver.ask, QUESTION) for _ in range(10)]
         assert all(one.result(30).name_exists for one in asked)
         kept = resolver._servers()[0].channel._kept._connections  # type: ignore[union-attr]
-        assert server.connections == 6
+        assert server.connections == 10
         assert len(kept) == encrypted_channel._MAX_KEPT

@@ -30,6 +30,14 @@ from idlib.settings.programs import (
     ROTATION_READS,
     SENDER_READS,
 )
+from idlib.settings.resolvers import (
+    HTTPS_PORT,
+    TLS_PORT,
+    EncryptedResolver,
+    HttpsResolver,
+    ResolverAddress,
+    TlsResolver,
+)
 from idlib.settings.texts import read_topic_prefix
 from idlib.settings.values import Settings
 from idlib.settings.variable import SecretValueError, UnfitValueError, Variable
@@ -41,6 +49,7 @@ __all__ = [
     "DISCOVERY_READS",
     "DNS_PORT",
     "EPOCH_PUBLISHING_READS",
+    "HTTPS_PORT",
     "MAINTENANCE_READS",
     "MAX_RECEIVER_WORKERS",
     "MAX_TLSA_TTL",
@@ -50,9 +59,12 @@ __all__ = [
     "RESIDENT_SENDER_READS",
     "ROTATION_READS",
     "SENDER_READS",
+    "TLS_PORT",
     "VARIABLES",
     "DnssecPolicy",
+    "EncryptedResolver",
     "HostAddress",
+    "HttpsResolver",
     "KeyType",
     "LogFormat",
     "LogLevel",
@@ -61,10 +73,12 @@ __all__ = [
     "MqttVersion",
     "OutputFormat",
     "PublishMethod",
+    "ResolverAddress",
     "SecretValueError",
     "ServerAddress",
     "Settings",
     "Switch",
+    "TlsResolver",
     "TopicFormat",
     "UnfitValueError",
     "Variable",

@@ -17,6 +17,7 @@ from idlib.settings.choices import (
     TopicFormat,
 )
 from idlib.settings.mqtt_urls import MqttUrl
+from idlib.settings.resolvers import ResolverAddress
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +54,8 @@ class Settings:
     local_mqtt_plaintext_login: Switch
     local_mqtt_prefix: str
     local_mqtt_only: Switch
-    dns_resolver: ServerAddress | None
+    dns_resolver: ResolverAddress | None
+    dns_ca_file: Path | None
     dns_server_port: int
     dns_bogus_name: str
     dns_publish: PublishMethod | None

@@ -81,6 +81,7 @@ NEEDLESS_LOCAL_LOGIN: Final = (
     "LOCAL_MQTT_PLAINTEXT_LOGIN=on",
     "no user name in LOCAL_MQTT_URL, TLS, or a broker on this machine",
 )
+CA_OF_RESOLVER: Final = ("DNS_CA_FILE", "DNS_RESOLVER without `tls://` and `https://`, or none")
 REFUSED: Final = [
     *(
         Case({name: value}, NO_LOCAL_BROKER, f"{name} is set, and LOCAL_MQTT_URL is not")
@@ -131,6 +132,12 @@ REFUSED: Final = [
     ),
     Case({**ELSEWHERE, **ALICE}, PLAIN_LOGIN, "MQTT_USERNAME is set, and MQTT_TLS is off"),
     Case({**ELSEWHERE, **PASSWORD}, PLAIN_LOGIN, "MQTT_USERNAME is set, and MQTT_TLS is off"),
+    Case({"DNS_CA_FILE": "ca"}, CA_OF_RESOLVER, "DNS_CA_FILE is set, and DNS_RESOLVER has neither tls:// nor https://"),
+    Case(
+        {"DNS_CA_FILE": "ca", "DNS_RESOLVER": "192.0.2.1"},
+        CA_OF_RESOLVER,
+        "DNS_CA_FILE is set, and DNS_RESOLVER has neither tls:// nor https://",
+    ),
     Case(
         {"DNSSEC": "off", "DNSSEC_TRUST_ANCHORS": "anchors"},
         ("DNSSEC_TRUST_ANCHORS", "DNSSEC=off"),
@@ -210,6 +217,8 @@ OF_USE: Final[list[dict[str, str]]] = [
     {"DNSSEC_TRUST_ANCHORS": "anchors"},
     {"DNSSEC_TRUST_ANCHORS": "anchors", "DNS_RESOLVER": "192.0.2.1", "PKIX_CA_FILE": "ca"},
     {"DNSSEC": "on", "DNS_RESOLVER": "192.0.2.1", "PKIX_CA_FILE": "ca"},
+    {"DNS_RESOLVER": "tls://192.0.2.1", "DNS_CA_FILE": "ca"},
+    {"DNS_RESOLVER": "https://dns.example.test/dns-query", "DNSSEC_TRUST_ANCHORS": "anchors"},
     {"DNS_PUBLISH": "command", "DNS_PUBLISH_COMMAND": "true"},
     {"DENIED_SENDERS": "a.example", "ALLOWED_SENDERS": "*.example", "REQUIRE_BINDING": "all"},
 ]

@@ -108,6 +108,10 @@ def test_only_the_record_and_the_next_step_are_printed(run: Run) -> None:
         ("192.0.2.1", "@192.0.2.1"),
         ("192.0.2.1:5353", "@192.0.2.1 -p 5353"),
         ("[2001:db8::1]:5353", "@2001:db8::1 -p 5353"),
+        ("tls://192.0.2.1", "@192.0.2.1 +tls +tls-ca"),
+        ("tls://192.0.2.1:8853#dns.example", "@192.0.2.1 -p 8853 +tls +tls-ca +tls-hostname=dns.example"),
+        ("https://dns.example/q", "@dns.example +https=/q +tls-ca"),
+        ("https://dns.example:8443/q#192.0.2.1", "@192.0.2.1 -p 8443 +https=/q +tls-ca +tls-hostname=dns.example"),
     ],
 )
 def test_the_dig_command_asks_the_trusted_resolver(run: Run, resolver: str | None, server: str) -> None:
@@ -116,3 +120,9 @@ def test_the_dig_command_asks_the_trusted_resolver(run: Run, resolver: str | Non
     (line,) = ended.stderr.splitlines()
     assert line.startswith(f"Publish it at {NAME} in a zone that is signed with DNSSEC. Look it up only after that")
     assert line.endswith(f": dig {server} +dnssec {NAME} TLSA")
+
+
+def test_the_dig_command_verifies_the_resolver_with_its_own_ca(run: Run) -> None:
+    run("create_selfsigned_id.py")
+    ended = run("generate_tlsa.py", DNS_RESOLVER="tls://192.0.2.1", DNS_CA_FILE="/etc/my ca.pem")
+    assert f": dig @192.0.2.1 +tls '+tls-ca=/etc/my ca.pem' +dnssec {NAME} TLSA" in ended.stderr

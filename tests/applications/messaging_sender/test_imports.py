@@ -75,6 +75,25 @@ def test_a_message_is_queued_behind_others_without_cryptography_and_network(
     assert not modules & (CRYPTOGRAPHY | NETWORK | {"random", "hashlib", "shutil", "ctypes", "idlib.trust"})
 
 
+ENCRYPTED = {"h2", "hpack", "idlib.discovery.encrypted_channel", "idlib.discovery.https_connection"}
+
+
+@pytest.mark.parametrize(
+    ("resolver", "needed"),
+    [
+        ("127.0.0.1:1", set()),
+        ("tls://127.0.0.1:1", {"idlib.discovery.encrypted_channel"}),
+        ("https://127.0.0.1:1", ENCRYPTED),
+    ],
+    ids=["clear text", "TLS", "HTTPS"],
+)
+def test_only_an_encrypted_path_to_the_resolver_imports_what_it_needs(
+    environment: dict[str, str], resolver: str, needed: set[str]
+) -> None:
+    modules = imported([str(SEND_MESSAGE), BOB, "text"], {**environment, "DNS_RESOLVER": resolver}, 2)
+    assert modules & ENCRYPTED == needed
+
+
 def test_a_message_is_sent_without_what_only_other_ways_need(environment: dict[str, str]) -> None:
     modules = imported([str(SEND_MESSAGE), BOB, "text"], environment, 2)
     assert {"cryptography", "dns", "paho", "idlib.transport.publisher"} <= modules

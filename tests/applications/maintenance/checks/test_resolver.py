@@ -11,11 +11,13 @@ from dns.rdatatype import RdataType
 from idlib.discovery import Found
 from idlib.discovery.resolver import Resolver, named_server
 from idlib.discovery.resolver import Server as ResolvingServer
-from idlib.errors import DiscoveryError, NotSecureError
-from idlib.settings import ServerAddress
+from idlib.errors import DiscoveryError, NotSecureError, TemporaryDiscoveryError
+from idlib.settings import EncryptedResolver, HttpsResolver, ServerAddress, TlsResolver
+from messaging_maintenance.checks.exchange import why_silent_over_channel
 from messaging_maintenance.checks.observation import Observation
 from messaging_maintenance.checks.resolver import check_resolver
 from messaging_maintenance.checks.result import Item, Status, skip
+from testbed.fake_channel import FakeChannel
 from testbed.name_server import Server, Zone
 from tests.applications.maintenance.checks.observations import SECURE, observed, signed_zone
 
@@ -157,7 +159,41 @@ def test_a_silent_resolver_is_a_failure_of_this_device_only(
     when_silent: Callable[[str, str, str], Item] | None, fake: FakeResolver
 ) -> None:
     seen = observed(fake.zone, silence="does not answer in time")
-    resolver = Resolver(named_server(seen.servers[0].address), 0.1)
+    resolver = Resolver(lambda: seen.servers, 0.1)
     items = check_resolver(seen, resolver, BOGUS_NAME, *([when_silent] if when_silent else []))
     answers = next(item for item in items if item.id == "resolver.answers")
     assert answers.status is (Status.SKIP if when_silent else Status.FAIL)
+
+
+@pytest.mark.parametrize(
+    ("address", "kind"),
+    [(TlsResolver("192.0.2.1"), "TLS"), (HttpsResolver("dns.example.test"), "HTTPS")],
+    ids=["TLS", "HTTPS"],
+)
+def test_an_encrypted_path_is_named_and_is_the_only_one_that_is_asked(
+    fake: FakeResolver, address: EncryptedResolver, kind: str
+) -> None:
+    channel = FakeChannel(fake.respond)
+    servers = [ResolvingServer(address, trusted=True, channel=channel)]
+    seen = dataclasses.replace(observed(fake.zone), servers=servers)
+    items = {item.id: item for item in check_resolver(seen, Resolver(lambda: servers, 2), BOGUS_NAME)}
+    assert {item.status for item in items.values()} == {Status.OK}
+    assert items["resolver.trusted"].evidence == (
+        f"{address} is trusted, because DNS_RESOLVER names it; the path to it is encrypted and authenticated"
+        f" (DNS over {kind})"
+    )
+    assert items["resolver.tcp"].evidence.startswith("not needed: ")
+    assert channel.queries
+
+
+def test_the_hint_of_an_encrypted_path_that_fails_is_that_of_its_cause(fake: FakeResolver) -> None:
+    channel = FakeChannel(None)
+    servers = [ResolvingServer(TlsResolver("192.0.2.1"), trusted=True, channel=channel)]
+    verdict = TemporaryDiscoveryError("it fails", "name its file in DNS_CA_FILE")
+    silence = why_silent_over_channel(channel)
+    assert silence == "shows a certificate that no trusted CA has issued"
+    seen = dataclasses.replace(observed(fake.zone, verdict, silence), servers=servers)
+    items = {item.id: item for item in check_resolver(seen, Resolver(lambda: servers, 2), BOGUS_NAME)}
+    assert items["resolver.answers"].status is Status.FAIL
+    assert items["resolver.answers"].evidence == f"the resolver tls://192.0.2.1 {silence}"
+    assert items["resolver.answers"].hint == "name its file in DNS_CA_FILE"

@@ -30,6 +30,7 @@ from idlib.settings.programs import (
     ROTATION_READS,
     SENDER_READS,
 )
+from idlib.settings.proxy_urls import ProxyScheme, ProxyUrl, read_proxy_url
 from idlib.settings.resolvers import (
     HTTPS_PORT,
     TLS_PORT,
@@ -72,6 +73,8 @@ __all__ = [
     "MqttUrl",
     "MqttVersion",
     "OutputFormat",
+    "ProxyScheme",
+    "ProxyUrl",
     "PublishMethod",
     "ResolverAddress",
     "SecretValueError",
@@ -84,6 +87,7 @@ __all__ = [
     "Variable",
     "load",
     "read_mqtt_url",
+    "read_proxy_url",
     "read_topic_prefix",
     "suspected_port",
 ]

@@ -10,6 +10,7 @@ from idlib.settings.variable import SecretValueError, UnfitValueError
 # Together with the longest name far less than the 65535 bytes of a topic.
 _MAX_PREFIX_BYTES: Final = 1024
 _WILDCARDS: Final = frozenset("+#")
+_MAX_PROTOCOLS: Final = 8
 _SECONDS_OF_UNIT: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
@@ -82,6 +83,21 @@ def read_client_id(text: str) -> str:
     if not re.fullmatch(r"[!-~]{1,128}", text):
         raise SecretValueError("has more than 128 characters, or white space or another character that is not visible")
     return text
+
+
+def read_protocol_names(text: str) -> tuple[str, ...]:
+    """Return the names of protocols to offer with ALPN, the preferred one first (RFC 7301, section 3.1).
+
+    Args:
+        text: The names, separated by commas.
+
+    Raises:
+        ValueError: A name is empty, too long, or has white space or a character that is not in ASCII.
+    """
+    names = tuple(text.split(","))
+    if len(names) > _MAX_PROTOCOLS or not all(re.fullmatch(r"[!-~]{1,255}", name) for name in names):
+        raise ValueError(text)
+    return names
 
 
 def read_topic_prefix(text: str) -> str:

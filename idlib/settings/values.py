@@ -17,6 +17,7 @@ from idlib.settings.choices import (
     TopicFormat,
 )
 from idlib.settings.mqtt_urls import MqttUrl
+from idlib.settings.proxy_urls import ProxyUrl
 from idlib.settings.resolvers import ResolverAddress
 
 
@@ -41,6 +42,9 @@ class Settings:
     mqtt_topic_prefix: str | None
     mqtt_topic_format: TopicFormat
     mqtt_tls: Switch
+    mqtt_alpn: tuple[str, ...] | None
+    mqtt_proxy: ProxyUrl | None
+    mqtt_proxy_password_file: Path | None
     mqtt_ca_file: Path | None
     mqtt_cert_file: Path | None
     mqtt_key_file: Path | None

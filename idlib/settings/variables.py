@@ -24,6 +24,7 @@ from idlib.settings.choices import (
 )
 from idlib.settings.identities import read_denied_names, read_identity_name, read_name_patterns, read_required_names
 from idlib.settings.mqtt_urls import MQTT_URL_FORM, read_mqtt_url
+from idlib.settings.proxy_urls import PROXY_URL_FORM, read_proxy_url
 from idlib.settings.resolvers import read_resolver
 from idlib.settings.texts import (
     auto_or,
@@ -32,6 +33,7 @@ from idlib.settings.texts import (
     read_client_id,
     read_duration,
     read_path,
+    read_protocol_names,
     read_topic_prefix,
     read_username,
 )
@@ -115,6 +117,20 @@ _BROKER: Final = (
         "dots",
     ),
     Variable("MQTT_TLS", switch(Switch), words(Switch), "on: connect to the broker with TLS", "off"),
+    Variable(
+        "MQTT_ALPN",
+        read_protocol_names,
+        "1 to 8 names separated by commas, such as mqtt or x-amzn-mqtt-ca",
+        "the protocols to offer with ALPN, for a broker that shares a port with other services; requires TLS",
+    ),
+    Variable(
+        "MQTT_PROXY",
+        read_proxy_url,
+        PROXY_URL_FORM,
+        "the proxy through which to connect to the broker, whose name the proxy looks up (default: none; those of the"
+        " environment are ignored)",
+    ),
+    Variable("MQTT_PROXY_PASSWORD_FILE", read_path, _FILE, "file whose first line is the password at the proxy"),
     Variable(
         "MQTT_CA_FILE",
         read_path,

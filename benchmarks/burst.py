@@ -52,10 +52,11 @@ def main() -> None:
     ]
     print("sealed", flush=True)
     sys.stdin.readline()
-    with Publisher(Broker.from_settings(own), _TIMEOUT_SECONDS) as publisher:
+    broker = Broker.from_settings(own)
+    topic = broker.topics.of(arguments.recipient)
+    with Publisher(broker, _TIMEOUT_SECONDS) as publisher:
         for first in range(0, arguments.number, _AT_ONCE):
             portion = payloads[first : first + _AT_ONCE]
-            topic = str(arguments.recipient)
             for publication in [publisher.publish(topic, payload, _LIFETIME_SECONDS) for payload in portion]:
                 publisher.wait(publication)
 

@@ -53,12 +53,12 @@ def _row(lab: Lab, rate: float, seconds: float) -> tuple[str, str, str, str]:
     number = max(1, round(rate * seconds))
     with recipient.receiver() as receiver, _payloads(sender, recipient, number + 1) as (publisher, payloads):
         # The first message makes the sender known.
-        publisher.wait(publisher.publish(recipient.name, next(payloads), _LIFETIME_SECONDS))
+        publisher.wait(publisher.publish(recipient.topic, next(payloads), _LIFETIME_SECONDS))
         receiver.wait_for("first message", lambda: len(receiver.stdout) == 1, _TIMEOUT_SECONDS)
         before, begun = _bytes_written(receiver.pid), time.monotonic()
         for index, payload in enumerate(payloads):
             time.sleep(max(0.0, begun + index / rate - time.monotonic()))
-            publisher.publish(recipient.name, payload, _LIFETIME_SECONDS)
+            publisher.publish(recipient.topic, payload, _LIFETIME_SECONDS)
         receiver.wait_for("last message", lambda: len(receiver.stdout) == number + 1, _TIMEOUT_SECONDS)
         # The last group is recorded after it is printed.
         time.sleep(1)

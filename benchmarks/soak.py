@@ -85,15 +85,14 @@ class Load:
 
     def run(self) -> None:
         """Send until it is stopped."""
+        topic = self._broker.topics.of(self._recipient)
         with Publisher(self._broker, _TIMEOUT_SECONDS) as publisher:
             while not self.stopping.wait(1 / _MESSAGES_A_SECOND):
                 number = 1
                 if self.burst.is_set():
                     self.burst.clear()
                     number = _BURST
-                publications = [
-                    publisher.publish(str(self._recipient), self._payload(), _TTL_SECONDS) for _ in range(number)
-                ]
+                publications = [publisher.publish(topic, self._payload(), _TTL_SECONDS) for _ in range(number)]
                 for publication in publications:
                     publisher.wait(publication)
 

@@ -144,6 +144,7 @@ def _hear(stream: bytes, version: MqttVersion, unreadable: UnreadablePackets) ->
     client.close()
     assert client.failure, "it is known why a connection ended"
     check_harmless(client.failure)
+    check_harmless(str(client.remarks))
     return heard, client.failure
 
 

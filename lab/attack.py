@@ -16,6 +16,7 @@ from idlib.output import harmless
 from idlib.program.command_line import parser, run
 from idlib.program.environment import read_environment
 from idlib.settings import SENDER_READS, KeyType, ServerAddress
+from idlib.transport.topics import Topics
 from lab.eavesdropper import Eavesdropper
 from lab.overhear import OVERHEARD, RECIPIENT
 
@@ -44,7 +45,8 @@ def main() -> None:
             Reason.SIGNATURE_INVALID,
         ),
     )
-    with Eavesdropper(ServerAddress(settings.mqtt_host, settings.mqtt_port), str(RECIPIENT)) as eavesdropper:
+    broker = ServerAddress(settings.mqtt_host, settings.mqtt_port)
+    with Eavesdropper(broker, Topics.from_settings(settings).of(RECIPIENT)) as eavesdropper:
         for number, (what, message, reason) in enumerate(attacks, 1):
             eavesdropper.publish(message)
             print(f"{number} {what}:\n    {_beginning(message)}\n    the receiver should log: refused reason={reason}")

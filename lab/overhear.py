@@ -10,6 +10,7 @@ from idlib.names import IdentityName
 from idlib.program.command_line import parser, run
 from idlib.program.environment import read_environment
 from idlib.settings import SENDER_READS, ServerAddress
+from idlib.transport.topics import Topics
 from lab.eavesdropper import Eavesdropper
 
 RECIPIENT: Final = IdentityName("bob._device.example.test")
@@ -23,7 +24,8 @@ def main() -> None:
         "python -m lab.overhear",
     ).parse_args()
     settings = read_environment(SENDER_READS)
-    with Eavesdropper(ServerAddress(settings.mqtt_host, settings.mqtt_port), str(RECIPIENT)) as eavesdropper:
+    broker = ServerAddress(settings.mqtt_host, settings.mqtt_port)
+    with Eavesdropper(broker, Topics.from_settings(settings).of(RECIPIENT)) as eavesdropper:
         print(f"Waiting for a message to {RECIPIENT}.", file=sys.stderr)
         payload = _first_payload(eavesdropper)
     incomplete = OVERHEARD.with_suffix(".new")

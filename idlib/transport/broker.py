@@ -78,7 +78,7 @@ class Broker:
             has_own_authorities=settings.mqtt_ca_file is not None,
             session_expiry=settings.mqtt_session_expiry,
             client_id=settings.mqtt_client_id,
-            topics=Topics(settings.mqtt_topic_prefix or "", settings.mqtt_topic_format),
+            topics=Topics.from_settings(settings),
             url=settings.mqtt_url,
         )
 

@@ -15,7 +15,7 @@ from idlib.transport.broker import Broker
 from idlib.transport.client import Handlers, PacketClient, ignore
 from idlib.transport.connection import CONNECT_TIMEOUT_SECONDS, QOS_AT_LEAST_ONCE, Connector, Explanation, explain_end
 from idlib.transport.hints import hint_for_silence
-from idlib.transport.packets import Connack
+from idlib.transport.packets import Connack, Publish
 from idlib.transport.session import Grant
 
 _SHORT_LOOP_SECONDS: Final = 0.05
@@ -39,7 +39,7 @@ class Inquiry:
         self._connector = Connector(
             broker,
             client_id,
-            Handlers(self._on_connected, lambda _: self._answered_subscription.set(), ignore, ignore),
+            Handlers(self._on_connected, self._note_answer, self._note_message, ignore),
             max_payload=0,
             receive_maximum=1,
             timeout=min(CONNECT_TIMEOUT_SECONDS, timeout),
@@ -48,6 +48,7 @@ class Inquiry:
         )
         self._connack: Connack | None = None
         self._answered_subscription = threading.Event()
+        self._heard = threading.Event()
         self._ends = False
         self.client: PacketClient = self._connector.new_client()
 
@@ -111,6 +112,13 @@ class Inquiry:
         while not self._answered_subscription.is_set() and time.monotonic() < deadline and self._loop():
             pass
 
+    def hears(self) -> bool:
+        """Wait for a message of the session, which is not acknowledged, and return whether one has come."""
+        deadline = time.monotonic() + self._timeout
+        while not self._heard.is_set() and time.monotonic() < deadline and self._loop():
+            pass
+        return self._heard.is_set()
+
     def is_connected(self) -> bool:
         """Return whether the connection still holds the session, as far as is known."""
         return self._loop(0) and self.client.is_connected()
@@ -132,6 +140,12 @@ class Inquiry:
 
     def _on_connected(self, connack: Connack) -> None:
         self._connack = connack
+
+    def _note_answer(self, _codes: tuple[int, ...]) -> None:
+        self._answered_subscription.set()
+
+    def _note_message(self, _message: Publish) -> None:
+        self._heard.set()
 
 
 def disconnect(client: PacketClient, version: MqttVersion, *, ends: bool) -> None:

@@ -266,7 +266,8 @@ class Subscription:
         _LOG.warning(
             "The broker %s has a session that this receiver did not record: if files under DATA_PATH were lost, or"
             " restored from a backup, it may be this receiver's own; otherwise another program created it, because the"
-            " broker uses the user name as the client id, and messages to this device before now may be lost",
+            " broker uses the user name as the client id, or because MQTT_CLIENT_ID is not this receiver's alone, and"
+            " messages to this device before now may be lost",
             self._broker,
         )
 

@@ -2,10 +2,10 @@
 
 import re
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Self
 
 from idlib.names import IdentityName
-from idlib.settings import TopicFormat, read_topic_prefix
+from idlib.settings import Settings, TopicFormat, read_topic_prefix
 
 # RabbitMQ turns dots into slashes on the way to a subscriber, and other brokers may do the opposite.
 _SEPARATORS: Final = re.compile(rb"[./]")
@@ -29,6 +29,11 @@ class Topics:
     def __post_init__(self) -> None:
         if self.prefix:
             read_topic_prefix(self.prefix)
+
+    @classmethod
+    def from_settings(cls, settings: Settings) -> Self:
+        """Return how topics are formed according to MQTT_TOPIC_PREFIX and MQTT_TOPIC_FORMAT."""
+        return cls(settings.mqtt_topic_prefix or "", settings.mqtt_topic_format)
 
     def of(self, name: IdentityName | str) -> str:
         """Return the topic to which messages to a device are published.

@@ -9,6 +9,7 @@ import secrets
 import ssl
 import threading
 import time
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Final
 
@@ -61,9 +62,8 @@ def check_broker(settings: Settings, own_key: Once[PrivateKey]) -> list[Item]:
         if not first.grant.is_kept:
             _end(broker, client_id)
         return [*items, *_skipped(items, "the broker gives one session to several programs")]
-    items.append(_session_item(broker, client_id, first.grant, broker.topics.of(settings.identity_name)))
-    items.append(_probe_item(broker, settings.identity_name, own_key))
-    return items
+    absence = _Absence(broker, client_id, settings.identity_name, own_key)
+    return [*items, absence.session_item(), absence.probe_item]
 
 
 class _Attempt:
@@ -153,33 +153,70 @@ def _end(broker: Broker, client_id: str) -> None:
         inquiry.end()
 
 
-def _session_item(broker: Broker, client_id: str, grant: Grant, topic: str) -> Item:
-    """Connect again under the same client id, see whether the session was kept, and end it."""
-    identifier = "broker.session"
-    try:
-        with Inquiry(broker, client_id, _SECONDS) as inquiry:
-            is_kept = inquiry.ask()
-            if is_kept is False:
-                # Some brokers, such as RabbitMQ, keep only a session that has a subscription.
-                inquiry.subscribe(topic)
-            else:
-                inquiry.end()
-        if is_kept is False:
-            with Inquiry(broker, client_id, _SECONDS) as inquiry:
-                is_kept = inquiry.ask()
-                inquiry.end()
-        if broker.version is MqttVersion.V311:
-            end_session(broker, client_id, _SECONDS)
-    except TransportError as error:
-        return skip(identifier, error.fact, error.hint)
-    if is_kept is None:
-        return skip(identifier, "the broker did not answer when the session was continued")
-    if not is_kept:
-        hint = "allow persistent sessions at the broker: messages are lost while the receiver is disconnected"
-        return fail(identifier, "the broker did not keep a session between two connections", hint)
-    if broker.version is MqttVersion.V311:
-        return ok(identifier, "a session was kept between two connections; MQTT 3.1.1 does not say for how long")
-    return ok(identifier, f"a session was kept between two connections; the broker promises {grant.expiry} s")
+class _Absence:
+    """A session that is left and continued: whether the broker keeps it, and the probe that is sent meanwhile.
+
+    Args:
+        broker: Which.
+        client_id: The name of the session, which is ended.
+        name: The name of this device, to whose topic the session is subscribed. Some brokers, such as RabbitMQ, keep no
+            session without a subscription.
+        own_key: Signs the probe.
+    """
+
+    def __init__(self, broker: Broker, client_id: str, name: IdentityName, own_key: Once[PrivateKey]) -> None:
+        self._broker = broker
+        self._client_id = client_id
+        self._is_kept: bool | None = None
+        self._has_probe = False
+        self._granted: Grant | None = None
+        self._error: TransportError | None = None
+        with self._noting_an_error(), Inquiry(broker, client_id, _SECONDS) as inquiry:
+            if inquiry.ask() is not None:
+                inquiry.subscribe(broker.topics.of(name))
+        self.probe_item = _probe_item(broker, name, own_key)
+        with self._noting_an_error():
+            self._return()
+
+    def _return(self) -> None:
+        with Inquiry(self._broker, self._client_id, _SECONDS) as inquiry:
+            self._is_kept, self._granted = inquiry.ask(), inquiry.grant
+            self._has_probe = bool(self._is_kept) and self._is_probe_sent and inquiry.hears()
+            inquiry.end()
+        if self._broker.version is MqttVersion.V311:
+            end_session(self._broker, self._client_id, _SECONDS)
+
+    @property
+    def _is_probe_sent(self) -> bool:
+        return self.probe_item.status is Status.OK
+
+    @contextlib.contextmanager
+    def _noting_an_error(self) -> Iterator[None]:
+        try:
+            yield
+        except TransportError as error:
+            self._error = self._error or error
+
+    def session_item(self) -> Item:
+        """Return what there is to say about the session."""
+        identifier = "broker.session"
+        if self._error is not None:
+            return skip(identifier, self._error.fact, self._error.hint)
+        if self._is_kept is None:
+            return skip(identifier, "the broker did not answer when the session was continued")
+        if not self._is_kept:
+            hint = "allow persistent sessions at the broker: messages are lost while the receiver is disconnected"
+            return fail(identifier, "the broker did not keep a session between two connections", hint)
+        if self._is_probe_sent and not self._has_probe:
+            hint = (
+                "let the broker keep messages for sessions without a connection: they are lost while the receiver is"
+                " disconnected (amqtt keeps them only for clients with a login)"
+            )
+            return fail(identifier, "the broker kept a session between two connections, but no message in it", hint)
+        if self._broker.version is MqttVersion.V311 or self._granted is None:
+            return ok(identifier, "a session was kept between two connections; MQTT 3.1.1 does not say for how long")
+        promised = self._granted.expiry
+        return ok(identifier, f"a session was kept between two connections; the broker promises {promised} s")
 
 
 def _probe_item(broker: Broker, name: IdentityName, own_key: Once[PrivateKey]) -> Item:

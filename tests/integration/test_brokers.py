@@ -166,6 +166,15 @@ def test_amqtt_delivers_while_the_receiver_is_connected(form: dict[str, str], st
         receiver.wait_for_message("while connected")
 
 
+def test_the_check_finds_that_amqtt_keeps_no_message_for_a_client_without_a_login(
+    started: Start, reader: Device
+) -> None:
+    device = at(reader, started("amqtt"), **V311)
+    found = device.run(CHECK_IDENTITY).stdout
+    assert "broker.session         the broker kept a session between two connections, but no message in it" in found
+    assert "amqtt keeps them only for clients with a login" in found
+
+
 def test_amqtt_does_not_answer_mqtt_5_which_is_explained(started: Start, reader: Device) -> None:
     device = at(reader, started("amqtt"), **V5)
     error = error_of(device, device, timeout="2")

@@ -12,7 +12,7 @@ from messaging_maintenance.checks.catalogue import BROKER_IDS
 from messaging_maintenance.checks.report import as_text
 from messaging_maintenance.checks.result import Item, Status
 from messaging_maintenance.checks.running import Once
-from testbed.raw_mqtt import text
+from testbed.raw_mqtt import packet, text
 from testbed.scripted_broker import Peer, ScriptedBroker, connack
 from tests.applications.maintenance.checks.observations import NAME
 
@@ -22,7 +22,9 @@ Script = Callable[[Peer], None]
 def accepting(properties: bytes = b"", *, code: int = 0) -> Script:
     def script(peer: Peer) -> None:
         peer.accept(connack(properties, code=code))
-        peer.wait_for_end()
+        while (received := peer.read())[0]:
+            if received[0] & 0xF0 == 0x80:
+                peer.send(packet(0x90, received[1][:2] + b"\0\1"))
 
     return script
 
@@ -114,6 +116,6 @@ def test_a_probe_that_may_not_be_subscribed_to_is_a_failure() -> None:
         peer.wait_for_end()
 
     key = generate_private_key(KeyType.P256)
-    item = check(accepting(), accepting(), accepting(), refusing, key=lambda: key)["broker.probe"]
+    item = check(accepting(), accepting(), accepting(), refusing, accepting(), key=lambda: key)["broker.probe"]
     assert item.status is Status.FAIL
     assert f"did not accept a subscription to {NAME}: Not authorized" in item.evidence

@@ -43,7 +43,11 @@ _MESSAGING_READS: Final = (
 SENDER_READS: Final = _MESSAGING_READS | {"BALENA_SERVICE_NAME", "EPOCH_PATH"}
 # Of the resident sender; a program that sends and ends has no metrics.
 RESIDENT_SENDER_READS: Final = SENDER_READS | {"METRICS_ADDRESS"}
-RECEIVER_READS: Final = _MESSAGING_READS | {
+# Of the receiver, which is the only program that connects to the local broker.
+LOCAL_BROKER_READS: Final = frozenset(
+    {variable.name for variable in VARIABLES if variable.name.startswith("LOCAL_MQTT_")}
+)
+RECEIVER_READS: Final = _MESSAGING_READS | LOCAL_BROKER_READS | {
     "DENIED_SENDERS",
     "ALLOWED_SENDERS",
     "REQUIRE_BINDING",

@@ -43,6 +43,12 @@ class Settings:
     mqtt_password_file: Path | None
     mqtt_plaintext_login: Switch
     max_message_size: int
+    local_mqtt_url: MqttUrl | None
+    local_mqtt_password_file: Path | None
+    local_mqtt_ca_file: Path | None
+    local_mqtt_plaintext_login: Switch
+    local_mqtt_prefix: str
+    local_mqtt_only: Switch
     dns_resolver: ServerAddress | None
     dns_server_port: int
     dns_bogus_name: str

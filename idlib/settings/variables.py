@@ -115,6 +115,46 @@ _BROKER: Final = (
     ),
 )
 
+_LOCAL_BROKER: Final = (
+    Variable(
+        "LOCAL_MQTT_URL",
+        read_mqtt_url,
+        "a URL such as mqtt://192.168.1.5, or mqtts://USER@broker.home.arpa",
+        "your own broker at home, to which the receiver publishes each message and from which it takes messages to"
+        " send; everyone who may use it can speak as this device",
+    ),
+    Variable(
+        "LOCAL_MQTT_PASSWORD_FILE", read_path, _FILE, "file whose first line is the password at your own broker"
+    ),
+    Variable(
+        "LOCAL_MQTT_CA_FILE",
+        read_path,
+        _FILE,
+        "PEM file of the CAs that may issue your own broker's certificate (default: the system's CAs)",
+    ),
+    Variable(
+        "LOCAL_MQTT_PLAINTEXT_LOGIN",
+        switch(Switch),
+        words(Switch),
+        "on: log in at your own broker without TLS, so that anyone on the path can read the password",
+        "off",
+    ),
+    Variable(
+        "LOCAL_MQTT_PREFIX",
+        matching(r"[A-Za-z0-9_.-]{1,64}(/[A-Za-z0-9_.-]{1,64}){0,7}"),
+        "1 to 8 words of letters, digits and _.- separated by /",
+        "what the topics at your own broker start with; each device needs its own",
+        "messenger",
+    ),
+    Variable(
+        "LOCAL_MQTT_ONLY",
+        switch(Switch),
+        words(Switch),
+        "on: messages go to your own broker instead of stdout",
+        "off",
+    ),
+)
+
 _LOOK_UPS: Final = (
     Variable(
         "DNS_RESOLVER",
@@ -364,6 +404,7 @@ _LOG: Final = (
 VARIABLES: Final = (
     *_IDENTITY,
     *_BROKER,
+    *_LOCAL_BROKER,
     *_LOOK_UPS,
     *_PUBLISHING,
     *_ROTATION,

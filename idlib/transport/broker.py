@@ -68,7 +68,7 @@ class Broker:
             settings.mqtt_version,
             _tls_context(settings) if settings.mqtt_tls is Switch.ON else None,
             settings.mqtt_username,
-            _password(settings.mqtt_password_file),
+            read_password("MQTT_PASSWORD_FILE", settings.mqtt_password_file),
             shows_certificate=settings.mqtt_cert_file is not None,
             has_own_authorities=settings.mqtt_ca_file is not None,
             session_expiry=settings.mqtt_session_expiry,
@@ -124,7 +124,7 @@ def _warn_of_what_is_ignored(settings: Settings) -> None:
             )
         elif settings.mqtt_tls is Switch.ON:
             _LOG.warning("MQTT_PLAINTEXT_LOGIN=on is ignored: MQTT_TLS=on protects the login; unset it")
-        elif _is_on_this_machine(settings.mqtt_host):
+        elif is_on_this_machine(settings.mqtt_host):
             _LOG.warning(
                 "MQTT_PLAINTEXT_LOGIN=on is ignored: a login at a broker on this machine is always allowed; unset it"
             )
@@ -144,10 +144,15 @@ def _default(name: str) -> str | None:
 
 def _login_is_protected(settings: Settings) -> bool:
     is_allowed = settings.mqtt_tls is Switch.ON or settings.mqtt_plaintext_login is Switch.ON
-    return is_allowed or _is_on_this_machine(settings.mqtt_host)
+    return is_allowed or is_on_this_machine(settings.mqtt_host)
 
 
-def _is_on_this_machine(host: str) -> bool:
+def is_on_this_machine(host: str) -> bool:
+    """Return whether a host is certainly this machine, so that no one can listen on the path to it.
+
+    Args:
+        host: A host name or an IP address.
+    """
     if host.lower() == "localhost":
         return True
     try:
@@ -160,21 +165,30 @@ def _is_on_this_machine(host: str) -> bool:
 
 
 def _tls_context(settings: Settings) -> ssl.SSLContext:
-    context = _verifying_context(settings.mqtt_ca_file)
+    context = verifying_context("MQTT_CA_FILE", settings.mqtt_ca_file)
     if settings.mqtt_cert_file is not None:
         _load_own_certificate(context, settings.mqtt_cert_file, settings.mqtt_key_file)
     return context
 
 
-def _verifying_context(authorities: Path | None) -> ssl.SSLContext:
+def verifying_context(name: str, authorities: Path | None) -> ssl.SSLContext:
+    """Return a TLS context that verifies the certificate of a broker.
+
+    Args:
+        name: The setting that names the file.
+        authorities: PEM file of the CAs that may issue the certificate; None for the system's.
+
+    Raises:
+        ConfigurationError: The file cannot be used.
+    """
     if authorities is None:
         context = ssl.create_default_context()
     else:
-        contents = _read("MQTT_CA_FILE", authorities)
+        contents = _read(name, authorities)
         try:
             context = ssl.create_default_context(cafile=str(authorities))
         except OSError as error:
-            raise _bad("MQTT_CA_FILE", authorities, _fault_of_certificates(contents)) from error
+            raise _bad(name, authorities, _fault_of_certificates(contents)) from error
     # The defaults differ between Python 3.11 and 3.13. Strict checks reject most private CAs, including those that the
     # commands of mosquitto-tls(7) create; a partial chain lets MQTT_CA_FILE name an intermediate CA, or the broker.
     context.verify_flags = (context.verify_flags & ~ssl.VERIFY_X509_STRICT) | ssl.VERIFY_X509_PARTIAL_CHAIN
@@ -216,10 +230,18 @@ def _fault_of_certificates(contents: bytes) -> str:
     return f"holds no certificate in PEM form: {finding.what}; {finding.remedy}"
 
 
-def _password(path: Path | None) -> str | None:
+def read_password(name: str, path: Path | None) -> str | None:
+    """Return the password in a file: its first line.
+
+    Args:
+        name: The setting that names the file.
+        path: The file; None if there is no password.
+
+    Raises:
+        ConfigurationError: The file cannot be read, or has no password that MQTT can transmit.
+    """
     if path is None:
         return None
-    name = "MQTT_PASSWORD_FILE"
     contents = _read(name, path)
     if contents.startswith(_UTF_16_MARKS):
         raise _bad(name, path, "is in UTF-16; save it in UTF-8")

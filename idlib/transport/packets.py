@@ -153,6 +153,7 @@ class Publish:
         payload: What was published; empty if it is refused.
         refusal: Why the packet cannot be read further, or is too large.
         topic: Where it was published; empty if even that cannot be read.
+        is_retained: Whether it was published before we subscribed, and the broker has kept it (section 3.3.1.3).
     """
 
     packet_id: int
@@ -160,6 +161,7 @@ class Publish:
     payload: bytes
     refusal: Refusal | None = None
     topic: bytes = b""
+    is_retained: bool = False
 
 
 def read_publish(packet: Packet, version: MqttVersion) -> Publish:
@@ -192,7 +194,7 @@ def read_publish(packet: Packet, version: MqttVersion) -> Publish:
         begin = _after_properties(body, position) if version is MqttVersion.V5 else position
     except MalformedPacketError as error:
         return Publish(packet_id, qos, b"", Refusal(Reason.TRANSPORT_MALFORMED, error.fact), topic)
-    return Publish(packet_id, qos, body[begin:], topic=topic)
+    return Publish(packet_id, qos, body[begin:], topic=topic, is_retained=bool(packet.header & 1))
 
 
 @dataclass(frozen=True, slots=True)

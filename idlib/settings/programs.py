@@ -47,19 +47,23 @@ RESIDENT_SENDER_READS: Final = SENDER_READS | {"METRICS_ADDRESS"}
 LOCAL_BROKER_READS: Final = frozenset(
     {variable.name for variable in VARIABLES if variable.name.startswith("LOCAL_MQTT_")}
 )
-RECEIVER_READS: Final = _MESSAGING_READS | LOCAL_BROKER_READS | {
-    "DENIED_SENDERS",
-    "ALLOWED_SENDERS",
-    "REQUIRE_BINDING",
-    "OUTPUT_FORMAT",
-    "RECEIVER_WORKERS",
-    "METRICS_ADDRESS",
-    "EPOCH_KEYS",
-    "EPOCH_LENGTH",
-    "EPOCH_RETENTION",
-    "EPOCH_PATH",
-    "EPOCH_SPOOL",
-}
+RECEIVER_READS: Final = (
+    _MESSAGING_READS
+    | LOCAL_BROKER_READS
+    | {
+        "DENIED_SENDERS",
+        "ALLOWED_SENDERS",
+        "REQUIRE_BINDING",
+        "OUTPUT_FORMAT",
+        "RECEIVER_WORKERS",
+        "METRICS_ADDRESS",
+        "EPOCH_KEYS",
+        "EPOCH_LENGTH",
+        "EPOCH_RETENTION",
+        "EPOCH_PATH",
+        "EPOCH_SPOOL",
+    }
+)
 CHECK_READS: Final = (
     _MESSAGING_READS
     | PUBLISHING_READS

@@ -123,9 +123,7 @@ _LOCAL_BROKER: Final = (
         "your own broker at home, to which the receiver publishes each message and from which it takes messages to"
         " send; everyone who may use it can speak as this device",
     ),
-    Variable(
-        "LOCAL_MQTT_PASSWORD_FILE", read_path, _FILE, "file whose first line is the password at your own broker"
-    ),
+    Variable("LOCAL_MQTT_PASSWORD_FILE", read_path, _FILE, "file whose first line is the password at your own broker"),
     Variable(
         "LOCAL_MQTT_CA_FILE",
         read_path,

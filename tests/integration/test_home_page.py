@@ -1,5 +1,6 @@
-"""What docs/home.md promises about the access control of the local broker, with Mosquitto and the files of the page."""
+"""The commands of docs/home.md, and the access control that it shows, with Mosquitto."""
 
+import json
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,6 +11,8 @@ import pytest
 
 from testbed.daemons.mosquitto import Mosquitto
 from testbed.daemons.process import find
+from testbed.lab import Lab
+from testbed.programs import ROOT, SUBSCRIBED, Device, Program
 from tests.documents import block
 
 HOME: Final = "docs/home.md"
@@ -117,3 +120,58 @@ def test_only_the_bridge_reads_what_is_to_be_sent(protected: Mosquitto) -> None:
         printed, _ = client.communicate(timeout=30)
     arrived = [line for line in printed.splitlines() if line.startswith("messenger/")]
     assert arrived == ["messenger/in/bob._device.example.com alice-bridge"] * 2
+
+
+class AtHome:
+    """Runs the commands of the page for a device, with a broker at another port.
+
+    Args:
+        directory: For the command `dane-messenger`.
+        broker: The local broker.
+        device: The device whose receiver is the bridge.
+        names: The names that replace those on the page.
+    """
+
+    def __init__(self, directory: Path, broker: Mosquitto, device: Device, names: dict[str, str]) -> None:
+        command = directory / "dane-messenger"
+        command.write_text(f'#!/bin/sh\nexec {ROOT}/.venv/bin/python -m dane_messenger "$@"\n')
+        command.chmod(0o755)
+        environment = device.environment()
+        self._environment = {**environment, "PATH": f"{directory}:{environment['PATH']}", "PYTHONPATH": str(ROOT)}
+        self._replaced = {
+            "mqtt://127.0.0.1": f"mqtt://127.0.0.1:{broker.port}",
+            "mosquitto_sub ": f"stdbuf --output=L mosquitto_sub -p {broker.port} ",
+            "mosquitto_pub ": f"mosquitto_pub -p {broker.port} ",
+            **names,
+        }
+
+    def start(self, mark: str) -> Program:
+        *before, last = block(HOME, mark).splitlines()
+        commands = "\n".join([*before, f"exec {last}"])
+        for old, new in self._replaced.items():
+            commands = commands.replace(old, new)
+        return Program(["sh", "-euc", commands], self._environment)
+
+
+def test_a_message_comes_home_and_another_leaves_with_the_commands_of_the_page(
+    lab: Lab, alice: Device, bob: Device, bob_receiver: Program, own_mosquitto: Mosquitto, tmp_path: Path
+) -> None:
+    device = lab.published_device("home")
+    names = {"bob._device.example.com": bob.name, "alice._device.example.com": alice.name}
+    home = AtHome(tmp_path, own_mosquitto, device, names)
+    with home.start("the bridge") as bridge, home.start("the sender service"):
+        bridge.wait_for_log(SUBSCRIBED)
+        with home.start("watching") as watching:
+            watching.wait_for_message("messenger/status online")
+            assert alice.send(device, "The kettle is on.").status == 0
+            line = watching.wait_for_message("messenger/in/")
+        bridge.wait_for_message("The kettle is on.")
+        topic, _, shown = line.partition(" ")
+        assert topic == f"messenger/in/{alice.name}"
+        documented = block(HOME, "what mosquitto_sub shows").splitlines()[1].partition(" ")[2].partition("…")[0]
+        assert shown.startswith(documented.replace("alice._device.example.com", alice.name))
+        assert json.loads(shown)["message"] == "The kettle is on."
+        with home.start("sending from home") as sending:
+            assert sending.wait_for_end() == 0
+        line = bob_receiver.wait_for_message(device.name)
+        assert line == f'"{device.name} says: The kettle is on."'

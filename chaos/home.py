@@ -16,6 +16,8 @@ from testbed.daemons.mosquitto import Mosquitto
 from testbed.programs import Device
 
 PREFIX: Final = "messenger"
+# As in a home. The broker needs less than the second one to save its few messages, see chaos/proxy.py.
+_DELAYS_SECONDS: Final = (0.0, 0.1)
 _SILENCE_SECONDS: Final = 2.0
 _PATIENCE_SECONDS: Final = 20.0
 # Each of these can make the bridge or the broker repeat what is in transit.
@@ -47,7 +49,7 @@ class Home:
     def __enter__(self) -> Self:
         with contextlib.ExitStack() as stack:
             self._broker = stack.enter_context(Mosquitto(self._directory, extra=self._extra))
-            self._proxy = stack.enter_context(Proxy(self._broker.port))
+            self._proxy = stack.enter_context(Proxy(self._broker.port, *_DELAYS_SECONDS))
             self.listener = HomeListener(self._broker, PREFIX)
             stack.callback(self.listener.close)
             self._stack = stack.pop_all()

@@ -1,6 +1,7 @@
 """A local broker, or a client of it, that misbehaves: nothing is lost, nothing ends, nothing loops."""
 
 import contextlib
+import json
 import secrets
 import threading
 import time
@@ -22,6 +23,7 @@ from testbed.raw_mqtt import packet, publish_packet, text
 from testbed.scripted_broker import Peer, ScriptedBroker
 
 PREFIX: Final = "messenger"
+QUOTA_EXCEEDED: Final = 0x97
 # More than the outbox can hold.
 FLOOD_MESSAGES: Final = 4500
 FLOOD_BYTES: Final = 4000
@@ -142,8 +144,8 @@ def inward_texts(listener: HomeListener) -> list[str]:
 
 @pytest.mark.parametrize(
     "answer",
-    [acknowledge_nothing_inward, end_at_each_message, refusing(0x80), refusing(0x87), refusing(0x97)],
-    ids=["silent", "closes the connection", "unspecified error", "not authorized", "quota exceeded"],
+    [acknowledge_nothing_inward, end_at_each_message, refusing(QUOTA_EXCEEDED)],
+    ids=["silent", "closes the connection", "quota exceeded"],
 )
 def test_what_the_local_broker_does_not_accept_stays_at_the_public_one(
     answer: Callable[[Peer, str, bytes], bool], device: Device, alice: Device, local: Mosquitto, at_home: HomeListener
@@ -163,6 +165,30 @@ def test_what_the_local_broker_does_not_accept_stays_at_the_public_one(
         receiver.wait_for_message("must not be lost")
         wait_until(lambda: bool(inward_texts(at_home)), "message at home")
     assert inward_texts(at_home) == ["must not be lost"]
+
+
+@pytest.mark.parametrize("code", [0x80, 0x83, 0x87, 0x90, 0x99], ids=hex)
+def test_a_message_that_the_local_broker_refuses_is_printed_all_the_same_and_reported(
+    code: int, device: Device, alice: Device
+) -> None:
+    with (
+        ScriptedBroker(serve(refusing(code))) as bad,
+        receiving(bridged(device, bad.address.port)) as receiver,
+    ):
+        assert alice.send(device, "refused at home").status == 0
+        receiver.wait_for_log("The local broker does not accept the message", timeout=40)
+        receiver.wait_for_message("refused at home")
+
+
+def test_without_stdout_a_message_that_the_local_broker_refuses_is_set_aside(device: Device, alice: Device) -> None:
+    with ScriptedBroker(serve(refusing(0x87))) as bad:
+        only = bridged(device, bad.address.port).with_settings(LOCAL_MQTT_ONLY="on")
+        with receiving(only) as receiver:
+            assert alice.send(device, "kept").status == 0
+            receiver.wait_for_log("Set aside the message", timeout=40)
+            assert not receiver.stdout
+    (kept,) = (Path(device.settings["DATA_PATH"]) / "set-aside").iterdir()
+    assert json.loads(kept.read_text())["message"] == "kept"
 
 
 def test_a_broker_that_recovers_gets_each_message_without_a_restart(device: Device, alice: Device) -> None:

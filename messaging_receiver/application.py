@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from idlib.algorithms import PrivateKey
 from idlib.discovery import Discovery
@@ -38,6 +38,7 @@ from messaging_receiver.ending import Ending
 from messaging_receiver.forwarding import message_printer
 from messaging_receiver.health import HealthService
 from messaging_receiver.health import main as answer_for_health
+from messaging_receiver.local_settings import check_unused
 from messaging_receiver.metrics import Receiving, Starting
 from messaging_receiver.opening import LocalOpener, Opener
 from messaging_receiver.own_epochs import OwnEpochs, own_epochs_of, wait_for_epoch_keys
@@ -56,6 +57,10 @@ from messaging_receiver.workers.number import number_of_workers
 from messaging_receiver.workers.pool import WorkerPool
 from messaging_receiver.workers.process import work_for
 from messaging_receiver.workers.spawner import Spawner, SpawnerError
+
+if TYPE_CHECKING:
+    from messaging_receiver.local_broker.bridge import LocalBridge
+    from messaging_receiver.local_broker.place import LocalBroker
 
 __all__ = [
     "AUTHENTICATED_MESSAGES",
@@ -81,6 +86,7 @@ AUTHENTICATED_MESSAGES: "BoundedQueue[AuthenticatedMessage | SettledMessage]" = 
 # Less than five seconds together, within which the receiver has to end.
 _PRINTER_GRACE_SECONDS: Final = 2.0
 _INGEST_GRACE_SECONDS: Final = 2.0
+_LOCAL_GRACE_SECONDS: Final = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,11 +114,13 @@ class _Run:
         sink: Delivers the messages.
         wanted: The senders whose messages are delivered; none means all.
         ending: Ends the run.
+        bridge: The local broker; None if there is none.
     """
 
     sink: Sink
     wanted: NamePatterns
     ending: Ending
+    bridge: "LocalBridge | None"
 
 
 def main() -> int:
@@ -134,9 +142,10 @@ def main() -> int:
     ending = Ending(stopping, arguments.count, arguments.seconds)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda number, _: ending.interrupt(number))
-    check_surroundings(arguments)
+    check_surroundings(arguments, settings)
     # Checked now, so that wrong settings are reported before the receiver waits for its own record.
     broker = Broker.from_settings(settings)
+    local = _local_broker(settings, broker)
     # Before workers are started, so that they do not have its variables.
     manager = take_service_manager(os.environ)
     # Before files are opened and threads are started, so that workers have neither.
@@ -158,12 +167,13 @@ def main() -> int:
         open_metrics(settings.metrics_address, metrics)
         upkeep = ClockUpkeep(context, epochs.destroy_overdue)
         # Before anything is waited for, because it may stop the receiver: its reader may end.
-        sink = sink_from(arguments, context, ending)
+        bridge = None if local is None else _bridge(local, broker, context)
+        sink = sink_from(arguments, context, ending, bridge)
         key = wait_for_own_key(settings, own_record, stopping, upkeep.keep)
         if key is None or not wait_for_epoch_keys(epochs, stopping, upkeep.keep):
             return ending.status()
         observers = _Observers(health, notices, metrics, starting)
-        run = _Run(sink, _wanted(arguments), ending)
+        run = _Run(sink, _wanted(arguments), ending, bridge)
         return _receive(context, broker, own_record, key, observers, (spawner, number_wanted), epochs, run)
 
 
@@ -295,6 +305,8 @@ def _receive(
         _thread("Authentication", stopping, lambda: message_authentication_thread(authentication)),
         printer,
     ]
+    local_threads = _bridge_threads(run.bridge, stopping)
+    threads += local_threads
     for thread in threads:
         thread.start()
     supervision = Supervision(
@@ -303,7 +315,9 @@ def _receive(
         notices=observers.notices,
     )
     observers.health.problem = supervision.problem
-    observers.metrics.read = Receiving(observers.starting, authentication, supervision, _queue_sizes, pool).readings
+    observers.metrics.read = Receiving(
+        observers.starting, authentication, supervision, _queue_sizes, pool, run.bridge
+    ).readings
     # In a thread of its own, because the main thread must not wait for DNS.
     _thread("Own-Record", stopping, supervision.watch_record).start()
     died = supervision.run()
@@ -311,13 +325,36 @@ def _receive(
     for one in (ENCRYPTED_MESSAGES, DECRYPTED_MESSAGES, AUTHENTICATED_MESSAGES):
         one.close()
     printer.join(_PRINTER_GRACE_SECONDS)
+    if run.bridge is not None:
+        run.bridge.disconnect()
     disconnecting.set()
     subscription.wake()
     ingest.join(_INGEST_GRACE_SECONDS)
+    for thread in local_threads:
+        thread.join(_LOCAL_GRACE_SECONDS)
     context.refusals.finish()
     members = {"waiting": authentication.number_waiting, **context.counters.read().members()}
     _LOG.info("Stopped: %s", pairs(members), extra={"members": members})
     return ExitStatus.THREAD_DIED if died else run.ending.status()
+
+
+def _local_broker(settings: Settings, public: Broker) -> "LocalBroker | None":
+    if settings.local_mqtt_url is None:
+        check_unused(settings)
+        return None
+    from messaging_receiver.local_broker.place import LocalBroker
+
+    return LocalBroker.from_settings(settings, public)
+
+
+def _bridge(local: "LocalBroker", public: Broker, context: Context) -> "LocalBridge":
+    from messaging_receiver.local_broker.bridge import LocalBridge
+
+    return LocalBridge(local, public, context)
+
+
+def _bridge_threads(bridge: "LocalBridge | None", stopping: threading.Event) -> list[threading.Thread]:
+    return [] if bridge is None else [_thread(name, stopping, run) for name, run in bridge.threads().items()]
 
 
 def _forward(

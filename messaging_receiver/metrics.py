@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from idlib import keys
 from idlib.errors import KeyFileError, Reason
@@ -13,6 +14,9 @@ from idlib.metrics.catalogue import (
     EPOCH_KEY_EXPIRY,
     EPOCH_KEYS,
     HEALTHY,
+    LOCAL_BROKER_CONNECTED,
+    LOCAL_BROKER_PUBLISHED,
+    LOCAL_BROKER_TAKEN,
     OWN_RECORD_PRESENT,
     PRINTED,
     QUEUED,
@@ -31,6 +35,9 @@ from messaging_receiver.own_epochs import OwnEpochs
 from messaging_receiver.own_record import OwnRecord
 from messaging_receiver.supervision import Supervision
 from messaging_receiver.workers.pool import WorkerPool
+
+if TYPE_CHECKING:
+    from messaging_receiver.local_broker.bridge import LocalBridge
 
 
 class CertificateExpiry:
@@ -106,6 +113,7 @@ class Receiving:
         supervision: Knows whether the receiver is healthy.
         queue_sizes: Returns how many messages each queue holds.
         workers: The worker processes; None if there are none.
+        bridge: The local broker; None if there is none.
     """
 
     starting: Starting
@@ -113,6 +121,7 @@ class Receiving:
     supervision: Supervision
     queue_sizes: Callable[[], Mapping[str, int]]
     workers: WorkerPool | None
+    bridge: "LocalBridge | None" = None
 
     def readings(self) -> Iterator[Reading]:
         """Yield all readings."""
@@ -124,6 +133,10 @@ class Receiving:
         workers = {} if self.workers is None else self.workers.members()
         yield from reading(WORKER_PROCESSES, float(workers.get("workers", 0)))
         yield from reading(WORKER_REPLACEMENTS, float(workers.get("workers_replaced", 0)))
+        if self.bridge is not None:
+            yield from reading(LOCAL_BROKER_CONNECTED, float(self.bridge.connection.is_active))
+            yield from reading(LOCAL_BROKER_PUBLISHED, float(self.bridge.number_published))
+            yield from reading(LOCAL_BROKER_TAKEN, float(self.bridge.outgoing.number))
 
 
 def _counts(counts: Counts) -> Iterator[Reading]:

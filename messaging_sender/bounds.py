@@ -13,8 +13,6 @@ MESSAGE_EXPIRY_SECONDS: Final = 7 * 24 * 3600
 PATIENCE_SECONDS: Final = 600
 # More than a receipt with the longest names and the largest keys has; anything larger is another message.
 MAX_RECEIPT_OCTETS: Final = 8192
-# More than what signing adds to the content in base64: the longest names, content type and signature.
-_SIGNING_OCTETS: Final = 2560
 
 
 def seconds_at_the_broker(message: NewOutgoingMessage) -> int:
@@ -59,19 +57,3 @@ def end_of_life(message: NewOutgoingMessage, now: int) -> int | None:
     if end <= now:
         raise MessageError("the message expired before it could be sent", "give more seconds with --expires")
     return end
-
-
-def in_base64(octets: int) -> int:
-    """Return how many bytes a number of bytes takes in base64url without padding: four for every three."""
-    return (octets * 4 + 2) // 3
-
-
-def surely_fits(content: str | bytes, limit: int) -> bool:
-    """Return whether content is so small that `Sealer.check` accepts it whatever the key, the names and its type.
-
-    Args:
-        content: The content; if it is a text, UTF-8 can encode it.
-        limit: The largest size of a message in bytes when it is signed and encrypted.
-    """
-    octets = len(content if isinstance(content, bytes) else content.encode())
-    return octets > 0 and in_base64(in_base64(octets) + _SIGNING_OCTETS) <= limit

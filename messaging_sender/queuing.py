@@ -15,10 +15,10 @@ from idlib.errors import (
 from idlib.names import IdentityName
 from idlib.settings import Settings
 from idlib.storage.outbox import BootTime, Outbox, is_to_be_opened
-from idlib.storage.outgoing import NewOutgoingMessage
+from idlib.storage.outgoing import NewOutgoingMessage, surely_fits
 from idlib.storage.watching import is_watched
 from idlib.system.times import EARLIEST_CREDIBLE_TIME
-from messaging_sender.bounds import end_of_life, expires_at, surely_fits
+from messaging_sender.bounds import end_of_life, expires_at
 
 _LOG = logging.getLogger(__name__)
 

@@ -14,9 +14,9 @@ from idlib.files import state_of
 from idlib.keys import key_path, next_key_path, previous_key_paths, read_private_key
 from idlib.names import IdentityName
 from idlib.settings import Settings
-from idlib.storage.outgoing import NewOutgoingMessage
+from idlib.storage.outgoing import NewOutgoingMessage, in_base64
 from idlib.system.times import EARLIEST_CREDIBLE_TIME
-from messaging_sender.bounds import end_of_life, in_base64, seconds_at_the_broker, too_large
+from messaging_sender.bounds import end_of_life, seconds_at_the_broker, too_large
 
 if TYPE_CHECKING:
     # Imported late, here and below, because a message is queued without them.

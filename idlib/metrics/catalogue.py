@@ -33,7 +33,7 @@ REFUSED: Final = Metric(
 SET_ASIDE: Final = Metric(
     "dane_messenger_messages_set_aside_total",
     Kind.COUNTER,
-    "Messages that the command of --exec has failed to process, three times each",
+    "Messages that the command of --exec has failed to process, or the local broker has refused, three times each",
 )
 DEFERRED: Final = Metric("dane_messenger_deferred_messages", Kind.GAUGE, "Messages that wait for DNS or the clock")
 QUEUED: Final = Metric(
@@ -53,6 +53,19 @@ OWN_RECORD_PRESENT: Final = Metric(
 )
 CERTIFICATE_EXPIRY: Final = Metric(
     "dane_messenger_certificate_expiry_timestamp_seconds", Kind.GAUGE, "When the device's certificate expires"
+)
+LOCAL_BROKER_CONNECTED: Final = Metric(
+    "dane_messenger_local_broker_connected",
+    Kind.GAUGE,
+    "Whether the receiver is connected to the broker in LOCAL_MQTT_URL: 1 or 0",
+)
+LOCAL_BROKER_PUBLISHED: Final = Metric(
+    "dane_messenger_local_broker_published_total", Kind.COUNTER, "Messages that the local broker has acknowledged"
+)
+LOCAL_BROKER_TAKEN: Final = Metric(
+    "dane_messenger_local_broker_taken_total",
+    Kind.COUNTER,
+    "Messages that were taken from the local broker and put into the outbox",
 )
 EPOCH_KEYS: Final = Metric("dane_messenger_epoch_keys", Kind.GAUGE, "Epoch keys whose private halves are on the device")
 EPOCH_KEY_EXPIRY: Final = Metric(

@@ -73,6 +73,6 @@ CHECK_READS: Final = (
 # Settings that name a file with a secret, which systemd can pass as a credential, in groups: a service gets those
 # that it needs. systemd calls each file of a directory by the directory's ID, an underscore and the file's name.
 CREDENTIALS: Final = {
-    "broker": frozenset({"MQTT_CERT_FILE", "MQTT_KEY_FILE", "MQTT_PASSWORD_FILE"}),
+    "broker": frozenset({"MQTT_CERT_FILE", "MQTT_KEY_FILE", "MQTT_PASSWORD_FILE", "LOCAL_MQTT_PASSWORD_FILE"}),
     "dns": frozenset({"DNS_UPDATE_KEY_FILE", "DESEC_TOKEN_FILE"}),
 }

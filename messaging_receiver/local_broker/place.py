@@ -6,7 +6,7 @@ from typing import Final, Self
 
 from idlib.errors import ConfigurationError
 from idlib.names import IdentityName
-from idlib.settings import VARIABLES, MqttUrl, MqttVersion, Settings, Switch
+from idlib.settings import MqttUrl, MqttVersion, Settings, Switch
 from idlib.transport import Broker
 from idlib.transport.broker import is_on_this_machine, read_password, verifying_context
 from messaging_receiver.local_broker.separation import check_names
@@ -97,30 +97,6 @@ class LocalBroker:
         )
         check_names(broker, public)
         return cls(broker, Topics(settings.local_mqtt_prefix))
-
-
-def check_unused(settings: Settings) -> None:
-    """Check that no setting of the local broker is set without LOCAL_MQTT_URL.
-
-    Args:
-        settings: From the environment; LOCAL_MQTT_URL is not set.
-
-    Raises:
-        ConfigurationError: One is set.
-    """
-    values = {
-        "LOCAL_MQTT_PASSWORD_FILE": settings.local_mqtt_password_file,
-        "LOCAL_MQTT_CA_FILE": settings.local_mqtt_ca_file,
-        "LOCAL_MQTT_PLAINTEXT_LOGIN": settings.local_mqtt_plaintext_login,
-        "LOCAL_MQTT_PREFIX": settings.local_mqtt_prefix,
-        "LOCAL_MQTT_ONLY": settings.local_mqtt_only,
-    }
-    defaults = {variable.name: variable.default for variable in VARIABLES}
-    used = [name for name, value in values.items() if value != defaults[name]]
-    if used:
-        raise ConfigurationError(
-            *(f"{name} is set, and LOCAL_MQTT_URL is not: set LOCAL_MQTT_URL, or unset {name}" for name in used)
-        )
 
 
 def _check_login(settings: Settings, url: MqttUrl) -> None:

@@ -8,29 +8,21 @@ import os
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Final
 
-from idlib.errors import StoreError, quoted
-from idlib.names import IdentityName
+from idlib.errors import quoted
 from idlib.output import harmless, rfc3339
 from idlib.system.backoff import Backoff
 from idlib.system.failure_log import FailureLog
 from idlib.system.user_command import run_without_shell
-from messaging_receiver.message_files import MessageDirectory
 from messaging_receiver.queue_items import ReceivedMessage
 from messaging_receiver.sinks import Fate
-from messaging_receiver.sinks.lines import json_line_of
+from messaging_receiver.sinks.setting_aside import SetAside, named
 
 _LOG = logging.getLogger(__name__)
 
 # After the first try and after the second one; there are three.
 PAUSES_SECONDS: Final = (1.0, 4.0)
-MAX_SET_ASIDE: Final = 100
-# Of strangers, so that they cannot take the places of trusted names.
-MAX_SET_ASIDE_OF_STRANGERS: Final = 50
-_SUFFIX: Final = ".json"
-_SUFFIX_OF_STRANGERS: Final = f"-stranger{_SUFFIX}"
 # While the command cannot be started.
 SHORTEST_PAUSE_SECONDS: Final = 1.0
 LONGEST_PAUSE_SECONDS: Final = 60.0
@@ -56,30 +48,24 @@ class Running:
     Args:
         words: The command and its arguments; nothing of a message is added to them.
         seconds: How long the command may take.
-        set_aside: Where messages are kept that it cannot process.
+        set_aside: Keeps messages that it cannot process.
         stopping: Set to stop the receiver; the command may then go on for one more second.
         note_movement: Called while it runs, because the calling thread is not stuck.
-        retry: Runs an operation until the disk works; raises StoreError if the receiver stops before.
-        is_trusted: Returns whether a name is trusted; raises StoreError if that cannot be read.
     """
 
     def __init__(
         self,
         words: Sequence[str],
         seconds: float,
-        set_aside: MessageDirectory,
+        set_aside: SetAside,
         stopping: threading.Event,
         note_movement: Callable[[], None],
-        retry: Callable[[Callable[[], Path | None]], Path | None],
-        is_trusted: Callable[[IdentityName], bool],
     ) -> None:
         self._words = words
         self._seconds = seconds
         self._set_aside = set_aside
         self._stopping = stopping
         self._note_movement = note_movement
-        self._retry = retry
-        self._is_trusted = is_trusted
         self._outage = FailureLog(_LOG)
         self._give_up_at: float | None = None
 
@@ -104,10 +90,10 @@ class Running:
                 return Fate.KEPT
             if not failure:
                 return Fate.DELIVERED
-            _LOG.warning("Try %d of %d failed for the message %s: %s", number, tries, _named(message), failure)
+            _LOG.warning("Try %d of %d failed for the message %s: %s", number, tries, named(message), failure)
             if number < tries and self._stopping.wait(PAUSES_SECONDS[number - 1]):
                 return Fate.KEPT
-        return self._keep_aside(message)
+        return self._set_aside.keep(message)
 
     def _try(self, message: ReceivedMessage, number: int) -> str | None:
         """Run the command once; return how it failed, "" if it did not, and None if the receiver stops."""
@@ -144,24 +130,6 @@ class Running:
         self._give_up_at = self._give_up_at or time.monotonic() + _GRACE_SECONDS
         return time.monotonic() < self._give_up_at
 
-    def _keep_aside(self, message: ReceivedMessage) -> Fate:
-        def keep() -> Path | None:
-            is_stranger = not self._is_trusted(message.sender)
-            if len(self._set_aside) >= MAX_SET_ASIDE:
-                return None
-            if is_stranger and self._set_aside.count(_SUFFIX_OF_STRANGERS) >= MAX_SET_ASIDE_OF_STRANGERS:
-                return None
-            suffix = _SUFFIX_OF_STRANGERS if is_stranger else _SUFFIX
-            return self._set_aside.save(message, f"{json_line_of(message)}\n".encode(), suffix)
-
-        try:
-            file = self._retry(keep)
-        except StoreError:
-            return Fate.KEPT
-        where = "its content is not kept, because too many are" if file is None else f"it is in {quoted(file)}"
-        _LOG.error("Set aside the message %s: %s", _named(message), where)
-        return Fate.SET_ASIDE
-
 
 def environment_for(message: ReceivedMessage, number: int, inherited: Mapping[str, str]) -> dict[str, str]:
     """Return the environment of the command.
@@ -185,7 +153,3 @@ def environment_for(message: ReceivedMessage, number: int, inherited: Mapping[st
         "TRY": str(number),
     }
     return {**kept, **{f"{_PREFIX}{name}": value for name, value in facts.items()}}
-
-
-def _named(message: ReceivedMessage) -> str:
-    return f"{'without an id' if message.identifier is None else message.identifier} from {message.sender}"

@@ -11,8 +11,8 @@ from idlib.algorithms import PrivateKey
 from idlib.errors import MessageError
 from idlib.media_types import MAX_CHARACTERS
 from idlib.settings import load
-from idlib.storage.outgoing import NewOutgoingMessage
-from messaging_sender.bounds import end_of_life, surely_fits
+from idlib.storage.outgoing import NewOutgoingMessage, surely_fits
+from messaging_sender.bounds import end_of_life
 from messaging_sender.sealing import Sealer
 
 # As long as a device's name can be.

@@ -16,11 +16,10 @@ from messaging_receiver.durable_writes import DurableWrites
 from messaging_receiver.message_files import MessageDirectory
 from messaging_receiver.sinks import Fate
 from messaging_receiver.sinks.running import (
-    MAX_SET_ASIDE,
-    MAX_SET_ASIDE_OF_STRANGERS,
     Running,
     environment_for,
 )
+from messaging_receiver.sinks.setting_aside import MAX_SET_ASIDE, MAX_SET_ASIDE_OF_STRANGERS, SetAside
 from tests.applications.messaging_receiver.sinks.delivering import Delivery, message, problem_of
 from tests.applications.messaging_receiver.world import ALICE, BOB
 
@@ -47,7 +46,8 @@ class Commands:
     def sink_of(self, words: list[str], seconds: float = 30.0) -> Running:
         writes = DurableWrites(self.stopping, lambda: None)
         directory = MessageDirectory(self.set_aside)
-        return Running(words, seconds, directory, self.stopping, lambda: None, writes.retry, lambda name: name == ALICE)
+        set_aside = SetAside(directory, writes.retry, lambda name: name == ALICE)
+        return Running(words, seconds, set_aside, self.stopping, lambda: None)
 
     @property
     def log(self) -> str:

@@ -1,0 +1,207 @@
+"""Takes messages from the local broker and puts them into the outbox, from which the resident sender delivers them."""
+
+import json
+import logging
+import queue
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+from idlib.commands import command
+from idlib.envelope.identifier import new_identifier
+from idlib.errors import MalformedNameError, MessageError, StoreError
+from idlib.names import IdentityName
+from idlib.storage.outbox import MAX_OCTETS, BootTime, Outbox
+from idlib.storage.outgoing import NewOutgoingMessage, surely_fits
+from idlib.storage.watching import is_watched
+from idlib.system.backoff import Backoff
+from idlib.system.failure_log import FailureLog
+from idlib.system.log_limit import LimitedLog
+from idlib.transport import ReceivedPacket
+from messaging_receiver.local_broker.connection import RECEIVE_MAXIMUM, Taken
+from messaging_receiver.local_broker.place import Topics
+
+_LOG: Final = logging.getLogger(__name__)
+
+# Content that is not a text in UTF-8.
+_OCTETS_TYPE: Final = "application/octet-stream"
+# What is published with QoS 0 is dropped if as many messages as this wait for the outbox.
+MAX_TAKEN: Final = 4 * RECEIVE_MAXIMUM
+_MAX_SHOWN: Final = 300
+_IDLE_SECONDS: Final = 0.25
+_SHORTEST_PAUSE_SECONDS: Final = 1.0
+_LONGEST_PAUSE_SECONDS: Final = 60.0
+_WATCH_SECONDS: Final = 60.0
+
+
+class Outgoing:
+    """Puts messages into the outbox in their order; each is acknowledged to the local broker once it is durable.
+
+    While the outbox is full or cannot be written, nothing is acknowledged, so the local broker keeps further messages.
+
+    Args:
+        directory: DATA_PATH, which has the outbox.
+        topics: The topics at the local broker.
+        max_message_size: MAX_MESSAGE_SIZE.
+        acknowledge: Acknowledges a message to the local broker.
+        report: Publishes why a message is not sent.
+        note_movement: Called while the outbox cannot be written, because the calling thread is not stuck.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        topics: Topics,
+        max_message_size: int,
+        acknowledge: Callable[[ReceivedPacket], None],
+        report: Callable[[bytes], object],
+        note_movement: Callable[[], None],
+    ) -> None:
+        self._directory = directory
+        self._topics = topics
+        self._max_message_size = max_message_size
+        self._acknowledge = acknowledge
+        self._report = report
+        self._note_movement = note_movement
+        self._taken: queue.Queue[Taken] = queue.Queue()
+        self._outage = FailureLog(_LOG)
+        self._refusals = LimitedLog(_LOG)
+        self._outbox: Outbox | None = None
+        self._watch_due = 0.0
+        self._number = 0
+
+    @property
+    def problem(self) -> str | None:
+        """Why messages do not get into the outbox at present; None if they do."""
+        return self._outage.cause
+
+    @property
+    def number(self) -> int:
+        """How many messages were put into the outbox."""
+        return self._number
+
+    def take(self, taken: Taken) -> None:
+        """Take what was published below PREFIX/out/; never waits.
+
+        Args:
+            taken: From the local broker, which hands over a bounded number of messages that are not acknowledged.
+        """
+        if not taken.packet.qos and self._taken.qsize() >= MAX_TAKEN:
+            self._refuse(taken, "it was published with QoS 0 while many messages wait for the outbox; use QoS 1")
+            return
+        self._taken.put(taken)
+
+    def run(self, stopping: threading.Event) -> None:
+        """Put messages into the outbox until `stopping` is set.
+
+        Args:
+            stopping: Set by another thread; what is not in the outbox by then is sent again by the local broker.
+        """
+        while not stopping.is_set():
+            self._note_movement()
+            try:
+                taken = self._taken.get(timeout=_IDLE_SECONDS)
+            except queue.Empty:
+                self._close()
+                self._refusals.flush()
+                continue
+            self._process(taken, stopping)
+        self._close()
+        self._refusals.finish()
+
+    def _process(self, taken: Taken, stopping: threading.Event) -> None:
+        try:
+            message = self._message(taken)
+        except MessageError as error:
+            self._refuse(taken, str(error))
+        else:
+            if not self._put(message, stopping):
+                return
+            self._number += 1
+            self._warn_if_no_one_sends()
+        self._acknowledge(taken.packet)
+
+    def _message(self, taken: Taken) -> NewOutgoingMessage:
+        """Return the message to be sent.
+
+        Raises:
+            MessageError: It can never be sent.
+        """
+        if taken.is_retained:
+            raise MessageError(
+                "it is retained at the local broker, and would be sent at each connection", "publish without retain"
+            )
+        if taken.fault is not None:
+            raise MessageError(taken.fault)
+        topic = taken.topic.decode("utf-8", "replace")
+        if not topic.startswith(self._topics.out):
+            raise MessageError(f"its topic does not start with {self._topics.out}")
+        try:
+            recipient = IdentityName(topic.removeprefix(self._topics.out))
+        except MalformedNameError as error:
+            raise MessageError(error.fact, error.hint) from error
+        if not taken.payload:
+            raise MessageError("it is empty")
+        is_fitting = surely_fits(taken.payload, self._max_message_size) and 2 * len(taken.payload) < MAX_OCTETS
+        if not is_fitting:
+            raise MessageError(
+                f"{len(taken.payload)} bytes are too many for a message of {self._max_message_size} bytes",
+                "shorten it, or raise MAX_MESSAGE_SIZE on both sides",
+            )
+        now = int(time.time())
+        try:
+            text = taken.payload.decode()
+        except UnicodeDecodeError:
+            return NewOutgoingMessage(
+                str(recipient), new_identifier(), taken.payload, now, None, content_type=_OCTETS_TYPE
+            )
+        return NewOutgoingMessage(str(recipient), new_identifier(), text, now, None)
+
+    def _put(self, message: NewOutgoingMessage, stopping: threading.Event) -> bool:
+        """Put a message into the outbox, and retry until that succeeds; return whether it did before the end."""
+        pauses = Backoff(_SHORTEST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS)
+        while not stopping.is_set():
+            self._note_movement()
+            try:
+                # Open only while messages come, so that a file that is replaced is noticed.
+                if self._outbox is None:
+                    self._outbox = Outbox(self._directory)
+                self._outbox.put(message, BootTime.now())
+            except StoreError as error:
+                self._close()
+                self._outage.begin(f"Messages from the local broker wait: {error}")
+                self._pause(pauses.next_pause(), stopping)
+                continue
+            self._outage.end()
+            return True
+        return False
+
+    def _close(self) -> None:
+        outbox, self._outbox = self._outbox, None
+        if outbox is not None:
+            outbox.close()
+
+    def _pause(self, seconds: float, stopping: threading.Event) -> None:
+        end = time.monotonic() + seconds
+        while (rest := end - time.monotonic()) > 0 and not stopping.wait(min(rest, 10.0)):
+            self._note_movement()
+
+    def _refuse(self, taken: Taken, why: str) -> None:
+        topic = taken.topic.decode("utf-8", "replace")
+        shown = topic if len(topic) <= _MAX_SHOWN else f"{topic[:_MAX_SHOWN]}..."
+        self._refusals.write(
+            logging.WARNING, "refused", "What was published to %a at the local broker is not sent: %s", shown, why
+        )
+        self._report(json.dumps({"topic": shown, "error": why}).encode())
+
+    def _warn_if_no_one_sends(self) -> None:
+        if time.monotonic() < self._watch_due:
+            return
+        self._watch_due = time.monotonic() + _WATCH_SECONDS
+        if not is_watched(self._directory):
+            _LOG.warning(
+                "Messages from the local broker wait: %s is not running; start it with the same settings",
+                command("deliver"),
+            )

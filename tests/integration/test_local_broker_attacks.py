@@ -11,17 +11,18 @@ from typing import Final
 import pytest
 
 from chaos.home_listener import HomeListener
-from idlib.storage.outbox import MAX_OCTETS
+from idlib.storage.outbox import MAX_OCTETS, Outbox
 from testbed.daemons.mosquitto import Mosquitto
 from testbed.daemons.process import LOOPBACK, free_port
 from testbed.lab import Lab, wait_until
-from testbed.outbox import put, waiting
+from testbed.outbox import outbox_path, put, waiting
 from testbed.paced_client import PacedClient, Publication
 from testbed.programs import RECEIVER, SENDER, SUBSCRIBED, Device, Program
 from testbed.raw_mqtt import packet, publish_packet, text
 from testbed.scripted_broker import Peer, ScriptedBroker
 
 PREFIX: Final = "messenger"
+SESSION_KEPT: Final = packet(0x20, b"\1\0\0")
 NOT_AUTHORIZED: Final = 0x87
 QUOTA_EXCEEDED: Final = 0x97
 # More than fits into the rest of the outbox.
@@ -60,21 +61,31 @@ def serve(answer: Callable[[Peer, str, bytes], bool]) -> Callable[[Peer], None]:
 
     def script(peer: Peer) -> None:
         peer.accept()
-        while True:
-            header, body = peer.read()
-            match header & 0xF0:
-                case 0x80:
-                    peer.send(packet(0x90, body[:2] + b"\0" + b"\1" * number_of_filters(body)))
-                case 0x30:
-                    topic, identifier = publish_id(body)
-                    if not answer(peer, topic, identifier):
-                        return
-                case 0xC0:
-                    peer.send(b"\xd0\0")
-                case 0 | 0xE0:
-                    return
+        converse(peer, answer)
 
     return script
+
+
+def converse(peer: Peer, answer: Callable[[Peer, str, bytes], bool]) -> None:
+    """Answer everything of a bridge that is connected, until the end of the connection or until `answer` returns False.
+
+    Args:
+        peer: The bridge.
+        answer: As for `serve`.
+    """
+    while True:
+        header, body = peer.read()
+        match header & 0xF0:
+            case 0x80:
+                peer.send(packet(0x90, body[:2] + b"\0" + b"\1" * number_of_filters(body)))
+            case 0x30:
+                topic, identifier = publish_id(body)
+                if not answer(peer, topic, identifier):
+                    return
+            case 0xC0:
+                peer.send(b"\xd0\0")
+            case 0 | 0xE0:
+                return
 
 
 def number_of_filters(body: bytes) -> int:
@@ -290,6 +301,39 @@ def test_a_flood_of_messages_to_be_sent_fills_the_outbox_at_most_and_delays_noth
         wait_until(lambda: "in spite of the flood" in inward_texts(at_home), "message at home")
         # One line for all of them.
         assert len([line for line in receiver.stderr if "the outbox is full" in line]) == 1
+
+
+def test_what_waits_for_a_full_outbox_is_sent_once_however_often_the_connection_breaks(
+    device: Device, alice: Device, bob: Device
+) -> None:
+    connections: list[int] = []
+
+    def break_twice(peer: Peer) -> None:
+        peer.accept(SESSION_KEPT)
+        connections.append(len(connections))
+        is_last = len(connections) > 3
+
+        def answer(peer: Peer, topic: str, identifier: bytes) -> bool:
+            acknowledge(peer, topic, identifier)
+            if topic == f"{PREFIX}/status":
+                peer.send(publish_packet(f"{PREFIX}/out/{bob.name}", b"only once"))
+                time.sleep(0.2)
+            return is_last
+
+        converse(peer, answer)
+
+    for _ in range(3):
+        put(device, alice.name, "x" * (MAX_OCTETS // 3 - 220))
+    with ScriptedBroker(break_twice) as broker, receiving(bridged(device, broker.address.port)):
+        wait_until(lambda: len(connections) > 3, "fourth connection")
+        with Outbox(outbox_path(device).parent) as outbox:
+            first = outbox.next_to(alice.name, 0)
+            assert first is not None
+            outbox.remove(first.number)
+        wait_until(lambda: waiting(device) > 2, "message in the outbox", 90)
+        # It would be followed by its copies at once.
+        time.sleep(1)
+    assert waiting(device) == 3
 
 
 # A broker at home that is joined to the public one by its own configuration

@@ -31,10 +31,13 @@ class DeliveryReport:
     Args:
         promises: What send_message.py reported as sent.
         runs: The runs of the receiver, in order.
+        from_home: Texts that the local broker delivers to the bridge again if the bridge or the connection fails; each
+            delivery is a message of its own.
     """
 
     promises: frozenset[Promise]
     runs: tuple[ReceiverRun, ...]
+    from_home: frozenset[str] = frozenset()
 
     @property
     def promised(self) -> Counter[tuple[str, str]]:
@@ -54,27 +57,32 @@ class DeliveryReport:
     @property
     def repeated(self) -> int:
         """How many lines were printed again because of a kill: they were in the last group before a SIGKILL."""
-        return sum(1 for is_explained in self._repetitions() if is_explained)
+        return sum(1 for text, is_explained in self._repetitions() if is_explained and text not in self.from_home)
 
     @property
     def replayed(self) -> int:
         """How many lines were printed again for another reason than a kill."""
-        return sum(1 for is_explained in self._repetitions() if not is_explained)
+        return sum(1 for text, is_explained in self._repetitions() if not is_explained and text not in self.from_home)
+
+    @property
+    def sent_again(self) -> int:
+        """How many lines were printed again because the bridge may have sent a message of the local broker twice."""
+        return sum(1 for text, _ in self._repetitions() if text in self.from_home)
 
     @property
     def kills(self) -> int:
         """How many runs ended by SIGKILL."""
         return sum(1 for run in self.runs if run.was_killed)
 
-    def _repetitions(self) -> tuple[bool, ...]:
-        """Return for each line that was printed again if a kill explains it."""
+    def _repetitions(self) -> tuple[tuple[str, bool], ...]:
+        """Return the text of each line that was printed again, and whether a kill explains it."""
         found = []
         seen: set[str] = set()
         excused: set[str] = set()
         for run in self.runs:
             for text in run.printed:
                 if text in seen:
-                    found.append(text in excused)
+                    found.append((text, text in excused))
                     excused.discard(text)
                 seen.add(text)
             if run.was_killed:

@@ -15,12 +15,15 @@ from typing import Final
 from chaos.delivery_report import DeliveryReport
 from chaos.distance import Distance
 from chaos.faults import FAULTS, RESOLVER, Fault, System
+from chaos.home import Home
+from chaos.home_report import HomeReport
 from chaos.kinds import KINDS, Kind
 from chaos.line_sender import LineSender
 from chaos.message_sender import MessageSender
 from chaos.proxy import Proxy
 from chaos.receiver import Receiver
 from chaos.replayer import Replayer
+from chaos.reports import Promise
 from chaos.resident_senders import ResidentSenders
 from chaos.senders import Senders
 from chaos.stranger import Stranger
@@ -90,20 +93,30 @@ class FaultInjector:
                 begun.add(fault)
             time.sleep(self._generator.uniform(0, _LONGEST_WAIT_SECONDS / len(faults)))
 
-    def settle(self) -> DeliveryReport:
-        """Send nothing more, wait for the messages in transit, and return the report."""
+    def settle(self, home: Home) -> tuple[DeliveryReport, HomeReport]:
+        """Send nothing more, wait for the messages in transit, and return the reports.
+
+        Args:
+            home: The local broker of the receiver.
+        """
         system = self._system
+        home.speaker.close()
         system.senders.finish()
         system.resident_senders.wait_until_nothing_waits(_DELIVERY_SECONDS)
-        promises = system.senders.promises | system.resident_senders.send_last(system.recipient)
+        promises = system.senders.promises | home.speaker.promises | system.resident_senders.send_last(system.recipient)
         # After a restart it looks up the senders of waiting messages at once.
         system.receiver.end(signal.SIGTERM)
         system.receiver.start()
         deadline = time.monotonic() + _CALM_SECONDS
-        while time.monotonic() < deadline and DeliveryReport(promises, system.receiver.runs).lost:
+        while time.monotonic() < deadline and self._report(promises, home).lost:
             time.sleep(0.5)
+        # What is queued by `out/` from now on would show a loop.
+        system.resident_senders.wait_until_nothing_waits(_DELIVERY_SECONDS)
         system.receiver.end(signal.SIGTERM)
-        return DeliveryReport(promises, system.receiver.runs)
+        return self._report(promises, home), home.report(promises, self._strikes)
+
+    def _report(self, promises: frozenset[Promise], home: Home) -> DeliveryReport:
+        return DeliveryReport(promises, self._system.receiver.runs, home.speaker.published)
 
     def _draw(self) -> list[Fault]:
         subjects = sorted(self._faults)
@@ -126,8 +139,8 @@ class FaultInjector:
 
 
 @contextlib.contextmanager
-def open_fault_injector(seed: int) -> Iterator[tuple[FaultInjector, Replayer]]:
-    """Yield a fault injector and an eavesdropper; everything is removed afterwards.
+def open_fault_injector(seed: int) -> Iterator[tuple[FaultInjector, Replayer, Home]]:
+    """Yield a fault injector, an eavesdropper and the local broker; everything is removed afterwards.
 
     Args:
         seed: Decides what happens.
@@ -139,11 +152,15 @@ def open_fault_injector(seed: int) -> Iterator[tuple[FaultInjector, Replayer]]:
         lab.mosquitto.configure(SAVE_OFTEN)
         lab.mosquitto.start()
         proxy = stack.enter_context(Proxy(lab.mosquitto.port))
-        recipient = _published(lab, proxy, "recipient")
+        home_directory = directory / "home"
+        home_directory.mkdir()
+        home = stack.enter_context(Home(home_directory, SAVE_OFTEN))
+        recipient = home.bridged(_published(lab, proxy, "recipient"))
         devices = {kind: [_published(lab, proxy, "sender") for _ in range(kind.devices)] for kind in KINDS}
         receiver = Receiver(recipient)
         stack.callback(receiver.close)
-        resident_senders = ResidentSenders([device for kind in KINDS if kind.has_outbox for device in devices[kind]])
+        with_outbox = [device for kind in KINDS if kind.has_outbox for device in devices[kind]]
+        resident_senders = ResidentSenders([*with_outbox, recipient])
         stack.callback(resident_senders.close)
         senders = Senders([_sender(kind, device, recipient, seed) for kind in KINDS for device in devices[kind]])
         stack.callback(senders.close)
@@ -151,8 +168,9 @@ def open_fault_injector(seed: int) -> Iterator[tuple[FaultInjector, Replayer]]:
         names = [device.name for kind in KINDS for device in devices[kind]]
         stranger = Stranger(lab.mosquitto.port, recipient, names, random.Random(f"{seed} stranger"))
         stack.callback(stranger.close)
-        injector = FaultInjector(system, random.Random(f"{seed} what"))
-        yield injector, Replayer(lab.mosquitto, recipient, random.Random(f"{seed} replay"))
+        home.speak(recipient)
+        injector = FaultInjector(system, random.Random(f"{seed} what"), {**FAULTS, **home.faults()})
+        yield injector, Replayer(lab.mosquitto, recipient, random.Random(f"{seed} replay")), home
 
 
 def _far_from_dns(stack: contextlib.ExitStack, lab: Lab, directory: Path, seed: int) -> Lab:

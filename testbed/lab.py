@@ -45,6 +45,7 @@ DEBIAN_PACKAGES: Final = {
     "unshare": "util-linux",
     "nsenter": "util-linux",
     # What the documents show.
+    "mosquitto_pub": "mosquitto-clients",
     "curl": "curl",
     "dig": "bind9-dnsutils",
     "jq": "jq",

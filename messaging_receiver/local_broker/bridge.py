@@ -41,6 +41,7 @@ class LocalBridge:
             place.topics,
             context.settings.max_message_size,
             self.connection.acknowledge,
+            self.connection.is_sent_again,
             lambda report: self.connection.publish(place.topics.errors, report),
             context.movements.note,
         )

@@ -21,6 +21,7 @@ from idlib.system.failure_log import FailureLog
 from idlib.system.log_limit import LimitedLog
 from idlib.transport import ReceivedPacket
 from messaging_receiver.local_broker.connection import RECEIVE_MAXIMUM, Taken
+from messaging_receiver.local_broker.loops import check_is_no_echo
 from messaging_receiver.local_broker.place import Topics
 
 _LOG: Final = logging.getLogger(__name__)
@@ -46,6 +47,7 @@ class Outgoing:
         topics: The topics at the local broker.
         max_message_size: MAX_MESSAGE_SIZE.
         acknowledge: Acknowledges a message to the local broker.
+        is_sent_again: Returns whether the local broker hands a message over once more, because its connection is lost.
         report: Publishes why a message is not sent.
         note_movement: Called while the outbox cannot be written, because the calling thread is not stuck.
     """
@@ -56,6 +58,7 @@ class Outgoing:
         topics: Topics,
         max_message_size: int,
         acknowledge: Callable[[ReceivedPacket], None],
+        is_sent_again: Callable[[ReceivedPacket], bool],
         report: Callable[[bytes], object],
         note_movement: Callable[[], None],
     ) -> None:
@@ -63,6 +66,7 @@ class Outgoing:
         self._topics = topics
         self._max_message_size = max_message_size
         self._acknowledge = acknowledge
+        self._is_sent_again = is_sent_again
         self._report = report
         self._note_movement = note_movement
         self._taken: queue.Queue[Taken | None] = queue.Queue()
@@ -122,7 +126,7 @@ class Outgoing:
         except MessageError as error:
             self._refuse(taken, str(error))
         else:
-            if not self._put(message, stopping):
+            if not self._put(message, taken.packet, stopping):
                 return
             self._number += 1
             self._warn_if_no_one_sends()
@@ -149,6 +153,7 @@ class Outgoing:
             raise MessageError(error.fact, error.hint) from error
         if not taken.payload:
             raise MessageError("it is empty")
+        check_is_no_echo(recipient, taken.payload)
         is_fitting = surely_fits(taken.payload, self._max_message_size) and 2 * len(taken.payload) < MAX_OCTETS
         if not is_fitting:
             raise MessageError(
@@ -164,10 +169,11 @@ class Outgoing:
             )
         return NewOutgoingMessage(str(recipient), new_identifier(), text, now, None)
 
-    def _put(self, message: NewOutgoingMessage, stopping: threading.Event) -> bool:
+    def _put(self, message: NewOutgoingMessage, packet: ReceivedPacket, stopping: threading.Event) -> bool:
         """Put a message into the outbox, and retry until that succeeds; return whether it did before the end."""
         pauses = Backoff(_SHORTEST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS)
-        while not stopping.is_set():
+        # What waits during an outage would otherwise be sent once for each connection that is lost meanwhile.
+        while not stopping.is_set() and not self._is_sent_again(packet):
             self._note_movement()
             try:
                 # Open only while messages come, so that a file that is replaced is noticed.

@@ -13,6 +13,8 @@ EXAMPLES: Final = "tests/integration/test_python_examples.py"
 EPOCHS: Final = "tests/integration/test_epoch_command.py"
 ENGINE: Final = "tests/containers/test_documents.py"
 README: Final = "tests/integration/test_readme.py"
+HOME: Final = "tests/docs/test_home.py"
+HOME_PAGE: Final = "tests/integration/test_home_page.py"
 OPERATIONS: Final = "tests/integration/test_operations_page.py"
 SETTING_UP: Final = "tests/test_readme.py"
 ENV_FILE: Final = "tests/docs/test_env_file.py"
@@ -78,6 +80,19 @@ CHECKED: Final[dict[str, dict[str, str]]] = {
         "a command with nsupdate": PUBLISHING,
         "a command with dns-lexicon": STAND_INS,
         "a command with octoDNS": STAND_INS,
+    },
+    "docs/home.md": {
+        "the bridge": HOME,
+        "the sender service": HOME_PAGE,
+        "watching": HOME_PAGE,
+        "what mosquitto_sub shows": HOME_PAGE,
+        "sending from home": HOME_PAGE,
+        ".env": HOME,
+        "the password with Compose": HOME,
+        "home.conf": HOME_PAGE,
+        "acl": HOME_PAGE,
+        "the passwords": HOME_PAGE,
+        "a metric": HOME,
     },
     "docs/images.md": {
         "without building": "tests/containers/test_pulled_images.py",

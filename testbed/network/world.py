@@ -1,0 +1,119 @@
+"""A device in a network of its own, and beyond its router a lab whose servers can all be reached at TCP port 443."""
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final
+
+from testbed.authority import Authority
+from testbed.daemons.haproxy import Front, Haproxy
+from testbed.daemons.namespace import Namespace
+from testbed.daemons.process import LOOPBACK
+from testbed.lab import Lab, open_lab
+from testbed.network.router import ROUTER, Router
+from testbed.programs import Device
+
+# Each server has an address of its own, because all use port 443 (RFC 5737 names the prefix).
+WSS_BROKER: Final = "198.51.100.1"
+MQTTS_BROKER: Final = "198.51.100.2"
+SOCKS_PROXY: Final = "198.51.100.3"
+HTTP_PROXY: Final = "198.51.100.4"
+DOT_RESOLVER: Final = "198.51.100.5"
+DOH_RESOLVER: Final = "198.51.100.6"
+PORTAL: Final = "198.51.100.7"
+LIAR: Final = "198.51.100.8"
+_ADDRESSES: Final = (
+    WSS_BROKER,
+    MQTTS_BROKER,
+    SOCKS_PROXY,
+    HTTP_PROXY,
+    DOT_RESOLVER,
+    DOH_RESOLVER,
+    PORTAL,
+    LIAR,
+)
+BROKER_NAME: Final = "broker.example.net"
+RESOLVER_NAME: Final = "resolver.example.net"
+# The name of the public broker that the programs use by default leads to the broker of the lab.
+_HOSTS: Final = {
+    "broker.hivemq.com": WSS_BROKER,
+    BROKER_NAME: WSS_BROKER,
+    RESOLVER_NAME: DOH_RESOLVER,
+}
+_DOT_PORT: Final = 853
+_BROKER: Final = """\
+listener 1883 {address}
+allow_anonymous true
+listener 443 {address}
+protocol websockets
+certfile {pem}
+keyfile {pem}
+allow_anonymous true
+"""
+_RESOLVER: Final = """\
+server:
+    interface: {loopback}@{dot_port}
+    tls-port: {dot_port}
+    interface: {doh}@443
+    https-port: 443
+    tls-service-pem: "{pem}"
+    tls-service-key: "{pem}"
+    access-control: 192.0.2.0/24 allow
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkWorld:
+    """The lab beyond the router, and what is in between.
+
+    Args:
+        lab: The broker, the name server, the resolver and the devices beyond the router.
+        inside: The network namespace behind the router.
+        outside: The one of the lab.
+        router: The router.
+        front: What ends TLS for the broker with ALPN, and leads to the resolver for DNS over TLS.
+        authority: The file of the CA that has issued the certificates of the servers.
+    """
+
+    lab: Lab
+    inside: Namespace
+    outside: Namespace
+    router: Router
+    front: Haproxy
+    authority: Path
+
+    def move_inside(self, device: Device) -> Device:
+        """Return a device of the lab behind the router, without any setting for the broker and the resolver."""
+        for setting in ("MQTT_HOST", "MQTT_PORT", "DNS_RESOLVER"):
+            device = device.without_setting(setting)
+        return replace(device, entrance=self.inside.entrance)
+
+
+@contextlib.contextmanager
+def open_network(directory: Path) -> Iterator[NetworkWorld]:
+    """Start everything; the router lets nothing leave at first.
+
+    Args:
+        directory: An existing, empty directory.
+    """
+    places = {name: directory / name for name in ("inside", "outside", "lab", "front", "authority")}
+    for place in places.values():
+        place.mkdir()
+    authority = Authority(places["authority"], "authority")
+    pem = authority.issue("servers", _ADDRESSES, [BROKER_NAME, RESOLVER_NAME])
+    fronts = [
+        Front(MQTTS_BROKER, f"{LOOPBACK}:1883", pem=pem, alpn="mqtt"),
+        Front(DOT_RESOLVER, f"{LOOPBACK}:{_DOT_PORT}"),
+    ]
+    with contextlib.ExitStack() as stack:
+        outside = stack.enter_context(Namespace(places["outside"], hosts=_HOSTS))
+        inside = stack.enter_context(Namespace(places["inside"], nameserver=ROUTER, hosts=_HOSTS, inside=outside))
+        router = Router(inside, outside, _ADDRESSES)
+        resolver_extra = _RESOLVER.format(loopback=LOOPBACK, doh=DOH_RESOLVER, dot_port=_DOT_PORT, pem=pem)
+        broker_extra = _BROKER.format(address=WSS_BROKER, pem=pem)
+        lab = stack.enter_context(
+            open_lab(places["lab"], outside, broker_extra=broker_extra, resolver_extra=resolver_extra)
+        )
+        front = stack.enter_context(Haproxy(places["front"], fronts, outside))
+        yield NetworkWorld(lab, inside, outside, router, front, authority.file)

@@ -46,6 +46,7 @@ _BROKER: Final = """\
 listener 1883 {address}
 allow_anonymous true
 listener 443 {address}
+socket_domain ipv4
 protocol websockets
 certfile {pem}
 keyfile {pem}

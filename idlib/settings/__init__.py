@@ -15,6 +15,7 @@ from idlib.settings.choices import (
     Switch,
 )
 from idlib.settings.environment import load
+from idlib.settings.mqtt_urls import MqttScheme, MqttUrl, read_mqtt_url
 from idlib.settings.programs import (
     CHECK_READS,
     CREDENTIALS,
@@ -29,7 +30,7 @@ from idlib.settings.programs import (
     SENDER_READS,
 )
 from idlib.settings.values import Settings
-from idlib.settings.variable import UnfitValueError, Variable
+from idlib.settings.variable import SecretValueError, UnfitValueError, Variable
 from idlib.settings.variables import MAX_RECEIVER_WORKERS, MAX_TLSA_TTL, VARIABLES
 
 __all__ = [
@@ -53,14 +54,18 @@ __all__ = [
     "KeyType",
     "LogFormat",
     "LogLevel",
+    "MqttScheme",
+    "MqttUrl",
     "MqttVersion",
     "OutputFormat",
     "PublishMethod",
+    "SecretValueError",
     "ServerAddress",
     "Settings",
     "Switch",
     "UnfitValueError",
     "Variable",
     "load",
+    "read_mqtt_url",
     "suspected_port",
 ]

@@ -1,13 +1,15 @@
 """Reads the settings from the environment."""
 
 import os
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from idlib.errors import ConfigurationError, MalformedListError
+from idlib.settings.choices import Switch
+from idlib.settings.mqtt_urls import MqttUrl
 from idlib.settings.programs import CREDENTIALS
 from idlib.settings.values import Settings
-from idlib.settings.variable import UnfitValueError
+from idlib.settings.variable import SecretValueError, UnfitValueError, Variable
 from idlib.settings.variables import VARIABLES
 
 
@@ -40,14 +42,45 @@ def load(environment: Mapping[str, str], names: Collection[str] | None = None) -
         else:
             try:
                 values[variable.name.lower()] = variable.read(text)
-            except MalformedListError as error:
-                problems.append(f"Bad value of env var {variable.name}: {error}")
-            except ValueError as error:
-                fault = f" {error.fault}" if isinstance(error, UnfitValueError) else ""
-                problems.append(f"Bad value of env var {variable.name}: {text!a}{fault}; set it to {variable.form}")
+            except (MalformedListError, ValueError) as error:
+                problems.append(f"Bad value of env var {variable.name}: {_fault(variable, text, error)}")
+    if isinstance(url := values.get("mqtt_url"), MqttUrl):
+        problems += _replaced_settings(environment, url, names)
+        values.update(_settings_of_url(url))
     if problems:
         raise ConfigurationError(*problems)
     return Settings(**values)
+
+
+def _fault(variable: Variable, text: str, error: Exception) -> str:
+    """Return what is wrong with a value, and what to do."""
+    match error:
+        case MalformedListError():
+            return str(error)
+        case SecretValueError():
+            return f"it {error.fault}; set it to {variable.form}"
+        case UnfitValueError():
+            return f"{text!a} {error.fault}; set it to {variable.form}"
+    return f"{text!a}; set it to {variable.form}"
+
+
+def _replaced_settings(environment: Mapping[str, str], url: MqttUrl, names: Collection[str] | None) -> Iterator[str]:
+    """Yield a problem for each setting that MQTT_URL replaces although it is set."""
+    for name in ("MQTT_HOST", "MQTT_PORT", "MQTT_TLS", "MQTT_USERNAME"):
+        is_in_url = name != "MQTT_USERNAME" or url.user is not None
+        if is_in_url and name in environment and (names is None or name in names):
+            what = "MQTT_URL contains a user name" if name == "MQTT_USERNAME" else "MQTT_URL is set"
+            yield f"{what}, and {name} is set: unset one of them"
+
+
+def _settings_of_url(url: MqttUrl) -> dict[str, Any]:
+    """Return the values of the settings that MQTT_URL replaces."""
+    replaced: dict[str, Any] = {
+        "mqtt_host": url.host,
+        "mqtt_port": url.port,
+        "mqtt_tls": Switch.ON if url.scheme.is_encrypted else Switch.OFF,
+    }
+    return replaced if url.user is None else {**replaced, "mqtt_username": url.user}
 
 
 def _credentials(directory: str) -> dict[str, str]:

@@ -15,19 +15,22 @@ from idlib.settings.choices import (
     PublishMethod,
     Switch,
 )
+from idlib.settings.mqtt_urls import MqttUrl
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
     """The checked environment variables: a field for each, named after the variable in lower case.
 
-    A variable that the program does not read is not checked, and its field has the default.
+    A variable that the program does not read is not checked, and its field has the default. If MQTT_URL is set, the
+    fields of MQTT_HOST, MQTT_PORT and MQTT_TLS have what it says, and that of MQTT_USERNAME if it contains a user name.
     """
 
     identity_name: IdentityName
     crypto_path: Path
     data_path: Path
     app_uid: int
+    mqtt_url: MqttUrl | None
     mqtt_host: str
     mqtt_port: int
     mqtt_version: MqttVersion

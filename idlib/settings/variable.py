@@ -36,3 +36,15 @@ class UnfitValueError(ValueError):
     def __init__(self, fault: str) -> None:
         super().__init__(fault)
         self.fault = fault
+
+
+class SecretValueError(ValueError):
+    """A value that is wrong for a reason that the error gives, and is never shown, because it may contain a secret.
+
+    Args:
+        fault: The text that follows "it" in the error, such as "contains a password".
+    """
+
+    def __init__(self, fault: str) -> None:
+        super().__init__(fault)
+        self.fault = fault

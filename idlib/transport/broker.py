@@ -10,7 +10,7 @@ from typing import Final, Self
 from idlib.errors import ConfigurationError, quoted
 from idlib.files import read_regular
 from idlib.pem import Kind, describe, read_certificates
-from idlib.settings import VARIABLES, MqttVersion, Settings, Switch
+from idlib.settings import VARIABLES, MqttUrl, MqttVersion, Settings, Switch
 from idlib.transport.library import check_library
 
 _LOG: Final = logging.getLogger(__name__)
@@ -38,6 +38,7 @@ class Broker:
         shows_certificate: Whether we send a client certificate.
         has_own_authorities: Whether its certificate must come from the CAs in MQTT_CA_FILE.
         session_expiry: How many seconds we ask it to keep a session without a connection.
+        url: Where it is, if MQTT_URL says it; None if MQTT_HOST, MQTT_PORT and MQTT_TLS do.
     """
 
     host: str
@@ -49,6 +50,7 @@ class Broker:
     shows_certificate: bool = False
     has_own_authorities: bool = False
     session_expiry: int = 0
+    url: MqttUrl | None = None
 
     @classmethod
     def from_settings(cls, settings: Settings) -> Self:
@@ -70,10 +72,14 @@ class Broker:
             shows_certificate=settings.mqtt_cert_file is not None,
             has_own_authorities=settings.mqtt_ca_file is not None,
             session_expiry=settings.mqtt_session_expiry,
+            url=settings.mqtt_url,
         )
 
     def __str__(self) -> str:
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+        address = f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+        if self.url is None or not self.url.scheme.is_websocket:
+            return address
+        return f"{self.url.scheme}://{address}{self.url.path}"
 
 
 def _check_together(settings: Settings) -> None:

@@ -37,7 +37,7 @@ def main() -> None:
     """Print the records in the form that is wanted."""
     options = command_line().parse_args()
     require_stdout()
-    settings = read_environment(MAINTENANCE_READS | {"DNS_RESOLVER", "TLSA_SELECTOR", "TLSA_TTL"})
+    settings = read_environment(MAINTENANCE_READS | {"DNS_RESOLVER", "DNS_CA_FILE", "TLSA_SELECTOR", "TLSA_TTL"})
     if options.selector is not None:
         settings = dataclasses.replace(settings, tlsa_selector=int(options.selector))
     # Imported late, because --help needs none of it.

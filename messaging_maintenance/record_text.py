@@ -1,7 +1,9 @@
 """Prints the device's TLSA records for people who enter them into DNS themselves."""
 
 import dataclasses
+import shlex
 import sys
+from pathlib import Path
 from typing import Final
 
 from cryptography.hazmat.primitives.asymmetric import rsa
@@ -9,7 +11,16 @@ from cryptography.hazmat.primitives.serialization import load_der_public_key
 
 from idlib.bootstrap import Bootstrap
 from idlib.records import PUBLIC_KEY_INFO, TlsaRecord, key_of
-from idlib.settings import DNS_PORT, ServerAddress, Settings
+from idlib.settings import (
+    DNS_PORT,
+    HTTPS_PORT,
+    TLS_PORT,
+    HttpsResolver,
+    ResolverAddress,
+    ServerAddress,
+    Settings,
+    TlsResolver,
+)
 from messaging_maintenance.record_formats import RecordFormat, render
 from messaging_maintenance.rotation.records import WantedRecords, records_to_enter
 
@@ -38,7 +49,7 @@ def print_record(settings: Settings, form: RecordFormat = RecordFormat.TEXT, ttl
     print(
         f"{_what_to_publish(wanted)} at {name} in a zone that is signed with DNSSEC. Look it up only after that,"
         " because a resolver may cache the missing record for an hour:"
-        f" dig {_server_of_dig(settings.dns_resolver or _USUAL_RESOLVER)} +dnssec {name} TLSA",
+        f" dig {_server_of_dig(settings.dns_resolver or _USUAL_RESOLVER, settings.dns_ca_file)} +dnssec {name} TLSA",
         file=sys.stderr,
     )
     if not all(map(_is_for_all_software, wanted.records)):
@@ -63,7 +74,21 @@ def _is_for_all_software(record: TlsaRecord) -> bool:
     )
 
 
-def _server_of_dig(server: ServerAddress) -> str:
-    """Return dig's arguments for this server."""
-    port = "" if server.port == DNS_PORT else f" -p {server.port}"
-    return f"@{server.address}{port}"
+def _server_of_dig(server: ResolverAddress, authorities: Path | None) -> str:
+    """Return dig's arguments for this server and the CAs of its certificate."""
+    # Without an argument it is the system's CAs; without the option dig would accept any certificate.
+    verified = "+tls-ca" if authorities is None else f"+tls-ca={shlex.quote(str(authorities))}"
+    match server:
+        case ServerAddress():
+            return f"@{server.address}{_port_of_dig(server.port, DNS_PORT)}"
+        case TlsResolver():
+            name = "" if server.name is None else f" +tls-hostname={server.name}"
+            return f"@{server.address}{_port_of_dig(server.port, TLS_PORT)} +tls {verified}{name}"
+        case HttpsResolver():
+            name = "" if server.address is None else f" +tls-hostname={server.host}"
+            place = f"@{server.address or server.host}{_port_of_dig(server.port, HTTPS_PORT)}"
+            return f"{place} +https={shlex.quote(server.path)} {verified}{name}"
+
+
+def _port_of_dig(port: int, usual: int) -> str:
+    return "" if port == usual else f" -p {port}"

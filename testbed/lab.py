@@ -28,6 +28,7 @@ DEBIAN_PACKAGES: Final = {
     "knotc": "knot",
     "keymgr": "knot",
     "unbound": "unbound",
+    "dnsdist": "dnsdist",
     "named": "bind9",
     "tsig-keygen": "bind9",
     "ddns-confgen": "bind9",

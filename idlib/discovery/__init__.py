@@ -16,7 +16,7 @@ from idlib.discovery.authorities import read_authorities, read_system_authoritie
 from idlib.discovery.cache import Cache, CachedResult
 from idlib.discovery.found import Found, ParsedKeys, PublishedKey
 from idlib.discovery.lookup import EPOCH_LABEL, EpochLookUp, LookUp, TlsaLookUp
-from idlib.discovery.resolver import Resolver, named_server, system_servers
+from idlib.discovery.resolver import Resolver, servers_from
 from idlib.discovery.texts import LIMITS, EpochTexts
 from idlib.errors import (
     BogusError,
@@ -85,7 +85,7 @@ class Discovery:
         """Return a discovery with the settings of the environment.
 
         Args:
-            settings: It uses DNS_RESOLVER, DNSSEC, DNSSEC_TRUST_ANCHORS and PKIX_CA_FILE.
+            settings: It uses DNS_RESOLVER, DNS_CA_FILE, DNSSEC, DNSSEC_TRUST_ANCHORS and PKIX_CA_FILE.
             is_trusted: Returns if a name's entries are never evicted in favor of others; raises nothing.
             durations: Counts the look-ups.
 
@@ -259,7 +259,7 @@ def _authorities_from(settings: Settings) -> Callable[[], Store | None]:
 
 
 def _authentication_from(settings: Settings) -> Authentication:
-    resolver = Resolver(named_server(settings.dns_resolver) if settings.dns_resolver else system_servers)
+    resolver = Resolver(servers_from(settings))
     if settings.dnssec_trust_anchors is not None:
         if settings.dnssec is DnssecPolicy.OFF:
             raise ConfigurationError("DNSSEC=off and DNSSEC_TRUST_ANCHORS exclude each other: unset one of them")

@@ -1,9 +1,10 @@
-"""The certification authorities that PKIX-EE records may come from (RFC 6698, section 2.1.1)."""
+"""Files of certification authorities, and those that PKIX-EE records may come from (RFC 6698, section 2.1.1)."""
 
 import contextlib
 import re
 import ssl
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
@@ -29,21 +30,34 @@ def read_authorities(path: Path) -> Store:
     Raises:
         ConfigurationError: The file cannot be read or holds no certificate.
     """
+    return Store(list(read_certificates_of("PKIX_CA_FILE", path)))
+
+
+def read_certificates_of(variable: str, path: Path) -> Sequence[x509.Certificate]:
+    """Return the certificates in a file, at least one.
+
+    Args:
+        variable: The setting that names the file.
+        path: A file of certificates in PEM form.
+
+    Raises:
+        ConfigurationError: The file cannot be read or holds no certificate.
+    """
     try:
         contents = read_regular(path, _MAX_BYTES)
     except OSError as error:
-        raise _bad(path, f"cannot be read: {error.strerror}") from error
+        raise _bad(variable, path, f"cannot be read: {error.strerror}") from error
     found = read_certificates(contents)
     if found.broken:
-        raise _bad(path, f"holds a certificate that cannot be read: {found.broken[0]}")
+        raise _bad(variable, path, f"holds a certificate that cannot be read: {found.broken[0]}")
     if not found.readable:
         finding = describe(contents, Kind.CERTIFICATE)
-        raise _bad(path, f"holds no certificate in PEM form: {finding.what}; {finding.remedy}")
-    return Store(list(found.readable))
+        raise _bad(variable, path, f"holds no certificate in PEM form: {finding.what}; {finding.remedy}")
+    return found.readable
 
 
-def _bad(path: Path, what: str) -> ConfigurationError:
-    return ConfigurationError(f"Bad value of env var PKIX_CA_FILE: {quoted(path)} {what}")
+def _bad(variable: str, path: Path, what: str) -> ConfigurationError:
+    return ConfigurationError(f"Bad value of env var {variable}: {quoted(path)} {what}")
 
 
 def read_system_authorities() -> Store | None:

@@ -58,16 +58,24 @@ class Question:
         """Return the question for a device's TLSA records."""
         return cls(dns.name.from_text(name.text), RdataType.TLSA, checking_disabled)
 
-    def to_wire(self, identifier: int) -> bytes:
+    def to_wire(self, identifier: int, block: int = 0) -> bytes:
         """Return the query's bytes: DNSSEC records desired, AD understood (RFC 6840, section 5.7).
 
         Args:
             identifier: 0 to 65535.
+            block: The size is padded to a multiple of this (RFC 7830); 0 for no padding.
         """
         flags = dns.flags.AD | (dns.flags.CD if self.checking_disabled else 0)
         flags |= dns.flags.RD if self.recursion_desired else 0
         query = dns.message.make_query(
-            self.name, self.record_type, use_edns=0, want_dnssec=True, payload=_UDP_PAYLOAD, flags=flags, id=identifier
+            self.name,
+            self.record_type,
+            use_edns=0,
+            want_dnssec=True,
+            payload=_UDP_PAYLOAD,
+            flags=flags,
+            id=identifier,
+            pad=block,
         )
         return query.to_wire()
 

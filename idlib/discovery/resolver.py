@@ -1,4 +1,7 @@
-"""Sends DNS queries: over UDP, or over TCP if the answer does not fit, within limits of time and size."""
+"""Sends DNS queries: over UDP, or over TCP if the answer does not fit, within limits of time and size.
+
+A query for a server with an encrypted path is sent over that path only.
+"""
 
 import dataclasses
 import ipaddress
@@ -6,15 +9,16 @@ import secrets
 import socket
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, TypeVar
 
 import dns.rcode
 
+from idlib.discovery.channel import Channel, ChannelError
 from idlib.discovery.messages import Answer, ExtendedError, Question, UnusableAnswerError, read_answer
-from idlib.errors import BogusError, TemporaryDiscoveryError
-from idlib.settings import ServerAddress, suspected_port
+from idlib.errors import BogusError, ConfigurationError, TemporaryDiscoveryError
+from idlib.settings import ResolverAddress, ServerAddress, Settings, suspected_port
 
 SYSTEM_RESOLVERS: Final = Path("/etc/resolv.conf")
 _MAX_SYSTEM_RESOLVERS: Final = 3
@@ -23,6 +27,8 @@ _SECONDS_FOR_A_QUESTION: Final = 6.0
 _SECONDS_BEFORE_REPEATING: Final = 1.5
 _MAX_DISCARDED: Final = 100
 _MAX_MESSAGE: Final = 65535
+# RFC 8467, section 4.1: the size of an encrypted query must not tell the name in it.
+_PADDED_TO: Final = 128
 _DNSSEC_EXTENDED_ERRORS: Final = frozenset({1, 2, 5, 6, 7, 8, 9, 10, 11, 12, 25, 27})
 _ANSWERS: Final = (dns.rcode.NOERROR, dns.rcode.NXDOMAIN)
 
@@ -36,10 +42,12 @@ class Server:
     Args:
         address: Where it listens.
         trusted: Whether the path to it is trusted, so that its AD bit counts.
+        channel: The encrypted path to it, the only one that is used then; None for UDP and TCP.
     """
 
-    address: ServerAddress
+    address: ResolverAddress
     trusted: bool
+    channel: Channel | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +61,30 @@ class Reply:
     def name_exists(self) -> bool:
         """Whether the name exists according to the server."""
         return self.answer.rcode == dns.rcode.NOERROR
+
+
+def servers_from(settings: Settings) -> Callable[[], Sequence[Server]]:
+    """Return the servers to ask: the one in DNS_RESOLVER, or the system's resolvers.
+
+    Args:
+        settings: It uses DNS_RESOLVER and DNS_CA_FILE.
+
+    Raises:
+        ConfigurationError: They exclude each other, or the file cannot be used.
+    """
+    address = settings.dns_resolver
+    if address is None or isinstance(address, ServerAddress):
+        if settings.dns_ca_file is not None:
+            raise ConfigurationError(
+                "DNS_CA_FILE is set, and DNS_RESOLVER has neither tls:// nor https://: add one of them to use an"
+                " encrypted path, or unset DNS_CA_FILE"
+            )
+        return system_servers if address is None else named_server(address)
+    # Imported late: a path in clear text needs no TLS.
+    from idlib.discovery.encrypted_channel import open_channel
+
+    servers = (Server(address, trusted=True, channel=open_channel(address, settings.dns_ca_file)),)
+    return lambda: servers
 
 
 def named_server(address: ServerAddress) -> Callable[[], Sequence[Server]]:
@@ -159,9 +191,32 @@ def exchange(address: ServerAddress, question: Question, deadline: float) -> Ans
     return read(over_tcp(address, query, deadline))
 
 
+def exchange_over(channel: Channel, question: Question, deadline: float) -> Answer:
+    """Return a server's answer to a question over an encrypted path.
+
+    Args:
+        channel: The path.
+        question: What is asked.
+        deadline: When to give up, as `time.monotonic` counts.
+
+    Raises:
+        UnusableAnswerError: What it sent is not an answer to the question.
+        ChannelError: There is no answer.
+    """
+    identifier = channel.new_identifier()
+    return read_answer(channel.exchange(question.to_wire(identifier, _PADDED_TO), deadline), question, identifier)
+
+
 def _exchange(server: Server, question: Question, deadline: float) -> Answer:
     try:
-        answer = exchange(server.address, question, deadline)
+        if server.channel is not None:
+            answer = exchange_over(server.channel, question, deadline)
+        elif isinstance(server.address, ServerAddress):
+            answer = exchange(server.address, question, deadline)
+        else:
+            raise TypeError(server.address)  # nothing may be sent in clear text to this server
+    except ChannelError as error:
+        raise _temporary(server, question, error.fault, error.hint) from error
     except UnusableAnswerError as error:
         raise _temporary(server, question, f"gives no usable answer: {error}") from error
     except TimeoutError as error:
@@ -266,13 +321,16 @@ def _said(errors: Sequence[ExtendedError]) -> str:
     return f" with {errors[0]}" if errors else ""
 
 
-def _temporary(server: Server, question: Question, what: str) -> TemporaryDiscoveryError:
-    split = suspected_port(server.address.address)
-    form = f", which must be [{split[0]}]:{split[1]} if {split[1]} is the port" if split else ""
+def _temporary(server: Server, question: Question, what: str, hint: str | None = None) -> TemporaryDiscoveryError:
     return TemporaryDiscoveryError(
-        f"the DNS server {server.address} {what} (asked for {question})",
-        f"check the network and DNS_RESOLVER{form}, and try again",
+        f"the DNS server {server.address} {what} (asked for {question})", hint or _usual_hint(server.address)
     )
+
+
+def _usual_hint(address: ResolverAddress) -> str:
+    split = suspected_port(address.address) if isinstance(address, ServerAddress) else None
+    form = f", which must be [{split[0]}]:{split[1]} if {split[1]} is the port" if split else ""
+    return f"check the network and DNS_RESOLVER{form}, and try again"
 
 
 def _bogus(server: Server, question: Question, errors: Sequence[ExtendedError]) -> BogusError:

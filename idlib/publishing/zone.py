@@ -19,8 +19,9 @@ import dns.resolver
 import dns.rrset
 from dns.rdatatype import RdataType
 
+from idlib.discovery.channel import ChannelError
 from idlib.discovery.messages import MAX_ALIASES, Answer, Question, UnusableAnswerError
-from idlib.discovery.resolver import exchange, system_servers
+from idlib.discovery.resolver import Server, exchange, servers_from
 from idlib.errors import MalformedNameError, PublishingError
 from idlib.names import IdentityName
 from idlib.publishing.record_types import Place
@@ -78,18 +79,20 @@ class HostResolver:
         server_port: The port of name servers.
     """
 
-    def __init__(self, servers: Iterable[ServerAddress], server_port: int = DNS_PORT) -> None:
+    def __init__(self, servers: Iterable[Server], server_port: int = DNS_PORT) -> None:
         self.server_port = server_port
         self._resolver = dns.resolver.Resolver(configure=False)
-        self._resolver.nameservers = [dns.nameserver.Do53Nameserver(server.address, server.port) for server in servers]
+        self._resolver.nameservers = [_asked_by_dnspython(server) for server in servers]
         self._resolver.lifetime = _SECONDS
 
     @classmethod
     def from_settings(cls, settings: Settings) -> "HostResolver":
-        """Return a resolver that asks the server of DNS_RESOLVER, or those of the system."""
-        configured = settings.dns_resolver
-        servers = [configured] if configured else [server.address for server in system_servers()]
-        return cls(servers, settings.dns_server_port)
+        """Return a resolver that asks the server of DNS_RESOLVER, or those of the system.
+
+        Raises:
+            ConfigurationError: DNS_RESOLVER and DNS_CA_FILE exclude each other, or the file cannot be used.
+        """
+        return cls(servers_from(settings)(), settings.dns_server_port)
 
     def find_zone(self, name: IdentityName) -> Zone:
         """Return the zone that a name is in.
@@ -263,7 +266,26 @@ def _shown(name: dns.name.Name) -> str:
     return name.to_text(omit_final_dot=True)
 
 
+def _asked_by_dnspython(server: Server) -> dns.nameserver.Nameserver:
+    if server.channel is not None:
+        # Imported late: most resolvers are asked in clear text.
+        from idlib.publishing.encrypted_server import EncryptedServer
+
+        return EncryptedServer(server.channel, str(server.address))
+    if not isinstance(server.address, ServerAddress):
+        raise TypeError(server.address)  # nothing may be sent in clear text to this server
+    return dns.nameserver.Do53Nameserver(server.address.address, server.address.port)
+
+
+def _channel_error(error: dns.exception.DNSException) -> ChannelError | None:
+    """Return why the encrypted path failed, if it is what ended the look-up."""
+    attempts = error.kwargs.get("errors") or ()
+    return next((fault for *_, fault, _ in attempts if isinstance(fault, ChannelError)), None)
+
+
 def _unknown(what: str, error: dns.exception.DNSException) -> PublishingError:
+    if (failed := _channel_error(error)) is not None:
+        return PublishingError(f"cannot find {what}: the resolver {failed.fault}", failed.hint)
     if isinstance(error, dns.resolver.NoNameservers):
         return PublishingError(
             f"cannot find {what}: the resolver fails (SERVFAIL: the zone may be broken, or DNSSEC validation fails)",

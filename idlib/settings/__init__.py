@@ -29,6 +29,14 @@ from idlib.settings.programs import (
     ROTATION_READS,
     SENDER_READS,
 )
+from idlib.settings.resolvers import (
+    HTTPS_PORT,
+    TLS_PORT,
+    EncryptedResolver,
+    HttpsResolver,
+    ResolverAddress,
+    TlsResolver,
+)
 from idlib.settings.values import Settings
 from idlib.settings.variable import SecretValueError, UnfitValueError, Variable
 from idlib.settings.variables import MAX_RECEIVER_WORKERS, MAX_TLSA_TTL, VARIABLES
@@ -39,6 +47,7 @@ __all__ = [
     "DISCOVERY_READS",
     "DNS_PORT",
     "EPOCH_PUBLISHING_READS",
+    "HTTPS_PORT",
     "MAINTENANCE_READS",
     "MAX_RECEIVER_WORKERS",
     "MAX_TLSA_TTL",
@@ -48,9 +57,12 @@ __all__ = [
     "RESIDENT_SENDER_READS",
     "ROTATION_READS",
     "SENDER_READS",
+    "TLS_PORT",
     "VARIABLES",
     "DnssecPolicy",
+    "EncryptedResolver",
     "HostAddress",
+    "HttpsResolver",
     "KeyType",
     "LogFormat",
     "LogLevel",
@@ -59,10 +71,12 @@ __all__ = [
     "MqttVersion",
     "OutputFormat",
     "PublishMethod",
+    "ResolverAddress",
     "SecretValueError",
     "ServerAddress",
     "Settings",
     "Switch",
+    "TlsResolver",
     "UnfitValueError",
     "Variable",
     "load",

@@ -86,11 +86,12 @@ def read_host(text: str) -> str:
     return text.removesuffix(".")
 
 
-def read_server_address(text: str) -> ServerAddress:
-    """Return the address of a DNS server; the port defaults to 53.
+def read_server_address(text: str, usual_port: int = DNS_PORT) -> ServerAddress:
+    """Return the address of a DNS server.
 
     Args:
         text: An IP address, with a port as 192.0.2.1:5353 or [2001:db8::1]:5353.
+        usual_port: The port if the text has none.
 
     Raises:
         ValueError: It is none.
@@ -98,7 +99,7 @@ def read_server_address(text: str) -> ServerAddress:
     bracketed = re.fullmatch(r"\[([^]]+)\](?::([0-9]{1,5}))?", text)
     dotted = re.fullmatch(r"([0-9.]+):([0-9]{1,5})", text)
     split = bracketed or dotted
-    address, port = (split[1], split[2] or str(DNS_PORT)) if split else (text, str(DNS_PORT))
+    address, port = (split[1], split[2] or str(usual_port)) if split else (text, str(usual_port))
     if bracketed:
         ipaddress.IPv6Address(address)
     return ServerAddress(str(ipaddress.ip_address(address)), integer_in(range(1, 65536))(port))

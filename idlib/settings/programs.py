@@ -5,11 +5,12 @@ from typing import Final
 from idlib.settings.variables import VARIABLES
 
 # The variables that each program reads. Only these are checked, so a bad value of another one does not stop it.
-DISCOVERY_READS: Final = frozenset({"DNS_RESOLVER", "DNSSEC", "DNSSEC_TRUST_ANCHORS", "PKIX_CA_FILE"})
+DISCOVERY_READS: Final = frozenset({"DNS_RESOLVER", "DNS_CA_FILE", "DNSSEC", "DNSSEC_TRUST_ANCHORS", "PKIX_CA_FILE"})
 _EVERY_PROGRAM_READS: Final = frozenset({"IDENTITY_NAME", "CRYPTO_PATH", "LOG_LEVEL", "LOG_FORMAT"})
 PUBLISHING_READS: Final = frozenset(
     {
         "DNS_RESOLVER",
+        "DNS_CA_FILE",
         "DNS_SERVER_PORT",
         "DNS_PUBLISH",
         "DNS_UPDATE_SERVER",

@@ -16,6 +16,7 @@ from idlib.settings.choices import (
     Switch,
 )
 from idlib.settings.mqtt_urls import MqttUrl
+from idlib.settings.resolvers import ResolverAddress
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +44,8 @@ class Settings:
     mqtt_password_file: Path | None
     mqtt_plaintext_login: Switch
     max_message_size: int
-    dns_resolver: ServerAddress | None
+    dns_resolver: ResolverAddress | None
+    dns_ca_file: Path | None
     dns_server_port: int
     dns_bogus_name: str
     dns_publish: PublishMethod | None

@@ -8,7 +8,6 @@ from idlib.settings.addresses import (
     read_host,
     read_host_address,
     read_metrics_address,
-    read_server_address,
 )
 from idlib.settings.choices import (
     DnssecPolicy,
@@ -24,6 +23,7 @@ from idlib.settings.choices import (
 )
 from idlib.settings.identities import read_denied_names, read_identity_name, read_name_patterns, read_required_names
 from idlib.settings.mqtt_urls import MQTT_URL_FORM, read_mqtt_url
+from idlib.settings.resolvers import read_resolver
 from idlib.settings.texts import auto_or, integer_in, matching, read_duration, read_path, read_username
 from idlib.settings.variable import Variable
 
@@ -118,10 +118,19 @@ _BROKER: Final = (
 _LOOK_UPS: Final = (
     Variable(
         "DNS_RESOLVER",
-        read_server_address,
-        "an IP address, with a port as 192.0.2.1:5353 or [2001:db8::1]:5353",
-        "the validating resolver to ask; its answers are trusted, so the path to it must be safe; the port defaults to"
-        " 53 (default: the system's resolvers, trusted only on 127.0.0.1 and ::1)",
+        read_resolver,
+        "an IP address, with a port as 192.0.2.1:5353 or [2001:db8::1]:5353, or tls://ADDRESS[:PORT][#NAME] or"
+        " https://HOST[:PORT]/PATH[#ADDRESS]",
+        "the validating resolver to ask; its answers are trusted, so the path to it must be safe, as it is with tls://"
+        " (DNS over TLS) and https:// (DNS over HTTPS); the port defaults to 53, 853 and 443 (default: the system's"
+        " resolvers, trusted only on 127.0.0.1 and ::1)",
+    ),
+    Variable(
+        "DNS_CA_FILE",
+        read_path,
+        _FILE,
+        "PEM file of the CAs that may issue the certificate of a DNS_RESOLVER with tls:// or https:// (default: the"
+        " system's CAs)",
     ),
     Variable(
         "DNSSEC",

@@ -14,6 +14,7 @@ import dns.name
 import dns.rcode
 from dns.rdatatype import RdataType
 
+from idlib.discovery.channel import Channel, ChannelError
 from idlib.discovery.messages import Answer, Question, UnusableAnswerError, read_answer
 from idlib.discovery.resolver import over_tcp, over_udp
 from idlib.errors import TemporaryDiscoveryError
@@ -87,6 +88,34 @@ def ask_over_tcp(server: ServerAddress, question: Question, seconds: float = SEC
     return _explained(lambda: _reader(question, identifier)(over_tcp(server, query, deadline)))
 
 
+def ask_over_channel(channel: Channel, question: Question, seconds: float = SECONDS) -> Response:
+    """Return a server's answer over its encrypted path, with any response code.
+
+    Args:
+        channel: The path.
+        question: What is asked.
+        seconds: How long it may take.
+
+    Raises:
+        TemporaryDiscoveryError: There is no usable answer; the fact says only why, and the hint what to do.
+    """
+    identifier = channel.new_identifier()
+    query = question.to_wire(identifier)
+    deadline = time.monotonic() + seconds
+    return _explained(lambda: _reader(question, identifier)(channel.exchange(query, deadline)))
+
+
+def why_silent_over_channel(channel: Channel, seconds: float = SECONDS) -> str:
+    """Return why a server does not answer over its encrypted path, as `why_silent` does over UDP.
+
+    Args:
+        channel: The path.
+        seconds: How long it may take.
+    """
+    question = Question(dns.name.root, RdataType.SOA, recursion_desired=False)
+    return _fault_of(lambda: ask_over_channel(channel, question, seconds))
+
+
 def why_silent(server: ServerAddress, seconds: float = SECONDS) -> str:
     """Return why a server does not answer over UDP; empty if it answers anything.
 
@@ -152,6 +181,8 @@ def _explained(exchange: Callable[[], Response]) -> Response:
         return exchange()
     except UnusableAnswerError as error:
         raise TemporaryDiscoveryError(f"gives no usable answer: {error}") from error
+    except ChannelError as error:
+        raise TemporaryDiscoveryError(error.fault, error.hint) from error
     except TimeoutError as error:
         raise TemporaryDiscoveryError("does not answer in time") from error
     except OSError as error:

@@ -15,11 +15,11 @@ from dns.rdatatype import RdataType
 from idlib.discovery import Discovery, Found
 from idlib.discovery.authentication import follow_in
 from idlib.discovery.messages import MAX_ALIASES, Chain, Question, RecordSet, ResourceRecord
-from idlib.discovery.resolver import Reply, Resolver, Server, named_server, system_servers
+from idlib.discovery.resolver import Reply, Resolver, Server, servers_from
 from idlib.errors import DiscoveryError, TemporaryDiscoveryError
 from idlib.names import IdentityName
-from idlib.settings import DnssecPolicy, Settings
-from messaging_maintenance.checks.exchange import why_silent
+from idlib.settings import DnssecPolicy, ServerAddress, Settings
+from messaging_maintenance.checks.exchange import why_silent, why_silent_over_channel
 from messaging_maintenance.checks.running import in_parallel
 
 SECONDS: Final = 4.0
@@ -149,7 +149,7 @@ def observe(name: IdentityName, settings: Settings) -> Observation:
         ConfigurationError: The settings exclude each other, or a file that they name cannot be used.
     """
     discovery = Discovery.from_settings(settings)
-    servers_of = named_server(settings.dns_resolver) if settings.dns_resolver else system_servers
+    servers_of = servers_from(settings)
     resolver = Resolver(servers_of, SECONDS)
     servers = servers_of()
     start = dns.name.from_text(name.text)
@@ -157,7 +157,7 @@ def observe(name: IdentityName, settings: Settings) -> Observation:
     plain: list[Asked] = []
     unvalidated: list[Asked] = []
     facts: dict[tuple[dns.name.Name, RdataType], Asked] = {}
-    silence = why_silent(servers[0].address)
+    silence = _why_silent(servers[0])
     explaining = _explaining(resolver, ancestors_of(start), facts)
     in_parallel(
         [
@@ -193,6 +193,12 @@ def observe(name: IdentityName, settings: Settings) -> Observation:
         settings.dnssec,
         has_anchors=settings.dnssec_trust_anchors is not None,
     )
+
+
+def _why_silent(server: Server) -> str:
+    if server.channel is not None:
+        return why_silent_over_channel(server.channel)
+    return why_silent(server.address) if isinstance(server.address, ServerAddress) else ""
 
 
 def ancestors_of(name: dns.name.Name) -> list[dns.name.Name]:

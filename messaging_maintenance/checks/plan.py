@@ -3,7 +3,7 @@
 from collections.abc import Callable, Collection, Sequence
 from typing import Final
 
-from idlib.discovery.resolver import Resolver, named_server, system_servers
+from idlib.discovery.resolver import Resolver, servers_from
 from idlib.errors import IdlibError
 from idlib.names import IdentityName
 from idlib.settings import Settings
@@ -28,7 +28,14 @@ from messaging_maintenance.checks.resolver import check_resolver
 from messaging_maintenance.checks.result import Item, fail, skip
 from messaging_maintenance.checks.running import Once, Part
 
-_DNS_SETTINGS: Final = ("DNS_RESOLVER", "DNSSEC", "DNS_SERVER_PORT", "DNS_BOGUS_NAME", "PKIX_CA_FILE")
+_DNS_SETTINGS: Final = (
+    "DNS_RESOLVER",
+    "DNS_CA_FILE",
+    "DNSSEC",
+    "DNS_SERVER_PORT",
+    "DNS_BOGUS_NAME",
+    "PKIX_CA_FILE",
+)
 _KEY_SETTINGS: Final = ("CRYPTO_PATH", "APP_UID")
 
 
@@ -45,8 +52,7 @@ class Plan:
         self._name = name
         self._settings = settings
         self._problems = problems
-        servers = named_server(settings.dns_resolver) if settings.dns_resolver else system_servers
-        self._resolver = Resolver(servers, SECONDS)
+        self._resolver = Resolver(servers_from(settings), SECONDS)
         self._port = settings.dns_server_port
         self._own_key = Once(lambda: read_own_key(settings))
         self._seen = Once(lambda: observe(name, settings))

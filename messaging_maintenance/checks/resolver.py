@@ -7,12 +7,19 @@ import dns.name
 from dns.rdatatype import RdataType
 
 from idlib.discovery import Found
+from idlib.discovery.channel import Channel
 from idlib.discovery.messages import Question
-from idlib.discovery.resolver import Reply, Resolver
+from idlib.discovery.resolver import Reply, Resolver, Server
 from idlib.errors import BogusError, DiscoveryError, NoRecordError, NoUsableRecordError, TemporaryDiscoveryError
-from idlib.settings import DnssecPolicy, ServerAddress
+from idlib.settings import DnssecPolicy, ServerAddress, TlsResolver
 from messaging_maintenance.checks.chain import zone_keys
-from messaging_maintenance.checks.exchange import Response, ask_over_tcp, ask_over_udp, why_silent_over_tcp
+from messaging_maintenance.checks.exchange import (
+    Response,
+    ask_over_channel,
+    ask_over_tcp,
+    ask_over_udp,
+    why_silent_over_tcp,
+)
 from messaging_maintenance.checks.observation import LOOPBACK, Observation
 from messaging_maintenance.checks.result import Item, Status, fail, ok, skip, warn
 
@@ -38,7 +45,7 @@ def check_resolver(
     address = seen.servers[0].address
     if seen.silence:
         why = f"the resolver {address} {seen.silence}"
-        hint = "start the resolver, check the network, or set DNS_RESOLVER to another one"
+        hint = _hint_of_silence(seen)
         others = ("resolver.validates", "resolver.bogus", "resolver.edns", "resolver.tcp", "answer.size")
         return [_trusted_item(seen), when_silent("resolver.answers", why, hint), *(skip(one, why) for one in others)]
     question = Question(seen.start, RdataType.TLSA, checking_disabled=True)
@@ -47,16 +54,46 @@ def check_resolver(
     if validates.status is Status.FAIL and bogus.status is Status.FAIL:
         # It rejects nothing because it validates nothing.
         bogus = warn(bogus.id, bogus.evidence, bogus.hint)
-    tcp, tcp_fault = _over_tcp(address, question)
     return [
         _trusted_item(seen),
         ok("resolver.answers", f"{address} answers"),
         validates,
         bogus,
-        _edns_item(address, question),
-        _tcp_item(address, tcp),
-        _size_item(tcp, tcp_fault),
+        *_path_items(seen.servers[0], question),
     ]
+
+
+def _hint_of_silence(seen: Observation) -> str:
+    # For an encrypted path there are many causes, and the verdict has met the same one.
+    if seen.servers[0].channel is not None and isinstance(seen.verdict, TemporaryDiscoveryError):
+        return seen.verdict.hint
+    return "start the resolver, check the network, or set DNS_RESOLVER to another one"
+
+
+def _path_items(server: Server, question: Question) -> list[Item]:
+    """Return what there is to say about EDNS, TCP and the size of the answer."""
+    if server.channel is not None:
+        return _items_of_channel(server, server.channel, question)
+    if not isinstance(server.address, ServerAddress):
+        raise TypeError(server.address)  # nothing may be sent in clear text to this server
+    tcp, tcp_fault = _over_tcp(server.address, question)
+    return [_edns_item(server.address, question), _tcp_item(server.address, tcp), _size_item(tcp, tcp_fault)]
+
+
+def _items_of_channel(server: Server, channel: Channel, question: Question) -> list[Item]:
+    not_needed = ok("resolver.tcp", f"not needed: {server.address} sends answers of any size over its encrypted path")
+    try:
+        response = ask_over_channel(channel, question)
+    except TemporaryDiscoveryError as error:
+        why = f"{server.address} {error.fact}"
+        return [skip("resolver.edns", why), not_needed, skip("answer.size", why)]
+    edns = (
+        fail("resolver.edns", f"{server.address} does not use EDNS", "replace the resolver: DNSSEC needs EDNS")
+        if response.edns_payload is None
+        else ok("resolver.edns", f"{server.address} uses EDNS")
+    )
+    size = ok("answer.size", f"{response.size} bytes with its signatures and padding, over the encrypted path")
+    return [edns, not_needed, size]
 
 
 def _trusted_item(seen: Observation) -> Item:
@@ -69,7 +106,14 @@ def _trusted_item(seen: Observation) -> Item:
     if not seen.servers[0].trusted:
         evidence = f"{addresses}, from /etc/resolv.conf, cannot be trusted: it is not on 127.0.0.1 or ::1"
         return fail(identifier, evidence, _USE_VALIDATING)
-    if seen.servers[0].address.address in LOOPBACK:
+    address = seen.servers[0].address
+    if not isinstance(address, ServerAddress):
+        return ok(
+            identifier,
+            f"{addresses} is trusted, because DNS_RESOLVER names it; the path to it is encrypted and authenticated"
+            f" (DNS over {'TLS' if isinstance(address, TlsResolver) else 'HTTPS'})",
+        )
+    if address.address in LOOPBACK:
         return ok(identifier, f"{addresses} is trusted: it is on this machine")
     return ok(
         identifier, f"{addresses} is trusted, because DNS_RESOLVER names it; answers are as safe as the path to it"

@@ -1,6 +1,7 @@
 """Unbound, the validating resolver, as shipped, except that it trusts the zones of the lab and logs every query."""
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
@@ -31,8 +32,34 @@ server:
 """
 
 
+@dataclass(frozen=True)
+class Encryption:
+    """What a resolver needs to be asked over TLS and HTTPS besides.
+
+    Args:
+        certificate: The file of its certificate.
+        key: The file of its key.
+        tls_port: Its port for DNS over TLS.
+        https_port: Its port for DNS over HTTPS.
+    """
+
+    certificate: Path
+    key: Path
+    tls_port: int = field(default_factory=free_port)
+    https_port: int = field(default_factory=free_port)
+
+    @property
+    def configuration(self) -> str:
+        """The lines of unbound.conf."""
+        return (
+            f"server:\n    interface: {LOOPBACK}@{self.tls_port}\n    interface: {LOOPBACK}@{self.https_port}\n"
+            f"    tls-port: {self.tls_port}\n    https-port: {self.https_port}\n"
+            f"    tls-service-pem: {self.certificate}\n    tls-service-key: {self.key}\n"
+        )
+
+
 class Unbound(Daemon):
-    """A resolver on loopback; nothing listens at port 853.
+    """A resolver on loopback; nothing listens at port 853 unless it is told to.
 
     Args:
         directory: An existing directory for configuration and log.
@@ -42,6 +69,7 @@ class Unbound(Daemon):
         namespace: The network namespace that it runs in.
         explains: Whether its answers have the reason why validation failed (RFC 8914).
         extra: Further lines of its configuration.
+        encryption: How it is asked over TLS and HTTPS; None if it is not.
     """
 
     def __init__(
@@ -54,6 +82,7 @@ class Unbound(Daemon):
         namespace: Namespace | None = None,
         explains: bool = False,
         extra: str = "",
+        encryption: Encryption | None = None,
     ) -> None:
         self.host = LOOPBACK
         self.port = port or free_port()
@@ -69,7 +98,8 @@ class Unbound(Daemon):
         for zone, server in authorities.items():
             text += f'stub-zone:\n    name: "{zone}."\n    stub-addr: {LOOPBACK}@{server}\n'
         configuration = directory / "unbound.conf"
-        configuration.write_text(text + extra)
+        encrypted = encryption.configuration if encryption else ""
+        configuration.write_text(text + extra + encrypted)
         super().__init__(
             ["unbound", "-d", "-c", str(configuration)],
             directory / "unbound.log",

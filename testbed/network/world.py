@@ -6,13 +6,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
-from testbed.authority import Authority
 from testbed.daemons.haproxy import Front, Haproxy
 from testbed.daemons.namespace import Namespace
 from testbed.daemons.process import LOOPBACK
 from testbed.lab import Lab, open_lab
 from testbed.network.router import ROUTER, Router
 from testbed.programs import Device
+from testbed.server_certificates import ServerAuthority
 
 # Each server has an address of its own, because all use port 443 (RFC 5737 names the prefix).
 WSS_BROKER: Final = "198.51.100.1"
@@ -42,10 +42,11 @@ _HOSTS: Final = {
     RESOLVER_NAME: DOH_RESOLVER,
 }
 _DOT_PORT: Final = 853
+_WSS_PORT: Final = 8443
 _BROKER: Final = """\
 listener 1883 {address}
 allow_anonymous true
-listener 443 {address}
+listener {port} {loopback}
 socket_domain ipv4
 protocol websockets
 certfile {pem}
@@ -74,7 +75,7 @@ class NetworkWorld:
         outside: The one of the lab.
         router: The router.
         front: What ends TLS for the broker with ALPN, and leads to the resolver for DNS over TLS.
-        authority: The file of the CA that has issued the certificates of the servers.
+        authority: The CA that has issued the certificates of the servers.
     """
 
     lab: Lab
@@ -82,13 +83,26 @@ class NetworkWorld:
     outside: Namespace
     router: Router
     front: Haproxy
-    authority: Path
+    authority: ServerAuthority
 
     def move_inside(self, device: Device) -> Device:
         """Return a device of the lab behind the router, without any setting for the broker and the resolver."""
         for setting in ("MQTT_HOST", "MQTT_PORT", "DNS_RESOLVER"):
             device = device.without_setting(setting)
         return replace(device, entrance=self.inside.entrance)
+
+
+def certificate_with_key(authority: ServerAuthority, *names: str) -> Path:
+    """Return a file with a new certificate and its key.
+
+    Args:
+        authority: The CA that issues it.
+        names: The host names and addresses that it is for.
+    """
+    certificate, key = authority.issue(*names)
+    path = certificate.with_suffix(".pem")
+    path.write_bytes(certificate.read_bytes() + key.read_bytes())
+    return path
 
 
 @contextlib.contextmanager
@@ -101,9 +115,10 @@ def open_network(directory: Path) -> Iterator[NetworkWorld]:
     places = {name: directory / name for name in ("inside", "outside", "lab", "front", "authority")}
     for place in places.values():
         place.mkdir()
-    authority = Authority(places["authority"], "authority")
-    pem = authority.issue("servers", _ADDRESSES, [BROKER_NAME, RESOLVER_NAME])
+    authority = ServerAuthority(places["authority"])
+    pem = certificate_with_key(authority, *_ADDRESSES, BROKER_NAME, RESOLVER_NAME)
     fronts = [
+        Front(WSS_BROKER, f"{LOOPBACK}:{_WSS_PORT}"),
         Front(MQTTS_BROKER, f"{LOOPBACK}:1883", pem=pem, alpn="mqtt"),
         Front(DOT_RESOLVER, f"{LOOPBACK}:{_DOT_PORT}"),
     ]
@@ -112,9 +127,9 @@ def open_network(directory: Path) -> Iterator[NetworkWorld]:
         inside = stack.enter_context(Namespace(places["inside"], nameserver=ROUTER, hosts=_HOSTS, inside=outside))
         router = Router(inside, outside, _ADDRESSES)
         resolver_extra = _RESOLVER.format(loopback=LOOPBACK, doh=DOH_RESOLVER, dot_port=_DOT_PORT, pem=pem)
-        broker_extra = _BROKER.format(address=WSS_BROKER, pem=pem)
+        broker_extra = _BROKER.format(address=WSS_BROKER, loopback=LOOPBACK, port=_WSS_PORT, pem=pem)
         lab = stack.enter_context(
             open_lab(places["lab"], outside, broker_extra=broker_extra, resolver_extra=resolver_extra)
         )
         front = stack.enter_context(Haproxy(places["front"], fronts, outside))
-        yield NetworkWorld(lab, inside, outside, router, front, authority.file)
+        yield NetworkWorld(lab, inside, outside, router, front, authority)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from idlib.discovery.resolver import named_server
 from idlib.errors import ConcurrentChangeError
 from idlib.names import IdentityName
 from idlib.publishing.change import Change, PublishedSet
@@ -237,7 +238,7 @@ class Overtaken(DynamicUpdate):
 def updating(authority: Authority, device: Device, kind: type[DynamicUpdate] = DynamicUpdate) -> DynamicUpdate:
     host, _, port = authority.resolver.partition(":")
     name = IdentityName(device.name)
-    resolver = HostResolver([ServerAddress(host, int(port))], authority.port)
+    resolver = HostResolver(named_server(ServerAddress(host, int(port)))(), authority.port)
     zone = resolver.find_zone(name)
     return kind(
         tlsa_place(name), zone, resolver.update_servers(zone, None), read_tsig_key(authority.key_files[PUBLISHER])

@@ -6,6 +6,7 @@ import dns.rcode
 import dns.zone
 import pytest
 
+from idlib.discovery.resolver import named_server
 from idlib.errors import PublishingError
 from idlib.names import IdentityName
 from idlib.publishing.record_types import Place, epoch_place
@@ -24,7 +25,7 @@ EXAMPLE = zone_of(
 def find(serve: Serve, resolver: Respond, authority: Respond, name: IdentityName = ALICE) -> tuple[Zone, Server]:
     """Return the zone that is found, and the resolver that was asked."""
     asked = serve(resolver)
-    return HostResolver([asked.address], serve(authority).address.port).find_zone(name), asked
+    return HostResolver(named_server(asked.address)(), serve(authority).address.port).find_zone(name), asked
 
 
 def test_a_zone_has_its_primary_and_each_address_of_its_name_servers(serve: Serve) -> None:
@@ -117,7 +118,7 @@ def test_a_zone_with_very_many_name_servers_is_an_error(serve: Serve, lines: lis
     zone = zone_of("example.test.", "ns A 127.0.0.1", *lines)
     resolver = serve(recursive(zone))
     with pytest.raises(PublishingError, match=r"example\.test has too many name servers"):
-        HostResolver([resolver.address], serve(authoritative(zone)).address.port).find_zone(ALICE)
+        HostResolver(named_server(resolver.address)(), serve(authoritative(zone)).address.port).find_zone(ALICE)
     assert len(resolver.queries) < 10
 
 
@@ -157,7 +158,7 @@ def test_a_resolver_that_fails_and_one_that_knows_no_zone_have_their_own_errors(
 
 def test_updates_go_to_the_primary_unless_another_server_is_set(serve: Serve) -> None:
     port = serve(authoritative(EXAMPLE)).address.port
-    resolver = HostResolver([serve(recursive(EXAMPLE)).address], port)
+    resolver = HostResolver(named_server(serve(recursive(EXAMPLE)).address)(), port)
     zone = resolver.find_zone(ALICE)
     assert resolver.update_servers(zone, None) == (ServerAddress("127.0.0.1", port),)
     assert resolver.update_servers(zone, HostAddress("ns2.example.test")) == (
@@ -176,7 +177,7 @@ def test_a_name_server_is_shown_with_its_address_and_an_unusual_port() -> None:
 
 def follow(serve: Serve, *zones: dns.zone.Zone) -> tuple[Place, Zone]:
     port = serve(authoritative(*zones)).address.port
-    return HostResolver([serve(recursive(*zones)).address], port).follow(epoch_place(ALICE))
+    return HostResolver(named_server(serve(recursive(*zones)).address)(), port).follow(epoch_place(ALICE))
 
 
 def test_epoch_records_are_at_their_place_in_the_zone_of_the_name(serve: Serve) -> None:

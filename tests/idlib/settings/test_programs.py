@@ -102,6 +102,7 @@ def fields_used_in(*files: Path) -> set[str]:
             [
                 "bootstrap.py",
                 "discovery/__init__.py",
+                "discovery/resolver.py",
                 "publishing/__init__.py",
                 "publishing/zone.py",
                 "transport/broker.py",
@@ -111,9 +112,13 @@ def fields_used_in(*files: Path) -> set[str]:
         (
             RESIDENT_SENDER_READS - {"BALENA_SERVICE_NAME"},
             "messaging_sender",
-            ["discovery/__init__.py", "transport/broker.py"],
+            ["discovery/__init__.py", "discovery/resolver.py", "transport/broker.py"],
         ),
-        (RECEIVER_READS, "messaging_receiver", ["discovery/__init__.py", "transport/broker.py", "trust.py"]),
+        (
+            RECEIVER_READS,
+            "messaging_receiver",
+            ["discovery/__init__.py", "discovery/resolver.py", "transport/broker.py", "trust.py"],
+        ),
     ],
 )
 def test_the_documented_settings_of_a_program_are_those_its_code_uses(
@@ -125,4 +130,5 @@ def test_the_documented_settings_of_a_program_are_those_its_code_uses(
 
 
 def test_the_listed_settings_of_discovery_are_those_its_code_uses() -> None:
-    assert fields_used_in(ROOT / "idlib/discovery/__init__.py") == DISCOVERY_READS
+    files = [ROOT / "idlib/discovery" / name for name in ("__init__.py", "resolver.py")]
+    assert fields_used_in(*files) == DISCOVERY_READS

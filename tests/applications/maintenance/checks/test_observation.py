@@ -14,11 +14,10 @@ from dns.rdatatype import RdataType
 from hypothesis import given
 from hypothesis import strategies as st
 
-from idlib.discovery import Found
+from idlib.discovery import Found, resolver
 from idlib.discovery.resolver import Server as ResolvingServer
 from idlib.errors import DiscoveryError, NotSecureError, TemporaryDiscoveryError
 from idlib.settings import ServerAddress, Settings, load
-from messaging_maintenance.checks import observation
 from messaging_maintenance.checks.observation import Observation, ancestors_of, observe
 from testbed.daemons.process import free_port
 from testbed.name_server import Respond, Server, Zone, over_udp_or_tcp
@@ -84,7 +83,7 @@ def test_a_second_resolver_that_answers_does_not_hide_that_the_first_is_silent(
     server = Server(answering(signed_zone(record())))
     first, second = ServerAddress("127.0.0.1", free_port()), server.address
     monkeypatch.setattr(
-        observation, "system_servers", lambda: [ResolvingServer(one, trusted=True) for one in (first, second)]
+        resolver, "system_servers", lambda: [ResolvingServer(one, trusted=True) for one in (first, second)]
     )
     try:
         seen = observe(NAME, load({"IDENTITY_NAME": str(NAME)}))

@@ -95,7 +95,7 @@ class Router:
         self._run_outside("ip", "link", "set", _LINK, "up")
 
     def dns_queries(self) -> int:
-        """Return how often the device has opened a connection to port 53, or sent a query there, since the last rule."""
+        """Return how often the device has queried port 53, or connected to it, since the last rule."""
         return self._count("dns")
 
     def stopped_packets(self) -> int:

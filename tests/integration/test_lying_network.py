@@ -6,7 +6,7 @@ import pytest
 
 from testbed.network.liar import Liar
 from testbed.network.router import ROUTER
-from testbed.network.world import LIAR, NetworkWorld, open_network
+from testbed.network.world import DOH_RESOLVER, DOT_RESOLVER, LIAR, RESOLVER_NAME, NetworkWorld, open_network
 from testbed.programs import Device, Program
 
 
@@ -46,3 +46,20 @@ def test_a_resolver_in_clear_text_is_replaced_by_the_network(
     assert alice.with_settings(DNS_RESOLVER=ROUTER).send(bob, "read by the attacker").status == 0
     bob_receiver.wait_for_refusal("decryption")
     assert network.router.dns_queries() > 0
+
+
+@pytest.mark.parametrize(
+    "resolver", [f"tls://{DOT_RESOLVER}:443#{RESOLVER_NAME}", f"https://{DOH_RESOLVER}/dns-query"], ids=["tls", "https"]
+)
+def test_an_encrypted_resolver_delivers_both_ways_and_never_queries_port_53(
+    resolver: str, network: NetworkWorld, alice: Device, bob: Device, bob_receiver: Program
+) -> None:
+    network.router.lead_dns_to(LIAR)
+    protected = alice.with_settings(DNS_RESOLVER=resolver, DNS_CA_FILE=str(network.authority.file))
+    text = f"not read over {resolver.partition(':')[0]}"
+    assert protected.send(bob, text).status == 0
+    bob_receiver.wait_for_message(text)
+    with protected.receiver() as receiver:
+        assert bob.send(protected, text).status == 0
+        receiver.wait_for_message(text)
+    assert network.router.dns_queries() == 0

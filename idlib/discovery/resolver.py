@@ -22,6 +22,9 @@ from idlib.settings import ResolverAddress, ServerAddress, Settings, suspected_p
 
 SYSTEM_RESOLVERS: Final = Path("/etc/resolv.conf")
 _MAX_SYSTEM_RESOLVERS: Final = 3
+_HINT_FOR_CLOSED_PORT: Final = (
+    "in a network that blocks port 53, set DNS_RESOLVER to a resolver that answers over HTTPS (docs/networks.md)"
+)
 _TRUSTED_LOOPBACK: Final = frozenset({"127.0.0.1", "::1"})
 _SECONDS_FOR_A_QUESTION: Final = 6.0
 _SECONDS_BEFORE_REPEATING: Final = 1.5
@@ -220,7 +223,8 @@ def _exchange(server: Server, question: Question, deadline: float) -> Answer:
     except UnusableAnswerError as error:
         raise _temporary(server, question, f"gives no usable answer: {error}") from error
     except TimeoutError as error:
-        raise _temporary(server, question, "did not answer in time") from error
+        hint = f"{_usual_hint(server.address)}; {_HINT_FOR_CLOSED_PORT}"
+        raise _temporary(server, question, "did not answer in time", hint) from error
     except OSError as error:
         raise _temporary(server, question, f"cannot be reached: {error.strerror or error}") from error
     if answer.truncated:

@@ -68,8 +68,8 @@ def _hint_of_silence(seen: Observation) -> str:
     if seen.servers[0].channel is not None and isinstance(seen.verdict, TemporaryDiscoveryError):
         return seen.verdict.hint
     return (
-        "start the resolver, check the network, or set DNS_RESOLVER to another one; in a network that blocks port 53, to"
-        " one that answers over HTTPS (docs/networks.md)"
+        "start the resolver, check the network, or set DNS_RESOLVER to another one; in a network that blocks port 53,"
+        " to one that answers over HTTPS (docs/networks.md)"
     )
 
 

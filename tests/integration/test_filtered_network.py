@@ -1,21 +1,28 @@
 """A network that drops every packet that does not go to TCP port 443."""
 
+import json
 import subprocess
 from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
 from testbed.daemons.process import find
+from testbed.network.canned import PORTAL_PAGE, Canned
 from testbed.network.world import (
     DOH_RESOLVER,
     DOT_RESOLVER,
     MQTTS_BROKER,
+    PORTAL,
     RESOLVER_NAME,
     WSS_BROKER,
     NetworkWorld,
+    certificate_with_key,
     open_network,
 )
-from testbed.programs import CHECK_IDENTITY, RECEIVER, Device, Program
+from testbed.programs import CHECK_IDENTITY, RECEIVER, SEND_MESSAGE, Device, Program
+from testbed.server_certificates import ServerAuthority
 
 DOT = f"tls://{DOT_RESOLVER}:443#{RESOLVER_NAME}"
 DOH = f"https://{DOH_RESOLVER}/dns-query"
@@ -52,6 +59,16 @@ def resolving(network: NetworkWorld, alice: Device) -> Device:
     return alice.with_settings(DNS_RESOLVER=DOH, DNS_CA_FILE=str(network.authority.file))
 
 
+@contextmanager
+def led_to_portal(network: NetworkWorld) -> Iterator[None]:
+    """Lead every connection to the portal, as long as the context is open."""
+    network.router.lead_https_to(PORTAL)
+    try:
+        yield
+    finally:
+        network.router.let_only_https_leave()
+
+
 def test_plain_tools_reach_port_443_and_nothing_else(network: NetworkWorld) -> None:
     """Check the network itself, with programs that are not ours."""
 
@@ -75,22 +92,38 @@ def test_plain_tools_reach_port_443_and_nothing_else(network: NetworkWorld) -> N
 
 
 def test_a_new_user_learns_of_the_ways_out(alice: Device, resolving: Device, bob: Device) -> None:
-    result = alice.send(bob, "never sent")
-    assert result.status == 2
-    assert "did not answer in time" in result.stderr
-    assert "in a network that blocks port 53, set DNS_RESOLVER to a resolver that answers over HTTPS" in result.stderr
-    result = resolving.send(bob, "never sent", "--timeout", "5")
-    assert result.status == 3
-    assert "broker.hivemq.com:1883 cannot be reached: timed out" in result.stderr
-    assert "in a network that blocks port 1883, set MQTT_URL=wss://HOST, which uses port 443" in result.stderr
-    with resolving.start(RECEIVER) as receiver:
-        receiver.wait_for_log("set MQTT_URL=wss://HOST")
+    with alice.start(SEND_MESSAGE, bob.name, "never sent") as sender, resolving.start(RECEIVER) as receiver:
+        receiver.wait_for_log("broker.hivemq.com:1883 cannot be reached: timed out")
+        receiver.wait_for_log("in a network that blocks port 1883, set MQTT_URL=wss://HOST, which uses port 443")
+        sender.wait_for_log("did not answer in time")
+        sender.wait_for_log("in a network that blocks port 53, set DNS_RESOLVER to a resolver that answers over HTTPS")
+        assert sender.wait_for_end() == 2
 
 
 def test_the_check_blames_the_broker_and_not_port_53_if_the_resolver_is_encrypted(resolving: Device) -> None:
-    result = resolving.run(CHECK_IDENTITY)
+    result = resolving.run(CHECK_IDENTITY, "--json")
     assert result.status == 8
-    failures = [line.split()[1] for line in result.stdout.splitlines() if line.startswith("fail")]
-    assert failures == ["broker.reachable"]
-    assert "warn  network.port53" in result.stdout
-    assert "only publishing and key rotation need it" in result.stdout
+    items = {item["id"]: item for item in json.loads(result.stdout)["items"]}
+    assert [identifier for identifier, item in items.items() if item["status"] == "fail"] == ["broker.reachable"]
+    assert "MQTT_URL=wss://HOST" in items["broker.reachable"]["hint"]
+    assert items["network.port53"]["status"] == "warn"
+    assert "only publishing and key rotation need it" in items["network.port53"]["hint"]
+
+
+@pytest.mark.parametrize("resolver", [DOT, DOH], ids=["tls", "https"])
+def test_a_captive_portal_is_never_trusted_and_look_ups_work_again_after_it(
+    resolver: str, network: NetworkWorld, alice: Device, bob: Device, tmp_path: Path
+) -> None:
+    """At first the portal has a certificate of its own; then it is what a name server's operator has put there."""
+    device = alice.with_settings(DNS_RESOLVER=resolver, DNS_CA_FILE=str(network.authority.file))
+    own = certificate_with_key(ServerAuthority(tmp_path), "portal.example")
+    right = certificate_with_key(network.authority, DOT_RESOLVER, DOH_RESOLVER, RESOLVER_NAME)
+    for pem, fact in ((own, "shows a certificate that no trusted CA has issued"), (right, "the DNS server")):
+        with Canned(tmp_path, PORTAL, PORTAL_PAGE, pem=pem, namespace=network.outside), led_to_portal(network):
+            result = device.send(bob, "never sent")
+            assert network.router.dns_queries() == 0
+        assert result.status == 2
+        (line,) = [line for line in result.stderr.splitlines() if line]
+        assert fact in line
+    # Only the broker is missing now.
+    assert device.send(bob, "never sent", "--timeout", "1").status == 3

@@ -38,6 +38,8 @@ DEBIAN_PACKAGES: Final = {
     "kdig": "knot-dnsutils",
     # What stands between a device and the servers.
     "haproxy": "haproxy",
+    "microsocks": "microsocks",
+    "tinyproxy": "tinyproxy-bin",
     "ip": "iproute2",
     "nft": "nftables",
     "setpriv": "util-linux",

@@ -1,14 +1,15 @@
 """A device in a network of its own, and beyond its router a lab whose servers can all be reached at TCP port 443."""
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
 from testbed.daemons.haproxy import Front, Haproxy
 from testbed.daemons.namespace import Namespace
-from testbed.daemons.process import LOOPBACK
+from testbed.daemons.process import LOOPBACK, Daemon
+from testbed.daemons.proxies import Microsocks, Tinyproxy
 from testbed.lab import Lab, open_lab
 from testbed.network.router import ROUTER, Router
 from testbed.programs import Device
@@ -66,6 +67,21 @@ server:
 
 
 @dataclass(frozen=True, slots=True)
+class Way:
+    """A way to the broker that leads through port 443.
+
+    Args:
+        name: Its name.
+        settings: What a device needs to use it.
+        server: What stands at port 443.
+    """
+
+    name: str
+    settings: Mapping[str, str]
+    server: Daemon
+
+
+@dataclass(frozen=True, slots=True)
 class NetworkWorld:
     """The lab beyond the router, and what is in between.
 
@@ -74,7 +90,9 @@ class NetworkWorld:
         inside: The network namespace behind the router.
         outside: The one of the lab.
         router: The router.
-        front: What ends TLS for the broker with ALPN, and leads to the resolver for DNS over TLS.
+        front: What ends TLS for the broker with ALPN, and leads to its port for WebSockets and to the resolver.
+        socks: A proxy.
+        http: Another one.
         authority: The CA that has issued the certificates of the servers.
     """
 
@@ -83,7 +101,20 @@ class NetworkWorld:
     outside: Namespace
     router: Router
     front: Haproxy
+    socks: Microsocks
+    http: Tinyproxy
     authority: ServerAuthority
+
+    def ways(self) -> tuple[Way, ...]:
+        """Return the ways to the broker that lead through port 443."""
+        own = {"MQTT_CA_FILE": str(self.authority.file)}
+        plain = {"MQTT_URL": f"mqtt://{BROKER_NAME}"}
+        return (
+            Way("wss", {"MQTT_URL": f"wss://{WSS_BROKER}/mqtt", **own}, self.front),
+            Way("alpn", {"MQTT_URL": f"mqtts://{MQTTS_BROKER}:443", "MQTT_ALPN": "mqtt", **own}, self.front),
+            Way("socks5", {"MQTT_PROXY": f"socks5://{SOCKS_PROXY}:443", **plain}, self.socks),
+            Way("http", {"MQTT_PROXY": f"http://{HTTP_PROXY}:443", **plain}, self.http),
+        )
 
     def move_inside(self, device: Device) -> Device:
         """Return a device of the lab behind the router, without any setting for the broker and the resolver."""
@@ -112,7 +143,7 @@ def open_network(directory: Path) -> Iterator[NetworkWorld]:
     Args:
         directory: An existing, empty directory.
     """
-    places = {name: directory / name for name in ("inside", "outside", "lab", "front", "authority")}
+    places = {name: directory / name for name in ("inside", "outside", "lab", "front", "proxies", "authority")}
     for place in places.values():
         place.mkdir()
     authority = ServerAuthority(places["authority"])
@@ -132,4 +163,6 @@ def open_network(directory: Path) -> Iterator[NetworkWorld]:
             open_lab(places["lab"], outside, broker_extra=broker_extra, resolver_extra=resolver_extra)
         )
         front = stack.enter_context(Haproxy(places["front"], fronts, outside))
-        yield NetworkWorld(lab, inside, outside, router, front, authority)
+        socks = stack.enter_context(Microsocks(places["proxies"], SOCKS_PROXY, 443, namespace=outside))
+        http = stack.enter_context(Tinyproxy(places["proxies"], HTTP_PROXY, 443, namespace=outside))
+        yield NetworkWorld(lab, inside, outside, router, front, socks, http, authority)

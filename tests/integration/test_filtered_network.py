@@ -3,12 +3,13 @@
 import json
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from testbed.daemons.process import find
+from testbed.daemons.process import Daemon, find
 from testbed.network.canned import PORTAL_PAGE, Canned
 from testbed.network.world import (
     DOH_RESOLVER,
@@ -25,7 +26,23 @@ from testbed.programs import CHECK_IDENTITY, RECEIVER, SEND_MESSAGE, Device, Pro
 from testbed.server_certificates import ServerAuthority
 
 DOT = f"tls://{DOT_RESOLVER}:443#{RESOLVER_NAME}"
+WAYS = ["wss", "alpn", "socks5", "http"]
 DOH = f"https://{DOH_RESOLVER}/dns-query"
+
+
+@dataclass(frozen=True)
+class Traveller:
+    """A device that reaches the broker on one of the ways.
+
+    Args:
+        device: The device.
+        receiver: Its receiver.
+        server: What stands at port 443 on its way.
+    """
+
+    device: Device
+    receiver: Program
+    server: Daemon
 
 
 @pytest.fixture(scope="module")
@@ -57,6 +74,18 @@ def alice(network: NetworkWorld) -> Device:
 def resolving(network: NetworkWorld, alice: Device) -> Device:
     """Return the device with a resolver that it can reach."""
     return alice.with_settings(DNS_RESOLVER=DOH, DNS_CA_FILE=str(network.authority.file))
+
+
+@pytest.fixture(scope="module")
+def travellers(network: NetworkWorld) -> Iterator[dict[str, Traveller]]:
+    """Yield a device behind the router for each way to the broker; all their receivers run."""
+    with ExitStack() as stack:
+        found = {}
+        for way in network.ways():
+            settings = {"DNS_RESOLVER": DOT, "DNS_CA_FILE": str(network.authority.file), **way.settings}
+            device = network.move_inside(network.lab.published_device(way.name)).with_settings(**settings)
+            found[way.name] = Traveller(device, stack.enter_context(device.receiver()), way.server)
+        yield found
 
 
 @contextmanager
@@ -127,3 +156,51 @@ def test_a_captive_portal_is_never_trusted_and_look_ups_work_again_after_it(
         assert fact in line
     # Only the broker is missing now.
     assert device.send(bob, "never sent", "--timeout", "1").status == 3
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_messages_arrive_both_ways(
+    way: str, travellers: dict[str, Traveller], bob: Device, bob_receiver: Program
+) -> None:
+    traveller = travellers[way]
+    assert traveller.device.send(bob, f"out over {way}").status == 0
+    bob_receiver.wait_for_message(f"{traveller.device.name} says: out over {way}")
+    assert bob.send(traveller.device, f"in over {way}").status == 0
+    traveller.receiver.wait_for_message(f"in over {way}")
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_what_was_sent_while_the_server_at_port_443_was_down_arrives(
+    way: str, travellers: dict[str, Traveller], bob: Device
+) -> None:
+    traveller = travellers[way]
+    lines = len(traveller.receiver.stderr)
+    traveller.server.kill()
+    try:
+        traveller.receiver.wait_for(
+            "lost connection", lambda: any(LOST in line for line in traveller.receiver.stderr[lines:])
+        )
+        assert bob.send(traveller.device, f"meanwhile over {way}").status == 0
+    finally:
+        traveller.server.start()
+    traveller.receiver.wait_for_message(f"meanwhile over {way}")
+
+
+def test_what_was_sent_while_the_link_was_down_arrives(
+    network: NetworkWorld, travellers: dict[str, Traveller], bob: Device, bob_receiver: Program
+) -> None:
+    network.router.cut()
+    with ExitStack() as stack:
+        try:
+            senders = [
+                stack.enter_context(one.device.start(SEND_MESSAGE, bob.name, f"out during the cut over {way}"))
+                for way, one in travellers.items()
+            ]
+            for way, one in travellers.items():
+                assert bob.send(one.device, f"in during the cut over {way}").status == 0
+        finally:
+            network.router.mend()
+        assert [sender.wait_for_end() for sender in senders] == [0] * len(senders)
+    for way, one in travellers.items():
+        one.receiver.wait_for_message(f"in during the cut over {way}")
+        bob_receiver.wait_for_message(f"out during the cut over {way}")

@@ -22,7 +22,7 @@ from testbed.network.world import (
     certificate_with_key,
     open_network,
 )
-from testbed.programs import CHECK_IDENTITY, RECEIVER, SEND_MESSAGE, Device, Program
+from testbed.programs import CHECK_IDENTITY, RECEIVER, SEND_MESSAGE, SUBSCRIBED, Device, Program
 from testbed.server_certificates import ServerAuthority
 
 DOT = f"tls://{DOT_RESOLVER}:443#{RESOLVER_NAME}"
@@ -84,7 +84,9 @@ def travellers(network: NetworkWorld) -> Iterator[dict[str, Traveller]]:
         for way in network.ways():
             settings = {"DNS_RESOLVER": DOT, "DNS_CA_FILE": str(network.authority.file), **way.settings}
             device = network.move_inside(network.lab.published_device(way.name)).with_settings(**settings)
-            found[way.name] = Traveller(device, stack.enter_context(device.receiver()), way.server)
+            found[way.name] = Traveller(device, stack.enter_context(device.start(RECEIVER)), way.server)
+        for traveller in found.values():
+            traveller.receiver.wait_for_log(SUBSCRIBED)
         yield found
 
 
@@ -174,12 +176,14 @@ def test_what_was_sent_while_the_server_at_port_443_was_down_arrives(
     way: str, travellers: dict[str, Traveller], bob: Device
 ) -> None:
     traveller = travellers[way]
-    lines = len(traveller.receiver.stderr)
+    known = len(traveller.receiver.stderr)
+
+    def has_lost_the_connection() -> bool:
+        return any(" is lost: " in line for line in traveller.receiver.stderr[known:])
+
     traveller.server.kill()
     try:
-        traveller.receiver.wait_for(
-            "lost connection", lambda: any(LOST in line for line in traveller.receiver.stderr[lines:])
-        )
+        traveller.receiver.wait_for("lost connection", has_lost_the_connection)
         assert bob.send(traveller.device, f"meanwhile over {way}").status == 0
     finally:
         traveller.server.start()

@@ -69,8 +69,8 @@ class HostAddresses:
         def ask() -> None:
             try:
                 infos = socket.getaddrinfo(self._resolver.host, self._resolver.port, type=socket.SOCK_STREAM)
-            except OSError as error:
-                faults.append(f"{error.strerror or error}")
+            except (OSError, UnicodeError) as error:
+                faults.append(f"{getattr(error, 'strerror', None) or error}")
             else:
                 found.extend(dict.fromkeys(str(info[4][0]) for info in infos))
 

@@ -88,6 +88,9 @@ def read_resolver(text: str) -> ResolverAddress:
     Raises:
         ValueError: It is none of these.
     """
+    # The address of an IPv6 zone may hold anything, also a line break.
+    if not re.fullmatch(r"[!-~]+", text):
+        raise ValueError(text)
     if text.startswith(_TLS_SCHEME):
         return _read_tls(text.removeprefix(_TLS_SCHEME))
     if text.startswith(_HTTPS_SCHEME):

@@ -90,7 +90,8 @@ class NetworkWorld:
         inside: The network namespace behind the router.
         outside: The one of the lab.
         router: The router.
-        front: What ends TLS for the broker with ALPN, and leads to its port for WebSockets and to the resolver.
+        wss: What leads to the broker's port for WebSockets.
+        mqtts: What ends TLS for the broker, if the client asks for MQTT with ALPN.
         socks: A proxy.
         http: Another one.
         authority: The CA that has issued the certificates of the servers.
@@ -100,7 +101,8 @@ class NetworkWorld:
     inside: Namespace
     outside: Namespace
     router: Router
-    front: Haproxy
+    wss: Haproxy
+    mqtts: Haproxy
     socks: Microsocks
     http: Tinyproxy
     authority: ServerAuthority
@@ -110,8 +112,8 @@ class NetworkWorld:
         own = {"MQTT_CA_FILE": str(self.authority.file)}
         plain = {"MQTT_URL": f"mqtt://{BROKER_NAME}"}
         return (
-            Way("wss", {"MQTT_URL": f"wss://{WSS_BROKER}/mqtt", **own}, self.front),
-            Way("alpn", {"MQTT_URL": f"mqtts://{MQTTS_BROKER}:443", "MQTT_ALPN": "mqtt", **own}, self.front),
+            Way("wss", {"MQTT_URL": f"wss://{WSS_BROKER}/mqtt", **own}, self.wss),
+            Way("alpn", {"MQTT_URL": f"mqtts://{MQTTS_BROKER}:443", "MQTT_ALPN": "mqtt", **own}, self.mqtts),
             Way("socks5", {"MQTT_PROXY": f"socks5://{SOCKS_PROXY}:443", **plain}, self.socks),
             Way("http", {"MQTT_PROXY": f"http://{HTTP_PROXY}:443", **plain}, self.http),
         )
@@ -143,16 +145,19 @@ def open_network(directory: Path) -> Iterator[NetworkWorld]:
     Args:
         directory: An existing, empty directory.
     """
-    places = {name: directory / name for name in ("inside", "outside", "lab", "front", "proxies", "authority")}
+    places = {name: directory / name for name in ("inside", "outside", "lab", "proxies", "authority")}
     for place in places.values():
         place.mkdir()
     authority = ServerAuthority(places["authority"])
     pem = certificate_with_key(authority, *_ADDRESSES, BROKER_NAME, RESOLVER_NAME)
-    fronts = [
-        Front(WSS_BROKER, f"{LOOPBACK}:{_WSS_PORT}"),
-        Front(MQTTS_BROKER, f"{LOOPBACK}:1883", pem=pem, alpn="mqtt"),
-        Front(DOT_RESOLVER, f"{LOOPBACK}:{_DOT_PORT}"),
-    ]
+    fronts = {
+        "wss": Front(WSS_BROKER, f"{LOOPBACK}:{_WSS_PORT}"),
+        "mqtts": Front(MQTTS_BROKER, f"{LOOPBACK}:1883", pem=pem, alpn="mqtt"),
+        "dot": Front(DOT_RESOLVER, f"{LOOPBACK}:{_DOT_PORT}"),
+    }
+    for name in fronts:
+        places[name] = directory / name
+        places[name].mkdir()
     with contextlib.ExitStack() as stack:
         outside = stack.enter_context(Namespace(places["outside"], hosts=_HOSTS))
         inside = stack.enter_context(Namespace(places["inside"], nameserver=ROUTER, hosts=_HOSTS, inside=outside))
@@ -162,7 +167,7 @@ def open_network(directory: Path) -> Iterator[NetworkWorld]:
         lab = stack.enter_context(
             open_lab(places["lab"], outside, broker_extra=broker_extra, resolver_extra=resolver_extra)
         )
-        front = stack.enter_context(Haproxy(places["front"], fronts, outside))
+        started = {name: stack.enter_context(Haproxy(places[name], [front], outside)) for name, front in fronts.items()}
         socks = stack.enter_context(Microsocks(places["proxies"], SOCKS_PROXY, 443, namespace=outside))
         http = stack.enter_context(Tinyproxy(places["proxies"], HTTP_PROXY, 443, namespace=outside))
-        yield NetworkWorld(lab, inside, outside, router, front, socks, http, authority)
+        yield NetworkWorld(lab, inside, outside, router, started["wss"], started["mqtts"], socks, http, authority)

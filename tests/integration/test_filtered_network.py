@@ -22,7 +22,7 @@ from testbed.network.world import (
     certificate_with_key,
     open_network,
 )
-from testbed.programs import CHECK_IDENTITY, RECEIVER, SEND_MESSAGE, SUBSCRIBED, Device, Program
+from testbed.programs import CHECK_IDENTITY, RECEIVER, SEND_MESSAGE, SENDER, SUBSCRIBED, Device, Program
 from testbed.server_certificates import ServerAuthority
 
 DOT = f"tls://{DOT_RESOLVER}:443#{RESOLVER_NAME}"
@@ -193,18 +193,17 @@ def test_what_was_sent_while_the_server_at_port_443_was_down_arrives(
 def test_what_was_sent_while_the_link_was_down_arrives(
     network: NetworkWorld, travellers: dict[str, Traveller], bob: Device, bob_receiver: Program
 ) -> None:
-    network.router.cut()
     with ExitStack() as stack:
+        for one in travellers.values():
+            stack.enter_context(one.device.start(SENDER)).wait_for_log("status ")
+        network.router.cut()
         try:
-            senders = [
-                stack.enter_context(one.device.start(SEND_MESSAGE, bob.name, f"out during the cut over {way}"))
-                for way, one in travellers.items()
-            ]
             for way, one in travellers.items():
-                assert bob.send(one.device, f"in during the cut over {way}").status == 0
+                queued = stack.enter_context(one.device.start(SEND_MESSAGE, bob.name, f"left over {way}", "--queue"))
+                assert bob.send(one.device, f"kept for {way}").status == 0
+                assert queued.wait_for_end() == 0, queued.stderr
         finally:
             network.router.mend()
-        assert [sender.wait_for_end() for sender in senders] == [0] * len(senders)
-    for way, one in travellers.items():
-        one.receiver.wait_for_message(f"in during the cut over {way}")
-        bob_receiver.wait_for_message(f"out during the cut over {way}")
+        for way, one in travellers.items():
+            one.receiver.wait_for_message(f"kept for {way}")
+            bob_receiver.wait_for_message(f"left over {way}")

@@ -24,6 +24,8 @@ DOT_RESOLVER: Final = "198.51.100.5"
 DOH_RESOLVER: Final = "198.51.100.6"
 PORTAL: Final = "198.51.100.7"
 LIAR: Final = "198.51.100.8"
+# For servers that a test starts itself.
+SPARE: Final = tuple(f"198.51.100.{number}" for number in range(101, 121))
 _ADDRESSES: Final = (
     WSS_BROKER,
     MQTTS_BROKER,
@@ -33,6 +35,7 @@ _ADDRESSES: Final = (
     DOH_RESOLVER,
     PORTAL,
     LIAR,
+    *SPARE,
 )
 BROKER_NAME: Final = "broker.example.net"
 RESOLVER_NAME: Final = "resolver.example.net"
@@ -94,7 +97,8 @@ class NetworkWorld:
         mqtts: What ends TLS for the broker, if the client asks for MQTT with ALPN.
         socks: A proxy.
         http: Another one.
-        authority: The CA that has issued the certificates of the servers.
+        authority: The CA that has issued the certificate of the servers.
+        pem: The file with that certificate, which is for all addresses, and its key.
     """
 
     lab: Lab
@@ -106,6 +110,7 @@ class NetworkWorld:
     socks: Microsocks
     http: Tinyproxy
     authority: ServerAuthority
+    pem: Path
 
     def ways(self) -> tuple[Way, ...]:
         """Return the ways to the broker that lead through port 443."""
@@ -170,4 +175,4 @@ def open_network(directory: Path) -> Iterator[NetworkWorld]:
         started = {name: stack.enter_context(Haproxy(places[name], [front], outside)) for name, front in fronts.items()}
         socks = stack.enter_context(Microsocks(places["proxies"], SOCKS_PROXY, 443, namespace=outside))
         http = stack.enter_context(Tinyproxy(places["proxies"], HTTP_PROXY, 443, namespace=outside))
-        yield NetworkWorld(lab, inside, outside, router, started["wss"], started["mqtts"], socks, http, authority)
+        yield NetworkWorld(lab, inside, outside, router, started["wss"], started["mqtts"], socks, http, authority, pem)

@@ -1,8 +1,10 @@
 """A network that drops every packet that does not go to TCP port 443."""
 
 import json
+import re
 import subprocess
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,22 +12,24 @@ from pathlib import Path
 import pytest
 
 from testbed.daemons.process import Daemon, find
-from testbed.network.canned import PORTAL_PAGE, Canned
+from testbed.network.canned import BAD_GATEWAY, PORTAL_PAGE, UPGRADE_WITHOUT_KEY, Answer, Canned
 from testbed.network.world import (
     DOH_RESOLVER,
     DOT_RESOLVER,
     MQTTS_BROKER,
     PORTAL,
     RESOLVER_NAME,
+    SPARE,
     WSS_BROKER,
     NetworkWorld,
     certificate_with_key,
     open_network,
 )
-from testbed.programs import CHECK_IDENTITY, RECEIVER, SEND_MESSAGE, SENDER, SUBSCRIBED, Device, Program
+from testbed.programs import CHECK_IDENTITY, RECEIVER, SEND_MESSAGE, SENDER, SUBSCRIBED, Device, Program, Result
 from testbed.server_certificates import ServerAuthority
 
 DOT = f"tls://{DOT_RESOLVER}:443#{RESOLVER_NAME}"
+_ADDRESS = re.compile(r"198[.0-9]+")
 WAYS = ["wss", "alpn", "socks5", "http"]
 DOH = f"https://{DOH_RESOLVER}/dns-query"
 
@@ -150,7 +154,7 @@ def test_a_captive_portal_is_never_trusted_and_look_ups_work_again_after_it(
     own = certificate_with_key(ServerAuthority(tmp_path), "portal.example")
     right = certificate_with_key(network.authority, DOT_RESOLVER, DOH_RESOLVER, RESOLVER_NAME)
     for pem, fact in ((own, "shows a certificate that no trusted CA has issued"), (right, "the DNS server")):
-        with Canned(tmp_path, PORTAL, PORTAL_PAGE, pem=pem, namespace=network.outside), led_to_portal(network):
+        with Canned(tmp_path, Answer(PORTAL, PORTAL_PAGE, pem), namespace=network.outside), led_to_portal(network):
             result = device.send(bob, "never sent")
             assert network.router.dns_queries() == 0
         assert result.status == 2
@@ -194,16 +198,125 @@ def test_what_was_sent_while_the_link_was_down_arrives(
     network: NetworkWorld, travellers: dict[str, Traveller], bob: Device, bob_receiver: Program
 ) -> None:
     with ExitStack() as stack:
-        for one in travellers.values():
-            stack.enter_context(one.device.start(SENDER)).wait_for_log("status ")
         network.router.cut()
         try:
+            queuing = [
+                stack.enter_context(one.device.start(SEND_MESSAGE, bob.name, f"left over {way}", "--queue"))
+                for way, one in travellers.items()
+            ]
             for way, one in travellers.items():
-                queued = stack.enter_context(one.device.start(SEND_MESSAGE, bob.name, f"left over {way}", "--queue"))
                 assert bob.send(one.device, f"kept for {way}").status == 0
-                assert queued.wait_for_end() == 0, queued.stderr
+            assert [program.wait_for_end() for program in queuing] == [0] * len(queuing)
         finally:
             network.router.mend()
+        for one in travellers.values():
+            stack.enter_context(one.device.start(SENDER))
         for way, one in travellers.items():
             one.receiver.wait_for_message(f"kept for {way}")
             bob_receiver.wait_for_message(f"left over {way}")
+
+
+@dataclass(frozen=True)
+class Impostor:
+    """What stands at port 443 instead of the server.
+
+    Args:
+        way: The way that it is on.
+        kind: What it does.
+        answer: What it sends.
+        has_right_certificate: Whether it has a certificate for the address; None is no TLS.
+        seconds: How long it waits before it answers.
+    """
+
+    way: str
+    kind: str
+    answer: bytes
+    has_right_certificate: bool | None = None
+    seconds: float = 0
+
+
+IMPOSTORS = (
+    Impostor("wss", "a portal with a certificate of its own", PORTAL_PAGE, has_right_certificate=False),
+    Impostor("wss", "a web page", PORTAL_PAGE, has_right_certificate=True),
+    Impostor("wss", "an upgrade without a key", UPGRADE_WITHOUT_KEY, has_right_certificate=True),
+    Impostor("wss", "an end", b"", has_right_certificate=True),
+    Impostor("wss", "silence", PORTAL_PAGE, has_right_certificate=True, seconds=60),
+    Impostor("alpn", "a web page", PORTAL_PAGE, has_right_certificate=True),
+    Impostor("alpn", "no TLS", PORTAL_PAGE),
+    Impostor("socks5", "a web page", PORTAL_PAGE),
+    Impostor("socks5", "an end", b""),
+    Impostor("socks5", "an unknown method", b"\x05\xff"),
+    Impostor("socks5", "a refusal", b"\x05\x00\x05\x05\x00\x01" + bytes(6)),
+    Impostor("socks5", "success, and a web page", b"\x05\x00\x05\x00\x00\x01" + bytes(6) + PORTAL_PAGE),
+    Impostor("socks5", "silence", b"", seconds=60),
+    Impostor("http", "a web page", PORTAL_PAGE),
+    Impostor("http", "an error", BAD_GATEWAY),
+    Impostor("http", "no HTTP", b"\x00" * 100 + b"\r\n\r\n"),
+    Impostor("http", "an end", b""),
+    Impostor("http", "silence", b"", seconds=60),
+)
+
+
+@pytest.fixture(scope="module")
+def attempts(
+    network: NetworkWorld, travellers: dict[str, Traveller], bob: Device, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[dict[Impostor, "Future[Result]"]]:
+    """Yield the outcome of sending a message past each impostor, all at once."""
+    directory = tmp_path_factory.mktemp("impostors")
+    own = certificate_with_key(ServerAuthority(directory), "portal.example")
+    pems = {None: None, False: own, True: network.pem}
+    places = dict(zip(IMPOSTORS, SPARE, strict=False))
+    answers = [
+        Answer(address, impostor.answer, pems[impostor.has_right_certificate], impostor.seconds)
+        for impostor, address in places.items()
+    ]
+    with Canned(directory, *answers, namespace=network.outside), ThreadPoolExecutor(4) as workers:
+        yield {
+            impostor: workers.submit(
+                _at(travellers[impostor.way].device, address, directory).send, bob, "never sent", "--timeout", "5"
+            )
+            for impostor, address in places.items()
+        }
+
+
+def _at(device: Device, address: str, directory: Path) -> Device:
+    """Return a device whose server at port 443 has another address."""
+    name = _setting_of_server(device)
+    data = {"DATA_PATH": str(directory / address)}
+    return device.with_settings(**{name: _ADDRESS.sub(address, device.settings[name])}, **data)
+
+
+def _setting_of_server(device: Device) -> str:
+    return "MQTT_PROXY" if "MQTT_PROXY" in device.settings else "MQTT_URL"
+
+
+@pytest.mark.parametrize("impostor", IMPOSTORS, ids=lambda impostor: f"{impostor.way} {impostor.kind}")
+def test_an_impostor_at_port_443_is_reported_in_one_line(
+    impostor: Impostor, attempts: dict[Impostor, "Future[Result]"]
+) -> None:
+    result = attempts[impostor].result(60)
+    assert result.status == 3, result.stderr
+    (line,) = [line for line in result.stderr.splitlines() if line]
+    assert line.startswith("Error: ")
+    assert "; " in line
+    assert "Traceback" not in line
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_the_receiver_recovers_when_the_portal_is_gone(
+    way: str, network: NetworkWorld, travellers: dict[str, Traveller], bob: Device, tmp_path: Path
+) -> None:
+    traveller = travellers[way]
+    address = _ADDRESS.findall(traveller.device.settings[_setting_of_server(traveller.device)])[0]
+    known = len(traveller.receiver.stderr)
+    traveller.server.kill()
+    try:
+        page = Answer(address, PORTAL_PAGE, network.pem if way in {"wss", "alpn"} else None)
+        with Canned(tmp_path, page, namespace=network.outside):
+            traveller.receiver.wait_for("complaint", lambda: len(traveller.receiver.stderr) >= known + 2)
+    finally:
+        traveller.server.start()
+    assert bob.send(traveller.device, f"after the portal over {way}").status == 0
+    traveller.receiver.wait_for_message(f"after the portal over {way}")
+    assert traveller.receiver.is_running
+    assert not any("Traceback" in line for line in traveller.receiver.stderr)

@@ -39,7 +39,12 @@ DEBIAN_PACKAGES: Final = {
     # The backend has no command of its own; this one comes with the server, whose installation it completes.
     "pdnsutil": "pdns-backend-sqlite3",
     "kdig": "knot-dnsutils",
+    # What stands between a device and the servers.
+    "haproxy": "haproxy",
+    "microsocks": "microsocks",
+    "tinyproxy": "tinyproxy-bin",
     "ip": "iproute2",
+    "nft": "nftables",
     "setpriv": "util-linux",
     "systemd-analyze": "systemd",
     "unshare": "util-linux",
@@ -90,12 +95,16 @@ def another_key(ds: str) -> str:
 
 
 @contextlib.contextmanager
-def open_lab(directory: Path, namespace: Namespace | None = None) -> Iterator["Lab"]:
+def open_lab(
+    directory: Path, namespace: Namespace | None = None, *, broker_extra: str = "", resolver_extra: str = ""
+) -> Iterator["Lab"]:
     """Start the daemons; in a network namespace at the well-known ports, where reference libraries look for them.
 
     Args:
         directory: For the files of daemons and devices.
         namespace: Where they run; None for free ports of this machine's loopback.
+        broker_extra: Further lines of the broker's configuration.
+        resolver_extra: Further lines of the resolver's configuration.
     """
     places = {name: directory / name for name in ("knot", "unbound", "mosquitto", "devices")}
     for place in places.values():
@@ -104,9 +113,14 @@ def open_lab(directory: Path, namespace: Namespace | None = None) -> Iterator["L
     with (
         Knot(places["knot"], ZONES, authority_port, namespace=namespace) as knot,
         Unbound(
-            places["unbound"], authorities(knot), trusted_keys(knot), resolver_port, namespace=namespace
+            places["unbound"],
+            authorities(knot),
+            trusted_keys(knot),
+            resolver_port,
+            namespace=namespace,
+            extra=resolver_extra,
         ) as unbound,
-        Mosquitto(places["mosquitto"], port=broker_port, namespace=namespace) as mosquitto,
+        Mosquitto(places["mosquitto"], port=broker_port, namespace=namespace, extra=broker_extra) as mosquitto,
     ):
         yield Lab(places["devices"], mosquitto, knot, unbound, namespace.entrance if namespace else ())
 

@@ -18,10 +18,13 @@ import dns.rcode
 from idlib.discovery.channel import Channel, ChannelError
 from idlib.discovery.messages import Answer, ExtendedError, Question, UnusableAnswerError, read_answer
 from idlib.errors import BogusError, ConfigurationError, TemporaryDiscoveryError
-from idlib.settings import ResolverAddress, ServerAddress, Settings, suspected_port
+from idlib.settings import DNS_PORT, ResolverAddress, ServerAddress, Settings, suspected_port
 
 SYSTEM_RESOLVERS: Final = Path("/etc/resolv.conf")
 _MAX_SYSTEM_RESOLVERS: Final = 3
+_HINT_FOR_CLOSED_PORT: Final = (
+    "in a network that blocks port 53, set DNS_RESOLVER to a resolver that answers over HTTPS (docs/networks.md)"
+)
 _TRUSTED_LOOPBACK: Final = frozenset({"127.0.0.1", "::1"})
 _SECONDS_FOR_A_QUESTION: Final = 6.0
 _SECONDS_BEFORE_REPEATING: Final = 1.5
@@ -220,7 +223,7 @@ def _exchange(server: Server, question: Question, deadline: float) -> Answer:
     except UnusableAnswerError as error:
         raise _temporary(server, question, f"gives no usable answer: {error}") from error
     except TimeoutError as error:
-        raise _temporary(server, question, "did not answer in time") from error
+        raise _temporary(server, question, "did not answer in time", _hint_for_silence(server.address)) from error
     except OSError as error:
         raise _temporary(server, question, f"cannot be reached: {error.strerror or error}") from error
     if answer.truncated:
@@ -325,6 +328,12 @@ def _temporary(server: Server, question: Question, what: str, hint: str | None =
     return TemporaryDiscoveryError(
         f"the DNS server {server.address} {what} (asked for {question})", hint or _usual_hint(server.address)
     )
+
+
+def _hint_for_silence(address: ResolverAddress) -> str:
+    hint = _usual_hint(address)
+    is_usual = isinstance(address, ServerAddress) and address.port == DNS_PORT and not suspected_port(address.address)
+    return f"{hint}; {_HINT_FOR_CLOSED_PORT}" if is_usual else hint
 
 
 def _usual_hint(address: ResolverAddress) -> str:

@@ -10,9 +10,7 @@ from idlib.discovery.channel import ChannelError, LostConnectionError, remaining
 from idlib.discovery.tls_faults import Peer, fault_of_tls
 from idlib.errors import ConfigurationError, quoted
 
-_OPEN_PORT: Final = (
-    "check the network: it may block port {port}; networks that do often let https:// (port 443) through"
-)
+_HTTPS_PORT: Final = 443
 
 
 def verifying_context(authorities: Path | None) -> ssl.SSLContext:
@@ -144,7 +142,7 @@ class TlsStream:
 
     def _lost(self, error: OSError) -> LostConnectionError:
         if isinstance(error, TimeoutError):
-            return LostConnectionError("did not answer in time", _OPEN_PORT.format(port=self._port))
+            return LostConnectionError("did not answer in time", _hint_for_silence(self._port))
         if isinstance(error, ssl.SSLError):
             return LostConnectionError("broke off TLS", "try again")
         return LostConnectionError(
@@ -200,7 +198,7 @@ def _reach(plain: socket, address: str, port: int, deadline: float) -> None:
         # Otherwise a query in several packets would wait for the server's delayed acknowledgement.
         plain.setsockopt(IPPROTO_TCP, TCP_NODELAY, 1)
     except TimeoutError as error:
-        raise ChannelError("does not accept a connection in time", _OPEN_PORT.format(port=port)) from error
+        raise ChannelError("does not accept a connection in time", _hint_for_silence(port)) from error
     except OSError as error:
         raise ChannelError(
             f"cannot be reached: {error.strerror or error}",
@@ -223,3 +221,9 @@ def _verified(plain: socket, peer: Peer, context: ssl.SSLContext, deadline: floa
         raise ChannelError(
             f"broke off the TLS handshake: {error.strerror or error}", "check the port in DNS_RESOLVER, and the network"
         ) from error
+
+
+def _hint_for_silence(port: int) -> str:
+    if port == _HTTPS_PORT:
+        return "check the network, and the address in DNS_RESOLVER"
+    return f"check the network: it may block port {port}; networks that do often let https:// (port 443) through"

@@ -13,6 +13,7 @@ from idlib.transport.client import TlsTimeoutError
 from idlib.transport.topics import Topics
 
 _CHECK_PLACE: Final = "check MQTT_HOST and MQTT_PORT"
+_HTTPS_PORT: Final = 443
 # OpenSSL's verification errors: https://docs.openssl.org/3.0/man3/X509_STORE_CTX_get_error/
 _UNKNOWN_ISSUER: Final = frozenset({2, 18, 19, 20, 21})
 _NOT_YET_VALID: Final = 9
@@ -91,10 +92,20 @@ def hint_for_error(broker: Broker, error: Exception) -> str:
         case OSError() if split := suspected_port(broker.host):
             return f"if {split[1]} in MQTT_HOST is the port, set it in MQTT_PORT"
         case TimeoutError():
-            return "check MQTT_HOST, MQTT_PORT and any firewall in between"
+            return _hint_for_dropped_packets(broker)
         case OSError() if error.errno in {errno.ENETUNREACH, errno.EHOSTUNREACH, errno.ENETDOWN}:
             return "check the network of this device, and MQTT_HOST"
     return _CHECK_PLACE
+
+
+def _hint_for_dropped_packets(broker: Broker) -> str:
+    """Return what a user can do if nothing answers, as behind a firewall that lets only web traffic leave."""
+    if broker.port == _HTTPS_PORT:
+        return f"{_CHECK_PLACE}, and any firewall in between"
+    return (
+        f"check MQTT_HOST, MQTT_PORT and any firewall in between; in a network that blocks port {broker.port}, set"
+        " MQTT_URL=wss://HOST, which uses port 443 (docs/networks.md)"
+    )
 
 
 def hint_for_alert(broker: Broker, error: Exception | None) -> str:

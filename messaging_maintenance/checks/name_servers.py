@@ -37,7 +37,12 @@ _ROOT_SERVERS: Final = ("198.41.0.4", "193.0.14.129")
 _TRANSFER: Final = "wait for the zone transfer; if it does not come, look at the log of the server that is behind"
 _OPEN_PORT: Final = "open port 53 for UDP and TCP"
 _HINT_FOR_HIJACKING: Final = (
-    "something on the path redirects DNS: pin the zone's key (DNSSEC_TRUST_ANCHORS), or use another network"
+    "something on the path redirects DNS: set DNS_RESOLVER to a resolver with an encrypted path (https://…), pin the"
+    " zone's key (DNSSEC_TRUST_ANCHORS), or use another network"
+)
+_HINT_FOR_PUBLISHING: Final = (
+    "only publishing and key rotation need it, because they ask the zone's name servers themselves: change the record"
+    " from another network, or by hand"
 )
 
 
@@ -379,15 +384,17 @@ def _network_item(
     seen: Observation, servers: ZoneServers, port: int, when_silent: Callable[[str, str, str], Item]
 ) -> Item:
     identifier = "network.port53"
+    # Look-ups do not use the port, and nothing on the path can change their answers.
+    is_encrypted = seen.servers[0].channel is not None
     hijacked = [str(one.server) for one in servers.hijacked]
     if hijacked:
-        return fail(identifier, _hijacked(", ".join(hijacked)), _HINT_FOR_HIJACKING)
+        return _hijacking_item(identifier, ", ".join(hijacked), is_encrypted=is_encrypted)
     if any(one.udp is not None for one in servers.served):
         return ok(identifier, "name servers of the zone answer directly")
     answers = in_parallel([_root_asker(ServerAddress(address, port)) for address in _ROOT_SERVERS])
     responses = [answer for answer in answers if answer is not None]
     if any(one.offers_recursion and not one.is_authoritative for one in responses):
-        return fail(identifier, _hijacked("a root server"), _HINT_FOR_HIJACKING)
+        return _hijacking_item(identifier, "a root server", is_encrypted=is_encrypted)
     if responses:
         return ok(identifier, "root servers answer directly")
     resolver = seen.servers[0].address
@@ -397,12 +404,17 @@ def _network_item(
         return skip(identifier, why, f"start the resolver; if it runs, {_OPEN_PORT} to the Internet")
     silent = "neither the zone's name servers nor root servers answer" if servers.served else "no root server answers"
     evidence = f"{silent} at port {port}: it is closed on the path"
+    if is_encrypted:
+        return warn(identifier, evidence, _HINT_FOR_PUBLISHING)
     hint = f"{_OPEN_PORT} to the Internet: publishing and key rotation ask the zone's name servers themselves"
     return when_silent(identifier, evidence, hint)
 
 
-def _hijacked(servers: str) -> str:
-    return f"something else answers in place of {servers}: DNS is intercepted on the path"
+def _hijacking_item(identifier: str, servers: str, *, is_encrypted: bool) -> Item:
+    evidence = f"something else answers in place of {servers}: DNS is intercepted on the path"
+    if is_encrypted:
+        return warn(identifier, evidence, _HINT_FOR_PUBLISHING)
+    return fail(identifier, evidence, _HINT_FOR_HIJACKING)
 
 
 def _root_asker(server: ServerAddress) -> Callable[[], Response | None]:

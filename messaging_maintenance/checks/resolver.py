@@ -67,7 +67,10 @@ def _hint_of_silence(seen: Observation) -> str:
     # For an encrypted path there are many causes, and the verdict has met the same one.
     if seen.servers[0].channel is not None and isinstance(seen.verdict, TemporaryDiscoveryError):
         return seen.verdict.hint
-    return "start the resolver, check the network, or set DNS_RESOLVER to another one"
+    return (
+        "start the resolver, check the network, or set DNS_RESOLVER to another one; in a network that blocks port 53,"
+        " to one that answers over HTTPS (docs/networks.md)"
+    )
 
 
 def _path_items(server: Server, question: Question) -> list[Item]:

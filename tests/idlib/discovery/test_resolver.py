@@ -101,6 +101,14 @@ def test_a_silent_server_is_reported(serve: Serve) -> None:
     assert "did not answer in time" in why_not(serve(lambda *_: []), seconds=0.1)
 
 
+def test_a_network_that_blocks_port_53_is_suspected(monkeypatch: pytest.MonkeyPatch, serve: Serve) -> None:
+    server = serve(lambda *_: [])
+    monkeypatch.setattr("idlib.discovery.resolver.DNS_PORT", server.address.port)
+    with pytest.raises(TemporaryDiscoveryError) as raised:
+        Resolver(named_server(server.address), seconds=0.1).ask(QUESTION)
+    assert raised.value.hint.endswith("set DNS_RESOLVER to a resolver that answers over HTTPS (docs/networks.md)")
+
+
 def test_an_unreachable_server_is_reported() -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as unused:
         unused.bind(("127.0.0.1", 0))

@@ -17,6 +17,7 @@ from idlib.transport.hints import hint_for_alert, hint_for_error, hint_for_reaso
 
 PLAIN = Broker("broker.example", 1883, MqttVersion.V5)
 TLS = Broker("broker.example", 8883, MqttVersion.V5, ssl.create_default_context())
+AT_HTTPS_PORT = replace(TLS, port=443)
 LOGGED_IN = Broker("broker.example", 8883, MqttVersion.V5, TLS.tls, "alice", "secret")
 WITH_CERTIFICATE = Broker("broker.example", 8883, MqttVersion.V5, TLS.tls, shows_certificate=True)
 WITH_PORT_IN_HOST = Broker("::1:1883", 1883, MqttVersion.V5)
@@ -60,7 +61,9 @@ def tls(reason: str) -> ssl.SSLError:
         (PLAIN, ConnectionRefusedError(errno.ECONNREFUSED, "Connection refused"), "MQTT_PORT"),
         (PLAIN, socket.gaierror(socket.EAI_NONAME, "Name or service not known"), "MQTT_HOST: there is no such host"),
         (PLAIN, socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution"), "DNS does not answer"),
-        (PLAIN, TimeoutError(errno.ETIMEDOUT, "timed out"), "firewall"),
+        (PLAIN, TimeoutError(errno.ETIMEDOUT, "timed out"), "that blocks port 1883, set MQTT_URL=wss://HOST"),
+        (TLS, TimeoutError(errno.ETIMEDOUT, "timed out"), "that blocks port 8883, set MQTT_URL=wss://HOST"),
+        (AT_HTTPS_PORT, TimeoutError(errno.ETIMEDOUT, "timed out"), "MQTT_PORT, and any firewall in between"),
         (PLAIN, OSError(errno.ENETUNREACH, "Network is unreachable"), "network of this device"),
         (WITH_PORT_IN_HOST, TimeoutError("timed out"), "if 1883 in MQTT_HOST is the port, set it in MQTT_PORT"),
         (WITH_PORT_IN_HOST, OSError(errno.ENETUNREACH, "Network is unreachable"), "if 1883 in MQTT_HOST is the port"),

@@ -178,6 +178,31 @@ def test_a_port_that_is_closed_on_the_path_is_one_failure_and_only_of_this_devic
     assert failed(items) == ({"network.port53"} if status is Status.FAIL else set())
 
 
+class Encrypted:
+    """An encrypted path that nothing is asked over."""
+
+    def new_identifier(self) -> int:
+        raise NotImplementedError
+
+    def exchange(self, query: bytes, deadline: float) -> bytes:
+        raise NotImplementedError
+
+
+@pytest.mark.parametrize("offers_recursion", [None, True], ids=["closed", "hijacked"])
+def test_port_53_is_no_failure_if_the_resolver_has_an_encrypted_path(offers_recursion: bool | None, zone: Zone) -> None:  # noqa: FBT001
+    one = silent(1, zone)
+    if offers_recursion:
+        one = dataclasses.replace(
+            served(1, zone), udp=dataclasses.replace(response_of(zone), is_authoritative=False, offers_recursion=True)
+        )
+    seen = observed(zone)
+    seen = dataclasses.replace(seen, servers=[dataclasses.replace(seen.servers[0], channel=Encrypted())])
+    items = {item.id: item for item in check_name_servers(seen, ZoneServers(ORIGIN, (one,)), 1)}
+    assert items["network.port53"].status is Status.WARN
+    assert items["network.port53"].hint.startswith("only publishing and key rotation need it")
+    assert failed(items) == set()
+
+
 def test_name_servers_are_blamed_if_root_servers_answer(zone: Zone, monkeypatch: pytest.MonkeyPatch) -> None:
     with root_server() as root:
         monkeypatch.setattr(name_servers, "_ROOT_SERVERS", (root.address,))

@@ -1,0 +1,1 @@
+"""Networks that restrict a device: network namespaces, a router that filters or lies, and the servers beyond it."""

@@ -30,7 +30,7 @@ from idlib.settings.programs import (
     ROTATION_READS,
     SENDER_READS,
 )
-from idlib.settings.proxy_urls import ProxyScheme, ProxyUrl, read_proxy_url
+from idlib.settings.proxy_urls import MAX_LOGIN_BYTES, ProxyScheme, ProxyUrl, read_proxy_url
 from idlib.settings.resolvers import (
     HTTPS_PORT,
     TLS_PORT,
@@ -52,6 +52,7 @@ __all__ = [
     "EPOCH_PUBLISHING_READS",
     "HTTPS_PORT",
     "MAINTENANCE_READS",
+    "MAX_LOGIN_BYTES",
     "MAX_RECEIVER_WORKERS",
     "MAX_TLSA_TTL",
     "METRICS_READS",

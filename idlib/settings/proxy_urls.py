@@ -10,6 +10,8 @@ from idlib.settings.urls import read_place, read_user
 from idlib.settings.variable import SecretValueError
 
 PROXY_URL_FORM: Final = "a URL such as socks5://proxy.example.com:1080, or http://USER@proxy.example.com:3128"
+# The most that SOCKS 5 can transmit of a user name and of a password (RFC 1929, section 2).
+MAX_LOGIN_BYTES: Final = 255
 _URL: Final = re.compile(r"([^:/]*)://([^/?#]*)(/?)(.*)", re.DOTALL)
 
 
@@ -67,4 +69,6 @@ def read_proxy_url(text: str) -> ProxyUrl:
         raise SecretValueError("has something after the port")
     userinfo, at, place = split[2].rpartition("@")
     user = read_user(userinfo) if at else None
+    if user is not None and len(user.encode()) > MAX_LOGIN_BYTES:
+        raise SecretValueError(f"has a user name of more than {MAX_LOGIN_BYTES} bytes")
     return ProxyUrl(scheme, *read_place(place, None), user)

@@ -3,6 +3,7 @@
 import ipaddress
 import logging
 import ssl
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Self
@@ -10,7 +11,7 @@ from typing import Final, Self
 from idlib.errors import ConfigurationError, quoted
 from idlib.files import read_regular
 from idlib.pem import Kind, describe, read_certificates
-from idlib.settings import VARIABLES, MqttUrl, MqttVersion, Settings, Switch
+from idlib.settings import MAX_LOGIN_BYTES, VARIABLES, MqttUrl, MqttVersion, ProxyUrl, Settings, Switch
 from idlib.transport.library import check_library
 from idlib.transport.topics import Topics
 
@@ -23,6 +24,49 @@ _MAX_PASSWORD_BYTES: Final = 65535
 # OpenSSL's reasons if a key belongs to another certificate.
 _MISMATCHES: Final = frozenset({"KEY_VALUES_MISMATCH", "KEY_TYPE_MISMATCH", "NO_CERTIFICATE_ASSIGNED"})
 _UTF_16_MARKS: Final = (b"\xff\xfe", b"\xfe\xff")
+
+
+@dataclass(frozen=True, slots=True)
+class SettingNames:
+    """The settings that say where the broker is, and how to change them, for hints.
+
+    Args:
+        place: All of them.
+        host: The one with the host.
+        port: The one with the port.
+        give_port: How to give the port.
+        give_tls_port: How to give a port with TLS.
+        use_tls: How to turn TLS on.
+        use_no_tls: How to turn it off.
+    """
+
+    place: str
+    host: str
+    port: str
+    give_port: str
+    give_tls_port: str
+    use_tls: str
+    use_no_tls: str
+
+
+_NAMES: Final = SettingNames(
+    "MQTT_HOST and MQTT_PORT",
+    "MQTT_HOST",
+    "MQTT_PORT",
+    "set it in MQTT_PORT",
+    "set MQTT_PORT (8883 is usual for TLS)",
+    "set MQTT_TLS=on",
+    "MQTT_TLS=off",
+)
+_NAMES_OF_URL: Final = SettingNames(
+    "MQTT_URL",
+    "MQTT_URL",
+    "MQTT_URL",
+    "put the address into brackets",
+    "give another one in MQTT_URL",
+    "use mqtts:// or wss:// in MQTT_URL",
+    "use mqtt:// or ws:// there",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +86,9 @@ class Broker:
         client_id: The receiver's client id; None if it is random. Other connections put it before a random one.
         topics: How topics are formed.
         url: Where it is, if MQTT_URL says it; None if MQTT_HOST, MQTT_PORT and MQTT_TLS do.
+        alpn: The protocols that we offer with ALPN; none without it.
+        proxy: The proxy through which we connect; None if we connect directly.
+        proxy_password: Our password there; None if there is none.
     """
 
     host: str
@@ -56,6 +103,9 @@ class Broker:
     client_id: str | None = field(default=None, repr=False)
     topics: Topics = field(default_factory=Topics)
     url: MqttUrl | None = None
+    alpn: tuple[str, ...] = ()
+    proxy: ProxyUrl | None = None
+    proxy_password: str | None = field(default=None, repr=False)
 
     @classmethod
     def from_settings(cls, settings: Settings) -> Self:
@@ -80,7 +130,15 @@ class Broker:
             client_id=settings.mqtt_client_id,
             topics=Topics.from_settings(settings),
             url=settings.mqtt_url,
+            alpn=settings.mqtt_alpn or (),
+            proxy=settings.mqtt_proxy,
+            proxy_password=_proxy_password(settings.mqtt_proxy_password_file),
         )
+
+    @property
+    def setting_names(self) -> SettingNames:
+        """The settings that say where it is."""
+        return _NAMES if self.url is None else _NAMES_OF_URL
 
     def __str__(self) -> str:
         address = f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
@@ -91,36 +149,60 @@ class Broker:
 
 def _check_together(settings: Settings) -> None:
     """Reject settings that would be ignored, and so weaken protection, because another one is missing."""
-    files = {
-        "MQTT_CA_FILE": settings.mqtt_ca_file,
-        "MQTT_CERT_FILE": settings.mqtt_cert_file,
-        "MQTT_KEY_FILE": settings.mqtt_key_file,
-    }
-    problems = []
-    if settings.mqtt_tls is Switch.OFF:
-        problems += [
-            f"{name} is set, and MQTT_TLS is off: set MQTT_TLS=on, or unset {name}"
-            for name, path in files.items()
-            if path is not None
-        ]
-    if settings.mqtt_key_file is not None and settings.mqtt_cert_file is None:
-        problems.append("MQTT_KEY_FILE is set, and MQTT_CERT_FILE is not: set both or neither")
-    if settings.mqtt_password_file is not None and settings.mqtt_username is None:
-        problems.append("MQTT_PASSWORD_FILE is set, and MQTT_USERNAME is not: set both or neither")
-    if settings.mqtt_username is not None and not _login_is_protected(settings):
-        problems.append(
-            "MQTT_USERNAME is set, and MQTT_TLS is off: anyone on the path to the broker could read the password;"
-            " set MQTT_TLS=on, or MQTT_PLAINTEXT_LOGIN=on to allow that"
-        )
-    if settings.mqtt_client_id is not None and settings.mqtt_username is None and settings.mqtt_cert_file is None:
-        problems.append(
-            "MQTT_CLIENT_ID is set, and neither MQTT_USERNAME nor MQTT_CERT_FILE is: anyone who guesses it could take"
-            " over the session, and the messages in it; set a login, or unset MQTT_CLIENT_ID"
-        )
+    problems = [*_tls_problems(settings), *_login_problems(settings), *_proxy_problems(settings)]
     if problems:
         raise ConfigurationError(*problems)
     _warn_of_what_is_ignored(settings)
     _warn_of_login_at_default_broker(settings)
+
+
+def _tls_problems(settings: Settings) -> Iterator[str]:
+    needing_tls = {
+        "MQTT_CA_FILE": settings.mqtt_ca_file,
+        "MQTT_CERT_FILE": settings.mqtt_cert_file,
+        "MQTT_KEY_FILE": settings.mqtt_key_file,
+        "MQTT_ALPN": settings.mqtt_alpn,
+    }
+    if settings.mqtt_tls is Switch.OFF:
+        off, on = "MQTT_TLS is off", "set MQTT_TLS=on"
+        if settings.mqtt_url is not None:
+            off, on = f"MQTT_URL has {settings.mqtt_url.scheme}://", _NAMES_OF_URL.use_tls
+        for name, value in needing_tls.items():
+            if value is not None:
+                yield f"{name} is set, and {off}: {on}, or unset {name}"
+    if settings.mqtt_key_file is not None and settings.mqtt_cert_file is None:
+        yield "MQTT_KEY_FILE is set, and MQTT_CERT_FILE is not: set both or neither"
+
+
+def _login_problems(settings: Settings) -> Iterator[str]:
+    if settings.mqtt_password_file is not None and settings.mqtt_username is None:
+        yield "MQTT_PASSWORD_FILE is set, and MQTT_USERNAME is not: set both or neither"
+    if settings.mqtt_username is not None and not _login_is_protected(settings):
+        what, remedy = "MQTT_USERNAME is set, and MQTT_TLS is off", "set MQTT_TLS=on"
+        if settings.mqtt_url is not None:
+            what, remedy = (
+                f"there is a user name, and MQTT_URL has {settings.mqtt_url.scheme}://",
+                _NAMES_OF_URL.use_tls,
+            )
+        yield (
+            f"{what}: anyone on the path to the broker could read the password; {remedy}, or MQTT_PLAINTEXT_LOGIN=on"
+            " to allow that"
+        )
+    if settings.mqtt_client_id is not None and settings.mqtt_username is None and settings.mqtt_cert_file is None:
+        yield (
+            "MQTT_CLIENT_ID is set, and neither MQTT_USERNAME nor MQTT_CERT_FILE is: anyone who guesses it could take"
+            " over the session, and the messages in it; set a login, or unset MQTT_CLIENT_ID"
+        )
+
+
+def _proxy_problems(settings: Settings) -> Iterator[str]:
+    proxy, has_password = settings.mqtt_proxy, settings.mqtt_proxy_password_file is not None
+    if proxy is None and has_password:
+        yield "MQTT_PROXY_PASSWORD_FILE is set, and MQTT_PROXY is not: set both or neither"
+    elif proxy is not None and has_password != (proxy.user is not None):
+        yield (
+            "MQTT_PROXY has a user name, and MQTT_PROXY_PASSWORD_FILE is not set, or the reverse: give both or neither"
+        )
 
 
 def _warn_of_what_is_ignored(settings: Settings) -> None:
@@ -136,7 +218,7 @@ def _warn_of_what_is_ignored(settings: Settings) -> None:
             )
         elif settings.mqtt_tls is Switch.ON:
             _LOG.warning("MQTT_PLAINTEXT_LOGIN=on is ignored: MQTT_TLS=on protects the login; unset it")
-        elif is_on_this_machine(settings.mqtt_host):
+        elif settings.mqtt_proxy is None and is_on_this_machine(settings.mqtt_host):
             _LOG.warning(
                 "MQTT_PLAINTEXT_LOGIN=on is ignored: a login at a broker on this machine is always allowed; unset it"
             )
@@ -145,8 +227,9 @@ def _warn_of_what_is_ignored(settings: Settings) -> None:
 def _warn_of_login_at_default_broker(settings: Settings) -> None:
     if settings.mqtt_username is not None and settings.mqtt_host == _default("MQTT_HOST"):
         _LOG.warning(
-            "The public broker %s receives MQTT_USERNAME and the password: set MQTT_HOST to your own broker",
+            "The public broker %s receives MQTT_USERNAME and the password: set %s to your own broker",
             settings.mqtt_host,
+            (_NAMES if settings.mqtt_url is None else _NAMES_OF_URL).host,
         )
 
 
@@ -156,7 +239,8 @@ def _default(name: str) -> str | None:
 
 def _login_is_protected(settings: Settings) -> bool:
     is_allowed = settings.mqtt_tls is Switch.ON or settings.mqtt_plaintext_login is Switch.ON
-    return is_allowed or is_on_this_machine(settings.mqtt_host)
+    # A proxy may be elsewhere, and looks up names such as localhost there.
+    return is_allowed or (settings.mqtt_proxy is None and is_on_this_machine(settings.mqtt_host))
 
 
 def is_on_this_machine(host: str) -> bool:
@@ -178,6 +262,8 @@ def is_on_this_machine(host: str) -> bool:
 
 def _tls_context(settings: Settings) -> ssl.SSLContext:
     context = verifying_context("MQTT_CA_FILE", settings.mqtt_ca_file)
+    if settings.mqtt_alpn is not None:
+        context.set_alpn_protocols(list(settings.mqtt_alpn))
     if settings.mqtt_cert_file is not None:
         _load_own_certificate(context, settings.mqtt_cert_file, settings.mqtt_key_file)
     return context
@@ -266,6 +352,14 @@ def read_password(name: str, path: Path | None) -> str | None:
         return lines[0].decode("utf-8")
     except UnicodeDecodeError as error:
         raise _bad(name, path, f"has byte {error.start + 1} of line 1 that is not UTF-8; save it in UTF-8") from error
+
+
+def _proxy_password(path: Path | None) -> str | None:
+    name = "MQTT_PROXY_PASSWORD_FILE"
+    password = read_password(name, path)
+    if path is not None and password is not None and len(password.encode()) > MAX_LOGIN_BYTES:
+        raise _bad(name, path, f"holds a password of more than {MAX_LOGIN_BYTES} bytes")
+    return password
 
 
 def _read(name: str, path: Path) -> bytes:

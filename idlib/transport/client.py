@@ -2,8 +2,6 @@
 
 import contextlib
 import re
-import socket
-import ssl
 import time
 from collections import OrderedDict
 from collections.abc import Callable
@@ -44,10 +42,6 @@ _RETURN_CODES: Final = {1: 132, 2: 133, 3: 136, 4: 134, 5: 135}
 
 
 _INVALID_FORMAT: Final = 153
-
-
-class TlsTimeoutError(TimeoutError):
-    """A port accepted a connection, but did not answer in the TLS handshake in time."""
 
 
 class UnreadablePackets:
@@ -96,6 +90,7 @@ class PacketClient(Client):
         max_publish_size: Bytes of the largest PUBLISH that is held in memory.
         unreadable: The packets that ended previous connections.
         handlers: The callbacks.
+        dial: Returns a new connection to the broker.
     """
 
     def __init__(
@@ -107,6 +102,7 @@ class PacketClient(Client):
         is_session_kept: bool,
         max_publish_size: int,
         unreadable: UnreadablePackets,
+        dial: Callable[[], object],
     ) -> None:
         is_version_5 = version is MqttVersion.V5
         super().__init__(
@@ -129,6 +125,7 @@ class PacketClient(Client):
         self._handlers = handlers
         self._reader = PacketReader(max_publish_size)
         self._unreadable = unreadable
+        self._dial = dial
         self._has_connack = False
         self.on_disconnect = self._note_end
         # If this is set, the library leaves all writing to the thread that runs the connection.
@@ -181,14 +178,8 @@ class PacketClient(Client):
         if reason.is_failure:
             self._note(str(reason))
 
-    def _ssl_wrap_socket(self, tcp_sock: socket.socket) -> ssl.SSLSocket:
-        if self._ssl_context is None:
-            raise ValueError("TLS has no context")
-        try:
-            # The library's own method leaves the socket open if the handshake fails.
-            return self._ssl_context.wrap_socket(tcp_sock, server_hostname=self._host)
-        except TimeoutError as error:
-            raise TlsTimeoutError(f"no TLS answer within {self.connect_timeout:g} s") from error
+    def _create_socket(self) -> Any:
+        return self._dial()
 
     def _sock_recv(self, bufsize: int) -> bytes:
         try:

@@ -12,6 +12,7 @@ from idlib.errors import TransportError
 from idlib.settings import MqttVersion
 from idlib.transport.broker import Broker
 from idlib.transport.client import KEEPALIVE_SECONDS, Handlers, PacketClient, UnreadablePackets, reason_name, words_of
+from idlib.transport.dialing import DialError, dial
 from idlib.transport.hints import hint_for_alert, hint_for_error, hint_for_reason
 from idlib.transport.packets import MAX_PACKET_BYTES, OVERHEAD_BYTES
 
@@ -141,10 +142,8 @@ class Connector:
             is_session_kept=self._session_expiry is not None,
             max_publish_size=self._max_packet_size,
             unreadable=self._unreadable,
+            dial=lambda: dial(self._broker, self._timeout),
         )
-        client.connect_timeout = self._timeout
-        if self._broker.tls is not None:
-            client.tls_set_context(self._broker.tls)
         if self._broker.username is not None:
             client.username_pw_set(self._broker.username, self._broker.password)
         return client
@@ -174,6 +173,8 @@ class Connector:
             raise TransportError(
                 f"TLS with the broker {broker} fails: {words_of(error)}", hint_for_error(broker, error)
             ) from error
+        except DialError as error:
+            raise TransportError(f"the broker {broker} cannot be reached: {error}", error.hint) from error
         # The codec of host names raises a ValueError for names that it cannot encode.
         except (OSError, ValueError) as error:
             raise TransportError(

@@ -9,10 +9,9 @@ from paho.mqtt.packettypes import PacketTypes
 
 from idlib.settings import MqttVersion, TopicFormat, suspected_port
 from idlib.transport.broker import Broker
-from idlib.transport.client import TlsTimeoutError
+from idlib.transport.dialing import TlsTimeoutError
 from idlib.transport.topics import Topics
 
-_CHECK_PLACE: Final = "check MQTT_HOST and MQTT_PORT"
 _HTTPS_PORT: Final = 443
 # OpenSSL's verification errors: https://docs.openssl.org/3.0/man3/X509_STORE_CTX_get_error/
 _UNKNOWN_ISSUER: Final = frozenset({2, 18, 19, 20, 21})
@@ -34,6 +33,8 @@ _CLIENT_CERTIFICATE_ALERTS: Final = (
     "ACCESS_DENIED",
 )
 _VERSION_ALERTS: Final = ("PROTOCOL_VERSION", "UNSUPPORTED_PROTOCOL", "INSUFFICIENT_SECURITY", "NO_PROTOCOLS_AVAILABLE")
+# RFC 7301, section 3.2.
+_ALPN_ALERT: Final = "NO_APPLICATION_PROTOCOL"
 # Reason codes of MQTT 5, section 2.4; `client` translates those of 3.1.1 into them.
 _FIRST_FAILURE: Final = 128
 _OURS: Final = "this program uses no {}, so a proxy has changed what it sent, or the broker has a fault: report it"
@@ -59,8 +60,8 @@ _HINTS_OF_REASONS: Final = {
     153: "use another broker, or turn off its inspection of messages: what it sees of them is encrypted",
     154: _OURS.format("retained message"),
     155: "configure the broker to accept QoS 1",
-    156: "set MQTT_HOST to another server of this broker for now",
-    157: "set MQTT_HOST to the server that replaces it",
+    156: "set {host} to another server of this broker for now",
+    157: "set {host} to the server that replaces it",
     158: _OURS.format("shared subscription"),
     159: "connect less often: many messages can share a connection, with --lines, --to or a resident sender",
     160: "no action needed: the broker ends each connection after a time, and the program reconnects",
@@ -76,35 +77,36 @@ def hint_for_error(broker: Broker, error: Exception) -> str:
         broker: The broker to connect to.
         error: The error of the socket, TLS or name resolution.
     """
+    names = broker.setting_names
     match error:
         case ssl.SSLError():
             return _hint_for_tls(broker, error)
         case socket.gaierror():
             if error.errno == socket.EAI_AGAIN:
                 return "DNS does not answer: check the network and this system's resolver"
-            return "check MQTT_HOST: there is no such host"
+            return f"check {names.host}: there is no such host"
         case ConnectionRefusedError():
-            return "no server is listening on that port: check MQTT_PORT, and that the broker is running"
+            return f"no server is listening on that port: check {names.port}, and that the broker is running"
         case ConnectionError():
             return hint_for_silence(broker)
         case TlsTimeoutError():
             return "check that the port uses TLS"
         case OSError() if split := suspected_port(broker.host):
-            return f"if {split[1]} in MQTT_HOST is the port, set it in MQTT_PORT"
+            return f"if {split[1]} in {names.host} is the port, {names.give_port}"
         case TimeoutError():
             return _hint_for_dropped_packets(broker)
         case OSError() if error.errno in {errno.ENETUNREACH, errno.EHOSTUNREACH, errno.ENETDOWN}:
-            return "check the network of this device, and MQTT_HOST"
-    return _CHECK_PLACE
+            return f"check the network of this device, and {names.host}"
+    return f"check {names.place}"
 
 
 def _hint_for_dropped_packets(broker: Broker) -> str:
     """Return what a user can do if nothing answers, as behind a firewall that lets only web traffic leave."""
     if broker.port == _HTTPS_PORT:
-        return f"{_CHECK_PLACE}, and any firewall in between"
+        return f"check {broker.setting_names.place}, and any firewall in between"
     return (
-        f"check MQTT_HOST, MQTT_PORT and any firewall in between; in a network that blocks port {broker.port}, set"
-        " MQTT_URL=wss://HOST, which uses port 443 (docs/networks.md)"
+        f"check {broker.setting_names.place}, and any firewall in between; in a network that blocks port {broker.port},"
+        " set MQTT_URL=wss://HOST, which uses port 443 (docs/networks.md)"
     )
 
 
@@ -118,6 +120,8 @@ def hint_for_alert(broker: Broker, error: Exception | None) -> str:
         error: The error that ended the connection, if known.
     """
     reason = _reason_of(error)
+    if _ALPN_ALERT in reason:
+        return "the server knows none of the protocols in MQTT_ALPN: see the broker's documentation"
     if any(alert in reason for alert in _VERSION_ALERTS):
         return "the broker must speak TLS 1.2 or newer"
     if any(alert in reason for alert in _CLIENT_CERTIFICATE_ALERTS):
@@ -137,8 +141,12 @@ def hint_for_silence(broker: Broker) -> str:
     is_version_5 = broker.version is MqttVersion.V5
     if broker.tls is None:
         version = "MQTT_VERSION (3.1.1 if the broker does not speak MQTT 5)" if is_version_5 else "MQTT_VERSION"
-        return f"check MQTT_HOST, MQTT_PORT and {version}; if the port expects TLS, set MQTT_TLS=on"
+        return (
+            f"check {broker.setting_names.place} and {version}; if the port expects TLS, {broker.setting_names.use_tls}"
+        )
     version = "; if the broker does not speak MQTT 5, set MQTT_VERSION=3.1.1" if is_version_5 else ""
+    if broker.alpn:
+        return "check that the port uses TLS, and that the broker expects one of the protocols in MQTT_ALPN" + version
     if broker.shows_certificate:
         return "check that the port uses TLS, and that the broker accepts the certificate in MQTT_CERT_FILE" + version
     return "check that the port uses TLS; if the broker requires a client certificate, set MQTT_CERT_FILE" + version
@@ -175,7 +183,7 @@ def hint_for_reason(broker: Broker, packet_type: int, code: int) -> str:
         case 144:
             return f"the broker does not allow messages to the topic: {_hint_for_topic(broker)}"
     unknown = "MQTT does not define this reason: look for it in the broker's log" if code >= _FIRST_FAILURE else ""
-    return _HINTS_OF_REASONS.get(code, unknown)
+    return _HINTS_OF_REASONS.get(code, unknown).format(host=broker.setting_names.host)
 
 
 def hint_for_lost_connection(broker: Broker) -> str:
@@ -291,7 +299,7 @@ def _hint_for_certificate(broker: Broker, error: ssl.SSLCertVerificationError) -
             return "the broker's certificate was not issued by a CA in MQTT_CA_FILE"
         return "the broker's certificate was not issued by a CA of this system; set MQTT_CA_FILE to its CA's file"
     if error.verify_code in _OTHER_NAME:
-        return f"the broker's certificate is not for {broker.host}; set MQTT_HOST to a name in it"
+        return f"the broker's certificate is not for {broker.host}; set {broker.setting_names.host} to a name in it"
     if error.verify_code == _NOT_YET_VALID:
         return "the broker's certificate is not valid yet, or the clock of this device is behind"
     if error.verify_code == _EXPIRED:
@@ -303,7 +311,8 @@ def _hint_for_tls(broker: Broker, error: ssl.SSLError) -> str:
     if isinstance(error, ssl.SSLCertVerificationError):
         return _hint_for_certificate(broker, error)
     if _reason_of(error) in _NO_TLS:
-        return "check that the port uses TLS: set MQTT_PORT (8883 is usual for TLS), or MQTT_TLS=off"
+        names = broker.setting_names
+        return f"check that the port uses TLS: {names.give_tls_port}, or {names.use_no_tls}"
     # OpenSSL gives no better reason if the connection ended during the handshake.
     return hint_for_alert(broker, error) or hint_for_silence(broker)
 

@@ -11,7 +11,16 @@ import time
 from typing import Final
 
 from wsproto import ConnectionType, WSConnection
-from wsproto.events import AcceptConnection, BytesMessage, CloseConnection, Event, Ping, RejectConnection, Request, TextMessage
+from wsproto.events import (
+    AcceptConnection,
+    BytesMessage,
+    CloseConnection,
+    Event,
+    Ping,
+    RejectConnection,
+    Request,
+    TextMessage,
+)
 from wsproto.utilities import LocalProtocolError, RemoteProtocolError
 
 from idlib.errors import quoted
@@ -64,7 +73,9 @@ def _answer(connection: socket.socket, protocol: WSConnection, deadline: float, 
         connection.settimeout(max(remaining, 0.001))
         data = connection.recv(_PORTION_BYTES)
     except TimeoutError as error:
-        raise DialError(f"the server does not answer as WebSockets do within {timeout:g} s", _CHECK_WEBSOCKETS) from error
+        raise DialError(
+            f"the server does not answer as WebSockets do within {timeout:g} s", _CHECK_WEBSOCKETS
+        ) from error
     if not data:
         raise DialError("the server closed the connection instead of accepting a WebSocket", _CHECK_WEBSOCKETS)
     try:
@@ -170,7 +181,7 @@ class WebSocket:
         """Close the connection; the server is told if that is possible at once."""
         with contextlib.suppress(OSError, LocalProtocolError):
             if not self._unsent and self._end is None:
-                self.connection.setblocking(False)
+                self.connection.settimeout(0.0)
                 self.connection.send(self._protocol.send(CloseConnection(code=1000)))
         self.connection.close()
 

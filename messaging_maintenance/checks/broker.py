@@ -97,7 +97,7 @@ class _Attempt:
 
 
 def _unreachable_item(error: TransportError) -> Item:
-    return fail("broker.reachable", error.fact, error.hint or "start the broker, or check MQTT_HOST and MQTT_PORT")
+    return fail("broker.reachable", error.fact, error.hint or "start the broker, or check its address")
 
 
 def _skipped(items: list[Item], why: str) -> list[Item]:
@@ -108,8 +108,9 @@ def _skipped(items: list[Item], why: str) -> list[Item]:
 def _tls_item(broker: Broker, inquiry: Inquiry) -> Item:
     identifier = "broker.tls"
     if broker.tls is None:
-        return ok(identifier, "MQTT_TLS is off: the network sees who receives messages, but not what they say")
+        return ok(identifier, "TLS is off: the network sees who receives messages, but not what they say")
     connection = inquiry.client.socket()
+    connection = getattr(connection, "connection", connection)
     certificate = connection.getpeercert() if isinstance(connection, ssl.SSLSocket) else None
     if not certificate:
         return skip(identifier, "the connection ended before the broker's certificate could be read")

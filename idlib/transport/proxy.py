@@ -28,7 +28,8 @@ _SOCKS_REPLIES: Final = {
     8: ("does not know this type of address", "name the broker by its host name, or by an IPv4 address"),
 }
 _HTTP_FORBIDDEN: Final = frozenset({403, 405})
-_HTTP_LOGIN: Final = 407
+# Tinyproxy answers a wrong login with 401, which is not for proxies.
+_HTTP_LOGIN: Final = frozenset({401, 407})
 _HTTP_NO_BROKER: Final = frozenset({500, 502, 503, 504})
 # What the library says if the proxy refuses a login.
 _LOGIN_REFUSED: Final = frozenset(
@@ -81,7 +82,7 @@ def _refused(proxy: ProxyUrl, error: ProxyError) -> DialError:
         fact, hint = _SOCKS_REPLIES.get(code, (f"answers with code {code}", "look for the reason in the proxy's log"))
         return DialError(f"the proxy {proxy} {fact}", hint)
     fact = f"the proxy {proxy} answers with HTTP status {code}"
-    if code == _HTTP_LOGIN:
+    if code in _HTTP_LOGIN:
         return DialError(fact, login)
     if code in _HTTP_FORBIDDEN:
         return DialError(fact, _ASK_OPERATOR)

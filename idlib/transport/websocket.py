@@ -91,6 +91,8 @@ def _answer(connection: socket.socket, protocol: WSConnection, deadline: float, 
         raise DialError(
             f"the server does not answer as WebSockets do within {timeout:g} s", _CHECK_WEBSOCKETS
         ) from error
+    except ConnectionError:
+        data = b""
     if not data:
         raise DialError("the server closed the connection instead of accepting a WebSocket", _CHECK_WEBSOCKETS)
     try:

@@ -127,7 +127,12 @@ def route_of(descriptor: int) -> Route:
 
 
 def _addresses_of(broker: Broker) -> list[tuple[Address, int]]:
-    """Return the addresses of a broker; none if they cannot be looked up now, because then we are not connected."""
+    """Return the addresses of a broker; none if they cannot be looked up now, because then we are not connected.
+
+    Behind a proxy they are not looked up either: only the proxy may learn the broker's name, and knows its address.
+    """
+    if broker.proxy is not None:
+        return []
     with contextlib.suppress(OSError, ValueError):
         found = socket.getaddrinfo(broker.host, broker.port, type=socket.SOCK_STREAM)
         return [(_address(str(place[0])), broker.port) for *_, place in found]

@@ -105,15 +105,20 @@ def fields_used_in(*files: Path) -> set[str]:
                 "publishing/__init__.py",
                 "publishing/zone.py",
                 "transport/broker.py",
+                "transport/topics.py",
             ],
         ),
         # The name that balena gives the container is only used in texts about the container.
         (
             RESIDENT_SENDER_READS - {"BALENA_SERVICE_NAME"},
             "messaging_sender",
-            ["discovery/__init__.py", "transport/broker.py"],
+            ["discovery/__init__.py", "transport/broker.py", "transport/topics.py"],
         ),
-        (RECEIVER_READS, "messaging_receiver", ["discovery/__init__.py", "transport/broker.py", "trust.py"]),
+        (
+            RECEIVER_READS,
+            "messaging_receiver",
+            ["discovery/__init__.py", "transport/broker.py", "transport/topics.py", "trust.py"],
+        ),
     ],
 )
 def test_the_documented_settings_of_a_program_are_those_its_code_uses(

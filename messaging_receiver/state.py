@@ -102,7 +102,7 @@ class KeptSession:
     def __init__(self, memory: ReplayStore, client_id: str | None = None) -> None:
         self._memory = memory
         self._client_id = client_id
-        # The id itself stays out of the store: whoever knows it can take over the session.
+        # The id itself stays out of the store: anyone who knows it can take over the session.
         digest = "" if client_id is None else hashlib.sha256(client_id.encode()).hexdigest()[:_DIGEST_DIGITS]
         self._fact = _SESSION if client_id is None else f"{_SESSION} {digest}"
 

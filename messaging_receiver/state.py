@@ -22,6 +22,7 @@ from idlib.storage.values import IDENTIFIER_BYTES
 from idlib.storage.waiting import WaitingMessages
 from idlib.timekeeping import Timekeeper
 from idlib.transport import new_client_id
+from idlib.transport.session import LastSession
 from idlib.trust import PolicySource, replay_entry
 from messaging_receiver.context import Context, Standings
 
@@ -101,7 +102,7 @@ class KeptSession:
     def __init__(self, memory: ReplayStore, client_id: str | None = None) -> None:
         self._memory = memory
         self._client_id = client_id
-        # The id itself stays out of the store: whoever knows it can take over the session.
+        # The id itself stays out of the store: anyone who knows it can take over the session.
         digest = "" if client_id is None else hashlib.sha256(client_id.encode()).hexdigest()[:_DIGEST_DIGITS]
         self._fact = _SESSION if client_id is None else f"{_SESSION} {digest}"
 
@@ -116,7 +117,8 @@ class KeptSession:
         return text
 
     def _tell_of_another_session(self) -> None:
-        if self._memory.get_fact(_SESSION):
+        last = LastSession.from_text(self._memory.get_fact(_SESSION) or "")
+        if last is not None and last.should_exist(time.time()):
             _LOG.warning(
                 "MQTT_CLIENT_ID begins a new session: what has come since the receiver last ran stays in the session of"
                 " the random client id until the broker drops it; to receive it, run the receiver once without"

@@ -22,6 +22,7 @@ def publisher(monkeypatch: pytest.MonkeyPatch) -> MagicMock:
     created.publish.side_effect = lambda topic, _payload, _lifetime: topic
     for name in ("Broker", "MarkMemory", "OwnRecord", "Sealer", "KeyLog", "queue_message", "warn_if_nobody_sends"):
         monkeypatch.setattr(group, name, MagicMock())
+    group.Broker.from_settings.return_value.topics.of = str  # type: ignore[attr-defined]
     monkeypatch.setattr(group, "has_waiting", lambda *_: False)
     monkeypatch.setattr(group, "explain_absence", lambda error, *_: error)
     monkeypatch.setattr(group, "Publisher", MagicMock(return_value=created))

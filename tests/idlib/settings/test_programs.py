@@ -106,18 +106,25 @@ def fields_used_in(*files: Path) -> set[str]:
                 "publishing/__init__.py",
                 "publishing/zone.py",
                 "transport/broker.py",
+                "transport/topics.py",
             ],
         ),
         # The name that balena gives the container is only used in texts about the container.
         (
             RESIDENT_SENDER_READS - {"BALENA_SERVICE_NAME"},
             "messaging_sender",
-            ["discovery/__init__.py", "discovery/resolver.py", "transport/broker.py"],
+            ["discovery/__init__.py", "discovery/resolver.py", "transport/broker.py", "transport/topics.py"],
         ),
         (
             RECEIVER_READS,
             "messaging_receiver",
-            ["discovery/__init__.py", "discovery/resolver.py", "transport/broker.py", "trust.py"],
+            [
+                "discovery/__init__.py",
+                "discovery/resolver.py",
+                "transport/broker.py",
+                "transport/topics.py",
+                "trust.py",
+            ],
         ),
     ],
 )

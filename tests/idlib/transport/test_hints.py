@@ -147,6 +147,9 @@ def test_the_hint_does_not_mention_a_certificate_that_is_not_in_use() -> None:
         (PLAIN, "MQTT_TLS=on"),
         (TLS, "if the broker requires a client certificate"),
         (WITH_CERTIFICATE, "accepts the certificate"),
+        (PLAIN, "MQTT_VERSION (3.1.1 if the broker does not speak MQTT 5)"),
+        (TLS, "if the broker does not speak MQTT 5, set MQTT_VERSION=3.1.1"),
+        (WITH_CERTIFICATE, "if the broker does not speak MQTT 5, set MQTT_VERSION=3.1.1"),
     ],
 )
 def test_silence_has_its_hint(broker: Broker, hint: str) -> None:

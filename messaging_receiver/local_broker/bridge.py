@@ -74,6 +74,7 @@ class LocalBridge:
         """Let its connection end, once everything that was to be published is."""
         self._disconnecting.set()
         self.connection.wake()
+        self.outgoing.wake()
 
     def _take(self, taken: Taken) -> None:
         self.outgoing.take(taken)

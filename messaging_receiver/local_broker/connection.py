@@ -33,6 +33,8 @@ RECEIVE_MAXIMUM: Final = 32
 # Of what is published without waiting for it; more is dropped.
 MAX_UNACKNOWLEDGED: Final = 256
 _MAX_INFLIGHT: Final = 20
+# The wait for packets ends at once if there is something to send, and when `wake` is called.
+_LOOP_SECONDS: Final = 5.0
 _ANSWER_SECONDS: Final = 30.0
 _SHORTEST_BACKOFF_SECONDS: Final = 0.5
 _LONGEST_BACKOFF_SECONDS: Final = 30.0
@@ -270,7 +272,7 @@ class LocalConnection:
         with self._lock:
             self._client = client
         answer_due = time.monotonic() + _ANSWER_SECONDS
-        while not stopping.is_set() and client.loop(LOOP_SECONDS) == MQTT_ERR_SUCCESS:
+        while not stopping.is_set() and client.loop(self._patience(client)) == MQTT_ERR_SUCCESS:
             if not self._ready.is_set() and time.monotonic() >= answer_due:
                 self._explain(f"{self} does not answer; {hint_for_end(self._broker, None, is_answered=False)}")
                 break
@@ -279,6 +281,10 @@ class LocalConnection:
             client.disconnect()
             while client.want_write() and client.loop(LOOP_SECONDS) == MQTT_ERR_SUCCESS:
                 pass
+
+    def _patience(self, client: PacketClient) -> float:
+        """Return how many seconds to wait for packets; not long while answers are awaited or pings are due soon."""
+        return _LOOP_SECONDS if self._ready.is_set() and client.keepalive >= 4 * _LOOP_SECONDS else LOOP_SECONDS
 
     def _publish(self, topic: str, payload: bytes, *, retain: bool) -> int | None:
         """Give something to the client, with the lock held; return its packet identifier, None if that failed."""
@@ -317,7 +323,7 @@ class LocalConnection:
                     reason_name(PacketTypes.SUBACK, code),
                 )
         self._outage.end()
-        _LOG.info("Connected to %s: topics start with %s/", self, self._place.topics.prefix)
+        _LOG.info("Connected to the local broker %s: topics start with %s/", self._broker, self._place.topics.prefix)
         self._ready.set()
         self.publish(self._place.topics.status, ONLINE, retain=True)
         for listener in self._listeners:

@@ -31,7 +31,7 @@ _OCTETS_TYPE: Final = "application/octet-stream"
 # What is published with QoS 0 is dropped if as many messages as this wait for the outbox.
 MAX_TAKEN: Final = 4 * RECEIVE_MAXIMUM
 _MAX_SHOWN: Final = 300
-_IDLE_SECONDS: Final = 0.25
+_IDLE_SECONDS: Final = 5.0
 _SHORTEST_PAUSE_SECONDS: Final = 1.0
 _LONGEST_PAUSE_SECONDS: Final = 60.0
 _WATCH_SECONDS: Final = 60.0
@@ -69,7 +69,7 @@ class Outgoing:
         self._is_sent_again = is_sent_again
         self._report = report
         self._note_movement = note_movement
-        self._taken: queue.Queue[Taken] = queue.Queue()
+        self._taken: queue.Queue[Taken | None] = queue.Queue()
         self._outage = FailureLog(_LOG)
         self._refusals = LimitedLog(_LOG)
         self._outbox: Outbox | None = None
@@ -97,6 +97,10 @@ class Outgoing:
             return
         self._taken.put(taken)
 
+    def wake(self) -> None:
+        """Let the thread in `run` notice at once that it is to stop."""
+        self._taken.put(None)
+
     def run(self, stopping: threading.Event) -> None:
         """Put messages into the outbox until `stopping` is set.
 
@@ -111,7 +115,8 @@ class Outgoing:
                 self._close()
                 self._refusals.flush()
                 continue
-            self._process(taken, stopping)
+            if taken is not None:
+                self._process(taken, stopping)
         self._close()
         self._refusals.finish()
 

@@ -105,7 +105,9 @@ class Bridging:
         """Publish until the broker has answered for good; return why it refuses, "" if not, None if we stop before."""
         refusals = broken = 0
         pauses = Backoff(_SHORTEST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS)
-        while self._may_go_on():
+        is_first = True
+        while not self._stopping.is_set() or (is_first and self._connection.is_active):
+            is_first = False
             if not self._connection.admits(topic, payload):
                 return f"{len(payload)} bytes are more than it accepts in one packet"
             try:
@@ -158,10 +160,6 @@ class Bridging:
                 "The local broker has no subscriber for %s, and drops what is published there",
                 topic,
             )
-
-    def _may_go_on(self) -> bool:
-        """Return whether to publish a message again: at the end only if there is a connection."""
-        return not self._stopping.is_set() or (self._connection.is_active and self._may_wait())
 
     def _may_wait(self) -> bool:
         if not self._stopping.is_set():

@@ -17,6 +17,8 @@ from idlib.publishing.record_types import tlsa_place
 from idlib.publishing.zone import NameServer, Zone
 from idlib.settings import ServerAddress, load
 from idlib.transport import Broker
+from messaging_receiver.local_broker.place import LocalBroker
+from messaging_receiver.local_settings import check_unused
 from testbed.certificate_maker import Authority, rsa_key
 from tests import documents
 
@@ -37,6 +39,10 @@ TLS: Final = {**ELSEWHERE, "MQTT_TLS": "on"}
 ALICE: Final = {"MQTT_USERNAME": "alice"}
 PASSWORD: Final = {**ALICE, "MQTT_PASSWORD_FILE": "password"}
 ALLOWED: Final = {"MQTT_PLAINTEXT_LOGIN": "on"}
+LOCAL: Final = {"LOCAL_MQTT_URL": "mqtt://192.168.1.5"}
+LOCAL_LOGIN: Final = {"LOCAL_MQTT_URL": "mqtt://alice@192.168.1.5", "LOCAL_MQTT_PASSWORD_FILE": "password"}
+LOCAL_TLS: Final = {"LOCAL_MQTT_URL": "mqtts://alice@192.168.1.5", "LOCAL_MQTT_PASSWORD_FILE": "password"}
+LOCAL_ALLOWED: Final = {"LOCAL_MQTT_PLAINTEXT_LOGIN": "on"}
 SECTION: Final = (
     (documents.ROOT / "docs/settings.md")
     .read_text()
@@ -63,7 +69,52 @@ class Case:
 
 FILES_OF_TLS: Final = ("MQTT_CA_FILE, MQTT_CERT_FILE, MQTT_KEY_FILE", "MQTT_TLS=off")
 PLAIN_LOGIN: Final = ("MQTT_USERNAME", "MQTT_TLS=off, MQTT_PLAINTEXT_LOGIN=off, and a broker on another machine")
+NO_LOCAL_BROKER: Final = (
+    (
+        "LOCAL_MQTT_PASSWORD_FILE, LOCAL_MQTT_CA_FILE, LOCAL_MQTT_PLAINTEXT_LOGIN=on, another LOCAL_MQTT_PREFIX than"
+        " `messenger`, LOCAL_MQTT_ONLY=on"
+    ),
+    "no LOCAL_MQTT_URL",
+)
+SAME_BROKER: Final = ("LOCAL_MQTT_URL", "the same broker in MQTT_URL or MQTT_HOST, or a public test broker")
+NEEDLESS_LOCAL_LOGIN: Final = (
+    "LOCAL_MQTT_PLAINTEXT_LOGIN=on",
+    "no user name in LOCAL_MQTT_URL, TLS, or a broker on this machine",
+)
 REFUSED: Final = [
+    *(
+        Case({name: value}, NO_LOCAL_BROKER, f"{name} is set, and LOCAL_MQTT_URL is not")
+        for name, value in {
+            "LOCAL_MQTT_PASSWORD_FILE": "password",
+            "LOCAL_MQTT_CA_FILE": "ca",
+            "LOCAL_MQTT_PLAINTEXT_LOGIN": "on",
+            "LOCAL_MQTT_PREFIX": "home",
+            "LOCAL_MQTT_ONLY": "on",
+        }.items()
+    ),
+    Case(
+        {**LOCAL, "LOCAL_MQTT_CA_FILE": "ca"},
+        ("LOCAL_MQTT_CA_FILE", "LOCAL_MQTT_URL with mqtt:// or ws://"),
+        "LOCAL_MQTT_CA_FILE is set, and LOCAL_MQTT_URL is without TLS",
+    ),
+    Case(
+        {**LOCAL, "LOCAL_MQTT_PASSWORD_FILE": "password"},
+        ("LOCAL_MQTT_PASSWORD_FILE", "no user name in LOCAL_MQTT_URL"),
+        "LOCAL_MQTT_PASSWORD_FILE is set, and LOCAL_MQTT_URL has no user name",
+    ),
+    Case(
+        LOCAL_LOGIN,
+        (
+            "a user name in LOCAL_MQTT_URL",
+            "mqtt:// or ws://, LOCAL_MQTT_PLAINTEXT_LOGIN=off, and a broker on another machine",
+        ),
+        "LOCAL_MQTT_URL has a user name and is without TLS",
+    ),
+    Case({**HERE, "LOCAL_MQTT_URL": "mqtt://localhost"}, SAME_BROKER, "LOCAL_MQTT_URL names the broker 127.0.0.1:1883"),
+    Case(
+        {"MQTT_URL": "mqtt://a.example", "LOCAL_MQTT_URL": "ws://A.example.:1883"}, SAME_BROKER, "LOCAL_MQTT_URL names"
+    ),
+    Case({"LOCAL_MQTT_URL": "mqtts://test.mosquitto.org"}, SAME_BROKER, "LOCAL_MQTT_URL names test.mosquitto.org"),
     Case({"MQTT_CA_FILE": "ca"}, FILES_OF_TLS, "MQTT_CA_FILE is set, and MQTT_TLS is off"),
     Case({"MQTT_CERT_FILE": "both"}, FILES_OF_TLS, "MQTT_CERT_FILE is set, and MQTT_TLS is off"),
     Case({**HERE, "MQTT_CA_FILE": "ca"}, FILES_OF_TLS, "MQTT_CA_FILE is set, and MQTT_TLS is off"),
@@ -97,6 +148,10 @@ REFUSED: Final = [
     ),
 ]
 WARNED: Final = [
+    *(
+        Case({**place, **LOCAL_ALLOWED}, NEEDLESS_LOCAL_LOGIN, "LOCAL_MQTT_PLAINTEXT_LOGIN=on is ignored")
+        for place in (LOCAL, LOCAL_TLS, {"LOCAL_MQTT_URL": "mqtt://alice@localhost"})
+    ),
     Case({"MQTT_TLS": "on", **PASSWORD}, ("MQTT_USERNAME", "no MQTT_HOST"), "The public broker broker.hivemq.com rec"),
     Case({**ALLOWED, **PASSWORD}, ("MQTT_USERNAME", "no MQTT_HOST"), "The public broker broker.hivemq.com receives"),
     Case(
@@ -137,6 +192,13 @@ OF_USE: Final[list[dict[str, str]]] = [
     {**HERE, **PASSWORD, "MQTT_TLS": "on"},
     {**ELSEWHERE, **PASSWORD, **ALLOWED},
     {**ELSEWHERE, "MQTT_PLAINTEXT_LOGIN": "off"},
+    LOCAL,
+    {**LOCAL, "LOCAL_MQTT_PREFIX": "home/alice", "LOCAL_MQTT_ONLY": "on"},
+    {**LOCAL_TLS, "LOCAL_MQTT_CA_FILE": "ca"},
+    {**LOCAL_LOGIN, **LOCAL_ALLOWED},
+    {"LOCAL_MQTT_URL": "mqtt://alice@localhost", "LOCAL_MQTT_PASSWORD_FILE": "password"},
+    {**HERE, "LOCAL_MQTT_URL": "mqtt://localhost:1884"},
+    {"LOCAL_MQTT_PREFIX": "messenger"},
     {**ELSEWHERE, "MQTT_VERSION": "3.1.1"},
     {**ELSEWHERE, "MQTT_VERSION": "3.1.1", "MQTT_SESSION_EXPIRY": "604800"},
     {**ELSEWHERE, "MQTT_SESSION_EXPIRY": "3600"},
@@ -170,7 +232,11 @@ class Begin:
         """
         paths = {name: str(self.directory / text) if text in FILES else text for name, text in environment.items()}
         settings = load({"IDENTITY_NAME": "alice._device.example.com", **paths})
-        Broker.from_settings(settings)
+        broker = Broker.from_settings(settings)
+        if settings.local_mqtt_url is None:
+            check_unused(settings)
+        else:
+            LocalBroker.from_settings(settings, broker)
         Discovery.from_settings(settings)
         if settings.dns_publish is not None:
             publisher_from(settings, tlsa_place(settings.identity_name), ZONE)

@@ -16,8 +16,9 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
 from testbed.daemons.mosquitto import Mosquitto
-from testbed.daemons.process import find
+from testbed.daemons.process import find, free_port
 from testbed.lab import Lab, wait_until
+from testbed.metrics import page, samples
 from testbed.programs import RECEIVER, SENDER, Device, Program
 from tests.integration.kept_session import device_with_session
 from tests.integration.test_tls import Authority
@@ -129,7 +130,8 @@ def test_messages_go_both_ways_and_the_status_shows_the_connection(
     alice: Device, bridged: Device, home: Home, bob: Device, bob_receiver: Program
 ) -> None:
     assert alice.send(bridged, "for the kitchen").status == 0
-    with started(bridged) as receiver, bridged.start(SENDER) as sender:
+    measured = free_port()
+    with started(bridged.with_settings(METRICS_ADDRESS=str(measured))) as receiver, bridged.start(SENDER) as sender:
         printed = receiver.wait_for_message("for the kitchen")
         status, message = home.next(), home.next()
         assert (status.topic, status.payload) == ("messenger/status", b"online")
@@ -139,6 +141,9 @@ def test_messages_go_both_ways_and_the_status_shows_the_connection(
         home.publish(f"messenger/out/{bob.name}", "from the kitchen, grüezi")
         bob_receiver.wait_for_message(f"{bridged.name} says: from the kitchen, grüezi")
         assert health(bridged) == "ok: connected, subscribed, threads moving, own record in DNS"
+        read = samples(page(measured))
+        names = ("connected", "published_total", "taken_total")
+        assert [read[f"local_broker_{name}", ()] for name in names] == [1, 1, 1]
         assert receiver.stop() == 0
     own = [home.next(), home.next()]
     assert [(message.topic, message.payload) for message in own] == [

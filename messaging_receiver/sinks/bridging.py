@@ -30,6 +30,7 @@ _SHORTEST_PAUSE_SECONDS: Final = 0.25
 _LONGEST_PAUSE_SECONDS: Final = 60.0
 _POLL_SECONDS: Final = 0.25
 _GRACE_SECONDS: Final = 1.0
+SLOW_SECONDS: Final = 5.0
 
 
 class Bridging:
@@ -62,10 +63,18 @@ class Bridging:
         self._outage = FailureLog(_LOG)
         self._unheard = LimitedLog(_LOG)
         self._give_up_at: float | None = None
+        self._awaited_since: float | None = None
 
     @property
     def problem(self) -> str | None:
         """The problem of the local broker, or that of the other sink."""
+        since = self._awaited_since
+        if (
+            since is not None
+            and time.monotonic() - since >= SLOW_SECONDS
+            and not (self._outage.cause or self._bridge.problem)
+        ):
+            return "The local broker does not acknowledge a message"
         return self._outage.cause or self._bridge.problem or (None if self._sink is None else self._sink.problem)
 
     def check(self) -> None:
@@ -90,7 +99,9 @@ class Bridging:
             IdlibError: The other sink can deliver no more.
         """
         topic, payload = self._bridge.topics.received_from(message.sender), json_line_of(message).encode()
+        self._awaited_since = time.monotonic()
         refusal = self._publish(topic, payload)
+        self._awaited_since = None
         if refusal is None:
             return Fate.KEPT
         if refusal:

@@ -18,7 +18,8 @@ from messaging_receiver.queue_items import ReceivedMessage
 from messaging_receiver.sinks import Fate, Sink
 from messaging_receiver.sinks.bridging import MAX_BROKEN, Bridging
 from messaging_receiver.sinks.setting_aside import SetAside
-from tests.applications.messaging_receiver.sinks.delivering import message
+from testbed.lab import wait_until
+from tests.applications.messaging_receiver.sinks.delivering import message, problem_of
 
 NOT_AUTHORIZED = 135
 QUOTA_EXCEEDED = 151
@@ -146,6 +147,22 @@ def test_a_receiver_that_stops_keeps_what_is_not_acknowledged(answer: int | None
     threading.Timer(0.1, stopping.set).start()
     assert bridging(answers, printed, stopping=stopping).deliver(message(b"text")) is Fate.KEPT
     assert printed.messages == []
+
+
+def test_a_local_broker_that_does_not_acknowledge_is_a_problem(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("messaging_receiver.sinks.bridging.SLOW_SECONDS", 0.0)
+    stopping = threading.Event()
+    sink = bridging(Answers(-1), Printed(), stopping=stopping)
+    assert sink.problem is None
+    delivering = threading.Thread(target=sink.deliver, args=(message(b"text"),))
+    delivering.start()
+    try:
+        wait_until(lambda: problem_of(sink) is not None, "the problem")
+        assert problem_of(sink) == "The local broker does not acknowledge a message"
+    finally:
+        stopping.set()
+        delivering.join()
+    assert sink.problem is None
 
 
 def test_the_problem_is_that_of_the_bridge_or_of_the_other_sink() -> None:

@@ -190,16 +190,21 @@ class LocalConnection:
             if packet.qos and packet.connection is self._client and self._client is not None:
                 self._client.acknowledge(packet.packet_id, packet.qos)
 
-    def is_sent_again(self, packet: ReceivedPacket) -> bool:
+    def is_sent_again(self, packet: ReceivedPacket) -> bool | None:
         """Return whether the broker sends again what came over an earlier connection, because it has kept the session.
+
+        None while there is no connection, because only the next one shows that.
 
         Args:
             packet: Its packet, which was not acknowledged.
         """
         with self._lock:
             client, grant = self._client, self._grant
-            is_connected_again = client is not None and client.is_answered and packet.connection is not client
-            return bool(packet.qos) and is_connected_again and grant is not None and grant.is_kept
+            if not packet.qos or packet.connection is client:
+                return False
+            if client is None or not client.is_answered or grant is None:
+                return None
+            return grant.is_kept
 
     def run(self, stopping: threading.Event) -> None:
         """Stay connected until `stopping` is set; reconnect after every failure of broker or network.

@@ -31,6 +31,7 @@ _OCTETS_TYPE: Final = "application/octet-stream"
 # What is published with QoS 0 is dropped if as many messages as this wait for the outbox.
 MAX_TAKEN: Final = 4 * RECEIVE_MAXIMUM
 _MAX_SHOWN: Final = 300
+_RECONNECTING_SECONDS: Final = 0.25
 _IDLE_SECONDS: Final = 5.0
 _SHORTEST_PAUSE_SECONDS: Final = 1.0
 _LONGEST_PAUSE_SECONDS: Final = 60.0
@@ -47,7 +48,8 @@ class Outgoing:
         topics: The topics at the local broker.
         max_message_size: MAX_MESSAGE_SIZE.
         acknowledge: Acknowledges a message to the local broker.
-        is_sent_again: Returns whether the local broker hands a message over once more, because its connection is lost.
+        is_sent_again: Returns whether the local broker hands a message over once more, because its connection is lost;
+            None until the next connection shows that.
         report: Publishes why a message is not sent.
         note_movement: Called while the outbox cannot be written, because the calling thread is not stuck.
     """
@@ -58,7 +60,7 @@ class Outgoing:
         topics: Topics,
         max_message_size: int,
         acknowledge: Callable[[ReceivedPacket], None],
-        is_sent_again: Callable[[ReceivedPacket], bool],
+        is_sent_again: Callable[[ReceivedPacket], bool | None],
         report: Callable[[bytes], object],
         note_movement: Callable[[], None],
     ) -> None:
@@ -172,9 +174,15 @@ class Outgoing:
     def _put(self, message: NewOutgoingMessage, packet: ReceivedPacket, stopping: threading.Event) -> bool:
         """Put a message into the outbox, and retry until that succeeds; return whether it did before the end."""
         pauses = Backoff(_SHORTEST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS)
-        # What waits during an outage would otherwise be sent once for each connection that is lost meanwhile.
-        while not stopping.is_set() and not self._is_sent_again(packet):
+        while not stopping.is_set():
             self._note_movement()
+            # What waits during an outage would otherwise be sent once for each connection that is lost meanwhile.
+            is_sent_again = self._is_sent_again(packet)
+            if is_sent_again:
+                break
+            if is_sent_again is None:
+                stopping.wait(_RECONNECTING_SECONDS)
+                continue
             try:
                 # Open only while messages come, so that a file that is replaced is noticed.
                 if self._outbox is None:

@@ -47,6 +47,7 @@ NO_BOUND_OF_A_USER: Final = frozenset(
         "messaging_receiver/sinks/bridging.py _POLL_SECONDS",
         "messaging_receiver/local_broker/connection.py _LOOP_SECONDS",
         "messaging_receiver/local_broker/outgoing.py _IDLE_SECONDS",
+        "messaging_receiver/local_broker/outgoing.py _RECONNECTING_SECONDS",
         "messaging_receiver/local_broker/outgoing.py _MAX_SHOWN",
         "messaging_receiver/local_broker/outgoing.py _WATCH_SECONDS",
         "messaging_sender/application.py LOOK_SECONDS",

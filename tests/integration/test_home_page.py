@@ -11,7 +11,8 @@ import pytest
 
 from testbed.daemons.mosquitto import Mosquitto
 from testbed.daemons.process import find
-from testbed.lab import Lab
+from testbed.lab import Lab, wait_until
+from testbed.outbox import waiting
 from testbed.programs import ROOT, SUBSCRIBED, Device, Program
 from tests.documents import block
 
@@ -120,6 +121,25 @@ def test_only_the_bridge_reads_what_is_to_be_sent(protected: Mosquitto) -> None:
         printed, _ = client.communicate(timeout=30)
     arrived = [line for line in printed.splitlines() if line.startswith("messenger/")]
     assert arrived == ["messenger/in/bob._device.example.com alice-bridge"] * 2
+
+
+def test_the_bridge_works_with_the_access_control_list(
+    lab: Lab, alice: Device, protected: Mosquitto, tmp_path: Path
+) -> None:
+    (tmp_path / "password").write_text("secret of alice-bridge\n")
+    device = lab.published_device("protected").with_settings(
+        LOCAL_MQTT_URL=f"mqtt://alice-bridge@{protected.address}", LOCAL_MQTT_PASSWORD_FILE=str(tmp_path / "password")
+    )
+    with device.receiver() as receiver, listening(protected, "nodered") as client:
+        assert alice.send(device, "allowed").status == 0
+        receiver.wait_for_message("allowed")
+        assert publish(protected, "nodered", f"messenger/out/{alice.name}")
+        wait_until(lambda: waiting(device) == 1, "message in the outbox")
+        printed, _ = client.communicate(timeout=30)
+        assert not [line for line in receiver.stderr if "refuses" in line or "does not accept" in line]
+    arrived = [line for line in printed.splitlines() if line.startswith("messenger/")]
+    assert arrived[0] == "messenger/status online"
+    assert arrived[1].startswith(f"messenger/in/{alice.name} {{")
 
 
 class AtHome:

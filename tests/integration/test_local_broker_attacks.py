@@ -1,7 +1,6 @@
 """A local broker, or a client of it, that misbehaves: nothing is lost, nothing ends, nothing loops."""
 
 import contextlib
-import json
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -23,7 +22,6 @@ from testbed.scripted_broker import Peer, ScriptedBroker
 
 PREFIX: Final = "messenger"
 SESSION_KEPT: Final = packet(0x20, b"\1\0\0")
-NOT_AUTHORIZED: Final = 0x87
 QUOTA_EXCEEDED: Final = 0x97
 # More than fits into the rest of the outbox.
 FLOOD_MESSAGES: Final = 200
@@ -176,29 +174,6 @@ def test_what_the_local_broker_does_not_accept_stays_at_the_public_one(
         receiver.wait_for_message("must not be lost")
         wait_until(lambda: bool(inward_texts(at_home)), "message at home")
     assert inward_texts(at_home) == ["must not be lost"]
-
-
-def test_a_message_that_the_local_broker_refuses_is_printed_all_the_same_and_reported(
-    device: Device, alice: Device
-) -> None:
-    with (
-        ScriptedBroker(serve(refusing(NOT_AUTHORIZED))) as bad,
-        receiving(bridged(device, bad.address.port)) as receiver,
-    ):
-        assert alice.send(device, "refused at home").status == 0
-        receiver.wait_for_log("The local broker does not accept the message", timeout=40)
-        receiver.wait_for_message("refused at home")
-
-
-def test_without_stdout_a_message_that_the_local_broker_refuses_is_set_aside(device: Device, alice: Device) -> None:
-    with ScriptedBroker(serve(refusing(NOT_AUTHORIZED))) as bad:
-        only = bridged(device, bad.address.port).with_settings(LOCAL_MQTT_ONLY="on")
-        with receiving(only) as receiver:
-            assert alice.send(device, "kept").status == 0
-            receiver.wait_for_log("Set aside the message", timeout=40)
-            assert not receiver.stdout
-    (kept,) = (Path(device.settings["DATA_PATH"]) / "set-aside").iterdir()
-    assert json.loads(kept.read_text())["message"] == "kept"
 
 
 def test_a_broker_that_recovers_gets_each_message_without_a_restart(device: Device, alice: Device) -> None:

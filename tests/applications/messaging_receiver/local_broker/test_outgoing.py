@@ -32,6 +32,7 @@ class Bench:
             Topics("home/a"),
             65536,
             self._acknowledge,
+            lambda _: False,
             lambda report: self.reports.append(json.loads(report)),
             lambda: None,
         )

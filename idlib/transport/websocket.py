@@ -38,6 +38,21 @@ _NOT_FOUND: Final = frozenset({404, 405, 410})
 _CHECK_WEBSOCKETS: Final = "check that host, port and path of MQTT_URL are those of the broker's WebSockets"
 
 
+# RFC 6455, section 7.4.1, and the registry that it creates; the library uses some of them for what a server does wrong.
+_MEANINGS: Final = {
+    1000: "the server has nothing more to send",
+    1001: "the server goes away",
+    1002: "a violation of the WebSocket protocol",
+    1003: "a type of data that is not accepted",
+    1007: "a text that is not UTF-8",
+    1008: "a violation of the server's rules",
+    1009: "a message that is too big",
+    1011: "an error in the server",
+    1012: "the server restarts",
+    1013: "the server is overloaded",
+}
+
+
 def open_websocket(connection: socket.socket, url: MqttUrl, timeout: float) -> "WebSocket":
     """Return a WebSocket over a connection.
 
@@ -205,7 +220,7 @@ class WebSocket:
                 case Ping():
                     self._unsent += self._protocol.send(event.response())
                 case CloseConnection():
-                    self._end = f"the server closed the WebSocket with code {event.code}"
+                    self._end = f"the WebSocket ended with code {event.code}: {_meaning_of(event.code)}"
                     with contextlib.suppress(LocalProtocolError):
                         self._unsent += self._protocol.send(event.response())
                 case TextMessage():
@@ -222,3 +237,7 @@ class WebSocket:
             except (ssl.SSLWantReadError, ssl.SSLWantWriteError) as error:
                 raise BlockingIOError from error
             del self._unsent[:number]
+
+
+def _meaning_of(code: int) -> str:
+    return _MEANINGS.get(code, "a reason that the standard does not define")

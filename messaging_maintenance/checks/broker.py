@@ -81,7 +81,7 @@ class _Attempt:
             with Inquiry(broker, client_id, _SECONDS) as inquiry:
                 inquiry.ask()
                 self.grant = inquiry.grant
-                self.items += [ok("broker.reachable", f"{broker} accepts connections"), _tls_item(broker, inquiry)]
+                self.items += [_reachable_item(broker), _tls_item(broker, inquiry)]
                 if self.grant is None:
                     end = inquiry.end_of_connection()
                     self.items.append(fail("broker.accepts", f"{broker}: {end.fact}", end.hint))
@@ -91,9 +91,14 @@ class _Attempt:
             self.items = [_unreachable_item(error)]
             if isinstance(error.__cause__, ssl.SSLError):
                 self.items = [
-                    ok("broker.reachable", f"{broker} accepts connections"),
+                    _reachable_item(broker),
                     fail("broker.tls", error.fact, error.hint),
                 ]
+
+
+def _reachable_item(broker: Broker) -> Item:
+    way = "" if broker.proxy is None else f" through the proxy {broker.proxy}"
+    return ok("broker.reachable", f"{broker} accepts connections{way}")
 
 
 def _unreachable_item(error: TransportError) -> Item:

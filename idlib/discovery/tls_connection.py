@@ -9,8 +9,10 @@ from idlib.discovery.authorities import read_certificates_of
 from idlib.discovery.channel import ChannelError, LostConnectionError, remaining
 from idlib.discovery.tls_faults import Peer, fault_of_tls
 from idlib.errors import ConfigurationError, quoted
+from idlib.settings import HTTPS_PORT
 
-_HTTPS_PORT: Final = 443
+_TRY_AGAIN: Final = "check the network, and try again"
+_CHECK_PORT: Final = "try again; if it stays so, check the port in DNS_RESOLVER"
 
 
 def verifying_context(authorities: Path | None) -> ssl.SSLContext:
@@ -46,12 +48,10 @@ class TlsStream:
 
     Args:
         connection: The socket, after the handshake.
-        port: The server's port, for hints.
     """
 
-    def __init__(self, connection: ssl.SSLSocket, port: int) -> None:
+    def __init__(self, connection: ssl.SSLSocket) -> None:
         self._connection = connection
-        self._port = port
 
     @classmethod
     def connect(cls, address: str, peer: Peer, context: ssl.SSLContext, deadline: float) -> "TlsStream":
@@ -69,7 +69,7 @@ class TlsStream:
         plain = socket(AF_INET6 if ":" in address else AF_INET, SOCK_STREAM)
         try:
             _reach(plain, address, peer.port, deadline)
-            return cls(_verified(plain, peer, context, deadline), peer.port)
+            return cls(_verified(plain, peer, context, deadline))
         except BaseException:
             plain.close()
             raise
@@ -113,7 +113,7 @@ class TlsStream:
         except OSError as error:
             raise self._lost(error) from error
         if not data:
-            raise LostConnectionError("closed the connection without an answer", "try again")
+            raise LostConnectionError("closed the connection without an answer", _CHECK_PORT)
         return data
 
     def receive_waiting(self, size: int) -> bytes:
@@ -133,7 +133,7 @@ class TlsStream:
         except OSError as error:
             raise self._lost(error) from error
         if not data:
-            raise LostConnectionError("closed the connection", "try again")
+            raise LostConnectionError("closed the connection", _CHECK_PORT)
         return data
 
     def close(self) -> None:
@@ -142,12 +142,10 @@ class TlsStream:
 
     def _lost(self, error: OSError) -> LostConnectionError:
         if isinstance(error, TimeoutError):
-            return LostConnectionError("did not answer in time", _hint_for_silence(self._port))
+            return LostConnectionError("did not answer in time", _TRY_AGAIN)
         if isinstance(error, ssl.SSLError):
-            return LostConnectionError("broke off TLS", "try again")
-        return LostConnectionError(
-            f"is no longer reached: {error.strerror or error}", "check the network, and try again"
-        )
+            return LostConnectionError("broke off TLS", _CHECK_PORT)
+        return LostConnectionError(f"is no longer reached: {error.strerror or error}", _TRY_AGAIN)
 
 
 class TlsConnection:
@@ -198,7 +196,10 @@ def _reach(plain: socket, address: str, port: int, deadline: float) -> None:
         # Otherwise a query in several packets would wait for the server's delayed acknowledgement.
         plain.setsockopt(IPPROTO_TCP, TCP_NODELAY, 1)
     except TimeoutError as error:
-        raise ChannelError("does not accept a connection in time", _hint_for_silence(port)) from error
+        other = "" if port == HTTPS_PORT else "; the port of https://, 443, is blocked less often"
+        raise ChannelError(
+            "does not accept a connection in time", f"check the network: it may block port {port}{other}"
+        ) from error
     except OSError as error:
         raise ChannelError(
             f"cannot be reached: {error.strerror or error}",
@@ -221,9 +222,3 @@ def _verified(plain: socket, peer: Peer, context: ssl.SSLContext, deadline: floa
         raise ChannelError(
             f"broke off the TLS handshake: {error.strerror or error}", "check the port in DNS_RESOLVER, and the network"
         ) from error
-
-
-def _hint_for_silence(port: int) -> str:
-    if port == _HTTPS_PORT:
-        return "check the network, and the address in DNS_RESOLVER"
-    return f"check the network: it may block port {port}; networks that do often let https:// (port 443) through"

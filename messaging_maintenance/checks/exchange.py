@@ -16,7 +16,7 @@ from dns.rdatatype import RdataType
 
 from idlib.discovery.channel import Channel, ChannelError
 from idlib.discovery.messages import Answer, Question, UnusableAnswerError, read_answer
-from idlib.discovery.resolver import over_tcp, over_udp
+from idlib.discovery.resolver import PADDED_TO, over_tcp, over_udp
 from idlib.errors import TemporaryDiscoveryError
 from idlib.settings import ServerAddress
 
@@ -100,7 +100,7 @@ def ask_over_channel(channel: Channel, question: Question, seconds: float = SECO
         TemporaryDiscoveryError: There is no usable answer; the fact says only why, and the hint what to do.
     """
     identifier = channel.new_identifier()
-    query = question.to_wire(identifier)
+    query = question.to_wire(identifier, PADDED_TO)
     deadline = time.monotonic() + seconds
     return _explained(lambda: _reader(question, identifier)(channel.exchange(query, deadline)))
 

@@ -1,12 +1,16 @@
 import os
 import ssl
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from idlib.discovery import encrypted_channel
+from idlib.discovery.tls_connection import TlsConnection, TlsStream, verifying_context
+from idlib.discovery.tls_faults import Peer
+from testbed.lab import wait_until
 from testbed.scripted_tls import ScriptedTls
 from testbed.server_certificates import ServerAuthority
 from tests.idlib.discovery.encrypted import QUESTION, answer_to, answering, framed, over_tls, read_query
@@ -90,3 +94,43 @@ def test_only_a_few_connections_are_kept(authority: ServerAuthority, certified: 
         kept = resolver._servers()[0].channel._kept._connections  # type: ignore[union-attr]
         assert server.connections == 10
         assert len(kept) == encrypted_channel._MAX_KEPT
+
+
+class Ended:
+    """A connection that the server ends after an answer."""
+
+    def exchange(self, query: bytes, deadline: float) -> bytes:
+        assert deadline > time.monotonic()
+        return query
+
+    def is_open(self) -> bool:
+        return False
+
+    def close(self) -> None:
+        pass
+
+
+def test_a_connection_is_looked_at_before_a_query_is_sent_on_it() -> None:
+    """Otherwise the query would be sent twice, and the connections beside this one would be closed."""
+    opened: list[Ended] = []
+
+    def connect(_: float) -> Ended:
+        opened.append(Ended())
+        return opened[-1]
+
+    channel = encrypted_channel.PooledChannel(connect, lambda: 0)
+    for _ in range(2):
+        assert channel.exchange(b"query", time.monotonic() + 20) == b"query"
+    assert len(opened) == 2
+
+
+def test_a_connection_over_tls_is_seen_to_be_closed(authority: ServerAuthority, certified: Files) -> None:
+    deadline = time.monotonic() + 20
+    with ScriptedTls(certified, answering(limit=1)) as server:
+        peer = Peer("127.0.0.1", server.port, "")
+        stream = TlsStream.connect("127.0.0.1", peer, verifying_context(authority.file), deadline)
+        connection = TlsConnection(stream)
+        assert connection.is_open()
+        assert connection.exchange(QUESTION.to_wire(7), deadline)
+        wait_until(lambda: not connection.is_open(), "end of the connection")
+        connection.close()

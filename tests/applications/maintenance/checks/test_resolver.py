@@ -184,6 +184,7 @@ def test_an_encrypted_path_is_named_and_is_the_only_one_that_is_asked(
     )
     assert items["resolver.tcp"].evidence.startswith("not needed: ")
     assert channel.queries
+    assert {len(query) % 128 for query in channel.queries} == {0}
 
 
 def test_the_hint_of_an_encrypted_path_that_fails_is_that_of_its_cause(fake: FakeResolver) -> None:

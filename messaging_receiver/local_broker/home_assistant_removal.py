@@ -32,6 +32,7 @@ class Removal:
     def _remove(self) -> None:
         if self._announced is None:
             return
-        topics = (self._announced.config_topic, self._announced.state_topic)
-        self._is_published = all([self._connection.publish(topic, b"", retain=True) for topic in topics])
+        is_config_gone = self._connection.publish(self._announced.config_topic, b"", retain=True)
+        is_state_gone = self._connection.publish(self._announced.state_topic, b"", retain=True)
+        self._is_published = is_config_gone and is_state_gone
         _LOG.info("Removed from Home Assistant: what was announced at %s", self._announced.config_topic)

@@ -145,7 +145,7 @@ class HomeAssistant:
     def _remove_elsewhere(self, earlier: Announced, present: Announced) -> bool:
         """Remove what is at other topics than before; return whether that is under way."""
         topics = {earlier.config_topic, earlier.state_topic} - {present.config_topic, present.state_topic}
-        return all([self._publish(topic, b"") for topic in topics])
+        return all(self._publish(topic, b"") for topic in topics)
 
     def _publish_state(self, now: float) -> None:
         if self._read is None:

@@ -155,8 +155,8 @@ _LOCAL_BROKER: Final = (
         "HOME_ASSISTANT",
         switch(Switch),
         words(Switch),
-        "on: this device and its messages appear in Home Assistant, which must use your own broker; off: they are removed"
-        " there again",
+        "on: this device and its messages appear in Home Assistant, which must use your own broker; off: they are"
+        " removed there again",
         "off",
     ),
     Variable(

@@ -23,6 +23,9 @@ WHEEL: Final = "tests/integration/test_wheel.py"
 PUBLISHING: Final = "tests/integration/publishing.py"
 # The test that reads the block with each mark; docs/protocol.md has a separate test.
 CHECKED: Final[dict[str, dict[str, str]]] = {
+    "docs/home-assistant-section.md": {
+        "an automation of Home Assistant": "tests/integration/test_home_assistant.py",
+    },
     "README.md": {
         "the demo": SETTING_UP,
         "part of the output of make demo": README,

@@ -2,7 +2,6 @@
 
 import json
 import re
-import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -64,8 +63,7 @@ def test_the_device_appears_and_disappears(alice: Device, shown: Device, home: H
         assert json.loads(next_at(home, event["state_topic"]).payload)["message"] == "{{ 7 * 7 }}"
         home.publish("homeassistant/status", "online")
         assert next_at(home, "homeassistant/device/.*").payload == config.payload
-        receiver.process.send_signal(signal.SIGKILL)
-        receiver.process.wait()
+        receiver.kill()
         while next_at(home, "messenger/status").payload != b"offline":
             pass
     note = Path(shown.settings["DATA_PATH"]) / "home_assistant.json"
@@ -78,13 +76,12 @@ def test_the_device_appears_and_disappears(alice: Device, shown: Device, home: H
     with shown.with_settings(HOME_ASSISTANT="off").start(RECEIVER) as receiver:
         assert next_at(home, moved.topic).payload == b""
         receiver.wait_for_log("Removed from Home Assistant")
+        receiver.stop()
     assert not note.exists()
 
 
 def test_the_example_names_entities_of_the_configuration() -> None:
-    text = (documents.ROOT / "docs/home-assistant-section.md").read_text()
-    [block] = re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)
-    automation = yaml.safe_load(block)
+    automation = yaml.safe_load(documents.block("docs/home-assistant-section.md", "an automation of Home Assistant"))
     device, bob = "alice._device.example.com", "bob._device.example.com"
 
     def entity(platform: str, name: str) -> str:

@@ -318,6 +318,8 @@ def _receive(
     observers.metrics.read = Receiving(
         observers.starting, authentication, supervision, _queue_sizes, pool, run.bridge
     ).readings
+    if run.bridge is not None:
+        run.bridge.show(supervision.last_problem, lambda: authentication.number_waiting, context.counters.read)
     # In a thread of its own, because the main thread must not wait for DNS.
     _thread("Own-Record", stopping, supervision.watch_record).start()
     died = supervision.run()

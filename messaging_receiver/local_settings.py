@@ -19,6 +19,8 @@ def check_unused(settings: Settings) -> None:
         "LOCAL_MQTT_PLAINTEXT_LOGIN": settings.local_mqtt_plaintext_login,
         "LOCAL_MQTT_PREFIX": settings.local_mqtt_prefix,
         "LOCAL_MQTT_ONLY": settings.local_mqtt_only,
+        "HOME_ASSISTANT": settings.home_assistant,
+        "HOME_ASSISTANT_PREFIX": settings.home_assistant_prefix,
     }
     defaults = {variable.name: variable.default for variable in VARIABLES}
     used = [name for name, value in values.items() if value != defaults[name]]

@@ -46,7 +46,7 @@ SENDER_READS: Final = _MESSAGING_READS | {"BALENA_SERVICE_NAME", "EPOCH_PATH"}
 RESIDENT_SENDER_READS: Final = SENDER_READS | {"METRICS_ADDRESS"}
 # Of the receiver, which is the only program that connects to the local broker.
 LOCAL_BROKER_READS: Final = frozenset(
-    {variable.name for variable in VARIABLES if variable.name.startswith("LOCAL_MQTT_")}
+    {variable.name for variable in VARIABLES if variable.name.startswith(("LOCAL_MQTT_", "HOME_ASSISTANT"))}
 )
 RECEIVER_READS: Final = (
     _MESSAGING_READS

@@ -58,6 +58,8 @@ class Settings:
     local_mqtt_plaintext_login: Switch
     local_mqtt_prefix: str
     local_mqtt_only: Switch
+    home_assistant: Switch
+    home_assistant_prefix: str
     dns_resolver: ResolverAddress | None
     dns_ca_file: Path | None
     dns_server_port: int

@@ -200,6 +200,21 @@ _LOCAL_BROKER: Final = (
         "on: messages go to your own broker instead of stdout",
         "off",
     ),
+    Variable(
+        "HOME_ASSISTANT",
+        switch(Switch),
+        words(Switch),
+        "on: this device and its messages appear in Home Assistant, which must use your own broker; off: they are"
+        " removed there again",
+        "off",
+    ),
+    Variable(
+        "HOME_ASSISTANT_PREFIX",
+        matching(r"[A-Za-z0-9_.-]{1,64}(/[A-Za-z0-9_.-]{1,64}){0,7}"),
+        "1 to 8 words of letters, digits and _.- separated by /",
+        "the discovery prefix in Home Assistant's MQTT options",
+        "homeassistant",
+    ),
 )
 
 _LOOK_UPS: Final = (

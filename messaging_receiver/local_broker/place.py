@@ -38,6 +38,16 @@ class Topics:
         return f"{self.prefix}/error"
 
     @property
+    def state(self) -> str:
+        """Where the state that Home Assistant shows is, retained."""
+        return f"{self.prefix}/state"
+
+    @property
+    def every_in(self) -> str:
+        """The filter for all received messages."""
+        return f"{self.prefix}/in/+"
+
+    @property
     def out(self) -> str:
         """What the topics of messages to be sent start with; the recipient's name follows."""
         return f"{self.prefix}/out/"
@@ -96,7 +106,18 @@ class LocalBroker:
             url=url,
         )
         check_names(broker, public)
+        _check_prefixes(settings)
         return cls(broker, Topics(settings.local_mqtt_prefix))
+
+
+def _check_prefixes(settings: Settings) -> None:
+    """Check that nothing of Home Assistant is below the device's topics, or the other way around."""
+    ours, theirs = f"{settings.local_mqtt_prefix}/", f"{settings.home_assistant_prefix}/"
+    if settings.home_assistant is Switch.ON and (ours.startswith(theirs) or theirs.startswith(ours)):
+        raise ConfigurationError(
+            f"HOME_ASSISTANT_PREFIX {settings.home_assistant_prefix} and LOCAL_MQTT_PREFIX {settings.local_mqtt_prefix}"
+            " overlap: this device and Home Assistant would take each other's messages for their own; change one"
+        )
 
 
 def _check_login(settings: Settings, url: MqttUrl) -> None:

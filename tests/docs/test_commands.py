@@ -26,6 +26,9 @@ PUBLISHING: Final = "tests/integration/publishing.py"
 # The test that reads the block with each mark; docs/protocol.md has a separate test.
 BROKERS: Final = "tests/integration/test_brokers.py"
 CHECKED: Final[dict[str, dict[str, str]]] = {
+    "docs/home-assistant-section.md": {
+        "an automation of Home Assistant": "tests/integration/test_home_assistant.py",
+    },
     "README.md": {
         "the demo": SETTING_UP,
         "part of the output of make demo": README,

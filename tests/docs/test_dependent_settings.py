@@ -72,7 +72,7 @@ PLAIN_LOGIN: Final = ("MQTT_USERNAME", "MQTT_TLS=off, MQTT_PLAINTEXT_LOGIN=off, 
 NO_LOCAL_BROKER: Final = (
     (
         "LOCAL_MQTT_PASSWORD_FILE, LOCAL_MQTT_CA_FILE, LOCAL_MQTT_PLAINTEXT_LOGIN=on, another LOCAL_MQTT_PREFIX than"
-        " `messenger`, LOCAL_MQTT_ONLY=on"
+        " `messenger`, LOCAL_MQTT_ONLY=on, HOME_ASSISTANT=on, another HOME_ASSISTANT_PREFIX than `homeassistant`"
     ),
     "no LOCAL_MQTT_URL",
 )
@@ -91,7 +91,23 @@ REFUSED: Final = [
             "LOCAL_MQTT_PLAINTEXT_LOGIN": "on",
             "LOCAL_MQTT_PREFIX": "home",
             "LOCAL_MQTT_ONLY": "on",
+            "HOME_ASSISTANT": "on",
+            "HOME_ASSISTANT_PREFIX": "ha",
         }.items()
+    ),
+    *(
+        Case(
+            {**LOCAL, "HOME_ASSISTANT": "on", "HOME_ASSISTANT_PREFIX": theirs, "LOCAL_MQTT_PREFIX": ours},
+            (
+                "HOME_ASSISTANT=on",
+                (
+                    "HOME_ASSISTANT_PREFIX and LOCAL_MQTT_PREFIX that are equal, or of which one starts with the words"
+                    " of the other"
+                ),
+            ),
+            f"HOME_ASSISTANT_PREFIX {theirs} and LOCAL_MQTT_PREFIX {ours} overlap",
+        )
+        for theirs, ours in (("home", "home"), ("home", "home/alice"), ("home/alice", "home"))
     ),
     Case(
         {**LOCAL, "LOCAL_MQTT_CA_FILE": "ca"},
@@ -206,6 +222,8 @@ OF_USE: Final[list[dict[str, str]]] = [
     {**ELSEWHERE, "MQTT_PLAINTEXT_LOGIN": "off"},
     LOCAL,
     {**LOCAL, "LOCAL_MQTT_PREFIX": "home/alice", "LOCAL_MQTT_ONLY": "on"},
+    {**LOCAL, "HOME_ASSISTANT": "on"},
+    {**LOCAL, "HOME_ASSISTANT": "on", "HOME_ASSISTANT_PREFIX": "homeassist"},
     {**LOCAL_TLS, "LOCAL_MQTT_CA_FILE": "ca"},
     {**LOCAL_LOGIN, **LOCAL_ALLOWED},
     {"LOCAL_MQTT_URL": "mqtt://alice@localhost", "LOCAL_MQTT_PASSWORD_FILE": "password"},

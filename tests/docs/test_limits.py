@@ -46,6 +46,7 @@ NO_BOUND_OF_A_USER: Final = frozenset(
         "idlib/system/update_lock.py _PAUSE_SECONDS",
         "messaging_receiver/sinks/bridging.py _POLL_SECONDS",
         "messaging_receiver/local_broker/connection.py _LOOP_SECONDS",
+        "messaging_receiver/local_broker/home_assistant_service.py _LOOK_SECONDS",
         "messaging_receiver/local_broker/outgoing.py _IDLE_SECONDS",
         "messaging_receiver/local_broker/outgoing.py _RECONNECTING_SECONDS",
         "messaging_receiver/local_broker/outgoing.py _MAX_SHOWN",

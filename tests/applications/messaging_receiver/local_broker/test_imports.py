@@ -11,3 +11,12 @@ def test_a_receiver_without_a_local_broker_imports_nothing_of_it() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
+
+
+def test_a_bridge_without_home_assistant_imports_nothing_of_it() -> None:
+    code = (
+        "import sys, messaging_receiver.local_broker.bridge\n"
+        "print([name for name in sys.modules if 'home_assistant' in name])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"

@@ -55,16 +55,6 @@ class _Heard:
     events: list[str] = field(default_factory=list)
 
 
-class _Client(PacketClient):
-    """A client whose connection is a given socket."""
-
-    broker_end: socket.socket
-
-    def _create_socket(self) -> socket.socket:
-        own_end, self.broker_end = socket.socketpair()
-        return own_end
-
-
 def _seeds() -> list[bytes]:
     streams = [
         (_IS_ACCEPTED, publish_packet("topic", b"payload", qos, 7, properties))
@@ -124,16 +114,18 @@ def _hear(stream: bytes, version: MqttVersion, unreadable: UnreadablePackets) ->
         if message.qos:
             client.acknowledge(message.packet_id, message.qos)
 
-    client = _Client(
+    own_end, broker_end = socket.socketpair()
+    client = PacketClient(
         version,
         "client",
         Handlers(connected, subscribed, published, lambda *_: heard.events.append("acknowledged")),
         is_session_kept=True,
         max_publish_size=_MAX_PUBLISH_OCTETS,
         unreadable=unreadable,
+        dial=lambda: own_end,
     )
     client.connect("broker")
-    with client.broker_end as broker:
+    with broker_end as broker:
         broker.sendall(stream)
         broker.shutdown(socket.SHUT_WR)
         for _ in range(_MAX_LOOPS):

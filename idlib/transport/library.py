@@ -14,7 +14,7 @@ _METHODS: Final = {
     "_packet_handle": ("self",),
     "_sock_recv": ("self", "bufsize"),
     "_sock_send": ("self", "buf"),
-    "_ssl_wrap_socket": ("self", "tcp_sock"),
+    "_create_socket": ("self",),
     "_reset_sockets": ("self", "sockpair_only"),
     "_send_pubrec": ("self", "mid"),
     "_handle_connack": ("self",),
@@ -27,8 +27,6 @@ _ATTRIBUTES: Final = (
     "_msgtime_mutex",
     "_sock",
     "_out_messages",
-    "_ssl_context",
-    "_host",
 )
 
 

@@ -29,8 +29,10 @@ from idlib.transport.dialing import DialError
 
 SUBPROTOCOL: Final = "mqtt"
 _PORTION_BYTES: Final = 65536
+# The MQTT library copies what is left of a packet for each frame, so that small frames of a large packet would be slow.
+_FRAME_BYTES: Final = 1024 * 1024
 # A server could send pings and never read the answers.
-_MAX_UNSENT_BYTES: Final = 4 * _PORTION_BYTES
+_MAX_UNSENT_BYTES: Final = 2 * _FRAME_BYTES
 _MAX_SHOWN: Final = 200
 _REDIRECTIONS: Final = frozenset({301, 302, 303, 307, 308})
 _LOGIN_STATUS: Final = frozenset({401, 403, 407})
@@ -185,7 +187,7 @@ class WebSocket:
             OSError: The connection has ended.
         """
         if not self._number_in_frame:
-            portion = bytes(data[:_PORTION_BYTES])
+            portion = bytes(data[:_FRAME_BYTES])
             self._unsent += self._protocol.send(BytesMessage(data=portion))
             self._number_in_frame = len(portion)
         self._flush()

@@ -26,9 +26,6 @@ PUBLISHING: Final = "tests/integration/publishing.py"
 # The test that reads the block with each mark; docs/protocol.md has a separate test.
 BROKERS: Final = "tests/integration/test_brokers.py"
 CHECKED: Final[dict[str, dict[str, str]]] = {
-    "docs/home-assistant-section.md": {
-        "an automation of Home Assistant": "tests/integration/test_home_assistant.py",
-    },
     "README.md": {
         "the demo": SETTING_UP,
         "part of the output of make demo": README,
@@ -88,6 +85,7 @@ CHECKED: Final[dict[str, dict[str, str]]] = {
         "the bridge": HOME,
         "the sender service": HOME_PAGE,
         "watching": HOME_PAGE,
+        "an automation of Home Assistant": "tests/integration/test_home_assistant.py",
         "what mosquitto_sub shows": HOME_PAGE,
         "sending from home": HOME_PAGE,
         ".env": HOME,

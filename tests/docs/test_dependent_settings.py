@@ -67,8 +67,17 @@ class Case:
     said: str = field(repr=False)
 
 
-FILES_OF_TLS: Final = ("MQTT_CA_FILE, MQTT_CERT_FILE, MQTT_KEY_FILE", "MQTT_TLS=off")
-PLAIN_LOGIN: Final = ("MQTT_USERNAME", "MQTT_TLS=off, MQTT_PLAINTEXT_LOGIN=off, and a broker on another machine")
+FILES_OF_TLS: Final = (
+    "MQTT_CA_FILE, MQTT_CERT_FILE, MQTT_KEY_FILE, MQTT_ALPN",
+    "MQTT_TLS=off, or MQTT_URL without TLS",
+)
+PLAIN_LOGIN: Final = (
+    "MQTT_USERNAME",
+    "MQTT_TLS=off, MQTT_PLAINTEXT_LOGIN=off, and a broker on another machine, or behind a proxy",
+)
+REPLACED: Final = ("MQTT_URL", "MQTT_HOST, MQTT_PORT or MQTT_TLS")
+PROXY: Final = {"MQTT_PROXY": "socks5://proxy.example:1080"}
+HALF_A_PROXY_LOGIN: Final = ("MQTT_PROXY with a user name", "no MQTT_PROXY_PASSWORD_FILE, or the reverse")
 NO_LOCAL_BROKER: Final = (
     (
         "LOCAL_MQTT_PASSWORD_FILE, LOCAL_MQTT_CA_FILE, LOCAL_MQTT_PLAINTEXT_LOGIN=on, another LOCAL_MQTT_PREFIX than"
@@ -83,6 +92,25 @@ NEEDLESS_LOCAL_LOGIN: Final = (
 )
 CA_OF_RESOLVER: Final = ("DNS_CA_FILE", "DNS_RESOLVER without `tls://` and `https://`, or none")
 REFUSED: Final = [
+    Case({**ELSEWHERE, "MQTT_URL": "mqtts://b.example"}, REPLACED, "MQTT_URL is set, and MQTT_HOST is set"),
+    Case({"MQTT_PORT": "1883", "MQTT_URL": "mqtts://b.example"}, REPLACED, "MQTT_URL is set, and MQTT_PORT is set"),
+    Case({"MQTT_TLS": "on", "MQTT_URL": "mqtts://b.example"}, REPLACED, "MQTT_URL is set, and MQTT_TLS is set"),
+    Case(
+        {**ALICE, "MQTT_URL": "mqtts://alice@b.example"},
+        ("MQTT_URL with a user name", "MQTT_USERNAME"),
+        "MQTT_URL contains a user name, and MQTT_USERNAME is set",
+    ),
+    Case({"MQTT_URL": "ws://alice@b.example"}, PLAIN_LOGIN, "there is a user name, and MQTT_URL has ws://"),
+    Case({**HERE, **ALICE, **PROXY}, PLAIN_LOGIN, "MQTT_USERNAME is set, and MQTT_TLS is off"),
+    Case({"MQTT_URL": "ws://b.example", "MQTT_ALPN": "mqtt"}, FILES_OF_TLS, "MQTT_ALPN is set, and MQTT_URL has ws://"),
+    Case({"MQTT_ALPN": "mqtt"}, FILES_OF_TLS, "MQTT_ALPN is set, and MQTT_TLS is off"),
+    Case(
+        {"MQTT_PROXY_PASSWORD_FILE": "password"},
+        ("MQTT_PROXY_PASSWORD_FILE", "no MQTT_PROXY"),
+        "MQTT_PROXY_PASSWORD_FILE is set, and MQTT_PROXY is not",
+    ),
+    Case({**PROXY, "MQTT_PROXY_PASSWORD_FILE": "password"}, HALF_A_PROXY_LOGIN, "MQTT_PROXY has a user name, and"),
+    Case({"MQTT_PROXY": "http://alice@p.example:3128"}, HALF_A_PROXY_LOGIN, "MQTT_PROXY has a user name, and"),
     *(
         Case({name: value}, NO_LOCAL_BROKER, f"{name} is set, and LOCAL_MQTT_URL is not")
         for name, value in {

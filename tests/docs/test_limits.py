@@ -40,6 +40,7 @@ NO_BOUND_OF_A_USER: Final = frozenset(
         "idlib/transport/packets.py MAX_REMAINING_LENGTH",
         "idlib/transport/packets.py MAX_PACKET_BYTES",
         "idlib/transport/packets.py _MAX_VARIABLE_BYTES",
+        "idlib/transport/websocket.py _MAX_SHOWN",
         "idlib/settings/addresses.py _MAX_HOST_CHARACTERS",
         "idlib/transport/session.py _DEFAULT_MAXIMUM_QOS",
         "idlib/keys/locking.py _LOCK_PAUSE_SECONDS",

@@ -81,7 +81,7 @@ def test_the_device_appears_and_disappears(alice: Device, shown: Device, home: H
 
 
 def test_the_example_names_entities_of_the_configuration() -> None:
-    automation = yaml.safe_load(documents.block("docs/home-assistant-section.md", "an automation of Home Assistant"))
+    automation = yaml.safe_load(documents.block("docs/home.md", "an automation of Home Assistant"))
     device, bob = "alice._device.example.com", "bob._device.example.com"
 
     def entity(platform: str, name: str) -> str:

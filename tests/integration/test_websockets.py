@@ -1,7 +1,6 @@
 """MQTT in WebSockets, at Mosquitto's own listener for them."""
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 

@@ -183,7 +183,7 @@ def test_the_hint_for_a_broker_that_never_accepts_mentions_other_expectations() 
         )
 
 
-@pytest.mark.parametrize(("accepts", "hint"), [(False, "; check MQTT_HOST, MQTT_PORT and MQTT_VERSION"), (True, "")])
+@pytest.mark.parametrize(("accepts", "hint"), [(False, "; check MQTT_HOST and MQTT_PORT and MQTT_VERSION"), (True, "")])
 def test_a_silent_broker_is_reported(
     accepts: bool,  # noqa: FBT001
     hint: str,

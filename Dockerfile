@@ -48,7 +48,7 @@ ENV APP_UID=${APP_UID} \
     PYTHONPYCACHEPREFIX=/application/bytecode
 
 # Bytecode of everything that the programs import, including Python's own modules, because a read-only container cannot
-# store it. What they import only when they need it is named here.
+# store it. What they import only when they need it is named here; pybase64 is not installed on 32-bit ARM.
 FROM python AS bytecode
 COPY applications /application
 RUN cd /application && chmod -R a+rX,go-w . && rm restart.py \
@@ -56,6 +56,7 @@ RUN cd /application && chmod -R a+rX,go-w . && rm restart.py \
         python3 -c "import pkgutil, $name; \
             [__import__(one.name) for one in pkgutil.walk_packages($name.__path__, '$name.')]" || exit 1; done \
     && python3 -c "import ctypes, dane_discovery.dane, encodings.ascii, publicsuffixlist" \
+    && { python3 -c "import pybase64" || test "$(uname -m)" != x86_64; } \
     && for program in */src/*.py; do \
         (cd "${program%/*}" && python3 "${program##*/}" --help > /dev/null) || exit 1; done
 

@@ -23,6 +23,7 @@ _MAX_HEADER_BYTES: Final = 16384
 # Of all frames in answer to one query: the largest message, its headers, and what a server may send besides.
 _MAX_BYTES: Final = 262144
 _PORTION_BYTES: Final = 65536
+_STATUS_DIGITS: Final = 3
 _OK: Final = 200
 _TRY_AGAIN: Final = "try again; if it stays so, set DNS_RESOLVER to another resolver"
 _HINTS: Final = {
@@ -174,7 +175,8 @@ class HttpsConnection:
 def _check_head(headers: dict[bytes, bytes]) -> None:
     """Raise ChannelError unless a DNS message follows."""
     text = headers.get(b":status", b"")
-    status = int(text) if text.isdigit() else 0
+    # Python refuses to read a number of thousands of digits (RFC 9110, section 15: a status has three).
+    status = int(text) if len(text) == _STATUS_DIGITS and text.isdigit() else 0
     if 300 <= status < 400:
         raise ChannelError(
             f"answers with a redirect (HTTP status {status}), which is not followed",

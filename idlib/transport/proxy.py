@@ -1,9 +1,10 @@
 """Connects to a broker through a proxy that speaks SOCKS 5 (RFC 1928) or HTTP CONNECT (RFC 9110, section 9.3.6)."""
 
 import socket
-from typing import Final
+import time
+from typing import Final, cast
 
-from python_socks import ProxyConnectionError, ProxyError, ProxyTimeoutError, ProxyType
+from python_socks import ProxyError, ProxyTimeoutError, ProxyType
 from python_socks.sync import Proxy
 
 from idlib.settings import ProxyScheme, ProxyUrl
@@ -27,6 +28,9 @@ _SOCKS_REPLIES: Final = {
     7: ("does not know the command CONNECT", "use another proxy"),
     8: ("does not know this type of address", "name the broker by its host name, or by an IPv4 address"),
 }
+# RFC 9110, section 15.
+_HTTP_STATUS: Final = range(100, 600)
+_MAX_HEAD_BYTES: Final = 16384
 _HTTP_FORBIDDEN: Final = frozenset({403, 405})
 # Tinyproxy answers a wrong login with 401, which is not for proxies.
 _HTTP_LOGIN: Final = frozenset({401, 407})
@@ -44,18 +48,20 @@ def connect_through(proxy: ProxyUrl, password: str | None, place: tuple[str, int
         proxy: The proxy.
         password: The password there; None if there is no login.
         place: Host and port of the server.
-        timeout: Seconds that the proxy may take for each answer.
+        timeout: Seconds that the proxy may take to accept a connection, and again for all its answers.
 
     Raises:
         DialError: The proxy cannot be reached, refuses, or does not answer.
     """
-    dialer = Proxy(_TYPES[proxy.scheme], proxy.host, proxy.port, proxy.user, password, rdns=True)
+    link = _Link(is_http=proxy.scheme is ProxyScheme.HTTP)
+    # The library takes a connection to the proxy from another proxy.
+    dialer = Proxy(
+        _TYPES[proxy.scheme], proxy.host, proxy.port, proxy.user, password, rdns=True, forward=cast("Proxy", link)
+    )
     try:
-        return dialer.connect(*place, timeout=timeout)
-    except ProxyTimeoutError as error:
+        return cast("_Link", dialer.connect(*place, timeout=timeout)).connection
+    except (ProxyTimeoutError, TimeoutError) as error:
         raise DialError(f"the proxy {proxy} does not answer within {timeout:g} s", _CHECK_PROXY) from error
-    except ProxyConnectionError as error:
-        raise _unreachable(proxy, error.__cause__ or error) from error
     except ProxyError as error:
         raise _refused(proxy, error) from error
     except OSError as error:
@@ -64,21 +70,75 @@ def connect_through(proxy: ProxyUrl, password: str | None, place: tuple[str, int
         raise DialError(f"the proxy {proxy} does not answer as {_protocol(proxy)} does", _NOT_THE_PROTOCOL) from error
 
 
-def _unreachable(proxy: ProxyUrl, error: BaseException) -> DialError:
-    what = error.strerror if isinstance(error, OSError) and error.strerror else "the connection failed"
+class _Link:
+    """A connection to a proxy as the library uses a socket.
+
+    The library waits for each byte anew, and takes whatever comes first for the whole answer over HTTP.
+
+    Args:
+        is_http: Whether the proxy answers over HTTP.
+    """
+
+    def __init__(self, *, is_http: bool) -> None:
+        self._is_http = is_http
+        self._deadline = 0.0
+
+    def connect(self, dest_host: str, dest_port: int, timeout: float) -> "_Link":
+        """Connect to the proxy, which then has as many seconds again for all its answers."""
+        self.connection = socket.create_connection((dest_host, dest_port), timeout)
+        self._deadline = time.monotonic() + timeout
+        return self
+
+    def sendall(self, data: bytes) -> None:
+        """Send a request."""
+        self._wait_at_most()
+        self.connection.sendall(data)
+
+    def recv(self, size: int) -> bytes:
+        """Return the next bytes; over HTTP, everything up to the end of the header, and nothing that follows."""
+        return self._head() if self._is_http else self._next(size)
+
+    def close(self) -> None:
+        """Close the connection."""
+        self.connection.close()
+
+    def _head(self) -> bytes:
+        head = b""
+        while not head.endswith(b"\r\n\r\n") and (byte := self._next(1)):
+            head += byte
+            if len(head) > _MAX_HEAD_BYTES:
+                raise ValueError(f"more than {_MAX_HEAD_BYTES} bytes of a header")
+        if head and not head.startswith(b"HTTP/1."):
+            raise ValueError("something other than HTTP")
+        return head
+
+    def _next(self, size: int) -> bytes:
+        self._wait_at_most()
+        return self.connection.recv(size)
+
+    def _wait_at_most(self) -> None:
+        seconds = self._deadline - time.monotonic()
+        if seconds <= 0:
+            raise TimeoutError
+        self.connection.settimeout(seconds)
+
+
+def _unreachable(proxy: ProxyUrl, error: OSError) -> DialError:
+    what = error.strerror or "the connection failed"
     return DialError(f"the proxy {proxy} cannot be reached: {what}", _CHECK_PROXY)
 
 
 def _refused(proxy: ProxyUrl, error: ProxyError) -> DialError:
     """Return what the proxy has answered in our own words, because its own could be anything."""
     login = _SET_LOGIN if proxy.user is None else _CHECK_LOGIN
-    if error.error_code is None:
+    is_http = proxy.scheme is ProxyScheme.HTTP
+    if error.error_code is None or (is_http and error.error_code not in _HTTP_STATUS):
         if str(error) in _LOGIN_REFUSED:
             what = "requires a login" if proxy.user is None else "refuses the login"
             return DialError(f"the proxy {proxy} {what}", login)
         return DialError(f"the proxy {proxy} does not answer as {_protocol(proxy)} does", _NOT_THE_PROTOCOL)
     code = int(error.error_code)
-    if proxy.scheme is ProxyScheme.SOCKS5:
+    if not is_http:
         fact, hint = _SOCKS_REPLIES.get(code, (f"answers with code {code}", "look for the reason in the proxy's log"))
         return DialError(f"the proxy {proxy} {fact}", hint)
     fact = f"the proxy {proxy} answers with HTTP status {code}"

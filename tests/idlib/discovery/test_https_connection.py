@@ -156,7 +156,17 @@ def _empty(http: Http, stream: int, _body: bytes) -> None:
         (_goodbye, "closed the connection without an answer", "try again"),
         (_empty, "gives no usable answer: what it sent is not a DNS message", "check the network"),
     ],
-    ids=["redirect", "not found", "too many", "unavailable", "thousands of digits", "page", "reset", "goodbye", "empty"],
+    ids=[
+        "redirect",
+        "not found",
+        "too many",
+        "unavailable",
+        "thousands of digits",
+        "page",
+        "reset",
+        "goodbye",
+        "empty",
+    ],
 )
 def test_an_answer_that_is_no_dns_message_is_explained(
     authority: ServerAuthority, certified: Files, respond: Respond, fact: str, hint: str

@@ -137,6 +137,11 @@ class PacketClient(Client):
         return self._has_connack
 
     @property
+    def number_unacknowledged(self) -> int:
+        """How many messages the broker has not acknowledged, or not got yet."""
+        return len(self._out_messages)
+
+    @property
     def is_within_publish(self) -> bool:
         """Whether a PUBLISH has begun to arrive."""
         return self._reader.is_within_publish

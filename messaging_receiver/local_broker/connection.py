@@ -30,8 +30,10 @@ ONLINE: Final = b"online"
 OFFLINE: Final = b"offline"
 # How many messages to be sent the local broker hands over before they are in the outbox.
 RECEIVE_MAXIMUM: Final = 32
-# Of what is published without waiting for it; more is dropped.
 MAX_UNACKNOWLEDGED: Final = 256
+# Of what is published without waiting for it; more is dropped. The rest is for messages: whoever floods this device
+# with what cannot be sent must not fill the queue with our reports.
+MAX_UNAWAITED: Final = 128
 _MAX_INFLIGHT: Final = 20
 # The wait for packets ends at once if there is something to send, and when `wake` is called.
 _LOOP_SECONDS: Final = 5.0
@@ -135,7 +137,8 @@ class LocalConnection:
     def publish(self, topic: str, payload: bytes, *, retain: bool = False) -> bool:
         """Publish something at QoS 1 without waiting for the answer; return whether it is under way.
 
-        Without a connection it is dropped: what must not be lost is published by `on_connection`, or by `send`.
+        Without a connection, or while the broker has not acknowledged MAX_UNAWAITED others, it is dropped: what must
+        not be lost is published by `on_connection`, or by `send`.
 
         Args:
             topic: Where.
@@ -143,7 +146,8 @@ class LocalConnection:
             retain: Whether the broker keeps it for those who subscribe later.
         """
         with self._lock:
-            return self._publish(topic, payload, retain=retain) is not None
+            is_crowded = self._client is not None and self._client.number_unacknowledged >= MAX_UNAWAITED
+            return not is_crowded and self._publish(topic, payload, retain=retain) is not None
 
     def send(self, topic: str, payload: bytes) -> "concurrent.futures.Future[int] | None":
         """Publish a message at QoS 1, not retained; return the broker's reason code as a future.

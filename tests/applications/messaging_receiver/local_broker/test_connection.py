@@ -7,7 +7,7 @@ import pytest
 
 from idlib.settings import MqttVersion
 from idlib.transport import Broker
-from messaging_receiver.local_broker.connection import LocalConnection
+from messaging_receiver.local_broker.connection import MAX_UNACKNOWLEDGED, LocalConnection
 from messaging_receiver.local_broker.place import LocalBroker, Topics
 
 _PROTOCOL_LEVEL = 8
@@ -59,3 +59,38 @@ def test_a_broker_without_mqtt_5_gets_mqtt_3(
         runner.join()
     assert levels == [5] * tries + [4]
     assert caplog.messages[-1] == f"Connected to the local broker {broker}: topics start with home/"
+
+
+def answer_everything_but_messages(server: socket.socket) -> None:
+    """Accept a connection and a subscription of MQTT 5, and acknowledge nothing that is published."""
+    connection, _ = server.accept()
+    with connection:
+        connection.recv(4096)
+        connection.sendall(b"\x20\x03\x00\x00\x00")
+        subscribe = connection.recv(4096)
+        connection.sendall(b"\x90\x04" + subscribe[2:4] + b"\x00\x01")
+        while connection.recv(4096):
+            pass
+
+
+def test_what_may_be_dropped_leaves_room_for_messages() -> None:
+    connected = threading.Event()
+    stopping = threading.Event()
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        threading.Thread(target=answer_everything_but_messages, args=(server,), daemon=True).start()
+        broker = Broker("127.0.0.1", server.getsockname()[1], MqttVersion.V5)
+        public = Broker("192.0.2.1", 1883, MqttVersion.V5)
+        connection = LocalConnection(LocalBroker(broker, Topics("home")), public, "id", 1000, lambda _: None)
+        connection.on_connection(connected.set)
+        runner = threading.Thread(target=connection.run, args=(stopping,))
+        runner.start()
+        try:
+            assert connected.wait(20)
+            reports = [connection.publish("home/error", b"a report") for _ in range(MAX_UNACKNOWLEDGED)]
+            assert reports[0]
+            assert not reports[-1]
+            assert connection.send("home/in/alice._device.example.test", b"a message") is not None
+        finally:
+            stopping.set()
+            connection.wake()
+            runner.join()

@@ -7,7 +7,7 @@ from typing import Final
 
 from idlib.settings.addresses import ServerAddress, read_host, read_server_address
 from idlib.settings.texts import integer_in
-from idlib.settings.variable import UnfitValueError
+from idlib.settings.variable import SecretValueError, UnfitValueError
 
 TLS_PORT: Final = 853
 HTTPS_PORT: Final = 443
@@ -86,8 +86,18 @@ def read_resolver(text: str) -> ResolverAddress:
         text: An IP address with or without a port, tls://ADDRESS[:PORT][#NAME] or https://HOST[:PORT][/PATH][#ADDRESS].
 
     Raises:
+        SecretValueError: It is none of these, and may contain a password.
         ValueError: It is none of these.
     """
+    try:
+        return _read(text)
+    except ValueError as error:
+        if "@" in text:
+            raise SecretValueError("has a user, who is not sent to a resolver") from error
+        raise
+
+
+def _read(text: str) -> ResolverAddress:
     # The address of an IPv6 zone may hold anything, also a line break.
     if not re.fullmatch(r"[!-~]+", text):
         raise ValueError(text)
@@ -114,9 +124,7 @@ def _read_tls(text: str) -> TlsResolver:
 def _read_https(text: str) -> HttpsResolver:
     place, mark, address = text.partition("#")
     if "{" in place or "?" in place:
-        raise UnfitValueError("has a query, such as {?dns}: give only the path")
-    if "@" in place.partition("/")[0]:
-        raise UnfitValueError("has a user, who is not sent to a resolver")
+        raise SecretValueError("has a query, such as {?dns}: give only the path")
     authority, slash, rest = place.partition("/")
     path = slash + rest or USUAL_PATH
     split = _HOST_AND_PORT.fullmatch(authority)

@@ -42,9 +42,6 @@ def test_an_address_is_read(text: str, expected: ResolverAddress) -> None:
         ("tls://192.0.2.1#", "has no host name after #, which its certificate must be for"),
         ("tls://192.0.2.1#192.0.2.1", "has no host name after #, which its certificate must be for"),
         ("tls://192.0.2.1#a_b..c", "has no host name after #, which its certificate must be for"),
-        ("https://dns.example/dns-query{?dns}", "has a query, such as {?dns}: give only the path"),
-        ("https://dns.example/dns-query?ct", "has a query, such as {?dns}: give only the path"),
-        ("https://alice@dns.example/", "has a user, who is not sent to a resolver"),
         ("https://dns.example/#dns.example", "has no IP address after #, to which to connect"),
         ("https://192.0.2.1/#192.0.2.2", "has an address after #, although its host is an address"),
         *(
@@ -102,3 +99,24 @@ def test_any_text_is_read_or_rejected(scheme: str, rest: str) -> None:
         return
     assert str(address).isascii()
     assert str(address).isprintable()
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        ("https://dns.example/dns-query{?dns}", "has a query, such as {?dns}: give only the path"),
+        ("https://dns.example/dns-query?token=secret", "has a query, such as {?dns}: give only the path"),
+        ("https://alice@dns.example/", "has a user, who is not sent to a resolver"),
+        ("https://alice:secret@dns.example/", "has a user, who is not sent to a resolver"),
+        ("https://alice:sec/ret@dns.example/", "has a user, who is not sent to a resolver"),
+        ("tls://alice:secret@192.0.2.1", "has a user, who is not sent to a resolver"),
+        ("alice:secret@192.0.2.1", "has a user, who is not sent to a resolver"),
+    ],
+)
+def test_what_may_be_a_secret_is_not_shown(text: str, fault: str) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        load({"IDENTITY_NAME": "bob.example.test", "DNS_RESOLVER": text}, {"IDENTITY_NAME", "DNS_RESOLVER"})
+    shown = str(caught.value)
+    assert shown.startswith(f"Bad value of env var DNS_RESOLVER: it {fault}; set it to ")
+    assert "alice" not in shown
+    assert "secret" not in shown

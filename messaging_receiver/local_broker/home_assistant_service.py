@@ -8,6 +8,7 @@ from typing import Final, Protocol
 
 from idlib.lists import SenderLists
 from idlib.names import IdentityName
+from idlib.system.failure_log import FailureLog
 from messaging_receiver.local_broker.home_assistant import Announcement, DeviceState, announcement, named_senders
 from messaging_receiver.local_broker.home_assistant_note import Announced, AnnouncementNote
 from messaging_receiver.local_broker.place import Topics
@@ -35,6 +36,9 @@ class Connection(Protocol):
 
     def on_connection(self, listener: Callable[[], None]) -> None:
         """Call something at each connection."""
+
+    def admits(self, topic: str, payload: bytes) -> bool:
+        """Return whether the broker accepts packets of a size."""
 
     def publish(self, topic: str, payload: bytes, *, retain: bool = False) -> bool:
         """Publish something without waiting for the answer; return whether it is under way."""
@@ -71,6 +75,7 @@ class HomeAssistant:
         self._lists = lists
         self._note = note
         self._clock = clock
+        self._outage = FailureLog(_LOG)
         self._is_due = threading.Event()
         self._announced_lists: SenderLists | None = None
         self._announced_at: float | None = None
@@ -127,9 +132,18 @@ class HomeAssistant:
         wanted = announcement(self._name, self._topics, self._prefix, senders, has_others=has_others)
         present = Announced(wanted.topic, self._topics.state, wanted.components)
         earlier = self._note.read()
-        if earlier == present:
-            return self._publish(wanted.topic, wanted.payload())
         gone = {} if earlier is None else _gone(earlier, wanted)
+        # A broker ends the connection at a packet that is too large for it, and would do so again at the next one.
+        payload = wanted.payload(gone)
+        if not self._connection.admits(wanted.topic, payload):
+            self._outage.begin(
+                f"This device is not announced to Home Assistant: {len(payload)} bytes are more than the local broker"
+                " accepts in one packet; raise its packet size limit, or name fewer senders in ALLOWED_SENDERS"
+            )
+            return True
+        self._outage.end()
+        if earlier == present:
+            return self._publish(wanted.topic, payload)
         if earlier is not None and not self._remove_elsewhere(earlier, present):
             return False
         # Before it is published, so that it can be removed if this process is killed in between.

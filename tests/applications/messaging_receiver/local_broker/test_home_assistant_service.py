@@ -22,6 +22,7 @@ class FakeConnection:
 
     def __init__(self) -> None:
         self.is_active = True
+        self.max_size = 1_000_000
         self.published: list[tuple[str, bytes]] = []
         self.heard: dict[str, Callable[[bytes], None]] = {}
 
@@ -30,6 +31,9 @@ class FakeConnection:
 
     def on_connection(self, listener: Callable[[], None]) -> None:
         self.connect = listener
+
+    def admits(self, topic: str, payload: bytes) -> bool:
+        return len(topic) + len(payload) <= self.max_size
 
     def publish(self, topic: str, payload: bytes, *, retain: bool = False) -> bool:
         assert retain
@@ -131,3 +135,15 @@ def test_a_note_is_kept_and_a_damaged_one_is_reported(tmp_path: Path, caplog: py
     note.forget()
     note.forget()
     assert note.read() is None
+
+
+def test_what_the_broker_accepts_in_no_packet_is_not_sent(rig: Rig, caplog: pytest.LogCaptureFixture) -> None:
+    rig.connection.max_size = 100
+    assert rig.look() == []
+    assert rig.look() == []
+    (line,) = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert "are more than the local broker accepts in one packet" in line
+    assert rig.note.read() is None
+    rig.connection.max_size = 1_000_000
+    rig.connection.connect()
+    assert [topic for topic, _ in rig.look()] == [CONFIG]

@@ -13,6 +13,7 @@ from idlib.transport.dialing import DialError
 _TYPES: Final = {ProxyScheme.SOCKS5: ProxyType.SOCKS5, ProxyScheme.HTTP: ProxyType.HTTP}
 _CHECK_PROXY: Final = "check MQTT_PROXY, and that the proxy is running"
 _CHECK_LOGIN: Final = "check the user name in MQTT_PROXY and the first line of MQTT_PROXY_PASSWORD_FILE"
+_CHANGE_LOGIN: Final = "use a login at the proxy of ASCII characters, and no colon in the user name"
 _SET_LOGIN: Final = "put a user name into MQTT_PROXY, and set MQTT_PROXY_PASSWORD_FILE"
 _ASK_OPERATOR: Final = "ask its operator to allow the broker, or use a port that it allows, which is usually 443"
 _CHECK_BROKER: Final = "check the broker's host and port: the proxy looks the host up, not this device"
@@ -51,8 +52,10 @@ def connect_through(proxy: ProxyUrl, password: str | None, place: tuple[str, int
         timeout: Seconds that the proxy may take to accept a connection, and again for all its answers.
 
     Raises:
-        DialError: The proxy cannot be reached, refuses, or does not answer.
+        DialError: The proxy cannot be reached, refuses, or does not answer; or the login cannot be sent to it.
     """
+    if not _can_transmit(proxy, password):
+        raise DialError(f"the login at the proxy {proxy} has characters that cannot be sent to it", _CHANGE_LOGIN)
     link = _Link(is_http=proxy.scheme is ProxyScheme.HTTP)
     # The library takes a connection to the proxy from another proxy.
     dialer = Proxy(
@@ -68,6 +71,17 @@ def connect_through(proxy: ProxyUrl, password: str | None, place: tuple[str, int
         raise _unreachable(proxy, error) from error
     except (ValueError, RuntimeError, AssertionError) as error:
         raise DialError(f"the proxy {proxy} does not answer as {_protocol(proxy)} does", _NOT_THE_PROTOCOL) from error
+
+
+def _can_transmit(proxy: ProxyUrl, password: str | None) -> bool:
+    """Return whether a proxy can be sent the login, as far as the library encodes it (RFC 7617, section 2)."""
+    is_http = proxy.scheme is ProxyScheme.HTTP
+    user = proxy.user or ""
+    try:
+        f"{user}{password or ''}".encode("latin-1" if is_http else "ascii")
+    except UnicodeEncodeError:
+        return False
+    return not (is_http and ":" in user)
 
 
 class _Link:

@@ -82,3 +82,22 @@ def test_an_answer_that_is_not_one_of_http_is_refused(answer: bytes) -> None:
         pytest.raises(DialError, match=r"does not answer as an HTTP proxy does$"),
     ):
         connect_through(url, None, BROKER, 10)
+
+
+@pytest.mark.parametrize(
+    ("scheme", "user", "password"),
+    [
+        (ProxyScheme.HTTP, "al:ice", "secret"),
+        (ProxyScheme.HTTP, "alice", "s€cret"),
+        (ProxyScheme.SOCKS5, "alice", "sécret"),
+        (ProxyScheme.SOCKS5, "alicé", "secret"),
+    ],
+    ids=["colon over http", "password over http", "password over socks5", "user over socks5"],
+)
+def test_a_login_that_cannot_be_sent_is_explained_without_showing_it(
+    scheme: ProxyScheme, user: str, password: str
+) -> None:
+    with pytest.raises(DialError, match="has characters that cannot be sent to it") as caught:
+        connect_through(ProxyUrl(scheme, LOOPBACK, 1, user), password, BROKER, 1)
+    assert "ASCII characters" in caught.value.hint
+    assert user not in str(caught.value)

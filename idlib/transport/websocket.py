@@ -184,8 +184,9 @@ class WebSocket:
 
         Raises:
             BlockingIOError: They are not sent yet.
-            OSError: The connection has ended.
+            OSError: The connection, or the WebSocket, has ended.
         """
+        self._check_open()
         if not self._number_in_frame:
             portion = bytes(data[:_FRAME_BYTES])
             self._unsent += self._protocol.send(BytesMessage(data=portion))

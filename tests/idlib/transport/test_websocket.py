@@ -258,7 +258,7 @@ def test_what_came_before_the_end_is_still_read(ends: tuple[socket.socket, Serve
 
 
 def test_nothing_is_sent_after_the_end(ends: tuple[socket.socket, Server], websocket: WebSocket) -> None:
-    ends[1].connection.sendall(frame(BINARY, b"the last") + frame(0x88, struct.pack("!H", 1001)))
+    ends[1].connection.sendall(frame(BINARY, b"the last") + frame(CLOSE, struct.pack("!H", 1001)))
     # The end has come with these bytes.
     assert received(websocket, 8) == b"the last"
     with pytest.raises(ConnectionAbortedError, match="ended with code 1001"):

@@ -337,8 +337,9 @@ class LocalConnection:
     def _on_published(self, message: Publish) -> None:
         topic = message.topic.decode("utf-8", "replace")
         hear = self._topics.get(topic)
-        if hear is not None and message.qos == _AT_MOST_ONCE:
-            if message.refusal is None:
+        # The kept session may still have a subscription of earlier settings, such as that for Home Assistant.
+        if message.qos == _AT_MOST_ONCE and (hear is not None or not topic.startswith(self._place.topics.out)):
+            if hear is not None and message.refusal is None:
                 hear(message.payload)
             return
         packet = ReceivedPacket(self._client, message.packet_id, message.qos)

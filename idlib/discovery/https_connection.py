@@ -24,6 +24,7 @@ _MAX_HEADER_BYTES: Final = 16384
 _MAX_BYTES: Final = 262144
 _PORTION_BYTES: Final = 65536
 _OK: Final = 200
+_STATUS_DIGITS: Final = 3
 _TRY_AGAIN: Final = "try again; if it stays so, set DNS_RESOLVER to another resolver"
 _HINTS: Final = {
     400: "check the path in DNS_RESOLVER, which is /dns-query at most resolvers",
@@ -174,7 +175,7 @@ class HttpsConnection:
 def _check_head(headers: dict[bytes, bytes]) -> None:
     """Raise ChannelError unless a DNS message follows."""
     text = headers.get(b":status", b"")
-    status = int(text) if text.isdigit() else 0
+    status = int(text) if len(text) == _STATUS_DIGITS and text.isdigit() else 0
     if 300 <= status < 400:
         raise ChannelError(
             f"answers with a redirect (HTTP status {status}), which is not followed",

@@ -114,7 +114,7 @@ def test_many_large_answers_come_over_one_connection(authority: ServerAuthority,
         assert server.connections == 1
 
 
-def _status(status: int) -> Respond:
+def _status(status: int | str) -> Respond:
     def respond(http: Http, stream: int, _body: bytes) -> None:
         http.send_headers(stream, [(":status", str(status)), ("location", "https://elsewhere.example.test/")])
         http.send_data(stream, b"an explanation", end_stream=True)
@@ -150,12 +150,13 @@ def _empty(http: Http, stream: int, _body: bytes) -> None:
         (_status(404), "answers with HTTP status 404", "check the path in DNS_RESOLVER"),
         (_status(429), "answers with HTTP status 429", "this network has asked too often"),
         (_status(503), "answers with HTTP status 503", "try again"),
+        (_status("2" * 5000), "answers with HTTP status 0", "try again"),
         (_page, "something other than a DNS message, by its content type", "no DNS server is there"),
         (_reset, "broke off its answer", "try again"),
         (_goodbye, "closed the connection without an answer", "try again"),
         (_empty, "gives no usable answer: what it sent is not a DNS message", "check the network"),
     ],
-    ids=["redirect", "not found", "too many", "unavailable", "page", "reset", "goodbye", "empty"],
+    ids=["redirect", "not found", "too many", "unavailable", "endless status", "page", "reset", "goodbye", "empty"],
 )
 def test_an_answer_that_is_no_dns_message_is_explained(
     authority: ServerAuthority, certified: Files, respond: Respond, fact: str, hint: str

@@ -2,6 +2,7 @@
 
 import socket
 import threading
+import time
 
 import pytest
 
@@ -50,6 +51,17 @@ def answer_with_messages(server: socket.socket, sent: bytes) -> None:
         connection.sendall(b"\x90\x03" + subscribe[2:4] + b"\x01" + sent)
         while connection.recv(4096):
             pass
+
+
+def note_first_bytes(server: socket.socket, received: list[bytes]) -> None:
+    """Note what comes first over each connection: nothing if it is closed before."""
+    while True:
+        try:
+            connection, _ = server.accept()
+        except OSError:
+            return
+        with connection:
+            received.append(connection.recv(4096))
 
 
 @pytest.mark.parametrize(("refusal", "tries"), [(_REFUSAL, 1), (b"", 3)], ids=["refuses", "closes"])
@@ -103,3 +115,23 @@ def test_what_an_earlier_subscription_of_the_session_still_brings_is_ignored() -
         connection.wake()
         runner.join()
     assert [one.topic for one in taken] == [b"home/out/bob.example.com"]
+
+
+def test_the_public_broker_gets_no_login(caplog: pytest.LogCaptureFixture) -> None:
+    received: list[bytes] = []
+    stopping = threading.Event()
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        threading.Thread(target=note_first_bytes, args=(server, received), daemon=True).start()
+        same = Broker("127.0.0.1", port, MqttVersion.V311)
+        connection = LocalConnection(LocalBroker(same, Topics("home")), same, "id", 1000, lambda _: None)
+        runner = threading.Thread(target=connection.run, args=(stopping,))
+        runner.start()
+        deadline = time.monotonic() + 20
+        while "has the address of the broker" not in caplog.text and time.monotonic() < deadline:
+            time.sleep(0.01)
+        stopping.set()
+        connection.wake()
+        runner.join()
+    assert "has the address of the broker" in caplog.text
+    assert set(received) <= {b""}

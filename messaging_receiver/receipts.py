@@ -111,7 +111,7 @@ class Receipts:
             publication = self._publish(request, publisher)
             if publication is not None:
                 under_way.append(publication)
-            while under_way and (len(under_way) >= publisher.window or publisher.is_answered(under_way[0])):
+            while under_way and (len(under_way) >= publisher.window or under_way[0].is_answered):
                 self._settle(under_way.popleft(), publisher)
             request = self._requests.get(_IDLE_SECONDS)
         for publication in under_way:

@@ -213,7 +213,7 @@ class LineSender:
         self._log_progress()
         while self._unacknowledged and self._publisher is not None:
             is_full = len(self._unacknowledged) >= self._publisher.window
-            if not is_full and not self._publisher.is_answered(self._unacknowledged[0].publication):
+            if not is_full and not self._unacknowledged[0].publication.is_answered:
                 return
             self._settle_first()
 
@@ -250,7 +250,7 @@ class LineSender:
         self._queuing = str(error)
         while self._unacknowledged:
             sent = self._unacknowledged[0]
-            if self._publisher is not None and self._publisher.is_acknowledged(sent.publication):
+            if self._publisher is not None and sent.publication.is_acknowledged:
                 self._acknowledge(sent, self._own_record.tell())
             else:
                 self._queue_or_fail(sent)
@@ -317,7 +317,7 @@ class LineSender:
 
     def _conclude(self, sent: _Sent, end: BaseException | None) -> None:
         """Report what is known about a line that is not waited for any more."""
-        if self._publisher is not None and self._publisher.is_answered(sent.publication):
+        if self._publisher is not None and sent.publication.is_answered:
             try:
                 self._publisher.wait(sent.publication)
             except NoSubscriberError as error:

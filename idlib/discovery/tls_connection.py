@@ -10,6 +10,7 @@ from idlib.discovery.channel import ChannelError, LostConnectionError, remaining
 from idlib.discovery.tls_faults import Peer, fault_of_tls
 from idlib.errors import ConfigurationError, quoted
 from idlib.settings import HTTPS_PORT
+from idlib.system import tls
 
 _TRY_AGAIN: Final = "check the network, and try again"
 _CHECK_PORT: Final = "try again; if it stays so, check the port in DNS_RESOLVER"
@@ -24,22 +25,19 @@ def verifying_context(authorities: Path | None) -> ssl.SSLContext:
     Raises:
         ConfigurationError: The file cannot be read or holds no certificate.
     """
-    if authorities is None:
-        context = ssl.create_default_context()
-    else:
+    if authorities is not None:
         read_certificates_of("DNS_CA_FILE", authorities)
-        try:
-            context = ssl.create_default_context(cafile=str(authorities))
-        except OSError as error:
-            raise ConfigurationError(
-                f"Bad value of env var DNS_CA_FILE: {quoted(authorities)} cannot be used by OpenSSL"
-            ) from error
+    try:
+        context = tls.verifying_context(authorities)
+    except OSError as error:
+        if authorities is None:
+            raise
+        raise ConfigurationError(
+            f"Bad value of env var DNS_CA_FILE: {quoted(authorities)} cannot be used by OpenSSL"
+        ) from error
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     # RFC 8310, section 8.1: the name is in subjectAltName.
     context.hostname_checks_common_name = False
-    # The defaults differ between Python 3.11 and 3.13. Strict checks reject most private CAs; a partial chain lets the
-    # file name the certificate of the resolver itself.
-    context.verify_flags = (context.verify_flags & ~ssl.VERIFY_X509_STRICT) | ssl.VERIFY_X509_PARTIAL_CHAIN
     return context
 
 

@@ -12,6 +12,7 @@ from idlib.errors import ConfigurationError, quoted
 from idlib.files import read_regular
 from idlib.pem import Kind, describe, read_certificates
 from idlib.settings import MAX_LOGIN_BYTES, VARIABLES, MqttUrl, MqttVersion, ProxyUrl, Settings, Switch
+from idlib.system import tls
 from idlib.transport.library import check_library
 from idlib.transport.topics import Topics
 
@@ -279,18 +280,13 @@ def verifying_context(name: str, authorities: Path | None) -> ssl.SSLContext:
     Raises:
         ConfigurationError: The file cannot be used.
     """
-    if authorities is None:
-        context = ssl.create_default_context()
-    else:
-        contents = _read(name, authorities)
-        try:
-            context = ssl.create_default_context(cafile=str(authorities))
-        except OSError as error:
-            raise _bad(name, authorities, _fault_of_certificates(contents)) from error
-    # The defaults differ between Python 3.11 and 3.13. Strict checks reject most private CAs, including those that the
-    # commands of mosquitto-tls(7) create; a partial chain lets MQTT_CA_FILE name an intermediate CA, or the broker.
-    context.verify_flags = (context.verify_flags & ~ssl.VERIFY_X509_STRICT) | ssl.VERIFY_X509_PARTIAL_CHAIN
-    return context
+    contents = b"" if authorities is None else _read(name, authorities)
+    try:
+        return tls.verifying_context(authorities)
+    except OSError as error:
+        if authorities is None:
+            raise
+        raise _bad(name, authorities, _fault_of_certificates(contents)) from error
 
 
 def _load_own_certificate(context: ssl.SSLContext, certificate: Path, key: Path | None) -> None:

@@ -18,8 +18,6 @@ from idlib.transport.packets import MAX_PACKET_BYTES, OVERHEAD_BYTES
 
 QOS_AT_LEAST_ONCE: Final = 1
 CONNECT_TIMEOUT_SECONDS: Final = 5.0
-# Reason codes from here on are failures (MQTT 5, section 2.4).
-FIRST_FAILURE: Final = 128
 # How long the thread of a connection waits for the broker before it looks at anything else.
 LOOP_SECONDS: Final = 0.25
 # MQTT 5, section 3.14.2.1.

@@ -10,6 +10,7 @@ from paho.mqtt.packettypes import PacketTypes
 from idlib.settings import MqttVersion, TopicFormat, suspected_port
 from idlib.transport.broker import Broker
 from idlib.transport.dialing import TlsTimeoutError
+from idlib.transport.publication import FIRST_FAILURE
 from idlib.transport.topics import Topics
 
 _HTTPS_PORT: Final = 443
@@ -36,7 +37,6 @@ _VERSION_ALERTS: Final = ("PROTOCOL_VERSION", "UNSUPPORTED_PROTOCOL", "INSUFFICI
 # RFC 7301, section 3.2.
 _ALPN_ALERT: Final = "NO_APPLICATION_PROTOCOL"
 # Reason codes of MQTT 5, section 2.4; `client` translates those of 3.1.1 into them.
-_FIRST_FAILURE: Final = 128
 _OURS: Final = "this program uses no {}, so a proxy has changed what it sent, or the broker has a fault: report it"
 _HINTS_OF_REASONS: Final = {
     0: "no action needed: the broker has closed the connection without an error, and the program reconnects",
@@ -182,7 +182,7 @@ def hint_for_reason(broker: Broker, packet_type: int, code: int) -> str:
             return f"the broker does not allow a subscription to the topic: {_hint_for_topic(broker)}"
         case 144:
             return f"the broker does not allow messages to the topic: {_hint_for_topic(broker)}"
-    unknown = "MQTT does not define this reason: look for it in the broker's log" if code >= _FIRST_FAILURE else ""
+    unknown = "MQTT does not define this reason: look for it in the broker's log" if code >= FIRST_FAILURE else ""
     return _HINTS_OF_REASONS.get(code, unknown).format(host=broker.setting_names.host)
 
 

@@ -7,6 +7,10 @@ from typing import Final
 # The most bytes that a PUBLISH packet has besides topic and payload (MQTT 5, section 3.3): type and length 5, length of
 # the topic 2, packet identifier 2, properties 6.
 _PACKET_OVERHEAD_BYTES: Final = 15
+# Reason codes from here on are failures (MQTT 5, section 2.4).
+FIRST_FAILURE: Final = 128
+# MQTT 5, section 3.4.2.1. The number is not that of a failure, but the broker has dropped the message.
+NO_MATCHING_SUBSCRIBERS: Final = 16
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -28,4 +32,33 @@ class Publication:
     @property
     def size(self) -> int:
         """How many bytes it has as a packet, at most."""
-        return len(self.topic.encode()) + len(self.payload) + _PACKET_OVERHEAD_BYTES
+        return publish_size(self.topic, self.payload)
+
+    @property
+    def is_answered(self) -> bool:
+        """Whether the broker has answered it, or it has failed."""
+        return self.answer.done()
+
+    @property
+    def is_acknowledged(self) -> bool:
+        """Whether the broker has acknowledged it, and has a subscriber for it."""
+        return self.answer.done() and self.answer.exception() is None and not is_dropped(self.answer.result())
+
+
+def publish_size(topic: str, payload: bytes) -> int:
+    """Return how many bytes a message has as a packet, at most.
+
+    Args:
+        topic: Where it is published.
+        payload: What is published.
+    """
+    return len(topic.encode()) + len(payload) + _PACKET_OVERHEAD_BYTES
+
+
+def is_dropped(code: int) -> bool:
+    """Return whether the broker delivers a message to no one.
+
+    Args:
+        code: Its answer.
+    """
+    return code >= FIRST_FAILURE or code == NO_MATCHING_SUBSCRIBERS

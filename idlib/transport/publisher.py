@@ -20,7 +20,6 @@ from idlib.transport.broker import Broker
 from idlib.transport.client import Handlers, PacketClient, ignore
 from idlib.transport.connection import (
     CONNECT_TIMEOUT_SECONDS,
-    FIRST_FAILURE,
     LOOP_SECONDS,
     QOS_AT_LEAST_ONCE,
     SESSION_TAKEN_OVER,
@@ -34,7 +33,7 @@ from idlib.transport.connection import (
 from idlib.transport.hints import hint_for_ended_connections, hint_for_no_subscriber, hint_for_silence
 from idlib.transport.inquiry import LEAVE_SECONDS, Inquiry, disconnect
 from idlib.transport.packets import MAX_PACKET_BYTES, Connack, Publish
-from idlib.transport.publication import Publication
+from idlib.transport.publication import FIRST_FAILURE, Publication, is_dropped
 from idlib.transport.session import Grant
 from idlib.transport.session_owner import Owner, OwnerCheck
 from idlib.transport.topics import is_same_topic
@@ -47,8 +46,6 @@ _LONGEST_RECONNECT_SECONDS: Final = 8.0
 _INQUIRY_SECONDS: Final = 5.0
 # How many messages may be unacknowledged at a time, even if the broker allows more.
 MAX_INFLIGHT: Final = 20
-# MQTT 5, section 3.4.2.1. The number is not that of a failure, but the broker has dropped the message.
-_NO_MATCHING_SUBSCRIBERS: Final = 16
 # After this many connections in a row that broke without progress, the messages are the likely cause.
 _MAX_FRUITLESS: Final = 2
 
@@ -200,23 +197,6 @@ class Publisher:
             self._fill_window()
         return publication
 
-    def is_answered(self, publication: Publication) -> bool:
-        """Return whether the broker has answered a message, or it has failed.
-
-        Args:
-            publication: From `publish`.
-        """
-        return publication.answer.done()
-
-    def is_acknowledged(self, publication: Publication) -> bool:
-        """Return whether the broker has acknowledged a message, and has a subscriber for it.
-
-        Args:
-            publication: From `publish`.
-        """
-        answer = publication.answer
-        return answer.done() and answer.exception() is None and not _is_dropped(answer.result())
-
     def withdraw(self, publication: Publication) -> None:
         """Do not send a message any more, unless it was sent over the present connection already.
 
@@ -248,7 +228,7 @@ class Publisher:
                 f"{self._doubt(publication)}",
                 "it may or may not be delivered; send it again to be sure",
             ) from error
-        if not _is_dropped(code):
+        if not is_dropped(code):
             return
         if code >= FIRST_FAILURE:
             refusal = explain(self._broker, PacketTypes.PUBACK, code)
@@ -505,7 +485,3 @@ class Publisher:
 
     def _not_accepted(self, why: Explanation) -> TransportError:
         return TransportError(f"the broker {self._broker} did not accept the connection: {why.fact}", why.hint)
-
-
-def _is_dropped(code: int) -> bool:
-    return code >= FIRST_FAILURE or code == _NO_MATCHING_SUBSCRIBERS

@@ -18,7 +18,6 @@ from idlib.system.failure_log import FailureLog
 from idlib.transport.broker import Broker
 from idlib.transport.client import Handlers, PacketClient, ignore
 from idlib.transport.connection import (
-    FIRST_FAILURE,
     LOOP_SECONDS,
     QOS_AT_LEAST_ONCE,
     SESSION_TAKEN_OVER,
@@ -30,6 +29,7 @@ from idlib.transport.connection import (
 )
 from idlib.transport.hints import hint_for_lost_connection, hint_for_reason, hint_for_silence
 from idlib.transport.packets import Connack, Publish
+from idlib.transport.publication import FIRST_FAILURE
 from idlib.transport.session import Grant, LastSession
 
 _LOG = logging.getLogger(__name__)

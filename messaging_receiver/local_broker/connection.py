@@ -17,8 +17,9 @@ from idlib.system.backoff import Backoff
 from idlib.system.failure_log import FailureLog
 from idlib.transport import Broker, ReceivedPacket
 from idlib.transport.client import Handlers, PacketClient, reason_name
-from idlib.transport.connection import FIRST_FAILURE, LOOP_SECONDS, QOS_AT_LEAST_ONCE, Connector
+from idlib.transport.connection import LOOP_SECONDS, QOS_AT_LEAST_ONCE, Connector
 from idlib.transport.packets import Connack, Publish
+from idlib.transport.publication import FIRST_FAILURE, publish_size
 from idlib.transport.session import Grant
 from messaging_receiver.local_broker.hints import hint_for_end, hint_for_error, hint_for_reason
 from messaging_receiver.local_broker.place import SESSION_EXPIRY_SECONDS, LocalBroker
@@ -44,8 +45,6 @@ _UNSUPPORTED_VERSION: Final = 132
 # After this many connections in a row that a broker closed in place of an answer, it may not know MQTT 5.
 _MAX_UNANSWERED: Final = 3
 _AT_MOST_ONCE: Final = 0
-# The most bytes that a PUBLISH packet has besides topic and payload (MQTT 5, section 3.3).
-_PACKET_OVERHEAD_BYTES: Final = 15
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -173,7 +172,7 @@ class LocalConnection:
             payload: What would be published.
         """
         grant = self._grant
-        return grant is None or grant.admits(len(topic.encode()) + len(payload) + _PACKET_OVERHEAD_BYTES)
+        return grant is None or grant.admits(publish_size(topic, payload))
 
     def explain(self, code: int) -> str:
         """Return what the broker's reason code for a message says, and what a user can do.
@@ -341,8 +340,9 @@ class LocalConnection:
     def _on_published(self, message: Publish) -> None:
         topic = message.topic.decode("utf-8", "replace")
         hear = self._topics.get(topic)
-        if hear is not None and message.qos == _AT_MOST_ONCE:
-            if message.refusal is None:
+        # The kept session may still have a subscription of earlier settings, such as that for Home Assistant.
+        if message.qos == _AT_MOST_ONCE and (hear is not None or not topic.startswith(self._place.topics.out)):
+            if hear is not None and message.refusal is None:
                 hear(message.payload)
             return
         packet = ReceivedPacket(self._client, message.packet_id, message.qos)

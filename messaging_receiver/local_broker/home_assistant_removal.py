@@ -1,12 +1,26 @@
 """Removes from Home Assistant what was announced before HOME_ASSISTANT was switched off."""
 
 import logging
-from typing import Final
+from collections.abc import Callable
+from typing import Final, Protocol
 
-from messaging_receiver.local_broker.connection import LocalConnection
 from messaging_receiver.local_broker.home_assistant_note import AnnouncementNote
 
 _LOG: Final = logging.getLogger(__name__)
+
+
+class Connection(Protocol):
+    """What is needed of the connection to the local broker."""
+
+    @property
+    def is_active(self) -> bool:
+        """Whether there is a connection."""
+
+    def on_connection(self, listener: Callable[[], None]) -> None:
+        """Call something at each connection."""
+
+    def publish(self, topic: str, payload: bytes, *, retain: bool = False) -> bool:
+        """Publish something without waiting for the answer; return whether it is under way."""
 
 
 class Removal:
@@ -17,7 +31,7 @@ class Removal:
         note: Remembers what was announced.
     """
 
-    def __init__(self, connection: LocalConnection, note: AnnouncementNote) -> None:
+    def __init__(self, connection: Connection, note: AnnouncementNote) -> None:
         self._connection = connection
         self._note = note
         self._announced = note.read()

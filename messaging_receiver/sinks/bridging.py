@@ -10,6 +10,7 @@ from idlib.errors import TransportError
 from idlib.system.backoff import Backoff
 from idlib.system.failure_log import FailureLog
 from idlib.system.log_limit import LimitedLog
+from idlib.transport.publication import FIRST_FAILURE, NO_MATCHING_SUBSCRIBERS
 from messaging_receiver.local_broker.bridge import LocalBridge
 from messaging_receiver.queue_items import ReceivedMessage
 from messaging_receiver.sinks import Fate, Sink
@@ -19,8 +20,6 @@ from messaging_receiver.sinks.setting_aside import SetAside, named
 _LOG: Final = logging.getLogger(__name__)
 
 # MQTT 5, section 3.4.2.1.
-_FIRST_FAILURE: Final = 128
-_NO_MATCHING_SUBSCRIBERS: Final = 16
 _QUOTA_EXCEEDED: Final = 151
 # After the first refusal and after the second one; there are three.
 PAUSES_SECONDS: Final = (1.0, 4.0)
@@ -130,7 +129,7 @@ class Bridging:
                 continue
             if code is None:
                 continue
-            if code < _FIRST_FAILURE:
+            if code < FIRST_FAILURE:
                 self._outage.end()
                 self._note_unheard(topic, code)
                 return ""
@@ -164,7 +163,7 @@ class Bridging:
                     return None
 
     def _note_unheard(self, topic: str, code: int) -> None:
-        if code == _NO_MATCHING_SUBSCRIBERS:
+        if code == NO_MATCHING_SUBSCRIBERS:
             self._unheard.write(
                 logging.WARNING,
                 "unheard",

@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
+from types import SimpleNamespace
 from typing import Final
 
 import pytest
@@ -83,14 +84,11 @@ class Publisher:
     def __exit__(self, *_: object) -> None:
         pass
 
-    def publish(self, topic: str, payload: bytes, lifetime: int) -> int:
+    def publish(self, topic: str, payload: bytes, lifetime: int) -> SimpleNamespace:
         self.published.append((topic, payload, lifetime))
-        return len(self.published)
+        return SimpleNamespace(is_answered=True)
 
-    def is_answered(self, _: int) -> bool:
-        return True
-
-    def wait(self, _: int) -> None:
+    def wait(self, _: SimpleNamespace) -> None:
         pass
 
 

@@ -3,6 +3,7 @@
 import threading
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
 
@@ -138,6 +139,14 @@ def test_get_returns_when_a_request_comes() -> None:
     assert asking.requests.get(20) == ReceiptRequest(ALICE, "some message")
 
 
+@dataclass
+class Unanswered:
+    """A message that the broker answers when it is waited for."""
+
+    number: int
+    is_answered: bool = False
+
+
 class Publisher:
     """A fake publisher: the test decides what it acknowledges, and if the broker can be reached."""
 
@@ -164,20 +173,17 @@ class Publisher:
     def __exit__(self, *_: object) -> None:
         pass
 
-    def publish(self, topic: str, _payload: bytes, _lifetime: int) -> int:
+    def publish(self, topic: str, _payload: bytes, _lifetime: int) -> "Unanswered":
         self.published.append(topic)
         self.most_under_way = max(self.most_under_way, len(self.published) - self.acknowledged)
-        return len(self.published)
+        return Unanswered(len(self.published))
 
-    def is_answered(self, _publication: int) -> bool:
-        return False
-
-    def wait(self, publication: int) -> None:
+    def wait(self, publication: "Unanswered") -> None:
         self.is_patient.wait(20)
         if self.is_away:
             raise TransportError("the broker did not acknowledge the message")
         self.acknowledged += 1
-        if publication % 3 == 0:
+        if publication.number % 3 == 0:
             raise NoSubscriberError("nobody has subscribed")
 
 

@@ -81,6 +81,12 @@ def test_a_login_that_stays_on_this_machine_is_allowed(host: str, load_with: Loa
     assert Broker.from_settings(load_with(MQTT_HOST=host, MQTT_USERNAME="alice")).username == "alice"
 
 
+def test_a_login_through_a_proxy_does_not_stay_on_this_machine(load_with: Load) -> None:
+    proxied = load_with(MQTT_HOST="localhost", MQTT_USERNAME="alice", MQTT_PROXY="socks5://proxy.example.com:1080")
+    with pytest.raises(ConfigurationError, match="anyone on the path to the broker could read the password"):
+        Broker.from_settings(proxied)
+
+
 def test_a_setting_that_is_ignored_without_harm_is_a_warning(load_with: Load, caplog: pytest.LogCaptureFixture) -> None:
     Broker.from_settings(load_with(MQTT_VERSION="3.1.1"))
     Broker.from_settings(load_with(MQTT_SESSION_EXPIRY="3600"))

@@ -49,8 +49,8 @@ def test_an_acknowledged_message_is_acknowledged() -> None:
     with ScriptedBroker(acknowledging()) as broker, Publisher(broker.address, TIMEOUT) as publisher:
         publication = publisher.publish("topic", b"payload", 60)
         publisher.wait(publication)
-        assert publisher.is_answered(publication)
-        assert publisher.is_acknowledged(publication)
+        assert publication.is_answered
+        assert publication.is_acknowledged
 
 
 def test_a_message_that_is_withdrawn_during_an_outage_is_not_sent_after_it() -> None:
@@ -106,7 +106,7 @@ def test_the_result_of_a_message_is_reported(code: bytes, error: type[TransportE
         publication = publisher.publish("topic", b"payload", 60)
         with pytest.raises(error, match=said):
             publisher.wait(publication)
-        assert not publisher.is_acknowledged(publication)
+        assert not publication.is_acknowledged
         assert len(broker.connections) == 1
 
 

@@ -10,6 +10,7 @@ import pytest
 from idlib.lists import SenderLists
 from idlib.names import IdentityName, NamePatterns
 from messaging_receiver.local_broker.home_assistant_note import Announced, AnnouncementNote
+from messaging_receiver.local_broker.home_assistant_removal import Removal
 from messaging_receiver.local_broker.home_assistant_service import HomeAssistant
 from messaging_receiver.local_broker.place import Topics
 
@@ -147,3 +148,30 @@ def test_what_the_broker_accepts_in_no_packet_is_not_sent(rig: Rig, caplog: pyte
     rig.connection.max_size = 1_000_000
     rig.connection.connect()
     assert [topic for topic, _ in rig.look()] == [CONFIG]
+
+
+def test_what_is_announced_is_noted_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rig = Rig(tmp_path / "note")
+    noted: list[Announced | None] = []
+
+    def publish(*_: object, **__: object) -> bool:
+        noted.append(rig.note.read())
+        return True
+
+    monkeypatch.setattr(rig.connection, "publish", publish)
+    rig.look()
+    assert noted[0] is not None
+    assert noted[0].config_topic == CONFIG
+
+
+@pytest.mark.parametrize("is_removed", [True, False])
+def test_what_was_announced_is_forgotten_only_once_it_is_removed(tmp_path: Path, *, is_removed: bool) -> None:
+    note = AnnouncementNote(tmp_path / "note")
+    note.write(Announced(CONFIG, "messenger/state", {}))
+    connection = FakeConnection()
+    removal = Removal(connection, note)
+    if is_removed:
+        connection.connect()
+    removal.finish()
+    assert connection.take() == ([(CONFIG, b""), ("messenger/state", b"")] if is_removed else [])
+    assert (note.read() is None) == is_removed

@@ -106,6 +106,11 @@ def test_a_message_is_acknowledged_once_it_is_in_the_outbox(bench: Bench) -> Non
         (f"home/a/out/{BOB}", b"x" * 40_000, "40000 bytes are too many for a message of 65536 bytes"),
         ("home/a/out/bob", b"x", "'bob' is not a device name"),
         ("home/a/out/bob.example.com/x", b"x", "'bob.example.com/x' is not a device name"),
+        (
+            f"home/a/out/{BOB}",
+            b'{"protected": "", "ciphertext": "", "iv": "", "tag": ""}',
+            "it is an encrypted message",
+        ),
         (f"other/out/{BOB}", b"x", "its topic does not start with home/a/out/"),
     ],
 )
@@ -172,3 +177,13 @@ def test_a_flood_without_acknowledgements_is_bounded(bench: Bench) -> None:
         bench.take(f"home/a/out/{BOB}", b"x", 0, qos=0)
     assert len(bench.reports) == 5
     assert "use QoS 1" in bench.reports[0]["error"]
+
+
+def test_what_the_local_broker_sends_again_is_left_to_that(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bench.outgoing, "_is_sent_again", lambda packet: packet.packet_id == 1)
+    bench.take(f"home/a/out/{BOB}", b"sent again", 1)
+    bench.take(f"home/a/out/{BOB}", b"not sent again", 2)
+    bench.start()
+    bench.wait(1)
+    assert bench.acknowledged == [(2, 1)]
+    assert bench.stored() == [(BOB, "not sent again")]

@@ -17,14 +17,13 @@ from idlib.settings import MqttVersion, Settings
 from idlib.settings.local_settings import check_unused
 from idlib.transport import Broker
 from idlib.transport.client import Handlers, ignore
-from idlib.transport.connection import Connector, new_client_id
+from idlib.transport.connection import LOOP_SECONDS, Connector, new_client_id
+from idlib.transport.inquiry import LEAVE_SECONDS
 from idlib.transport.packets import Connack
 from messaging_maintenance.checks.catalogue import LOCAL_BROKER_IDS
 from messaging_maintenance.checks.result import Item, fail, ok
 
 _SECONDS: Final = 4.0
-_LOOP_SECONDS: Final = 0.05
-_LEAVE_SECONDS: Final = 1.0
 # MQTT 5, section 2.4.
 _UNSUPPORTED_VERSION: Final = 132
 (_ID,) = LOCAL_BROKER_IDS
@@ -90,13 +89,13 @@ class _Attempt:
             connect(connector, client, self._broker, self._public)
             deadline = time.monotonic() + _SECONDS
             while not self._is_accepted and time.monotonic() < deadline:
-                if client.loop(_LOOP_SECONDS) != MQTT_ERR_SUCCESS:
+                if client.loop(LOOP_SECONDS) != MQTT_ERR_SUCCESS:
                     break
             if self._is_accepted:
                 client.disconnect()
-                deadline = time.monotonic() + _LEAVE_SECONDS
+                deadline = time.monotonic() + LEAVE_SECONDS
                 while client.want_write() and time.monotonic() < deadline:
-                    if client.loop(_LOOP_SECONDS) != MQTT_ERR_SUCCESS:
+                    if client.loop(LOOP_SECONDS) != MQTT_ERR_SUCCESS:
                         break
                 return ok(_ID, f"the local broker {self._broker} accepts this device")
         except TransportError as error:

@@ -35,6 +35,7 @@ from idlib.settings.texts import (
     read_path,
     read_protocol_names,
     read_topic_prefix,
+    read_topic_words,
     read_username,
 )
 from idlib.settings.variable import Variable
@@ -188,7 +189,7 @@ _LOCAL_BROKER: Final = (
     ),
     Variable(
         "LOCAL_MQTT_PREFIX",
-        matching(r"[A-Za-z0-9_.-]{1,64}(/[A-Za-z0-9_.-]{1,64}){0,7}"),
+        read_topic_words,
         "1 to 8 words of letters, digits and _.- separated by /",
         "what the topics at your own broker start with; each device needs its own",
         "messenger",
@@ -210,7 +211,7 @@ _LOCAL_BROKER: Final = (
     ),
     Variable(
         "HOME_ASSISTANT_PREFIX",
-        matching(r"[A-Za-z0-9_.-]{1,64}(/[A-Za-z0-9_.-]{1,64}){0,7}"),
+        read_topic_words,
         "1 to 8 words of letters, digits and _.- separated by /",
         "the discovery prefix in Home Assistant's MQTT options",
         "homeassistant",

@@ -11,11 +11,15 @@ from idlib.settings import VARIABLES
 
 SettingValue: TypeAlias = str | int | os.PathLike[str]
 
+# MQTT_URL excludes them.
+_REPLACED_BY_URL: Final = frozenset({"MQTT_HOST", "MQTT_PORT", "MQTT_TLS"})
 _NAMES: Final = frozenset(variable.name for variable in VARIABLES)
 
 
 def environment_with(given: Mapping[str, SettingValue] | None) -> dict[str, str]:
     """Return the environment of this process with other values of some variables.
+
+    What the program gives replaces the broker of the environment, also if only one of the two is an MQTT_URL.
 
     Args:
         given: The values, under the names of environment variables such as MQTT_HOST; None if there are none.
@@ -34,7 +38,15 @@ def environment_with(given: Mapping[str, SettingValue] | None) -> dict[str, str]
             texts[name] = text
     if problems:
         raise ConfigurationError(*problems)
-    return {**os.environ, **texts}
+    kept = {name: text for name, text in os.environ.items() if name not in _replaced_by(texts)}
+    return {**kept, **texts}
+
+
+def _replaced_by(given: Mapping[str, str]) -> frozenset[str]:
+    """Return the variables whose place is taken by settings that the program gives, and that exclude them."""
+    if "MQTT_URL" in given:
+        return _REPLACED_BY_URL
+    return frozenset({"MQTT_URL"}) if "MQTT_HOST" in given else frozenset()
 
 
 def _text_of(value: object) -> str | None:

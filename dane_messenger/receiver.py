@@ -10,8 +10,8 @@ from dane_messenger.child import Child
 from dane_messenger.configuration import SettingValue, environment_with
 from dane_messenger.library_log import be_quiet_by_default
 from dane_messenger.message import Message, message_of
-from idlib.errors import IdlibError
-from idlib.settings import RECEIVER_READS, load
+from idlib.errors import ConfigurationError, IdlibError
+from idlib.settings import RECEIVER_READS, Switch, load
 
 
 class Receiver:
@@ -37,7 +37,13 @@ class Receiver:
     def __init__(self, settings: Mapping[str, SettingValue] | None = None) -> None:
         be_quiet_by_default()
         self._environment = environment_with(settings)
-        self._identity_name = str(load(self._environment, RECEIVER_READS).identity_name)
+        read = load(self._environment, RECEIVER_READS)
+        if read.local_mqtt_only is Switch.ON:
+            raise ConfigurationError(
+                "LOCAL_MQTT_ONLY is on: messages would go to the local broker only, and this program would get none;"
+                " unset it"
+            )
+        self._identity_name = str(read.identity_name)
         self._lock = threading.RLock()
         self._child: Child | None = None
         # Also if the program ends without closing the receiver.

@@ -22,6 +22,7 @@ from idlib.metrics import Metrics, open_metrics
 from idlib.names import IdentityName, NamePatterns
 from idlib.program.environment import read_environment
 from idlib.settings import RECEIVER_READS, Settings
+from idlib.settings.local_settings import check_unused
 from idlib.system.service_manager import take_service_manager
 from idlib.timekeeping import leave_command
 from idlib.transport import Broker, Delivery, ReceivedPacket, Subscription
@@ -38,7 +39,6 @@ from messaging_receiver.ending import Ending
 from messaging_receiver.forwarding import message_printer
 from messaging_receiver.health import HealthService
 from messaging_receiver.health import main as answer_for_health
-from messaging_receiver.local_settings import check_unused
 from messaging_receiver.metrics import Receiving, Starting
 from messaging_receiver.opening import LocalOpener, Opener
 from messaging_receiver.own_epochs import OwnEpochs, own_epochs_of, wait_for_epoch_keys
@@ -59,8 +59,8 @@ from messaging_receiver.workers.process import work_for
 from messaging_receiver.workers.spawner import Spawner, SpawnerError
 
 if TYPE_CHECKING:
+    from idlib.local_broker.place import LocalBroker
     from messaging_receiver.local_broker.bridge import LocalBridge
-    from messaging_receiver.local_broker.place import LocalBroker
 
 __all__ = [
     "AUTHENTICATED_MESSAGES",
@@ -344,7 +344,7 @@ def _local_broker(settings: Settings, public: Broker) -> "LocalBroker | None":
     if settings.local_mqtt_url is None:
         check_unused(settings)
         return None
-    from messaging_receiver.local_broker.place import LocalBroker
+    from idlib.local_broker.place import LocalBroker
 
     return LocalBroker.from_settings(settings, public)
 

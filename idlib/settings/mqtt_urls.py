@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
-from idlib.settings.urls import ENCODED, PLAIN, read_place, read_user
+from idlib.settings.addresses import read_host
+from idlib.settings.urls import ENCODED, PLAIN, check_ends, read_place, read_user
 from idlib.settings.variable import SecretValueError
 
 MQTT_URL_FORM: Final = "a URL such as mqtts://broker.example.com, or wss://USER@broker.example.com:8443/mqtt"
@@ -81,6 +82,7 @@ def read_mqtt_url(text: str) -> MqttUrl:
     Raises:
         SecretValueError: It is not such a URL, or contains a password.
     """
+    check_ends(text)
     split = _URL.fullmatch(text)
     if split is None:
         raise SecretValueError("does not start with mqtt://, mqtts://, ws:// or wss://")
@@ -91,6 +93,20 @@ def read_mqtt_url(text: str) -> MqttUrl:
     if split[4]:
         raise SecretValueError("contains a query" if split[4].startswith("?") else "contains a fragment, after #")
     return MqttUrl(scheme, host, port, _read_url_path(split[3], scheme), user)
+
+
+def read_broker_host(text: str) -> str:
+    """Return the host of a broker that has no URL.
+
+    Args:
+        text: A host name or an IP address.
+
+    Raises:
+        ValueError: It is neither.
+    """
+    if "://" in text:
+        raise SecretValueError("is a URL, which belongs in MQTT_URL")
+    return read_host(text)
 
 
 def _read_scheme(text: str) -> MqttScheme:

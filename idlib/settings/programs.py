@@ -44,7 +44,7 @@ _MESSAGING_READS: Final = (
 SENDER_READS: Final = _MESSAGING_READS | {"BALENA_SERVICE_NAME", "EPOCH_PATH"}
 # Of the resident sender; a program that sends and ends has no metrics.
 RESIDENT_SENDER_READS: Final = SENDER_READS | {"METRICS_ADDRESS"}
-# Of the receiver, which is the only program that connects to the local broker.
+# Of the receiver, which passes messages on to the local broker, and of `identity check`.
 LOCAL_BROKER_READS: Final = frozenset(
     {variable.name for variable in VARIABLES if variable.name.startswith(("LOCAL_MQTT_", "HOME_ASSISTANT"))}
 )
@@ -67,6 +67,7 @@ RECEIVER_READS: Final = (
 )
 CHECK_READS: Final = (
     _MESSAGING_READS
+    | LOCAL_BROKER_READS
     | PUBLISHING_READS
     | {"EPOCH_KEYS", "EPOCH_LENGTH", "EPOCH_PATH"}
     | {"APP_UID", "DNS_BOGUS_NAME", "DENIED_SENDERS", "ALLOWED_SENDERS", "REQUIRE_BINDING"}

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
-from idlib.settings.urls import read_place, read_user
+from idlib.settings.urls import check_ends, read_place, read_user
 from idlib.settings.variable import SecretValueError
 
 PROXY_URL_FORM: Final = "a URL such as socks5://proxy.example.com:1080, or http://USER@proxy.example.com:3128"
@@ -58,6 +58,7 @@ def read_proxy_url(text: str) -> ProxyUrl:
     Raises:
         SecretValueError: It is not such a URL, or contains a password.
     """
+    check_ends(text)
     split = _URL.fullmatch(text)
     if split is None:
         raise SecretValueError("does not start with socks5:// or http://")

@@ -42,6 +42,20 @@ def auto_or(read: Callable[[str], int]) -> Callable[[str], int | None]:
     return read_either
 
 
+def read_topic_words(text: str) -> str:
+    """Return words that topics start with.
+
+    Args:
+        text: 1 to 8 words, separated by /.
+
+    Raises:
+        ValueError: It is not.
+    """
+    if text != "/" and text.strip("/") != text:
+        raise UnfitValueError("has a / at its beginning or end, which is added where it is needed")
+    return matching(r"[A-Za-z0-9_.-]{1,64}(/[A-Za-z0-9_.-]{1,64}){0,7}")(text)
+
+
 def matching(pattern: str) -> Callable[[str], str]:
     """Return a function that returns a text unchanged, and raises ValueError unless it matches.
 

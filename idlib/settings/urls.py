@@ -15,7 +15,26 @@ ENCODED: Final = "%[0-9A-Fa-f]{2}"
 _USER: Final = re.compile(rf"(?:[{PLAIN}]|{ENCODED})+")
 # An IPv6 address has a zone after %25 (RFC 6874).
 _BRACKETED: Final = re.compile(rf"\[([0-9A-Fa-f:.]+)(?:%25([{PLAIN}]+))?\](?::(.*))?", re.DOTALL)
+# What files of settings and copied texts leave around a value. A path may end with an apostrophe.
+_STRAY_AT_BEGINNING: Final = re.compile(r"[\s'\"\u2018-\u201f]")
+_STRAY_AT_END: Final = re.compile(r"[\s\"\u2018-\u201f]")
 _PORT_FAULT: Final = "has a port that is not a number from 1 to 65535"
+
+
+def check_ends(text: str) -> None:
+    """Check that nothing stands around a URL that is easily overlooked.
+
+    Args:
+        text: The value of a variable.
+
+    Raises:
+        SecretValueError: It begins or ends with a space, a line break or a quotation mark.
+    """
+    ends = (("begins", text[:1], _STRAY_AT_BEGINNING), ("ends", text[-1:], _STRAY_AT_END))
+    for end, character, stray in ends:
+        if stray.fullmatch(character):
+            what = "white space" if character.isspace() else "a quotation mark"
+            raise SecretValueError(f"{end} with {what}, which is not part of a URL")
 
 
 def read_user(text: str) -> str:

@@ -23,7 +23,7 @@ from idlib.settings.choices import (
     words,
 )
 from idlib.settings.identities import read_denied_names, read_identity_name, read_name_patterns, read_required_names
-from idlib.settings.mqtt_urls import MQTT_URL_FORM, read_mqtt_url
+from idlib.settings.mqtt_urls import MQTT_URL_FORM, read_broker_host, read_mqtt_url
 from idlib.settings.proxy_urls import PROXY_URL_FORM, read_proxy_url
 from idlib.settings.resolvers import read_resolver
 from idlib.settings.texts import (
@@ -35,6 +35,7 @@ from idlib.settings.texts import (
     read_path,
     read_protocol_names,
     read_topic_prefix,
+    read_topic_words,
     read_username,
 )
 from idlib.settings.variable import Variable
@@ -83,7 +84,7 @@ _BROKER: Final = (
         "the broker, instead of MQTT_HOST, MQTT_PORT and MQTT_TLS: mqtts:// and wss:// use TLS, ws:// and wss://"
         " WebSockets",
     ),
-    Variable("MQTT_HOST", read_host, "a host name or an IP address", "the broker", "broker.hivemq.com"),
+    Variable("MQTT_HOST", read_broker_host, "a host name or an IP address", "the broker", "broker.hivemq.com"),
     Variable("MQTT_PORT", integer_in(range(1, 65536)), "a number from 1 to 65535", "the broker's port", "1883"),
     Variable("MQTT_VERSION", MqttVersion, words(MqttVersion), "the MQTT version used with the broker", "5"),
     Variable(
@@ -188,7 +189,7 @@ _LOCAL_BROKER: Final = (
     ),
     Variable(
         "LOCAL_MQTT_PREFIX",
-        matching(r"[A-Za-z0-9_.-]{1,64}(/[A-Za-z0-9_.-]{1,64}){0,7}"),
+        read_topic_words,
         "1 to 8 words of letters, digits and _.- separated by /",
         "what the topics at your own broker start with; each device needs its own",
         "messenger",
@@ -210,7 +211,7 @@ _LOCAL_BROKER: Final = (
     ),
     Variable(
         "HOME_ASSISTANT_PREFIX",
-        matching(r"[A-Za-z0-9_.-]{1,64}(/[A-Za-z0-9_.-]{1,64}){0,7}"),
+        read_topic_words,
         "1 to 8 words of letters, digits and _.- separated by /",
         "the discovery prefix in Home Assistant's MQTT options",
         "homeassistant",

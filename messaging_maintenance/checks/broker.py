@@ -15,7 +15,7 @@ from typing import Final
 
 from idlib.algorithms import PrivateKey
 from idlib.envelope import Binding, seal_receipt
-from idlib.errors import IdlibError, KeyFileError, TransportError
+from idlib.errors import ConfigurationError, IdlibError, KeyFileError, TransportError
 from idlib.names import IdentityName
 from idlib.settings import MqttVersion, Settings
 from idlib.transport import Broker, new_client_id_at
@@ -47,10 +47,12 @@ def check_broker(settings: Settings, own_key: Once[PrivateKey]) -> list[Item]:
         settings: From the environment, with the variables of MQTT.
         own_key: This device's private key, which signs the probe.
 
-    Raises:
-        ConfigurationError: The settings exclude each other, or a file that they name cannot be used.
     """
-    broker = Broker.from_settings(settings)
+    try:
+        broker = Broker.from_settings(settings)
+    except ConfigurationError as error:
+        wrong = [fail("broker.reachable", problem, "correct the settings") for problem in error.problems]
+        return [*wrong, *_skipped(wrong, "the settings of the broker cannot be used")]
     client_id = new_client_id_at(broker)
     first = _Attempt(broker, client_id)
     items = first.items

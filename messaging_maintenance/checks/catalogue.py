@@ -57,6 +57,7 @@ BROKER_IDS: Final = (
     "broker.session",
     "broker.probe",
 )
+LOCAL_BROKER_IDS: Final = ("local.broker",)
 CREDENTIAL_IDS: Final = ("publishing.method", "publishing.credential")
 POLICY_IDS: Final = ("policy.files",)
 SETTING_IDS: Final = ("settings",)
@@ -74,6 +75,7 @@ IDS: Final = frozenset(
         *DATA_IDS,
         *CLOCK_IDS,
         *BROKER_IDS,
+        *LOCAL_BROKER_IDS,
         *CREDENTIAL_IDS,
         *POLICY_IDS,
         *SETTING_IDS,

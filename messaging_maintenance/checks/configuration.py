@@ -22,7 +22,7 @@ class Problem:
 
 
 def find_problems(environment: Mapping[str, str], names: Collection[str]) -> tuple[Problem, ...]:
-    """Return what is wrong with optional settings.
+    """Return what is wrong with optional settings, each by itself and all together.
 
     Args:
         environment: Usually `os.environ`.
@@ -37,6 +37,13 @@ def find_problems(environment: Mapping[str, str], names: Collection[str]) -> tup
             load({**required, variable.name: environment[variable.name]}, {variable.name})
         except ConfigurationError as error:
             problems += [Problem(variable.name, text) for text in error.problems]
+    bad = {problem.variable for problem in problems}
+    good = {name: text for name, text in environment.items() if name not in bad}
+    try:
+        load(good, names)
+    except ConfigurationError as error:
+        # Only MQTT_URL excludes other variables already when they are read.
+        problems += [Problem("MQTT_URL", text) for text in error.problems]
     return tuple(problems)
 
 

@@ -20,6 +20,7 @@ from messaging_maintenance.checks.device_files import (
     read_own_key,
 )
 from messaging_maintenance.checks.epochs import check_epochs, check_halves
+from messaging_maintenance.checks.local_broker import check_local_broker
 from messaging_maintenance.checks.name_servers import ask_name_servers, check_name_servers
 from messaging_maintenance.checks.observation import SECONDS, observe
 from messaging_maintenance.checks.policy_files import check_policies
@@ -85,6 +86,11 @@ class Plan:
             self._part(catalogue.DATA_IDS, lambda: check_data_path(settings.data_path), ("DATA_PATH",)),
             Part(catalogue.CLOCK_IDS, check_clock),
             self._part(catalogue.BROKER_IDS, lambda: check_broker(settings, self._own_key), ("MQTT_",)),
+            self._part(
+                catalogue.LOCAL_BROKER_IDS,
+                lambda: check_local_broker(settings),
+                ("LOCAL_MQTT_", "HOME_ASSISTANT", "MQTT_"),
+            ),
             self._part(catalogue.CREDENTIAL_IDS, lambda: check_credentials(settings), ("DNS_", "TLSA_", "APP_UID")),
             Part(catalogue.POLICY_IDS, lambda: check_policies(settings, problems)),
         ]

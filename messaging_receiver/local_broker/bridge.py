@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 from idlib.errors import StoreError
+from idlib.local_broker.place import LocalBroker
 from idlib.settings import Switch
 from idlib.storage import ReplayStore
 from idlib.transport import Broker, new_client_id
@@ -12,7 +13,6 @@ from messaging_receiver.context import Context
 from messaging_receiver.counters import Counts
 from messaging_receiver.local_broker.connection import LocalConnection, Taken
 from messaging_receiver.local_broker.outgoing import Outgoing
-from messaging_receiver.local_broker.place import LocalBroker
 
 if TYPE_CHECKING:
     from messaging_receiver.local_broker.home_assistant_removal import Removal

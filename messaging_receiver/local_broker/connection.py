@@ -12,6 +12,9 @@ from paho.mqtt.client import MQTT_ERR_SUCCESS
 from paho.mqtt.packettypes import PacketTypes
 
 from idlib.errors import TransportError
+from idlib.local_broker.connecting import connect
+from idlib.local_broker.hints import hint_for_end, hint_for_reason
+from idlib.local_broker.place import SESSION_EXPIRY_SECONDS, LocalBroker
 from idlib.settings import MqttVersion
 from idlib.system.backoff import Backoff
 from idlib.system.failure_log import FailureLog
@@ -21,9 +24,6 @@ from idlib.transport.connection import LOOP_SECONDS, QOS_AT_LEAST_ONCE, Connecto
 from idlib.transport.packets import Connack, Publish
 from idlib.transport.publication import FIRST_FAILURE, publish_size
 from idlib.transport.session import Grant
-from messaging_receiver.local_broker.hints import hint_for_end, hint_for_error, hint_for_reason
-from messaging_receiver.local_broker.place import SESSION_EXPIRY_SECONDS, LocalBroker
-from messaging_receiver.local_broker.separation import check_is_another_broker, route_of
 
 _LOG: Final = logging.getLogger(__name__)
 
@@ -223,7 +223,7 @@ class LocalConnection:
             # The library allows no change once a connection is open, so the broker's limit applies to the next one.
             client.max_inflight_messages_set(self._window)
             try:
-                self._connect(client)
+                connect(self._connector, client, self._broker, self._public)
                 self._run_connection(client, stopping)
             except TransportError as error:
                 self._explain(str(error))
@@ -255,26 +255,6 @@ class LocalConnection:
             session_expiry=SESSION_EXPIRY_SECONDS,
             is_size_announced=False,
         )
-
-    def _connect(self, client: PacketClient) -> None:
-        """Connect, and check where the connection leads before the login is sent.
-
-        Raises:
-            TransportError: The broker was not reached, or must not be used.
-        """
-        try:
-            self._connector.connect(client)
-        except TransportError as error:
-            fact = error.fact.replace("the broker", "the local broker", 1)
-            raise TransportError(fact, hint_for_error(self._broker, error.__cause__)) from error
-        connected = client.socket()
-        if connected is None:
-            raise TransportError(f"{self} closed the connection")
-        try:
-            route = route_of(connected.fileno())
-        except OSError as error:
-            raise TransportError(f"{self} closed the connection: {error.strerror}") from error
-        check_is_another_broker(self._broker, self._public, route)
 
     def _run_connection(self, client: PacketClient, stopping: threading.Event) -> None:
         with self._lock:

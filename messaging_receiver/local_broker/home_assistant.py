@@ -10,9 +10,9 @@ from typing import Final
 
 from idlib import __version__
 from idlib.lists import SenderLists
+from idlib.local_broker.place import Topics
 from idlib.names import IdentityName
 from idlib.output import json_object
-from messaging_receiver.local_broker.place import Topics
 
 # Of names in ALLOWED_SENDERS that have entities of their own; more share one.
 MAX_NAMED_SENDERS: Final = 100

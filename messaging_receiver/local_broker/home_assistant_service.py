@@ -7,11 +7,11 @@ from collections.abc import Callable
 from typing import Final, Protocol
 
 from idlib.lists import SenderLists
+from idlib.local_broker.place import Topics
 from idlib.names import IdentityName
 from idlib.system.failure_log import FailureLog
 from messaging_receiver.local_broker.home_assistant import Announcement, DeviceState, announcement, named_senders
 from messaging_receiver.local_broker.home_assistant_note import Announced, AnnouncementNote
-from messaging_receiver.local_broker.place import Topics
 
 _LOG: Final = logging.getLogger(__name__)
 

@@ -12,6 +12,7 @@ from typing import Final
 from idlib.commands import command
 from idlib.envelope.identifier import new_identifier
 from idlib.errors import MalformedNameError, MessageError, StoreError
+from idlib.local_broker.place import Topics
 from idlib.names import IdentityName
 from idlib.storage.outbox import MAX_OCTETS, BootTime, Outbox
 from idlib.storage.outgoing import NewOutgoingMessage, surely_fits
@@ -22,7 +23,6 @@ from idlib.system.log_limit import LimitedLog
 from idlib.transport import ReceivedPacket
 from messaging_receiver.local_broker.connection import RECEIVE_MAXIMUM, Taken
 from messaging_receiver.local_broker.loops import check_is_no_echo
-from messaging_receiver.local_broker.place import Topics
 
 _LOG: Final = logging.getLogger(__name__)
 

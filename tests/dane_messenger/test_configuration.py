@@ -7,9 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dane_messenger import Receiver
 from dane_messenger.configuration import environment_with
 from idlib.errors import ConfigurationError
-from idlib.settings import VARIABLES
+from idlib.settings import VARIABLES, load
 
 
 def test_without_settings_it_is_the_environment_of_this_process() -> None:
@@ -38,6 +39,35 @@ def test_a_name_that_is_not_a_setting_is_an_error(name: str, problem: str) -> No
     with pytest.raises(ConfigurationError) as raised:
         environment_with({name: "value"})
     assert raised.value.problems == (problem,)
+
+
+def test_a_url_replaces_the_broker_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MQTT_HOST", "one.example.com")
+    monkeypatch.setenv("MQTT_TLS", "on")
+    given = {"IDENTITY_NAME": "alice._device.example.com", "MQTT_URL": "mqtt://two.example.com"}
+    assert load(environment_with(given)).mqtt_host == "two.example.com"
+
+
+def test_a_host_replaces_the_url_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MQTT_URL", "mqtts://one.example.com")
+    given = {"IDENTITY_NAME": "alice._device.example.com", "MQTT_HOST": "two.example.com"}
+    assert load(environment_with(given)).mqtt_host == "two.example.com"
+
+
+def test_a_url_beside_a_host_of_the_same_program_is_an_error() -> None:
+    given = {"IDENTITY_NAME": "alice._device.example.com", "MQTT_HOST": "a.example", "MQTT_URL": "mqtt://a.example"}
+    with pytest.raises(ConfigurationError, match="unset one of them"):
+        load(environment_with(given))
+
+
+def test_a_receiver_that_would_get_no_message_is_an_error() -> None:
+    settings = {
+        "IDENTITY_NAME": "alice._device.example.com",
+        "LOCAL_MQTT_URL": "mqtt://127.0.0.1",
+        "LOCAL_MQTT_ONLY": "on",
+    }
+    with pytest.raises(ConfigurationError, match=r"^LOCAL_MQTT_ONLY is on: .*; unset it$"):
+        Receiver(settings)
 
 
 @pytest.mark.parametrize("value", [None, True, 1.5, b"bytes", "a\0b", "\ud800", ["list"]])

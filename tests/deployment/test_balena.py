@@ -46,21 +46,10 @@ def test_it_runs_on_raspberry_pis_and_on_generic_amd64(contract: dict[str, Any])
     }
 
 
-def test_it_asks_for_the_broker_and_offers_the_defaults(contract: dict[str, Any]) -> None:
-    variables = contract["data"]["applicationEnvironmentVariables"]
-    defaults = {one.name: one.default for one in VARIABLES}
-    assert [list(variable) for variable in variables] == [["MQTT_HOST"], ["MQTT_PORT"]]
-    assert {name: str(value) for variable in variables for name, value in variable.items()} == {
-        name: defaults[name] for name in ("MQTT_HOST", "MQTT_PORT")
-    }
-
-
-def test_no_variable_without_a_default_has_one_value_for_the_whole_fleet(contract: dict[str, Any]) -> None:
-    of_each_device = {one.name for one in VARIABLES if one.required}
-    assert of_each_device == {"IDENTITY_NAME"}
-    for variable in contract["data"]["applicationEnvironmentVariables"]:
-        assert variable.keys().isdisjoint(of_each_device)
-    assert all(f"`{name}`" in contract["post-provisioning"] for name in of_each_device)
+def test_no_variable_has_one_value_for_the_whole_fleet(contract: dict[str, Any]) -> None:
+    # A device cannot unset a variable of its fleet, and MQTT_URL excludes MQTT_HOST.
+    assert "applicationEnvironmentVariables" not in contract["data"]
+    assert all(f"`{one.name}`" in contract["post-provisioning"] for one in VARIABLES if one.required)
 
 
 def test_all_assets_belong_to_one_repository(contract: dict[str, Any]) -> None:

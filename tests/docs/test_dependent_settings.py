@@ -12,13 +12,13 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 
 from idlib.discovery import Discovery
 from idlib.errors import ConfigurationError
+from idlib.local_broker.place import LocalBroker
 from idlib.publishing import publisher_from
 from idlib.publishing.record_types import tlsa_place
 from idlib.publishing.zone import NameServer, Zone
 from idlib.settings import ServerAddress, load
+from idlib.settings.local_settings import check_unused
 from idlib.transport import Broker
-from messaging_receiver.local_broker.place import LocalBroker
-from messaging_receiver.local_settings import check_unused
 from testbed.certificate_maker import Authority, rsa_key
 from tests import documents
 

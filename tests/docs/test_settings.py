@@ -10,6 +10,7 @@ from typing import Final
 import pytest
 
 from idlib.errors import ExitStatus
+from idlib.settings import CREDENTIALS
 from messaging_sender.reporting import SendResult
 from tests import documents
 
@@ -43,6 +44,16 @@ def test_the_table_of_options_matches_the_help(verb: str) -> None:
 def test_each_result_of_json_is_named() -> None:
     for fate in SendResult:
         assert f"`{fate}`" in options_of("send")["--json"]
+
+
+@pytest.mark.parametrize("document", ["docs/settings.md", "docs/service.md"])
+def test_each_setting_that_can_be_a_credential_is_named(document: str) -> None:
+    text = (documents.ROOT / document).read_text()
+    beginning, end = (
+        ("## Credentials of systemd", "\n## ") if "settings" in document else ("| setting | directory |", "\n\n")
+    )
+    section = text.partition(beginning)[2].partition(end)[0]
+    assert set(re.findall(r"`([A-Z_]+_FILE)`", section)) == frozenset().union(*CREDENTIALS.values())
 
 
 def test_the_largest_text_is_the_same_as_in_the_limits() -> None:

@@ -58,7 +58,12 @@ def test_a_url_is_read(text: str, url: MqttUrl) -> None:
         ("mqtt:///mqtt", "has no host, or one that is neither a name nor an IP address"),
         ("mqtt://:1883", "has no host, or one that is neither a name nor an IP address"),
         ("mqtt://broker..example", "has no host, or one that is neither a name nor an IP address"),
-        ("mqtt://broker.example\r\n", "has no host, or one that is neither a name nor an IP address"),
+        ("mqtt://broker.example\r\n", "ends with white space, which is not part of a URL"),
+        (" mqtt://broker.example", "begins with white space, which is not part of a URL"),
+        ('"mqtt://broker.example"', "begins with a quotation mark, which is not part of a URL"),
+        ("'wss://broker.example/mqtt'", "begins with a quotation mark, which is not part of a URL"),
+        ('wss://broker.example/mqtt"', "ends with a quotation mark, which is not part of a URL"),
+        ("mqtt://broker.example\u201d", "ends with a quotation mark, which is not part of a URL"),
         ("mqtt://b\u00fccher.example", "has no host, or one that is neither a name nor an IP address"),
         ("mqtt://[192.0.2.1]", "has no host, or one that is neither a name nor an IP address"),
         ("mqtt://[::1", "has an IPv6 address without brackets, or more than one port"),
@@ -175,3 +180,10 @@ def test_a_program_that_does_not_connect_to_a_broker_does_not_read_the_url() -> 
     settings = load({**NAME, "MQTT_URL": "nonsense", "MQTT_HOST": "b"}, MAINTENANCE_READS)
     assert settings.mqtt_url is None
     assert settings.mqtt_host == "broker.hivemq.com"
+
+
+@pytest.mark.parametrize("text", ["mqtts://broker.example", "https://broker.example/", "mqtt://alice:secret@192.0.2.1"])
+def test_the_error_for_a_url_in_the_host_names_the_setting_for_it_and_hides_a_password(text: str) -> None:
+    assert problem(MQTT_HOST=text) == (
+        "Bad value of env var MQTT_HOST: it is a URL, which belongs in MQTT_URL; set it to a host name or an IP address"
+    )

@@ -94,3 +94,11 @@ def test_a_prefix_that_no_topic_can_have_is_rejected(text: str, fault: str) -> N
 def test_a_prefix_is_used_as_it_is() -> None:
     assert load({**NAME, "MQTT_TOPIC_PREFIX": "fleet $1/ü "}).mqtt_topic_prefix == "fleet $1/ü "
     assert load(NAME).mqtt_topic_prefix is None
+
+
+@pytest.mark.parametrize("name", ["LOCAL_MQTT_PREFIX", "HOME_ASSISTANT_PREFIX"])
+@pytest.mark.parametrize("text", ["messenger/", "/messenger", "home/alice/"])
+def test_the_error_for_a_slash_at_an_end_says_that_it_is_added(name: str, text: str) -> None:
+    assert problem(**{name: text}).startswith(
+        f"Bad value of env var {name}: '{text}' has a / at its beginning or end, which is added where it is needed;"
+    )

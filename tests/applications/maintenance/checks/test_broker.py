@@ -49,6 +49,14 @@ def test_a_client_id_that_the_broker_replaces_is_a_failure_and_cannot_act_on_a_t
     assert "\x1b" not in as_text(NAME, list(items.values()), coloured=False)
 
 
+def test_settings_that_exclude_each_other_are_one_failure() -> None:
+    settings = load({"IDENTITY_NAME": str(NAME), "MQTT_CA_FILE": "/ca.pem"})
+    items = {item.id: item for item in check_broker(settings, Once(no_key))}
+    assert items["broker.reachable"].status is Status.FAIL
+    assert items["broker.reachable"].evidence.startswith("MQTT_CA_FILE is set, and MQTT_TLS is off")
+    assert {items[identifier].status for identifier in BROKER_IDS[1:]} == {Status.SKIP}
+
+
 def test_a_shorter_session_is_a_warning() -> None:
     items = check(accepting(b"\x11" + (60).to_bytes(4)))
     assert items["broker.grant"].status is Status.WARN

@@ -17,6 +17,16 @@ def test_each_bad_setting_is_named() -> None:
     assert {item.status for item in check_settings(problems, CHECK_READS)} == {Status.FAIL}
 
 
+def test_settings_that_exclude_each_other_are_named() -> None:
+    environment = {**REQUIRED, "MQTT_URL": "mqtts://broker.example", "MQTT_HOST": "broker.example", "DNSSEC": "perhaps"}
+    items = check_settings(find_problems(environment, CHECK_READS), CHECK_READS)
+    assert [item.evidence.partition(";")[0] for item in items] == [
+        "Bad value of env var DNSSEC: 'perhaps'",
+        "MQTT_URL is set, and MQTT_HOST is set: unset one of them",
+    ]
+    assert {item.status for item in items} == {Status.FAIL}
+
+
 def test_good_settings_pass() -> None:
     (item,) = check_settings(find_problems({**REQUIRED, "MQTT_PORT": "1"}, CHECK_READS), CHECK_READS)
     assert item.status is Status.OK

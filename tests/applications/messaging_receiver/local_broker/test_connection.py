@@ -6,10 +6,10 @@ import time
 
 import pytest
 
+from idlib.local_broker.place import LocalBroker, Topics
 from idlib.settings import MqttVersion
 from idlib.transport import Broker
 from messaging_receiver.local_broker.connection import MAX_UNACKNOWLEDGED, LocalConnection, Taken
-from messaging_receiver.local_broker.place import LocalBroker, Topics
 
 _PROTOCOL_LEVEL = 8
 _REFUSAL = b"\x20\x02\x00\x01"

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from idlib.lists import SenderLists
+from idlib.local_broker.place import Topics
 from idlib.names import IdentityName, NamePatterns
 from messaging_receiver.local_broker.home_assistant import (
     MAX_NAMED_SENDERS,
@@ -17,7 +18,6 @@ from messaging_receiver.local_broker.home_assistant import (
     identifier_of,
     named_senders,
 )
-from messaging_receiver.local_broker.place import Topics
 
 ALICE: Final = IdentityName("alice._device.example.com")
 BOB: Final = IdentityName("bob-2._device.example.com")

@@ -8,11 +8,11 @@ from typing import Final
 import pytest
 
 from idlib.lists import SenderLists
+from idlib.local_broker.place import Topics
 from idlib.names import IdentityName, NamePatterns
 from messaging_receiver.local_broker.home_assistant_note import Announced, AnnouncementNote
 from messaging_receiver.local_broker.home_assistant_removal import Removal
 from messaging_receiver.local_broker.home_assistant_service import HomeAssistant
-from messaging_receiver.local_broker.place import Topics
 
 ALICE: Final = IdentityName("alice._device.example.com")
 CONFIG: Final = "homeassistant/device/dane-mqtt-messenger---alice-_device-example-com/config"

@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
+from idlib.local_broker.place import Topics
 from idlib.names import IdentityName
 from idlib.output import json_line
 from messaging_receiver.local_broker.home_assistant import DeviceState, announcement
-from messaging_receiver.local_broker.place import Topics
 
 ALICE: Final = IdentityName("alice._device.example.com")
 BOB: Final = IdentityName("bob._device.example.com")

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
+from idlib.local_broker.place import Topics
 from idlib.storage.outbox import FILE_NAME, MAX_OCTETS, Outbox
 from idlib.storage.outgoing import NewOutgoingMessage
 from idlib.transport import ReceivedPacket
 from messaging_receiver.local_broker.connection import Taken
 from messaging_receiver.local_broker.outgoing import MAX_TAKEN, Outgoing
-from messaging_receiver.local_broker.place import Topics
 
 BOB = "bob.example.com"
 

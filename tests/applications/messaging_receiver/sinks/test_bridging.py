@@ -10,9 +10,9 @@ from typing import cast
 import pytest
 
 from idlib.errors import TransportError
+from idlib.local_broker.place import Topics
 from messaging_receiver.durable_writes import DurableWrites
 from messaging_receiver.local_broker.bridge import LocalBridge
-from messaging_receiver.local_broker.place import Topics
 from messaging_receiver.message_files import MessageDirectory
 from messaging_receiver.queue_items import ReceivedMessage
 from messaging_receiver.sinks import Fate, Sink

@@ -6,11 +6,13 @@ import ssl
 
 import pytest
 
+from idlib.local_broker.hints import hint_for_end, hint_for_error, hint_for_reason
 from idlib.settings import MqttVersion
 from idlib.transport import Broker
-from messaging_receiver.local_broker.hints import hint_for_end, hint_for_error, hint_for_reason
+from idlib.transport.dialing import TlsTimeoutError
 
 PLAIN = Broker("home", 1883, MqttVersion.V5)
+TLS = Broker("home", 8883, MqttVersion.V5, ssl.create_default_context())
 LOGIN = Broker("home", 1883, MqttVersion.V5, None, "alice", "secret", has_own_authorities=True)
 
 
@@ -22,6 +24,9 @@ LOGIN = Broker("home", 1883, MqttVersion.V5, None, "alice", "secret", has_own_au
         (PLAIN, ssl.SSLError(1, "wrong version number"), "check that its port uses TLS"),
         (PLAIN, socket.gaierror(1, "unknown"), "check the host in LOCAL_MQTT_URL"),
         (PLAIN, ConnectionRefusedError(), "check that it is running, and the port in LOCAL_MQTT_URL"),
+        (TLS, ConnectionResetError(), "check that its port uses TLS; without TLS"),
+        (TLS, TlsTimeoutError(), "check that its port uses TLS; without TLS"),
+        (PLAIN, ConnectionResetError(), "check the port in LOCAL_MQTT_URL; if it expects TLS"),
         (PLAIN, TimeoutError(), "check LOCAL_MQTT_URL and the network"),
         (PLAIN, None, "check LOCAL_MQTT_URL and the network"),
     ],

@@ -7,15 +7,15 @@ import ssl
 import pytest
 
 from idlib.errors import ConfigurationError, TransportError
-from idlib.settings import MqttVersion
-from idlib.transport import Broker
-from messaging_receiver.local_broker.separation import (
+from idlib.local_broker.separation import (
     PUBLIC_BROKERS,
     Route,
     check_is_another_broker,
     check_names,
     route_of,
 )
+from idlib.settings import MqttVersion
+from idlib.transport import Broker
 
 OWN = {4: "192.168.1.9", 6: "2600:1::9"}
 HINT = "set LOCAL_MQTT_URL to a broker of your own"

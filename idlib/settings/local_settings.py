@@ -1,7 +1,8 @@
 """Checks the settings of the local broker if there is none; apart from it, so that nothing of it is imported then."""
 
 from idlib.errors import ConfigurationError
-from idlib.settings import VARIABLES, Settings
+from idlib.settings.values import Settings
+from idlib.settings.variables import VARIABLES
 
 
 def check_unused(settings: Settings) -> None:

@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from typing import Final, Self
 
 from idlib.errors import ConfigurationError
+from idlib.local_broker.separation import check_names
 from idlib.names import IdentityName
 from idlib.settings import MqttUrl, MqttVersion, Settings, Switch
 from idlib.transport import Broker
 from idlib.transport.broker import is_on_this_machine, read_password, verifying_context
-from messaging_receiver.local_broker.separation import check_names
 
 _LOG: Final = logging.getLogger(__name__)
 

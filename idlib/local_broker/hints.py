@@ -5,9 +5,12 @@ import ssl
 from typing import Final
 
 from idlib.transport import Broker
+from idlib.transport.dialing import TlsTimeoutError
 
 _CHECK_LOGIN: Final = "check the user name in LOCAL_MQTT_URL and the first line of LOCAL_MQTT_PASSWORD_FILE"
 _NO_LOGIN: Final = "write a user name into LOCAL_MQTT_URL, and set LOCAL_MQTT_PASSWORD_FILE"
+_NO_TLS: Final = "check that its port uses TLS; without TLS, LOCAL_MQTT_URL starts with mqtt:// or ws://"
+_PERHAPS_TLS: Final = "check the port in LOCAL_MQTT_URL; if it expects TLS, the URL starts with mqtts:// or wss://"
 # Reason codes of MQTT 5, section 2.4.
 _HINTS: Final = {
     132: "it must speak MQTT 5 or 3.1.1",
@@ -32,7 +35,12 @@ def hint_for_error(broker: Broker, error: BaseException | None) -> str:
                 return "check that its CA is in LOCAL_MQTT_CA_FILE, and the host in LOCAL_MQTT_URL in its certificate"
             return "set LOCAL_MQTT_CA_FILE to the file of its CA; the host in LOCAL_MQTT_URL must be in its certificate"
         case ssl.SSLError():
-            return "check that its port uses TLS; without TLS, LOCAL_MQTT_URL starts with mqtt:// or ws://"
+            return _NO_TLS
+        # Mosquitto resets the connection at a port without TLS.
+        case ConnectionResetError():
+            return _PERHAPS_TLS if broker.tls is None else _NO_TLS
+        case TlsTimeoutError():
+            return _NO_TLS
         case socket.gaierror():
             return "check the host in LOCAL_MQTT_URL"
         case ConnectionRefusedError():
@@ -52,7 +60,7 @@ def hint_for_end(broker: Broker, code: int | None, *, is_answered: bool) -> str:
         return hint_for_reason(broker, code)
     if is_answered:
         return ""
-    return "check the port in LOCAL_MQTT_URL; if it expects TLS, the URL starts with mqtts:// or wss://"
+    return _PERHAPS_TLS
 
 
 def hint_for_reason(broker: Broker, code: int) -> str:

@@ -25,7 +25,6 @@ _MAX_BYTES: Final = 262144
 _PORTION_BYTES: Final = 65536
 _STATUS_DIGITS: Final = 3
 _OK: Final = 200
-_STATUS_DIGITS: Final = 3
 _TRY_AGAIN: Final = "try again; if it stays so, set DNS_RESOLVER to another resolver"
 _HINTS: Final = {
     400: "check the path in DNS_RESOLVER, which is /dns-query at most resolvers",

@@ -303,8 +303,12 @@ def test_the_table_and_the_dashboard_fit_what_the_services_report(observed: Devi
     (tmp_path / "spool").mkdir()
     ports = {service: free_port() for service in ("receiver", "sender", "maintenance")}
     keep_checks(observed)
+    (tmp_path / "home").mkdir()
     with (
-        device.with_settings(METRICS_ADDRESS=str(ports["receiver"])).receiver(),
+        Mosquitto(tmp_path / "home") as home,
+        device.with_settings(
+            METRICS_ADDRESS=str(ports["receiver"]), LOCAL_MQTT_URL=f"mqtt://{home.address}"
+        ).receiver(),
         device.with_settings(MQTT_PORT="1", METRICS_ADDRESS=str(ports["sender"])).start(SENDER),
         device.with_settings(METRICS_ADDRESS=str(ports["maintenance"]), ROTATE_EVERY="90d").start(
             MAINTENANCE

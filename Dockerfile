@@ -70,7 +70,8 @@ HEALTHCHECK --interval=30s --timeout=10s --start-period=10s CMD ["python3", "app
 FROM service AS maintenance
 RUN apt-get update \
     && apt-get install --yes --no-install-recommends nano \
-    && rm -rf /var/lib/apt/lists/* /var/cache/apt/* /var/log/apt /var/log/dpkg.log
+    && rm -rf /var/lib/apt/lists/* /var/cache/apt/* /var/cache/debconf/* /var/lib/dpkg/*-old /var/log/apt \
+        /var/log/dpkg.log
 COPY --from=bytecode /application/maintenance /application/maintenance
 WORKDIR /application/maintenance/src
 USER ${APP_UID}:${APP_UID}
@@ -94,7 +95,7 @@ RUN apt-get update \
         readline-common libncursesw6 libnsl2 libtirpc3 libtirpc-common libgssapi-krb5-2 libkrb5-3 libkrb5support0 \
         libk5crypto3 libkeyutils1 \
     && rm -rf /etc/unbound/* /usr/sbin/unbound-control* /usr/share/doc/unbound /usr/share/man/* \
-        /var/lib/apt/lists/* /var/cache/apt/* /var/log/apt /var/log/dpkg.log
+        /var/lib/apt/lists/* /var/cache/apt/* /var/cache/debconf/* /var/lib/dpkg/*-old /var/log/apt /var/log/dpkg.log
 COPY resolver/unbound.conf /etc/unbound/
 COPY resolver/health.sh resolver/seed_root_key.sh resolver/start.sh /usr/local/bin/
 # The volume for the root's keys starts as a copy of this directory.

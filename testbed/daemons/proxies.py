@@ -1,5 +1,6 @@
 """Proxies that connect to what their clients name: microsocks for SOCKS5, Tinyproxy for HTTP CONNECT."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
@@ -13,10 +14,7 @@ Port {port}
 Timeout 600
 MaxClients 100
 LogLevel Info
-# By default it connects to any port; networks that have such a proxy often allow only that of HTTPS.
-ConnectPort 443
-ConnectPort 1883
-ConnectPort 8883
+{ports}
 {login}
 """
 
@@ -61,6 +59,7 @@ class Tinyproxy(Daemon):
         port: Its port; None picks a free one.
         login: The user name and password that it demands (RFC 7617); None for no login.
         namespace: The network namespace that it runs in.
+        allowed: The ports that it connects to; networks that have such a proxy often allow only that of HTTPS.
     """
 
     def __init__(
@@ -71,12 +70,14 @@ class Tinyproxy(Daemon):
         *,
         login: tuple[str, str] | None = None,
         namespace: Namespace | None = None,
+        allowed: Sequence[int] = (443, 1883, 8883),
     ) -> None:
         self.host = address
         self.port = listening = port or free_port()
         configuration = directory / "tinyproxy.conf"
         demanded = f"BasicAuth {login[0]} {login[1]}" if login else ""
-        configuration.write_text(_TINYPROXY.format(address=address, port=listening, login=demanded))
+        ports = "\n".join(f"ConnectPort {number}" for number in allowed)
+        configuration.write_text(_TINYPROXY.format(address=address, port=listening, login=demanded, ports=ports))
         super().__init__(
             ["tinyproxy", "-d", "-c", str(configuration)],
             directory / "tinyproxy.log",

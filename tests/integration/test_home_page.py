@@ -17,7 +17,7 @@ from testbed.programs import ROOT, SUBSCRIBED, Device, Program
 from tests.documents import block
 
 HOME: Final = "docs/home.md"
-USERS: Final = ("alice-bridge", "nodered", "telegraf")
+USERS: Final = ("alice-bridge", "nodered", "homeassistant", "telegraf")
 
 
 def run(*command: str, stdin: str = "") -> "subprocess.CompletedProcess[str]":
@@ -80,6 +80,7 @@ ALLOWED: Final = {
     ("alice-bridge", "messenger/status"),
     ("alice-bridge", "messenger/error"),
     ("nodered", "messenger/out/x._device.example.com"),
+    ("homeassistant", "messenger/out/x._device.example.com"),
 }
 TOPICS: Final = tuple(
     f"messenger/{topic}" for topic in ("in/x._device.example.com", "out/x._device.example.com", "status", "error")

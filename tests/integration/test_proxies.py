@@ -21,14 +21,14 @@ Proxies = dict[str, Microsocks | Tinyproxy]
 
 
 @contextmanager
-def proxies(directory: Path, login: tuple[str, str] | None) -> Iterator[Proxies]:
+def proxies(directory: Path, login: tuple[str, str] | None, broker: Mosquitto) -> Iterator[Proxies]:
     places = {scheme: directory / scheme for scheme in KINDS}
     for place in places.values():
         place.mkdir()
     with (
         Microsocks(places["socks5"], login=login) as socks,
         # It allows only some ports, the one of the lab's broker not among them.
-        Tinyproxy(places["http"], login=login) as http,
+        Tinyproxy(places["http"], login=login, allowed=(443, broker.port)) as http,
     ):
         yield {"socks5": socks, "http": http}
 
@@ -39,26 +39,26 @@ def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def open_proxies(directory: Path) -> Iterator[Proxies]:
+def open_proxies(directory: Path, broker: Mosquitto) -> Iterator[Proxies]:
     (directory / "open").mkdir()
-    with proxies(directory / "open", None) as running:
+    with proxies(directory / "open", None, broker) as running:
         yield running
 
 
 @pytest.fixture(scope="module")
-def locked_proxies(directory: Path) -> Iterator[Proxies]:
+def locked_proxies(directory: Path, broker: Mosquitto) -> Iterator[Proxies]:
     (directory / "locked").mkdir()
     for name, password in (("password", LOGIN[1]), ("wrong", "incorrect")):
         (directory / name).write_text(f"{password}\n")
-    with proxies(directory / "locked", LOGIN) as running:
+    with proxies(directory / "locked", LOGIN, broker) as running:
         yield running
 
 
 @pytest.fixture(scope="module")
 def broker(directory: Path) -> Iterator[Mosquitto]:
-    """Yield a broker at a port that the HTTP proxy allows."""
+    """Yield a broker whose port the HTTP proxy allows."""
     (directory / "broker").mkdir()
-    with Mosquitto(directory / "broker", port=8883) as mosquitto:
+    with Mosquitto(directory / "broker") as mosquitto:
         yield mosquitto
 
 

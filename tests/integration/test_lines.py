@@ -81,7 +81,7 @@ def test_130_or_143_a_signal_ends_it_with_a_summary(
     acknowledged = [json.loads(line)["result"] for line in telling.stdout].count("acknowledged")
     assert 5 <= acknowledged <= 10
     summary = f"acknowledged {acknowledged} messages to {bob.name}: lines 1-{acknowledged}"
-    assert any(summary in line for line in telling.stderr)
+    assert any(summary in line for line in telling.stderr), (telling.stdout, telling.stderr)
     assert telling.stderr[-1] == word
     assert not any("Traceback" in line for line in telling.stderr)
 

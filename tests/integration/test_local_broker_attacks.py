@@ -261,6 +261,10 @@ def test_a_packet_without_an_end_is_given_up_with_its_connection(device: Device,
 # A client of the local broker that floods the bridge
 
 
+# How long it may take to store 16 MB in small messages on a machine that is busy with other tests.
+PATIENCE: Final = 120.0
+
+
 def test_a_flood_of_messages_to_be_sent_fills_the_outbox_at_most_and_delays_nothing(
     device: Device, alice: Device, local: Mosquitto, at_home: HomeListener
 ) -> None:
@@ -270,7 +274,7 @@ def test_a_flood_of_messages_to_be_sent_fills_the_outbox_at_most_and_delays_noth
     with receiving(bridged(device, local.port)) as receiver:
         with PacedClient(local.port) as client:
             client.publish_all(f"{PREFIX}/out/{alice.name}", flood)
-        receiver.wait_for_log("the outbox is full")
+        receiver.wait_for_log("the outbox is full", PATIENCE)
         assert alice.send(device, "in spite of the flood").status == 0
         receiver.wait_for_message("in spite of the flood")
         wait_until(lambda: "in spite of the flood" in inward_texts(at_home), "message at home")

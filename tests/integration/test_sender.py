@@ -299,7 +299,7 @@ def test_130_or_143_ended_by_a_signal(
         connection, _ = silent_broker.accept()
         with connection:
             program.signal(number)
-            assert program.wait_for_end(5) == status
+            assert program.wait_for_end(5) == status, program.stderr
     assert program.stderr == [word]
     report = json.loads(program.stdout[0])
     assert (report["result"], report["reason"]) == ("failed", word.lower().removesuffix("."))

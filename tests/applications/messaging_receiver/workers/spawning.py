@@ -45,17 +45,20 @@ def ask(channel: Channel) -> list[bytes]:
 def from_threads(spawner: Spawner) -> None:
     """Start workers while other threads run."""
     numbers: list[bytes] = []
+    ends: list[str] = []
 
     def start() -> None:
         process = spawner.start()
         numbers.append(ask(process.channel)[0])
-        print(process.end())
+        ends.append(process.end())
 
     threads = [threading.Thread(target=start) for _ in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
+    # Printed by threads, lines could run into each other.
+    print(*ends, sep="\n")
     print(len(set(numbers)))
 
 

@@ -1,7 +1,7 @@
 """A resolver with an encrypted path, for the look-ups that dnspython makes."""
 
 import time
-from typing import Any, NoReturn
+from typing import Any
 
 import dns.message
 import dns.nameserver
@@ -69,7 +69,3 @@ class EncryptedServer(dns.nameserver.Nameserver):
         if not padded.is_response(response):
             raise dns.query.BadResponse
         return response
-
-    async def async_query(self, *_: Any, **__: Any) -> NoReturn:
-        """Raise an error: nothing of ours is asynchronous."""
-        raise NotImplementedError

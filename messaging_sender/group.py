@@ -28,6 +28,7 @@ from idlib.output import counted
 from idlib.settings import Settings
 from idlib.storage.outgoing import NewOutgoingMessage
 from idlib.system.failure_log import FailureLog
+from idlib.system.uninterrupted import uninterrupted
 from idlib.transport import Broker, Publisher
 from messaging_sender.mark_memory import MarkMemory
 from messaging_sender.queuing import has_waiting, is_temporary, queue_message, resident_sender, warn_if_nobody_sends
@@ -149,12 +150,18 @@ class GroupSender:
         places = MAX_ROUTES if self._publisher is None else min(MAX_ROUTES, self._publisher.window)
         for _ in range(min(places, len(self._recipients))):
             threading.Thread(target=self._walk, name="Route", daemon=True).start()
-        with self._changed:
-            while self._crash is None and (self._pending or self._delayed or self._under_way):
-                # With a time limit, because a signal does not end a wait without one on every platform.
-                self._changed.wait(_POLL_SECONDS)
+        while self._goes_on():
+            pass
         if self._crash is not None:
             raise self._crash
+
+    def _goes_on(self) -> bool:
+        """Return whether a recipient is left; if so, wait a moment for a change first."""
+        with uninterrupted(), self._changed:
+            goes_on = self._crash is None and bool(self._pending or self._delayed or self._under_way)
+            if goes_on:
+                self._changed.wait(_POLL_SECONDS)
+            return goes_on
 
     def _stop(self) -> None:
         with self._changed:

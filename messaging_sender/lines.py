@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from functools import partial
 from types import TracebackType
 from typing import BinaryIO, Final
 
@@ -29,6 +30,7 @@ from idlib.output import counted
 from idlib.settings import Settings
 from idlib.storage.outgoing import NewOutgoingMessage
 from idlib.system.failure_log import FailureLog
+from idlib.system.uninterrupted import uninterrupted
 from idlib.transport import Broker, Publication, Publisher
 from messaging_sender.interruptible_input import InterruptibleInput
 from messaging_sender.mark_memory import MarkMemory
@@ -154,6 +156,7 @@ class LineSender:
                     # Report this line last; earlier lines are reported when the connection is closed.
                     last.callback(self._print, report(message, SendResult.FAILED, error=error))
                     raise
+                self._flush()
                 self._settle_some()
             self._settle_all()
         return self._status or (ExitStatus.NO_SUBSCRIBER if len(self._dropped) else ExitStatus.OK)
@@ -205,8 +208,9 @@ class LineSender:
         self._own_record.look(self._sealer.key)
         self._key_log.tell(message.recipient, sealed)
         topic = self._broker.topics.of(message.recipient)
-        publication = self._publisher.publish(topic, sealed.payload, sealed.expiry_seconds)
-        self._unacknowledged.append(_Sent(number, message, sealed, publication))
+        with uninterrupted():
+            publication = self._publisher.publish(topic, sealed.payload, sealed.expiry_seconds)
+            self._unacknowledged.append(_Sent(number, message, sealed, publication))
 
     def _settle_some(self) -> None:
         """Settle lines that the broker has answered, and wait if too many lines are unacknowledged."""
@@ -227,21 +231,29 @@ class LineSender:
         try:
             self._publisher.wait(sent.publication)
         except RefusedMessageError as error:
-            self._unacknowledged.popleft()
-            self._fail(sent.number, sent.message, error, sent.sealed)
+            self._settle(partial(self._fail, sent.number, sent.message, error, sent.sealed))
         except NoSubscriberError as error:
             if self._arguments.queue:
                 self._begin_to_queue(error)
-                return
-            self._unacknowledged.popleft()
-            self._drop(sent, error)
+            else:
+                self._settle(partial(self._drop, sent, error))
         except IdlibError as error:
             self._begin_to_queue(error)
         else:
             # May wait: if a signal ends the program meanwhile, the line is still reported as one of the rest.
             warning = self._own_record.tell()
+            self._settle(partial(self._acknowledge, sent, warning))
+
+    def _settle(self, account: Callable[[], object]) -> None:
+        """Account for the oldest unacknowledged line, and forget it, so that no signal comes in between.
+
+        Args:
+            account: Counts and reports the line.
+        """
+        with uninterrupted():
+            account()
             self._unacknowledged.popleft()
-            self._acknowledge(sent, warning)
+        self._flush()
 
     def _begin_to_queue(self, error: IdlibError) -> None:
         """Queue unacknowledged and later lines if --queue is given and the error is temporary; else raise it."""
@@ -251,10 +263,10 @@ class LineSender:
         while self._unacknowledged:
             sent = self._unacknowledged[0]
             if self._publisher is not None and sent.publication.is_acknowledged:
-                self._acknowledge(sent, self._own_record.tell())
+                warning = self._own_record.tell()
+                self._settle(partial(self._acknowledge, sent, warning))
             else:
-                self._queue_or_fail(sent)
-            self._unacknowledged.popleft()
+                self._settle(partial(self._queue_or_fail, sent))
 
     def _queue_or_fail(self, sent: _Sent) -> None:
         try:
@@ -334,10 +346,15 @@ class LineSender:
             _LOG.info("The broker %s has acknowledged %s so far", self._broker, counted(number, "message"))
 
     def _print(self, line: str) -> None:
+        """Put a line into the buffer of stdout, which never blocks; `_flush` may."""
         if self._arguments.json and sys.stdout is not None:
             # If the reader of stdout has gone, report the remaining lines in the log; the error shows at exit.
             with contextlib.suppress(OSError):
                 sys.stdout.write(f"{line}\n")
+
+    def _flush(self) -> None:
+        if self._arguments.json and sys.stdout is not None:
+            with contextlib.suppress(OSError):
                 sys.stdout.flush()
 
 

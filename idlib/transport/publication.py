@@ -4,6 +4,8 @@ import concurrent.futures
 from dataclasses import dataclass, field
 from typing import Final
 
+from idlib.system.uninterrupted import uninterrupted
+
 # The most bytes that a PUBLISH packet has besides topic and payload (MQTT 5, section 3.3): type and length 5, length of
 # the topic 2, packet identifier 2, properties 6.
 _PACKET_OVERHEAD_BYTES: Final = 15
@@ -37,12 +39,29 @@ class Publication:
     @property
     def is_answered(self) -> bool:
         """Whether the broker has answered it, or it has failed."""
-        return self.answer.done()
+        with uninterrupted():
+            return self.answer.done()
 
     @property
     def is_acknowledged(self) -> bool:
         """Whether the broker has acknowledged it, and has a subscriber for it."""
-        return self.answer.done() and self.answer.exception() is None and not is_dropped(self.answer.result())
+        with uninterrupted():
+            return self.answer.done() and self.answer.exception() is None and not is_dropped(self.answer.result())
+
+    @property
+    def code(self) -> int:
+        """The reason code with which the broker has answered it; raises why it has failed."""
+        with uninterrupted():
+            return self.answer.result()
+
+    def is_answered_within(self, seconds: float) -> bool:
+        """Wait until the broker has answered it or it has failed; return False if it takes longer.
+
+        Args:
+            seconds: How long to wait.
+        """
+        with uninterrupted():
+            return bool(concurrent.futures.wait((self.answer,), seconds).done)
 
 
 def publish_size(topic: str, payload: bytes) -> int:

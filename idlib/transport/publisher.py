@@ -16,6 +16,7 @@ from idlib.errors import IdlibError, MessageError, NoSubscriberError, RefusedMes
 from idlib.settings import MqttVersion
 from idlib.system.backoff import Backoff
 from idlib.system.failure_log import FailureLog
+from idlib.system.uninterrupted import uninterrupted, wait_interruptibly
 from idlib.transport.broker import Broker
 from idlib.transport.client import Handlers, PacketClient, ignore
 from idlib.transport.connection import (
@@ -122,7 +123,7 @@ class Publisher:
         deadline = time.monotonic() + self._timeout
         self._client = self._open()
         self._thread.start()
-        if not self._answered.wait(max(0.0, deadline - time.monotonic())):
+        if not wait_interruptibly(self._answered.wait, max(0.0, deadline - time.monotonic())):
             self.__exit__()
             silence = Explanation(f"no answer within {self._timeout:g} s", hint_for_silence(self._broker))
             raise self._not_accepted(silence)
@@ -172,7 +173,7 @@ class Publisher:
                 )
             self._client.subscribe(topic, QOS_AT_LEAST_ONCE)
         what = f"the broker {self._broker} did not accept a subscription to {topic}"
-        if not self._subscribed.wait(self._timeout):
+        if not wait_interruptibly(self._subscribed.wait, self._timeout):
             raise TransportError(f"{what}: no answer within {self._timeout:g} s{self._cause()}")
         if self._subscribe_codes[0] >= FIRST_FAILURE:
             refusal = explain(self._broker, PacketTypes.SUBACK, self._subscribe_codes[0])
@@ -190,7 +191,7 @@ class Publisher:
             MessageError: The broker has announced that it accepts no packet of that size.
         """
         publication = Publication(topic, payload, lifetime)
-        with self._lock:
+        with uninterrupted(), self._lock:
             if (error := self._objection(publication)) is not None:
                 raise error
             self._unsent.append(publication)
@@ -220,14 +221,13 @@ class Publisher:
             TransportError: It did not acknowledge it in time, or takes no messages that it acknowledges.
         """
         patience = self._timeout if timeout is None else timeout
-        try:
-            code = publication.answer.result(patience)
-        except TimeoutError as error:
+        if not wait_interruptibly(publication.is_answered_within, patience):
             raise TransportError(
                 f"the broker {self._broker} did not acknowledge the message within {patience:g} s"
                 f"{self._doubt(publication)}",
                 "it may or may not be delivered; send it again to be sure",
-            ) from error
+            )
+        code = publication.code
         if not is_dropped(code):
             return
         if code >= FIRST_FAILURE:

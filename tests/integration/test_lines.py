@@ -86,6 +86,28 @@ def test_130_or_143_a_signal_ends_it_with_a_summary(
     assert not any("Traceback" in line for line in telling.stderr)
 
 
+def test_a_signal_never_comes_between_counting_a_line_and_reporting_it(
+    alice: Device, bob: Device, bob_receiver: Program, tmp_path: Path
+) -> None:
+    program = tmp_path / "send.py"
+    program.write_text(
+        "import os, signal\n"
+        "from idlib.program.command_line import run\n"
+        "from messaging_sender import lines, send_message\n"
+        "report = lines.report\n"
+        "def interrupted_report(*arguments, **more):\n"
+        "    os.kill(os.getpid(), signal.SIGTERM)\n"
+        "    return report(*arguments, **more)\n"
+        "lines.report = interrupted_report\n"
+        "run(send_message.main)\n"
+    )
+    with alice.start(program, bob.name, "--lines", "--json") as sending:
+        sending.write("one\n")
+        assert sending.wait_for_end() == -signal.SIGTERM
+    assert [json.loads(line)["result"] for line in sending.stdout] == ["acknowledged"]
+    assert any(f"acknowledged 1 message to {bob.name}: line 1" in line for line in sending.stderr)
+
+
 def test_lines_that_a_signal_left_unacknowledged_have_a_reason(alice: Device, bob: Device) -> None:
     def serve(peer: Peer) -> None:
         peer.accept(connack(b""))

@@ -19,8 +19,8 @@ SOURCES := pyproject.toml README.md LICENSE $(shell find build_hooks dane_messen
 # With the editable install, changes take effect at once; with the normal one, when make runs.
 PACKAGE := $(if $(wildcard .venv/editable.stamp),.venv/editable.stamp,.venv/installed.stamp)
 
-.PHONY: setup demo test test-containers fuzz chaos hostile soak rotation-soak lint bench bench-long bench-containers lock \
-	wheel distributions images images-emulated pin-images release-check clean
+.PHONY: setup demo packages test test-containers fuzz chaos hostile soak rotation-soak lint bench bench-long \
+	bench-containers lock wheel distributions images images-emulated pin-images release-check clean
 
 # The programs of a device, and the demo's embedded broker.
 setup: $(PACKAGE)
@@ -69,6 +69,10 @@ demo: $(PACKAGE)
 # Uses three processes for each processor, because most tests wait for something; the tests of a file run in one process,
 # because they share daemons. JOBS=0 runs all tests in one process.
 JOBS ?= $(shell echo $$((3 * $$(getconf _NPROCESSORS_ONLN))))
+
+# Installs what the tests need of Debian.
+packages: .venv/editable.stamp
+	@$(BIN)/python -m testbed.install_packages
 
 test: .venv/editable.stamp
 	@$(BIN)/python -m testbed.install_packages

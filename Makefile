@@ -6,6 +6,8 @@ SHELL := /bin/sh
 PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { command -v $$p; break; }; done)
 BIN := .venv/bin
+# The tests start thousands of programs, which would otherwise compile all their modules each time.
+unexport PYTHONDONTWRITEBYTECODE
 # Within the arguments of a function, a comma would separate them.
 COMMA := ,
 # A virtual environment contains the paths of the checkout and of its Python: if either has moved, it is created again.
@@ -76,6 +78,8 @@ packages: .venv/editable.stamp
 
 test: .venv/editable.stamp
 	@$(BIN)/python -m testbed.install_packages
+	@# Compiles the tests once instead of once in each process.
+	@$(BIN)/python -m pytest --collect-only --quiet --quiet > /dev/null || true
 	$(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile --no-loadscope-reorder
 
 test-containers: .venv/editable.stamp

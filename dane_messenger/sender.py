@@ -147,9 +147,10 @@ class Sender:
     def queue(
         self, recipient: str, content: str | bytes, *, content_type: str | None = None, expires: int | None = None
     ) -> QueuedMessage:
-        """Put a message into the outbox in DATA_PATH, from which `dane-messenger deliver` sends it.
+        """Put a message into the outbox in DATA_PATH or STORE, from which `dane-messenger deliver` sends it.
 
-        It needs no network and returns at once. A queued message survives a restart of the device.
+        It needs no network, or with STORE only the database, and returns at once. A queued message survives a restart
+        of the device.
 
         Args:
             recipient: The recipient's name.

@@ -108,6 +108,9 @@ def _hear(stream: bytes, version: MqttVersion, unreadable: UnreadablePackets) ->
         assert codes, "a subscription has an answer"
         heard.events.append("subscribed")
 
+    def unsubscribed(_codes: tuple[int, ...]) -> None:
+        heard.events.append("unsubscribed")
+
     def published(message: Publish) -> None:
         heard.published.append(message)
         heard.events.append(f"refused-{message.refusal.reason}" if message.refusal else "published")
@@ -118,7 +121,7 @@ def _hear(stream: bytes, version: MqttVersion, unreadable: UnreadablePackets) ->
     client = PacketClient(
         version,
         "client",
-        Handlers(connected, subscribed, published, lambda *_: heard.events.append("acknowledged")),
+        Handlers(connected, subscribed, published, lambda *_: heard.events.append("acknowledged"), unsubscribed),
         is_session_kept=True,
         max_publish_size=_MAX_PUBLISH_OCTETS,
         unreadable=unreadable,

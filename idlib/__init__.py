@@ -3,8 +3,8 @@
 Its parts, from the bottom up; each imports only from the parts before it: `system`, `commands`, `errors`, `files`,
 `names`, `media_types`, `output`, `zones`, `printed_records`, `lists`, `settings`, `algorithms`, `base64url`,
 `signatures`, `marks`, `records`, `pem`, `keys`, `key_places`, `certificates`, `storage`, `discovery`, `epochs`,
-`publishing`, `bootstrap`, `envelope`, `trust`, `timekeeping`, `verdict`, `transport`, `local_broker`, `metrics`,
-`program`.
+`publishing`, `bootstrap`, `envelope`, `trust`, `time_source`, `timekeeping`, `database_time`, `verdict`, `transport`,
+`local_broker`, `metrics`, `program`.
 `Bootstrap` is the class of the published article; everything else is imported from the part that defines it.
 """
 

@@ -3,6 +3,7 @@
 IdlibError
  ├── ConfigurationError        1  an environment variable is missing or has a bad value
  ├── StoreError                1  the file under DATA_PATH cannot be read or written
+ │    └── DatabaseError           the database in STORE cannot be used
  ├── ServiceError              1  the services of systemd cannot be installed, removed or shown
  ├── DiscoveryError            2  no certificate was found in DNS; also a dane_discovery TLSAError
  │    ├── ProvenAbsenceError      a name or its records are proven not to exist
@@ -148,6 +149,10 @@ class StoreError(IdlibError):
     """The store under DATA_PATH cannot be opened, read or written."""
 
     exit_status = ExitStatus.CONFIGURATION
+
+
+class DatabaseError(StoreError):
+    """The database in STORE cannot be used now."""
 
 
 class ServiceError(IdlibError):

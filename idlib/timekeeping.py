@@ -43,14 +43,15 @@ import os
 import threading
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
 from enum import Enum, auto
 from pathlib import Path
 from typing import Final, NamedTuple
 
 from idlib.errors import ClockError, StoreError, quoted
+from idlib.output import rfc3339
 from idlib.storage.clock_facts import FACT, ClockFacts, ClockStore, Doubt, Trial
 from idlib.system import clock
+from idlib.time_source import TimeSource
 from idlib.trust import EARLIEST_CREDIBLE_TIME, MAX_CLOCK_LEAD_SECONDS, MAX_MESSAGE_AGE_SECONDS, Moment
 
 _LOG = logging.getLogger(__name__)
@@ -112,7 +113,7 @@ class Timekeeper:
         self,
         store: ClockStore,
         wall_clock: Callable[[], float] = _system_time,
-        boot_clock: Callable[[], float] = lambda: time.clock_gettime(time.CLOCK_BOOTTIME),
+        boot_clock: Callable[[], float] = clock.boot_time,
     ) -> None:
         self._store = store
         self._wall_clock = wall_clock
@@ -199,7 +200,7 @@ class Timekeeper:
         with self._lock:
             sample, _ = self._look()
             if sample.wall < EARLIEST_CREDIBLE_TIME:
-                _LOG.warning("--trust-clock ignored: the clock shows %s", _shown(sample.wall))
+                _LOG.warning("--trust-clock ignored: the clock shows %s", rfc3339(int(sample.wall)))
                 return
             self._store.trust_clock_since(self._boot)
             self._accept(sample, sample.wall)
@@ -207,9 +208,9 @@ class Timekeeper:
             latest_issue = int(sample.wall) + MAX_CLOCK_LEAD_SECONDS
             was_lowered = self._store.lower_floor(latest_issue)
             self._write_facts(sample, ClockState.TRUSTED)
-        _LOG.info("The clock is trusted by command: it shows %s", _shown(sample.wall))
+        _LOG.info("The clock is trusted by command: it shows %s", rfc3339(int(sample.wall)))
         if was_lowered:
-            _LOG.info("Bound messages issued after %s are no longer refused as possible repeats", _shown(latest_issue))
+            _LOG.info("Bound messages issued after %s are no longer refused as possible repeats", rfc3339(latest_issue))
 
     def _look(self) -> tuple[_Sample, ClockState]:
         """Read both clocks once, and return the state of the clock."""
@@ -320,7 +321,7 @@ class Timekeeper:
             self._accept(sample, self._tried_time(sample))
         else:
             return state
-        _LOG.info("The clock is trusted: it shows %s", _shown(sample.wall))
+        _LOG.info("The clock is trusted: it shows %s", rfc3339(int(sample.wall)))
         return self._judge(sample)
 
     def _accept(self, sample: _Sample, recorded: float) -> None:
@@ -408,7 +409,9 @@ def leave_command(directory: Path, name: str = COMMAND_FILE_NAME) -> str:
     """
     now = time.time()
     if now < EARLIEST_CREDIBLE_TIME:
-        raise ClockError(f"the clock shows {_shown(now)}, before this software was released", "set the clock first")
+        raise ClockError(
+            f"the clock shows {rfc3339(int(now))}, before this software was released", "set the clock first"
+        )
     path = directory / name
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
@@ -418,10 +421,10 @@ def leave_command(directory: Path, name: str = COMMAND_FILE_NAME) -> str:
         raise StoreError(
             f"{quoted(path)} cannot be written: {error.strerror}", "run this as the program's user, with its DATA_PATH"
         ) from error
-    return _shown(now)
+    return rfc3339(int(now))
 
 
-def keep_clock(timekeeper: Timekeeper, directory: Path, name: str = COMMAND_FILE_NAME) -> Moment | None:
+def keep_clock(timekeeper: TimeSource, directory: Path, name: str = COMMAND_FILE_NAME) -> Moment | None:
     """Obey the operator's command, and record the time; to be called every few seconds.
 
     Args:
@@ -462,11 +465,7 @@ def take_command(directory: Path, obey: Callable[[], None], name: str = COMMAND_
     if is_fresh:
         obey()
     else:
-        _LOG.warning("--trust-clock ignored: it was given at %s", _shown(left_at))
+        _LOG.warning("--trust-clock ignored: it was given at %s", rfc3339(int(left_at)))
     with contextlib.suppress(OSError):
         path.unlink()
     return is_fresh
-
-
-def _shown(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

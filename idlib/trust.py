@@ -2,7 +2,7 @@
 
 import hashlib
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
@@ -10,7 +10,7 @@ from idlib.errors import Reason, Refusal
 from idlib.lists import SenderLists, WatchedLists
 from idlib.names import IdentityName
 from idlib.settings import Settings
-from idlib.storage import Printed, Remembered, ReplayEntry, ReplayStore
+from idlib.storage import PrintingStore, Remembered, ReplayEntry, ReplayStore
 from idlib.storage.rules import MAX_CLOCK_LEAD_SECONDS
 from idlib.system.times import EARLIEST_CREDIBLE_TIME, MAX_MESSAGE_AGE_SECONDS
 
@@ -23,6 +23,7 @@ __all__ = [
     "PolicySource",
     "ReplayGuard",
     "depends_on_the_clock",
+    "received_before",
     "replay_entry",
 ]
 
@@ -192,14 +193,23 @@ def replay_entry(message: "UnverifiedMessage", digest: bytes) -> ReplayEntry:
     return ReplayEntry(sender, key[:_IDENTIFIER_BYTES], message.binding.issued_at)
 
 
+def received_before(entry: ReplayEntry) -> Refusal:
+    """Return the refusal of a message that was printed before.
+
+    Args:
+        entry: Its entry for the replay memory.
+    """
+    return Refusal(Reason.REPLAY, f"a message from {entry.sender} has been received before")
+
+
 class ReplayGuard:
     """Detects replays of messages that were printed or are about to be.
 
     Args:
-        store: Remembers the printed messages.
+        store: Knows the printed messages.
     """
 
-    def __init__(self, store: ReplayStore) -> None:
+    def __init__(self, store: ReplayStore | PrintingStore) -> None:
         self._store = store
         self._lock = threading.Lock()
         self._reserved: set[bytes] = set()
@@ -217,7 +227,7 @@ class ReplayGuard:
             is_reserved = entry.identifier in self._reserved
         remembered = Remembered.PRINTED if is_reserved else self._store.verdict(entry)
         if remembered is Remembered.PRINTED:
-            raise Refusal(Reason.REPLAY, f"a message from {entry.sender} has been received before")
+            raise received_before(entry)
         if remembered is Remembered.MAYBE_FORGOTTEN:
             raise Refusal(Reason.REPLAY, f"a message from {entry.sender} may have been received and forgotten")
 
@@ -230,14 +240,11 @@ class ReplayGuard:
         with self._lock:
             self._reserved.add(entry.identifier)
 
-    def remember(self, printed: Sequence[Printed], now: int) -> None:
-        """Record in one durable write that messages were printed.
+    def release(self, entries: Iterable[ReplayEntry]) -> None:
+        """No longer treat messages as printed because they were reserved; the store knows them now.
 
         Args:
-            printed: Messages that were reserved and have been printed.
-            now: The time in seconds since the epoch.
+            entries: Their entries for the replay memory.
         """
-        if printed:
-            self._store.remember(printed, now)
         with self._lock:
-            self._reserved.difference_update(message.entry.identifier for message in printed)
+            self._reserved.difference_update(entry.identifier for entry in entries)

@@ -3,25 +3,33 @@
 import argparse
 import contextlib
 import functools
-import gc
 import logging
 import os
 import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from idlib.algorithms import PrivateKey
 from idlib.discovery import Discovery
 from idlib.envelope import parse
-from idlib.errors import DiscoveryError, ExitStatus, IdlibError, OutputError, Refusal, StoreError
+from idlib.errors import (
+    ClockError,
+    DiscoveryError,
+    ExitStatus,
+    IdlibError,
+    OutputError,
+    Refusal,
+    StoreError,
+    TransportError,
+)
 from idlib.metrics import Metrics, open_metrics
 from idlib.names import IdentityName, NamePatterns
 from idlib.program.environment import read_environment
-from idlib.settings import RECEIVER_READS, Settings
+from idlib.settings import RECEIVER_READS, Settings, Switch
 from idlib.settings.local_settings import check_unused
 from idlib.system.service_manager import take_service_manager
 from idlib.timekeeping import leave_command
@@ -34,10 +42,11 @@ from messaging_receiver.bounded_queue import BoundedQueue
 from messaging_receiver.clock_upkeep import ClockUpkeep
 from messaging_receiver.context import Context
 from messaging_receiver.counters import pairs
-from messaging_receiver.decryption import Turns, message_decryption_thread
+from messaging_receiver.decryption import decryption_work
 from messaging_receiver.ending import Ending
+from messaging_receiver.epoch_holding import HeldMessages
+from messaging_receiver.epoch_threads import epoch_work
 from messaging_receiver.forwarding import message_printer
-from messaging_receiver.health import HealthService
 from messaging_receiver.health import main as answer_for_health
 from messaging_receiver.metrics import Receiving, Starting
 from messaging_receiver.opening import LocalOpener, Opener
@@ -51,15 +60,17 @@ from messaging_receiver.service_notices import Notices
 from messaging_receiver.sinks import Sink
 from messaging_receiver.sinks.creation import check_surroundings, sink_from
 from messaging_receiver.stage import Stage
-from messaging_receiver.state import KeptSession, kept_client_id, open_state
+from messaging_receiver.stores import WAITING_FOR_RECORD, Opened, open_stores
 from messaging_receiver.supervision import Supervision
 from messaging_receiver.workers.number import number_of_workers
+from messaging_receiver.workers.opening import open_spawner
 from messaging_receiver.workers.pool import WorkerPool
-from messaging_receiver.workers.process import work_for
 from messaging_receiver.workers.spawner import Spawner, SpawnerError
 
 if TYPE_CHECKING:
     from idlib.local_broker.place import LocalBroker
+    from messaging_receiver.epoch_group import EpochGroup
+    from messaging_receiver.group.participation import Participation
     from messaging_receiver.local_broker.bridge import LocalBridge
 
 __all__ = [
@@ -86,6 +97,9 @@ AUTHENTICATED_MESSAGES: "BoundedQueue[AuthenticatedMessage | SettledMessage]" = 
 # Less than five seconds together, within which the receiver has to end.
 _PRINTER_GRACE_SECONDS: Final = 2.0
 _INGEST_GRACE_SECONDS: Final = 2.0
+# After it has left its group, which takes up to two seconds.
+_PRINTER_IN_GROUP_SECONDS: Final = 1.5
+_INGEST_IN_GROUP_SECONDS: Final = 0.5
 _LOCAL_GRACE_SECONDS: Final = 0.5
 
 
@@ -94,13 +108,11 @@ class _Observers:
     """What tells others how the receiver is.
 
     Args:
-        health: Answers `--health`.
         notices: Tells the service manager.
         metrics: Answers at METRICS_ADDRESS.
         starting: What the metrics are before the receiver has started.
     """
 
-    health: HealthService
     notices: Notices
     metrics: Metrics
     starting: Starting
@@ -131,6 +143,8 @@ def main() -> int:
         return answer_for_health()
     settings = get_config()
     if arguments.trust_clock:
+        if settings.store is not None:
+            raise ClockError("with STORE, times come from the database's clock", "set the clock of the database server")
         print(f"The receiver will trust the clock within 10 s; the clock shows {leave_command(settings.data_path)}.")
         return ExitStatus.OK
     if sys.stdout is None:
@@ -150,18 +164,16 @@ def main() -> int:
     manager = take_service_manager(os.environ)
     # Before files are opened and threads are started, so that workers have neither.
     number_wanted = number_of_workers(settings)
-    with _open_spawner(settings, number_wanted) as spawner, contextlib.ExitStack() as stack:
+    with open_spawner(settings, number_wanted) as spawner, contextlib.ExitStack() as stack:
         # After the workers' process was forked, because it may start a thread.
         notices = Notices(manager, stopping)
-        context = stack.enter_context(open_state(settings, stopping))
-        ending.start_timer()
+        opened = open_stores(settings, broker, ending, notices, stack)
+        if opened is None:
+            return ending.status()
+        context = opened.context
         own_record = OwnRecord(settings, context.discovery)
-        epochs = own_epochs_of(settings, context.timekeeper)
-        health = HealthService(
-            settings.data_path,
-            lambda: own_record.problem or epochs.problem or "own record: waiting for the first answer from DNS",
-        )
-        notices.health = health.answer
+        epochs = own_epochs_of(settings, context.timekeeper, functools.partial(_epoch_group, opened, stack))
+        opened.health.problem = lambda: own_record.problem or epochs.problem or WAITING_FOR_RECORD
         starting = Starting(context, own_record, epochs)
         metrics = Metrics("receiver", starting.readings)
         open_metrics(settings.metrics_address, metrics)
@@ -172,9 +184,17 @@ def main() -> int:
         key = wait_for_own_key(settings, own_record, stopping, upkeep.keep)
         if key is None or not wait_for_epoch_keys(epochs, stopping, upkeep.keep):
             return ending.status()
-        observers = _Observers(health, notices, metrics, starting)
+        observers = _Observers(notices, metrics, starting)
         run = _Run(sink, _wanted(arguments), ending, bridge)
-        return _receive(context, broker, own_record, key, observers, (spawner, number_wanted), epochs, run)
+        return _receive(opened, broker, own_record, key, observers, (spawner, number_wanted), epochs, run)
+
+
+def _epoch_group(opened: Opened, stack: contextlib.ExitStack) -> "EpochGroup | None":
+    if opened.membership is None:
+        return None
+    from messaging_receiver.group.shared_epochs import open_sharing
+
+    return stack.enter_context(open_sharing(opened.context.settings, opened.membership.leases.holder))
 
 
 def get_config() -> Settings:
@@ -223,27 +243,8 @@ def message_is_authentic(content: str) -> str:
     return ""
 
 
-@contextlib.contextmanager
-def _open_spawner(settings: Settings, number: int) -> Iterator[Spawner | None]:
-    """Yield what starts worker processes; None if the receiver opens the messages itself."""
-    spawner = None
-    if number:
-        # The garbage collector writes to each object that it looks at, and the workers would then have copies of all.
-        gc.collect()
-        gc.freeze()
-        try:
-            spawner = Spawner(work_for(settings.crypto_path, settings.epoch_directory, settings.identity_name))
-        except OSError as error:
-            _LOG.warning("Messages are opened without worker processes: %s", error.strerror)
-    try:
-        yield spawner
-    finally:
-        if spawner is not None:
-            spawner.close()
-
-
 def _receive(
-    context: Context,
+    opened: Opened,
     broker: Broker,
     own_record: OwnRecord,
     key: PrivateKey,
@@ -252,6 +253,7 @@ def _receive(
     epochs: OwnEpochs,
     run: _Run,
 ) -> int:
+    context = opened.context
     settings, stopping = context.settings, context.stopping
     own_keys = OwnKeys(
         settings.crypto_path, settings.identity_name, key, context.memory, context.timekeeper.trusted_time
@@ -271,12 +273,12 @@ def _receive(
     receipts.start()
     subscription = Subscription(
         broker,
-        broker.client_id or kept_client_id(context),
-        broker.topics.of(settings.identity_name),
+        opened.session.client_id,
+        opened.session.topic_filter,
         settings.mqtt_session_expiry,
         settings.max_message_size,
         lambda delivery: _ingest(reception, delivery),
-        KeptSession(context.memory, broker.client_id),
+        opened.session.memory,
     )
     spawner, number = workers
     pool = None
@@ -295,44 +297,56 @@ def _receive(
     )
     printing = Stage(context, AUTHENTICATED_MESSAGES, AUTHENTICATED_MESSAGES)
     disconnecting = threading.Event()
-    ingest = _thread("MQTT-Ingest", stopping, lambda: subscription.run(disconnecting))
-    printer = _thread(
-        "Forwarder", stopping, lambda: _forward(printing, run.sink, subscription.settle, receipts.ask, run.ending)
-    )
+    ingest = _thread("MQTT-Ingest", stopping, lambda: _subscribe(subscription, disconnecting, run.ending))
+    group = _participation(opened, broker, subscription, lambda delivery: _ingest(reception, delivery), run.ending)
+    settle = subscription.settle if group is None else group.settle
+    printer = _thread("Forwarder", stopping, lambda: _forward(printing, run.sink, settle, receipts.ask, run.ending))
+    held = HeldMessages(epochs)
+    decryption = decryption_work(reception, DECRYPTED_MESSAGES, lambda: own_keys.keys, openers, epochs, held.hold)
     threads = [
         ingest,
-        *_decryption_threads(openers, reception, own_keys, epochs),
+        *_threads(decryption, stopping),
         _thread("Authentication", stopping, lambda: message_authentication_thread(authentication)),
         printer,
     ]
-    local_threads = _bridge_threads(run.bridge, stopping)
+    local_threads = [] if run.bridge is None else _threads(run.bridge.threads(), stopping)
     threads += local_threads
+    if group is not None:
+        threads += _threads(group.threads(), stopping)
     for thread in threads:
         thread.start()
     supervision = Supervision(
         *(context, authentication, run.sink, run.ending, subscription, threads, own_keys, own_record, _queue_sizes),
         *(pool, epochs),
         notices=observers.notices,
+        membership=opened.membership,
     )
-    observers.health.problem = supervision.problem
+    opened.health.problem = supervision.problem
+    membership = opened.membership
+    if membership is not None:
+        opened.health.extra = lambda: membership.state
+        membership.is_subscribed = lambda: subscription.is_active
     observers.metrics.read = Receiving(
-        observers.starting, authentication, supervision, _queue_sizes, pool, run.bridge
+        observers.starting, authentication, supervision, _queue_sizes, pool, run.bridge, membership
     ).readings
     if run.bridge is not None:
         run.bridge.show(supervision.last_problem, lambda: authentication.number_waiting, context.counters.read)
-    # In a thread of its own, because the main thread must not wait for DNS.
+    # In threads of their own, because the main thread must not wait for DNS, a slow disk or a database.
     _thread("Own-Record", stopping, supervision.watch_record).start()
+    epoch_threads = _threads(epoch_work(reception, DECRYPTED_MESSAGES, own_keys, epochs, held), stopping)
+    for thread in epoch_threads:
+        thread.start()
     died = supervision.run()
     stopping.set()
     for one in (ENCRYPTED_MESSAGES, DECRYPTED_MESSAGES, AUTHENTICATED_MESSAGES):
         one.close()
-    printer.join(_PRINTER_GRACE_SECONDS)
+    printer.join(_PRINTER_GRACE_SECONDS if group is None else _PRINTER_IN_GROUP_SECONDS)
     if run.bridge is not None:
         run.bridge.disconnect()
     disconnecting.set()
     subscription.wake()
-    ingest.join(_INGEST_GRACE_SECONDS)
-    for thread in local_threads:
+    ingest.join(_INGEST_GRACE_SECONDS if group is None else _INGEST_IN_GROUP_SECONDS)
+    for thread in (*local_threads, *epoch_threads):
         thread.join(_LOCAL_GRACE_SECONDS)
     context.refusals.finish()
     members = {"waiting": authentication.number_waiting, **context.counters.read().members()}
@@ -355,8 +369,31 @@ def _bridge(local: "LocalBroker", public: Broker, context: Context) -> "LocalBri
     return LocalBridge(local, public, context)
 
 
-def _bridge_threads(bridge: "LocalBridge | None", stopping: threading.Event) -> list[threading.Thread]:
-    return [] if bridge is None else [_thread(name, stopping, run) for name, run in bridge.threads().items()]
+def _threads(work: Mapping[str, Callable[[], None]], stopping: threading.Event) -> list[threading.Thread]:
+    return [_thread(name, stopping, run) for name, run in work.items()]
+
+
+def _participation(
+    opened: Opened,
+    broker: Broker,
+    subscription: Subscription,
+    deliver: Callable[[Delivery], None],
+    ending: Ending,
+) -> "Participation | None":
+    if opened.membership is None or opened.context.settings.receiver_group is Switch.OFF:
+        return None
+    from messaging_receiver.group.participation import Participation
+
+    topic_filter = opened.session.topic_filter
+    return Participation(opened.context, opened.membership, broker, topic_filter, subscription, deliver, ending)
+
+
+def _subscribe(subscription: Subscription, disconnecting: threading.Event, ending: Ending) -> None:
+    """Run the subscription, and end the receiver if the broker does not have what it subscribes to."""
+    try:
+        subscription.run(disconnecting)
+    except TransportError as error:
+        ending.fail(error)
 
 
 def _forward(
@@ -373,22 +410,6 @@ def _forward(
         raise
     except IdlibError as error:
         ending.fail(error)
-
-
-def _decryption_threads(
-    openers: Sequence[Opener], reception: Stage[Delivery], own_keys: OwnKeys, epochs: OwnEpochs
-) -> list[threading.Thread]:
-    turns = Turns()
-    return [
-        _thread(
-            "Decryption" if number == 1 else f"Decryption-{number}",
-            reception.context.stopping,
-            functools.partial(
-                message_decryption_thread, reception, DECRYPTED_MESSAGES, lambda: own_keys.keys, opener, turns, epochs
-            ),
-        )
-        for number, opener in enumerate(openers, 1)
-    ]
 
 
 def _wanted(arguments: argparse.Namespace) -> NamePatterns:

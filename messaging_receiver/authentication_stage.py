@@ -126,11 +126,10 @@ class AuthenticationStage(Stage["DecryptedMessage | LookupResult"]):
         self._backlogs: dict[IdentityName, _Backlog] = {}
         self._holds_back = False
         self._held_back_until = -math.inf
+        # Before the first new message, which must not overtake them.
+        self._deferral.adopt_all()
         for sender in self._deferral.senders():
-            if wanted.match(sender):
-                self._retry(sender)
-            else:
-                self._deferral.note_unwanted(sender)
+            self._begin(sender)
 
     @property
     def number_waiting(self) -> int:
@@ -180,6 +179,9 @@ class AuthenticationStage(Stage["DecryptedMessage | LookupResult"]):
             self._store_held()
         for sender in self._deferral.due():
             self._retry(sender)
+        if self._deferral.may_adopt:
+            for sender in self._deferral.adopt():
+                self._begin(sender)
 
     def _hand_on_finished(self) -> None:
         finished, self._finished_together = self._finished_together, []
@@ -425,6 +427,13 @@ class AuthenticationStage(Stage["DecryptedMessage | LookupResult"]):
             # If our own name can be looked up, DNS works and only these owners' servers are down.
             self._ask(self.context.settings.identity_name, renew=True)
         return len(failed) > 1
+
+    def _begin(self, sender: IdentityName) -> None:
+        """Retry the stored messages of a sender that are new to this run, if they are to be delivered in it."""
+        if self._wanted.match(sender):
+            self._retry(sender)
+        else:
+            self._deferral.note_unwanted(sender)
 
     def _retry(self, sender: IdentityName) -> None:
         if not self._deferral.stored(sender) and sender not in self._held:

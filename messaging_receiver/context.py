@@ -8,8 +8,8 @@ from idlib.discovery import Discovery
 from idlib.errors import StoreError
 from idlib.names import IdentityName
 from idlib.settings import Settings
-from idlib.storage import ReplayStore, WaitingStore
-from idlib.timekeeping import Timekeeper
+from idlib.storage import PrintingStore, ReplayStore, WaitingStore
+from idlib.time_source import TimeSource
 from idlib.trust import PolicySource, ReplayGuard
 from messaging_receiver.counters import Counters
 from messaging_receiver.durable_writes import DurableWrites
@@ -85,6 +85,7 @@ class Context:
         settings: The settings from the environment.
         memory: Which messages were printed, and which names are proven.
         waiting_store: The deferred messages.
+        printing: Which messages this receiver may print.
         policies: Whose messages are accepted.
         standings: Which names are trusted.
         discovery: Finds senders' keys.
@@ -95,10 +96,11 @@ class Context:
     settings: Settings
     memory: ReplayStore
     waiting_store: WaitingStore
+    printing: PrintingStore
     policies: PolicySource
     standings: Standings
     discovery: Discovery
-    timekeeper: Timekeeper
+    timekeeper: TimeSource
     stopping: threading.Event
     guard: ReplayGuard = field(init=False)
     counters: Counters = field(default_factory=Counters)
@@ -107,7 +109,7 @@ class Context:
     writes: DurableWrites = field(init=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "guard", ReplayGuard(self.memory))
+        object.__setattr__(self, "guard", ReplayGuard(self.printing))
         object.__setattr__(self, "refusals", Refusals(self.counters))
         object.__setattr__(self, "writes", DurableWrites(self.stopping, self.movements.note))
 

@@ -1,5 +1,6 @@
 """The Decryption stage: from ENCRYPTED_MESSAGES to DECRYPTED_MESSAGES, in one thread for each worker process."""
 
+import functools
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -67,6 +68,7 @@ def message_decryption_thread(
     opener: Opener,
     turns: Turns,
     epochs: OwnEpochs = NONE,
+    hold: Callable[[Delivery, str], bool] = lambda _delivery, _key_id: False,
 ) -> None:
     """Open messages until the receiver stops: decrypt the outer layer, and parse the inner one.
 
@@ -77,10 +79,57 @@ def message_decryption_thread(
         opener: Opens batches of messages.
         turns: The turns that this thread takes with the others of the stage.
         epochs: The device's epoch keys; for messages that the opener leaves here.
+        hold: Takes over a message to an epoch key with an id that is not known, if it may become known; returns whether
+            it has.
     """
-    thread = _DecryptionThread(stage, decrypted, keys, opener, turns, epochs)
+    thread = _DecryptionThread(stage, decrypted, keys, opener, turns, epochs, hold)
     while not stage.context.stopping.is_set():
         thread.work()
+
+
+def decryption_work(
+    stage: Stage[Delivery],
+    decrypted: "BoundedQueue[DecryptedMessage | LookupResult]",
+    keys: Callable[[], Sequence[PrivateKey]],
+    openers: Sequence[Opener],
+    epochs: OwnEpochs,
+    hold: Callable[[Delivery, str], bool],
+) -> dict[str, Callable[[], None]]:
+    """Return what the threads of the stage do, by the threads' names.
+
+    Args:
+        stage: As for `message_decryption_thread`, like the rest.
+        decrypted: The queue for decrypted messages.
+        keys: Returns the device's private keys.
+        openers: One for each thread.
+        epochs: The device's epoch keys.
+        hold: Takes over messages to unknown epoch keys.
+    """
+    turns = Turns()
+    return {
+        "Decryption" if number == 1 else f"Decryption-{number}": functools.partial(
+            message_decryption_thread, stage, decrypted, keys, opener, turns, epochs, hold
+        )
+        for number, opener in enumerate(openers, 1)
+    }
+
+
+def decrypted_message(delivery: Delivery, opened: OpenedMessage) -> DecryptedMessage:
+    """Return a message for the queue of decrypted messages.
+
+    Args:
+        delivery: The message as it was received.
+        opened: What was in it.
+    """
+    return DecryptedMessage(
+        opened.signed,
+        opened.digest,
+        delivery.received_at,
+        Origin(delivery.packet),
+        opened.unverified,
+        opened.verified_with,
+        opened.sealed_to,
+    )
 
 
 class _DecryptionThread:
@@ -92,6 +141,7 @@ class _DecryptionThread:
         opener: Opener,
         turns: Turns,
         epochs: OwnEpochs,
+        hold: Callable[[Delivery, str], bool],
     ) -> None:
         self._stage = stage
         self._decrypted = decrypted
@@ -99,6 +149,7 @@ class _DecryptionThread:
         self._opener = opener
         self._turns = turns
         self._epochs = epochs
+        self._hold = hold
         self._opened: tuple[_Batch, Sequence[Outcome]] | None = None
         opener.refresh()
 
@@ -145,29 +196,22 @@ class _DecryptionThread:
                 continue
 
             def step(delivery: Delivery = delivery, opened: OpenedMessage | None = outcome) -> None:
-                ready.append(self._use(delivery, opened))
+                if opened is None:
+                    opened = self._open_here(delivery)
+                if opened is not None:
+                    ready.append(decrypted_message(delivery, opened))
 
             self._stage.attempt(origin, step)
         self._stage.finish_all(refused)
         self._stage.hand_on_all(ready, self._decrypted)
         self._turns.end(len(batch.deliveries))
 
-    def _use(self, delivery: Delivery, opened: OpenedMessage | None) -> DecryptedMessage:
-        if opened is None:
-            opened = self._open_here(delivery)
-        return DecryptedMessage(
-            opened.signed,
-            opened.digest,
-            delivery.received_at,
-            Origin(delivery.packet),
-            opened.unverified,
-            opened.verified_with,
-            opened.sealed_to,
-        )
-
-    def _open_here(self, delivery: Delivery) -> OpenedMessage:
+    def _open_here(self, delivery: Delivery) -> OpenedMessage | None:
+        """Return the message; None if it is held."""
         name = self._stage.context.settings.identity_name
         try:
             return open_message(delivery.payload, name, self._keys(), epoch_keys=self._epochs.keys)
         except UnknownEpochKey as unknown:
+            if self._hold(delivery, unknown.key_id):
+                return None
             raise Refusal(Reason.EPOCH_GONE, self._epochs.explain(unknown.key_id)) from None

@@ -1,9 +1,8 @@
 """Deferred messages: stored on disk within limits, acknowledged, and retried until their sender can be looked up."""
 
 import heapq
-import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence, Set
+from collections.abc import Callable, Iterator, Sequence, Set
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -11,10 +10,11 @@ from idlib.algorithms import PublicKey
 from idlib.envelope import SealedTo, UnverifiedMessage, signing_key_of
 from idlib.errors import Reason, UnsuitableKeyError
 from idlib.names import IdentityName
-from idlib.storage import Standing, WaitingMessage, drop_leftovers
+from idlib.storage import Admission, Standing, WaitingMessage, drop_leftovers
 from idlib.system.token_bucket import TokenBucket
 from idlib.trust import MAX_MESSAGE_AGE_SECONDS, replay_entry
 from idlib.verdict import ABSENCE_SECONDS, Cause
+from messaging_receiver.adoption import Adoption, waiting_of
 from messaging_receiver.queue_items import DecryptedMessage, Origin, SettledMessage
 from messaging_receiver.stage import Stage
 from messaging_receiver.waiting_index import MESSAGE_OVERHEAD_BYTES, Rank, Waiting, WaitingIndex
@@ -62,7 +62,8 @@ class Deferral:
 
     Args:
         stage: The stage that defers messages.
-        on_displaced: Called with a sender whose last stored message was displaced by other messages.
+        on_displaced: Called with a sender whose last stored message was displaced by other messages, or whose messages
+            another receiver handles.
     """
 
     def __init__(self, stage: Stage[Any], on_displaced: Callable[[IdentityName], None]) -> None:
@@ -76,7 +77,8 @@ class Deferral:
         self._retries_of_trusted: list[tuple[float, IdentityName]] = []
         self._retries_of_others: list[tuple[float, IdentityName]] = []
         self._rate_of_others = TokenBucket(STRANGER_RETRIES_AT_ONCE, SECONDS_PER_STRANGER_RETRY)
-        self._next_number = self._context.writes.retry(self._load) + 1
+        self._context.writes.retry(self._load)
+        self._adoption = Adoption(self._context, self._index)
 
     def __len__(self) -> int:
         return len(self._index)
@@ -128,6 +130,23 @@ class Deferral:
         """Return the senders that have stored messages."""
         return tuple(map(IdentityName, self._index.senders()))
 
+    def adopt_all(self) -> None:
+        """Take over every message of other receivers that fits, before the first message of this run."""
+        while self._adoption.may_have_more and not self._context.stopping.is_set():
+            self.adopt()
+
+    @property
+    def may_adopt(self) -> bool:
+        """Whether `adopt` is due."""
+        return time.monotonic() >= self._adoption.next_at
+
+    def adopt(self) -> tuple[IdentityName, ...]:
+        """Take over some messages of other receivers; return the senders whose messages to retry now."""
+        names = self._adoption.adopt()
+        self._refuse_displaced()
+        senders = (IdentityName(name) for name in names if self._index.of(name))
+        return tuple(sender for sender in senders if sender not in self._retry_at)
+
     def admit(self, arrivals: Sequence[Arrival]) -> tuple[Waiting, ...]:
         """Store messages in one durable write, so that they can be acknowledged; refuse those that do not fit.
 
@@ -138,17 +157,13 @@ class Deferral:
             The messages that were stored.
         """
         added: dict[int, Arrival] = {}
-        stored: dict[int, Waiting] = {}
         kept: dict[int, WaitingMessage] = {}
+        numbers = iter(self._context.writes.retry(lambda: self._store.new_numbers(len(arrivals))))
         for arrival in arrivals:
             if self._index.holds(arrival.message.digest):
-                self._stage.refuse(
-                    arrival.message.origin,
-                    Reason.REPLAY,
-                    f"a copy of a message from {arrival.unverified.sender} is already deferred",
-                )
+                self._refuse_copy(arrival)
                 continue
-            waiting = self._waiting(arrival)
+            waiting = self._waiting(arrival, next(numbers))
             self._index.add(waiting)
             if arrival.is_unwanted:
                 self.note_unwanted(arrival.unverified.sender)
@@ -156,21 +171,39 @@ class Deferral:
                 self._index.set_rank(waiting.sender, Rank.ABSENT)
             elif self.has_failed(arrival.unverified.sender):
                 self._index.set_rank(waiting.sender, Rank.FAILED)
-            stored[waiting.number] = waiting
             added[waiting.number] = arrival
             kept[waiting.number] = _stored(arrival, waiting)
         displaced = tuple(self._index.displaced())
         removed = [message.number for message, _ in displaced if message.number not in kept]
         for message, _ in displaced:
             kept.pop(message.number, None)
-        if kept or removed:
-            self._context.writes.retry(lambda: self._store.change(tuple(kept.values()), removed))
+        copies = self._change(tuple(kept.values()), removed)
         for message, rank in displaced:
             self._context.refusals.note(*_reason_for_displacing(message, rank))
-        self._forget_senders_of(displaced)
-        for arrival in added.values():
-            self._stage.finish(SettledMessage(arrival.message.origin))
-        return tuple(stored[number] for number in kept)
+        self._forget_senders({message.sender for message, _ in displaced} | {one.sender for one in kept.values()})
+        for number, arrival in added.items():
+            if number in copies:
+                self._refuse_copy(arrival)
+            else:
+                self._stage.finish(SettledMessage(arrival.message.origin))
+        return tuple(one for number in kept if (one := self._index.get(number)) is not None)
+
+    def _change(self, added: Sequence[WaitingMessage], removed: Sequence[int]) -> Set[int]:
+        """Store and remove messages; return the numbers of those that are copies of messages in the store."""
+        if not added and not removed:
+            return frozenset()
+        admissions = self._context.writes.retry(lambda: self._store.change(added, removed))
+        copies = set()
+        for message, admission in zip(added, admissions, strict=True):
+            if admission is not Admission.OURS:
+                self._index.remove(message.number)
+            if admission is Admission.COPY:
+                copies.add(message.number)
+        return copies
+
+    def _refuse_copy(self, arrival: Arrival) -> None:
+        fact = f"a copy of a message from {arrival.unverified.sender} is already deferred"
+        self._stage.refuse(arrival.message.origin, Reason.REPLAY, fact)
 
     def stored(self, sender: IdentityName) -> tuple[int, ...]:
         """Return the numbers of a sender's stored messages, in the order in which to retry them.
@@ -204,10 +237,12 @@ class Deferral:
                 yield DecryptedMessage(one.signed, one.digest, one.received_at, origin, sealed_to=sealed_to)
 
     def _drop_lost(self, numbers: Set[int]) -> None:
-        """Count messages as refused if they are no longer in the store because its file was damaged."""
+        """Forget messages that are no longer in the store; count them as refused if its file was damaged."""
         for number in sorted(numbers):
             self._index.remove(number)
-            self._context.refusals.note(Reason.STORE_DAMAGED, "a deferred message was lost: the file was damaged")
+            # Otherwise another receiver has taken the message over, because our lease had expired.
+            if not self._store.is_shared:
+                self._context.refusals.note(Reason.STORE_DAMAGED, "a deferred message was lost: the file was damaged")
 
     def forget_message(self, number: int) -> None:
         """Remove a decided message from the index; the Forwarder removes it from the disk.
@@ -224,7 +259,8 @@ class Deferral:
             number: The message's number; None if it is not stored.
         """
         message = None if number is None else self._index.get(number)
-        return 0.0 if message is None else self._context.timekeeper.elapsed() - message.deferred_at
+        # The clock of a database can go back.
+        return 0.0 if message is None else max(0.0, self._context.timekeeper.elapsed() - message.deferred_at)
 
     def admits_absent(self, sender: IdentityName) -> bool:
         """Return whether one more message can wait for the record of a name that has none.
@@ -262,18 +298,22 @@ class Deferral:
     def _note_absence(self, sender: IdentityName) -> None:
         """Move the stored messages of a name without a record to the lowest rank, and refuse those that do not fit."""
         self._index.set_rank(str(sender), Rank.ABSENT)
+        self._refuse_displaced()
+
+    def _refuse_displaced(self) -> None:
+        """Refuse stored messages that do not fit."""
         displaced = tuple(self._index.displaced())
         for message, rank in displaced:
             reason, fact = _reason_for_displacing(message, rank)
             self._stage.refuse(Origin(None, message.number), reason, fact)
-        self._forget_senders_of(displaced)
+        self._forget_senders({message.sender for message, _ in displaced})
 
-    def _forget_senders_of(self, displaced: Iterable[tuple[Waiting, Rank | None]]) -> None:
+    def _forget_senders(self, names: Set[str]) -> None:
         """Forget senders that have no stored messages left: strangers can make up any number of names."""
-        for sender in {message.sender for message, _ in displaced}:
-            if not self._index.of(sender):
-                self.forget(IdentityName(sender))
-                self._on_displaced(IdentityName(sender))
+        for name in names:
+            if not self._index.of(name):
+                self.forget(IdentityName(name))
+                self._on_displaced(IdentityName(name))
 
     def _await_record(self, sender: IdentityName, why: str) -> None:
         waited = max((self.waited(number) for number in self.stored(sender)), default=0.0)
@@ -301,12 +341,13 @@ class Deferral:
 
     @property
     def next_due(self) -> float:
-        """When `due` will next yield a sender, on the monotonic clock."""
-        trusted = self._retries_of_trusted[0][0] if self._retries_of_trusted else math.inf
+        """When `due` will next yield a sender, or `adopt` has something to do, on the monotonic clock."""
+        first = self._adoption.next_at
+        if self._retries_of_trusted:
+            first = min(first, self._retries_of_trusted[0][0])
         if not self._retries_of_others:
-            return trusted
-        others = max(self._retries_of_others[0][0], self._rate_of_others.next_token_at(time.monotonic()))
-        return min(trusted, others)
+            return first
+        return min(first, max(self._retries_of_others[0][0], self._rate_of_others.next_token_at(time.monotonic())))
 
     def forget(self, sender: IdentityName) -> None:
         """Forget that a sender's messages were postponed.
@@ -346,10 +387,8 @@ class Deferral:
                 return sender
         return None
 
-    def _waiting(self, arrival: Arrival) -> Waiting:
+    def _waiting(self, arrival: Arrival, number: int) -> Waiting:
         sender = arrival.unverified.sender
-        number = self._next_number
-        self._next_number += 1
         is_contradicted = self._is_contradicted(arrival)
         return Waiting(
             number,
@@ -377,19 +416,12 @@ class Deferral:
             keys = () if standing is None else _last_key(standing)
         return bool(keys) and signing_key_of(arrival.unverified, keys) is None
 
-    def _load(self) -> int:
+    def _load(self) -> None:
         drop_leftovers(self._context.memory, self._store)
         # If the replay memory was lost, `elapsed` starts again at 0, below the times at which messages were deferred.
         self._store.limit_deferral(self._context.timekeeper.elapsed())
         for one in self._store.index():
-            zone = self._context.discovery.zone_of(IdentityName(one.sender))
-            size = one.size + MESSAGE_OVERHEAD_BYTES
-            self._index.add(
-                Waiting(
-                    one.number, one.sender, zone, size, one.is_reserved, one.is_asked_again, one.deferred_at, one.digest
-                )
-            )
-        return self._store.last_number()
+            self._index.add(waiting_of(one, self._context.discovery.zone_of(IdentityName(one.sender))))
 
 
 def _reason_for_displacing(message: Waiting, rank: Rank | None) -> tuple[Reason, str]:

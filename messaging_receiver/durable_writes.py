@@ -1,11 +1,11 @@
-"""Retries operations on the store while the disk fails, so that a full disk delays messages but loses none."""
+"""Retries operations on the store while it fails, so that a full disk or a database that is away loses no messages."""
 
 import logging
 import threading
 from collections.abc import Callable
 from typing import Final, TypeVar
 
-from idlib.errors import StoreError
+from idlib.errors import DatabaseError, StoreError
 from idlib.system.failure_log import FailureLog
 
 _LOG = logging.getLogger(__name__)
@@ -19,18 +19,22 @@ class DurableWrites:
 
     Args:
         stopping: Set to stop the receiver.
-        note_movement: Called at each retry, because a thread that waits for the disk is not stuck.
+        note_movement: Called at each retry, because a thread that waits for the store is not stuck.
     """
 
     def __init__(self, stopping: threading.Event, note_movement: Callable[[], None]) -> None:
         self._stopping = stopping
         self._note_movement = note_movement
-        self._outage = FailureLog(_LOG)
+        self._disk = FailureLog(_LOG)
+        self._database = FailureLog(_LOG)
+        self._database_error = ""
 
     @property
-    def failure(self) -> str | None:
-        """Why the store cannot be used now, or None."""
-        return self._outage.cause
+    def problem(self) -> str | None:
+        """Why the store cannot be used now, as `--health` says it; None if it can."""
+        if self._database.cause is not None:
+            return f"database: {self._database_error}"
+        return None if self._disk.cause is None else f"disk: {self._disk.cause}"
 
     def retry(self, operation: Callable[[], T]) -> T:
         """Run an operation on the store, and retry it until it succeeds.
@@ -41,7 +45,7 @@ class DurableWrites:
         Raises:
             StoreError: The store cannot be used, and the receiver is stopping.
         """
-        has_failed = False
+        failure: StoreError | None = None
         while True:
             try:
                 result = operation()
@@ -49,13 +53,42 @@ class DurableWrites:
                 if self._stopping.is_set():
                     # The receiver closes the store before all of its threads have ended.
                     raise
-                has_failed = True
-                self._outage.begin(f"Messages wait for the disk: {error}")
+                failure = error
+                self.note_failure(error)
                 self._note_movement()
                 if self._stopping.wait(STORE_RETRY_SECONDS):
                     raise
             else:
                 # Only a retry that succeeds ends the outage: reading works on a full disk, too.
-                if has_failed and self._outage.end():
-                    _LOG.info("The disk can be used again")
+                if failure is not None:
+                    self.note_success(failure)
                 return result
+
+    def note_failure(self, error: StoreError) -> None:
+        """Note that the store cannot be used.
+
+        Args:
+            error: What has failed.
+        """
+        if isinstance(error, DatabaseError):
+            self._database_error = str(error)
+            # The error changes in an outage, for example while the server starts; the outage is the same.
+            self._database.begin("Messages wait for the database", f": {error}")
+        else:
+            self._disk.begin(f"Messages wait for the disk: {error}")
+
+    def note_success(self, failure: StoreError) -> None:
+        """Note that what has failed before has succeeded.
+
+        Args:
+            failure: How it failed.
+        """
+        if isinstance(failure, DatabaseError):
+            self.note_database()
+        elif self._disk.end():
+            _LOG.info("The disk can be used again")
+
+    def note_database(self) -> None:
+        """Note that the database can be used."""
+        if self._database.end():
+            _LOG.info("The database can be used again")

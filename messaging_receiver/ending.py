@@ -18,13 +18,14 @@ class Ending:
     """
 
     def __init__(self, stopping: threading.Event, count: int | None = None, seconds: float | None = None) -> None:
-        self._stopping = stopping
+        self.stopping = stopping
         self._count = count
         self._seconds = seconds
         self._lock = threading.Lock()
         self._delivered = 0
         self._signal: int | None = None
         self._error: IdlibError | None = None
+        self._leaving: threading.Event | None = None
 
     @property
     def remaining(self) -> int | None:
@@ -34,7 +35,7 @@ class Ending:
     def start_timer(self) -> None:
         """Start to count the seconds, if they are limited."""
         if self._seconds is not None:
-            timer = threading.Timer(self._seconds, self._stopping.set)
+            timer = threading.Timer(self._seconds, self._leave_or_stop)
             timer.daemon = True
             timer.start()
 
@@ -46,11 +47,19 @@ class Ending:
         """
         self._delivered += number
         if self.remaining == 0:
-            self._stopping.set()
+            self.stopping.set()
+
+    def let_leave(self, leaving: threading.Event) -> None:
+        """Let the receiver leave its group before it stops, if it is stopped by a signal or by its time.
+
+        Args:
+            leaving: Set instead of stopping the receiver, which then has to stop by itself; a second signal stops it.
+        """
+        self._leaving = leaving
 
     def stop(self) -> None:
         """Stop the receiver for no reason that changes its exit status."""
-        self._stopping.set()
+        self.stopping.set()
 
     def interrupt(self, number: int) -> None:
         """Stop the receiver because of a signal.
@@ -59,7 +68,7 @@ class Ending:
             number: The signal's number.
         """
         self._signal = number
-        self._stopping.set()
+        self._leave_or_stop()
 
     def fail(self, error: IdlibError) -> None:
         """Stop the receiver because of an error; only the first error counts.
@@ -69,7 +78,7 @@ class Ending:
         """
         with self._lock:
             self._error = self._error or error
-        self._stopping.set()
+        self.stopping.set()
 
     def status(self) -> ExitStatus:
         """Return the exit status of a receiver that has been stopped.
@@ -82,6 +91,12 @@ class Ending:
         if self._is_fulfilled():
             return ExitStatus.OK
         return ExitStatus.TOO_FEW_MESSAGES if self._signal is None else _STATUS_OF_SIGNAL[signal.Signals(self._signal)]
+
+    def _leave_or_stop(self) -> None:
+        if self._leaving is None or self._leaving.is_set():
+            self.stopping.set()
+        else:
+            self._leaving.set()
 
     def _is_fulfilled(self) -> bool:
         if self._count is not None:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 _READS: Final = EPOCH_PUBLISHING_READS | {
     *("IDENTITY_NAME", "CRYPTO_PATH", "LOG_LEVEL", "DATA_PATH", "EPOCH_PATH", "EPOCH_KEYS"),
+    *("STORE", "STORE_PASSWORD_FILE", "RECEIVER_GROUP"),
     *("DNS_RESOLVER", "DNS_CA_FILE", "DNSSEC", "DNSSEC_TRUST_ANCHORS", "PKIX_CA_FILE"),
 }
 _MOST_WEEKS: Final = 52
@@ -113,7 +114,7 @@ def _print_records(settings: Settings, weeks: int, form: RecordFormat) -> None:
     from idlib.output import counted, rfc3339
     from messaging_receiver.epoch_plan import keys_ahead, number_of_keys
     from messaging_receiver.epoch_upkeep import lifetimes_of
-    from messaging_receiver.running_time import elapsed
+    from messaging_receiver.running_time import elapsed_of
 
     lifetimes = lifetimes_of(settings)
     number = number_of_keys(weeks, lifetimes)
@@ -121,7 +122,7 @@ def _print_records(settings: Settings, weeks: int, form: RecordFormat) -> None:
     # Before a key is created for it.
     epoch_owner(name)
     key = read_private_key(key_path(settings.crypto_path, name))
-    now = Now(_credible_time(), elapsed(settings.data_path))
+    now = Now(_credible_time(), elapsed_of(settings))
     halves = Halves(settings.epoch_directory, name)
     kept = keys_ahead(halves, now, lifetimes, identity_fingerprint(key.public), number)
     print(_in(form, settings, [SignedEpochRecord.create(one.record, name, key) for one in kept]), end="")

@@ -32,6 +32,7 @@ from idlib.output import rfc3339
 from idlib.settings import Settings, Switch
 from idlib.system.failure_log import FailureLog
 from messaging_receiver.epoch_copies import ForeignKeys, Sighting
+from messaging_receiver.epoch_group import EpochGroup, SingleReceiver, Turn
 
 _LOG = logging.getLogger(__name__)
 
@@ -64,6 +65,11 @@ def lifetimes_of(settings: Settings) -> Lifetimes:
             f"EPOCH_PATH is {directory}, which is in CRYPTO_PATH: a backup would keep epoch keys after they are"
             " destroyed; set it to a directory elsewhere"
         )
+    if settings.receiver_group is Switch.ON and settings.epoch_path is None:
+        raise ConfigurationError(
+            "RECEIVER_GROUP=on with epoch keys needs EPOCH_PATH: a directory that all receivers share, because each of"
+            " them must be able to open every message"
+        )
     return Lifetimes(settings.epoch_length, settings.epoch_retention)
 
 
@@ -74,14 +80,16 @@ class EpochUpkeep:
         settings: The settings from the environment. If EPOCH_KEYS is off, no key is created, and those that exist are
             used and destroyed as before.
         clock: Knows the time.
+        group: The receivers of the name; None if this is the only one.
 
     Raises:
         ConfigurationError: The settings contradict each other.
     """
 
-    def __init__(self, settings: Settings, clock: Clock) -> None:
+    def __init__(self, settings: Settings, clock: Clock, group: EpochGroup | None = None) -> None:
         self._settings = settings
         self._clock = clock
+        self._group: EpochGroup = SingleReceiver(clock.elapsed) if group is None else group
         self._lifetimes = lifetimes_of(settings)
         self._creates = settings.epoch_keys is Switch.ON
         if self._creates:
@@ -114,8 +122,8 @@ class EpochUpkeep:
 
     @property
     def are_read(self) -> bool:
-        """Whether the keys that exist on the disk have been read. Before that, messages to them would be refused."""
-        return self._are_read
+        """Whether all keys that messages may be encrypted to have been read; before that, they would be refused."""
+        return self._are_read and self._group.is_ready
 
     @property
     def until(self) -> float | None:
@@ -125,7 +133,12 @@ class EpochUpkeep:
     @property
     def problem(self) -> str | None:
         """What is wrong, or None."""
-        return self._upkeep_outage.cause or self._second_device.cause or self._publishing_outage.cause
+        return (
+            self._upkeep_outage.cause
+            or self._second_device.cause
+            or self._group.problem
+            or self._publishing_outage.cause
+        )
 
     def explain(self, key_id: str) -> str:
         """Return what is known about a key that messages cannot be opened with, as a sentence.
@@ -143,6 +156,14 @@ class EpochUpkeep:
         late = "" if now is None or now < until else f", {now - until:.0f} s ago"
         return f"the epoch key {key_id} was due to be destroyed at {rfc3339(until)}{late}"
 
+    def may_appear(self, key_id: str) -> bool:
+        """Return whether a key that is not known may be one of the device's that another receiver has just created.
+
+        Args:
+            key_id: The key's id, as a message states it.
+        """
+        return self._group.may_appear(self._halves, key_id) and key_id not in self._halves.destroyed.ids()
+
     def destroy_overdue(self) -> None:
         """Destroy what is overdue; a failure is logged, and repeated at the next call."""
         self._attempt(lambda: None)
@@ -150,13 +171,13 @@ class EpochUpkeep:
     def keep(self, identity_key: PrivateKey) -> None:
         """Destroy what is overdue, create a key if one is due, and leave its record in the spool.
 
-        Keys that another program has added to the directory are used as well. A failure is logged, and repeated at the
-        next call.
+        Keys that another program has added to the directory are used as well. If the device has several receivers, one
+        of them creates the keys. A failure is logged, and repeated at the next call.
 
         Args:
             identity_key: The device's present private key.
         """
-        self._attempt(functools.partial(self._renew, identity_key) if self._creates else lambda: None)
+        self._attempt(functools.partial(self._take_turn, identity_key))
 
     def look(self, discovery: Discovery) -> None:
         """Check that the record in the spool is in DNS; log if it is not.
@@ -236,8 +257,8 @@ class EpochUpkeep:
     def _attempt(self, renew: Callable[[], None]) -> None:
         try:
             self._destroy()
+            self._group.confirm(self.ids, self._halves.destroyed.ids())
             renew()
-            self._forget_destroyed()
         except IdlibError as error:
             self._upkeep_outage.begin(f"epoch keys: {error}")
         else:
@@ -245,7 +266,7 @@ class EpochUpkeep:
 
     def _now(self) -> Now:
         shown = self._clock.trusted_time()
-        return Now(None if shown is None else int(shown), self._clock.elapsed())
+        return Now(None if shown is None else int(shown), self._group.elapsed())
 
     def _destroy(self) -> None:
         if not self._is_loaded:
@@ -255,7 +276,7 @@ class EpochUpkeep:
             # Dropped first: a key that cannot be destroyed opens nothing.
             self._use(tuple(kept for kept in self._kept if kept.half != half))
             self._is_loaded = False
-            self._halves.destroy(half)
+            self._group.destroy(self._halves, half)
             self._is_loaded = True
             _LOG.info("The epoch key %s is destroyed", half.key_id)
         # Last, so that a directory that cannot be read keeps no key alive.
@@ -267,7 +288,7 @@ class EpochUpkeep:
             self._halves.destroyed.forget(now.clock)
 
     def _load(self) -> None:
-        self._halves.finish()
+        self._group.finish(self._halves)
         stock = self._halves.stock()
         self._note_files(stock)
         self._use(stock.halves)
@@ -291,7 +312,19 @@ class EpochUpkeep:
         self._kept = kept
         self._keys = MappingProxyType({one.half.key_id: one.key for one in kept})
 
-    def _renew(self, identity_key: PrivateKey) -> None:
+    def _take_turn(self, identity_key: PrivateKey) -> None:
+        with self._group.turn() as turn:
+            if turn is None:
+                # Another receiver publishes, and looks whether that succeeds.
+                self._published = None
+                self._publishing_outage.end()
+                return
+            turn.tidy(self._halves)
+            if self._creates:
+                self._renew(identity_key, turn)
+            self._forget_destroyed()
+
+    def _renew(self, identity_key: PrivateKey, turn: Turn) -> None:
         if self._second_device.cause is not None:
             self._published = None
             remove_spool(self._settings.epoch_spool, self._settings.identity_name)
@@ -303,6 +336,8 @@ class EpochUpkeep:
         half = current([kept.half for kept in self._kept], now, self._lifetimes, signer)
         if half is None:
             half = self._create(now, now.clock, signer).half
+        if not turn.is_agreed(half.key_id):
+            return
         kept = next(one for one in self._kept if one.half == half)
         self._published = half
         self._signer = identity_key.public

@@ -1,20 +1,30 @@
-"""The Forwarder stage: delivers AUTHENTICATED_MESSAGES to a sink, records them and acknowledges them to the broker."""
+"""The Forwarder stage: delivers AUTHENTICATED_MESSAGES to a sink, records them and acknowledges them to the broker.
 
+Several receivers of one name may get copies of a message, so each message is claimed before it is delivered.
+"""
+
+import math
 import time
 from collections.abc import Callable, Sequence
 from typing import Final
 
 from idlib.errors import IdlibError, StoreError
+from idlib.storage import Claim, Printed
 from idlib.transport import ReceivedPacket
+from idlib.trust import received_before
 from messaging_receiver.bounded_queue import BATCH_BYTES
 from messaging_receiver.ending import Ending
-from messaging_receiver.queue_items import AuthenticatedMessage, SettledMessage
+from messaging_receiver.queue_items import AuthenticatedMessage, SettledMessage, size_of
 from messaging_receiver.receipt_requests import ReceiptRequest
 from messaging_receiver.sinks import Fate, Sink
 from messaging_receiver.stage import IDLE_SECONDS, Stage
 
 GROUP_SIZE: Final = 32
 GROUP_SECONDS: Final = 0.01
+HELD_AGAIN_SECONDS: Final = 0.5
+# If more are held, the rest waits in the queues and at the broker.
+MAX_HELD: Final = 256
+MAX_HELD_BYTES: Final = 4 * 1024 * 1024
 
 
 def message_printer(
@@ -24,11 +34,12 @@ def message_printer(
     confirm: Callable[[ReceiptRequest], None],
     ending: Ending,
 ) -> None:
-    """Deliver each authenticated message immediately, then record it as printed and acknowledge it.
+    """Claim each authenticated message, deliver it immediately, then record it as printed and acknowledge it.
 
     Messages are recorded and acknowledged in groups of 32 messages or 10 ms, because each durable write wears a memory
     card. After a crash, at most the messages of one group are delivered again. When the receiver stops, messages that
-    are already authenticated are still delivered, if the sink can do that at once.
+    are already authenticated are still delivered, if the sink can do that at once. A message that another receiver has
+    claimed is neither delivered nor acknowledged until that receiver has recorded it or has ended.
 
     Args:
         stage: Takes the messages from their queue.
@@ -71,6 +82,9 @@ class _Forwarder:
         self._delivered: list[AuthenticatedMessage] = []
         self._set_aside: list[AuthenticatedMessage] = []
         self._group_ends_at = 0.0
+        # Messages that another receiver has claimed, and when to ask for them again.
+        self._held: list[AuthenticatedMessage] = []
+        self._ask_again_at = math.inf
 
     def forward_next(self) -> bool:
         """Deliver the next messages or finish the group; return whether there was something to do and may be more.
@@ -78,21 +92,67 @@ class _Forwarder:
         Raises:
             IdlibError: The sink can deliver no more.
         """
-        messages = self._next()
+        try:
+            messages = self._claim(self._next())
+        except StoreError:
+            # The receiver is stopping, and nothing that was not claimed may be delivered.
+            self.finish_group()
+            return False
         for message in messages:
             # Each by itself, because a sink may take long for each message.
             self._context.movements.note()
             if not self._group:
                 self._group_ends_at = time.monotonic() + GROUP_SECONDS
-            if isinstance(message, AuthenticatedMessage) and not self._deliver(message):
-                self.finish_group()
-                return False
+            if isinstance(message, AuthenticatedMessage):
+                if not self._context.printing.may_print(message.printed.entry):
+                    self._hold(message)
+                    continue
+                if not self._deliver(message):
+                    self.finish_group()
+                    return False
             self._group.append(message)
             if self._is_group_complete() and not self.finish_group():
                 return False
         if self._is_group_complete():
             return self.finish_group()
         return bool(messages or self._group)
+
+    def _claim(
+        self, messages: Sequence[AuthenticatedMessage | SettledMessage]
+    ) -> list[AuthenticatedMessage | SettledMessage]:
+        """Claim messages, and those that were held if it is time; return what to deliver, acknowledge or remove."""
+        again: list[AuthenticatedMessage] = []
+        if time.monotonic() >= self._ask_again_at:
+            again, self._held = self._held, again
+            self._ask_again_at = math.inf
+        asked = [*again, *(message for message in messages if isinstance(message, AuthenticatedMessage))]
+        if not asked:
+            return list(messages)
+        entries = [message.printed.entry for message in asked]
+        claims = iter(self._context.writes.retry(lambda: self._context.printing.claim(entries)))
+        claimed: list[AuthenticatedMessage | SettledMessage] = []
+        for message in (*again, *messages):
+            claim = next(claims) if isinstance(message, AuthenticatedMessage) else None
+            match message, claim:
+                case AuthenticatedMessage(), Claim.HELD:
+                    self._hold(message)
+                case AuthenticatedMessage(), Claim.PRINTED:
+                    claimed.append(self._refuse(message))
+                case _:
+                    claimed.append(message)
+        return claimed
+
+    def _hold(self, message: AuthenticatedMessage) -> None:
+        """Keep a message without acknowledging it, and ask for it again later."""
+        self._held.append(message)
+        self._ask_again_at = min(self._ask_again_at, time.monotonic() + HELD_AGAIN_SECONDS)
+
+    def _refuse(self, message: AuthenticatedMessage) -> SettledMessage:
+        """Refuse a message that another receiver has printed since it was authenticated."""
+        refusal = received_before(message.printed.entry)
+        self._context.refusals.note(refusal.reason, refusal.fact)
+        self._context.guard.release([message.printed.entry])
+        return SettledMessage(message.origin)
 
     def _deliver(self, message: AuthenticatedMessage) -> bool:
         """Deliver a message; return whether it is finished."""
@@ -116,9 +176,10 @@ class _Forwarder:
         group, self._group = self._group, []
         delivered, self._delivered = self._delivered, []
         set_aside, self._set_aside = self._set_aside, []
+        finished = [message.printed for message in (*delivered, *set_aside)]
         numbers = [message.origin.waiting_number for message in group if message.origin.waiting_number is not None]
         try:
-            self._make_durable([*delivered, *set_aside], numbers)
+            self._make_durable(finished, numbers)
         except StoreError:
             # The messages are not acknowledged, so the broker delivers them again.
             return False
@@ -133,16 +194,18 @@ class _Forwarder:
         self._ending.note_delivered(len(delivered))
         return self._ending.remaining != 0
 
-    def _make_durable(self, finished: list[AuthenticatedMessage], numbers: list[int]) -> None:
-        """Record finished messages, and only then remove the stored ones: a crash in between repeats no message."""
-        writes = self._context.writes
-        if finished:
-            entries = [message.printed for message in finished]
+    def _make_durable(self, finished: list[Printed], numbers: list[int]) -> None:
+        if finished or numbers:
             now = self._context.timekeeper.credible_time()
-            writes.retry(lambda: self._context.guard.remember(entries, now))
-        if numbers:
-            writes.retry(lambda: self._context.waiting_store.change((), numbers))
+            self._context.writes.retry(lambda: self._context.printing.finish(finished, numbers, now))
+            self._context.guard.release(one.entry for one in finished)
 
     def _next(self) -> Sequence[AuthenticatedMessage | SettledMessage]:
-        patience = max(0.0, self._group_ends_at - time.monotonic()) if self._group else IDLE_SECONDS
-        return self._stage.take_all(GROUP_SIZE - len(self._group), BATCH_BYTES, patience)[1]
+        ends_at = self._group_ends_at if self._group else time.monotonic() + IDLE_SECONDS
+        patience = max(0.0, min(ends_at, self._ask_again_at) - time.monotonic())
+        room = MAX_HELD - len(self._held)
+        if room <= 0 or sum(map(size_of, self._held)) >= MAX_HELD_BYTES:
+            self._context.movements.note()
+            self._context.stopping.wait(patience)
+            return ()
+        return self._stage.take_all(min(GROUP_SIZE - len(self._group), room), BATCH_BYTES, patience)[1]

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from idlib.errors import ConfigurationError, StoreError, quoted
+from idlib.files import DIRECTORY_MODE
 from idlib.settings import RECEIVER_READS, load
 from idlib.system.failure_log import FailureLog
 
@@ -29,7 +30,8 @@ class HealthService:
     """Answers health requests.
 
     Args:
-        directory: The directory of the socket. Only users who can access the directory can send requests.
+        directory: The directory of the socket, which is created if it is missing. Only users who can access it can send
+            requests.
         problem: Returns what is wrong, or None; called in a thread of its own.
 
     Raises:
@@ -38,8 +40,13 @@ class HealthService:
 
     def __init__(self, directory: Path, problem: Callable[[], str | None]) -> None:
         self.problem = problem
+        # Returns what else to say if nothing is wrong.
+        self.extra: Callable[[], str] = lambda: ""
         self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
+            # With STORE, nothing else creates it.
+            with contextlib.suppress(FileExistsError):
+                directory.mkdir(DIRECTORY_MODE, parents=True)
             (directory / _SOCKET_NAME).unlink(missing_ok=True)
             with _short_path(directory) as path:
                 self._listener.bind(path)
@@ -71,7 +78,7 @@ class HealthService:
     def answer(self) -> str:
         """Return the health in one line."""
         try:
-            return (self.problem() or _HEALTHY)[:_MAX_REASON_CHARACTERS]
+            return (self.problem() or f"{_HEALTHY}{self.extra()}")[:_MAX_REASON_CHARACTERS]
         except Exception:  # noqa: BLE001  # one internal error must not end the service
             _LOG.exception("Internal error while answering a health request")
             return "internal error in the receiver while checking its health"
@@ -81,7 +88,7 @@ def main() -> int:
     """Print the health of the running receiver; return 0 if it is healthy, else 1."""
     answer = _ask()
     print(answer)
-    return 0 if answer == _HEALTHY else 1
+    return 0 if answer.startswith(_HEALTHY) else 1
 
 
 def _ask() -> str:

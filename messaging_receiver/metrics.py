@@ -14,6 +14,7 @@ from idlib.metrics.catalogue import (
     EPOCH_KEY_EXPIRY,
     EPOCH_KEYS,
     HEALTHY,
+    LEASE_VALID,
     LOCAL_BROKER_CONNECTED,
     LOCAL_BROKER_PUBLISHED,
     LOCAL_BROKER_TAKEN,
@@ -21,6 +22,7 @@ from idlib.metrics.catalogue import (
     PRINTED,
     QUEUED,
     RECEIVED,
+    RECEIVERS,
     REFUSED,
     SET_ASIDE,
     SUBSCRIBED,
@@ -37,6 +39,7 @@ from messaging_receiver.supervision import Supervision
 from messaging_receiver.workers.pool import WorkerPool
 
 if TYPE_CHECKING:
+    from messaging_receiver.group.membership import Membership
     from messaging_receiver.local_broker.bridge import LocalBridge
 
 
@@ -114,6 +117,7 @@ class Receiving:
         queue_sizes: Returns how many messages each queue holds.
         workers: The worker processes; None if there are none.
         bridge: The local broker; None if there is none.
+        membership: The lease of this receiver; None if it shares its stores with no other.
     """
 
     starting: Starting
@@ -122,12 +126,14 @@ class Receiving:
     queue_sizes: Callable[[], Mapping[str, int]]
     workers: WorkerPool | None
     bridge: "LocalBridge | None" = None
+    membership: "Membership | None" = None
 
     def readings(self) -> Iterator[Reading]:
         """Yield all readings."""
         yield from reading(HEALTHY, float(self.supervision.last_problem() is None))
         yield from reading(SUBSCRIBED, float(self.supervision.is_subscribed))
         yield from self.starting.lasting()
+        yield from self._lease()
         yield from reading(DEFERRED, float(self.authentication.number_waiting))
         yield Reading(QUEUED, {(name,): float(size) for name, size in self.queue_sizes().items()})
         workers = {} if self.workers is None else self.workers.members()
@@ -137,6 +143,11 @@ class Receiving:
             yield from reading(LOCAL_BROKER_CONNECTED, float(self.bridge.connection.is_active))
             yield from reading(LOCAL_BROKER_PUBLISHED, float(self.bridge.number_published))
             yield from reading(LOCAL_BROKER_TAKEN, float(self.bridge.outgoing.number))
+
+    def _lease(self) -> Iterator[Reading]:
+        if self.membership is not None:
+            yield from reading(LEASE_VALID, float(self.membership.leases.is_valid))
+            yield from reading(RECEIVERS, float(self.membership.leases.receivers))
 
 
 def _counts(counts: Counts) -> Iterator[Reading]:

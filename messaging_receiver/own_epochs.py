@@ -8,12 +8,13 @@ from idlib.algorithms import PrivateKey
 from idlib.discovery import Discovery
 from idlib.envelope import NO_EPOCH_KEYS
 from idlib.settings import Settings, Switch
-from idlib.timekeeping import Timekeeper
+from idlib.time_source import TimeSource
 
 _POLL_SECONDS: Final = 0.25
 
 if TYPE_CHECKING:
     from idlib.epochs import EpochPrivateKey
+    from messaging_receiver.epoch_group import EpochGroup
 
 
 class OwnEpochs(Protocol):
@@ -29,7 +30,7 @@ class OwnEpochs(Protocol):
 
     @property
     def are_read(self) -> bool:
-        """Whether the keys that exist on the disk have been read. Before that, messages to them would be refused."""
+        """Whether all keys that messages may be encrypted to have been read; before that, they would be refused."""
 
     @property
     def until(self) -> float | None:
@@ -41,6 +42,13 @@ class OwnEpochs(Protocol):
 
     def explain(self, key_id: str) -> str:
         """Return what is known about a key that messages cannot be opened with, as a sentence.
+
+        Args:
+            key_id: The key's id, as a message states it.
+        """
+
+    def may_appear(self, key_id: str) -> bool:
+        """Return whether a key that is not known may be one of the device's that another receiver has just created.
 
         Args:
             key_id: The key's id, as a message states it.
@@ -83,6 +91,14 @@ class NoOwnEpochs:
         """
         return f"the epoch key {key_id} is unknown: this device has no epoch keys"
 
+    def may_appear(self, key_id: str) -> bool:  # noqa: ARG002  # as in the protocol
+        """Return False: there are no keys.
+
+        Args:
+            key_id: The key's id, as a message states it.
+        """
+        return False
+
     def destroy_overdue(self) -> None:
         """Do nothing: there are no keys."""
 
@@ -104,13 +120,16 @@ class NoOwnEpochs:
 NONE: Final = NoOwnEpochs()
 
 
-def own_epochs_of(settings: Settings, timekeeper: Timekeeper) -> OwnEpochs:
+def own_epochs_of(
+    settings: Settings, timekeeper: TimeSource, open_group: "Callable[[], EpochGroup | None]" = lambda: None
+) -> OwnEpochs:
     """Return the device's epoch keys.
 
     Args:
         settings: The settings from the environment. If EPOCH_KEYS is off, no key is created, but those that exist are
             used and destroyed as before.
         timekeeper: Knows how far the clock can be trusted.
+        open_group: Returns the receivers of the name, or None if this is the only one; called if there are keys.
 
     Raises:
         ConfigurationError: The settings contradict each other.
@@ -119,7 +138,7 @@ def own_epochs_of(settings: Settings, timekeeper: Timekeeper) -> OwnEpochs:
         return NONE
     from messaging_receiver.epoch_upkeep import EpochUpkeep
 
-    return EpochUpkeep(settings, timekeeper)
+    return EpochUpkeep(settings, timekeeper, open_group())
 
 
 def wait_for_epoch_keys(epochs: OwnEpochs, stopping: threading.Event, meanwhile: Callable[[], None]) -> bool:

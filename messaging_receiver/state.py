@@ -17,6 +17,7 @@ from idlib.files import read_regular, replace_durably
 from idlib.settings import Settings
 from idlib.storage import ReplayEntry, ReplayStore
 from idlib.storage.migration import migrate
+from idlib.storage.printing import SolePrinting
 from idlib.storage.replay import ReplayMemory
 from idlib.storage.values import IDENTIFIER_BYTES
 from idlib.storage.waiting import WaitingMessages
@@ -54,7 +55,17 @@ def open_state(settings: Settings, stopping: threading.Event) -> Iterator[Contex
         discovery = Discovery.from_settings(settings, standings.is_surely_trusted)
         timekeeper = Timekeeper(memory)
         try:
-            yield Context(settings, memory, waiting, policies, standings, discovery, timekeeper, stopping)
+            yield Context(
+                settings,
+                memory,
+                waiting,
+                SolePrinting(memory, waiting),
+                policies,
+                standings,
+                discovery,
+                timekeeper,
+                stopping,
+            )
         finally:
             with contextlib.suppress(StoreError):
                 timekeeper.finish()

@@ -5,9 +5,9 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from idlib.errors import IdlibError, StoreError
+from idlib.errors import DatabaseError, IdlibError, StoreError
 from idlib.system.failure_log import FailureLog
 from idlib.timekeeping import keep_clock
 from idlib.transport import Subscription
@@ -21,6 +21,9 @@ from messaging_receiver.own_record import OwnRecord
 from messaging_receiver.service_notices import Notices
 from messaging_receiver.sinks import Sink
 from messaging_receiver.workers.pool import WorkerPool
+
+if TYPE_CHECKING:
+    from messaging_receiver.group.membership import Membership
 
 _LOG = logging.getLogger("messaging_receiver")
 
@@ -50,6 +53,7 @@ class Supervision:
         workers: The worker processes; None if there are none.
         epochs: Our epoch keys.
         notices: Tells the service manager; None if no one is told.
+        membership: The lease of this receiver; None if it shares its stores with no other.
     """
 
     def __init__(
@@ -66,6 +70,7 @@ class Supervision:
         workers: WorkerPool | None = None,
         epochs: OwnEpochs = NONE,
         notices: Notices | None = None,
+        membership: "Membership | None" = None,
     ) -> None:
         self._context = context
         self._authentication = authentication
@@ -80,6 +85,7 @@ class Supervision:
         self._workers = workers
         self._epochs = epochs
         self._notices = notices
+        self._membership = membership
         self._upkeep_outage = FailureLog(_LOG)
 
     def run(self) -> bool:
@@ -103,7 +109,6 @@ class Supervision:
             if now >= next_upkeep:
                 next_upkeep = now + _UPKEEP_SECONDS
                 self._keep(self._keep_store)
-                self._epochs.keep(self._own_keys.present)
             if not all(thread.is_alive() for thread in self._threads):
                 # If a signal has come in between, the threads have ended because of it.
                 return not self._context.stopping.is_set()
@@ -125,6 +130,7 @@ class Supervision:
             "subscribed": "yes" if self._subscription.is_active else "no",
             **self._queue_sizes(),
             **{thread.name: "alive" if thread.is_alive() else "dead" for thread in self._threads},
+            **({} if self._membership is None else self._membership.members()),
             **({"workers": 0} if self._workers is None else self._workers.members()),
             "waiting": self._authentication.number_waiting,
             **self._context.counters.read().members(),
@@ -154,9 +160,12 @@ class Supervision:
             return self._sink.problem
         if self._workers is not None and self._workers.problem is not None:
             return f"workers: {self._workers.problem}"
-        disk = self._context.writes.failure or self._upkeep_outage.cause
-        if disk is not None:
-            return f"disk: {disk}"
+        if self._context.writes.problem is not None:
+            return self._context.writes.problem
+        if self._membership is not None and self._membership.problem is not None:
+            return self._membership.problem
+        if self._upkeep_outage.cause is not None:
+            return f"disk: {self._upkeep_outage.cause}"
         still = self._still()
         if still is not None:
             return f"thread {still[0]} has not moved for {still[1]:.0f} s"
@@ -189,6 +198,8 @@ class Supervision:
         """Run upkeep that uses the store; if it fails, it runs again next time."""
         try:
             upkeep()
+        except DatabaseError as error:
+            self._context.writes.note_failure(error)
         except StoreError as error:
             self._upkeep_outage.begin(str(error))
 

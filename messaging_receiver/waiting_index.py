@@ -8,9 +8,11 @@ that uses most space loses messages first, the newest ones first.
 import heapq
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import IntEnum
 from typing import Final, Generic, TypeVar
+
+from idlib.storage import Abandoned
 
 MAX_RESERVED_BYTES: Final = 32 * 1024 * 1024
 MAX_OPEN_BYTES: Final = 32 * 1024 * 1024
@@ -65,6 +67,43 @@ class Waiting:
     contradicts: bool
     deferred_at: float
     digest: bytes
+
+
+@dataclass(slots=True)
+class Room:
+    """How much more fits without displacing a message, apart from the limits for names without a record.
+
+    Args:
+        reserved: Bytes in the area of trusted names.
+        open: Bytes in the area of strangers.
+        weight: Messages there.
+        share_of: Returns how many bytes of the area of trusted names a zone may still use.
+    """
+
+    reserved: int
+    open: int
+    weight: int
+    share_of: Callable[[str], int]
+    _shares: dict[str, int] = field(init=False, default_factory=dict)
+
+    def take(self, messages: Abandoned, zone: str) -> bool:
+        """Use room for all messages of a sender, and return True; return False if they do not fit.
+
+        Args:
+            messages: The sender's messages.
+            zone: The zone of the sender's name.
+        """
+        reserved = messages.reserved_size + messages.reserved * MESSAGE_OVERHEAD_BYTES
+        others = messages.open_size + messages.open * MESSAGE_OVERHEAD_BYTES
+        weight = messages.open * _weight_of(messages.sender)
+        share = self._shares.get(zone, self.share_of(zone))
+        if reserved > min(self.reserved, share) or others > self.open or weight > self.weight:
+            return False
+        self._shares[zone] = share - reserved
+        self.reserved -= reserved
+        self.open -= others
+        self.weight -= weight
+        return True
 
 
 class Tally(Generic[K]):
@@ -245,6 +284,19 @@ class WaitingIndex:
         """
         return self._reserved.sizes.total + size <= MAX_RESERVED_BYTES
 
+    def room(self) -> Room:
+        """Return how much more fits."""
+        return Room(
+            MAX_RESERVED_BYTES - self._reserved.sizes.total,
+            MAX_OPEN_BYTES - sum(area.sizes.total for area in self._open.values()),
+            MAX_OPEN - sum(area.weight for area in self._open.values()),
+            self._share_left,
+        )
+
+    def _share_left(self, zone: str) -> int:
+        share = self._reserved_zones.get(zone)
+        return MAX_RESERVED_BYTES // RESERVED_ZONES - (0 if share is None else share.sizes.total)
+
     def contradict(self, number: int) -> None:
         """Note that none of its sender's known keys verifies a message, so that later messages need not wait for it.
 
@@ -267,7 +319,7 @@ class WaitingIndex:
         """Add a message; call `displaced` afterwards to remove the messages that no longer fit.
 
         Args:
-            message: A message with a larger number than all others.
+            message: A message that is not in the index.
         """
         self._messages[message.number] = message
         others = self._of_sender.get(message.sender)
@@ -433,4 +485,8 @@ class WaitingIndex:
 
 
 def _weight(message: Waiting) -> int:
-    return 1 + len(message.sender) // _CHARACTERS_OF_A_NAME
+    return _weight_of(message.sender)
+
+
+def _weight_of(sender: str) -> int:
+    return 1 + len(sender) // _CHARACTERS_OF_A_NAME

@@ -13,25 +13,26 @@ import threading
 import time
 from contextlib import ExitStack
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from idlib.commands import command
-from idlib.errors import ConfigurationError, ExitStatus, IdlibError, StoreError, quoted
+from idlib.errors import ConfigurationError, DatabaseError, ExitStatus, IdlibError, StoreError
 from idlib.output import counted
 from idlib.program.command_line import parser, run, tell
 from idlib.program.environment import read_environment
 from idlib.program.keep_open import IDLE, announce, service_manager
 from idlib.program.log_format import relay
 from idlib.settings import RESIDENT_SENDER_READS, SENDER_READS, Settings
-from idlib.storage.outbox import FILE_NAME, Outbox, Waiting, is_to_be_opened, state_of_files
+from idlib.storage.outboxes import is_to_be_opened, open_outbox
+from idlib.storage.queued import Waiting
 from idlib.storage.watching import is_watched, watching
 from idlib.system.failure_log import FailureLog
 from idlib.timekeeping import leave_command
 from messaging_sender.bounds import PATIENCE_SECONDS
 from messaging_sender.delivery_counters import DeliveryCounters
+from messaging_sender.outbox_places import LOOK_SECONDS, OutboxPlace, outbox_place
 from messaging_sender.sealed import KeyLog
-from messaging_sender.sender_clock import COMMAND_FILE_NAME, SenderClock
+from messaging_sender.sender_clock import COMMAND_FILE_NAME, DeliveryClock, SenderClock
 
 if TYPE_CHECKING:
     from idlib.system.service_manager import ServiceManager
@@ -39,7 +40,6 @@ if TYPE_CHECKING:
 _LOG = logging.getLogger("messaging_sender")
 
 _SERVICE: Final = "messaging_sender"
-LOOK_SECONDS: Final = 1.0
 _TROUBLE_SECONDS: Final = 10.0
 SETTINGS_SECONDS: Final = 60.0
 _POLL_SECONDS: Final = 0.2
@@ -109,7 +109,7 @@ def main() -> int:
     if manager is None or worker is None:
         signal.sigwait(ends)
     else:
-        has_died = _tell_until_ended(manager, ends, worker, settings.data_path)
+        has_died = _tell_until_ended(manager, ends, worker, settings)
     stopping.set()
     if worker is not None:
         worker.join(_GRACE_SECONDS)
@@ -117,7 +117,7 @@ def main() -> int:
 
 
 def _tell_until_ended(
-    manager: "ServiceManager", ends: set[signal.Signals], worker: threading.Thread, directory: Path
+    manager: "ServiceManager", ends: set[signal.Signals], worker: threading.Thread, settings: Settings
 ) -> bool:
     """Tell the service manager how the sender is until a signal comes; return whether its thread ended by itself."""
     manager.ready()
@@ -126,17 +126,17 @@ def _tell_until_ended(
         if manager.wait(ends, seconds) is not None:
             manager.stopping()
             return False
-        manager.status(_status(directory))
+        manager.status(_status(settings))
         seconds = _STATUS_SECONDS
     return True
 
 
-def _status(directory: Path) -> str:
-    if not is_watched(directory):
+def _status(settings: Settings) -> str:
+    if not is_watched(settings.data_path):
         return "the settings or DATA_PATH cannot be used yet: look at the log"
     try:
-        return _health_of(_waiting(directory))[1]
-    except StoreError as error:
+        return _health_of(_waiting(settings))[1]
+    except (ConfigurationError, StoreError) as error:
         return str(error).splitlines()[0]
 
 
@@ -162,9 +162,11 @@ def deliver(settings: Settings, stopping: threading.Event, counters: DeliveryCou
     """
     if not _await_usable_settings(stopping):
         return
-    _LOG.info("Watching the outbox %s", quoted(settings.data_path / FILE_NAME))
+    place = outbox_place(settings)
+    _LOG.info("Watching the outbox %s", place.description)
     with ExitStack() as stack:
-        _watch(settings, stopping, stack, counters)
+        stack.callback(place.close)
+        _watch(settings, place, stopping, stack, counters)
 
 
 def _await_usable_settings(stopping: threading.Event) -> bool:
@@ -218,11 +220,13 @@ def _judge(settings: Settings) -> None:
     judge(settings)
 
 
-def _watch(settings: Settings, stopping: threading.Event, stack: ExitStack, counters: DeliveryCounters) -> None:
-    emptied = None
+def _watch(
+    settings: Settings, place: OutboxPlace, stopping: threading.Event, stack: ExitStack, counters: DeliveryCounters
+) -> None:
     is_seen = False
-    clock = SenderClock(settings.data_path)
-    stack.callback(clock.finish)
+    local_clock = SenderClock(settings.data_path)
+    stack.callback(local_clock.finish)
+    clock = place.clock(local_clock)
     unseen, outage, own_record = FailureLog(_LOG), FailureLog(_LOG), FailureLog(_LOG)
     key_log = KeyLog()
     while not stopping.is_set():
@@ -233,17 +237,21 @@ def _watch(settings: Settings, stopping: threading.Event, stack: ExitStack, coun
             except StoreError as error:
                 unseen.begin(f"Messages cannot be queued: {error}")
         clock.keep()
-        # Taken before the outbox is read, so that a message queued in the meantime is found next time.
-        state = state_of_files(settings.data_path)
-        if state == emptied or not is_to_be_opened(settings.data_path):
+        if place.is_known_to_be_empty():
             counters.note_empty()
             stopping.wait(LOOK_SECONDS)
             continue
         try:
-            _empty_outbox(settings, stopping, own_record, clock, key_log, counters)
-            emptied = state
+            _empty_outbox(settings, place, stopping, own_record, clock, key_log, counters)
+            place.note_emptied()
             outage.end()
+        except DatabaseError as error:
+            counters.note_unknown()
+            # Its error changes in an outage, for example while the server starts; the outage is the same.
+            outage.begin("Messages wait for the database", f": {error}")
+            stopping.wait(LOOK_SECONDS)
         except IdlibError as error:
+            counters.note_unknown()
             outage.begin(f"Messages wait: {error}")
             stopping.wait(_TROUBLE_SECONDS)
         except Exception:  # noqa: BLE001  # an error of ours must not end what later messages need
@@ -253,13 +261,14 @@ def _watch(settings: Settings, stopping: threading.Event, stack: ExitStack, coun
 
 def _empty_outbox(
     settings: Settings,
+    place: OutboxPlace,
     stopping: threading.Event,
     own_record: FailureLog,
-    clock: SenderClock,
+    clock: DeliveryClock,
     key_log: KeyLog,
     counters: DeliveryCounters,
 ) -> None:
-    with Outbox(settings.data_path) as outbox, counters.reading(outbox):
+    with place.opened() as outbox:
         waiting = outbox.waiting()
         if not waiting.number:
             return
@@ -268,7 +277,8 @@ def _empty_outbox(
         # Imported late, because it triples the memory of the process.
         from messaging_sender.outbox_sender import OutboxSender
 
-        OutboxSender(settings, outbox, stopping, own_record, clock, key_log, counters).empty()
+        with counters.reading(outbox):
+            OutboxSender(settings, outbox, stopping, own_record, clock, key_log, counters).empty()
 
 
 def _tell_health() -> int:
@@ -279,7 +289,7 @@ def _tell_health() -> int:
         if not is_watched(settings.data_path):
             # A running resident sender has checked them already, and the check takes seconds on a small device.
             _judge(settings)
-        waiting = _waiting(settings.data_path)
+        waiting = _waiting(settings)
     except (ConfigurationError, StoreError) as error:
         print(str(error).splitlines()[0][:100])
         return 1
@@ -298,10 +308,10 @@ def _health_of(waiting: Waiting) -> tuple[bool, str]:
     return not is_stuck, line
 
 
-def _waiting(directory: Path) -> Waiting:
-    if not is_to_be_opened(directory):
+def _waiting(settings: Settings) -> Waiting:
+    if not is_to_be_opened(settings):
         return Waiting(0, None)
-    with Outbox(directory) as outbox:
+    with open_outbox(settings) as outbox:
         return outbox.waiting()
 
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from idlib.storage.outbox import Outbox, Waiting
+from idlib.storage.queued import OutboxStore, Waiting
 from idlib.system.durations import Durations
 
 
@@ -53,7 +53,7 @@ class DeliveryCounters:
         self._delivered = 0
         self._dropped = 0
         self._is_connected = False
-        self._outbox: Outbox | None = None
+        self._outbox: OutboxStore | None = None
         self._content: Content | None = None
 
     def count_delivered(self) -> None:
@@ -76,11 +76,11 @@ class DeliveryCounters:
             self._is_connected = is_connected
 
     @contextlib.contextmanager
-    def reading(self, outbox: Outbox) -> Iterator[None]:
+    def reading(self, outbox: OutboxStore) -> Iterator[None]:
         """Let `content` read an outbox that this process has open anyway; afterwards the content is unknown.
 
         Args:
-            outbox: A process must not open it twice: closing one of the two would end the locks of the other.
+            outbox: A process must not open a file twice: closing one of the two would end the locks of the other.
         """
         with self._lock:
             self._outbox = outbox
@@ -94,6 +94,11 @@ class DeliveryCounters:
         """Note that the outbox is empty."""
         with self._lock:
             self._content = NOTHING
+
+    def note_unknown(self) -> None:
+        """Note that the outbox cannot be read."""
+        with self._lock:
+            self._content = None
 
     def content(self) -> Content | None:
         """Return what is in the outbox; None if that is not known.

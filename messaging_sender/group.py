@@ -93,7 +93,7 @@ class GroupSender:
         self._message = NewOutgoingMessage(
             "", "", content, int(time.time()), arguments.expires, content_type=arguments.content_type
         )
-        self._memory = MarkMemory.in_directory(settings.data_path)
+        self._memory = MarkMemory.from_settings(settings)
         self._sealer = Sealer.from_settings(settings, self._memory)
         self._discovery = self._sealer.discovery
         self._sealer.check(replace(self._message, recipient=str(recipients[0]), identifier=new_identifier()))

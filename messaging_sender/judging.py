@@ -1,5 +1,7 @@
 """Checks if messages can be sent with the settings, before there is one to send."""
 
+from collections.abc import Callable
+
 from idlib.discovery import Discovery
 from idlib.errors import ConfigurationError
 from idlib.settings import Settings
@@ -16,7 +18,13 @@ def judge(settings: Settings) -> None:
         ConfigurationError: The settings or files cannot be used; lists all problems.
     """
     problems: list[str] = []
-    for make in (Broker.from_settings, Discovery.from_settings):
+    makers: list[Callable[[Settings], object]] = [Broker.from_settings, Discovery.from_settings]
+    if settings.store is not None:
+        # Imported late, because most devices have no database.
+        from idlib.storage.postgresql.connection import PostgresDatabase
+
+        makers.append(PostgresDatabase.from_settings)
+    for make in makers:
         try:
             make(settings)
         except ConfigurationError as error:

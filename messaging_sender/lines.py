@@ -114,7 +114,7 @@ class LineSender:
     def __init__(self, settings: Settings, arguments: argparse.Namespace) -> None:
         self._settings = settings
         self._arguments = arguments
-        self._sealer = Sealer.from_settings(settings, MarkMemory.in_directory(settings.data_path))
+        self._sealer = Sealer.from_settings(settings, MarkMemory.from_settings(settings))
         self._broker = Broker.from_settings(settings)
         self._publisher: Publisher | None = None
         self._own_record = OwnRecord(settings, self._sealer.discovery, FailureLog(_LOG))

@@ -8,10 +8,13 @@ from functools import partial
 from pathlib import Path
 from typing import Final, Self
 
-from idlib.errors import StoreError
+from idlib.errors import ConfigurationError, StoreError
 from idlib.names import IdentityName
+from idlib.settings import Settings
 from idlib.storage.epoch_notes import MAX_MARKED_NAMES
 from idlib.storage.outbox import Outbox, is_to_be_opened
+from idlib.storage.outboxes import open_outbox
+from idlib.storage.queued import MarkStore
 from idlib.system.failure_log import FailureLog
 
 _LOG = logging.getLogger(__name__)
@@ -28,18 +31,18 @@ class MarkMemory:
     Any number of threads may use it.
 
     Args:
-        directory: The directory of the outbox, which may not exist yet.
+        is_there: Returns whether the outbox exists.
         opened: Returns the open outbox, for one use.
         clock: Seconds that never run backwards.
     """
 
     def __init__(
         self,
-        directory: Path,
-        opened: Callable[[], AbstractContextManager[Outbox]],
+        is_there: Callable[[], bool],
+        opened: Callable[[], AbstractContextManager[MarkStore]],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._directory = directory
+        self._is_there = is_there
         self._opened = opened
         self._clock = clock
         self._marked_at: dict[str, int] = {}
@@ -48,13 +51,24 @@ class MarkMemory:
         self._outage = FailureLog(_LOG)
 
     @classmethod
+    def from_settings(cls, settings: Settings) -> Self:
+        """Return the memory in the outbox of the settings, which is opened for each use.
+
+        Args:
+            settings: STORE, STORE_PASSWORD_FILE and DATA_PATH are used.
+        """
+        if settings.store is None:
+            return cls.in_directory(settings.data_path)
+        return cls(lambda: True, partial(open_outbox, settings))
+
+    @classmethod
     def in_directory(cls, directory: Path) -> Self:
         """Return the memory in an outbox that is opened for each use.
 
         Args:
             directory: The directory of the outbox, which may not exist yet.
         """
-        return cls(directory, partial(Outbox, directory))
+        return cls(partial(is_to_be_opened, directory), partial(Outbox, directory))
 
     def note(self, name: IdentityName, now: int) -> None:
         """Remember that a name is marked; if the outbox cannot be written, only this program does.
@@ -72,7 +86,7 @@ class MarkMemory:
         try:
             with self._opened() as outbox:
                 outbox.note_mark(str(name), now)
-        except StoreError as error:
+        except (ConfigurationError, StoreError) as error:
             self._outage.begin(f"The mark of {name} is not remembered: {error}")
         else:
             self._outage.end()
@@ -116,7 +130,7 @@ class MarkMemory:
         if known is not None or self._clock() < self._unknown_until.get(name, 0.0):
             return known
         # A program that sends lines creates no outbox to find that it is empty.
-        if is_to_be_opened(self._directory):
+        if self._is_there():
             with self._opened() as outbox:
                 marked_at = outbox.marked_at(name)
             if marked_at is not None:

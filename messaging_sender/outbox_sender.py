@@ -24,7 +24,7 @@ from idlib.errors import (
 )
 from idlib.keys import key_path, read_private_key
 from idlib.settings import Settings
-from idlib.storage.outbox import BootTime, Outbox, OutgoingMessage
+from idlib.storage.queued import BootTime, DeliveryStore, OutgoingMessage
 from idlib.system.backoff import RetryTimer
 from idlib.system.failure_log import FailureLog
 from idlib.system.times import EARLIEST_CREDIBLE_TIME, MAX_MESSAGE_AGE_SECONDS
@@ -37,7 +37,7 @@ from messaging_sender.mark_memory import MarkMemory
 from messaging_sender.postponements import Postponements
 from messaging_sender.sealed import KeyLog
 from messaging_sender.sealing import Sealer
-from messaging_sender.sender_clock import SenderClock
+from messaging_sender.sender_clock import DeliveryClock
 from messaging_sender.sender_record import OwnRecord
 
 _LOG = logging.getLogger(__name__)
@@ -50,7 +50,7 @@ _SHORTEST_BACKOFF_SECONDS: Final = 1.0
 _LONGEST_BACKOFF_SECONDS: Final = 300.0
 _LONGEST_BROKER_BACKOFF_SECONDS: Final = 60.0
 _POLL_SECONDS: Final = 0.5
-# Later than any time that SQLite can store as the time of queuing.
+# Later than any time that the outbox can store as the time of queuing.
 _NO_TIME: Final = 2**63 - 1
 
 
@@ -88,7 +88,7 @@ class OutboxSender:
 
     Args:
         settings: From the environment.
-        outbox: The outbox, from which only this process delivers.
+        outbox: The outbox, held for delivery.
         stopping: Set to make `empty` return.
         own_record: Logs that recipients refuse what we send; outlives this object.
         clock: Decides how far the clock is trusted; kept up to date while this runs.
@@ -102,10 +102,10 @@ class OutboxSender:
     def __init__(
         self,
         settings: Settings,
-        outbox: Outbox,
+        outbox: DeliveryStore,
         stopping: threading.Event,
         own_record: FailureLog,
-        clock: SenderClock,
+        clock: DeliveryClock,
         key_log: KeyLog,
         counters: DeliveryCounters | None = None,
     ) -> None:
@@ -115,7 +115,7 @@ class OutboxSender:
         self._discovery = Discovery.from_settings(settings, durations=self._counters.durations)
         self._own_record = OwnRecord(settings, self._discovery, own_record, patience=0.0)
         self._outbox = outbox
-        self._memory = MarkMemory(settings.data_path, lambda: nullcontext(outbox))
+        self._memory = MarkMemory(lambda: True, lambda: nullcontext(outbox))
         self._clock = clock
         self._key_log = key_log
         # The clock minus the boot clock when the times in the outbox were last corrected.
@@ -131,8 +131,6 @@ class OutboxSender:
         self._outage = FailureLog(_LOG)
         self._broker_outage = FailureLog(_LOG)
         self._postponements = Postponements(_LOG)
-        # Acknowledged, but still in the outbox because it could not be written.
-        self._acknowledged: set[int] = set()
         self._verdicts = Verdicts()
 
     def empty(self) -> None:
@@ -154,7 +152,11 @@ class OutboxSender:
             self._disconnect(self._publisher)
 
     def _is_ready(self) -> bool:
-        """Drop expired messages; return whether messages may be sealed and the outbox can be written."""
+        """Drop expired messages; return whether messages may be sealed and the outbox can be written.
+
+        Raises:
+            StoreError: The outbox cannot be read.
+        """
         try:
             self._clock.keep()
             if not self._clock.may_seal:
@@ -165,7 +167,9 @@ class OutboxSender:
             if moment is not None:
                 self._update_outbox(moment)
         except StoreError as error:
-            # Do not start over: that would send acknowledged messages again that could not be removed.
+            # Do not start over unless it cannot be read either: after a start, acknowledged messages that could not be
+            # removed from a file are sent again.
+            self._outbox.waiting()
             self._outage.begin(f"Messages wait: {error}")
             return False
         self._outage.end()
@@ -200,7 +204,10 @@ class OutboxSender:
             for recipient in recipients
         }
         self._postponements.keep(self._of_recipient)
+        taken_by_others = self._outbox.taken_by_others()
         for recipient in self._in_order():
+            if recipient in taken_by_others:
+                continue
             with self._lock:
                 if recipient in self._under_way or not self._of_recipient[recipient].is_due():
                     continue
@@ -231,6 +238,8 @@ class OutboxSender:
 
     def _walk(self, recipient: str, timer: RetryTimer, publisher: Publisher) -> None:
         try:
+            if not self._outbox.take(recipient):
+                return
             key = read_private_key(key_path(self._settings.crypto_path, self._settings.identity_name))
             sealer = Sealer(self._settings, key, self._discovery, self._memory)
             self._own_record.look(key)
@@ -247,17 +256,24 @@ class OutboxSender:
             self._postpone(recipient, timer, error)
         except TransportError as error:
             self._lose(publisher, recipient, timer, error)
+        except StoreError as error:
+            if self._can_read():
+                self._postpone(recipient, timer, error)
+            else:
+                # One line about the outbox is enough, and the thread that looks for messages logs it.
+                timer.fail()
         except IdlibError as error:
             self._postpone(recipient, timer, error)
         except Exception:  # noqa: BLE001  # an error of ours that one message causes must not stop the others
             _LOG.exception("Internal error while sending a message to %s", recipient)
             timer.fail()
         finally:
+            self._outbox.release(recipient)
             with self._lock:
                 self._under_way.discard(recipient)
 
     def _deliver(self, message: OutgoingMessage, sealer: Sealer, publisher: Publisher) -> None:
-        if message.number not in self._acknowledged:
+        if message.number not in self._outbox.acknowledged:
             moment = self._clock.trusted_moment()
             if moment is not None and _is_overdue(message, moment.now):
                 self._drop(message, "it has expired")
@@ -268,6 +284,7 @@ class OutboxSender:
                     # Before it is published: after a crash it must not be encrypted to an identity key.
                     self._outbox.note_sealed_to_epoch(message.number)
                 self._key_log.tell(message.recipient, sealed)
+                self._outbox.check_taken(message.recipient)
                 topic = self._broker.topics.of(message.recipient)
                 publication = publisher.publish(topic, sealed.payload, sealed.expiry_seconds)
             except (BogusError, TemporaryDiscoveryError):
@@ -286,7 +303,7 @@ class OutboxSender:
                 return
             self._verdicts.take_back(message.recipient)
             publisher.wait(publication)
-            self._acknowledged.add(message.number)
+            self._outbox.acknowledged.add(message.number)
             self._counters.count_delivered()
             _LOG.info(
                 "The broker %s has acknowledged the message %s to %s",
@@ -295,7 +312,14 @@ class OutboxSender:
                 message.recipient,
             )
         self._outbox.remove(message.number)
-        self._acknowledged.discard(message.number)
+        self._outbox.acknowledged.discard(message.number)
+
+    def _can_read(self) -> bool:
+        try:
+            self._outbox.waiting()
+        except StoreError:
+            return False
+        return True
 
     def _drop(self, message: OutgoingMessage, why: str) -> None:
         self._outbox.remove(message.number)

@@ -14,9 +14,9 @@ from idlib.errors import (
 )
 from idlib.names import IdentityName
 from idlib.settings import Settings
-from idlib.storage.outbox import BootTime, Outbox, is_to_be_opened
+from idlib.storage.outboxes import is_to_be_opened, is_watched, open_outbox
 from idlib.storage.outgoing import NewOutgoingMessage, surely_fits
-from idlib.storage.watching import is_watched
+from idlib.storage.queued import BootTime
 from idlib.system.times import EARLIEST_CREDIBLE_TIME
 from messaging_sender.bounds import end_of_life, expires_at
 
@@ -43,15 +43,15 @@ def has_waiting(settings: Settings, recipient: IdentityName) -> bool:
     """Return whether unexpired messages to a recipient are queued, which a new one must not overtake.
 
     Args:
-        settings: DATA_PATH is used.
+        settings: STORE, STORE_PASSWORD_FILE and DATA_PATH are used.
         recipient: The name.
 
     Raises:
         StoreError: The outbox cannot be read.
     """
-    if not is_to_be_opened(settings.data_path):
+    if not is_to_be_opened(settings):
         return False
-    with Outbox(settings.data_path) as outbox:
+    with open_outbox(settings) as outbox:
         waiting = outbox.next_to(str(recipient), 0)
         while waiting is not None and _has_expired(waiting):
             waiting = outbox.next_to(str(recipient), waiting.number)
@@ -71,7 +71,7 @@ def queue_message(settings: Settings, message: NewOutgoingMessage) -> None:
         StoreError: The outbox is full, or cannot be written.
     """
     _check(settings, message)
-    with Outbox(settings.data_path) as outbox:
+    with open_outbox(settings) as outbox:
         outbox.put(message, BootTime.now())
 
 
@@ -97,9 +97,9 @@ def warn_if_nobody_sends(settings: Settings) -> None:
     """Log a warning if the resident sender is not running.
 
     Args:
-        settings: DATA_PATH is used.
+        settings: STORE, STORE_PASSWORD_FILE and DATA_PATH are used.
     """
-    if not is_watched(settings.data_path):
+    if not is_watched(settings):
         _LOG.warning("%s is not running: start it with the same settings", resident_sender())
 
 

@@ -4,7 +4,7 @@ import contextlib
 import logging
 import time
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
 from idlib.errors import StoreError
 from idlib.storage.clock_file import ClockFile
@@ -17,6 +17,20 @@ _LOG = logging.getLogger(__name__)
 # Differs from that of the receiver, which may have the same DATA_PATH.
 COMMAND_FILE_NAME: Final = "trust-clock-of-sender"
 _UPKEEP_SECONDS: Final = 10.0
+
+
+class DeliveryClock(Protocol):
+    """The clock of a resident sender and how far it is trusted; updated by one thread, read by any number."""
+
+    def keep(self) -> None:
+        """Bring what is known about the clock up to date; called several times a second."""
+
+    def trusted_moment(self) -> Moment | None:
+        """Return what the clock shows, or None if it is not trusted to expire messages."""
+
+    @property
+    def may_seal(self) -> bool:
+        """Whether messages may be sealed: there is no evidence that the clock is wrong."""
 
 
 class SenderClock:

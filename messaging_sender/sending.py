@@ -71,7 +71,7 @@ class Sending:
                 print(report(self._message, outcome.result, sealed=sealed, error=error, warning=warning))
 
     def _send_or_queue(self) -> None:
-        # Imported late, because only --queue needs SQLite.
+        # Imported late, because only --queue needs the outbox.
         from messaging_sender.queuing import has_waiting, is_temporary, queue_and_tell
 
         why = "earlier messages to it are still queued"
@@ -101,11 +101,11 @@ class Sending:
         from messaging_sender.sealing import Sealer
 
         if not self._arguments.queue:
-            # It would need SQLite.
+            # It would need the outbox.
             return Sealer.from_settings(self._settings)
         from messaging_sender.mark_memory import MarkMemory
 
-        return Sealer.from_settings(self._settings, MarkMemory.in_directory(self._settings.data_path))
+        return Sealer.from_settings(self._settings, MarkMemory.from_settings(self._settings))
 
 
 def read_content(source: BinaryIO, limit: int, content_type: str | None) -> str | bytes:

@@ -38,7 +38,7 @@ class SendingSession:
         self._settings = settings
         self._timeout = timeout
         self._broker = Broker.from_settings(settings)
-        self._memory = MarkMemory.in_directory(settings.data_path)
+        self._memory = MarkMemory.from_settings(settings)
         first = Sealer.from_settings(settings, self._memory)
         self._key, self._discovery = first.key, first.discovery
         # Sealers are not made for several threads.

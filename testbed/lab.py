@@ -39,6 +39,7 @@ DEBIAN_PACKAGES: Final = {
     # The backend has no command of its own; this one comes with the server, whose installation it completes.
     "pdnsutil": "pdns-backend-sqlite3",
     "kdig": "knot-dnsutils",
+    "initdb": "postgresql",
     # What stands between a device and the servers.
     "haproxy": "haproxy",
     "microsocks": "microsocks",

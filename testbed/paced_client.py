@@ -11,6 +11,8 @@ from typing import Final
 from testbed.raw_mqtt import RawClient, publish_packet
 
 _PUBACK: Final = 0x40
+# MQTT 5, section 3.4.2.1.
+_NO_SUBSCRIBER: Final = b"\x10"
 _MAX_PACKET_ID: Final = 65535
 _PATIENCE_SECONDS: Final = 20.0
 _SLICE_SECONDS: Final = 0.02
@@ -49,11 +51,14 @@ class PacedClient(RawClient):
             raise ConnectionError("the broker closed the connection") from error
         self._news = threading.Condition()
         self._unacknowledged = 0
+        self._without_subscriber: list[int] = []
         self._reader = threading.Thread(target=self._count_acknowledgements, daemon=True)
         self._reader.start()
 
-    def publish_all(self, topic: str, publications: Sequence[Publication], rate: float | None = None) -> None:
-        """Publish, and return when the broker has acknowledged all of it.
+    def publish_all(
+        self, topic: str, publications: Sequence[Publication], rate: float | None = None
+    ) -> list[Publication]:
+        """Publish, and return when the broker has acknowledged all of it: those that it had no subscriber for.
 
         Args:
             topic: The topic.
@@ -64,15 +69,22 @@ class PacedClient(RawClient):
             OSError: The broker is gone.
         """
         begun_at, sent = time.monotonic(), 0
+        of_packets: dict[int, Publication] = {}
+        self._without_subscriber = []
         while sent < len(publications):
             due = len(publications) if rate is None else int((time.monotonic() - begun_at) * rate) + 1
             portion = publications[sent : min(due, sent + _PORTION_PACKETS)]
             if portion:
-                self.send(b"".join(self._packet(topic, one) for one in portion))
+                packets = []
+                for one in portion:
+                    packets.append(self._packet(topic, one))
+                    of_packets[self._packet_id] = one
+                self.send(b"".join(packets))
                 sent += len(portion)
             if rate is not None:
                 time.sleep(_SLICE_SECONDS)
         self._wait_for_acknowledgements()
+        return [of_packets[number] for number in self._without_subscriber]
 
     def close(self) -> None:
         """Disconnect."""
@@ -102,8 +114,10 @@ class PacedClient(RawClient):
         # Any end of the connection ends this thread; `publish_all` raises the error.
         with contextlib.suppress(OSError, AssertionError, IndexError):
             while True:
-                header, _ = self.read()
+                header, body = self.read()
                 if header == _PUBACK:
                     with self._news:
                         self._unacknowledged -= 1
+                        if body[2:3] == _NO_SUBSCRIBER:
+                            self._without_subscriber.append(int.from_bytes(body[:2]))
                         self._news.notify_all()

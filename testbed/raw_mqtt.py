@@ -1,10 +1,12 @@
 """MQTT packets that no library would write, and a client that publishes them."""
 
+import contextlib
 import socket
 from types import TracebackType
 from typing import Final, Self
 
 _PATIENCE: Final = 60.0
+CLEAN_START: Final = 0x02
 _CONNECT: Final = 0x10
 _PUBLISH: Final = 0x30
 _CONNACK: Final = 0x20
@@ -40,17 +42,20 @@ def packet(header: int, body: bytes) -> bytes:
     return bytes([header]) + variable(len(body)) + body
 
 
-def connect_packet(client_id: str = "", *, version: str = "5", properties: bytes = b"", keep_alive: int = 60) -> bytes:
-    """Return a CONNECT that starts a new session.
+def connect_packet(
+    client_id: str = "", *, version: str = "5", properties: bytes = b"", keep_alive: int = 60, flags: int = CLEAN_START
+) -> bytes:
+    """Return a CONNECT.
 
     Args:
         client_id: The session's name; the broker's choice without one.
         version: 5 or 3.1.1.
         properties: As they are in the packet, without their length; none in MQTT 3.1.1.
         keep_alive: In seconds.
+        flags: `CLEAN_START` for a new session, 0 to continue the one of that name.
     """
     is_version_5 = version == "5"
-    body = text(b"MQTT") + bytes([5 if is_version_5 else 4, 2]) + keep_alive.to_bytes(2)
+    body = text(b"MQTT") + bytes([5 if is_version_5 else 4, flags]) + keep_alive.to_bytes(2)
     if is_version_5:
         body += variable(len(properties)) + properties
     return packet(_CONNECT, body + text(client_id.encode()))
@@ -87,17 +92,19 @@ class RawClient:
     Args:
         port: The broker's, on loopback.
         version: 5 or 3.1.1.
+        connect: The CONNECT, of that version; None for one of a new session.
     """
 
-    def __init__(self, port: int, version: str = "5") -> None:
+    def __init__(self, port: int, version: str = "5", connect: bytes | None = None) -> None:
         self._version = version
         self._socket = socket.create_connection(("127.0.0.1", port), _PATIENCE)
         self._file = self._socket.makefile("rb")
         self._packet_id = 0
-        self.send(connect_packet(version=version))
+        self.send(connect or connect_packet(version=version))
         header, body = self.read()
         assert header == _CONNACK, header
         assert body[1] == 0, body
+        self.has_earlier_session = bool(body[0])
 
     def __enter__(self) -> Self:
         return self
@@ -144,6 +151,15 @@ class RawClient:
             shift += 7
             if not octet & 0x80:
                 return header[0], self._file.read(length)
+
+    def read_until_quiet(self, seconds: float) -> list[tuple[int, bytes]]:
+        """Return packets as `read` does, until none comes for so many seconds."""
+        packets = []
+        self._socket.settimeout(seconds)
+        with contextlib.suppress(TimeoutError):
+            while True:
+                packets.append(self.read())
+        return packets
 
     def close(self) -> None:
         """Disconnect."""

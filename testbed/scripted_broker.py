@@ -73,6 +73,17 @@ class Peer:
         """Confirm a subscription; the answer is what follows the packet identifier."""
         self.send(packet(0x90, self.expect(0x80)[:2] + suback))
 
+    def unsubscribe(self, code: int = 0) -> list[str]:
+        """Confirm the end of one or more subscriptions, and return their topic filters."""
+        body = self.expect(0xA0)
+        filters, rest = [], body[3:]
+        while rest:
+            end = 2 + int.from_bytes(rest[:2])
+            filters.append(rest[2:end].decode())
+            rest = rest[end:]
+        self.send(packet(0xB0, body[:2] + bytes([0, *(code for _ in filters)])))
+        return filters
+
     def wait_for_end(self) -> None:
         """Read until the client closes the connection."""
         while self.read()[0]:

@@ -59,7 +59,7 @@ def test_each_answer_of_the_health_check_is_explained() -> None:
     health = (ROOT / "messaging_receiver/health.py").read_text()
     problems = supervision.partition("def problem(")[2].partition("def _keep_store(")[0]
     said = re.findall(r'return f?"([^"]+)"', problems) + re.findall(r'(?:: Final =|return) "([^"]+ [^"]+)"', health)
-    for name in ("application", "own_record"):
+    for name in ("own_record", "stores"):
         source = (ROOT / f"messaging_receiver/{name}.py").read_text()
         said += re.findall(r'"((?:own (?:record|key)|no identity)\b[^"]+)"', source)
     assert len(said) >= 20

@@ -1,7 +1,7 @@
 """The list of destroyed epoch keys, which says whether a message came too late or was never for this device's keys.
 
 The file NAME.destroyed in EPOCH_PATH has one line for each key: its id, and the time at which it was due to be
-destroyed. It holds nothing that is secret.
+destroyed. It holds nothing that is secret. One process at a time may write it; others may read it.
 """
 
 import re
@@ -30,7 +30,9 @@ class DestroyedKeys:
 
     def __init__(self, directory: Path, name: IdentityName) -> None:
         self._path = directory / f"{file_stem(name)}.destroyed"
-        self._until: dict[str, int] | None = None
+        self._until: dict[str, int] = {}
+        # What changes when the file is replaced; None if it is to be read anyway.
+        self._state: tuple[int, ...] | None = None
 
     def ids(self) -> frozenset[str]:
         """Return the ids of the destroyed keys; none if the list cannot be read, because no key needs it."""
@@ -60,7 +62,7 @@ class DestroyedKeys:
         Raises:
             StoreError: The list cannot be written; it is unchanged.
         """
-        known = self._known()
+        known = self._read()
         if key_id not in known:
             self._write({**known, key_id: until})
 
@@ -73,31 +75,45 @@ class DestroyedKeys:
         Raises:
             StoreError: The list cannot be written; it is unchanged.
         """
-        known = self._known()
+        known = self._read()
         kept = {key_id: until for key_id, until in known.items() if until > now - KEPT_SECONDS}
         if len(kept) < len(known):
             self._write(kept)
 
     def _known(self) -> dict[str, int]:
-        if self._until is None:
-            try:
-                lines = read_regular(self._path, _MAX_BYTES).decode("ascii", "replace").splitlines()
-            except FileNotFoundError:
-                lines = []
-            except OSError as error:
-                raise self._error("read", error) from error
-            self._until = {found[1]: int(found[2]) for line in lines if (found := _LINE.fullmatch(line))}
+        """Return what is in the file, which is read again if another process has replaced it."""
+        return self._until if self._state is not None and self._state == self._look() else self._read()
+
+    def _read(self) -> dict[str, int]:
+        # Checked before the file is read, so that a change in between is noticed at the next call.
+        state = self._look()
+        try:
+            lines = read_regular(self._path, _MAX_BYTES).decode("ascii", "replace").splitlines()
+        except FileNotFoundError:
+            lines = []
+        except OSError as error:
+            self._state = None
+            raise self._error("read", error) from error
+        self._until = {found[1]: int(found[2]) for line in lines if (found := _LINE.fullmatch(line))}
+        self._state = state
         return self._until
+
+    def _look(self) -> tuple[int, ...]:
+        try:
+            status = self._path.stat()
+        except OSError:
+            return ()
+        return (status.st_ino, status.st_size, status.st_mtime_ns)
 
     def _write(self, known: dict[str, int]) -> None:
         newest = dict(sorted(known.items(), key=lambda item: item[1])[-MAX_DESTROYED:])
         try:
             replace_durably(self._path, "".join(f"{key_id} {until}\n" for key_id, until in newest.items()).encode())
         except OSError as error:
-            # What is on the disk now is not known.
-            self._until = None
             raise self._error("written", error) from error
-        self._until = newest
+        finally:
+            # What is on the disk now is read again.
+            self._state = None
 
     def _error(self, participle: str, error: OSError) -> StoreError:
         return StoreError(

@@ -84,7 +84,10 @@ class Stock:
 
 
 class Halves:
-    """The private halves of a device. One process may destroy them; any number may create and read them.
+    """The private halves of a device. Any number of processes may create and read them.
+
+    One process may `destroy` them, `finish`, and `remove_leftovers`; any number of processes, also on other machines,
+    may `erase` them and `finish_erasing`.
 
     Args:
         directory: EPOCH_PATH.
@@ -171,7 +174,8 @@ class Halves:
             try:
                 kept = self.read(path.name)
             except (StoreError, DamagedHalfError) as error:
-                unreadable.append(str(error))
+                if not self._is_being_destroyed(path):
+                    unreadable.append(str(error))
                 continue
             if kept is not None:
                 halves.append(kept)
@@ -188,16 +192,36 @@ class Halves:
         Raises:
             StoreError: It cannot be destroyed or noted; call `finish` to try again.
         """
-        path = self._directory / half.key_id
         try:
             self.destroyed.add(half.key_id, half.until)
         finally:
             # Also if the disk is full, because this needs no space.
-            with self._errors_reported(_shown(path), "destroyed"):
-                _erase(path)
+            self.erase(half)
+
+    def erase(self, half: Half) -> None:
+        """Destroy a half, durably, without noting it; another process may do the same at the same time.
+
+        Args:
+            half: The half.
+
+        Raises:
+            StoreError: It cannot be destroyed; call `finish_erasing` to try again.
+        """
+        path = self._directory / half.key_id
+        with self._errors_reported(_shown(path), "destroyed"):
+            _erase(path)
 
     def finish(self) -> None:
         """Complete what a process that was killed has begun: destroy halves on the list, and remove temporary files.
+
+        Raises:
+            StoreError: A file cannot be removed, or the directory cannot be read.
+        """
+        self.remove_leftovers()
+        self.finish_erasing()
+
+    def remove_leftovers(self) -> None:
+        """Remove the temporary files of processes that were killed.
 
         Raises:
             StoreError: A file cannot be removed, or the directory cannot be read.
@@ -208,23 +232,46 @@ class Halves:
             contextlib.suppress(BlockingIOError, FileNotFoundError),
             self._locked(fcntl.LOCK_EX | fcntl.LOCK_NB),
         ):
-            self._remove_leftovers()
+            for path in self._files(_NEW):
+                with self._errors_reported(_shown(path), "destroyed"):
+                    if self._is_ours(path):
+                        _erase(path)
+
+    def finish_erasing(self) -> None:
+        """Destroy the halves on the list, and those that were overwritten and not removed.
+
+        Raises:
+            StoreError: A file cannot be removed, or the directory cannot be read.
+        """
         destroyed = self.destroyed.ids()
         for path in self._files():
-            with self._errors_reported(_shown(path), "destroyed"):
+            # Another process may have removed it meanwhile.
+            with self._errors_reported(_shown(path), "destroyed"), contextlib.suppress(FileNotFoundError):
                 if path.name in destroyed or _is_blank(path):
-                    _erase(path)
-
-    def _remove_leftovers(self) -> None:
-        for path in self._files(_NEW):
-            with self._errors_reported(_shown(path), "destroyed"):
-                if self._is_ours(path):
                     _erase(path)
 
     def _is_ours(self, path: Path) -> bool:
         """Return whether an unfinished file may be this device's: it names no other device in full."""
         contents = read_regular(path, _MAX_BYTES)
         return self._name.text.encode().startswith(contents[_FORMAT.size :])
+
+    @staticmethod
+    def _is_being_destroyed(path: Path) -> bool:
+        """Return whether another process has overwritten a file, and is about to remove it."""
+        try:
+            return _is_blank(path)
+        except FileNotFoundError:
+            return True
+        except OSError:
+            return False
+
+    def has_file(self, key_id: str) -> bool:
+        """Return whether there is a file for a key, which need not be readable.
+
+        Args:
+            key_id: The key's id.
+        """
+        return (self._directory / key_id).exists()
 
     def _files(self, ending: str = "") -> tuple[Path, ...]:
         """Return the files whose name is an id of a key with an ending."""
@@ -289,7 +336,8 @@ def _erase(path: Path) -> None:
     with open(descriptor, "wb", buffering=0) as file:
         file.write(bytes(os.fstat(descriptor).st_size))
         os.fsync(descriptor)
-    path.unlink()
+    # Another process may have removed it.
+    path.unlink(missing_ok=True)
     make_durable(path.parent)
 
 

@@ -8,8 +8,9 @@ from idlib.errors import ConfigurationError
 from idlib.local_broker.separation import check_names
 from idlib.names import IdentityName
 from idlib.settings import MqttUrl, MqttVersion, Settings, Switch
+from idlib.settings.named_files import read_password
 from idlib.transport import Broker
-from idlib.transport.broker import is_on_this_machine, read_password, verifying_context
+from idlib.transport.broker import is_on_this_machine, verifying_context
 
 _LOG: Final = logging.getLogger(__name__)
 

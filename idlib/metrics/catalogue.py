@@ -46,6 +46,16 @@ WORKER_REPLACEMENTS: Final = Metric(
 SUBSCRIBED: Final = Metric(
     "dane_messenger_subscribed", Kind.GAUGE, "Whether the receiver is connected and subscribed: 1 or 0"
 )
+LEASE_VALID: Final = Metric(
+    "dane_messenger_lease_valid",
+    Kind.GAUGE,
+    "With STORE, whether the lease of the receiver is valid, without which it prints nothing: 1 or 0",
+)
+RECEIVERS: Final = Metric(
+    "dane_messenger_receivers",
+    Kind.GAUGE,
+    "With STORE, how many receivers of the name had a valid lease at the last renewal",
+)
 OWN_RECORD_PRESENT: Final = Metric(
     "dane_messenger_own_record_present",
     Kind.GAUGE,

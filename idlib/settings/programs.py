@@ -39,7 +39,7 @@ _MESSAGING_READS: Final = (
     _EVERY_PROGRAM_READS
     | DISCOVERY_READS
     | {variable.name for variable in VARIABLES if variable.name.startswith("MQTT_")}
-    | {"DATA_PATH", "MAX_MESSAGE_SIZE", "REQUIRE_FORWARD_SECRECY"}
+    | {"DATA_PATH", "MAX_MESSAGE_SIZE", "REQUIRE_FORWARD_SECRECY", "STORE", "STORE_PASSWORD_FILE"}
 )
 SENDER_READS: Final = _MESSAGING_READS | {"BALENA_SERVICE_NAME", "EPOCH_PATH"}
 # Of the resident sender; a program that sends and ends has no metrics.
@@ -57,6 +57,8 @@ RECEIVER_READS: Final = (
         "REQUIRE_BINDING",
         "OUTPUT_FORMAT",
         "RECEIVER_WORKERS",
+        "RECEIVER_GROUP",
+        "SUBSCRIPTION",
         "METRICS_ADDRESS",
         "EPOCH_KEYS",
         "EPOCH_LENGTH",
@@ -82,6 +84,7 @@ CREDENTIALS: Final = {
             "MQTT_PASSWORD_FILE",
             "MQTT_PROXY_PASSWORD_FILE",
             "LOCAL_MQTT_PASSWORD_FILE",
+            "STORE_PASSWORD_FILE",
         }
     ),
     "dns": frozenset({"DNS_UPDATE_KEY_FILE", "DESEC_TOKEN_FILE"}),

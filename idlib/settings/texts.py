@@ -85,6 +85,20 @@ def read_username(text: str) -> str:
     return text
 
 
+def read_topic_filter(text: str) -> str:
+    """Return a topic filter without wildcards (MQTT 5, section 4.7).
+
+    Args:
+        text: The value of a variable.
+
+    Raises:
+        ValueError: It is too long, or has a wildcard, white space or a character that UTF-8 or MQTT does not allow.
+    """
+    if not re.fullmatch(r"[^\0\s+#\ud800-\udfff]{1,1024}", text) or not text.isprintable():
+        raise ValueError(text)
+    return text
+
+
 def read_client_id(text: str) -> str:
     """Return a client id that MQTT can transmit, and that a log line can show.
 

@@ -19,6 +19,7 @@ from idlib.settings.choices import (
 from idlib.settings.mqtt_urls import MqttUrl
 from idlib.settings.proxy_urls import ProxyUrl
 from idlib.settings.resolvers import ResolverAddress
+from idlib.settings.store_urls import StoreUrl
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +33,10 @@ class Settings:
     identity_name: IdentityName
     crypto_path: Path
     data_path: Path
+    store: StoreUrl | None
+    store_password_file: Path | None
+    receiver_group: Switch
+    subscription: str | None
     app_uid: int
     mqtt_url: MqttUrl | None
     mqtt_host: str

@@ -2,7 +2,9 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
+
+FILE_FORM: Final = "the absolute path of a file, or one that starts with ~/"
 
 
 @dataclass(frozen=True, slots=True)

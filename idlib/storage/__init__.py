@@ -1,8 +1,9 @@
 """What must survive a restart: printed messages, messages deferred for DNS, and messages queued for sending.
 
-`rules` decides what is remembered and for how long, for every engine; an engine implements `ReplayStore` and
-`WaitingStore`. On a device the engine is SQLite: `replay`, `waiting` and `outbox` are built on `database`; `migration`
-reads the file of release 0.1.0.
+`rules` decides what is remembered and for how long, for every engine; an engine implements `ReplayStore`,
+`WaitingStore` and `PrintingStore`. On a device the engine is SQLite: `replay`, `waiting` and `outbox` are built on
+`database`, and `printing` on `replay` and `waiting`; `migration` reads the file of release 0.1.0. For several receivers
+of one name it is PostgreSQL, in `postgresql`.
 """
 
 from importlib import import_module
@@ -10,8 +11,12 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from idlib.storage.stores import (
+        Abandoned,
+        Admission,
+        Claim,
         ClockStore,
         Printed,
+        PrintingStore,
         Remembered,
         ReplayEntry,
         ReplayStore,
@@ -24,8 +29,12 @@ if TYPE_CHECKING:
     )
 
 __all__ = [
+    "Abandoned",
+    "Admission",
+    "Claim",
     "ClockStore",
     "Printed",
+    "PrintingStore",
     "Remembered",
     "ReplayEntry",
     "ReplayStore",

@@ -7,11 +7,9 @@ A text that was encrypted to an epoch key once must not be encrypted to an ident
 """
 
 import sqlite3
-import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Self
+from typing import Final
 
 from idlib.errors import MalformedMediaTypeError, StoreError
 from idlib.files import state_of
@@ -20,8 +18,15 @@ from idlib.storage import epoch_notes
 from idlib.storage.database import repairing
 from idlib.storage.outgoing import NewOutgoingMessage
 from idlib.storage.pages import Value
+from idlib.storage.queued import (
+    MAX_DIVERGENCE_SECONDS,
+    MAX_OCTETS,
+    OVERHEAD_OCTETS,
+    BootTime,
+    OutgoingMessage,
+    Waiting,
+)
 from idlib.storage.salvage import LOG, Table, beside, check_ascending, is_name, resolved
-from idlib.system import clock
 
 __all__ = [
     "FILE_NAME",
@@ -36,11 +41,8 @@ __all__ = [
 ]
 
 FILE_NAME: Final = "outbox.sqlite3"
-MAX_OCTETS: Final = 16 * 1024 * 1024
-# What the file needs for a message in addition to its text: names, numbers, index entries.
-_OVERHEAD_OCTETS: Final = 200
 # Counts the texts themselves, so that a damaged `octets` does not make the outbox full.
-_COUNT: Final = f"SELECT count(*), coalesce(sum(length(CAST(text AS BLOB)) + {_OVERHEAD_OCTETS}), 0) FROM outgoing"  # noqa: S608  # ours
+_COUNT: Final = f"SELECT count(*), coalesce(sum(length(CAST(text AS BLOB)) + {OVERHEAD_OCTETS}), 0) FROM outgoing"  # noqa: S608  # ours
 # Earlier programs must not send from this file: they do not know what was encrypted to an epoch key, and they would
 # treat content that has a type as damage.
 _VERSION: Final = 3
@@ -69,10 +71,10 @@ CREATE INDEX IF NOT EXISTS outgoing_by_end ON outgoing (lifetime IS NULL, queued
 CREATE TABLE IF NOT EXISTS used (messages INTEGER NOT NULL, octets INTEGER NOT NULL);
 INSERT INTO used {_COUNT} WHERE NOT EXISTS (SELECT 1 FROM used);
 CREATE TRIGGER IF NOT EXISTS outgoing_added AFTER INSERT ON outgoing BEGIN
-    UPDATE used SET messages = messages + 1, octets = octets + new.octets + {_OVERHEAD_OCTETS};
+    UPDATE used SET messages = messages + 1, octets = octets + new.octets + {OVERHEAD_OCTETS};
 END;
 CREATE TRIGGER IF NOT EXISTS outgoing_removed AFTER DELETE ON outgoing BEGIN
-    UPDATE used SET messages = messages - 1, octets = octets - old.octets - {_OVERHEAD_OCTETS};
+    UPDATE used SET messages = messages - 1, octets = octets - old.octets - {OVERHEAD_OCTETS};
 END;
 {_QUEUED_IN}
 {epoch_notes.SCHEMA}
@@ -96,8 +98,6 @@ _END_OF_TYPE: Final = b"\0"
 
 # After damage, skip numbers that lost messages may have had, so that no number is used twice.
 _SKIPPED_NUMBERS: Final = 1_000_000
-# A message may be queued a while after it was created.
-_MAX_DIVERGENCE_SECONDS: Final = 300
 
 
 def _is_plausible(row: tuple[Value, ...]) -> bool:
@@ -140,7 +140,7 @@ def _is_plausible_total(row: tuple[Value, ...]) -> bool:
     messages, octets, since = row
     assert isinstance(messages, int)  # noqa: S101  # for mypy, here and below
     assert isinstance(octets, int)  # noqa: S101
-    return octets >= messages * _OVERHEAD_OCTETS >= 0 and (messages > 0) == (octets > 0) == (since is not None)
+    return octets >= messages * OVERHEAD_OCTETS >= 0 and (messages > 0) == (octets > 0) == (since is not None)
 
 
 _TABLE: Final = Table(
@@ -149,55 +149,6 @@ _TABLE: Final = Table(
 _TABLES: Final = (_TABLE, epoch_notes.MARKED, epoch_notes.SEALED)
 # The last column, when the oldest message was queued, is not in the table itself.
 _TOTAL: Final = Table("used", ("integer", "integer", "integer or null"), _is_plausible_total)
-
-
-@dataclass(frozen=True, slots=True)
-class OutgoingMessage(NewOutgoingMessage):
-    """A queued message.
-
-    Args:
-        recipient: The recipient's name.
-        identifier: The `jti` of the message, the same each time it is sealed.
-        content: The text of the message, or the bytes of content that has a type.
-        queued_at: When it was queued, in seconds since the epoch.
-        lifetime: How many seconds later it expires; None if it does not expire.
-        number: Its number in the outbox.
-        was_sealed_to_epoch: As in `NewOutgoingMessage`.
-        content_type: As in `NewOutgoingMessage`.
-    """
-
-    number: int
-
-
-@dataclass(frozen=True, slots=True)
-class BootTime:
-    """A time by the boot clock, which cannot be set.
-
-    Args:
-        boot: The unique identifier of this boot of the system.
-        up: Seconds since the boot.
-    """
-
-    boot: str
-    up: float
-
-    @classmethod
-    def now(cls) -> Self:
-        """Return the present time."""
-        return cls(clock.boot(), time.clock_gettime(time.CLOCK_BOOTTIME))
-
-
-@dataclass(frozen=True, slots=True)
-class Waiting:
-    """How many messages are queued, and since when.
-
-    Args:
-        number: How many messages are queued.
-        since: When the oldest was queued, in seconds since the epoch; None if no message is queued.
-    """
-
-    number: int
-    since: int | None
 
 
 class Outbox(epoch_notes.EpochNotes):
@@ -214,6 +165,8 @@ class Outbox(epoch_notes.EpochNotes):
 
     def __init__(self, directory: Path) -> None:
         super().__init__(directory / FILE_NAME, _SCHEMA, _VERSION, _TABLES, keeps_texts=True)
+        # Acknowledged by the broker, but still in the outbox because it could not be written.
+        self.acknowledged: set[int] = set()
 
     def hold_for_delivery(self) -> None:
         """Become the only process that sends from this outbox, until the file is closed; others may still add messages.
@@ -248,9 +201,9 @@ class Outbox(epoch_notes.EpochNotes):
             if _knows(connection, message.identifier):
                 return
             total = self._total(connection)[1]
-            if total + octets + _OVERHEAD_OCTETS > MAX_OCTETS:
+            if total + octets + OVERHEAD_OCTETS > MAX_OCTETS:
                 number, total = _count_again(connection)
-            if total + octets + _OVERHEAD_OCTETS > MAX_OCTETS:
+            if total + octets + OVERHEAD_OCTETS > MAX_OCTETS:
                 raise StoreError(
                     f"the outbox is full: {number} messages take {total} of its {MAX_OCTETS} bytes",
                     "send the message again once the broker and DNS can be reached",
@@ -274,6 +227,32 @@ class Outbox(epoch_notes.EpochNotes):
                 if not is_name(recipient):
                     raise ValueError("a recipient is not a valid name")
         return tuple(recipient for (recipient,) in rows)
+
+    def taken_by_others(self) -> frozenset[str]:
+        """Return no recipient: `hold_for_delivery` holds them all."""
+        return frozenset()
+
+    def take(self, recipient: str) -> bool:  # noqa: ARG002  # required by `DeliveryStore`
+        """Return True: `hold_for_delivery` holds every recipient.
+
+        Args:
+            recipient: The name.
+        """
+        return True
+
+    def check_taken(self, recipient: str) -> None:
+        """Do nothing: no other process can send before the outbox is closed.
+
+        Args:
+            recipient: The name.
+        """
+
+    def release(self, recipient: str) -> None:
+        """Do nothing: no other process can send before the outbox is closed.
+
+        Args:
+            recipient: The name.
+        """
 
     @repairing
     def next_to(self, recipient: str, after: int) -> OutgoingMessage | None:
@@ -400,7 +379,7 @@ class Outbox(epoch_notes.EpochNotes):
                 "UPDATE outgoing SET queued_at = CAST(? + queued_in.up AS INTEGER) FROM queued_in"
                 " WHERE queued_in.number = outgoing.number AND queued_in.boot = ?"
                 " AND abs(? + queued_in.up - queued_at) > ?",
-                (offset, at.boot, offset, _MAX_DIVERGENCE_SECONDS),
+                (offset, at.boot, offset, MAX_DIVERGENCE_SECONDS),
             )
 
     def _total(self, connection: sqlite3.Connection) -> tuple[int, int, int | None]:

@@ -15,6 +15,7 @@ from idlib.storage.file_errors import DamagedError, translating_errors
 from idlib.storage.forgetting import Forgetting
 from idlib.storage.log_copying import LogCopier
 from idlib.storage.pages import Value
+from idlib.storage.remembering import PROVEN, UNPROVEN, insert, place
 from idlib.storage.salvage import Table
 from idlib.storage.sender_rows import (
     DAY,
@@ -24,7 +25,6 @@ from idlib.storage.sender_rows import (
     POOL,
     POOL_WATERMARK,
     SENDERS,
-    WEEK,
     SenderRows,
     facts_table,
     keep,
@@ -35,8 +35,6 @@ FILE_NAME: Final = "replay.sqlite3"
 _VERSION: Final = 1
 _LATEST_TIME: Final = "latest_time"
 _BOOT: Final = "boot"
-_UNPROVEN: Final = 0
-_PROVEN: Final = 1
 _FIRST_PORTION: Final = 500
 _SMALLEST_PORTION: Final = 50
 _LARGEST_PORTION: Final = 1000
@@ -48,9 +46,7 @@ _COPIED_PAGES: Final = 8192
 _LONGEST_LOG_PAGES: Final = 3 * _COPIED_PAGES
 # About as many neighbouring entries are on one page.
 _ENTRIES_OF_A_PAGE: Final = 8
-# A slot is the day of the `iat` of a bound message, and the week in which an unbound one was printed. The keys begin
-# with it, so that what is forgotten together is stored together. An owner is a sender's id, or 0 for the pool; for an
-# unbound message it says whether its sender was remembered apart. `second` is the time of day of the `iat`.
+# `remembering` describes the tables `bound` and `unbound`.
 _SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS fact (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS sender (
@@ -183,7 +179,7 @@ class ReplayMemory(Database):
             default: The value to store if there is none.
         """
         with self._transaction() as connection:
-            connection.execute("INSERT OR IGNORE INTO fact VALUES (?, ?)", (name, default))
+            connection.execute("INSERT INTO fact VALUES (?, ?) ON CONFLICT DO NOTHING", (name, default))
             row = connection.execute("SELECT name, value FROM fact WHERE name = ?", (name,)).fetchone()
             with self._judging_rows():
                 _FACTS.check(row)
@@ -267,7 +263,7 @@ class ReplayMemory(Database):
         with self._reading() as connection, self._judging_rows():
             senders = self._senders(connection)
             if entry.issued_at is None:
-                owners = [_UNPROVEN, _PROVEN]
+                owners = [UNPROVEN, PROVEN]
                 is_printed = _has(connection, "unbound", senders.unbound.slots, owners, entry.identifier)
                 return Remembered.PRINTED if is_printed else Remembered.NEW
             row = senders.row(connection, entry.sender)
@@ -277,10 +273,9 @@ class ReplayMemory(Database):
                 owners.append(row.number)
             if _has(connection, "bound", senders.bound.slots, owners, entry.identifier):
                 return Remembered.PRINTED
-            forgotten_until = rules.forgotten_until(standing, senders.pool_watermark, senders.dropped_until)
-            if entry.issued_at <= max(senders.floor, forgotten_until):
-                return Remembered.MAYBE_FORGOTTEN
-            return Remembered.NEW
+            return rules.verdict_without_entry(
+                entry.issued_at, standing, senders.floor, senders.pool_watermark, senders.dropped_until
+            )
 
     @repairing
     def remember(self, printed: Sequence[Printed], now: int) -> None:
@@ -416,20 +411,18 @@ def _remember(connection: sqlite3.Connection, senders: SenderRows, message: Prin
     row = senders.row(connection, entry.sender)
     kept = None if row is None else row.standing
     after = rules.after_printing(kept, message, now)
-    if row is None or rules.is_worth_writing(kept, after):
-        row = senders.write(connection, row, after)
     is_apart = after.apart_since is not None
-    if entry.issued_at is None:
-        tally, owner = senders.unbound, _PROVEN if is_apart else _UNPROVEN
-        key = (now // WEEK, owner, entry.identifier)
-        cursor = connection.execute("INSERT OR IGNORE INTO unbound VALUES (?, ?, ?)", key)
+    if row is None:
+        where = place(entry, senders.write(connection, None, after).number, now, is_apart=is_apart)
+        is_new = insert(connection, where)
     else:
-        day, second = divmod(entry.issued_at, DAY)
-        tally, owner = senders.bound, row.number if is_apart else POOL
-        key = (day, owner, entry.identifier)
-        cursor = connection.execute("INSERT OR IGNORE INTO bound VALUES (?, ?, ?, ?)", (*key, second))
-    if cursor.rowcount:
-        tally.add(key)
+        where = place(entry, row.number, now, is_apart=is_apart)
+        is_new = insert(connection, where)
+        # A message that is remembered again, because the write is repeated, counts once.
+        if is_new and rules.is_worth_writing(kept, after):
+            senders.write(connection, row, after)
+    if is_new:
+        (senders.unbound if where.second is None else senders.bound).add(where.key)
 
 
 def _integer_fact(connection: sqlite3.Connection, name: str, default: int) -> int:

@@ -6,7 +6,7 @@ that strangers can only make the memory forget messages of strangers.
 
 from typing import Final
 
-from idlib.storage.values import Printed, Standing
+from idlib.storage.values import Printed, Remembered, Standing
 from idlib.system.times import MAX_MESSAGE_AGE_SECONDS
 
 PROVEN_MESSAGES: Final = 3
@@ -148,3 +148,20 @@ def forgotten_until(standing: Standing | None, pool_watermark: int, dropped_unti
         return min(pool_watermark, dropped_until)
     last_in_pool = latest_print(standing.last_printed_at) if standing.apart_since is None else standing.apart_since
     return max(standing.watermark, min(pool_watermark, last_in_pool + MAX_CLOCK_LEAD_SECONDS))
+
+
+def verdict_without_entry(
+    issued_at: int, standing: Standing | None, floor: int, pool_watermark: int, dropped_until: int
+) -> Remembered:
+    """Return whether a bound message without an entry may have been printed and forgotten.
+
+    Args:
+        issued_at: Its `iat`, in seconds since the epoch.
+        standing: What is known about its sender; None if nothing is.
+        floor: The latest `iat` of a message, from any sender, that may have been printed and forgotten.
+        pool_watermark: The watermark that all unproven names share.
+        dropped_until: The latest `iat` of a printed message of a name that was itself forgotten.
+    """
+    if issued_at <= max(floor, forgotten_until(standing, pool_watermark, dropped_until)):
+        return Remembered.MAYBE_FORGOTTEN
+    return Remembered.NEW

@@ -1,10 +1,10 @@
-"""What the replay memory holds in memory about its SQLite file: numbers of entries and names, and a few rows.
+"""What is held in memory about the tables of the replay memory: numbers of entries and names, and a few rows.
 
-All of it can be read from the file again; this is done after a failed change. The entries are counted in portions after
-each start, so that no totals have to be written to the file.
+All of it can be read again; this is done after a failed change. The entries are counted in portions after each start,
+so that no totals have to be written. With PostgreSQL, only the receiver that forgets entries holds it, and only for one
+pass; meanwhile other receivers add entries, so the numbers are those of the start of the pass.
 """
 
-import sqlite3
 from collections import Counter, OrderedDict
 from collections.abc import Set
 from dataclasses import dataclass, field
@@ -14,6 +14,7 @@ from typing import Final, Self
 from idlib.storage.pages import Value
 from idlib.storage.rules import NOTHING_FORGOTTEN
 from idlib.storage.salvage import Table, check_ascending, is_name
+from idlib.storage.sql import Transaction
 from idlib.storage.values import Standing
 
 POOL: Final = 0
@@ -53,6 +54,10 @@ Key = tuple[int, int, bytes]
 _BEFORE_ALL: Final[Key] = (-1, -1, b"")
 
 
+class MiscountError(ValueError):
+    """There are fewer rows than were counted: the file is damaged, or another receiver has changed them meanwhile."""
+
+
 @dataclass(frozen=True, slots=True)
 class Row:
     """The row of one sender.
@@ -83,21 +88,9 @@ class Tally:
     counted_to: Key | None = _BEFORE_ALL
 
     @classmethod
-    def start(cls, connection: sqlite3.Connection, table: str) -> Self:
+    def start(cls, transaction: Transaction, table: str) -> Self:
         """Return a tally that knows the slots and has counted nothing yet."""
-        slots: set[int] = set()
-        last = -1
-        while True:
-            sql = f"SELECT min(slot) FROM {table} WHERE slot > ?"  # noqa: S608  # of ours alone
-            found = connection.execute(sql, (last,)).fetchone()[0]
-            if found is None:
-                return cls(table, slots)
-            if not isinstance(found, int):
-                # In SQLite a text or a blob is greater than any number.
-                raise ValueError(f"a slot of the table {table} is {found!r}")  # noqa: TRY004  # not a mistake of the caller
-            check_ascending([found], last)
-            slots.add(found)
-            last = found
+        return cls(table, slots_of(transaction, table))
 
     def add(self, key: Key) -> None:
         """Count a new entry, unless it is in the part of the table that is still to be counted."""
@@ -115,23 +108,24 @@ class Tally:
         """
         group = self._group(slot, owner)
         self.amounts[group] -= number
-        if not self.amounts[group]:
+        if self.amounts[group] <= 0:
+            # Fewer were counted if other receivers have added entries meanwhile.
             del self.amounts[group]
 
     def total(self) -> int:
         """Return the total number of entries."""
         return self.amounts.total()
 
-    def count(self, connection: sqlite3.Connection, limit: int) -> None:
+    def count(self, transaction: Transaction, limit: int) -> None:
         """Count the next entries.
 
         Args:
-            connection: The connection to the file.
+            transaction: Runs the statements.
             limit: How many entries to count.
         """
         assert self.counted_to is not None  # noqa: S101  # for mypy
         table = self.table
-        end = connection.execute(
+        end = transaction.execute(
             f"SELECT slot, owner, identifier FROM {table} WHERE (slot, owner, identifier) > (?, ?, ?)"  # noqa: S608
             " ORDER BY slot, owner, identifier LIMIT 1 OFFSET ?",
             (*self.counted_to, limit),
@@ -141,7 +135,7 @@ class Tally:
         within = "(slot, owner, identifier) > (?, ?, ?)" + (
             " AND (slot, owner, identifier) <= (?, ?, ?)" if end else ""
         )
-        for slot, owner, number in connection.execute(
+        for slot, owner, number in transaction.execute(
             f"SELECT slot, owner, count(*) FROM {table} WHERE {within} GROUP BY slot, owner",  # noqa: S608
             (*self.counted_to, *(end or ())),
         ):
@@ -150,6 +144,28 @@ class Tally:
 
     def _group(self, slot: int, owner: int) -> tuple[int, int]:
         return (0, owner) if self.table == "bound" else (slot, owner)
+
+
+def slots_of(transaction: Transaction, table: str) -> set[int]:
+    """Return the values in the first column of a table of entries.
+
+    Args:
+        transaction: Runs the statements.
+        table: `bound` or `unbound`.
+    """
+    slots: set[int] = set()
+    last = -1
+    while True:
+        sql = f"SELECT min(slot) FROM {table} WHERE slot > ?"  # noqa: S608  # of ours alone
+        found = transaction.execute(sql, (last,)).fetchone()[0]
+        if found is None:
+            return slots
+        if not isinstance(found, int):
+            # In SQLite a text or a blob is greater than any number.
+            raise ValueError(f"a slot of the table {table} is {found!r}")  # noqa: TRY004  # not a mistake of the caller
+        check_ascending([found], last)
+        slots.add(found)
+        last = found
 
 
 @dataclass(slots=True)
@@ -176,40 +192,40 @@ class SenderRows:
     _rows: OrderedDict[str, Row | None] = field(default_factory=OrderedDict)
 
     @classmethod
-    def read(cls, connection: sqlite3.Connection) -> Self:
-        """Read it from the file."""
-        facts = dict(connection.execute("SELECT name, value FROM fact"))
-        pooled = connection.execute("SELECT count(*) FROM sender WHERE apart_since IS NULL").fetchone()[0]
-        apart = connection.execute(
+    def read(cls, transaction: Transaction) -> Self:
+        """Read it from the tables."""
+        facts = dict(transaction.execute("SELECT name, value FROM fact"))
+        pooled = transaction.execute("SELECT count(*) FROM sender WHERE apart_since IS NULL").fetchone()[0]
+        apart = transaction.execute(
             "SELECT zone, count(*) FROM sender WHERE apart_since IS NOT NULL GROUP BY zone"
         ).fetchall()
         return cls(
             floor=int(facts.get(FLOOR, NOTHING_FORGOTTEN)),
             pool_watermark=int(facts.get(POOL_WATERMARK, NOTHING_FORGOTTEN)),
             dropped_until=int(facts.get(DROPPED_UNTIL, NOTHING_FORGOTTEN)),
-            bound=Tally.start(connection, "bound"),
-            unbound=Tally.start(connection, "unbound"),
+            bound=Tally.start(transaction, "bound"),
+            unbound=Tally.start(transaction, "unbound"),
             pooled_names=pooled,
             apart_names=Counter(dict(apart)),
         )
 
-    def row(self, connection: sqlite3.Connection, name: str) -> Row | None:
+    def row(self, transaction: Transaction, name: str) -> Row | None:
         """Return the row of a name, from memory if it was used recently."""
         if name in self._rows:
             self._rows.move_to_end(name)
             return self._rows[name]
-        found = connection.execute(f"SELECT {_COLUMNS} FROM sender WHERE name = ?", (name,)).fetchone()  # noqa: S608
+        found = transaction.execute(f"SELECT {_COLUMNS} FROM sender WHERE name = ?", (name,)).fetchone()  # noqa: S608
         if found is not None:
             SENDERS.check(found)
         row = None if found is None else Row(found[0], Standing(*found[1:]))
         self._cache(name, row)
         return row
 
-    def write(self, connection: sqlite3.Connection, before: Row | None, standing: Standing) -> Row:
+    def write(self, transaction: Transaction, before: Row | None, standing: Standing) -> Row:
         """Write the row of a name and return it.
 
         Args:
-            connection: The connection to the file.
+            transaction: Runs the statements.
             before: The row that it replaces; None if the name has none.
             standing: What is known about the name now.
         """
@@ -226,15 +242,14 @@ class SenderRows:
         if before is None:
             marks = ", ".join("?" * (len(values) + 1))
             columns = _COLUMNS.removeprefix("id, ")
-            cursor = connection.execute(
-                f"INSERT INTO sender ({columns}) VALUES ({marks})",  # noqa: S608  # of ours alone
+            (number,) = transaction.execute(
+                f"INSERT INTO sender ({columns}) VALUES ({marks}) RETURNING id",  # noqa: S608  # of ours alone
                 (standing.name, *values),
-            )
-            assert cursor.lastrowid is not None  # noqa: S101  # for mypy
-            row = Row(cursor.lastrowid, standing)
+            ).fetchone()
+            row = Row(number, standing)
         else:
             assignments = " = ?, ".join(_COLUMNS.removeprefix("id, name, ").split(", ")) + " = ?"
-            connection.execute(
+            transaction.execute(
                 f"UPDATE sender SET {assignments} WHERE id = ?",  # noqa: S608  # of ours alone
                 (*values, before.number),
             )
@@ -262,34 +277,33 @@ class SenderRows:
         self.pooled_names += 1
 
     def forget_cached(self, name: str) -> None:
-        """Drop a cached row, because it was changed in the file."""
+        """Drop a cached row, because it was changed in the table."""
         self._rows.pop(name, None)
 
-    def raise_floor(self, connection: sqlite3.Connection, issued_at: int) -> None:
+    def raise_floor(self, transaction: Transaction, issued_at: int) -> None:
         """Raise the floor, unless it is higher already."""
         if issued_at > self.floor:
             self.floor = issued_at
-            keep(connection, FLOOR, issued_at)
+            raise_fact(transaction, FLOOR, issued_at)
 
-    def lower_floor(self, connection: sqlite3.Connection, issued_at: int) -> bool:
+    def lower_floor(self, transaction: Transaction, issued_at: int) -> bool:
         """Lower the floor, unless it is as low already; return whether it was lowered."""
         if issued_at >= self.floor:
             return False
         self.floor = issued_at
-        keep(connection, FLOOR, issued_at)
-        return True
+        return lower_fact(transaction, FLOOR, issued_at)
 
-    def raise_pool_watermark(self, connection: sqlite3.Connection, issued_at: int) -> None:
+    def raise_pool_watermark(self, transaction: Transaction, issued_at: int) -> None:
         """Raise the watermark of the pool, unless it is higher already."""
         if issued_at > self.pool_watermark:
             self.pool_watermark = issued_at
-            keep(connection, POOL_WATERMARK, issued_at)
+            raise_fact(transaction, POOL_WATERMARK, issued_at)
 
-    def raise_dropped_until(self, connection: sqlite3.Connection, issued_at: int) -> None:
+    def raise_dropped_until(self, transaction: Transaction, issued_at: int) -> None:
         """Raise `dropped_until`, unless it is higher already."""
         if issued_at > self.dropped_until:
             self.dropped_until = issued_at
-            keep(connection, DROPPED_UNTIL, issued_at)
+            raise_fact(transaction, DROPPED_UNTIL, issued_at)
 
     def _uncount(self, zone: str, apart_since: int | None) -> None:
         if apart_since is None:
@@ -299,7 +313,7 @@ class SenderRows:
 
     def _uncount_apart(self, zone: str) -> None:
         self.apart_names[zone] -= 1
-        if not self.apart_names[zone]:
+        if self.apart_names[zone] <= 0:
             del self.apart_names[zone]
 
     def _cache(self, name: str, row: Row | None) -> None:
@@ -327,12 +341,43 @@ def facts_table(integers: Set[str]) -> Table:
     return Table("fact", ("text", "text"), is_plausible)
 
 
-def keep(connection: sqlite3.Connection, name: str, value: object) -> None:
+def keep(transaction: Transaction, name: str, value: object) -> None:
     """Store a fact, replacing an earlier one.
 
     Args:
-        connection: The connection to the file.
+        transaction: Runs the statements.
         name: The name of the fact.
         value: The value, stored as text.
     """
-    connection.execute("INSERT OR REPLACE INTO fact VALUES (?, ?)", (name, str(value)))
+    transaction.execute(
+        "INSERT INTO fact VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value", (name, str(value))
+    )
+
+
+def raise_fact(transaction: Transaction, name: str, value: int) -> None:
+    """Store a number as a fact, unless the stored one is higher.
+
+    Args:
+        transaction: Runs the statements.
+        name: The name of the fact.
+        value: The number.
+    """
+    transaction.execute(
+        "INSERT INTO fact VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value"
+        " WHERE CAST(fact.value AS bigint) < CAST(excluded.value AS bigint)",
+        (name, str(value)),
+    )
+
+
+def lower_fact(transaction: Transaction, name: str, value: int) -> bool:
+    """Store a number in place of a fact that is higher, and return whether there was one.
+
+    Args:
+        transaction: Runs the statements.
+        name: The name of the fact.
+        value: The number.
+    """
+    rows = transaction.execute(
+        "UPDATE fact SET value = ? WHERE name = ? AND CAST(value AS bigint) > ?", (str(value), name, value)
+    )
+    return bool(rows.rowcount)

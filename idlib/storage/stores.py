@@ -1,14 +1,29 @@
-"""What an engine implements: the stores of printed and of deferred messages."""
+"""What an engine implements: the stores of printed and of deferred messages, and the claims of messages to print."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from typing import Final, Protocol
 
 from idlib.storage.clock_facts import ClockStore
-from idlib.storage.values import Printed, Remembered, ReplayEntry, Standing, Tidied, WaitingEntry, WaitingMessage
+from idlib.storage.values import (
+    Abandoned,
+    Admission,
+    Claim,
+    Printed,
+    Remembered,
+    ReplayEntry,
+    Standing,
+    Tidied,
+    WaitingEntry,
+    WaitingMessage,
+)
 
 __all__ = [
+    "Abandoned",
+    "Admission",
+    "Claim",
     "ClockStore",
     "Printed",
+    "PrintingStore",
     "Remembered",
     "ReplayEntry",
     "ReplayStore",
@@ -80,39 +95,108 @@ class ReplayStore(ClockStore, Protocol):
 class WaitingStore(Protocol):
     """Stores deferred messages. The caller keeps their index in memory and decides what happens to them.
 
-    Any number of threads may use it. Every method may raise `StoreError`; in that case nothing has changed.
+    If several receivers share the store, one of them at a time handles the messages of a sender. A message that another
+    receiver has stored, or whose receiver has ended, becomes ours when `adopt` returns it.
+
+    Any number of threads may use it. Every method may raise `StoreError`; repeating a call changes nothing more.
     """
 
-    def last_number(self) -> int:
-        """Return the highest number of a deferred message, or 0."""
+    @property
+    def is_shared(self) -> bool:
+        """Whether other receivers use the store too, and may have taken over or removed any of our messages."""
+
+    def new_numbers(self, count: int) -> Sequence[int]:
+        """Return numbers for messages to be added, in ascending order and higher than all those in use.
+
+        Args:
+            count: How many.
+        """
 
     def index(self) -> Iterator[WaitingEntry]:
-        """Yield every deferred message without its text, ordered by number; keep only a few in memory."""
+        """Yield every message of ours without its text, ordered by number; keep only a few in memory."""
 
     def read(self, numbers: Sequence[int]) -> tuple[WaitingMessage, ...]:
-        """Return the deferred messages with these numbers, in the order of the numbers given; skip unknown numbers.
+        """Return our messages with these numbers, in the order of the numbers given; skip others.
 
         Args:
             numbers: The numbers.
         """
 
-    def change(self, added: Sequence[WaitingMessage], removed: Iterable[int]) -> None:
+    def change(self, added: Sequence[WaitingMessage], removed: Iterable[int]) -> tuple[Admission, ...]:
         """Add and remove deferred messages in one transaction, which is durable when this returns.
 
         Args:
-            added: Messages with numbers that are not in use.
-            removed: Numbers of messages to remove; unknown numbers are ignored.
+            added: Messages with numbers from `new_numbers`.
+            removed: Numbers of messages of ours to remove; others are ignored.
+
+        Returns:
+            What became of each message to be added.
+        """
+
+    def adopt(self, choose: Callable[[Sequence[Abandoned]], Collection[str]]) -> tuple[WaitingEntry, ...]:
+        """Take over messages, and return them ordered by number.
+
+        These are messages that other receivers have stored, from senders that we handle, and the messages of senders
+        whose receiver has ended. Only a limited number is taken over at a time; if any were returned, call this again.
+
+        Args:
+            choose: Called with senders whose receiver has ended; returns those to take over. The others stay as they
+                are.
         """
 
     def limit_deferral(self, elapsed: float) -> None:
         """Set the start of deferral to now for messages whose start is in the future.
 
         Args:
-            elapsed: How many seconds the system has run, by the clock of `WaitingMessage.deferred_at`.
+            elapsed: The present time by the clock of `WaitingMessage.deferred_at`, in seconds.
         """
 
     def wipe(self) -> None:
-        """Erase removed texts from every file, if any may be left; call this about once a second."""
+        """Erase removed texts as far as the engine can, and do other upkeep; call this about once a second."""
+
+
+class PrintingStore(Protocol):
+    """Decides which receiver prints a message, and makes durable that it was printed.
+
+    One thread uses it, apart from `verdict`. Every method but `may_print` may raise `StoreError`; repeating it changes
+    nothing more.
+    """
+
+    def verdict(self, entry: ReplayEntry) -> Remembered:
+        """Return whether a message was printed before; if it is NEW, claiming it may still show that it was.
+
+        Args:
+            entry: What identifies the message; its signature has verified, and its age was accepted.
+        """
+
+    def claim(self, entries: Sequence[ReplayEntry]) -> tuple[Claim, ...]:
+        """Claim messages, so that no other receiver prints them, and return the result for each.
+
+        If a message is HELD, another receiver is about to print a copy of it, or this one does not know whether it may
+        print: keep the message, and ask again after a pause, because the other receiver may die. A message that is
+        claimed stays claimed until `finish`, or until the receiver ends.
+
+        Args:
+            entries: What identifies the messages, each different.
+        """
+
+    def may_print(self, entry: ReplayEntry) -> bool:
+        """Return whether the claim of a message still holds; ask immediately before it is printed.
+
+        If not, claim the message again.
+
+        Args:
+            entry: What identifies the message; it was claimed.
+        """
+
+    def finish(self, printed: Sequence[Printed], removed: Sequence[int], now: int) -> None:
+        """Remember printed messages, end their claims and remove deferred messages; durable when this returns.
+
+        Args:
+            printed: The messages, in the order in which they were printed.
+            removed: Numbers of deferred messages that are finished; unknown numbers are ignored.
+            now: Seconds since the epoch.
+        """
 
 
 def drop_leftovers(replay: ReplayStore, waiting: WaitingStore) -> int:

@@ -15,6 +15,23 @@ class Remembered(Enum):
     MAYBE_FORGOTTEN = "maybe forgotten"
 
 
+class Claim(Enum):
+    """Whether this receiver may print a message."""
+
+    CLAIMED = "claimed"
+    # Or it is so old that it may have been printed and forgotten.
+    PRINTED = "printed"
+    HELD = "held"
+
+
+class Admission(Enum):
+    """What became of a message that was to be deferred."""
+
+    OURS = "this receiver handles it"
+    TO_BE_ADOPTED = "the receiver that handles its sender adopts it"
+    COPY = "a copy of it is already deferred, and it was not stored"
+
+
 @dataclass(frozen=True, slots=True)
 class ReplayEntry:
     """What identifies a message if it arrives again.
@@ -119,7 +136,7 @@ class WaitingHeader:
         identifier: What identifies it in the replay memory, 16 bytes.
         issued_at: Its `iat`, in seconds since the epoch; None for an unbound message.
         received_at: When it arrived, in seconds since the epoch.
-        deferred_at: When it was deferred, in seconds for which the system has run since the files were created.
+        deferred_at: When it was deferred, in seconds by `Timekeeper.elapsed`.
         is_asked_again: Whether the look-up was repeated because no key that was found verified the message.
         is_reserved: Whether it takes space in the area for proven and listed names.
 
@@ -166,3 +183,22 @@ class WaitingMessage(WaitingHeader):
 
     signed: str
     is_sealed_to_epoch: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Abandoned:
+    """The deferred messages of a sender whose receiver has ended.
+
+    Args:
+        sender: The name in their `x5u`.
+        reserved: How many of them take space in the area for proven and listed names.
+        reserved_size: The length of the texts of these, in bytes.
+        open: How many take space in the area for other names.
+        open_size: The length of the texts of these, in bytes.
+    """
+
+    sender: str
+    reserved: int
+    reserved_size: int
+    open: int
+    open_size: int

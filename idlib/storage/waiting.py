@@ -2,7 +2,7 @@
 
 import contextlib
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -10,7 +10,7 @@ from idlib.errors import StoreError
 from idlib.storage.database import STOP_THE_OTHER_RECEIVER, Database, repairing
 from idlib.storage.pages import Value
 from idlib.storage.salvage import Table, check_ascending, is_name
-from idlib.storage.values import IDENTIFIER_BYTES, WaitingEntry, WaitingMessage
+from idlib.storage.values import IDENTIFIER_BYTES, Abandoned, Admission, WaitingEntry, WaitingMessage
 
 FILE_NAME: Final = "waiting.sqlite3"
 _VERSION: Final = 2
@@ -105,6 +105,7 @@ class WaitingMessages(Database):
         )
         # A process that was killed may have left removed texts in the log.
         self._is_wipe_due = True
+        self._last_new_number = 0
         with self._closed_after_failure():
             self.wipe()
 
@@ -116,6 +117,23 @@ class WaitingMessages(Database):
                 with contextlib.suppress(StoreError):
                     self._wipe_now()
             super().close()
+
+    @property
+    def is_shared(self) -> bool:
+        """False: one process holds the file."""
+        return False
+
+    def new_numbers(self, count: int) -> Sequence[int]:
+        """Return numbers for messages to be added, in ascending order and higher than all those in use.
+
+        Args:
+            count: How many.
+        """
+        with self._lock:
+            # Not one of a message that was removed a moment ago: its reader may not know yet.
+            last = max(self._last_new_number, self.last_number())
+            self._last_new_number = last + count
+            return range(last + 1, last + count + 1)
 
     @repairing
     def last_number(self) -> int:
@@ -170,12 +188,15 @@ class WaitingMessages(Database):
         return tuple(found)
 
     @repairing
-    def change(self, added: Sequence[WaitingMessage], removed: Iterable[int]) -> None:
+    def change(self, added: Sequence[WaitingMessage], removed: Iterable[int]) -> tuple[Admission, ...]:
         """Add and remove deferred messages in one transaction, which is durable when this returns.
 
         Args:
             added: Messages with numbers that are not in use, so that a failed call can be repeated.
             removed: Numbers of messages to remove; unknown numbers are ignored.
+
+        Returns:
+            That each added message is ours.
         """
         with self._lock:
             with self._transaction() as connection:
@@ -195,13 +216,22 @@ class WaitingMessages(Database):
             if gone.rowcount > 0:
                 self._is_wipe_due = True
             self._try_to_wipe()
+        return (Admission.OURS,) * len(added)
+
+    def adopt(self, choose: Callable[[Sequence[Abandoned]], Collection[str]]) -> tuple[WaitingEntry, ...]:  # noqa: ARG002
+        """Return nothing: every message is ours.
+
+        Args:
+            choose: Not called.
+        """
+        return ()
 
     @repairing
     def limit_deferral(self, elapsed: float) -> None:
         """Set the start of deferral to now for messages whose start is in the future.
 
         Args:
-            elapsed: How many seconds the system has run, by the clock of `WaitingMessage.deferred_at`.
+            elapsed: The present time by the clock of `WaitingMessage.deferred_at`, in seconds.
         """
         with self._transaction() as connection:
             connection.execute("UPDATE waiting SET deferred_at = ? WHERE deferred_at > ?", (elapsed, elapsed))

@@ -1,9 +1,10 @@
-"""Whether the clock of the system has been set since it started.
+"""Whether the clock of the system has been set since it started, and for how long the system has run.
 
 A Raspberry Pi has no clock that runs without power. After a start its clock continues from the time of the last
 shutdown: it looks right but is late by the time without power, until the first answer of a time server.
 """
 
+import time
 from pathlib import Path
 from typing import Final
 
@@ -20,6 +21,11 @@ def boot() -> str:
         return _BOOT_ID.read_text("ascii").strip()
     except OSError:
         return ""
+
+
+def boot_time() -> float:
+    """Return seconds since the system was started, including those in which it was suspended; they never jump."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 def is_synchronized() -> bool:

@@ -8,23 +8,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Self
 
-from idlib.errors import ConfigurationError, quoted
-from idlib.files import read_regular
+from idlib.errors import ConfigurationError
 from idlib.pem import Kind, describe, read_certificates
 from idlib.settings import MAX_LOGIN_BYTES, VARIABLES, MqttUrl, MqttVersion, ProxyUrl, Settings, Switch
+from idlib.settings.named_files import fault_of_file, read_named_file, read_password
+from idlib.settings.store_settings import store_problems
 from idlib.system import tls
 from idlib.transport.library import check_library
 from idlib.transport.topics import Topics
 
 _LOG: Final = logging.getLogger(__name__)
 
-# Larger than a file with all CAs of a system.
-_MAX_FILE_BYTES: Final = 4 * 1024 * 1024
-# The most that a field of a CONNECT packet can hold (MQTT 5, section 1.5.6).
-_MAX_PASSWORD_BYTES: Final = 65535
 # OpenSSL's reasons if a key belongs to another certificate.
 _MISMATCHES: Final = frozenset({"KEY_VALUES_MISMATCH", "KEY_TYPE_MISMATCH", "NO_CERTIFICATE_ASSIGNED"})
-_UTF_16_MARKS: Final = (b"\xff\xfe", b"\xfe\xff")
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +146,12 @@ class Broker:
 
 def _check_together(settings: Settings) -> None:
     """Reject settings that would be ignored, and so weaken protection, because another one is missing."""
-    problems = [*_tls_problems(settings), *_login_problems(settings), *_proxy_problems(settings)]
+    problems = [
+        *_tls_problems(settings),
+        *_login_problems(settings),
+        *_proxy_problems(settings),
+        *store_problems(settings),
+    ]
     if problems:
         raise ConfigurationError(*problems)
     _warn_of_what_is_ignored(settings)
@@ -280,18 +281,18 @@ def verifying_context(name: str, authorities: Path | None) -> ssl.SSLContext:
     Raises:
         ConfigurationError: The file cannot be used.
     """
-    contents = b"" if authorities is None else _read(name, authorities)
+    contents = b"" if authorities is None else read_named_file(name, authorities)
     try:
         return tls.verifying_context(authorities)
     except OSError as error:
         if authorities is None:
             raise
-        raise _bad(name, authorities, _fault_of_certificates(contents)) from error
+        raise fault_of_file(name, authorities, _fault_of_certificates(contents)) from error
 
 
 def _load_own_certificate(context: ssl.SSLContext, certificate: Path, key: Path | None) -> None:
-    contents = _read("MQTT_CERT_FILE", certificate)
-    key_contents = contents if key is None else _read("MQTT_KEY_FILE", key)
+    contents = read_named_file("MQTT_CERT_FILE", certificate)
+    key_contents = contents if key is None else read_named_file("MQTT_KEY_FILE", key)
     try:
         # Without a callback OpenSSL would ask at the terminal for a password.
         context.load_cert_chain(certificate, key, lambda: "")
@@ -303,17 +304,23 @@ def _own_certificate_error(
     certificate: Path, key: Path | None, contents: bytes, key_contents: bytes, error: OSError
 ) -> ConfigurationError:
     if not read_certificates(contents).readable:
-        return _bad("MQTT_CERT_FILE", certificate, _fault_of_certificates(contents))
+        return fault_of_file("MQTT_CERT_FILE", certificate, _fault_of_certificates(contents))
     if getattr(error, "reason", None) in _MISMATCHES:
         name, path = ("MQTT_CERT_FILE", certificate) if key is None else ("MQTT_KEY_FILE", key)
-        return _bad(name, path, "holds the private key of another certificate")
+        return fault_of_file(name, path, "holds the private key of another certificate")
     if b"ENCRYPTED" in key_contents:
         name, path = ("MQTT_CERT_FILE", certificate) if key is None else ("MQTT_KEY_FILE", key)
-        return _bad(name, path, "holds a private key that is protected by a password; store the key without one")
+        return fault_of_file(
+            name, path, "holds a private key that is protected by a password; store the key without one"
+        )
     if key is None:
-        return _bad("MQTT_CERT_FILE", certificate, "holds no private key; name the file of the key in MQTT_KEY_FILE")
+        return fault_of_file(
+            "MQTT_CERT_FILE", certificate, "holds no private key; name the file of the key in MQTT_KEY_FILE"
+        )
     finding = describe(key_contents, Kind.PRIVATE_KEY)
-    return _bad("MQTT_KEY_FILE", key, f"holds no private key that can be read: {finding.what}; {finding.remedy}")
+    return fault_of_file(
+        "MQTT_KEY_FILE", key, f"holds no private key that can be read: {finding.what}; {finding.remedy}"
+    )
 
 
 def _fault_of_certificates(contents: bytes) -> str:
@@ -324,46 +331,9 @@ def _fault_of_certificates(contents: bytes) -> str:
     return f"holds no certificate in PEM form: {finding.what}; {finding.remedy}"
 
 
-def read_password(name: str, path: Path | None) -> str | None:
-    """Return the password in a file: its first line.
-
-    Args:
-        name: The setting that names the file.
-        path: The file; None if there is no password.
-
-    Raises:
-        ConfigurationError: The file cannot be read, or has no password that MQTT can transmit.
-    """
-    if path is None:
-        return None
-    contents = _read(name, path)
-    if contents.startswith(_UTF_16_MARKS):
-        raise _bad(name, path, "is in UTF-16; save it in UTF-8")
-    lines = contents.removeprefix(b"\xef\xbb\xbf").splitlines()
-    if not lines or not lines[0]:
-        raise _bad(name, path, "holds no password: its first line is empty")
-    if len(lines[0]) > _MAX_PASSWORD_BYTES:
-        raise _bad(name, path, f"holds a password of more than {_MAX_PASSWORD_BYTES} bytes")
-    try:
-        return lines[0].decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise _bad(name, path, f"has byte {error.start + 1} of line 1 that is not UTF-8; save it in UTF-8") from error
-
-
 def _proxy_password(path: Path | None) -> str | None:
     name = "MQTT_PROXY_PASSWORD_FILE"
     password = read_password(name, path)
     if path is not None and password is not None and len(password.encode()) > MAX_LOGIN_BYTES:
-        raise _bad(name, path, f"holds a password of more than {MAX_LOGIN_BYTES} bytes")
+        raise fault_of_file(name, path, f"holds a password of more than {MAX_LOGIN_BYTES} bytes")
     return password
-
-
-def _read(name: str, path: Path) -> bytes:
-    try:
-        return read_regular(path, _MAX_FILE_BYTES)
-    except OSError as error:
-        raise _bad(name, path, f"cannot be read: {error.strerror}") from error
-
-
-def _bad(name: str, path: Path, what: str) -> ConfigurationError:
-    return ConfigurationError(f"Bad value of env var {name}: {quoted(path)} {what}")

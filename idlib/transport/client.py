@@ -27,6 +27,7 @@ from idlib.transport.packets import (
     read_publish,
     read_remarks,
     read_suback,
+    read_unsuback,
 )
 from idlib.transport.session import ConnackProperty
 
@@ -63,6 +64,10 @@ class UnreadablePackets:
         return is_known
 
 
+def ignore(*_: object) -> None:
+    """Do nothing: a handler for packets of no interest."""
+
+
 @dataclass(frozen=True, slots=True)
 class Handlers:
     """Callbacks for the broker's packets, called by the thread that runs the connection.
@@ -72,12 +77,14 @@ class Handlers:
         subscribed: It answers a subscription, with a reason code for each topic.
         published: It delivers a message.
         acknowledged: It acknowledges a message, with its packet identifier and a reason code.
+        unsubscribed: It answers the end of a subscription, with a reason code for each topic.
     """
 
     connected: Callable[[Connack], None]
     subscribed: Callable[[tuple[int, ...]], None]
     published: Callable[[Publish], None]
     acknowledged: Callable[[int, int], None]
+    unsubscribed: Callable[[tuple[int, ...]], None] = ignore
 
 
 class PacketClient(Client):
@@ -246,6 +253,8 @@ class PacketClient(Client):
                 return self.ack(read_acknowledgement(packet)[0], 2)
             case PacketType.SUBACK:
                 self._handlers.subscribed(read_suback(packet, self._version))
+            case PacketType.UNSUBACK:
+                self._handlers.unsubscribed(read_unsuback(packet, self._version))
             case PacketType.PINGRESP:
                 return self._hand_to_library(packet.header, b"")
             case _:
@@ -327,7 +336,3 @@ def words_of(error: Exception) -> str:
         error: Of the socket, of TLS, or of name resolution.
     """
     return _PLACE_IN_SOURCE.sub("", str(error))
-
-
-def ignore(*_: object) -> None:
-    """Do nothing: a handler for packets of no interest."""

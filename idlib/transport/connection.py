@@ -2,9 +2,11 @@
 
 import secrets
 import ssl
+import time
 from dataclasses import dataclass
 from typing import Final
 
+from paho.mqtt.client import MQTT_ERR_SUCCESS
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
@@ -22,6 +24,13 @@ CONNECT_TIMEOUT_SECONDS: Final = 5.0
 LOOP_SECONDS: Final = 0.25
 # MQTT 5, section 3.14.2.1.
 SESSION_TAKEN_OVER: Final = 142
+# MQTT 5, section 3.9.3.
+NO_SHARED_SUBSCRIPTIONS: Final = 158
+# How the topic filter of a shared subscription begins (MQTT 5, section 4.8.2).
+SHARED: Final = "$share/"
+# For what was sent last.
+LEAVE_SECONDS: Final = 1.0
+_SHORT_LOOP_SECONDS: Final = 0.05
 # A SUBSCRIBE to one topic (MQTT 5, section 3.8): type and length 3, packet identifier 2, properties 1, length of the
 # topic 2, options 1.
 _SUBSCRIBE_OVERHEAD_BYTES: Final = 9
@@ -196,3 +205,32 @@ def subscribe_size(topic: str) -> int:
         topic: The topic to subscribe to.
     """
     return len(topic.encode()) + _SUBSCRIBE_OVERHEAD_BYTES
+
+
+def disconnect(client: PacketClient, version: MqttVersion, *, ends: bool) -> None:
+    """Disconnect, and end the session if requested and the version of MQTT can (MQTT 5, section 3.14.2.2.2).
+
+    Args:
+        client: Whose connection it is.
+        version: The version of MQTT.
+        ends: Whether the session ends together with the connection.
+    """
+    properties = None
+    if ends and version is MqttVersion.V5:
+        properties = Properties(PacketTypes.DISCONNECT)  # type: ignore[no-untyped-call]  # as paho has it
+        properties.SessionExpiryInterval = 0
+    client.disconnect(properties=properties)
+
+
+def leave(client: PacketClient, version: MqttVersion, *, ends: bool) -> None:
+    """Disconnect as `disconnect` does, and wait a moment until everything is sent; for the thread of the connection.
+
+    Args:
+        client: Whose connection it is.
+        version: The version of MQTT.
+        ends: Whether the session ends together with the connection.
+    """
+    disconnect(client, version, ends=ends)
+    deadline = time.monotonic() + LEAVE_SECONDS
+    while client.want_write() and time.monotonic() < deadline and client.loop(_SHORT_LOOP_SECONDS) == MQTT_ERR_SUCCESS:
+        pass

@@ -62,7 +62,10 @@ _HINTS_OF_REASONS: Final = {
     155: "configure the broker to accept QoS 1",
     156: "set {host} to another server of this broker for now",
     157: "set {host} to the server that replaces it",
-    158: _OURS.format("shared subscription"),
+    158: (
+        "set SUBSCRIPTION to what the broker has in place of shared subscriptions, such as a queue, or use another"
+        " broker (docs/brokers.md)"
+    ),
     159: "connect less often: many messages can share a connection, with --lines, --to or a resident sender",
     160: "no action needed: the broker ends each connection after a time, and the program reconnects",
     161: _OURS.format("subscription identifier"),

@@ -7,19 +7,23 @@ from types import TracebackType
 from typing import Final, Self
 
 from paho.mqtt.client import MQTT_ERR_SUCCESS
-from paho.mqtt.packettypes import PacketTypes
-from paho.mqtt.properties import Properties
 
-from idlib.settings import MqttVersion
 from idlib.transport.broker import Broker
 from idlib.transport.client import Handlers, PacketClient, ignore
-from idlib.transport.connection import CONNECT_TIMEOUT_SECONDS, QOS_AT_LEAST_ONCE, Connector, Explanation, explain_end
+from idlib.transport.connection import (
+    CONNECT_TIMEOUT_SECONDS,
+    LEAVE_SECONDS,
+    QOS_AT_LEAST_ONCE,
+    Connector,
+    Explanation,
+    explain_end,
+    leave,
+)
 from idlib.transport.hints import hint_for_silence
 from idlib.transport.packets import Connack, Publish
 from idlib.transport.session import Grant
 
 _SHORT_LOOP_SECONDS: Final = 0.05
-LEAVE_SECONDS: Final = 1.0
 
 
 class Inquiry:
@@ -129,10 +133,7 @@ class Inquiry:
 
     def leave(self) -> None:
         """Disconnect, unless already disconnected."""
-        disconnect(self.client, self._broker.version, ends=self._ends)
-        deadline = time.monotonic() + LEAVE_SECONDS
-        while self.client.want_write() and self._loop() and time.monotonic() < deadline:
-            pass
+        leave(self.client, self._broker.version, ends=self._ends)
         self.client.close()
 
     def _loop(self, seconds: float = _SHORT_LOOP_SECONDS) -> bool:
@@ -146,21 +147,6 @@ class Inquiry:
 
     def _note_message(self, _message: Publish) -> None:
         self._heard.set()
-
-
-def disconnect(client: PacketClient, version: MqttVersion, *, ends: bool) -> None:
-    """Disconnect, and end the session if requested and the version of MQTT can (MQTT 5, section 3.14.2.2.2).
-
-    Args:
-        client: Whose connection it is.
-        version: The version of MQTT.
-        ends: Whether the session ends together with the connection.
-    """
-    properties = None
-    if ends and version is MqttVersion.V5:
-        properties = Properties(PacketTypes.DISCONNECT)  # type: ignore[no-untyped-call]  # as paho has it
-        properties.SessionExpiryInterval = 0
-    client.disconnect(properties=properties)
 
 
 def end_session(broker: Broker, client_id: str, timeout: float) -> None:

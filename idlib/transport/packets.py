@@ -277,11 +277,23 @@ def read_suback(packet: Packet, version: MqttVersion) -> tuple[int, ...]:
     Raises:
         MalformedPacketError: It has none.
     """
-    begin = _after_properties(packet.body, 2) if version is MqttVersion.V5 else 2
-    codes = tuple(packet.body[begin:])
+    codes = _reason_codes(packet, version)
     if not codes:
         raise MalformedPacketError("a SUBACK has no reason code")
     return codes
+
+
+def read_unsuback(packet: Packet, version: MqttVersion) -> tuple[int, ...]:
+    """Return the reason codes of an UNSUBACK (MQTT 5, section 3.11), one for each topic; MQTT 3.1.1 has none.
+
+    Args:
+        packet: The packet.
+        version: The version of MQTT.
+
+    Raises:
+        MalformedPacketError: Its properties are longer than the packet.
+    """
+    return _reason_codes(packet, version)
 
 
 def read_acknowledgement(packet: Packet) -> tuple[int, int]:
@@ -350,6 +362,11 @@ def _connack_value(name: ConnackProperty, value: int | bytes) -> int | str:
     if value == 0 and name in {ConnackProperty.RECEIVE_MAXIMUM, ConnackProperty.MAXIMUM_PACKET_SIZE}:
         raise MalformedPacketError(f"a CONNACK sets {name.name} to 0")
     return value
+
+
+def _reason_codes(packet: Packet, version: MqttVersion) -> tuple[int, ...]:
+    begin = _after_properties(packet.body, 2) if version is MqttVersion.V5 else 2
+    return tuple(packet.body[begin:])
 
 
 def _shown(remark: int | bytes | None) -> str:

@@ -21,18 +21,20 @@ from idlib.transport.broker import Broker
 from idlib.transport.client import Handlers, PacketClient, ignore
 from idlib.transport.connection import (
     CONNECT_TIMEOUT_SECONDS,
+    LEAVE_SECONDS,
     LOOP_SECONDS,
     QOS_AT_LEAST_ONCE,
     SESSION_TAKEN_OVER,
     Connector,
     Explanation,
+    disconnect,
     explain,
     explain_end,
     new_client_id_at,
     subscribe_size,
 )
 from idlib.transport.hints import hint_for_ended_connections, hint_for_no_subscriber, hint_for_silence
-from idlib.transport.inquiry import LEAVE_SECONDS, Inquiry, disconnect
+from idlib.transport.inquiry import Inquiry
 from idlib.transport.packets import MAX_PACKET_BYTES, Connack, Publish
 from idlib.transport.publication import FIRST_FAILURE, Publication, is_dropped
 from idlib.transport.session import Grant

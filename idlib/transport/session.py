@@ -16,8 +16,8 @@ SESSION_FOR_EVER: Final = 0xFFFFFFFF
 class ConnackProperty(IntEnum):
     """The properties of CONNACK that we use (MQTT 5, section 3.2.2.3).
 
-    We do not need Retain Available and the three about wildcards, subscription identifiers and shared subscriptions,
-    because we publish nothing retained and subscribe to one plain topic.
+    We do not need Retain Available and those about wildcards and subscription identifiers, because we publish nothing
+    retained and use neither.
     """
 
     SESSION_EXPIRY_INTERVAL = 0x11
@@ -26,6 +26,7 @@ class ConnackProperty(IntEnum):
     RECEIVE_MAXIMUM = 0x21
     MAXIMUM_QOS = 0x24
     MAXIMUM_PACKET_SIZE = 0x27
+    SHARED_SUBSCRIPTION_AVAILABLE = 0x2A
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +43,7 @@ class Grant:
         maximum_qos: The highest quality of service that it accepts from us.
         keep_alive: The keep alive that it demands, in seconds; None if it leaves that to us.
         assigned_client_id: The client id that it has assigned; None if it uses ours.
+        has_shared_subscriptions: Whether it has shared subscriptions, as far as it says (MQTT 5, section 3.2.2.3.13).
     """
 
     version: MqttVersion
@@ -53,6 +55,7 @@ class Grant:
     maximum_qos: int = _DEFAULT_MAXIMUM_QOS
     keep_alive: int | None = None
     assigned_client_id: str | None = None
+    has_shared_subscriptions: bool = True
 
     @classmethod
     def from_connack(
@@ -94,6 +97,7 @@ class Grant:
             _DEFAULT_MAXIMUM_QOS if maximum_qos is None else maximum_qos,
             number(ConnackProperty.SERVER_KEEP_ALIVE),
             assigned if isinstance(assigned, str) else None,
+            has_shared_subscriptions=number(ConnackProperty.SHARED_SUBSCRIPTION_AVAILABLE) != 0,
         )
 
     @property

@@ -3,34 +3,37 @@
 import logging
 import threading
 import time
-from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from typing import Final, Protocol
+from typing import Final
 
 from paho.mqtt.client import MQTT_ERR_SUCCESS
 from paho.mqtt.packettypes import PacketTypes
 
-from idlib.errors import Reason, Refusal, TransportError
+from idlib.errors import TransportError
 from idlib.system.backoff import Backoff
 from idlib.system.failure_log import FailureLog
+from idlib.transport.arrivals import Arrivals, Delivery, ReceivedPacket
 from idlib.transport.broker import Broker
 from idlib.transport.client import Handlers, PacketClient, ignore
 from idlib.transport.connection import (
     LOOP_SECONDS,
+    NO_SHARED_SUBSCRIPTIONS,
     QOS_AT_LEAST_ONCE,
     SESSION_TAKEN_OVER,
+    SHARED,
     Connector,
     Explanation,
     explain,
     explain_end,
+    leave,
     subscribe_size,
 )
+from idlib.transport.drainage import Drainage
 from idlib.transport.hints import hint_for_lost_connection, hint_for_reason, hint_for_silence
-from idlib.transport.packets import Connack, Publish
+from idlib.transport.packets import Connack
 from idlib.transport.publication import FIRST_FAILURE
-from idlib.transport.session import Grant, LastSession
+from idlib.transport.session import Grant
+from idlib.transport.session_notes import SessionMemory, SessionNotes
 
 _LOG = logging.getLogger(__name__)
 
@@ -38,63 +41,23 @@ _LOG = logging.getLogger(__name__)
 RECEIVE_MAXIMUM: Final = 128
 # The wait for packets ends at once if there is something to send, and when `wake` is called.
 _LOOP_SECONDS: Final = 5.0
-_NOTE_SECONDS: Final = 60.0
 _ANSWER_SECONDS: Final = 30.0
+# A receiver that stops has five seconds.
+_QUIET_SECONDS: Final = 0.5
 _SHORTEST_BACKOFF_SECONDS: Final = 0.5
 _LONGEST_BACKOFF_SECONDS: Final = 60.0
 # After this many connections in a row that broke without progress, the messages are the likely cause.
 _MAX_FRUITLESS: Final = 3
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class ReceivedPacket:
-    """The packet that a message came in, without the message, so that keeping it takes little memory.
-
-    Args:
-        connection: The connection that it came through; its acknowledgement must use the same one.
-        packet_id: Its packet identifier within that connection.
-        qos: 0 to 2.
-    """
-
-    connection: PacketClient | None = field(default=None, repr=False)
-    packet_id: int = 0
-    qos: int = 0
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Delivery:
-    """One arrival of a message.
-
-    Args:
-        payload: The content of the message.
-        received_at: In seconds since the epoch.
-        packet: The packet that it came in, to be settled exactly once.
-        refusal: Why the message is refused before it is examined; None if it is not.
-    """
-
-    payload: bytes
-    received_at: float
-    packet: ReceivedPacket = field(default_factory=ReceivedPacket)
-    refusal: Refusal | None = None
-
-
-class SessionMemory(Protocol):
-    """Stores across restarts that there is a session; neither method blocks for long or raises."""
-
-    def recall(self) -> str | None:
-        """Return the text that was stored last, or None."""
-
-    def note(self, text: str) -> None:
-        """Store a text."""
-
-
 class Subscription:
-    """A persistent session at the broker that hands over every message of one topic.
+    """A persistent session at the broker that hands over every message of one subscription.
 
     Args:
         broker: Where to subscribe.
-        client_id: The session's name, the same at each start.
-        topic: What to subscribe to.
+        client_id: Returns the session's name, the same at each start. With None, no connection is made; a connection
+            that exists is kept until the name is another one.
+        topic_filter: What to subscribe to.
         session_expiry: For how many seconds the broker is asked to keep the session without a connection.
         max_message_size: Bytes of the largest message that is accepted; a much larger one is not held in memory and
             is delivered as a refusal.
@@ -105,42 +68,39 @@ class Subscription:
     def __init__(
         self,
         broker: Broker,
-        client_id: str,
-        topic: str,
+        client_id: Callable[[], str | None],
+        topic_filter: str,
         session_expiry: int,
         max_message_size: int,
         deliver: Callable[[Delivery], None],
         memory: SessionMemory | None = None,
     ) -> None:
         self._broker = broker
+        self._client_id = client_id
+        self._arrivals = Arrivals(max_message_size, deliver)
         self._connector = Connector(
             broker,
-            client_id,
-            Handlers(self._on_connected, self._on_subscribed, self._on_published, ignore),
+            "",
+            Handlers(self._on_connected, self._on_subscribed, self._arrivals.take, ignore, self._on_unsubscribed),
             max_payload=max_message_size,
             receive_maximum=RECEIVE_MAXIMUM,
             session_expiry=session_expiry,
         )
-        self._topic = topic
-        self._max_message_size = max_message_size
+        self._topic_filter = topic_filter
         self._session_expiry = session_expiry
-        self._deliver = deliver
-        self._lock = threading.Lock()
-        self._connection: PacketClient | None = None
-        self._unacknowledged: deque[ReceivedPacket] = deque()
-        self._settled: set[ReceivedPacket] = set()
+        self._memory = memory
+        self._session: str | None = None
+        self._notes = SessionNotes(broker, None)
         self._subscribed = threading.Event()
         self._outage = FailureLog(_LOG)
         self._is_explained = False
         self._was_accepted = False
         self._backoff = Backoff(_SHORTEST_BACKOFF_SECONDS, _LONGEST_BACKOFF_SECONDS)
-        self._memory = memory
-        self._granted_expiry: int | None = None
-        self._has_noted = False
-        self._last_session = self._recall()
-        self._note_due = 0.0
-        self._has_progressed = False
         self._fruitless = 0
+        self._unsupported: TransportError | None = None
+        self._leaving = threading.Event()
+        self._has_left = threading.Event()
+        self._drainage: Drainage | None = None
 
     @property
     def is_active(self) -> bool:
@@ -164,135 +124,124 @@ class Subscription:
 
         Args:
             stopping: Set by another thread to stop, which then calls `wake`; messages settled by then are acknowledged.
+
+        Raises:
+            TransportError: The broker has no shared subscriptions, but the topic filter is one.
         """
-        while not stopping.is_set():
+        while not stopping.is_set() and not self._has_left.is_set():
             self._is_explained = False
-            client = self._connector.new_client()
-            try:
-                self._connector.connect(client)
-                self._run_connection(client, stopping)
-            except TransportError as error:
-                cause = str(error)
-                self._explain(cause[0].upper() + cause[1:])
-            except Exception:  # noqa: BLE001  # an error below us must not end the thread
-                _LOG.exception("The connection to the broker %s broke", self._broker)
-            if not stopping.is_set():
-                self._explain_end(client)
-            self._forget_connection(client)
-            if not stopping.is_set():
+            client = self._new_client()
+            if client is None:
+                stopping.wait(LOOP_SECONDS)
+                continue
+            self._run_client(client, stopping)
+            if self._unsupported is not None:
+                raise self._unsupported
+            if not stopping.is_set() and not self._has_left.is_set():
                 stopping.wait(self._backoff.next_pause())
+        # After leaving.
+        stopping.wait()
 
     def wake(self) -> None:
         """Let the thread in `run` notice at once that it is to stop."""
-        with self._lock:
-            if self._connection is not None:
-                self._connection.wake()
+        self._arrivals.wake()
+
+    def leave(self, seconds: float) -> bool:
+        """End the subscription, take what the session still has, and then end the session; only MQTT 5 can do this.
+
+        Messages are delivered and have to be settled meanwhile. The thread in `run` does all this, and waits for its
+        `stopping` afterwards.
+
+        Args:
+            seconds: How long to wait for that.
+
+        Returns:
+            Whether the session has ended. If not, it is kept with the messages that are not settled.
+        """
+        self._leaving.set()
+        self.wake()
+        return self._has_left.wait(seconds)
 
     def settle(self, packet: ReceivedPacket) -> None:
         """Allow a message to be acknowledged as soon as all earlier ones are (MQTT 5, section 4.6).
 
-        A message of an earlier connection is not acknowledged: the broker sends it again.
+        A message of another connection is not acknowledged: the broker sends it again.
 
         Args:
             packet: The packet of a message that is printed, refused or stored for good.
         """
-        with self._lock:
-            if packet.qos == 0 or packet.connection is not self._connection or self._connection is None:
-                return
-            self._settled.add(packet)
-            while self._unacknowledged and self._unacknowledged[0] in self._settled:
-                first = self._unacknowledged.popleft()
-                self._settled.discard(first)
-                self._connection.acknowledge(first.packet_id, first.qos)
-                self._has_progressed, self._fruitless = True, 0
+        if self._arrivals.settle(packet):
+            self._fruitless = 0
+
+    def _new_client(self) -> PacketClient | None:
+        """Return a client for the next connection; None if the session may not be used."""
+        session = self._client_id()
+        if session is None:
+            return None
+        if session != self._session:
+            self._session = session
+            self._connector.use_client_id(session)
+            self._notes = SessionNotes(self._broker, self._memory)
+        return self._connector.new_client()
+
+    def _run_client(self, client: PacketClient, stopping: threading.Event) -> None:
+        try:
+            self._connector.connect(client)
+            self._run_connection(client, stopping)
+        except TransportError as error:
+            cause = str(error)
+            self._explain(cause[0].upper() + cause[1:])
+        except Exception:  # noqa: BLE001  # an error below us must not end the thread
+            _LOG.exception("The connection to the broker %s broke", self._broker)
+        if not stopping.is_set() and not self._has_left.is_set():
+            self._explain_end(client)
+        self._forget_connection(client)
 
     def _run_connection(self, client: PacketClient, stopping: threading.Event) -> None:
-        with self._lock:
-            self._connection = client
+        self._arrivals.begin(client)
         answer_due = time.monotonic() + _ANSWER_SECONDS
         while not stopping.is_set() and client.loop(self._patience(client)) == MQTT_ERR_SUCCESS:
-            if self._subscribed.is_set() and time.monotonic() >= self._note_due:
-                self._note_session()
-            if not self._subscribed.is_set() and time.monotonic() >= answer_due:
+            if self._subscribed.is_set():
+                self._notes.keep()
+            elif time.monotonic() >= answer_due:
                 self._explain(str(Explanation(f"The broker {self._broker} does not answer", self._hint_for_silence())))
                 client.disconnect()
                 break
+            if self._client_id() not in {None, self._session}:
+                self._explain(self._lost)
+                client.disconnect()
+                break
+            if self._leaving.is_set() and self._is_drained(client):
+                leave(client, self._broker.version, ends=True)
+                self._has_left.set()
+                return
         if stopping.is_set() and client.is_connected():
-            client.disconnect()
-            while client.want_write() and client.loop(LOOP_SECONDS) == MQTT_ERR_SUCCESS:
-                pass
+            leave(client, self._broker.version, ends=False)
+
+    def _is_drained(self, client: PacketClient) -> bool:
+        if self._drainage is None and self._subscribed.is_set():
+            self._drainage = Drainage(client, (self._topic_filter,), self._arrivals, _QUIET_SECONDS)
+        return self._drainage is not None and self._drainage.is_complete()
 
     def _patience(self, client: PacketClient) -> float:
         """Return how many seconds to wait for packets; not long while answers are awaited or pings are due soon."""
-        return _LOOP_SECONDS if self._subscribed.is_set() and client.keepalive >= 4 * _LOOP_SECONDS else LOOP_SECONDS
-
-    def _recall(self) -> LastSession | None:
-        text = None if self._memory is None else self._memory.recall()
-        self._has_noted = text is not None
-        last = None if text is None else LastSession.from_text(text)
-        # The recorded session was at another broker.
-        return last if last is not None and last.broker == str(self._broker) else None
-
-    def _note_session(self) -> None:
-        self._note_due = time.monotonic() + _NOTE_SECONDS
-        self._has_noted = True
-        self._last_session = LastSession(str(self._broker), int(time.time()), self._granted_expiry)
-        if self._memory is not None:
-            self._memory.note(str(self._last_session))
-
-    def _tell_lost_session(self, last: LastSession) -> None:
-        since = datetime.fromtimestamp(last.active_at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-        if last.should_exist(time.time()):
-            _LOG.warning(
-                "The broker %s has lost the session, which was active at %s: messages to this device since then may be"
-                " lost, although the broker had acknowledged them; it may have been restarted without persistence, or"
-                " another client may have used the same client id or user name",
-                self._broker,
-                since,
-            )
-        else:
-            _LOG.info(
-                "The session at the broker %s has expired: it was active at %s, and was kept for %s s; messages to this"
-                " device since then may be lost",
-                self._broker,
-                since,
-                last.expiry,
-            )
-
-    def _tell_unknown_session(self) -> None:
-        """Warn that the broker has a session although none of ours is recorded."""
-        if self._memory is None or self._is_session_expected():
-            return
-        _LOG.warning(
-            "The broker %s has a session that this receiver did not record: if files under DATA_PATH were lost, or"
-            " restored from a backup, it may be this receiver's own; otherwise another program created it, because the"
-            " broker uses the user name as the client id, or because MQTT_CLIENT_ID is not this receiver's alone, and"
-            " messages to this device before now may be lost",
-            self._broker,
-        )
-
-    def _is_session_expected(self) -> bool:
-        # The record may be older than the end of the connection.
-        return self._has_noted and (
-            self._last_session is None or self._last_session.should_exist(time.time() - _NOTE_SECONDS)
-        )
+        is_settled = self._subscribed.is_set() and not self._leaving.is_set()
+        return _LOOP_SECONDS if is_settled and client.keepalive >= 4 * _LOOP_SECONDS else LOOP_SECONDS
 
     def _forget_connection(self, client: PacketClient) -> None:
         if self._subscribed.is_set():
-            self._note_session()
+            self._notes.note()
         self._subscribed.clear()
-        with self._lock:
-            if not self._has_progressed and (self._unacknowledged or client.is_within_publish):
-                self._fruitless += 1
-            self._has_progressed = False
-            self._connection = None
-            self._unacknowledged.clear()
-            self._settled.clear()
+        self._drainage = None
+        if self._arrivals.end():
+            self._fruitless += 1
         client.close()
 
     def _explain_end(self, client: PacketClient) -> None:
         """Record why the client's connection ended, as far as the client knows."""
-        if client.code == SESSION_TAKEN_OVER:
+        if client.code == SESSION_TAKEN_OVER and self._client_id() != self._session:
+            self._explain(self._lost)
+        elif client.code == SESSION_TAKEN_OVER:
             hint = hint_for_reason(self._broker, PacketTypes.DISCONNECT, client.code)
             fact = f"The session at the broker {self._broker} was taken over{client.remarks}"
             self._explain(str(Explanation(fact, hint)))
@@ -306,6 +255,10 @@ class Subscription:
                 self._explain(f"The connection to the broker {self._broker} is lost: {end}")
             else:
                 self._explain(f"The broker {self._broker} did not accept the connection: {end}")
+
+    @property
+    def _lost(self) -> str:
+        return f"Another receiver has taken over the session at the broker {self._broker}"
 
     def _hint_for_silence(self) -> str:
         # A broker that has accepted us before hardly expects other settings now.
@@ -326,32 +279,32 @@ class Subscription:
         )
         level = logging.WARNING if grant.is_short else logging.INFO
         _LOG.log(level, "MQTT connection established with %s: %s", self._broker, grant)
-        self._granted_expiry = grant.expiry
         self._was_accepted = True
-        if grant.is_kept:
-            self._tell_unknown_session()
-        elif self._last_session is not None:
-            self._tell_lost_session(self._last_session)
-        # From now on we have a session, even if the subscription is refused.
-        self._note_session()
-        connection = self._connection
+        self._notes.begin(grant)
+        connection = self._arrivals.connection
         if connection is None:
             return
-        if not grant.admits(subscribe_size(self._topic)):
+        if self._topic_filter.startswith(SHARED) and not grant.has_shared_subscriptions:
+            self._give_up()
+            return
+        if not grant.admits(subscribe_size(self._topic_filter)):
             limit = grant.maximum_packet_size
             self._explain(
                 f"The broker {self._broker} takes packets of at most {limit} bytes, too few for our subscription"
             )
             connection.disconnect()
             return
-        connection.subscribe(self._topic, QOS_AT_LEAST_ONCE)
+        connection.subscribe(self._topic_filter, QOS_AT_LEAST_ONCE)
 
     def _on_subscribed(self, codes: tuple[int, ...]) -> None:
         if codes[0] >= FIRST_FAILURE:
+            if codes[0] == NO_SHARED_SUBSCRIPTIONS:
+                self._give_up()
+                return
             refusal = explain(self._broker, PacketTypes.SUBACK, codes[0])
             self._explain(f"The broker {self._broker} refuses the subscription: {refusal}")
-            if self._connection is not None:
-                self._connection.disconnect()
+            if self._arrivals.connection is not None:
+                self._arrivals.connection.disconnect()
             return
         if codes[0] < QOS_AT_LEAST_ONCE:
             _LOG.warning(
@@ -362,14 +315,14 @@ class Subscription:
         self._subscribed.set()
         _LOG.info("MQTT subscription active.")
 
-    def _on_published(self, message: Publish) -> None:
-        payload, refusal = message.payload, message.refusal
-        if refusal is None and len(payload) > self._max_message_size:
-            # Do not keep the payload: a window of such messages would take more memory than all others together.
-            fact = f"{len(payload)} bytes are more than {self._max_message_size}"
-            payload, refusal = b"", Refusal(Reason.OVERSIZED, fact)
-        packet = ReceivedPacket(self._connection, message.packet_id, message.qos)
-        if packet.qos:
-            with self._lock:
-                self._unacknowledged.append(packet)
-        self._deliver(Delivery(payload, time.time(), packet, refusal))
+    def _give_up(self) -> None:
+        """End the thread in `run`: a subscription of another kind would get every message, not its share."""
+        hint = hint_for_reason(self._broker, PacketTypes.SUBACK, NO_SHARED_SUBSCRIPTIONS)
+        self._unsupported = TransportError(f"the broker {self._broker} has no shared subscriptions", hint)
+        self._is_explained = True
+        if self._arrivals.connection is not None:
+            self._arrivals.connection.disconnect()
+
+    def _on_unsubscribed(self, codes: tuple[int, ...]) -> None:
+        if self._drainage is not None:
+            self._drainage.note_answer(codes)

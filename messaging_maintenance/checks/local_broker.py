@@ -17,8 +17,7 @@ from idlib.settings import MqttVersion, Settings
 from idlib.settings.local_settings import check_unused
 from idlib.transport import Broker
 from idlib.transport.client import Handlers, ignore
-from idlib.transport.connection import LOOP_SECONDS, Connector, new_client_id
-from idlib.transport.inquiry import LEAVE_SECONDS
+from idlib.transport.connection import LEAVE_SECONDS, LOOP_SECONDS, Connector, new_client_id
 from idlib.transport.packets import Connack
 from messaging_maintenance.checks.catalogue import LOCAL_BROKER_IDS
 from messaging_maintenance.checks.result import Item, fail, ok

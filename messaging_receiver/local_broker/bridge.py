@@ -2,12 +2,14 @@
 
 import threading
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from idlib.errors import StoreError
 from idlib.local_broker.place import LocalBroker
 from idlib.settings import Switch
 from idlib.storage import ReplayStore
+from idlib.storage.outboxes import is_watched, open_outbox
 from idlib.transport import Broker, new_client_id
 from messaging_receiver.context import Context
 from messaging_receiver.counters import Counts
@@ -45,7 +47,8 @@ class LocalBridge:
             self._take,
         )
         self.outgoing = Outgoing(
-            context.settings.data_path,
+            partial(open_outbox, context.settings),
+            partial(is_watched, context.settings),
             place.topics,
             context.settings.max_message_size,
             self.connection.acknowledge,

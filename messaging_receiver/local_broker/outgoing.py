@@ -6,17 +6,15 @@ import queue
 import threading
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Final
 
 from idlib.commands import command
 from idlib.envelope.identifier import new_identifier
-from idlib.errors import MalformedNameError, MessageError, StoreError
+from idlib.errors import ConfigurationError, DatabaseError, IdlibError, MalformedNameError, MessageError, StoreError
 from idlib.local_broker.place import Topics
 from idlib.names import IdentityName
-from idlib.storage.outbox import MAX_OCTETS, BootTime, Outbox
 from idlib.storage.outgoing import NewOutgoingMessage, surely_fits
-from idlib.storage.watching import is_watched
+from idlib.storage.queued import MAX_OCTETS, BootTime, OutboxStore
 from idlib.system.backoff import Backoff
 from idlib.system.failure_log import FailureLog
 from idlib.system.log_limit import LimitedLog
@@ -44,7 +42,8 @@ class Outgoing:
     While the outbox is full or cannot be written, nothing is acknowledged, so the local broker keeps further messages.
 
     Args:
-        directory: DATA_PATH, which has the outbox.
+        open_outbox: Opens the outbox.
+        is_watched: Returns whether a resident sender delivers from it.
         topics: The topics at the local broker.
         max_message_size: MAX_MESSAGE_SIZE.
         acknowledge: Acknowledges a message to the local broker.
@@ -56,7 +55,8 @@ class Outgoing:
 
     def __init__(
         self,
-        directory: Path,
+        open_outbox: Callable[[], OutboxStore],
+        is_watched: Callable[[], bool],
         topics: Topics,
         max_message_size: int,
         acknowledge: Callable[[ReceivedPacket], None],
@@ -64,7 +64,8 @@ class Outgoing:
         report: Callable[[bytes], object],
         note_movement: Callable[[], None],
     ) -> None:
-        self._directory = directory
+        self._open_outbox = open_outbox
+        self._is_watched = is_watched
         self._topics = topics
         self._max_message_size = max_message_size
         self._acknowledge = acknowledge
@@ -74,7 +75,7 @@ class Outgoing:
         self._taken: queue.Queue[Taken | None] = queue.Queue()
         self._outage = FailureLog(_LOG)
         self._refusals = LimitedLog(_LOG)
-        self._outbox: Outbox | None = None
+        self._outbox: OutboxStore | None = None
         self._watch_due = 0.0
         self._number = 0
 
@@ -186,16 +187,23 @@ class Outgoing:
             try:
                 # Open only while messages come, so that a file that is replaced is noticed.
                 if self._outbox is None:
-                    self._outbox = Outbox(self._directory)
+                    self._outbox = self._open_outbox()
                 self._outbox.put(message, BootTime.now())
-            except StoreError as error:
+            except (ConfigurationError, StoreError) as error:
                 self._close()
-                self._outage.begin(f"Messages from the local broker wait: {error}")
+                self._note_outage(error)
                 self._pause(pauses.next_pause(), stopping)
                 continue
             self._outage.end()
             return True
         return False
+
+    def _note_outage(self, error: IdlibError) -> None:
+        if isinstance(error, DatabaseError):
+            # Its error changes in an outage, for example while the server starts; the outage is the same.
+            self._outage.begin("Messages from the local broker wait for the database", f": {error}")
+        else:
+            self._outage.begin(f"Messages from the local broker wait: {error}")
 
     def _close(self) -> None:
         outbox, self._outbox = self._outbox, None
@@ -219,7 +227,7 @@ class Outgoing:
         if time.monotonic() < self._watch_due:
             return
         self._watch_due = time.monotonic() + _WATCH_SECONDS
-        if not is_watched(self._directory):
+        if not self._is_watched():
             _LOG.warning(
                 "Messages from the local broker wait: %s is not running; start it with the same settings",
                 command("deliver"),

@@ -69,6 +69,11 @@ class Mosquitto(Daemon):
         (self._configuration.parent / "mosquitto.db").unlink(missing_ok=True)
         self.start()
 
+    def last_written(self) -> int:
+        """Return when it last wrote sessions and queued messages to the disk, in nanoseconds; 0 if it has not."""
+        file = self._configuration.parent / "mosquitto.db"
+        return file.stat().st_mtime_ns if file.exists() else 0
+
     def configure(self, extra: str) -> None:
         """Add lines to its configuration, which it reads at its next start.
 

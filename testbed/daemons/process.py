@@ -1,5 +1,6 @@
 """A daemon as a child process: started, waited for by a line of its log, and always stopped."""
 
+import glob
 import os
 import random
 import shutil
@@ -14,7 +15,9 @@ from typing import Final, Self
 
 from testbed.daemons.namespace import Namespace
 
-SEARCH_PATH: Final = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"])
+# Debian has the server of PostgreSQL in a directory of its version, which is on no path.
+_POSTGRESQL: Final = sorted(glob.glob("/usr/lib/postgresql/*/bin"), reverse=True)
+SEARCH_PATH: Final = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin", *_POSTGRESQL])
 LOOPBACK: Final = "127.0.0.1"
 _LOG_TAIL_LINES: Final = 20
 # Below the ports that Linux gives to outgoing connections (net.ipv4.ip_local_port_range).

@@ -31,13 +31,15 @@ class Loader(yaml.SafeLoader):
         return node
 
 
-def read_mapping(loader: Loader, node: yaml.MappingNode) -> dict[Any, Any]:
+def read_replacement(loader: Loader, node: yaml.MappingNode | yaml.SequenceNode) -> dict[Any, Any] | list[Any]:
     """Return the values that replace the inherited ones."""
-    return loader.construct_mapping(node, deep=True)
+    if isinstance(node, yaml.MappingNode):
+        return loader.construct_mapping(node, deep=True)
+    return loader.construct_sequence(node, deep=True)
 
 
 Loader.add_constructor("!reset", lambda *_: None)
-Loader.add_constructor("!override", read_mapping)
+Loader.add_constructor("!override", read_replacement)
 
 
 def read(name: str) -> dict[str, Any]:
@@ -178,14 +180,15 @@ def test_each_image_has_a_name_with_the_version_that_is_built_and_pulled() -> No
 
 
 def test_the_variables_of_compose_are_documented_with_their_defaults() -> None:
-    text = (ROOT / "docker-compose.override.yml").read_text()
+    text = "".join((ROOT / f"docker-compose.{name}.yml").read_text() for name in ("override", "scale"))
     # A default may contain another variable; only the innermost ones are found.
     used = dict(re.findall(r"\$\{(\w+):-([^${}]+)\}", text))
     section = (
         (ROOT / "docs/settings.md").read_text().partition("## Variables of Docker Compose\n")[2].partition("\n## ")[0]
     )
-    assert dict(re.findall(r"^\| ([A-Z_]+) \| `([^`]+)` \|", section, re.MULTILINE)) == used
-    assert used.keys().isdisjoint(variable.name for variable in VARIABLES)
+    documented = dict(re.findall(r"^\| ([A-Z_]+) \| `([^`]+)` \|", section, re.MULTILINE))
+    assert used == {**documented, "MQTT_URL": "mqtt://broker"}
+    assert documented.keys().isdisjoint(variable.name for variable in VARIABLES)
 
 
 def test_make_builds_the_images_of_the_stack() -> None:

@@ -37,9 +37,22 @@ def test_each_image_has_a_health_check() -> None:
 
 def test_packages_are_installed_from_the_lock_as_wheels_with_hashes() -> None:
     installs = re.findall(r"pip install (.*?) -r (\S+)", DOCKERFILE.replace("\\\n", ""))
-    assert [file for _, file in installs] == ["/tmp/compile.txt", "/tmp/runtime.txt", "/tmp/build.txt"]
+    assert [file for _, file in installs] == [
+        "/tmp/compile.txt",
+        "/tmp/runtime.txt",
+        "/tmp/postgresql.txt",
+        "/tmp/build.txt",
+    ]
     for options, _ in installs:
         assert {"--no-deps", "--require-hashes", "--only-binary=:all:"} <= set(options.split())
+
+
+def test_what_a_database_needs_is_in_a_layer_of_its_own_and_only_on_request() -> None:
+    stage = stages()["store_packages"]
+    assert "ARG STORE_ENGINE=sqlite\n" in stage
+    assert re.search(r"^ +sqlite\) ;;", stage, re.MULTILINE)
+    assert "--prefix=/store_packages" in stage.partition("postgresql)")[2]
+    assert "COPY --from=store_packages /store_packages /usr/local\n" in stages()["python"]
 
 
 def test_only_cffi_is_compiled_and_only_on_32_bit_arm() -> None:
@@ -102,6 +115,7 @@ def test_only_listed_files_are_sent_to_a_build() -> None:
         "!pyproject.toml",
         "!requirements/build.txt",
         "!requirements/compile.txt",
+        "!requirements/postgresql.txt",
         "!requirements/runtime.txt",
         "!resolver",
     }

@@ -112,6 +112,9 @@ CHECKED: Final[dict[str, dict[str, str]]] = {
         "removing it with uv": WHEEL,
         "removing the record": PUBLISH,
     },
+    "docs/kubernetes.md": dict.fromkeys(
+        ("the image", "the secrets", "applying the manifest"), "tests/docs/test_kubernetes.py"
+    ),
     "docs/lab.md": {
         "the output of make demo": README,
         "lab: start": ENGINE,
@@ -149,6 +152,14 @@ CHECKED: Final[dict[str, dict[str, str]]] = {
         "giving files away": ENGINE,
     },
     "docs/monitoring.md": {"prometheus.yml": "tests/docs/test_monitoring.py"},
+    "docs/scaling.md": {
+        "starting a group": "tests/containers/test_scale.py",
+        "watching a group": "tests/containers/test_scale.py",
+        "another number of receivers": "tests/containers/test_scale.py",
+        "settings of a group": "tests/docs/test_scaling.py",
+        "mosquitto.conf": "tests/docs/test_scaling.py",
+        "a database for the receivers": "tests/integration/test_scaling_page.py",
+    },
     "docs/service.md": dict.fromkeys(
         (
             *("installing", "creating the identity", "starting", "sending", "looking", "a drop-in for a hook"),

@@ -90,6 +90,8 @@ NEEDLESS_LOCAL_LOGIN: Final = (
     "LOCAL_MQTT_PLAINTEXT_LOGIN=on",
     "no user name in LOCAL_MQTT_URL, TLS, or a broker on this machine",
 )
+STORE: Final = {"STORE": "postgresql://receiver@db.example/messages"}
+GROUP: Final = {"RECEIVER_GROUP": "on"}
 CA_OF_RESOLVER: Final = ("DNS_CA_FILE", "DNS_RESOLVER without `tls://` and `https://`, or none")
 REFUSED: Final = [
     Case({**ELSEWHERE, "MQTT_URL": "mqtts://b.example"}, REPLACED, "MQTT_URL is set, and MQTT_HOST is set"),
@@ -197,6 +199,21 @@ REFUSED: Final = [
         ("DNS_PUBLISH=desec", "no DESEC_TOKEN_FILE"),
         "Error: DNS_PUBLISH=desec needs DESEC_TOKEN_FILE",
     ),
+    Case({"STORE_PASSWORD_FILE": "password"}, ("STORE_PASSWORD_FILE", "no STORE"), "STORE_PASSWORD_FILE is set, and S"),
+    Case(GROUP, ("RECEIVER_GROUP=on", "no STORE"), "RECEIVER_GROUP is on, and STORE is not set"),
+    Case(
+        {**STORE, **GROUP, **ELSEWHERE, "MQTT_VERSION": "3.1.1"},
+        ("RECEIVER_GROUP=on", "MQTT_VERSION=3.1.1"),
+        "RECEIVER_GROUP is on, and MQTT_VERSION is 3.1.1",
+    ),
+    Case(
+        {**STORE, **GROUP, **LOCAL}, ("RECEIVER_GROUP=on", "LOCAL_MQTT_URL"), "RECEIVER_GROUP is on, and LOCAL_MQTT_U"
+    ),
+    Case(
+        {**STORE, "SUBSCRIPTION": "$queue/alice"},
+        ("SUBSCRIPTION", "RECEIVER_GROUP=off"),
+        "SUBSCRIPTION is set, and RECEIVER_GROUP is off",
+    ),
     Case(
         {"DNS_PUBLISH": "command"},
         ("DNS_PUBLISH=command", "no DNS_PUBLISH_COMMAND"),
@@ -266,6 +283,10 @@ OF_USE: Final[list[dict[str, str]]] = [
     {"DNS_RESOLVER": "tls://192.0.2.1", "DNS_CA_FILE": "ca"},
     {"DNS_RESOLVER": "https://dns.example.test/dns-query", "DNSSEC_TRUST_ANCHORS": "anchors"},
     {"DNS_PUBLISH": "command", "DNS_PUBLISH_COMMAND": "true"},
+    {**STORE, "STORE_PASSWORD_FILE": "password"},
+    {**STORE, **GROUP},
+    {**STORE, **GROUP, "SUBSCRIPTION": "$queue/alice"},
+    {**STORE, **LOCAL},
     {"DENIED_SENDERS": "a.example", "ALLOWED_SENDERS": "*.example", "REQUIRE_BINDING": "all"},
 ]
 

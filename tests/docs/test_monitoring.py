@@ -86,7 +86,9 @@ def test_the_dashboard_asks_only_for_metrics_that_exist_and_shows_what_matters()
     assert {name for name in left_out if not name.endswith(("_sum", "_timestamp_seconds", "_succeeded"))} == {
         "dane_messenger_connected",
         "dane_messenger_epoch_keys",
+        "dane_messenger_lease_valid",
         "dane_messenger_outbox_bytes",
+        "dane_messenger_receivers",
     }
 
 

@@ -126,7 +126,8 @@ def test_a_message_is_accepted_only_once_even_after_a_restart(tmp_path: Path) ->
         guard.reserve(entry)
         with pytest.raises(Refusal):
             guard.check(entry)
-        guard.remember([printed(entry)], NOW)
+        memory.remember([printed(entry)], NOW)
+        guard.release([entry])
         with pytest.raises(Refusal):
             guard.check(entry)
     with ReplayMemory(tmp_path) as memory, pytest.raises(Refusal) as caught:

@@ -9,6 +9,7 @@ import pytest
 from testbed import disk
 from testbed.daemons.mosquitto import Mosquitto
 from testbed.daemons.namespace import Namespace
+from testbed.daemons.postgresql import Postgresql
 from testbed.daemons.process import LOOPBACK
 from testbed.daemons.unbound import Unbound
 from testbed.dns_lab.lab import DnsLab, running
@@ -73,6 +74,20 @@ def own_mosquitto(tmp_path: Path) -> Iterator[Mosquitto]:
     (tmp_path / "mosquitto").mkdir()
     with Mosquitto(tmp_path / "mosquitto") as mosquitto:
         yield mosquitto
+
+
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[Postgresql]:
+    """Yield a database server that no test stops; its data need not survive."""
+    with Postgresql(durable=False) as postgresql:
+        yield postgresql
+
+
+@pytest.fixture
+def own_postgresql() -> Iterator[Postgresql]:
+    """Yield a database server that a test may kill."""
+    with Postgresql() as postgresql:
+        yield postgresql
 
 
 @pytest.fixture

@@ -17,6 +17,7 @@ from cryptography import x509
 
 from idlib.errors import Reason
 from testbed.daemons.mosquitto import Mosquitto
+from testbed.daemons.postgresql import Postgresql
 from testbed.daemons.process import free_port
 from testbed.lab import Lab
 from testbed.messages import BrokerClient
@@ -295,7 +296,9 @@ def test_a_misspelled_verb_is_an_object(observed: Device) -> None:
     assert (ended.returncode, found["exit_status_name"]) == (64, "usage")
 
 
-def test_the_table_and_the_dashboard_fit_what_the_services_report(observed: Device, lab: Lab, tmp_path: Path) -> None:
+def test_the_table_and_the_dashboard_fit_what_the_services_report(
+    observed: Device, lab: Lab, postgresql: Postgresql, tmp_path: Path
+) -> None:
     """Each service of one device is asked once, and each expression of the dashboard is evaluated with the answers."""
     device = observed.without_setting("LOG_FORMAT").with_settings(
         EPOCH_KEYS="on", EPOCH_SPOOL=str(tmp_path / "spool"), DATA_PATH=str(tmp_path / "data")
@@ -307,7 +310,9 @@ def test_the_table_and_the_dashboard_fit_what_the_services_report(observed: Devi
     with (
         Mosquitto(tmp_path / "home") as home,
         device.with_settings(
-            METRICS_ADDRESS=str(ports["receiver"]), LOCAL_MQTT_URL=f"mqtt://{home.address}"
+            METRICS_ADDRESS=str(ports["receiver"]),
+            LOCAL_MQTT_URL=f"mqtt://{home.address}",
+            STORE=postgresql.new_database(),
         ).receiver(),
         device.with_settings(MQTT_PORT="1", METRICS_ADDRESS=str(ports["sender"])).start(SENDER),
         device.with_settings(METRICS_ADDRESS=str(ports["maintenance"]), ROTATE_EVERY="90d").start(

@@ -18,6 +18,7 @@ from idlib.errors import StoreError, TemporaryDiscoveryError
 from idlib.names import IdentityName
 from idlib.settings import OutputFormat, load
 from idlib.storage import Printed, ReplayEntry
+from idlib.storage.printing import SolePrinting
 from idlib.storage.replay import ReplayMemory
 from idlib.storage.waiting import WaitingMessages
 from idlib.timekeeping import Timekeeper
@@ -65,6 +66,7 @@ class Bench:
             settings,
             memory,
             waiting,
+            SolePrinting(memory, waiting),
             policies,
             standings,
             Discovery(self.dns, clock=lambda: self.jump + time.monotonic(), is_trusted=standings.is_surely_trusted),
@@ -158,10 +160,10 @@ def test_a_message_that_expires_while_its_batch_waits_for_the_disk_is_not_printe
     time.sleep(0.06)
     change = bench.context.waiting_store.change
 
-    def change_later(*arguments: Any) -> None:
+    def change_later(*arguments: Any) -> Any:
         if time.time() < now + 4:
             raise StoreError("the disk is full")
-        change(*arguments)
+        return change(*arguments)
 
     monkeypatch.setattr(bench.context.waiting_store, "change", change_later)
     bench.put(sealed("in time"))
@@ -242,9 +244,9 @@ def test_a_decided_message_does_not_wait_while_others_are_stored(bench: Bench, m
     time.sleep(0.06)
     change, disk = bench.context.waiting_store.change, threading.Event()
 
-    def change_later(*arguments: Any) -> None:
+    def change_later(*arguments: Any) -> Any:
         disk.wait(10)
-        change(*arguments)
+        return change(*arguments)
 
     monkeypatch.setattr(bench.context.waiting_store, "change", change_later)
     bench.put(sealed("decided"))

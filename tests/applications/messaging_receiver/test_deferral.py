@@ -107,7 +107,7 @@ def test_the_waiting_store_is_repaired_while_messages_wait(world: World) -> None
     world.clock[0] += 120
     world.wait_for(lambda: "alice.example says: in between" in world.printed)
     world.wait_for(lambda: balance(world) == (2, 2))
-    assert world.context.writes.failure is None
+    assert world.context.writes.problem is None
 
 
 @pytest.mark.parametrize("answer", [BogusError("broken"), OUT])
@@ -372,6 +372,16 @@ def test_the_time_a_message_has_waited_is_not_negative_if_the_replay_memory_is_l
     with open_world(tmp_path) as world:
         world.clock[0] += HOUR
         world.wait_for(lambda: "refused_sender-without-record=1" in world.counters)
+
+
+def test_a_message_that_was_deferred_in_the_future_has_waited_for_no_time(world: World) -> None:
+    world.dns.answers[ALICE] = OUT
+    world.clock[0] += HOUR
+    world.deliver(sealed("patient"))
+    world.wait_for(lambda: len(world.stored()) == 1)
+    world.clock[0] -= HOUR
+    (entry,) = world.context.waiting_store.index()
+    assert world.authentication._deferral.waited(entry.number) == 0.0
 
 
 def test_a_message_signed_with_a_new_key_waits_if_the_look_up_fails(world: World) -> None:

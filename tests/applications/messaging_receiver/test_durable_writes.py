@@ -1,10 +1,11 @@
 """Operations on the store are retried while its disk fails."""
 
+import logging
 import threading
 
 import pytest
 
-from idlib.errors import StoreError
+from idlib.errors import DatabaseError, StoreError
 from messaging_receiver.durable_writes import DurableWrites
 
 
@@ -27,7 +28,29 @@ def test_an_operation_is_retried_and_the_outage_is_logged_once(
     writes = DurableWrites(threading.Event(), lambda: None)
     assert writes.retry(succeed_late) == 4
     assert caplog.messages == ["Messages wait for the disk: the disk is full"]
-    assert writes.failure is None
+    assert writes.problem is None
+
+
+def test_an_outage_of_the_database_is_one_line_whatever_its_errors_are(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("messaging_receiver.durable_writes.STORE_RETRY_SECONDS", 0.01)
+    caplog.set_level(logging.INFO)
+    errors = ["it is shut down", "no one listens", "it is starting"]
+    problems: list[str | None] = []
+    writes = DurableWrites(threading.Event(), lambda: problems.append(writes.problem))
+
+    def succeed_late() -> None:
+        if errors:
+            raise DatabaseError(errors.pop(0))
+
+    writes.retry(succeed_late)
+    assert caplog.messages == [
+        "Messages wait for the database: it is shut down",
+        "The database can be used again",
+    ]
+    assert problems == ["database: it is shut down", "database: no one listens", "database: it is starting"]
+    assert writes.problem is None
 
 
 def test_a_stopping_receiver_logs_no_disk_error_for_the_store_that_it_has_closed(

@@ -62,6 +62,28 @@ def test_the_time_stops_the_receiver() -> None:
     assert stopping.wait(20)
 
 
+def test_a_receiver_of_a_group_leaves_at_the_first_signal_and_stops_at_the_second() -> None:
+    stopping, leaving = threading.Event(), threading.Event()
+    ending = Ending(stopping)
+    ending.let_leave(leaving)
+    ending.interrupt(signal.SIGTERM)
+    assert (leaving.is_set(), stopping.is_set()) == (True, False)
+    ending.interrupt(signal.SIGTERM)
+    assert stopping.is_set()
+
+
+@pytest.mark.parametrize("is_error", [False, True])
+def test_a_receiver_of_a_group_stops_without_leaving_when_it_can_deliver_no_more(*, is_error: bool) -> None:
+    stopping, leaving = threading.Event(), threading.Event()
+    ending = Ending(stopping, 3)
+    ending.let_leave(leaving)
+    if is_error:
+        ending.fail(OutputError("stdout"))
+    else:
+        ending.note_delivered(3)
+    assert (leaving.is_set(), stopping.is_set()) == (False, True)
+
+
 def test_the_first_error_counts() -> None:
     stopping = threading.Event()
     ending = Ending(stopping)

@@ -1,13 +1,16 @@
 """The Forwarder records and acknowledges a message only after its sink has said what became of it."""
 
 import threading
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from idlib.errors import OutputError
-from idlib.storage import Printed, Remembered, ReplayEntry
+from idlib.errors import OutputError, StoreError
+from idlib.storage import Claim, Printed, Remembered, ReplayEntry
+from idlib.storage.printing import SolePrinting
 from idlib.transport import ReceivedPacket
 from messaging_receiver.bounded_queue import BoundedQueue
 from messaging_receiver.ending import Ending
@@ -43,8 +46,10 @@ class Deciding:
 class Forwarding:
     """A Forwarder with its queue; the rest of the receiver is idle."""
 
-    def __init__(self, world: World, *texts: str, count: int | None = None) -> None:
-        self.context = world.context
+    def __init__(
+        self, world: World, *texts: str, count: int | None = None, printing: SolePrinting | None = None
+    ) -> None:
+        self.context = world.context if printing is None else replace(world.context, printing=printing)
         self.ending = Ending(world.context.stopping, count)
         self.settled: list[ReceivedPacket] = []
         self.confirmed: list[str] = []
@@ -84,6 +89,31 @@ class Forwarding:
 
     def _confirm(self, request: ReceiptRequest) -> None:
         self.confirmed.append(request.identifier)
+
+
+class Shared(SolePrinting):
+    """The claims of a receiver that is not alone.
+
+    Args:
+        world: The receiver.
+        answers: The results for each message: first, second and so on; after them it is claimed.
+    """
+
+    def __init__(self, world: World, *answers: Sequence[Claim]) -> None:
+        super().__init__(world.context.memory, world.context.waiting_store)
+        self._answers = {printed(number).entry: list(claims) for number, claims in enumerate(answers)}
+        self.asked: Counter[ReplayEntry] = Counter()
+        self.lost: set[ReplayEntry] = set()
+        self.is_away = False
+
+    def claim(self, entries: Sequence[ReplayEntry]) -> tuple[Claim, ...]:
+        if self.is_away:
+            raise StoreError("it is away")
+        self.asked.update(entries)
+        return tuple(self._answers[entry].pop(0) if self._answers.get(entry) else Claim.CLAIMED for entry in entries)
+
+    def may_print(self, entry: ReplayEntry) -> bool:
+        return self.asked[entry] > 1 if entry in self.lost else True
 
 
 def printed(number: int) -> Printed:
@@ -139,3 +169,76 @@ def test_no_message_is_recorded_before_it_is_delivered(world: World) -> None:
     forwarding = Forwarding(world, *["DELIVERED"] * 3, count=3)
     forwarding.run()
     assert all(recorded <= number for number, recorded in enumerate(forwarding.recorded_before))
+
+
+def test_a_message_that_another_receiver_has_claimed_is_asked_for_again_and_delays_no_other(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("messaging_receiver.forwarding.HELD_AGAIN_SECONDS", 0.01)
+    printing = Shared(world, (), (Claim.HELD, Claim.HELD), (), (Claim.HELD, Claim.PRINTED))
+    forwarding = Forwarding(world, "DELIVERED", "SET_ASIDE", "DELIVERED", "DELIVERED", printing=printing)
+    forwarding.run_until(lambda: len(forwarding.settled) == 4)
+    assert forwarding.sink.delivered == ["DELIVERED", "DELIVERED", "SET_ASIDE"]
+    assert set(forwarding.settled[:2]) == {forwarding.packets[0], forwarding.packets[2]}
+    assert forwarding.recorded() == 3
+    assert "printed=2 refused=1 refused_replay=1" in world.counters
+
+
+def test_a_message_that_stays_claimed_by_another_receiver_is_neither_printed_nor_acknowledged(world: World) -> None:
+    forwarding = Forwarding(world, "DELIVERED", "DELIVERED", printing=Shared(world, [Claim.HELD] * 1000))
+    forwarding.run_until(lambda: len(forwarding.settled) == 1)
+    assert forwarding.settled == forwarding.packets[1:]
+    assert (forwarding.recorded(), len(forwarding.sink.delivered)) == (1, 1)
+
+
+def test_only_so_many_messages_are_held_and_the_others_stay_in_the_queue_until_there_is_room(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("messaging_receiver.forwarding.HELD_AGAIN_SECONDS", 0.01)
+    monkeypatch.setattr("messaging_receiver.forwarding.MAX_HELD", 3)
+    printing = Shared(world, *([Claim.HELD] * 20 for _ in range(10)))
+    waiting: list[int] = []
+    forwarding = Forwarding(world, *["DELIVERED"] * 10, printing=printing)
+    claim = printing.claim
+
+    def counting(entries: Sequence[ReplayEntry]) -> tuple[Claim, ...]:
+        waiting.append(forwarding.queue.qsize() + len(entries))
+        return claim(entries)
+
+    monkeypatch.setattr(printing, "claim", counting)
+    forwarding.run_until(lambda: len(forwarding.settled) == 10)
+    assert len(forwarding.sink.delivered) == 10
+    assert waiting[:20] == [10] * 20
+
+
+def test_a_message_whose_claim_has_ended_is_claimed_again_before_it_is_printed(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("messaging_receiver.forwarding.HELD_AGAIN_SECONDS", 0.01)
+    printing = Shared(world)
+    printing.lost.add(printed(1).entry)
+    forwarding = Forwarding(world, "DELIVERED", "SET_ASIDE", "DELIVERED", printing=printing)
+    forwarding.run_until(lambda: len(forwarding.settled) == 3)
+    assert forwarding.sink.delivered == ["DELIVERED", "DELIVERED", "SET_ASIDE"]
+    assert [printing.asked[printed(number).entry] for number in range(3)] == [1, 2, 1]
+
+
+def test_nothing_is_printed_while_nothing_can_be_claimed(world: World) -> None:
+    printing = Shared(world)
+    printing.is_away = True
+    forwarding = Forwarding(world, "DELIVERED", printing=printing)
+    world.context.stopping.set()
+    forwarding.run()
+    assert (forwarding.sink.delivered, forwarding.settled) == ([], [])
+
+
+def test_a_message_that_was_printed_elsewhere_is_no_longer_stored(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    printing = Shared(world, [Claim.PRINTED])
+    removed: list[int] = []
+    monkeypatch.setattr(printing, "finish", lambda _printed, numbers, _now: removed.extend(numbers))
+    forwarding = Forwarding(world, printing=printing)
+    forwarding.queue.put(AuthenticatedMessage(message("DELIVERED"), printed(0), Origin(None, 7)))
+    forwarding.run_until(lambda: removed == [7])
+    assert forwarding.sink.delivered == []

@@ -124,13 +124,13 @@ def test_messages_wait_for_the_disk_and_are_printed_in_order(
     failing(ReplayMemory, method, repaired, monkeypatch, lambda *_: True)
     for number in range(100):
         world.deliver(sealed(f"number {number}"))
-    world.wait_for(lambda: world.context.writes.failure is not None)
+    world.wait_for(lambda: world.context.writes.problem is not None)
     assert len(world.settled) == 1
     time.sleep(0.3)
     repaired.set()
     world.wait_for(lambda: len(world.settled) == 101)
     assert world.printed[1:] == [f"alice.example says: number {number}" for number in range(100)]
-    assert world.context.writes.failure is None
+    assert world.context.writes.problem is None
     assert sum("Messages wait for the disk" in line for line in caplog.messages) == 1
     assert "refused=0" in world.counters
 
@@ -150,7 +150,7 @@ def test_a_message_to_be_deferred_waits_until_the_disk_can_be_used(
     world.wait_for(lambda: bool(world.dns.asked))
     world.dns.answers[DAVE] = record_of(KEYS[DAVE])
     world.clock[0] += 120
-    world.wait_for(lambda: world.context.writes.failure is not None)
+    world.wait_for(lambda: world.context.writes.problem is not None)
     repaired.set()
     world.wait_for(lambda: world.printed == ["dave.test says: patient"])
     world.wait_until_nothing_waits()
@@ -164,7 +164,7 @@ def test_a_deferred_message_is_not_acknowledged_before_it_is_stored(
     failing(WaitingMessages, "change", repaired, monkeypatch, lambda *_: True)
     world.dns.answers[DAVE] = OUT
     world.deliver(sealed("patient", DAVE))
-    world.wait_for(lambda: world.context.writes.failure is not None)
+    world.wait_for(lambda: world.context.writes.problem is not None)
     assert world.settled == []
     repaired.set()
     world.wait_for(lambda: len(world.settled) == 1)

@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from idlib.storage import Abandoned
 from messaging_receiver import waiting_index
-from messaging_receiver.waiting_index import Rank, Tally, Waiting, WaitingIndex
+from messaging_receiver.waiting_index import MESSAGE_OVERHEAD_BYTES, Rank, Tally, Waiting, WaitingIndex
 
 QUARTER = 250
 RANKS = {"fail": Rank.FAILED, "succeed": Rank.NOT_ASKED, "absent": Rank.ABSENT}
@@ -204,3 +205,47 @@ def test_the_largest_amount_is_found(steps: list[tuple[str, int]]) -> None:
         largest = tally.largest()
         assert model[largest or ""] == max(model.values(), default=0)
         assert tally.total == model.total()
+
+
+@given(
+    held=st.lists(st.tuples(st.sampled_from("abcdef"), st.integers(1, 300), st.booleans()), max_size=12),
+    offered=st.lists(
+        st.tuples(st.sampled_from("uvwxyz"), st.lists(st.tuples(st.integers(1, 90), st.booleans()), min_size=1)),
+        unique_by=lambda one: one[0],
+    ),
+)
+def test_messages_for_which_there_is_room_displace_none(
+    held: list[tuple[str, int, bool]], offered: list[tuple[str, list[tuple[int, bool]]]]
+) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(waiting_index, "MAX_OPEN_BYTES", 4000)
+        patch.setattr(waiting_index, "MAX_OPEN", 8)
+        patch.setattr(waiting_index, "MAX_RESERVED_BYTES", 8000)
+        index = WaitingIndex()
+        numbers = iter(range(1, 10_000))
+        for sender, size, is_reserved in held:
+            index.add(waiting(next(numbers), sender, "zone", size, is_reserved=is_reserved))
+            list(index.displaced())
+        room = index.room()
+        taken = [(sender, sizes) for sender, sizes in offered if room.take(_abandoned(sender, sizes), "zone")]
+        for sender, sizes in taken:
+            for size, is_reserved in sizes:
+                size += MESSAGE_OVERHEAD_BYTES  # noqa: PLW2901
+                index.add(waiting(next(numbers), sender, "zone", size, is_reserved=is_reserved))
+        assert list(index.displaced()) == []
+
+
+def _abandoned(sender: str, sizes: list[tuple[int, bool]]) -> Abandoned:
+    reserved = [size for size, is_reserved in sizes if is_reserved]
+    others = [size for size, is_reserved in sizes if not is_reserved]
+    return Abandoned(sender, len(reserved), sum(reserved), len(others), sum(others))
+
+
+def test_what_does_not_fit_leaves_the_room_to_others() -> None:
+    index = WaitingIndex()
+    index.add(waiting(1, "a", "a.test", QUARTER, is_reserved=True))
+    room = index.room()
+    assert not room.take(Abandoned("b", 1, 1, 0, 0), "a.test")
+    assert not room.take(Abandoned("b", 0, 0, 4, 0), "b.test")
+    assert room.take(Abandoned("c", 0, 0, 3, 0), "c.test")
+    assert not room.take(Abandoned("d", 0, 0, 1, 0), "d.test")

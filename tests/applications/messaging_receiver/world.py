@@ -23,6 +23,8 @@ from idlib.epochs import KEY_ID_OCTETS, SEED_OCTETS, EpochPrivateKey, Identified
 from idlib.errors import DiscoveryError, NoRecordError
 from idlib.names import IdentityName, NamePatterns
 from idlib.settings import load
+from idlib.storage import PrintingStore, ReplayStore, WaitingStore
+from idlib.storage.printing import SolePrinting
 from idlib.storage.replay import ReplayMemory
 from idlib.storage.waiting import WaitingMessages
 from idlib.timekeeping import Timekeeper
@@ -136,28 +138,48 @@ def open_world(
     directory: Path, starter: Starter | None = None, wanted: NamePatterns = EVERYONE, **settings: str
 ) -> Iterator[World]:
     """Run a receiver; with something that starts workers, it has three of them."""
-    with ReplayMemory(directory) as memory, WaitingMessages(directory) as waiting:
-        yield from _run_world(memory, waiting, {"IDENTITY_NAME": str(BOB), **settings}, starter, wanted)
+    with WaitingMessages(directory) as waiting, open_world_with(directory, waiting, starter, wanted, **settings) as one:
+        yield one
 
 
-def _run_world(
-    memory: ReplayMemory,
-    waiting: WaitingMessages,
-    environment: dict[str, str],
-    starter: Starter | None,
-    wanted: NamePatterns,
+@contextlib.contextmanager
+def open_world_with(
+    directory: Path,
+    waiting: WaitingStore,
+    starter: Starter | None = None,
+    wanted: NamePatterns = EVERYONE,
+    **settings: str,
 ) -> Iterator[World]:
+    """Run a receiver that defers messages in a store."""
+    with (
+        ReplayMemory(directory) as memory,
+        open_world_in(memory, waiting, SolePrinting(memory, waiting), starter, wanted, **settings) as one,
+    ):
+        yield one
+
+
+@contextlib.contextmanager
+def open_world_in(
+    memory: ReplayStore,
+    waiting: WaitingStore,
+    printing: PrintingStore,
+    starter: Starter | None = None,
+    wanted: NamePatterns = EVERYONE,
+    **environment: str,
+) -> Iterator[World]:
+    """Run a receiver with given stores."""
     dns = Dns({ALICE: record_of(KEYS[ALICE]), DAVE: record_of(KEYS[DAVE])})
     settled: list[ReceivedPacket] = []
     confirmed: list[ReceiptRequest] = []
     clock = [0.0]
-    settings = load(environment)
+    settings = load({"IDENTITY_NAME": str(BOB), **environment})
     policies = PolicySource(settings)
     standings = Standings(memory, policies)
     context = Context(
         settings,
         memory,
         waiting,
+        printing,
         policies,
         standings,
         Discovery(dns, clock=lambda: clock[0] + time.monotonic(), is_trusted=standings.is_surely_trusted),
@@ -181,7 +203,7 @@ def _run_world(
     turns = Turns()
     learn = (lambda *_: None) if pool is None else pool.senders.learn
     authentication = AuthenticationStage(context, decrypted, authenticated, learn, wanted)
-    printing = Stage(context, authenticated, authenticated)
+    forwarding = Stage(context, authenticated, authenticated)
 
     def deliver(payload: bytes) -> ReceivedPacket:
         context.counters.count_received()
@@ -199,7 +221,7 @@ def _run_world(
             for number, opener in enumerate(openers)
         ),
         threading.Thread(target=message_authentication_thread, args=(authentication,)),
-        threading.Thread(target=message_printer, args=(printing, sink, settled.append, confirmed.append, ending)),
+        threading.Thread(target=message_printer, args=(forwarding, sink, settled.append, confirmed.append, ending)),
     ]
     for thread in threads:
         thread.start()

@@ -72,7 +72,11 @@ def test_a_message_is_queued_behind_others_without_cryptography_and_network(
         modules = imported([*program, BOB, "second", "--queue"], environment, 0)
         assert outbox.waiting().number == 2
     assert modules >= STORAGE
-    assert not modules & (CRYPTOGRAPHY | NETWORK | {"random", "hashlib", "shutil", "ctypes", "idlib.trust"})
+    assert not modules & (
+        CRYPTOGRAPHY
+        | NETWORK
+        | {"psycopg", "idlib.storage.postgresql", "random", "hashlib", "shutil", "ctypes", "idlib.trust"}
+    )
 
 
 ENCRYPTED = {"h2", "hpack", "idlib.discovery.encrypted_channel", "idlib.discovery.https_connection"}
@@ -94,11 +98,15 @@ def test_only_an_encrypted_path_to_the_resolver_imports_what_it_needs(
     assert modules & ENCRYPTED == needed
 
 
-def test_a_message_is_sent_without_what_only_other_ways_need(environment: dict[str, str]) -> None:
-    modules = imported([str(SEND_MESSAGE), BOB, "text"], environment, 2)
+@pytest.mark.parametrize("settings", [{}, {"STORE": "postgresql://receiver@127.0.0.1:1/messages"}], ids=["-", "STORE"])
+def test_a_message_is_sent_without_what_only_other_ways_need(
+    settings: dict[str, str], environment: dict[str, str]
+) -> None:
+    modules = imported([str(SEND_MESSAGE), BOB, "text"], {**environment, **settings}, 2)
     assert {"cryptography", "dns", "paho", "idlib.transport.publisher"} <= modules
     others = {"messaging_sender.lines", "messaging_sender.receipt_listener", "messaging_sender.queuing", "idlib.trust"}
     others |= {
+        "psycopg",
         "messaging_sender.group",
         "messaging_sender.mark_memory",
         "idlib.epochs",

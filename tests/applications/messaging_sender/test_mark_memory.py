@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -10,7 +11,7 @@ import pytest
 
 from idlib.errors import StoreError
 from idlib.names import IdentityName
-from idlib.storage.outbox import FILE_NAME, Outbox
+from idlib.storage.outbox import FILE_NAME, Outbox, is_to_be_opened
 from messaging_sender import mark_memory
 from messaging_sender.mark_memory import REMEMBERED_SECONDS, MarkMemory
 
@@ -49,7 +50,7 @@ def test_a_mark_is_remembered_by_the_next_program(tmp_path: Path) -> None:
 
 def test_no_outbox_is_created_to_find_that_nothing_is_remembered(tmp_path: Path) -> None:
     opening = Opening(tmp_path)
-    memory = MarkMemory(tmp_path, opening)
+    memory = MarkMemory(partial(is_to_be_opened, tmp_path), opening)
     assert memory.recently_marked_at(BOB, NOW) is None
     assert not memory.forget(BOB)
     assert opening.times == 0
@@ -59,7 +60,7 @@ def test_no_outbox_is_created_to_find_that_nothing_is_remembered(tmp_path: Path)
 def test_many_messages_cost_one_write_an_hour_or_one_read_a_minute(tmp_path: Path) -> None:
     seconds = [0.0]
     opening = Opening(tmp_path)
-    memory = MarkMemory(tmp_path, opening, lambda: seconds[0])
+    memory = MarkMemory(partial(is_to_be_opened, tmp_path), opening, lambda: seconds[0])
     for second in range(HOUR):
         memory.note(BOB, NOW + second)
     assert opening.times == 1
@@ -87,7 +88,7 @@ def test_an_outbox_that_cannot_be_written_is_logged_once_and_the_program_itself_
 ) -> None:
     opening = Opening(tmp_path)
     opening.error = StoreError("the disk is full", "free some space")
-    memory = MarkMemory(tmp_path, opening)
+    memory = MarkMemory(partial(is_to_be_opened, tmp_path), opening)
     with caplog.at_level(logging.WARNING):
         for hours in range(3):
             memory.note(BOB, NOW + 2 * hours * HOUR)
@@ -100,7 +101,7 @@ def test_an_outbox_that_cannot_be_read_is_an_error(tmp_path: Path) -> None:
     opening = Opening(tmp_path)
     opening.error = StoreError("the disk is broken", "replace it")
     with pytest.raises(StoreError, match="the disk is broken"):
-        MarkMemory(tmp_path, opening).recently_marked_at(BOB, NOW)
+        MarkMemory(partial(is_to_be_opened, tmp_path), opening).recently_marked_at(BOB, NOW)
 
 
 def test_the_memory_of_a_program_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -91,13 +91,13 @@ def fields_used_in(*files: Path) -> set[str]:
     ("names", "package", "parts"),
     [
         (
-            # The check only looks whether the value of MAX_MESSAGE_SIZE is valid.
+            # The check only looks whether the values of these are valid.
             MAINTENANCE_READS
             | PUBLISHING_READS
             | EPOCH_PUBLISHING_READS
             | ROTATION_READS
             | METRICS_READS
-            | CHECK_READS - {"MAX_MESSAGE_SIZE"},
+            | CHECK_READS - {"MAX_MESSAGE_SIZE", "STORE", "STORE_PASSWORD_FILE"},
             "messaging_maintenance",
             [
                 "bootstrap.py",
@@ -115,7 +115,13 @@ def fields_used_in(*files: Path) -> set[str]:
         (
             RESIDENT_SENDER_READS - {"BALENA_SERVICE_NAME"},
             "messaging_sender",
-            ["discovery/__init__.py", "discovery/resolver.py", "transport/broker.py", "transport/topics.py"],
+            [
+                "discovery/__init__.py",
+                "discovery/resolver.py",
+                "storage/postgresql/connection.py",
+                "transport/broker.py",
+                "transport/topics.py",
+            ],
         ),
         (
             RECEIVER_READS,
@@ -125,6 +131,7 @@ def fields_used_in(*files: Path) -> set[str]:
                 "discovery/resolver.py",
                 "local_broker/place.py",
                 "settings/local_settings.py",
+                "storage/postgresql/connection.py",
                 "transport/broker.py",
                 "transport/topics.py",
                 "trust.py",

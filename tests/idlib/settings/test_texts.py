@@ -2,9 +2,11 @@ from pathlib import Path
 from typing import get_type_hints
 
 import pytest
+from hypothesis import given
 
 from idlib.settings import Settings, load
-from tests.idlib.settings.loading import NAME, problem
+from idlib.settings.texts import read_topic_filter
+from tests.idlib.settings.loading import NAME, TEXTS, problem
 
 PATHS = [
     "CRYPTO_PATH",
@@ -23,6 +25,7 @@ PATHS = [
     "EPOCH_PATH",
     "EPOCH_SPOOL",
     "PKIX_CA_FILE",
+    "STORE_PASSWORD_FILE",
 ]
 
 
@@ -94,6 +97,36 @@ def test_a_prefix_that_no_topic_can_have_is_rejected(text: str, fault: str) -> N
 def test_a_prefix_is_used_as_it_is() -> None:
     assert load({**NAME, "MQTT_TOPIC_PREFIX": "fleet $1/ü "}).mqtt_topic_prefix == "fleet $1/ü "
     assert load(NAME).mqtt_topic_prefix is None
+
+
+@pytest.mark.parametrize(
+    "text", ["$queue/alice", "messages/alice._device.example.com", "$share/g/a/b", "ü/a", "/", "a" * 1024]
+)
+def test_a_subscription_is_used_as_it_is(text: str) -> None:
+    assert load({**NAME, "SUBSCRIPTION": text}).subscription == text
+    assert load(NAME).subscription is None
+
+
+@pytest.mark.parametrize(
+    "text", ["a/+", "#", "$share/g/#", "a b", "a\n", "a\tb", "\x85", "a\u2028b", "\0", "\udcff", "a" * 1025]
+)
+def test_a_subscription_with_wildcards_or_white_space_is_rejected(text: str) -> None:
+    said = problem(SUBSCRIPTION=text)
+    assert said.startswith("Bad value of env var SUBSCRIPTION: ")
+    assert said.endswith("; set it to a topic filter such as $queue/NAME, without + and #")
+    assert said.isprintable()
+
+
+@given(TEXTS)
+def test_what_is_accepted_as_a_subscription_can_be_subscribed_to_and_logged(text: str) -> None:
+    try:
+        accepted = read_topic_filter(text)
+    except ValueError:
+        return
+    assert accepted == text
+    assert not set("+# \0") & set(text)
+    assert text.isprintable()
+    assert 1 <= len(text.encode()) <= 65535
 
 
 @pytest.mark.parametrize("name", ["LOCAL_MQTT_PREFIX", "HOME_ASSISTANT_PREFIX"])

@@ -2,9 +2,13 @@
 
 import hashlib
 from collections.abc import Iterable
-from typing import Final
+from typing import Any, Final
 
-from idlib.storage import Printed, Remembered, ReplayEntry, ReplayStore, Tidied
+import pytest
+
+from idlib.storage import Printed, Remembered, ReplayEntry, ReplayStore, Tidied, rules
+from idlib.storage.postgresql import printed
+from idlib.storage.postgresql.replay import PostgresReplay
 from idlib.storage.replay import ReplayMemory
 
 NOW: Final = 1_800_000_000
@@ -13,7 +17,22 @@ HOUR: Final = 3600
 DAY: Final = 24 * HOUR
 ALICE: Final = "alice.example"
 BOB: Final = "bob.example"
+Store = ReplayMemory | PostgresReplay
 NEW, PRINTED, MAYBE = Remembered.NEW, Remembered.PRINTED, Remembered.MAYBE_FORGOTTEN
+
+
+@pytest.fixture
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Divide every limit by about 100,000."""
+    for name, value in {
+        "MAX_REMEMBERED_OF_A_NAME": 15,
+        "MAX_REMEMBERED_OF_UNPROVEN": 20,
+        "MAX_REMEMBERED": 40,
+        "MAX_REMEMBERED_UNBOUND": 10,
+        "MAX_UNPROVEN_NAMES": 10,
+        "MAX_PROVEN_NAMES": 6,
+    }.items():
+        monkeypatch.setattr(rules, name, value)
 
 
 def entry(identifier: object, issued_at: int | None = NOW, sender: str = ALICE) -> ReplayEntry:
@@ -56,5 +75,24 @@ def tidy(store: ReplayStore, now: int = NOW) -> Tidied:
     raise AssertionError("tidying does not end")
 
 
-def number_remembered(store: ReplayMemory) -> int:
-    return int(store._connection.execute("SELECT count(*) FROM bound").fetchone()[0])
+def verdicts(store: Store, entries: Iterable[ReplayEntry]) -> list[Remembered]:
+    if isinstance(store, ReplayMemory):
+        return [store.verdict(one) for one in entries]
+    # All in one statement, as for a group of messages.
+    with store._database.reading() as statements:
+        return printed.verdicts(statements, list(entries))
+
+
+def query(store: Store, statement: str) -> list[tuple[Any, ...]]:
+    if isinstance(store, ReplayMemory):
+        return store._connection.execute(statement).fetchall()
+    with store._database.reading() as statements:
+        return statements.execute(statement).fetchall()
+
+
+def number_of_rows(store: Store, table: str) -> int:
+    return int(query(store, f"SELECT count(*) FROM {table}")[0][0])
+
+
+def number_remembered(store: Store) -> int:
+    return number_of_rows(store, "bound")

@@ -3,15 +3,13 @@ import multiprocessing
 import shutil
 import sqlite3
 import stat
-import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Final
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from idlib.errors import StoreError
 from idlib.storage.outbox import (
@@ -24,56 +22,22 @@ from idlib.storage.outbox import (
     state_of_files,
 )
 from tests.idlib.storage.damage import aside
-
-ALICE = "alice.example"
-BOB = "bob.example"
+from tests.idlib.storage.outbox_rules import BOB, Opening, OutboxRules, message, texts_to
 
 
-def message(identifier: str, recipient: str = BOB, text: str = "text", queued_at: int = 1000) -> NewOutgoingMessage:
-    return NewOutgoingMessage(recipient, identifier, text, queued_at, None)
+@pytest.fixture
+def opening(tmp_path: Path) -> Opening:
+    return partial(Outbox, tmp_path)
 
 
-def texts_to(outbox: Outbox, recipient: str) -> list[str]:
-    texts, number = [], 0
-    while (one := outbox.next_to(recipient, number)) is not None:
-        assert isinstance(one.content, str)
-        texts.append(one.content)
-        number = one.number
-    return texts
-
-
-def test_messages_are_kept_in_order_after_a_restart(tmp_path: Path) -> None:
-    with Outbox(tmp_path / "new") as outbox:
-        for number in range(5):
-            outbox.put(message(str(number), BOB if number % 2 else ALICE, f"number {number}"))
-    with Outbox(tmp_path / "new") as outbox:
-        assert texts_to(outbox, ALICE) == ["number 0", "number 2", "number 4"]
-        assert texts_to(outbox, BOB) == ["number 1", "number 3"]
-        assert outbox.recipients() == (ALICE, BOB)
-
-
-def test_a_message_is_queued_once_and_keeps_its_identifier(tmp_path: Path) -> None:
+@pytest.fixture
+def shared(tmp_path: Path) -> Iterator[Outbox]:
     with Outbox(tmp_path) as outbox:
-        outbox.put(message("same"))
-        outbox.put(message("same"))
-        first = outbox.next_to(BOB, 0)
-        assert first is not None
-        assert first.identifier == "same"
-        assert outbox.waiting() == Waiting(1, 1000)
-        outbox.remove(first.number)
-        assert outbox.waiting() == Waiting(0, None)
+        yield outbox
 
 
-def test_the_size_limit_counts_texts_and_200_bytes_for_each_message(tmp_path: Path) -> None:
-    with Outbox(tmp_path) as outbox:
-        outbox.put(message("large", text="ü" * ((MAX_OCTETS - 400) // 2 - 1)))
-        with pytest.raises(StoreError, match="the outbox is full: 1 messages take 16777014 of its 16777216 bytes"):
-            outbox.put(message("one more", text="xxx"))
-        outbox.put(message("fits", text="xx"))
-        with pytest.raises(StoreError, match="the outbox is full: 2 messages"):
-            outbox.put(message("one more", text="x"))
-        outbox.remove(1)
-        outbox.put(message("one more", text="x"))
+class TestOutbox(OutboxRules):
+    """The rules of every engine."""
 
 
 def test_a_week_of_a_message_a_minute_fits(tmp_path: Path) -> None:
@@ -152,33 +116,6 @@ def test_only_one_process_can_hold_the_outbox_for_delivery(tmp_path: Path) -> No
             Outbox(tmp_path).hold_for_delivery()
 
 
-def test_several_threads_write_at_once(tmp_path: Path) -> None:
-    outboxes = [Outbox(tmp_path) for _ in range(2)]
-
-    def write(number: int) -> None:
-        for identifier in range(50):
-            outboxes[number].put(message(f"{number} {identifier}"))
-
-    threads = [threading.Thread(target=write, args=(number,)) for number in range(2)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert outboxes[0].waiting().number == 100
-    for outbox in outboxes:
-        outbox.close()
-
-
-def test_an_impossible_time_of_queuing_is_replaced_by_the_present_time(tmp_path: Path) -> None:
-    with Outbox(tmp_path) as outbox:
-        for identifier, queued_at in (("before", 5), ("ahead", 9000), ("right", 1500)):
-            outbox.put(message(identifier, f"{identifier}.example", queued_at=queued_at))
-        outbox.correct_times(1000, 2000)
-        first = {name: outbox.next_to(name, 0) for name in outbox.recipients()}
-    times = {name: one.queued_at for name, one in first.items() if one is not None}
-    assert times == {"before.example": 2000, "ahead.example": 2000, "right.example": 1500}
-
-
 def test_a_message_of_this_boot_is_as_old_as_the_boot_clock_shows(tmp_path: Path) -> None:
     with Outbox(tmp_path) as outbox:
         outbox.put(message("early", "early.example", queued_at=1000), BootTime("this", 50.0))
@@ -211,17 +148,6 @@ def test_an_outbox_without_boot_times_is_upgraded(tmp_path: Path) -> None:
         assert outbox.forget_expired(2000, 500, 500) == [("old", BOB)]
 
 
-def test_expired_messages_are_removed_and_returned(tmp_path: Path) -> None:
-    with Outbox(tmp_path) as outbox:
-        outbox.put(NewOutgoingMessage(BOB, "short", "text", 1000, 10))
-        outbox.put(NewOutgoingMessage(BOB, "long", "text", 1000, 5000))
-        outbox.put(message("endless"))
-        assert outbox.forget_expired(1009, 100, 500) == []
-        assert outbox.forget_expired(1010, 100, 500) == [("short", BOB)]
-        assert outbox.forget_expired(1100, 100, 500) == [("endless", BOB)]
-        assert outbox.waiting().number == 1
-
-
 def test_the_state_of_the_files_changes_only_when_a_message_is_queued(tmp_path: Path) -> None:
     nothing = state_of_files(tmp_path)
     assert nothing == (None, None)
@@ -234,41 +160,6 @@ def test_the_state_of_the_files_changes_only_when_a_message_is_queued(tmp_path: 
     with Outbox(tmp_path) as outbox:
         assert outbox.waiting().number == 3
     assert state_of_files(tmp_path) == states[-1]
-
-
-@given(text=st.text(st.characters(codec="utf-8"), min_size=1), lifetime=st.none() | st.integers(1, 99999999))
-def test_every_text_is_returned_unchanged(
-    text: str, lifetime: int | None, tmp_path_factory: pytest.TempPathFactory
-) -> None:
-    with Outbox(tmp_path_factory.mktemp("outbox")) as outbox:
-        put = NewOutgoingMessage(BOB, "identifier", text, 1000, lifetime)
-        outbox.put(put)
-        got = outbox.next_to(BOB, 0)
-    assert got is not None
-    assert (got.recipient, got.identifier, got.content, got.queued_at, got.lifetime) == (
-        BOB,
-        "identifier",
-        text,
-        1000,
-        lifetime,
-    )
-
-
-@given(content=st.binary(min_size=1), content_type=st.sampled_from(["image/png", 'text/csv; a="b; c"', "x/y"]))
-def test_content_with_a_type_is_returned_unchanged(
-    content: bytes, content_type: str, tmp_path_factory: pytest.TempPathFactory
-) -> None:
-    directory = tmp_path_factory.mktemp("outbox")
-    with Outbox(directory) as outbox:
-        outbox.put(NewOutgoingMessage(BOB, "identifier", content, 1000, None, content_type=content_type))
-    with Outbox(directory) as outbox:
-        got = outbox.next_to(BOB, 0)
-        assert got is not None
-        assert (got.content, got.content_type) == (content, content_type)
-        outbox.remove(got.number)
-        assert outbox.waiting() == Waiting(0, None)
-    with contextlib.closing(sqlite3.connect(directory / FILE_NAME)) as connection:
-        assert connection.execute("SELECT messages, octets FROM used").fetchall() == [(0, 0)]
 
 
 @pytest.mark.parametrize(("content", "content_type"), [("text", "text/plain"), (b"bytes", None)])

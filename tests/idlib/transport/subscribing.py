@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from idlib.settings import MqttVersion
 from idlib.transport import Broker, Delivery, Subscription
-from idlib.transport.subscription import SessionMemory
+from idlib.transport.session_notes import SessionMemory
 from testbed.scripted_broker import CONNACK, CONNACK_311, Peer
 
 MAX_MESSAGE = 1000
@@ -24,9 +24,14 @@ class Running:
 
 
 @contextlib.contextmanager
-def running(address: Broker, memory: SessionMemory | None = None) -> Iterator[Running]:
+def running(
+    address: Broker,
+    memory: SessionMemory | None = None,
+    client_id: Callable[[], str | None] = lambda: "client",
+    topic_filter: str = "topic",
+) -> Iterator[Running]:
     delivered: list[Delivery] = []
-    run = Running(Subscription(address, "client", "topic", 600, MAX_MESSAGE, delivered.append, memory), delivered)
+    run = Running(Subscription(address, client_id, topic_filter, 600, MAX_MESSAGE, delivered.append, memory), delivered)
     stopping = threading.Event()
     thread = threading.Thread(target=run.subscription.run, args=(stopping,), daemon=True)
     thread.start()

@@ -20,6 +20,7 @@ from idlib.transport.packets import (
     read_properties,
     read_publish,
     read_suback,
+    read_unsuback,
 )
 from idlib.transport.session import ConnackProperty
 from testbed.raw_mqtt import packet, publish_packet, text, user_property, variable
@@ -59,7 +60,7 @@ def test_packets_are_the_same_however_the_stream_is_divided(bodies: list[tuple[i
 def test_any_bytes_are_packets_or_malformed(octets: bytes, version: MqttVersion) -> None:
     try:
         for each in PacketReader(64).feed(octets):
-            for read in (read_publish, read_connack, read_suback):
+            for read in (read_publish, read_connack, read_suback, read_unsuback):
                 try:
                     read(each, version)
                 except MalformedPacketError as error:
@@ -216,6 +217,7 @@ def test_a_connack_has_the_limits_that_we_obey() -> None:
         ConnackProperty.MAXIMUM_PACKET_SIZE: 1,
         ConnackProperty.ASSIGNED_CLIENT_IDENTIFIER: "another",
         ConnackProperty.SERVER_KEEP_ALIVE: 5,
+        ConnackProperty.SHARED_SUBSCRIPTION_AVAILABLE: 1,
     }
 
 
@@ -249,6 +251,13 @@ def test_many_properties_take_time_in_proportion_to_their_size() -> None:
 
 def test_subscription_identifiers_are_read() -> None:
     assert read_properties(b"\x03\x0b\x80\x01", 0) == {0x0B: 128}
+
+
+def test_an_unsuback_has_its_codes_with_mqtt_5_only() -> None:
+    assert read_unsuback(one(packet(0xB0, b"\0\1\0\x11")), V5) == (0x11,)
+    assert read_unsuback(one(packet(0xB0, b"\0\1")), V311) == ()
+    with pytest.raises(MalformedPacketError, match="longer than its packet"):
+        read_unsuback(one(packet(0xB0, b"\0\1\x7f")), V5)
 
 
 def test_a_suback_has_its_codes() -> None:

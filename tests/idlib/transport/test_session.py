@@ -38,6 +38,12 @@ def test_the_grant_of_a_broker_is_described() -> None:
     assert grant.is_short
 
 
+def test_a_broker_has_shared_subscriptions_unless_it_says_otherwise() -> None:
+    assert granted().has_shared_subscriptions
+    assert granted(SHARED_SUBSCRIPTION_AVAILABLE=1).has_shared_subscriptions
+    assert not granted(SHARED_SUBSCRIPTION_AVAILABLE=0).has_shared_subscriptions
+
+
 def test_an_assigned_client_id_is_shown_escaped() -> None:
     grant = granted(assigned="evil\x1b[2J", SERVER_KEEP_ALIVE=5)
     assert str(grant).endswith(", keep alive 5 s, client id 'evil\\x1b[2J'")

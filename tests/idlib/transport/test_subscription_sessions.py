@@ -49,7 +49,7 @@ def test_the_lost_session_of_an_earlier_run_is_reported(
 
     with ScriptedBroker(script) as broker:
         notes = Notes(f"{int(time.time()) - ago} {expiry} {where or broker.address}")
-        subscription = Subscription(broker.address, "client", "topic", 600, MAX_MESSAGE, lambda _: None, notes)
+        subscription = Subscription(broker.address, lambda: "client", "topic", 600, MAX_MESSAGE, lambda _: None, notes)
         stopping = threading.Event()
         thread = threading.Thread(target=subscription.run, args=(stopping,), daemon=True)
         thread.start()

@@ -5,6 +5,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ import pytest
 from idlib.local_broker.place import Topics
 from idlib.storage.outbox import FILE_NAME, MAX_OCTETS, Outbox
 from idlib.storage.outgoing import NewOutgoingMessage
+from idlib.storage.watching import is_watched
 from idlib.transport import ReceivedPacket
 from messaging_receiver.local_broker.connection import Taken
 from messaging_receiver.local_broker.outgoing import MAX_TAKEN, Outgoing
@@ -28,7 +30,8 @@ class Bench:
         self.acknowledged: list[tuple[int, int]] = []
         self.reports: list[dict[str, str]] = []
         self.outgoing = Outgoing(
-            directory,
+            partial(Outbox, directory),
+            partial(is_watched, directory),
             Topics("home/a"),
             65536,
             self._acknowledge,

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from idlib.settings import load
-from messaging_receiver.application import _open_spawner
+from messaging_receiver.workers.opening import open_spawner
 
 ROOT = Path(__file__).parents[4]
 # Python warns of a fork in a process that has threads.
@@ -72,7 +72,7 @@ def test_if_the_system_has_no_resources_at_the_start_the_receiver_works_without_
         raise OSError(errno.EAGAIN, "Resource temporarily unavailable")
 
     monkeypatch.setattr(os, "fork", refuse)
-    with _open_spawner(load({"IDENTITY_NAME": "bob.example"}), 2) as spawner:
+    with open_spawner(load({"IDENTITY_NAME": "bob.example"}), 2) as spawner:
         assert spawner is None
     assert caplog.messages == ["Messages are opened without worker processes: Resource temporarily unavailable"]
 

@@ -1,0 +1,1 @@
+"""The PostgreSQL engine of the stores, for several receivers of one name."""

@@ -1,0 +1,302 @@
+"""A connection to the database that is made again after it is lost, and knows whether a commit has succeeded."""
+
+import contextlib
+import importlib
+import logging
+import threading
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, Final, Self
+
+from idlib.errors import ConfigurationError, DatabaseError, StoreError
+from idlib.settings import Settings
+from idlib.settings.named_files import read_password
+from idlib.settings.store_urls import StoreUrl
+
+if TYPE_CHECKING:
+    import psycopg
+
+_LOG = logging.getLogger(__name__)
+
+_CONNECT_SECONDS: Final = 5
+# A server that does not answer is noticed within about so many seconds.
+_SILENCE_SECONDS: Final = 10
+# For how long the outcome of a commit is asked for, and how long to wait between two attempts.
+_OUTCOME_SECONDS: Final = 5.0
+_OUTCOME_PAUSE_SECONDS: Final = 0.1
+# A receiver that ends does not wait for a server that does not answer; the system closes the connection.
+_CLOSE_SECONDS: Final = 0.2
+_LOGIN_FAILURES: Final = ("authentication failed", "no password supplied", "role ")
+_SCHEMA_LOCK: Final = 0x44414E45
+# The server's own settings may be weaker. A receiver that hangs must not block the others, nor the removal of old rows.
+_SESSION: Final = (
+    "SET synchronous_commit = on; SET idle_in_transaction_session_timeout = '30s'; SET lock_timeout = '10s';"
+    " SET statement_timeout = '60s'; SET TIME ZONE 'UTC'"
+)
+
+
+class Statements:
+    """Runs statements in a transaction; parameters are written as `?`, as in SQLite.
+
+    Args:
+        connection: The connection.
+    """
+
+    def __init__(self, connection: "psycopg.Connection[tuple[Any, ...]]") -> None:
+        self._connection = connection
+
+    def execute(self, statement: str, values: Sequence[object] = ()) -> "psycopg.Cursor[tuple[Any, ...]]":
+        """Run a statement and return its rows.
+
+        Args:
+            statement: In SQL, without `?` other than for parameters.
+            values: The parameters.
+        """
+        if not values:
+            return self._connection.execute(statement.encode())
+        return self._connection.execute(_translated(statement).encode(), tuple(values))
+
+    def executemany(self, statement: str, rows: Iterable[Sequence[object]]) -> "psycopg.Cursor[tuple[Any, ...]]":
+        """Run a statement once for each row of parameters.
+
+        Args:
+            statement: As for `execute`.
+            rows: The parameters.
+        """
+        cursor = self._connection.cursor()
+        cursor.executemany(_translated(statement).encode(), [tuple(row) for row in rows])
+        return cursor
+
+
+class PostgresDatabase:
+    """One connection to the database. Any number of threads may use it; each waits until the one before is done.
+
+    Every method may raise `DatabaseError`; what a transaction has changed is then undone. After `UnknownOutcomeError`
+    it may have been committed, so every operation must be such that repeating it changes nothing more.
+
+    Args:
+        url: Where the database is.
+        password: The password there; None if there is none, or libpq finds it elsewhere.
+    """
+
+    def __init__(self, url: StoreUrl, password: str | None = None) -> None:
+        self._url = url
+        self._password = password
+        self._psycopg = _import_psycopg()
+        self._lock = threading.RLock()
+        self._connection: psycopg.Connection[tuple[Any, ...]] | None = None
+        self._is_closed = False
+
+    @classmethod
+    def from_settings(cls, settings: Settings) -> Self:
+        """Return a connection to the database in STORE, which must be set; it is made when it is first used.
+
+        Args:
+            settings: From the environment.
+
+        Raises:
+            ConfigurationError: The file in STORE_PASSWORD_FILE cannot be read, or the library is not installed.
+        """
+        assert settings.store is not None  # noqa: S101  # as documented
+        return cls(settings.store, read_password("STORE_PASSWORD_FILE", settings.store_password_file))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @property
+    def place(self) -> str:
+        """Host and database, for log lines and errors."""
+        return self._url.place
+
+    def another(self) -> Self:
+        """Return another connection to the same database, for a thread that must not wait for the users of this one."""
+        return type(self)(self._url, self._password)
+
+    def close(self) -> None:
+        """Close the connection, unless a thread waits for the server; it cannot be used afterwards."""
+        self._is_closed = True
+        if self._lock.acquire(timeout=_CLOSE_SECONDS):
+            try:
+                self._disconnect()
+            finally:
+                self._lock.release()
+
+    def prepare(self, part: str, version: int, schema: str) -> None:
+        """Create the tables of a part, unless they exist.
+
+        Args:
+            part: The name of the part.
+            version: The version of its tables.
+            schema: The statements that create them if they are missing.
+
+        Raises:
+            StoreError: A newer version of this software has created them, or the database cannot be used.
+        """
+        with self.transaction() as statements:
+            # Several receivers may start at the same moment, and CREATE TABLE IF NOT EXISTS is not atomic.
+            statements.execute("SELECT pg_advisory_xact_lock(?)", (_SCHEMA_LOCK,))
+            statements.execute("CREATE TABLE IF NOT EXISTS part (name text PRIMARY KEY, version integer NOT NULL)")
+            row = statements.execute("SELECT version FROM part WHERE name = ?", (part,)).fetchone()
+            if row is not None and row[0] > version:
+                raise StoreError(
+                    f"a newer version of this software has written the tables for {part} in the database {self.place}",
+                    "use that version, or set STORE to another database",
+                )
+            if row is None:
+                statements.execute(schema)
+                statements.execute("INSERT INTO part VALUES (?, ?)", (part, version))
+
+    @contextlib.contextmanager
+    def transaction(self) -> Iterator[Statements]:
+        """Run the block in a transaction, which is durable afterwards; nothing has changed if the block raises.
+
+        Each statement sees what others have committed before it (READ COMMITTED).
+
+        Raises:
+            UnknownOutcomeError: The connection was lost while the transaction was committed, and the server cannot be
+                asked if it was.
+            DatabaseError: The database cannot be used.
+        """
+        with self._lock, self._translating_errors():
+            connection = self._current_connection()
+            try:
+                yield Statements(connection)
+                row = connection.execute("SELECT pg_current_xact_id_if_assigned()::text").fetchone()
+                self._commit(connection, None if row is None else row[0])
+            except BaseException:
+                self._roll_back(connection)
+                raise
+
+    @contextlib.contextmanager
+    def reading(self) -> Iterator[Statements]:
+        """Run the block, which only reads, without a transaction: each statement is only one round trip.
+
+        Raises:
+            StoreError: The database cannot be used.
+        """
+        with self._lock, self._translating_errors():
+            connection = self._current_connection()
+            connection.autocommit = True
+            try:
+                yield Statements(connection)
+            finally:
+                if not connection.closed:
+                    connection.autocommit = False
+
+    def _commit(self, connection: "psycopg.Connection[tuple[Any, ...]]", number: str | None) -> None:
+        try:
+            connection.commit()
+        except self._psycopg.OperationalError as error:
+            if number is None:
+                # Nothing has changed.
+                raise
+            if not self._was_committed(number, error):
+                raise
+
+    def _was_committed(self, number: str, error: Exception) -> bool:
+        """Return whether a transaction was committed although the connection was lost before the server said so.
+
+        Args:
+            number: The transaction's number.
+            error: How the connection was lost.
+        """
+        deadline = time.monotonic() + _OUTCOME_SECONDS
+        while True:
+            with contextlib.suppress(self._psycopg.Error):
+                self._disconnect()
+                connection = self._current_connection()
+                row = connection.execute("SELECT pg_xact_status(%s::xid8)", (number,)).fetchone()
+                connection.rollback()
+                # While it is in progress, the server has not noticed that the connection is lost.
+                if row is not None and row[0] != "in progress":
+                    _LOG.debug("transaction %s was %s", number, row[0])
+                    return bool(row[0] == "committed")
+            if time.monotonic() >= deadline:
+                raise UnknownOutcomeError(
+                    f"the database {self.place} was lost during a commit: {_first_line(error)}",
+                    "the receiver repeats the write as soon as the database can be used",
+                ) from error
+            time.sleep(_OUTCOME_PAUSE_SECONDS)
+
+    def _current_connection(self) -> "psycopg.Connection[tuple[Any, ...]]":
+        if self._is_closed:
+            raise DatabaseError(f"the connection to the database {self.place} is closed")
+        if self._connection is None or self._connection.closed:
+            connection = self._psycopg.connect(
+                self._url.text,
+                password=self._password,
+                connect_timeout=_CONNECT_SECONDS,
+                keepalives_idle=_SILENCE_SECONDS // 2,
+                keepalives_interval=1,
+                keepalives_count=_SILENCE_SECONDS // 2,
+                tcp_user_timeout=_SILENCE_SECONDS * 1000,
+                application_name="dane-messenger",
+            )
+            try:
+                connection.execute(_SESSION)
+                connection.commit()
+            except BaseException:
+                connection.close()
+                raise
+            self._connection = connection
+        return self._connection
+
+    def _disconnect(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close()
+
+    def _roll_back(self, connection: "psycopg.Connection[tuple[Any, ...]]") -> None:
+        try:
+            if not connection.closed:
+                connection.rollback()
+        except self._psycopg.Error:
+            self._disconnect()
+
+    @contextlib.contextmanager
+    def _translating_errors(self) -> Iterator[None]:
+        try:
+            yield
+        except self._psycopg.Error as error:
+            raise DatabaseError(
+                f"the database {self.place} cannot be used: {_first_line(error)}", _hint_for(self._psycopg, error)
+            ) from error
+
+
+class UnknownOutcomeError(DatabaseError):
+    """The connection was lost while a transaction was committed, and the server cannot be asked if it was."""
+
+
+def _import_psycopg() -> Any:
+    try:
+        return importlib.import_module("psycopg")
+    except ImportError as error:
+        raise ConfigurationError(
+            f"Error: STORE needs psycopg, which cannot be imported ({error}); install dane-mqtt-messenger[postgresql]"
+        ) from error
+
+
+def _translated(statement: str) -> str:
+    return statement.replace("%", "%%").replace("?", "%s")
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
+
+
+def _hint_for(psycopg: Any, error: Exception) -> str:
+    """Return what a user can do about an error of the database."""
+    errors = psycopg.errors
+    if isinstance(error, errors.InsufficientPrivilege):
+        return "let the user in STORE create tables: GRANT CREATE ON SCHEMA public TO the user"
+    # While it connects, libpq passes on only a text.
+    if isinstance(error, errors.InvalidPassword | errors.InvalidAuthorizationSpecification) or any(
+        text in str(error) for text in _LOGIN_FAILURES
+    ):
+        return "check the user in STORE, and STORE_PASSWORD_FILE"
+    if isinstance(error, errors.ReadOnlySqlTransaction):
+        return "this server is a standby: add target_session_attrs=read-write and all hosts to STORE"
+    return "check STORE, and that the database server runs"

@@ -1,0 +1,157 @@
+"""PostgreSQL, with its data in a directory of its own."""
+
+import contextlib
+import os
+import pwd
+import shutil
+import signal
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self
+
+from testbed.daemons.process import LOOPBACK, Daemon, DaemonError, find, free_port, run_tool
+from testbed.programs import descendants
+
+USER: Final = "receiver"
+# The server refuses to run as root.
+_SYSTEM_USER: Final = "postgres"
+_START_SECONDS: Final = 30.0
+_CONFIGURATION: Final = """\
+listen_addresses = '{address}'
+port = {port}
+unix_socket_directories = '{directory}'
+max_connections = 100
+shared_buffers = 64MB
+log_line_prefix = '%m [%p] '
+"""
+
+
+class Postgresql(Daemon):
+    """A database server on loopback that accepts its superuser without a password; it keeps its data until `__exit__`.
+
+    Args:
+        durable: Whether a commit waits for the disk, as by default; it must where a test kills the server.
+        extra: Further lines of its configuration.
+    """
+
+    def __init__(self, *, durable: bool = True, extra: str = "") -> None:
+        self.host = LOOPBACK
+        self.port = free_port()
+        # Not in the directory of the test, which is closed to other users.
+        self._directory = Path(tempfile.mkdtemp(prefix="postgresql-"))
+        self._data = self._directory / "data"
+        self._databases = 0
+        self._as_user = _as_system_user(self._directory)
+        self._settings = _CONFIGURATION.format(address=LOOPBACK, port=self.port, directory=self._directory)
+        self._settings += extra if durable else f"fsync = off\n{extra}"
+        super().__init__(
+            [*self._as_user, find("postgres"), "-D", str(self._data)],
+            self._directory / "postgresql.log",
+            lambda log: "ready to accept connections" in log,
+        )
+        self.name = "postgres"
+
+    def __enter__(self) -> Self:
+        self._create()
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.stop()
+        shutil.rmtree(self._directory, ignore_errors=True)
+
+    @property
+    def address(self) -> str:
+        """Address and port as the programs show them."""
+        return f"{self.host}:{self.port}"
+
+    def url(self, database: str = "postgres") -> str:
+        """Return the value of STORE for a database.
+
+        Args:
+            database: Its name.
+        """
+        return f"postgresql://{USER}@{self.address}/{database}"
+
+    def socket_url(self, url: str) -> str:
+        """Return another URL of a database, for programs in any network namespace.
+
+        Args:
+            url: As `url` returns it.
+        """
+        return f"{url}?host={self._directory}".replace(self.address, f":{self.port}")
+
+    def processor_seconds(self) -> float:
+        """Return the processor time of the processes that run, in seconds."""
+        assert self._process is not None
+        processes = (self._process.pid, *descendants(self._process.pid))
+        return sum(int(Path(f"/proc/{number}/schedstat").read_text().split()[0]) for number in processes) / 1e9
+
+    def new_database(self) -> str:
+        """Create an empty database, and return the value of STORE for it."""
+        self._databases += 1
+        database = f"messages{self._databases}"
+        self.run(f"CREATE DATABASE {database}")
+        return self.url(database)
+
+    def run(self, statement: str, database: str = "postgres") -> str:
+        """Run a statement as superuser, and return its rows: a line each, with columns separated by |.
+
+        Args:
+            statement: In SQL.
+            database: The name of the database, or the value of STORE for it.
+        """
+        database = database.rpartition("/")[2]
+        return run_tool("psql", "--no-psqlrc", "-qAtX", "-v", "ON_ERROR_STOP=1", "-c", statement, self.url(database))
+
+    def start(self, timeout: float = _START_SECONDS) -> None:
+        """Start the server; after `kill`, wait until the processes that it left have ended.
+
+        Args:
+            timeout: How many seconds it may take.
+
+        Raises:
+            DaemonError: It ended, or was not ready in time.
+        """
+        deadline = time.monotonic() + timeout
+        while True:
+            try:
+                super().start(timeout)
+            except DaemonError:
+                if "still in use" not in self.log_tail() or time.monotonic() > deadline:
+                    raise
+                time.sleep(0.1)
+            else:
+                return
+
+    def stop(self) -> None:
+        """Stop the server cleanly, if it runs; connections are ended."""
+        self._end(signal.SIGINT)
+
+    @contextlib.contextmanager
+    def away(self) -> Iterator[None]:
+        """Kill the server for the time of the block."""
+        self.kill()
+        yield
+        self.start()
+
+    def _create(self) -> None:
+        run_tool(
+            *self._as_user, find("initdb"), "-D", str(self._data), "-U", USER, "-A", "trust", "--no-sync", "-E", "UTF8"
+        )
+        with (self._data / "postgresql.conf").open("a") as configuration:
+            configuration.write(self._settings)
+
+
+def _as_system_user(directory: Path) -> tuple[str, ...]:
+    """Return what to put before a command so that it may serve the directory: root may not."""
+    if os.geteuid() != 0:
+        return ()
+    user = pwd.getpwnam(_SYSTEM_USER)
+    os.chown(directory, user.pw_uid, user.pw_gid)
+    return ("setpriv", f"--reuid={user.pw_uid}", f"--regid={user.pw_gid}", "--clear-groups", "--pdeathsig", "KILL")

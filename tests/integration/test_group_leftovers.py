@@ -1,0 +1,65 @@
+"""The search at the end of `python -m chaos.group` finds what a group has left at the broker and in its database."""
+
+import time
+
+import pytest
+
+from chaos.group import leftovers
+from testbed.daemons.mosquitto import Mosquitto
+from testbed.daemons.postgresql import Postgresql
+from testbed.raw_mqtt import RawClient
+from tests.integration.kept_session import keep_session
+
+_TABLES = (
+    "CREATE TABLE receiver (client_id text PRIMARY KEY); CREATE TABLE claim (sender text);"
+    " CREATE TABLE waiting (number bigint)"
+)
+
+
+def test_sessions_that_no_lease_names_and_messages_in_any_session_are_found(own_mosquitto: Mosquitto) -> None:
+    for client_id in ("leased", "full", "forgotten"):
+        keep_session(own_mosquitto, client_id, f"topic/{client_id}")
+    with RawClient(own_mosquitto.port) as publisher:
+        publisher.publish("topic/full", b"a")
+    found = leftovers.at_broker(own_mosquitto.port, own_mosquitto.log, ("leased", "full"))
+    assert found == (
+        "a session left at the broker, without a lease: forgotten",
+        "1 messages or more left at the broker in the session of full",
+    )
+    assert leftovers.at_broker(own_mosquitto.port, own_mosquitto.log, ()) == ()
+
+
+def test_a_session_that_was_ended_just_before_the_broker_was_killed_is_excused(own_mosquitto: Mosquitto) -> None:
+    for client_id in ("empty", "full"):
+        keep_session(own_mosquitto, client_id, f"topic/{client_id}")
+    now = time.time()
+    with RawClient(own_mosquitto.port) as publisher:
+        publisher.publish("topic/full", b"a")
+    found = leftovers.at_broker(own_mosquitto.port, own_mosquitto.log, (), [now])
+    assert found == ("1 messages or more left at the broker in the session of full",)
+    keep_session(own_mosquitto, "empty", "topic/empty")
+    found = leftovers.at_broker(own_mosquitto.port, own_mosquitto.log, (), [now - 60, now + 60])
+    assert found == ("a session left at the broker, without a lease: empty",)
+
+
+@pytest.fixture
+def database(postgresql: Postgresql) -> str:
+    database = postgresql.new_database()
+    postgresql.run(_TABLES, database)
+    return database
+
+
+def test_rows_that_no_receiver_needs_are_found(postgresql: Postgresql, database: str) -> None:
+    postgresql.run("INSERT INTO receiver VALUES ('one')", database)
+    assert leftovers.in_database(postgresql, database) == ()
+    postgresql.run("INSERT INTO receiver VALUES ('other')", database)
+    postgresql.run("INSERT INTO claim VALUES ('a'), ('b'); INSERT INTO waiting VALUES (1)", database)
+    assert leftovers.in_database(postgresql, database) == (
+        "2 claims of messages left in the database",
+        "1 messages that wait left in the database",
+        "2 leases left instead of that of the last receiver: one other",
+    )
+
+
+def test_a_group_whose_last_lease_is_gone_has_failed(postgresql: Postgresql, database: str) -> None:
+    assert leftovers.in_database(postgresql, database) == ("0 leases left instead of that of the last receiver: ",)

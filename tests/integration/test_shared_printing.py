@@ -1,0 +1,115 @@
+"""Receivers of one name that share a database and get copies of the same messages; the rest of each is real."""
+
+import contextlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import pytest
+
+from idlib.envelope import parse
+from idlib.settings.store_urls import read_store_url
+from idlib.storage.postgresql.claims import PostgresPrinting
+from idlib.storage.postgresql.connection import PostgresDatabase
+from idlib.storage.postgresql.leases import Leases, new_holder
+from idlib.storage.postgresql.replay import PostgresReplay
+from idlib.storage.postgresql.waiting import PostgresWaiting
+from idlib.trust import replay_entry
+from messaging_receiver.opening import open_message
+from testbed.daemons.postgresql import Postgresql
+from tests.applications.messaging_receiver.world import ALICE, BOB, KEYS, World, open_world_in, sealed
+
+
+@dataclass
+class Stores:
+    """What a receiver uses of the database."""
+
+    leases: Leases
+    memory: PostgresReplay
+    waiting: PostgresWaiting
+    printing: PostgresPrinting
+
+    def end(self) -> None:
+        """Have the lease expire."""
+        self.leases.abandon()
+
+
+@pytest.fixture
+def opened() -> Iterator[contextlib.ExitStack]:
+    with contextlib.ExitStack() as opened:
+        yield opened
+
+
+@pytest.fixture
+def open_stores(postgresql: Postgresql, opened: contextlib.ExitStack) -> Callable[[], Stores]:
+    url = read_store_url(postgresql.new_database())
+
+    def open_them() -> Stores:
+        database = opened.enter_context(PostgresDatabase(url))
+        leases = Leases(database, new_holder(), new_holder)
+        leases.prepare()
+        leases.take()
+        memory = opened.enter_context(PostgresReplay(database))
+        waiting = PostgresWaiting(database, leases.holder)
+        # The Forwarder does not wait for the other threads.
+        of_printing = opened.enter_context(database.another())
+        printing = PostgresPrinting(of_printing, leases.holder, lambda: leases.term)
+        return Stores(leases, memory, waiting, printing)
+
+    return open_them
+
+
+def receiver(stores: Stores, opened: contextlib.ExitStack) -> World:
+    return opened.enter_context(open_world_in(stores.memory, stores.waiting, stores.printing))
+
+
+def said(*texts: str) -> list[str]:
+    return [f"{ALICE} says: {text}" for text in texts]
+
+
+def test_copies_are_printed_once_refused_otherwise_and_acknowledged_by_all(
+    open_stores: Callable[[], Stores], opened: contextlib.ExitStack
+) -> None:
+    receivers = [receiver(open_stores(), opened) for _ in range(2)]
+    texts = [f"text {number}" for number in range(40)]
+    for text in texts:
+        payload = sealed(text)
+        for one in receivers:
+            one.deliver(payload)
+    for one in receivers:
+        one.wait_for(lambda: len(one.settled) == len(texts))  # noqa: B023  # called before the next one
+    assert sorted(receivers[0].printed + receivers[1].printed) == sorted(said(*texts))
+    for one in receivers:
+        number = len(texts) - len(one.printed)
+        assert f"printed={len(one.printed)} refused={number}" in one.counters
+        assert not number or f"refused_replay={number}" in one.counters
+
+
+def test_a_message_that_another_receiver_has_claimed_waits_until_that_receiver_has_ended(
+    open_stores: Callable[[], Stores], opened: contextlib.ExitStack
+) -> None:
+    other = open_stores()
+    one = receiver(open_stores(), opened)
+    payload = sealed("claimed by the other")
+    message = open_message(payload, BOB, [KEYS[BOB]])
+    other.printing.claim([replay_entry(message.unverified or parse(message.signed), message.digest)])
+    claimed, free = one.deliver(payload), one.deliver(sealed("free"))
+    one.wait_for(lambda: one.settled == [free])
+    assert one.printed == said("free")
+    other.end()
+    one.wait_for(lambda: one.settled == [free, claimed])
+    assert one.printed == said("free", "claimed by the other")
+
+
+def test_nothing_is_printed_without_a_lease_and_all_of_it_once_there_is_one(
+    open_stores: Callable[[], Stores], opened: contextlib.ExitStack
+) -> None:
+    stores = open_stores()
+    one = receiver(stores, opened)
+    stores.end()
+    for number in range(3):
+        one.deliver(sealed(str(number)))
+    one.wait_for(lambda: one.context.counters.read().received == 3)
+    assert one.printed == []
+    stores.leases.take()
+    one.wait_for(lambda: len(one.settled) == 3)
+    assert sorted(one.printed) == said("0", "1", "2")

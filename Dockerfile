@@ -16,7 +16,20 @@ RUN touch /tmp/options \
 RUN python3 -m pip install --no-cache-dir --no-compile --root-user-action=ignore \
         --no-deps --require-hashes --only-binary=:all: $(cat /tmp/options) --prefix=/packages -r /tmp/runtime.txt \
     && rm -rf /packages/bin \
-    && find /packages -depth \( -name tests -o -name 'tests[-_.]*' \) -exec rm -rf {} +
+    && find /packages -depth \( -name tests -o -name 'tests[-_.]*' -o -name '*.pyi' -o -name '*.[ch]' \) \
+        -exec rm -rf {} +
+
+# With --build-arg STORE_ENGINE=postgresql, what STORE needs in addition, for 64-bit platforms.
+FROM packages AS store_packages
+ARG STORE_ENGINE=sqlite
+COPY requirements/postgresql.txt /tmp/
+RUN mkdir /store_packages \
+    && case "$STORE_ENGINE" in \
+        sqlite) ;; \
+        postgresql) PYTHONPATH="$(echo /packages/lib/python3*/site-packages)" \
+            python3 -m pip install --no-cache-dir --no-compile --root-user-action=ignore \
+                --no-deps --require-hashes --only-binary=:all: --prefix=/store_packages -r /tmp/postgresql.txt ;; \
+        *) echo "STORE_ENGINE is sqlite or postgresql, not $STORE_ENGINE" >&2; exit 1 ;; esac
 
 # Our own distribution. Its build tools stay out of the final images.
 FROM ${PYTHON_IMAGE} AS distribution
@@ -37,19 +50,22 @@ RUN HATCH_BUILD_NO_HOOKS=true python3 -m pip install --no-cache-dir --no-compile
 FROM ${PYTHON_IMAGE} AS python
 ARG APP_UID=1001
 RUN useradd --uid ${APP_UID} --user-group --no-create-home --home-dir /tmp --shell /bin/bash messenger \
-    && install -d -m 0700 -o ${APP_UID} -g ${APP_UID} /identity /credentials /data \
+    && install -d -m 0700 -o ${APP_UID} -g ${APP_UID} /identity /credentials /data /epochs \
     && install -d -m 0755 -o ${APP_UID} -g ${APP_UID} /epoch-records \
     && echo '. /etc/greeting.sh' >> /etc/bash.bashrc \
     && cd /usr/local && rm -rf bin/pip* bin/idle* bin/pydoc* lib/python3*/ensurepip lib/python3*/site-packages/pip*
 COPY --from=packages /packages /usr/local
+COPY --from=store_packages /store_packages /usr/local
 COPY --from=distribution /packages /usr/local
 ENV APP_UID=${APP_UID} \
     LANG=C.UTF-8 \
     PYTHONPYCACHEPREFIX=/application/bytecode
 
 # Bytecode of everything that the programs import, including Python's own modules, because a read-only container cannot
-# store it. What they import only when they need it is named here; pybase64 is not installed on 32-bit ARM.
+# store it. What they import only when they need it is named here; pybase64 is not installed on 32-bit ARM. Without
+# psycopg, what uses it is not imported.
 FROM python AS bytecode
+ARG STORE_ENGINE=sqlite
 COPY applications /application
 RUN cd /application && chmod -R a+rX,go-w . && rm restart.py \
     && for name in idlib dane_messenger messaging_maintenance messaging_receiver messaging_sender; do \
@@ -57,6 +73,8 @@ RUN cd /application && chmod -R a+rX,go-w . && rm restart.py \
             [__import__(one.name) for one in pkgutil.walk_packages($name.__path__, '$name.')]" || exit 1; done \
     && python3 -c "import ctypes, dane_discovery.dane, encodings.ascii, publicsuffixlist" \
     && { python3 -c "import pybase64" || test "$(uname -m)" != x86_64; } \
+    && if [ "$STORE_ENGINE" = sqlite ]; then \
+        find bytecode -type f -path '*/storage/postgresql/*' -delete; else python3 -c "import psycopg"; fi \
     && for program in */src/*.py; do \
         (cd "${program%/*}" && python3 "${program##*/}" --help > /dev/null) || exit 1; done
 

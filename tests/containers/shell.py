@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from testbed.containers.engine import DOCKER, REPOSITORY
+from testbed.containers.scaled_stack import ScaledStack
 from tests import documents
 
 
@@ -45,6 +46,10 @@ class Shell:
         # A reader's engine pulls the base images; the engine of the tests has them already.
         commands = commands.replace(
             "-f docker-compose.lab.yml", "-f docker-compose.lab.yml -f tests/containers/lab_images.yml"
+        )
+        # Their network has a name server, and the engine need not pull the images of broker and database.
+        commands = commands.replace(
+            "-f docker-compose.scale.yml", " ".join(f"-f {file}" for file in ScaledStack.files[1:])
         )
         done = subprocess.run(
             ["bash", "-euc", commands],

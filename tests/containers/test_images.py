@@ -35,6 +35,11 @@ def test_all_images_together_add_little(built_stack: Stack) -> None:
     assert 0 < built_stack.size(*SERVICES) <= ALL_OVER_THEIR_BASES
 
 
+def test_what_a_database_needs_is_not_in_the_images(built_stack: Stack) -> None:
+    for service in PYTHON_SERVICES:
+        assert in_image(built_stack, service, "find / -xdev -iname '*psycopg*' 2>/dev/null; true") == ""
+
+
 @pytest.mark.parametrize("service", SERVICES)
 def test_an_image_has_no_build_or_install_tools(built_stack: Stack, service: str) -> None:
     assert in_image(built_stack, service, f"command -v {' '.join(COMPILERS)} pip pip3 uv; true") == ""
@@ -65,7 +70,9 @@ def test_the_user_of_a_container_can_change_only_the_volumes(built_stack: Stack,
     writable = set(in_image(built_stack, service, "find / -xdev -writable ! -type l 2>/dev/null; true").split())
     for_all = {"/tmp", "/var/tmp", "/run/lock"}
     assert writable - for_all == (
-        {"/identity", "/credentials", "/data", "/epoch-records"} if service in PYTHON_SERVICES else {"/var/lib/unbound"}
+        {"/identity", "/credentials", "/data", "/epochs", "/epoch-records"}
+        if service in PYTHON_SERVICES
+        else {"/var/lib/unbound"}
     )
 
 

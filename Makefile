@@ -1,4 +1,4 @@
-# make setup | demo | test | fuzz | chaos | hostile | soak | rotation-soak | lint | bench | bench-long | lock | wheel |
+# make setup | demo | test | fuzz | chaos | chaos-group | hostile | soak | rotation-soak | lint | bench | bench-long | lock | wheel |
 # clean. Each target sets up what it needs; none needs root.
 # With a container engine and Compose: make test-containers | bench-containers | images-emulated. With buildx: make images.
 # For a release: make pin-images | release-check.
@@ -21,8 +21,8 @@ SOURCES := pyproject.toml README.md LICENSE $(shell find build_hooks dane_messen
 # With the editable install, changes take effect at once; with the normal one, when make runs.
 PACKAGE := $(if $(wildcard .venv/editable.stamp),.venv/editable.stamp,.venv/installed.stamp)
 
-.PHONY: setup demo packages test test-containers fuzz chaos hostile soak rotation-soak lint bench bench-long \
-	bench-containers lock wheel distributions images images-emulated pin-images release-check clean
+.PHONY: setup demo packages test test-containers fuzz chaos chaos-group hostile soak rotation-soak lint bench \
+	bench-long bench-containers lock wheel distributions images images-emulated pin-images release-check clean
 
 # The programs of a device, and the demo's embedded broker.
 setup: $(PACKAGE)
@@ -107,6 +107,12 @@ chaos: .venv/editable.stamp
 	@$(BIN)/python -m testbed.install_packages
 	@$(BIN)/python -m chaos --seconds $(or $(SECONDS),600) $(if $(SEED),--seed $(SEED))
 	@$(BIN)/python -m chaos.epochs --seconds $$(($(or $(SECONDS),600) / 2)) $(if $(SEED),--seed $(SEED))
+	@$(BIN)/python -m chaos.group --seconds $(or $(SECONDS),600) $(if $(SEED),--seed $(SEED))
+
+# MESSAGES: how many messages to publish, three times each, while receivers and their database are killed. SEED: as above.
+chaos-group: .venv/editable.stamp
+	@$(BIN)/python -m testbed.install_packages
+	@$(BIN)/python -m chaos.group --messages $(or $(MESSAGES),100000) $(if $(SEED),--seed $(SEED))
 
 # SECONDS: how long strangers attack. SEED: as above. Measures how well the receiver still serves known senders.
 hostile: .venv/editable.stamp
@@ -138,8 +144,10 @@ lock:
 	$(COMPILE) pyproject.toml --group article --output-file requirements/runtime.txt
 	$(COMPILE) pyproject.toml --group article --group demo --constraint requirements/runtime.txt \
 		--output-file requirements/demo.txt
-	$(COMPILE) pyproject.toml --group article --group demo --group development --constraint requirements/demo.txt \
+	$(COMPILE) pyproject.toml --group article --group demo --group development --extra postgresql --constraint requirements/demo.txt \
 		--output-file requirements/development.txt
+	$(COMPILE) pyproject.toml --extra postgresql --constraint requirements/development.txt \
+		--output-file requirements/postgresql.txt
 	$(COMPILE) --group build --constraint requirements/development.txt --output-file requirements/build.txt
 	$(COMPILE) --group manual --constraint requirements/build.txt --output-file requirements/manual.txt
 	$(COMPILE) --group publish --constraint requirements/development.txt --output-file requirements/publish.txt

@@ -9,77 +9,53 @@ import random
 import statistics
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from benchmarks.environment import BenchmarkEnvironment
 from benchmarks.machine import describe
 from benchmarks.measurement import RUNS, Measurement, Sample
+from benchmarks.replay_load import DAY, DAYS, GROUP, NOW, SENDERS, entry_of, fill, printed, sender_of, tidy
 from benchmarks.target import Better, Target
-from idlib.storage import Printed, Remembered, ReplayEntry, rules
+from idlib.storage import Remembered, ReplayEntry, rules
 from idlib.storage.replay import FILE_NAME, ReplayMemory
 
-_NOW: Final = 1_800_000_000
-_DAYS: Final = 14
-_DAY: Final = 24 * 3600
-_GROUP: Final = 2000
 _INSERTS: Final = 12_288
 _SAMPLES: Final = 5000
 _LONGEST_WAIT_SECONDS: Final = 0.05
-_KEY: Final = bytes(91)
-_SENDERS: Final = 8
 _WAIT: Final = Target(
     "longest wait for the replay memory while it forgets 4 million entries", "ms", "", Better.LOWER, 50, 20
 )
-
-
-@dataclass(frozen=True, slots=True)
-class _Tidied:
-    """What a thread that asks noticed of the tidying.
-
-    Args:
-        seconds: How long it took.
-        portions: The seconds of each portion.
-        processor: The CPU seconds of each portion.
-        longest_wait: The longest that a look-up took meanwhile, in seconds.
-    """
-
-    seconds: float
-    portions: tuple[float, ...]
-    processor: tuple[float, ...]
-    longest_wait: float
 
 
 def main() -> int:
     """Run the benchmark and return the exit status: 1 if a look-up waited too long while entries were forgotten."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--entries", type=int, default=rules.MAX_REMEMBERED, help="how many to store")
-    parser.add_argument("--senders", type=int, default=_SENDERS, help="how many senders have sent them")
+    parser.add_argument("--senders", type=int, default=SENDERS, help="how many senders have sent them")
     arguments = parser.parse_args()
     entries, senders = arguments.entries, arguments.senders
     print(describe(), "", sep="\n")
     with tempfile.TemporaryDirectory() as directory:
         with ReplayMemory(Path(directory)) as memory:
             begun = time.perf_counter()
-            _fill(memory, entries, senders)
+            fill(memory, entries, senders)
             seconds = time.perf_counter() - begun
-            print(f"{entries} messages of {senders} senders stored in groups of {_GROUP}: {seconds:.0f} s")
+            print(f"{entries} messages of {senders} senders stored in groups of {GROUP}: {seconds:.0f} s")
         size = (Path(directory) / FILE_NAME).stat().st_size
         print(f"file: {size / 1e6:.0f} MB, {size / entries:.1f} bytes each")
         begun = time.perf_counter()
         with ReplayMemory(Path(directory)) as memory:
             print(f"opened in {(time.perf_counter() - begun) * 1e3:.0f} ms")
-            _show_tidying("count after the start", memory, _NOW)
+            _show_tidying("count after the start", memory, NOW)
             _show_look_ups(memory, entries, senders)
             for size in (1, 5, 32):
                 _show_inserts(memory, size)
             longest = max(
-                _show_tidying("removal of the first day", memory, _NOW + 2 * _DAY),
-                _show_tidying("removal of everything after a year", memory, _NOW + 365 * _DAY),
+                _show_tidying("removal of the first day", memory, NOW + 2 * DAY),
+                _show_tidying("removal of everything after a year", memory, NOW + 365 * DAY),
             )
     return 0 if longest < _LONGEST_WAIT_SECONDS else 1
 
@@ -87,28 +63,12 @@ def main() -> int:
 def measure(_world: BenchmarkEnvironment) -> Iterator[Measurement]:
     """Fill the memory, forget everything in as many parts as there are runs, and measure the longest wait in each."""
     with tempfile.TemporaryDirectory() as directory, ReplayMemory(Path(directory)) as memory:
-        _fill(memory, rules.MAX_REMEMBERED, _SENDERS)
-        _tidy(memory, _NOW)
+        fill(memory, rules.MAX_REMEMBERED, SENDERS)
+        tidy(memory, NOW)
         # A message is forgotten some time after it was issued; in the last part, all are.
-        ends = [_NOW + _DAYS * _DAY * part // (RUNS - 1) for part in range(1, RUNS)]
-        tidied = [_tidy(memory, now) for now in (*ends, _NOW + 365 * _DAY)]
+        ends = [NOW + DAYS * DAY * part // (RUNS - 1) for part in range(1, RUNS)]
+        tidied = [tidy(memory, now) for now in (*ends, NOW + 365 * DAY)]
     yield Measurement(_WAIT, Sample(tuple(1000 * one.longest_wait for one in tidied)))
-
-
-def _name(number: int, senders: int) -> str:
-    return f"sensor-{number % senders}._device.example.com"
-
-
-def _entry(number: int, entries: int, senders: int) -> ReplayEntry:
-    sender = _name(number, senders)
-    identifier = hashlib.sha256(f"{sender}\0{number}".encode()).digest()[:16]
-    return ReplayEntry(sender, identifier, _NOW - _DAYS * _DAY + number * _DAYS * _DAY // entries)
-
-
-def _fill(memory: ReplayMemory, entries: int, senders: int) -> None:
-    for first in range(0, entries, _GROUP):
-        group = [_entry(number, entries, senders) for number in range(first, min(first + _GROUP, entries))]
-        memory.remember([Printed(one, "example.com", _KEY) for one in group], group[-1].issued_at or 0)
 
 
 def _show_look_ups(memory: ReplayMemory, entries: int, senders: int) -> None:
@@ -119,7 +79,7 @@ def _show_look_ups(memory: ReplayMemory, entries: int, senders: int) -> None:
     ):
         seconds = []
         for number in numbers:
-            one = _entry(number, entries, senders)
+            one = entry_of(number, entries, senders)
             begun = time.perf_counter()
             verdict = memory.verdict(one)
             seconds.append(time.perf_counter() - begun)
@@ -134,13 +94,12 @@ def _show_inserts(memory: ReplayMemory, size: int) -> None:
     written = _bytes_written()
     groups = _INSERTS // size
     for group in range(groups):
-        printed = []
-        for number in range(size):
-            sender = _name(0, 1)
-            identifier = hashlib.sha256(f"{size} {group} {number}".encode()).digest()[:16]
-            printed.append(Printed(ReplayEntry(sender, identifier, _NOW), "example.com", _KEY))
+        entries = [
+            ReplayEntry(sender_of(0, 1), hashlib.sha256(f"{size} {group} {number}".encode()).digest()[:16], NOW)
+            for number in range(size)
+        ]
         begun = time.perf_counter()
-        memory.remember(printed, _NOW)
+        memory.remember(printed(entries), NOW)
         seconds.append(time.perf_counter() - begun)
         memory.copy_log()
     written = (_bytes_written() - written) // (groups * size)
@@ -149,42 +108,13 @@ def _show_inserts(memory: ReplayMemory, size: int) -> None:
 
 def _show_tidying(what: str, memory: ReplayMemory, now: int) -> float:
     """Tidy until nothing is left to do, print how that went, and return the longest wait of a look-up in seconds."""
-    tidied = _tidy(memory, now)
+    tidied = tidy(memory, now)
     print(
         f"{what}: {tidied.seconds:.1f} s in {len(tidied.portions)} portions, the longest"
         f" {max(tidied.portions) * 1e3:.1f} ms ({max(tidied.processor) * 1e3:.1f} ms of CPU time);"
         f" longest wait of a look-up {tidied.longest_wait * 1e3:.1f} ms"
     )
     return tidied.longest_wait
-
-
-def _tidy(memory: ReplayMemory, now: int) -> _Tidied:
-    """Tidy until nothing is left to do while another thread asks."""
-    waits: list[float] = []
-    stopping = threading.Event()
-    thread = threading.Thread(target=lambda: waits.extend(_look_up_until(memory, stopping)))
-    thread.start()
-    begun = time.perf_counter()
-    portions, processor = [], []
-    more = True
-    while more:
-        at, used = time.perf_counter(), time.thread_time()
-        more = memory.tidy(now).more
-        portions.append(time.perf_counter() - at)
-        processor.append(time.thread_time() - used)
-        time.sleep(0.001)
-    seconds = time.perf_counter() - begun
-    stopping.set()
-    thread.join()
-    return _Tidied(seconds, tuple(portions), tuple(processor), max(waits))
-
-
-def _look_up_until(memory: ReplayMemory, stopping: threading.Event) -> Iterator[float]:
-    while not stopping.is_set():
-        begun = time.perf_counter()
-        memory.standing(_name(0, 1))
-        yield time.perf_counter() - begun
-        time.sleep(0.001)
 
 
 def _bytes_written() -> int:

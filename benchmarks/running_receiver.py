@@ -24,7 +24,7 @@ class RunningReceiver:
     """
 
     def __init__(self, device: Device, prefix: Sequence[str] = ()) -> None:
-        directory = device.crypto_path.parent
+        directory = Path(device.settings["DATA_PATH"]).parent
         self._stdout, self._stderr = directory / "stdout", directory / "stderr"
         self._lines, self._offset = 0, 0
         with self._stdout.open("wb") as stdout, self._stderr.open("wb") as stderr:

@@ -3,7 +3,6 @@
 import contextlib
 import random
 import signal
-import sys
 import tempfile
 import time
 from collections import Counter
@@ -14,7 +13,7 @@ from typing import Final
 
 from chaos.delivery_report import DeliveryReport
 from chaos.distance import Distance
-from chaos.faults import FAULTS, RESOLVER, Fault, System
+from chaos.faults import FAULTS, RESOLVER, System
 from chaos.home import Home
 from chaos.home_report import HomeReport
 from chaos.kinds import KINDS, Kind
@@ -27,15 +26,12 @@ from chaos.reports import Promise
 from chaos.resident_senders import ResidentSenders
 from chaos.senders import Senders
 from chaos.stranger import Stranger
+from chaos.striking import Fault, Strikes
 from testbed.daemons.process import free_port
 from testbed.daemons.unbound import Unbound
 from testbed.lab import Lab, authorities, open_lab, trusted_keys
 from testbed.programs import Device
 
-# Between two faults, divided by the number that happen at once, so that the resolver is never away for much longer.
-_LONGEST_WAIT_SECONDS: Final = 4.0
-# After a strike on the resolver, so many strikes do not affect it, and messages that wait for DNS are retried.
-_RESOLVER_PAUSE: Final = 4
 _TTL_SECONDS: Final = 3600
 # The delay of an answer from the name server.
 _DNS_SECONDS: Final = (0.05, 0.15)
@@ -56,20 +52,16 @@ class FaultInjector:
     """
 
     def __init__(
-        self, system: System, generator: random.Random, faults: Mapping[str, tuple[Fault, ...]] = FAULTS
+        self, system: System, generator: random.Random, faults: Mapping[str, tuple[Fault[System], ...]] = FAULTS
     ) -> None:
         self._system = system
-        self._faults = faults
-        self._generator = generator
-        self._started_at = time.monotonic()
-        self._resolver_pause = 0
-        self._strikes: Counter[str] = Counter()
+        self._strikes = Strikes(system, generator, faults, rare=RESOLVER)
 
     @property
     def events(self) -> Counter[str]:
         """What happened, and how often."""
         parts = (self._system.receiver, self._system.resident_senders, self._system.senders)
-        return sum((part.events for part in parts), self._strikes)
+        return sum((part.events for part in parts), self._strikes.events)
 
     @property
     def refusals(self) -> Counter[str]:
@@ -79,19 +71,7 @@ class FaultInjector:
     def strike(self) -> None:
         """Inject one fault, or several in turn and overlapping, or all at once, and correct them."""
         self._system.senders.check()
-        faults = self._draw()
-        names = ", ".join(fault.name for fault in faults)
-        print(f"{time.monotonic() - self._started_at:7.1f} s  {names}", file=sys.stderr, flush=True)
-        self._strikes.update(fault.name for fault in faults)
-        self._strikes["all at once"] += len(faults) == len(self._faults)
-        begun = set()
-        for fault in self._steps(faults):
-            if fault in begun:
-                fault.end(self._system)
-            else:
-                fault.begin(self._system)
-                begun.add(fault)
-            time.sleep(self._generator.uniform(0, _LONGEST_WAIT_SECONDS / len(faults)))
+        self._strikes.strike()
 
     def settle(self, home: Home) -> tuple[DeliveryReport, HomeReport]:
         """Send nothing more, wait for the messages in transit, and return the reports.
@@ -113,29 +93,10 @@ class FaultInjector:
         # What is queued by `out/` from now on would show a loop.
         system.resident_senders.wait_until_nothing_waits(_DELIVERY_SECONDS)
         system.receiver.end(signal.SIGTERM)
-        return self._report(promises, home), home.report(promises, self._strikes)
+        return self._report(promises, home), home.report(promises, self._strikes.events)
 
     def _report(self, promises: frozenset[Promise], home: Home) -> DeliveryReport:
         return DeliveryReport(promises, self._system.receiver.runs, home.speaker.published)
-
-    def _draw(self) -> list[Fault]:
-        subjects = sorted(self._faults)
-        numbers = [number for number in (1, 2, 2, 3) if number < len(subjects)] + [len(subjects)]
-        if self._resolver_pause:
-            self._resolver_pause -= 1
-            subjects.remove(RESOLVER)
-            numbers.pop()
-        drawn = self._generator.sample(subjects, self._generator.choice(numbers))
-        if RESOLVER in drawn:
-            self._resolver_pause = _RESOLVER_PAUSE
-        return [self._generator.choice(self._faults[subject]) for subject in drawn]
-
-    def _steps(self, faults: list[Fault]) -> list[Fault]:
-        """Return each fault twice, for its beginning and its end."""
-        first, second = (self._generator.sample(faults, len(faults)) for _ in range(2))
-        if len(faults) == len(self._faults):
-            return first + second
-        return self._generator.sample(first + second, 2 * len(faults))
 
 
 @contextlib.contextmanager

@@ -2,7 +2,7 @@
 
 import random
 import signal
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final
@@ -11,6 +11,7 @@ from chaos.proxy import Proxy
 from chaos.receiver import Receiver
 from chaos.resident_senders import ResidentSenders
 from chaos.senders import Senders
+from chaos.striking import Fault
 from testbed.lab import Lab
 from testbed.programs import Device
 
@@ -36,21 +37,6 @@ class System:
     senders: Senders
     resident_senders: ResidentSenders
     generator: random.Random
-
-
-@dataclass(frozen=True, slots=True)
-class Fault:
-    """Something that goes wrong, and is corrected.
-
-    Args:
-        name: Its name in the report.
-        begin: Starts the fault.
-        end: Corrects it; called once after `begin`.
-    """
-
-    name: str
-    begin: Callable[[System], None]
-    end: Callable[[System], None]
 
 
 def _kill_receiver(system: System) -> None:
@@ -128,7 +114,7 @@ def _nothing(_: System) -> None:
 
 RESOLVER: Final = "resolver"
 # By the subject that they affect: two faults of one subject exclude each other.
-FAULTS: Final[Mapping[str, tuple[Fault, ...]]] = MappingProxyType(
+FAULTS: Final[Mapping[str, tuple[Fault[System], ...]]] = MappingProxyType(
     {
         "receiver": (
             Fault("receiver killed", _kill_receiver, _start_receiver),

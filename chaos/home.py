@@ -6,12 +6,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
-from chaos.faults import Fault, System
+from chaos.faults import System
 from chaos.home_listener import HomeListener
 from chaos.home_report import HomeReport
 from chaos.home_speaker import HomeSpeaker
 from chaos.proxy import Proxy
 from chaos.reports import Promise
+from chaos.striking import Fault
 from testbed.daemons.mosquitto import Mosquitto
 from testbed.programs import Device
 
@@ -88,7 +89,7 @@ class Home:
         faults = sum(number for name, number in strikes.items() if name in _REPEATING)
         return HomeReport(promises, self.listener.arrivals, self.speaker.published, PREFIX, faults)
 
-    def faults(self) -> Mapping[str, tuple[Fault, ...]]:
+    def faults(self) -> Mapping[str, tuple[Fault[System], ...]]:
         """Return what can go wrong here, by the subject that it affects."""
         return {
             "local broker": (

@@ -3,6 +3,7 @@
 import re
 import signal
 from collections import Counter
+from collections.abc import Sequence
 from typing import Final
 
 from chaos.delivery_report import ReceiverRun, texts_of
@@ -10,6 +11,19 @@ from testbed.programs import RECEIVER, SUBSCRIBED, Device, Program
 
 # A line can count others that were not logged.
 _REFUSAL: Final = re.compile(r" refused reason=([a-z-]+) .*?(?: \(and (\d+) more in the last \d+ s\))?$")
+
+
+def refusals_in(log: Sequence[str]) -> Counter[str]:
+    """Return how many messages were refused, by reason.
+
+    Args:
+        log: The lines of a receiver's log.
+    """
+    refusals: Counter[str] = Counter()
+    for line in log:
+        if found := _REFUSAL.search(line):
+            refusals[found[1]] += 1 + int(found[2] or 0)
+    return refusals
 
 
 class Receiver:
@@ -47,9 +61,7 @@ class Receiver:
         if status > 0:
             self.events[f"receiver ended with {status}"] += 1
         self._ended.append(ReceiverRun(texts_of(program.stdout), was_killed=status == -signal.SIGKILL))
-        for line in program.stderr:
-            if found := _REFUSAL.search(line):
-                self.refusals[found[1]] += 1 + int(found[2] or 0)
+        self.refusals += refusals_in(program.stderr)
         program.close()
 
     def _begin(self) -> Program:

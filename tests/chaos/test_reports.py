@@ -2,11 +2,22 @@
 
 import pytest
 
+from chaos.receiver import refusals_in
 from chaos.reports import Promise, promised_lines
 
 
 def results(*words: str) -> list[str]:
     return [f'{{"id": "x", "recipient": "b.example", "size": 1, "result": "{word}", "reason": null}}' for word in words]
+
+
+def test_refusals_are_counted_by_reason_with_those_that_were_not_logged() -> None:
+    log = [
+        "a.example refused reason=replay it was printed before",
+        "a.example refused reason=replay it was printed before (and 3 more in the last 60 s)",
+        "b.example refused reason=too-old it is old",
+        "Message number 1 was printed",
+    ]
+    assert refusals_in(log) == {"replay": 5, "too-old": 1}
 
 
 def test_results_are_in_the_order_of_the_lines() -> None:

@@ -99,7 +99,8 @@ def test_a_receiver_adopts_what_waits_before_it_prints_new_messages(start: Start
     defer(gone, "1")
     leases.abandon()
     next_one, _ = start()
-    assert next_one.authentication.number_waiting == 1
+    # Rows that the other receiver is just looking at are adopted a moment later.
+    next_one.wait_for(lambda: next_one.authentication.number_waiting == 1)
     next_one.deliver(sealed("2"))
     mend(next_one, ALICE)
     next_one.wait_for(lambda: len(next_one.printed) == 2)

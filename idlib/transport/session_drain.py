@@ -70,10 +70,12 @@ class SessionDrain:
         Raises:
             TransportError: The broker was not reached, ended the connection, or keeps the subscription.
         """
+        # What was found out over an earlier connection does not count.
+        self._drainage = None
         client = self._connector.new_client()
-        self._connector.connect(client)
-        self._arrivals.begin(client)
         try:
+            self._connector.connect(client)
+            self._arrivals.begin(client)
             while may_continue():
                 if client.loop(LOOP_SECONDS) != MQTT_ERR_SUCCESS:
                     end = explain_end(self._broker, client)

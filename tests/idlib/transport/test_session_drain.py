@@ -94,6 +94,35 @@ def test_a_broker_that_keeps_the_subscription_or_ends_the_connection_is_reported
         _drain(broker, []).run(lambda: True)
 
 
+def test_what_an_earlier_connection_found_out_does_not_count_on_the_next_one() -> None:
+    said: list[object] = []
+    delivered: list[bytes] = []
+
+    def lose(peer: Peer) -> None:
+        peer.accept(_KEPT)
+        peer.unsubscribe()
+
+    def continue_later(peer: Peer) -> None:
+        peer.expect(0x10)
+        # Longer than the session has to be quiet.
+        assert peer.is_silent(0.5)
+        peer.send(_KEPT)
+        peer.send(publish_packet("topic", b"left", 1, 1))
+        peer.unsubscribe(0x11)
+        said.append(peer.expect(0x40)[:2])
+        peer.unsubscribe(0x11)
+        said.append(peer.read())
+
+    with ScriptedBroker(lose, continue_later) as broker:
+        drain = _drain(broker, delivered)
+        with pytest.raises(TransportError, match="is lost"):
+            drain.run(lambda: True)
+        assert drain.run(lambda: True)
+        wait_until(lambda: len(said) == 2, "not left")
+    assert delivered == [b"left"]
+    assert said == [b"\0\1", (0xE0, _ENDS_SESSION)]
+
+
 def test_a_broker_that_is_away_is_reported() -> None:
     with ScriptedBroker() as broker:
         drain = _drain(broker, [])

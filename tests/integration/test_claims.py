@@ -133,6 +133,24 @@ def test_a_claim_is_not_taken_over_if_the_lease_was_renewed_while_the_statement_
     assert claims == [(HELD,)]
 
 
+def test_a_claim_is_not_taken_over_from_a_receiver_that_started_while_the_statement_waited(group: Group) -> None:
+    dead, waiting = group.start(), group.start()
+    assert dead.is_alone_with(entry("one"))
+    group.kill(dead)
+    claims: list[tuple[Claim, ...]] = []
+    thread = threading.Thread(target=lambda: claims.append(waiting.printing.claim([entry("one")])))
+    with dead.database.transaction() as statements:
+        statements.execute("SELECT 1 FROM claim FOR UPDATE")
+        thread.start()
+        while not statements.execute("SELECT 1 FROM pg_locks WHERE NOT granted").fetchall():
+            time.sleep(0.01)
+        new = group.start()
+        # As if it had waited as well, and was the first to get the lock.
+        statements.execute("UPDATE claim SET holder = ?", (new.leases.holder,))
+    thread.join()
+    assert claims == [(HELD,)]
+
+
 def test_claims_of_dead_receivers_are_forgotten_when_a_receiver_starts(group: Group) -> None:
     one, other = group.start(), group.start()
     assert one.is_alone_with(entry("one"), entry("two"))

@@ -280,6 +280,18 @@ def test_a_receiver_that_has_not_subscribed_yet_does_not_count_as_one_that_stays
     assert leaving.begin_to_leave()
 
 
+def test_a_receiver_whose_subscription_is_noted_while_it_leaves_does_not_count_as_one_that_stays(
+    new_leases: Open,
+) -> None:
+    first, last = new_leases(), new_leases()
+    for leases in (first, last):
+        leases.take()
+        leases.note_subscribed()
+    assert first.begin_to_leave()
+    first.note_subscribed()
+    assert not last.begin_to_leave()
+
+
 def test_a_session_that_was_drained_in_part_has_to_be_subscribed_again(new_leases: Open) -> None:
     drain, gone = new_leases(), new_leases()
     drain.take()

@@ -22,14 +22,20 @@ CREATE TABLE claim (
     PRIMARY KEY (sender, identifier)
 )
 """
-# Sorted, because receivers that lock the same rows in another order would wait for each other. S608: the statement is
-# put together from constants alone.
-_CLAIM: Final = f"""\
+# Sorted, because receivers that lock the same rows in another order would wait for each other. It also locks the claims
+# of others.
+_CLAIM: Final = """\
 INSERT INTO claim SELECT asked.sender, asked.identifier, ? FROM unnest(?::text[], ?::bytea[])
     AS asked (sender, identifier) ORDER BY asked.sender COLLATE "C", asked.identifier
-    ON CONFLICT (sender, identifier) DO UPDATE SET holder = excluded.holder
-        WHERE claim.holder = excluded.holder OR NOT {is_live("claim.holder")}
+    ON CONFLICT (sender, identifier) DO UPDATE SET holder = excluded.holder WHERE claim.holder = excluded.holder
     RETURNING sender, identifier
+"""
+# A statement of its own: one that has waited for the lock does not see the receivers that have started since. S608: the
+# statement is put together from constants alone.
+_TAKE_OVER: Final = f"""\
+UPDATE claim SET holder = ? FROM unnest(?::text[], ?::bytea[]) AS asked (sender, identifier)
+    WHERE claim.sender = asked.sender AND claim.identifier = asked.identifier AND NOT {is_live("claim.holder")}
+    RETURNING claim.sender, claim.identifier
 """  # noqa: S608
 _END: Final = """\
 WITH ended AS MATERIALIZED (
@@ -129,6 +135,9 @@ class PostgresPrinting:
 
     def _claim(self, statements: Statements, entries: Sequence[ReplayEntry]) -> dict[ReplayEntry, Claim]:
         claimed = set(statements.execute(_CLAIM, (self._holder, *_columns(entries))).fetchall())
+        others = [entry for entry in entries if (entry.sender, entry.identifier) not in claimed]
+        if others:
+            claimed |= set(statements.execute(_TAKE_OVER, (self._holder, *_columns(others))).fetchall())
         ours = [entry for entry in entries if (entry.sender, entry.identifier) in claimed]
         # Again after the claim: only now can no other receiver print the messages any more.
         results = dict(zip(ours, map(_result, verdicts(statements, ours)), strict=True))

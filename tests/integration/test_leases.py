@@ -2,6 +2,7 @@
 
 import secrets
 import threading
+import time
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -155,6 +156,21 @@ def test_an_abandoned_session_is_drained_by_one_receiver(new_leases: Open, expir
     assert sorted(drained) == sorted(abandoned)
 
 
+def test_nobody_waits_for_a_receiver_that_takes_an_abandoned_session(
+    new_leases: Open, store: str, expire: Callable[[Leases], None]
+) -> None:
+    gone, live = [new_leases() for _ in range(2)], new_leases()
+    first, second = (one.take().client_id for one in gone)
+    live.take()
+    for one in gone:
+        expire(one)
+    with PostgresDatabase(read_store_url(store)) as database, database.transaction() as statements:
+        statements.execute("SELECT 1 FROM receiver WHERE client_id = ? FOR UPDATE", (first,))
+        assert live.take_abandoned() == second
+        assert live.take_abandoned() is None
+    assert live.take_abandoned() == first
+
+
 def test_a_drained_session_stays_with_its_receiver_until_it_is_released(
     new_leases: Open, expire: Callable[[Leases], None]
 ) -> None:
@@ -268,6 +284,28 @@ def test_the_last_receiver_keeps_its_session(new_leases: Open) -> None:
 
     _run_together(leave, leaving)
     assert sorted(others_stay) == [False, True, True, True, True, True]
+
+
+def test_receivers_that_begin_to_leave_at_the_same_moment_decide_one_after_another(
+    new_leases: Open, store: str
+) -> None:
+    leaving = [new_leases() for _ in range(2)]
+    for one in leaving:
+        one.take()
+        one.note_subscribed()
+    others_stay: list[bool] = []
+    threads = [threading.Thread(target=lambda one=one: others_stay.append(one.begin_to_leave())) for one in leaving]
+    with PostgresDatabase(read_store_url(store)) as database, database.transaction() as statements:
+        # Both have begun before one of them can note its decision.
+        statements.execute("SELECT 1 FROM receiver FOR UPDATE")
+        for thread in threads:
+            thread.start()
+        waiting = "SELECT DISTINCT pid FROM pg_locks WHERE NOT granted"
+        while len(statements.execute(waiting).fetchall()) < len(threads):
+            time.sleep(0.01)
+    for thread in threads:
+        thread.join()
+    assert sorted(others_stay) == [False, True]
 
 
 def test_a_receiver_that_has_not_subscribed_yet_does_not_count_as_one_that_stays(new_leases: Open) -> None:

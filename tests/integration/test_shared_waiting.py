@@ -122,6 +122,16 @@ def test_no_receiver_stores_a_copy(start: Callable[[], Receiver]) -> None:
     assert other.waiting.change(copy, ()) == (TO_BE_ADOPTED, TO_BE_ADOPTED)
 
 
+def test_nobody_waits_for_a_receiver_that_takes_over_a_sender(start: Callable[[], Receiver]) -> None:
+    gone, other = start(), start()
+    gone.waiting.change([message(1), message(2, sender=BOB)], ())
+    gone.leases.abandon()
+    with gone.database.transaction() as statements:
+        statements.execute("SELECT 1 FROM waiting_sender WHERE sender = ? FOR UPDATE", (message(1).sender,))
+        assert other.adopt() == [2]
+    assert other.adopt() == [1]
+
+
 @pytest.mark.parametrize("is_leaving", [True, False], ids=["ended", "killed"])
 def test_the_messages_of_a_receiver_that_has_ended_are_adopted_in_order(
     start: Callable[[], Receiver], postgresql: Postgresql, url: str, *, is_leaving: bool

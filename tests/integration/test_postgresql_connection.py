@@ -14,6 +14,11 @@ from testbed.daemons.postgresql import Postgresql
 from testbed.daemons.process import LOOPBACK
 
 _SCHEMA = "CREATE TABLE note (number bigint PRIMARY KEY, text text)"
+_SLOW_COMMITS = """\
+CREATE FUNCTION be_slow() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN PERFORM pg_sleep(1); RETURN NULL; END';
+CREATE CONSTRAINT TRIGGER slow AFTER INSERT ON note DEFERRABLE INITIALLY DEFERRED
+    FOR EACH ROW EXECUTE FUNCTION be_slow()
+"""
 
 
 @pytest.fixture
@@ -93,6 +98,19 @@ def test_the_outcome_of_a_commit_is_asked_for_if_the_connection_is_lost(store: s
                 assert statements.execute("SELECT count(*) FROM note").fetchone() == (int(is_committed),)
 
 
+def test_the_outcome_of_a_commit_that_is_still_in_progress_is_waited_for(store: str, postgresql: Postgresql) -> None:
+    with _LosingProxy((postgresql.host, postgresql.port), passes_commit=True) as proxy:
+        url = f"postgresql://receiver@{LOOPBACK}:{proxy.port}/{store.rpartition('/')[2]}?sslmode=disable"
+        with _open(url) as database:
+            with database.transaction() as statements:
+                statements.execute(_SLOW_COMMITS)
+            proxy.arm(waits=False)
+            with database.transaction() as statements:
+                statements.execute("INSERT INTO note VALUES (1, 'one')")
+            with database.transaction() as statements:
+                assert statements.execute("SELECT count(*) FROM note").fetchone() == (1,)
+
+
 def test_the_outcome_is_unknown_if_the_server_stays_away(own_postgresql: Postgresql) -> None:
     url = own_postgresql.new_database()
     with _LosingProxy((own_postgresql.host, own_postgresql.port), passes_commit=True) as proxy:
@@ -131,6 +149,7 @@ class _LosingProxy:
         self._passes_commit = passes_commit
         self._is_armed = False
         self._stays_away = False
+        self._waits = True
         self._answered = threading.Event()
         self._listener = socket.create_server((LOOPBACK, 0))
         self.port = self._listener.getsockname()[1]
@@ -142,8 +161,14 @@ class _LosingProxy:
     def __exit__(self, *_: object) -> None:
         self._listener.close()
 
-    def arm(self, *, stays_away: bool = False) -> None:
-        self._is_armed, self._stays_away = True, stays_away
+    def arm(self, *, stays_away: bool = False, waits: bool = True) -> None:
+        """End the connection that commits next.
+
+        Args:
+            stays_away: Whether no other connection is accepted afterwards.
+            waits: Whether the server has committed before the connection ends.
+        """
+        self._is_armed, self._stays_away, self._waits = True, stays_away, waits
 
     def _accept(self) -> None:
         while True:
@@ -167,7 +192,7 @@ class _LosingProxy:
                         self._listener.shutdown(socket.SHUT_RDWR)
                     if self._passes_commit:
                         server.sendall(data)
-                        self._answered.wait(10)
+                        self._answered.wait(10 if self._waits else 0)
                     server.shutdown(socket.SHUT_RDWR)
                     client.shutdown(socket.SHUT_RDWR)
                     return

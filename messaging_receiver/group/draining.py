@@ -2,7 +2,7 @@
 
 import logging
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Final, Protocol
 
 from idlib.errors import TransportError
@@ -24,8 +24,12 @@ _LONGEST_PAUSE_SECONDS: Final = 60.0
 class DrainLeases(Protocol):
     """The leases of abandoned sessions; `idlib.storage.postgresql.leases.Leases` are."""
 
-    def take_abandoned(self) -> str | None:
-        """Take the lease of an abandoned session, and return its client id; None if there is none."""
+    def take_abandoned(self, drained: Collection[str]) -> str | None:
+        """Take the lease of an abandoned session, and return its client id; None if there is none.
+
+        Args:
+            drained: The client ids of the sessions that this receiver drains; another one of ours is returned again.
+        """
 
     def holds(self, client_id: str) -> bool:
         """Return whether the lease is still ours."""
@@ -92,7 +96,7 @@ class AbandonedSessions:
         Raises:
             StoreError: The database cannot be used, and the receiver is stopping.
         """
-        client_id = self._context.writes.retry(self._leases.take_abandoned)
+        client_id = self._context.writes.retry(lambda: self._leases.take_abandoned(self._drains.keys()))
         self._context.movements.rest()
         if client_id is None:
             return False
@@ -105,10 +109,10 @@ class AbandonedSessions:
         try:
             if not self._drain(drain, client_id):
                 return False
+            self._context.writes.retry(lambda: self._leases.release(client_id))
         finally:
             with self._lock:
                 self._drains = {name: each for name, each in self._drains.items() if each is not drain}
-        self._context.writes.retry(lambda: self._leases.release(client_id))
         self._context.movements.rest()
         _LOG.info("The session of a receiver that is gone is drained, and has ended at the broker")
         return True

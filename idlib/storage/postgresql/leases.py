@@ -8,7 +8,7 @@ can take over its session, so no client id is logged.
 
 import threading
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -239,10 +239,14 @@ class Leases:
                 "UPDATE receiver SET session = ? WHERE client_id = ? AND holder = ?", (text, client_id, self.holder)
             )
 
-    def take_abandoned(self) -> str | None:
+    def take_abandoned(self, drained: Collection[str] = ()) -> str | None:
         """Take an abandoned lease to drain its session, and return its client id; None if there is none.
 
         The lease is renewed together with the others until `release`.
+
+        Args:
+            drained: The client ids of the sessions that this receiver drains. If it has the lease of another one, it
+                does not know that it has taken it, or has stopped to drain it for a moment: that one is returned again.
         """
         with self._database.transaction() as statements:
             if not self._renew(statements):
@@ -252,9 +256,10 @@ class Leases:
                 # To drain a session is to end its subscription, so whoever resumes it has to subscribe again.
                 f"UPDATE receiver SET holder = ?, expires_at = {_NEXT_EXPIRY}, is_draining = true, is_leaving = false,"  # noqa: S608
                 " is_subscribed = false"
-                f" WHERE client_id = (SELECT client_id FROM receiver WHERE NOT {_IS_LIVE}"
+                " WHERE client_id = (SELECT client_id FROM receiver"
+                f" WHERE NOT {_IS_LIVE} OR holder = ? AND is_draining AND client_id <> ALL (?::text[])"
                 " ORDER BY expires_at LIMIT 1 FOR UPDATE SKIP LOCKED) RETURNING client_id",
-                (self.holder,),
+                (self.holder, self.holder, list(drained)),
             ).fetchone()
         if row is None:
             return None

@@ -1,7 +1,7 @@
 """Which abandoned sessions a receiver drains, and what becomes of their leases."""
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field, replace
 
 import pytest
@@ -23,8 +23,11 @@ class Abandoned:
     client_ids: list[str]
     held: list[str] = field(default_factory=list)
     released: list[str] = field(default_factory=list)
+    # Which sessions the receiver drained, each time it asked for another one.
+    drained: list[tuple[str, ...]] = field(default_factory=list)
 
-    def take_abandoned(self) -> str | None:
+    def take_abandoned(self, drained: Collection[str]) -> str | None:
+        self.drained.append(tuple(drained))
         if not self.client_ids:
             return None
         self.held.append(self.client_ids.pop(0))
@@ -134,6 +137,19 @@ def test_a_session_is_drained_by_one_thread_although_its_lease_is_taken_again(wo
     assert both.drain_next()
     assert again == [False]
     assert leases.released == ["gone"]
+    assert leases.drained == [(), ("gone",)]
+
+
+def test_a_session_counts_as_drained_until_its_lease_is_released(world: World) -> None:
+    class Releasing(Abandoned):
+        def release(self, client_id: str) -> None:
+            assert not both.drain_next()
+            super().release(client_id)
+
+    leases = Releasing(["gone"])
+    both = sessions(world, leases, Scripted(), threading.Event())
+    assert both.drain_next()
+    assert leases.drained == [(), ("gone",)]
 
 
 def test_messages_of_two_sessions_are_settled_on_the_connection_that_they_came_through(world: World) -> None:

@@ -157,6 +157,24 @@ def test_receivers_that_print_messages_of_the_same_senders_lose_none_and_do_not_
     assert number_remembered(stores[0]) == 4 * 8 * len(names)
 
 
+def test_every_message_counts_if_two_receivers_print_messages_of_a_sender_at_the_same_moment(
+    open_store: Open, url: str
+) -> None:
+    one, other = open_store(), open_store()
+    remember(one, [entry("first")])
+    thread = threading.Thread(target=lambda: remember(other, [entry("third")]))
+    with PostgresDatabase(read_store_url(url)) as database, database.transaction() as statements:
+        statements.execute("SELECT 1 FROM sender FOR UPDATE")
+        thread.start()
+        while not statements.execute("SELECT 1 FROM pg_locks WHERE NOT granted").fetchall():
+            time.sleep(0.01)
+        printed.remember(statements, [Printed(entry("second"), "example", b"key")], NOW)
+    thread.join()
+    standing = one.standing(ALICE)
+    assert standing is not None
+    assert standing.printed == 3
+
+
 @pytest.mark.usefixtures("small")
 def test_one_receiver_at_a_time_forgets_and_another_continues_when_it_ends(open_store: Open) -> None:
     one, other = open_store(), open_store()

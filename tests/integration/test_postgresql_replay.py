@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 
 from idlib.errors import StoreError
 from idlib.settings.store_urls import read_store_url
-from idlib.storage import Printed, ReplayEntry, rules
+from idlib.storage import Printed, ReplayEntry, Tidied, rules
+from idlib.storage.forgetting import Forgetting
 from idlib.storage.postgresql import printed
-from idlib.storage.postgresql.connection import PostgresDatabase
+from idlib.storage.postgresql.connection import PostgresDatabase, Statements
 from idlib.storage.postgresql.replay import PostgresReplay
 from testbed.daemons.postgresql import Postgresql
 from tests.idlib.storage.forgetting_rules import *  # noqa: F403  # tests
@@ -219,6 +220,25 @@ def test_forgetting_waits_for_no_receiver_and_forgets_later_what_it_has_left_out
         assert store.standing(ALICE) is not None
     tidy(store, NOW + 17 * DAY)
     assert store.standing(ALICE) is None
+
+
+def test_a_portion_that_meets_a_change_of_another_receiver_begins_again(
+    open_store: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, other = open_store(), open_store()
+    other.set_fact("floor", "1")
+    portion = Forgetting.portion
+
+    def conflict(self: Forgetting, statements: Statements, now: int, limit: int) -> Tidied:
+        monkeypatch.setattr(Forgetting, "portion", portion)
+        other.raise_floor(2)
+        statements.execute("UPDATE fact SET value = '3' WHERE name = 'floor'")
+        return portion(self, statements, now, limit)
+
+    monkeypatch.setattr(Forgetting, "portion", conflict)
+    assert one.tidy(NOW).more
+    assert other.get_fact("floor") == "2"
+    tidy(one, NOW)
 
 
 def test_a_pass_begins_only_after_a_pause_whichever_receiver_made_the_last_one(open_store: Open) -> None:

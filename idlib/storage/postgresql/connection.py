@@ -261,13 +261,18 @@ class PostgresDatabase:
         try:
             yield
         except self._psycopg.Error as error:
-            raise DatabaseError(
+            kind = ConflictError if isinstance(error, _conflicts(self._psycopg)) else DatabaseError
+            raise kind(
                 f"the database {self.place} cannot be used: {_first_line(error)}", _hint_for(self._psycopg, error)
             ) from error
 
 
 class UnknownOutcomeError(DatabaseError):
     """The connection was lost while a transaction was committed, and the server cannot be asked if it was."""
+
+
+class ConflictError(DatabaseError):
+    """Another transaction has changed the same rows at the same moment; the database works, and a new attempt too."""
 
 
 def _import_psycopg() -> Any:
@@ -287,9 +292,15 @@ def _first_line(error: Exception) -> str:
     return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 
+def _conflicts(psycopg: Any) -> Any:
+    return psycopg.errors.SerializationFailure | psycopg.errors.DeadlockDetected
+
+
 def _hint_for(psycopg: Any, error: Exception) -> str:
     """Return what a user can do about an error of the database."""
     errors = psycopg.errors
+    if isinstance(error, _conflicts(psycopg)):
+        return "try again: another program changed the same rows at the same moment"
     if isinstance(error, errors.InsufficientPrivilege):
         return "let the user in STORE create tables: GRANT CREATE ON SCHEMA public TO the user"
     # While it connects, libpq passes on only a text.

@@ -7,7 +7,7 @@ from typing import Final, Self
 
 from idlib.storage.forgetting import Forgetting
 from idlib.storage.postgresql import printed as printed_messages
-from idlib.storage.postgresql.connection import PostgresDatabase, Statements
+from idlib.storage.postgresql.connection import ConflictError, PostgresDatabase, Statements
 from idlib.storage.sender_rows import FLOOR, MiscountError, SenderRows, keep, lower_fact, raise_fact
 from idlib.storage.values import Printed, Remembered, ReplayEntry, Standing, Tidied
 
@@ -185,6 +185,11 @@ class PostgresReplay:
                     done = self._pass.forgetting.portion(statements, now, self._portion)
         except MiscountError as error:
             _LOG.debug("counting again: %s", error)
+        except ConflictError as error:
+            # A receiver has printed a message of a sender whose row the portion changes.
+            _LOG.debug("beginning again: %s", error)
+            self._pass = None
+            return Tidied(more=True)
         except BaseException:
             # What is held in memory may now be ahead of the tables.
             self._pass = None

@@ -88,9 +88,23 @@ class Postgresql(Daemon):
 
     def processor_seconds(self) -> float:
         """Return the processor time of the processes that run, in seconds."""
+        return sum(int(Path(f"/proc/{number}/schedstat").read_text().split()[0]) for number in self._processes()) / 1e9
+
+    @contextlib.contextmanager
+    def silent(self) -> Iterator[None]:
+        """Stop the server's processes for the time of the block: connections stay, and nothing is answered."""
+        processes = self._processes()
+        for number in processes:
+            os.kill(number, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            for number in processes:
+                os.kill(number, signal.SIGCONT)
+
+    def _processes(self) -> tuple[int, ...]:
         assert self._process is not None
-        processes = (self._process.pid, *descendants(self._process.pid))
-        return sum(int(Path(f"/proc/{number}/schedstat").read_text().split()[0]) for number in processes) / 1e9
+        return (self._process.pid, *descendants(self._process.pid))
 
     def new_database(self) -> str:
         """Create an empty database, and return the value of STORE for it."""

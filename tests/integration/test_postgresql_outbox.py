@@ -1,5 +1,6 @@
 """The outbox in a real database: the rules of every engine, and what only several senders need."""
 
+import threading
 import time
 from collections.abc import Iterator
 from functools import partial
@@ -57,6 +58,15 @@ def let_leases_end(postgresql: Postgresql, store: str) -> None:
 
 class TestPostgresOutbox(OutboxRules):
     """The rules of every engine."""
+
+
+def test_an_outbox_is_closed_although_the_server_does_not_answer(own_postgresql: Postgresql) -> None:
+    outbox = delivery(own_postgresql.new_database())
+    closing = threading.Thread(target=outbox.close, daemon=True)
+    with own_postgresql.silent():
+        closing.start()
+        closing.join(20)
+        assert not closing.is_alive()
 
 
 def test_only_one_sender_at_a_time_has_a_recipient(shared: PostgresDelivery, other: PostgresDelivery) -> None:

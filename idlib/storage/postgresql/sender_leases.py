@@ -17,6 +17,8 @@ from idlib.system.clock import boot_time
 
 LEASE_SECONDS: Final = 15
 RENEWAL_SECONDS: Final = 4
+# A sender that ends does not wait for a server that does not answer.
+_END_SECONDS: Final = 1.0
 SCHEMA: Final = """\
 CREATE TABLE outgoing_sender (
     holder text PRIMARY KEY,
@@ -133,13 +135,10 @@ class SenderLease:
         return None if row is None else holder
 
     def close(self) -> None:
-        """End the lease, if the database can be reached; otherwise it expires."""
+        """End the lease; if the database does not answer, it expires."""
         self._closing.set()
-        self._thread.join()
-        term, self._term = self._term, None
-        if term is not None:
-            with contextlib.suppress(StoreError), self._renewals.transaction() as statements:
-                statements.execute("DELETE FROM outgoing_sender WHERE holder = ?", (term.holder,))
+        self._thread.join(_END_SECONDS)
+        self._term = None
         self._renewals.close()
 
     def _keep(self) -> None:
@@ -147,3 +146,7 @@ class SenderLease:
             # Whoever looks for messages finds that the database is away, and reports it.
             with contextlib.suppress(StoreError):
                 self.renew()
+        term = self._term
+        if term is not None:
+            with contextlib.suppress(StoreError), self._renewals.transaction() as statements:
+                statements.execute("DELETE FROM outgoing_sender WHERE holder = ?", (term.holder,))

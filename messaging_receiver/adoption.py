@@ -2,6 +2,7 @@
 
 The limits on deferred messages count for each receiver. Messages of senders whose receiver has ended are taken over
 only if they fit, because they are already acknowledged: otherwise they stay in the store until a receiver has room.
+Messages of trusted names need no room among those of strangers.
 """
 
 import math

@@ -89,6 +89,9 @@ class Room:
     def take(self, messages: Abandoned, zone: str) -> bool:
         """Use room for all messages of a sender, and return True; return False if they do not fit.
 
+        If the sender is trusted, only those in the area of trusted names have to fit, because strangers can write its
+        name into any number of others.
+
         Args:
             messages: The sender's messages.
             zone: The zone of the sender's name.
@@ -97,7 +100,9 @@ class Room:
         others = messages.open_size + messages.open * MESSAGE_OVERHEAD_BYTES
         weight = messages.open * _weight_of(messages.sender)
         share = self._shares.get(zone, self.share_of(zone))
-        if reserved > min(self.reserved, share) or others > self.open or weight > self.weight:
+        if reserved > min(self.reserved, share):
+            return False
+        if not messages.reserved and (others > self.open or weight > self.weight):
             return False
         self._shares[zone] = share - reserved
         self.reserved -= reserved

@@ -232,7 +232,21 @@ def test_messages_for_which_there_is_room_displace_none(
             for size, is_reserved in sizes:
                 size += MESSAGE_OVERHEAD_BYTES  # noqa: PLW2901
                 index.add(waiting(next(numbers), sender, "zone", size, is_reserved=is_reserved))
-        assert list(index.displaced()) == []
+        displaced = [message for message, _ in index.displaced()]
+        assert not any(message.is_reserved for message in displaced)
+        if not any(is_reserved for _, sizes in taken for _, is_reserved in sizes):
+            assert displaced == []
+
+
+def test_messages_of_a_trusted_name_fit_although_strangers_fill_their_area_under_the_same_name(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(waiting_index, "MAX_RESERVED_BYTES", 4000)
+    index = WaitingIndex()
+    index.add(waiting(1, "stranger", "strangers.test", 900))
+    room = index.room()
+    assert room.take(Abandoned("trusted.a.test", 1, 100, 4, 900), "a.test")
+    assert not room.take(Abandoned("another.a.test", 0, 0, 1, 100), "a.test")
 
 
 def _abandoned(sender: str, sizes: list[tuple[int, bool]]) -> Abandoned:

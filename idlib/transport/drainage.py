@@ -34,6 +34,11 @@ class Drainage:
         self.refusal: int | None = None
         self._ask()
 
+    @property
+    def is_answered(self) -> bool:
+        """Whether the broker has answered the last UNSUBSCRIBE."""
+        return self._is_answered
+
     def note_answer(self, codes: tuple[int, ...]) -> None:
         """Note that the broker has answered.
 

@@ -1,5 +1,6 @@
 """Takes what the session of a receiver that is gone still has, and ends it."""
 
+import time
 from collections.abc import Callable, Sequence
 from typing import Final
 
@@ -17,6 +18,7 @@ from idlib.transport.packets import Connack
 # Fewer than for the receiver's own session, because several are drained at a time.
 DRAIN_RECEIVE_MAXIMUM: Final = 32
 _QUIET_SECONDS: Final = 2.0
+_ANSWER_SECONDS: Final = 30.0
 
 
 class SessionDrain:
@@ -68,18 +70,27 @@ class SessionDrain:
             may_continue: Returns whether the session may still be used; asked several times a second.
 
         Raises:
-            TransportError: The broker was not reached, ended the connection, or keeps the subscription.
+            TransportError: The broker was not reached, does not answer, ended the connection, or keeps the
+                subscription.
         """
         # What was found out over an earlier connection does not count.
         self._drainage = None
         client = self._connector.new_client()
+        silent_seconds = 0.0
         try:
             self._connector.connect(client)
             self._arrivals.begin(client)
             while may_continue():
+                began_at = time.monotonic()
                 if client.loop(LOOP_SECONDS) != MQTT_ERR_SUCCESS:
                     end = explain_end(self._broker, client)
                     raise TransportError(f"the connection to the broker {self._broker} is lost: {end.fact}", end.hint)
+                # Not longer than the wait for packets: the rest is the time in which we held the broker back.
+                silent_seconds += min(time.monotonic() - began_at, LOOP_SECONDS)
+                if self._drainage is not None and self._drainage.is_answered:
+                    silent_seconds = 0.0
+                elif silent_seconds >= _ANSWER_SECONDS:
+                    raise TransportError(f"the broker {self._broker} does not answer")
                 if self._is_drained():
                     leave(client, self._broker.version, ends=True)
                     return True

@@ -123,6 +123,21 @@ def test_what_an_earlier_connection_found_out_does_not_count_on_the_next_one() -
     assert said == [b"\0\1", (0xE0, _ENDS_SESSION)]
 
 
+def test_a_broker_that_does_not_answer_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_ANSWER_SECONDS", 0.3)
+
+    def ignore(peer: Peer) -> None:
+        peer.accept(_KEPT)
+        peer.wait_for_end()
+
+    for script in (ignore, Peer.wait_for_end):
+        with (
+            ScriptedBroker(script) as broker,
+            pytest.raises(TransportError, match=f"the broker {LOOPBACK}:.* does not answer"),
+        ):
+            _drain(broker, []).run(lambda: True)
+
+
 def test_a_broker_that_is_away_is_reported() -> None:
     with ScriptedBroker() as broker:
         drain = _drain(broker, [])

@@ -3,17 +3,21 @@
 import contextlib
 import logging
 import threading
+import time
 from collections.abc import Callable
 from typing import Final
 
 from idlib.database_time import DatabaseTimekeeper
 from idlib.errors import IdlibError, StoreError
-from idlib.storage.postgresql.leases import RENEWAL_SECONDS, Leases, OtherReceiverError
+from idlib.storage.postgresql.leases import RENEWAL_SECONDS, VALID_SECONDS, Leases, OtherReceiverError
+from idlib.system.failure_log import FailureLog
 from messaging_receiver.durable_writes import STORE_RETRY_SECONDS, DurableWrites
 
 _LOG = logging.getLogger(__name__)
 
 _END_SECONDS: Final = 1.0
+# A renewal that takes longer may come too late.
+_SLOW_SECONDS: Final = VALID_SECONDS - RENEWAL_SECONDS
 _EXPIRED: Final = "lease: it has expired, and nothing is printed until it is renewed"
 
 
@@ -39,6 +43,7 @@ class Membership:
         self._subscribed_with: str | None = None
         # The session that the next notes are about: the one before may still be noted after the client id has changed.
         self._recalled = client_id
+        self._slowness = FailureLog(_LOG)
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._keep, name="Lease", daemon=True)
 
@@ -97,10 +102,25 @@ class Membership:
     def _keep(self) -> None:
         pause = RENEWAL_SECONDS
         while not self._ended.wait(pause):
-            pause = RENEWAL_SECONDS if self._renew() else STORE_RETRY_SECONDS
+            began_at = time.monotonic()
+            if self._renew():
+                seconds = time.monotonic() - began_at
+                self._note_slowness(seconds)
+                pause = max(0.0, RENEWAL_SECONDS - seconds)
+            else:
+                pause = STORE_RETRY_SECONDS
         # If the database is away, they expire.
         with contextlib.suppress(StoreError):
             self.leases.abandon()
+
+    def _note_slowness(self, seconds: float) -> None:
+        if seconds >= _SLOW_SECONDS:
+            self._slowness.begin(
+                "The database answers so slowly that the lease of this receiver may expire again and again",
+                f": to renew it took {seconds:.0f} s; meanwhile, nothing is printed",
+            )
+        else:
+            self._slowness.end()
 
     def _renew(self) -> bool:
         """Renew the lease, and return whether the database can be used."""

@@ -70,7 +70,7 @@ class Group:
             )
 
     def number_of_claims(self, receiver: Receiver) -> int:
-        with receiver.database.reading() as statements:
+        with receiver.database.separately() as statements:
             return int(statements.execute("SELECT count(*) FROM claim").fetchall()[0][0])
 
 

@@ -201,7 +201,7 @@ def test_forgetting_that_is_interrupted_begins_again(open_store: Open, postgresq
     remember(store, [entry(number, NOW - DAY + number * MINUTE) for number in range(60)])
     store._portion = 2
     assert store.tidy(NOW).more
-    with store._tidier.reading() as statements:
+    with store._tidier.separately() as statements:
         ((server,),) = statements.execute("SELECT pg_backend_pid()").fetchall()
     postgresql.run(f"SELECT pg_terminate_backend({server}, 5000)")
     with pytest.raises(StoreError, match="cannot be used"):

@@ -48,7 +48,7 @@ class DatabaseClock:
 
     def _measure(self) -> tuple[float, float]:
         """Return how far the database's clock is ahead of the boot clock, and how long the answer took."""
-        with self._database.transaction() as statements:
+        with self._database.separately() as statements:
             asked_at = self._boot_clock()
             row = statements.execute("SELECT extract(epoch FROM clock_timestamp())::float8").fetchone()
             answered_at = self._boot_clock()

@@ -171,11 +171,11 @@ class PostgresDatabase:
                 raise
 
     @contextlib.contextmanager
-    def reading(self) -> Iterator[Statements]:
-        """Run the block, which only reads, without a transaction: each statement is only one round trip.
+    def separately(self) -> Iterator[Statements]:
+        """Run the block without a transaction: each statement is one by itself, and takes only one round trip.
 
         Raises:
-            StoreError: The database cannot be used.
+            DatabaseError: The database cannot be used; the last statement may have been committed nevertheless.
         """
         with self._lock, self._translating_errors():
             connection = self._current_connection()

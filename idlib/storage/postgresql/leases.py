@@ -192,20 +192,20 @@ class Leases:
 
         If not, the receiver must call `take` again, and claim again what it has claimed.
         """
-        sent_at = self._boot_clock()
-        with self._database.transaction() as statements:
+        # Separately, because a transaction takes more round trips: if each takes a second, the lease would expire.
+        with self._database.separately() as statements:
+            sent_at = self._boot_clock()
             renewed = self._renew(statements)
-            receivers = _count(statements)
-        has_own = any(not is_draining for _, is_draining in renewed)
-        with self._lock:
-            if self._boot_clock() >= self._expires_at:
-                # Before the renewal was committed, another receiver may have seen that the lease had expired.
-                self._term += 1
-            self._expires_at = sent_at + LEASE_SECONDS
-            # Measured from before the statement was sent, so it ends before the lease in the database does.
-            self._valid_until = sent_at + VALID_SECONDS if has_own else 0.0
-            self._held = frozenset(client_id for client_id, _ in renewed)
-            self._receivers = receivers
+            has_own = any(not is_draining for _, is_draining in renewed)
+            with self._lock:
+                if self._boot_clock() >= self._expires_at:
+                    # Before the renewal was committed, another receiver may have seen that the lease had expired.
+                    self._term += 1
+                self._expires_at = sent_at + LEASE_SECONDS
+                # Measured from before the statement was sent, so it ends before the lease in the database does.
+                self._valid_until = sent_at + VALID_SECONDS if has_own else 0.0
+                self._held = frozenset(client_id for client_id, _ in renewed)
+            self._receivers = _count(statements)
         return has_own
 
     def note_subscribed(self) -> None:

@@ -102,7 +102,7 @@ class PostgresReplay:
         Args:
             name: The name of the fact.
         """
-        with self._database.reading() as statements:
+        with self._database.separately() as statements:
             return _fact(statements, name)
 
     def set_fact(self, name: str, value: str) -> None:
@@ -146,7 +146,7 @@ class PostgresReplay:
         Args:
             name: The sender's name.
         """
-        with self._database.reading() as statements:
+        with self._database.separately() as statements:
             return printed_messages.standing(statements, name)
 
     def verdict(self, entry: ReplayEntry) -> Remembered:
@@ -155,7 +155,7 @@ class PostgresReplay:
         Args:
             entry: What identifies the message; its signature has verified, and its age was accepted.
         """
-        with self._database.reading() as statements:
+        with self._database.separately() as statements:
             return printed_messages.verdicts(statements, [entry])[0]
 
     def remember(self, printed: Sequence[Printed], now: int) -> None:
@@ -242,7 +242,7 @@ class PostgresReplay:
         self._pass = None
         with self._tidier.transaction() as statements:
             keep(statements, _FORGETTING_ENDED_AT, now)
-        with self._tidier.reading() as statements:
+        with self._tidier.separately() as statements:
             statements.execute("SELECT pg_advisory_unlock_all()")
 
 

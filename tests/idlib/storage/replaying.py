@@ -79,14 +79,14 @@ def verdicts(store: Store, entries: Iterable[ReplayEntry]) -> list[Remembered]:
     if isinstance(store, ReplayMemory):
         return [store.verdict(one) for one in entries]
     # All in one statement, as for a group of messages.
-    with store._database.reading() as statements:
+    with store._database.separately() as statements:
         return printed.verdicts(statements, list(entries))
 
 
 def query(store: Store, statement: str) -> list[tuple[Any, ...]]:
     if isinstance(store, ReplayMemory):
         return store._connection.execute(statement).fetchall()
-    with store._database.reading() as statements:
+    with store._database.separately() as statements:
         return statements.execute(statement).fetchall()
 
 

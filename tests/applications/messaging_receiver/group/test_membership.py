@@ -129,6 +129,17 @@ def test_an_outage_of_the_database_is_reported_once_and_the_lease_is_renewed_aft
     assert caplog.messages == ["Messages wait for the database: it is away", "The database can be used again"]
 
 
+def test_a_slow_database_is_reported(
+    joined: Membership, leases: _Leases, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(membership, "_SLOW_SECONDS", 0.0)
+    joined.start()
+    leases.wait(3)
+    assert [line.partition(":")[0] for line in caplog.messages] == [
+        "The database answers so slowly that the lease of this receiver may expire again and again"
+    ]
+
+
 def test_a_receiver_ends_if_another_one_has_taken_its_place(joined: Membership, leases: _Leases) -> None:
     leases.renewals, leases.refusal = [False], OtherReceiverError("db.example/messages", "soon")
     errors: list[IdlibError] = []

@@ -1,6 +1,6 @@
 """A lease is renewed in time although each answer of the database takes long."""
 
-import asyncio
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -27,39 +27,36 @@ _SECONDS: Final = {"LEASE_SECONDS": 1.5, "VALID_SECONDS": 1.2, "RENEWAL_SECONDS"
 
 
 class _SlowLink:
-    """Forwards connections to a port of loopback, and delays what the server answers by `seconds`."""
+    """Forwards one connection to a port of loopback, and delays what the server answers by `seconds`."""
 
     def __init__(self, target: int) -> None:
         self.seconds = 0.0
         self._target = target
-        self._loop = asyncio.new_event_loop()
-        self._server = self._loop.run_until_complete(asyncio.start_server(self._forward, LOOPBACK, 0))
-        self.port: int = self._server.sockets[0].getsockname()[1]
-        self._thread = threading.Thread(target=self._loop.run_forever)
+        self._listener = socket.create_server((LOOPBACK, 0))
+        self.port: int = self._listener.getsockname()[1]
+        self._thread = threading.Thread(target=self._run)
         self._thread.start()
 
     def close(self) -> None:
-        self._loop.call_soon_threadsafe(self._server.close)
-        self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
-        tasks = asyncio.all_tasks(self._loop)
-        for task in tasks:
-            task.cancel()
-        self._loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
-        self._loop.close()
+        self._listener.close()
 
-    async def _forward(self, client: asyncio.StreamReader, to_client: asyncio.StreamWriter) -> None:
-        server, to_server = await asyncio.open_connection(LOOPBACK, self._target)
-        await asyncio.gather(_copy(client, to_server, lambda: 0.0), _copy(server, to_client, lambda: self.seconds))
+    def _run(self) -> None:
+        client, _ = self._listener.accept()
+        with client, socket.create_connection((LOOPBACK, self._target)) as server:
+            asking = threading.Thread(target=_copy, args=(client, server, lambda: 0.0))
+            asking.start()
+            _copy(server, client, lambda: self.seconds)
+            asking.join()
 
 
-async def _copy(source: asyncio.StreamReader, sink: asyncio.StreamWriter, pause: Callable[[], float]) -> None:
+def _copy(source: socket.socket, sink: socket.socket, pause: Callable[[], float]) -> None:
+    """Forward until the source ends."""
     with suppress(OSError):
-        while portion := await source.read(65536):
-            await asyncio.sleep(pause())
-            sink.write(portion)
-            await sink.drain()
-    sink.close()
+        while portion := source.recv(65536):
+            time.sleep(pause())
+            sink.sendall(portion)
+        sink.shutdown(socket.SHUT_WR)
 
 
 @pytest.fixture

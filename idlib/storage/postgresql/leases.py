@@ -248,6 +248,11 @@ class Leases:
             drained: The client ids of the sessions that this receiver drains. If it has the lease of another one, it
                 does not know that it has taken it, or has stopped to drain it for a moment: that one is returned again.
         """
+        with self._database.separately() as statements:
+            # Seldom is there one, and the next renewal waits for a transaction.
+            row = statements.execute(f"SELECT 1 FROM receiver WHERE NOT {_IS_LIVE} LIMIT 1").fetchone()  # noqa: S608
+            if row is None:
+                return None
         with self._database.transaction() as statements:
             if not self._renew(statements):
                 # Ours has expired itself.

@@ -28,6 +28,9 @@ class DurableWrites:
         self._disk = FailureLog(_LOG)
         self._database = FailureLog(_LOG)
         self._database_error = ""
+        # Each thread notices with its next statement that its connection is lost, perhaps after others have made theirs
+        # again.
+        self._is_outage_logged = False
 
     @property
     def problem(self) -> str | None:
@@ -73,7 +76,8 @@ class DurableWrites:
         if isinstance(error, DatabaseError):
             self._database_error = str(error)
             # The error changes in an outage, for example while the server starts; the outage is the same.
-            self._database.begin("Messages wait for the database", f": {error}")
+            if self._database.begin("Messages wait for the database", f": {error}"):
+                self._is_outage_logged = True
         else:
             self._disk.begin(f"Messages wait for the disk: {error}")
 
@@ -90,5 +94,6 @@ class DurableWrites:
 
     def note_database(self) -> None:
         """Note that the database can be used."""
-        if self._database.end():
+        if self._database.end() and self._is_outage_logged:
+            self._is_outage_logged = False
             _LOG.info("The database can be used again")

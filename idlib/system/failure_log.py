@@ -50,12 +50,15 @@ class FailureLog:
         with self._lock:
             return self._works_for_long()
 
-    def begin(self, cause: str, detail: str = "") -> None:
+    def begin(self, cause: str, detail: str = "") -> bool:
         """Note that it does not work; log the cause unless it was logged recently in this outage.
 
         Args:
             cause: One line.
             detail: Follows the cause in the log; a different detail does not make the cause a new one.
+
+        Returns:
+            Whether the cause was logged.
         """
         with self._lock:
             if self._works_for_long() or len(self._logged) >= _MAX_FACTS:
@@ -70,6 +73,7 @@ class FailureLog:
                 self._logged[cause] = (times + 1, now + pause)
         if is_due:
             self._log.warning("%s%s", cause, detail)
+        return is_due
 
     def end(self) -> bool:
         """Note that it works, and return whether it did not before."""

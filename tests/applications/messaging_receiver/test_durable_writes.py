@@ -53,6 +53,20 @@ def test_an_outage_of_the_database_is_one_line_whatever_its_errors_are(
     assert writes.problem is None
 
 
+def test_an_outage_that_several_threads_notice_one_after_another_is_logged_once(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO)
+    writes = DurableWrites(threading.Event(), lambda: None)
+    for error in ("it is shut down", "the connection is lost", "the connection is lost"):
+        writes.note_failure(DatabaseError(error))
+        writes.note_database()
+    assert caplog.messages == [
+        "Messages wait for the database: it is shut down",
+        "The database can be used again",
+    ]
+
+
 def test_a_stopping_receiver_logs_no_disk_error_for_the_store_that_it_has_closed(
     caplog: pytest.LogCaptureFixture,
 ) -> None:

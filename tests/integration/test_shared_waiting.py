@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from idlib.settings.store_urls import read_store_url
 from idlib.storage import Abandoned, Admission, WaitingEntry, WaitingMessage
+from idlib.storage.postgresql import waiting as waiting_module
 from idlib.storage.postgresql.connection import PostgresDatabase, Statements, UnknownOutcomeError
 from idlib.storage.postgresql.leases import LEASE_SECONDS, RENEWAL_SECONDS, Leases, new_holder
 from idlib.storage.postgresql.waiting import PostgresWaiting
@@ -178,7 +179,10 @@ def test_receivers_share_the_messages_of_one_that_has_ended(start: Callable[[], 
             assert of_sender == sorted(of_sender)
 
 
-def test_senders_that_do_not_fit_wait_until_a_receiver_has_room_for_them(start: Callable[[], Receiver]) -> None:
+def test_senders_that_do_not_fit_wait_until_a_receiver_has_room_for_them(
+    start: Callable[[], Receiver], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(waiting_module, "_SENDERS_AT_ONCE", 64)
     gone, other = start(), start()
     gone.waiting.change([message(number, sender=f"{number:03}.example") for number in range(1, 201)], ())
     gone.leases.abandon()

@@ -63,7 +63,8 @@ _HEADER: Final = (
 )
 _COLUMNS: Final = ", ".join(f"waiting.{name}" for name in _HEADER)
 _READ_AT_ONCE: Final = 500
-_SENDERS_AT_ONCE: Final = 64
+# Strangers can make up 20 000 names for each receiver, and those of trusted names are among them.
+_SENDERS_AT_ONCE: Final = 1000
 _TIDYING_SECONDS: Final = 60.0
 # While the database is away for longer, every lease may expire; the receivers renew them within the second time.
 _LONGEST_PAUSE_SECONDS: Final = LEASE_SECONDS - 2 * RENEWAL_SECONDS

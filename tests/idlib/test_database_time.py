@@ -33,7 +33,7 @@ class _Database(PostgresDatabase):
         self.up += seconds
 
     @contextlib.contextmanager
-    def transaction(self) -> Iterator["_Database"]:  # type: ignore[override]
+    def separately(self) -> Iterator["_Database"]:  # type: ignore[override]
         yield self
 
     def execute(self, _statement: str) -> "_Database":

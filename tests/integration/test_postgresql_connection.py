@@ -136,6 +136,18 @@ def test_an_error_of_the_server_is_one_line(postgresql: Postgresql, user: str, f
     assert "\n" not in str(raised.value)
 
 
+def test_a_lock_that_another_program_holds_is_named_as_the_cause(postgresql: Postgresql) -> None:
+    url = read_store_url(postgresql.new_database())
+    take = "SELECT pg_advisory_xact_lock(1)"
+    with PostgresDatabase(url) as database, PostgresDatabase(url) as other, other.transaction() as holding:
+        holding.execute(take)
+        with (
+            pytest.raises(StoreError, match=r"lock timeout; another program holds a lock in this database"),
+            database.transaction() as statements,
+        ):
+            statements.execute(f"SET LOCAL lock_timeout = '1ms'; {take}")
+
+
 class _LosingProxy:
     """Passes connections on; once it is armed, it ends the connection that commits.
 

@@ -308,6 +308,8 @@ def _hint_for(psycopg: Any, error: Exception) -> str:
         text in str(error) for text in _LOGIN_FAILURES
     ):
         return "check the user in STORE, and STORE_PASSWORD_FILE"
+    if isinstance(error, errors.LockNotAvailable):
+        return "another program holds a lock in this database: see pg_locks, and who may connect (docs/scaling.md)"
     if isinstance(error, errors.ReadOnlySqlTransaction):
         return "this server is a standby: add target_session_attrs=read-write and all hosts to STORE"
     return "check STORE, and that the database server runs"

@@ -11,6 +11,7 @@ from messaging_receiver.ending import Ending
 from messaging_receiver.health import HealthService
 from messaging_receiver.own_session import OwnSession, kept_session
 from messaging_receiver.service_notices import Notices
+from messaging_receiver.sole_use import sole_use
 from messaging_receiver.state import open_state
 
 if TYPE_CHECKING:
@@ -65,6 +66,7 @@ def open_stores(
 
     state = SharedState(settings, broker, ending.stopping)
     ending.start_timer()
+    stack.enter_context(sole_use(settings.data_path))
     # Before the database answers, because that may take any time.
     health = HealthService(settings.data_path, lambda: state.problem)
     notices.health = health.answer

@@ -210,6 +210,10 @@ def test_receivers_of_a_group_share_the_messages(
 
     with device.receiver() as first, device.with_settings(DATA_PATH=str(tmp_path)).receiver() as second:
         wait_for_health(device, "receivers 2")
+        third = device.run(RECEIVER)
+        assert third.status == 1
+        assert "is in use by another process; stop the other receiver, or give this one a DATA_PATH" in third.stderr
+        assert third.stderr.count("\n") == 1
         assert alice.send(device, "--lines", stdin="\n".join(texts)).status == 0
         both = [first, second]
         wait_until(lambda: len(printed(both)) >= len(texts), "all messages")

@@ -5,13 +5,14 @@ import socket
 import threading
 from typing import Self
 
+import psycopg
 import pytest
 
 from idlib.errors import StoreError
 from idlib.settings.store_urls import read_store_url
 from idlib.storage.postgresql.connection import PostgresDatabase, UnknownOutcomeError
 from testbed.daemons.postgresql import Postgresql
-from testbed.daemons.process import LOOPBACK
+from testbed.daemons.process import LOOPBACK, free_port
 
 _SCHEMA = "CREATE TABLE note (number bigint PRIMARY KEY, text text)"
 _SLOW_COMMITS = """\
@@ -217,3 +218,25 @@ class _LosingProxy:
                     self._answered.set()
                     return
                 client.sendall(data)
+
+
+def test_the_cause_stands_directly_behind_the_name_of_the_database() -> None:
+    place = f"{LOOPBACK}:{free_port()}/messages"
+    with pytest.raises(StoreError) as raised:
+        _open(f"postgresql://receiver@{place}")
+    assert str(raised.value).startswith(f"the database {place} cannot be used: Connection refused; check STORE")
+
+
+def test_the_advice_for_a_full_disk_is_to_free_space(store: str) -> None:
+    with (
+        _open(store) as database,
+        pytest.raises(StoreError, match="No space left on device; free space on the disk of the database server"),
+        database.transaction(),
+    ):
+        raise psycopg.errors.DiskFull("could not extend file: No space left on device")
+
+
+def test_of_several_servers_the_one_that_failed_is_named() -> None:
+    first, second = free_port(), free_port()
+    with pytest.raises(StoreError, match=f"cannot be used: connection to server at .*port {second} failed: Connection"):
+        _open(f"postgresql://receiver@{LOOPBACK}:{first},{LOOPBACK}:{second}/messages")

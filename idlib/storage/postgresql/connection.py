@@ -3,6 +3,7 @@
 import contextlib
 import importlib
 import logging
+import re
 import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -27,6 +28,9 @@ _OUTCOME_PAUSE_SECONDS: Final = 0.1
 # A receiver that ends does not wait for a server that does not answer; the system closes the connection.
 _CLOSE_SECONDS: Final = 0.2
 _LOGIN_FAILURES: Final = ("authentication failed", "no password supplied", "role ")
+# What psycopg and libpq put before the cause of a failed connection. Of several servers, it names the one that failed.
+_CONNECTION: Final = re.compile(r"connection (failed|is bad): ")
+_SERVER: Final = re.compile(r'connection to server at "[^"]*"( \([^)]*\))?, port \d+ failed: (FATAL: +)?')
 _SCHEMA_LOCK: Final = 0x44414E45
 # The server's own settings may be weaker. A receiver that hangs must not block the others, nor the removal of old rows.
 _SESSION: Final = (
@@ -263,8 +267,13 @@ class PostgresDatabase:
         except self._psycopg.Error as error:
             kind = ConflictError if isinstance(error, _conflicts(self._psycopg)) else DatabaseError
             raise kind(
-                f"the database {self.place} cannot be used: {_first_line(error)}", _hint_for(self._psycopg, error)
+                f"the database {self.place} cannot be used: {self._cause(error)}", _hint_for(self._psycopg, error)
             ) from error
+
+    def _cause(self, error: Exception) -> str:
+        # The place stands before it, and `--health` has room for the beginning of the line only.
+        cause = _CONNECTION.sub("", _first_line(error), 1)
+        return cause if "," in self.place else _SERVER.sub("", cause, 1)
 
 
 class UnknownOutcomeError(DatabaseError):
@@ -312,4 +321,6 @@ def _hint_for(psycopg: Any, error: Exception) -> str:
         return "another program holds a lock in this database: see pg_locks, and who may connect (docs/scaling.md)"
     if isinstance(error, errors.ReadOnlySqlTransaction):
         return "this server is a standby: add target_session_attrs=read-write and all hosts to STORE"
+    if isinstance(error, errors.DiskFull):
+        return "free space on the disk of the database server"
     return "check STORE, and that the database server runs"

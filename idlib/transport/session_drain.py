@@ -87,7 +87,7 @@ class SessionDrain:
                     raise TransportError(f"the connection to the broker {self._broker} is lost: {end.fact}", end.hint)
                 # Not longer than the wait for packets: the rest is the time in which we held the broker back.
                 silent_seconds += min(time.monotonic() - began_at, LOOP_SECONDS)
-                if self._drainage is not None and self._drainage.is_answered:
+                if self._is_answered:
                     silent_seconds = 0.0
                 elif silent_seconds >= _ANSWER_SECONDS:
                     raise TransportError(f"the broker {self._broker} does not answer")
@@ -99,6 +99,10 @@ class SessionDrain:
         finally:
             self._arrivals.end()
             client.close()
+
+    @property
+    def _is_answered(self) -> bool:
+        return self._drainage is not None and self._drainage.is_answered
 
     def _is_drained(self) -> bool:
         if self._drainage is None:

@@ -186,7 +186,7 @@ class PostgresReplay:
         except MiscountError as error:
             _LOG.debug("counting again: %s", error)
         except ConflictError as error:
-            # A receiver has printed a message of a sender whose row the portion changes.
+            # Another receiver was changing the same rows, and one of the two had to give way.
             _LOG.debug("beginning again: %s", error)
             self._pass = None
             return Tidied(more=True)

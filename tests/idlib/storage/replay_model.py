@@ -97,6 +97,8 @@ def run_steps(steps: list[Step], restart: Callable[[], Store], *, is_bounded: bo
         else:
             store = restart()
         model.check_all(store, now)
+    # What is printed after a pass has begun may be counted only in the next one.
+    tidy(store, now)
     tidy(store, now)
     model.check_all(store, now)
     _check_bounds(store, now)

@@ -272,6 +272,8 @@ def test_a_flood_of_messages_to_be_sent_fills_the_outbox_at_most_and_delays_noth
         put(device, alice.name, "x" * (MAX_OCTETS // 3 - FLOOD_BYTES))
     flood = [Publication(b"x" * FLOOD_BYTES) for _ in range(FLOOD_MESSAGES)]
     with receiving(bridged(device, local.port)) as receiver:
+        # Otherwise the broker drops what comes before the subscription.
+        receiver.wait_for_log("Connected to the local broker")
         with PacedClient(local.port) as client:
             client.publish_all(f"{PREFIX}/out/{alice.name}", flood)
         receiver.wait_for_log("the outbox is full", PATIENCE)

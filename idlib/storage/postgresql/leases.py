@@ -38,6 +38,7 @@ CREATE INDEX IF NOT EXISTS receiver_by_holder ON receiver (holder)
 """
 _VERSION: Final = 1
 _IS_LIVE: Final = "expires_at > clock_timestamp()"
+_IS_TO_BE_DRAINED: Final = f"(NOT {_IS_LIVE} OR holder = ? AND is_draining AND client_id <> ALL (?::text[]))"
 _NEXT_EXPIRY: Final = f"clock_timestamp() + interval '{LEASE_SECONDS} s'"
 
 
@@ -250,7 +251,10 @@ class Leases:
         """
         with self._database.separately() as statements:
             # Seldom is there one, and the next renewal waits for a transaction.
-            row = statements.execute(f"SELECT 1 FROM receiver WHERE NOT {_IS_LIVE} LIMIT 1").fetchone()  # noqa: S608
+            row = statements.execute(
+                f"SELECT 1 FROM receiver WHERE {_IS_TO_BE_DRAINED} LIMIT 1",  # noqa: S608
+                (self.holder, list(drained)),
+            ).fetchone()
             if row is None:
                 return None
         with self._database.transaction() as statements:
@@ -262,7 +266,7 @@ class Leases:
                 f"UPDATE receiver SET holder = ?, expires_at = {_NEXT_EXPIRY}, is_draining = true, is_leaving = false,"  # noqa: S608
                 " is_subscribed = false"
                 " WHERE client_id = (SELECT client_id FROM receiver"
-                f" WHERE NOT {_IS_LIVE} OR holder = ? AND is_draining AND client_id <> ALL (?::text[])"
+                f" WHERE {_IS_TO_BE_DRAINED}"
                 " ORDER BY expires_at LIMIT 1 FOR UPDATE SKIP LOCKED) RETURNING client_id",
                 (self.holder, self.holder, list(drained)),
             ).fetchone()

@@ -164,8 +164,7 @@ class PostgresDatabase:
                 asked if it was.
             DatabaseError: The database cannot be used.
         """
-        with self._lock, self._translating_errors():
-            connection = self._current_connection()
+        with self._using() as connection:
             try:
                 yield Statements(connection)
                 row = connection.execute("SELECT pg_current_xact_id_if_assigned()::text").fetchone()
@@ -181,14 +180,23 @@ class PostgresDatabase:
         Raises:
             DatabaseError: The database cannot be used; the last statement may have been committed nevertheless.
         """
-        with self._lock, self._translating_errors():
-            connection = self._current_connection()
+        with self._using() as connection:
             connection.autocommit = True
             try:
                 yield Statements(connection)
             finally:
                 if not connection.closed:
                     connection.autocommit = False
+
+    @contextlib.contextmanager
+    def _using(self) -> "Iterator[psycopg.Connection[tuple[Any, ...]]]":
+        with self._lock, self._translating_errors():
+            try:
+                yield self._current_connection()
+            finally:
+                if self._is_closed:
+                    # `close` has not waited for this thread.
+                    self._disconnect()
 
     def _commit(self, connection: "psycopg.Connection[tuple[Any, ...]]", number: str | None) -> None:
         try:

@@ -1,6 +1,7 @@
 """How a receiver leaves its group."""
 
 import threading
+from collections.abc import Iterator
 
 import pytest
 
@@ -24,6 +25,15 @@ class Leases:
 
     def release(self, client_id: str) -> None:
         self.released.append(client_id)
+
+
+@pytest.fixture(autouse=True)
+def _ended_threads() -> Iterator[None]:
+    """Wait for what still leaves after its test, so that it logs nothing in another one."""
+    yield
+    for thread in threading.enumerate():
+        if thread.name == "Leaving":
+            thread.join(10)
 
 
 def departure(

@@ -116,6 +116,13 @@ def test_each_service_starts_again_after_a_crash(stack: Stack, service: str) -> 
     wait_until(f"{service} starts again", lambda: stack.inspect(service)["RestartCount"] > restarts)
     if service == "messaging_receiver":
         stack.wait_for_line(service, SUBSCRIBED, times=subscriptions + 1)
+    if service == "resolver":
+        # It begins to answer a moment after its container has started.
+        connect = "import os, socket; socket.create_connection((os.environ['DNS_RESOLVER'], 53), 1)"
+        wait_until(
+            "the resolver answers",
+            lambda: stack.exec("messaging_sender", "python", "-c", connect, check=False).returncode == 0,
+        )
     stack.send(f"after a crash of {service}")
 
 

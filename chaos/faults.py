@@ -12,6 +12,16 @@ from chaos.receiver import Receiver
 from chaos.resident_senders import ResidentSenders
 from chaos.senders import Senders
 from chaos.striking import Fault
+from chaos.surroundings import (
+    cut_connections,
+    hold_connections,
+    nothing,
+    release_connections,
+    start_broker,
+    start_resolver,
+    stop_broker,
+    stop_resolver,
+)
 from testbed.lab import Lab
 from testbed.programs import Device
 
@@ -72,44 +82,12 @@ def _kill_broker(system: System) -> None:
     system.proxy.lose()
 
 
-def _stop_broker(system: System) -> None:
-    system.lab.mosquitto.stop()
-
-
-def _start_broker(system: System) -> None:
-    system.lab.mosquitto.start()
-
-
-def _cut_connections(system: System) -> None:
-    system.proxy.cut()
-
-
-def _hold_connections(system: System) -> None:
-    system.proxy.hold()
-
-
-def _release_connections(system: System) -> None:
-    system.proxy.release()
-
-
 def _slow_connections_down(system: System) -> None:
     system.proxy.slow_down()
 
 
 def _speed_connections_up(system: System) -> None:
     system.proxy.speed_up()
-
-
-def _stop_resolver(system: System) -> None:
-    system.lab.unbound.stop()
-
-
-def _start_resolver(system: System) -> None:
-    system.lab.unbound.start()
-
-
-def _nothing(_: System) -> None:
-    """End a fault that is over by itself."""
 
 
 RESOLVER: Final = "resolver"
@@ -124,16 +102,16 @@ FAULTS: Final[Mapping[str, tuple[Fault[System], ...]]] = MappingProxyType(
             Fault("resident senders killed", _kill_resident_senders, _start_resident_senders),
             Fault("resident senders stopped", _stop_resident_senders, _start_resident_senders),
         ),
-        "senders": (Fault("senders killed", _kill_senders, _nothing),),
+        "senders": (Fault("senders killed", _kill_senders, nothing),),
         "broker": (
-            Fault("broker killed", _kill_broker, _start_broker),
-            Fault("broker stopped", _stop_broker, _start_broker),
+            Fault("broker killed", _kill_broker, start_broker),
+            Fault("broker stopped", stop_broker, start_broker),
         ),
         "connections": (
-            Fault("connections cut", _cut_connections, _nothing),
-            Fault("connections stalled", _hold_connections, _release_connections),
+            Fault("connections cut", cut_connections, nothing),
+            Fault("connections stalled", hold_connections, release_connections),
             Fault("connections slowed down", _slow_connections_down, _speed_connections_up),
         ),
-        RESOLVER: (Fault("resolver stopped", _stop_resolver, _start_resolver),),
+        RESOLVER: (Fault("resolver stopped", stop_resolver, start_resolver),),
     }
 )

@@ -88,7 +88,7 @@ def _is_restored(ended_at: int | None, kills: Sequence[float]) -> bool:
 
 
 def _taken_from_session(port: int, client_id: str) -> int | None:
-    """End a session, and return how many messages it delivered at once; None if there is no such session."""
+    """End a session, and return how many messages it delivered at once; None if the session does not exist."""
     # Without a property, a session ends with its connection (MQTT 5, section 3.1.2.11.2).
     with RawClient(port, connect=connect_packet(client_id, flags=0)) as client:
         if not client.has_earlier_session:

@@ -69,7 +69,7 @@ class Publisher:
 
     Args:
         port: The broker's.
-        topic: Where the receivers subscribe.
+        topic: What the receivers subscribe to.
         sealer: Makes the messages.
         number_printed: How many different texts were printed so far.
         generator: Decides when copies follow.
@@ -207,7 +207,7 @@ class Publisher:
                 time.sleep(_BROKER_PAUSE_SECONDS)
                 continue
             # Mosquitto 2.0 forgets shared subscriptions when it ends, until the receivers subscribe again, and says of
-            # each message that there is no subscriber. No sender takes such a message for sent.
+            # each message that there is no subscriber. No sender reports such a message as sent.
             rejected = {id(publication) for publication in dropped}
             waiting = [
                 *(message for message in waiting if id(message.publication) in rejected),

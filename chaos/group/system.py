@@ -12,6 +12,16 @@ from chaos.group.publisher import Publisher
 from chaos.group.receivers import Receivers
 from chaos.proxy import Proxy
 from chaos.striking import Fault
+from chaos.surroundings import (
+    cut_connections,
+    hold_connections,
+    nothing,
+    release_connections,
+    start_broker,
+    start_resolver,
+    stop_broker,
+    stop_resolver,
+)
 from testbed.daemons.postgresql import Postgresql
 from testbed.lab import Lab
 
@@ -94,38 +104,6 @@ def _kill_broker(system: GroupSystem) -> None:
     system.publisher.publish_again_since(saved_at)
 
 
-def _stop_broker(system: GroupSystem) -> None:
-    system.lab.mosquitto.stop()
-
-
-def _start_broker(system: GroupSystem) -> None:
-    system.lab.mosquitto.start()
-
-
-def _cut_connections(system: GroupSystem) -> None:
-    system.proxy.cut()
-
-
-def _hold_connections(system: GroupSystem) -> None:
-    system.proxy.hold()
-
-
-def _release_connections(system: GroupSystem) -> None:
-    system.proxy.release()
-
-
-def _stop_resolver(system: GroupSystem) -> None:
-    system.lab.unbound.stop()
-
-
-def _start_resolver(system: GroupSystem) -> None:
-    system.lab.unbound.start()
-
-
-def _nothing(_: GroupSystem) -> None:
-    """End a fault that is over by itself."""
-
-
 RESOLVER: Final = "resolver"
 _RECEIVERS_KILLED: Final = Fault("some receivers killed", _kill_receivers, _scale_out)
 _DATABASE_KILLED: Final = Fault("database killed", _kill_database, _start_database)
@@ -142,13 +120,13 @@ GROUP_FAULTS: Final[Mapping[str, tuple[Fault[GroupSystem], ...]]] = MappingProxy
             Fault("database killed for longer than a lease", _kill_database, _start_database_late),
         ),
         "broker": (
-            Fault("broker killed", _kill_broker, _start_broker),
-            Fault("broker stopped", _stop_broker, _start_broker),
+            Fault("broker killed", _kill_broker, start_broker),
+            Fault("broker stopped", stop_broker, start_broker),
         ),
         "connections": (
-            Fault("connections cut", _cut_connections, _nothing),
-            Fault("connections stalled", _hold_connections, _release_connections),
+            Fault("connections cut", cut_connections, nothing),
+            Fault("connections stalled", hold_connections, release_connections),
         ),
-        RESOLVER: (Fault("resolver stopped", _stop_resolver, _start_resolver),),
+        RESOLVER: (Fault("resolver stopped", stop_resolver, start_resolver),),
     }
 )

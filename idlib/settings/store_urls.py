@@ -19,7 +19,7 @@ _PARAMETER: Final = rf"[a-z_]+=(?:[A-Za-z0-9._~!$'()*+,;:/-]|{_ENCODED})*"
 _URL: Final = re.compile(
     rf"postgres(?:ql)?://(?:({_TEXT})@)?({_HOST}(?:,{_HOST})*)(?:/({_TEXT}))?(?:\?({_PARAMETER}(?:&{_PARAMETER})*))?"
 )
-# Of libpq's parameters, those that say where the database is and how to get in; the rest would change what the
+# Of libpq's parameters, those with the address of the database and the login; the rest would change what the
 # receiver relies on (https://www.postgresql.org/docs/current/libpq-connect.html#LIBPQ-PARAMKEYWORDS).
 PARAMETERS: Final = frozenset(
     {
@@ -44,7 +44,7 @@ PARAMETERS: Final = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class StoreUrl:
-    """Where a PostgreSQL database is, as libpq reads it; it contains no password.
+    """The address of a PostgreSQL database, as libpq reads it, without a password.
 
     Args:
         text: The URL.

@@ -1,4 +1,4 @@
-"""Where the outbox is: a file in DATA_PATH, or the database in STORE."""
+"""Opens the outbox: a file in DATA_PATH, or the database in STORE."""
 
 from idlib.errors import ConfigurationError, StoreError
 from idlib.settings import Settings

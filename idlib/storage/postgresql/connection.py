@@ -79,7 +79,7 @@ class PostgresDatabase:
     it may have been committed, so every operation must be such that repeating it changes nothing more.
 
     Args:
-        url: Where the database is.
+        url: The address of the database.
         password: The password there; None if there is none, or libpq finds it elsewhere.
     """
 

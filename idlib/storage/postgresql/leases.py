@@ -62,7 +62,7 @@ class OtherReceiverError(StoreError):
     """Another receiver uses the database, and both may not at the same time.
 
     Args:
-        place: Where the database is.
+        place: Host and name of the database.
         expires_at: When its lease expires; if that changes, the receiver runs.
     """
 

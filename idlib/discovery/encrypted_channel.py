@@ -19,6 +19,9 @@ _MAX_KEPT: Final = 8
 _KEPT_SECONDS: Final = 30.0
 # After a change of the network, a kept connection is silent; the rest of the time is for a new one.
 _SECONDS_ON_KEPT: Final = 2.0
+# A server with few connections left closes those whose answer takes long; it has the answer when it is asked again
+# (RFC 7766, section 6.2.4).
+_MAX_REPEATS: Final = 2
 
 
 class Connection(Protocol):
@@ -61,7 +64,7 @@ def open_channel(address: EncryptedResolver, authorities: Path | None) -> Channe
 class PooledChannel:
     """A path to a resolver that keeps a few connections; see `Channel`.
 
-    A query on a kept connection is repeated once on a new one if the connection turns out to be gone.
+    A query whose connection is lost before the answer is repeated on a new one.
 
     Args:
         connect: Opens a connection before a deadline; raises ChannelError.
@@ -82,6 +85,13 @@ class PooledChannel:
             except LostConnectionError:
                 # The others are of the same network.
                 self._kept.clear()
+        for _ in range(_MAX_REPEATS):
+            connection = self._connect(deadline)
+            try:
+                return self._ask(connection, query, deadline)
+            except LostConnectionError:
+                if time.monotonic() >= deadline:
+                    raise
         return self._ask(self._connect(deadline), query, deadline)
 
     def _ask(self, connection: Connection, query: bytes, deadline: float) -> bytes:

@@ -10,6 +10,7 @@ import pytest
 from idlib.discovery import encrypted_channel
 from idlib.discovery.tls_connection import TlsConnection, TlsStream, verifying_context
 from idlib.discovery.tls_faults import Peer
+from idlib.errors import TemporaryDiscoveryError
 from testbed.lab import wait_until
 from testbed.scripted_tls import ScriptedTls
 from testbed.server_certificates import ServerAuthority
@@ -61,6 +62,30 @@ def test_a_query_is_repeated_if_a_kept_connection_is_silent(
         assert resolver.ask(QUESTION).name_exists
         over.set()
         assert server.connections == 2
+
+
+@pytest.mark.parametrize("closed", [1, 2])
+def test_a_query_is_repeated_if_the_server_closes_new_connections(
+    authority: ServerAuthority, certified: Files, closed: int
+) -> None:
+    """As Unbound does while most of its connections are in use, and an answer takes longer than 0.2 seconds."""
+    asked: list[bytes] = []
+
+    def converse(connection: ssl.SSLSocket) -> None:
+        asked.append(read_query(connection))
+        if len(asked) > closed:
+            connection.sendall(framed(answer_to(asked[-1])))
+
+    with ScriptedTls(certified, converse) as server:
+        assert over_tls(server.port, authority).ask(QUESTION).name_exists
+        assert server.connections == closed + 1
+
+
+def test_a_query_is_repeated_twice_at_most(authority: ServerAuthority, certified: Files) -> None:
+    with ScriptedTls(certified, read_query) as server:
+        with pytest.raises(TemporaryDiscoveryError, match="closed the connection without an answer"):
+            over_tls(server.port, authority).ask(QUESTION)
+        assert server.connections == 3
 
 
 @pytest.mark.parametrize("changed", ["time", "process"])

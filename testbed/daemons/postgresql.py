@@ -12,13 +12,15 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
-from testbed.daemons.process import LOOPBACK, Daemon, DaemonError, find, free_port, run_tool
+from testbed.daemons.process import LOOPBACK, Daemon, find, free_port, run_tool
 from testbed.programs import descendants
 
 USER: Final = "receiver"
 # The server refuses to run as root.
 _SYSTEM_USER: Final = "postgres"
 _START_SECONDS: Final = 30.0
+_END_SECONDS: Final = 10.0
+_POLL_SECONDS: Final = 0.01
 _CONFIGURATION: Final = """\
 listen_addresses = '{address}'
 port = {port}
@@ -124,7 +126,7 @@ class Postgresql(Daemon):
         return run_tool("psql", "--no-psqlrc", "-qAtX", "-v", "ON_ERROR_STOP=1", "-c", statement, self.url(database))
 
     def start(self, timeout: float = _START_SECONDS) -> None:
-        """Start the server; after `kill`, wait until the processes that it left have ended.
+        """Start the server.
 
         Args:
             timeout: How many seconds it may take.
@@ -132,16 +134,26 @@ class Postgresql(Daemon):
         Raises:
             DaemonError: It ended, or was not ready in time.
         """
-        deadline = time.monotonic() + timeout
-        while True:
-            try:
-                super().start(timeout)
-            except DaemonError:
-                if "still in use" not in self.log_tail() or time.monotonic() > deadline:
-                    raise
-                time.sleep(0.1)
-            else:
-                return
+        super().start(timeout)
+
+    def kill(self) -> None:
+        """End all processes of the server by SIGKILL, as a power cut does.
+
+        One that waits for a lock of another may never notice the end of the main process, and would block the next
+        start.
+        """
+        if self._process is None:
+            return
+        # The main process starts no others while the list is made.
+        self.send_signal(signal.SIGSTOP)
+        processes = self._processes()
+        super().kill()
+        for number in processes[1:]:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(number, signal.SIGKILL)
+        deadline = time.monotonic() + _END_SECONDS
+        while any(map(_is_running, processes)) and time.monotonic() < deadline:
+            time.sleep(_POLL_SECONDS)
 
     def stop(self) -> None:
         """Stop the server cleanly, if it runs; connections are ended."""
@@ -160,6 +172,14 @@ class Postgresql(Daemon):
         )
         with (self._data / "postgresql.conf").open("a") as configuration:
             configuration.write(self._settings)
+
+
+def _is_running(number: int) -> bool:
+    """Return whether a process has memory: it has not ended, even if nothing has waited for its end yet."""
+    try:
+        return bool(Path(f"/proc/{number}/cmdline").read_bytes())
+    except OSError:
+        return False
 
 
 def _as_system_user(directory: Path) -> tuple[str, ...]:

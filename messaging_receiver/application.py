@@ -399,7 +399,7 @@ def _subscribe(subscription: Subscription, disconnecting: threading.Event, endin
 def _forward(
     stage: Stage[AuthenticatedMessage | SettledMessage],
     sink: Sink,
-    settle: Callable[[ReceivedPacket], None],
+    settle: Callable[[Sequence[ReceivedPacket]], None],
     confirm: Callable[[ReceiptRequest], None],
     ending: Ending,
 ) -> None:

@@ -30,7 +30,7 @@ MAX_HELD_BYTES: Final = 4 * 1024 * 1024
 def message_printer(
     stage: Stage[AuthenticatedMessage | SettledMessage],
     sink: Sink,
-    settle: Callable[[ReceivedPacket], None],
+    settle: Callable[[Sequence[ReceivedPacket]], None],
     confirm: Callable[[ReceiptRequest], None],
     ending: Ending,
 ) -> None:
@@ -44,7 +44,7 @@ def message_printer(
     Args:
         stage: Takes the messages from their queue.
         sink: Delivers them.
-        settle: Acknowledges a message to the broker in its turn.
+        settle: Acknowledges messages to the broker in their turn.
         confirm: Requests the receipt for a delivered message; never waits.
         ending: Knows after how many messages to end.
 
@@ -67,7 +67,7 @@ class _Forwarder:
         self,
         stage: Stage[AuthenticatedMessage | SettledMessage],
         sink: Sink,
-        settle: Callable[[ReceivedPacket], None],
+        settle: Callable[[Sequence[ReceivedPacket]], None],
         confirm: Callable[[ReceiptRequest], None],
         ending: Ending,
     ) -> None:
@@ -185,9 +185,7 @@ class _Forwarder:
             return False
         self._context.counters.count_printed(one.message.sealed_to for one in delivered)
         self._context.counters.count_set_aside(len(set_aside))
-        for message in group:
-            if message.origin.packet is not None:
-                self._settle(message.origin.packet)
+        self._settle([message.origin.packet for message in group if message.origin.packet is not None])
         for one in delivered:
             if one.receipt is not None:
                 self._confirm(one.receipt)

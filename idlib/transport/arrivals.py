@@ -3,7 +3,7 @@
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from idlib.errors import Reason, Refusal
@@ -121,25 +121,35 @@ class Arrivals:
                 self._unacknowledged.append(packet)
         self._deliver(Delivery(payload, time.time(), packet, refusal))
 
-    def settle(self, packet: ReceivedPacket) -> bool:
-        """Allow a message to be acknowledged as soon as all earlier ones are (MQTT 5, section 4.6).
+    def settle(self, packets: Sequence[ReceivedPacket]) -> bool:
+        """Allow messages to be acknowledged as soon as all earlier ones are (MQTT 5, section 4.6).
 
         A message of another connection is not acknowledged: the broker sends it again.
 
         Args:
-            packet: The packet of a message that is printed, refused or stored for good.
+            packets: The packets of messages that are printed, refused or stored for good.
 
         Returns:
             Whether something was acknowledged.
         """
         with self._lock:
-            if packet.qos == 0 or packet.connection is not self._connection or self._connection is None:
+            if self._connection is None:
                 return False
-            self._settled.add(packet)
-            number_before = len(self._unacknowledged)
+            self._settled.update(one for one in packets if one.qos and one.connection is self._connection)
+            finished: list[ReceivedPacket] = []
             while self._unacknowledged and self._unacknowledged[0] in self._settled:
-                first = self._unacknowledged.popleft()
-                self._settled.discard(first)
-                self._connection.acknowledge(first.packet_id, first.qos)
-                self._has_progressed, self._moved_at = True, time.monotonic()
-            return len(self._unacknowledged) < number_before
+                finished.append(self._unacknowledged.popleft())
+            if not finished:
+                return False
+            self._settled.difference_update(finished)
+            _acknowledge(self._connection, finished)
+            self._has_progressed, self._moved_at = True, time.monotonic()
+            return True
+
+
+def _acknowledge(connection: PacketClient, packets: Sequence[ReceivedPacket]) -> None:
+    if together := [one.packet_id for one in packets if one.qos == 1]:
+        connection.acknowledge_all(together)
+    for one in packets:
+        if one.qos == 2:
+            connection.acknowledge(one.packet_id, one.qos)

@@ -2,9 +2,10 @@
 
 import contextlib
 import re
+import struct
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -35,6 +36,9 @@ from idlib.transport.session import ConnackProperty
 KEEPALIVE_SECONDS: Final = 30
 _PORTION_BYTES: Final = 65536
 _MAX_UNREADABLE: Final = 64
+# Without a reason code, which means success in both versions (MQTT 5, section 3.4.2.1).
+_PUBACK: Final = struct.Struct("!BBH")
+_IDENTIFIER_BYTES: Final = 2
 # The line in the source of Python's OpenSSL wrapper: of no use to a user.
 _PLACE_IN_SOURCE: Final = re.compile(r"^_ssl\.c:[0-9]+: | \(_ssl\.c:[0-9]+\)")
 
@@ -161,9 +165,21 @@ class PacketClient(Client):
             qos: Its quality of service, 1 or 2.
         """
         if qos == 1:
-            self.ack(packet_id, qos)
+            self.acknowledge_all((packet_id,))
         else:
             self._send_pubrec(packet_id)
+
+    def acknowledge_all(self, packet_ids: Sequence[int]) -> None:
+        """Acknowledge messages of QoS 1, in this order.
+
+        The packets are sent together: one at a time, each would take a system call, a packet of TCP and, over TLS, a
+        record of its own.
+
+        Args:
+            packet_ids: The messages'; one or more.
+        """
+        packets = b"".join(_PUBACK.pack(PacketType.PUBACK, _IDENTIFIER_BYTES, number) for number in packet_ids)
+        self._packet_queue(PacketType.PUBACK, packets, packet_ids[-1], 1)
 
     def wake(self) -> None:
         """End the wait of `loop`, which another thread runs, at once."""

@@ -55,13 +55,13 @@ class SessionDrain:
         )
         self._drainage: Drainage | None = None
 
-    def settle(self, packet: ReceivedPacket) -> None:
-        """Acknowledge a message of this session in its turn; does nothing with a message of another one.
+    def settle(self, packets: Sequence[ReceivedPacket]) -> None:
+        """Acknowledge messages of this session in their turn; does nothing with messages of another one.
 
         Args:
-            packet: The packet of a message that is printed, refused or stored for good.
+            packets: The packets of messages that are printed, refused or stored for good.
         """
-        self._arrivals.settle(packet)
+        self._arrivals.settle(packets)
 
     def run(self, may_continue: Callable[[], bool]) -> bool:
         """Drain the session, and return whether it has ended; if not, it is kept with what is not settled.

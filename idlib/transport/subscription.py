@@ -3,7 +3,7 @@
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from paho.mqtt.client import MQTT_ERR_SUCCESS
@@ -162,15 +162,15 @@ class Subscription:
         self.wake()
         return self._has_left.wait(seconds)
 
-    def settle(self, packet: ReceivedPacket) -> None:
-        """Allow a message to be acknowledged as soon as all earlier ones are (MQTT 5, section 4.6).
+    def settle(self, packets: Sequence[ReceivedPacket]) -> None:
+        """Allow messages to be acknowledged as soon as all earlier ones are (MQTT 5, section 4.6).
 
         A message of another connection is not acknowledged: the broker sends it again.
 
         Args:
-            packet: The packet of a message that is printed, refused or stored for good.
+            packets: The packets of messages that are printed, refused or stored for good.
         """
-        if self._arrivals.settle(packet):
+        if self._arrivals.settle(packets):
             self._fruitless = 0
 
     def _new_client(self) -> PacketClient | None:

@@ -2,7 +2,7 @@
 
 import logging
 import threading
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Final, Protocol
 
 from idlib.errors import TransportError
@@ -81,14 +81,14 @@ class AbandonedSessions:
             if self._is_subscribed() and not self._leaving.is_set():
                 self.drain_next()
 
-    def settle(self, packet: ReceivedPacket) -> None:
-        """Acknowledge a message of a session that is being drained; does nothing with a message of another one.
+    def settle(self, packets: Sequence[ReceivedPacket]) -> None:
+        """Acknowledge messages of sessions that are being drained; does nothing with messages of others.
 
         Args:
-            packet: The packet of a message that is printed, refused or stored for good.
+            packets: The packets of messages that are printed, refused or stored for good.
         """
         for drain in self._drains.values():
-            drain.settle(packet)
+            drain.settle(packets)
 
     def drain_next(self) -> bool:
         """Drain an abandoned session if there is one; return whether one was drained and ended.

@@ -1,7 +1,7 @@
 """What a receiver of a group does beside receiving: it drains abandoned sessions, and leaves its group at the end."""
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from idlib.transport import Broker, Delivery, ReceivedPacket, Subscription
 from idlib.transport.session_drain import SessionDrain
@@ -57,11 +57,11 @@ class Participation:
         drains = {f"Drain-{number}": self._sessions.run for number in range(1, DRAINED_AT_ONCE + 1)}
         return {**drains, "Departure": self._departure.run}
 
-    def settle(self, packet: ReceivedPacket) -> None:
-        """Acknowledge a message in its turn, in the session that it came from.
+    def settle(self, packets: Sequence[ReceivedPacket]) -> None:
+        """Acknowledge messages in their turn, each in the session that it came from.
 
         Args:
-            packet: The packet of a message that is printed, refused or stored for good.
+            packets: The packets of messages that are printed, refused or stored for good.
         """
-        self._subscription.settle(packet)
-        self._sessions.settle(packet)
+        self._subscription.settle(packets)
+        self._sessions.settle(packets)

@@ -70,7 +70,7 @@ class Forwarding:
 
     def run(self) -> None:
         """Run until it ends by itself."""
-        message_printer(self._stage, self.sink, self.settled.append, self._confirm, self.ending)
+        message_printer(self._stage, self.sink, self.settled.extend, self._confirm, self.ending)
 
     def run_until(self, condition: Callable[[], bool]) -> None:
         thread = threading.Thread(target=self.run)

@@ -221,7 +221,7 @@ def open_world_in(
             for number, opener in enumerate(openers)
         ),
         threading.Thread(target=message_authentication_thread, args=(authentication,)),
-        threading.Thread(target=message_printer, args=(forwarding, sink, settled.append, confirmed.append, ending)),
+        threading.Thread(target=message_printer, args=(forwarding, sink, settled.extend, confirmed.append, ending)),
     ]
     for thread in threads:
         thread.start()

@@ -20,7 +20,7 @@ class Running:
 
     def settle_all(self) -> None:
         for delivery in self.delivered:
-            self.subscription.settle(delivery.packet)
+            self.subscription.settle([delivery.packet])
 
 
 @contextlib.contextmanager

@@ -70,10 +70,10 @@ def test_messages_that_the_broker_still_has_are_delivered_before_the_session_end
         left = threading.Thread(target=_leave, args=(run,), daemon=True)
         left.start()
         assert unsubscribed.wait(10)
-        run.subscription.settle(run.delivered[0].packet)
+        run.subscription.settle([run.delivered[0].packet])
         wait_until(lambda: len(run.delivered) == 2, "not delivered")
         assert 0xE0 not in said
-        run.subscription.settle(run.delivered[1].packet)
+        run.subscription.settle([run.delivered[1].packet])
         wait_until(lambda: len(said) == 3, "not left")
         left.join(10)
     assert said == [0x40, 0x40, _DISCONNECT]

@@ -23,7 +23,7 @@ def _drain(broker: ScriptedBroker, delivered: list[bytes], *, settles: bool = Tr
     def deliver(delivery: Delivery) -> None:
         delivered.append(delivery.payload)
         if settles:
-            drain.settle(delivery.packet)
+            drain.settle([delivery.packet])
 
     drain = SessionDrain(broker.address, "gone", (_FILTER, "topic"), 600, 1000, deliver)
     return drain

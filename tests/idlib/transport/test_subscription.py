@@ -54,7 +54,7 @@ def test_acknowledgements_are_sent_in_the_order_of_receipt_despite_refusals() ->
         assert reasons == [None, Reason.TRANSPORT_MALFORMED, Reason.OVERSIZED, None]
         for delivery in reversed(run.delivered):
             assert not acknowledged
-            run.subscription.settle(delivery.packet)
+            run.subscription.settle([delivery.packet])
         wait_until(lambda: len(acknowledged) == 4, "not all acknowledged")
         assert acknowledged == [1, 2, 3, 4]
         assert len(broker.connections) == 1

@@ -1,7 +1,7 @@
 """Which abandoned sessions a receiver drains, and what becomes of their leases."""
 
 import threading
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
 
 import pytest
@@ -52,8 +52,8 @@ class Scripted(SessionDrain):
             raise self.failures.pop(0)
         return may_continue()
 
-    def settle(self, packet: ReceivedPacket) -> None:
-        self.settled.append(packet)
+    def settle(self, packets: Sequence[ReceivedPacket]) -> None:
+        self.settled += packets
 
 
 @pytest.fixture(autouse=True)
@@ -176,10 +176,10 @@ def test_messages_of_two_sessions_are_settled_on_the_connection_that_they_came_t
         for thread in threads:
             thread.start()
         wait_until(lambda: len(arrived) == 2, "not delivered")
-        both.settle(arrived[1].packet)
+        both.settle([arrived[1].packet])
         wait_until(lambda: len(acknowledged) == 1, "not acknowledged")
         assert set(acknowledged) == {arrived[1].payload}
-        both.settle(arrived[0].packet)
+        both.settle([arrived[0].packet])
         for thread in threads:
             thread.join(20)
     assert acknowledged == {b"a": b"\0\7", b"b": b"\0\7"}

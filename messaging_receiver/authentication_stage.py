@@ -19,7 +19,7 @@ from idlib.envelope import UnverifiedMessage, parse
 from idlib.errors import BogusError, DiscoveryError, Reason, TemporaryDiscoveryError
 from idlib.names import IdentityName, NamePatterns
 from idlib.storage import Printed
-from idlib.trust import Moment
+from idlib.trust import Moment, replay_entry
 from idlib.verdict import AskAgain, Cause, Print, Refuse, Renewal, Verdict, Wait, authenticate
 from idlib.zones import registrable_domain
 from messaging_receiver.bounded_queue import BATCH_BYTES, BATCH_MESSAGES, BoundedQueue
@@ -262,7 +262,9 @@ class AuthenticationStage(Stage["DecryptedMessage | LookupResult"]):
             case Print():
                 self._print(verdict, message, unverified)
             case Refuse():
-                self.refuse(message.origin, verdict.reason, verdict.fact)
+                is_copy = verdict.reason is Reason.REPLAY
+                copy_of = replay_entry(unverified, message.digest) if is_copy else None
+                self.refuse(message.origin, verdict.reason, verdict.fact, copy_of)
             case AskAgain():
                 self._hold(Arrival(message, unverified, verdict.renew))
                 self._ask(sender, renew=verdict.renew)

@@ -3,7 +3,6 @@
 Several receivers of one name may get copies of a message, so each message is claimed before it is delivered.
 """
 
-import math
 import time
 from collections.abc import Callable, Sequence
 from typing import Final
@@ -14,17 +13,14 @@ from idlib.transport import ReceivedPacket
 from idlib.trust import received_before
 from messaging_receiver.bounded_queue import BATCH_BYTES
 from messaging_receiver.ending import Ending
-from messaging_receiver.queue_items import AuthenticatedMessage, SettledMessage, size_of
+from messaging_receiver.holding import Holding
+from messaging_receiver.queue_items import AuthenticatedMessage, SettledMessage
 from messaging_receiver.receipt_requests import ReceiptRequest
 from messaging_receiver.sinks import Fate, Sink
 from messaging_receiver.stage import IDLE_SECONDS, Stage
 
 GROUP_SIZE: Final = 32
 GROUP_SECONDS: Final = 0.01
-HELD_AGAIN_SECONDS: Final = 0.5
-# If more are held, the rest waits in the queues and at the broker.
-MAX_HELD: Final = 256
-MAX_HELD_BYTES: Final = 4 * 1024 * 1024
 
 
 def message_printer(
@@ -39,7 +35,7 @@ def message_printer(
     Messages are recorded and acknowledged in groups of 32 messages or 10 ms, because each durable write wears a memory
     card. After a crash, at most the messages of one group are delivered again. When the receiver stops, messages that
     are already authenticated are still delivered, if the sink can do that at once. A message that another receiver has
-    claimed is neither delivered nor acknowledged until that receiver has recorded it or has ended.
+    claimed is neither delivered nor acknowledged until that receiver has recorded it or has ended; nor are its copies.
 
     Args:
         stage: Takes the messages from their queue.
@@ -82,9 +78,7 @@ class _Forwarder:
         self._delivered: list[AuthenticatedMessage] = []
         self._set_aside: list[AuthenticatedMessage] = []
         self._group_ends_at = 0.0
-        # Messages that another receiver has claimed, and when to ask for them again.
-        self._held: list[AuthenticatedMessage] = []
-        self._ask_again_at = math.inf
+        self._holding = Holding()
 
     def forward_next(self) -> bool:
         """Deliver the next messages or finish the group; return whether there was something to do and may be more.
@@ -103,13 +97,15 @@ class _Forwarder:
             self._context.movements.note()
             if not self._group:
                 self._group_ends_at = time.monotonic() + GROUP_SECONDS
-            if isinstance(message, AuthenticatedMessage):
-                if not self._context.printing.may_print(message.printed.entry):
-                    self._hold(message)
+            if isinstance(message, SettledMessage):
+                if self._holding.hold_copy(message):
                     continue
-                if not self._deliver(message):
-                    self.finish_group()
-                    return False
+            elif not self._context.printing.may_print(message.printed.entry):
+                self._holding.hold(message)
+                continue
+            elif not self._deliver(message):
+                self.finish_group()
+                return False
             self._group.append(message)
             if self._is_group_complete() and not self.finish_group():
                 return False
@@ -121,31 +117,23 @@ class _Forwarder:
         self, messages: Sequence[AuthenticatedMessage | SettledMessage]
     ) -> list[AuthenticatedMessage | SettledMessage]:
         """Claim messages, and those that were held if it is time; return what to deliver, acknowledge or remove."""
-        again: list[AuthenticatedMessage] = []
-        if time.monotonic() >= self._ask_again_at:
-            again, self._held = self._held, again
-            self._ask_again_at = math.inf
-        asked = [*again, *(message for message in messages if isinstance(message, AuthenticatedMessage))]
+        messages = [*self._holding.take_due(), *messages]
+        asked = [message for message in messages if isinstance(message, AuthenticatedMessage)]
         if not asked:
-            return list(messages)
+            return messages
         entries = [message.printed.entry for message in asked]
         claims = iter(self._context.writes.retry(lambda: self._context.printing.claim(entries)))
         claimed: list[AuthenticatedMessage | SettledMessage] = []
-        for message in (*again, *messages):
+        for message in messages:
             claim = next(claims) if isinstance(message, AuthenticatedMessage) else None
             match message, claim:
                 case AuthenticatedMessage(), Claim.HELD:
-                    self._hold(message)
+                    self._holding.hold(message)
                 case AuthenticatedMessage(), Claim.PRINTED:
                     claimed.append(self._refuse(message))
                 case _:
                     claimed.append(message)
         return claimed
-
-    def _hold(self, message: AuthenticatedMessage) -> None:
-        """Keep a message without acknowledging it, and ask for it again later."""
-        self._held.append(message)
-        self._ask_again_at = min(self._ask_again_at, time.monotonic() + HELD_AGAIN_SECONDS)
 
     def _refuse(self, message: AuthenticatedMessage) -> SettledMessage:
         """Refuse a message that another receiver has printed since it was authenticated."""
@@ -200,9 +188,9 @@ class _Forwarder:
 
     def _next(self) -> Sequence[AuthenticatedMessage | SettledMessage]:
         ends_at = self._group_ends_at if self._group else time.monotonic() + IDLE_SECONDS
-        patience = max(0.0, min(ends_at, self._ask_again_at) - time.monotonic())
-        room = MAX_HELD - len(self._held)
-        if room <= 0 or sum(map(size_of, self._held)) >= MAX_HELD_BYTES:
+        patience = max(0.0, min(ends_at, self._holding.ask_again_at) - time.monotonic())
+        room = self._holding.room
+        if not room:
             self._context.movements.note()
             self._context.stopping.wait(patience)
             return ()

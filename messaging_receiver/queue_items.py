@@ -7,7 +7,7 @@ from idlib.discovery import Found
 from idlib.envelope import SealedTo, UnverifiedMessage
 from idlib.errors import DiscoveryError
 from idlib.names import IdentityName
-from idlib.storage import Printed
+from idlib.storage import Printed, ReplayEntry
 from idlib.transport import Delivery, ReceivedPacket
 from messaging_receiver.receipt_requests import ReceiptRequest
 
@@ -117,9 +117,12 @@ class SettledMessage:
 
     Args:
         origin: Where it came from.
+        copy_of: The entry for the replay memory of the message that it is a copy of; that one may not be recorded yet.
+            None if it is not a copy.
     """
 
     origin: Origin
+    copy_of: ReplayEntry | None = None
 
 
 def size_of(item: Delivery | DecryptedMessage | LookupResult | AuthenticatedMessage | SettledMessage) -> int:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Final, Generic, TypeVar
 
 from idlib.errors import Reason, Refusal, StoreError
+from idlib.storage import ReplayEntry
 from messaging_receiver.bounded_queue import BoundedQueue
 from messaging_receiver.context import Context
 from messaging_receiver.queue_items import AuthenticatedMessage, Origin, SettledMessage
@@ -104,16 +105,17 @@ class Stage(Generic[T]):
         """
         self.hand_on_all(items, self._finished)
 
-    def refuse(self, origin: Origin, reason: Reason, fact: str) -> None:
+    def refuse(self, origin: Origin, reason: Reason, fact: str, copy_of: ReplayEntry | None = None) -> None:
         """Count and log a refusal, and have the message acknowledged in its turn.
 
         Args:
             origin: Where the message came from.
             reason: The stable code.
             fact: What is wrong with the message.
+            copy_of: The entry for the replay memory of the message that it is a copy of; None if it is not a copy.
         """
         self.context.refusals.note(reason, fact)
-        self.finish(SettledMessage(origin))
+        self.finish(SettledMessage(origin, copy_of))
 
     def attempt(self, origin: Origin, step: Callable[[], None]) -> None:
         """Run one step for one message; if it fails, refuse the message and continue.

@@ -9,6 +9,7 @@ import pytest
 from idlib.envelope import parse
 from idlib.errors import Reason
 from idlib.settings.store_urls import read_store_url
+from idlib.storage import ReplayEntry
 from idlib.storage.postgresql.claims import PostgresPrinting
 from idlib.storage.postgresql.connection import PostgresDatabase
 from idlib.storage.postgresql.leases import Leases, new_holder
@@ -67,6 +68,11 @@ def said(*texts: str) -> list[str]:
     return [f"{ALICE} says: {text}" for text in texts]
 
 
+def entry_of(payload: bytes) -> ReplayEntry:
+    message = open_message(payload, BOB, [KEYS[BOB]])
+    return replay_entry(message.unverified or parse(message.signed), message.digest)
+
+
 def refused_copies(one: World) -> int:
     return one.context.counters.read().refused.get(Reason.REPLAY, 0)
 
@@ -97,8 +103,7 @@ def test_a_message_that_another_receiver_has_claimed_waits_until_that_receiver_h
     other = open_stores()
     one = receiver(open_stores(), opened)
     payload = sealed("claimed by the other")
-    message = open_message(payload, BOB, [KEYS[BOB]])
-    other.printing.claim([replay_entry(message.unverified or parse(message.signed), message.digest)])
+    other.printing.claim([entry_of(payload)])
     claimed, free = one.deliver(payload), one.deliver(sealed("free"))
     one.wait_for(lambda: one.settled == [free])
     assert one.printed == said("free")
@@ -120,3 +125,20 @@ def test_nothing_is_printed_without_a_lease_and_all_of_it_once_there_is_one(
     stores.leases.take()
     one.wait_for(lambda: len(one.settled) == 3)
     assert sorted(one.printed) == said("0", "1", "2")
+
+
+def test_a_copy_of_a_message_that_waits_for_another_receiver_is_acknowledged_with_it(
+    open_stores: Callable[[], Stores], opened: contextlib.ExitStack
+) -> None:
+    """If the connection breaks, only the broker's copy is left if this receiver dies, too."""
+    other = open_stores()
+    one = receiver(open_stores(), opened)
+    payload = sealed("claimed by the other")
+    other.printing.claim([entry_of(payload)])
+    lost, again, free = one.deliver(payload), one.deliver(payload), one.deliver(sealed("free"))
+    one.wait_for(lambda: free in one.settled)
+    assert one.settled == [free]
+    assert "refused=1 refused_replay=1" in one.counters
+    other.end()
+    one.wait_for(lambda: one.settled == [free, lost, again])
+    assert one.printed == said("free", "claimed by the other")

@@ -103,7 +103,8 @@ class Shared(SolePrinting):
         super().__init__(world.context.memory, world.context.waiting_store)
         self._answers = {printed(number).entry: list(claims) for number, claims in enumerate(answers)}
         self.asked: Counter[ReplayEntry] = Counter()
-        self.lost: set[ReplayEntry] = set()
+        # The claims that are lost before the message is printed, and how often it has to be claimed.
+        self.lost_until: dict[ReplayEntry, int] = {}
         self.is_away = False
 
     def claim(self, entries: Sequence[ReplayEntry]) -> tuple[Claim, ...]:
@@ -113,7 +114,7 @@ class Shared(SolePrinting):
         return tuple(self._answers[entry].pop(0) if self._answers.get(entry) else Claim.CLAIMED for entry in entries)
 
     def may_print(self, entry: ReplayEntry) -> bool:
-        return self.asked[entry] > 1 if entry in self.lost else True
+        return self.asked[entry] >= self.lost_until.get(entry, 0)
 
 
 def printed(number: int) -> Printed:
@@ -174,7 +175,7 @@ def test_no_message_is_recorded_before_it_is_delivered(world: World) -> None:
 def test_a_message_that_another_receiver_has_claimed_is_asked_for_again_and_delays_no_other(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("messaging_receiver.forwarding.HELD_AGAIN_SECONDS", 0.01)
+    monkeypatch.setattr("messaging_receiver.holding.HELD_AGAIN_SECONDS", 0.01)
     printing = Shared(world, (), (Claim.HELD, Claim.HELD), (), (Claim.HELD, Claim.PRINTED))
     forwarding = Forwarding(world, "DELIVERED", "SET_ASIDE", "DELIVERED", "DELIVERED", printing=printing)
     forwarding.run_until(lambda: len(forwarding.settled) == 4)
@@ -194,8 +195,8 @@ def test_a_message_that_stays_claimed_by_another_receiver_is_neither_printed_nor
 def test_only_so_many_messages_are_held_and_the_others_stay_in_the_queue_until_there_is_room(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("messaging_receiver.forwarding.HELD_AGAIN_SECONDS", 0.01)
-    monkeypatch.setattr("messaging_receiver.forwarding.MAX_HELD", 3)
+    monkeypatch.setattr("messaging_receiver.holding.HELD_AGAIN_SECONDS", 0.01)
+    monkeypatch.setattr("messaging_receiver.holding.MAX_HELD", 3)
     printing = Shared(world, *([Claim.HELD] * 20 for _ in range(10)))
     waiting: list[int] = []
     forwarding = Forwarding(world, *["DELIVERED"] * 10, printing=printing)
@@ -214,9 +215,9 @@ def test_only_so_many_messages_are_held_and_the_others_stay_in_the_queue_until_t
 def test_a_message_whose_claim_has_ended_is_claimed_again_before_it_is_printed(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("messaging_receiver.forwarding.HELD_AGAIN_SECONDS", 0.01)
+    monkeypatch.setattr("messaging_receiver.holding.HELD_AGAIN_SECONDS", 0.01)
     printing = Shared(world)
-    printing.lost.add(printed(1).entry)
+    printing.lost_until[printed(1).entry] = 2
     forwarding = Forwarding(world, "DELIVERED", "SET_ASIDE", "DELIVERED", printing=printing)
     forwarding.run_until(lambda: len(forwarding.settled) == 3)
     assert forwarding.sink.delivered == ["DELIVERED", "DELIVERED", "SET_ASIDE"]
@@ -242,3 +243,40 @@ def test_a_message_that_was_printed_elsewhere_is_no_longer_stored(
     forwarding.queue.put(AuthenticatedMessage(message("DELIVERED"), printed(0), Origin(None, 7)))
     forwarding.run_until(lambda: removed == [7])
     assert forwarding.sink.delivered == []
+
+
+def test_a_copy_of_a_message_that_may_not_be_printed_yet_stays_stored_until_that_one_is_recorded(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("messaging_receiver.holding.HELD_AGAIN_SECONDS", 0.01)
+    printing = Shared(world, (Claim.HELD, Claim.HELD))
+    # Claimed, and lost again before it is printed.
+    printing.lost_until[printed(0).entry] = 4
+    finished: list[tuple[int, list[int]]] = []
+    monkeypatch.setattr(printing, "finish", lambda done, numbers, _now: finished.append((len(done), list(numbers))))
+    forwarding = Forwarding(world, "DELIVERED", printing=printing)
+    forwarding.queue.put(SettledMessage(Origin(None, 7), copy_of=printed(0).entry))
+    forwarding.queue.put(SettledMessage(Origin(None, 8), copy_of=printed(1).entry))
+    forwarding.run_until(lambda: len(forwarding.settled) == 1)
+    assert finished == [(0, [8]), (1, [7])]
+
+
+def test_copies_of_held_messages_count_among_those_that_are_held(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("messaging_receiver.holding.HELD_AGAIN_SECONDS", 0.01)
+    monkeypatch.setattr("messaging_receiver.holding.MAX_HELD", 3)
+    printing = Shared(world, [Claim.HELD] * 10)
+    forwarding = Forwarding(world, "DELIVERED", printing=printing)
+    packets = [ReceivedPacket() for _ in range(10)]
+    for packet in packets:
+        forwarding.queue.put(SettledMessage(Origin(packet), copy_of=printed(0).entry))
+    waiting: list[int] = []
+    claim = printing.claim
+
+    def counting(entries: Sequence[ReplayEntry]) -> tuple[Claim, ...]:
+        waiting.append(forwarding.queue.qsize())
+        return claim(entries)
+
+    monkeypatch.setattr(printing, "claim", counting)
+    forwarding.run_until(lambda: len(forwarding.settled) == 11)
+    assert forwarding.settled == [*forwarding.packets, *packets]
+    assert min(waiting[:11]) == 8

@@ -50,7 +50,7 @@ def measure(_world: BenchmarkEnvironment, entries: int = rules.MAX_REMEMBERED) -
         leases = Leases(database, new_holder(), lambda: str(uuid.uuid4()))
         leases.prepare()
         with PostgresReplay(database, pause_seconds=0) as memory:
-            printing = PostgresPrinting(database, leases.holder, lambda: leases.term)
+            printing = PostgresPrinting(database, leases.holder, lambda: leases.term, lambda: leases.may_take_over)
             empty = [_record(printing, leases) for _ in range(RUNS)]
             _fill(database, entries)
             full = [_record(printing, leases) for _ in range(RUNS)]

@@ -124,7 +124,7 @@ class SharedState:
         if taken is None:
             return None
         waiting = PostgresWaiting(self._of_waiting, leases.holder)
-        printing = PostgresPrinting(self._of_printing, leases.holder, lambda: leases.term)
+        printing = PostgresPrinting(self._of_printing, leases.holder, lambda: leases.term, lambda: leases.may_take_over)
         policies = PolicySource(settings)
         standings = Standings(memory, policies)
         discovery = Discovery.from_settings(settings, standings.is_surely_trusted)

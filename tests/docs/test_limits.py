@@ -42,7 +42,7 @@ NO_BOUND_OF_A_USER: Final = frozenset(
         "idlib/storage/postgresql/clock.py _MAX_ANSWER_SECONDS",
         "idlib/storage/postgresql/sender_leases.py _END_SECONDS",
         "messaging_receiver/group/membership.py _END_SECONDS",
-        "idlib/storage/postgresql/waiting.py _LONGEST_PAUSE_SECONDS",
+        "idlib/storage/postgresql/leases.py _LONGEST_PAUSE_SECONDS",
         "idlib/storage/postgresql/waiting.py _TIDYING_SECONDS",
         "messaging_receiver/adoption.py _PAUSE_SECONDS",
         "messaging_receiver/holding.py HELD_AGAIN_SECONDS",

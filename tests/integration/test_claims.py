@@ -18,7 +18,7 @@ from idlib.settings.store_urls import read_store_url
 from idlib.storage import Claim, Printed, ReplayEntry, WaitingMessage
 from idlib.storage.postgresql.claims import PostgresPrinting
 from idlib.storage.postgresql.connection import PostgresDatabase
-from idlib.storage.postgresql.leases import Leases, new_holder
+from idlib.storage.postgresql.leases import LEASE_SECONDS, RENEWAL_SECONDS, Leases, new_holder
 from idlib.storage.postgresql.replay import PostgresReplay
 from idlib.storage.postgresql.waiting import PostgresWaiting
 from testbed.daemons.postgresql import Postgresql
@@ -59,7 +59,7 @@ class Group:
         leases.take()
         replay = self.opened.enter_context(PostgresReplay(database, pause_seconds=0.0))
         waiting = PostgresWaiting(database, leases.holder)
-        printing = PostgresPrinting(database, leases.holder, lambda: leases.term)
+        printing = PostgresPrinting(database, leases.holder, lambda: leases.term, lambda: leases.may_take_over)
         return Receiver(database, leases, replay, waiting, printing)
 
     def kill(self, receiver: Receiver) -> None:
@@ -112,6 +112,23 @@ def test_claims_of_a_receiver_that_has_died_are_taken_over(group: Group) -> None
     assert other.printing.claim([entry("one")]) == (CLAIMED,)
     # A third one may not take it over from the second one.
     assert group.start().printing.claim([entry("one")]) == (HELD,)
+
+
+def test_after_an_outage_of_the_database_a_receiver_may_record_what_it_has_printed_before_others_take_its_claims(
+    group: Group,
+) -> None:
+    one, other = group.start(), group.start()
+    assert one.is_alone_with(entry("printed"), entry("left"))
+    group.time[0] += LEASE_SECONDS - RENEWAL_SECONDS
+    group.kill(one)
+    assert other.printing.claim([entry("printed"), entry("left")]) == (HELD, HELD)
+    assert other.leases.renew()
+    assert other.printing.claim([entry("printed"), entry("left")]) == (HELD, HELD)
+    one.finish(entry("printed"))
+    for _ in range(2):
+        group.time[0] += RENEWAL_SECONDS
+        assert other.leases.renew()
+    assert other.printing.claim([entry("printed"), entry("left")]) == (WAS_PRINTED, CLAIMED)
 
 
 def test_a_claim_is_not_taken_over_if_the_lease_was_renewed_while_the_statement_waited(group: Group) -> None:

@@ -11,6 +11,7 @@ from idlib.settings.store_urls import read_store_url
 from idlib.storage.postgresql.connection import PostgresDatabase
 from idlib.storage.postgresql.leases import (
     LEASE_SECONDS,
+    RENEWAL_SECONDS,
     VALID_SECONDS,
     Leases,
     OtherReceiverError,
@@ -203,6 +204,29 @@ def test_a_drained_session_stays_with_its_receiver_until_it_is_released(
     live.release(abandoned)
     assert not live.holds(abandoned)
     assert other.take_abandoned() is None
+
+
+def test_after_an_outage_of_the_database_receivers_may_renew_their_leases_before_others_take_their_sessions(
+    new_leases: Open, expire: Callable[[Leases], None]
+) -> None:
+    clock = _Clock()
+    one, gone, other = new_leases(clock=clock), new_leases(), new_leases()
+    one.take()
+    gone_id, other_id = gone.take().client_id, other.take().client_id
+    expire(gone)
+    assert one.take_abandoned() == gone_id
+    clock.now += LEASE_SECONDS - RENEWAL_SECONDS
+    expire(other)
+    assert one.take_abandoned([gone_id]) is None
+    assert one.renew()
+    assert one.take_abandoned([gone_id]) is None
+    # What it drains already is its own.
+    assert one.take_abandoned() == gone_id
+    for _ in range(2):
+        assert one.take_abandoned([gone_id]) is None
+        clock.now += RENEWAL_SECONDS
+        assert one.renew()
+    assert one.take_abandoned([gone_id]) == other_id
 
 
 def test_a_receiver_whose_lease_was_taken_loses_it(new_leases: Open, expire: Callable[[Leases], None]) -> None:

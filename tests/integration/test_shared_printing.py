@@ -54,7 +54,7 @@ def open_stores(postgresql: Postgresql, opened: contextlib.ExitStack) -> Callabl
         waiting = PostgresWaiting(database, leases.holder)
         # The Forwarder does not wait for the other threads.
         of_printing = opened.enter_context(database.another())
-        printing = PostgresPrinting(of_printing, leases.holder, lambda: leases.term)
+        printing = PostgresPrinting(of_printing, leases.holder, lambda: leases.term, lambda: leases.may_take_over)
         return Stores(leases, memory, waiting, printing)
 
     return open_them

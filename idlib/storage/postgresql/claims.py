@@ -60,16 +60,24 @@ class PostgresPrinting:
         database: The database; the tables of the leases, the replay memory and the deferred messages must be prepared.
         holder: The receiver's name among the holders of leases.
         term: Returns the number of the receiver's present lease, or None while it has no valid one.
+        may_take_over: Returns whether claims of receivers whose leases have expired may be taken over.
 
     Raises:
         StoreError: The database cannot be used, or a newer version has created the table.
     """
 
-    def __init__(self, database: PostgresDatabase, holder: str, term: Callable[[], int | None]) -> None:
+    def __init__(
+        self,
+        database: PostgresDatabase,
+        holder: str,
+        term: Callable[[], int | None],
+        may_take_over: Callable[[], bool],
+    ) -> None:
         database.prepare("claims", _VERSION, _SCHEMA)
         self._database = database
         self._holder = holder
         self._term = term
+        self._may_take_over = may_take_over
         # In which lease the messages that are being printed were claimed.
         self._claimed: dict[ReplayEntry, int] = {}
         with database.transaction() as statements:
@@ -136,7 +144,7 @@ class PostgresPrinting:
     def _claim(self, statements: Statements, entries: Sequence[ReplayEntry]) -> dict[ReplayEntry, Claim]:
         claimed = set(statements.execute(_CLAIM, (self._holder, *_columns(entries))).fetchall())
         others = [entry for entry in entries if (entry.sender, entry.identifier) not in claimed]
-        if others:
+        if others and self._may_take_over():
             claimed |= set(statements.execute(_TAKE_OVER, (self._holder, *_columns(others))).fetchall())
         ours = [entry for entry in entries if (entry.sender, entry.identifier) in claimed]
         # Again after the claim: only now can no other receiver print the messages any more.

@@ -6,6 +6,7 @@ for the session that it subscribes with, and one for each abandoned session that
 can take over its session, so no client id is logged.
 """
 
+import math
 import threading
 import uuid
 from collections.abc import Callable, Collection
@@ -20,6 +21,9 @@ LEASE_SECONDS: Final = 15.0
 # By its own clock, a receiver stops sooner: after a failover, the database's clock may be some seconds ahead.
 VALID_SECONDS: Final = 12.0
 RENEWAL_SECONDS: Final = 4.0
+# While the database is away for longer, every lease may expire; the receivers renew them within the second time.
+_LONGEST_PAUSE_SECONDS: Final = LEASE_SECONDS - 2 * RENEWAL_SECONDS
+_GRACE_SECONDS: Final = 2 * RENEWAL_SECONDS
 
 _LEASES_LOCK: Final = 0x44414E46
 _SCHEMA: Final = """\
@@ -38,7 +42,9 @@ CREATE INDEX IF NOT EXISTS receiver_by_holder ON receiver (holder)
 """
 _VERSION: Final = 1
 _IS_LIVE: Final = "expires_at > clock_timestamp()"
-_IS_TO_BE_DRAINED: Final = f"(NOT {_IS_LIVE} OR holder = ? AND is_draining AND client_id <> ALL (?::text[]))"
+_IS_TO_BE_DRAINED: Final = (
+    f"(?::boolean AND NOT {_IS_LIVE} OR holder = ? AND is_draining AND client_id <> ALL (?::text[]))"
+)
 _NEXT_EXPIRY: Final = f"clock_timestamp() + interval '{LEASE_SECONDS} s'"
 
 
@@ -71,6 +77,39 @@ class OtherReceiverError(StoreError):
             f"another receiver uses the database {place}", "stop it, or set RECEIVER_GROUP=on for every receiver"
         )
         self.expires_at = expires_at
+
+
+class Takeovers:
+    """Whether a receiver may take over what belongs to receivers whose leases have expired; thread-safe.
+
+    While the database is away, the leases of live receivers expire, too. These get the time to renew them.
+
+    Args:
+        clock: Returns seconds by a clock that never jumps; those in which the system was suspended count.
+    """
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._answered_at = math.inf
+        self._wait_until = -math.inf
+
+    @property
+    def may_begin(self) -> bool:
+        """Whether something may be taken over now."""
+        # In the reverse order of `note_answer`, which another thread may call.
+        return not self._was_away and self._clock() >= self._wait_until
+
+    def note_answer(self) -> None:
+        """Note that the database has answered; to be called at least as often as leases are renewed."""
+        now = self._clock()
+        if self._was_away:
+            self._wait_until = now + _GRACE_SECONDS
+        self._answered_at = now
+
+    @property
+    def _was_away(self) -> bool:
+        """Whether the database, or this machine, may have been away for so long that leases have expired."""
+        return self._clock() - self._answered_at > _LONGEST_PAUSE_SECONDS
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +157,7 @@ class Leases:
         self._expires_at = 0.0
         self._term = 0
         self._receivers = 0
+        self._takeovers = Takeovers(boot_clock)
 
     def prepare(self) -> None:
         """Create the table, unless it exists; before any other method is called, also by those that use `is_live`."""
@@ -135,6 +175,11 @@ class Leases:
         What was claimed in another term may belong to another receiver now, and has to be claimed again.
         """
         return self._term if self.is_valid else None
+
+    @property
+    def may_take_over(self) -> bool:
+        """Whether the receiver may take over claims of receivers whose leases have expired."""
+        return self._takeovers.may_begin
 
     @property
     def receivers(self) -> int:
@@ -180,6 +225,7 @@ class Leases:
             ).fetchone()
             receivers = _count(statements)
         assert row is not None  # noqa: S101  # inserted if there was none
+        self._takeovers.note_answer()
         with self._lock:
             self._term += 1
             self._expires_at = sent_at + LEASE_SECONDS
@@ -197,6 +243,7 @@ class Leases:
         with self._database.separately() as statements:
             sent_at = self._boot_clock()
             renewed = self._renew(statements)
+            self._takeovers.note_answer()
             has_own = any(not is_draining for _, is_draining in renewed)
             with self._lock:
                 if self._boot_clock() >= self._expires_at:
@@ -243,6 +290,7 @@ class Leases:
     def take_abandoned(self, drained: Collection[str] = ()) -> str | None:
         """Take an abandoned lease to drain its session, and return its client id; None if there is none.
 
+        Shortly after the database was away, none is taken, because live receivers may not have renewed theirs yet.
         The lease is renewed together with the others until `release`.
 
         Args:
@@ -253,7 +301,7 @@ class Leases:
             # Seldom is there one, and the next renewal waits for a transaction.
             row = statements.execute(
                 f"SELECT 1 FROM receiver WHERE {_IS_TO_BE_DRAINED} LIMIT 1",  # noqa: S608
-                (self.holder, list(drained)),
+                (self.may_take_over, self.holder, list(drained)),
             ).fetchone()
             if row is None:
                 return None
@@ -268,7 +316,7 @@ class Leases:
                 " WHERE client_id = (SELECT client_id FROM receiver"
                 f" WHERE {_IS_TO_BE_DRAINED}"
                 " ORDER BY expires_at LIMIT 1 FOR UPDATE SKIP LOCKED) RETURNING client_id",
-                (self.holder, self.holder, list(drained)),
+                (self.holder, self.may_take_over, self.holder, list(drained)),
             ).fetchone()
         if row is None:
             return None

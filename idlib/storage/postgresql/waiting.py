@@ -13,7 +13,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from typing import Any, Final
 
 from idlib.storage.postgresql.connection import PostgresDatabase, Statements, UnknownOutcomeError
-from idlib.storage.postgresql.leases import LEASE_SECONDS, RENEWAL_SECONDS, is_live
+from idlib.storage.postgresql.leases import Takeovers, is_live
 from idlib.storage.values import Abandoned, Admission, WaitingEntry, WaitingMessage
 from idlib.system.clock import boot_time
 
@@ -66,9 +66,6 @@ _READ_AT_ONCE: Final = 500
 # Strangers can make up 20 000 names for each receiver, and those of trusted names are among them.
 _SENDERS_AT_ONCE: Final = 1000
 _TIDYING_SECONDS: Final = 60.0
-# While the database is away for longer, every lease may expire; the receivers renew them within the second time.
-_LONGEST_PAUSE_SECONDS: Final = LEASE_SECONDS - 2 * RENEWAL_SECONDS
-_GRACE_SECONDS: Final = 2 * RENEWAL_SECONDS
 _FORGOTTEN_AT_ONCE: Final = 1000
 
 # All S608 below: the statements are put together from constants of this module alone.
@@ -128,9 +125,7 @@ class PostgresWaiting:
         # The last sender that was offered for taking over, so that each gets its turn.
         self._offered = ""
         self._clock = clock
-        # When `adopt` last succeeded, and until when nothing is taken over.
-        self._adopted_at: float | None = None
-        self._waits_until = 0.0
+        self._takeovers = Takeovers(clock)
         self._tidied_at = clock()
         database.prepare("deferred messages", _VERSION, _SCHEMA)
 
@@ -235,22 +230,13 @@ class PostgresWaiting:
 
     def _gone(self, statements: Statements, holders: Collection[str]) -> set[str]:
         """Return those of some holders whose messages may be taken over."""
-        if not holders or not self._may_take_over:
+        if not holders or not self._takeovers.may_begin:
             return set()
         rows = statements.execute(
             f"SELECT one.holder FROM unnest(?::text[]) AS one (holder) WHERE NOT {is_live('one.holder')}",  # noqa: S608
             (list(holders),),
         )
         return {holder for (holder,) in rows}
-
-    @property
-    def _may_take_over(self) -> bool:
-        return self._clock() >= self._waits_until and not self._was_away
-
-    @property
-    def _was_away(self) -> bool:
-        """Whether the database, or this machine, may have been away for so long that leases have expired."""
-        return self._adopted_at is not None and self._clock() - self._adopted_at > _LONGEST_PAUSE_SECONDS
 
     def adopt(self, choose: Callable[[Sequence[Abandoned]], Collection[str]]) -> tuple[WaitingEntry, ...]:
         """Take over messages, and return them ordered by number.
@@ -259,8 +245,6 @@ class PostgresWaiting:
             choose: Called with senders whose receiver has ended; returns those to take over. The others stay as they
                 are.
         """
-        if self._was_away:
-            self._waits_until = self._clock() + _GRACE_SECONDS
         try:
             with self._database.transaction() as statements:
                 rows = self._adopted(statements)
@@ -270,7 +254,7 @@ class PostgresWaiting:
         except UnknownOutcomeError:
             self._is_adoption_unsure = True
             raise
-        self._adopted_at = self._clock()
+        self._takeovers.note_answer()
         self._adoption += 1
         self._is_adoption_unsure = False
         return tuple(_entry(row) for row in sorted(rows))
@@ -286,7 +270,7 @@ class PostgresWaiting:
 
     def _take_over(self, statements: Statements, choose: Callable[[Sequence[Abandoned]], Collection[str]]) -> None:
         gone = []
-        if self._may_take_over:
+        if self._takeovers.may_begin:
             gone = [holder for (holder,) in statements.execute(_GONE, (self._holder,))]
         if not gone:
             return

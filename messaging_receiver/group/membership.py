@@ -140,7 +140,7 @@ class Membership:
         return True
 
     def _take_another(self) -> None:
-        before, self._client_id = self._client_id, self.leases.take().client_id
+        before, self._client_id = self._client_id, self.leases.take()
         self._subscribed_with = None
         if before == self._client_id:
             _LOG.info("The lease of this receiver had expired, and is renewed: it prints again")

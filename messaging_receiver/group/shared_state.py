@@ -17,7 +17,7 @@ from idlib.storage import ReplayStore
 from idlib.storage.postgresql.claims import PostgresPrinting
 from idlib.storage.postgresql.clock import DatabaseClock
 from idlib.storage.postgresql.connection import PostgresDatabase
-from idlib.storage.postgresql.leases import LEASE_SECONDS, Leases, OtherReceiverError, SoleLease, TakenLease, new_holder
+from idlib.storage.postgresql.leases import LEASE_SECONDS, Leases, OtherReceiverError, SoleLease, new_holder
 from idlib.storage.postgresql.replay import PostgresReplay
 from idlib.storage.postgresql.waiting import PostgresWaiting
 from idlib.transport import Broker
@@ -120,8 +120,8 @@ class SharedState:
         _check_name(memory, settings, self._of_memory.place)
         leases = self._leases
         leases.prepare()
-        taken = self._take()
-        if taken is None:
+        client_id = self._take()
+        if client_id is None:
             return None
         waiting = PostgresWaiting(self._of_waiting, leases.holder)
         printing = PostgresPrinting(self._of_printing, leases.holder, lambda: leases.term, lambda: leases.may_take_over)
@@ -131,7 +131,7 @@ class SharedState:
         context = Context(
             settings, memory, waiting, printing, policies, standings, discovery, timekeeper, self._stopping
         )
-        membership = Membership(leases, taken.client_id, timekeeper, context.writes)
+        membership = Membership(leases, client_id, timekeeper, context.writes)
         return Shared(context, membership, self._session(membership, memory))
 
     def _session(self, membership: Membership, memory: ReplayStore) -> OwnSession:
@@ -145,8 +145,11 @@ class SharedState:
         topic_filter = settings.subscription or f"{SHARED}{group}/{topic}"
         return OwnSession(lambda: membership.held_client_id, topic_filter, membership)
 
-    def _take(self) -> TakenLease | None:
-        """Take a lease; wait until that of a receiver that has died expires, and give up if it is renewed."""
+    def _take(self) -> str | None:
+        """Take a lease, and return its client id; None if the receiver is stopped meanwhile.
+
+        It waits until the lease of a receiver that has died expires, and gives up if that lease is renewed.
+        """
         expires_at: str | None = None
         until = time.monotonic() + 2 * LEASE_SECONDS
         while not self._stopping.is_set():

@@ -16,7 +16,6 @@ from idlib.storage.postgresql.leases import (
     Leases,
     OtherReceiverError,
     SoleLease,
-    TakenLease,
     is_live,
     new_holder,
 )
@@ -64,49 +63,55 @@ def expire(postgresql: Postgresql, store: str) -> Callable[[Leases], None]:
     return run
 
 
+def is_any_subscribed(new_leases: Open) -> bool:
+    """Return whether another receiver could leave its session to one of those that run."""
+    another = new_leases()
+    another.take()
+    return another.begin_to_leave()
+
+
 def test_a_first_lease_has_no_session(new_leases: Open) -> None:
     leases = new_leases()
-    taken = leases.take()
-    assert not taken.is_resumed
+    client_id = leases.take()
+    assert leases.session(client_id) is None
     assert leases.is_valid
-    assert leases.holds(taken.client_id)
+    assert leases.holds(client_id)
     assert leases.receivers == 1
-
-
-def test_a_client_id_is_not_shown(new_leases: Open) -> None:
-    taken = new_leases().take()
-    assert taken.client_id not in repr(taken)
 
 
 def test_an_abandoned_lease_is_taken_first(new_leases: Open, expire: Callable[[Leases], None]) -> None:
     gone = new_leases()
-    client_id = gone.take().client_id
+    client_id = gone.take()
     gone.note_subscribed()
     expire(gone)
-    assert new_leases().take() == TakenLease(client_id, is_resumed=True)
+    assert new_leases().take() == client_id
+    assert is_any_subscribed(new_leases)
 
 
-def test_a_session_that_was_never_subscribed_with_is_not_resumed(new_leases: Open) -> None:
+def test_a_session_that_was_never_subscribed_with_has_to_be_subscribed(new_leases: Open) -> None:
     gone = new_leases()
-    client_id = gone.take().client_id
+    client_id = gone.take()
     gone.abandon()
-    assert new_leases().take() == TakenLease(client_id, is_resumed=False)
+    assert new_leases().take() == client_id
+    assert not is_any_subscribed(new_leases)
 
 
-def test_a_session_that_has_ended_is_not_resumed(new_leases: Open, expire: Callable[[Leases], None]) -> None:
+def test_a_session_that_has_ended_has_to_be_subscribed_again(
+    new_leases: Open, expire: Callable[[Leases], None]
+) -> None:
     """The receiver died before it could delete the lease."""
     gone = new_leases()
-    client_id = gone.take().client_id
+    client_id = gone.take()
     gone.note_subscribed()
     gone.release(client_id)
     expire(gone)
-    taken = new_leases().take()
-    assert taken == TakenLease(client_id, is_resumed=False)
+    assert new_leases().take() == client_id
+    assert not is_any_subscribed(new_leases)
 
 
 def test_a_live_lease_is_left_alone(new_leases: Open) -> None:
     first, second = new_leases(), new_leases()
-    assert first.take().client_id != second.take().client_id
+    assert first.take() != second.take()
     assert second.take_abandoned() is None
     assert second.receivers == 2
 
@@ -131,7 +136,7 @@ def test_receivers_that_start_together_have_different_leases(new_leases: Open) -
 
     def start(leases: Leases) -> None:
         barrier.wait()
-        taken.append(leases.take().client_id)
+        taken.append(leases.take())
 
     _run_together(start, starting)
     assert len(set(taken)) == len(starting)
@@ -139,7 +144,7 @@ def test_receivers_that_start_together_have_different_leases(new_leases: Open) -
 
 def test_an_abandoned_session_is_drained_by_one_receiver(new_leases: Open, expire: Callable[[Leases], None]) -> None:
     gone = [new_leases() for _ in range(3)]
-    abandoned = {one.take().client_id for one in gone}
+    abandoned = {one.take() for one in gone}
     live = [new_leases() for _ in range(4)]
     for one in live:
         one.take()
@@ -164,7 +169,7 @@ def test_a_session_that_a_receiver_does_not_drain_although_it_has_the_lease_is_r
 ) -> None:
     """A commit of unknown outcome is repeated, and a drain ends if the lease was not renewed in time."""
     gone, live, other = new_leases(), new_leases(), new_leases()
-    client_id = gone.take().client_id
+    client_id = gone.take()
     live.take()
     other.take()
     expire(gone)
@@ -178,7 +183,7 @@ def test_nobody_waits_for_a_receiver_that_takes_an_abandoned_session(
     new_leases: Open, store: str, expire: Callable[[Leases], None]
 ) -> None:
     gone, live = [new_leases() for _ in range(2)], new_leases()
-    first, second = (one.take().client_id for one in gone)
+    first, second = (one.take() for one in gone)
     live.take()
     for one in gone:
         expire(one)
@@ -193,7 +198,7 @@ def test_a_drained_session_stays_with_its_receiver_until_it_is_released(
     new_leases: Open, expire: Callable[[Leases], None]
 ) -> None:
     gone, live, other = new_leases(), new_leases(), new_leases()
-    abandoned = gone.take().client_id
+    abandoned = gone.take()
     live.take()
     other.take()
     expire(gone)
@@ -212,7 +217,7 @@ def test_after_an_outage_of_the_database_receivers_may_renew_their_leases_before
     clock = _Clock()
     one, gone, other = new_leases(clock=clock), new_leases(), new_leases()
     one.take()
-    gone_id, other_id = gone.take().client_id, other.take().client_id
+    gone_id, other_id = gone.take(), other.take()
     expire(gone)
     assert one.take_abandoned() == gone_id
     clock.now += LEASE_SECONDS - RENEWAL_SECONDS
@@ -231,14 +236,14 @@ def test_after_an_outage_of_the_database_receivers_may_renew_their_leases_before
 
 def test_a_receiver_whose_lease_was_taken_loses_it(new_leases: Open, expire: Callable[[Leases], None]) -> None:
     late = new_leases()
-    client_id = late.take().client_id
+    client_id = late.take()
     term = late.term
     expire(late)
-    assert new_leases().take().client_id == client_id
+    assert new_leases().take() == client_id
     assert not late.renew()
     assert not late.holds(client_id)
     assert late.term is None
-    assert late.take().client_id != client_id
+    assert late.take() != client_id
     assert late.term not in {None, term}
 
 
@@ -247,12 +252,12 @@ def test_a_lease_that_expired_is_a_new_term_even_if_no_one_took_it(
 ) -> None:
     """Others may have taken over what was claimed."""
     leases = new_leases()
-    client_id = leases.take().client_id
+    client_id = leases.take()
     term = leases.term
     expire(leases)
     assert not leases.renew()
     assert leases.take_abandoned() is None
-    assert leases.take().client_id == client_id
+    assert leases.take() == client_id
     assert leases.term not in {None, term}
 
 
@@ -300,7 +305,7 @@ def test_a_receiver_whose_session_has_ended_is_live_until_it_ends(
 ) -> None:
     """It may still print deferred messages."""
     leaving = new_leases()
-    leaving.release(leaving.take().client_id)
+    leaving.release(leaving.take())
     assert leaving.is_valid
     assert leaving.renew()
     other = new_leases()
@@ -374,32 +379,34 @@ def test_a_receiver_whose_subscription_is_noted_while_it_leaves_does_not_count_a
 def test_a_session_that_was_drained_in_part_has_to_be_subscribed_again(new_leases: Open) -> None:
     drain, gone = new_leases(), new_leases()
     drain.take()
-    client_id = gone.take().client_id
+    client_id = gone.take()
     gone.note_subscribed()
     gone.abandon()
     assert drain.take_abandoned() == client_id
     drain.abandon()
-    assert TakenLease(client_id, is_resumed=False) in [new_leases().take() for _ in range(2)]
+    assert client_id in [new_leases().take() for _ in range(2)]
+    assert not is_any_subscribed(new_leases)
 
 
 def test_a_session_that_was_left_in_part_has_to_be_subscribed_again(new_leases: Open) -> None:
     leaving, staying = new_leases(), new_leases()
-    client_id = leaving.take().client_id
+    client_id = leaving.take()
     staying.take()
     for leases in (leaving, staying):
         leases.note_subscribed()
     assert leaving.begin_to_leave()
     leaving.abandon()
-    assert new_leases().take() == TakenLease(client_id, is_resumed=False)
+    assert new_leases().take() == client_id
+    assert not staying.begin_to_leave()
 
 
 def test_what_is_noted_of_a_session_goes_with_its_lease(new_leases: Open) -> None:
     first, second = new_leases(), new_leases()
-    client_id = first.take().client_id
+    client_id = first.take()
     assert first.session(client_id) is None
     first.note_session(client_id, "a note")
     first.abandon()
-    assert second.take().client_id == client_id
+    assert second.take() == client_id
     first.note_session(client_id, "a late note")
     assert second.session(client_id) == "a note"
     assert first.session(client_id) is None
@@ -407,23 +414,24 @@ def test_what_is_noted_of_a_session_goes_with_its_lease(new_leases: Open) -> Non
 
 def test_the_session_that_was_kept_is_resumed_at_once(new_leases: Open) -> None:
     last = new_leases()
-    client_id = last.take().client_id
+    client_id = last.take()
     last.note_subscribed()
     last.begin_to_leave()
     last.abandon()
     assert not last.is_valid
-    assert new_leases().take() == TakenLease(client_id, is_resumed=True)
+    assert new_leases().take() == client_id
+    assert is_any_subscribed(new_leases)
 
 
 def test_a_single_receiver_is_the_only_one(new_leases: Open) -> None:
     first = new_leases(SoleLease)
-    client_id = first.take().client_id
+    client_id = first.take()
     for kind in (SoleLease, Leases):
         with pytest.raises(OtherReceiverError, match="another receiver uses the database"):
             new_leases(kind).take()
     assert not first.begin_to_leave()
     first.abandon()
-    assert new_leases(SoleLease).take().client_id == client_id
+    assert new_leases(SoleLease).take() == client_id
 
 
 def test_a_single_receiver_does_not_start_beside_a_group(new_leases: Open) -> None:
@@ -435,9 +443,9 @@ def test_a_single_receiver_does_not_start_beside_a_group(new_leases: Open) -> No
 def test_a_group_drains_the_session_of_a_single_receiver(new_leases: Open) -> None:
     """It is subscribed without the group, so it must not be the session of one of the group."""
     single, leases = new_leases(SoleLease), new_leases()
-    client_id = single.take().client_id
+    client_id = single.take()
     single.abandon()
-    assert leases.take().client_id != client_id
+    assert leases.take() != client_id
     assert leases.take_abandoned() == client_id
 
 

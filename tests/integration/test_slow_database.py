@@ -72,7 +72,7 @@ def test_the_lease_stays_valid(postgresql: Postgresql, link: _SlowLink, monkeypa
         leases = Leases(database, new_holder(), lambda: "client id", time.monotonic)
         leases.prepare()
         timekeeper, writes = DatabaseTimekeeper(DatabaseClock(database)), DurableWrites(threading.Event(), lambda: None)
-        membership = Membership(leases, leases.take().client_id, timekeeper, writes)
+        membership = Membership(leases, leases.take(), timekeeper, writes)
         for name, value in _SECONDS.items():
             monkeypatch.setattr(leases_module, name, value)
         monkeypatch.setattr(membership_module, "RENEWAL_SECONDS", _SECONDS["RENEWAL_SECONDS"])

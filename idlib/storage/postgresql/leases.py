@@ -10,7 +10,6 @@ import math
 import threading
 import uuid
 from collections.abc import Callable, Collection
-from dataclasses import dataclass, field
 from typing import Final
 
 from idlib.errors import StoreError
@@ -112,19 +111,6 @@ class Takeovers:
         return self._clock() - self._answered_at > _LONGEST_PAUSE_SECONDS
 
 
-@dataclass(frozen=True, slots=True)
-class TakenLease:
-    """A lease that a receiver has taken to subscribe with.
-
-    Args:
-        client_id: The name of its session at the broker; secret.
-        is_resumed: Whether the session has been subscribed with before, so that messages may wait in it.
-    """
-
-    client_id: str = field(repr=False)
-    is_resumed: bool
-
-
 class Leases:
     """The leases of one receiver of a group. Any number of threads may use it.
 
@@ -194,8 +180,8 @@ class Leases:
         """
         return self.is_valid and client_id in self._held
 
-    def take(self) -> TakenLease:
-        """Take a lease to subscribe with: an abandoned one if there is one, so that its session is resumed.
+    def take(self) -> str:
+        """Take a lease to subscribe with, and return its client id: an abandoned one, if any, to resume its session.
 
         Raises:
             OtherReceiverError: A receiver that is not one of the group uses the database.
@@ -221,7 +207,7 @@ class Leases:
                 (self._new_client_id(), self.holder, self._IS_ALONE, self.holder),
             )
             row = statements.execute(
-                "SELECT client_id, is_subscribed FROM receiver WHERE holder = ? AND NOT is_draining", (self.holder,)
+                "SELECT client_id FROM receiver WHERE holder = ? AND NOT is_draining", (self.holder,)
             ).fetchone()
             receivers = _count(statements)
         assert row is not None  # noqa: S101  # inserted if there was none
@@ -232,7 +218,7 @@ class Leases:
             self._valid_until = sent_at + VALID_SECONDS
             self._held = frozenset((row[0],))
             self._receivers = receivers
-        return TakenLease(row[0], is_resumed=row[1])
+        return str(row[0])
 
     def renew(self) -> bool:
         """Renew every lease of the receiver; return whether it still has the one that it subscribes with.

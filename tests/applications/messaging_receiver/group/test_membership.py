@@ -8,7 +8,7 @@ import pytest
 
 from idlib.database_time import DatabaseTimekeeper
 from idlib.errors import DatabaseError, IdlibError
-from idlib.storage.postgresql.leases import Leases, OtherReceiverError, TakenLease
+from idlib.storage.postgresql.leases import Leases, OtherReceiverError
 from messaging_receiver.durable_writes import DurableWrites
 from messaging_receiver.group import membership
 from messaging_receiver.group.membership import Membership
@@ -43,10 +43,10 @@ class _Leases(Leases):
             raise result
         return result
 
-    def take(self) -> TakenLease:
+    def take(self) -> str:
         if self.refusal is not None:
             raise self.refusal
-        return TakenLease(self.next_client_id, is_resumed=True)
+        return self.next_client_id
 
     def note_subscribed(self) -> None:
         self.subscriptions += 1

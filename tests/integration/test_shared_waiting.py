@@ -133,6 +133,16 @@ def test_nobody_waits_for_a_receiver_that_takes_over_a_sender(start: Callable[[]
     assert other.adopt() == [1]
 
 
+def test_nobody_waits_for_a_receiver_that_removes_a_message(start: Callable[[], Receiver]) -> None:
+    one, other = start(), start()
+    one.waiting.change([message(1), message(2, sender=BOB)], ())
+    assert other.waiting.change([message(3), message(4, sender=BOB)], ()) == (TO_BE_ADOPTED, TO_BE_ADOPTED)
+    with other.database.transaction() as statements:
+        statements.execute("SELECT 1 FROM waiting WHERE number = 3 FOR UPDATE")
+        assert one.adopt() == [4]
+    assert one.adopt() == [3]
+
+
 @pytest.mark.parametrize("is_leaving", [True, False], ids=["ended", "killed"])
 def test_the_messages_of_a_receiver_that_has_ended_are_adopted_in_order(
     start: Callable[[], Receiver], postgresql: Postgresql, url: str, *, is_leaving: bool

@@ -73,6 +73,9 @@ def test_messages_that_wait_for_a_killed_receiver_are_printed_by_another(
             assert _printed([second]) == _lines(alice, texts)
             assert dead not in _client_ids(postgresql, group)
             assert not _has_session(lab, dead)
+            assert second.stop(5) == 0
+            (stopped,) = log_lines(second, "Stopped: ")
+            assert "received=20 printed=20 refused=0" in stopped
             assert not log_lines(second, "Traceback")
 
 

@@ -6,6 +6,7 @@ Messages of trusted names need no room among those of strangers.
 """
 
 import math
+import threading
 import time
 from collections.abc import Collection, Sequence
 from typing import Final
@@ -21,7 +22,7 @@ _PAUSE_SECONDS: Final = 0.1
 
 
 class Adoption:
-    """Adds messages of other receivers to the index; used by one thread.
+    """Adds messages of other receivers to the index, and removes those that others have taken over; for one thread.
 
     Args:
         context: What the stages share.
@@ -33,6 +34,7 @@ class Adoption:
         self._index = index
         self._may_have_more = context.waiting_store.is_shared
         self._next_at = time.monotonic() if self._may_have_more else math.inf
+        self._has_lapsed = threading.Event()
 
     @property
     def may_have_more(self) -> bool:
@@ -44,9 +46,16 @@ class Adoption:
         """When to look for messages again, on the monotonic clock."""
         return self._next_at
 
+    def note_lapse(self) -> None:
+        """Note that our lease had expired, so that others may have taken over messages; any thread may call this."""
+        self._has_lapsed.set()
+
     def adopt(self) -> tuple[str, ...]:
         """Take over some messages, and return their senders; call `WaitingIndex.displaced` afterwards."""
         store = self._context.waiting_store
+        if self._has_lapsed.is_set():
+            self._has_lapsed.clear()
+            self._forget_lost()
         adopted = self._context.writes.retry(lambda: store.adopt(self._choose))
         for one in adopted:
             # After our lease had expired, another receiver may have had the message in between.
@@ -55,6 +64,14 @@ class Adoption:
         self._may_have_more = bool(adopted)
         self._next_at = time.monotonic() + (_PAUSE_SECONDS if adopted else ADOPTION_SECONDS)
         return tuple(dict.fromkeys(one.sender for one in adopted))
+
+    def _forget_lost(self) -> None:
+        """Remove messages from the index that are no longer ours: they would be counted, and take room, twice."""
+        store = self._context.waiting_store
+        ours = self._context.writes.retry(lambda: {one.number for one in store.index()})
+        for message in [one for sender in self._index.senders() for one in self._index.of(sender)]:
+            if message.number not in ours:
+                self._index.remove(message.number)
 
     def _choose(self, senders: Sequence[Abandoned]) -> Collection[str]:
         room = self._index.room()

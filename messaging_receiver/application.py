@@ -326,6 +326,7 @@ def _receive(
     if membership is not None:
         opened.health.extra = lambda: membership.state
         membership.is_subscribed = lambda: subscription.is_active
+        membership.note_lapse = authentication.note_lapse
     observers.metrics.read = Receiving(
         observers.starting, authentication, supervision, _queue_sizes, pool, run.bridge, membership
     ).readings

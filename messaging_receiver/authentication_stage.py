@@ -141,6 +141,10 @@ class AuthenticationStage(Stage["DecryptedMessage | LookupResult"]):
         """Whether messages are left at the broker because DNS does not answer and the store has no room for more."""
         return self._holds_back
 
+    def note_lapse(self) -> None:
+        """Note that our lease had expired, so that other receivers may have taken over deferred messages."""
+        self._deferral.note_lapse()
+
     def finish(self, item: AuthenticatedMessage | SettledMessage) -> None:
         """Hand a message on to the Forwarder, which removes it if it was stored; at the latest when `work` returns.
 

@@ -135,6 +135,10 @@ class Deferral:
         while self._adoption.may_have_more and not self._context.stopping.is_set():
             self.adopt()
 
+    def note_lapse(self) -> None:
+        """Note that other receivers may have taken over messages; any thread may call this."""
+        self._adoption.note_lapse()
+
     @property
     def may_adopt(self) -> bool:
         """Whether `adopt` is due."""

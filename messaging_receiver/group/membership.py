@@ -37,7 +37,10 @@ class Membership:
         self.is_subscribed: Callable[[], bool] = lambda: False
         # Called if this receiver must end, because another one that is not of the group uses the database.
         self.fail: Callable[[IdlibError], None] = lambda _: None
+        # Called after the lease had expired: other receivers may have taken over our deferred messages.
+        self.note_lapse: Callable[[], None] = lambda: None
         self._client_id = client_id
+        self._term = leases.term
         self._timekeeper = timekeeper
         self._writes = writes
         self._subscribed_with: str | None = None
@@ -127,6 +130,7 @@ class Membership:
         try:
             if not self.leases.renew():
                 self._take_another()
+            self._note_term()
             self._note_subscribed()
             self._timekeeper.refresh()
         except OtherReceiverError as error:
@@ -149,6 +153,12 @@ class Membership:
                 "The lease of this receiver had expired, and another receiver has taken over its session: it continues"
                 " with another one"
             )
+
+    def _note_term(self) -> None:
+        term = self.leases.term
+        if term != self._term:
+            self._term = term
+            self.note_lapse()
 
     def _note_subscribed(self) -> None:
         if self._subscribed_with != self._client_id and self.is_subscribed():

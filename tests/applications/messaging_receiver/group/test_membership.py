@@ -22,6 +22,7 @@ class _Leases(Leases):
         self.next_client_id = "first"
         self.refusal: OtherReceiverError | None = None
         self.valid = True
+        self.terms: list[int] = []
         self.subscriptions = 0
         self.calls: list[str] = []
         self.is_away = False
@@ -31,6 +32,10 @@ class _Leases(Leases):
     @property
     def is_valid(self) -> bool:
         return self.valid
+
+    @property
+    def term(self) -> int | None:
+        return self.terms.pop(0) if self.terms else 1
 
     @property
     def receivers(self) -> int:
@@ -156,6 +161,15 @@ def test_an_internal_error_does_not_end_the_renewal(
     joined.start()
     leases.wait(3)
     assert caplog.messages == ["Internal error while the lease is renewed"]
+
+
+def test_each_new_term_of_the_lease_is_told_once(joined: Membership, leases: _Leases) -> None:
+    told: list[int] = []
+    joined.note_lapse = lambda: told.append(len(leases.terms))
+    leases.terms = [1, 2, 2, 1]
+    joined.start()
+    leases.wait(6)
+    assert told == [2, 0]
 
 
 def test_the_subscription_is_noted_once(joined: Membership, leases: _Leases) -> None:

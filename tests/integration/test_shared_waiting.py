@@ -16,6 +16,7 @@ from idlib.storage.postgresql.connection import PostgresDatabase, Statements, Un
 from idlib.storage.postgresql.leases import LEASE_SECONDS, RENEWAL_SECONDS, Leases, new_holder
 from idlib.storage.postgresql.waiting import PostgresWaiting
 from testbed.daemons.postgresql import Postgresql
+from testbed.lab import wait_until
 from tests.idlib.storage.waiting import ALICE, BOB, CASES, Case, message, numbers
 
 OURS, TO_BE_ADOPTED, COPY = Admission.OURS, Admission.TO_BE_ADOPTED, Admission.COPY
@@ -378,6 +379,40 @@ def test_receivers_that_store_and_adopt_at_once_lose_nothing_and_have_nothing_tw
     held = sorted(number for index in indexes for number in index)
     assert len(held) == 800
     assert len(set(held)) == 800
+
+
+def _remove(receiver: Receiver) -> None:
+    with receiver.database.transaction() as statements:
+        waiting_module.remove(statements, [1, 2])
+
+
+@pytest.mark.parametrize(
+    "work",
+    [
+        lambda receiver: receiver.waiting.limit_deferral(0.0),
+        lambda receiver: receiver.waiting.change((), [1, 2]),
+        _remove,
+    ],
+    ids=["limit_deferral", "change", "finish"],
+)
+def test_rows_are_locked_in_the_order_of_their_numbers(
+    start: Callable[[], Receiver], postgresql: Postgresql, url: str, work: Callable[[Receiver], None]
+) -> None:
+    one, other = start(), start()
+    # In this order on the disk.
+    one.waiting.change([message(2)], ())
+    one.waiting.change([message(1)], ())
+    thread = threading.Thread(target=work, args=(one,))
+    lock = "SELECT 1 FROM waiting WHERE number = ? FOR UPDATE NOWAIT"
+    with other.database.transaction() as statements:
+        statements.execute(lock, (1,))
+        thread.start()
+        wait_until(
+            lambda: postgresql.run("SELECT count(*) FROM pg_locks WHERE NOT granted", url).strip() != "0", "a wait"
+        )
+        assert statements.execute(lock, (2,)).fetchall() == [(1,)]
+    thread.join(30)
+    assert not thread.is_alive()
 
 
 @dataclass

@@ -85,6 +85,20 @@ UPDATE waiting SET holder = ?, adoption = ? WHERE number IN (
     ORDER BY number LIMIT {_READ_AT_ONCE} FOR UPDATE OF waiting SKIP LOCKED
 ) RETURNING {_COLUMNS}, octet_length(signed)
 """  # noqa: S608
+
+
+def _locked(condition: str) -> str:
+    """Return SQL that finds rows and locks them in the order of their numbers.
+
+    Receivers that lock the same rows in another order would wait for each other.
+    """
+    return f"number IN (SELECT number FROM waiting WHERE {condition} ORDER BY number FOR UPDATE)"  # noqa: S608
+
+
+_REMOVE: Final = f"DELETE FROM waiting WHERE {_locked('number = ANY(?::bigint[])')}"  # noqa: S608
+_REMOVE_OURS: Final = f"DELETE FROM waiting WHERE {_locked('number = ANY(?::bigint[]) AND holder = ?')}"  # noqa: S608
+_LET_GO: Final = f"UPDATE waiting SET holder = NULL WHERE {_locked('sender = ANY(?::text[])')}"  # noqa: S608
+_LIMIT_DEFERRAL: Final = f"UPDATE waiting SET deferred_at = ? WHERE {_locked('deferred_at > ?')}"  # noqa: S608
 # Finds each holder in the index by one step, instead of reading all senders.
 _GONE: Final = f"""\
 WITH RECURSIVE one (holder) AS (
@@ -192,9 +206,7 @@ class PostgresWaiting:
             # Senders are locked before messages, and both in order: otherwise receivers could wait for each other.
             ready = self._prepare_senders(statements, {one.sender for one in added}) if added else set()
             if gone := sorted(removed):
-                statements.execute(
-                    "DELETE FROM waiting WHERE number = ANY(?::bigint[]) AND holder = ?", (gone, self._holder)
-                )
+                statements.execute(_REMOVE_OURS, (gone, self._holder))
             if not added:
                 return ()
             statements.executemany(
@@ -294,12 +306,8 @@ class PostgresWaiting:
             statements.execute(
                 "UPDATE waiting_sender SET holder = ? WHERE sender = ANY(?::text[])", (self._holder, list(senders))
             )
-            # Locked in order, because the receiver may still run and remove messages.
-            statements.execute(
-                "UPDATE waiting SET holder = NULL WHERE number IN"
-                " (SELECT number FROM waiting WHERE sender = ANY(?::text[]) ORDER BY number FOR UPDATE)",
-                (list(senders),),
-            )
+            # The receiver may still run and remove messages.
+            statements.execute(_LET_GO, (list(senders),))
 
     def limit_deferral(self, elapsed: float) -> None:
         """Set the start of deferral to now for messages whose start is in the future.
@@ -308,7 +316,7 @@ class PostgresWaiting:
             elapsed: The present time by the clock of `WaitingMessage.deferred_at`, in seconds.
         """
         with self._database.transaction() as statements:
-            statements.execute("UPDATE waiting SET deferred_at = ? WHERE deferred_at > ?", (elapsed, elapsed))
+            statements.execute(_LIMIT_DEFERRAL, (elapsed, elapsed))
 
     def wipe(self) -> None:
         """Forget senders without messages, at most once a minute; the database frees the space of texts by itself."""
@@ -339,7 +347,7 @@ def remove(statements: Statements, numbers: Iterable[int]) -> None:
         numbers: Their numbers; unknown numbers are ignored.
     """
     if gone := sorted(numbers):
-        statements.execute("DELETE FROM waiting WHERE number = ANY(?::bigint[])", (gone,))
+        statements.execute(_REMOVE, (gone,))
 
 
 def _entry(row: Sequence[Any]) -> WaitingEntry:

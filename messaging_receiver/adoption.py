@@ -1,8 +1,8 @@
 """Takes over deferred messages from other receivers of the group.
 
 The limits on deferred messages count for each receiver. Messages of senders whose receiver has ended are taken over
-only if they fit, because they are already acknowledged: otherwise they stay in the store until a receiver has room.
-Messages of trusted names need no room among those of strangers.
+only if they fit, because they are already acknowledged: otherwise they stay in the store until a receiver has room, or
+until they have waited for too long. Messages of trusted names need no room among those of strangers.
 """
 
 import math
@@ -15,10 +15,12 @@ from idlib.names import IdentityName
 from idlib.storage import Abandoned, WaitingEntry
 from messaging_receiver.context import Context
 from messaging_receiver.waiting_index import MESSAGE_OVERHEAD_BYTES, Waiting, WaitingIndex
+from messaging_receiver.waiting_refusals import overdue, without_room
 
 ADOPTION_SECONDS: Final = 1.0
 # New messages are processed between two portions.
 _PAUSE_SECONDS: Final = 0.1
+_DROPPING_SECONDS: Final = 30.0
 
 
 class Adoption:
@@ -35,6 +37,7 @@ class Adoption:
         self._may_have_more = context.waiting_store.is_shared
         self._next_at = time.monotonic() if self._may_have_more else math.inf
         self._has_lapsed = threading.Event()
+        self._dropping_at = self._next_at
 
     @property
     def may_have_more(self) -> bool:
@@ -43,8 +46,8 @@ class Adoption:
 
     @property
     def next_at(self) -> float:
-        """When to look for messages again, on the monotonic clock."""
-        return self._next_at
+        """When to look for messages again, or for some to drop, on the monotonic clock."""
+        return min(self._next_at, self._dropping_at)
 
     def note_lapse(self) -> None:
         """Note that our lease had expired, so that others may have taken over messages; any thread may call this."""
@@ -64,6 +67,17 @@ class Adoption:
         self._may_have_more = bool(adopted)
         self._next_at = time.monotonic() + (_PAUSE_SECONDS if adopted else ADOPTION_SECONDS)
         return tuple(dict.fromkeys(one.sender for one in adopted))
+
+    def drop_abandoned(self) -> None:
+        """Drop messages that no receiver takes over and that are overdue or too many, and count them as refused."""
+        if time.monotonic() < self._dropping_at:
+            return
+        store, elapsed = self._context.waiting_store, self._context.timekeeper.elapsed()
+        dropped = self._context.writes.retry(lambda: store.drop_abandoned(elapsed))
+        for one in dropped:
+            refusal = overdue(one.sender, one.waited) if one.is_overdue else without_room(one.sender, None)
+            self._context.refusals.note(*refusal)
+        self._dropping_at = time.monotonic() + (_PAUSE_SECONDS if dropped else _DROPPING_SECONDS)
 
     def _forget_lost(self) -> None:
         """Remove messages from the index that are no longer ours: they would be counted, and take room, twice."""

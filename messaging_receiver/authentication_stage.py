@@ -10,7 +10,7 @@ import math
 import queue
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -403,12 +403,17 @@ class AuthenticationStage(Stage["DecryptedMessage | LookupResult"]):
     def _store_held(self) -> None:
         """Store the messages held in memory, so that they can be acknowledged to the broker."""
         arrivals = [arrival for arrivals in self._held.values() for arrival in arrivals]
-        admitted, held_back = self._deferral.split_by_room(arrivals) if self._may_hold_back() else (arrivals, [])
-        self._held = {}
-        for arrival in held_back:
-            self._held.setdefault(arrival.unverified.sender, []).append(arrival)
-        self._number_held = len(held_back)
-        stored = self._deferral.admit(admitted)
+        may_hold_back = self._may_hold_back()
+        admitted, held_back = self._deferral.split_by_room(arrivals) if may_hold_back else (arrivals, [])
+        self._hold_back(held_back)
+        stored, excess = self._deferral.admit(admitted)
+        for arrival in reversed(excess):
+            if may_hold_back and self._deferral.is_reserved(arrival):
+                # Later messages of its sender may be held back already.
+                held_back.insert(0, arrival)
+            else:
+                self._deferral.refuse_excess(arrival)
+        self._hold_back(held_back)
         self._holds_back = bool(held_back)
         self._store_held_at = time.monotonic() + POLL_SECONDS if held_back else math.inf
         for waiting in stored:
@@ -416,6 +421,13 @@ class AuthenticationStage(Stage["DecryptedMessage | LookupResult"]):
             if backlog is not None:
                 # Processed after the sender's older messages.
                 backlog.numbers.append(waiting.number)
+
+    def _hold_back(self, arrivals: Sequence[Arrival]) -> None:
+        """Hold these messages in memory, and no others."""
+        self._held = {}
+        for arrival in arrivals:
+            self._held.setdefault(arrival.unverified.sender, []).append(arrival)
+        self._number_held = len(arrivals)
 
     def _may_hold_back(self) -> bool:
         """Return whether messages may be left at the broker, because DNS is silent now or was a short time ago."""

@@ -10,14 +10,23 @@ from idlib.algorithms import PublicKey
 from idlib.envelope import SealedTo, UnverifiedMessage, signing_key_of
 from idlib.errors import Reason, UnsuitableKeyError
 from idlib.names import IdentityName
-from idlib.storage import Admission, Standing, WaitingMessage, drop_leftovers
+from idlib.storage import Admission, Standing, WaitingLimits, WaitingMessage, drop_leftovers
 from idlib.system.token_bucket import TokenBucket
 from idlib.trust import MAX_MESSAGE_AGE_SECONDS, replay_entry
 from idlib.verdict import ABSENCE_SECONDS, Cause
 from messaging_receiver.adoption import Adoption, waiting_of
 from messaging_receiver.queue_items import DecryptedMessage, Origin, SettledMessage
 from messaging_receiver.stage import Stage
-from messaging_receiver.waiting_index import MESSAGE_OVERHEAD_BYTES, Rank, Waiting, WaitingIndex
+from messaging_receiver.waiting_index import (
+    MAX_OPEN,
+    MAX_OPEN_BYTES,
+    MAX_RESERVED_BYTES,
+    MESSAGE_OVERHEAD_BYTES,
+    Rank,
+    Waiting,
+    WaitingIndex,
+)
+from messaging_receiver.waiting_refusals import overdue, without_room
 
 MAX_WAITING_SECONDS: Final = 24 * 3600
 # A little longer than a failed look-up is cached.
@@ -31,6 +40,15 @@ SECONDS_PER_STRANGER_RETRY: Final = 0.1
 _READ_AT_ONCE: Final = 16
 # When a name without a record is looked up again, in seconds after its message was deferred.
 _ABSENCE_SECONDS: Final = (15.0, 60.0, 300.0, 1200.0, ABSENCE_SECONDS)
+# What a group keeps of messages that none of its receivers has in its index.
+LIMITS_OF_A_GROUP: Final = WaitingLimits(
+    reserved_bytes=MAX_RESERVED_BYTES,
+    open_bytes=MAX_OPEN_BYTES,
+    open_messages=MAX_OPEN,
+    overhead_bytes=MESSAGE_OVERHEAD_BYTES,
+    reserved_seconds=MAX_MESSAGE_AGE_SECONDS,
+    open_seconds=MAX_WAITING_SECONDS,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +127,7 @@ class Deferral:
         excess: list[Arrival] = []
         taken = 0
         for arrival in arrivals:
-            if not self._is_reserved(arrival):
+            if not self.is_reserved(arrival):
                 fitting.append(arrival)
             elif self._index.has_room(taken + arrival.size):
                 taken += arrival.size
@@ -148,20 +166,43 @@ class Deferral:
         """Take over some messages of other receivers; return the senders whose messages to retry now."""
         names = self._adoption.adopt()
         self._refuse_displaced()
+        self._adoption.drop_abandoned()
         senders = (IdentityName(name) for name in names if self._index.of(name))
         return tuple(sender for sender in senders if sender not in self._retry_at)
 
-    def admit(self, arrivals: Sequence[Arrival]) -> tuple[Waiting, ...]:
+    def admit(self, arrivals: Sequence[Arrival]) -> tuple[tuple[Waiting, ...], list[Arrival]]:
         """Store messages in one durable write, so that they can be acknowledged; refuse those that do not fit.
 
         Args:
             arrivals: The messages; those of the same sender in the order in which they arrived.
 
         Returns:
-            The messages that were stored.
+            The messages that were stored and that we handle; and those that were neither stored nor refused, because
+            the receiver that handles their sender adopts too little.
         """
-        added: dict[int, Arrival] = {}
-        kept: dict[int, WaitingMessage] = {}
+        added = self._add_to_index(arrivals)
+        kept = {number: _stored(arrival, waiting) for number, (arrival, waiting) in added.items()}
+        displaced = tuple(self._index.displaced())
+        removed = [message.number for message, _ in displaced if message.number not in kept]
+        for message, _ in displaced:
+            kept.pop(message.number, None)
+        admissions = self._change(tuple(kept.values()), removed)
+        for message, rank in displaced:
+            self._context.refusals.note(*without_room(message.sender, rank))
+        excess = [arrival for number, (arrival, _) in added.items() if admissions.get(number) is Admission.NO_ROOM]
+        senders = {message.sender for message, _ in displaced} | {one.sender for one in kept.values()}
+        self._forget_senders(senders - {str(arrival.unverified.sender) for arrival in excess})
+        for number, (arrival, _) in added.items():
+            match admissions.get(number):
+                case Admission.COPY:
+                    self._refuse_copy(arrival)
+                case Admission.OURS | Admission.TO_BE_ADOPTED | None:
+                    self._stage.finish(SettledMessage(arrival.message.origin))
+        return tuple(one for number in kept if (one := self._index.get(number)) is not None), excess
+
+    def _add_to_index(self, arrivals: Sequence[Arrival]) -> dict[int, tuple[Arrival, Waiting]]:
+        """Give numbers to messages and add them to the index; refuse copies of deferred messages."""
+        added: dict[int, tuple[Arrival, Waiting]] = {}
         numbers = iter(self._context.writes.retry(lambda: self._store.new_numbers(len(arrivals))))
         for arrival in arrivals:
             if self._index.holds(arrival.message.digest):
@@ -175,35 +216,37 @@ class Deferral:
                 self._index.set_rank(waiting.sender, Rank.ABSENT)
             elif self.has_failed(arrival.unverified.sender):
                 self._index.set_rank(waiting.sender, Rank.FAILED)
-            added[waiting.number] = arrival
-            kept[waiting.number] = _stored(arrival, waiting)
-        displaced = tuple(self._index.displaced())
-        removed = [message.number for message, _ in displaced if message.number not in kept]
-        for message, _ in displaced:
-            kept.pop(message.number, None)
-        copies = self._change(tuple(kept.values()), removed)
-        for message, rank in displaced:
-            self._context.refusals.note(*_reason_for_displacing(message, rank))
-        self._forget_senders({message.sender for message, _ in displaced} | {one.sender for one in kept.values()})
-        for number, arrival in added.items():
-            if number in copies:
-                self._refuse_copy(arrival)
-            else:
-                self._stage.finish(SettledMessage(arrival.message.origin))
-        return tuple(one for number in kept if (one := self._index.get(number)) is not None)
+            added[waiting.number] = arrival, waiting
+        return added
 
-    def _change(self, added: Sequence[WaitingMessage], removed: Sequence[int]) -> Set[int]:
-        """Store and remove messages; return the numbers of those that are copies of messages in the store."""
+    def _change(self, added: Sequence[WaitingMessage], removed: Sequence[int]) -> dict[int, Admission]:
+        """Store and remove messages; return what became of each number to be added."""
         if not added and not removed:
-            return frozenset()
-        admissions = self._context.writes.retry(lambda: self._store.change(added, removed))
-        copies = set()
-        for message, admission in zip(added, admissions, strict=True):
+            return {}
+        results = self._context.writes.retry(lambda: self._store.change(added, removed))
+        admissions = {message.number: result for message, result in zip(added, results, strict=True)}
+        for number, admission in admissions.items():
             if admission is not Admission.OURS:
-                self._index.remove(message.number)
-            if admission is Admission.COPY:
-                copies.add(message.number)
-        return copies
+                self._index.remove(number)
+        return admissions
+
+    def refuse_excess(self, arrival: Arrival) -> None:
+        """Refuse a message that could not be stored for want of room.
+
+        Args:
+            arrival: The message.
+        """
+        sender = arrival.unverified.sender
+        self._stage.refuse(arrival.message.origin, *without_room(sender, None))
+        self._forget_senders({str(sender)})
+
+    def is_reserved(self, arrival: Arrival) -> bool:
+        """Return whether a message waits in the area of trusted names.
+
+        Args:
+            arrival: The message.
+        """
+        return self._context.is_trusted(arrival.unverified.sender) and not self._is_contradicted(arrival)
 
     def _refuse_copy(self, arrival: Arrival) -> None:
         fact = f"a copy of a message from {arrival.unverified.sender} is already deferred"
@@ -308,8 +351,7 @@ class Deferral:
         """Refuse stored messages that do not fit."""
         displaced = tuple(self._index.displaced())
         for message, rank in displaced:
-            reason, fact = _reason_for_displacing(message, rank)
-            self._stage.refuse(Origin(None, message.number), reason, fact)
+            self._stage.refuse(Origin(None, message.number), *without_room(message.sender, rank))
         self._forget_senders({message.sender for message, _ in displaced})
 
     def _forget_senders(self, names: Set[str]) -> None:
@@ -372,8 +414,7 @@ class Deferral:
         for message in self._index.of(str(sender)):
             waited = elapsed - message.deferred_at
             if waited > (MAX_MESSAGE_AGE_SECONDS if message.is_reserved else MAX_WAITING_SECONDS):
-                fact = f"a message from {sender} has waited for {waited / 3600:.0f} h"
-                self._stage.refuse(Origin(None, message.number), Reason.WAITED_TOO_LONG, fact)
+                self._stage.refuse(Origin(None, message.number), *overdue(sender, waited))
 
     def _schedule(self, sender: IdentityName, moment: float, *, is_trusted: bool) -> None:
         self._retry_at[sender] = moment
@@ -399,15 +440,11 @@ class Deferral:
             str(sender),
             self._context.discovery.zone_of(sender),
             arrival.size,
-            self._is_reserved(arrival),
+            self.is_reserved(arrival),
             is_contradicted,
             self._context.timekeeper.elapsed(),
             arrival.message.digest,
         )
-
-    def _is_reserved(self, arrival: Arrival) -> bool:
-        """Return whether a message waits in the area of trusted names."""
-        return self._context.is_trusted(arrival.unverified.sender) and not self._is_contradicted(arrival)
 
     def _is_contradicted(self, arrival: Arrival) -> bool:
         """Return whether a message may be forged: its sender has known keys, and none of them verifies it."""
@@ -426,15 +463,6 @@ class Deferral:
         self._store.limit_deferral(self._context.timekeeper.elapsed())
         for one in self._store.index():
             self._index.add(waiting_of(one, self._context.discovery.zone_of(IdentityName(one.sender))))
-
-
-def _reason_for_displacing(message: Waiting, rank: Rank | None) -> tuple[Reason, str]:
-    if rank is Rank.ABSENT:
-        return (
-            Reason.SENDER_WITHOUT_RECORD,
-            f"{message.sender} has no TLSA record, and too many messages from such names are deferred",
-        )
-    return Reason.WAITING_FULL, f"too many messages are deferred; there is no room for one from {message.sender}"
 
 
 def _last_key(standing: Standing) -> tuple[PublicKey, ...]:

@@ -8,12 +8,14 @@ from idlib.storage.values import (
     Abandoned,
     Admission,
     Claim,
+    Dropped,
     Printed,
     Remembered,
     ReplayEntry,
     Standing,
     Tidied,
     WaitingEntry,
+    WaitingLimits,
     WaitingMessage,
 )
 
@@ -22,6 +24,7 @@ __all__ = [
     "Admission",
     "Claim",
     "ClockStore",
+    "Dropped",
     "Printed",
     "PrintingStore",
     "Remembered",
@@ -30,6 +33,7 @@ __all__ = [
     "Standing",
     "Tidied",
     "WaitingEntry",
+    "WaitingLimits",
     "WaitingMessage",
     "WaitingStore",
     "drop_leftovers",
@@ -142,6 +146,16 @@ class WaitingStore(Protocol):
         Args:
             choose: Called with senders whose receiver has ended; returns those to take over. The others stay as they
                 are.
+        """
+
+    def drop_abandoned(self, elapsed: float) -> tuple[Dropped, ...]:
+        """Drop messages whose receiver ended some time ago, and which no receiver has taken over; return them.
+
+        These are messages that have waited for too long, and the newest ones of strangers beyond the limits. Only a
+        limited number is dropped at a time; if any were returned, call this again.
+
+        Args:
+            elapsed: The present time by the clock of `WaitingMessage.deferred_at`, in seconds.
         """
 
     def limit_deferral(self, elapsed: float) -> None:

@@ -30,6 +30,7 @@ class Admission(Enum):
     OURS = "this receiver handles it"
     TO_BE_ADOPTED = "the receiver that handles its sender adopts it"
     COPY = "a copy of it is already deferred, and it was not stored"
+    NO_ROOM = "another receiver handles its sender and adopts too little, and it was not stored"
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,3 +203,46 @@ class Abandoned:
     reserved_size: int
     open: int
     open_size: int
+
+
+@dataclass(frozen=True, slots=True)
+class WaitingLimits:
+    """The limits on deferred messages that no live receiver has in its index.
+
+    Args:
+        reserved_bytes: The size of those in the area for proven and listed names, in bytes.
+        open_bytes: The size of the others, in bytes.
+        open_messages: The number of the others.
+        overhead_bytes: What counts for each message in addition to its text.
+        reserved_seconds: How long a message in the area for proven and listed names waits.
+        open_seconds: How long any other message waits.
+
+    Raises:
+        ValueError: A limit is negative.
+    """
+
+    reserved_bytes: int
+    open_bytes: int
+    open_messages: int
+    overhead_bytes: int
+    reserved_seconds: int
+    open_seconds: int
+
+    def __post_init__(self) -> None:
+        if any(getattr(self, name) < 0 for name in self.__slots__):
+            raise ValueError("a limit on deferred messages is negative")
+
+
+@dataclass(frozen=True, slots=True)
+class Dropped:
+    """A deferred message that was removed although no receiver has decided about it.
+
+    Args:
+        sender: The name in its `x5u`.
+        waited: For how many seconds it has waited.
+        is_overdue: Whether that was too long; if not, there was no room for it.
+    """
+
+    sender: str
+    waited: float
+    is_overdue: bool

@@ -10,7 +10,7 @@ from idlib.errors import StoreError
 from idlib.storage.database import STOP_THE_OTHER_RECEIVER, Database, repairing
 from idlib.storage.pages import Value
 from idlib.storage.salvage import Table, check_ascending, is_name
-from idlib.storage.values import IDENTIFIER_BYTES, Abandoned, Admission, WaitingEntry, WaitingMessage
+from idlib.storage.values import IDENTIFIER_BYTES, Abandoned, Admission, Dropped, WaitingEntry, WaitingMessage
 
 FILE_NAME: Final = "waiting.sqlite3"
 _VERSION: Final = 2
@@ -223,6 +223,14 @@ class WaitingMessages(Database):
 
         Args:
             choose: Not called.
+        """
+        return ()
+
+    def drop_abandoned(self, elapsed: float) -> tuple[Dropped, ...]:  # noqa: ARG002
+        """Return nothing: every message is ours.
+
+        Args:
+            elapsed: Not used.
         """
         return ()
 

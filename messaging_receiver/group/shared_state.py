@@ -24,6 +24,7 @@ from idlib.transport import Broker
 from idlib.transport.connection import SHARED, new_client_id_at
 from idlib.trust import PolicySource
 from messaging_receiver.context import Context, Standings
+from messaging_receiver.deferral import LIMITS_OF_A_GROUP
 from messaging_receiver.durable_writes import STORE_RETRY_SECONDS, DurableWrites
 from messaging_receiver.group.membership import Membership
 from messaging_receiver.own_session import OwnSession
@@ -123,7 +124,7 @@ class SharedState:
         client_id = self._take()
         if client_id is None:
             return None
-        waiting = PostgresWaiting(self._of_waiting, leases.holder)
+        waiting = PostgresWaiting(self._of_waiting, leases.holder, LIMITS_OF_A_GROUP)
         printing = PostgresPrinting(self._of_printing, leases.holder, lambda: leases.term, lambda: leases.may_take_over)
         policies = PolicySource(settings)
         standings = Standings(memory, policies)

@@ -46,6 +46,7 @@ NO_BOUND_OF_A_USER: Final = frozenset(
         "idlib/storage/postgresql/waiting.py _TIDYING_SECONDS",
         "messaging_receiver/adoption.py _PAUSE_SECONDS",
         "messaging_receiver/holding.py HELD_AGAIN_SECONDS",
+        "messaging_receiver/adoption.py _DROPPING_SECONDS",
         "messaging_receiver/state.py _MAX_CLIENT_ID_BYTES",
         "idlib/transport/packets.py MAX_REMAINING_LENGTH",
         "idlib/transport/packets.py MAX_PACKET_BYTES",

@@ -21,6 +21,7 @@ from idlib.storage.postgresql.connection import PostgresDatabase
 from idlib.storage.postgresql.leases import LEASE_SECONDS, RENEWAL_SECONDS, Leases, new_holder
 from idlib.storage.postgresql.replay import PostgresReplay
 from idlib.storage.postgresql.waiting import PostgresWaiting
+from messaging_receiver.deferral import LIMITS_OF_A_GROUP
 from testbed.daemons.postgresql import Postgresql
 from tests.idlib.storage.replaying import ALICE, BOB, DAY, NEW, NOW, PRINTED, entry
 
@@ -58,7 +59,7 @@ class Group:
         leases.prepare()
         leases.take()
         replay = self.opened.enter_context(PostgresReplay(database, pause_seconds=0.0))
-        waiting = PostgresWaiting(database, leases.holder)
+        waiting = PostgresWaiting(database, leases.holder, LIMITS_OF_A_GROUP)
         printing = PostgresPrinting(database, leases.holder, lambda: leases.term, lambda: leases.may_take_over)
         return Receiver(database, leases, replay, waiting, printing)
 

@@ -1,18 +1,21 @@
 """Receivers of a group that defer messages in one database, with simulated DNS answers."""
 
 import contextlib
+import time
 from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 
 from idlib.names import IdentityName, NamePatterns
 from idlib.settings.store_urls import read_store_url
-from idlib.storage import Abandoned, WaitingEntry
+from idlib.storage import Abandoned, WaitingEntry, WaitingLimits
 from idlib.storage.postgresql.connection import PostgresDatabase
 from idlib.storage.postgresql.leases import Leases, new_holder
 from idlib.storage.postgresql.waiting import PostgresWaiting
 from messaging_receiver.authentication_stage import EVERYONE
+from messaging_receiver.deferral import LIMITS_OF_A_GROUP, MAX_WAITING_SECONDS
 from testbed.daemons.postgresql import Postgresql
 from testbed.daemons.unbound import Unbound
 from testbed.lab import Lab, wait_until
@@ -20,6 +23,7 @@ from testbed.programs import Device
 from tests.applications.messaging_receiver.waiting import OUT, prove
 from tests.applications.messaging_receiver.world import (
     ALICE,
+    BOB,
     DAVE,
     KEYS,
     World,
@@ -27,29 +31,52 @@ from tests.applications.messaging_receiver.world import (
     record_of,
     sealed,
 )
+from tests.idlib.storage.waiting import message
 
-Start = Callable[..., tuple[World, Leases]]
+
+@dataclass
+class Start:
+    """Starts receivers of a group whose DNS server is out of order."""
+
+    directory: Path
+    url: str
+    opened: contextlib.ExitStack
+
+    def __call__(
+        self, wanted: NamePatterns = EVERYONE, limits: WaitingLimits = LIMITS_OF_A_GROUP
+    ) -> tuple[World, Leases]:
+        """Start another receiver."""
+        waiting, leases = self._stores(limits)
+        world = self.opened.enter_context(open_world_with(self.directory / leases.holder, waiting, wanted=wanted))
+        world.dns.answers[ALICE] = world.dns.answers[DAVE] = OUT
+        return world, leases
+
+    def stuck(self) -> Leases:
+        """Start a receiver that has deferred 5 messages from Alice, and does nothing more but keep its lease."""
+        waiting, leases = self._stores(LIMITS_OF_A_GROUP)
+        waiting.change([message(number, sender=str(ALICE)) for number in waiting.new_numbers(5)], ())
+        return leases
+
+    def _stores(self, limits: WaitingLimits) -> tuple[PostgresWaiting, Leases]:
+        database = self.opened.enter_context(PostgresDatabase(read_store_url(self.url)))
+        leases = Leases(database, holder := new_holder(), lambda: f"client-of-{holder}")
+        leases.prepare()
+        leases.take()
+        return PostgresWaiting(database, leases.holder, limits), leases
 
 
 @pytest.fixture
 def start(postgresql: Postgresql, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Start]:
-    """Start another receiver of a group whose DNS server is out of order."""
     monkeypatch.setattr("messaging_receiver.deferral.FIRST_RETRY_SECONDS", 0.2)
     monkeypatch.setattr("messaging_receiver.adoption.ADOPTION_SECONDS", 0.1)
-    url = postgresql.new_database()
-    with contextlib.ExitStack() as stack:
+    with contextlib.ExitStack() as opened:
+        yield Start(tmp_path, postgresql.new_database(), opened)
 
-        def run(wanted: NamePatterns = EVERYONE) -> tuple[World, Leases]:
-            database = stack.enter_context(PostgresDatabase(read_store_url(url)))
-            leases = Leases(database, holder := new_holder(), lambda: f"client-of-{holder}")
-            leases.prepare()
-            leases.take()
-            waiting = PostgresWaiting(database, leases.holder)
-            world = stack.enter_context(open_world_with(tmp_path / leases.holder, waiting, wanted=wanted))
-            world.dns.answers[ALICE] = world.dns.answers[DAVE] = OUT
-            return world, leases
 
-        yield run
+def rows(world: World) -> list[str]:
+    """Return the senders of all messages in the database, whichever receiver handles them."""
+    with world.context.waiting_store._database.transaction() as statements:  # type: ignore[attr-defined]
+        return [sender for (sender,) in statements.execute("SELECT sender FROM waiting")]
 
 
 def mend(world: World, *names: IdentityName) -> None:
@@ -177,6 +204,59 @@ def test_what_a_receiver_adopts_from_another_counts_for_its_limits(
     mend(one, ALICE)
     one.wait_until_nothing_waits()
     assert one.printed == [f"alice.example says: {number}" for number in range(1, len(one.printed) + 1)]
+
+
+def test_messages_that_an_ended_receiver_leaves_while_the_others_are_full_are_dropped(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("messaging_receiver.adoption._DROPPING_SECONDS", 0.1)
+    monkeypatch.setattr("idlib.storage.postgresql.waiting.ABANDONED_SECONDS", 0.3)
+    gone, (full, _) = start.stuck(), start(limits=replace(LIMITS_OF_A_GROUP, open_messages=2))
+    full.deliver(sealed("kept", DAVE))
+    full.wait_for(lambda: full.authentication.number_waiting == 1)
+    monkeypatch.setattr("messaging_receiver.waiting_index.MAX_OPEN", 1)
+    gone.abandon()
+    full.wait_for(lambda: "refused=3 refused_waiting-full=3" in full.counters)
+    full.clock[0] += MAX_WAITING_SECONDS + 60
+    full.wait_for(lambda: rows(full) == [])
+    full.wait_for(lambda: "refused=6 refused_waited-too-long=3 refused_waiting-full=3" in full.counters)
+
+
+def test_strangers_messages_for_a_receiver_that_is_stuck_are_refused_beyond_a_limit(start: Start) -> None:
+    start.stuck()
+    other, _ = start(limits=replace(LIMITS_OF_A_GROUP, open_messages=2))
+    for number in range(5):
+        other.deliver(sealed(str(number)))
+    other.wait_for(lambda: len(other.settled) == 5)
+    assert "refused=3 refused_waiting-full=3" in other.counters
+
+
+def test_trusted_names_messages_for_a_receiver_that_is_stuck_stay_at_the_broker_if_dns_is_dead(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("messaging_receiver.authentication_stage.DEAD_DNS_SECONDS", 0.5)
+    start.stuck()
+    other, _ = start(limits=replace(LIMITS_OF_A_GROUP, reserved_bytes=4096))
+    prove(other, ALICE)
+    other.dns.answers[BOB] = OUT
+    defer(other, "number 0")
+    time.sleep(0.6)
+    other.deliver(sealed("probe", DAVE))
+    other.wait_for(lambda: BOB in other.dns.asked and len(other.settled) == 2)
+    for number in range(1, 30):
+        other.deliver(sealed(f"number {number}"))
+    other.wait_for(lambda: other.authentication.holds_back)
+    time.sleep(0.5)
+    settled = len(other.settled)
+    assert 2 <= settled < 10
+    other.dns.answers[BOB] = record_of(KEYS[ALICE])
+    mend(other, ALICE, DAVE)
+    other.wait_for(lambda: len(other.settled) == 31)
+    # The stuck receiver has the others.
+    of_alice = [line for line in other.printed if line.startswith("alice")]
+    assert of_alice == [f"alice.example says: number {number}" for number in range(settled - 1, 30)]
+    assert "refused=0" in other.counters
+    assert not other.authentication.holds_back
 
 
 def test_adopted_messages_of_senders_that_are_not_wanted_stay_stored(start: Start) -> None:

@@ -16,6 +16,7 @@ from idlib.storage.postgresql.leases import Leases, new_holder
 from idlib.storage.postgresql.replay import PostgresReplay
 from idlib.storage.postgresql.waiting import PostgresWaiting
 from idlib.trust import replay_entry
+from messaging_receiver.deferral import LIMITS_OF_A_GROUP
 from messaging_receiver.opening import open_message
 from testbed.daemons.postgresql import Postgresql
 from tests.applications.messaging_receiver.world import ALICE, BOB, KEYS, World, open_world_in, sealed
@@ -51,7 +52,7 @@ def open_stores(postgresql: Postgresql, opened: contextlib.ExitStack) -> Callabl
         leases.prepare()
         leases.take()
         memory = opened.enter_context(PostgresReplay(database))
-        waiting = PostgresWaiting(database, leases.holder)
+        waiting = PostgresWaiting(database, leases.holder, LIMITS_OF_A_GROUP)
         # The Forwarder does not wait for the other threads.
         of_printing = opened.enter_context(database.another())
         printing = PostgresPrinting(of_printing, leases.holder, lambda: leases.term, lambda: leases.may_take_over)

@@ -1,6 +1,5 @@
 """The deferred messages in the database, which several receivers share."""
 
-import contextlib
 import threading
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -12,50 +11,14 @@ from hypothesis import strategies as st
 from idlib.settings.store_urls import read_store_url
 from idlib.storage import Abandoned, Admission, WaitingEntry, WaitingMessage
 from idlib.storage.postgresql import waiting as waiting_module
-from idlib.storage.postgresql.connection import PostgresDatabase, Statements, UnknownOutcomeError
-from idlib.storage.postgresql.leases import LEASE_SECONDS, RENEWAL_SECONDS, Leases, new_holder
-from idlib.storage.postgresql.waiting import PostgresWaiting
+from idlib.storage.postgresql.connection import PostgresDatabase, UnknownOutcomeError
+from idlib.storage.postgresql.leases import LEASE_SECONDS, RENEWAL_SECONDS
 from testbed.daemons.postgresql import Postgresql
 from testbed.lab import wait_until
 from tests.idlib.storage.waiting import ALICE, BOB, CASES, Case, message, numbers
+from tests.integration.shared_waiting import Receiver, everyone, group
 
 OURS, TO_BE_ADOPTED, COPY = Admission.OURS, Admission.TO_BE_ADOPTED, Admission.COPY
-
-
-class _Database(PostgresDatabase):
-    """Loses the answer to a commit if that is wanted."""
-
-    loses_answer = False
-
-    @contextlib.contextmanager
-    def transaction(self) -> Iterator[Statements]:
-        with super().transaction() as statements:
-            yield statements
-        if self.loses_answer:
-            self.loses_answer = False
-            raise UnknownOutcomeError("the answer is lost")
-
-
-@dataclass
-class Receiver:
-    """A receiver of the group, as far as its deferred messages are concerned."""
-
-    database: _Database
-    leases: Leases
-    waiting: PostgresWaiting = field(init=False)
-    passed: float = 0.0
-
-    def __post_init__(self) -> None:
-        self.leases.prepare()
-        self.waiting = PostgresWaiting(self.database, self.leases.holder, lambda: self.passed)
-        self.leases.take()
-
-    def adopt(self) -> list[int]:
-        """Adopt everything, and return the numbers."""
-        adopted: list[int] = []
-        while entries := self.waiting.adopt(everyone):
-            adopted += [one.number for one in entries]
-        return adopted
 
 
 @dataclass(frozen=True)
@@ -66,27 +29,9 @@ class _Chosen:
         return [one.sender for one in senders if one.sender == self.sender]
 
 
-def everyone(senders: Sequence[Abandoned]) -> Collection[str]:
-    return [one.sender for one in senders]
-
-
 @pytest.fixture(scope="module")
 def url(postgresql: Postgresql) -> str:
     return postgresql.new_database()
-
-
-@contextlib.contextmanager
-def group(url: str) -> Iterator[Callable[[], Receiver]]:
-    """Yield what starts another receiver with an empty database."""
-    with contextlib.ExitStack() as stack:
-
-        def start() -> Receiver:
-            database = stack.enter_context(_Database(read_store_url(url)))
-            return Receiver(database, Leases(database, holder := new_holder(), lambda: f"client-of-{holder}"))
-
-        with start().database.transaction() as statements:
-            statements.execute("TRUNCATE receiver, waiting, waiting_sender")
-        yield start
 
 
 @pytest.fixture

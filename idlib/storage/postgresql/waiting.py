@@ -14,7 +14,8 @@ from typing import Any, Final
 
 from idlib.storage.postgresql.connection import PostgresDatabase, Statements, UnknownOutcomeError
 from idlib.storage.postgresql.leases import Takeovers, is_live
-from idlib.storage.values import Abandoned, Admission, WaitingEntry, WaitingMessage
+from idlib.storage.postgresql.unadopted import RoomForOthers, drop_abandoned
+from idlib.storage.values import Abandoned, Admission, Dropped, WaitingEntry, WaitingLimits, WaitingMessage
 from idlib.system.clock import boot_time
 
 _VERSION: Final = 1
@@ -67,6 +68,7 @@ _READ_AT_ONCE: Final = 500
 _SENDERS_AT_ONCE: Final = 1000
 _TIDYING_SECONDS: Final = 60.0
 _FORGOTTEN_AT_ONCE: Final = 1000
+ABANDONED_SECONDS: Final = 60.0
 
 # All S608 below: the statements are put together from constants of this module alone.
 _ADD_SENDERS: Final = """\
@@ -124,15 +126,23 @@ class PostgresWaiting:
     Args:
         database: The database; the leases must be prepared.
         holder: The receiver's name among the holders of leases.
+        limits: The limits on messages that no live receiver has in its index.
         clock: Returns seconds by a clock that never jumps.
 
     Raises:
         StoreError: The database cannot be used, or a newer version has created the tables.
     """
 
-    def __init__(self, database: PostgresDatabase, holder: str, clock: Callable[[], float] = boot_time) -> None:
+    def __init__(
+        self,
+        database: PostgresDatabase,
+        holder: str,
+        limits: WaitingLimits,
+        clock: Callable[[], float] = boot_time,
+    ) -> None:
         self._database = database
         self._holder = holder
+        self._limits = limits
         # Identifies a call of `adopt` and its repetitions.
         self._adoption = 1
         self._is_adoption_unsure = False
@@ -141,6 +151,8 @@ class PostgresWaiting:
         self._clock = clock
         self._takeovers = Takeovers(clock)
         self._tidied_at = clock()
+        # Since when other receivers have been seen to have ended.
+        self._gone_since: dict[str, float] = {}
         database.prepare("deferred messages", _VERSION, _SCHEMA)
 
     @property
@@ -204,31 +216,43 @@ class PostgresWaiting:
         """
         with self._database.transaction() as statements:
             # Senders are locked before messages, and both in order: otherwise receivers could wait for each other.
-            ready = self._prepare_senders(statements, {one.sender for one in added}) if added else set()
+            ours = self._prepare_senders(statements, {one.sender for one in added}) if added else {}
             if gone := sorted(removed):
                 statements.execute(_REMOVE_OURS, (gone, self._holder))
             if not added:
                 return ()
+            fitting, without_room = self._split_by_room(statements, added, ours)
             statements.executemany(
                 _ADD,
                 (
-                    _row(one, self._holder if one.sender in ready else None)
-                    for one in sorted(added, key=lambda one: one.digest)
+                    _row(one, self._holder if ours.get(one.sender) else None)
+                    for one in sorted(fitting, key=lambda one: one.digest)
                 ),
             )
             rows = statements.execute(
                 "SELECT number, holder FROM waiting WHERE number = ANY(?::bigint[])", ([one.number for one in added],)
             ).fetchall()
-        holders = dict(rows)
-        return tuple(self._admission(one.number, holders) for one in added)
+        admissions = {one.number: Admission.NO_ROOM for one in without_room}
+        admissions |= {
+            number: Admission.OURS if holder == self._holder else Admission.TO_BE_ADOPTED for number, holder in rows
+        }
+        return tuple(admissions.get(one.number, Admission.COPY) for one in added)
 
-    def _admission(self, number: int, holders: dict[int, str | None]) -> Admission:
-        if number not in holders:
-            return Admission.COPY
-        return Admission.OURS if holders[number] == self._holder else Admission.TO_BE_ADOPTED
+    def _split_by_room(
+        self, statements: Statements, added: Sequence[WaitingMessage], ours: Collection[str]
+    ) -> tuple[list[WaitingMessage], list[WaitingMessage]]:
+        """Return the messages that may be stored, and those for other receivers for which there is no room."""
+        if all(one.sender in ours for one in added):
+            return list(added), []
+        room = RoomForOthers(statements, self._holder, self._limits)
+        fitting: list[WaitingMessage] = []
+        without_room: list[WaitingMessage] = []
+        for one in added:
+            (fitting if one.sender in ours or room.take(one) else without_room).append(one)
+        return fitting, without_room
 
-    def _prepare_senders(self, statements: Statements, names: Collection[str]) -> set[str]:
-        """Have a receiver for each sender; return those senders whose messages we need not adopt first."""
+    def _prepare_senders(self, statements: Statements, names: Collection[str]) -> dict[str, bool]:
+        """Have a receiver for each sender; return our senders, and whether we need not adopt messages of them first."""
         holders = dict(statements.execute(_ADD_SENDERS, (self._holder, sorted(names))).fetchall())
         # In a statement of its own: the one that waited for the lock does not see receivers that have started since.
         gone = self._gone(statements, {*holders.values()} - {self._holder})
@@ -238,7 +262,7 @@ class PostgresWaiting:
         unadopted = statements.execute(
             "SELECT DISTINCT sender FROM waiting WHERE sender = ANY(?::text[]) AND holder IS NULL", (ours,)
         )
-        return set(ours) - {sender for (sender,) in unadopted}
+        return dict.fromkeys(ours, True) | {sender: False for (sender,) in unadopted}
 
     def _gone(self, statements: Statements, holders: Collection[str]) -> set[str]:
         """Return those of some holders whose messages may be taken over."""
@@ -249,6 +273,12 @@ class PostgresWaiting:
             (list(holders),),
         )
         return {holder for (holder,) in rows}
+
+    def _all_gone(self, statements: Statements) -> list[str]:
+        """Return all holders whose messages may be taken over."""
+        if not self._takeovers.may_begin:
+            return []
+        return [holder for (holder,) in statements.execute(_GONE, (self._holder,))]
 
     def adopt(self, choose: Callable[[Sequence[Abandoned]], Collection[str]]) -> tuple[WaitingEntry, ...]:
         """Take over messages, and return them ordered by number.
@@ -281,9 +311,7 @@ class PostgresWaiting:
         ).fetchall()
 
     def _take_over(self, statements: Statements, choose: Callable[[Sequence[Abandoned]], Collection[str]]) -> None:
-        gone = []
-        if self._takeovers.may_begin:
-            gone = [holder for (holder,) in statements.execute(_GONE, (self._holder,))]
+        gone = self._all_gone(statements)
         if not gone:
             return
         senders = [
@@ -308,6 +336,19 @@ class PostgresWaiting:
             )
             # The receiver may still run and remove messages.
             statements.execute(_LET_GO, (list(senders),))
+
+    def drop_abandoned(self, elapsed: float) -> tuple[Dropped, ...]:
+        """Drop messages whose receiver ended some time ago, and which no receiver has taken over; return them.
+
+        Args:
+            elapsed: The present time by the clock of `WaitingMessage.deferred_at`, in seconds.
+        """
+        with self._database.transaction() as statements:
+            now = self._clock()
+            self._gone_since = {one: self._gone_since.get(one, now) for one in self._all_gone(statements)}
+            # Until then, receivers that have room take the messages over.
+            abandoned = [one for one, since in self._gone_since.items() if now - since >= ABANDONED_SECONDS]
+            return drop_abandoned(statements, abandoned, elapsed, self._limits) if abandoned else ()
 
     def limit_deferral(self, elapsed: float) -> None:
         """Set the start of deferral to now for messages whose start is in the future.

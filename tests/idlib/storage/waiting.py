@@ -112,6 +112,12 @@ def upkeep_removes_no_message(store: WaitingStore) -> None:
     assert numbers(store) == [1]
 
 
+def nothing_is_dropped_that_a_receiver_handles(store: WaitingStore) -> None:
+    store.change([message(1)], ())
+    assert store.drop_abandoned(1e9) == ()
+    assert numbers(store) == [1]
+
+
 CASES: Final[tuple[Case, ...]] = (
     messages_are_read_in_the_order_of_the_numbers_given,
     the_index_has_everything_but_the_text,
@@ -123,4 +129,5 @@ CASES: Final[tuple[Case, ...]] = (
     deferral_begins_no_later_than_now,
     every_text_is_returned_unchanged,
     upkeep_removes_no_message,
+    nothing_is_dropped_that_a_receiver_handles,
 )

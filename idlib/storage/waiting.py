@@ -4,13 +4,14 @@ import contextlib
 import sqlite3
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from idlib.errors import StoreError
 from idlib.storage.database import STOP_THE_OTHER_RECEIVER, Database, repairing
 from idlib.storage.pages import Value
 from idlib.storage.salvage import Table, check_ascending, is_name
 from idlib.storage.values import IDENTIFIER_BYTES, Abandoned, Admission, Dropped, WaitingEntry, WaitingMessage
+from idlib.storage.waiting_columns import HEADER, columns_of, header_of
 
 FILE_NAME: Final = "waiting.sqlite3"
 _VERSION: Final = 2
@@ -36,19 +37,7 @@ CREATE TABLE IF NOT EXISTS sealed_to_epoch (
     number INTEGER PRIMARY KEY
 );
 """
-# The fields of a `WaitingHeader`; the columns have the same names.
-_HEADER: Final = (
-    "number",
-    "sender",
-    "digest",
-    "identifier",
-    "issued_at",
-    "received_at",
-    "deferred_at",
-    "is_asked_again",
-    "is_reserved",
-)
-_COLUMNS: Final = ", ".join(_HEADER)
+_COLUMNS: Final = ", ".join(HEADER)
 
 
 def _is_plausible(row: tuple[Value, ...]) -> bool:
@@ -160,7 +149,7 @@ class WaitingMessages(Database):
             for *header, _ in rows:
                 # The text is checked when it is read.
                 _TABLE.check((*header, b""))
-            return [WaitingEntry(**_header(row), size=row[-1]) for row in rows]
+            return [WaitingEntry(**header_of(row), size=row[-1]) for row in rows]
 
     @repairing
     def read(self, numbers: Sequence[int]) -> tuple[WaitingMessage, ...]:
@@ -182,7 +171,7 @@ class WaitingMessages(Database):
                     _TABLE.check(row)
                     found.append(
                         WaitingMessage(
-                            **_header(row), signed=row[-1].decode(), is_sealed_to_epoch=bool(is_sealed_to_epoch)
+                            **header_of(row), signed=row[-1].decode(), is_sealed_to_epoch=bool(is_sealed_to_epoch)
                         )
                     )
         return tuple(found)
@@ -210,8 +199,8 @@ class WaitingMessages(Database):
                     ((message.number,) for message in added if message.is_sealed_to_epoch),
                 )
                 connection.executemany(
-                    "INSERT OR REPLACE INTO waiting VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                    (_row(message) for message in added),
+                    f"INSERT OR REPLACE INTO waiting ({_COLUMNS}, signed) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",  # noqa: S608
+                    ((*columns_of(message), message.signed.encode()) for message in added),
                 )
             if gone.rowcount > 0:
                 self._is_wipe_due = True
@@ -257,13 +246,3 @@ class WaitingMessages(Database):
     @staticmethod
     def _pages(connection: sqlite3.Connection) -> int:
         return int(connection.execute("PRAGMA page_count").fetchone()[0])
-
-
-def _header(row: Sequence[Any]) -> dict[str, Any]:
-    """Return the fields of a `WaitingHeader`; ignore the columns after them."""
-    header = dict(zip(_HEADER, row, strict=False))
-    return {**header, "is_asked_again": bool(header["is_asked_again"]), "is_reserved": bool(header["is_reserved"])}
-
-
-def _row(message: WaitingMessage) -> tuple[object, ...]:
-    return (*(getattr(message, name) for name in _HEADER), message.signed.encode())

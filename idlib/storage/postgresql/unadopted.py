@@ -12,15 +12,19 @@ from idlib.storage.values import Dropped, WaitingLimits, WaitingMessage
 
 _DROPPED_AT_ONCE: Final = 1000
 
-_STORED_FOR_OTHERS: Final = """\
-SELECT count(*) FILTER (WHERE NOT is_reserved),
-    coalesce(sum(octet_length(signed)) FILTER (WHERE NOT is_reserved), 0)::bigint,
+# Number and size of the messages in each area, as `Abandoned` has them.
+SIZES: Final = """\
     count(*) FILTER (WHERE is_reserved),
-    coalesce(sum(octet_length(signed)) FILTER (WHERE is_reserved), 0)::bigint
-FROM waiting JOIN waiting_sender USING (sender) WHERE waiting.holder IS NULL AND waiting_sender.holder <> ?
+    coalesce(sum(octet_length(signed)) FILTER (WHERE is_reserved), 0)::bigint,
+    count(*) FILTER (WHERE NOT is_reserved),
+    coalesce(sum(octet_length(signed)) FILTER (WHERE NOT is_reserved), 0)::bigint
 """
-_ABANDONED: Final = "FROM waiting JOIN waiting_sender USING (sender) WHERE waiting_sender.holder = ANY(?::text[])"
 # All S608 below: the statements are put together from constants of this module alone.
+_STORED_FOR_OTHERS: Final = f"""\
+SELECT {SIZES} FROM waiting JOIN waiting_sender USING (sender)
+    WHERE waiting.holder IS NULL AND waiting_sender.holder <> ?
+"""  # noqa: S608
+_ABANDONED: Final = "FROM waiting JOIN waiting_sender USING (sender) WHERE waiting_sender.holder = ANY(?::text[])"
 _OVERDUE: Final = f"""\
 SELECT number {_ABANDONED} AND deferred_at < CASE WHEN is_reserved THEN ?::float8 ELSE ?::float8 END
     ORDER BY number LIMIT {_DROPPED_AT_ONCE}
@@ -51,7 +55,7 @@ class RoomForOthers:
 
     def __init__(self, statements: Statements, holder: str, limits: WaitingLimits) -> None:
         (sums,) = statements.execute(_STORED_FOR_OTHERS, (holder,))
-        number, size, reserved, reserved_size = map(int, sums)
+        reserved, reserved_size, number, size = map(int, sums)
         self._overhead = limits.overhead_bytes
         self._messages = limits.open_messages - number
         self._open = limits.open_bytes - size - number * self._overhead

@@ -14,8 +14,9 @@ from typing import Any, Final
 
 from idlib.storage.postgresql.connection import PostgresDatabase, Statements, UnknownOutcomeError
 from idlib.storage.postgresql.leases import Takeovers, is_live
-from idlib.storage.postgresql.unadopted import RoomForOthers, drop_abandoned
+from idlib.storage.postgresql.unadopted import SIZES, RoomForOthers, drop_abandoned
 from idlib.storage.values import Abandoned, Admission, Dropped, WaitingEntry, WaitingLimits, WaitingMessage
+from idlib.storage.waiting_columns import HEADER, columns_of, header_of
 from idlib.system.clock import boot_time
 
 _VERSION: Final = 1
@@ -50,19 +51,7 @@ CREATE TABLE waiting (
 CREATE INDEX waiting_by_holder ON waiting (holder, number);
 CREATE INDEX waiting_by_sender ON waiting (sender, holder)
 """
-# The fields of a `WaitingHeader`; the columns have the same names.
-_HEADER: Final = (
-    "number",
-    "sender",
-    "digest",
-    "identifier",
-    "issued_at",
-    "received_at",
-    "deferred_at",
-    "is_asked_again",
-    "is_reserved",
-)
-_COLUMNS: Final = ", ".join(f"waiting.{name}" for name in _HEADER)
+_COLUMNS: Final = ", ".join(f"waiting.{name}" for name in HEADER)
 _READ_AT_ONCE: Final = 500
 # Strangers can make up 20 000 names for each receiver, and those of trusted names are among them.
 _SENDERS_AT_ONCE: Final = 1000
@@ -70,15 +59,15 @@ _TIDYING_SECONDS: Final = 60.0
 _FORGOTTEN_AT_ONCE: Final = 1000
 ABANDONED_SECONDS: Final = 60.0
 
-# All S608 below: the statements are put together from constants of this module alone.
+# All S608 below: the statements are put together from constants of our modules alone.
 _ADD_SENDERS: Final = """\
 INSERT INTO waiting_sender SELECT added.name, ? FROM unnest(?::text[]) AS added (name) ORDER BY added.name
     ON CONFLICT (sender) DO UPDATE SET holder = waiting_sender.holder
     RETURNING sender, holder
 """
 _ADD: Final = f"""\
-INSERT INTO waiting ({", ".join(_HEADER)}, is_sealed_to_epoch, holder, signed)
-    VALUES ({", ".join("?" * (len(_HEADER) + 3))}) ON CONFLICT DO NOTHING
+INSERT INTO waiting ({", ".join(HEADER)}, is_sealed_to_epoch, holder, signed)
+    VALUES ({", ".join("?" * (len(HEADER) + 3))}) ON CONFLICT DO NOTHING
 """  # noqa: S608
 _ADOPT: Final = f"""\
 UPDATE waiting SET holder = ?, adoption = ? WHERE number IN (
@@ -110,14 +99,9 @@ WITH RECURSIVE one (holder) AS (
     FROM one WHERE one.holder IS NOT NULL
 ) SELECT holder FROM one WHERE holder IS NOT NULL AND holder <> ? AND NOT {is_live("one.holder")}
 """  # noqa: S608
-_ABANDONED: Final = """\
-SELECT sender,
-    count(*) FILTER (WHERE is_reserved),
-    coalesce(sum(octet_length(signed)) FILTER (WHERE is_reserved), 0)::bigint,
-    count(*) FILTER (WHERE NOT is_reserved),
-    coalesce(sum(octet_length(signed)) FILTER (WHERE NOT is_reserved), 0)::bigint
-FROM waiting WHERE sender = ANY(?::text[]) GROUP BY sender ORDER BY sender
-"""
+_ABANDONED: Final = f"""\
+SELECT sender, {SIZES} FROM waiting WHERE sender = ANY(?::text[]) GROUP BY sender ORDER BY sender
+"""  # noqa: S608
 
 
 class PostgresWaiting:
@@ -392,21 +376,13 @@ def remove(statements: Statements, numbers: Iterable[int]) -> None:
 
 
 def _entry(row: Sequence[Any]) -> WaitingEntry:
-    *header, size = row
-    return WaitingEntry(**dict(zip(_HEADER, header, strict=True)), size=size)
+    return WaitingEntry(**header_of(row), size=row[-1])
 
 
 def _message(row: Sequence[Any]) -> WaitingMessage:
-    *header, is_sealed_to_epoch, signed = row
-    return WaitingMessage(
-        **dict(zip(_HEADER, header, strict=True)), is_sealed_to_epoch=is_sealed_to_epoch, signed=signed.decode()
-    )
+    *_, is_sealed_to_epoch, signed = row
+    return WaitingMessage(**header_of(row), is_sealed_to_epoch=is_sealed_to_epoch, signed=signed.decode())
 
 
 def _row(message: WaitingMessage, holder: str | None) -> tuple[object, ...]:
-    return (
-        *(getattr(message, name) for name in _HEADER),
-        message.is_sealed_to_epoch,
-        holder,
-        message.signed.encode(),
-    )
+    return (*columns_of(message), message.is_sealed_to_epoch, holder, message.signed.encode())

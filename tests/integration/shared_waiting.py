@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 from idlib.settings.store_urls import read_store_url
 from idlib.storage import Abandoned, WaitingLimits
 from idlib.storage.postgresql.connection import PostgresDatabase, Statements, UnknownOutcomeError
-from idlib.storage.postgresql.leases import Leases, new_holder
+from idlib.storage.postgresql.leases import Leases
 from idlib.storage.postgresql.waiting import PostgresWaiting
 from messaging_receiver.deferral import LIMITS_OF_A_GROUP
+from tests.integration.group_database import taken_leases
 
 
 class LosingDatabase(PostgresDatabase):
@@ -37,9 +38,7 @@ class Receiver:
     passed: float = 0.0
 
     def __post_init__(self) -> None:
-        self.leases.prepare()
         self.waiting = PostgresWaiting(self.database, self.leases.holder, self.limits, lambda: self.passed)
-        self.leases.take()
 
     def adopt(self) -> list[int]:
         """Adopt everything, and return the numbers."""
@@ -60,7 +59,7 @@ def group(url: str, limits: WaitingLimits = LIMITS_OF_A_GROUP) -> Iterator[Calla
 
         def start() -> Receiver:
             database = stack.enter_context(LosingDatabase(read_store_url(url)))
-            return Receiver(database, Leases(database, holder := new_holder(), lambda: f"client-of-{holder}"), limits)
+            return Receiver(database, taken_leases(database), limits)
 
         with start().database.transaction() as statements:
             statements.execute("TRUNCATE receiver, waiting, waiting_sender")

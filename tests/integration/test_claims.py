@@ -18,12 +18,14 @@ from idlib.settings.store_urls import read_store_url
 from idlib.storage import Claim, Printed, ReplayEntry, WaitingMessage
 from idlib.storage.postgresql.claims import PostgresPrinting
 from idlib.storage.postgresql.connection import PostgresDatabase
-from idlib.storage.postgresql.leases import LEASE_SECONDS, RENEWAL_SECONDS, Leases, new_holder
+from idlib.storage.postgresql.leases import LEASE_SECONDS, RENEWAL_SECONDS, Leases
 from idlib.storage.postgresql.replay import PostgresReplay
 from idlib.storage.postgresql.waiting import PostgresWaiting
 from messaging_receiver.deferral import LIMITS_OF_A_GROUP
 from testbed.daemons.postgresql import Postgresql
-from tests.idlib.storage.replaying import ALICE, BOB, DAY, NEW, NOW, PRINTED, entry
+from tests.idlib.storage.replaying import ALICE, BOB, DAY, NEW, NOW, PRINTED, entry, known
+from tests.idlib.storage.threads import at_once
+from tests.integration.group_database import taken_leases, wait_for_a_waiting_statement
 
 CLAIMED, HELD, WAS_PRINTED = Claim.CLAIMED, Claim.HELD, Claim.PRINTED
 
@@ -55,9 +57,7 @@ class Group:
 
     def start(self) -> Receiver:
         database = self.opened.enter_context(PostgresDatabase(read_store_url(self.url)))
-        leases = Leases(database, new_holder(), new_holder, lambda: self.time[0])
-        leases.prepare()
-        leases.take()
+        leases = taken_leases(database, lambda: self.time[0])
         replay = self.opened.enter_context(PostgresReplay(database, pause_seconds=0.0))
         waiting = PostgresWaiting(database, leases.holder, LIMITS_OF_A_GROUP)
         printing = PostgresPrinting(database, leases.holder, lambda: leases.term, lambda: leases.may_take_over)
@@ -143,8 +143,7 @@ def test_a_claim_is_not_taken_over_if_the_lease_was_renewed_while_the_statement_
             expires = "clock_timestamp() + interval '2 s'"
             own.execute(f"UPDATE receiver SET expires_at = {expires} WHERE holder = ?", (one.leases.holder,))
         thread.start()
-        while not statements.execute("SELECT 1 FROM pg_locks WHERE NOT granted").fetchall():
-            time.sleep(0.01)
+        wait_for_a_waiting_statement(statements)
         assert one.leases.renew()
         time.sleep(2.0)
     thread.join()
@@ -160,8 +159,7 @@ def test_a_claim_is_not_taken_over_from_a_receiver_that_started_while_the_statem
     with dead.database.transaction() as statements:
         statements.execute("SELECT 1 FROM claim FOR UPDATE")
         thread.start()
-        while not statements.execute("SELECT 1 FROM pg_locks WHERE NOT granted").fetchall():
-            time.sleep(0.01)
+        wait_for_a_waiting_statement(statements)
         new = group.start()
         # As if it had waited as well, and was the first to get the lock.
         statements.execute("UPDATE claim SET holder = ?", (new.leases.holder,))
@@ -210,9 +208,7 @@ def test_a_write_that_is_repeated_changes_nothing_more(group: Group) -> None:
         assert one.is_alone_with(entry("one"), entry("two"))
     for _ in range(2):
         one.finish(entry("one"), entry("two"))
-    standing = one.replay.standing(ALICE)
-    assert standing is not None
-    assert standing.printed == 2
+    assert known(one.replay, ALICE).printed == 2
 
 
 def test_without_a_valid_lease_nothing_is_claimed_or_printed(group: Group) -> None:
@@ -244,9 +240,7 @@ def test_a_message_printed_by_a_receiver_that_was_thought_dead_is_remembered(gro
     one.finish(entry("one"))
     assert one.replay.verdict(entry("one")) is PRINTED
     other.finish(entry("one"))
-    standing = other.replay.standing(ALICE)
-    assert standing is not None
-    assert standing.printed == 1
+    assert known(other.replay, ALICE).printed == 1
 
 
 def test_receivers_that_get_copies_of_the_same_messages_print_each_once(group: Group) -> None:
@@ -255,30 +249,21 @@ def test_receivers_that_get_copies_of_the_same_messages_print_each_once(group: G
     receivers = [group.start() for _ in range(4)]
     printed: Counter[ReplayEntry] = Counter()
     lock = threading.Lock()
-    failures: list[BaseException] = []
 
     def work(number: int) -> None:
         receiver, chance = receivers[number], random.Random(number)  # not for secrets
         left = messages.copy()
         chance.shuffle(left)
-        try:
-            while left:
-                asked, left = left[:16], left[16:]
-                claims = receiver.printing.claim(asked)
-                mine = [one for one, claim in zip(asked, claims, strict=True) if claim is CLAIMED]
-                with lock:
-                    printed.update(mine)
-                receiver.finish(*mine)
-                left += [one for one, claim in zip(asked, claims, strict=True) if claim is HELD]
-        except BaseException as failure:  # noqa: BLE001  # to be raised below
-            failures.append(failure)
+        while left:
+            asked, left = left[:16], left[16:]
+            claims = receiver.printing.claim(asked)
+            mine = [one for one, claim in zip(asked, claims, strict=True) if claim is CLAIMED]
+            with lock:
+                printed.update(mine)
+            receiver.finish(*mine)
+            left += [one for one, claim in zip(asked, claims, strict=True) if claim is HELD]
 
-    threads = [threading.Thread(target=work, args=(number,)) for number in range(len(receivers))]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert not failures
+    at_once(work, range(len(receivers)))
     assert printed == Counter(messages)
     assert group.number_of_claims(receivers[0]) == 0
 

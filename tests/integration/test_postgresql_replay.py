@@ -30,6 +30,7 @@ from tests.idlib.storage.replaying import (
     NOW,
     PRINTED,
     entry,
+    known,
     number_remembered,
     prove,
     remember,
@@ -37,6 +38,8 @@ from tests.idlib.storage.replaying import (
     tidy,
     verdicts,
 )
+from tests.idlib.storage.threads import at_once
+from tests.integration.group_database import wait_for_a_waiting_statement
 
 __all__ = ["small"]
 
@@ -110,17 +113,14 @@ def test_what_one_receiver_has_printed_is_known_to_the_others(issued_at: int | N
     remember(one, [entry("one", issued_at)])
     assert other.verdict(entry("one", issued_at)) is PRINTED
     assert other.verdict(entry("one", issued_at, BOB)) is NEW
-    standing = other.standing(ALICE)
-    assert standing is not None
+    standing = known(other, ALICE)
     assert (standing.printed, standing.zone, standing.key) == (1, "example", b"key")
 
 
 def test_a_write_that_is_repeated_counts_once(store: PostgresReplay) -> None:
     for _ in range(3):
         remember(store, [entry("one"), entry("two", None)])
-    standing = store.standing(ALICE)
-    assert standing is not None
-    assert (standing.printed, number_remembered(store)) == (2, 1)
+    assert (known(store, ALICE).printed, number_remembered(store)) == (2, 1)
 
 
 def test_receivers_that_print_messages_of_the_same_senders_lose_none_and_do_not_wait_for_each_other(
@@ -130,28 +130,18 @@ def test_receivers_that_print_messages_of_the_same_senders_lose_none_and_do_not_
     names = [f"{number}.example" for number in range(24)]
     stores = [open_store() for _ in range(4)]
     ready = threading.Barrier(len(stores))
-    failures: list[BaseException] = []
 
     def work(number: int) -> None:
-        try:
-            ready.wait(20)
-            for turn in range(8):
-                order = names[number * 6 :] + names[: number * 6]
-                if number % 2:
-                    order.reverse()
-                remember(stores[number], [entry(f"{number} {turn}", NOW, name) for name in order], NOW + turn)
-        except BaseException as failure:  # noqa: BLE001  # to be raised below
-            failures.append(failure)
+        ready.wait(20)
+        for turn in range(8):
+            order = names[number * 6 :] + names[: number * 6]
+            if number % 2:
+                order.reverse()
+            remember(stores[number], [entry(f"{number} {turn}", NOW, name) for name in order], NOW + turn)
 
-    threads = [threading.Thread(target=work, args=(number,)) for number in range(len(stores))]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert not failures
+    at_once(work, range(len(stores)))
     for name in names:
-        standing = stores[0].standing(name)
-        assert standing is not None
+        standing = known(stores[0], name)
         # Enough to prove it, once it has been known for an hour; from then on they are not all counted.
         assert standing.printed >= rules.PROVEN_MESSAGES
         assert standing.first_printed_at <= NOW + 2
@@ -167,13 +157,10 @@ def test_every_message_counts_if_two_receivers_print_messages_of_a_sender_at_the
     with PostgresDatabase(read_store_url(url)) as database, database.transaction() as statements:
         statements.execute("SELECT 1 FROM sender FOR UPDATE")
         thread.start()
-        while not statements.execute("SELECT 1 FROM pg_locks WHERE NOT granted").fetchall():
-            time.sleep(0.01)
+        wait_for_a_waiting_statement(statements)
         printed.remember(statements, [Printed(entry("second"), "example", b"key")], NOW)
     thread.join()
-    standing = one.standing(ALICE)
-    assert standing is not None
-    assert standing.printed == 3
+    assert known(one, ALICE).printed == 3
 
 
 @pytest.mark.usefixtures("small")

@@ -12,7 +12,7 @@ from idlib.names import IdentityName, NamePatterns
 from idlib.settings.store_urls import read_store_url
 from idlib.storage import Abandoned, WaitingEntry, WaitingLimits
 from idlib.storage.postgresql.connection import PostgresDatabase
-from idlib.storage.postgresql.leases import Leases, new_holder
+from idlib.storage.postgresql.leases import Leases
 from idlib.storage.postgresql.waiting import PostgresWaiting
 from messaging_receiver.authentication_stage import EVERYONE
 from messaging_receiver.deferral import LIMITS_OF_A_GROUP, MAX_WAITING_SECONDS
@@ -32,6 +32,7 @@ from tests.applications.messaging_receiver.world import (
     sealed,
 )
 from tests.idlib.storage.waiting import message
+from tests.integration.group_database import taken_leases
 
 
 @dataclass
@@ -59,9 +60,7 @@ class Start:
 
     def _stores(self, limits: WaitingLimits) -> tuple[PostgresWaiting, Leases]:
         database = self.opened.enter_context(PostgresDatabase(read_store_url(self.url)))
-        leases = Leases(database, holder := new_holder(), lambda: f"client-of-{holder}")
-        leases.prepare()
-        leases.take()
+        leases = taken_leases(database)
         return PostgresWaiting(database, leases.holder, limits), leases
 
 

@@ -12,7 +12,7 @@ from idlib.settings.store_urls import read_store_url
 from idlib.storage import ReplayEntry
 from idlib.storage.postgresql.claims import PostgresPrinting
 from idlib.storage.postgresql.connection import PostgresDatabase
-from idlib.storage.postgresql.leases import Leases, new_holder
+from idlib.storage.postgresql.leases import Leases
 from idlib.storage.postgresql.replay import PostgresReplay
 from idlib.storage.postgresql.waiting import PostgresWaiting
 from idlib.trust import replay_entry
@@ -20,6 +20,7 @@ from messaging_receiver.deferral import LIMITS_OF_A_GROUP
 from messaging_receiver.opening import open_message
 from testbed.daemons.postgresql import Postgresql
 from tests.applications.messaging_receiver.world import ALICE, BOB, KEYS, World, open_world_in, sealed
+from tests.integration.group_database import taken_leases
 
 
 @dataclass
@@ -48,9 +49,7 @@ def open_stores(postgresql: Postgresql, opened: contextlib.ExitStack) -> Callabl
 
     def open_them() -> Stores:
         database = opened.enter_context(PostgresDatabase(url))
-        leases = Leases(database, new_holder(), new_holder)
-        leases.prepare()
-        leases.take()
+        leases = taken_leases(database)
         memory = opened.enter_context(PostgresReplay(database))
         waiting = PostgresWaiting(database, leases.holder, LIMITS_OF_A_GROUP)
         # The Forwarder does not wait for the other threads.

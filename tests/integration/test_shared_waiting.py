@@ -14,8 +14,9 @@ from idlib.storage.postgresql import waiting as waiting_module
 from idlib.storage.postgresql.connection import PostgresDatabase, UnknownOutcomeError
 from idlib.storage.postgresql.leases import LEASE_SECONDS, RENEWAL_SECONDS
 from testbed.daemons.postgresql import Postgresql
-from testbed.lab import wait_until
+from tests.idlib.storage.threads import at_once
 from tests.idlib.storage.waiting import ALICE, BOB, CASES, Case, message, numbers
+from tests.integration.group_database import wait_for_a_waiting_statement
 from tests.integration.shared_waiting import Receiver, everyone, group
 
 OURS, TO_BE_ADOPTED, COPY = Admission.OURS, Admission.TO_BE_ADOPTED, Admission.COPY
@@ -121,11 +122,7 @@ def test_receivers_share_the_messages_of_one_that_has_ended(start: Callable[[], 
         while sum(map(len, adopted)) < 1200:
             adopted[position] += live[position].waiting.adopt(everyone)
 
-    threads = [threading.Thread(target=work, args=(position,)) for position in range(len(live))]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(30)
+    at_once(work, range(len(live)))
     assert sorted(one.number for entries in adopted for one in entries) == list(range(1, 1201))
     handled = [{one.sender for one in entries} for entries in adopted]
     assert sum(map(len, handled)) == len(senders)
@@ -180,7 +177,7 @@ def test_a_new_message_comes_after_those_that_a_receiver_that_has_ended_left(sta
 
 
 def test_a_sender_that_a_receiver_that_has_just_started_takes_at_this_moment_is_left_to_it(
-    start: Callable[[], Receiver], postgresql: Postgresql, url: str
+    start: Callable[[], Receiver], url: str
 ) -> None:
     gone, late, new = start(), start(), start()
     new.leases.abandon()
@@ -192,8 +189,7 @@ def test_a_sender_that_a_receiver_that_has_just_started_takes_at_this_moment_is_
         with database.transaction() as statements:
             statements.execute("UPDATE waiting_sender SET holder = ?", (new.leases.holder,))
             thread.start()
-            while postgresql.run("SELECT count(*) FROM pg_locks WHERE NOT granted", url).strip() == "0":
-                pass
+            wait_for_a_waiting_statement(statements)
             new.leases.take()
         thread.join(30)
     assert admissions == [TO_BE_ADOPTED]
@@ -313,11 +309,7 @@ def test_receivers_that_store_and_adopt_at_once_lose_nothing_and_have_nothing_tw
             indexes[position] += [one.number for one, what in zip(added, admissions, strict=True) if what is OURS]
             indexes[position] += [one.number for one in waiting.adopt(everyone)]
 
-    threads = [threading.Thread(target=work, args=(position,)) for position in range(len(receivers))]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(60)
+    at_once(work, range(len(receivers)))
     for position, one in enumerate(receivers):
         indexes[position] += one.adopt()
         assert sorted(indexes[position]) == numbers(one.waiting)
@@ -341,7 +333,7 @@ def _remove(receiver: Receiver) -> None:
     ids=["limit_deferral", "change", "finish"],
 )
 def test_rows_are_locked_in_the_order_of_their_numbers(
-    start: Callable[[], Receiver], postgresql: Postgresql, url: str, work: Callable[[Receiver], None]
+    start: Callable[[], Receiver], work: Callable[[Receiver], None]
 ) -> None:
     one, other = start(), start()
     # In this order on the disk.
@@ -352,9 +344,7 @@ def test_rows_are_locked_in_the_order_of_their_numbers(
     with other.database.transaction() as statements:
         statements.execute(lock, (1,))
         thread.start()
-        wait_until(
-            lambda: postgresql.run("SELECT count(*) FROM pg_locks WHERE NOT granted", url).strip() != "0", "a wait"
-        )
+        wait_for_a_waiting_statement(statements)
         assert statements.execute(lock, (2,)).fetchall() == [(1,)]
     thread.join(30)
     assert not thread.is_alive()

@@ -1,6 +1,5 @@
 """Deferred messages in the database that no live receiver has in its index: they are limited, and they expire."""
 
-import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Final
@@ -12,6 +11,7 @@ from idlib.storage.postgresql import unadopted
 from idlib.storage.postgresql.leases import LEASE_SECONDS
 from idlib.storage.postgresql.waiting import ABANDONED_SECONDS
 from testbed.daemons.postgresql import Postgresql
+from tests.idlib.storage.threads import at_once
 from tests.idlib.storage.waiting import ALICE, BOB, message, numbers
 from tests.integration.shared_waiting import Receiver, everyone, group
 
@@ -188,11 +188,7 @@ def test_receivers_that_drop_at_once_count_each_message_once_in_bounded_portions
         while _stored(other):
             portions.append(len(other.waiting.drop_abandoned(1e6)))
 
-    threads = [threading.Thread(target=work, args=(other,)) for other in others]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(30)
+    at_once(work, others)
     assert sum(portions) == 200
     assert max(portions) <= 40
 

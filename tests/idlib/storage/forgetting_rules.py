@@ -15,6 +15,7 @@ from tests.idlib.storage.replaying import (
     PRINTED,
     Store,
     entry,
+    known,
     number_of_rows,
     number_remembered,
     prove,
@@ -48,13 +49,10 @@ def test_the_watermark_of_a_name_is_dropped_after_14_days(store: Store) -> None:
     prove(store, ALICE)
     remember(store, [entry(number, NOW - 2 * HOUR) for number in range(20)])
     assert tidy(store).raised == (ALICE,)
-    standing = store.standing(ALICE)
-    assert standing is not None
+    standing = known(store, ALICE)
     assert NOW - 2 * HOUR <= standing.watermark < NOW - 2 * HOUR + MINUTE
     tidy(store, standing.watermark + 14 * DAY + 5 * MINUTE + 1)
-    standing = store.standing(ALICE)
-    assert standing is not None
-    assert standing.watermark == -1
+    assert known(store, ALICE).watermark == -1
 
 
 @pytest.mark.usefixtures("small")
@@ -157,9 +155,7 @@ def test_above_the_limit_of_proven_names_the_largest_zone_loses_its_least_recent
     tidy(store, now)
     kept = [(standing := store.standing(name)) is not None and standing.is_proven for name in names]
     assert kept == [False] * 3 + [True] * 5
-    standing = store.standing(ALICE)
-    assert standing is not None
-    assert standing.is_proven
+    assert known(store, ALICE).is_proven
     for number, name in enumerate(names):
         at = NOW + number * HOUR
         assert store.verdict(entry(f"proof 2 {at}", at - 1, name)) is PRINTED
@@ -183,9 +179,7 @@ def test_a_name_with_many_messages_moves_into_the_pool_in_portions(
         store._portion = 50
         more = store.tidy(NOW + 2 * HOUR).more
         assert set(verdicts(store, entries)) == {PRINTED}
-    standing = store.standing(ALICE)
-    assert standing is not None
-    assert not standing.is_proven
+    assert not known(store, ALICE).is_proven
 
 
 def test_forgetting_keeps_up_in_portions(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,7 +1,5 @@
 """What the replay memory knows: for a fixture `store` of each engine."""
 
-import threading
-
 from tests.idlib.storage.replaying import (
     ALICE,
     BOB,
@@ -18,6 +16,7 @@ from tests.idlib.storage.replaying import (
     remember,
     tidy,
 )
+from tests.idlib.storage.threads import at_once
 
 
 def test_the_same_identifier_with_another_time_is_known(store: Store) -> None:
@@ -59,22 +58,12 @@ def test_a_proven_name_is_known_for_90_days_and_another_for_16(store: Store) -> 
 
 
 def test_several_threads_use_the_memory_at_once(store: Store) -> None:
-    failures: list[BaseException] = []
-
     def work(name: str) -> None:
-        try:
-            for number in range(50):
-                one = entry(number, NOW, name)
-                assert store.verdict(one) is NEW
-                remember(store, [one])
-                store.tidy(NOW)
-                assert store.verdict(one) is PRINTED
-        except BaseException as failure:  # noqa: BLE001  # to be raised below
-            failures.append(failure)
+        for number in range(50):
+            one = entry(number, NOW, name)
+            assert store.verdict(one) is NEW
+            remember(store, [one])
+            store.tidy(NOW)
+            assert store.verdict(one) is PRINTED
 
-    threads = [threading.Thread(target=work, args=(name,)) for name in (ALICE, BOB, "carol.example")]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert not failures
+    at_once(work, (ALICE, BOB, "carol.example"))

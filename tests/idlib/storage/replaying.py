@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import pytest
 
-from idlib.storage import Printed, Remembered, ReplayEntry, ReplayStore, Tidied, rules
+from idlib.storage import Printed, Remembered, ReplayEntry, ReplayStore, Standing, Tidied, rules
 from idlib.storage.postgresql import printed
 from idlib.storage.postgresql.replay import PostgresReplay
 from idlib.storage.replay import ReplayMemory
@@ -54,9 +54,14 @@ def prove(store: ReplayStore, sender: str, now: int = NOW, zone: str = "example"
     for number, before in enumerate((2 * HOUR, HOUR, 1)):
         at = now - before
         remember(store, [entry(f"proof {number} {now}", at, sender)], at, zone=zone)
+    assert known(store, sender).is_proven
+
+
+def known(store: ReplayStore, sender: str) -> Standing:
+    """Return what is known about a name of which something is."""
     standing = store.standing(sender)
     assert standing is not None
-    assert standing.is_proven
+    return standing
 
 
 def tidy(store: ReplayStore, now: int = NOW) -> Tidied:

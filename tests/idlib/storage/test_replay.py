@@ -24,6 +24,7 @@ from tests.idlib.storage.replaying import (
     NOW,
     PRINTED,
     entry,
+    known,
     number_of_rows,
     number_remembered,
     prove,
@@ -73,8 +74,7 @@ def test_the_standing_of_a_name_grows_and_is_kept(tmp_path: Path) -> None:
         remember(store, [entry("one"), entry("two")])
         remember(store, [entry("three")], NOW + HOUR + 1)
     with ReplayMemory(tmp_path) as store:
-        standing = store.standing(ALICE)
-        assert standing is not None
+        standing = known(store, ALICE)
         assert (standing.printed, standing.first_printed_at, standing.last_printed_at) == (3, NOW, NOW + HOUR + 1)
         assert (standing.zone, standing.key, standing.proven_at) == ("example", b"key", NOW + HOUR + 1)
 

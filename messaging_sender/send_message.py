@@ -54,11 +54,11 @@ def _send(settings: Settings, arguments: argparse.Namespace) -> int:
 
 
 def _send_to_several(settings: Settings, arguments: argparse.Namespace, content: str | bytes) -> int:
-    from messaging_sender.group import GroupSender
     from messaging_sender.recipients import several
+    from messaging_sender.several_recipients import SenderToSeveral
 
     gc.enable()
-    return GroupSender(settings, arguments, several(arguments.to, arguments.to_file), content).send()
+    return SenderToSeveral(settings, arguments, several(arguments.to, arguments.to_file), content).send()
 
 
 def get_config() -> Settings:

@@ -66,7 +66,7 @@ NO_BOUND_OF_A_USER: Final = frozenset(
         "messaging_receiver/local_broker/outgoing.py _WATCH_SECONDS",
         "messaging_sender/outbox_places.py LOOK_SECONDS",
         "messaging_sender/application.py _POLL_SECONDS",
-        "messaging_sender/group.py _POLL_SECONDS",
+        "messaging_sender/several_recipients.py _POLL_SECONDS",
         "messaging_sender/outbox_sender.py _POLL_SECONDS",
         "messaging_sender/receipt_listener.py _PAUSE_SECONDS",
         "messaging_sender/interruptible_input.py _POLL_MILLISECONDS",

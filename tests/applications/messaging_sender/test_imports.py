@@ -107,7 +107,7 @@ def test_a_message_is_sent_without_what_only_other_ways_need(
     others = {"messaging_sender.lines", "messaging_sender.receipt_listener", "messaging_sender.queuing", "idlib.trust"}
     others |= {
         "psycopg",
-        "messaging_sender.group",
+        "messaging_sender.several_recipients",
         "messaging_sender.mark_memory",
         "idlib.epochs",
         "cryptography.hazmat.primitives.hpke",

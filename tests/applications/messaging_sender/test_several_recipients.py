@@ -7,8 +7,8 @@ import pytest
 
 from idlib.errors import NoRecordError, RefusedMessageError, TemporaryDiscoveryError, TransportError
 from idlib.names import IdentityName
-from messaging_sender import group
-from messaging_sender.group import GroupSender
+from messaging_sender import several_recipients
+from messaging_sender.several_recipients import SenderToSeveral
 
 NAMES = tuple(IdentityName(f"member{number}._device.example.com") for number in range(3))
 SILENCE = TransportError("the broker did not acknowledge the message")
@@ -21,17 +21,17 @@ def publisher(monkeypatch: pytest.MonkeyPatch) -> MagicMock:
     created.__enter__.return_value = created
     created.publish.side_effect = lambda topic, _payload, _lifetime: topic
     for name in ("Broker", "MarkMemory", "OwnRecord", "Sealer", "KeyLog", "queue_message", "warn_if_nobody_sends"):
-        monkeypatch.setattr(group, name, MagicMock())
-    group.Broker.from_settings.return_value.topics.of = str  # type: ignore[attr-defined]
-    monkeypatch.setattr(group, "has_waiting", lambda *_: False)
-    monkeypatch.setattr(group, "explain_absence", lambda error, *_: error)
-    monkeypatch.setattr(group, "Publisher", MagicMock(return_value=created))
+        monkeypatch.setattr(several_recipients, name, MagicMock())
+    several_recipients.Broker.from_settings.return_value.topics.of = str  # type: ignore[attr-defined]
+    monkeypatch.setattr(several_recipients, "has_waiting", lambda *_: False)
+    monkeypatch.setattr(several_recipients, "explain_absence", lambda error, *_: error)
+    monkeypatch.setattr(several_recipients, "Publisher", MagicMock(return_value=created))
     return created
 
 
 def send(*names: IdentityName, queue: bool = False) -> int:
     arguments = SimpleNamespace(timeout=1, queue=queue, verbose=False, json=False, expires=None, content_type=None)
-    return GroupSender(MagicMock(), arguments, names, "hello").send()  # type: ignore[arg-type]
+    return SenderToSeveral(MagicMock(), arguments, names, "hello").send()  # type: ignore[arg-type]
 
 
 def test_a_message_that_is_no_longer_waited_for_is_withdrawn(publisher: MagicMock) -> None:
@@ -65,7 +65,7 @@ def test_the_status_is_the_one_of_the_first_failed_recipient_as_they_were_given(
 
     sealers = MagicMock()
     sealers.return_value.seal.side_effect = seal
-    monkeypatch.setattr(group, "Sealer", sealers)
+    monkeypatch.setattr(several_recipients, "Sealer", sealers)
     publisher.wait.side_effect = RefusedMessageError("the broker refuses the message")
     # The first is queued.
     assert send(silent, delayed, refused, queue=True) == NoRecordError.exit_status != RefusedMessageError.exit_status

@@ -63,7 +63,7 @@ class _Route:
     is_published: bool = False
 
 
-class GroupSender:
+class SenderToSeveral:
     """Sends a message to several recipients, a few at a time, each look-up in DNS included.
 
     If DNS does not answer for a recipient, those in the same domain are moved behind all others, to not delay them.

@@ -86,9 +86,7 @@ def test_the_dashboard_asks_only_for_metrics_that_exist_and_shows_what_matters()
     assert {name for name in left_out if not name.endswith(("_sum", "_timestamp_seconds", "_succeeded"))} == {
         "dane_messenger_connected",
         "dane_messenger_epoch_keys",
-        "dane_messenger_lease_valid",
         "dane_messenger_outbox_bytes",
-        "dane_messenger_receivers",
     }
 
 
@@ -123,6 +121,8 @@ FIRING: Final = {
         (f"dane_messenger_certificate_expiry_timestamp_seconds{{{LABELS}}}", f"{13 * 86400}x200")
     ],
     "MessengerEpochKeyExpires": [(f"dane_messenger_epoch_key_expiry_timestamp_seconds{{{LABELS}}}", "80000x200")],
+    "MessengerLeaseExpired": [(f"dane_messenger_lease_valid{{{LABELS}}}", "1x100 0x100")],
+    "MessengerLastReceiver": [(f"dane_messenger_receivers{{{LABELS}}}", "3x50 1x150")],
     "MessengerOutboxStuck": [(f"dane_messenger_outbox_oldest_timestamp_seconds{{{LABELS}}}", "0x200")],
     "MessengerMessagesDropped": [(f"dane_messenger_messages_dropped_total{{{LABELS}}}", "0+1x200")],
     "MessengerIdentityNotChecked": [
@@ -139,6 +139,10 @@ QUIET: Final = [
     (f"dane_messenger_own_record_present{{{LABELS}}}", "1x200"),
     (f"dane_messenger_certificate_expiry_timestamp_seconds{{{LABELS}}}", f"{15 * 86400}x200"),
     (f"dane_messenger_epoch_key_expiry_timestamp_seconds{{{LABELS}}}", f"{8 * 86400}x200"),
+    (f"dane_messenger_lease_valid{{{LABELS}}}", "1x145 0x1 1x50"),
+    (f"dane_messenger_receivers{{{LABELS}}}", "3x50 2x150"),
+    # A receiver with STORE that is the only one.
+    ('dane_messenger_receivers{instance="b:9400",job="dane-messenger"}', "1x200"),
     (f"dane_messenger_outbox_oldest_timestamp_seconds{{{LABELS}}}", "9000x200"),
     (f"dane_messenger_messages_dropped_total{{{LABELS}}}", "5x200"),
     (f"dane_messenger_identity_check_timestamp_seconds{{{LABELS}}}", "0x200"),

@@ -150,7 +150,7 @@ def _check_together(settings: Settings) -> None:
         *_tls_problems(settings),
         *_login_problems(settings),
         *_proxy_problems(settings),
-        *store_problems(settings),
+        *store_problems(settings, Topics.from_settings(settings).of(settings.identity_name)),
     ]
     if problems:
         raise ConfigurationError(*problems)

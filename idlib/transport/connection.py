@@ -26,8 +26,6 @@ LOOP_SECONDS: Final = 0.25
 SESSION_TAKEN_OVER: Final = 142
 # MQTT 5, section 3.9.3.
 NO_SHARED_SUBSCRIPTIONS: Final = 158
-# How the topic filter of a shared subscription begins (MQTT 5, section 4.8.2).
-SHARED: Final = "$share/"
 # For what was sent last.
 LEAVE_SECONDS: Final = 1.0
 _SHORT_LOOP_SECONDS: Final = 0.05

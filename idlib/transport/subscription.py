@@ -10,6 +10,7 @@ from paho.mqtt.client import MQTT_ERR_SUCCESS
 from paho.mqtt.packettypes import PacketTypes
 
 from idlib.errors import TransportError
+from idlib.settings.store_settings import SHARED
 from idlib.system.backoff import Backoff
 from idlib.system.failure_log import FailureLog
 from idlib.transport.arrivals import Arrivals, Delivery, ReceivedPacket
@@ -20,7 +21,6 @@ from idlib.transport.connection import (
     NO_SHARED_SUBSCRIPTIONS,
     QOS_AT_LEAST_ONCE,
     SESSION_TAKEN_OVER,
-    SHARED,
     Connector,
     Explanation,
     explain,

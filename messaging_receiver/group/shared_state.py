@@ -13,6 +13,7 @@ from idlib.database_time import DatabaseTimekeeper
 from idlib.discovery import Discovery
 from idlib.errors import DatabaseError, StoreError
 from idlib.settings import Settings, Switch
+from idlib.settings.store_settings import SHARED
 from idlib.storage import ReplayStore
 from idlib.storage.postgresql.claims import PostgresPrinting
 from idlib.storage.postgresql.clock import DatabaseClock
@@ -21,7 +22,7 @@ from idlib.storage.postgresql.leases import LEASE_SECONDS, Leases, OtherReceiver
 from idlib.storage.postgresql.replay import PostgresReplay
 from idlib.storage.postgresql.waiting import PostgresWaiting
 from idlib.transport import Broker
-from idlib.transport.connection import SHARED, new_client_id_at
+from idlib.transport.connection import new_client_id_at
 from idlib.trust import PolicySource
 from messaging_receiver.context import Context, Standings
 from messaging_receiver.deferral import LIMITS_OF_A_GROUP
@@ -144,6 +145,12 @@ class SharedState:
         # At a public broker, anyone who knows the name of the group could join it and take messages away.
         group = memory.fact("group", secrets.token_hex(_GROUP_BYTES))
         topic_filter = settings.subscription or f"{SHARED}{group}/{topic}"
+        if not topic_filter.startswith(SHARED):
+            # Only the broker knows what is in a queue of its own.
+            _LOG.info(
+                "The broker must put messages to the topic %a into what SUBSCRIPTION names; this cannot be checked",
+                topic,
+            )
         return OwnSession(lambda: membership.held_client_id, topic_filter, membership)
 
     def _take(self) -> str | None:

@@ -23,6 +23,8 @@ from testbed.certificate_maker import Authority, rsa_key
 from tests import documents
 
 AUTHORITY: Final = Authority()
+ALICE_TOPIC: Final = "alice._device.example.com"
+TO: Final = "SUBSCRIPTION is a shared subscription to '{}', and messages to this device have the topic '{}'"
 FILES: Final = {
     "ca": AUTHORITY.certificate.public_bytes(Encoding.PEM),
     "cert": AUTHORITY.issue(key=rsa_key()).public_bytes(Encoding.PEM),
@@ -214,6 +216,44 @@ REFUSED: Final = [
         ("SUBSCRIPTION", "RECEIVER_GROUP=off"),
         "SUBSCRIPTION is set, and RECEIVER_GROUP is off",
     ),
+    *(
+        Case(
+            {**STORE, **GROUP, "SUBSCRIPTION": subscription, **format_},
+            ("SUBSCRIPTION=$share/GROUP/TOPIC", "another TOPIC than the device's"),
+            f"{fact}: set it to $share/GROUP/{topic}, or unset it",
+        )
+        for subscription, format_, topic, fact in (
+            (
+                "$share/g/alice._device.example.org",
+                {},
+                ALICE_TOPIC,
+                TO.format("alice._device.example.org", ALICE_TOPIC),
+            ),
+            (
+                "$share/g/Alice._device.example.com",
+                {},
+                ALICE_TOPIC,
+                TO.format("Alice._device.example.com", ALICE_TOPIC),
+            ),
+            (f"$share/g//{ALICE_TOPIC}", {}, ALICE_TOPIC, TO.format(f"/{ALICE_TOPIC}", ALICE_TOPIC)),
+            (f"$share/a/b/{ALICE_TOPIC}", {}, ALICE_TOPIC, TO.format(f"b/{ALICE_TOPIC}", ALICE_TOPIC)),
+            (f"$share/{ALICE_TOPIC}", {}, ALICE_TOPIC, "SUBSCRIPTION has no group, or no topic"),
+            (f"$share//{ALICE_TOPIC}", {}, ALICE_TOPIC, "SUBSCRIPTION has no group, or no topic"),
+            ("$share/", {}, ALICE_TOPIC, "SUBSCRIPTION has no group, or no topic"),
+            (
+                f"$share/g/{ALICE_TOPIC}",
+                {"MQTT_TOPIC_PREFIX": "fleet/"},
+                f"fleet/{ALICE_TOPIC}",
+                TO.format(ALICE_TOPIC, f"fleet/{ALICE_TOPIC}"),
+            ),
+            (
+                f"$share/g/{ALICE_TOPIC}",
+                {"MQTT_TOPIC_FORMAT": "slashes"},
+                "alice/_device/example/com",
+                TO.format(ALICE_TOPIC, "alice/_device/example/com"),
+            ),
+        )
+    ),
     Case(
         {"DNS_PUBLISH": "command"},
         ("DNS_PUBLISH=command", "no DNS_PUBLISH_COMMAND"),
@@ -286,6 +326,8 @@ OF_USE: Final[list[dict[str, str]]] = [
     {**STORE, "STORE_PASSWORD_FILE": "password"},
     {**STORE, **GROUP},
     {**STORE, **GROUP, "SUBSCRIPTION": "$queue/alice"},
+    {**STORE, **GROUP, "SUBSCRIPTION": f"$share/g/{ALICE_TOPIC}"},
+    {**STORE, **GROUP, "SUBSCRIPTION": f"$share/g/fleet/{ALICE_TOPIC}", "MQTT_TOPIC_PREFIX": "fleet/"},
     {**STORE, **LOCAL},
     {"DENIED_SENDERS": "a.example", "ALLOWED_SENDERS": "*.example", "REQUIRE_BINDING": "all"},
 ]

@@ -123,3 +123,29 @@ def test_a_broker_without_shared_subscriptions_ends_the_receiver_with_one_line(g
         " shared subscriptions, such as a queue, or use another broker (docs/brokers.md)"
     )
     assert "Traceback" not in result.stderr
+
+
+def test_a_subscription_to_another_topic_than_the_devices_ends_the_receiver_with_one_line(group: Device) -> None:
+    result = group.with_settings(SUBSCRIPTION=f"$share/collectors/{group.name}s").run(RECEIVER)
+    assert result.status == 1
+    (line,) = result.stderr.splitlines()
+    assert line.endswith(
+        f"SUBSCRIPTION is a shared subscription to '{group.name}s', and messages to this device have the topic"
+        f" '{group.name}': set it to $share/GROUP/{group.name}, or unset it"
+    )
+    # Anyone who knows it could take messages away.
+    assert "collectors" not in line
+
+
+def test_a_subscription_to_the_devices_topic_receives_and_for_a_queue_the_log_names_that_topic(
+    alice: Device, group: Device
+) -> None:
+    with group.with_settings(SUBSCRIPTION=f"$share/collectors/{group.name}").receiver() as receiver:
+        assert alice.send(group, "hello").status == 0
+        receiver.wait_for_message("hello")
+        assert not log_lines(receiver, "must put")
+    with group.with_settings(SUBSCRIPTION="$queue/collectors").receiver() as receiver:
+        (line,) = log_lines(receiver, "must put")
+    assert line.endswith(
+        f"The broker must put messages to the topic '{group.name}' into what SUBSCRIPTION names; this cannot be checked"
+    )

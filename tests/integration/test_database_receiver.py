@@ -127,6 +127,20 @@ def test_a_wrong_password_is_one_line_and_the_right_one_is_used(
         assert receiver.stop() == 0
 
 
+@pytest.mark.parametrize("encoding", ["SQL_ASCII", "LATIN1"])
+def test_a_database_with_another_encoding_than_utf_8_works(
+    encoding: str, lab: Lab, alice: Device, postgresql: Postgresql
+) -> None:
+    name = encoding.lower()
+    postgresql.run(f"CREATE DATABASE {name} ENCODING '{encoding}' LOCALE 'C' TEMPLATE template0")
+    device = lab.published_device("perdita").with_settings(STORE=postgresql.url(name))
+    for text in ("grüße 🙂", "again"):
+        with device.receiver() as receiver:
+            assert alice.send(device, text).status == 0
+            receiver.wait_for_message(text)
+            assert receiver.stop() == 0
+
+
 def test_without_a_group_a_second_receiver_is_refused(
     lab: Lab, alice: Device, postgresql: Postgresql, tmp_path: Path
 ) -> None:

@@ -246,6 +246,8 @@ class PostgresDatabase:
                 keepalives_count=_SILENCE_SECONDS // 2,
                 tcp_user_timeout=_SILENCE_SECONDS * 1000,
                 application_name="dane-messenger",
+                # By default it is that of the database, and of SQL_ASCII psycopg decodes nothing.
+                client_encoding="UTF8",
             )
             try:
                 connection.execute(_SESSION)

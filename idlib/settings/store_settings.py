@@ -10,6 +10,15 @@ from idlib.settings.values import Settings
 SHARED: Final = "$share/"
 
 
+def is_in_group(settings: Settings) -> bool:
+    """Return whether this program is a receiver of a group.
+
+    Args:
+        settings: From the environment; only a receiver reads RECEIVER_GROUP.
+    """
+    return settings.receiver_group is Switch.ON
+
+
 def store_problems(settings: Settings, topic: str) -> Iterator[str]:
     """Yield what is wrong with the settings of the database and of the group, a line each.
 
@@ -19,14 +28,17 @@ def store_problems(settings: Settings, topic: str) -> Iterator[str]:
     """
     if settings.store is None and settings.store_password_file is not None:
         yield "STORE_PASSWORD_FILE is set, and STORE is not: set STORE, or unset STORE_PASSWORD_FILE"
-    if settings.receiver_group is Switch.OFF:
+    if not is_in_group(settings):
         if settings.subscription is not None:
             yield "SUBSCRIPTION is set, and RECEIVER_GROUP is off: set RECEIVER_GROUP=on, or unset SUBSCRIPTION"
         return
     if settings.store is None:
         yield "RECEIVER_GROUP is on, and STORE is not set: set STORE, or RECEIVER_GROUP=off"
     if settings.mqtt_version is MqttVersion.V311:
-        yield "RECEIVER_GROUP is on, and MQTT_VERSION is 3.1.1, which has no shared subscriptions: set MQTT_VERSION=5"
+        yield (
+            "RECEIVER_GROUP is on, and MQTT_VERSION is 3.1.1, which has no shared subscriptions: set MQTT_VERSION=5,"
+            " and use a broker that speaks it, or RECEIVER_GROUP=off"
+        )
     if settings.local_mqtt_url is not None:
         yield (
             "RECEIVER_GROUP is on, and LOCAL_MQTT_URL is set: only a single receiver passes messages on to a local"

@@ -12,7 +12,7 @@ from idlib.errors import ConfigurationError
 from idlib.pem import Kind, describe, read_certificates
 from idlib.settings import MAX_LOGIN_BYTES, VARIABLES, MqttUrl, MqttVersion, ProxyUrl, Settings, Switch
 from idlib.settings.named_files import fault_of_file, read_named_file, read_password
-from idlib.settings.store_settings import store_problems
+from idlib.settings.store_settings import is_in_group, store_problems
 from idlib.system import tls
 from idlib.transport.library import check_library
 from idlib.transport.topics import Topics
@@ -86,6 +86,7 @@ class Broker:
         alpn: The protocols that we offer with ALPN; none without it.
         proxy: The proxy through which we connect; None if we connect directly.
         proxy_password: Our password there; None if there is none.
+        is_for_group: Whether we are a receiver of a group, which needs MQTT 5.
     """
 
     host: str
@@ -103,6 +104,7 @@ class Broker:
     alpn: tuple[str, ...] = ()
     proxy: ProxyUrl | None = None
     proxy_password: str | None = field(default=None, repr=False)
+    is_for_group: bool = False
 
     @classmethod
     def from_settings(cls, settings: Settings) -> Self:
@@ -130,6 +132,7 @@ class Broker:
             alpn=settings.mqtt_alpn or (),
             proxy=settings.mqtt_proxy,
             proxy_password=_proxy_password(settings.mqtt_proxy_password_file),
+            is_for_group=is_in_group(settings),
         )
 
     @property

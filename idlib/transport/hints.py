@@ -38,6 +38,7 @@ _VERSION_ALERTS: Final = ("PROTOCOL_VERSION", "UNSUPPORTED_PROTOCOL", "INSUFFICI
 _ALPN_ALERT: Final = "NO_APPLICATION_PROTOCOL"
 # Reason codes of MQTT 5, section 2.4; `client` translates those of 3.1.1 into them.
 _OURS: Final = "this program uses no {}, so a proxy has changed what it sent, or the broker has a fault: report it"
+_VERSION_OF_GROUP: Final = "{} MQTT 5, which RECEIVER_GROUP=on needs"
 _HINTS_OF_REASONS: Final = {
     0: "no action needed: the broker has closed the connection without an error, and the program reconnects",
     128: "the broker does not say why: look for the reason in its log",
@@ -143,11 +144,15 @@ def hint_for_silence(broker: Broker) -> str:
     # RabbitMQ before 3.13 closes the connection without a reason if it is asked to speak MQTT 5.
     is_version_5 = broker.version is MqttVersion.V5
     if broker.tls is None:
-        version = "MQTT_VERSION (3.1.1 if the broker does not speak MQTT 5)" if is_version_5 else "MQTT_VERSION"
-        return (
-            f"check {broker.setting_names.place} and {version}; if the port expects TLS, {broker.setting_names.use_tls}"
-        )
-    version = "; if the broker does not speak MQTT 5, set MQTT_VERSION=3.1.1" if is_version_5 else ""
+        if broker.is_for_group:
+            version = f", and that {_VERSION_OF_GROUP.format('the broker speaks')}"
+        else:
+            version = " and MQTT_VERSION" + (" (3.1.1 if the broker does not speak MQTT 5)" if is_version_5 else "")
+        return f"check {broker.setting_names.place}{version}; if the port expects TLS, {broker.setting_names.use_tls}"
+    if broker.is_for_group:
+        version = f"; {_VERSION_OF_GROUP.format('the broker must speak')}"
+    else:
+        version = "; if the broker does not speak MQTT 5, set MQTT_VERSION=3.1.1" if is_version_5 else ""
     if broker.alpn:
         return "check that the port uses TLS, and that the broker expects one of the protocols in MQTT_ALPN" + version
     if broker.shows_certificate:
@@ -169,8 +174,7 @@ def hint_for_reason(broker: Broker, packet_type: int, code: int) -> str:
         case 128 if is_answer:
             return f"check this device's permissions on the broker; {_hint_for_topic(broker)}"
         case 132:
-            other = MqttVersion.V311 if broker.version is MqttVersion.V5 else MqttVersion.V5
-            return f"set MQTT_VERSION={other}"
+            return _hint_for_version(broker)
         case 133:
             return _hint_for_client_id(broker)
         case 134:
@@ -243,6 +247,16 @@ def _hint_for_topic_rights(broker: Broker, packet_type: int) -> str:
     what = "subscribe to the topic of its name" if packet_type == PacketTypes.SUBACK else "publish to the topic"
     login = "" if broker.username or broker.shows_certificate else f"{_hint_for_login(broker)}, and "
     return f"{login}allow this device at the broker to {what}; {_hint_for_prefix(broker)}"
+
+
+def _hint_for_version(broker: Broker) -> str:
+    if broker.is_for_group:
+        return (
+            "RECEIVER_GROUP=on needs a broker that speaks MQTT 5: use another one, or set RECEIVER_GROUP=off and"
+            " MQTT_VERSION=3.1.1"
+        )
+    other = MqttVersion.V311 if broker.version is MqttVersion.V5 else MqttVersion.V5
+    return f"set MQTT_VERSION={other}"
 
 
 def _hint_for_client_id(broker: Broker) -> str:

@@ -125,6 +125,18 @@ def test_a_broker_without_shared_subscriptions_ends_the_receiver_with_one_line(g
     assert "Traceback" not in result.stderr
 
 
+def test_a_broker_without_mqtt_5_is_one_line_that_does_not_ask_for_another_version(group: Device) -> None:
+    def script(peer: Peer) -> None:
+        # Unacceptable protocol level (MQTT 3.1.1, section 3.2.2.3).
+        peer.accept(b"\x20\x02\x00\x01")
+
+    with (
+        ScriptedBroker(script) as broker,
+        group.with_settings(MQTT_HOST=LOOPBACK, MQTT_PORT=str(broker.address.port)).start(RECEIVER) as receiver,
+    ):
+        receiver.wait_for_log("Unsupported protocol version; RECEIVER_GROUP=on needs a broker that speaks MQTT 5")
+
+
 def test_a_subscription_to_another_topic_than_the_devices_ends_the_receiver_with_one_line(group: Device) -> None:
     result = group.with_settings(SUBSCRIPTION=f"$share/collectors/{group.name}s").run(RECEIVER)
     assert result.status == 1

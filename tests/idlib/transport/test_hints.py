@@ -17,6 +17,7 @@ from idlib.transport.hints import hint_for_alert, hint_for_error, hint_for_reaso
 
 PLAIN = Broker("broker.example", 1883, MqttVersion.V5)
 TLS = Broker("broker.example", 8883, MqttVersion.V5, ssl.create_default_context())
+IN_GROUP = replace(PLAIN, is_for_group=True)
 AT_HTTPS_PORT = replace(TLS, port=443)
 LOGGED_IN = Broker("broker.example", 8883, MqttVersion.V5, TLS.tls, "alice", "secret")
 WITH_CERTIFICATE = Broker("broker.example", 8883, MqttVersion.V5, TLS.tls, shows_certificate=True)
@@ -150,10 +151,24 @@ def test_the_hint_does_not_mention_a_certificate_that_is_not_in_use() -> None:
         (PLAIN, "MQTT_VERSION (3.1.1 if the broker does not speak MQTT 5)"),
         (TLS, "if the broker does not speak MQTT 5, set MQTT_VERSION=3.1.1"),
         (WITH_CERTIFICATE, "if the broker does not speak MQTT 5, set MQTT_VERSION=3.1.1"),
+        (
+            IN_GROUP,
+            "check MQTT_HOST and MQTT_PORT, and that the broker speaks MQTT 5, which RECEIVER_GROUP=on needs; if",
+        ),
+        (replace(TLS, is_for_group=True), "; the broker must speak MQTT 5, which RECEIVER_GROUP=on needs"),
     ],
 )
 def test_silence_has_its_hint(broker: Broker, hint: str) -> None:
     assert hint in hint_for_silence(broker)
+
+
+def test_a_receiver_of_a_group_is_not_told_to_use_another_version() -> None:
+    assert hint_for_reason(IN_GROUP, PacketTypes.CONNACK, 132) == (
+        "RECEIVER_GROUP=on needs a broker that speaks MQTT 5: use another one, or set RECEIVER_GROUP=off and"
+        " MQTT_VERSION=3.1.1"
+    )
+    for broker in (IN_GROUP, replace(TLS, is_for_group=True)):
+        assert "3.1.1" not in hint_for_silence(broker)
 
 
 @given(st.sampled_from([PLAIN, TLS, LOGGED_IN]), st.integers(0, 300), st.sampled_from(list(errno.errorcode)))

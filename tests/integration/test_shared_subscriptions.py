@@ -1,5 +1,8 @@
 """What Mosquitto does with messages for a shared subscription: the facts in docs/brokers.md that a group relies on."""
 
+import base64
+import hashlib
+import json
 import queue
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -15,8 +18,10 @@ from paho.mqtt.properties import Properties
 from testbed.daemons.mosquitto import Mosquitto
 
 _PATIENCE: Final = 20.0
-_FILTER: Final = "$share/group/topic"
+_TOPIC: Final = "topic"
+_FILTER: Final = f"$share/group/{_TOPIC}"
 _MAX_QUEUED: Final = 10
+_PASSWORD: Final = "secret"
 
 
 class Subscriber:
@@ -27,10 +32,17 @@ class Subscriber:
         client_id: The session's name.
         receive_maximum: How many unacknowledged messages the broker may send.
         acknowledges: Whether it acknowledges messages.
+        login: Its user name, with the password of all.
     """
 
     def __init__(
-        self, broker: Mosquitto, client_id: str, *, receive_maximum: int = 100, acknowledges: bool = True
+        self,
+        broker: Mosquitto,
+        client_id: str,
+        *,
+        receive_maximum: int = 100,
+        acknowledges: bool = True,
+        login: str | None = None,
     ) -> None:
         self.received: queue.Queue[str] = queue.Queue()
         self._answers: queue.Queue[object] = queue.Queue()
@@ -42,7 +54,9 @@ class Subscriber:
         )
         self._client.on_message = lambda _client, _data, message: self.received.put(message.payload.decode())
         self._client.on_connect = self._on_connect
-        self._client.on_subscribe = lambda *_: self._answers.put(None)
+        self._client.on_subscribe = lambda *answer: self._answers.put(not answer[3][0].is_failure)
+        if login is not None:
+            self._client.username_pw_set(login, _PASSWORD)
         self._client.on_unsubscribe = lambda *_: self._answers.put(None)
         properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
         properties.SessionExpiryInterval = 600
@@ -51,10 +65,15 @@ class Subscriber:
         self._client.loop_start()
         self.is_session_present = bool(self._answers.get(timeout=_PATIENCE))
 
-    def subscribe(self) -> None:
-        """Subscribe, and wait for the answer."""
+    def subscribe(self) -> bool:
+        """Subscribe, and return whether the broker has accepted that."""
         self._client.subscribe(_FILTER, 1)
-        self._answers.get(timeout=_PATIENCE)
+        return bool(self._answers.get(timeout=_PATIENCE))
+
+    def publish(self, number: int) -> None:
+        """Publish messages to the topic."""
+        for message in range(number):
+            self._client.publish(_TOPIC, str(message), 1).wait_for_publish(_PATIENCE)
 
     def unsubscribe(self) -> None:
         """Unsubscribe, and wait for the answer."""
@@ -113,7 +132,7 @@ def publish(broker: Mosquitto) -> Iterator[Callable[[int], None]]:
 
     def publish(number: int) -> None:
         for message in range(number):
-            client.publish("topic", str(message), 1).wait_for_publish(_PATIENCE)
+            client.publish(_TOPIC, str(message), 1).wait_for_publish(_PATIENCE)
 
     yield publish
     client.disconnect()
@@ -185,3 +204,51 @@ def test_what_is_in_a_session_when_it_ends_is_given_to_no_one(join: Join, publis
     assert len(present.take(4)) == 4
     assert present.so_far() == 0
     assert not join("slow").is_session_present
+
+
+def test_a_login_that_may_not_read_the_topic_takes_its_share_away_with_an_acl_file(tmp_path: Path) -> None:
+    rights = tmp_path / "rights"
+    rights.write_text(f"user receiver\ntopic readwrite {_TOPIC}\nuser stranger\ntopic read other\n")
+    with Mosquitto(tmp_path, extra=f"acl_file {rights}\n") as broker:
+        receiver, stranger = (Subscriber(broker, login, login=login) for login in ("receiver", "stranger"))
+        assert receiver.subscribe()
+        assert stranger.subscribe()
+        receiver.publish(8)
+        assert len(receiver.take(4)) == 4
+        assert (receiver.so_far(), stranger.so_far()) == (0, 0)
+        for each in (receiver, stranger):
+            each.leave()
+
+
+def test_the_dynamic_security_plugin_keeps_other_logins_out_of_the_group(tmp_path: Path) -> None:
+    salt, iterations = b"salt of 12 b", 101
+    login = {
+        "password": base64.b64encode(hashlib.pbkdf2_hmac("sha512", _PASSWORD.encode(), salt, iterations)).decode(),
+        "salt": base64.b64encode(salt).decode(),
+        "iterations": iterations,
+    }
+    right = {"acltype": "subscribePattern", "topic": f"$share/+/{_TOPIC}", "priority": 0, "allow": True}
+    rights = tmp_path / "dynamic-security.json"
+    rights.write_text(
+        json.dumps(
+            {
+                "defaultACLAccess": {"publishClientSend": True, "publishClientReceive": True, "subscribe": False},
+                "clients": [
+                    {"username": "receiver", "roles": [{"rolename": "receiver"}], **login},
+                    {"username": "stranger", "roles": [], **login},
+                ],
+                "groups": [],
+                "roles": [{"rolename": "receiver", "acls": [right]}],
+            }
+        )
+    )
+    (plugin,) = Path("/usr/lib").glob("*/mosquitto_dynamic_security.so")
+    extra = f"plugin {plugin}\nplugin_opt_config_file {rights}\n"
+    with Mosquitto(tmp_path, extra=extra, anonymous=False) as broker:
+        receiver, stranger = (Subscriber(broker, login, login=login) for login in ("receiver", "stranger"))
+        assert receiver.subscribe()
+        assert not stranger.subscribe()
+        receiver.publish(8)
+        assert len(receiver.take(8)) == 8
+        for each in (receiver, stranger):
+            each.leave()

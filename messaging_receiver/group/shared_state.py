@@ -11,7 +11,7 @@ from typing import Final
 
 from idlib.database_time import DatabaseTimekeeper
 from idlib.discovery import Discovery
-from idlib.errors import DatabaseError, StoreError
+from idlib.errors import DatabaseError
 from idlib.settings import Settings, Switch
 from idlib.settings.store_settings import SHARED
 from idlib.storage import ReplayStore
@@ -19,6 +19,7 @@ from idlib.storage.postgresql.claims import PostgresPrinting
 from idlib.storage.postgresql.clock import DatabaseClock
 from idlib.storage.postgresql.connection import PostgresDatabase
 from idlib.storage.postgresql.leases import LEASE_SECONDS, Leases, OtherReceiverError, SoleLease, new_holder
+from idlib.storage.postgresql.owner import check_owner
 from idlib.storage.postgresql.replay import PostgresReplay
 from idlib.storage.postgresql.waiting import PostgresWaiting
 from idlib.transport import Broker
@@ -119,7 +120,11 @@ class SharedState:
         settings = self._settings
         timekeeper = DatabaseTimekeeper(DatabaseClock(self._of_leases))
         memory = stack.enter_context(PostgresReplay(self._of_memory))
-        _check_name(memory, settings, self._of_memory.place)
+        name = str(settings.identity_name)
+        check_owner(self._of_memory, name)
+        memory.fact("identity_name", name)
+        # Another receiver may have noted another name at the same moment.
+        check_owner(self._of_memory, name)
         leases = self._leases
         leases.prepare()
         client_id = self._take()
@@ -171,12 +176,3 @@ class SharedState:
                 expires_at = error.expires_at
                 self._stopping.wait(STORE_RETRY_SECONDS)
         return None
-
-
-def _check_name(memory: ReplayStore, settings: Settings, place: str) -> None:
-    ours = str(settings.identity_name)
-    theirs = memory.fact("identity_name", ours)
-    if theirs != ours:
-        raise StoreError(
-            f"the database {place} belongs to {theirs}, and IDENTITY_NAME is {ours}", "set STORE to another database"
-        )

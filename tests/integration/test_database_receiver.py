@@ -187,6 +187,26 @@ def test_a_database_belongs_to_one_name(lab: Lab, postgresql: Postgresql) -> Non
     assert "Traceback" not in result.stderr
 
 
+def test_the_database_of_a_receiver_is_not_an_outbox_for_another_name_and_the_reverse(
+    lab: Lab, postgresql: Postgresql
+) -> None:
+    store = postgresql.new_database()
+    pepe, petronella = (lab.published_device(name).with_settings(STORE=store) for name in ("pepe", "petronella"))
+    with pepe.receiver():
+        pass
+    refused = petronella.send(pepe, "--queue", "hello")
+    assert refused.status == 1
+    assert f"belongs to {pepe.name}, and IDENTITY_NAME is {petronella.name}" in refused.stderr
+    assert pepe.send(petronella, "--queue", "hello").status == 0
+
+    store = postgresql.new_database()
+    pepe, petronella = (device.with_settings(STORE=store) for device in (pepe, petronella))
+    assert petronella.send(pepe, "--queue", "hello").status == 0
+    result = pepe.run(RECEIVER)
+    assert result.status == 1
+    assert f"belongs to {petronella.name}, and IDENTITY_NAME is {pepe.name}" in result.stderr
+
+
 def test_a_receiver_whose_lease_has_expired_continues(lab: Lab, alice: Device, postgresql: Postgresql) -> None:
     store = postgresql.new_database()
     device = lab.published_device("peggy").with_settings(STORE=store)

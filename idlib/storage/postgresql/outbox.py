@@ -13,6 +13,7 @@ from idlib.storage import epoch_notes
 from idlib.storage.outgoing import NewOutgoingMessage
 from idlib.storage.postgresql import sender_leases
 from idlib.storage.postgresql.connection import PostgresDatabase, UnknownOutcomeError
+from idlib.storage.postgresql.owner import check_owner
 from idlib.storage.queued import (
     MAX_DIVERGENCE_SECONDS,
     MAX_OCTETS,
@@ -71,7 +72,7 @@ class PostgresOutbox:
         self._database = database
         try:
             database.prepare("outbox", _VERSION, _SCHEMA)
-            _check_owner(database, str(owner))
+            _note_owner(database, str(owner))
         except BaseException:
             database.close()
             raise
@@ -221,19 +222,12 @@ class PostgresOutbox:
         return None if row is None else int(row[0])
 
 
-def _check_owner(database: PostgresDatabase, ours: str) -> None:
+def _note_owner(database: PostgresDatabase, ours: str) -> None:
+    check_owner(database, ours)
     with database.transaction() as statements:
-        row = statements.execute("SELECT name FROM outgoing_owner").fetchone()
-        if row is None:
-            statements.execute("INSERT INTO outgoing_owner VALUES (true, ?) ON CONFLICT DO NOTHING", (ours,))
-            row = statements.execute("SELECT name FROM outgoing_owner").fetchone()
-    theirs = ours if row is None else str(row[0])
-    if theirs != ours:
-        # Its sender would sign our messages with their key.
-        raise StoreError(
-            f"the database {database.place} belongs to {theirs}, and IDENTITY_NAME is {ours}",
-            "set STORE to another database",
-        )
+        statements.execute("INSERT INTO outgoing_owner VALUES (true, ?) ON CONFLICT DO NOTHING", (ours,))
+    # Another program may have noted another name at the same moment.
+    check_owner(database, ours)
 
 
 def _stored(message: NewOutgoingMessage) -> tuple[bytes, int]:

@@ -15,6 +15,7 @@ _UNSAVED_SECONDS: Final = 2.0
 _TYPE: Final = 0xF0
 _PUBLISH: Final = 0x30
 _QUIET_SECONDS: Final = 0.5
+_SHOWN_LINES: Final = 6
 
 
 def in_database(postgresql: Postgresql, database: str) -> tuple[str, ...]:
@@ -65,7 +66,7 @@ def at_broker(port: int, log: Path, leased: tuple[str, ...], kills: Sequence[flo
         if messages:
             lines.append(f"{messages} messages or more left at the broker in the session of {client_id}")
         elif messages is not None and client_id not in leased and not _is_restored(ends.get(client_id), kills):
-            lines.append(f"a session left at the broker, without a lease: {client_id}")
+            lines.append(_described(client_id, text))
     return tuple(lines)
 
 
@@ -76,6 +77,11 @@ def client_ids(log: str) -> tuple[str, ...]:
         log: The whole log.
     """
     return tuple(sorted({found[1] for found in _CONNECTED.finditer(log) if found[2] == "0"}))
+
+
+def _described(client_id: str, log: str) -> str:
+    mentions = [line for line in log.splitlines() if client_id in line][-_SHOWN_LINES:]
+    return "\n         ".join([f"a session left at the broker, without a lease: {client_id}", *mentions])
 
 
 def _last_ends(log: str) -> dict[str, int]:

@@ -31,7 +31,7 @@ from idlib.names import IdentityName, NamePatterns
 from idlib.program.environment import read_environment
 from idlib.settings import RECEIVER_READS, Settings, Switch
 from idlib.settings.local_settings import check_unused
-from idlib.system.service_manager import take_service_manager
+from idlib.system.service_manager import ServiceManager, take_service_manager
 from idlib.timekeeping import leave_command
 from idlib.transport import Broker, Delivery, ReceivedPacket, Subscription
 from idlib.trust import Moment, PolicySource
@@ -94,7 +94,7 @@ AUTHENTICATED_MESSAGES: "BoundedQueue[AuthenticatedMessage | SettledMessage]" = 
     QUEUE_SIZE, QUEUE_BYTES, size_of
 )
 
-# Less than five seconds together, within which the receiver has to end.
+# Of the time that `Ending` gives to all steps together.
 _PRINTER_GRACE_SECONDS: Final = 2.0
 _INGEST_GRACE_SECONDS: Final = 2.0
 # After it has left its group, which takes up to two seconds.
@@ -164,7 +164,22 @@ def main() -> int:
     manager = take_service_manager(os.environ)
     # Before files are opened and threads are started, so that workers have neither.
     number_wanted = number_of_workers(settings)
-    with open_spawner(settings, number_wanted) as spawner, contextlib.ExitStack() as stack:
+    with open_spawner(settings, number_wanted) as spawner:
+        return ending.run(
+            functools.partial(_run, arguments, settings, ending, (broker, local), manager, (spawner, number_wanted))
+        )
+
+
+def _run(
+    arguments: argparse.Namespace,
+    settings: Settings,
+    ending: Ending,
+    brokers: "tuple[Broker, LocalBroker | None]",
+    manager: ServiceManager | None,
+    workers: tuple[Spawner | None, int],
+) -> int:
+    (broker, local), stopping = brokers, ending.stopping
+    with contextlib.ExitStack() as stack:
         # After the workers' process was forked, because it may start a thread.
         notices = Notices(manager, stopping)
         opened = open_stores(settings, broker, ending, notices, stack)
@@ -186,7 +201,7 @@ def main() -> int:
             return ending.status()
         observers = _Observers(notices, metrics, starting)
         run = _Run(sink, _wanted(arguments), ending, bridge)
-        return _receive(opened, broker, own_record, key, observers, (spawner, number_wanted), epochs, run)
+        return _receive(opened, broker, own_record, key, observers, workers, epochs, run)
 
 
 def _epoch_group(opened: Opened, stack: contextlib.ExitStack) -> "EpochGroup | None":
@@ -341,14 +356,15 @@ def _receive(
     stopping.set()
     for one in (ENCRYPTED_MESSAGES, DECRYPTED_MESSAGES, AUTHENTICATED_MESSAGES):
         one.close()
-    printer.join(_PRINTER_GRACE_SECONDS if group is None else _PRINTER_IN_GROUP_SECONDS)
+    left = run.ending.left
+    printer.join(left(_PRINTER_GRACE_SECONDS if group is None else _PRINTER_IN_GROUP_SECONDS))
     if run.bridge is not None:
         run.bridge.disconnect()
     disconnecting.set()
     subscription.wake()
-    ingest.join(_INGEST_GRACE_SECONDS if group is None else _INGEST_IN_GROUP_SECONDS)
+    ingest.join(left(_INGEST_GRACE_SECONDS if group is None else _INGEST_IN_GROUP_SECONDS))
     for thread in (*local_threads, *epoch_threads):
-        thread.join(_LOCAL_GRACE_SECONDS)
+        thread.join(left(_LOCAL_GRACE_SECONDS))
     context.refusals.finish()
     members = {"waiting": authentication.number_waiting, **context.counters.read().members()}
     _LOG.info("Stopped: %s", pairs(members), extra={"members": members})

@@ -1,10 +1,21 @@
 """How the receiver ends: it is stopped by a signal, or by itself after enough messages, enough time, or an error."""
 
+import logging
 import signal
 import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future, wait
+from typing import Final
 
 from idlib.errors import ExitStatus, IdlibError
 
+_LOG = logging.getLogger("messaging_receiver")
+
+# The receiver promises to end within five seconds; the rest is for closing files and for the interpreter.
+ORDERLY_SECONDS: Final = 4.0
+_END_SECONDS: Final = 4.25
+_POLL_SECONDS: Final = 0.25
 _STATUS_OF_SIGNAL = {signal.SIGINT: ExitStatus.INTERRUPTED, signal.SIGTERM: ExitStatus.TERMINATED}
 
 
@@ -26,6 +37,46 @@ class Ending:
         self._signal: int | None = None
         self._error: IdlibError | None = None
         self._leaving: threading.Event | None = None
+        # When the receiver began to end, by the monotonic clock.
+        self._begun_at: float | None = None
+
+    def run(self, work: Callable[[], int]) -> int:
+        """Run the receiver in another thread, and return its exit status; the signals are for the thread that calls.
+
+        If it is to end, and a disk or a database holds it up, it is not waited for any longer: what the broker has
+        acknowledged is stored, and it sends the rest again.
+
+        Args:
+            work: Runs the receiver; its errors are raised here.
+
+        Raises:
+            IdlibError: The receiver was stopped by this error.
+        """
+        result: Future[int] = Future()
+
+        def run() -> None:
+            try:
+                result.set_result(work())
+            except BaseException as error:  # noqa: BLE001  # raised again by the other thread
+                result.set_exception(error)
+
+        threading.Thread(target=run, name="Receiver", daemon=True).start()
+        while True:
+            if wait([result], _POLL_SECONDS).done:
+                return result.result()
+            if self._begun_at is not None and time.monotonic() >= self._begun_at + _END_SECONDS:
+                _LOG.warning("Stopped without waiting any longer: the disk or the database does not answer")
+                return self.status()
+
+    def left(self, most: float) -> float:
+        """Return how many seconds a step of the end may take: none once the time for all of them has passed.
+
+        Args:
+            most: How many seconds it may take at most.
+        """
+        self._begin()
+        assert self._begun_at is not None  # noqa: S101  # just set
+        return max(0.0, min(most, self._begun_at + ORDERLY_SECONDS - time.monotonic()))
 
     @property
     def remaining(self) -> int | None:
@@ -47,7 +98,7 @@ class Ending:
         """
         self._delivered += number
         if self.remaining == 0:
-            self.stopping.set()
+            self.stop()
 
     def let_leave(self, leaving: threading.Event) -> None:
         """Let the receiver leave its group before it stops, if it is stopped by a signal or by its time.
@@ -59,6 +110,7 @@ class Ending:
 
     def stop(self) -> None:
         """Stop the receiver for no reason that changes its exit status."""
+        self._begin()
         self.stopping.set()
 
     def interrupt(self, number: int) -> None:
@@ -78,7 +130,7 @@ class Ending:
         """
         with self._lock:
             self._error = self._error or error
-        self.stopping.set()
+        self.stop()
 
     def status(self) -> ExitStatus:
         """Return the exit status of a receiver that has been stopped.
@@ -92,10 +144,15 @@ class Ending:
             return ExitStatus.OK
         return ExitStatus.TOO_FEW_MESSAGES if self._signal is None else _STATUS_OF_SIGNAL[signal.Signals(self._signal)]
 
+    def _begin(self) -> None:
+        if self._begun_at is None:
+            self._begun_at = time.monotonic()
+
     def _leave_or_stop(self) -> None:
         if self._leaving is None or self._leaving.is_set():
-            self.stopping.set()
+            self.stop()
         else:
+            self._begin()
             self._leaving.set()
 
     def _is_fulfilled(self) -> bool:

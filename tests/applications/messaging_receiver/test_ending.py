@@ -1,10 +1,12 @@
 import signal
 import threading
+import time
 
 import pytest
 
 from idlib.errors import ExitStatus, OutputError, StoreError
-from messaging_receiver.ending import Ending
+from messaging_receiver import ending as ending_module
+from messaging_receiver.ending import ORDERLY_SECONDS, Ending
 
 
 def ended(*delivered: int, count: int | None = None, seconds: float | None = None) -> Ending:
@@ -92,3 +94,56 @@ def test_the_first_error_counts() -> None:
     assert stopping.is_set()
     with pytest.raises(OutputError, match="first"):
         ending.status()
+
+
+def test_each_step_of_the_end_gets_only_what_is_left_of_the_time_for_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 100.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    ending = Ending(threading.Event())
+    ending.interrupt(signal.SIGTERM)
+    assert ending.left(2.0) == 2.0
+    now += 3.0
+    assert ending.left(2.0) == ORDERLY_SECONDS - 3.0
+    now += 60.0
+    assert ending.left(2.0) == 0.0
+
+
+def test_the_time_for_the_end_begins_with_the_signal_although_the_receiver_leaves_its_group_first(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now = 100.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    leaving = threading.Event()
+    ending = Ending(threading.Event())
+    ending.let_leave(leaving)
+    ending.interrupt(signal.SIGTERM)
+    now += 2.0
+    ending.stop()
+    assert leaving.is_set()
+    assert ending.left(60.0) == ORDERLY_SECONDS - 2.0
+
+
+def test_work_that_does_not_end_is_given_up(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    monkeypatch.setattr(ending_module, "_END_SECONDS", 0.0)
+    ending, never = Ending(threading.Event()), threading.Event()
+
+    def work() -> int:
+        ending.interrupt(signal.SIGTERM)
+        never.wait()
+        return 1
+
+    assert ending.run(work) == ExitStatus.OK
+    assert caplog.messages == ["Stopped without waiting any longer: the disk or the database does not answer"]
+    never.set()
+
+
+def test_the_error_of_the_work_is_raised() -> None:
+    def work() -> int:
+        raise StoreError("the disk is full")
+
+    with pytest.raises(StoreError, match="the disk is full"):
+        Ending(threading.Event()).run(work)
+
+
+def test_the_status_of_the_work_is_returned() -> None:
+    assert Ending(threading.Event()).run(lambda: 9) == 9

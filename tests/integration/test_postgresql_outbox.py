@@ -18,6 +18,7 @@ from idlib.storage.postgresql.delivery import PostgresDelivery
 from idlib.storage.postgresql.outbox import PostgresOutbox
 from idlib.storage.queued import BootTime
 from testbed.daemons.postgresql import Postgresql
+from testbed.lab import wait_until
 from tests.idlib.storage.outbox_rules import ALICE, BOB, Opening, OutboxRules, first_to, message
 
 OWNER: Final = IdentityName("owner._device.example.com")
@@ -119,6 +120,38 @@ def test_a_sender_that_has_not_renewed_its_lease_in_time_does_not_publish(
     with pytest.raises(StoreError, match="another resident sender may send"):
         shared.check_taken(BOB)
     assert not shared.take(ALICE)
+
+
+def test_an_internal_error_does_not_end_the_renewal_of_the_lease(
+    store: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(sender_leases, "RENEWAL_SECONDS", 0.05)
+    renew, failures = sender_leases.SenderLease.renew, iter([False, True])
+
+    def fail_once(lease: sender_leases.SenderLease) -> None:
+        if next(failures, False):
+            raise ValueError("an error of ours")
+        renew(lease)
+
+    monkeypatch.setattr(sender_leases.SenderLease, "renew", fail_once)
+    with delivery(store) as outbox:
+        wait_until(lambda: "Internal error while the lease is renewed" in caplog.messages, "the line")
+        before = outbox._lease._term
+        wait_until(lambda: outbox._lease._term != before, "a renewal")
+        assert outbox.take(BOB)
+
+
+def test_a_sender_whose_lease_cannot_be_renewed_says_why_it_sends_nothing(
+    postgresql: Postgresql, store: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sender_leases, "RENEWAL_SECONDS", 0.05)
+    with delivery(store) as outbox:
+        postgresql.run("ALTER TABLE outgoing_sender RENAME TO another", store)
+        now = time.clock_gettime(time.CLOCK_BOOTTIME)
+        monkeypatch.setattr(sender_leases, "boot_time", lambda: now + sender_leases.LEASE_SECONDS)
+        wait_until(lambda: outbox._lease._failure is not None, "a renewal that fails")
+        with pytest.raises(StoreError, match="outgoing_sender"):
+            outbox.take(ALICE)
 
 
 def test_a_sender_is_known_while_its_lease_is_valid(postgresql: Postgresql, store: str) -> None:

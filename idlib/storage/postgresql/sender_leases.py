@@ -6,6 +6,7 @@ may have taken meanwhile.
 """
 
 import contextlib
+import logging
 import threading
 import uuid
 from dataclasses import dataclass
@@ -14,6 +15,8 @@ from typing import Final
 from idlib.errors import StoreError
 from idlib.storage.postgresql.connection import PostgresDatabase
 from idlib.system.clock import boot_time
+
+_LOG = logging.getLogger(__name__)
 
 LEASE_SECONDS: Final = 15
 RENEWAL_SECONDS: Final = 4
@@ -72,6 +75,8 @@ class SenderLease:
     def __init__(self, renewals: PostgresDatabase) -> None:
         self._renewals = renewals
         self._term: _Term | None = None
+        # Why the last renewal has failed.
+        self._failure: StoreError | None = None
         self._closing = threading.Event()
         try:
             self.renew()
@@ -117,9 +122,14 @@ class SenderLease:
         Args:
             database: A connection.
             recipient: The name.
+
+        Raises:
+            StoreError: The database cannot be used, or the lease has ended because it could not be renewed.
         """
-        holder = self.holder
+        holder, failure = self.holder, self._failure
         if holder is None:
+            if failure is not None:
+                raise failure
             return None
         with database.transaction() as statements:
             # The statement after it sees what the one who had the lock before has committed.
@@ -143,9 +153,14 @@ class SenderLease:
 
     def _keep(self) -> None:
         while not self._closing.wait(RENEWAL_SECONDS):
-            # Whoever looks for messages finds that the database is away, and reports it.
-            with contextlib.suppress(StoreError):
+            try:
                 self.renew()
+                self._failure = None
+            except StoreError as error:
+                # Whoever looks for messages reports it.
+                self._failure = error
+            except Exception:  # noqa: BLE001  # an internal error must not end the renewal
+                _LOG.exception("Internal error while the lease is renewed")
         term = self._term
         if term is not None:
             with contextlib.suppress(StoreError), self._renewals.transaction() as statements:

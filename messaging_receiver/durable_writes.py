@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Final, TypeVar
 
 from idlib.errors import DatabaseError, StoreError
+from idlib.storage.database_outage import DatabaseOutage
 from idlib.system.failure_log import FailureLog
 
 _LOG = logging.getLogger(__name__)
@@ -26,17 +27,13 @@ class DurableWrites:
         self._stopping = stopping
         self._note_movement = note_movement
         self._disk = FailureLog(_LOG)
-        self._database = FailureLog(_LOG)
-        self._database_error = ""
-        # Each thread notices with its next statement that its connection is lost, perhaps after others have made theirs
-        # again.
-        self._is_outage_logged = False
+        self._database = DatabaseOutage(_LOG)
 
     @property
     def problem(self) -> str | None:
         """Why the store cannot be used now, as `--health` says it; None if it can."""
-        if self._database.cause is not None:
-            return f"database: {self._database_error}"
+        if self._database.problem is not None:
+            return f"database: {self._database.problem}"
         return None if self._disk.cause is None else f"disk: {self._disk.cause}"
 
     def retry(self, operation: Callable[[], T]) -> T:
@@ -74,10 +71,7 @@ class DurableWrites:
             error: What has failed.
         """
         if isinstance(error, DatabaseError):
-            self._database_error = str(error)
-            # The error changes in an outage, for example while the server starts; the outage is the same.
-            if self._database.begin("Messages wait for the database", f": {error}"):
-                self._is_outage_logged = True
+            self._database.begin(error)
         else:
             self._disk.begin(f"Messages wait for the disk: {error}")
 
@@ -94,6 +88,4 @@ class DurableWrites:
 
     def note_database(self) -> None:
         """Note that the database can be used."""
-        if self._database.end() and self._is_outage_logged:
-            self._is_outage_logged = False
-            _LOG.info("The database can be used again")
+        self._database.end()

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
@@ -23,6 +24,7 @@ from idlib.program.environment import read_environment
 from idlib.program.keep_open import IDLE, announce, service_manager
 from idlib.program.log_format import relay
 from idlib.settings import RESIDENT_SENDER_READS, SENDER_READS, Settings
+from idlib.storage.database_outage import DatabaseOutage
 from idlib.storage.outboxes import is_to_be_opened, open_outbox
 from idlib.storage.queued import Waiting
 from idlib.storage.watching import is_watched, watching
@@ -228,6 +230,7 @@ def _watch(
     stack.callback(local_clock.finish)
     clock = place.clock(local_clock)
     unseen, outage, own_record = FailureLog(_LOG), FailureLog(_LOG), FailureLog(_LOG)
+    database = DatabaseOutage(_LOG)
     key_log = KeyLog()
     while not stopping.is_set():
         if not is_seen:
@@ -242,13 +245,13 @@ def _watch(
             stopping.wait(LOOK_SECONDS)
             continue
         try:
-            _empty_outbox(settings, place, stopping, own_record, clock, key_log, counters)
+            _empty_outbox(settings, place, stopping, own_record, clock, key_log, counters, database.end)
             place.note_emptied()
             outage.end()
+            database.end()
         except DatabaseError as error:
             counters.note_unknown()
-            # Its error changes in an outage, for example while the server starts; the outage is the same.
-            outage.begin("Messages wait for the database", f": {error}")
+            database.begin(error)
             stopping.wait(LOOK_SECONDS)
         except IdlibError as error:
             counters.note_unknown()
@@ -267,6 +270,7 @@ def _empty_outbox(
     clock: DeliveryClock,
     key_log: KeyLog,
     counters: DeliveryCounters,
+    note_use: Callable[[], None],
 ) -> None:
     with place.opened() as outbox:
         waiting = outbox.waiting()
@@ -278,7 +282,7 @@ def _empty_outbox(
         from messaging_sender.outbox_sender import OutboxSender
 
         with counters.reading(outbox):
-            OutboxSender(settings, outbox, stopping, own_record, clock, key_log, counters).empty()
+            OutboxSender(settings, outbox, stopping, own_record, clock, key_log, counters, note_use).empty()
 
 
 def _tell_health() -> int:

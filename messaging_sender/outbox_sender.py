@@ -11,6 +11,7 @@ from typing import Final
 from idlib.discovery import Discovery
 from idlib.errors import (
     BogusError,
+    DatabaseError,
     DiscoveryError,
     IdlibError,
     MessageError,
@@ -94,6 +95,7 @@ class OutboxSender:
         clock: Decides how far the clock is trusted; kept up to date while this runs.
         key_log: Logs which epoch keys are used; outlives this object.
         counters: Counts what is done; outlives this object.
+        note_use: Called when the outbox has been read and written.
 
     Raises:
         ConfigurationError: The settings exclude each other, or a file that they name cannot be used.
@@ -108,6 +110,7 @@ class OutboxSender:
         clock: DeliveryClock,
         key_log: KeyLog,
         counters: DeliveryCounters | None = None,
+        note_use: Callable[[], None] = lambda: None,
     ) -> None:
         self._settings = settings
         self._broker = Broker.from_settings(settings)
@@ -118,6 +121,7 @@ class OutboxSender:
         self._memory = MarkMemory(lambda: True, lambda: nullcontext(outbox))
         self._clock = clock
         self._key_log = key_log
+        self._note_use = note_use
         # The clock minus the boot clock when the times in the outbox were last corrected.
         self._followed: float | None = None
         self._stopping = stopping
@@ -147,6 +151,7 @@ class OutboxSender:
                     return
                 if self._is_ready():
                     self._begin(recipients)
+                    self._note_use()
                 self._stopping.wait(_POLL_SECONDS)
         finally:
             self._disconnect(self._publisher)
@@ -166,6 +171,9 @@ class OutboxSender:
             moment = self._clock.trusted_moment()
             if moment is not None:
                 self._update_outbox(moment)
+        except DatabaseError:
+            # After a start, the database still knows nothing of them, but this process does: nothing is sent again.
+            raise
         except StoreError as error:
             # Do not start over unless it cannot be read either: after a start, acknowledged messages that could not be
             # removed from a file are sent again.

@@ -23,6 +23,7 @@ from testbed.programs import SENDER, Device, Program
 
 NOT_RUNNING = f"WARNING {SENDER} is not running: start it with the same settings"
 AWAY = "Messages wait for the database "
+AGAIN = "The database can be used again"
 
 
 @pytest.fixture
@@ -137,6 +138,8 @@ def test_messages_wait_while_the_database_is_away_and_one_line_says_so(
         receiver.wait_for_message('number 59"', timeout=60)
         wait_until(lambda: waiting(shared) == 0, "an empty outbox")
         assert sum("wait" in line and "database" in line for line in resident.stderr) == 1, resident.stderr
+        resident.wait_for_log(AGAIN)
+        assert sum(AGAIN in line for line in resident.stderr) == 1, resident.stderr
     assert queued.status == 1
     assert queued.stderr.startswith(f"Error: the database {own_postgresql.address}/")
     assert queued.stderr.count("\n") == 1
@@ -144,6 +147,20 @@ def test_messages_wait_while_the_database_is_away_and_one_line_says_so(
     assert health.stdout.startswith(f"the database {own_postgresql.address}/")
     assert texts(receiver) == [f'number {number}"' for number in range(60)]
     assert repeats(receiver) <= 1
+
+
+def test_the_end_of_an_outage_is_logged_although_a_message_still_waits_for_its_recipient(
+    sender: Device, own_postgresql: Postgresql, lab: Lab
+) -> None:
+    absent = lab.published_device("away")
+    shared = sender.with_settings(STORE=own_postgresql.new_database())
+    fill(shared, (absent,), 1)
+    with shared.start(SENDER) as resident:
+        resident.wait_for_log(f"Messages to {absent.name} wait: ", timeout=60)
+        with own_postgresql.away():
+            resident.wait_for_log(AWAY[:-1])
+        resident.wait_for_log(AGAIN)
+        assert sum(AGAIN in line for line in resident.stderr) == 1, resident.stderr
 
 
 def test_a_resident_sender_starts_without_the_database_and_goes_on_once_it_is_there(

@@ -58,6 +58,7 @@ BROKER_IDS: Final = (
     "broker.probe",
 )
 LOCAL_BROKER_IDS: Final = ("local.broker",)
+STORE_IDS: Final = ("store.reachable", "store.login", "store.version", "store.tables", "store.clock")
 CREDENTIAL_IDS: Final = ("publishing.method", "publishing.credential")
 POLICY_IDS: Final = ("policy.files",)
 SETTING_IDS: Final = ("settings",)
@@ -76,6 +77,7 @@ IDS: Final = frozenset(
         *CLOCK_IDS,
         *BROKER_IDS,
         *LOCAL_BROKER_IDS,
+        *STORE_IDS,
         *CREDENTIAL_IDS,
         *POLICY_IDS,
         *SETTING_IDS,
@@ -94,5 +96,6 @@ OPTIONAL_IDS: Final = frozenset(
         "resolver.bogus",
         "resolver.validates",
         "servers.signatures",
+        "store.reachable",
     }
 )

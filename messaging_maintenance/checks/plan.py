@@ -28,6 +28,7 @@ from messaging_maintenance.checks.records import check_records, judge_all
 from messaging_maintenance.checks.resolver import check_resolver
 from messaging_maintenance.checks.result import Item, fail, skip
 from messaging_maintenance.checks.running import Once, Part
+from messaging_maintenance.checks.store import check_store
 
 _DNS_SETTINGS: Final = (
     "DNS_RESOLVER",
@@ -91,6 +92,7 @@ class Plan:
                 lambda: check_local_broker(settings),
                 ("LOCAL_MQTT_", "HOME_ASSISTANT", "MQTT_"),
             ),
+            self._part(catalogue.STORE_IDS, lambda: check_store(settings), ("STORE",)),
             self._part(catalogue.CREDENTIAL_IDS, lambda: check_credentials(settings), ("DNS_", "TLSA_", "APP_UID")),
             Part(catalogue.POLICY_IDS, lambda: check_policies(settings, problems)),
         ]

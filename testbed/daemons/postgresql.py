@@ -7,7 +7,7 @@ import shutil
 import signal
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
@@ -96,13 +96,11 @@ class Postgresql(Daemon):
     def silent(self) -> Iterator[None]:
         """Stop the server's processes for the time of the block: connections stay, and nothing is answered."""
         processes = self._processes()
-        for number in processes:
-            os.kill(number, signal.SIGSTOP)
+        _signal_all(processes, signal.SIGSTOP)
         try:
             yield
         finally:
-            for number in processes:
-                os.kill(number, signal.SIGCONT)
+            _signal_all(processes, signal.SIGCONT)
 
     def _processes(self) -> tuple[int, ...]:
         assert self._process is not None
@@ -148,9 +146,7 @@ class Postgresql(Daemon):
         self.send_signal(signal.SIGSTOP)
         processes = self._processes()
         super().kill()
-        for number in processes[1:]:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(number, signal.SIGKILL)
+        _signal_all(processes[1:], signal.SIGKILL)
         deadline = time.monotonic() + _END_SECONDS
         while any(map(_is_running, processes)) and time.monotonic() < deadline:
             time.sleep(_POLL_SECONDS)
@@ -180,6 +176,13 @@ def _is_running(number: int) -> bool:
         return bool(Path(f"/proc/{number}/cmdline").read_bytes())
     except OSError:
         return False
+
+
+def _signal_all(processes: Iterable[int], number: signal.Signals) -> None:
+    for process in processes:
+        # The process of a connection may have ended just now.
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(process, number)
 
 
 def _as_system_user(directory: Path) -> tuple[str, ...]:

@@ -11,6 +11,7 @@ import pytest
 from idlib.errors import StoreError
 from idlib.settings.store_urls import read_store_url
 from idlib.storage.postgresql.connection import PostgresDatabase, UnknownOutcomeError
+from idlib.storage.postgresql.replay import PostgresReplay
 from testbed.daemons.postgresql import Postgresql
 from testbed.daemons.process import LOOPBACK, free_port
 
@@ -135,6 +136,20 @@ def test_an_error_of_the_server_is_one_line(postgresql: Postgresql, user: str, f
     ):
         pass
     assert "\n" not in str(raised.value)
+
+
+def test_tables_of_another_role_are_named_and_what_to_run_helps(postgresql: Postgresql) -> None:
+    store = postgresql.new_database()
+    postgresql.run("CREATE ROLE stranger LOGIN")
+    postgresql.run("GRANT CREATE ON SCHEMA public TO stranger", store)
+    with PostgresDatabase(read_store_url(store)) as database:
+        PostgresReplay(database).set_fact("colour", "green")
+    with PostgresDatabase(read_store_url(store.replace("receiver@", "stranger@"))) as database:
+        with pytest.raises(StoreError, match="permission denied for table part") as raised:
+            PostgresReplay(database)
+        assert raised.value.hint.startswith("the tables belong to the role receiver: use that one in STORE, or let it")
+        postgresql.run(raised.value.hint.partition("in this database: ")[2], store)
+        assert PostgresReplay(database).get_fact("colour") == "green"
 
 
 def test_a_lock_that_another_program_holds_is_named_as_the_cause(postgresql: Postgresql) -> None:

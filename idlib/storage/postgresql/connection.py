@@ -27,7 +27,14 @@ _OUTCOME_SECONDS: Final = 5.0
 _OUTCOME_PAUSE_SECONDS: Final = 0.1
 # A receiver that ends does not wait for a server that does not answer; the system closes the connection.
 _CLOSE_SECONDS: Final = 0.2
-_LOGIN_FAILURES: Final = ("authentication failed", "no password supplied", "role ")
+_LOGIN_FAILURES: Final = ("authentication failed", "no password supplied", "role ", "no pg_hba.conf entry")
+# The table or sequence that the user may not use, in the server's message.
+_DENIED: Final = re.compile(r'permission denied for (?:table|sequence) "?([^"\s]+)')
+_OWNER: Final = """\
+SELECT quote_ident(pg_get_userbyid(relowner)), quote_ident(current_user), quote_ident(nspname)
+    FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace
+    WHERE relname = ? AND nspname = current_schema()
+"""
 # What psycopg and libpq put before the cause of a failed connection. Of several servers, it names the one that failed.
 _CONNECTION: Final = re.compile(r"connection (failed|is bad): ")
 _SERVER: Final = re.compile(r'connection to server at "[^"]*"( \([^)]*\))?, port \d+ failed: (FATAL: +)?')
@@ -275,10 +282,26 @@ class PostgresDatabase:
         try:
             yield
         except self._psycopg.Error as error:
-            kind = ConflictError if isinstance(error, _conflicts(self._psycopg)) else DatabaseError
-            raise kind(
-                f"the database {self.place} cannot be used: {self._cause(error)}", _hint_for(self._psycopg, error)
-            ) from error
+            hint = self._hint_of_owner(error) or _hint_for(self._psycopg, error)
+            raise self._kind(error)(f"the database {self.place} cannot be used: {self._cause(error)}", hint) from error
+
+    def _kind(self, error: Exception) -> type[DatabaseError]:
+        if isinstance(error, _conflicts(self._psycopg)):
+            return ConflictError
+        return LoginError if _is_login_failure(self._psycopg, error) else DatabaseError
+
+    def _hint_of_owner(self, error: Exception) -> str:
+        """Return what to run if the table belongs to another role; empty if that is not the error."""
+        denied = _DENIED.search(str(error))
+        connection = self._connection
+        if denied is None or connection is None:
+            return ""
+        with contextlib.suppress(self._psycopg.Error):
+            row = Statements(connection).execute(_OWNER, denied.groups()).fetchone()
+            connection.rollback()
+            if row is not None:
+                return hint_of_owner(*row)
+        return ""
 
     def _cause(self, error: Exception) -> str:
         # The place stands before it, and `--health` has room for the beginning of the line only.
@@ -288,6 +311,10 @@ class PostgresDatabase:
 
 class UnknownOutcomeError(DatabaseError):
     """The connection was lost while a transaction was committed, and the server cannot be asked if it was."""
+
+
+class LoginError(DatabaseError):
+    """The server answers, and does not accept the user in STORE or its password."""
 
 
 class ConflictError(DatabaseError):
@@ -315,6 +342,28 @@ def _conflicts(psycopg: Any) -> Any:
     return psycopg.errors.SerializationFailure | psycopg.errors.DeadlockDetected
 
 
+def hint_of_owner(owner: str, user: str, schema: str) -> str:
+    """Return what to do about tables that belong to another role than the user in STORE.
+
+    Args:
+        owner: The role, quoted for SQL.
+        user: The user, quoted for SQL.
+        schema: The schema of the tables, quoted for SQL.
+    """
+    return (
+        f"the tables belong to the role {owner}: use that one in STORE, or let it run in this database: GRANT ALL ON"
+        f" ALL TABLES IN SCHEMA {schema} TO {user}; GRANT ALL ON ALL SEQUENCES IN SCHEMA {schema} TO {user}"
+    )
+
+
+def _is_login_failure(psycopg: Any, error: Exception) -> bool:
+    errors = psycopg.errors
+    # While it connects, libpq passes on only a text.
+    return isinstance(error, errors.InvalidPassword | errors.InvalidAuthorizationSpecification) or (
+        isinstance(error, psycopg.OperationalError) and any(text in str(error) for text in _LOGIN_FAILURES)
+    )
+
+
 def _hint_for(psycopg: Any, error: Exception) -> str:
     """Return what a user can do about an error of the database."""
     errors = psycopg.errors
@@ -322,10 +371,7 @@ def _hint_for(psycopg: Any, error: Exception) -> str:
         return "try again: another program changed the same rows at the same moment"
     if isinstance(error, errors.InsufficientPrivilege):
         return "let the user in STORE create tables: GRANT CREATE ON SCHEMA public TO the user"
-    # While it connects, libpq passes on only a text.
-    if isinstance(error, errors.InvalidPassword | errors.InvalidAuthorizationSpecification) or any(
-        text in str(error) for text in _LOGIN_FAILURES
-    ):
+    if _is_login_failure(psycopg, error):
         return "check the user in STORE, and STORE_PASSWORD_FILE"
     if isinstance(error, errors.LockNotAvailable):
         return "another program holds a lock in this database: see pg_locks, and who may connect (docs/scaling.md)"

@@ -97,7 +97,7 @@ def fields_used_in(*files: Path) -> set[str]:
             | EPOCH_PUBLISHING_READS
             | ROTATION_READS
             | METRICS_READS
-            | CHECK_READS - {"MAX_MESSAGE_SIZE", "STORE", "STORE_PASSWORD_FILE"},
+            | CHECK_READS - {"MAX_MESSAGE_SIZE"},
             "messaging_maintenance",
             [
                 "bootstrap.py",
@@ -107,6 +107,7 @@ def fields_used_in(*files: Path) -> set[str]:
                 "publishing/__init__.py",
                 "publishing/zone.py",
                 "settings/local_settings.py",
+                "storage/postgresql/connection.py",
                 "transport/broker.py",
                 "transport/topics.py",
             ],

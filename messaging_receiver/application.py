@@ -175,7 +175,7 @@ def _run(
     settings: Settings,
     ending: Ending,
     brokers: "tuple[Broker, LocalBroker | None]",
-    manager: ServiceManager | None,
+    manager: ServiceManager,
     workers: tuple[Spawner | None, int],
 ) -> int:
     (broker, local), stopping = brokers, ending.stopping

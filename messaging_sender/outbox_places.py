@@ -105,9 +105,14 @@ class _Database:
             # Imported late, because most devices have no database.
             from idlib.storage.postgresql.delivery import PostgresDelivery
 
-            self._outbox = PostgresDelivery.from_settings(self._settings)
-            if self._clock is not None:
-                self._clock.follow(self._outbox.clock)
+            outbox = PostgresDelivery.from_settings(self._settings)
+            try:
+                if self._clock is not None:
+                    self._clock.follow(outbox.clock)
+            except BaseException:
+                outbox.close()
+                raise
+            self._outbox = outbox
         yield self._outbox
 
     def note_emptied(self) -> None:

@@ -31,6 +31,10 @@ class SharedClock:
 
         Args:
             clock: The database's clock.
+
+        Raises:
+            ClockError: It shows a time before this software was made.
+            StoreError: The database cannot be used.
         """
         self._source = DatabaseTimekeeper(clock)
         self._refresh_at = time.monotonic() + _REFRESH_SECONDS
@@ -46,11 +50,12 @@ class SharedClock:
             self._source.refresh()
 
     def trusted_moment(self) -> Moment | None:
-        """Return what the database's clock shows; None if that is not known yet."""
-        return None if self._source is None else self._source.moment()
+        """Return what the database's clock shows; None if that is not known yet, or if it has jumped."""
+        return None if self._source is None else self._source.record()
 
     @property
     def may_seal(self) -> bool:
         """Whether messages may be sealed: nothing shows that this device's clock is wrong, nor does the database's."""
-        moment = self.trusted_moment()
-        return moment is not None and abs(time.time() - moment.now) <= MAX_DIVERGENCE_SECONDS and self._local.may_seal
+        if self._source is None:
+            return False
+        return abs(time.time() - self._source.moment().now) <= MAX_DIVERGENCE_SECONDS and self._local.may_seal

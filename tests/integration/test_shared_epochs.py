@@ -53,7 +53,7 @@ class Member:
 
     def take_lease(self) -> None:
         self.group.run(
-            f"INSERT INTO receiver VALUES ('client of {self.holder}', '{self.holder}', now() + interval '1 h', false)"
+            f"INSERT INTO receiver VALUES ('client of {self.holder}', '{self.holder}', now() + interval '45 s', false)"
         )
 
     def lose_lease(self) -> None:

@@ -40,7 +40,9 @@ CREATE TABLE IF NOT EXISTS receiver (
 CREATE INDEX IF NOT EXISTS receiver_by_holder ON receiver (holder)
 """
 _VERSION: Final = 1
-_IS_LIVE: Final = "expires_at > clock_timestamp()"
+# A lease that ends much later was renewed before the database's clock was set back.
+_LATEST: Final = f"interval '{4 * LEASE_SECONDS} s'"
+_IS_LIVE: Final = f"(expires_at > clock_timestamp() AND expires_at <= clock_timestamp() + {_LATEST})"
 _IS_TO_BE_DRAINED: Final = (
     f"(?::boolean AND NOT {_IS_LIVE} OR holder = ? AND is_draining AND client_id <> ALL (?::text[]))"
 )
@@ -54,7 +56,8 @@ def is_live(column: str) -> str:
         column: An expression for the holder; a column with its table's name, because `receiver` has a column `holder`.
     """
     # By the time for which the statement sees the leases: it may have waited since, and renewals may have been missed.
-    live = "receiver.expires_at > statement_timestamp()"
+    now = "statement_timestamp()"
+    live = f"receiver.expires_at > {now} AND receiver.expires_at <= {now} + {_LATEST}"
     return f"EXISTS (SELECT 1 FROM receiver WHERE receiver.holder = {column} AND {live})"  # noqa: S608
 
 

@@ -11,7 +11,7 @@ from idlib.names import IdentityName
 from idlib.settings import Settings
 from idlib.storage import epoch_notes
 from idlib.storage.outgoing import NewOutgoingMessage
-from idlib.storage.postgresql import sender_leases
+from idlib.storage.postgresql import clock, sender_leases
 from idlib.storage.postgresql.connection import PostgresDatabase, UnknownOutcomeError
 from idlib.storage.postgresql.owner import check_owner
 from idlib.storage.queued import (
@@ -71,6 +71,7 @@ class PostgresOutbox:
     def __init__(self, database: PostgresDatabase, owner: IdentityName) -> None:
         self._database = database
         try:
+            clock.prepare(database)
             database.prepare("outbox", _VERSION, _SCHEMA)
             _note_owner(database, str(owner))
         except BaseException:
@@ -126,10 +127,10 @@ class PostgresOutbox:
                         "send the message again once the broker and DNS can be reached",
                     )
                 statements.execute(
-                    "INSERT INTO outgoing (recipient, identifier, content, content_type, octets, queued_at, lifetime,"
+                    "INSERT INTO outgoing (recipient, identifier, content, content_type, octets, queued_at, lifetime,"  # noqa: S608
                     " was_sealed_to_epoch) SELECT ?, ?, ?, ?, ?,"
                     " CASE WHEN ? AND abs(now - ?) > ? THEN now ELSE ? END, ?::bigint, ?"
-                    " FROM (SELECT extract(epoch FROM clock_timestamp())::bigint AS now) AS clock",
+                    f" FROM (SELECT {clock.TRUSTED_TIME}::bigint AS now) AS clock",
                     (
                         *(message.recipient, message.identifier, content, message.content_type, octets),
                         *(at is not None, message.queued_at, MAX_DIVERGENCE_SECONDS, message.queued_at),

@@ -33,7 +33,11 @@ CREATE TABLE outgoing_lease (
 );
 CREATE INDEX outgoing_lease_by_holder ON outgoing_lease (holder);
 """
-_LIVE: Final = "outgoing_sender.expires_at > clock_timestamp()"
+# A lease that ends much later was renewed before the database's clock was set back.
+_LIVE: Final = (
+    "outgoing_sender.expires_at > clock_timestamp()"
+    f" AND outgoing_sender.expires_at <= clock_timestamp() + interval '{4 * LEASE_SECONDS} s'"
+)
 HAS_SENDERS: Final = f"SELECT EXISTS (SELECT 1 FROM outgoing_sender WHERE {_LIVE})"  # noqa: S608  # ours, here and below
 # Of the two numbers of an advisory lock, the first; the second is the hash of the recipient.
 _TAKING: Final = 0x4F55
@@ -112,7 +116,7 @@ class SenderLease:
                 statements.execute(f"INSERT INTO outgoing_sender VALUES (?, {_NEXT_EXPIRY})", (holder,))  # noqa: S608
             statements.execute(
                 "DELETE FROM outgoing_sender WHERE holder IN"  # noqa: S608
-                f" (SELECT holder FROM outgoing_sender WHERE NOT {_LIVE} FOR UPDATE SKIP LOCKED)"
+                f" (SELECT holder FROM outgoing_sender WHERE NOT ({_LIVE}) FOR UPDATE SKIP LOCKED)"
             )
         self._term = _Term(holder, sent_at)
 

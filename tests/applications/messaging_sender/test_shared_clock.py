@@ -6,7 +6,7 @@ from collections.abc import Callable
 import pytest
 
 from idlib.errors import DatabaseError
-from idlib.storage.postgresql.clock import DatabaseClock
+from idlib.storage.postgresql.clock import ClockNote, DatabaseClock, Reading
 from idlib.trust import EARLIEST_CREDIBLE_TIME, Moment
 from messaging_sender import shared_clock
 from messaging_sender.shared_clock import SharedClock
@@ -34,12 +34,14 @@ class Theirs(DatabaseClock):
     def __init__(self) -> None:
         self.shown = NOW
         self.refreshed: Callable[[], None] = lambda: None
+        self.up = lambda: 0.0
 
-    def now(self) -> float:
-        return self.shown
-
-    def refresh(self) -> None:
+    def read(self) -> Reading:
         self.refreshed()
+        return Reading(self.shown, 0.0, 0.0, None)
+
+    def note(self, note: ClockNote) -> None:
+        """Forget it."""
 
 
 @pytest.fixture(autouse=True)
@@ -75,6 +77,18 @@ def test_no_message_is_sealed_if_the_two_clocks_differ_or_this_devices_clock_is_
     assert clock.may_seal is may_seal
 
 
+def test_nothing_expires_after_a_jump_of_the_databases_clock_and_messages_are_sealed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(shared_clock, "_REFRESH_SECONDS", 0.0)
+    clock, theirs = SharedClock(Local()), Theirs()
+    clock.follow(theirs)
+    theirs.shown += 365 * 24 * 3600
+    clock.keep()
+    assert clock.trusted_moment() is None
+    assert clock.may_seal
+
+
 def test_the_databases_clock_is_measured_again_and_a_database_that_is_away_does_not_matter(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -85,10 +99,10 @@ def test_the_databases_clock_is_measured_again_and_a_database_that_is_away_does_
     monkeypatch.setattr(shared_clock, "_REFRESH_SECONDS", 0.0)
     measured: list[float] = []
     local, theirs = Local(), Theirs()
-    theirs.refreshed = refresh
     clock = SharedClock(local)
     clock.keep()
     clock.follow(theirs)
+    theirs.refreshed = refresh
     clock.keep()
     assert local.kept == 2
     assert measured == [NOW]

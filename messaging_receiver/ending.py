@@ -1,21 +1,22 @@
 """How the receiver ends: it is stopped by a signal, or by itself after enough messages, enough time, or an error."""
 
+import contextlib
 import logging
+import queue
 import signal
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import Future, wait
+from concurrent.futures import Future
 from typing import Final
 
-from idlib.errors import ExitStatus, IdlibError
+from idlib.errors import ExitStatus, IdlibError, StoreError
 
 _LOG = logging.getLogger("messaging_receiver")
 
 # The receiver promises to end within five seconds; the rest is for closing files and for the interpreter.
 ORDERLY_SECONDS: Final = 4.0
 _END_SECONDS: Final = 4.25
-_POLL_SECONDS: Final = 0.25
 _STATUS_OF_SIGNAL = {signal.SIGINT: ExitStatus.INTERRUPTED, signal.SIGTERM: ExitStatus.TERMINATED}
 
 
@@ -39,6 +40,9 @@ class Ending:
         self._leaving: threading.Event | None = None
         # When the receiver began to end, by the monotonic clock.
         self._begun_at: float | None = None
+        # Has an item once the receiver begins to end, and once it has ended. Unlike an event, such a queue may be used
+        # by a signal handler that interrupts the thread that waits for it.
+        self._news: queue.SimpleQueue[None] = queue.SimpleQueue()
 
     def run(self, work: Callable[[], int]) -> int:
         """Run the receiver in another thread, and return its exit status; the signals are for the thread that calls.
@@ -56,17 +60,20 @@ class Ending:
 
         def run() -> None:
             try:
-                result.set_result(work())
+                result.set_result(self._status_of(work))
             except BaseException as error:  # noqa: BLE001  # raised again by the other thread
                 result.set_exception(error)
+            self._news.put(None)
 
         threading.Thread(target=run, name="Receiver", daemon=True).start()
-        while True:
-            if wait([result], _POLL_SECONDS).done:
-                return result.result()
-            if self._begun_at is not None and time.monotonic() >= self._begun_at + _END_SECONDS:
+        while not result.done():
+            patience = None if self._begun_at is None else self._begun_at + _END_SECONDS - time.monotonic()
+            if patience is not None and patience <= 0:
                 _LOG.warning("Stopped without waiting any longer: the disk or the database does not answer")
                 return self.status()
+            with contextlib.suppress(queue.Empty):
+                self._news.get(timeout=patience)
+        return result.result()
 
     def left(self, most: float) -> float:
         """Return how many seconds a step of the end may take: none once the time for all of them has passed.
@@ -144,9 +151,19 @@ class Ending:
             return ExitStatus.OK
         return ExitStatus.TOO_FEW_MESSAGES if self._signal is None else _STATUS_OF_SIGNAL[signal.Signals(self._signal)]
 
+    def _status_of(self, work: Callable[[], int]) -> int:
+        try:
+            return work()
+        except StoreError:
+            if not self.stopping.is_set():
+                raise
+            # It was stopped while it waited for the store, which is not why it ends.
+            return self.status()
+
     def _begin(self) -> None:
         if self._begun_at is None:
             self._begun_at = time.monotonic()
+            self._news.put(None)
 
     def _leave_or_stop(self) -> None:
         if self._leaving is None or self._leaving.is_set():

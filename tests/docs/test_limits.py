@@ -40,7 +40,6 @@ NO_BOUND_OF_A_USER: Final = frozenset(
         "idlib/storage/postgresql/connection.py _OUTCOME_PAUSE_SECONDS",
         "idlib/storage/postgresql/connection.py _CLOSE_SECONDS",
         "idlib/database_time.py _MAX_ANSWER_SECONDS",
-        "messaging_receiver/ending.py _POLL_SECONDS",
         "idlib/storage/postgresql/sender_leases.py _END_SECONDS",
         "messaging_receiver/group/membership.py _END_SECONDS",
         "idlib/storage/postgresql/leases.py _LONGEST_PAUSE_SECONDS",

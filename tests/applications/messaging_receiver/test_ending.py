@@ -137,6 +137,32 @@ def test_work_that_does_not_end_is_given_up(monkeypatch: pytest.MonkeyPatch, cap
     never.set()
 
 
+def test_a_receiver_that_is_stopped_while_it_waits_for_the_store_ends_as_wanted() -> None:
+    ending = Ending(threading.Event())
+
+    def work() -> int:
+        ending.interrupt(signal.SIGTERM)
+        raise StoreError("the database is away")
+
+    assert ending.run(work) == ExitStatus.OK
+
+
+def test_a_signal_ends_the_wait_for_work() -> None:
+    """The handler runs in the thread that waits."""
+    ending = Ending(threading.Event())
+    before = signal.signal(signal.SIGUSR1, lambda *_: ending.interrupt(signal.SIGINT))
+    try:
+
+        def work() -> int:
+            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGUSR1)
+            ending.stopping.wait()
+            return 0
+
+        assert ending.run(work) == ExitStatus.OK
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+
+
 def test_the_error_of_the_work_is_raised() -> None:
     def work() -> int:
         raise StoreError("the disk is full")

@@ -1,5 +1,6 @@
 """The search at the end of `python -m chaos.group` finds what a group has left at the broker and in its database."""
 
+import socket
 import time
 
 import pytest
@@ -7,7 +8,7 @@ import pytest
 from chaos.group import leftovers
 from testbed.daemons.mosquitto import Mosquitto
 from testbed.daemons.postgresql import Postgresql
-from testbed.raw_mqtt import RawClient
+from testbed.raw_mqtt import RawClient, connect_packet
 from tests.integration.kept_session import keep_session
 
 _TABLES = (
@@ -40,6 +41,20 @@ def test_a_session_that_was_ended_just_before_the_broker_was_killed_is_excused(o
     keep_session(own_mosquitto, "empty", "topic/empty")
     found = leftovers.at_broker(own_mosquitto.port, own_mosquitto.log, (), [now - 60, now + 60])
     assert found == ("a session left at the broker, without a lease: empty",)
+
+
+def test_an_empty_session_whose_connection_broke_is_excused(own_mosquitto: Mosquitto) -> None:
+    for client_id in ("empty", "full"):
+        keep_session(own_mosquitto, client_id, f"topic/{client_id}")
+        expiry = b"\x11" + (3600).to_bytes(4)
+        broken = connect_packet(client_id, properties=expiry, flags=0)
+        with socket.create_connection(("127.0.0.1", own_mosquitto.port)) as connection:
+            connection.sendall(broken)
+            assert connection.recv(4096)
+    with RawClient(own_mosquitto.port) as publisher:
+        publisher.publish("topic/full", b"a")
+    found = leftovers.at_broker(own_mosquitto.port, own_mosquitto.log, ())
+    assert found == ("1 messages or more left at the broker in the session of full",)
 
 
 @pytest.fixture

@@ -347,7 +347,7 @@ def _receive(
     ).readings
     if run.bridge is not None:
         run.bridge.show(supervision.last_problem, lambda: authentication.number_waiting, context.counters.read)
-    # In threads of their own, because the main thread must not wait for DNS, a slow disk or a database.
+    # In threads of their own, because this thread must not wait for DNS, a slow disk or a database.
     _thread("Own-Record", stopping, supervision.watch_record).start()
     epoch_threads = _threads(epoch_work(reception, DECRYPTED_MESSAGES, own_keys, epochs, held), stopping)
     for thread in epoch_threads:

@@ -40,9 +40,9 @@ class Ending:
         self._leaving: threading.Event | None = None
         # When the receiver began to end, by the monotonic clock.
         self._begun_at: float | None = None
-        # Has an item once the receiver begins to end, and once it has ended. Unlike an event, such a queue may be used
-        # by a signal handler that interrupts the thread that waits for it.
-        self._news: queue.SimpleQueue[None] = queue.SimpleQueue()
+        # The number of each signal; None once the receiver begins to end, and once it has ended. Unlike an event, such
+        # a queue may be used by a signal handler that interrupts the thread that waits for it, or another handler.
+        self._news: queue.SimpleQueue[int | None] = queue.SimpleQueue()
 
     def run(self, work: Callable[[], int]) -> int:
         """Run the receiver in another thread, and return its exit status; the signals are for the thread that calls.
@@ -72,7 +72,8 @@ class Ending:
                 _LOG.warning("Stopped without waiting any longer: the disk or the database does not answer")
                 return self.status()
             with contextlib.suppress(queue.Empty):
-                self._news.get(timeout=patience)
+                if self._news.get(timeout=patience) is not None:
+                    self._leave_or_stop()
         return result.result()
 
     def left(self, most: float) -> float:
@@ -121,13 +122,13 @@ class Ending:
         self.stopping.set()
 
     def interrupt(self, number: int) -> None:
-        """Stop the receiver because of a signal.
+        """Let `run` stop the receiver because of a signal; a signal handler may call this.
 
         Args:
             number: The signal's number.
         """
         self._signal = number
-        self._leave_or_stop()
+        self._news.put(number)
 
     def fail(self, error: IdlibError) -> None:
         """Stop the receiver because of an error; only the first error counts.

@@ -50,10 +50,10 @@ def wait_for_own_key(
     def look() -> None:
         try:
             result.set_result(_look_for_own_key(settings, own_record, stopping))
-        except Exception as error:  # noqa: BLE001  # raised again in the main thread
+        except Exception as error:  # noqa: BLE001  # raised again in the thread that waits
             result.set_exception(error)
 
-    # In a thread of its own, so that the main thread can stop at once even if DNS does not answer.
+    # In a thread of its own, so that the receiver can stop at once even if DNS does not answer.
     threading.Thread(target=look, name="Own-Identity", daemon=True).start()
     while not stopping.is_set():
         meanwhile()

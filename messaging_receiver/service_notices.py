@@ -57,6 +57,6 @@ class Notices:
                     self._manager.ready()
             if time.monotonic() >= next_status:
                 next_status = time.monotonic() + _STATUS_SECONDS
-                # May wait for DNS, which is why the main thread does not ask.
+                # May wait for DNS, which is why no other thread asks.
                 self._manager.status(self.health())
         self._manager.stopping()

@@ -1,4 +1,4 @@
-"""The main thread's work while the receiver runs: status lines, upkeep of the store, and the answer to `--health`."""
+"""What a receiver does beside its stages: status lines, upkeep of the store, and the answer to `--health`."""
 
 import functools
 import logging

@@ -1,6 +1,7 @@
 import signal
 import threading
 import time
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -14,6 +15,17 @@ def ended(*delivered: int, count: int | None = None, seconds: float | None = Non
     for number in delivered:
         ending.note_delivered(number)
     return ending
+
+
+def run_until_interrupted(ending: Ending, event: threading.Event) -> None:
+    """Run the receiver, send it a signal, and wait for what has to be set because of it."""
+
+    def work() -> int:
+        ending.interrupt(signal.SIGTERM)
+        event.wait()
+        return 0
+
+    ending.run(work)
 
 
 @pytest.mark.parametrize(
@@ -68,10 +80,9 @@ def test_a_receiver_of_a_group_leaves_at_the_first_signal_and_stops_at_the_secon
     stopping, leaving = threading.Event(), threading.Event()
     ending = Ending(stopping)
     ending.let_leave(leaving)
-    ending.interrupt(signal.SIGTERM)
-    assert (leaving.is_set(), stopping.is_set()) == (True, False)
-    ending.interrupt(signal.SIGTERM)
-    assert stopping.is_set()
+    run_until_interrupted(ending, leaving)
+    assert not stopping.is_set()
+    run_until_interrupted(ending, stopping)
 
 
 @pytest.mark.parametrize("is_error", [False, True])
@@ -100,7 +111,7 @@ def test_each_step_of_the_end_gets_only_what_is_left_of_the_time_for_all(monkeyp
     now = 100.0
     monkeypatch.setattr(time, "monotonic", lambda: now)
     ending = Ending(threading.Event())
-    ending.interrupt(signal.SIGTERM)
+    run_until_interrupted(ending, ending.stopping)
     assert ending.left(2.0) == 2.0
     now += 3.0
     assert ending.left(2.0) == ORDERLY_SECONDS - 3.0
@@ -116,10 +127,9 @@ def test_the_time_for_the_end_begins_with_the_signal_although_the_receiver_leave
     leaving = threading.Event()
     ending = Ending(threading.Event())
     ending.let_leave(leaving)
-    ending.interrupt(signal.SIGTERM)
+    run_until_interrupted(ending, leaving)
     now += 2.0
     ending.stop()
-    assert leaving.is_set()
     assert ending.left(60.0) == ORDERLY_SECONDS - 2.0
 
 
@@ -142,25 +152,68 @@ def test_a_receiver_that_is_stopped_while_it_waits_for_the_store_ends_as_wanted(
 
     def work() -> int:
         ending.interrupt(signal.SIGTERM)
+        ending.stopping.wait()
         raise StoreError("the database is away")
 
     assert ending.run(work) == ExitStatus.OK
 
 
-def test_a_signal_ends_the_wait_for_work() -> None:
-    """The handler runs in the thread that waits."""
+@pytest.fixture
+def on_signal() -> Iterator[Callable[[Ending], None]]:
+    """Let a signal interrupt a receiver; the handler runs in the thread that waits."""
+    before = signal.getsignal(signal.SIGUSR1)
+
+    def set_handler(ending: Ending) -> None:
+        signal.signal(signal.SIGUSR1, lambda *_: ending.interrupt(signal.SIGINT))
+
+    yield set_handler
+    signal.signal(signal.SIGUSR1, before)
+
+
+def test_a_signal_ends_the_wait_for_work(on_signal: Callable[[Ending], None]) -> None:
     ending = Ending(threading.Event())
-    before = signal.signal(signal.SIGUSR1, lambda *_: ending.interrupt(signal.SIGINT))
-    try:
+    on_signal(ending)
 
-        def work() -> int:
-            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGUSR1)
-            ending.stopping.wait()
-            return 0
+    def work() -> int:
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGUSR1)
+        ending.stopping.wait()
+        return 0
 
-        assert ending.run(work) == ExitStatus.OK
-    finally:
-        signal.signal(signal.SIGUSR1, before)
+    assert ending.run(work) == ExitStatus.OK
+
+
+class _Interrupted(threading.Event):
+    """An event in whose `set` the next signal arrives; its lock cannot be taken twice by one thread."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._is_being_set = False
+        self.was_set_within_itself = False
+
+    def set(self) -> None:
+        if self._is_being_set:
+            self.was_set_within_itself = True
+            return
+        self._is_being_set = True
+        signal.raise_signal(signal.SIGUSR1)
+        self._is_being_set = False
+        super().set()
+
+
+def test_a_signal_that_arrives_while_the_one_before_is_handled_does_not_wait_for_it(
+    on_signal: Callable[[Ending], None],
+) -> None:
+    stopping = _Interrupted()
+    ending = Ending(stopping)
+    on_signal(ending)
+
+    def work() -> int:
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGUSR1)
+        stopping.wait()
+        return ending.status()
+
+    assert ending.run(work) == ExitStatus.OK
+    assert not stopping.was_set_within_itself
 
 
 def test_the_error_of_the_work_is_raised() -> None:

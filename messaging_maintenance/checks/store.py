@@ -20,12 +20,22 @@ SELECT current_setting('server_version'), current_setting('server_version_num'):
     extract(epoch FROM clock_timestamp())::float8, quote_ident(current_user), quote_ident(current_schema()),
     current_schema() IS NOT NULL AND has_schema_privilege(current_schema(), 'CREATE')
 """
+# Those of other programs in the same schema do not matter.
+_OUR_TABLES: Final = (
+    *("part", "shared_clock", "fact", "sender", "bound", "unbound"),
+    *("receiver", "claim", "waiting", "waiting_sender", "epoch_reader", "epoch_keeper"),
+    *("outgoing", "outgoing_owner", "outgoing_sender", "outgoing_lease", "marked"),
+)
+_OUR_SEQUENCES: Final = ("waiting_number",)
 _UNUSABLE: Final = """\
 SELECT relname, quote_ident(pg_get_userbyid(relowner))
     FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace
-    WHERE nspname = current_schema() AND relkind = 'r' AND NOT (
-        has_table_privilege(pg_class.oid, 'SELECT') AND has_table_privilege(pg_class.oid, 'INSERT')
-        AND has_table_privilege(pg_class.oid, 'UPDATE') AND has_table_privilege(pg_class.oid, 'DELETE'))
+    WHERE nspname = current_schema() AND CASE
+        WHEN relkind = 'r' AND relname = ANY(?::text[]) THEN NOT (
+            has_table_privilege(pg_class.oid, 'SELECT') AND has_table_privilege(pg_class.oid, 'INSERT')
+            AND has_table_privilege(pg_class.oid, 'UPDATE') AND has_table_privilege(pg_class.oid, 'DELETE'))
+        WHEN relkind = 'S' AND relname = ANY(?::text[]) THEN NOT has_sequence_privilege(pg_class.oid, 'USAGE')
+        ELSE false END
     ORDER BY relname
 """
 
@@ -73,13 +83,14 @@ def check_store(settings: Settings) -> list[Item]:
             *_skipped(STORE_IDS[1:], "the settings of the database cannot be used"),
         ]
     with database:
+        names = (list(_OUR_TABLES), list(_OUR_SEQUENCES))
         reached = ok(_REACHABLE, f"the database {database.place} answers")
         try:
             with database.separately() as statements:
                 server = _Server(*statements.execute(_SERVER).fetchall()[0])
                 # Before another statement takes its time.
                 difference = server.time - time.time()
-                unusable = statements.execute(_UNUSABLE).fetchall()
+                unusable = statements.execute(_UNUSABLE, names).fetchall()
         except LoginError as error:
             return [reached, fail(_LOGIN, error.fact, error.hint), *_skipped(STORE_IDS[2:], "the login is rejected")]
         except DatabaseError as error:
@@ -110,8 +121,8 @@ def _tables(server: _Server, unusable: list[tuple[str, str]]) -> Item:
     if server.schema is None:
         return fail(_TABLES, "the user has no schema for its tables", "see search_path of the user and the database")
     if unusable:
-        table, owner = unusable[0]
-        evidence = f"{server.user} may not use {counted(len(unusable), 'table')}, such as {table}"
+        (name, owner), *others = unusable
+        evidence = f"{server.user} may not use {name}" + (f" and {counted(len(others), 'other')}" if others else "")
         return fail(_TABLES, evidence, hint_of_owner(owner, server.user, server.schema))
     if not server.may_create:
         evidence = f"{server.user} may not create tables in the schema {server.schema}"

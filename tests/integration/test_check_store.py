@@ -94,7 +94,41 @@ def test_the_owner_of_tables_that_the_user_may_not_use_is_named(store: str, post
     postgresql.run("GRANT CREATE ON SCHEMA public TO other; CREATE TABLE fact (name text)", store)
     theirs = store.replace("receiver@", "other@")
     item = checked(STORE=theirs)[TABLES]
-    assert item.evidence == "other may not use 1 table, such as fact"
+    assert item.evidence == "other may not use fact"
+    postgresql.run(item.hint.partition("in this database: ")[2], store)
+    assert checked(STORE=theirs)[TABLES].status is Status.OK
+
+
+def test_tables_of_other_programs_do_not_matter(store: str, postgresql: Postgresql) -> None:
+    postgresql.run("CREATE ROLE guest LOGIN")
+    postgresql.run("GRANT CREATE ON SCHEMA public TO guest; CREATE TABLE spatial_ref_sys (srid integer)", store)
+    assert checked(STORE=store.replace("receiver@", "guest@"))[TABLES].status is Status.OK
+
+
+def test_every_table_of_a_receiver_and_of_a_sender_is_looked_at(
+    lab: Lab, store: str, postgresql: Postgresql, tmp_path: Path
+) -> None:
+    device = lab.published_device("with-tables").with_settings(STORE=store)
+    epochs, spool = str(tmp_path / "epochs"), str(tmp_path / "spool")
+    with device.with_settings(
+        RECEIVER_GROUP="on", EPOCH_KEYS="on", EPOCH_PATH=epochs, EPOCH_SPOOL=spool
+    ).receiver() as receiver:
+        receiver.stop()
+    assert device.send(device, "hello", "--queue").status == 0
+    postgresql.run("CREATE ROLE stranger LOGIN")
+    tables = postgresql.run("SELECT tablename FROM pg_tables WHERE schemaname = 'public' ORDER BY 1", store).split()
+    assert {"claim", "epoch_reader", "outgoing_lease"} <= {*tables}
+    item = checked(STORE=store.replace("receiver@", "stranger@"))[TABLES]
+    # Beside them, the numbers of deferred messages.
+    assert item.evidence == f"stranger may not use {tables[0]} and {len(tables)} others"
+
+
+def test_a_number_that_the_user_may_not_draw_is_reported(store: str, postgresql: Postgresql) -> None:
+    postgresql.run("CREATE ROLE drawer LOGIN")
+    postgresql.run("GRANT CREATE ON SCHEMA public TO drawer; CREATE SEQUENCE waiting_number", store)
+    theirs = store.replace("receiver@", "drawer@")
+    item = checked(STORE=theirs)[TABLES]
+    assert item.evidence == "drawer may not use waiting_number"
     postgresql.run(item.hint.partition("in this database: ")[2], store)
     assert checked(STORE=theirs)[TABLES].status is Status.OK
 

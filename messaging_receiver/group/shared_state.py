@@ -70,6 +70,7 @@ class SharedState:
         self._broker = broker
         self._stopping = stopping
         self._writes = DurableWrites(stopping, lambda: None)
+        self._was_away = False
         # A connection for each thread that must not wait for the others.
         self._of_leases, self._of_memory, self._of_waiting, self._of_printing = (
             PostgresDatabase.from_settings(settings) for _ in range(4)
@@ -109,6 +110,7 @@ class SharedState:
             try:
                 opened = attempt()
             except DatabaseError as error:
+                self._was_away = True
                 self._writes.note_failure(error)
                 self._stopping.wait(STORE_RETRY_SECONDS)
             else:
@@ -131,6 +133,10 @@ class SharedState:
         if client_id is None:
             return None
         waiting = PostgresWaiting(self._of_waiting, leases.holder, LIMITS_OF_A_GROUP)
+        if self._was_away:
+            # The leases of receivers that run may have expired meanwhile.
+            leases.note_outage()
+            waiting.note_outage()
         printing = PostgresPrinting(self._of_printing, leases.holder, lambda: leases.term, lambda: leases.may_take_over)
         policies = PolicySource(settings)
         standings = Standings(memory, policies)

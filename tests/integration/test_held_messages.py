@@ -6,7 +6,7 @@ import json
 from chaos.proxy import Proxy
 from testbed.daemons.postgresql import Postgresql
 from testbed.lab import Lab
-from testbed.programs import Device
+from testbed.programs import RECEIVER, SUBSCRIBED, Device
 
 
 def test_a_held_message_survives_a_lost_connection_and_then_the_death_of_both_receivers(
@@ -36,6 +36,24 @@ def test_a_held_message_survives_a_lost_connection_and_then_the_death_of_both_re
     postgresql.run("DELETE FROM receiver WHERE holder = 'another'; UPDATE receiver SET expires_at = now()", store)
     with device.receiver() as last:
         last.wait_for_message("held")
+
+
+def test_a_receiver_that_starts_while_the_database_is_away_leaves_the_claims_to_receivers_that_run(
+    lab: Lab, alice: Device, own_postgresql: Postgresql
+) -> None:
+    """Their leases have expired meanwhile, and they need a moment to renew them."""
+    store = own_postgresql.new_database()
+    device = lab.published_device("late").with_settings(STORE=store, RECEIVER_GROUP="on")
+    with device.receiver() as receiver:
+        receiver.stop()
+    _claim_for_another(own_postgresql, store, alice, "printed, and not recorded yet")
+    own_postgresql.run("UPDATE receiver SET expires_at = now()", store)
+    own_postgresql.stop()
+    with device.start(RECEIVER) as late:
+        late.wait_for_log("Messages wait for the database")
+        own_postgresql.start()
+        late.wait_for_log(SUBSCRIBED)
+        assert own_postgresql.run("SELECT holder FROM claim", store).strip() == "another"
 
 
 def _claim_for_another(postgresql: Postgresql, store: str, sender: Device, identifier: str) -> None:

@@ -234,6 +234,22 @@ def test_after_an_outage_of_the_database_receivers_may_renew_their_leases_before
     assert one.take_abandoned([gone_id]) == other_id
 
 
+def test_a_receiver_that_starts_after_an_outage_of_the_database_gives_others_the_same_time(
+    new_leases: Open, expire: Callable[[Leases], None]
+) -> None:
+    clock = _Clock()
+    late, other = new_leases(clock=clock), new_leases()
+    late.take()
+    other_id = other.take()
+    expire(other)
+    late.note_outage()
+    for _ in range(2):
+        assert late.take_abandoned() is None
+        clock.now += RENEWAL_SECONDS
+        assert late.renew()
+    assert late.take_abandoned() == other_id
+
+
 def test_a_receiver_whose_lease_was_taken_loses_it(new_leases: Open, expire: Callable[[Leases], None]) -> None:
     late = new_leases()
     client_id = late.take()

@@ -234,6 +234,19 @@ def test_after_an_outage_of_the_database_receivers_may_renew_their_leases_first(
     assert other.adopt() == [2, 3]
 
 
+def test_a_receiver_that_starts_after_an_outage_of_the_database_gives_others_the_same_time(
+    start: Callable[[], Receiver], postgresql: Postgresql, url: str
+) -> None:
+    one, late = start(), start()
+    one.waiting.change([message(2)], ())
+    postgresql.run("UPDATE receiver SET expires_at = now()", url)
+    late.waiting.note_outage()
+    for _ in range(2):
+        assert late.adopt() == []
+        late.passed += RENEWAL_SECONDS
+    assert late.adopt() == [2]
+
+
 def test_a_change_whose_outcome_is_unknown_can_be_repeated(start: Callable[[], Receiver]) -> None:
     one = start()
     one.waiting.change([message(1)], ())

@@ -80,9 +80,10 @@ class PostgresPrinting:
         self._may_take_over = may_take_over
         # In which lease the messages that are being printed were claimed.
         self._claimed: dict[ReplayEntry, int] = {}
-        with database.transaction() as statements:
-            # Of messages that a receiver printed before it was killed, and that never come again.
-            statements.execute(_END_ABANDONED)
+        if may_take_over():
+            with database.transaction() as statements:
+                # Of messages that a receiver printed before it was killed, and that never come again.
+                statements.execute(_END_ABANDONED)
 
     def verdict(self, entry: ReplayEntry) -> Remembered:  # noqa: ARG002  # other engines look it up
         """Return NEW: `claim` looks up a whole group of messages at once.

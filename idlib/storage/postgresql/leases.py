@@ -108,6 +108,10 @@ class Takeovers:
             self._wait_until = now + _GRACE_SECONDS
         self._answered_at = now
 
+    def note_outage(self) -> None:
+        """Note that the database was away until now, although no answer was missed: the receiver has just started."""
+        self._wait_until = self._clock() + _GRACE_SECONDS
+
     @property
     def _was_away(self) -> bool:
         """Whether the database, or this machine, may have been away for so long that leases have expired."""
@@ -169,6 +173,10 @@ class Leases:
     def may_take_over(self) -> bool:
         """Whether the receiver may take over claims of receivers whose leases have expired."""
         return self._takeovers.may_begin
+
+    def note_outage(self) -> None:
+        """Note that the database was away until the receiver was started."""
+        self._takeovers.note_outage()
 
     @property
     def receivers(self) -> int:

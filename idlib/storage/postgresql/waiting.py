@@ -139,6 +139,10 @@ class PostgresWaiting:
         self._gone_since: dict[str, float] = {}
         database.prepare("deferred messages", _VERSION, _SCHEMA)
 
+    def note_outage(self) -> None:
+        """Note that the database was away until the receiver was started."""
+        self._takeovers.note_outage()
+
     @property
     def is_shared(self) -> bool:
         """True: other receivers use the database, too."""

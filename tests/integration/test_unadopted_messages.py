@@ -1,6 +1,6 @@
 """Deferred messages in the database that no live receiver has in its index: they are limited, and they expire."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Final
 
@@ -8,6 +8,7 @@ import pytest
 
 from idlib.storage import Admission, Dropped, WaitingLimits, WaitingMessage
 from idlib.storage.postgresql import unadopted
+from idlib.storage.postgresql.connection import Statements
 from idlib.storage.postgresql.leases import LEASE_SECONDS
 from idlib.storage.postgresql.waiting import ABANDONED_SECONDS
 from testbed.daemons.postgresql import Postgresql
@@ -169,6 +170,25 @@ def test_nothing_is_dropped_after_an_outage_of_the_database_before_receivers_cou
     other.waiting.adopt(everyone)
     assert other.waiting.drop_abandoned(1e9) == ()
     assert numbers(one.waiting) == [1]
+
+
+def test_a_receiver_that_takes_messages_over_at_the_last_moment_keeps_them(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gone, free, other = start(), start(), start()
+    gone.waiting.change([_empty(number) for number in range(1, 8)], ())
+    _ended(gone, other)
+    execute = Statements.execute
+
+    def after_the_other(self: Statements, statement: str, values: Sequence[object] = ()) -> object:
+        if "DELETE" in statement:
+            monkeypatch.setattr(Statements, "execute", execute)
+            assert free.waiting.change([_empty(8)], ()) == (TO_BE_ADOPTED,)
+        return execute(self, statement, values)
+
+    monkeypatch.setattr(Statements, "execute", after_the_other)
+    assert other.waiting.drop_abandoned(1.0) == ()
+    assert free.adopt() == list(range(1, 9))
 
 
 def test_receivers_that_drop_at_once_count_each_message_once_in_bounded_portions(

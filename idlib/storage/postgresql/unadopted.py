@@ -35,10 +35,11 @@ SELECT number FROM (
     {_ABANDONED} AND NOT is_reserved WINDOW by_age AS (ORDER BY number)
 ) AS abandoned WHERE position > ? OR size > ? ORDER BY number DESC LIMIT {_DROPPED_AT_ONCE}
 """  # noqa: S608
-# A receiver that runs may have adopted some since.
+# A receiver that runs may have taken some over since: their sender first, and then themselves.
 _DROP: Final = """\
 DELETE FROM waiting WHERE number IN (
-    SELECT number FROM waiting WHERE number = ANY(?::bigint[]) AND (holder IS NULL OR holder = ANY(?::text[]))
+    SELECT number FROM waiting JOIN waiting_sender USING (sender)
+    WHERE number = ANY(?::bigint[]) AND waiting_sender.holder = ANY(?::text[])
     ORDER BY number FOR UPDATE SKIP LOCKED
 ) RETURNING sender, deferred_at
 """

@@ -407,13 +407,14 @@ class AuthenticationStage(Stage["DecryptedMessage | LookupResult"]):
         admitted, held_back = self._deferral.split_by_room(arrivals) if may_hold_back else (arrivals, [])
         self._hold_back(held_back)
         stored, excess = self._deferral.admit(admitted)
-        for arrival in reversed(excess):
-            if may_hold_back and self._deferral.is_reserved(arrival):
-                # Later messages of its sender may be held back already.
-                held_back.insert(0, arrival)
-            else:
-                self._deferral.refuse_excess(arrival)
+        reserved = [arrival for arrival in excess if may_hold_back and self._deferral.is_reserved(arrival)]
+        # Later messages of their senders may be held back already.
+        held_back = [*reserved, *held_back]
         self._hold_back(held_back)
+        # Afterwards, so that no look-up is cancelled for which another message of the sender waits.
+        for arrival in excess:
+            if arrival not in reserved:
+                self._deferral.refuse_excess(arrival)
         self._holds_back = bool(held_back)
         self._store_held_at = time.monotonic() + POLL_SECONDS if held_back else math.inf
         for waiting in stored:

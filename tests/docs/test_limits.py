@@ -44,6 +44,8 @@ NO_BOUND_OF_A_USER: Final = frozenset(
         "messaging_receiver/group/membership.py _END_SECONDS",
         "idlib/storage/postgresql/leases.py _LONGEST_PAUSE_SECONDS",
         "idlib/storage/postgresql/waiting.py _TIDYING_SECONDS",
+        "idlib/storage/postgresql/waiting.py _FORGETTING_SECONDS",
+        "idlib/storage/postgresql/waiting.py _PAUSE_SECONDS",
         "messaging_receiver/adoption.py _PAUSE_SECONDS",
         "messaging_receiver/holding.py HELD_AGAIN_SECONDS",
         "messaging_receiver/adoption.py _DROPPING_SECONDS",

@@ -283,6 +283,21 @@ def test_a_sender_without_messages_is_forgotten(
     assert other.waiting.change([message(4)], ()) == (OURS,)
 
 
+def test_the_senders_of_a_flood_that_have_no_messages_are_forgotten_together(
+    start: Callable[[], Receiver], postgresql: Postgresql, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = start()
+    one.waiting.change([message(1)], ())
+    postgresql.run(
+        f"INSERT INTO waiting_sender SELECT number || '.example', '{one.leases.holder}'"
+        " FROM generate_series(1, 5500) AS number",
+        url,
+    )
+    monkeypatch.setattr("idlib.storage.postgresql.waiting._TIDYING_SECONDS", 0.0)
+    one.waiting.wipe()
+    assert postgresql.run("SELECT sender FROM waiting_sender", url).split() == [ALICE]
+
+
 def test_a_sender_that_gets_a_message_at_this_moment_is_not_forgotten(
     start: Callable[[], Receiver], monkeypatch: pytest.MonkeyPatch
 ) -> None:

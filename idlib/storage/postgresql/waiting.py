@@ -9,6 +9,7 @@ The database does not overwrite a removed text: it stays in the table's file unt
 used again, and in the write-ahead log, in replicas and in backups for as long as these are kept.
 """
 
+import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from typing import Any, Final
 
@@ -57,6 +58,9 @@ _READ_AT_ONCE: Final = 500
 _SENDERS_AT_ONCE: Final = 1000
 _TIDYING_SECONDS: Final = 60.0
 _FORGOTTEN_AT_ONCE: Final = 1000
+# A flood can leave more than a thousand senders a second.
+_FORGETTING_SECONDS: Final = 1.0
+_PAUSE_SECONDS: Final = 0.001
 ABANDONED_SECONDS: Final = 60.0
 
 # All S608 below: the statements are put together from constants of our modules alone.
@@ -348,9 +352,22 @@ class PostgresWaiting:
             statements.execute(_LIMIT_DEFERRAL, (elapsed, elapsed))
 
     def wipe(self) -> None:
-        """Forget senders without messages, at most once a minute; the database frees the space of texts by itself."""
+        """Forget senders without messages, at most once a minute; the database frees the space of texts by itself.
+
+        If there are too many of them, the next call continues.
+        """
         if self._clock() - self._tidied_at < _TIDYING_SECONDS:
             return
+        end = self._clock() + _FORGETTING_SECONDS
+        while self._forget_senders() == _FORGOTTEN_AT_ONCE:
+            if self._clock() >= end:
+                return
+            # The connection's lock is not fair: without a pause, other threads might not get it.
+            time.sleep(_PAUSE_SECONDS)
+        self._tidied_at = self._clock()
+
+    def _forget_senders(self) -> int:
+        """Forget some senders without messages, and return how many were found."""
         with self._database.transaction() as statements:
             rows = statements.execute(
                 "SELECT sender FROM waiting_sender WHERE holder = ?"
@@ -364,8 +381,7 @@ class PostgresWaiting:
                 " AND NOT EXISTS (SELECT 1 FROM waiting WHERE waiting.sender = waiting_sender.sender)",
                 ([sender for (sender,) in rows],),
             )
-        if len(rows) < _FORGOTTEN_AT_ONCE:
-            self._tidied_at = self._clock()
+        return len(rows)
 
 
 def remove(statements: Statements, numbers: Iterable[int]) -> None:

@@ -184,7 +184,7 @@ def _run(
         notices = Notices(manager, stopping)
         opened = open_stores(settings, broker, ending, notices, stack)
         if opened is None:
-            return ending.status()
+            return ending.status_at_start()
         context = opened.context
         own_record = OwnRecord(settings, context.discovery)
         epochs = own_epochs_of(settings, context.timekeeper, functools.partial(_epoch_group, opened, stack))
@@ -198,7 +198,7 @@ def _run(
         sink = sink_from(arguments, context, ending, bridge)
         key = wait_for_own_key(settings, own_record, stopping, upkeep.keep)
         if key is None or not wait_for_epoch_keys(epochs, stopping, upkeep.keep):
-            return ending.status()
+            return ending.status_at_start()
         observers = _Observers(notices, metrics, starting)
         run = _Run(sink, _wanted(arguments), ending, bridge)
         return _receive(opened, broker, own_record, key, observers, workers, epochs, run)

@@ -152,6 +152,16 @@ class Ending:
             return ExitStatus.OK
         return ExitStatus.TOO_FEW_MESSAGES if self._signal is None else _STATUS_OF_SIGNAL[signal.Signals(self._signal)]
 
+    def status_at_start(self) -> ExitStatus:
+        """Return the exit status of a receiver that has been stopped before it connected to the broker, and log that.
+
+        Raises:
+            IdlibError: It was stopped by this error.
+        """
+        status = self.status()
+        _LOG.info("Stopped before it has connected to the broker")
+        return status
+
     def _status_of(self, work: Callable[[], int]) -> int:
         try:
             return work()
@@ -159,6 +169,7 @@ class Ending:
             if not self.stopping.is_set():
                 raise
             # It was stopped while it waited for the store, which is not why it ends.
+            _LOG.info("Stopped while it waited for the disk or the database")
             return self.status()
 
     def _begin(self) -> None:

@@ -84,6 +84,7 @@ def test_a_receiver_that_waits_for_the_database_can_be_stopped(lab: Lab) -> None
     with device.start(RECEIVER) as receiver:
         receiver.wait_for_log("Messages wait for the database")
         assert receiver.stop(5) == 0
+        assert receiver.stderr[-1].endswith(" INFO Stopped before it has connected to the broker")
 
 
 @pytest.mark.parametrize(

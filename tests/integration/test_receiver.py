@@ -21,6 +21,7 @@ from testbed.programs import CREATE_SELFSIGNED_ID, RECEIVER, SUBSCRIBED, Device,
 
 LOOK_AGAIN_SECONDS = 10
 RECORD_SECONDS = 60
+STOPPED_EARLY = "Stopped before it has connected to the broker"
 
 
 def health(device: Device) -> str:
@@ -48,6 +49,7 @@ def test_it_stops_cleanly_while_it_waits_for_its_record(number: signal.Signals, 
         receiver.wait_for_log("Public identity is not valid!")
         receiver.signal(number)
         assert receiver.wait_for_end(5) == 0
+        assert receiver.stderr[-1].endswith(f" INFO {STOPPED_EARLY}")
 
 
 def test_it_records_the_time_while_it_waits_for_its_record(lab: Lab) -> None:

@@ -1,3 +1,4 @@
+import logging
 import signal
 import threading
 import time
@@ -147,7 +148,10 @@ def test_work_that_does_not_end_is_given_up(monkeypatch: pytest.MonkeyPatch, cap
     never.set()
 
 
-def test_a_receiver_that_is_stopped_while_it_waits_for_the_store_ends_as_wanted() -> None:
+def test_a_receiver_that_is_stopped_while_it_waits_for_the_store_ends_as_wanted(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO)
     ending = Ending(threading.Event())
 
     def work() -> int:
@@ -156,6 +160,7 @@ def test_a_receiver_that_is_stopped_while_it_waits_for_the_store_ends_as_wanted(
         raise StoreError("the database is away")
 
     assert ending.run(work) == ExitStatus.OK
+    assert caplog.messages == ["Stopped while it waited for the disk or the database"]
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ from concurrent.futures import Future
 from typing import Final
 
 from idlib.errors import ExitStatus, IdlibError, StoreError
+from idlib.system.wake_up import WakeUp
 
 _LOG = logging.getLogger("messaging_receiver")
 
@@ -40,9 +41,11 @@ class Ending:
         self._leaving: threading.Event | None = None
         # When the receiver began to end, by the monotonic clock.
         self._begun_at: float | None = None
-        # The number of each signal; None once the receiver begins to end, and once it has ended. Unlike an event, such
-        # a queue may be used by a signal handler that interrupts the thread that waits for it, or another handler.
-        self._news: queue.SimpleQueue[int | None] = queue.SimpleQueue()
+        # Unlike an event, such a queue may be used by a signal handler that interrupts the thread that reads it, or
+        # another handler.
+        self._signals: queue.SimpleQueue[int] = queue.SimpleQueue()
+        # Wakes the thread in `run`.
+        self._wake: Callable[[], None] = _nothing
 
     def run(self, work: Callable[[], int]) -> int:
         """Run the receiver in another thread, and return its exit status; the signals are for the thread that calls.
@@ -63,17 +66,18 @@ class Ending:
                 result.set_result(self._status_of(work))
             except BaseException as error:  # noqa: BLE001  # raised again by the other thread
                 result.set_exception(error)
-            self._news.put(None)
+            self._wake()
 
-        threading.Thread(target=run, name="Receiver", daemon=True).start()
-        while not result.done():
-            patience = None if self._begun_at is None else self._begun_at + _END_SECONDS - time.monotonic()
-            if patience is not None and patience <= 0:
-                _LOG.warning("Stopped without waiting any longer: the disk or the database does not answer")
-                return self.status()
-            with contextlib.suppress(queue.Empty):
-                if self._news.get(timeout=patience) is not None:
-                    self._leave_or_stop()
+        with WakeUp() as wake_up:
+            self._wake = wake_up.wake
+            threading.Thread(target=run, name="Receiver", daemon=True).start()
+            while not result.done():
+                self._heed_signals()
+                patience = None if self._begun_at is None else self._begun_at + _END_SECONDS - time.monotonic()
+                if patience is not None and patience <= 0:
+                    _LOG.warning("Stopped without waiting any longer: the disk or the database does not answer")
+                    return self.status()
+                wake_up.wait(patience)
         return result.result()
 
     def left(self, most: float) -> float:
@@ -128,7 +132,8 @@ class Ending:
             number: The signal's number.
         """
         self._signal = number
-        self._news.put(number)
+        self._signals.put(number)
+        self._wake()
 
     def fail(self, error: IdlibError) -> None:
         """Stop the receiver because of an error; only the first error counts.
@@ -175,7 +180,13 @@ class Ending:
     def _begin(self) -> None:
         if self._begun_at is None:
             self._begun_at = time.monotonic()
-            self._news.put(None)
+            self._wake()
+
+    def _heed_signals(self) -> None:
+        with contextlib.suppress(queue.Empty):
+            while True:
+                self._signals.get_nowait()
+                self._leave_or_stop()
 
     def _leave_or_stop(self) -> None:
         if self._leaving is None or self._leaving.is_set():
@@ -188,3 +199,7 @@ class Ending:
         if self._count is not None:
             return self._delivered >= self._count
         return self._seconds is None or self._delivered > 0
+
+
+def _nothing() -> None:
+    pass

@@ -200,7 +200,8 @@ class _Interrupted(threading.Event):
             self.was_set_within_itself = True
             return
         self._is_being_set = True
-        signal.raise_signal(signal.SIGUSR1)
+        if not self.is_set():
+            signal.raise_signal(signal.SIGUSR1)
         self._is_being_set = False
         super().set()
 

@@ -26,6 +26,7 @@ from tests.applications.messaging_receiver.world import (
     BOB,
     DAVE,
     KEYS,
+    Dns,
     World,
     open_world_with,
     record_of,
@@ -48,9 +49,10 @@ class Start:
     ) -> tuple[World, Leases]:
         """Start another receiver."""
         waiting, leases = self._stores(limits)
-        world = self.opened.enter_context(open_world_with(self.directory / leases.holder, waiting, wanted=wanted))
-        world.dns.answers[ALICE] = world.dns.answers[DAVE] = OUT
-        return world, leases
+        # From the beginning: it looks at once for messages of receivers that have ended.
+        dns = Dns({ALICE: OUT, DAVE: OUT})
+        opened = open_world_with(self.directory / leases.holder, waiting, wanted=wanted, dns=dns)
+        return self.opened.enter_context(opened), leases
 
     def stuck(self) -> Leases:
         """Start a receiver that has deferred 5 messages from Alice, and does nothing more but keep its lease."""

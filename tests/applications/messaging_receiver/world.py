@@ -138,7 +138,10 @@ def open_world(
     directory: Path, starter: Starter | None = None, wanted: NamePatterns = EVERYONE, **settings: str
 ) -> Iterator[World]:
     """Run a receiver; with something that starts workers, it has three of them."""
-    with WaitingMessages(directory) as waiting, open_world_with(directory, waiting, starter, wanted, **settings) as one:
+    with (
+        WaitingMessages(directory) as waiting,
+        open_world_with(directory, waiting, starter, wanted, None, **settings) as one,
+    ):
         yield one
 
 
@@ -148,12 +151,13 @@ def open_world_with(
     waiting: WaitingStore,
     starter: Starter | None = None,
     wanted: NamePatterns = EVERYONE,
+    dns: Dns | None = None,
     **settings: str,
 ) -> Iterator[World]:
     """Run a receiver that defers messages in a store."""
     with (
         ReplayMemory(directory) as memory,
-        open_world_in(memory, waiting, SolePrinting(memory, waiting), starter, wanted, **settings) as one,
+        open_world_in(memory, waiting, SolePrinting(memory, waiting), starter, wanted, dns, **settings) as one,
     ):
         yield one
 
@@ -165,10 +169,11 @@ def open_world_in(
     printing: PrintingStore,
     starter: Starter | None = None,
     wanted: NamePatterns = EVERYONE,
+    dns: Dns | None = None,
     **environment: str,
 ) -> Iterator[World]:
     """Run a receiver with given stores."""
-    dns = Dns({ALICE: record_of(KEYS[ALICE]), DAVE: record_of(KEYS[DAVE])})
+    dns = dns or Dns({ALICE: record_of(KEYS[ALICE]), DAVE: record_of(KEYS[DAVE])})
     settled: list[ReceivedPacket] = []
     confirmed: list[ReceiptRequest] = []
     clock = [0.0]

@@ -62,19 +62,20 @@ ENV APP_UID=${APP_UID} \
     PYTHONPYCACHEPREFIX=/application/bytecode
 
 # Bytecode of everything that the programs import, including Python's own modules, because a read-only container cannot
-# store it. What they import only when they need it is named here; pybase64 is not installed on 32-bit ARM. Without
-# psycopg, what uses it is not imported.
+# store it. What they import only when they need it is named here; pybase64 is not installed on 32-bit ARM. They do not
+# import dane_messenger, which is for other programs, and without psycopg not what uses it.
 FROM python AS bytecode
 ARG STORE_ENGINE=sqlite
 COPY applications /application
 RUN cd /application && chmod -R a+rX,go-w . && rm restart.py \
-    && for name in idlib dane_messenger messaging_maintenance messaging_receiver messaging_sender; do \
+    && for name in idlib messaging_maintenance messaging_receiver messaging_sender; do \
         python3 -c "import pkgutil, $name; \
             [__import__(one.name) for one in pkgutil.walk_packages($name.__path__, '$name.')]" || exit 1; done \
     && python3 -c "import ctypes, dane_discovery.dane, encodings.ascii, publicsuffixlist" \
     && { python3 -c "import pybase64" || test "$(uname -m)" != x86_64; } \
     && if [ "$STORE_ENGINE" = sqlite ]; then \
-        find bytecode -type f -path '*/storage/postgresql/*' -delete; else python3 -c "import psycopg"; fi \
+        find bytecode -type f \( -path '*/storage/postgresql/*' -o -path '*/messaging_receiver/group/*' \) \
+            -delete; else python3 -c "import psycopg"; fi \
     && for program in */src/*.py; do \
         (cd "${program%/*}" && python3 "${program##*/}" --help > /dev/null) || exit 1; done
 

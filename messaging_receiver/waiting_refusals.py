@@ -5,7 +5,7 @@ from messaging_receiver.waiting_index import Rank
 
 
 def without_room(sender: object, rank: Rank | None) -> tuple[Reason, str]:
-    """Return why a message is refused for which there is no room.
+    """Return why a message is refused if the store has no room for it.
 
     Args:
         sender: The sender's name.

@@ -117,7 +117,7 @@ def _tables(server: _Server, unusable: list[tuple[str, str]]) -> Item:
 
     if server.is_standby:
         hint = "add target_session_attrs=read-write and all hosts to STORE"
-        return fail(_TABLES, "this server is a standby, where nothing can be written", hint)
+        return fail(_TABLES, "this server is a standby, which writes nothing", hint)
     if server.schema is None:
         return fail(_TABLES, "the user has no schema for its tables", "see search_path of the user and the database")
     if unusable:

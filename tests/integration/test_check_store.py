@@ -89,12 +89,18 @@ def test_the_statement_of_the_hint_helps_a_user_that_may_not_create_tables(store
     assert checked(STORE=theirs)[TABLES].status is Status.OK
 
 
-def test_the_owner_of_tables_that_the_user_may_not_use_is_named(store: str, postgresql: Postgresql) -> None:
-    postgresql.run("CREATE ROLE other LOGIN")
-    postgresql.run("GRANT CREATE ON SCHEMA public TO other; CREATE TABLE fact (name text)", store)
-    theirs = store.replace("receiver@", "other@")
+@pytest.mark.parametrize(
+    ("created", "name"), [("TABLE fact (name text)", "fact"), ("SEQUENCE waiting_number", "waiting_number")]
+)
+def test_the_owner_of_what_the_user_may_not_use_is_named(
+    created: str, name: str, store: str, postgresql: Postgresql
+) -> None:
+    user = f"without_{name}"
+    postgresql.run(f"CREATE ROLE {user} LOGIN")
+    postgresql.run(f"GRANT CREATE ON SCHEMA public TO {user}; CREATE {created}", store)
+    theirs = store.replace("receiver@", f"{user}@")
     item = checked(STORE=theirs)[TABLES]
-    assert item.evidence == "other may not use fact"
+    assert item.evidence == f"{user} may not use {name}"
     postgresql.run(item.hint.partition("in this database: ")[2], store)
     assert checked(STORE=theirs)[TABLES].status is Status.OK
 
@@ -121,16 +127,6 @@ def test_every_table_of_a_receiver_and_of_a_sender_is_looked_at(
     item = checked(STORE=store.replace("receiver@", "stranger@"))[TABLES]
     # Beside them, the numbers of deferred messages.
     assert item.evidence == f"stranger may not use {tables[0]} and {len(tables)} others"
-
-
-def test_a_number_that_the_user_may_not_draw_is_reported(store: str, postgresql: Postgresql) -> None:
-    postgresql.run("CREATE ROLE drawer LOGIN")
-    postgresql.run("GRANT CREATE ON SCHEMA public TO drawer; CREATE SEQUENCE waiting_number", store)
-    theirs = store.replace("receiver@", "drawer@")
-    item = checked(STORE=theirs)[TABLES]
-    assert item.evidence == "drawer may not use waiting_number"
-    postgresql.run(item.hint.partition("in this database: ")[2], store)
-    assert checked(STORE=theirs)[TABLES].status is Status.OK
 
 
 @pytest.mark.parametrize(("difference", "status"), [(290, Status.OK), (310, Status.FAIL), (-310, Status.FAIL)])

@@ -233,7 +233,7 @@ class PostgresWaiting:
     def _split_by_room(
         self, statements: Statements, added: Sequence[WaitingMessage], ours: Collection[str]
     ) -> tuple[list[WaitingMessage], list[WaitingMessage]]:
-        """Return the messages that may be stored, and those for other receivers for which there is no room."""
+        """Return the messages that may be stored, and those for other receivers that do not fit."""
         if all(one.sender in ours for one in added):
             return list(added), []
         room = RoomForOthers(statements, self._holder, self._limits)

@@ -16,7 +16,7 @@ def handled() -> Iterator[threading.Event]:
 
 
 def test_a_signal_that_another_thread_gets_ends_the_wait(handled: threading.Event) -> None:
-    """The system hands a signal for a process to any of its threads; a wait for a lock would go on for ever."""
+    """The system hands a signal for a process to any of its threads; a wait for a lock would not end."""
 
     def raise_signal() -> None:
         signal.pthread_kill(threading.get_ident(), signal.SIGUSR1)

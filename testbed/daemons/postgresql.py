@@ -46,6 +46,7 @@ class Postgresql(Daemon):
         self._directory = Path(tempfile.mkdtemp(prefix="postgresql-"))
         self._data = self._directory / "data"
         self._databases = 0
+        self._roles = 0
         self._as_user = _as_system_user(self._directory)
         self._settings = _CONFIGURATION.format(address=LOOPBACK, port=self.port, directory=self._directory)
         self._settings += extra if durable else f"fsync = off\n{extra}"
@@ -112,6 +113,17 @@ class Postgresql(Daemon):
         database = f"messages{self._databases}"
         self.run(f"CREATE DATABASE {database}")
         return self.url(database)
+
+    def new_role(self, options: str = "") -> str:
+        """Create a role that may log in but has no rights, and return its name.
+
+        Args:
+            options: Its options beside LOGIN, in SQL.
+        """
+        self._roles += 1
+        role = f"role{self._roles}"
+        self.run(f"CREATE ROLE {role} LOGIN {options}")
+        return role
 
     def run(self, statement: str, database: str = "postgres") -> str:
         """Run a statement as superuser, and return its rows: a line each, with columns separated by |.

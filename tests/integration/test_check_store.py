@@ -95,8 +95,7 @@ def test_the_statement_of_the_hint_helps_a_user_that_may_not_create_tables(store
 def test_the_owner_of_what_the_user_may_not_use_is_named(
     created: str, name: str, store: str, postgresql: Postgresql
 ) -> None:
-    user = f"without_{name}"
-    postgresql.run(f"CREATE ROLE {user} LOGIN")
+    user = postgresql.new_role()
     postgresql.run(f"GRANT CREATE ON SCHEMA public TO {user}; CREATE {created}", store)
     theirs = store.replace("receiver@", f"{user}@")
     item = checked(STORE=theirs)[TABLES]
@@ -106,9 +105,9 @@ def test_the_owner_of_what_the_user_may_not_use_is_named(
 
 
 def test_tables_of_other_programs_do_not_matter(store: str, postgresql: Postgresql) -> None:
-    postgresql.run("CREATE ROLE guest LOGIN")
-    postgresql.run("GRANT CREATE ON SCHEMA public TO guest; CREATE TABLE spatial_ref_sys (srid integer)", store)
-    assert checked(STORE=store.replace("receiver@", "guest@"))[TABLES].status is Status.OK
+    user = postgresql.new_role()
+    postgresql.run(f"GRANT CREATE ON SCHEMA public TO {user}; CREATE TABLE spatial_ref_sys (srid integer)", store)
+    assert checked(STORE=store.replace("receiver@", f"{user}@"))[TABLES].status is Status.OK
 
 
 def test_every_table_of_a_receiver_and_of_a_sender_is_looked_at(
@@ -121,12 +120,12 @@ def test_every_table_of_a_receiver_and_of_a_sender_is_looked_at(
     ).receiver() as receiver:
         receiver.stop()
     assert device.send(device, "hello", "--queue").status == 0
-    postgresql.run("CREATE ROLE stranger LOGIN")
+    user = postgresql.new_role()
     tables = postgresql.run("SELECT tablename FROM pg_tables WHERE schemaname = 'public' ORDER BY 1", store).split()
     assert {"claim", "epoch_reader", "outgoing_lease"} <= {*tables}
-    item = checked(STORE=store.replace("receiver@", "stranger@"))[TABLES]
+    item = checked(STORE=store.replace("receiver@", f"{user}@"))[TABLES]
     # Beside them, the numbers of deferred messages.
-    assert item.evidence == f"stranger may not use {tables[0]} and {len(tables)} others"
+    assert item.evidence == f"{user} may not use {tables[0]} and {len(tables)} others"
 
 
 @pytest.mark.parametrize(("difference", "status"), [(290, Status.OK), (310, Status.FAIL), (-310, Status.FAIL)])

@@ -109,17 +109,18 @@ def test_a_wrong_password_is_one_line_and_the_right_one_is_used(
     lab: Lab, postgresql: Postgresql, tmp_path: Path
 ) -> None:
     database = postgresql.new_database().rpartition("/")[2]
-    postgresql.run("CREATE ROLE guest LOGIN PASSWORD 'right'")
-    postgresql.run("GRANT CREATE ON SCHEMA public TO guest", database)
+    user = postgresql.new_role("PASSWORD 'right'")
+    postgresql.run(f"GRANT CREATE ON SCHEMA public TO {user}", database)
     rules = postgresql.run("SHOW hba_file").strip()
-    postgresql.run(f"COPY (VALUES ('host all guest all scram-sha-256'), ('host all all all trust')) TO '{rules}'")
+    lines = f"('host all {user} all scram-sha-256'), ('host all all all trust'), ('local all all trust')"
+    postgresql.run(f"COPY (VALUES {lines}) TO '{rules}'")
     postgresql.run("SELECT pg_reload_conf()")
     password = tmp_path / "password"
     password.write_text("wrong\n")
-    store = f"postgresql://guest@{postgresql.address}/{database}"
+    store = f"postgresql://{user}@{postgresql.address}/{database}"
     device = lab.published_device("pascal").with_settings(STORE=store, STORE_PASSWORD_FILE=str(password))
     with device.start(RECEIVER) as receiver:
-        receiver.wait_for_log('password authentication failed for user "guest"')
+        receiver.wait_for_log(f'password authentication failed for user "{user}"')
         (line,) = log_lines(receiver, "Messages wait for the database")
         assert line.endswith("check the user in STORE, and STORE_PASSWORD_FILE")
         assert receiver.stop(5) == 0

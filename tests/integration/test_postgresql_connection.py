@@ -140,11 +140,11 @@ def test_an_error_of_the_server_is_one_line(postgresql: Postgresql, user: str, f
 
 def test_tables_of_another_role_are_named_and_what_to_run_helps(postgresql: Postgresql) -> None:
     store = postgresql.new_database()
-    postgresql.run("CREATE ROLE stranger LOGIN")
-    postgresql.run("GRANT CREATE ON SCHEMA public TO stranger", store)
+    user = postgresql.new_role()
+    postgresql.run(f"GRANT CREATE ON SCHEMA public TO {user}", store)
     with PostgresDatabase(read_store_url(store)) as database:
         PostgresReplay(database).set_fact("colour", "green")
-    with PostgresDatabase(read_store_url(store.replace("receiver@", "stranger@"))) as database:
+    with PostgresDatabase(read_store_url(store.replace("receiver@", f"{user}@"))) as database:
         with pytest.raises(StoreError, match="permission denied for table part") as raised:
             PostgresReplay(database)
         assert raised.value.hint.startswith("the tables belong to the role receiver: use that one in STORE, or let it")

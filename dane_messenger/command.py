@@ -1,5 +1,6 @@
 """One command with a verb for each program; the program behind a verb is imported only when the verb is used."""
 
+import gc
 import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Final, NoReturn
@@ -14,7 +15,7 @@ NAME: Final = "dane-messenger"
 VERBS: Final = {
     "send": ("messaging_sender.send_message", "sign, encrypt and publish a message"),
     "deliver": ("messaging_sender.application", "deliver queued messages until stopped"),
-    "receive": ("messaging_receiver.application", "receive messages and print each authenticated one"),
+    "receive": ("messaging_receiver.start", "receive messages and print each authenticated one"),
     "maintain": ("messaging_maintenance.maintain", "look after the identity until stopped"),
     "identity new": ("messaging_maintenance.new_identity", "create an identity and put it into DNS"),
     "identity create": ("messaging_maintenance.create_selfsigned_id", "create a key and a self-signed certificate"),
@@ -89,6 +90,8 @@ def _run(verb: str, arguments: list[str]) -> NoReturn:
 
         maintain(f"To create an identity, run {NAME} identity new; see --help.")
         sys.exit()
+    # Imports leave no garbage that is worth a search.
+    gc.disable()
     from idlib.program.command_line import run
 
     run(import_module(VERBS[verb][0]).main)

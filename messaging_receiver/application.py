@@ -4,9 +4,7 @@ import argparse
 import contextlib
 import functools
 import logging
-import os
 import signal
-import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -17,11 +15,9 @@ from idlib.algorithms import PrivateKey
 from idlib.discovery import Discovery
 from idlib.envelope import parse
 from idlib.errors import (
-    ClockError,
     DiscoveryError,
     ExitStatus,
     IdlibError,
-    OutputError,
     Refusal,
     StoreError,
     TransportError,
@@ -31,12 +27,10 @@ from idlib.names import IdentityName, NamePatterns
 from idlib.program.environment import read_environment
 from idlib.settings import RECEIVER_READS, Settings, Switch
 from idlib.settings.local_settings import check_unused
-from idlib.system.service_manager import ServiceManager, take_service_manager
-from idlib.timekeeping import leave_command
+from idlib.system.service_manager import ServiceManager
 from idlib.transport import Broker, Delivery, ReceivedPacket, Subscription
 from idlib.trust import Moment, PolicySource
 from idlib.verdict import AskAgain, Print, Refuse, Renewal, Wait, authenticate
-from messaging_receiver.arguments import command_line, read_arguments
 from messaging_receiver.authentication_stage import AuthenticationStage, message_authentication_thread
 from messaging_receiver.bounded_queue import BoundedQueue
 from messaging_receiver.clock_upkeep import ClockUpkeep
@@ -47,7 +41,6 @@ from messaging_receiver.ending import Ending
 from messaging_receiver.epoch_holding import HeldMessages
 from messaging_receiver.epoch_threads import epoch_work
 from messaging_receiver.forwarding import message_printer
-from messaging_receiver.health import main as answer_for_health
 from messaging_receiver.metrics import Receiving, Starting
 from messaging_receiver.opening import LocalOpener, Opener
 from messaging_receiver.own_epochs import OwnEpochs, own_epochs_of, wait_for_epoch_keys
@@ -62,8 +55,6 @@ from messaging_receiver.sinks.creation import check_surroundings, sink_from
 from messaging_receiver.stage import Stage
 from messaging_receiver.stores import WAITING_FOR_RECORD, Opened, open_stores
 from messaging_receiver.supervision import Supervision
-from messaging_receiver.workers.number import number_of_workers
-from messaging_receiver.workers.opening import open_spawner
 from messaging_receiver.workers.pool import WorkerPool
 from messaging_receiver.workers.spawner import Spawner, SpawnerError
 
@@ -77,11 +68,10 @@ __all__ = [
     "AUTHENTICATED_MESSAGES",
     "DECRYPTED_MESSAGES",
     "ENCRYPTED_MESSAGES",
-    "command_line",
     "get_config",
-    "main",
     "message_is_authentic",
     "message_printer",
+    "receive",
 ]
 
 _LOG = logging.getLogger("messaging_receiver")
@@ -135,23 +125,17 @@ class _Run:
     bridge: "LocalBridge | None"
 
 
-def main() -> int:
-    """Run the receiver until it is stopped; return its exit status."""
-    arguments = read_arguments()
-    if arguments.health:
-        # Without another option, the health is answered before this module is imported.
-        return answer_for_health()
-    settings = get_config()
-    if arguments.trust_clock:
-        if settings.store is not None:
-            raise ClockError("with STORE, times come from the database's clock", "set the clock of the database server")
-        print(f"The receiver will trust the clock within 10 s; the clock shows {leave_command(settings.data_path)}.")
-        return ExitStatus.OK
-    if sys.stdout is None:
-        # Stdout was closed at the start: the next file to be opened would get descriptor 1, and the messages with it.
-        raise OutputError(
-            "stdout is closed", "start the receiver with stdout connected to a terminal, a file or a program"
-        )
+def receive(
+    arguments: argparse.Namespace, settings: Settings, manager: ServiceManager, workers: tuple[Spawner | None, int]
+) -> int:
+    """Run the receiver until it is stopped; return its exit status.
+
+    Args:
+        arguments: The command line.
+        settings: The settings from the environment.
+        manager: The service manager to notify.
+        workers: What starts worker processes, and how many there are to be; None if there are none.
+    """
     stopping = threading.Event()
     ending = Ending(stopping, arguments.count, arguments.seconds)
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -160,14 +144,7 @@ def main() -> int:
     # Checked now, so that wrong settings are reported before the receiver waits for its own record.
     broker = Broker.from_settings(settings)
     local = _local_broker(settings, broker)
-    # Before workers are started, so that they do not have its variables.
-    manager = take_service_manager(os.environ)
-    # Before files are opened and threads are started, so that workers have neither.
-    number_wanted = number_of_workers(settings)
-    with open_spawner(settings, number_wanted) as spawner:
-        return ending.run(
-            functools.partial(_run, arguments, settings, ending, (broker, local), manager, (spawner, number_wanted))
-        )
+    return ending.run(functools.partial(_run, arguments, settings, ending, (broker, local), manager, workers))
 
 
 def _run(

@@ -21,6 +21,7 @@ from idlib.errors import ConfigurationError, DatabaseError, ExitStatus, IdlibErr
 from idlib.output import counted
 from idlib.program.command_line import parser, run, tell
 from idlib.program.environment import read_environment
+from idlib.program.imports import leave_out_dns_resolver
 from idlib.program.keep_open import IDLE, announce, service_manager
 from idlib.program.log_format import relay
 from idlib.settings import RESIDENT_SENDER_READS, SENDER_READS, Settings
@@ -86,6 +87,7 @@ def main() -> int:
         shown = leave_command(read_environment(SENDER_READS).data_path, COMMAND_FILE_NAME)
         print(f"The resident sender will trust the clock within 10 s; the clock shows {shown}.")
         return ExitStatus.OK
+    leave_out_dns_resolver()
     ends = {signal.SIGTERM, signal.SIGINT}
     # Before a thread is started, so that it inherits the blocked signals.
     signal.pthread_sigmask(signal.SIG_BLOCK, ends)

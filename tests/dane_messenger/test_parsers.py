@@ -50,6 +50,6 @@ def test_every_program_offers_its_parser(program: Path) -> None:
     (module,) = (
         node.module
         for node in ast.parse(program.read_text()).body
-        if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("messaging_")
+        if isinstance(node, ast.ImportFrom) and node.module and any(name.name == "main" for name in node.names)
     )
     assert import_module(module).command_line().format_help().startswith("usage: ")

@@ -4,7 +4,7 @@ import os
 import signal
 
 from idlib.program.command_line import run
-from messaging_receiver import application
+from messaging_receiver import start
 from messaging_receiver.opening import OpenedMessage, Outcome
 from messaging_receiver.workers import pool, process
 
@@ -26,4 +26,4 @@ class _FragileWorker(process.Worker):
 if __name__ == "__main__":
     process.Worker = _FragileWorker  # type: ignore[misc]
     pool.BATCH_SECONDS = _BATCH_SECONDS  # type: ignore[misc]
-    run(application.main)
+    run(start.main)

@@ -17,22 +17,27 @@ if __name__ == "__main__":
 
 import sys
 
-if __name__ == "__main__" and sys.argv[1:] == ["--health"]:
-    # Before the rest is imported: the health of a container is checked every 30 s.
-    from messaging_receiver.health import main as answer_for_health
+if __name__ == "__main__":
+    if sys.argv[1:] == ["--health"]:
+        # Before the rest is imported: the health of a container is checked every 30 s.
+        from messaging_receiver.health import main as answer_for_health
 
-    sys.exit(answer_for_health())
+        sys.exit(answer_for_health())
+    # Before the rest is imported, too: what starts worker processes needs only a part of it.
+    from idlib.program.command_line import run
+    from messaging_receiver.start import main
 
-from idlib.program.command_line import run
+    run(main)
+
 from messaging_receiver.application import (
     AUTHENTICATED_MESSAGES,
     DECRYPTED_MESSAGES,
     ENCRYPTED_MESSAGES,
     get_config,
-    main,
     message_is_authentic,
     message_printer,
 )
+from messaging_receiver.start import main
 
 __all__ = [
     "AUTHENTICATED_MESSAGES",
@@ -43,6 +48,3 @@ __all__ = [
     "message_is_authentic",
     "message_printer",
 ]
-
-if __name__ == "__main__":
-    run(main)

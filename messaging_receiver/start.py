@@ -1,0 +1,56 @@
+"""Starts the receiver: first the process that starts its workers, then everything else.
+
+That process and the workers need only a third of the receiver's imports. They never get the memory of the others, and
+cannot disclose what the others hold.
+"""
+
+import os
+import sys
+
+from idlib.errors import ClockError, ExitStatus, OutputError
+from idlib.program.environment import read_environment
+from idlib.program.imports import leave_out_dns_resolver
+from idlib.settings import RECEIVER_READS, Settings
+from idlib.system.service_manager import take_service_manager
+from messaging_receiver.arguments import command_line, read_arguments
+from messaging_receiver.workers.number import number_of_workers
+from messaging_receiver.workers.opening import open_spawner
+
+__all__ = ["command_line", "main"]
+
+
+def main() -> int:
+    """Run the receiver until it is stopped; return its exit status."""
+    arguments = read_arguments()
+    if arguments.health:
+        # Without another option, the health is answered before this module is imported.
+        from messaging_receiver.health import main as answer_for_health
+
+        return answer_for_health()
+    settings = read_environment(RECEIVER_READS)
+    if arguments.trust_clock:
+        return _trust_clock(settings)
+    if sys.stdout is None:
+        # Stdout was closed at the start: the next file to be opened would get descriptor 1, and the messages with it.
+        raise OutputError(
+            "stdout is closed", "start the receiver with stdout connected to a terminal, a file or a program"
+        )
+    # Before workers are started, so that they do not have its variables.
+    manager = take_service_manager(os.environ)
+    number = number_of_workers(settings)
+    # Before files are opened and threads are started, so that workers have neither.
+    with open_spawner(settings, number) as spawner:
+        leave_out_dns_resolver()
+        # Afterwards, so that workers do not have it either.
+        from messaging_receiver.application import receive
+
+        return receive(arguments, settings, manager, (spawner, number))
+
+
+def _trust_clock(settings: Settings) -> int:
+    from idlib.timekeeping import leave_command
+
+    if settings.store is not None:
+        raise ClockError("with STORE, times come from the database's clock", "set the clock of the database server")
+    print(f"The receiver will trust the clock within 10 s; the clock shows {leave_command(settings.data_path)}.")
+    return ExitStatus.OK

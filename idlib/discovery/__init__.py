@@ -12,7 +12,6 @@ from cryptography.x509.verification import Store
 from idlib.algorithms import PublicKey
 from idlib.commands import OWNER_PUBLISHES
 from idlib.discovery.authentication import Authentication, AuthenticRecords, NoAuthentication, TrustedResolver
-from idlib.discovery.authorities import read_authorities, read_system_authorities
 from idlib.discovery.cache import Cache, CachedResult
 from idlib.discovery.found import Found, ParsedKeys, PublishedKey
 from idlib.discovery.lookup import EPOCH_LABEL, EpochLookUp, LookUp, TlsaLookUp
@@ -73,6 +72,8 @@ class Discovery:
         self._cache: Cache[IdentityName, Found] = Cache(clock, is_trusted)
         self._texts: Cache[IdentityName, EpochTexts] = Cache(clock, is_trusted, LIMITS)
         self._keys = ParsedKeys()
+        # One bound method, which all that was found has in common.
+        self._parse = self._keys.parse
         self.durations = durations or Durations()
 
     @classmethod
@@ -106,7 +107,7 @@ class Discovery:
             BogusError: The answer fails DNSSEC validation: it is broken or was altered.
             TemporaryDiscoveryError: There is no answer.
         """
-        return self._cache.get(name, lambda: self._ask(name)).get()
+        return self._cache.get(name, lambda: self._ask(name))
 
     def find_again(self, name: IdentityName) -> Found:
         """Ask DNS again for a name's certificates, at most once a minute for each name; in between, do as `find`.
@@ -114,7 +115,7 @@ class Discovery:
         Raises:
             DiscoveryError: As `find` does.
         """
-        return self._cache.renew(name, lambda: self._ask(name)).get()
+        return self._cache.renew(name, lambda: self._ask(name))
 
     def find_epochs(self, name: IdentityName) -> EpochTexts:
         """Return the TXT records of a marked name's epoch keys, from the cache or from DNS; waits for DNS.
@@ -128,7 +129,7 @@ class Discovery:
             BogusError: The answer fails DNSSEC validation: it is broken or was altered.
             TemporaryDiscoveryError: There is no answer.
         """
-        return self._texts.get(name, lambda: self._ask_for_epochs(name)).get()
+        return self._texts.get(name, lambda: self._ask_for_epochs(name))
 
     def find_epochs_again(self, name: IdentityName) -> EpochTexts:
         """Ask DNS again for a name's epoch keys, at most once a minute for each name; see `find_again`.
@@ -139,12 +140,11 @@ class Discovery:
         Raises:
             DiscoveryError: As `find_epochs` does.
         """
-        return self._texts.renew(name, lambda: self._ask_for_epochs(name)).get()
+        return self._texts.renew(name, lambda: self._ask_for_epochs(name))
 
     def peek(self, name: IdentityName) -> Found | DiscoveryError | None:
         """Return what the cache has for a name: its certificates, the reason why there are none, or None."""
-        outcome = self._cache.peek(name)
-        return None if outcome is None else outcome.peek()
+        return self._cache.peek(name)
 
     def was_renewed(self, name: IdentityName) -> bool:
         """Return whether `find_again` has asked for the name within the last minute and DNS gave a verdict."""
@@ -226,7 +226,7 @@ class Discovery:
         # Names of one zone share these texts, and their memory.
         authentication = _shared(authentic.authentication)
         signer = None if authentic.zone is None else _shared(authentic.zone)
-        found = Found(name, published, shown, authentication, signer, self._keys.parse)
+        found = Found(name, published, shown, authentication, signer, self._parse)
         for judged, key in zip(usable, published, strict=True):
             if key.der in found.accepted:
                 self._keys.remember(key.der, judged.public_key)
@@ -253,9 +253,18 @@ def _authorities_from(settings: Settings) -> Callable[[], Store | None]:
     """Return a function that returns the trusted authorities; a file that the settings name is read at once."""
     if settings.pkix_ca_file is None:
         # Read when they are first needed: a system has more than a hundred, and few records come from one.
-        return functools.cache(read_system_authorities)
+        return functools.cache(_read_system_authorities)
+    # Imported late, here and below, because few devices need it.
+    from idlib.discovery.authorities import read_authorities
+
     authorities = read_authorities(settings.pkix_ca_file)
     return lambda: authorities
+
+
+def _read_system_authorities() -> Store | None:
+    from idlib.discovery.authorities import read_system_authorities
+
+    return read_system_authorities()
 
 
 def _authentication_from(settings: Settings) -> Authentication:

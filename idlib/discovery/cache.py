@@ -25,7 +25,7 @@ MAX_BYTES: Final = 16 * 1024 * 1024
 MAX_BYTES_OF_FAILURES: Final = 2 * 1024 * 1024
 MAX_BYTES_OF_RENEWALS: Final = 2 * 1024 * 1024
 # Measured with tracemalloc, and rounded up: an identity name, its table entry, and the objects around the value.
-_BYTES_OF_AN_ENTRY: Final = 600
+_BYTES_OF_AN_ENTRY: Final = 500
 _BYTES_OF_AN_ERROR: Final = 300
 
 
@@ -78,24 +78,11 @@ class CachedResult(Generic[Value]):
         longest = MAX_SECONDS_OF_FAILURE if isinstance(self.value, DiscoveryError) else MAX_SECONDS
         return min(max(self.lifetime, MIN_SECONDS), longest)
 
-    def get(self) -> Value:
-        """Return what was found.
-
-        Raises:
-            DiscoveryError: The look-up failed.
-        """
-        value = self.peek()
-        if isinstance(value, DiscoveryError):
-            raise value
-        return value
-
-    def peek(self) -> Value | DiscoveryError:
-        """Return what was found, or a new copy of the error, because an error grows each time that it is raised."""
-        return self.value.copy() if isinstance(self.value, DiscoveryError) else self.value
-
 
 @dataclass(frozen=True, slots=True)
 class _Entry(Generic[Kept]):
+    """What is kept for a key, until when, and how many bytes it counts for."""
+
     kept: Kept
     until: float
     size: int
@@ -158,31 +145,30 @@ class Cache(Generic[Key, Value]):
         self._clock = clock
         self._is_trusted = is_trusted
         self._changed = threading.Condition()
-        self._found: _Memory[Key, CachedResult[Value]] = _Memory(limits.found)
-        self._found_of_trusted: _Memory[Key, CachedResult[Value]] = _Memory(limits.found)
-        self._failures: _Memory[Key, CachedResult[Value]] = _Memory(limits.failures)
-        # A renewal that reached a verdict, or the outcome with the reason why it did not.
-        self._renewals: _Memory[Key, CachedResult[Value] | None] = _Memory(limits.renewals)
+        self._found: _Memory[Key, Value] = _Memory(limits.found)
+        self._found_of_trusted: _Memory[Key, Value] = _Memory(limits.found)
+        self._failures: _Memory[Key, DiscoveryError] = _Memory(limits.failures)
+        # Why a renewal did not reach a verdict; None if it did.
+        self._renewals: _Memory[Key, DiscoveryError | None] = _Memory(limits.renewals)
         self._being_asked: set[Key] = set()
 
-    def peek(self, key: Key) -> CachedResult[Value] | None:
-        """Return the cached outcome for a key, or None."""
+    def peek(self, key: Key) -> Value | DiscoveryError | None:
+        """Return what is cached for a key: what was found, or a copy of the error; None if nothing is."""
         with self._changed:
-            return self._kept(key)
+            kept = self._kept(key)
+        return kept.copy() if isinstance(kept, DiscoveryError) else kept
 
     def last_found(self, key: Key) -> Value | None:
         """Return what was last found, even if expired; None after a later verdict or if it was evicted."""
         with self._changed:
             entry = self._found_of_trusted.get(key) or self._found.get(key)
-        if entry is None or isinstance(entry.kept.value, DiscoveryError):
-            return None
-        return entry.kept.value
+        return None if entry is None else entry.kept
 
     def last_failure(self, key: Key) -> DiscoveryError | None:
         """Return the last failure, even if expired; None if something was found since or it was evicted."""
         with self._changed:
             entry = self._failures.get(key)
-        return entry.kept.value if entry is not None and isinstance(entry.kept.value, DiscoveryError) else None
+        return None if entry is None else entry.kept
 
     def was_renewed(self, key: Key) -> bool:
         """Return whether the key was renewed within the last minute, with a verdict."""
@@ -190,21 +176,27 @@ class Cache(Generic[Key, Value]):
             renewal = self._renewals.get(key)
             return renewal is not None and renewal.kept is None and self._clock() < renewal.until
 
-    def get(self, key: Key, ask: Callable[[], CachedResult[Value]]) -> CachedResult[Value]:
-        """Return the cached outcome for a key, or ask: one thread asks, and others with the same key wait for it."""
+    def get(self, key: Key, ask: Callable[[], CachedResult[Value]]) -> Value:
+        """Return what is cached for a key, or ask: one thread asks, and others with the same key wait for it.
+
+        Raises:
+            DiscoveryError: The look-up failed, now or before.
+        """
         with self._changed:
             while (kept := self._kept(key)) is None and key in self._being_asked:
                 self._changed.wait()
-            if kept is not None:
-                return kept
-            self._being_asked.add(key)
-        return self._ask(key, ask)
+            if kept is None:
+                self._being_asked.add(key)
+        return _value(self._ask(key, ask) if kept is None else kept)
 
-    def renew(self, key: Key, ask: Callable[[], CachedResult[Value]]) -> CachedResult[Value]:
-        """Ask again, at most once a minute for each key; in between, return the cached outcome.
+    def renew(self, key: Key, ask: Callable[[], CachedResult[Value]]) -> Value:
+        """Ask again, at most once a minute for each key; in between, return what is cached.
 
-        If DNS was failing when it was asked again, the failure is returned for the rest of the minute, and the earlier
-        outcome stays in the cache.
+        If DNS was failing when it was asked again, its error is raised for the rest of the minute, and what was found
+        before stays in the cache.
+
+        Raises:
+            DiscoveryError: The look-up failed, now or before.
         """
         with self._changed:
             while key in self._being_asked:
@@ -214,15 +206,15 @@ class Cache(Generic[Key, Value]):
                 self._being_asked.add(key)
                 renewal = None
         if renewal is None:
-            return self._ask(key, ask, self._note_renewal)
-        return self.get(key, ask) if renewal.kept is None else renewal.kept
+            return _value(self._ask(key, ask, self._note_renewal))
+        return self.get(key, ask) if renewal.kept is None else _value(renewal.kept)
 
     def _ask(
         self,
         key: Key,
         ask: Callable[[], CachedResult[Value]],
         note: Callable[[Key, CachedResult[Value]], None] = lambda _key, _outcome: None,
-    ) -> CachedResult[Value]:
+    ) -> Value | DiscoveryError:
         try:
             outcome = ask()
             found = self._found_of_trusted if self._is_trusted(key) else self._found
@@ -230,7 +222,7 @@ class Cache(Generic[Key, Value]):
                 if outcome.is_verdict or self._kept(key) is None:
                     self._keep(key, outcome, found)
                 note(key, outcome)
-            return outcome
+            return outcome.value
         finally:
             with self._changed:
                 self._being_asked.discard(key)
@@ -238,28 +230,35 @@ class Cache(Generic[Key, Value]):
 
     def _note_renewal(self, key: Key, outcome: CachedResult[Value]) -> None:
         until = self._clock() + SECONDS_BETWEEN_RENEWALS
-        if outcome.is_verdict:
-            self._renewals.keep(key, None, until, 0)
+        if isinstance(outcome.value, DiscoveryError) and not outcome.is_verdict:
+            self._renewals.keep(key, outcome.value, until, outcome.size)
         else:
-            self._renewals.keep(key, outcome, until, outcome.size)
+            self._renewals.keep(key, None, until, 0)
 
-    def _kept(self, key: Key) -> CachedResult[Value] | None:
+    def _kept(self, key: Key) -> Value | DiscoveryError | None:
         for memory in (self._found_of_trusted, self._found, self._failures):
             entry = memory.get(key)
             if entry is not None and self._clock() < entry.until:
                 return entry.kept
         return None
 
-    def _keep(self, key: Key, outcome: CachedResult[Value], found: _Memory[Key, CachedResult[Value]]) -> None:
+    def _keep(self, key: Key, outcome: CachedResult[Value], found: _Memory[Key, Value]) -> None:
         until = self._clock() + outcome.seconds
         if isinstance(outcome.value, DiscoveryError):
             if outcome.is_verdict:
                 self._found.drop(key)
                 self._found_of_trusted.drop(key)
-            self._failures.keep(key, outcome, until, outcome.size)
+            self._failures.keep(key, outcome.value, until, outcome.size)
             return
         for memory in (self._failures, self._found, self._found_of_trusted):
             memory.drop(key)
-        found.keep(key, outcome, until, outcome.size)
+        found.keep(key, outcome.value, until, outcome.size)
         while len(self._found) > 1 and self._found.bytes + self._found_of_trusted.bytes > self._limits.found:
             self._found.drop_oldest()
+
+
+def _value(kept: Value | DiscoveryError) -> Value:
+    """Return what was found; raise a copy of an error, because an error grows each time that it is raised."""
+    if isinstance(kept, DiscoveryError):
+        raise kept.copy()
+    return kept

@@ -95,7 +95,7 @@ class PinnedAnchors:
         self, zone: dns.name.Name, covered: RecordSet, signatures: Iterable[Signature], budget: Budget
     ) -> float:
         own = [signature for signature in signatures if signature.signer == zone]
-        keys = self._keys.get(zone, lambda: self._ask_for_keys(zone)).get() if own else {}
+        keys = self._keys.get(zone, lambda: self._ask_for_keys(zone)) if own else {}
         return validate(covered, own, keys, self._now(), budget)
 
     def _look_for_cut(

@@ -20,6 +20,8 @@ from idlib.storage.salvage import LOG, beside
 _LOG = logging.getLogger(__name__)
 
 BUSY_SECONDS: Final = 10.0
+# SQLite's own limit is 2000; beside the system's cache of files, a larger cache gains nothing.
+_CACHED_KIB: Final = 512
 
 
 class ConnectedFile:
@@ -99,6 +101,7 @@ class ConnectedFile:
         connection.execute("PRAGMA synchronous = FULL")
         # A container's root file system may be read-only, with no place for temporary files.
         connection.execute("PRAGMA temp_store = MEMORY")
+        connection.execute(f"PRAGMA cache_size = -{_CACHED_KIB}")
         if self._keeps_texts:
             connection.execute("PRAGMA secure_delete = ON")
         if found < self._version:

@@ -1,3 +1,4 @@
+import contextlib
 import threading
 
 import pytest
@@ -52,9 +53,9 @@ def test_an_answer_is_cached_for_its_lifetime_within_limits(
 ) -> None:
     questions = Questions(CachedResult("found", lifetime))
     for _ in range(1000):
-        assert cache.get("name", questions).get() == "found"
+        assert cache.get("name", questions) == "found"
     clock.seconds += kept - 0.01
-    assert cache.get("name", questions).get() == "found"
+    assert cache.get("name", questions) == "found"
     assert questions.asked == 1
     clock.seconds += 0.01
     assert cache.peek("name") is None
@@ -69,7 +70,7 @@ def test_a_failure_is_cached_for_at_most_a_minute(
     questions = Questions(CachedResult.failed(kind("fact", "hint")))
     for _ in range(10):
         with pytest.raises(kind, match="fact; hint"):
-            cache.get("name", questions).get()
+            cache.get("name", questions)
     assert questions.asked == 1
     clock.seconds += 60
     assert cache.peek("name") is None
@@ -79,24 +80,26 @@ def test_a_failure_is_cached_for_at_most_a_minute(
 def test_an_error_that_is_raised_again_is_a_new_object(cache: Cache[str, str]) -> None:
     questions = Questions(CachedResult.failed(NoRecordError("fact")))
     caught: list[NoRecordError] = []
+    lengths: set[int] = set()
     for _ in range(3):
         with pytest.raises(NoRecordError) as information:
-            cache.get("name", questions).get()
+            cache.get("name", questions)
         caught.append(information.value)
-        assert len(information.traceback) == 2
+        lengths.add(len(information.traceback))
     assert len(set(map(id, caught))) == 3
+    assert len(lengths) == 1
 
 
 def test_a_look_up_is_repeated_on_request_at_most_once_a_minute(cache: Cache[str, str], clock: Clock) -> None:
     questions = Questions(CachedResult("old", 3600), CachedResult("new", 3600), CachedResult("newest", 3600))
-    assert cache.get("name", questions).get() == "old"
-    assert cache.renew("name", questions).get() == "new"
-    assert cache.get("name", questions).get() == "new"
+    assert cache.get("name", questions) == "old"
+    assert cache.renew("name", questions) == "new"
+    assert cache.get("name", questions) == "new"
     for _ in range(100):
-        assert cache.renew("name", questions).get() == "new"
+        assert cache.renew("name", questions) == "new"
     assert questions.asked == 2
     clock.seconds += 60
-    assert cache.renew("name", questions).get() == "newest"
+    assert cache.renew("name", questions) == "newest"
     assert questions.asked == 3
 
 
@@ -108,11 +111,11 @@ def test_a_repeated_look_up_that_fails_keeps_the_cached_answer(
     cache.get("name", questions)
     for _ in range(3):
         with pytest.raises(kind):
-            cache.renew("name", questions).get()
-        assert cache.get("name", questions).get() == "found"
+            cache.renew("name", questions)
+        assert cache.get("name", questions) == "found"
     assert questions.asked == 2
     clock.seconds += 60
-    assert cache.renew("name", questions).get() == "again"
+    assert cache.renew("name", questions) == "again"
 
 
 @pytest.mark.parametrize("kind", VERDICTS)
@@ -122,16 +125,16 @@ def test_a_verdict_of_a_repeated_look_up_replaces_the_cached_answer(
     questions = Questions(CachedResult("found", 3600), CachedResult.failed(kind("gone")))
     cache.get("name", questions)
     with pytest.raises(kind):
-        cache.renew("name", questions).get()
+        cache.renew("name", questions)
     with pytest.raises(kind):
-        cache.get("name", questions).get()
+        cache.get("name", questions)
 
 
 def test_an_expired_answer_is_looked_up_even_within_the_minute(cache: Cache[str, str], clock: Clock) -> None:
     questions = Questions(CachedResult("first", 5), CachedResult("second", 5))
     cache.renew("name", questions)
     clock.seconds += 10
-    assert cache.renew("name", questions).get() == "second"
+    assert cache.renew("name", questions) == "second"
 
 
 def test_simultaneous_look_ups_of_a_name_cause_one_query(cache: Cache[str, str]) -> None:
@@ -144,11 +147,11 @@ def test_simultaneous_look_ups_of_a_name_cause_one_query(cache: Cache[str, str])
         return outcome
 
     answers: list[str] = []
-    threads = [threading.Thread(target=lambda: answers.append(cache.get("name", ask).get())) for _ in range(8)]
+    threads = [threading.Thread(target=lambda: answers.append(cache.get("name", ask))) for _ in range(8)]
     for thread in threads:
         thread.start()
     other = cache.get("other", Questions(CachedResult("not held up", 60)))
-    assert other.get() == "not held up"
+    assert other == "not held up"
     may_answer.set()
     for thread in threads:
         thread.join()
@@ -162,7 +165,7 @@ def test_a_look_up_with_an_internal_error_does_not_block_the_next(cache: Cache[s
 
     with pytest.raises(ZeroDivisionError):
         cache.get("name", fail)
-    assert cache.get("name", Questions(CachedResult("found", 60))).get() == "found"
+    assert cache.get("name", Questions(CachedResult("found", 60))) == "found"
 
 
 def test_memory_is_limited_and_the_least_recently_used_answers_are_dropped_first(cache: Cache[int, str]) -> None:
@@ -187,8 +190,9 @@ def test_an_answer_above_the_memory_limit_is_cached_alone(cache: Cache[int, str]
 def test_failures_never_displace_answers(cache: Cache[int, str], kind: type[DiscoveryError]) -> None:
     cache.get(0, Questions(CachedResult("found", 3600)))
     for number in range(1, 10_000):
-        cache.get(number, Questions(CachedResult.failed(kind("x" * 300))))
-    assert cache.get(0, Questions()).get() == "found"
+        with contextlib.suppress(kind):
+            cache.get(number, Questions(CachedResult.failed(kind("x" * 300))))
+    assert cache.get(0, Questions()) == "found"
     kept = sum(cache.peek(number) is not None for number in range(1, 10_000))
     assert 1000 < kept < MAX_BYTES_OF_FAILURES / 300
 
@@ -200,7 +204,7 @@ def test_the_last_answer_is_known_after_it_has_expired(cache: Cache[str, str], c
     assert cache.peek("name") is None
     assert cache.last_found("name") == "found"
     with pytest.raises(TemporaryDiscoveryError):
-        cache.get("name", Questions(CachedResult.failed(TemporaryDiscoveryError("away")))).get()
+        cache.get("name", Questions(CachedResult.failed(TemporaryDiscoveryError("away"))))
     assert cache.last_found("name") == "found"
     clock.seconds += 60
     cache.get("name", Questions(CachedResult("found again", 60)))
@@ -212,7 +216,8 @@ def test_the_last_answer_is_known_after_it_has_expired(cache: Cache[str, str], c
 def test_a_verdict_removes_the_last_answer(cache: Cache[str, str], clock: Clock, kind: type[DiscoveryError]) -> None:
     cache.get("name", Questions(CachedResult("found", 60)))
     clock.seconds += 60
-    cache.get("name", Questions(CachedResult.failed(kind("gone", zone="example.test"))))
+    with pytest.raises(kind):
+        cache.get("name", Questions(CachedResult.failed(kind("gone", zone="example.test"))))
     assert cache.last_found("name") is None
     clock.seconds += 60
     failure = cache.last_failure("name")
@@ -234,14 +239,15 @@ def test_a_repeated_look_up_counts_for_a_minute(cache: Cache[str, str], clock: C
 
 @pytest.mark.parametrize("kind", VERDICTS + DISORDER)
 def test_a_repeated_look_up_counts_only_if_it_has_a_verdict(cache: Cache[str, str], kind: type[DiscoveryError]) -> None:
-    cache.renew("name", Questions(CachedResult.failed(kind("failed"))))
+    with pytest.raises(kind):
+        cache.renew("name", Questions(CachedResult.failed(kind("failed"))))
     assert cache.was_renewed("name") is (kind in VERDICTS)
 
 
 def test_the_number_of_remembered_repeated_look_ups_is_limited(cache: Cache[int, str]) -> None:
     for number in range(10_000):
         cache.renew(number, Questions(CachedResult("found", 3600)))
-    assert sum(cache.was_renewed(number) for number in range(10_000)) < MAX_BYTES_OF_RENEWALS / 600 + 1
+    assert sum(cache.was_renewed(number) for number in range(10_000)) < MAX_BYTES_OF_RENEWALS / 500 + 1
     assert cache.was_renewed(9_999)
 
 

@@ -81,7 +81,7 @@ def test_usable_records_are_found_in_order_of_preference_beside_unusable_ones() 
 
 def test_the_authorities_are_read_only_for_a_record_that_needs_one(monkeypatch: pytest.MonkeyPatch) -> None:
     read = []
-    monkeypatch.setattr("idlib.discovery.read_system_authorities", lambda: read.append(True))
+    monkeypatch.setattr("idlib.discovery.authorities.read_system_authorities", lambda: read.append(True))
     subject = Discovery.from_settings(load({"IDENTITY_NAME": ALICE.text}))
     answers = Dns([rdata(0)], [rdata(1), b"\1\0\0" + rdata(0)[3:], b"\1\0\0" + render(OTHER, 0).to_rdata()[3:]])
     monkeypatch.setattr(subject, "_authentication", answers)

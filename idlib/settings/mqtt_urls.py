@@ -12,8 +12,8 @@ from idlib.settings.variable import SecretValueError
 
 MQTT_URL_FORM: Final = "a URL such as mqtts://broker.example.com, or wss://USER@broker.example.com:8443/mqtt"
 DEFAULT_PATH: Final = "/mqtt"
-_URL: Final = re.compile(r"([^:/]*)://([^/?#]*)([^?#]*)([?#].*)?", re.DOTALL)
-_PATH: Final = re.compile(rf"(?:/(?:[{PLAIN}:@/]|{ENCODED})*)?")
+_URL: Final = r"([^:/]*)://([^/?#]*)([^?#]*)([?#].*)?"
+_PATH: Final = rf"(?:/(?:[{PLAIN}:@/]|{ENCODED})*)?"
 _MAX_PATH_CHARACTERS: Final = 1024
 
 
@@ -83,7 +83,7 @@ def read_mqtt_url(text: str) -> MqttUrl:
         SecretValueError: It is not such a URL, or contains a password.
     """
     check_ends(text)
-    split = _URL.fullmatch(text)
+    split = re.fullmatch(_URL, text, re.DOTALL)
     if split is None:
         raise SecretValueError("does not start with mqtt://, mqtts://, ws:// or wss://")
     scheme = _read_scheme(split[1])
@@ -121,7 +121,7 @@ def _read_url_path(text: str, scheme: MqttScheme) -> str:
         if text not in {"", "/"}:
             raise SecretValueError("has a path, which only ws:// and wss:// have")
         return ""
-    if len(text) > _MAX_PATH_CHARACTERS or not _PATH.fullmatch(text):
+    if len(text) > _MAX_PATH_CHARACTERS or not re.fullmatch(_PATH, text):
         raise SecretValueError(
             f"has a path that is not percent-encoded, or has more than {_MAX_PATH_CHARACTERS} characters"
         )

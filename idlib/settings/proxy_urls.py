@@ -12,7 +12,7 @@ from idlib.settings.variable import SecretValueError
 PROXY_URL_FORM: Final = "a URL such as socks5://proxy.example.com:1080, or http://USER@proxy.example.com:3128"
 # The most that SOCKS 5 can transmit of a user name and of a password (RFC 1929, section 2).
 MAX_LOGIN_BYTES: Final = 255
-_URL: Final = re.compile(r"([^:/]*)://([^/?#]*)(/?)(.*)", re.DOTALL)
+_URL: Final = r"([^:/]*)://([^/?#]*)(/?)(.*)"
 
 
 class ProxyScheme(StrEnum):
@@ -59,7 +59,7 @@ def read_proxy_url(text: str) -> ProxyUrl:
         SecretValueError: It is not such a URL, or contains a password.
     """
     check_ends(text)
-    split = _URL.fullmatch(text)
+    split = re.fullmatch(_URL, text, re.DOTALL)
     if split is None:
         raise SecretValueError("does not start with socks5:// or http://")
     try:

@@ -15,8 +15,8 @@ USUAL_PATH: Final = "/dns-query"
 _TLS_SCHEME: Final = "tls://"
 _HTTPS_SCHEME: Final = "https://"
 _MAX_PATH_CHARACTERS: Final = 1024
-_PATH: Final = re.compile(r"/[A-Za-z0-9._~!$&'()*+,;=:@%/-]*")
-_HOST_AND_PORT: Final = re.compile(r"(\[[^][]*\]|[^][:]*)(?::([0-9]{1,5}))?")
+_PATH: Final = r"/[A-Za-z0-9._~!$&'()*+,;=:@%/-]*"
+_HOST_AND_PORT: Final = r"(\[[^][]*\]|[^][:]*)(?::([0-9]{1,5}))?"
 _PORTS: Final = range(1, 65536)
 
 
@@ -127,8 +127,8 @@ def _read_https(text: str) -> HttpsResolver:
         raise SecretValueError("has a query, such as {?dns}: give only the path")
     authority, slash, rest = place.partition("/")
     path = slash + rest or USUAL_PATH
-    split = _HOST_AND_PORT.fullmatch(authority)
-    if not split or not _PATH.fullmatch(path) or len(path) > _MAX_PATH_CHARACTERS:
+    split = re.fullmatch(_HOST_AND_PORT, authority)
+    if not split or not re.fullmatch(_PATH, path) or len(path) > _MAX_PATH_CHARACTERS:
         raise ValueError(text)
     host = _read_https_host(split[1])
     port = integer_in(_PORTS)(split[2] or str(HTTPS_PORT))

@@ -16,7 +16,7 @@ _TEXT: Final = rf"(?:[{PLAIN}:]|{_ENCODED})*"
 # characters /, ? and #, what is before it does not fit here, and what is after it has an @.
 _HOST: Final = rf"(?:(?:[A-Za-z0-9._-]|{_ENCODED})*|\[[0-9A-Fa-f:.]+\])(?::[0-9]{{1,5}})?"
 _PARAMETER: Final = rf"[a-z_]+=(?:[A-Za-z0-9._~!$'()*+,;:/-]|{_ENCODED})*"
-_URL: Final = re.compile(
+_URL: Final = (
     rf"postgres(?:ql)?://(?:({_TEXT})@)?({_HOST}(?:,{_HOST})*)(?:/({_TEXT}))?(?:\?({_PARAMETER}(?:&{_PARAMETER})*))?"
 )
 # Of libpq's parameters, those with the address of the database and the login; the rest would change what the
@@ -68,7 +68,7 @@ def read_store_url(text: str) -> StoreUrl:
         SecretValueError: It is not such a URL, contains a password, or has a parameter that is not allowed.
     """
     check_ends(text)
-    split = _URL.fullmatch(text)
+    split = re.fullmatch(_URL, text)
     if split is None:
         raise SecretValueError(
             "does not have the form postgresql://USER@HOST/DATABASE?NAME=VALUE, with special characters percent-encoded"

@@ -12,9 +12,9 @@ from idlib.settings.variable import SecretValueError
 # The unreserved characters and the sub-delimiters (RFC 3986, section 2).
 PLAIN: Final = r"A-Za-z0-9._~!$&'()*+,;=\-"
 ENCODED: Final = "%[0-9A-Fa-f]{2}"
-_USER: Final = re.compile(rf"(?:[{PLAIN}]|{ENCODED})+")
+_USER: Final = rf"(?:[{PLAIN}]|{ENCODED})+"
 # An IPv6 address has a zone after %25 (RFC 6874).
-_BRACKETED: Final = re.compile(rf"\[([0-9A-Fa-f:.]+)(?:%25([{PLAIN}]+))?\](?::(.*))?", re.DOTALL)
+_BRACKETED: Final = rf"\[([0-9A-Fa-f:.]+)(?:%25([{PLAIN}]+))?\](?::(.*))?"
 # What files of settings and copied texts leave around a value. A path may end with an apostrophe.
 _STRAY_AT_BEGINNING: Final = re.compile(r"[\s'\"\u2018-\u201f]")
 _STRAY_AT_END: Final = re.compile(r"[\s\"\u2018-\u201f]")
@@ -48,7 +48,7 @@ def read_user(text: str) -> str:
     """
     if ":" in text:
         raise SecretValueError("contains a password, which belongs in a file")
-    if not _USER.fullmatch(text):
+    if not re.fullmatch(_USER, text):
         raise SecretValueError(
             "has a user name that is empty or not percent-encoded (in a URL, @ in a name is %40, and / is %2F)"
         )
@@ -68,7 +68,7 @@ def read_place(text: str, default_port: int | None) -> tuple[str, int]:
     Raises:
         SecretValueError: They are malformed.
     """
-    bracketed = _BRACKETED.fullmatch(text)
+    bracketed = re.fullmatch(_BRACKETED, text, re.DOTALL)
     if bracketed is not None:
         zone = "" if bracketed[2] is None else f"%{bracketed[2]}"
         host, port = f"{bracketed[1]}{zone}", bracketed[3]

@@ -13,7 +13,11 @@ except ModuleNotFoundError:
     run_path(str(Path(__file__).resolve().parents[2] / "restart.py"))
 
 if __name__ == "__main__":
+    import gc
+
     end_when_interrupted()
+    # Imports leave no garbage that is worth a search.
+    gc.disable()
 
 from idlib.program.command_line import run
 from messaging_sender.send_message import get_config, main, sign_and_encrypt

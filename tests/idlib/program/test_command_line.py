@@ -34,11 +34,12 @@ def run_program(code: str, **environment: str) -> subprocess.CompletedProcess[st
     ],
 )
 def test_an_error_is_printed_and_sets_the_exit_status(
-    error: IdlibError, lines: int, capsys: pytest.CaptureFixture[str]
+    error: IdlibError, lines: int, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail() -> None:
         raise error
 
+    monkeypatch.setattr(os, "_exit", sys.exit)
     with pytest.raises(SystemExit) as ended:
         run(fail)
     assert ended.value.code == error.exit_status

@@ -29,6 +29,7 @@ from idlib.settings.programs import (
     RESIDENT_SENDER_READS,
     ROTATION_READS,
     SENDER_READS,
+    WORKER_READS,
 )
 from idlib.settings.proxy_urls import MAX_LOGIN_BYTES, ProxyScheme, ProxyUrl, read_proxy_url
 from idlib.settings.resolvers import (
@@ -63,6 +64,7 @@ __all__ = [
     "SENDER_READS",
     "TLS_PORT",
     "VARIABLES",
+    "WORKER_READS",
     "DnssecPolicy",
     "EncryptedResolver",
     "HostAddress",

@@ -67,6 +67,8 @@ RECEIVER_READS: Final = (
         "EPOCH_SPOOL",
     }
 )
+# Of the receiver, before it starts what starts its worker processes.
+WORKER_READS: Final = _EVERY_PROGRAM_READS | {"DATA_PATH", "EPOCH_PATH", "RECEIVER_WORKERS"}
 CHECK_READS: Final = (
     _MESSAGING_READS
     | LOCAL_BROKER_READS

@@ -3,7 +3,7 @@ import sys
 
 import pytest
 
-from testbed.programs import ROOT
+from testbed.programs import RECEIVER, ROOT
 
 
 def test_what_starts_the_workers_has_imported_neither_dns_nor_mqtt_nor_a_database() -> None:
@@ -24,3 +24,20 @@ def test_the_programs_import_no_resolver_of_the_dns_library(module: str) -> None
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=ROOT)
     assert done.stdout == "None False True\n"
+
+
+def test_an_error_names_all_settings_that_are_wrong_also_those_that_are_read_later() -> None:
+    done = subprocess.run(
+        [sys.executable, RECEIVER],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={"IDENTITY_NAME": "", "MQTT_PORT": "x", "RECEIVER_WORKERS": "-1"},
+    )
+    assert done.returncode == 1
+    lines = done.stderr.splitlines()
+    assert sorted(line.split(":")[0] for line in lines) == [
+        "Bad value of env var IDENTITY_NAME",
+        "Bad value of env var MQTT_PORT",
+        "Bad value of env var RECEIVER_WORKERS",
+    ]

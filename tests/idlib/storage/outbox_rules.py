@@ -17,8 +17,10 @@ from idlib.system.times import EARLIEST_CREDIBLE_TIME
 ALICE: Final = "alice.example"
 BOB: Final = "bob.example"
 Opening = Callable[[], DeliveryStore]
-# Each example leaves the outbox empty.
-_EXAMPLES: Final = settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+# Each example leaves the outbox empty; each kind of outbox has a class of its own that inherits the tests.
+_EXAMPLES: Final = settings(
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.differing_executors]
+)
 
 
 def message(identifier: str, recipient: str = BOB, text: str = "text", queued_at: int = 1000) -> NewOutgoingMessage:

@@ -13,9 +13,10 @@ except ModuleNotFoundError:
     run_path(str(Path(__file__).resolve().parents[2] / "restart.py"))
 
 if __name__ == "__main__":
+    end_when_interrupted()
+
     import gc
 
-    end_when_interrupted()
     # Imports leave no garbage that is worth a search.
     gc.disable()
 

@@ -1,7 +1,7 @@
 """Starts the receiver: first the process that starts its workers, then everything else.
 
-That process and the workers need only a third of the receiver's imports. They never get the memory of the others, and
-cannot disclose what the others hold.
+That process and the workers need only a third of the receiver's imports. What is imported and read later takes none of
+their memory, and they cannot disclose it.
 """
 
 import os

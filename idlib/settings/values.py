@@ -22,7 +22,7 @@ from idlib.settings.resolvers import ResolverAddress
 from idlib.settings.store_urls import StoreUrl
 
 
-# For so many fields, a method that nothing uses would take half a millisecond of each start.
+# Nothing shows all settings, and for so many fields the method would take half a millisecond of each start.
 @dataclass(frozen=True, slots=True, repr=False)
 class Settings:
     """The checked environment variables: a field for each, named after the variable in lower case.

@@ -41,6 +41,18 @@ def test_a_message_can_start_with_a_hyphen(alice: Device, bob: Device, bob_recei
     bob_receiver.wait_for_message("--an option? no")
 
 
+def test_the_mqtt_library_does_not_bring_the_dns_library_s_resolver(
+    alice: Device, bob: Device, bob_receiver: Program
+) -> None:
+    sent = alice.with_settings(PYTHONPROFILEIMPORTTIME="1").send(bob, "with little imported")
+    assert sent.status == 0
+    bob_receiver.wait_for_message("with little imported")
+    imported = {line.rpartition("|")[2].strip() for line in sent.stderr.splitlines()}
+    assert {"paho.mqtt.client", "dns.message"} <= imported
+    # A part of the resolver: an import that fails is listed, too.
+    assert "dns.nameserver" not in imported
+
+
 def test_each_line_is_a_message(alice: Device, bob: Device, bob_receiver: Program, tmp_path: Path) -> None:
     (tmp_path / "lines.txt").write_text("line A of a file\nline B of a file")
     assert alice.send(bob, "--lines", stdin="line A of stdin\nline B of stdin\n").status == 0

@@ -72,6 +72,18 @@ class Crowd:
             self._client.publish(self._recipient, payload)
 
 
+def test_workers_have_no_database_of_the_receiver_in_memory(lab: Lab) -> None:
+    def mapped(number: int) -> str:
+        return Path(f"/proc/{number}/maps").read_text()
+
+    with lab.published_device("willa").with_settings(RECEIVER_WORKERS="1").receiver() as receiver:
+        assert "sqlite" in mapped(receiver.pid)
+        for number in wait_for_workers(receiver, 1):
+            assert "_rust.abi3" in mapped(number)
+            assert "sqlite" not in mapped(number)
+        assert receiver.stop() == 0
+
+
 @pytest.fixture
 def start() -> Iterator[Callable[..., Program]]:
     """Start receivers that end with the test."""
